@@ -1,0 +1,217 @@
+"""A model directory: the only thing that stages hand to each other.
+
+Reading one needs no torch; only its network does.
+
+    manifest.json         what it is, how it was made, and the digests of the rest
+    weights.safetensors   parameters and buffers, no code
+    model.onnx            after `export`, and model.int8.onnx where that was worth it
+
+A directory with a manifest is complete. One without it does not exist.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effxfer import __version__
+from effxfer.errors import ModelFileError, did_you_mean
+from effxfer.files import digest, sha256, write_atomic
+from effxfer.net.settings import BackboneSettings
+from effxfer.report import Report
+from effxfer.runtime.image import Preprocess
+
+if TYPE_CHECKING:
+    from effxfer.net.net import Edit, Net
+
+SCHEMA = 1
+MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What an artifact is and how it came to be.
+
+    Attributes:
+        key: Digest of everything that determined the result; equal keys, equal runs.
+        stage: The stage that wrote it.
+        settings: Exactly what that stage was told, defaults included.
+        parent: Key of the artifact, or identity of the backbone, that it was made from.
+        backbone: The body before `edits`: `{"source": ..., "args": {...}}`.
+        edits: Architecture changes to replay, in order.
+        preprocess: What the network's input must look like.
+        classes: Names of the network's outputs.
+        data: Name and digest of each task that was involved, and notes on it.
+        report: What the stage measured.
+        files: SHA-256 of every other file.
+        versions: Of this package and of what the numbers depend on.
+        schema: Version of this layout.
+    """
+
+    key: str
+    stage: str
+    settings: Mapping[str, Any]
+    parent: Any
+    backbone: Mapping[str, Any]
+    edits: "list[Edit]"
+    preprocess: Mapping[str, Any]
+    classes: tuple[str, ...]
+    data: tuple[Mapping[str, Any], ...] = ()
+    report: Report = Report()
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A complete model directory."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: Path) -> "Artifact":
+        """Read a model directory and check its digests.
+
+        Raises:
+            ModelFileError: If the directory is absent, incomplete, altered or of another schema.
+        """
+        raw = read_manifest(path)
+        for name, expected in raw["files"].items():
+            file = path / name
+            actual = sha256(file) if file.is_file() else "absent"
+            if actual != expected:
+                text = f"{file} was changed since it was written: SHA-256 is {actual[:12]}, not {expected[:12]}"
+                raise ModelFileError(text, "restore it, or run the stage again with --force", code="E404")
+        facts = {**raw, "classes": tuple(raw["classes"]), "data": tuple(raw["data"])}
+        return cls(path, Manifest(**{**facts, "report": Report.from_json(raw["report"])}))
+
+    def net(self) -> "Net":
+        """Rebuild the network and load its weights, in evaluation mode.
+
+        Raises:
+            ModelFileError: If the weights do not fit the recorded architecture.
+        """
+        from safetensors.torch import load_file
+
+        from effxfer.net.net import rebuild
+
+        m = self.manifest
+        net = rebuild(m.backbone, m.edits, Preprocess.from_json(m.preprocess), m.classes)
+        try:
+            net.load_state_dict(load_file(self.path / WEIGHTS))
+        except RuntimeError as error:
+            raise ModelFileError(f"{self.path / WEIGHTS} does not fit its manifest: {error}", code="E405") from error
+        return net.eval()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest without checking the files it lists.
+
+    Raises:
+        ModelFileError: If it is absent, unreadable or of another schema.
+    """
+    source = path / MANIFEST
+    if not source.is_file():
+        raise ModelFileError(f"{path} is not a model directory: no {MANIFEST}", "make one with `effxfer finetune`")
+    try:
+        raw: dict[str, Any] = json.loads(source.read_text())
+        schema = raw["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{source} is damaged: {error}", "run the stage again with --force", code="E404") from error
+    if schema != SCHEMA:
+        raise ModelFileError(f"{path} has schema {schema}, this effxfer reads {SCHEMA}", "install a matching effxfer")
+    return raw
+
+
+def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
+    """Write a network's weights, then the manifest that makes the directory complete.
+
+    Args:
+        scratch: From `files.write_directory`; may hold files of the stage already.
+        net: None for a stage that makes no network of its own; `facts` then name the one it is about.
+        facts: The fields of `Manifest` that are not read off the network.
+    """
+    from safetensors.torch import save_file
+
+    if net is not None:
+        save_file({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}, scratch / WEIGHTS)
+        facts |= describe(net)
+    files = {str(f.relative_to(scratch)): sha256(f) for f in sorted(scratch.rglob("*")) if f.is_file()}
+    manifest = Manifest(files=files, versions=versions(), **facts)
+    plain = {**asdict(manifest), "report": manifest.report.to_json()}
+    write_atomic(scratch / MANIFEST, json.dumps(plain, indent=1) + "\n")
+
+
+def describe(net: "Net") -> dict[str, Any]:
+    """The manifest's account of a network's architecture."""
+    return {
+        "backbone": net.backbone,
+        "edits": net.edits,
+        "preprocess": net.preprocess.to_json(),
+        "classes": net.classes,
+    }
+
+
+def key_of(stage: str, settings: Mapping[str, Any], data: list[str], parent: object) -> str:
+    """Digest what determines a stage's result."""
+    return digest([SCHEMA, __version__, stage, settings, data, parent])
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    from importlib.metadata import version
+
+    packages = ("torch", "timm", "torch-pruning", "onnx", "onnxruntime", "optuna", "numpy", "pillow")
+    return {"effxfer": __version__, **{name: version(name) for name in packages}}
+
+
+def bundled(kind: str) -> Path:
+    """Where this package's own `models` or `pipelines` are: inside the wheel, or in the source tree."""
+    inside = Path(__file__).parent / "_bundled" / kind
+    return inside if inside.is_dir() else Path(__file__).parents[1] / kind
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that come with this package."""
+    return sorted(file.parent.name for file in bundled("models").glob(f"*/{MANIFEST}"))
+
+
+def find(source: str) -> Artifact | None:
+    """Open what `source` names, if it is a model directory or a bundled model; None if it looks like neither.
+
+    Raises:
+        ModelFileError: If it looks like a model directory but is none.
+    """
+    if source in bundled_models():
+        return Artifact.load(bundled("models") / source)
+    if (Path(source) / MANIFEST).is_file():
+        return Artifact.load(Path(source))
+    if ":" in source.partition("@")[0]:
+        return None
+    hint = f"write timm:NAME, a model directory, or a bundled model: {', '.join(bundled_models())}"
+    raise ModelFileError(f"no model {source!r}{did_you_mean(source, bundled_models())}", hint)
+
+
+def open_model(settings: BackboneSettings) -> "tuple[Net, tuple[str, ...]]":
+    """Open any backbone that the settings can name: a network by library and name, or an artifact.
+
+    Returns:
+        The network and notes on its weights.
+    """
+    from effxfer.net.backbones import open_backbone
+
+    artifact = find(settings.source)
+    if artifact is None:
+        return open_backbone(settings)
+    net = artifact.net()
+    net.preprocess = settings.adjust(net.preprocess)
+    return net, (f"backbone is {artifact.path.name}, made by effxfer {artifact.manifest.stage}",)
+
+
+def identity(settings: BackboneSettings) -> object:
+    """What determines the network that `open_model` gives, as plain values for a key."""
+    artifact = find(settings.source)
+    return settings.identity() if artifact is None else [artifact.manifest.key, {**settings.plain(), "source": ""}]

@@ -1,0 +1,130 @@
+"""Facts about the machine that figures depend on; no host name, user or path is among them."""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+X86 = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "amx_bf16")
+ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve")
+FLAGS = (*X86, *ARM)
+PACKAGES = ("torch", "torchvision", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy", "pillow", "optuna")
+
+
+def facts() -> dict[str, Any]:
+    """Describe this machine as plain values.
+
+    Returns:
+        `cpu` (model name), `cores` (physical, or None), `threads` (logical), `usable` (allowed to this process),
+        `quota` (cores' worth of time a container may use, or None), `flags` (those that matter to inference),
+        `memory_gb` (10^9 bytes), `governor` (or None), `load` (average over a minute per logical core, or None),
+        `os`, `python`, `packages` (version by name).
+    """
+    info = _cpuinfo()
+    return {
+        "cpu": _cpu_name(info),
+        "arch": platform.machine(),
+        "cores": _physical(info),
+        "threads": os.cpu_count() or 1,
+        "usable": usable_threads(),
+        "quota": cpu_quota(),
+        "flags": cpu_flags(info),
+        "memory_gb": _memory_gb(),
+        "governor": _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
+        "load": load_share(),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := version(name))},
+    }
+
+
+def vnni(known: Mapping[str, Any]) -> bool:
+    """Tell from `facts()` whether int8 products are added up by one instruction.
+
+    Without it, signed int8 weights with unsigned activations can saturate on AVX2, and int8 is seldom faster.
+    """
+    return bool({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"} & set(known["flags"]))
+
+
+def version(package: str) -> str | None:
+    """Give the installed version of a package without importing it, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def usable_threads() -> int:
+    """Give how many logical cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Give the cores' worth of time that a container's limit allows, or None without a limit.
+
+    Args:
+        root: Where control groups are mounted: version 2 has `cpu.max`, version 1 `cpu/cpu.cfs_quota_us`.
+    """
+    quota, _, period = _text(root / "cpu.max").partition(" ")
+    if not period:
+        quota, period = _text(root / "cpu/cpu.cfs_quota_us"), _text(root / "cpu/cpu.cfs_period_us")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def load_share() -> float | None:
+    """Give the load average over the last minute per logical core, or None where there is none."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
+
+
+def cpu_flags(info: str) -> list[str]:
+    """Pick from the text of `/proc/cpuinfo` the instruction sets of `FLAGS`, in their order."""
+    lines = [
+        line.partition(":")[2].split() for line in info.splitlines() if line.lower().startswith(("flags", "features"))
+    ]
+    seen = set(lines[0]) if lines else set()
+    if not info and sys.platform == "darwin" and platform.machine() == "arm64":
+        seen = {"asimd", "asimddp"}
+    return [flag for flag in FLAGS if flag in seen]
+
+
+def _cpuinfo() -> str:
+    return _text(Path("/proc/cpuinfo"))
+
+
+def _cpu_name(info: str) -> str:
+    for line in info.splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+def _physical(info: str) -> int | None:
+    pairs, chip = set(), "0"
+    for line in info.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "physical id":
+            chip = value.strip()
+        elif key.strip() == "core id":
+            pairs.add((chip, value.strip()))
+    return len(pairs) or None
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,129 @@
+"""How large an ONNX model is: on disk, compressed, and in parameters."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effxfer.errors import ModelFileError
+
+if TYPE_CHECKING:
+    import onnx
+
+COMPRESSION = "zlib level 6"
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Sizes of one model.
+
+    Attributes:
+        bytes: Of the file and, if it has one, its weights file beside it.
+        compressed_bytes: Of the same, compressed by `COMPRESSION`.
+        params: Numbers in its weights; scales, zero points and shapes are not counted.
+        nonzero: How many of them differ from zero.
+    """
+
+    bytes: int
+    compressed_bytes: int
+    params: int
+    nonzero: int
+
+    @property
+    def mb(self) -> float:
+        """Size on disk in MB (10^6 bytes)."""
+        return self.bytes / 1e6
+
+    @property
+    def compressed_mb(self) -> float:
+        """Compressed size in MB (10^6 bytes)."""
+        return self.compressed_bytes / 1e6
+
+
+def measure_size(file: Path) -> Size:
+    """Measure an ONNX model.
+
+    Raises:
+        ModelFileError: If the file is absent, is not an ONNX model, or its weights are elsewhere than beside it.
+    """
+    model = read_onnx(file)
+    parts = [file, *_sidecars(model, file)]
+    params, nonzero = _count(model, file.parent)
+    return Size(
+        bytes=sum(part.stat().st_size for part in parts),
+        compressed_bytes=sum(map(compressed_size, parts)),
+        params=params,
+        nonzero=nonzero,
+    )
+
+
+def compressed_size(file: Path) -> int:
+    """Give the number of bytes of a file compressed by `COMPRESSION`, without holding it in memory."""
+    squeeze, total = zlib.compressobj(6), 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            total += len(squeeze.compress(chunk))
+    return total + len(squeeze.flush())
+
+
+def read_onnx(file: Path) -> "onnx.ModelProto":
+    """Read a model's graph; weights in a second file are not followed.
+
+    Raises:
+        ModelFileError: If the file is absent or is not an ONNX model.
+    """
+    import onnx
+
+    if not file.is_file():
+        raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except Exception as error:
+        raise ModelFileError(f"{file} is not an ONNX model", "write one with `effxfer export`", code="E424") from error
+    if not model.graph.node:
+        raise ModelFileError(f"{file} holds no network", "write one with `effxfer export`", code="E424")
+    return model
+
+
+def _sidecars(model: "onnx.ModelProto", file: Path) -> list[Path]:
+    names = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
+    astray = [
+        n for n in names if Path(n).name != n or not (file.parent / n).is_file() or (file.parent / n).is_symlink()
+    ]
+    if astray:
+        raise ModelFileError(f"{file} wants weights from {astray[0]!r}", "keep both files in one folder", code="E420")
+    return [file.parent / name for name in sorted(names)]
+
+
+def _count(model: "onnx.ModelProto", folder: Path) -> tuple[int, int]:
+    import numpy as np
+    from onnx import numpy_helper
+
+    aside = _aside(model)
+    weights = [t for t in model.graph.initializer if t.name not in aside]
+    values: list[Any] = [numpy_helper.to_array(t, base_dir=str(folder)) for t in weights]
+    return sum(v.size for v in values), sum(int(np.count_nonzero(v)) for v in values)
+
+
+def _aside(model: "onnx.ModelProto") -> set[str]:
+    """Name the initializers that are no weights: scales, zero points, and what steers shapes and resizing."""
+    quant = ("QuantizeLinear", "DequantizeLinear")
+    steer = (
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Expand",
+        "Gather",
+        "Unsqueeze",
+        "Squeeze",
+        "Pad",
+        "Clip",
+        "ReduceMean",
+        "Tile",
+    )
+    names: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type in quant or node.op_type in steer:
+            names.update(node.input[1:])
+    return names

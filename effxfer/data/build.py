@@ -1,0 +1,175 @@
+"""The images of a listing, decoded once into cached arrays: evaluation views of all, canvases of the training images."""
+
+import hashlib
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.data import builtin, pixels
+from effxfer.data.cache import create, keep_rows
+from effxfer.data.leaks import leaks
+from effxfer.data.listing import SPLITS, Item, Listing
+from effxfer.data.settings import DataSettings
+from effxfer.errors import DataError
+from effxfer.files import digest
+from effxfer.runtime.image import ImageError, Preprocess, read_size, resize_crop
+
+DECODER = 1
+SAMPLED = 64
+PASSING = frozenset({"E300", "E322"})
+
+
+class Bad(NamedTuple):
+    """An image that cannot be used: its path, the code and what is wrong."""
+
+    path: str
+    code: str
+    problem: str
+
+
+class Good(NamedTuple):
+    """A decoded image: warnings by code, and a digest of its evaluation view."""
+
+    seen: tuple[str, ...]
+    view: str
+
+
+class Plan(NamedTuple):
+    """How the images of one listing become arrays.
+
+    Attributes:
+        listing: What to decode.
+        settings: `canvas_scale`, `max_pixels` and `workers` are used.
+        preprocess: Size, crop and interpolation.
+        progress: Called with images done and in all.
+    """
+
+    listing: Listing
+    settings: DataSettings
+    preprocess: Preprocess
+    progress: Callable[[int, int], None] | None = None
+
+    def key(self) -> str:
+        """Name everything that the arrays depend on; the canvas side follows from it."""
+        from PIL import __version__ as pillow
+
+        view = {k: v for k, v in self.preprocess.to_json().items() if k not in ("mean", "std")}
+        heic = any(item.path.lower().endswith((".heic", ".heif")) for item in self.listing.items)
+        limits = [self.settings.canvas_scale, self.settings.max_pixels, heic and find_spec("pillow_heif") is not None]
+        return digest([DECODER, pillow, self.listing.digest, view, limits], length=24)
+
+    def bytes_needed(self) -> int:
+        """Give the size of the arrays on disk, at most."""
+        side = int(self.preprocess.size * self.settings.canvas_scale) + 8
+        return 3 * self.preprocess.size**2 * len(self.listing.items) + 3 * side**2 * len(self.listing.split("train"))
+
+    def build(self, scratch: Path) -> dict[str, Any]:
+        """Decode into files in `scratch`.
+
+        Returns:
+            `rows`: shape of one row by array; `bad`: `Bad` images, whose rows are left out; `seen`: paths by warning;
+            `twins`: images whose evaluation view equals that of an image in an earlier split, as pairs of paths.
+
+        Raises:
+            DataError: `E322` or `E300` if a file changed or vanished after it was listed.
+        """
+        arrays, items = self._arrays(scratch), self.listing.items
+        results = self._decode(arrays)
+        bad = sorted(result for result in results if isinstance(result, Bad))
+        _stop_if_passing(bad, str(self.listing.root))
+        self._drop(arrays, {one.path for one in bad}, scratch)
+        views = {i.path: r.view for i, r in zip(items, results, strict=True) if isinstance(r, Good)}
+        return {
+            "rows": {name: list(array.shape[1:]) for name, array in arrays.items()},
+            "bad": bad,
+            "seen": _seen(items, results),
+            "twins": [[f.path, f.text] for f in leaks(items, views, "same pixels", "warning")],
+        }
+
+    def canvas_side(self) -> int:
+        """Give the canvas side in pixels: room for random crops, not more than most images have."""
+        size = self.preprocess.size
+        wanted = round(size * self.settings.canvas_scale / 8) * 8
+        items = self.listing.split("train")
+        sides = [self._longer_side(item) for item in items[:: max(1, len(items) // SAMPLED)]]
+        have = -(-int(statistics.median(sides)) // 8) * 8 if sides else size
+        return max(size, min(wanted, have))
+
+    def _longer_side(self, item: Item) -> int:
+        if self.listing.root is None:
+            return max(builtin.builtin_image(item.path).shape)
+        try:
+            return max(read_size(self.listing.root / item.path, max_pixels=self.settings.max_pixels))
+        except ImageError:
+            return 0
+
+    def _arrays(self, scratch: Path) -> dict[str, NDArray[Any]]:
+        count = Counter(item.split for item in self.listing.items)
+        size, side = self.preprocess.size, self.canvas_side()
+        arrays = {f"{s}_pixels": create(scratch, f"{s}_pixels", (count[s], size, size, 3)) for s in SPLITS}
+        arrays["train_canvas"] = create(scratch, "train_canvas", (count["train"], side, side, 3))
+        arrays["train_aspect"] = create(scratch, "train_aspect", (count["train"],), "float32")
+        return arrays
+
+    def _decode(self, arrays: Mapping[str, NDArray[Any]]) -> list[Bad | Good]:
+        items, done = self.listing.items, 0
+        rows = _rows(items)
+        results: list[Bad | Good] = [Bad("", "", "")] * len(items)
+        for batch in pixels.run(lambda item: self._one(item, rows[item.path], arrays), items, self.settings.workers):
+            for position, result in batch:
+                results[position] = result
+            done += len(batch)
+            if self.progress:
+                self.progress(done, len(items))
+        return results
+
+    def _one(self, item: Item, row: int, arrays: Mapping[str, NDArray[Any]]) -> Bad | Good:
+        try:
+            decoded = pixels.decode_item(self.listing.root, item, self.settings.max_pixels)
+        except ImageError as error:
+            return Bad(item.path, error.code, error.problem)
+        view = resize_crop(decoded.image, self.preprocess)
+        arrays[f"{item.split}_pixels"][row] = view
+        if item.split == "train":
+            canvas = arrays["train_canvas"]
+            canvas[row] = pixels.squash(decoded.image, canvas.shape[1], self.preprocess)
+            arrays["train_aspect"][row] = decoded.image.width / decoded.image.height
+        return Good(tuple(pixels.kinds(decoded)), hashlib.blake2b(view.tobytes(), digest_size=16).hexdigest())
+
+    def _drop(self, arrays: Mapping[str, NDArray[Any]], lost: set[str], scratch: Path) -> None:
+        for name, array in arrays.items():
+            items = self.listing.split(name.partition("_")[0])
+            keep = np.array([row for row, item in enumerate(items) if item.path not in lost], np.int64)
+            keep_rows(array, keep, scratch, name)
+
+
+def _rows(items: Iterable[Item]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    rows = {}
+    for item in items:
+        rows[item.path] = counts[item.split]
+        counts[item.split] += 1
+    return rows
+
+
+def _seen(items: Iterable[Item], results: Iterable[Bad | Good]) -> dict[str, list[str]]:
+    seen = defaultdict(list)
+    for item, result in zip(items, results, strict=True):
+        for code in result.seen if isinstance(result, Good) else ():
+            seen[code].append(item.path)
+    return dict(sorted(seen.items()))
+
+
+def _stop_if_passing(bad: Iterable[Bad], where: str) -> None:
+    """Do not remember what may be over in a moment."""
+    passing = [one for one in bad if one.code in PASSING]
+    if passing:
+        shown = "; ".join(f"{one.path}: {one.problem}" for one in passing[:5])
+        hint = "run again when nothing else changes the data set"
+        raise DataError(f"{where}: {len(passing)} files changed while being read: {shown}", hint, code="E322")

@@ -1,0 +1,69 @@
+"""Data sets that come with the dependencies: real images without a download."""
+
+import hashlib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.data.listing import Found, Item
+from effxfer.errors import DataError, did_you_mean, missing_package
+
+BUILTIN = ("digits",)
+
+
+class Digits(NamedTuple):
+    """1,797 handwritten digits.
+
+    Attributes:
+        images: uint8 `(1797, 8, 8)`, black to white.
+        labels: int64 `(1797,)`, 0 to 9.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@cache
+def digits() -> Digits:
+    """Read scikit-learn's copy of the UCI "Optical Recognition of Handwritten Digits" test set.
+
+    The file is read without importing scikit-learn, which takes seconds.
+
+    Raises:
+        ResourceError: If scikit-learn is not installed.
+    """
+    spec = find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise missing_package("scikit-learn", "dev", "the built-in digits")
+    table = np.loadtxt(Path(spec.submodule_search_locations[0], "datasets/data/digits.csv.gz"), np.uint8, delimiter=",")
+    gray = np.rint(table[:, :64].astype(np.float32) * (255 / 16)).astype(np.uint8)
+    return Digits(gray.reshape(-1, 8, 8), table[:, 64].astype(np.int64))
+
+
+def read_builtin(name: str) -> Found:
+    """List a built-in data set as if each image were a file `LABEL/NUMBER`, with digests.
+
+    Raises:
+        DataError: If there is none of this name.
+    """
+    if name not in BUILTIN:
+        known = f"built in: {', '.join(BUILTIN)}; else give a folder, a .csv, .tsv or .parquet table"
+        raise DataError(f"no data at {name!r}{did_you_mean(name, BUILTIN)}", known, code="E310")
+    images, labels = digits()
+    return Found(
+        [
+            Item(f"{label}/{number:04d}", str(label), sha256=hashlib.sha256(image.tobytes()).hexdigest())
+            for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
+        ],
+        [],
+    )
+
+
+def builtin_image(path: str) -> NDArray[np.uint8]:
+    """Give the gray pixels of one listed image: uint8 `(8, 8)`."""
+    pixels: NDArray[np.uint8] = digits().images[int(path.partition("/")[2])]
+    return pixels

@@ -1,0 +1,140 @@
+"""Decoded pixels on disk: raw uint8 arrays, memory-mapped, complete or absent, redone if altered.
+
+One entry is a folder `KEY/` with a lock, and in it `arrays/` with one file per array and `manifest.json`.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.errors import LockedError, ResourceError
+from effxfer.files import locked, sha256, sweep, write_directory
+
+FORMAT = 1
+WAIT_SECONDS = 0.2
+
+
+class Entry(NamedTuple):
+    """A complete entry.
+
+    Attributes:
+        arrays: By name; memory-mapped, read-only.
+        facts: What the builder wanted to remember, as JSON types.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    facts: dict[str, Any]
+
+
+def open_or_build(folder: Path, needed: int, build: Callable[[Path], dict[str, Any]]) -> Entry:
+    """Give the entry in `folder`, building it if it is absent, incomplete or altered.
+
+    A second process waits for the first one's result instead of building its own.
+
+    Args:
+        folder: The entry's place, named after its key.
+        needed: Bytes that building takes.
+        build: Fills a scratch folder through `create` and gives what `Entry.facts` holds.
+
+    Raises:
+        ResourceError: If the disk has less than 1.1 x `needed` bytes free, or cannot be written.
+    """
+    entry = read(folder / "arrays")
+    if entry is not None:
+        return entry
+    with ExitStack() as held:
+        _wait_for(folder, held)
+        entry = read(folder / "arrays")
+        if entry is None:
+            sweep(folder)
+            _check_space(folder, needed)
+            with write_directory(folder / "arrays") as scratch:
+                _finish(scratch, build(scratch))
+            entry = read(folder / "arrays")
+    if entry is None:
+        raise ResourceError(f"the cache in {folder} changed while it was written", "give another cache folder")
+    return entry
+
+
+def create(scratch: Path, name: str, shape: tuple[int, ...], dtype: str = "uint8") -> NDArray[Any]:
+    """Make a writable array in a scratch folder; `shrink` may cut it later."""
+    if not np.prod(shape):
+        (scratch / f"{name}.{dtype}").touch()
+        return np.zeros(shape, dtype)
+    return np.memmap(scratch / f"{name}.{dtype}", dtype, "w+", shape=shape)
+
+
+def keep_rows(array: NDArray[Any], keep: NDArray[np.int64], scratch: Path, name: str) -> None:
+    """Move the rows `keep` (ascending) of an array made by `create` to its front, and cut its file behind them."""
+    for place, row in enumerate(keep):
+        if place != row:
+            array[place] = array[row]
+    if isinstance(array, np.memmap):
+        array.flush()
+    os.truncate(scratch / f"{name}.{array.dtype}", len(keep) * array[:1].nbytes)
+
+
+def read(arrays: Path) -> Entry | None:
+    """Open an entry, or give None if it is absent, incomplete or altered.
+
+    Sizes and time stamps are checked; where a time stamp differs (a copied or edited file), its digest is.
+    """
+    try:
+        manifest = json.loads((arrays / "manifest.json").read_text())
+        if manifest["format"] != FORMAT:
+            return None
+        opened = {Path(name).stem: _open(arrays / name, facts) for name, facts in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if any(a is None for a in opened.values()) else Entry(opened, manifest["facts"])  # type: ignore[arg-type]
+
+
+def _open(file: Path, facts: dict[str, Any]) -> NDArray[Any] | None:
+    state = file.stat()
+    if state.st_size != facts["bytes"]:
+        return None
+    if state.st_mtime_ns != facts["mtime_ns"] and sha256(file) != facts["sha256"]:
+        return None
+    dtype, row = file.suffix[1:], tuple(facts["row"])
+    if not state.st_size:
+        return np.zeros((0, *row), dtype)
+    return np.memmap(file, dtype, "r").reshape(-1, *row)
+
+
+def _finish(scratch: Path, built: dict[str, Any]) -> None:
+    rows = built.pop("rows")
+    files = {
+        file.name: {
+            "bytes": file.stat().st_size,
+            "mtime_ns": file.stat().st_mtime_ns,
+            "sha256": sha256(file),
+            "row": list(rows[file.stem]),
+        }
+        for file in sorted(scratch.iterdir())
+    }
+    (scratch / "manifest.json").write_text(json.dumps({"format": FORMAT, "files": files, "facts": built}))
+
+
+def _wait_for(folder: Path, held: ExitStack) -> None:
+    while True:
+        try:
+            held.enter_context(locked(folder))
+        except LockedError:
+            time.sleep(WAIT_SECONDS)
+        else:
+            return
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed * 1.1:
+        problem = f"decoded images need {needed / 1e6:.0f} MB in {folder}, {free / 1e6:.0f} MB are free"
+        raise ResourceError(problem, "set EFFXFER_CACHE to a folder with more space")

@@ -1,0 +1,98 @@
+"""Digests of files, remembered by size and time stamps, so that an unchanged folder is not read again."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from effxfer.files import digest, sha256, write_atomic
+
+VERSION = 1
+TOO_FRESH_NS = 100_000_000
+CHUNK = 64
+
+
+class Hashed(NamedTuple):
+    """Digests by path, and the files that could not be read with the reason."""
+
+    digests: dict[str, str]
+    failures: dict[str, OSError]
+
+
+def default_cache() -> Path:
+    """Give `$EFFXFER_CACHE`, or `~/.cache/effxfer`."""
+    return Path(os.environ.get("EFFXFER_CACHE") or Path.home() / ".cache" / "effxfer").expanduser()
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def content_digests(root: Path, paths: Sequence[str], cache: Path, workers: int | None = None) -> Hashed:
+    """Digest files, reading only those whose size, modification or change time differ from the last time.
+
+    Args:
+        root: Folder that `paths` are relative to.
+        paths: Files.
+        cache: Folder in which `index/` remembers digests.
+        workers: Threads; None is one per core.
+    """
+    file = cache / "index" / f"{digest(str(root.resolve()))}.json"
+    known = _load(file)
+    stamps, failures = _stamps(root, paths)
+    fresh = [path for path, stamp in stamps.items() if known.get(path, ("", ""))[0] != stamp]
+    digests = {path: known[path][1] for path in stamps.keys() - set(fresh)}
+    for path, found in zip(fresh, _parallel(lambda p: _digest(root / p), fresh, workers), strict=True):
+        if isinstance(found, OSError):
+            failures[path] = found
+        else:
+            digests[path] = found
+    if fresh or len(known) > 2 * len(stamps):
+        _save(file, {path: (stamps[path], digests[path]) for path in stamps if path in digests})
+    return Hashed(digests, failures)
+
+
+def _parallel(
+    task: Callable[[str], "str | OSError"], paths: Sequence[str], workers: int | None
+) -> "Iterable[str | OSError]":
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        for found in pool.map(lambda chunk: [task(path) for path in chunk], chunks):
+            yield from found
+
+
+def _digest(file: Path) -> "str | OSError":
+    try:
+        return sha256(file)
+    except OSError as error:
+        return error
+
+
+def _stamps(root: Path, paths: Iterable[str]) -> tuple[dict[str, str], dict[str, OSError]]:
+    stamps, failures, base = {}, {}, f"{root}/"
+    for path in paths:
+        try:
+            facts = os.stat(base + path)  # noqa: PTH116 (a third of the time of pathlib on 60,000 files)
+            stamps[path] = f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+        except OSError as error:
+            failures[path] = error
+    return stamps, failures
+
+
+def _load(file: Path) -> dict[str, tuple[str, str]]:
+    try:
+        raw = json.loads(file.read_text())
+        return {path: (stamp, found) for path, (stamp, found) in raw["files"].items()} if raw["v"] == VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _save(file: Path, entries: dict[str, tuple[str, str]]) -> None:
+    """Remember digests, except of files touched so recently that a second change may share their time stamp."""
+    latest = time.time_ns() - TOO_FRESH_NS
+    settled = {path: entry for path, entry in entries.items() if int(entry[0].rpartition(" ")[2]) < latest}
+    write_atomic(file, json.dumps({"v": VERSION, "files": settled}))

@@ -1,0 +1,182 @@
+"""From data settings to a task: list, split and digest without decoding, then decode once into a memory-mapped cache."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from effxfer.data.build import Plan
+from effxfer.data.builtin import read_builtin
+from effxfer.data.cache import Entry, open_or_build
+from effxfer.data.folder import read_folder
+from effxfer.data.index import content_digests, default_cache
+from effxfer.data.leaks import class_gaps, contradictions, leaks
+from effxfer.data.listing import SHOWN, SPLITS, Finding, Found, Item, Listing, counted, notes_of, raise_errors
+from effxfer.data.pixels import KINDS
+from effxfer.data.settings import DataSettings
+from effxfer.data.splits import assign
+from effxfer.data.table import TABLES, read_table
+from effxfer.data.task import Split, Task
+from effxfer.errors import DataError
+from effxfer.files import digest
+from effxfer.runtime.image import Preprocess
+
+
+def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None) -> Listing:
+    """List files, labels and splits, and digest them, without decoding an image.
+
+    Args:
+        settings: What to list.
+        base: Folder that a relative source starts from.
+        cache: Where digests of unchanged files are remembered; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
+
+    Raises:
+        DataError: If the layout, the table or the splits have errors: `E310` to `E337`.
+        ResourceError: If a package that the source needs is not installed.
+    """
+    listing = survey(settings, base, cache=cache)
+    raise_errors(listing.findings, settings.source)
+    return listing
+
+
+def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None) -> Listing:
+    """List as `scan` does, but keep errors as findings instead of stopping at them.
+
+    Raises:
+        DataError: Only if there is nothing to list: no such source, or a table that cannot be read.
+        ResourceError: As `scan`.
+    """
+    root, found = _source(settings, base)
+    hashed, unreadable = _with_digests(root, found.items, cache or default_cache(), settings.workers)
+    items, decided = assign(hashed, settings)
+    items.sort()
+    classes = tuple(sorted({item.label for item in items}))
+    findings = (
+        *found.findings,
+        *unreadable,
+        *(_single_class(name) for name in classes if len(classes) == 1),
+        *class_gaps(hashed, settings),
+        *decided,
+        *contradictions(items),
+        *leaks(items, {i.path: i.sha256 for i in items}, "same file", "warning" if settings.allow_leakage else "error"),
+    )
+    return Listing(
+        name=settings.name or Path(settings.source).stem,
+        root=root,
+        classes=classes,
+        items=tuple(items),
+        findings=findings,
+        notes=notes_of(findings),
+        digest=digest([[i.path, i.sha256, i.label, i.split] for i in items]),
+    )
+
+
+def load(
+    settings: DataSettings,
+    preprocess: Preprocess,
+    *,
+    base: Path = Path(),
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Task:
+    """Make a task: decoded once, then memory-mapped from the cache.
+
+    Args:
+        settings: Which images.
+        preprocess: Size, crop and interpolation of the evaluation view, as the backbone expects them.
+        base: Folder that a relative source starts from.
+        cache: Where decoded images are kept; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
+        progress: Called with images decoded so far and in all; not called if the cache holds them.
+
+    Raises:
+        DataError: As `scan`; `E301` to `E307` for unreadable images unless `skip_bad`, with the first five;
+            `E313` if leaving them out empties a class; `E322` if a file changes on the way.
+        ResourceError: If the cache cannot be written or the disk is too small.
+    """
+    cache = cache or default_cache()
+    listing = scan(settings, base, cache=cache)
+    plan = Plan(listing, settings, preprocess, progress)
+    entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build)
+    _stop_at_bad(entry.facts["bad"], listing, settings)
+    return _task(listing, preprocess, entry)
+
+
+def _source(settings: DataSettings, base: Path) -> tuple[Path | None, Found]:
+    place = base / Path(settings.source).expanduser()
+    if not place.exists() and "/" not in settings.source and not Path(settings.source).suffix:
+        return None, read_builtin(settings.source)
+    if place.suffix.lower() in TABLES and not place.is_dir():
+        return place.parent, read_table(place, settings)
+    return place, read_folder(place, settings)
+
+
+def _with_digests(
+    root: Path | None, items: list[Item], cache: Path, workers: int | None
+) -> tuple[list[Item], list[Finding]]:
+    if root is None:
+        return items, []
+    hashed = content_digests(root, [item.path for item in items], cache, workers)
+    findings = [_unreadable(path, error) for path, error in sorted(hashed.failures.items())]
+    return [i._replace(sha256=hashed.digests[i.path]) for i in items if i.path in hashed.digests], findings
+
+
+def _unreadable(path: str, error: OSError) -> Finding:
+    code = "E333" if isinstance(error, FileNotFoundError | NotADirectoryError) else "E319"
+    text = "no such file" if code == "E333" else f"cannot be read ({error.strerror})"
+    hint = "correct the path column" if code == "E333" else "change its permissions, or move it away"
+    return Finding(code=code, severity="error", path=path, text=text, hint=hint)
+
+
+def _single_class(name: str) -> Finding:
+    hint = "put each class into a folder of its own"
+    return Finding(code="E312", severity="error", path="", text=f"need >= 2 classes, found only {name!r}", hint=hint)
+
+
+def _stop_at_bad(bad: Sequence[Sequence[str]], listing: Listing, settings: DataSettings) -> None:
+    if bad and not settings.skip_bad:
+        shown = "; ".join(f"{path}: {code} {problem}" for path, code, problem in bad[:SHOWN])
+        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        share = f"{len(bad)} of {len(listing.items)} images cannot be used"
+        hint = "repair or remove them, or leave them out with skip_bad (--skip-bad); `effxfer check` lists all"
+        most = Counter(code for _, code, _ in bad).most_common(1)[0][0]
+        raise DataError(f"{settings.source}: {share}: {shown}{more}", hint, code=most)
+    lost = {path for path, _, _ in bad}
+    left = {item.label for item in listing.split("train") if item.path not in lost}
+    if left != set(listing.classes):
+        gone = ", ".join(repr(name) for name in listing.classes if name not in left)
+        problem = f"{settings.source}: no readable training image is left of {gone}"
+        raise DataError(problem, "repair these images, or remove the classes", code="E313")
+
+
+def _task(listing: Listing, preprocess: Preprocess, entry: Entry) -> Task:
+    lost, number = {path for path, _, _ in entry.facts["bad"]}, {name: i for i, name in enumerate(listing.classes)}
+    splits = {}
+    for name in SPLITS:
+        items = [item for item in listing.split(name) if item.path not in lost]
+        splits[name] = Split(
+            pixels=entry.arrays[f"{name}_pixels"],
+            labels=np.array([number[item.label] for item in items], np.int64),
+            names=[item.path for item in items],
+            canvas=entry.arrays["train_canvas"] if name == "train" else None,
+            aspect=entry.arrays["train_aspect"] if name == "train" else None,
+        )
+    return Task(
+        name=listing.name,
+        classes=listing.classes,
+        **splits,
+        preprocess=preprocess,
+        digest=listing.digest,
+        notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.items))),
+    )
+
+
+def _decode_notes(facts: Mapping[str, Any], total: int) -> list[str]:
+    bad, twins = [path for path, _, _ in facts["bad"]], [path for path, _ in facts["twins"]]
+    notes = [f"{code} {KINDS[code]}: {counted(paths)}" for code, paths in facts["seen"].items()]
+    if bad:
+        notes.insert(0, f"left out, unreadable: {len(bad) / total:.1%} of all images: {counted(bad)}")
+    if twins:
+        notes.append(f"W320 same pixels in two splits: {counted(twins)}; `effxfer check` lists them")
+    return notes

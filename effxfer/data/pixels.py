@@ -1,0 +1,136 @@
+"""Decoding of many images: every file once, in threads (Pillow frees the GIL), into rows of prepared arrays."""
+
+import hashlib
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.data.builtin import builtin_image
+from effxfer.data.index import cores
+from effxfer.data.listing import Item
+from effxfer.runtime.image import ImageError, ImageFacts, Preprocess, decode_with_facts, filter_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CHUNK = 32
+EXTREME_SIDE, EXTREME_ASPECT = 8, 20
+KINDS = {
+    "W303": "suspicious file, decoded nevertheless",
+    "W304": "16 bits scaled to 8",
+    "W305": "several frames, the first is used",
+    "W308": "tiny, or extremely long",
+}
+T = TypeVar("T")
+_here = threading.local()
+
+
+class Decoded(NamedTuple):
+    """An image of a listing.
+
+    Attributes:
+        image: 8-bit RGB.
+        facts: What it was in its file.
+        complaints: What Pillow warned about while decoding it.
+    """
+
+    image: "Image.Image"
+    facts: ImageFacts
+    complaints: tuple[str, ...]
+
+
+def decode_item(root: Path | None, item: Item, max_pixels: int) -> Decoded:
+    """Decode one image and check that its file is still the one that was listed.
+
+    Args:
+        root: The listing's root; None for a built-in source.
+        item: What to decode.
+        max_pixels: As in `runtime.image.decode`.
+
+    Raises:
+        ImageError: As `decode`; `E322` if the file changed after it was listed.
+    """
+    if root is None:
+        return _decode_builtin(item)
+    _here.complaints = []
+    try:
+        data = (root / item.path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}", code="E300") from None
+    if hashlib.sha256(data).hexdigest() != item.sha256:
+        raise ImageError("changed while it was being used", "run again when the data set is at rest", code="E322")
+    image, facts = decode_with_facts(data, max_pixels=max_pixels)
+    return Decoded(image, facts, tuple(_here.complaints))
+
+
+def squash(image: "Image.Image", side: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Resize the whole image to a square: uint8 `(side, side, 3)`, antialiased."""
+    if image.size == (side, side):
+        return np.asarray(image)
+    return np.asarray(image.resize((side, side), filter_of(preprocess.interpolation)))
+
+
+def kinds(decoded: Decoded) -> dict[str, str]:
+    """Say by code what is worth a warning about an image (`KINDS`), with details."""
+    facts, found = decoded.facts, {}
+    if decoded.complaints:
+        found["W303"] = "; ".join(decoded.complaints)
+    if facts.bits == 16:
+        found["W304"] = f"mode {facts.mode}"
+    if facts.animated:
+        found["W305"] = facts.format
+    if min(facts.width, facts.height) < EXTREME_SIDE or _aspect(facts) > EXTREME_ASPECT:
+        found["W308"] = f"{facts.width}x{facts.height}"
+    return {} if facts.format == "builtin" else found
+
+
+def _aspect(facts: ImageFacts) -> float:
+    return max(facts.width, facts.height) / min(facts.width, facts.height)
+
+
+def run(task: Callable[[Item], T], items: Sequence[Item], workers: int | None) -> Iterator[list[tuple[int, T]]]:
+    """Apply `task` to items in threads and give `(position, result)` pairs in batches, as they get done.
+
+    Pillow's warnings are kept per image (`Decoded.complaints`) instead of being shown.
+    """
+    with _heard_warnings(), ThreadPoolExecutor(workers or cores()) as pool:
+        futures: list[Future[list[tuple[int, T]]]] = [
+            pool.submit(lambda s: [(i, task(items[i])) for i in range(s, min(s + CHUNK, len(items)))], start)
+            for start in range(0, len(items), CHUNK)
+        ]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _heard_warnings() -> Iterator[None]:
+    shown = warnings.showwarning
+
+    def hear(message: Warning | str, *where: Any, **more: Any) -> None:
+        if hasattr(_here, "complaints"):
+            _here.complaints.append(str(message))
+        else:
+            shown(message, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = hear
+        yield
+
+
+def _decode_builtin(item: Item) -> Decoded:
+    from PIL import Image
+
+    image = Image.fromarray(builtin_image(item.path)).convert("RGB")
+    facts = ImageFacts(format="builtin", mode="L", width=image.width, height=image.height)
+    return Decoded(image, facts, ())

@@ -1,0 +1,61 @@
+"""Which labelled images a task is made of, and how they are split."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from effxfer.settings import Settings
+
+PIL_LIMIT = 178_956_970
+
+
+class DataSettings(Settings):
+    """A source of labelled images, and how it is split.
+
+    Attributes:
+        source: A folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or a built-in name (`digits`).
+        name: How pipelines and reports call the task; the folder's or table's name if None.
+        class_from: `first`: the class is the first folder below the source (or below `train`, `val`, `test`), deeper
+            folders belong to it. `parent`: the class is the folder that holds the image, folders above it are domains:
+            `photo/dog/1.jpg` and `sketch/dog/1.jpg` are both `dog`, and each domain is split evenly.
+        val_fraction: Share of each class taken for validation where the source has no validation split, in (0, 0.5].
+        test_fraction: Share of each class taken for testing where the source has no splits at all, in (0, 0.5].
+        split_seed: Chooses which images those are.
+        skip_bad: Leave out unreadable images and say how many, instead of stopping at them.
+        allow_empty: Accept class folders without images, and classes that are missing in the validation or test split.
+        allow_leakage: Accept the same image in training and in validation or test, and say how many.
+        max_pixels: Refuse images with more pixels than this (width x height) before decoding them.
+        path_column: Column of a table that holds the image's path, relative to the table's folder.
+        label_column: Column of a table that holds the class.
+        split_column: Column of a table that holds `train`, `val` or `test`; a table without it is split by fractions.
+        max_per_class: Keep only this many training images of each class (few labels); None keeps all.
+            A smaller number keeps a subset of what a larger one keeps.
+        canvas_scale: Side of the squashed training image that augmentation crops from, as a multiple of the input
+            side, in [1, 4]; never larger than the images are.
+        workers: Threads that read and decode; None is one per available core.
+    """
+
+    source: str = Field(min_length=1)
+    name: str | None = Field(default=None, min_length=1)
+    class_from: Literal["first", "parent"] = "first"
+    val_fraction: float = Field(default=0.1, gt=0, le=0.5)
+    test_fraction: float = Field(default=0.1, gt=0, le=0.5)
+    split_seed: int = Field(default=0, ge=0)
+    skip_bad: bool = False
+    allow_empty: bool = False
+    allow_leakage: bool = False
+    max_pixels: int = Field(default=64_000_000, ge=1, le=PIL_LIMIT)
+    path_column: str = Field(default="path", min_length=1)
+    label_column: str = Field(default="label", min_length=1)
+    split_column: str = Field(default="split", min_length=1)
+    max_per_class: int | None = Field(default=None, ge=1)
+    canvas_scale: float = Field(default=1.15, ge=1, le=4)
+    workers: int | None = Field(default=None, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "DataSettings":
+        if self.val_fraction + self.test_fraction > 0.9:
+            raise ValueError("val_fraction + test_fraction must leave at least 0.1 for training")
+        if len({self.path_column, self.label_column, self.split_column}) < 3:
+            raise ValueError("path_column, label_column and split_column must be three different columns")
+        return self

@@ -1,0 +1,57 @@
+"""What a network must learn: labelled examples with classes, splits and a digest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.runtime.image import Preprocess
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Examples of one split, decoded and usually memory-mapped.
+
+    Attributes:
+        pixels: What evaluation sees: uint8 `(N, S, S, 3)`, resized and cropped exactly as the backbone expects.
+        labels: int64 `(N,)`, indices into the task's classes.
+        names: Where each example came from, relative to the data set's root.
+        canvas: What augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
+            with `T >= S`. None where the split is never trained on.
+        aspect: Width divided by height of each image before it was squashed: float32 `(N,)`, or None.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+    canvas: NDArray[np.uint8] | None = None
+    aspect: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A classification problem.
+
+    Attributes:
+        name: How pipelines and reports call it.
+        classes: Class names; a label is an index into them.
+        train: Trained on.
+        val: Chosen on: early stopping, gates, search.
+        test: Reported on; nothing is ever chosen by it.
+        preprocess: How images become `pixels`, and `pixels` become the network's input.
+        digest: Digest of the files, labels and splits (not of the preprocessing).
+        notes: What a reader of a report must know about the splits and the images.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    preprocess: Preprocess
+    digest: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,180 @@
+"""The only place that writes what must survive: atomic files and directories, digests, locks, journals.
+
+A file that can be seen is complete: it is written beside its place, flushed to the disk, and renamed.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from effxfer.errors import LockedError, ResourceError
+
+PARTIAL = ".effxfer-partial-"
+
+
+def sha256(file: Path) -> str:
+    """Digest a file's bytes, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(value: object, length: int = 16) -> str:
+    """Digest a plain value (what `json.dumps` takes), independent of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def write_atomic(file: Path, write: bytes | str | Callable[[Path], object]) -> Path:
+    """Replace `file` by new content, or leave it as it was.
+
+    Args:
+        file: Where the content ends up; its folder is made.
+        write: The content, or a function that writes it to the path it is given.
+
+    Raises:
+        ResourceError: If the disk is full or the folder cannot be written; the old file is intact.
+    """
+    with named_disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_name(f"{PARTIAL}{os.getpid()}-{file.name}")
+        try:
+            if callable(write):
+                write(scratch)
+            else:
+                scratch.write_bytes(write if isinstance(write, bytes) else write.encode())
+            _flush(scratch)
+            scratch.replace(file)
+            _flush(file.parent)
+        finally:
+            scratch.unlink(missing_ok=True)
+    return file
+
+
+@contextmanager
+def write_directory(path: Path) -> Iterator[Path]:
+    """Give a scratch directory that becomes `path` only if the block succeeds.
+
+    An older `path` is replaced at the end of the block, not before it.
+
+    Raises:
+        ResourceError: If the disk is full or the parent cannot be written; an older `path` is intact.
+    """
+    scratch = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    old = path.with_name(f"{PARTIAL}{os.getpid()}-old-{path.name}")
+    with named_disk_errors(path):
+        try:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            yield scratch
+            for file in scratch.rglob("*"):
+                _flush(file)
+            if path.exists():
+                path.rename(old)
+            scratch.rename(path)
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed writers left in `folder` and below; call it only while holding the folder's lock."""
+    left = [p for p in folder.rglob(f"{PARTIAL}*") if not _alive(int(p.name.removeprefix(PARTIAL).split("-")[0]))]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return left
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; the kernel frees the lock when this one dies, however it dies.
+
+    Raises:
+        LockedError: At once, naming the holder, if another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    with named_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / ".lock.json"
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+            write_atomic(holder, json.dumps(facts))
+            yield
+    except Timeout:
+        facts = _read_json(holder)
+        who = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} since {facts.get('since', '?')}"
+        raise LockedError(f"{folder} is in use by {who}", "wait for it, or give another --out") from None
+
+
+def append_line(file: Path, row: Mapping[str, Any]) -> None:
+    """Add one JSON line to a journal; a torn last line from a killed writer is cut off first."""
+    with named_disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a+b") as stream:
+            _cut_torn_line(stream)
+            stream.write(json.dumps(row).encode() + b"\n")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Read a journal; a torn last line is left out, an absent file is empty."""
+    if not file.is_file():
+        return []
+    complete = file.read_bytes().rpartition(b"\n")[0]
+    return [json.loads(line) for line in complete.splitlines() if line]
+
+
+@contextmanager
+def named_disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a folder without permission into a `ResourceError` that names path and free space."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG):
+            raise
+        raise ResourceError(f"cannot write {path}: {error.strerror} ({_free(path)})", "give another --out") from error
+
+
+def _free(path: Path) -> str:
+    parent = next((p for p in (path, *path.parents) if p.exists()), Path("/"))
+    return f"{shutil.disk_usage(parent).free / 1e6:.0f} MB free"
+
+
+def _cut_torn_line(stream: BinaryIO) -> None:
+    stream.seek(0)
+    stream.truncate(stream.read().rfind(b"\n") + 1)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts

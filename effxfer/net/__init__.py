@@ -1,0 +1,1 @@
+"""Networks that remember how to rebuild themselves."""

@@ -1,0 +1,122 @@
+"""Untrained network bodies by name: `timm:NAME`, `torchvision:NAME`, `package.module:factory`."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+from effxfer.errors import SettingsError, did_you_mean
+from effxfer.runtime.image import Preprocess
+
+
+def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
+    """Make an untrained body, without a classifier.
+
+    Args:
+        source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`; a factory returns a module that maps
+            images to features or feature maps, and is called with `num_classes=0` if it takes that argument.
+        args: Keyword arguments of the network.
+
+    Raises:
+        SettingsError: If there is no such network, with the nearest names, or it refuses the arguments.
+    """
+    library, _, name = source.partition(":")
+    builders = {"timm": _timm, "torchvision": _torchvision}
+    try:
+        return builders[library](name, args) if library in builders else _own(library, name, args)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{source} does not take {dict(args)}: {error}", "see `args` of [backbone]") from error
+
+
+def native_preprocess(body: nn.Module, source: str) -> Preprocess:
+    """What the network's published weights expect as input; ImageNet's usual where it does not say."""
+    library, _, name = source.partition(":")
+    if library == "torchvision":
+        return _torchvision_preprocess(name)
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(body)
+    return Preprocess(
+        size=config["input_size"][-1],
+        crop_pct=config["crop_pct"],
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+def names(library: str, pattern: str = "*") -> list[str]:
+    """List the networks of `timm` or `torchvision` whose name matches a shell pattern."""
+    if library == "timm":
+        import timm
+
+        found: list[str] = timm.list_models(pattern)
+        return found
+    from fnmatch import filter as matching
+
+    import torchvision
+
+    return matching(torchvision.models.list_models(module=torchvision.models), pattern)
+
+
+def _timm(name: str, args: Mapping[str, Any]) -> nn.Module:
+    import timm
+
+    if name.split(".")[0] not in timm.list_models():
+        raise _unknown("timm", name)
+    body: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **args)
+    return body
+
+
+def _torchvision(name: str, args: Mapping[str, Any]) -> nn.Module:
+    import torchvision
+
+    if name not in names("torchvision"):
+        raise _unknown("torchvision", name)
+    net: nn.Module = torchvision.models.get_model(name, weights=None, **args)
+    _cut_classifier(net)
+    return net
+
+
+def _cut_classifier(net: nn.Module) -> None:
+    """Replace the last linear layer by nothing; where the classifier is a convolution (SqueezeNet), pool instead."""
+    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        net.classifier = nn.AdaptiveAvgPool2d(1)
+        return
+    path, _, leaf = linear[-1].rpartition(".")
+    setattr(net.get_submodule(path), leaf, nn.Identity())
+
+
+def _own(module: str, factory: str, args: Mapping[str, Any]) -> nn.Module:
+    from inspect import signature
+
+    try:
+        make = getattr(import_module(module), factory)
+    except (ImportError, AttributeError, ValueError) as error:
+        hint = "write timm:NAME, torchvision:NAME, package.module:factory, or a model directory"
+        raise SettingsError(f"no backbone {module}:{factory}: {error}", hint) from error
+    headless = {"num_classes": 0} if "num_classes" in signature(make).parameters else {}
+    body: nn.Module = make(**headless, **args)
+    return body
+
+
+def _torchvision_preprocess(name: str) -> Preprocess:
+    import torchvision
+
+    transform = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    size, resized = transform.crop_size[0], transform.resize_size[0]
+    return Preprocess(
+        size=size,
+        crop_pct=size / resized,
+        interpolation=transform.interpolation.value,
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+    )
+
+
+def _unknown(library: str, name: str) -> SettingsError:
+    known = names(library)
+    text = f"{library} has no network {name!r}{did_you_mean(name, known)}"
+    return SettingsError(text, f"`effxfer models {name[:4]}*` lists names")

@@ -1,0 +1,193 @@
+"""Pretrained bodies: which weights go into which architecture, and what input they expect."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.errors import EffxferError, ModelFileError, ResourceError
+from effxfer.net.architectures import build_body, native_preprocess
+from effxfer.net.net import Net
+from effxfer.net.settings import BackboneSettings
+
+PREFIXES = ("module.", "model.", "backbone.", "body.", "encoder.", "net.", "_orig_mod.")
+NESTS = ("state_dict", "model", "model_state", "state_dict_ema", "model_ema", "net")
+HEADS = ("fc", "head", "classifier", "linear", "heads", "head_drop", "last_linear")
+
+
+def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
+    """Make a network with pretrained body and no head.
+
+    Returns:
+        The network, and notes on what was left out of or not found in a weights file.
+
+    Raises:
+        SettingsError: If there is no such network.
+        ModelFileError: If the weights are unreadable or do not fit.
+        ResourceError: If weights must be downloaded and there is no network.
+    """
+    source = settings.source.partition("@")[0]
+    file = settings.weights_file()
+    body = build_body(source, settings.args)
+    net = Net({"source": source, "args": settings.args}, settings.adjust(native_preprocess(body, source)))
+    if not settings.pretrained:
+        return net, ()
+    if file is not None:
+        return net, load_weights(net.body, file)
+    return net, _download(net.body, source, settings.args)
+
+
+def load_weights(body: nn.Module, file: Path) -> tuple[str, ...]:
+    """Load a weights file into a body: prefixes are stripped, the classifier is left out, everything else must fit.
+
+    Returns:
+        Notes on what was left out.
+
+    Raises:
+        ModelFileError: If the file is absent, holds code, is truncated, has NaN, or does not fit; with a table.
+    """
+    state = _strip(read_state(file), set(body.state_dict()))
+    wanted = {k: v for k, v in body.state_dict().items() if not k.endswith("num_batches_tracked")}
+    missing = [k for k in wanted if k not in state]
+    wrong = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
+    left = [k for k in state if k not in body.state_dict()]
+    if missing or wrong:
+        raise ModelFileError(f"{file} does not fit: {_misfit(missing, wrong, left, state, wanted)}", code="E405")
+    odd = [k for k in left if not _is_head(k)]
+    if odd:
+        raise ModelFileError(f"{file} has tensors that the network lacks: {_some(odd)}", "check `args`", code="E406")
+    body.load_state_dict({k: v for k, v in state.items() if k not in left}, strict=False)
+    return (f"{file.name}: classifier left out ({_some(left)})",) if left else ()
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """Read tensors by name from `.safetensors` or a weights-only `.pth`/`.pt`/`.bin`; never runs code.
+
+    Raises:
+        ModelFileError: If that is impossible, or a tensor holds NaN or infinity.
+    """
+    if not file.is_file():
+        raise ModelFileError(f"no weights file {file}", "give the path of a .safetensors or .pth file")
+    state = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    bad = [name for name, t in state.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if bad:
+        raise ModelFileError(f"{file} has NaN or infinity in {_some(bad)}", "get an intact copy", code="E407")
+    return state
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{file} is not a complete safetensors file: {error}", code="E403") from error
+
+
+def _read_torch(file: Path) -> dict[str, Tensor]:
+    from pickle import UnpicklingError
+
+    try:
+        raw = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        hint = "save its state_dict() with safetensors where you trust it"
+        raise ModelFileError(f"{file} holds code, not only tensors: refused", hint, code="E401") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{file} is not a complete weights file: {error or 'empty'}", code="E403") from error
+    for nest in NESTS:
+        if isinstance(raw, Mapping) and isinstance(raw.get(nest), Mapping):
+            raw = raw[nest]
+    if not isinstance(raw, Mapping) or not all(isinstance(v, Tensor) for v in raw.values()):
+        raise ModelFileError(f"{file} is not a table of tensors", "save the network's state_dict()", code="E402")
+    return dict(raw)
+
+
+def _strip(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    """Take off leading prefixes as long as that makes more names fit."""
+    while True:
+        best = state
+        for prefix in PREFIXES:
+            shorter = {k.removeprefix(prefix): v for k, v in state.items()}
+            if len(wanted & shorter.keys()) > len(wanted & best.keys()):
+                best = shorter
+        if best is state:
+            return state
+        state = best
+
+
+def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[str, ...]:
+    library, _, name = source.partition(":")
+    if library not in ("timm", "torchvision"):
+        return (f"{source} has the weights that its factory gave it",)
+    host = "huggingface.co" if library == "timm" else "download.pytorch.org"
+    if library == "torchvision" or not _is_cached(body):
+        _preflight(host, source)
+    try:
+        state = _fetch_timm(name, args) if library == "timm" else _fetch_torchvision(name)
+    except EffxferError:
+        raise
+    except Exception as error:
+        raise _no_weights(source, f"{type(error).__name__} from {host}") from error
+    body.load_state_dict({k: v for k, v in state.items() if k in body.state_dict()})
+    return ()
+
+
+def _fetch_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
+    import timm
+
+    state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0, **args).state_dict()
+    return state
+
+
+def _fetch_torchvision(name: str) -> dict[str, Tensor]:
+    import torchvision
+
+    state: dict[str, Tensor] = torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False)
+    return state
+
+
+def _is_cached(body: nn.Module) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    hub = str((getattr(body, "pretrained_cfg", None) or {}).get("hf_hub_id") or "")
+    files = ("model.safetensors", "pytorch_model.bin")
+    return bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
+
+
+def _preflight(host: str, source: str) -> None:
+    """Ask in at most three seconds whether a host can be reached at all; a configured proxy is trusted."""
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise _no_weights(source, "HF_HUB_OFFLINE is set")
+    try:
+        socket.create_connection((host, 443), timeout=3).close()
+    except OSError as error:
+        raise _no_weights(source, f"{host} cannot be reached ({error})") from error
+
+
+def _no_weights(source: str, why: str) -> ResourceError:
+    hint = f"give a local file: {source}@weights.safetensors, or a bundled model (`effxfer models`)"
+    return ResourceError(f"no pretrained weights for {source}: {why}", hint)
+
+
+def _is_head(name: str) -> bool:
+    return any(part in HEADS for part in name.split("."))
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _misfit(
+    missing: list[str], wrong: list[str], left: list[str], state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> str:
+    shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(wanted[k].shape)}" for k in wrong]
+    parts = [f"{len(missing)} missing ({_some(missing)})" if missing else "", _some(shapes)]
+    parts += [f"{len(left)} unknown ({_some(left)})" if left else ""]
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,85 @@
+"""Architecture changes that can be recorded as JSON and replayed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from effxfer.errors import ModelFileError
+from effxfer.net.heads import HeadSpec, build_head
+from effxfer.net.net import KEEP, Net
+from effxfer.settings import build
+
+Sizes = dict[str, dict[str, Any]]
+
+
+def set_head(
+    net: Net, *, spec: Mapping[str, Any], features: int, classes: Sequence[str], taps: Sequence[str] = ("out",)
+) -> None:
+    """Put a fresh head on the network, fed by the named layers."""
+    net.head = build_head(build(HeadSpec, spec, "head"), features, len(classes))
+    net.classes, net.taps = tuple(classes), tuple(taps)
+
+
+def sparsify(net: Net, *, weights: Sequence[str]) -> None:
+    """Give the named weights a mask; masks are buffers, so that they are saved with the weights."""
+    for name in weights:
+        mask = torch.ones_like(net.get_parameter(name), dtype=torch.bool)
+        net.register_buffer(KEEP + name.replace(".", "/"), mask)
+
+
+def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give tensors the shapes, and modules the attributes, that pruning left them."""
+    for name, shape in shapes.items():
+        owner, leaf = _owner(net, name)
+        old = getattr(owner, leaf)
+        new = torch.zeros(list(shape), dtype=old.dtype, device=old.device)
+        setattr(owner, leaf, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
+    for name, attributes in sizes.items():
+        module = net.get_submodule(name)
+        for attribute, value in attributes.items():
+            setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
+
+
+def measure(net: Net) -> tuple[dict[str, list[int]], Sizes]:
+    """Read off every tensor's shape and every module's whole-number attributes: what pruning may change."""
+    shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    return shapes, {name: _numbers(module) for name, module in net.named_modules()}
+
+
+def record_resize(net: Net, before: tuple[dict[str, list[int]], Sizes]) -> None:
+    """Append the `resize` edit that leads from `before` (what `measure` gave) to what the network is now."""
+    shapes, sizes = measure(net)
+    if shapes.keys() != before[0].keys():
+        raise ModelFileError("pruning added or removed tensors", "report the network's name: it needs a rule of its own")
+    changed = {
+        name: {key: value for key, value in found.items() if before[1][name].get(key) != value}
+        for name, found in sizes.items()
+    }
+    net.edits.append(
+        {
+            "kind": "resize",
+            "shapes": {name: shape for name, shape in shapes.items() if before[0][name] != shape},
+            "sizes": {name: found for name, found in changed.items() if found},
+        }
+    )
+
+
+def _numbers(module: nn.Module) -> dict[str, Any]:
+    """The attributes that are whole numbers or tuples of them, as JSON gives them back."""
+    found: dict[str, Any] = {}
+    for key, value in vars(module).items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            found[key] = value
+        elif isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
+            found[key] = list(value)
+    return found
+
+
+def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return net.get_submodule(path), leaf
+
+
+EDITS: dict[str, Callable[..., None]] = {"resize": resize, "set_head": set_head, "sparsify": sparsify}

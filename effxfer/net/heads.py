@@ -1,0 +1,192 @@
+"""Classifiers on pooled features: linear, cosine, multi-layer perceptron.
+
+Cosine heads: Gidaris and Komodakis 2018, "Dynamic Few-Shot Visual Learning without Forgetting",
+https://arxiv.org/abs/1804.09458.
+
+Shape legend: B batch, D features, C classes.
+"""
+
+from collections import OrderedDict
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from effxfer.settings import Settings
+
+TINY = 1e-12
+Kind = Literal["linear", "cosine", "mlp"]
+ONLY: dict[str, tuple[str, ...]] = {
+    "cosine": ("scale", "learn_scale"),
+    "mlp": ("width", "depth", "activation", "norm"),
+}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
+NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+class HeadSpec(Settings):
+    """What a head looks like; `plain()` is what a manifest stores and `build(HeadSpec, ...)` reads.
+
+    A setting that has no effect on the chosen kind is refused unless it has its default value.
+
+    Attributes:
+        kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`.
+        dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
+        standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
+            a fresh head stores 0 and 1.
+        scale: Cosine only: what the cosine is multiplied by, at first.
+        learn_scale: Cosine only: train the scale.
+        width: MLP only: units of each hidden layer.
+        depth: MLP only: hidden layers.
+        activation: MLP only.
+        norm: MLP only: normalisation before each activation.
+    """
+
+    kind: Kind = "linear"
+    dropout: float = Field(0.0, ge=0, lt=1)
+    standardize: bool = False
+    scale: float = Field(16.0, gt=0, le=1000, allow_inf_nan=False)
+    learn_scale: bool = True
+    width: int = Field(256, ge=1, le=65536)
+    depth: int = Field(1, ge=1, le=3)
+    activation: Literal["relu", "gelu", "hardswish"] = "relu"
+    norm: Literal["none", "batch", "layer"] = "none"
+
+    @model_validator(mode="after")
+    def _only_what_acts(self) -> "HeadSpec":
+        foreign = [name for kind, names in ONLY.items() if kind != self.kind for name in names]
+        idle = [name for name in foreign if getattr(self, name) != type(self).model_fields[name].default]
+        if idle:
+            raise ValueError(f"a {self.kind} head has no {' or '.join(idle)}")
+        return self
+
+
+def build_head(spec: HeadSpec, features: int, classes: int) -> nn.Module:
+    """Make an untrained head.
+
+    Whatever the kind, its last layer is `head.out`, an `nn.Linear` with one row for each class.
+
+    Args:
+        spec: What it looks like.
+        features: Width of its input, at least 1.
+        classes: Width of its output, at least 1.
+
+    Returns:
+        A module that maps `(B, features)` to logits `(B, classes)`.
+    """
+    if spec.kind == "cosine":
+        return Cosine(spec, features, classes)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if spec.standardize:
+        layers["standardize"] = Standardize(features)
+    if spec.kind == "mlp":
+        for i in range(spec.depth):
+            layers |= _hidden(spec, i, features if i == 0 else spec.width)
+        features = spec.width
+    elif spec.dropout:
+        layers["dropout"] = nn.Dropout(spec.dropout)
+    return nn.Sequential(layers | {"out": nn.Linear(features, classes)})
+
+
+def head_parameters(spec: HeadSpec, features: int, classes: int) -> int:
+    """Count the trainable numbers of a head; for its multiply-adds per image, too, this is the order of magnitude."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_head(spec, features, classes).parameters())
+
+
+def describe(spec: HeadSpec) -> str:
+    """Name a head in a few words.
+
+    >>> describe(HeadSpec(kind="mlp", width=64, depth=2, norm="batch"))
+    'mlp 2 x 64 relu, batch norm'
+    """
+    text: str = spec.kind
+    if spec.kind == "mlp":
+        text += f" {spec.depth} x {spec.width} {spec.activation}"
+        text += f", {spec.norm} norm" if spec.norm != "none" else ""
+    if spec.kind == "cosine":
+        text += f" x {spec.scale:.3g}{'' if spec.learn_scale else ' fixed'}"
+    return text + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
+
+
+class Standardize(nn.BatchNorm1d):
+    """`(x - mean) / deviation` with stored statistics, in training as in evaluation.
+
+    A batch norm underneath, so that channel pruning and exporters know what it is.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, eps=TINY, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, D)` to `(B, D)`."""
+        return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+
+    @torch.no_grad()
+    def fit_(self, mean: Tensor, deviation: Tensor) -> None:
+        """Store the statistics `(D,)`, in place; a deviation of almost 0 counts as 1."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(safe_deviation(deviation) ** 2)
+
+
+def safe_deviation(deviation: Tensor) -> Tensor:
+    """Replace deviations `(D,)` below a thousandth of their mean, which are noise, with 1."""
+    return torch.where(deviation > 1e-3 * deviation.mean(), deviation, torch.ones_like(deviation))
+
+
+class Cosine(nn.Module):
+    """Logits are `scale * cos(x, w_c)`."""
+
+    def __init__(self, spec: HeadSpec, features: int, classes: int) -> None:
+        super().__init__()
+        self.standardize = Standardize(features) if spec.standardize else nn.Identity()
+        self.dropout = nn.Dropout(spec.dropout)
+        self.out = nn.Linear(features, classes, bias=False)
+        scale = torch.tensor(float(spec.scale))
+        if spec.learn_scale:
+            self.scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, D)` to `(B, C)`."""
+        unit = F.normalize(self.dropout(self.standardize(x)), dim=1)
+        length = self.out.weight.norm(dim=1).clamp_min(1e-12)
+        logits: Tensor = self.out(unit) * (self.scale / length)
+        return logits
+
+
+@torch.no_grad()
+def fold_standardize(spec: HeadSpec, state: dict[str, Tensor]) -> tuple[HeadSpec, dict[str, Tensor]]:
+    """Merge the standardisation of a trained head into its first layer, exactly up to rounding.
+
+    A cosine head keeps it: there it changes the angles.
+
+    Returns:
+        The spec without standardisation and the weights that fit it; or both as they were.
+    """
+    if spec.kind == "cosine" or not spec.standardize:
+        return spec, state
+    first = "hidden0" if spec.kind == "mlp" else "out"
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith("standardize.")}
+    mean = state["standardize.running_mean"].double()
+    deviation = (state["standardize.running_var"].double() + TINY).sqrt()
+    weight = state[f"{first}.weight"].double() / deviation
+    kept[f"{first}.weight"] = weight.float()
+    kept[f"{first}.bias"] = (state[f"{first}.bias"].double() - weight @ mean).float()
+    return spec.model_copy(update={"standardize": False}), kept
+
+
+def _hidden(spec: HeadSpec, i: int, features: int) -> dict[str, nn.Module]:
+    layers: dict[str, nn.Module] = {f"hidden{i}": nn.Linear(features, spec.width)}
+    if spec.norm != "none":
+        norm: Any = NORMS[spec.norm]
+        layers[f"norm{i}"] = norm(spec.width)
+    layers[f"activation{i}"] = ACTIVATIONS[spec.activation]()
+    if spec.dropout:
+        layers[f"dropout{i}"] = nn.Dropout(spec.dropout)
+    return layers

@@ -1,0 +1,141 @@
+"""A network that remembers how to rebuild itself.
+
+Shape legend: B batch, S side of the input, D features, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.net.architectures import build_body
+from effxfer.runtime.image import Preprocess
+
+Edit = dict[str, Any]
+KEEP = "keep/"
+
+
+class Net(nn.Module):
+    """A backbone and a head, plus the edits that led to them.
+
+    `rebuild(net.backbone, net.edits)` gives a network of the same shape, so that weights are stored without code.
+
+    Attributes:
+        backbone: What `build_body` takes: `{"source": ..., "args": {...}}`.
+        preprocess: What its input must look like.
+        classes: Names of the head's columns; empty before the first head.
+        taps: Names of the body's submodules whose pooled outputs feed the head; `out` is the body's own output.
+        edits: Architecture changes, in order.
+        body: Maps images `(B, 3, S, S)` to features or feature maps.
+        head: Maps features `(B, D)` to logits `(B, C)`.
+    """
+
+    def __init__(self, backbone: Mapping[str, Any], preprocess: Preprocess) -> None:
+        super().__init__()
+        self.backbone, self.preprocess = dict(backbone), preprocess
+        self.classes: tuple[str, ...] = ()
+        self.taps: tuple[str, ...] = ("out",)
+        self.edits: list[Edit] = []
+        self.body = build_body(**self.backbone)
+        self.head: nn.Module = nn.Identity()
+
+    def tapped(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        """Map images `(B, 3, S, S)` to the pooled features `(B, D)` of each of `taps`."""
+        found: dict[str, Tensor] = {}
+
+        def catch(name: str) -> Any:
+            return lambda _module, _inputs, output: found.__setitem__(name, pool(output))
+
+        handles = [self.body.get_submodule(t).register_forward_hook(catch(t)) for t in taps if t != "out"]
+        try:
+            found["out"] = pool(self.body(x))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map images `(B, 3, S, S)` to what the head sees: `(B, D)`."""
+        found = self.tapped(x, self.taps)
+        return found[self.taps[0]] if len(self.taps) == 1 else torch.cat([found[t] for t in self.taps], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 3, S, S)` to logits `(B, C)`."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+    def edit(self, kind: str, **arguments: Any) -> None:
+        """Change the architecture and remember the change."""
+        from effxfer.net.edits import EDITS
+
+        EDITS[kind](self, **arguments)
+        self.edits.append({"kind": kind, **arguments})
+
+    @torch.no_grad()
+    def constrain_(self) -> None:
+        """Zero, in place, the weights that a ticket removed; training calls this after every step."""
+        for name, keep in self.kept().items():
+            self.get_parameter(name).mul_(keep)
+
+    def kept(self) -> dict[str, Tensor]:
+        """Give the mask of each masked weight, by the weight's name; true means keep."""
+        masks = dict(self.named_buffers(recurse=False))
+        return {n.removeprefix(KEEP).replace("/", "."): m for n, m in masks.items() if n.startswith(KEEP)}
+
+
+def rebuild(
+    backbone: Mapping[str, Any], edits: Sequence[Edit], preprocess: Preprocess, classes: Sequence[str] = ()
+) -> Net:
+    """Make an untrained network by replaying recorded edits."""
+    net = Net(backbone, preprocess)
+    for edit in edits:
+        net.edit(**edit)
+    net.classes = tuple(classes)
+    return net
+
+
+def pool(output: Tensor) -> Tensor:
+    """Average over positions: maps `(B, D, h, w)` or tokens `(B, n, D)` to `(B, D)`; `(B, D)` stays."""
+    if output.dim() == 4:
+        return output.mean((2, 3))
+    return output.mean(1) if output.dim() == 3 else output
+
+
+@torch.no_grad()
+def tap_widths(net: Net, names: Sequence[str] = ()) -> dict[str, int]:
+    """Measure the width of each tap; without names, of the natural ones: the end of each stage of the body, and `out`.
+
+    Stages end where timm says so (`feature_info`); elsewhere, where the last of the body's blocks of one resolution is.
+    """
+    names = list(names) or [*_stage_ends(net), "out"]
+    was = net.training
+    found = net.eval().tapped(_example(net), names)
+    net.train(was)
+    return {name: found[name].shape[1] for name in names}
+
+
+def _example(net: Net) -> Tensor:
+    weight = next(net.parameters())
+    return torch.zeros(2, 3, net.preprocess.size, net.preprocess.size, device=weight.device)
+
+
+def _stage_ends(net: Net) -> list[str]:
+    modules = dict(net.body.named_modules())
+    info = getattr(net.body, "feature_info", None)
+    told = [str(entry["module"]) for entry in (info if isinstance(info, list) else getattr(info, "info", []))]
+    if told and all(name in modules for name in told):
+        return told[1:]
+    sides: dict[int, str] = {}
+
+    def note(name: str) -> Any:
+        return lambda _m, _i, out: sides.__setitem__(out.shape[-1], name) if out.dim() == 4 else None
+
+    shallow = {n: m for n, m in modules.items() if n and n.count(".") <= 1 and any(True for _ in m.parameters())}
+    handles = [m.register_forward_hook(note(n)) for n, m in shallow.items() if not isinstance(m, nn.BatchNorm2d)]
+    was = net.training
+    net.eval()(_example(net))
+    net.train(was)
+    for handle in handles:
+        handle.remove()
+    return list(sides.values())[1:-1]

@@ -1,0 +1,62 @@
+"""Which pretrained network to start from; light enough to check before torch is loaded."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from effxfer.errors import ModelFileError
+from effxfer.files import sha256
+from effxfer.runtime.image import Preprocess
+from effxfer.settings import Settings
+
+
+class BackboneSettings(Settings):
+    """Which backbone, with which weights, fed with what.
+
+    Attributes:
+        source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`, each with `@FILE` for local weights
+            (`.safetensors`, `.pth`); a model directory; or the name of a bundled model.
+        args: Keyword arguments of the network, such as `pad_type = "same"`.
+        pretrained: Load weights. False starts from random ones.
+        size: Side of the input in pixels; None is what the backbone was trained with.
+        crop_pct: As in `Preprocess`; None is the backbone's, or 1 if `size` is given.
+        interpolation: As in `Preprocess`; None is the backbone's.
+        mean: As in `Preprocess`; None is the backbone's.
+        std: As in `Preprocess`; None is the backbone's.
+    """
+
+    source: str
+    args: dict[str, Any] = {}
+    pretrained: bool = True
+    size: int | None = Field(default=None, ge=8, le=2048)
+    crop_pct: float | None = Field(default=None, gt=0, le=1)
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def adjust(self, native: Preprocess) -> Preprocess:
+        """Overlay what was set here on what the backbone expects."""
+        chosen = {k: v for k in ("size", "crop_pct", "interpolation", "mean", "std") if (v := getattr(self, k))}
+        if self.size and not self.crop_pct:
+            chosen["crop_pct"] = 1.0
+        return Preprocess.from_json({**native.to_json(), **chosen})
+
+    def weights_file(self) -> Path | None:
+        """The local file behind `@`, or None."""
+        _, mark, file = self.source.partition("@")
+        return Path(file).expanduser() if mark else None
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the network: these settings, with a local file replaced by its digest.
+
+        Raises:
+            ModelFileError: If the file is absent.
+        """
+        file = self.weights_file()
+        plain = self.plain()
+        if file is None:
+            return plain
+        if not file.is_file():
+            raise ModelFileError(f"no weights file {file}", "give the path of a .safetensors or .pth file after @")
+        return {**plain, "source": self.source.partition("@")[0], "weights": sha256(file)}

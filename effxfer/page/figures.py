@@ -1,0 +1,185 @@
+"""Plots of a report page as plain plotly.js figures; colours come from the page, which knows light from dark."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import escape
+
+from effxfer.page.columns import Columns
+from effxfer.page.labels import place_labels
+from effxfer.report import Curve, Table
+
+Figure = dict[str, Any]
+
+SMALLEST, LARGEST = 11.0, 36.0
+FALLING = "remaining"
+
+
+def pareto(summary: Table) -> Figure | None:
+    """Plot accuracy against p50 latency, a marker's area growing with the file; models nothing beats are joined.
+
+    Args:
+        summary: With the columns that `Columns` looks for.
+
+    Returns:
+        A figure, or None unless at least one model has both an accuracy and a latency.
+    """
+    columns = Columns.of(summary)
+    if not (columns.accuracy and columns.latency):
+        return None
+    rows = [r for r in summary.rows if _finite(r[columns.accuracy]) and _finite(r[columns.latency])]
+    if not rows:
+        return None
+    front = frontier([(float(r[columns.latency]), float(r[columns.accuracy])) for r in rows])
+    return {
+        "data": [_front_line(rows, columns, front), *_markers(rows, columns, front)],
+        "layout": {
+            "xaxis": {"title": {"text": _text(columns.latency)}, **_latency_axis(rows, columns)},
+            "yaxis": {"title": {"text": _text(columns.accuracy)}},
+            "showlegend": False,
+            "hovermode": "closest",
+        },
+        "tall": True,
+    }
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Give the indices of the points that no other beats in both ways, from left to right.
+
+    Args:
+        points: `(cost, gain)`: small cost and large gain are good. Of equal points all stay.
+    """
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
+    kept: list[int] = []
+    for i in order:
+        if not kept or points[i][1] > points[kept[-1]][1] or points[i] == points[kept[-1]]:
+            kept.append(i)
+    return kept
+
+
+def curve_figures(curves: Iterable[Curve]) -> list[tuple[str, Figure]]:
+    """Plot curves, those of one title and the same axes together.
+
+    Returns:
+        Titles and figures in the order of first appearance; curves without a finite point are left out.
+    """
+    groups: dict[tuple[str, str, str], list[Curve]] = {}
+    for curve in curves:
+        if any(math.isfinite(x) and math.isfinite(y) for x, y in curve.points):
+            groups.setdefault((curve.title, curve.x, curve.y), []).append(curve)
+    return [(title, _curves(group, x, y)) for (title, x, y), group in groups.items()]
+
+
+def _curves(group: Sequence[Curve], x: str, y: str) -> Figure:
+    xaxis: dict[str, Any] = {"title": {"text": _text(x)}}
+    spread = [point for curve in group for point, _ in curve.points]
+    if FALLING in x:
+        xaxis["autorange"] = "reversed"
+        if min(spread) > 0 and max(spread) / min(spread) > 5:
+            xaxis |= _log_ticks(spread)
+    elif all(float(v).is_integer() for v in spread):
+        xaxis |= {"tickformat": "d"} if max(spread) - min(spread) > 8 else {"dtick": 1, "tickformat": "d"}
+    return {
+        "data": [_trace(curve) for curve in group],
+        "layout": {
+            "xaxis": xaxis,
+            "yaxis": {"title": {"text": _text(y)}},
+            "showlegend": len(group) > 1,
+            "hovermode": "x unified" if len(group) > 1 and all(c.line for c in group) else "closest",
+        },
+    }
+
+
+def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
+    ticks = sorted(set(values), reverse=True)
+    step = max(1, math.ceil(len(ticks) / 7))
+    chosen = ticks[::step]
+    return {"type": "log", "tickmode": "array", "tickvals": chosen, "ticktext": [f"{tick:.3g}" for tick in chosen]}
+
+
+def _trace(curve: Curve) -> dict[str, Any]:
+    points = [(x, y) for x, y in curve.points if math.isfinite(x) and math.isfinite(y)]
+    few = len(points) <= 40
+    return {
+        "type": "scatter",
+        "name": _text(curve.name),
+        "x": [x for x, _ in points],
+        "y": [y for _, y in points],
+        "mode": ("lines+markers" if few else "lines") if curve.line else "markers",
+        "marker": {"size": 6 if curve.line else 9},
+        "line": {"width": 2},
+        "hovertemplate": "%{y:.5~g}<extra>%{fullData.name}</extra>"
+        if curve.line
+        else "%{x:.5~g}, %{y:.5~g}<extra>%{fullData.name}</extra>",
+    }
+
+
+def _front_line(rows: Sequence[Mapping[str, Any]], columns: Columns, front: Sequence[int]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [rows[i][columns.latency] for i in front],
+        "y": [rows[i][columns.accuracy] for i in front],
+        "line": {"dash": "dot", "width": 1.5},
+        "role": "front",
+        "hoverinfo": "skip",
+    }
+
+
+def _markers(rows: Sequence[Mapping[str, Any]], columns: Columns, front: Sequence[int]) -> list[dict[str, Any]]:
+    largest = max(
+        (float(row[columns.size]) for row in rows if columns.size and _finite(row[columns.size])), default=0.0
+    )
+    sizes = [_marker_size(row, columns, largest) for row in rows]
+    names = [str(row[columns.model]) for row in rows]
+    points = [(float(row[columns.latency]), float(row[columns.accuracy])) for row in rows]
+    places = place_labels(points, names, sizes, log=_wide(rows, columns))
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers+text",
+            "x": [row[columns.latency]],
+            "y": [row[columns.accuracy]],
+            "name": _text(names[i]),
+            "text": [_text(names[i]) if places[i] else ""],
+            "textposition": places[i] or "top center",
+            "cliponaxis": False,
+            "marker": {"size": sizes[i], "line": {"width": 2 if i in front else 0}},
+            "role": "front-marker" if i in front else "marker",
+            "customdata": [[_hover(row)]],
+            "hovertemplate": "%{customdata[0]}<extra></extra>",
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def _marker_size(row: Mapping[str, Any], columns: Columns, largest: float) -> float:
+    if not (columns.size and _finite(row[columns.size]) and largest):
+        return SMALLEST
+    return max(SMALLEST, LARGEST * math.sqrt(float(row[columns.size]) / largest))
+
+
+def _hover(row: Mapping[str, Any]) -> str:
+    lines = [
+        f"{_text(k)}: {_text(f'{v:.4g}' if isinstance(v, float) else v)}" for k, v in row.items() if v not in (None, "")
+    ]
+    return "<br>".join([f"<b>{_text(next(iter(row.values()), ''))}</b>", *lines[1:]])
+
+
+def _latency_axis(rows: Sequence[Mapping[str, Any]], columns: Columns) -> dict[str, Any]:
+    return {"type": "log", "dtick": "D2", "tickformat": "~g"} if _wide(rows, columns) else {"rangemode": "tozero"}
+
+
+def _wide(rows: Sequence[Mapping[str, Any]], columns: Columns) -> bool:
+    values = [float(row[columns.latency]) for row in rows]
+    return min(values) > 0 and max(values) / min(values) > 8
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _text(value: object) -> str:
+    """Escape text for plotly, which reads a few HTML tags in it."""
+    return str(escape(str(value)))

@@ -1,0 +1,218 @@
+"""Write the report page: Jinja2 with autoescape, plotly.js inlined, no request to anywhere."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effxfer import __version__
+from effxfer.files import write_atomic
+from effxfer.page.columns import NOTHING, Columns, column_texts, is_number
+from effxfer.page.figures import Figure, curve_figures, frontier, pareto
+from effxfer.report import Report, Table
+
+HERE = Path(__file__).parent
+LABELS = {
+    "cores": "physical cores",
+    "threads": "logical cores",
+    "usable": "usable to this process",
+    "quota": "container limit, cores",
+    "flags": "instruction sets",
+    "memory_gb": "memory, GB",
+    "load": "load per core",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One stage on the page.
+
+    Attributes:
+        title: Its heading.
+        report: What it measured.
+        command: What reproduces it; empty if nothing does.
+    """
+
+    title: str
+    report: Report
+    command: str = ""
+
+
+def write_page(
+    file: Path,
+    *,
+    title: str,
+    sections: Sequence[Section],
+    summary: Table,
+    facts: Mapping[str, Any],
+    chosen: str = "",
+    command: str = "",
+) -> Path:
+    """Write a page that needs nothing but a browser: about 5 MB, most of it plotly.js.
+
+    Args:
+        file: Where; an older page is replaced.
+        title: Heading of the page.
+        sections: The stages, in their order.
+        summary: One row per model, the baseline first. The columns `model`, `accuracy …`, `p50 … ms`, `… ratio …`
+            and `size …` (see `Columns`) feed the plot and the headline; all columns are shown.
+        facts: What the figures depend on, e.g. `bench.machine.facts()`; values may be lists or tables of plain values.
+        chosen: The model of `summary` that the run recommends; its figures against the baseline head the page.
+        command: What reproduces the whole run.
+
+    Returns:
+        `file`.
+
+    Raises:
+        ResourceError: If the file cannot be written.
+    """
+    figures: list[Figure] = []
+    context = {
+        "title": title,
+        "version": __version__,
+        "headline": headline(summary, chosen),
+        "summary": _grid(summary, chosen),
+        "pareto": _place(figures, pareto(summary)),
+        "sections": [_section(i, section, figures) for i, section in enumerate(sections, 1)],
+        "facts": {name: _fact(value) for name, value in facts.items()},
+        "labels": LABELS,
+        "command": command,
+        "figures": _no_nan(figures),
+    }
+    return write_atomic(file, render(context))
+
+
+def render(context: Mapping[str, Any]) -> str:
+    """Fill the template; every value is escaped except the project's own style, script and plotly.js."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    own = {name: Markup((HERE / name).read_text()) for name in ("page.css", "page.js")}
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    plotly = Markup(get_plotlyjs()) if context["figures"] else ""
+    return environment.get_template("page.html").render(
+        **context, style=own["page.css"], script=own["page.js"], plotly=plotly
+    )
+
+
+def headline(summary: Table, chosen: str) -> list[dict[str, Any]]:
+    """Give the figures that head the page: the chosen model's, each against the first row's.
+
+    Args:
+        summary: As in `write_page`.
+        chosen: A value of its model column; without one there is no headline.
+    """
+    columns = Columns.of(summary)
+    ours = next((row for row in summary.rows if chosen and str(row[columns.model]) == chosen), None)
+    if ours is None:
+        return []
+    base = summary.rows[0]
+    kinds = (("accuracy", columns.accuracy), ("p50 latency", columns.latency), ("size", columns.size))
+    return [_card(label, name, ours, base) for label, name in kinds if name and _plain(ours[name])]
+
+
+def _card(label: str, column: str, ours: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    value, reference = float(ours[column]), base[column]
+    against, good = "", False
+    if _plain(reference) and ours is not base:
+        against, good = _against(label, value, float(reference), _name(base))
+    unit = column.replace("(", " ").replace(")", " ").split()[-1] if " " in column else ""
+    shown = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return {"label": label, "value": shown, "unit": unit, "against": against, "good": good}
+
+
+def _against(label: str, value: float, reference: float, name: str) -> tuple[str, bool]:
+    """Say how a value stands to the reference's, and whether that is no worse."""
+    if label == "accuracy":
+        points = f"{value - reference:+.1f}".replace("-", "\u2212")
+        return f"{points} points against {name}", value >= reference
+    if min(value, reference) <= 0:
+        return "", False
+    better, worse = ("faster", "slower") if "latency" in label else ("smaller", "larger")
+    factor = max(value, reference) / min(value, reference)
+    return f"{factor:.1f}\u00d7 {better if value <= reference else worse} than {name}", value <= reference
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return str(next(iter(row.values())))
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _section(number: int, section: Section, figures: list[Figure]) -> dict[str, Any]:
+    report = section.report
+    plots = [{"title": title, "figure": _place(figures, figure)} for title, figure in curve_figures(report.curves)]
+    rows = [
+        {
+            "name": row.name,
+            "value": f"{row.value:.4g} {row.unit}".rstrip() if _plain(row.value) else NOTHING,
+            "range": f"{row.low:.4g} to {row.high:.4g}" if row.low != row.high else "",
+            "n": row.n,
+            "of": row.of,
+        }
+        for row in report.rows
+    ]
+    return {
+        "id": f"stage-{number}",
+        "number": number,
+        "title": section.title,
+        "command": section.command,
+        "rows": rows,
+        "notes": report.notes,
+        "tables": [_grid(table) for table in report.tables],
+        "plots": plots,
+    }
+
+
+def _grid(table: Table, chosen: str = "") -> dict[str, Any]:
+    """Lay a table out: texts by column, which columns are numbers, which rows nothing beats."""
+    names = list(table.rows[0]) if table.rows else []
+    texts = [column_texts([row.get(name) for row in table.rows]) for name in names]
+    columns = Columns.of(table)
+    return {
+        "title": table.title,
+        "columns": names,
+        "numeric": [all(map(is_number, column)) for column in texts],
+        "rows": [list(cells) for cells in zip(*texts, strict=True)],
+        "front": _front_rows(table, columns),
+        "chosen": [bool(chosen) and str(row[columns.model]) == chosen for row in table.rows],
+    }
+
+
+def _front_rows(table: Table, columns: Columns) -> list[bool]:
+    if not (columns.accuracy and columns.latency):
+        return [False] * len(table.rows)
+    both = (columns.latency, columns.accuracy)
+    timed = [i for i, row in enumerate(table.rows) if all(_plain(row[name]) for name in both)]
+    best = {timed[i] for i in frontier([(table.rows[i][both[0]], table.rows[i][both[1]]) for i in timed])}
+    return [i in best for i in range(len(table.rows))]
+
+
+def _place(figures: list[Figure], figure: Figure | None) -> int | None:
+    if figure is None:
+        return None
+    figures.append(figure)
+    return len(figures) - 1
+
+
+def _fact(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {"kind": "table", "value": {str(k): str(v) for k, v in value.items()}}
+    if isinstance(value, list | tuple | set):
+        return {"kind": "list", "value": [str(v) for v in value]}
+    return {"kind": "text", "value": NOTHING if value in (None, "") else str(value)}
+
+
+def _no_nan(value: Any) -> Any:
+    """Replace what JSON cannot say by None."""
+    if isinstance(value, Mapping):
+        return {k: _no_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_no_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,155 @@
+"""Measurements with their unit, range, n and denominator, and how they read."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One measured number.
+
+    Attributes:
+        name: What was measured, e.g. `accuracy/test`.
+        value: The central value; for repeated runs, their median.
+        unit: `%`, `ms`, `MB`, `x` (a ratio), `M` (millions) or empty for a plain count.
+        low: Smallest of the repeats, or lower end of the interval; equal to `value` for a single run.
+        high: Largest of the repeats, or upper end of the interval.
+        n: How many repeats, images or trials stand behind it.
+        of: The denominator of a share, e.g. `prunable weights`; empty if there is none.
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+    low: float = float("nan")
+    high: float = float("nan")
+    n: int = 1
+    of: str = ""
+
+    def __post_init__(self) -> None:
+        for end in ("low", "high"):
+            if getattr(self, end) != getattr(self, end):
+                object.__setattr__(self, end, self.value)
+
+    @classmethod
+    def spread(cls, name: str, values: Iterable[float], unit: str = "", of: str = "") -> "Measurement":
+        """Summarise repeats by their median and range."""
+        ordered = sorted(values)
+        return cls(name=name, value=median(ordered), unit=unit, low=ordered[0], high=ordered[-1], n=len(ordered), of=of)
+
+    def __str__(self) -> str:
+        text = f"{self.value:.4g} {self.unit}".rstrip()
+        if self.low != self.high:
+            text += f" [{self.low:.4g}, {self.high:.4g}]"
+        text += f" of {self.of}" if self.of else ""
+        return text + (f" (n={self.n})" if self.n > 1 else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A small table: one dict per row, all with the same keys.
+
+    Attributes:
+        title: What the table shows.
+        rows: Cells are strings or numbers; a number is printed with four significant digits.
+    """
+
+    title: str
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Points to plot.
+
+    Attributes:
+        title: What the plot shows; curves of one title share a plot.
+        name: The legend entry of this curve.
+        x: Label of the horizontal axis, with unit.
+        y: Label of the vertical axis, with unit.
+        points: `(x, y)` pairs.
+        line: Join the points; otherwise scatter.
+    """
+
+    title: str
+    name: str
+    x: str
+    y: str
+    points: tuple[tuple[float, float], ...]
+    line: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a stage measured, in the order in which it was measured.
+
+    Attributes:
+        rows: Single figures.
+        notes: Sentences a reader must know to trust the figures.
+        tables: Comparisons.
+        curves: What to plot.
+    """
+
+    rows: tuple[Measurement, ...] = ()
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    curves: tuple[Curve, ...] = ()
+
+    def __add__(self, other: "Report") -> "Report":
+        return Report(
+            rows=self.rows + other.rows,
+            notes=self.notes + other.notes,
+            tables=self.tables + other.tables,
+            curves=self.curves + other.curves,
+        )
+
+    def __getitem__(self, name: str) -> Measurement:
+        return next(row for row in self.rows if row.name == name)
+
+    def get(self, name: str) -> float | None:
+        """Give the value of the row `name`, or None."""
+        return next((row.value for row in self.rows if row.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values that `json.dumps` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "Report":
+        """Read what `to_json` gave, also after a trip through JSON text."""
+        return cls(
+            rows=tuple(Measurement(**row) for row in raw["rows"]),
+            notes=tuple(raw["notes"]),
+            tables=tuple(Table(title=t["title"], rows=tuple(t["rows"])) for t in raw["tables"]),
+            curves=tuple(Curve(**{**c, "points": tuple((x, y) for x, y in c["points"])}) for c in raw["curves"]),
+        )
+
+    def __str__(self) -> str:
+        width = max((len(row.name) for row in self.rows), default=0)
+        lines = [f"{row.name:<{width}}  {row}" for row in self.rows]
+        lines += [text for table in self.tables for text in ("", *table_lines(table))]
+        return "\n".join(lines + [f"note: {note}" for note in self.notes])
+
+
+def table_lines(table: Table) -> list[str]:
+    """Lay a table out for a terminal, numbers to the right."""
+    if not table.rows:
+        return [table.title, "  (empty)"]
+    columns = list(table.rows[0])
+    cells = [columns, *([cell(row[c]) for c in columns] for row in table.rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    numeric = [all(isinstance(row[c], int | float) or row[c] in ("", None) for row in table.rows) for c in columns]
+    aligned = [
+        "  ".join(f"{c:>{w}}" if n else f"{c:<{w}}" for c, w, n in zip(line, widths, numeric, strict=True)).rstrip()
+        for line in cells
+    ]
+    return [table.title, *aligned]
+
+
+def cell(value: object) -> str:
+    """Print one cell: four significant digits for a fraction, nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,321 @@
+"""From an image file to the network's input, with pillow and numpy only.
+
+Training, calibration, gates and deployment all pass through these functions, so that they see the same pixels.
+"""
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 64_000_000
+BACKGROUND = (255, 255, 255)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO", "AVIF")
+MULTI_FRAME = ("GIF", "WEBP", "TIFF", "MPO", "PNG", "AVIF")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+LARGEST_RESIZE = 64_000_000
+
+
+class ImageError(ValueError):
+    """An image that cannot become pixels.
+
+    Args:
+        problem: What is wrong with it, in one line, without its path.
+        hint: What would work; empty if there is nothing.
+        code: `E300` unreadable file, `E301` not an image, `E302` truncated or damaged, `E304` pixel type without a
+            defined range, `E306` format that needs a package, `E307` too many pixels.
+    """
+
+    def __init__(self, problem: str, hint: str = "", *, code: str) -> None:
+        self.problem, self.hint, self.code = problem, hint, code
+        super().__init__(f"{code} {problem}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How an image becomes the network's input; travels in every artifact and ONNX file.
+
+    Attributes:
+        size: Side of the square input in pixels.
+        crop_pct: Share of the resized shorter side that the centre crop keeps, in (0, 1]; 1 crops nothing off it.
+        interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`, with antialiasing.
+        mean: Subtracted per channel after scaling pixels to [0, 1].
+        std: Divided by per channel after that.
+    """
+
+    size: int = 224
+    crop_pct: float = 1.0
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "Preprocess":
+        """Read what `to_json` gave."""
+        return cls(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What a decoder saw in a file before it became 8-bit RGB.
+
+    Attributes:
+        format: Pillow's name of the file format, e.g. `JPEG`.
+        mode: Pillow's name of the stored pixel type, e.g. `RGB`, `CMYK`, `I;16`.
+        width: Pixels, after rotation.
+        height: Pixels, after rotation.
+        bits: Bits per channel as stored.
+        animated: The file holds more frames than the first one, which is used.
+        rotated: An EXIF orientation was applied.
+        alpha: Transparency was composited on white.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    bits: int = 8
+    animated: bool = False
+    rotated: bool = False
+    alpha: bool = False
+
+
+def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
+    """Read an image as 8-bit RGB, the way up it was taken.
+
+    EXIF orientation is applied, 16 bits are scaled to 8, transparency is composited on white, CMYK, palette, grey and
+    1-bit images are converted, and the first frame of an animation is taken.
+
+    Args:
+        source: A file, or a file's bytes.
+        max_pixels: Refuse images with more pixels (width x height), before decoding them; at most 178,956,970.
+
+    Raises:
+        ImageError: If it is not an image of a known format, damaged, too large or of an undefined range.
+    """
+    return decode_with_facts(source, max_pixels=max_pixels)[0]
+
+
+def decode_with_facts(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> "tuple[Image.Image, ImageFacts]":
+    """Read an image as `decode` does, and say what it was before.
+
+    Args:
+        source: A file, or a file's bytes.
+        max_pixels: As in `decode`.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    image = _open(_read(source) if isinstance(source, Path) else source, max_pixels)
+    mode, kind = image.mode, image.format or ""
+    try:
+        animated = kind in MULTI_FRAME and bool(getattr(image, "is_animated", False))
+        bits = _bits(image)
+        image.load()
+        upright = _upright(image)
+        rgb = _to_rgb(upright)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError ...
+        raise ImageError(
+            f"truncated or damaged {kind}: {error}", "restore the file or remove it", code="E302"
+        ) from None
+    facts = ImageFacts(
+        format=kind,
+        mode=mode,
+        width=rgb.width,
+        height=rgb.height,
+        bits=bits,
+        animated=animated,
+        rotated=upright is not image,
+        alpha=_has_alpha(image),
+    )
+    return rgb, facts
+
+
+def read_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Give width and height as stored, from the header alone.
+
+    Args:
+        source: A file, or a file's bytes.
+        max_pixels: As in `decode`.
+
+    Raises:
+        ImageError: As `decode`, except for damage behind the header.
+    """
+    return _open(_read(source) if isinstance(source, Path) else source, max_pixels).size
+
+
+def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Resize the shorter side and crop the centre: timm's evaluation transform, pixel for pixel.
+
+    Args:
+        image: 8-bit RGB of any size.
+        preprocess: `size`, `crop_pct` and `interpolation` are used.
+
+    Returns:
+        uint8 `(size, size, 3)`.
+    """
+    size, resample = preprocess.size, filter_of(preprocess.interpolation)
+    short = math.floor(size / preprocess.crop_pct)
+    width, height = _resized(image.width, image.height, short)
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    if width * height > LARGEST_RESIZE:
+        scale_x, scale_y = image.width / width, image.height / height
+        box = (left * scale_x, top * scale_y, (left + size) * scale_x, (top + size) * scale_y)
+        return np.asarray(image.resize((size, size), resample, box=box))
+    if (width, height) != image.size:
+        image = image.resize((width, height), resample)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
+    """Scale pixels to [0, 1], subtract the mean, divide by the standard deviation.
+
+    Args:
+        pixels: uint8 `(N, S, S, 3)`.
+        preprocess: `mean` and `std` are used.
+
+    Returns:
+        float32 `(N, 3, S, S)`, contiguous, equal to torchvision's `ToTensor` and `Normalize`.
+    """
+    scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)
+    scaled /= np.float32(255)
+    scaled -= np.asarray(preprocess.mean, np.float32)[:, None, None]
+    scaled /= np.asarray(preprocess.std, np.float32)[:, None, None]
+    return scaled
+
+
+def filter_of(interpolation: str) -> "Image.Resampling":
+    """Give Pillow's antialiasing filter for a name such as `bicubic`."""
+    from PIL import Image
+
+    try:
+        return Image.Resampling[interpolation.upper()]
+    except KeyError:
+        known = ", ".join(sorted(r.name.lower() for r in Image.Resampling))
+        raise ImageError(f"unknown interpolation {interpolation!r}", f"one of {known}", code="E204") from None
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}", code="E300") from None
+
+
+def _open(data: bytes, max_pixels: int) -> "Image.Image":
+    from PIL import Image
+
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=_formats(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(str(error), max_pixels) from None
+    except Exception as error:  # plug-ins raise more than UnidentifiedImageError on broken headers
+        raise _not_an_image(data, error) from None
+    if image.width * image.height > max_pixels:
+        raise _too_large(f"{image.width * image.height / 1e6:.0f} MP", max_pixels)
+    return image
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    if data[4:8] != b"ftyp" or data[8:12] not in HEIC_BRANDS or b"avif" in data[8:64]:
+        return FORMATS
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError("HEIC needs the package pillow-heif", "pip install 'effxfer[heic]'", code="E306") from None
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+def _too_large(found: str, max_pixels: int) -> ImageError:
+    hint = "make it smaller, or raise max_pixels of the data settings"
+    return ImageError(f"{found} is above the limit of {max_pixels / 1e6:.0f} MP", hint, code="E307")
+
+
+def _not_an_image(data: bytes, error: Exception) -> ImageError:
+    from PIL import UnidentifiedImageError
+
+    if not data:
+        return ImageError("not an image: the file is empty", "restore the file or remove it", code="E301")
+    start = data[:16].decode("ascii", "replace").replace("\ufffd", "?")
+    if _is_known(data) or not isinstance(error, UnidentifiedImageError):
+        return ImageError(f"truncated or damaged header (starts with {start!r})", "restore the file", code="E302")
+    return ImageError(f"not an image (starts with {start!r})", f"known formats are {', '.join(FORMATS)}", code="E301")
+
+
+def _is_known(data: bytes) -> bool:
+    signatures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+    return data.startswith(signatures) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+
+
+def _bits(image: "Image.Image") -> int:
+    stored = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
+    return 16 if ";16" in image.mode or ";16" in stored or image.mode == "I" else 1 if image.mode == "1" else 8
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # broken EXIF blocks raise anything; the pixels are fine
+        return image
+    turns = Image.Transpose
+    turn = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _has_alpha(image: "Image.Image") -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _to_rgb(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "F" or image.mode == "LAB":
+        raise ImageError(f"pixels of type {image.mode} have no defined range", "convert it to 8 bit", code="E304")
+    if image.mode.startswith("I"):
+        return _from_16_bit(image).convert("RGB")
+    if not _has_alpha(image):
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (*BACKGROUND, 255)), layer).convert("RGB")
+
+
+def _from_16_bit(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError("32-bit pixels have no defined range", "convert it to 8 or 16 bit", code="E304")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _resized(width: int, height: int, short: int) -> tuple[int, int]:
+    if width <= height:
+        return short, int(short * height / width)
+    return int(short * width / height), short

@@ -1,0 +1,1 @@
+"""Finding the best head for given features."""

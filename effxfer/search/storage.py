@@ -1,0 +1,234 @@
+"""The study on disk: a journal that survives kills, and whose trials are never lost for good.
+
+Optuna's journal backend appends one line per event. Left alone it stalls 30 s on the lock of a killed writer, becomes
+unreadable once somebody appends to a torn line, and keeps the trials of dead workers running for ever. Here a kernel
+lock is freed with its holder, a torn line is cut off before the next append, and `revive` gives trials back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from effxfer.errors import ModelFileError
+from effxfer.files import named_disk_errors, write_atomic
+
+JOURNAL = "trials.journal"
+STUDY = "head"
+MAX_RETRIES = 3
+
+
+class KernelLock:
+    """A lock for Optuna's journal backend that the kernel frees, however its holder dies.
+
+    Each acquisition cuts off a torn last line, so that nobody ever appends to one.
+
+    Args:
+        journal: The file to guard; the lock file lies beside it.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        from filelock import FileLock
+
+        self._journal = journal
+        self._lock = FileLock(journal.with_name(f".{journal.name}.guard"))
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        self._lock.acquire()
+        _cut(self._journal)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+
+def open_journal(folder: Path) -> Any:
+    """Open the Optuna storage in `folder`, which is made.
+
+    Raises:
+        ModelFileError: If the journal is damaged elsewhere than in its last line.
+        ResourceError: If the folder cannot be written.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    with named_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    journal = folder / JOURNAL
+    cut_torn_tail(journal)
+    _check(journal)
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=KernelLock(journal)))
+
+
+def open_study(folder: Path, facts: dict[str, Any]) -> Any:
+    """Open the study in `folder`, or make it; call it from one process before any worker starts.
+
+    Args:
+        folder: Where the journal lies.
+        facts: What the search depends on; kept with the study.
+
+    Raises:
+        ModelFileError: If the folder holds a search with other facts.
+    """
+    import optuna
+
+    study = optuna.create_study(
+        storage=open_journal(folder), study_name=STUDY, direction="maximize", load_if_exists=True
+    )
+    known = study.user_attrs.get("facts")
+    if known is None:
+        study.set_user_attr("facts", facts)
+    elif known != facts:
+        changed = sorted(name for name in facts.keys() | known.keys() if facts.get(name) != known.get(name))
+        raise ModelFileError(
+            f"{folder} holds a search that differs in {', '.join(changed)}", "give another folder, or remove this one"
+        )
+    return study
+
+
+def load_study(folder: Path) -> Any:
+    """Open a study that another process has made."""
+    import optuna
+
+    return optuna.load_study(storage=open_journal(folder), study_name=STUDY)
+
+
+def cut_torn_tail(journal: Path) -> Path | None:
+    """Cut off a last line that a killed writer or a full disk left incomplete, under the journal's lock.
+
+    Returns:
+        The file that now holds what was cut off, or None if the journal was in order or is absent.
+    """
+    if not journal.exists():
+        return None
+    from filelock import FileLock
+
+    with FileLock(journal.with_name(f".{journal.name}.guard")):
+        return _cut(journal)
+
+
+def revive(study: Any) -> int:
+    """Give back the trials that nobody works on any more; call it while no worker starts.
+
+    A running trial whose worker is dead becomes failed. The parameters of every lost trial (failed without the mark
+    `refused`) are queued again, each at most 3 times in a row; doing it twice does no more than doing it once.
+
+    Returns:
+        How many trials were queued.
+    """
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not is_alive(trial.user_attrs.get("owner")):
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    trials = study.get_trials(deepcopy=False)
+    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    lost = [
+        t for t in trials if is_lost(t) and t.number not in retried and t.user_attrs.get("retries", 0) < MAX_RETRIES
+    ]
+    queued = 0
+    for trial in lost:
+        params = trial.system_attrs.get("fixed_params", {}) | trial.params
+        if params:
+            marks = {"retry_of": trial.number, "retries": trial.user_attrs.get("retries", 0) + 1}
+            study.enqueue_trial(params, user_attrs=marks)
+            queued += 1
+    return queued
+
+
+def is_lost(trial: Any) -> bool:
+    """Whether a trial ended without a result because its worker was killed or interrupted."""
+    return bool(trial.state.name == "FAIL" and "refused" not in trial.user_attrs)
+
+
+def counts(trials: list[Any]) -> dict[str, int]:
+    """Count trials: `complete`, `pruned`, `running` (by live workers), `refused`, `lost`."""
+    return {
+        "complete": sum(t.state.name == "COMPLETE" for t in trials),
+        "pruned": sum(t.state.name == "PRUNED" for t in trials),
+        "running": sum(t.state.name == "RUNNING" and is_alive(t.user_attrs.get("owner")) for t in trials),
+        "refused": sum("refused" in t.user_attrs for t in trials),
+        "lost": sum(is_lost(t) for t in trials),
+    }
+
+
+def owner() -> dict[str, Any]:
+    """Say who this process is: host, pid, and when it started."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def is_alive(who: dict[str, Any] | None) -> bool:
+    """Whether the process that `owner` described still runs.
+
+    A process of another host counts as dead: the search holds its folder's lock, so no search runs elsewhere.
+    """
+    if not who or who["host"] != socket.gethostname():
+        return False
+    if who["pid"] == os.getpid():
+        return bool(who["started"] == _own_start())
+    try:
+        os.kill(who["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return bool(who["started"] == _started(who["pid"]))
+
+
+@cache
+def _own_start() -> str:
+    return _started(os.getpid())
+
+
+def _started(pid: int) -> str:
+    """Ticks since boot at which a process started; empty where the system does not say, or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "zombie" if fields[0] in "ZX" else fields[19]
+
+
+def _cut(journal: Path) -> Path | None:
+    if not journal.exists():
+        return None
+    with named_disk_errors(journal), journal.open("r+b") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if end == 0 or _byte(stream, end - 1) == b"\n":
+            return None
+        keep = _last_newline(stream, end) + 1
+        stream.seek(keep)
+        number = sum(1 for _ in journal.parent.glob(f"{journal.name}.torn-*"))
+        copy = write_atomic(journal.with_name(f"{journal.name}.torn-{number}"), stream.read())
+        stream.truncate(keep)
+    return copy
+
+
+def _byte(stream: Any, at: int) -> bytes:
+    stream.seek(at)
+    found: bytes = stream.read(1)
+    return found
+
+
+def _last_newline(stream: Any, end: int) -> int:
+    stream.seek(0)
+    found: int = stream.read(end).rfind(b"\n")
+    return found
+
+
+def _check(journal: Path) -> None:
+    if not journal.exists():
+        return
+    for number, line in enumerate(journal.read_bytes().splitlines(), 1):
+        try:
+            json.loads(line)
+        except ValueError:
+            raise ModelFileError(
+                f"{journal} is damaged in line {number}", "remove it to search again from the start"
+            ) from None

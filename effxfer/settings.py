@@ -1,0 +1,99 @@
+"""From a table of plain values to a checked, frozen settings model; every mistake at once."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from effxfer.errors import SettingsError, did_you_mean
+
+MAX_BYTES = 1_000_000
+
+
+class Settings(BaseModel):
+    """Base of every settings model: frozen, strict, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    def plain(self) -> dict[str, Any]:
+        """Give the values as JSON types, defaults included: the form that keys and manifests hold."""
+        result: dict[str, Any] = self.model_dump(mode="json")
+        return result
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def build(cls: type[S], table: Mapping[str, Any], where: str) -> S:
+    """Make a `cls` from `table`.
+
+    Args:
+        cls: A settings model.
+        table: Values by field name, as a TOML table or command line gives them; a list fits a tuple,
+            a string fits a path, an integer fits a float; nothing else is converted.
+        where: What the table belongs to, to name it in errors.
+
+    Raises:
+        SettingsError: With every unknown, missing, mistyped and out-of-range setting of the table.
+    """
+    mistakes = problems(cls, table)
+    if mistakes:
+        known = ", ".join(cls.model_fields)
+        raise SettingsError(f"{where}: " + "; ".join(mistakes), f"settings are: {known}", code="E201")
+    return cls.model_validate_json(_text(table))
+
+
+def problems(cls: type[BaseModel], table: Mapping[str, Any]) -> list[str]:
+    """List the mistakes of `table`, one sentence each; an empty list means that `build` succeeds."""
+    try:
+        cls.model_validate_json(_text(table))
+    except ValidationError as error:
+        return [_sentence(cls, dict(mistake)) for mistake in error.errors(include_url=False)]
+    return []
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Read a settings file.
+
+    Raises:
+        SettingsError: If it is absent, larger than 1 MB, empty or not TOML; a syntax error names line and column.
+    """
+    if not file.is_file():
+        raise SettingsError(f"no settings file {file}", "shipped pipelines are listed by `effxfer run --list`")
+    if file.stat().st_size > MAX_BYTES:
+        raise SettingsError(f"{file} has {file.stat().st_size} bytes, more than {MAX_BYTES}", code="E212")
+    try:
+        table = tomllib.loads(file.read_bytes().decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not TOML: {error}", code="E205") from None
+    if not table:
+        raise SettingsError(f"{file} is empty", "see pipelines/ for examples", code="E206")
+    return table
+
+
+def _text(table: Mapping[str, Any]) -> str:
+    return json.dumps(table, default=str)
+
+
+def _sentence(cls: type[BaseModel], mistake: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown setting {path!r}{did_you_mean(str(mistake['loc'][-1]), _known(cls, mistake['loc']))}"
+    if mistake["type"] == "missing":
+        return f"{path} is required"
+    given = "" if isinstance(mistake["input"], Mapping) else f", not {mistake['input']!r}"
+    text = mistake["msg"].removeprefix("Value error, ")
+    return f"{path}: {text[:1].lower()}{text[1:]}{given}" if path else text
+
+
+def _known(cls: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    for part in path[:-1]:
+        field = cls.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        cls = inner
+    return list(cls.model_fields)

@@ -1,0 +1,87 @@
+"""The stages: each reads a model, does one thing, and writes a model directory."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from effxfer.errors import SettingsError, did_you_mean
+from effxfer.settings import Settings
+from effxfer.stages.settings import Bench, Channels, Export, Finetune, Lottery, Search
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of stage.
+
+    Attributes:
+        settings: What it is told.
+        find: Imports its function.
+        kind: `net` makes a network from a network; `files` adds files to one; `times` compares several.
+    """
+
+    settings: type[Settings]
+    find: Callable[[], Callable[..., Any]]
+    kind: str = "net"
+
+
+def _finetune() -> Callable[..., Any]:
+    from effxfer.stages.finetune import finetune
+
+    return finetune
+
+
+def _lottery() -> Callable[..., Any]:
+    from effxfer.stages.prune import lottery
+
+    return lottery
+
+
+def _channels() -> Callable[..., Any]:
+    from effxfer.stages.prune import channels
+
+    return channels
+
+
+def _search() -> Callable[..., Any]:
+    from effxfer.stages.search import search
+
+    return search
+
+
+def _export() -> Callable[..., Any]:
+    from effxfer.stages.export import export
+
+    return export
+
+
+def _bench() -> Callable[..., Any]:
+    from effxfer.stages.bench import bench
+
+    return bench
+
+
+STAGES: dict[str, Stage] = {
+    "bench": Stage(Bench, _bench, "times"),
+    "export": Stage(Export, _export, "files"),
+    "finetune": Stage(Finetune, _finetune),
+    "prune channels": Stage(Channels, _channels),
+    "prune lottery": Stage(Lottery, _lottery),
+    "search": Stage(Search, _search),
+}
+
+
+def stage_of(table: Mapping[str, Any]) -> str:
+    """Name the stage that a pipeline's table asks for: its `run`, and its `method` where there are several.
+
+    Raises:
+        SettingsError: If there is no such stage, with the nearest name.
+    """
+    run, method = str(table.get("run", "")), str(table.get("method", "lottery"))
+    name = f"{run} {method}" if run == "prune" else run
+    if name in STAGES:
+        return name
+    if run == "prune":
+        methods = [n.split()[1] for n in STAGES if n.startswith("prune ")]
+        raise SettingsError(f"no pruning method {method!r}{did_you_mean(method, methods)}", f"methods: {methods}")
+    runs = sorted({n.split()[0] for n in STAGES})
+    raise SettingsError(f"no stage {run!r}{did_you_mean(run, runs)}", f"stages are: {', '.join(runs)}")

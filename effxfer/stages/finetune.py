@@ -1,0 +1,99 @@
+"""Adapt a network to tasks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError, did_you_mean
+from effxfer.net.net import Net, tap_widths
+from effxfer.report import Curve, Measurement, Report
+from effxfer.settings import build
+from effxfer.stages.settings import Finetune
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import score
+from effxfer.train.fit import Loss, Row, Span, fit
+from effxfer.train.settings import FitSettings
+from effxfer.train.state import Work
+from effxfer.transfer import STRATEGIES
+from effxfer.transfer.base import Strategy
+
+
+def finetune(
+    net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work
+) -> tuple[Net, Report]:
+    """Adapt a network to the last of `tasks`.
+
+    Args:
+        net: Changed in place. It gets a fresh linear head unless it has one for the same classes.
+        tasks: One is plain fine-tuning; other strategies take several.
+        settings: What to train, how long and how fast.
+        device: Where.
+        work: Where checkpoints go.
+    """
+    task = tasks[-1]
+    strategy = choose(settings.strategy, settings.options)
+    fresh_head(net, task, settings.seed)
+    history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)
+    return net, measured(net, task, device) + learning(history)
+
+
+def train(
+    net: Net, tasks: Sequence[Task], strategy: Strategy, settings: FitSettings, *,
+    device: Device, seed: int, work: Work, span: Span = Span(), label: str = "train", loss: Loss | None = None,  # noqa: B008
+) -> list[Row]:  # fmt: skip
+    """Train a network in place by a strategy, or by its batches and another loss; a ticket's zeros stay zeros."""
+    net.to(device.torch)
+    net.constrain_()
+    learner = strategy.prepare(net, tasks).to(device.torch)
+    learner.to(memory_format=torch.channels_last)
+    history = fit(
+        learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings, device=device, seed=seed,
+        after_step=net.constrain_, work=work, span=span, label=label,
+        validate=lambda: score(net, tasks[-1].val, net.preprocess, device, "val").value,
+    )  # fmt: skip
+    strategy.finish(learner, tasks).constrain_()
+    return history
+
+
+def fresh_head(net: Net, task: Task, seed: int) -> None:
+    """Give a network a new linear head, unless it has one with the task's classes."""
+    if net.classes == task.classes:
+        return
+    torch.manual_seed(seed)
+    net.edit("set_head", spec={"kind": "linear"}, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
+
+
+def measured(net: Net, task: Task, device: Device) -> Report:
+    """Measure accuracy on the validation and the test split."""
+    splits = {"val": task.val, "test": task.test}
+    return Report(rows=tuple(score(net, s, net.preprocess, device, f"accuracy/{n}") for n, s in splits.items()))
+
+
+def learning(history: Sequence[Row], name: str = "") -> Report:
+    """Say how training went: its length, its speed, and its curves."""
+    if not history:
+        return Report()
+    losses = tuple((row["epoch"], row["loss"]) for row in history)
+    scores = tuple((row["epoch"], row["score"]) for row in history if "score" in row)
+    speed = Measurement.spread("steps per second", [row["steps_per_s"] for row in history])
+    return Report(
+        rows=(Measurement(name="epochs", value=len(history)), speed),
+        curves=(
+            Curve(title="Training loss", name=name or "loss", x="epoch", y="loss", points=losses),
+            Curve(title="Validation accuracy", name=name or "validation", x="epoch", y="accuracy, %", points=scores),
+        ),
+    )
+
+
+def choose(name: str, options: dict[str, Any]) -> Strategy:
+    """Make a strategy from its name and its own settings.
+
+    Raises:
+        SettingsError: If there is no such strategy, or its options are wrong.
+    """
+    if name not in STRATEGIES:
+        hint = f"strategies are: {', '.join(STRATEGIES)}"
+        raise SettingsError(f"no strategy {name!r}{did_you_mean(name, STRATEGIES)}", hint)
+    return build(STRATEGIES[name], options, f"options of strategy {name}")

@@ -1,0 +1,175 @@
+"""Run one stage from a model to a model directory: skip it if it is done, resume it if it was cut off."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effxfer import artifact, progress
+from effxfer.artifact import Artifact
+from effxfer.data.load import load, scan
+from effxfer.data.settings import DataSettings
+from effxfer.data.task import Task
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.files import locked, sweep, write_directory
+from effxfer.net.settings import BackboneSettings
+from effxfer.report import Report
+from effxfer.runtime.image import Preprocess
+from effxfer.settings import Settings
+
+if TYPE_CHECKING:
+    from effxfer.net.net import Net
+    from effxfer.train.state import Work
+
+Source = Artifact | BackboneSettings
+Find = Callable[[], Callable[..., "tuple[Net, Report]"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """What a stage's result does not depend on.
+
+    Attributes:
+        out: The model directory to write.
+        device: As `devices.pick` takes it.
+        cache: Where decoded images are kept; None is the user's cache directory.
+        force: Replace a result that was made with other inputs.
+    """
+
+    out: Path
+    device: str = "auto"
+    cache: Path | None = None
+    force: bool = False
+
+    @property
+    def work(self) -> Path:
+        """Where unfinished work is kept: beside the result, under a hidden name."""
+        return self.out.parent / f".work-{self.out.name}"
+
+
+def transform(
+    name: str, find: Find, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where
+) -> Artifact:
+    """Run a stage that makes a network from a network.
+
+    Args:
+        name: The stage's name, for its key and manifest.
+        find: Imports the stage's function, `(net, tasks, settings, *, device, work) -> (net, report)`; only called if
+            there is something to do, so that nothing heavy is loaded to see that a stage is done.
+        settings: Of the stage.
+        source: An artifact, or a backbone to start from.
+        data: The tasks, in the order the stage takes them.
+        where: Output directory and machine.
+
+    Returns:
+        The result; the one already there, if its key is equal.
+
+    Raises:
+        SettingsError: If another result is in the way.
+        LockedError: If another process works on it.
+    """
+    key = key_of(name, settings, source, data, where)
+    done = finished(where, key)
+    if done:
+        return done
+    from effxfer.train.devices import pick, together
+
+    device = pick(where.device)
+    with held(where, device.leads), together(device):
+        net, notes = (source.net(), ()) if isinstance(source, Artifact) else artifact.open_model(source)
+        tasks = [load_task(d, net.preprocess, where) for d in data]
+        net, report = find()(net, tasks, settings, device=device, work=unfinished(where, key))
+        notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
+        facts = about(name, key, settings, source, zip(tasks, data, strict=True), Report(notes=notes) + report)
+        if device.leads:
+            commit(where, net, lambda _scratch: facts)
+    return Artifact.load(where.out)
+
+
+def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where) -> str:
+    """Digest everything that determines a stage's result; decodes nothing and loads no torch."""
+    listings = [scan(d, cache=where.cache) for d in data]
+    parent = source.manifest.key if isinstance(source, Artifact) else artifact.identity(source)
+    return artifact.key_of(name, settings.plain(), [found.digest for found in listings], parent)
+
+
+def about(
+    name: str, key: str, settings: Settings, source: Source,
+    data: Iterable[tuple[Task, DataSettings]], report: Report,
+) -> dict[str, Any]:  # fmt: skip
+    """The manifest's facts that do not come from the network."""
+    return {
+        "key": key,
+        "stage": name,
+        "settings": settings.plain(),
+        "parent": source.manifest.key if isinstance(source, Artifact) else artifact.identity(source),
+        "data": tuple({"name": task.name, "digest": task.digest, "source": d.source} for task, d in data),
+        "report": report,
+    }
+
+
+@contextmanager
+def held(where: Where, leads: bool) -> Iterator[None]:
+    """Keep other processes out while a stage runs; its unfinished work goes when it succeeds."""
+    if not leads:
+        yield
+        return
+    with locked(where.work):
+        sweep(where.out.parent)
+        yield
+    shutil.rmtree(where.work, ignore_errors=True)
+
+
+def commit(where: Where, net: "Net | None", fill: Callable[[Path], Mapping[str, Any]]) -> None:
+    """Write a result; `fill` puts the stage's files into a scratch directory and gives the manifest's facts."""
+    with write_directory(where.out) as scratch:
+        artifact.save(scratch, net, **fill(scratch))
+
+
+def finished(where: Where, key: str) -> Artifact | None:
+    """Give the result that is already there, if it was made from the same inputs.
+
+    Raises:
+        SettingsError: If it was made from others and may not be replaced.
+        ModelFileError: If it was altered.
+    """
+    if not (where.out / artifact.MANIFEST).is_file():
+        return None
+    try:
+        there = Artifact.load(where.out)
+    except ModelFileError:
+        if where.force:
+            return None
+        raise
+    if there.manifest.key == key:
+        return there
+    if where.force:
+        return None
+    text = f"{where.out} holds a {there.manifest.stage} result made from other settings, data or model"
+    raise SettingsError(text, "replace it with --force, or give another --out", code="E211")
+
+
+def unfinished(where: Where, key: str) -> "Work":
+    """Give the work directory of a key; what was begun for another key is thrown away."""
+    from effxfer.train.state import Work
+
+    for other in where.work.glob("key-*"):
+        if other.name != f"key-{key}":
+            shutil.rmtree(other, ignore_errors=True)
+    return Work(where.work / f"key-{key}")
+
+
+def load_task(settings: DataSettings, preprocess: Preprocess, where: Where) -> Task:
+    """Decode a task, with a progress bar if there is anything to decode."""
+    with ExitStack() as stack:
+        done, advance = 0, None
+
+        def count(now: int, total: int) -> None:
+            nonlocal done, advance
+            advance = advance or stack.enter_context(progress.bar(f"decode {Path(settings.source).name}", total))
+            advance(now - done, "")
+            done = now
+
+        return load(settings, preprocess, cache=where.cache, progress=count)

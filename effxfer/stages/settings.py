@@ -1,0 +1,123 @@
+"""Settings of every stage; light, so that a whole pipeline is checked before torch is loaded."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from effxfer.deploy.settings import ExportSettings
+from effxfer.search.space import SearchSettings
+from effxfer.settings import Settings
+from effxfer.train.settings import FitSettings
+
+
+class Finetune(Settings):
+    """Adapt a network to tasks.
+
+    Attributes:
+        strategy: A key of `effxfer.transfer.STRATEGIES`.
+        options: The strategy's own settings, such as batch size, augmentation and label smoothing.
+        fit: How long and how fast.
+        seed: Of a fresh head, the order of images, augmentation and dropout.
+    """
+
+    strategy: str = "full"
+    options: dict[str, Any] = {}
+    fit: FitSettings = FitSettings()
+    seed: int = Field(default=0, ge=0)
+
+
+class Lottery(Settings):
+    """Find a lottery ticket by iterative magnitude pruning with rewinding.
+
+    Attributes:
+        method: `lottery`.
+        sparsity: Share of the prunable weights to remove, in [0, 1).
+        rounds: Pruning rounds; each removes the same share of what is left.
+        scope: Compare weights over the whole network (`global`) or within each `layer`.
+        exclude: Shell patterns of weights to leave dense, such as `body.conv_stem.*`.
+        rewind: Epochs of training before the point that every round goes back to; 0 is the weights that the stage
+            got, which is rewinding to the pretrained network.
+        strategy: How each round trains.
+        options: Of the strategy.
+        fit: Of each round.
+        seed: As in `finetune`; every round has the same.
+    """
+
+    method: Literal["lottery"] = "lottery"
+    sparsity: float = Field(default=0.5, ge=0, lt=1)
+    rounds: int = Field(default=3, ge=1, le=100)
+    scope: Literal["global", "layer"] = "global"
+    exclude: tuple[str, ...] = ()
+    rewind: float = Field(default=0.0, ge=0)
+    strategy: str = "full"
+    options: dict[str, Any] = {}
+    fit: FitSettings = FitSettings(epochs=3)
+    seed: int = Field(default=0, ge=0)
+
+
+class Channels(Settings):
+    """Remove whole channels along the dependency graph, and train what is left.
+
+    Attributes:
+        method: `channels`.
+        ratio: Share of the channels to remove per layer (or over all, by `scope`), in [0, 1); not with `macs_ratio`.
+        macs_ratio: Share of the multiply-adds to keep, in (0, 1]; not with `ratio`.
+        importance: What a channel is worth: `magnitude` of its weights, or first-order `taylor` change of the loss.
+        scope: Compare channels over the whole network (`global`) or within each `layer`.
+        round_to: Keep channel counts at multiples of this.
+        steps: Prune in so many steps, with a share of the training after each.
+        exclude: Shell patterns of layers to leave as they are.
+        teacher: Learn from the unpruned network's outputs as well; the weight of that term, in [0, 1]; 0 is off.
+        strategy: How the rest is trained.
+        options: Of the strategy.
+        fit: Of the training after the last step; `steps` share its epochs.
+        seed: As in `finetune`.
+    """
+
+    method: Literal["channels"] = "channels"
+    ratio: float | None = Field(default=None, ge=0, lt=1)
+    macs_ratio: float | None = Field(default=None, gt=0, le=1)
+    importance: Literal["magnitude", "taylor"] = "magnitude"
+    scope: Literal["global", "layer"] = "global"
+    round_to: int = Field(default=1, ge=1)
+    steps: int = Field(default=1, ge=1)
+    exclude: tuple[str, ...] = ()
+    teacher: float = Field(default=0.0, ge=0, le=1)
+    strategy: str = "full"
+    options: dict[str, Any] = {}
+    fit: FitSettings = FitSettings(epochs=5)
+    seed: int = Field(default=0, ge=0)
+
+
+class Search(SearchSettings):
+    """Search the head on frozen features.
+
+    Attributes:
+        seed: Of everything random.
+    """
+
+    seed: int = Field(default=0, ge=0)
+
+
+class Export(ExportSettings):
+    """Write a checked ONNX model, and an int8 one where that is worth it."""
+
+
+class Bench(Settings):
+    """Time exported models against each other on this machine.
+
+    Attributes:
+        threads: Of ONNX Runtime and torch; 0 is one per core.
+        batch: Images per call.
+        max_seconds: Time for all models together.
+        precision: Half-width of the ratio's interval at which measuring may stop.
+        max_p50_ratio: Fail if no model's p50 is at most this share of the first one's; None is no limit.
+        max_mb: Fail if the fastest such model's file is larger; None is no limit.
+    """
+
+    threads: int = Field(default=1, ge=0)
+    batch: int = Field(default=1, ge=1)
+    max_seconds: float = Field(default=60.0, gt=0)
+    precision: float = Field(default=0.02, gt=0)
+    max_p50_ratio: float | None = Field(default=None, gt=0)
+    max_mb: float | None = Field(default=None, gt=0)

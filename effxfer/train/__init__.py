@@ -1,0 +1,1 @@
+"""The one training loop, the one evaluation, and what they stand on."""

@@ -1,0 +1,84 @@
+"""Where training runs: CPU, one GPU, or several processes under `torchrun`; number formats and memory layout."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+
+from effxfer.errors import SettingsError
+from effxfer.train.settings import Amp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One process's share of the machine.
+
+    Attributes:
+        torch: Where tensors live.
+        rank: This process's number among `world`.
+        world: How many processes train together.
+    """
+
+    torch: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def autocast(self, amp: Amp) -> AbstractContextManager[None]:
+        """Compute in half precision where that is asked for; `auto` is bf16 on a GPU that has it, else off."""
+        dtype = half_precision(self.torch, amp)
+        return torch.autocast(self.torch.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+    def scaler(self, amp: Amp) -> GradScaler:
+        """Scale losses under fp16; does nothing otherwise."""
+        return GradScaler(self.torch.type, enabled=half_precision(self.torch, amp) is torch.float16)
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """Average gradients over the processes; a single process gets its module back."""
+        if self.world == 1:
+            return module
+        return nn.parallel.DistributedDataParallel(
+            module, device_ids=[self.torch.index] if self.torch.type == "cuda" else None, find_unused_parameters=True
+        )
+
+
+def half_precision(device: torch.device, amp: Amp) -> torch.dtype | None:
+    """The half-precision format that `amp` means on a device, or None for float32."""
+    if amp == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+
+
+def pick(name: str = "auto") -> Device:
+    """Choose a device: `auto` takes the GPU if there is one; under `torchrun`, this process's GPU.
+
+    Raises:
+        SettingsError: If the named device is not there.
+    """
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if name == "auto":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingsError(f"no device {name!r}: torch sees no GPU", "give --device cpu, or see `effxfer doctor`")
+    return Device(torch=torch.device(name), rank=rank, world=world)
+
+
+@contextmanager
+def together(device: Device) -> Iterator[None]:
+    """Connect the processes that `torchrun` started, for the length of the block; nothing to do for one."""
+    joined = device.world > 1 and not torch.distributed.is_initialized()
+    if joined:
+        torch.distributed.init_process_group("nccl" if device.torch.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        if joined:
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,58 @@
+"""The one evaluation: logits of a whole split, and the accuracy they give."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from effxfer.data.augment import normalize
+from effxfer.data.task import Split
+from effxfer.report import Measurement
+from effxfer.runtime.image import Preprocess
+from effxfer.train.devices import Device
+from effxfer.train.settings import Amp
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode and no gradients, and back to each submodule's own mode."""
+    was = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for m, training in was:
+            m.training = training
+
+
+def predict(
+    module: nn.Module,
+    pixels: NDArray[np.uint8],
+    preprocess: Preprocess,
+    device: Device,
+    *,
+    batch: int = 256,
+    amp: Amp = "off",
+) -> Tensor:
+    """Run a module over uint8 images `(N, S, S, 3)`; give its outputs `(N, ...)` in float32 on the CPU."""
+    out = []
+    with evaluating(module), device.autocast(amp):
+        for start in range(0, len(pixels), batch):
+            chunk = torch.tensor(pixels[start : start + batch]).to(device.torch)
+            out.append(module(normalize(chunk, preprocess)).float().cpu())
+    return torch.cat(out)
+
+
+def accuracy(logits: Tensor, labels: NDArray[np.int64], name: str) -> Measurement:
+    """Share of images whose largest logit is the label's, in percent."""
+    correct = logits.argmax(1).eq(torch.from_numpy(labels))
+    return Measurement(name=name, value=100 * float(correct.double().mean()), unit="%", n=len(labels), of="images")
+
+
+def score(module: nn.Module, split: Split, preprocess: Preprocess, device: Device, name: str) -> Measurement:
+    """Measure a network's accuracy on a split."""
+    return accuracy(predict(module, split.pixels, preprocess, device), split.labels, name)

@@ -1,0 +1,290 @@
+"""The only training loop.
+
+What happens in a step depends on (seed, step), the weights and the optimizer's state alone; so a run that was killed
+and goes on from its last checkpoint ends with the same weights as one that was not (bit for bit on a CPU with the
+same number of threads).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer import progress
+from effxfer.data.batches import Batches, seed_of
+from effxfer.errors import GateError
+from effxfer.train.devices import Device
+from effxfer.train.groups import parameter_groups
+from effxfer.train.settings import FitSettings, rate
+from effxfer.train.state import Work, clone, load, save
+
+Loss = Callable[[Any, Any, float], Mapping[str, Tensor]]
+Row = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """The part of training to run: steps `[first, last)` of the whole; None is the end.
+
+    Lottery tickets rewind to a step: the steps before it are run once, and every round starts at it.
+    """
+
+    first: int = 0
+    last: int | None = None
+
+
+@dataclass
+class Progress:
+    """What a checkpoint holds beside weights: where training stands and how it went."""
+
+    step: int = 0
+    history: list[Row] = field(default_factory=list)
+    best_score: float = -1.0
+    best: dict[str, Tensor] | None = None
+    waited: int = 0
+    slowed: float = 1.0
+
+
+def fit(
+    learner: nn.Module,
+    epochs: Callable[[int], Batches],
+    loss: Loss,
+    settings: FitSettings,
+    *,
+    device: Device,
+    seed: int,
+    after_step: Callable[[], None] = lambda: None,
+    validate: Callable[[], float] | None = None,
+    work: Work = Work(None),  # noqa: B008 - immutable
+    span: Span = Span(),  # noqa: B008 - immutable
+    label: str = "train",
+) -> list[Row]:
+    """Train whatever requires gradients in `learner`, in place.
+
+    Args:
+        learner: Already on the device. Submodules whose parameters are all frozen run in evaluation mode, so that
+            their BatchNorm statistics do not move.
+        epochs: Gives an epoch of batches from its seed; every epoch has the same number.
+        loss: Gives the terms of the loss from (learner, batch, progress in [0, 1)); their sum is minimised.
+        settings: How long and how fast.
+        device: Where, and with which other processes.
+        seed: Of order, augmentation and dropout.
+        after_step: Called after every optimizer step, to keep masked weights at zero.
+        validate: Gives the score of the present weights, larger is better; called after every epoch.
+        work: Where checkpoints and `metrics.jsonl` go.
+        span: The part of the steps to run.
+        label: What the progress bar says.
+
+    Returns:
+        One row per epoch: epoch, loss, its terms, lr, images per second, score.
+
+    Raises:
+        GateError: If the loss is NaN or infinite, also at a tenth of the rate; the last good weights are kept.
+    """
+    loop = _Loop(learner, epochs, loss, settings, device, seed, after_step, validate, work, span)
+    loop.resume()
+    with progress.bar(label, loop.last - span.first) as advance:
+        advance(loop.at.step - span.first, "")
+        while loop.at.step < loop.last and not loop.exhausted():
+            try:
+                loop.epoch(advance)
+            except _DivergedError as diverged:
+                loop.retreat(diverged)
+    loop.finish()
+    return loop.at.history
+
+
+class _DivergedError(Exception):
+    """The loss is not a finite number."""
+
+
+class _Stepper(nn.Module):
+    """The loss as a module, so that gradients are averaged over processes for every kind of learner."""
+
+    def __init__(self, learner: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.learner, self._loss = learner, loss
+
+    def forward(self, batch: Any, done: float) -> dict[str, Tensor]:
+        return dict(self._loss(self.learner, batch, done))
+
+
+class _Loop:
+    def __init__(
+        self, learner: nn.Module, epochs: Callable[[int], Batches], loss: Loss, settings: FitSettings, device: Device,
+        seed: int, after_step: Callable[[], None], validate: Callable[[], float] | None, work: Work, span: Span,
+    ) -> None:  # fmt: skip
+        self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
+        self.after_step, self.validate, self.work = after_step, validate, work
+        self.stepper = device.parallel(_Stepper(learner, loss))
+        self.optimizer = _optimizer(learner, settings)
+        self.scaler = device.scaler(settings.amp)
+        self.ema = _Average(learner, settings.ema) if settings.ema else None
+        self.length = len(epochs(seed_of(seed, 0)))
+        self.total = self.length * settings.epochs
+        self.last = self.total if span.last is None else min(span.last, self.total)
+        self.first, self.at = span.first, Progress(step=span.first)
+        self.start = clone(learner)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        file = self.work.file("checkpoint.pt")
+        state = load(file) if file else None
+        if state is None:
+            return
+        self.learner.load_state_dict(state["learner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema:
+            self.ema.load(state["ema"])
+        self.at = Progress(**state["progress"])
+
+    def checkpoint(self) -> None:
+        """Save everything that the next step depends on."""
+        file = self.work.file("checkpoint.pt")
+        if file and self.device.leads:
+            save(
+                file,
+                {
+                    "learner": self.learner.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                    "ema": self.ema.weights if self.ema else None,
+                    "progress": vars(self.at),
+                },
+            )
+
+    def epoch(self, advance: progress.Advance) -> None:
+        """Run to the end of the present epoch, score it, and save."""
+        number = self.at.step // self.length
+        batches = self.epochs(seed_of(self.seed, number)).shard(self.device.rank, self.device.world)
+        train_mode(self.learner)
+        began, sums, steps = time.perf_counter(), dict[str, float](), 0
+        for step in range(self.at.step, min((number + 1) * self.length, self.last)):
+            terms = self.step(step, batches[step % self.length])
+            sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}
+            self.at.step, steps = step + 1, steps + 1
+            advance(1, f"loss {terms['loss']:.3f}")
+        row = {"epoch": number + 1, **{k: v / steps for k, v in sums.items()}, "lr": self.optimizer.param_groups[0]["lr"]}
+        row["steps_per_s"] = steps / (time.perf_counter() - began)
+        self.judge(row)
+        self.at.history.append(row)
+        if self.device.leads:
+            self.work.note(row)
+        self.checkpoint()
+
+    def step(self, step: int, batch: Any) -> dict[str, float]:
+        """Make one optimizer step; give the terms of the loss."""
+        torch.manual_seed(seed_of(self.seed, "step", step, self.device.rank))
+        self.set_rate(rate(step / self.total, self.settings) * self.at.slowed)
+        self.optimizer.zero_grad()
+        with self.device.autocast(self.settings.amp):
+            terms = self.stepper(batch, step / self.total)
+            total = torch.stack([term.float() for term in terms.values()]).sum()
+        if not bool(total.isfinite()):
+            raise _DivergedError(f"the loss is {float(total.detach())} at step {step}")
+        self.scaler.scale(total).backward()
+        self.scaler.unscale_(self.optimizer)
+        if self.settings.clip:
+            nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.settings.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.after_step()
+        if self.ema:
+            self.ema.update(self.learner, step)
+        return {"loss": float(total.detach()), **{k: float(v.detach()) for k, v in terms.items() if len(terms) > 1}}
+
+    def set_rate(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr * group["lr_scale"] * factor
+
+    def judge(self, row: Row) -> None:
+        """Score the weights that would be kept, and remember the best ones."""
+        if self.validate is None:
+            return
+        with self.averaged():
+            row["score"] = self.validate()
+            better = row["score"] > self.at.best_score
+            self.at.waited = 0 if better else self.at.waited + 1
+            if better:
+                self.at.best_score = row["score"]
+                self.at.best = clone(self.learner) if self.settings.keep == "best" else None
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averaged weights in place, if there are any."""
+        if self.ema is None:
+            yield
+            return
+        own = clone(self.learner)
+        self.learner.load_state_dict(self.ema.weights)
+        yield
+        self.learner.load_state_dict(own)
+
+    def exhausted(self) -> bool:
+        return bool(self.settings.patience) and self.at.waited >= self.settings.patience
+
+    def retreat(self, diverged: _DivergedError) -> None:
+        """Go back to the last good weights and try once more, ten times slower."""
+        again, step = self.at.slowed < 1, self.at.step
+        self.learner.load_state_dict(self.start)
+        self.optimizer = _optimizer(self.learner, self.settings)
+        self.at = Progress(step=self.first)
+        self.resume()
+        if again:
+            hint = f"lower fit.lr (it is {self.settings.lr}), set fit.clip, or fit.amp = 'off'"
+            raise GateError(f"training diverged twice: {diverged}; the last good weights are kept", hint)
+        self.at.slowed = 0.1
+        self.checkpoint()
+        if self.device.leads:
+            self.work.note({"diverged": step, "lr": self.settings.lr, "retry_lr": self.settings.lr / 10})
+
+    def finish(self) -> None:
+        """Leave the weights that were asked for in the learner, in evaluation mode."""
+        whole = self.last == self.total
+        if whole and self.at.best is not None:
+            self.learner.load_state_dict(self.at.best)
+        elif whole and self.ema:
+            self.learner.load_state_dict(self.ema.weights)
+        self.learner.eval()
+
+
+class _Average:
+    """Exponential moving average of weights and buffers; its decay rises with the steps as (1 + n) / (10 + n)."""
+
+    def __init__(self, learner: nn.Module, decay: float) -> None:
+        self.decay, self.weights = decay, clone(learner)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        self.weights = weights
+
+    @torch.no_grad()
+    def update(self, learner: nn.Module, step: int) -> None:
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        for name, tensor in learner.state_dict().items():
+            kept = self.weights[name]
+            kept.lerp_(tensor, share) if kept.is_floating_point() else kept.copy_(tensor)
+
+
+def train_mode(learner: nn.Module) -> None:
+    """Set training mode, but evaluation mode for every submodule whose parameters are all frozen."""
+    learner.train()
+    for module in learner.modules():
+        own = list(module.parameters())
+        if own and not any(p.requires_grad for p in own):
+            module.eval()
+
+
+def _optimizer(learner: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
+    from timm.optim import create_optimizer_v2
+
+    groups = parameter_groups(
+        learner, lr=settings.lr, weight_decay=settings.weight_decay,
+        layer_decay=settings.layer_decay, head_lr=settings.head_lr,
+    )  # fmt: skip
+    made: torch.optim.Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=0.9)
+    return made

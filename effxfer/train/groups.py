@@ -1,0 +1,43 @@
+"""Parameter groups: no weight decay on vectors, lower rates for lower layers, a rate of its own for the head."""
+
+from typing import Any
+
+from torch import nn
+
+
+def parameter_groups(
+    learner: nn.Module, *, lr: float, weight_decay: float, layer_decay: float = 1.0, head_lr: float = 1.0
+) -> list[dict[str, Any]]:
+    """Sort what is trained into groups for an optimizer.
+
+    Args:
+        learner: Parameters that require no gradient are left out.
+        lr: Rate of the topmost layer of the body.
+        weight_decay: For matrices and kernels; biases, norms and other vectors get none.
+        layer_decay: Each block of the body has the rate of the block above it times this, in (0, 1];
+            1 gives all of them the same (Bao et al., 2021, https://arxiv.org/abs/2106.08254).
+        head_lr: The head's rate as a multiple of `lr`; 1 is the null value.
+
+    Returns:
+        Groups with `params`, `lr`, `lr_scale` (what timm's schedulers multiply by) and `weight_decay`.
+    """
+    named = [(name, p) for name, p in learner.named_parameters() if p.requires_grad]
+    blocks = list(dict.fromkeys(_block(name) for name, _ in named if not _is_head(name)))
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in named:
+        height = len(blocks) - 1 - blocks.index(_block(name)) if not _is_head(name) else 0
+        scale = head_lr if _is_head(name) else layer_decay**height
+        decays = parameter.dim() > 1
+        fresh = {"params": [], "lr": lr, "lr_scale": scale, "weight_decay": weight_decay if decays else 0.0}
+        groups.setdefault((scale, decays), fresh)["params"].append(parameter)
+    return list(groups.values())
+
+
+def _is_head(name: str) -> bool:
+    return "head." in name and not name.startswith("body.")
+
+
+def _block(name: str) -> str:
+    """The body's block that a parameter belongs to: the first two levels where the second is a number."""
+    parts = name.removeprefix("net.").removeprefix("body.").split(".")
+    return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdigit() else parts[0]

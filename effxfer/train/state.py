@@ -1,0 +1,73 @@
+"""Checkpoints of unfinished work: written atomically, checked on reading, thrown away when the work is done."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.files import sha256, write_atomic
+
+
+def save(file: Path, state: Mapping[str, Any]) -> None:
+    """Replace a checkpoint; `state` holds tensors, numbers, strings, lists and dicts."""
+    write_atomic(file, lambda scratch: torch.save(dict(state), scratch))
+    write_atomic(file.with_suffix(".sha256"), sha256(file))
+
+
+def load(file: Path) -> dict[str, Any] | None:
+    """Read a checkpoint; None if there is none, or if it is not what was written."""
+    witness = file.with_suffix(".sha256")
+    if not file.is_file() or not witness.is_file() or sha256(file) != witness.read_text():
+        return None
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def clone(module: nn.Module) -> dict[str, Tensor]:
+    """Copy a module's parameters and buffers."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+class Work:
+    """A directory for what a long computation has done so far.
+
+    Args:
+        path: None keeps nothing: every unit is computed.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def at(self, name: str) -> "Work":
+        """Give a part of this directory to a part of the computation."""
+        return Work(self.path / name if self.path else None)
+
+    def file(self, name: str) -> Path | None:
+        """Give a place for one file."""
+        return self.path / name if self.path else None
+
+    def once(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Compute a unit of work, or give what it came to when it was done before.
+
+        Args:
+            name: Unique within this directory.
+            compute: Gives tensors, numbers, strings, lists and dicts.
+        """
+        if self.path is None:
+            return compute()
+        file = self.path / f"{name}.pt"
+        known = load(file)
+        if known is None:
+            known = compute()
+            save(file, known)
+        return known
+
+    def note(self, row: Mapping[str, Any]) -> None:
+        """Add a line to `metrics.jsonl`."""
+        from effxfer.files import append_line
+
+        if self.path:
+            append_line(self.path / "metrics.jsonl", json.loads(json.dumps(row)))

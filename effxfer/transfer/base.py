@@ -1,0 +1,50 @@
+"""What a strategy is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from effxfer.data.augment import Augment
+from effxfer.data.batches import Batches, images
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.settings import Settings
+
+
+class Strategy(Settings):
+    """What to train, on which batches, with which loss: plain fine-tuning, unless a method is overridden.
+
+    A strategy is its settings: subclass, add fields, and override only what differs. The methods run in the order
+    below; none keeps state on `self`.
+
+    Attributes:
+        batch: Images per step, over all processes.
+        augment: How training images are varied.
+        label_smoothing: Share of the label spread over all classes, in [0, 1); 0 is off.
+    """
+
+    batch: int = Field(default=64, ge=1)
+    augment: Augment = Augment()
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Freeze, wrap or extend `net`; return the module to train."""
+        return net
+
+    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
+        """Prepare the data once; return what makes an epoch of batches from its seed."""
+        return images(tasks[-1], self.batch, self.augment, device)
+
+    def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
+        """Return the terms of the loss, by name; their sum is minimised. `progress` goes from 0 to 1."""
+        inputs, labels = batch
+        return {"label": F.cross_entropy(learner(inputs), labels, label_smoothing=self.label_smoothing)}
+
+    def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
+        """Turn the trained module back into a plain, exportable network."""
+        net: Net = learner
+        return net
