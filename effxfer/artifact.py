@@ -120,7 +120,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raw: dict[str, Any] = json.loads(source.read_text())
         schema = raw["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{source} is damaged: {error}", "run the stage again with --force", code="E404") from error
+        raise ModelFileError(
+            f"{source} is damaged: {error}", "run the stage again with --force", code="E404"
+        ) from error
     if schema != SCHEMA:
         raise ModelFileError(f"{path} has schema {schema}, this effxfer reads {SCHEMA}", "install a matching effxfer")
     return raw

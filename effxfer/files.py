@@ -116,6 +116,19 @@ def locked(folder: Path) -> Iterator[None]:
         raise LockedError(f"{folder} is in use by {who}", "wait for it, or give another --out") from None
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds a folder by `locked`."""
+    from filelock import FileLock, Timeout
+
+    if not (folder / ".lock").is_file():
+        return False
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def append_line(file: Path, row: Mapping[str, Any]) -> None:
     """Add one JSON line to a journal; a torn last line from a killed writer is cut off first."""
     with named_disk_errors(file):

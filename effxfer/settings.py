@@ -74,6 +74,18 @@ def read_toml(file: Path) -> dict[str, Any]:
     return table
 
 
+def parse_value(text: str) -> Any:
+    """Read a value as TOML writes it (`3`, `0.1`, `true`, `["a"]`); anything else is a string.
+
+    >>> parse_value("1e-3"), parse_value("bicubic")
+    (0.001, 'bicubic')
+    """
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def _text(table: Mapping[str, Any]) -> str:
     return json.dumps(table, default=str)
 

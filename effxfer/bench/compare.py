@@ -65,8 +65,8 @@ def bench_models(
         seed: Of input values, order and bootstrap.
 
     Returns:
-        One table; per model the rows `p50/NAME`, `ratio/NAME`, `size/NAME`, `compressed/NAME`, `memory/NAME`;
-        `noise`; notes on the protocol and on what makes the figures doubtful.
+        One table; per model the rows `p50/NAME`, `p95/NAME`, `ratio/NAME`, `size/NAME`, `compressed/NAME`,
+        `nonzero/NAME` and `memory/NAME`; `noise`; notes on the protocol and on what makes the figures doubtful.
 
     Raises:
         SettingsError: If the baseline or a gated name is not among the models.
@@ -175,17 +175,14 @@ def _rows(timing: Timing, size: Size | None, peak: Memory | None) -> list[Measur
     rows = [
         Measurement(name=f"p50/{name}", value=timing.p50, unit="ms", n=timing.n),
         Measurement(name=f"p95/{name}", value=timing.p95, unit="ms", n=timing.n),
-        Measurement(name=f"p99/{name}", value=timing.p99, unit="ms", n=timing.n),
         _ratio(f"ratio/{name}", timing),
-        Measurement(name=f"first/{name}", value=timing.first_ms, unit="ms", n=timing.rounds),
-        Measurement(name=f"load/{name}", value=timing.load_ms, unit="ms", n=timing.rounds),
     ]
     if size:
+        of = f"{size.params / 1e6:.4g} M parameters"
         rows += [
             Measurement(name=f"size/{name}", value=size.mb, unit="MB"),
             Measurement(name=f"compressed/{name}", value=size.compressed_mb, unit="MB"),
-            Measurement(name=f"params/{name}", value=size.params / 1e6, unit="M"),
-            Measurement(name=f"nonzero/{name}", value=size.nonzero / 1e6, unit="M"),
+            Measurement(name=f"nonzero/{name}", value=size.nonzero / 1e6, unit="M", of=of),
         ]
     return rows + ([Measurement(name=f"memory/{name}", value=peak.model_mb, unit="MB")] if peak else [])
 
@@ -197,12 +194,16 @@ def _ratio(name: str, timing: Timing) -> Measurement:
 
 
 def _line(timing: Timing, size: Size | None, peak: Memory | None) -> dict[str, Any]:
+    certain = timing.ratio_low == timing.ratio_high
+    span = "" if certain else f" [{timing.ratio_low:.3f}, {timing.ratio_high:.3f}]"
     return {
         "model": timing.name,
         "p50 ms": timing.p50,
         "p95 ms": timing.p95,
         "p99 ms": timing.p99,
-        "p50 ratio": f"{timing.ratio:.3f} [{timing.ratio_low:.3f}, {timing.ratio_high:.3f}]",
+        "p50 ratio": f"{timing.ratio:.3f}{span}",
+        "first ms": timing.first_ms,
+        "load ms": timing.load_ms,
         "size MB": size.mb if size else None,
         "compressed MB": size.compressed_mb if size else None,
         "params M": size.params / 1e6 if size else None,
@@ -220,7 +221,7 @@ def _notes(timings: list[Timing], baseline: str, batch: int, peaks: Mapping[str,
         "with its 95 % bootstrap interval",
         f"noise: {baseline} against itself gave a p50 ratio of {again.ratio:.3f} "
         f"[{again.ratio_low:.3f}, {again.ratio_high:.3f}]; smaller differences mean nothing",
-        f"compressed: {COMPRESSION}; MB: 10^6 bytes",
+        f"first: first call in a fresh session; load: opening it; compressed: {COMPRESSION}; MB: 10^6 bytes",
     ]
     if any(peaks.values()):
         idle = max(peak.idle_mb for peak in peaks.values() if peak)

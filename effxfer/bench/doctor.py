@@ -17,6 +17,7 @@ from effxfer.report import Measurement, Report, Table
 Status = Literal["ok", "warn", "fail"]
 MIN_FREE_GB = 5.0
 PATIENCE = 180.0
+REINSTALL = "pip install --upgrade --force-reinstall torch torchvision"
 PURPOSE = {"table": "Parquet tables", "heic": "HEIC photographs"}
 DEVELOPERS = "dev"
 SHOWN = ("torch", "timm", "onnx", "onnxruntime", "optuna")
@@ -147,20 +148,11 @@ def _torchvision(found: Mapping[str, Any]) -> Check:
     both = f"torch {found['torch']}, torchvision {found.get('torchvision') or machine.version('torchvision')}"
     if "error" not in found:
         return Check(name="torch and torchvision", status="ok", text=f"{both} fit together")
-    fix = f"pip install {_wanted_torch()}"
     if machine.version("torchvision") is None:
-        return Check(name="torch and torchvision", status="fail", text="torchvision is missing", fix=fix)
-    text = f"{both} do not fit together: {found['error']}"
+        text, fix = "torchvision is missing", "pip install torchvision"
+    else:
+        text, fix = f"{both} do not fit together: {found['error']}", REINSTALL
     return Check(name="torch and torchvision", status="fail", text=text, fix=fix)
-
-
-def _wanted_torch() -> str:
-    """Give what brings a torch and torchvision that fit, from the torch that this torchvision was built for."""
-    try:
-        pins = [line for line in metadata.requires("torchvision") or [] if line.startswith("torch=")]
-    except metadata.PackageNotFoundError:
-        pins = []
-    return f"'{pins[0]}' 'torchvision=={machine.version('torchvision')}'" if pins else "--upgrade torch torchvision"
 
 
 def _devices(found: Mapping[str, Any]) -> Check:

@@ -2,7 +2,7 @@
 
 Idle thread pools of sessions kept side by side spin and falsify each other, so every block opens its session,
 warms it up, times it and closes it. Neighbours, clock speed and temperature drift over seconds, so the models
-alternate in shuffled order and each is divided by the baseline's block of the same round.
+alternate in shuffled and then mirrored order, and each is divided by the baseline's block of the same round.
 """
 
 import gc
@@ -28,7 +28,7 @@ Factory = Callable[[], Run]
 
 MIN_ROUNDS = 5
 MIN_CALLS = 3
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +114,11 @@ def compare(
     records = {name: _Record() for name in runners}
     order, shuffle = list(runners), random.Random(seed)
     share = max_seconds / (len(runners) * MIN_ROUNDS)
+    gc.collect()
     begun, elapsed, width = time.perf_counter(), 0.0, float("inf")
     with bar("timing", math.ceil(max_seconds)) as advance:
         while not _done(len(records[baseline].blocks), elapsed, width, precision, (min_seconds, max_seconds)):
-            shuffle.shuffle(order)
+            _next_order(order, len(records[baseline].blocks), shuffle)
             for name in order:
                 _time_block(runners[name], records[name], block, warmup, share)
             before, elapsed = elapsed, time.perf_counter() - begun
@@ -167,6 +168,14 @@ def _check(runners: Mapping[str, Factory], baseline: str, block: int, warmup: in
         )
 
 
+def _next_order(order: list[str], rounds: int, shuffle: random.Random) -> None:
+    """Shuffle, and mirror that in the round after, so that a steady drift favours neither of two models."""
+    if rounds % 2:
+        order.reverse()
+    else:
+        shuffle.shuffle(order)
+
+
 def _done(rounds: int, elapsed: float, width: float, precision: float, seconds: tuple[float, float]) -> bool:
     if rounds == 0:
         return False
@@ -202,7 +211,6 @@ def _opened(factory: Factory, record: _Record) -> Iterator[Run]:
 @contextmanager
 def _no_collection() -> Iterator[None]:
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

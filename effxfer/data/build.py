@@ -1,7 +1,6 @@
-"""The images of a listing, decoded once into cached arrays: evaluation views of all, canvases of the training images."""
+"""The images of a listing, decoded once into cached arrays: evaluation views, and canvases to augment from."""
 
 import hashlib
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
@@ -11,17 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.data import builtin, pixels
+from effxfer.data import pixels
 from effxfer.data.cache import create, keep_rows
 from effxfer.data.leaks import leaks
 from effxfer.data.listing import SPLITS, Item, Listing
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.files import digest
-from effxfer.runtime.image import ImageError, Preprocess, read_size, resize_crop
+from effxfer.runtime.image import ImageError, Preprocess, resize_crop
 
 DECODER = 1
-SAMPLED = 64
 PASSING = frozenset({"E300", "E322"})
 
 
@@ -96,18 +94,12 @@ class Plan(NamedTuple):
         """Give the canvas side in pixels: room for random crops, not more than most images have."""
         size = self.preprocess.size
         wanted = round(size * self.settings.canvas_scale / 8) * 8
-        items = self.listing.split("train")
-        sides = [self._longer_side(item) for item in items[:: max(1, len(items) // SAMPLED)]]
-        have = -(-int(statistics.median(sides)) // 8) * 8 if sides else size
+        have = -(-self.typical_side() // 8) * 8
         return max(size, min(wanted, have))
 
-    def _longer_side(self, item: Item) -> int:
-        if self.listing.root is None:
-            return max(builtin.builtin_image(item.path).shape)
-        try:
-            return max(read_size(self.listing.root / item.path, max_pixels=self.settings.max_pixels))
-        except ImageError:
-            return 0
+    def typical_side(self) -> int:
+        """Give the median longer side of the training images in pixels."""
+        return pixels.typical_side(self.listing.root, self.listing.split("train"), self.settings.max_pixels)
 
     def _arrays(self, scratch: Path) -> dict[str, NDArray[Any]]:
         count = Counter(item.split for item in self.listing.items)
@@ -121,7 +113,8 @@ class Plan(NamedTuple):
         items, done = self.listing.items, 0
         rows = _rows(items)
         results: list[Bad | Good] = [Bad("", "", "")] * len(items)
-        for batch in pixels.run(lambda item: self._one(item, rows[item.path], arrays), items, self.settings.workers):
+        workers = pixels.threads(self.settings.workers, self.typical_side())
+        for batch in pixels.run(lambda item: self._one(item, rows[item.path], arrays), items, workers):
             for position, result in batch:
                 results[position] = result
             done += len(batch)

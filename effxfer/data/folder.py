@@ -11,9 +11,8 @@ from effxfer.data.listing import SPLIT_NAMES, Finding, Found, Item
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff .mpo .avif .heic .heif".split(),
-)
+PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif")
+SUFFIXES = frozenset({*PHOTOS, ".tif", ".tiff", ".mpo", ".avif", ".heic", ".heif"})
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 

@@ -1,5 +1,6 @@
 """Digests of files, remembered by size and time stamps, so that an unchanged folder is not read again."""
 
+import hashlib
 import json
 import os
 import time
@@ -13,6 +14,7 @@ from effxfer.files import digest, sha256, write_atomic
 VERSION = 1
 TOO_FRESH_NS = 100_000_000
 CHUNK = 64
+LARGE = 4_000_000
 
 
 class Hashed(NamedTuple):
@@ -67,7 +69,7 @@ def _parallel(
 
 def _digest(file: Path) -> "str | OSError":
     try:
-        return sha256(file)
+        return sha256(file) if file.stat().st_size > LARGE else hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         return error
 

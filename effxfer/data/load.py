@@ -1,4 +1,4 @@
-"""From data settings to a task: list, split and digest without decoding, then decode once into a memory-mapped cache."""
+"""From data settings to a task: list, split and digest without decoding; then decode once into a mapped cache."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

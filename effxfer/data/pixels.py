@@ -1,6 +1,7 @@
 """Decoding of many images: every file once, in threads (Pillow frees the GIL), into rows of prepared arrays."""
 
 import hashlib
+import statistics
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from effxfer.data.builtin import builtin_image
 from effxfer.data.index import cores
 from effxfer.data.listing import Item
-from effxfer.runtime.image import ImageError, ImageFacts, Preprocess, decode_with_facts, filter_of
+from effxfer.runtime.image import ImageError, ImageFacts, Preprocess, decode_with_facts, filter_of, read_size
 
 if TYPE_CHECKING:
     from PIL import Image
 
 CHUNK = 32
 EXTREME_SIDE, EXTREME_ASPECT = 8, 20
+SAMPLED, SMALL_SIDE = 64, 160
 KINDS = {
     "W303": "suspicious file, decoded nevertheless",
     "W304": "16 bits scaled to 8",
@@ -95,12 +97,35 @@ def _aspect(facts: ImageFacts) -> float:
     return max(facts.width, facts.height) / min(facts.width, facts.height)
 
 
-def run(task: Callable[[Item], T], items: Sequence[Item], workers: int | None) -> Iterator[list[tuple[int, T]]]:
+def typical_side(root: Path | None, items: Sequence[Item], max_pixels: int) -> int:
+    """Give the median longer side in pixels of some 64 images, spread over the items; 0 without any."""
+    sample = items[:: max(1, len(items) // SAMPLED)]
+    return int(statistics.median([_longer_side(root, item, max_pixels) for item in sample])) if sample else 0
+
+
+def threads(asked: int | None, side: int) -> int:
+    """Give the number of decoding threads: what is asked for, else one per core, or one alone for small images.
+
+    Threads hinder one another on small images, where Python's share of the work is larger than the decoder's.
+    """
+    return asked or (1 if side <= SMALL_SIDE else cores())
+
+
+def _longer_side(root: Path | None, item: Item, max_pixels: int) -> int:
+    if root is None:
+        return int(max(builtin_image(item.path).shape))
+    try:
+        return max(read_size(root / item.path, max_pixels=max_pixels))
+    except ImageError:
+        return 0
+
+
+def run(task: Callable[[Item], T], items: Sequence[Item], workers: int) -> Iterator[list[tuple[int, T]]]:
     """Apply `task` to items in threads and give `(position, result)` pairs in batches, as they get done.
 
     Pillow's warnings are kept per image (`Decoded.complaints`) instead of being shown.
     """
-    with _heard_warnings(), ThreadPoolExecutor(workers or cores()) as pool:
+    with _heard_warnings(), ThreadPoolExecutor(workers) as pool:
         futures: list[Future[list[tuple[int, T]]]] = [
             pool.submit(lambda s: [(i, task(items[i])) for i in range(s, min(s + CHUNK, len(items)))], start)
             for start in range(0, len(items), CHUNK)

@@ -32,7 +32,7 @@ class DataSettings(Settings):
             A smaller number keeps a subset of what a larger one keeps.
         canvas_scale: Side of the squashed training image that augmentation crops from, as a multiple of the input
             side, in [1, 4]; never larger than the images are.
-        workers: Threads that read and decode; None is one per available core.
+        workers: Threads that read and decode; None is one per available core, or one alone where images are small.
     """
 
     source: str = Field(min_length=1)

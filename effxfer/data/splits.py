@@ -93,10 +93,10 @@ def _cut(items: Sequence[Item], source: str, shares: dict[str, float], seed: int
         counts = shared_out(len(contents), shares)
         places |= zip(contents, (name for name in shares for _ in range(counts[name])), strict=True)
     done = [i._replace(split=places[i.sha256]) if i.split == source else i for i in items]
-    return Assigned(done, [_told(done, shares, seed, what), *_too_few(done, by_class, source, shares)])
+    return Assigned(done, [_told(done, seed, what), *_too_few(done, by_class, source, shares)])
 
 
-def _told(items: Sequence[Item], shares: dict[str, float], seed: int, what: str) -> Finding:
+def _told(items: Sequence[Item], seed: int, what: str) -> Finding:
     counts = Counter(item.split for item in items)
     sizes = ", ".join(f"{name} {counts[name]}" for name in SPLITS)
     text = f"{what} with seed {seed}, by class ({sizes})"

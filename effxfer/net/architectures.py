@@ -63,7 +63,7 @@ def names(library: str, pattern: str = "*") -> list[str]:
 def _timm(name: str, args: Mapping[str, Any]) -> nn.Module:
     import timm
 
-    if name.split(".")[0] not in timm.list_models():
+    if name.split(".", maxsplit=1)[0] not in timm.list_models():
         raise _unknown("timm", name)
     body: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **args)
     return body

@@ -35,7 +35,7 @@ class ResNet(nn.Module):
         width: Channels of the first stage; the others have twice and four times as many.
     """
 
-    default_cfg = {  # noqa: RUF012 - the form that timm's networks give it in
+    pretrained_cfg = {  # noqa: RUF012 - the form that timm's networks give it in
         "input_size": (3, 32, 32),
         "crop_pct": 1.0,
         "interpolation": "bicubic",

@@ -52,7 +52,9 @@ def record_resize(net: Net, before: tuple[dict[str, list[int]], Sizes]) -> None:
     """Append the `resize` edit that leads from `before` (what `measure` gave) to what the network is now."""
     shapes, sizes = measure(net)
     if shapes.keys() != before[0].keys():
-        raise ModelFileError("pruning added or removed tensors", "report the network's name: it needs a rule of its own")
+        raise ModelFileError(
+            "pruning added or removed tensors", "report the network's name: it needs a rule of its own"
+        )
     changed = {
         name: {key: value for key, value in found.items() if before[1][name].get(key) != value}
         for name, found in sizes.items()

@@ -45,12 +45,12 @@ class HeadSpec(Settings):
     """
 
     kind: Kind = "linear"
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     standardize: bool = False
-    scale: float = Field(16.0, gt=0, le=1000, allow_inf_nan=False)
+    scale: float = Field(default=16.0, gt=0, le=1000, allow_inf_nan=False)
     learn_scale: bool = True
-    width: int = Field(256, ge=1, le=65536)
-    depth: int = Field(1, ge=1, le=3)
+    width: int = Field(default=256, ge=1, le=65536)
+    depth: int = Field(default=1, ge=1, le=3)
     activation: Literal["relu", "gelu", "hardswish"] = "relu"
     norm: Literal["none", "batch", "layer"] = "none"
 

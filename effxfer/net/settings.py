@@ -27,7 +27,7 @@ class BackboneSettings(Settings):
     """
 
     source: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     pretrained: bool = True
     size: int | None = Field(default=None, ge=8, le=2048)
     crop_pct: float | None = Field(default=None, gt=0, le=1)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Remove weights one by one (`lottery`) or channel by channel (`structured`)."""

@@ -3,7 +3,6 @@
 Training, calibration, gates and deployment all pass through these functions, so that they see the same pixels.
 """
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,30 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.runtime.formats import MAX_PIXELS, ImageError, open_image
+
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_PIXELS = 64_000_000
+__all__ = [
+    "ImageError",
+    "ImageFacts",
+    "Preprocess",
+    "decode",
+    "decode_with_facts",
+    "filter_of",
+    "normalize",
+    "read_size",
+    "resize_crop",
+]
 BACKGROUND = (255, 255, 255)
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO", "AVIF")
 MULTI_FRAME = ("GIF", "WEBP", "TIFF", "MPO", "PNG", "AVIF")
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 LARGEST_RESIZE = 64_000_000
-
-
-class ImageError(ValueError):
-    """An image that cannot become pixels.
-
-    Args:
-        problem: What is wrong with it, in one line, without its path.
-        hint: What would work; empty if there is nothing.
-        code: `E300` unreadable file, `E301` not an image, `E302` truncated or damaged, `E304` pixel type without a
-            defined range, `E306` format that needs a package, `E307` too many pixels.
-    """
-
-    def __init__(self, problem: str, hint: str = "", *, code: str) -> None:
-        self.problem, self.hint, self.code = problem, hint, code
-        super().__init__(f"{code} {problem}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +112,7 @@ def decode_with_facts(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> 
     Raises:
         ImageError: As `decode`.
     """
-    image = _open(_read(source) if isinstance(source, Path) else source, max_pixels)
+    image = open_image(source, max_pixels)
     mode, kind = image.mode, image.format or ""
     try:
         animated = kind in MULTI_FRAME and bool(getattr(image, "is_animated", False))
@@ -155,7 +149,7 @@ def read_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[in
     Raises:
         ImageError: As `decode`, except for damage behind the header.
     """
-    return _open(_read(source) if isinstance(source, Path) else source, max_pixels).size
+    return open_image(source, max_pixels).size
 
 
 def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
@@ -178,7 +172,9 @@ def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint
         return np.asarray(image.resize((size, size), resample, box=box))
     if (width, height) != image.size:
         image = image.resize((width, height), resample)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    if (width, height) != (size, size):
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image)
 
 
 def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
@@ -207,59 +203,6 @@ def filter_of(interpolation: str) -> "Image.Resampling":
     except KeyError:
         known = ", ".join(sorted(r.name.lower() for r in Image.Resampling))
         raise ImageError(f"unknown interpolation {interpolation!r}", f"one of {known}", code="E204") from None
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}", code="E300") from None
-
-
-def _open(data: bytes, max_pixels: int) -> "Image.Image":
-    from PIL import Image
-
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=_formats(data))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(str(error), max_pixels) from None
-    except Exception as error:  # plug-ins raise more than UnidentifiedImageError on broken headers
-        raise _not_an_image(data, error) from None
-    if image.width * image.height > max_pixels:
-        raise _too_large(f"{image.width * image.height / 1e6:.0f} MP", max_pixels)
-    return image
-
-
-def _formats(data: bytes) -> tuple[str, ...]:
-    if data[4:8] != b"ftyp" or data[8:12] not in HEIC_BRANDS or b"avif" in data[8:64]:
-        return FORMATS
-    try:
-        import pillow_heif
-    except ImportError:
-        raise ImageError("HEIC needs the package pillow-heif", "pip install 'effxfer[heic]'", code="E306") from None
-    pillow_heif.register_heif_opener()
-    return (*FORMATS, "HEIF")
-
-
-def _too_large(found: str, max_pixels: int) -> ImageError:
-    hint = "make it smaller, or raise max_pixels of the data settings"
-    return ImageError(f"{found} is above the limit of {max_pixels / 1e6:.0f} MP", hint, code="E307")
-
-
-def _not_an_image(data: bytes, error: Exception) -> ImageError:
-    from PIL import UnidentifiedImageError
-
-    if not data:
-        return ImageError("not an image: the file is empty", "restore the file or remove it", code="E301")
-    start = data[:16].decode("ascii", "replace").replace("\ufffd", "?")
-    if _is_known(data) or not isinstance(error, UnidentifiedImageError):
-        return ImageError(f"truncated or damaged header (starts with {start!r})", "restore the file", code="E302")
-    return ImageError(f"not an image (starts with {start!r})", f"known formats are {', '.join(FORMATS)}", code="E301")
-
-
-def _is_known(data: bytes) -> bool:
-    signatures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
-    return data.startswith(signatures) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
 def _bits(image: "Image.Image") -> int:
@@ -296,7 +239,7 @@ def _to_rgb(image: "Image.Image") -> "Image.Image":
 
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode == "F" or image.mode == "LAB":
+    if image.mode in {"F", "LAB"}:
         raise ImageError(f"pixels of type {image.mode} have no defined range", "convert it to 8 bit", code="E304")
     if image.mode.startswith("I"):
         return _from_16_bit(image).convert("RGB")

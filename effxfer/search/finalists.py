@@ -99,8 +99,8 @@ def _report(search: Search, trials: list[Any], finalists: list[Finalist], winner
         _share(f"linear head {metric}/val", plain.score, len(features.val_labels)),
         _share(f"head {metric}/train folds", _metric(winner.trial), len(features.labels)),
         _share(f"linear head {metric}/train folds", _metric(linear), len(features.labels)),
-        Measurement(name="head parameters", value=size),
-        Measurement(name="linear head parameters", value=search.reference()),
+        Measurement(name="head parameters", value=size / 1e6, unit="M"),
+        Measurement(name="linear head parameters", value=search.reference() / 1e6, unit="M"),
         *(Measurement(name=f"trials {kind}", value=found[kind]) for kind in ("complete", "pruned", "refused", "lost")),
     ]
     table = Table(title="Best heads", rows=tuple(_rows(search, trials, finalists)))

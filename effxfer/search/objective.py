@@ -9,6 +9,8 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +20,12 @@ from torch.nn import functional as F
 
 from effxfer.errors import DataError
 from effxfer.net.heads import HeadSpec, Standardize, build_head, fold_standardize, head_parameters, safe_deviation
+from effxfer.search.quick import FlatAdamW, replace_dropout
 from effxfer.search.space import Candidate, SearchSettings, Taps
 
 Rows = NDArray[np.int64]
 Report = Callable[[int, float], None]
+MIN_BATCH, MIN_STEPS = 16, 8
 
 
 class DivergedError(ArithmeticError):
@@ -58,8 +62,9 @@ class Features:
         """Digest every number and name."""
         total = hashlib.sha256(repr((self.classes, list(self.train))).encode())
         for array in (self.labels, self.val_labels, *self.train.values(), *self.val.values()):
-            total.update(repr((array.shape, str(array.dtype))).encode())
-            total.update(np.ascontiguousarray(array).data)
+            plain: NDArray[Any] = np.ascontiguousarray(array)
+            total.update(repr((plain.shape, str(plain.dtype))).encode())
+            total.update(plain.data)
         return total.hexdigest()[:16]
 
 
@@ -103,6 +108,8 @@ def judge(
 ) -> float:
     """Train a head on all but one part of the training split, judge it on the part, and average over the folds.
 
+    Early rungs use few folds, the last one all: a trial that is stopped early costs little.
+
     Args:
         features: Only its training split is used.
         candidate: The head.
@@ -122,11 +129,12 @@ def judge(
     runs = [Training(features, candidate, settings, rows=train, seed=seed + k) for k, (train, _) in enumerate(folds)]
     labels = torch.from_numpy(features.labels)
     held = [(gather(features.train, candidate.taps, rows), labels[torch.from_numpy(rows)]) for _, rows in folds]
-    value = 0.0
-    for epoch in rungs(settings.epochs):
-        for run in runs:
+    value, marks = 0.0, rungs(settings.epochs)
+    for k, epoch in enumerate(marks, 1):
+        scores = []
+        for run, (x, y) in islice(zip(runs, held, strict=True), math.ceil(len(runs) * k / len(marks))):
             run.advance(epoch)
-        scores = [run.score(x, y, settings.metric) for run, (x, y) in zip(runs, held, strict=True)]
+            scores.append(run.score(x, y, settings.metric))
         value = sum(scores) / len(scores) - penalty
         report(epoch, value)
     return value
@@ -154,15 +162,15 @@ class Training:
         if self.spec.standardize:
             self.mean, self.deviation = self.x.mean(0), safe_deviation(self.x.std(0, correction=0))
             self.x.sub_(self.mean).div_(self.deviation)
-        self.seed, self.epoch, self.step = seed, 0, 0
-        self.batch = min(settings.batch, len(self.x))
+        self.epoch = 0
+        self.batch = min(settings.batch, max(MIN_BATCH, len(self.x) // MIN_STEPS), len(self.x))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             inner = self.spec.model_copy(update={"standardize": False})
             self.head = build_head(inner, self.x.shape[1], features.classes)
-        self.optimizer = torch.optim.AdamW(
-            self.head.parameters(), lr=self.lr, weight_decay=candidate.weight_decay, fused=True
-        )
+        self.random = np.random.default_rng(seed)
+        replace_dropout(self.head, self.random)
+        self.optimizer = FlatAdamW(self.head.parameters(), weight_decay=candidate.weight_decay)
 
     def advance(self, epoch: int) -> None:
         """Train up to the end of `epoch`.
@@ -171,11 +179,9 @@ class Training:
             DivergedError: If the loss becomes infinite or not a number.
         """
         self.head.train()
-        with torch.random.fork_rng(devices=[]):
-            while self.epoch < epoch:
-                torch.manual_seed(self.seed * 100_003 + self.epoch)
-                self._one_epoch()
-                self.epoch += 1
+        while self.epoch < epoch:
+            self._one_epoch()
+            self.epoch += 1
 
     def score(self, x: Tensor, y: Tensor, metric: str) -> float:
         """Judge the head on other examples: features `(N, D)` as they come, labels `(N,)`."""
@@ -195,25 +201,20 @@ class Training:
 
     def _one_epoch(self) -> None:
         batches = len(self.x) // self.batch
-        order = torch.randperm(len(self.x))
+        order = torch.from_numpy(self.random.permutation(len(self.x)))
         total = torch.zeros(())
         for rows in order[: batches * self.batch].view(batches, self.batch):
-            self._set_rate(batches * self.epochs)
             loss = F.cross_entropy(self.head(self.x[rows]), self.y[rows])
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
+            loss.backward()
+            self.optimizer.step(self._rate(batches * self.epochs))
             total += loss.detach()
         if not torch.isfinite(total):
             raise DivergedError(f"loss {float(total)} in epoch {self.epoch + 1} at lr {self.lr:.3g}")
 
-    def _set_rate(self, steps: int) -> None:
-        warm = max(1, steps // 20)
-        done = self.step / max(1, steps)
-        self.optimizer.param_groups[0]["lr"] = (
-            self.lr * min(1.0, (self.step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done))
-        )
-        self.step += 1
+    def _rate(self, steps: int) -> float:
+        step = self.optimizer.steps
+        warm = min(1.0, (step + 1) / max(1, steps // 20))
+        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def train_head(

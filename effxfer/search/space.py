@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,11 +27,14 @@ class SearchSettings(Settings):
         seconds: Time after which no trial goes on and the finalists are trained; None is no limit.
         workers: Processes that try heads side by side.
         epochs: Passes over the features in a full trial.
-        batch: Examples per step.
+        batch: Examples per step at most; fewer where an epoch would have less than 8 steps, but at least 16.
         kinds: Kinds of heads to try; the plain linear head is always the first trial.
+        max_width: Most units of an MLP's hidden layer; widths are powers of two from 16 (or this, if less).
+        max_depth: Most hidden layers of an MLP.
         taps: Sets of feature layers to choose from; the first feeds the plain linear head. Empty: `out`
             alone, `out` with each other layer, and all layers.
-        folds: Parts of the training split that take turns in judging a trial; 1 judges on one fifth;
+        folds: Parts of the training split that take turns in judging a trial, at early epochs not all of them;
+            1 judges on one fifth;
             0 takes 5 below 500 examples, 3 below 3,000, else 1.
         finalists: How many of the best heads are trained on the whole training split and ranked on `val`.
         metric: What is maximised.
@@ -42,20 +46,22 @@ class SearchSettings(Settings):
         startup: Trials drawn at random before TPE models the space.
     """
 
-    trials: int = Field(40, ge=1, le=100_000)
-    seconds: float | None = Field(None, gt=0)
-    workers: int = Field(1, ge=1, le=256)
-    epochs: int = Field(30, ge=1, le=10_000)
-    batch: int = Field(256, ge=2)
-    kinds: tuple[Literal["linear", "cosine", "mlp"], ...] = Field(("linear", "cosine", "mlp"), min_length=1)
+    trials: int = Field(default=40, ge=1, le=100_000)
+    seconds: float | None = Field(default=None, gt=0)
+    workers: int = Field(default=1, ge=1, le=256)
+    epochs: int = Field(default=20, ge=1, le=10_000)
+    batch: int = Field(default=256, ge=2)
+    kinds: tuple[Literal["linear", "cosine", "mlp"], ...] = Field(default=("linear", "cosine", "mlp"), min_length=1)
+    max_width: int = Field(default=256, ge=1, le=65536)
+    max_depth: int = Field(default=2, ge=1, le=3)
     taps: tuple[tuple[str, ...], ...] = ()
-    folds: int = Field(0, ge=0, le=20)
-    finalists: int = Field(5, ge=1, le=100)
+    folds: int = Field(default=0, ge=0, le=20)
+    finalists: int = Field(default=5, ge=1, le=100)
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
-    size_penalty: float = Field(0.002, ge=0, le=1)
-    max_parameters: int | None = Field(None, ge=1)
+    size_penalty: float = Field(default=0.002, ge=0, le=1)
+    max_parameters: int | None = Field(default=None, ge=1)
     pruner: Literal["asha", "median", "none"] = "asha"
-    startup: int = Field(10, ge=0)
+    startup: int = Field(default=10, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +128,7 @@ def suggest(trial: Any, settings: SearchSettings, choices: Sequence[Taps]) -> Ca
     weight_decay = trial.suggest_float("weight_decay", 1e-4, 1.0, log=True)
     standardize = trial.suggest_categorical("standardize", [True, False])
     return Candidate(
-        spec=HeadSpec(kind=kind, standardize=standardize, **_OWN[kind](trial)),
+        spec=HeadSpec(kind=kind, standardize=standardize, **_OWN[kind](trial, settings)),
         taps=next(names for names in choices if JOIN.join(names) == taps),
         lr=lr,
         weight_decay=weight_decay,
@@ -136,11 +142,11 @@ def read(params: Mapping[str, Any], settings: SearchSettings, choices: Sequence[
     return suggest(FixedTrial(dict(params)), settings, choices)
 
 
-def _linear(trial: Any) -> dict[str, Any]:
+def _linear(trial: Any, _settings: SearchSettings) -> dict[str, Any]:
     return {"dropout": _dropout(trial, "linear")}
 
 
-def _cosine(trial: Any) -> dict[str, Any]:
+def _cosine(trial: Any, _settings: SearchSettings) -> dict[str, Any]:
     return {
         "dropout": _dropout(trial, "cosine"),
         "scale": trial.suggest_float("cosine_scale", 4.0, 64.0, log=True),
@@ -148,10 +154,11 @@ def _cosine(trial: Any) -> dict[str, Any]:
     }
 
 
-def _mlp(trial: Any) -> dict[str, Any]:
+def _mlp(trial: Any, settings: SearchSettings) -> dict[str, Any]:
+    most = int(math.log2(settings.max_width))
     return {
-        "width": 2 ** trial.suggest_int("mlp_log2_width", 4, 9),
-        "depth": trial.suggest_int("mlp_depth", 1, 3),
+        "width": 2 ** trial.suggest_int("mlp_log2_width", min(4, most), most),
+        "depth": trial.suggest_int("mlp_depth", 1, settings.max_depth),
         "activation": trial.suggest_categorical("mlp_activation", ["relu", "gelu", "hardswish"]),
         "norm": trial.suggest_categorical("mlp_norm", ["none", "batch", "layer"]),
         "dropout": _dropout(trial, "mlp"),
@@ -159,8 +166,7 @@ def _mlp(trial: Any) -> dict[str, Any]:
 
 
 def _dropout(trial: Any, kind: str) -> float:
-    share: float = trial.suggest_float(f"{kind}_dropout", 0.0, 0.5, step=0.1)
-    return share
+    return round(float(trial.suggest_float(f"{kind}_dropout", 0.0, 0.5, step=0.1)), 1)
 
 
 _OWN = {"cosine": _cosine, "linear": _linear, "mlp": _mlp}

@@ -63,7 +63,8 @@ def open_journal(folder: Path) -> Any:
     journal = folder / JOURNAL
     cut_torn_tail(journal)
     _check(journal)
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=KernelLock(journal)))
+    lock: Any = KernelLock(journal)
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
 
 
 def open_study(folder: Path, facts: dict[str, Any]) -> Any:
@@ -78,9 +79,11 @@ def open_study(folder: Path, facts: dict[str, Any]) -> Any:
     """
     import optuna
 
-    study = optuna.create_study(
-        storage=open_journal(folder), study_name=STUDY, direction="maximize", load_if_exists=True
-    )
+    storage = open_journal(folder)
+    if any(found.study_name == STUDY for found in storage.get_all_studies()):
+        study = optuna.load_study(storage=storage, study_name=STUDY)
+    else:
+        study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize")
     known = study.user_attrs.get("facts")
     if known is None:
         study.set_user_attr("facts", facts)

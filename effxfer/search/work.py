@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Search:
         """Count the parameters of the plain linear head."""
         from effxfer.net.heads import HeadSpec, head_parameters
 
-        return head_parameters(HeadSpec(), self.features.width(self.choices[0]), self.features.classes)
+        return head_parameters(HeadSpec(kind="linear"), self.features.width(self.choices[0]), self.features.classes)
 
 
 def derive_seed(*parts: object) -> int:
@@ -133,15 +134,16 @@ def run_trial(
 
     started = time.monotonic()
     try:
-        value = judge(
-            search.features,
-            candidate,
-            search.settings,
-            folds=folds,
-            reference=reference,
-            seed=trial_seed(search.seed, trial.params),
-            report=_reporter(trial, search),
-        )
+        with _memory_errors():
+            value = judge(
+                search.features,
+                candidate,
+                search.settings,
+                folds=folds,
+                reference=reference,
+                seed=trial_seed(search.seed, trial.params),
+                report=_reporter(trial, search),
+            )
     except (TrialPruned, DivergedError, MemoryError) as reason:
         trial.set_user_attr("stopped", type(reason).__name__)
         study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
@@ -153,6 +155,17 @@ def run_trial(
         trial.set_user_attr("metric", value + penalty)
         trial.set_user_attr("seconds", round(time.monotonic() - started, 3))
         study.tell(trial, value, skip_if_finished=True)
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn torch's way of saying that memory is short into a `MemoryError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error):
+            raise MemoryError(str(error)) from None
+        raise
 
 
 def _reporter(trial: Any, search: Search) -> Callable[[int, float], None]:

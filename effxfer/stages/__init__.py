@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
-from effxfer.stages.settings import Bench, Channels, Export, Finetune, Lottery, Search
+from effxfer.stages.settings import Bench, Channels, Finetune, Lottery, Search
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _bench() -> Callable[..., Any]:
 
 STAGES: dict[str, Stage] = {
     "bench": Stage(Bench, _bench, "times"),
-    "export": Stage(Export, _export, "files"),
+    "export": Stage(ExportSettings, _export, "files"),
     "finetune": Stage(Finetune, _finetune),
     "prune channels": Stage(Channels, _channels),
     "prune lottery": Stage(Lottery, _lottery),

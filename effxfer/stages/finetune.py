@@ -20,9 +20,7 @@ from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
 
 
-def finetune(
-    net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work
-) -> tuple[Net, Report]:
+def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work) -> tuple[Net, Report]:
     """Adapt a network to the last of `tasks`.
 
     Args:

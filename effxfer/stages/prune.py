@@ -4,15 +4,14 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import islice
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from effxfer.data.augment import Augment
 from effxfer.data.batches import images, seed_of
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
-from effxfer.prune.lottery import find_ticket
+from effxfer.prune.lottery import find_ticket, report
 from effxfer.prune.mask import Mask
 from effxfer.prune.recalibrate import recalibrate_
 from effxfer.prune.structured import remove_channels
@@ -48,7 +47,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         mask.store_(net)
         train(
             net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(first=first),
-            work=work.at(f"round-{number}"), label=f"ticket round {number} of {settings.rounds + 1}",
+            work=work.at(f"round-{number}"), label=f"ticket round {number} of {settings.rounds}",
         )  # fmt: skip
         return score(net, tasks[-1].val, net.preprocess, device, "val").value
 
@@ -56,7 +55,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         net, train_round, sparsity=settings.sparsity, rounds=settings.rounds, scope=settings.scope,
         exclude=settings.exclude, rewind=start, remember=work.once,
     )  # fmt: skip
-    return net, measured(net, tasks[-1], device) + ticket.report()
+    return net, measured(net, tasks[-1], device) + report(net, ticket)
 
 
 def rewind_point(
@@ -92,9 +91,9 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     teacher = deepcopy(net).eval().requires_grad_(False) if settings.teacher else None
     loss = distilled(strategy.loss, teacher, settings.teacher) if teacher else strategy.loss
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
-    history, report = list[Row](), Report()
+    history, removed = list[Row](), Report()
     for step in range(1, settings.steps + 1):
-        report = cut(net, tasks, settings, step, device)
+        removed = cut(net, tasks, settings, step, device)
         history += train(
             net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs_of(settings, step)}), device=device,
             seed=seed_of(settings.seed, step) % 2**31, work=work.at(f"step-{step}"), loss=loss,
@@ -102,7 +101,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         )  # fmt: skip
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
-    return net, measured(net, tasks[-1], device) + report + learning(history) + Report(notes=(note,))
+    return net, measured(net, tasks[-1], device) + removed + learning(history) + Report(notes=(note,))
 
 
 def cut(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
@@ -110,9 +109,9 @@ def cut(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: 
     how = Augment(crop="none", flip=False)
     plain = images(tasks[-1], 64, how, device.torch)(seed_of(settings.seed, "channels", step))
 
-    def losses() -> Iterator[Tensor]:
+    def losses(pruned: nn.Module) -> Iterator[Tensor]:
         for inputs, labels in islice(plain, TAYLOR_BATCHES):
-            yield torch.nn.functional.cross_entropy(net(inputs), labels)
+            yield nn.functional.cross_entropy(pruned(inputs), labels)
 
     part = step / settings.steps
     report = remove_channels(

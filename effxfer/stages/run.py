@@ -17,12 +17,13 @@ from effxfer.files import locked, sweep, write_directory
 from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
-from effxfer.settings import Settings
+from effxfer.settings import Settings, build
 
 if TYPE_CHECKING:
     from effxfer.net.net import Net
     from effxfer.train.state import Work
 
+RESULT = "result"
 Source = Artifact | BackboneSettings
 Find = Callable[[], Callable[..., "tuple[Net, Report]"]]
 
@@ -84,8 +85,63 @@ def transform(
         notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
         facts = about(name, key, settings, source, zip(tasks, data, strict=True), Report(notes=notes) + report)
         if device.leads:
-            commit(where, net, lambda _scratch: facts)
+            commit(where, net, facts)
     return Artifact.load(where.out)
+
+
+def compare(
+    name: str, find: Callable[[], Callable[..., Report]], settings: Settings, made: Mapping[str, Artifact], where: Where
+) -> Artifact:
+    """Run a stage that measures several models; its directory holds a manifest and no network.
+
+    Args:
+        name: The stage's name.
+        find: Imports the stage's function, `(artifacts by name, settings) -> report`.
+        settings: Of the stage.
+        made: What to compare; the first one is the baseline.
+        where: As in `transform`.
+    """
+    key = compare_key(name, settings, made)
+    done = finished(where, key)
+    if done:
+        return done
+    with held(where, leads=True):
+        report = find()(made, settings)
+        first = next(iter(made.values())).manifest
+        described = {k: getattr(first, k) for k in ("backbone", "edits", "preprocess", "classes", "data")}
+        parent = [one.manifest.key for one in made.values()]
+        facts = {"key": key, "stage": name, "settings": settings.plain(), "parent": parent, "report": report}
+        commit(where, None, described | facts)
+    return Artifact.load(where.out)
+
+
+def compare_key(name: str, settings: Settings, made: Mapping[str, Artifact]) -> str:
+    """Digest everything that a comparison is about."""
+    return artifact.key_of(name, settings.plain(), list(made), [one.manifest.key for one in made.values()])
+
+
+def preview(
+    name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where
+) -> dict[str, Any]:
+    """What `transform` would do, as plain values; decodes nothing."""
+    key = key_of(name, settings, source, data, where)
+    counts = [{n: len(found.split(n)) for n in ("train", "val", "test")} for found in (scan(d) for d in data)]
+    return {"stage": name, "done": finished(where, key) is not None, "key": key, "out": str(where.out),
+            "settings": settings.plain(), "images": counts}  # fmt: skip
+
+
+def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
+    """The data of a single stage: what `table` says; without a source, what the artifact was made with.
+
+    Raises:
+        SettingsError: If neither names any.
+    """
+    if "source" in table:
+        return [build(DataSettings, table, "data")]
+    known = [one["settings"] for one in source.manifest.data] if isinstance(source, Artifact) else []
+    if not known:
+        raise SettingsError("no data given", "give --data FOLDER, a .csv or .parquet table, or digits")
+    return [build(DataSettings, {**one, **table}, "data") for one in known]
 
 
 def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where) -> str:
@@ -105,7 +161,7 @@ def about(
         "stage": name,
         "settings": settings.plain(),
         "parent": source.manifest.key if isinstance(source, Artifact) else artifact.identity(source),
-        "data": tuple({"name": task.name, "digest": task.digest, "source": d.source} for task, d in data),
+        "data": tuple({"name": task.name, "digest": task.digest, "settings": d.plain()} for task, d in data),
         "report": report,
     }
 
@@ -122,10 +178,12 @@ def held(where: Where, leads: bool) -> Iterator[None]:
     shutil.rmtree(where.work, ignore_errors=True)
 
 
-def commit(where: Where, net: "Net | None", fill: Callable[[Path], Mapping[str, Any]]) -> None:
-    """Write a result; `fill` puts the stage's files into a scratch directory and gives the manifest's facts."""
+def commit(where: Where, net: "Net | None", facts: Mapping[str, Any]) -> None:
+    """Write a result, with the files that the stage left in its work directory's `result`."""
     with write_directory(where.out) as scratch:
-        artifact.save(scratch, net, **fill(scratch))
+        for left in where.work.glob(f"key-*/{RESULT}/*"):
+            shutil.move(left, scratch / left.name)
+        artifact.save(scratch, net, **facts)
 
 
 def finished(where: Where, key: str) -> Artifact | None:

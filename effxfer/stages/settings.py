@@ -4,10 +4,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from effxfer.deploy.settings import ExportSettings
 from effxfer.search.space import SearchSettings
 from effxfer.settings import Settings
 from effxfer.train.settings import FitSettings
+
+FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+SHIP = "model to ship: "
 
 
 class Finetune(Settings):
@@ -21,7 +23,7 @@ class Finetune(Settings):
     """
 
     strategy: str = "full"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings()
     seed: int = Field(default=0, ge=0)
 
@@ -50,7 +52,7 @@ class Lottery(Settings):
     exclude: tuple[str, ...] = ()
     rewind: float = Field(default=0.0, ge=0)
     strategy: str = "full"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3)
     seed: int = Field(default=0, ge=0)
 
@@ -84,7 +86,7 @@ class Channels(Settings):
     exclude: tuple[str, ...] = ()
     teacher: float = Field(default=0.0, ge=0, le=1)
     strategy: str = "full"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)
     seed: int = Field(default=0, ge=0)
 
@@ -99,10 +101,6 @@ class Search(SearchSettings):
     seed: int = Field(default=0, ge=0)
 
 
-class Export(ExportSettings):
-    """Write a checked ONNX model, and an int8 one where that is worth it."""
-
-
 class Bench(Settings):
     """Time exported models against each other on this machine.
 
@@ -111,13 +109,15 @@ class Bench(Settings):
         batch: Images per call.
         max_seconds: Time for all models together.
         precision: Half-width of the ratio's interval at which measuring may stop.
-        max_p50_ratio: Fail if no model's p50 is at most this share of the first one's; None is no limit.
-        max_mb: Fail if the fastest such model's file is larger; None is no limit.
+        max_drop: Points of validation accuracy that the model to ship may lose against the first one.
+        max_p50_ratio: Fail if the p50 of the model to ship is more than this share of the first one's; None: no limit.
+        max_mb: Fail if the file of the model to ship is larger than so many megabytes; None is no limit.
     """
 
     threads: int = Field(default=1, ge=0)
     batch: int = Field(default=1, ge=1)
     max_seconds: float = Field(default=60.0, gt=0)
     precision: float = Field(default=0.02, gt=0)
+    max_drop: float = Field(default=1.0, ge=0)
     max_p50_ratio: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)

@@ -60,7 +60,7 @@ def fit(
     after_step: Callable[[], None] = lambda: None,
     validate: Callable[[], float] | None = None,
     work: Work = Work(None),  # noqa: B008 - immutable
-    span: Span = Span(),  # noqa: B008 - immutable
+    span: Span = Span(),
     label: str = "train",
 ) -> list[Row]:
     """Train whatever requires gradients in `learner`, in place.
@@ -169,7 +169,11 @@ class _Loop:
             sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}
             self.at.step, steps = step + 1, steps + 1
             advance(1, f"loss {terms['loss']:.3f}")
-        row = {"epoch": number + 1, **{k: v / steps for k, v in sums.items()}, "lr": self.optimizer.param_groups[0]["lr"]}
+        row = {
+            "epoch": number + 1,
+            **{k: v / steps for k, v in sums.items()},
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }
         row["steps_per_s"] = steps / (time.perf_counter() - began)
         self.judge(row)
         self.at.history.append(row)

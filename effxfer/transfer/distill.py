@@ -36,4 +36,6 @@ def distilled(loss: Callable[[Any, Any, float], Mapping[str, Tensor]], teacher: 
 def divergence(logits: Tensor, target: Tensor, temperature: float = TEMPERATURE) -> Tensor:
     """Kullback-Leibler divergence of softened outputs `(B, C)`, times T^2 so that its gradient keeps its size."""
     pupil = F.log_softmax(logits / temperature, 1)
-    return F.kl_div(pupil, F.log_softmax(target / temperature, 1), log_target=True, reduction="batchmean") * temperature**2
+    return (
+        F.kl_div(pupil, F.log_softmax(target / temperature, 1), log_target=True, reduction="batchmean") * temperature**2
+    )

@@ -1,0 +1,97 @@
+"""Commands that run one stage: finetune, prune, search, export."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, table
+
+
+def finetune(
+    source: Source, out: Out, data: Data = "",
+    strategy: Annotated[str | None, typer.Option(help="full or probe.  [default: full]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images per step.  [default: 64]")] = None,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Adapt a pretrained network to your data."""
+    given = table(changes, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch, seed=seed)
+    _stage("finetune", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
+
+
+def prune(
+    source: Source, out: Out, data: Data = "",
+    method: Annotated[str, typer.Option(help="lottery (weights) or channels.")] = "lottery",
+    sparsity: Annotated[float | None, typer.Option(help="lottery: share of weights to remove.  [default: 0.5]")] = None,
+    rounds: Annotated[int | None, typer.Option(help="lottery: pruning rounds.  [default: 3]")] = None,
+    ratio: Annotated[float | None, typer.Option(help="channels: share of channels to remove.")] = None,
+    macs_ratio: Annotated[float | None, typer.Option(help="channels: share of multiply-adds to keep.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Per round, or after pruning.  [default: 3, 5]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Find a lottery ticket, or remove whole channels, and train what is left."""
+    from effxfer.stages import stage_of
+
+    given = table(
+        changes, sparsity=sparsity, rounds=rounds, ratio=ratio, macs_ratio=macs_ratio, fit__epochs=epochs, fit__lr=lr,
+        seed=seed,
+    )  # fmt: skip
+    name = stage_of({"run": "prune", "method": method})
+    _stage(name, source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
+
+
+def search(
+    source: Source, out: Out, data: Data = "",
+    trials: Annotated[int | None, typer.Option(help="Heads tried in all.  [default: 40]")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop trying after so long.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that try heads side by side.  [default: 1]")] = None,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Search the head on features computed once."""
+    given = table(changes, trials=trials, seconds=seconds, workers=workers, seed=seed)
+    _stage("search", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
+
+
+def export(
+    source: Source, out: Out, data: Data = "",
+    int8: Annotated[bool | None, typer.Option("--int8/--no-int8", help="Try int8 as well.  [default: --int8]")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost.  [default: 1.0]")] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operator set.  [default: 20]")] = None,
+    with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Take uint8 pixels.")] = None,
+    changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a checked ONNX model, and an int8 one if it is faster and accurate enough."""
+    given = table(changes, int8=int8, max_drop=max_drop, opset=opset, with_preprocessing=with_preprocessing)
+    _stage("export", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
+
+
+def _stage(
+    name: str, source: str, data: str, out: Path, given: dict[str, Any], *,
+    device: str, force: bool, dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    from effxfer import artifact
+    from effxfer.cli import show
+    from effxfer.net.settings import BackboneSettings
+    from effxfer.settings import build
+    from effxfer.stages import STAGES
+    from effxfer.stages.run import Where, data_for, preview, transform
+
+    origin = artifact.find(source) or build(
+        BackboneSettings, {"source": source, **given.pop("backbone", {})}, "backbone"
+    )
+    tasks = data_for(origin, {**given.pop("data", {}), **({"source": data} if data else {})})
+    settings = build(STAGES[name].settings, given, name)
+    where = Where(out=out, device=device, force=force)
+    if dry_run:
+        show.document(preview(name, settings, origin, tasks, where))
+        return
+    with show.progress():
+        made = transform(name, STAGES[name].find, settings, origin, tasks, where)
+    show.result(made.manifest.report, as_json, model=str(made.path), key=made.manifest.key)

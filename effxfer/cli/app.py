@@ -1,0 +1,36 @@
+"""All commands; importing this loads nothing heavy."""
+
+from typing import Annotated
+
+import typer
+
+from effxfer.cli import adapt, examine, pipelines, use
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode=None,
+    help="From a pretrained backbone and your own data to the smallest, fastest ONNX model that still does the job.",
+)  # fmt: skip
+
+
+def version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from effxfer import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; works before and after the command.")] = False,
+) -> None:
+    """Options of every command."""
+
+
+for command in (pipelines.run, adapt.finetune, adapt.prune, adapt.search, adapt.export, use.bench, use.predict,
+                examine.check, examine.models, pipelines.status, examine.doctor):  # fmt: skip
+    app.command()(command)

@@ -1,0 +1,72 @@
+"""Commands that look without changing anything: check, models, doctor."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from effxfer.cli.options import Json, Set, table
+
+
+def check(
+    data: Annotated[str, typer.Argument(help="Folder of class folders, table (.csv, .parquet), or digits.")],
+    out: Annotated[Path | None, typer.Option(help="Write data_audit.csv into this directory.")] = None,
+    changes: Set = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Audit a data set: unreadable images, leaks between splits, odd layouts. Exits with 3 if there are errors."""
+    from effxfer.cli import show
+    from effxfer.data.audit import audit
+    from effxfer.data.settings import DataSettings
+    from effxfer.errors import DataError
+    from effxfer.settings import build
+
+    settings = build(DataSettings, {**table(changes), "source": data}, "data")
+    with show.progress():
+        found = audit(settings)
+    if out:
+        found.write_csv(out / "data_audit.csv")
+    show.result(found.report, as_json)
+    if found.errors:
+        raise DataError(f"{len(found.errors)} errors in {data}", found.errors[0].hint, code=found.errors[0].code)
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'mobilenet*'; empty lists bundled models.")] = "",
+    library: Annotated[str, typer.Option(help="timm or torchvision.")] = "timm",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """List bundled backbones, or what timm and torchvision offer."""
+    from effxfer.artifact import bundled, bundled_models, read_manifest
+    from effxfer.cli import show
+    from effxfer.report import Report, Table
+
+    if pattern:
+        from effxfer.net.architectures import names
+
+        found = tuple({"backbone": f"{library}:{name}"} for name in names(library, pattern))
+        show.result(Report(tables=(Table(title=f"{len(found)} networks of {library}", rows=found),)), as_json)
+        return
+    rows = list[dict[str, object]]()
+    for name in bundled_models():
+        manifest = read_manifest(bundled("models") / name)
+        report = Report.from_json(manifest["report"])
+        size = manifest["preprocess"]["size"]
+        rows.append(
+            {
+                "backbone": name,
+                "input": f"{size} px",
+                "classes": len(manifest["classes"]),
+                "test %": report.get("accuracy/test"),
+            }
+        )
+    note = "`effxfer models 'mobilenet*'` lists what timm offers"
+    show.result(Report(tables=(Table(title="Bundled", rows=tuple(rows)),), notes=(note,)), as_json)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has, what is missing, and which `pip install` brings it."""
+    from effxfer.bench.doctor import diagnose
+    from effxfer.cli import show
+
+    report, _checks = diagnose()
+    show.result(report, as_json)

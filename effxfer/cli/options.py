@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a result that was made from other inputs.")]
+Seed = Annotated[int | None, typer.Option(help="Of everything random.  [default: 0]")]
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeat.")]
+Data = Annotated[str, typer.Option(help="Folder of class folders, table (.csv, .parquet), or digits.")]
+Source = Annotated[
+    str, typer.Argument(help="Model directory, bundled model, timm:NAME[@FILE], torchvision:NAME[@FILE].")
+]
+
+
+def table(changes: list[str] | None, **flags: Any) -> dict[str, Any]:
+    """Make a settings table of flags that were given (`fit__epochs` is `fit.epochs`) and of `KEY=VALUE` texts.
+
+    Raises:
+        SettingsError: If a text is not of that form.
+    """
+    from effxfer.errors import SettingsError
+    from effxfer.settings import parse_value
+
+    made: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is not None:
+            _put(made, name.split("__"), value)
+    for text in changes or []:
+        key, mark, value = text.partition("=")
+        if not mark:
+            raise SettingsError(f"{text!r} is not KEY=VALUE", "such as --set fit.ema=0.99")
+        _put(made, key.strip().split("."), parse_value(value.strip()))
+    return made
+
+
+def _put(made: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        made = made.setdefault(part, {})
+    made[path[-1]] = value

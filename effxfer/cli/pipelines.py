@@ -1,0 +1,60 @@
+"""Commands about whole pipelines: run, status."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from effxfer.cli.options import Data, Device, DryRun, Force, Json, Seed, Set
+
+File = Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped pipeline.")]
+Backbone = Annotated[str, typer.Option(help="Replaces the pipeline's backbone.")]
+Place = Annotated[Path | None, typer.Option(help="Where to write.  [default: runs/NAME]")]
+
+
+def run(
+    file: File, data: Data = "", backbone: Backbone = "", out: Place = None, seed: Seed = None, changes: Set = None,
+    device: Device = "auto", force: Force = False, dry_run: DryRun = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run a pipeline; what is done is skipped, what was cut off goes on."""
+    from effxfer import pipeline
+    from effxfer.cli import reproduce, show
+    from effxfer.stages.run import Where
+
+    plan = pipeline.read_plan(file, data=data, backbone=backbone, seed=seed, changes=changes or ())
+    where = Where(out=out or Path("runs") / plan.name, device=device, force=force)
+    if dry_run:
+        _statuses(plan, where, as_json)
+        return
+    with show.progress():
+        made = pipeline.run(plan, where, lambda step, one: show.say(f"done {plan.place(step)}: {_headline(one)}"))
+    page = pipeline.publish(plan, made, where, reproduce())
+    facts = {"run": str(where.out), "page": str(page)}
+    show.result(pipeline.conclusion(plan, made), as_json, **facts)
+
+
+def status(
+    file: File, data: Data = "", backbone: Backbone = "", out: Place = None, seed: Seed = None, changes: Set = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Say what of a pipeline is done, running, cut off, stale or still to do."""
+    from effxfer import pipeline
+    from effxfer.stages.run import Where
+
+    plan = pipeline.read_plan(file, data=data, backbone=backbone, seed=seed, changes=changes or ())
+    _statuses(plan, Where(out=out or Path("runs") / plan.name), as_json)
+
+
+def _statuses(plan: "object", where: "object", as_json: bool) -> None:
+    from effxfer import pipeline
+    from effxfer.cli import show
+    from effxfer.report import Report, Table
+
+    rows = pipeline.statuses(plan, where)  # type: ignore[arg-type]
+    show.result(Report(tables=(Table(title="Pipeline", rows=tuple(rows)),)), as_json)
+
+
+def _headline(one: "object") -> str:
+    report = one.manifest.report  # type: ignore[attr-defined]
+    rows = [row for row in report.rows if row.name.startswith("accuracy/")]
+    return ", ".join(f"{row.name} {row.value:.2f} {row.unit}" for row in rows) or f"{len(report.rows)} measurements"

@@ -1,0 +1,71 @@
+"""What a person sees: progress on stderr, results on stdout, and as the last line the command that reproduces them."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from effxfer.cli import reproduce
+from effxfer.progress import Advance, shown_by
+from effxfer.report import Report
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Show the library's progress: bars on a terminal, a line now and then elsewhere."""
+    with shown_by(_bar if sys.stderr.isatty() else _lines):
+        yield
+
+
+def say(text: str) -> None:
+    """Tell a person something that is not part of the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def result(report: Report, as_json: bool, **facts: Any) -> None:
+    """Print a result and the command that reproduces it; as JSON, both in one object."""
+    if as_json:
+        document({**facts, "report": report.to_json()})
+        return
+    for name, value in facts.items():
+        print(f"{name}: {value}")
+    print(report)
+    print(reproduce())
+
+
+def document(value: Mapping[str, Any]) -> None:
+    """Print one JSON object, with the command that reproduces it."""
+    print(json.dumps({**value, "command": reproduce()}, indent=1, default=str))
+
+
+@contextmanager
+def _bar(label: str, total: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(label, total=total or None, text="")
+        yield lambda steps, text: shown.update(task, advance=steps, text=text)
+
+
+@contextmanager
+def _lines(label: str, total: int) -> Iterator[Advance]:
+    import time
+
+    done, last, began = 0, time.monotonic(), time.monotonic()
+
+    def advance(steps: int, text: str) -> None:
+        nonlocal done, last
+        done += steps
+        if time.monotonic() - last > 10:
+            last = time.monotonic()
+            say(f"{label}: {done} of {total or '?'} {text}")
+
+    yield advance
+    if time.monotonic() - began > 10:
+        say(f"{label}: {done} of {total or done} in {time.monotonic() - began:.0f} s")

@@ -1,0 +1,58 @@
+"""Commands about exported models: bench, predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from effxfer.cli.options import Json, table
+
+
+def bench(
+    exports: Annotated[list[Path], typer.Argument(help="Directories made by `effxfer export`; the first is the baseline.")],
+    out: Annotated[Path | None, typer.Option(help="Keep the result in this directory.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of every model; 0 is one per core.  [default: 1]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images per call.  [default: 1]")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Time for all models.  [default: 60]")] = None,
+    max_p50_ratio: Annotated[float | None, typer.Option(help="Fail (6) above this share of the baseline's p50.")] = None,
+    max_mb: Annotated[float | None, typer.Option(help="Fail (6) if the model to ship is larger.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Time exported models side by side; fail if the model to ship is too slow or too large."""
+    from effxfer.artifact import Artifact
+    from effxfer.cli import show
+    from effxfer.settings import build
+    from effxfer.stages import STAGES
+    from effxfer.stages.run import Where, compare
+
+    given = table(
+        None, threads=threads, batch=batch, max_seconds=max_seconds, max_p50_ratio=max_p50_ratio, max_mb=max_mb
+    )
+    settings = build(STAGES["bench"].settings, given, "bench")
+    made = {path.name: Artifact.load(path) for path in exports}
+    with show.progress():
+        if out:
+            report = compare("bench", STAGES["bench"].find, settings, made, Where(out=out, force=force)).manifest.report
+        else:
+            report = STAGES["bench"].find()(made, settings)
+    show.result(report, as_json)
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file, or the directory that holds model.onnx.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
+    threads: Annotated[int, typer.Option(min=0, help="0 is one per core.")] = 0,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Classify images with an exported model; needs no torch."""
+    from effxfer.cli import show
+    from effxfer.runtime.model import predict_files
+
+    rows = predict_files(model / "model.onnx" if model.is_dir() else model, images, top=top, threads=threads)
+    if as_json:
+        show.document({"predictions": rows})
+        return
+    for row in rows:
+        print(f"{row['file']}\t" + "\t".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"]))

@@ -1,0 +1,229 @@
+"""From a torch module to one ONNX file that says how to use it and nothing about the machine it was made on."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer import __version__
+from effxfer.errors import ModelFileError
+from effxfer.files import write_atomic
+from effxfer.runtime.image import Preprocess
+from effxfer.runtime.metadata import Metadata, ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+FLOAT_INPUT, PIXEL_INPUT, OUTPUT, BATCH = "images", "pixels", "logits", "batch"
+LARGEST = 2**31 - 2**20
+NO_EXTRA: Mapping[str, str] = {}
+
+
+class Normalizing(nn.Module):
+    """A classifier that takes uint8 `(N, S, S, 3)` and normalises by itself.
+
+    Args:
+        module: Takes float32 `(N, 3, S, S)`.
+        preprocess: `mean` and `std` are used.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, module: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        mean, std = torch.tensor(preprocess.mean).view(3, 1, 1), torch.tensor(preprocess.std).view(3, 1, 1)
+        self.module = module
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Give logits `(N, classes)` for pixels `(N, S, S, 3)`."""
+        result: Tensor = self.module(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        return result
+
+
+def export_onnx(
+    module: nn.Module,
+    file: Path,
+    *,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    key: str,
+    opset: int = 20,
+    with_preprocessing: bool = False,
+    extra: Mapping[str, str] = NO_EXTRA,
+) -> Path:
+    """Write a classifier as one ONNX file.
+
+    The input is `images`, float32 `(batch, 3, S, S)`, or with preprocessing `pixels`, uint8 `(batch, S, S, 3)`; the
+    output is `logits`, float32 `(batch, classes)`. The batch axis is free. The file's metadata hold labels,
+    preprocessing, key and version; paths, stack traces and torch's bookkeeping are removed.
+
+    Args:
+        module: In evaluation mode, on any device; takes float32 `(N, 3, S, S)`. It is not changed.
+        file: Where to write; replaced only by a complete file.
+        preprocess: `size` is S; all of it goes into the metadata.
+        classes: Names, one per output.
+        key: Of the artifact that is exported.
+        opset: ONNX operator set; checked in what was written.
+        with_preprocessing: Normalise inside the graph. Decoding, resizing and softmax never are in it.
+        extra: More metadata.
+
+    Raises:
+        ModelFileError: If the module is in training mode (E430), holds NaN or inf (E407), has more than 2 GB of
+            weights (E429), cannot be expressed in this operator set (E426), or its outputs are not one per class (E406).
+        ResourceError: If the disk is full; an older file is intact.
+    """
+    _check_module(module)
+    example = _example(module, preprocess.size, with_preprocessing)
+    wrapped = Normalizing(module, preprocess).to(example.device).eval() if with_preprocessing else module
+    model = _convert(wrapped, example, PIXEL_INPUT if with_preprocessing else FLOAT_INPUT, opset)
+    strip(model)
+    _check_graph(model, len(classes), opset)
+    about = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__, extra=extra)
+    write_metadata(model, about)
+    return write_atomic(file, model.SerializeToString())
+
+
+def read_metadata(file: Path) -> Metadata:
+    """Read what an exported file says about itself.
+
+    Raises:
+        ModelFileError: If it is absent or not ONNX (E424), or not written by effxfer (E428).
+    """
+    model = load(file)
+    try:
+        return Metadata.from_properties({p.key: p.value for p in model.metadata_props}, str(file))
+    except ModelError as error:
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
+
+
+def write_metadata(model: "onnx.ModelProto", about: Metadata) -> None:
+    """Put metadata into a model, in place of what is there."""
+    import onnx
+
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, about.to_properties())
+    model.producer_name, model.producer_version = "effxfer", about.version
+
+
+def load(file: Path) -> "onnx.ModelProto":
+    """Read an ONNX file, without following it to weights in other files.
+
+    Raises:
+        ModelFileError: If it is absent, empty or not ONNX.
+    """
+    import onnx
+
+    if not file.is_file():
+        raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError has no public home
+        raise ModelFileError(f"{file} is not an ONNX model: {error}", "export it again", code="E424") from None
+    if not model.graph.node:
+        raise ModelFileError(f"{file} holds no graph", "export it again", code="E424")
+    return model
+
+
+def strip(model: "onnx.ModelProto") -> None:
+    """Remove bookkeeping, descriptions and paths from a model and everything in it."""
+    for message in _messages(model):
+        for name in ("metadata_props", "doc_string"):
+            if name in message.DESCRIPTOR.fields_by_name:
+                message.ClearField(name)
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Walk a protobuf message and all messages inside it, weights' bytes left out."""
+    yield message
+    for kind, value in message.ListFields():
+        if kind.message_type is None:
+            continue
+        for child in [value] if hasattr(value, "ListFields") else value:
+            yield from _messages(child)
+
+
+def _check_module(module: nn.Module) -> None:
+    training = [name or "the module" for name, m in module.named_modules() if m.training]
+    if training:
+        raise ModelFileError(f"{training[0]} is in training mode", "call .eval() first", code="E430")
+    state = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
+    broken = [name for name, t in state.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if broken:
+        names = ", ".join(broken[:5]) + (" ..." if len(broken) > 5 else "")
+        raise ModelFileError(f"NaN or inf in {names}", "go back to the last good artifact", code="E407")
+    size = sum(t.numel() * t.element_size() for t in state.values())
+    if size > LARGEST:
+        raise ModelFileError(f"{size / 1e9:.1f} GB of weights", "one ONNX file holds at most 2 GB", code="E429")
+
+
+def _example(module: nn.Module, size: int, pixels: bool) -> Tensor:
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    if pixels:
+        return torch.zeros(2, size, size, 3, dtype=torch.uint8, device=device)
+    return torch.zeros(2, 3, size, size, device=device)
+
+
+def _convert(module: nn.Module, example: Tensor, name: str, opset: int) -> "onnx.ModelProto":
+    chatter = io.StringIO()
+    quiet = (contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter), warnings.catch_warnings())
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        for context in quiet:
+            stack.enter_context(context)
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                opset_version=opset,
+                input_names=[name],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                external_data=False,
+            )
+        except Exception as error:
+            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelFileError(f"torch cannot export this network: {cause}", "see the log", code="E426") from error
+    if program is None:
+        raise ModelFileError("torch exported nothing", code="E426")
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _check_graph(model: "onnx.ModelProto", classes: int, opset: int) -> None:
+    import onnx
+
+    written = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+    if written.get("ai.onnx") != opset:
+        problem = f"asked for operator set {opset}, the exporter wrote {written.get('ai.onnx')}"
+        raise ModelFileError(problem, "set opset to 18 or later", code="E426")
+    foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
+    if foreign:
+        raise ModelFileError(f"operators outside ONNX: {', '.join(foreign)}", code="E426")
+    _name_batch(model)
+    found = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
+    if found != [BATCH, classes]:
+        raise ModelFileError(
+            f"the network gives {found}, not [{BATCH!r}, {classes}]", "one output per class", code="E406"
+        )
+    onnx.checker.check_model(model, full_check=True)
+
+
+def _name_batch(model: "onnx.ModelProto") -> None:
+    """Rename the exporter's symbol of the batch axis, wherever it is used."""
+    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    if not symbol:
+        raise ModelFileError("the exporter fixed the batch size", "the network must not depend on it", code="E426")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param == symbol:
+                axis.dim_param = BATCH

@@ -1,0 +1,90 @@
+"""What is exported, what may be lost, and which int8 recipes are tried; light, for the command line."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from effxfer.errors import did_you_mean
+from effxfer.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way to quantize a float model; weights are always symmetric and signed or centred per channel.
+
+    Attributes:
+        activation: Type of activations. On x86 `uint8` has the fast kernels; `int8` is for ARM.
+        weight: Type of weights. `uint8` avoids saturation without VNNI at the price of slower kernels.
+        reduce_range: Keep weights to 7 bits, so that sums of two products fit 16 bits on AVX2 and AVX-512 without VNNI.
+        calibration: How ranges of activations are found.
+        float_first: Leading convolutions (or matrix products) that stay in float32.
+        float_last: The last convolution or matrix product stays in float32.
+        float_depthwise: Depthwise convolutions stay in float32.
+    """
+
+    activation: Literal["uint8", "int8"] = "uint8"
+    weight: Literal["uint8", "int8"] = "int8"
+    reduce_range: bool = False
+    calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
+    float_first: int = 0
+    float_last: bool = False
+    float_depthwise: bool = False
+
+
+RECIPES: dict[str, Recipe] = {
+    "s8s8": Recipe(activation="int8"),
+    "s8s8-stem": Recipe(activation="int8", float_first=1),
+    "u8s8": Recipe(),
+    "u8s8-7bit": Recipe(reduce_range=True),
+    "u8s8-depthwise": Recipe(float_first=1, float_depthwise=True),
+    "u8s8-ends": Recipe(float_first=1, float_last=True),
+    "u8s8-entropy": Recipe(float_first=1, calibration="entropy"),
+    "u8s8-front": Recipe(float_first=3),
+    "u8s8-front-7bit": Recipe(float_first=3, reduce_range=True),
+    "u8s8-percentile": Recipe(float_first=1, calibration="percentile"),
+    "u8s8-stem": Recipe(float_first=1),
+    "u8s8-stem-7bit": Recipe(float_first=1, reduce_range=True),
+    "u8u8": Recipe(weight="uint8"),
+    "u8u8-stem": Recipe(weight="uint8", float_first=1),
+}
+DEFAULT = ("u8s8-stem", "u8s8-front", "u8s8", "u8s8-stem-7bit")
+
+
+class ExportSettings(Settings):
+    """What `export` writes and checks.
+
+    Attributes:
+        opset: ONNX operator set.
+        with_preprocessing: Take uint8 pixels `(N, S, S, 3)` and normalise inside the graph.
+        max_drop: Points of validation accuracy that an exported file may lose against the network it came from.
+        tolerance: Largest difference of a logit between torch and ONNX Runtime, as a share of the largest logit
+            (of 1, where all are smaller).
+        int8: Try static int8 quantization; kept only if it is faster and within `max_drop`.
+        recipes: Keys of `RECIPES` to try, or `all`.
+        calibration: Training images that ranges of activations are measured on.
+        threads: Of ONNX Runtime while accuracy and latency are measured; 0 is one per core.
+        latency_seconds: Time for all int8 recipes together.
+    """
+
+    opset: int = Field(default=20, ge=18, le=26)
+    with_preprocessing: bool = False
+    max_drop: float = Field(default=1.0, ge=0, le=100)
+    tolerance: float = Field(default=1e-3, gt=0)
+    int8: bool = True
+    recipes: tuple[str, ...] = DEFAULT
+    calibration: int = Field(default=128, ge=1)
+    threads: int = Field(default=1, ge=0)
+    latency_seconds: float = Field(default=20.0, gt=0)
+
+    @field_validator("recipes")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(RECIPES) if names == ("all",) else names
+        for name in names:
+            if name not in RECIPES:
+                known = ", ".join(RECIPES)
+                raise ValueError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; recipes are all, {known}")
+        if not names:
+            raise ValueError("name at least one recipe, or switch int8 off")
+        return names

@@ -1,0 +1,94 @@
+"""Which channels go, once each has a score.
+
+A channel here is a position that goes or stays in all layers tied to it: in a network with residual connections many
+layers share theirs, and a grouped convolution loses the same position in each of its groups.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+Scope = Literal["layer", "global"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Channels:
+    """The channels of one set of tied layers.
+
+    Attributes:
+        layer: The name of the first of the tied layers.
+        scores: Importance of each channel that is still there, `(D,)`; larger is more important.
+        initial: How many there were before any pruning, at least `D`.
+        copies: How many outputs of the layer one channel stands for; above 1 in grouped convolutions.
+    """
+
+    layer: str
+    scores: Tensor
+    initial: int
+    copies: int = 1
+
+    def least(self, max_ratio: float, round_to: int) -> int:
+        """How many channels must stay."""
+        floor = max(1, math.ceil(self.initial * (1 - max_ratio) - 1e-9))
+        return min(len(self.scores), self.up(floor, round_to))
+
+    def up(self, channels: int, round_to: int) -> int:
+        """Round up, to a multiple of `round_to` outputs."""
+        step = self._step(round_to)
+        return math.ceil(channels / step) * step
+
+    def near(self, channels: int, round_to: int) -> int:
+        """Round to the nearest multiple of `round_to` outputs."""
+        step = self._step(round_to)
+        return math.floor(channels / step + 0.5) * step
+
+    def _step(self, round_to: int) -> int:
+        return round_to // math.gcd(round_to, self.copies)
+
+
+def choose(
+    layers: Sequence[Channels], *, ratio: float, scope: Scope, round_to: int, max_ratio: float
+) -> dict[str, list[int]]:
+    """Choose the weakest channels.
+
+    Args:
+        layers: Every set of tied layers.
+        ratio: Share of the initial channels to be gone afterwards, in [0, 1]; 0 removes nothing.
+        scope: `layer` removes the same share everywhere; `global` ranks the channels of all layers together.
+        round_to: What remains is the nearest multiple of this, where a layer has that many; 1 does not round.
+        max_ratio: Largest share of its initial channels that a layer may lose, in [0, 1].
+
+    Returns:
+        By layer, the sorted positions to remove; layers that lose none are left out. Of equally important channels
+        the earlier one goes first. A larger ratio removes a superset.
+    """
+    kept = _each(layers, ratio) if scope == "layer" else _together(layers, ratio, round_to, max_ratio)
+    plan: dict[str, list[int]] = {}
+    for channels in layers:
+        wanted = max(channels.near(kept[channels.layer], round_to), channels.least(max_ratio, round_to))
+        surplus = len(channels.scores) - wanted
+        if surplus > 0:
+            plan[channels.layer] = sorted(channels.scores.argsort(stable=True)[:surplus].tolist())
+    return plan
+
+
+def _each(layers: Sequence[Channels], ratio: float) -> dict[str, int]:
+    return {c.layer: round(c.initial * (1 - ratio)) for c in layers}
+
+
+def _together(layers: Sequence[Channels], ratio: float, round_to: int, max_ratio: float) -> Mapping[str, int]:
+    kept = {c.layer: len(c.scores) for c in layers}
+    least = {c.layer: c.least(max_ratio, round_to) for c in layers}
+    surplus = sum(kept.values()) - round(sum(c.initial for c in layers) * (1 - ratio))
+    ranked = sorted((score, i) for i, c in enumerate(layers) for score in c.scores.tolist())
+    for _, i in ranked:
+        if surplus <= 0:
+            break
+        layer = layers[i].layer
+        if kept[layer] > least[layer]:
+            kept[layer] -= 1
+            surplus -= 1
+    return kept

@@ -1,0 +1,161 @@
+"""Which weights survive: a boolean tensor per prunable weight, kept by the network itself through later stages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.errors import EffxferError, ModelFileError, SettingsError, did_you_mean
+from effxfer.net.net import Net
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A boolean tensor per prunable weight; true means keep.
+
+    Attributes:
+        keep: By the weight's name, e.g. `body.stem.0.weight`; of the weight's shape, on its device.
+    """
+
+    keep: dict[str, Tensor]
+
+    @classmethod
+    def full(cls, net: Net, exclude: Sequence[str] = ()) -> "Mask":
+        """Keep every prunable weight.
+
+        Prunable are the weights of the body's convolutions, linear layers and attention projections. Not prunable are
+        the head, biases, norms, and depthwise convolutions: those hold one filter per channel and few of all weights
+        (1 % in MobileNetV2), and the sparse MobileNets of https://arxiv.org/abs/1911.09723 leave them dense, too.
+
+        Args:
+            net: Any network.
+            exclude: Shell patterns (`body.stem.*`) of layers or weights to leave alone; empty leaves none out.
+
+        Raises:
+            SettingsError: If a pattern matches no prunable weight, or nothing is left to prune.
+        """
+        weights = prunable(net)
+        left_out = matching(exclude, list(weights))
+        keep = {n: torch.ones_like(w, dtype=torch.bool) for n, w in weights.items() if n not in left_out}
+        if not keep:
+            raise SettingsError("no weight is left to prune", "give fewer patterns in `exclude`")
+        return cls(keep)
+
+    @classmethod
+    def of(cls, net: Net, exclude: Sequence[str] = ()) -> "Mask":
+        """Give the ticket that the network holds, or a full mask if it holds none.
+
+        Args:
+            net: Any network.
+            exclude: As in `full`; from a ticket, layers that should lose no further weights.
+
+        Raises:
+            SettingsError: As `full`.
+        """
+        held = {name: keep.clone() for name, keep in net.kept().items()}
+        if not held:
+            return cls.full(net, exclude)
+        left_out = matching(exclude, list(held))
+        return cls({name: keep for name, keep in held.items() if name not in left_out})
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many weights are kept, and how many could be."""
+        return sum(int(k.sum()) for k in self.keep.values()), sum(k.numel() for k in self.keep.values())
+
+    @property
+    def sparsity(self) -> float:
+        """The removed share of the prunable weights, in [0, 1]; 0 removes nothing."""
+        kept, prunable_weights = self.counts
+        return 1 - kept / prunable_weights if prunable_weights else 0.0
+
+    @torch.no_grad()
+    def store_(self, net: Net) -> None:
+        """Make the network hold on to this mask, in later stages too, and zero what it removes.
+
+        A ticket that the network already holds only shrinks: what either of the two removes is removed.
+
+        Raises:
+            ModelFileError: If the mask does not fit the network's weights.
+        """
+        self._check_fits(net)
+        fresh = [name for name in self.keep if name not in net.kept()]
+        if fresh:
+            net.edit("sparsify", weights=fresh)
+        held = net.kept()
+        for name, keep in self.keep.items():
+            held[name].logical_and_(keep.to(held[name].device))
+        net.constrain_()
+
+    @torch.no_grad()
+    def apply_(self, net: nn.Module) -> None:
+        """Zero the removed weights in place, without making the network remember them.
+
+        Raises:
+            ModelFileError: If the mask does not fit the network's weights.
+        """
+        self._check_fits(net)
+        for name, keep in self.keep.items():
+            weight = net.get_parameter(name)
+            weight.mul_(keep.to(weight.device))
+
+    def check_zero(self, net: nn.Module) -> None:
+        """Make sure that every removed weight is zero.
+
+        Raises:
+            EffxferError: Naming the first layer with revived weights.
+        """
+        for name, keep in self.keep.items():
+            weight = net.get_parameter(name).detach()
+            revived = int((weight[~keep.to(weight.device)] != 0).sum())
+            if revived:
+                hint = "call net.constrain_() after every optimizer step"
+                raise EffxferError(f"training revived {revived} removed weights of {name}", hint)
+
+    def _check_fits(self, net: nn.Module) -> None:
+        weights = dict(net.named_parameters())
+        for name, keep in self.keep.items():
+            if name not in weights:
+                near = did_you_mean(name, weights)
+                raise ModelFileError(f"the mask names {name}, which the network lacks{near}", code="E410")
+            if weights[name].shape != keep.shape:
+                shapes = f"{tuple(keep.shape)}, the weight {tuple(weights[name].shape)}"
+                raise ModelFileError(f"the mask of {name} has shape {shapes}", code="E410")
+
+
+def prunable(net: Net) -> dict[str, Tensor]:
+    """Give the weights that unstructured pruning may remove, by name; `Mask.full` says which those are."""
+    owned = {
+        id(getattr(module, leaf)): True
+        for module in net.body.modules()
+        for leaf in ("weight", "in_proj_weight")
+        if _has_prunable(module, leaf)
+    }
+    return {name: weight for name, weight in net.named_parameters() if id(weight) in owned}
+
+
+def matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
+    """Give the weights whose name, or whose layer's name, matches one of the shell patterns.
+
+    Raises:
+        SettingsError: Naming a pattern that matches nothing, with the nearest names.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        hits = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n.rpartition(".")[0], pattern)}
+        if not hits:
+            layers = [n.rpartition(".")[0] for n in names]
+            hint = f"layers are: {', '.join(layers[:8])}{' ...' if len(layers) > 8 else ''}"
+            raise SettingsError(f"exclude pattern {pattern!r} matches nothing{did_you_mean(pattern, layers)}", hint)
+        found |= hits
+    return found
+
+
+def _has_prunable(module: nn.Module, leaf: str) -> bool:
+    if isinstance(module, nn.MultiheadAttention):
+        return leaf == "in_proj_weight" and module.in_proj_weight is not None
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return leaf == "weight" and not (module.groups > 1 and module.groups == module.in_channels)
+    return isinstance(module, nn.Linear) and leaf == "weight"

@@ -1,0 +1,44 @@
+"""`python -m effxfer.runtime model.onnx photo.jpg ...`: one JSON line per image, on standard output.
+
+Exit codes: 0, or 3 if an image could not be used (its line holds `error`), or 4 if the model could not.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from effxfer.runtime.image import ImageError
+from effxfer.runtime.model import Model, ModelError, row_of
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, classify, print; give the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        model = Model(options.model, threads=options.threads)
+    except ModelError as error:
+        print(f"{error}\n  hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    failed = False
+    for name in options.images:
+        try:
+            row = row_of(name, model.predict([name], top=options.top)[0])
+        except ImageError as error:
+            row, failed = {"file": str(name), "error": str(error)}, True
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+    return 3 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m effxfer.runtime", description="Classify images.")
+    parser.add_argument("model", type=Path, help="an exported .onnx file")
+    parser.add_argument("images", type=Path, nargs="+", help="image files")
+    parser.add_argument("--top", type=int, default=1, help="classes per image")
+    parser.add_argument("--threads", type=int, default=0, help="0 is one per core")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

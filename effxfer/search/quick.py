@@ -1,0 +1,85 @@
+"""Two pieces of a training step made cheap for heads, where they would cost more than the matrix products.
+
+Measured on one core of a 2-core x86-64 machine, 256 x 512 activations: `torch.dropout` draws about 8 ns a number;
+constructing a `torch.optim` optimizer imports torch._dynamo (seconds in a fresh worker), and its bookkeeping is a third
+of a small head's step.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class FlatAdamW:
+    """AdamW (https://arxiv.org/abs/1711.05101) on all parameters as one vector; equals `torch.optim.AdamW`.
+
+    The parameters and their gradients become views of one tensor each.
+
+    Args:
+        parameters: Float32 parameters on the CPU.
+        weight_decay: Decoupled: each step multiplies weights by `1 - lr * weight_decay`; 0 is none.
+        betas: Decay of the running mean and of the running mean square of the gradient.
+        eps: Added to the denominator.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        owned = list(parameters)
+        self.weight_decay, self.betas, self.eps, self.steps = weight_decay, betas, eps, 0
+        self.values = torch.cat([p.detach().reshape(-1) for p in owned])
+        self.grads, self.mean, self.square = (torch.zeros_like(self.values) for _ in range(3))
+        sizes = [p.numel() for p in owned]
+        for p, value, grad in zip(owned, self.values.split(sizes), self.grads.split(sizes), strict=True):
+            p.data, p.grad = value.view_as(p), grad.view_as(p)
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Update the parameters from their gradients, and zero the gradients."""
+        self.steps += 1
+        first, second = self.betas
+        self.mean.lerp_(self.grads, 1 - first)
+        self.square.mul_(second).addcmul_(self.grads, self.grads, value=1 - second)
+        unbias = math.sqrt(1 - second**self.steps)
+        denominator = self.square.sqrt().add_(self.eps * unbias)
+        self.values.mul_(1 - lr * self.weight_decay)
+        self.values.addcdiv_(self.mean, denominator, value=-lr * unbias / (1 - first**self.steps))
+        self.grads.zero_()
+
+
+class ByteDropout(nn.Module):
+    """Dropout whose share is a multiple of 1/256, drawn one byte a number.
+
+    Args:
+        share: Wanted share, 0 up to 1, exclusive; rounded to 1/256.
+        generator: Where bytes come from.
+    """
+
+    def __init__(self, share: float, generator: np.random.Generator) -> None:
+        super().__init__()
+        self.dropped = round(share * 256)
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """In training, zero a share of the numbers and scale up the rest; else give `x` as it is."""
+        if not self.training or self.dropped == 0:
+            return x
+        drawn = np.frombuffer(bytearray(self.generator.bytes(x.numel())), dtype=np.uint8).reshape(x.shape)
+        return x * torch.from_numpy(drawn >= self.dropped).float().mul_(256 / (256 - self.dropped))
+
+
+def replace_dropout(module: nn.Module, generator: np.random.Generator) -> None:
+    """Put `ByteDropout` in the place of every `nn.Dropout` below `module`, in place."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Dropout):
+            setattr(module, name, ByteDropout(child.p, generator))
+        else:
+            replace_dropout(child, generator)

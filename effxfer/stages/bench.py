@@ -1,0 +1,95 @@
+"""Time exported models against each other, and say which one to ship."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from effxfer.artifact import Artifact
+from effxfer.bench.compare import bench_models, enforce
+from effxfer.report import Report, Table
+from effxfer.stages.settings import FILES, SHIP, Bench
+
+
+
+def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
+    """Compare every exported file with the first one, and with the same network in eager torch.
+
+    Args:
+        exports: Results of `export`, by name; the first one's fp32 file is the baseline.
+        settings: How long to measure, and what to insist on.
+
+    Returns:
+        Latency, size and memory of each model, and the table that a run ends in: the models beside the dense
+        baselines, with their accuracy as measured on the exported files.
+
+    Raises:
+        GateError: If the model to ship is slower or larger than allowed.
+    """
+    files = model_files(exports)
+    first = next(iter(exports.values()))
+    size = first.manifest.preprocess["size"]
+    measured = bench_models(
+        files, baseline=next(iter(files)), torch_dense=first.net, threads=settings.threads or cores(),
+        batch=settings.batch, size=size, precision=settings.precision, max_seconds=settings.max_seconds,
+    )  # fmt: skip
+    summary = summarize(exports, measured)
+    chosen = choose(summary, settings.max_drop)
+    enforce(measured, [chosen], max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
+    return Report(tables=(summary,), notes=(SHIP + chosen,)) + measured
+
+
+def model_files(exports: Mapping[str, Artifact]) -> dict[str, Path]:
+    """Name every exported file: `<stage> fp32`, `<stage> int8`."""
+    return {
+        f"{name} {precision}": artifact.path / file
+        for name, artifact in exports.items()
+        for precision, file in FILES.items()
+        if file in artifact.manifest.files
+    }
+
+
+def summarize(exports: Mapping[str, Artifact], measured: Report) -> Table:
+    """One row per model, the baseline first: accuracy, latency, size, each against the baseline."""
+    names = [row.name.removeprefix("p50/") for row in measured.rows if row.name.startswith("p50/")]
+    eager = [name for name in names if name not in model_files(exports)]
+    ordered = [n for n in names if n not in eager]
+    rows = [_row(name, exports, measured) for name in [*ordered[:1], *eager, *ordered[1:]]]
+    return Table(title="Models, measured on the exported files", rows=tuple(rows))
+
+
+def choose(summary: Table, max_drop: float) -> str:
+    """Name the fastest model whose validation accuracy is at most `max_drop` points below the baseline's."""
+    base = summary.rows[0]
+    fit = [
+        r
+        for r in summary.rows
+        if r["accuracy val %"] is not None and r["accuracy val %"] >= base["accuracy val %"] - max_drop
+    ]
+    return str(min(fit, key=lambda row: float(row["p50 ratio"]))["model"])
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _row(name: str, exports: Mapping[str, Artifact], measured: Report) -> dict[str, Any]:
+    stage, _, precision = name.rpartition(" ")
+    owner = exports.get(stage)
+    report = owner.manifest.report if owner else next(iter(exports.values())).manifest.report
+    suffix = precision if owner else "torch"
+    interval = measured[f"ratio/{name}"]
+    return {
+        "model": name,
+        "accuracy val %": report.get(f"accuracy/val/{suffix}"),
+        "accuracy test %": report.get(f"accuracy/test/{suffix}"),
+        "p50 ms": measured.get(f"p50/{name}"),
+        "p95 ms": measured.get(f"p95/{name}"),
+        "p50 ratio": interval.value,
+        "ratio 95 %": f"{interval.low:.3f} to {interval.high:.3f}",
+        "size MB": measured.get(f"size/{name}"),
+        "compressed MB": measured.get(f"compressed/{name}"),
+        "zeros %": report.get("zeros"),
+    }

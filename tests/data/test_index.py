@@ -1,0 +1,93 @@
+import json
+import os
+import time
+
+import pytest
+
+from effxfer.data import index
+from effxfer.data.index import content_digests
+from effxfer.files import sha256
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "TOO_FRESH_NS", 0)
+    root = tmp_path / "data"
+    root.mkdir()
+    for name in ("a", "b", "c"):
+        (root / name).write_text(name)
+    time.sleep(0.01)
+    return root
+
+
+def read_by(monkeypatch):
+    seen = []
+
+    digest = index._digest
+
+    def counting(file):
+        seen.append(file.name)
+        return digest(file)
+
+    monkeypatch.setattr(index, "_digest", counting)
+    return seen
+
+
+def test_unchanged_files_are_not_read_again(files, tmp_path, monkeypatch):
+    seen = read_by(monkeypatch)
+    first = content_digests(files, ["a", "b", "c"], tmp_path)
+    assert sorted(seen) == ["a", "b", "c"]
+    assert content_digests(files, ["a", "b", "c"], tmp_path) == first
+    assert len(seen) == 3
+    (files / "b").write_text("B")
+    assert content_digests(files, ["a", "b", "c"], tmp_path).digests["b"] == sha256(files / "b")
+    assert seen[3:] == ["b"]
+
+
+def test_same_size_and_modification_time_do_not_hide_a_change(files, tmp_path):
+    before = content_digests(files, ["a"], tmp_path).digests["a"]
+    facts = (files / "a").stat()
+    time.sleep(0.02)
+    (files / "a").write_text("z")
+    os.utime(files / "a", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert content_digests(files, ["a"], tmp_path).digests["a"] != before
+
+
+def test_files_just_written_are_not_remembered(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "TOO_FRESH_NS", 10**12)
+    seen = read_by(monkeypatch)
+    content_digests(files, ["a"], tmp_path)
+    content_digests(files, ["a"], tmp_path)
+    assert seen == ["a", "a"]
+
+
+def test_absent_files_are_failures(files, tmp_path):
+    found = content_digests(files, ["a", "none"], tmp_path)
+    assert list(found.digests) == ["a"]
+    assert isinstance(found.failures["none"], FileNotFoundError)
+
+
+def test_files_that_vanish_or_refuse_while_being_read(files, tmp_path, monkeypatch):
+    def refuse(file):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(index.Path, "read_bytes", refuse)
+    assert isinstance(content_digests(files, ["a"], tmp_path).failures["a"], PermissionError)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"v": 1}', '{"v": 1, "files": {"a": 3}}', '{"v": 99, "files": {}}']
+)
+def test_damaged_index_is_ignored(files, tmp_path, content):
+    first = content_digests(files, ["a"], tmp_path)
+    (file,) = (tmp_path / "index").iterdir()
+    file.write_text(content)
+    assert content_digests(files, ["a"], tmp_path) == first
+    assert json.loads(file.read_text())["files"].keys() == {"a"}
+
+
+def test_large_files_are_digested_piece_by_piece(files, tmp_path, monkeypatch):
+    small = content_digests(files, ["a"], tmp_path / "one")
+    monkeypatch.setattr(index, "LARGE", 0)
+    monkeypatch.setattr(index.Path, "read_bytes", None)
+    assert content_digests(files, ["a"], tmp_path / "two") == small

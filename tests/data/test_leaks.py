@@ -1,0 +1,43 @@
+from effxfer.data.leaks import class_gaps, contradictions, leaks
+from effxfer.data.listing import Item, notes_of, raise_errors
+from effxfer.data.settings import DataSettings
+
+ITEMS = [
+    Item("1", "a", "train", sha256="x"),
+    Item("2", "a", "train", sha256="x"),
+    Item("3", "b", "val", sha256="x"),
+    Item("4", "b", "test", sha256="y"),
+    Item("5", "a", "train", sha256="z"),
+]
+
+
+def test_pairs_across_splits_only():
+    found = leaks(ITEMS, {item.path: item.sha256 for item in ITEMS}, "same file", "warning")
+    assert [(f.path, f.text) for f in found] == [("3", "same file as 1: in train and val")]
+    assert leaks(ITEMS, {}, "same file", "warning") == []
+
+
+def test_contents_with_two_labels():
+    assert [f.path for f in contradictions(ITEMS)] == ["1", "2", "3"]
+
+
+def test_gaps_in_both_directions():
+    texts = [f.text for f in class_gaps(ITEMS, DataSettings(source="x"))]
+    assert texts == [
+        "classes in val that train lacks: 'b'",
+        "classes in train that val lacks: 'a'",
+        "classes in test that train lacks: 'b'",
+        "classes in train that test lacks: 'a'",
+    ]
+    assert class_gaps([item._replace(split="") for item in ITEMS], DataSettings(source="x")) == []
+
+
+def test_many_names_are_cut_short():
+    items = [Item(str(n), f"{n:02d}", "train" if n < 30 else "val") for n in range(60)]
+    assert class_gaps(items, DataSettings(source="x"))[0].text.endswith("'39' and 20 more")
+
+
+def test_summing_up():
+    warnings = leaks(ITEMS, {item.path: item.sha256 for item in ITEMS}, "same file", "warning")
+    raise_errors(warnings, "here")
+    assert notes_of(warnings) == ("E320 same file in train and val: 1 (3)",)

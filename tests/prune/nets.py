@@ -1,0 +1,114 @@
+"""Small networks and a small problem that the pruning tests share."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from effxfer.net.net import Net, tap_widths
+from effxfer.runtime.image import Preprocess
+
+
+class Tiny(nn.Module):
+    """Two convolutions with norms, one depthwise between them."""
+
+    default_cfg = {"input_size": (3, 8, 8)}  # noqa: RUF012
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.depth = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.conv2 = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(2 * width)
+
+    def forward(self, x):
+        return F.relu(self.bn2(self.conv2(self.depth(F.relu(self.bn1(self.conv1(x)))))))
+
+
+class Reshaped(nn.Module):
+    """Counts its channels on the Python side, as attention layers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        y = self.first(x)
+        y = y.view(x.shape[0], 2, 4, *y.shape[2:]).sum(1, keepdim=True).expand(-1, 2, -1, -1, -1)
+        return self.second(y.reshape(x.shape[0], 8, *y.shape[3:]))
+
+
+class Shifted(nn.Module):
+    """Rolls its channels, which autograd shows as an element-wise operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return self.second(self.first(x).roll(1, 1).relu())
+
+
+class Bare(nn.Module):
+    """Has nothing to prune."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+def make(source="tests.prune.nets:Tiny", size=8, taps=("out",), spec=None, args=None, classes=4):
+    """A network with random weights and statistics, and a head."""
+    net = Net({"source": source, "args": args or {}}, Preprocess(size=size)).eval()
+    names = [f"class{i}" for i in range(classes)]
+    features = sum(tap_widths(net, taps).values())
+    net.edit("set_head", spec=spec or {"kind": "linear"}, features=features, classes=names, taps=list(taps))
+    return shaken(net).eval()
+
+
+@torch.no_grad()
+def shaken(net):
+    """Give norms weights and statistics that are not all equal."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.uniform_(-0.2, 0.2)
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return net
+
+
+def stripes(n, seed=0, size=8):
+    """Noisy stripes in four directions: `(n, 3, size, size)` and labels, learnable in seconds."""
+    make_random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(4, (n,), generator=make_random)
+    row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    waves = torch.stack([(angle % 4 < 2).float() for angle in (row, column, row + column, row - column + 4 * size)])
+    phase = torch.randint(4, (n,), generator=make_random)
+    images = torch.stack([w.roll(int(p), (w is waves[0]) * 0 + 1) for w, p in zip(waves[labels], phase, strict=True)])
+    noise = torch.randn(n, 3, size, size, generator=make_random)
+    return images[:, None] + 0.6 * noise, labels
+
+
+def learn(net, images, labels, steps=60, lr=0.01, seed=0):
+    """Train in place, keeping removed weights at zero."""
+    order = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    net.train()
+    for _ in range(steps):
+        rows = torch.randint(len(labels), (64,), generator=order)
+        optimizer.zero_grad()
+        F.cross_entropy(net(images[rows]), labels[rows]).backward()
+        optimizer.step()
+        net.constrain_()
+    net.eval()
+
+
+@torch.no_grad()
+def accuracy(net, images, labels):
+    return 100 * float((net.eval()(images).argmax(1) == labels).double().mean())

@@ -1,0 +1,189 @@
+import pytest
+import torch
+
+from effxfer.errors import EffxferError, ModelFileError, SettingsError
+from effxfer.prune.lottery import find_ticket, report, schedule
+from effxfer.prune.magnitude import magnitude
+from effxfer.prune.mask import Mask
+from effxfer.train.state import Work, clone
+from tests.prune.nets import accuracy, learn, make, stripes
+
+CONV = "body.conv2.weight"
+
+
+def nudge(net, mask, number):
+    """A training that moves every surviving weight the same way each time it is called with a number."""
+    with torch.no_grad():
+        for i, parameter in enumerate(net.parameters()):
+            made = torch.Generator().manual_seed(100 * number + i)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=made))
+    net.constrain_()
+    return 90.0 - number
+
+
+def test_removes_equal_shares_and_rewinds_every_round():
+    net = make()
+    start, seen = clone(net), []
+
+    def train(net, mask, number):
+        seen.append((number, round(mask.sparsity, 3)))
+        state = net.state_dict()
+        assert all(torch.equal(state[n], t) for n, t in start.items() if n not in mask.keep)
+        assert all(torch.equal(state[n], start[n] * k) for n, k in mask.keep.items())
+        return nudge(net, mask, number)
+
+    ticket = find_ticket(net, train, sparsity=0.875, rounds=3)
+    assert seen == [(0, 0.0), (1, 0.5), (2, 0.75), (3, 0.875)]
+    assert [r.score for r in ticket.rounds] == [90, 89, 88, 87]
+    assert [round(r.remaining, 3) for r in ticket.rounds] == [1, 0.5, 0.25, 0.125]
+
+
+def test_ends_as_the_trained_ticket():
+    net, expected = make(), make()
+    expected.load_state_dict(net.state_dict())
+    ticket = find_ticket(net, nudge, sparsity=0.5, rounds=2)
+    ticket.mask.check_zero(net)
+    assert torch.equal(net.kept()[CONV], ticket.mask.keep[CONV])
+    ticket.mask.store_(expected)
+    nudge(expected, ticket.mask, 2)
+    assert all(torch.equal(t, net.state_dict()[n]) for n, t in expected.state_dict().items())
+
+
+def test_each_round_prunes_what_the_round_before_trained():
+    net = make()
+    start, states = clone(net), []
+
+    def train(net, mask, number):
+        score = nudge(net, mask, number)
+        states.append((clone(net), mask))
+        return score
+
+    find_ticket(net, train, sparsity=0.75, rounds=2)
+    for (state, mask), (_, after) in zip(states[:-1], states[1:], strict=True):
+        fresh = make()
+        Mask.full(fresh).store_(fresh)
+        fresh.load_state_dict(state)
+        assert torch.equal(magnitude(fresh, mask, sparsity=after.sparsity).keep[CONV], after.keep[CONV])
+    assert not torch.equal(start[CONV], states[0][0][CONV])
+
+
+def test_rewinds_to_a_given_state_from_the_first_round_on():
+    net, early = make(), {n: t + 1 if t.is_floating_point() else t for n, t in clone(make()).items()}
+    seen = []
+
+    def train(net, mask, number):
+        seen.append(torch.equal(net.body.bn1.weight, early["body.bn1.weight"]))
+        return nudge(net, mask, number)
+
+    find_ticket(net, train, sparsity=0.5, rounds=2, rewind=early)
+    assert seen == [True, True, True]
+
+
+def test_a_rewind_state_that_does_not_fit_is_refused():
+    net = make()
+    with pytest.raises(ModelFileError, match=r"body\.conv1\.weight"):
+        find_ticket(net, nudge, sparsity=0.5, rounds=1, rewind=clone(make(args={"width": 4})))
+
+
+def test_goes_on_from_a_ticket():
+    net = make()
+    magnitude(net, Mask.full(net), sparsity=0.5).store_(net)
+    first = Mask.of(net)
+    ticket = find_ticket(net, nudge, sparsity=0.875, rounds=2)
+    assert [round(r.remaining, 2) for r in ticket.rounds] == [0.5, 0.25, 0.12]
+    assert all((ticket.mask.keep[n] <= k).all() for n, k in first.keep.items())
+
+
+def test_excluded_layers_lose_nothing():
+    net = make()
+    ticket = find_ticket(net, nudge, sparsity=0.9, rounds=1, exclude=["body.conv1"])
+    assert list(ticket.mask.keep) == [CONV]
+    assert bool((net.body.conv1.weight != 0).all())
+
+
+@pytest.mark.parametrize("killed_in", [0, 1, 2])
+def test_resumes_to_the_same_ticket(tmp_path, killed_in):
+    whole = make()
+    torch.manual_seed(0)
+    ticket = find_ticket(whole, nudge, sparsity=0.75, rounds=2)
+    calls = []
+
+    def dying(net, mask, number):
+        if number == killed_in:
+            raise KeyboardInterrupt
+        return nudge(net, mask, number)
+
+    def counting(net, mask, number):
+        calls.append(number)
+        return nudge(net, mask, number)
+
+    torch.manual_seed(0)
+    source = make()
+    begun = source.state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        find_ticket(source, dying, sparsity=0.75, rounds=2, remember=Work(tmp_path).once)
+    resumed = make()
+    resumed.load_state_dict({n: t for n, t in begun.items() if n in resumed.state_dict()})
+    torch.manual_seed(0)
+    resumed = make()
+    again = find_ticket(resumed, counting, sparsity=0.75, rounds=2, remember=Work(tmp_path).once)
+    assert calls == list(range(killed_in, 3))
+    assert again.rounds == ticket.rounds
+    assert all(torch.equal(k, ticket.mask.keep[n]) for n, k in again.mask.keep.items())
+
+
+def test_training_that_revives_weights_is_refused():
+    def careless(net, mask, number):
+        with torch.no_grad():
+            net.body.conv2.weight.add_(1)
+        return 50.0
+
+    with pytest.raises(EffxferError, match="revived"):
+        find_ticket(make(), careless, sparsity=0.5, rounds=1)
+
+
+@pytest.mark.parametrize(("sparsity", "rounds"), [(0.0, 1), (1.0, 1), (-0.5, 1), (0.5, 0)])
+def test_settings_without_sense_are_refused(sparsity, rounds):
+    with pytest.raises(SettingsError, match="must be"):
+        find_ticket(make(), nudge, sparsity=sparsity, rounds=rounds)
+
+
+def test_schedule_ends_exactly():
+    assert schedule(0.5, 0.9, 1) == [0.9]
+    assert schedule(0.0, 0.9, 5)[-1] == 0.9
+
+
+def test_report_has_both_denominators_and_a_curve():
+    net = make()
+    ticket = find_ticket(net, nudge, sparsity=0.5, rounds=1)
+    rows = report(net, ticket)
+    everything = sum(p.numel() for p in net.parameters())
+    assert rows.get("sparsity/prunable") == pytest.approx(50)
+    assert rows.get("sparsity/all") == pytest.approx(100 * 684 / everything)
+    assert rows.curves[0].points == ((100.0, 90.0), (pytest.approx(50.0), 89.0))
+    assert [row["of"] for row in rows.tables[0].rows] == [216, 1152]
+
+
+def test_tickets_beat_random_masks_of_equal_sparsity():
+    images, labels = stripes(512)
+    held_images, held_labels = stripes(512, seed=1)
+
+    def train(net, mask, number):
+        learn(net, images, labels, steps=40)
+        return accuracy(net, held_images, held_labels)
+
+    tickets, randoms = [], []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        net = make()
+        start = clone(net)
+        ticket = find_ticket(net, train, sparsity=0.95, rounds=2)
+        tickets.append(ticket.rounds[-1].score)
+        for name, keep in ticket.mask.keep.items():
+            net.get_parameter(name).data.copy_(torch.randn(keep.shape))
+        shuffled = magnitude(net, Mask({n: torch.ones_like(k) for n, k in ticket.mask.keep.items()}), sparsity=0.95)
+        control = make()
+        control.load_state_dict(start)
+        shuffled.store_(control)
+        randoms.append(train(control, shuffled, 0))
+    assert sum(tickets) > sum(randoms) + 3 * 3, (tickets, randoms)

@@ -1,0 +1,204 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from effxfer.runtime.image import (
+    ImageError,
+    Preprocess,
+    decode,
+    decode_with_facts,
+    normalize,
+    read_size,
+    resize_crop,
+)
+from tests.data import corpus
+from tests.data.corpus import IMAGES, encoded, photo, pixels
+
+BAD = [kind for kind in IMAGES if kind.error]
+GOOD = [kind for kind in IMAGES if not kind.error]
+
+
+@pytest.mark.parametrize("kind", BAD, ids=lambda kind: kind.name)
+def test_every_unusable_image_is_named_by_its_code(kind):
+    with pytest.raises(ImageError) as caught:
+        decode(kind.make())
+    assert caught.value.code == kind.error
+    assert caught.value.problem
+
+
+@pytest.mark.parametrize("kind", GOOD, ids=lambda kind: kind.name)
+def test_every_usable_image_becomes_8_bit_rgb_of_one_frame(kind):
+    image = decode(kind.make())
+    assert image.mode == "RGB"
+    assert np.asarray(image).shape == (image.height, image.width, 3)
+
+
+def test_file_and_bytes_give_the_same_pixels(tmp_path):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(corpus.jpeg())
+    assert decode(file).tobytes() == decode(corpus.jpeg()).tobytes()
+
+
+def test_absent_file_is_an_image_error(tmp_path):
+    with pytest.raises(ImageError, match="E300"):
+        decode(tmp_path / "nowhere.jpg")
+
+
+def test_error_shows_what_the_file_starts_with():
+    with pytest.raises(ImageError, match="<html>"):
+        decode(b"<html>404</html>")
+
+
+@pytest.mark.parametrize(("make", "channels"), [(corpus.gray16, 1), (corpus.rgb16, 3)])
+def test_16_bits_are_scaled_and_not_saturated(make, channels):
+    image, facts = decode_with_facts(make())
+    expected = pixels()[..., :channels] if channels == 3 else np.repeat(pixels()[..., :1], 3, -1)
+    assert facts.bits == 16
+    np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    data = corpus.exif(orientation)
+    image, facts = decode_with_facts(data)
+    plain = Image.open(io.BytesIO(data))
+    assert image.tobytes() == ImageOps.exif_transpose(plain).tobytes()
+    assert facts.rotated == (orientation != 1)
+    assert (facts.width, facts.height) == image.size == ((64, 48) if orientation < 5 else (48, 64))
+
+
+def test_transparency_is_composited_on_white():
+    image, facts = decode_with_facts(encoded(corpus.rgba(), "PNG"))
+    array = np.asarray(image)
+    assert facts.alpha
+    assert (array[:, 0] == 255).all()
+    np.testing.assert_array_equal(array[:, -1], pixels()[:, -1])
+
+
+def test_first_frame_is_taken():
+    image, facts = decode_with_facts(corpus.frames("WEBP", lossless=True))
+    assert facts.animated
+    np.testing.assert_array_equal(np.asarray(image), pixels(0))
+
+
+def test_bomb_is_refused_from_its_header_with_the_limit_in_the_message():
+    small = encoded(photo(), "PNG")
+    with pytest.raises(ImageError, match="above the limit of 0 MP") as caught:
+        decode(small, max_pixels=64 * 48 - 1)
+    assert caught.value.code == "E307"
+    assert decode(small, max_pixels=64 * 48).size == (64, 48)
+
+
+def test_size_is_read_from_the_header():
+    assert read_size(corpus.jpeg()[:-200]) == (64, 48)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_does_not_cost_the_image():
+    data = corpus.jpeg(exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken")
+    assert decode(data).size == (64, 48)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "BMP"]), st.data())
+def test_mutated_files_decode_or_raise_image_error(kind, data):
+    raw = bytearray(encoded(photo(), kind))
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        outcome = decode(bytes(raw), max_pixels=1_000_000).mode
+    except ImageError as error:
+        outcome = error.code
+    assert outcome in {"RGB", "E301", "E302", "E304", "E307"}
+
+
+SIZES = [(64, 48), (48, 64), (51, 51), (33, 500), (501, 37), (7, 9), (32, 32), (224, 225), (375, 500)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest", "lanczos"])
+@pytest.mark.parametrize(("side", "crop"), [(32, 1.0), (32, 0.875), (45, 0.95), (33, 0.9)])
+def test_resize_crop_equals_timm_pixel_for_pixel(size, interpolation, side, crop):
+    from timm.data import create_transform
+
+    image = photo(3, *size)
+    preprocess = Preprocess(size=side, crop_pct=crop, interpolation=interpolation)
+    transform = create_transform(
+        (3, side, side), interpolation=interpolation, crop_pct=crop, mean=preprocess.mean, std=preprocess.std
+    )
+    ours = resize_crop(image, preprocess)
+    theirs = image
+    for step in transform.transforms[:-2]:
+        theirs = step(theirs)
+    np.testing.assert_array_equal(ours, np.asarray(theirs))
+    np.testing.assert_array_equal(normalize(ours[None], preprocess)[0], transform(image).numpy())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 48), st.floats(0.3, 1))
+def test_resize_crop_equals_torchvision_for_any_size(width, height, side, crop):
+    import math
+
+    from torchvision.transforms import functional as F
+    from torchvision.transforms.functional import InterpolationMode
+
+    image = photo(1, width, height)
+    resized = F.resize(image, math.floor(side / crop), InterpolationMode.BICUBIC)
+    expected = np.asarray(F.center_crop(resized, side))
+    np.testing.assert_array_equal(resize_crop(image, Preprocess(size=side, crop_pct=crop)), expected)
+
+
+def test_extreme_image_is_cropped_without_being_blown_up():
+    image = photo(1, 2, 40_000)
+    ours = resize_crop(image, Preprocess(size=128))
+    middle = image.crop((0, 19_990, 2, 20_010))
+    wanted = np.asarray(middle.resize((128, 1280), Image.Resampling.BICUBIC))[576:704]
+    assert ours.shape == (128, 128, 3)
+    assert np.abs(ours.astype(int) - wanted).mean() < 3
+
+
+def test_normalize_is_contiguous_float32():
+    out = normalize(np.zeros((2, 5, 5, 3), np.uint8), Preprocess(size=5, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
+    assert out.dtype == np.float32
+    assert out.flags.c_contiguous
+    assert out.shape == (2, 3, 5, 5)
+    assert (out == -1).all()
+
+
+def test_unknown_interpolation_lists_the_known_ones():
+    with pytest.raises(ImageError) as caught:
+        resize_crop(photo(), Preprocess(interpolation="cubicle"))
+    assert "bicubic" in caught.value.hint
+
+
+def test_preprocess_survives_json():
+    import json
+
+    preprocess = Preprocess(size=96, crop_pct=0.9, mean=(0.1, 0.2, 0.3))
+    assert Preprocess.from_json(json.loads(json.dumps(preprocess.to_json()))) == preprocess
+
+
+def test_import_is_light():
+    code = "import sys, effxfer.runtime.image; print([m for m in ('PIL', 'torch', 'pydantic') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["fine.avif", "animated.webp", "pages.tif", "stereo.mpo", "text.jpg"])
+def test_a_fresh_process_knows_all_formats(name, tmp_path):
+    kind = next(kind for kind in IMAGES if kind.name == name)
+    (tmp_path / name).write_bytes(kind.make())
+    code = (
+        "import sys, pathlib; from effxfer.runtime.image import ImageError, decode\n"
+        "try: print(decode(pathlib.Path(sys.argv[1])).mode)\n"
+        "except ImageError as error: print(error.code)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / name)], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == (kind.error or "RGB")

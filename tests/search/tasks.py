@@ -1,0 +1,25 @@
+"""Tiny made-up feature tables."""
+
+import numpy as np
+
+
+def xor(n=400, noise=4, seed=0):
+    """Two classes that no linear head separates: the sign of a product of two features."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 1, (n, 2 + noise)).astype(np.float32)
+    x[:, 2:] *= 0.3
+    return x, (x[:, 0] * x[:, 1] > 0).astype(np.int64)
+
+
+def blobs(n=300, classes=3, dim=6, spread=0.6, seed=0):
+    """Classes around corners: a linear head separates them almost fully."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, n)
+    return (np.eye(classes, dim)[y] * 2 + rng.normal(0, spread, (n, dim))).astype(np.float32), y.astype(np.int64)
+
+
+def table(make, n=400, n_val=200, **arguments):
+    """Give features of layers `early` (noise) and `out`, and labels, as `search_head` takes them."""
+    x, y = make(n=n + n_val, **arguments)
+    noise = np.random.default_rng(9).normal(size=(n + n_val, 5)).astype(np.float32)
+    return {"early": (noise[:n], noise[n:]), "out": (x[:n], x[n:])}, (y[:n], y[n:])
