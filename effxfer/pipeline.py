@@ -235,9 +235,25 @@ def expected_key(plan: Plan, step: Step, made: Mapping[str, Artifact], where: Wh
 
 
 def conclusion(plan: Plan, made: Sequence[Artifact]) -> Report:
-    """What a run comes to: the table of its last comparison, else what its last stage measured."""
-    compared = [one for step, one in zip(plan.steps, made, strict=True) if STAGES[step.stage].kind == "times"]
-    return compared[-1].manifest.report if compared else made[-1].manifest.report
+    """What a run comes to: how the networks fared stage by stage, and the models of its last comparison."""
+    pairs = list(zip(plan.steps, made, strict=True))
+    compared = [one for step, one in pairs if STAGES[step.stage].kind == "times"]
+    rows = tuple(
+        _fared(plan.place(step), one.manifest.report) for step, one in pairs if STAGES[step.stage].kind == "net"
+    )
+    last = compared[-1].manifest.report if compared else Report()
+    return Report(tables=(Table(title="Networks, stage by stage", rows=rows), *last.tables[:1]), notes=last.notes)
+
+
+def _fared(place: str, report: Report) -> dict[str, Any]:
+    return {
+        "stage": place,
+        "accuracy val %": report.get("accuracy/val"),
+        "accuracy test %": report.get("accuracy/test"),
+        "zeros of prunable %": report.get("sparsity/prunable"),
+        "multiply-adds M": report.get("macs/after"),
+        "parameters M": report.get("parameters/after"),
+    }
 
 
 def publish(plan: Plan, made: Sequence[Artifact], where: Where, command: str) -> Path:
@@ -254,7 +270,7 @@ def publish(plan: Plan, made: Sequence[Artifact], where: Where, command: str) ->
         for step, one in zip(plan.steps, made, strict=True)
     ]
     shipped = next((n.removeprefix(SHIP) for n in end.notes if n.startswith(SHIP)), "")
-    summary = end.tables[0] if end.tables else Table(title="Results", rows=())
+    summary = end.tables[-1]
     return write_page(
         page, title=f"{plan.name} on {', '.join(plan.data)}", sections=sections, summary=summary,
         facts=facts(), chosen=shipped, command=command,

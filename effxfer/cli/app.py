@@ -26,7 +26,9 @@ def common(
     show_version: Annotated[
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; works before and after the command.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; works before and after the command.")
+    ] = False,
 ) -> None:
     """Options of every command."""
 

@@ -48,9 +48,16 @@ def predict(
 ) -> None:  # fmt: skip
     """Classify images with an exported model; needs no torch."""
     from effxfer.cli import show
-    from effxfer.runtime.model import predict_files
+    from effxfer.errors import DataError, ModelFileError
+    from effxfer.runtime.image import ImageError
+    from effxfer.runtime.model import ModelError, predict_files
 
-    rows = predict_files(model / "model.onnx" if model.is_dir() else model, images, top=top, threads=threads)
+    try:
+        rows = predict_files(model / "model.onnx" if model.is_dir() else model, images, top=top, threads=threads)
+    except ModelError as error:
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
+    except ImageError as error:
+        raise DataError(error.problem, error.hint, code=error.code) from None
     if as_json:
         show.document({"predictions": rows})
         return

@@ -123,10 +123,11 @@ def _recolour(pixels: Tensor, strength: float, generator: Generator) -> Tensor:
     factors = torch.empty(3, len(pixels)).uniform_(1 - strength, 1 + strength, generator=generator)
     brightness, contrast, saturation = factors.to(pixels.device)[:, :, None, None, None]
     images = pixels.float() * brightness
-    luma: Tensor = (images * torch.tensor([0.299, 0.587, 0.114], device=pixels.device)).sum(-1)
+    luma = images @ torch.tensor([0.299, 0.587, 0.114], device=pixels.device)
     images = images.lerp(luma[..., None], 1 - saturation)
     images = images.lerp(luma.mean((1, 2))[:, None, None, None], 1 - contrast)
-    return images.clamp_(0, 255).round_().to(torch.uint8)
+    result: Tensor = images.clamp_(0, 255).round_().to(torch.uint8)
+    return result
 
 
 def _beta(alpha: float, generator: Generator) -> Tensor:

@@ -60,7 +60,7 @@ class Trial:
         """Give a row of the report's table."""
         timed = {c: getattr(self.timing, c, None) for c in ("p50", "ratio", "ratio_low", "ratio_high")}
         size = self.file.stat().st_size / 1e6 if self.file.exists() else None
-        shares = {"accuracy %": self.accuracy, "drop": self.drop, "agreement %": self.agreement}
+        shares = {"accuracy %": self.accuracy, "drop, points": self.drop, "agreement %": self.agreement}
         return {"recipe": self.name, **shares, "images": self.n, **timed, "MB": size, "verdict": self.verdict}
 
 
@@ -106,9 +106,9 @@ def quantize(
     judge = _Judge(fp32, pixels, labels, max_drop, threads)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
-        trials = _candidates(fp32, Path(folder), recipes, _feeds(fp32, calibration, images))
+        trials = _candidates(fp32, Path(folder), recipes, _feeds(fp32, calibration).some(images))
         trials = [judge.screen(trial) for trial in trials]
-        trials = _timed(judge.dense, trials, _feeds(fp32, pixels, 1), threads, latency_seconds, compare)
+        trials = _timed(judge.dense, trials, _feeds(fp32, pixels[:1]), threads, latency_seconds, compare)
         kept, trials = _choose(judge, trials)
         report = _report(trials, kept, threads)
         if kept is None:
@@ -162,11 +162,9 @@ class _Judge:
         return found, discordant
 
 
-def _feeds(fp32: Path, pixels: NDArray[np.uint8], images: int) -> Feeds:
-    """Take `images` images, evenly spaced: a split sorted by class gives every class its share."""
+def _feeds(fp32: Path, pixels: NDArray[np.uint8]) -> Feeds:
     model = open_model(fp32, 1)
-    some = np.unique(np.linspace(0, len(pixels) - 1, min(images, len(pixels))).astype(int))
-    return Feeds(name=model.input_name, pixels=pixels[some], preprocess=model.preprocess, raw=model.takes_pixels)
+    return Feeds(name=model.input_name, pixels=pixels, preprocess=model.preprocess, raw=model.takes_pixels)
 
 
 def _candidates(fp32: Path, folder: Path, recipes: Sequence[str], feeds: Feeds) -> list[Trial]:

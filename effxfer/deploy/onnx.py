@@ -77,7 +77,7 @@ def export_onnx(
 
     Raises:
         ModelFileError: If the module is in training mode (E430), holds NaN or inf (E407), has more than 2 GB of
-            weights (E429), cannot be expressed in this operator set (E426), or its outputs are not one per class (E406).
+            weights (E429), cannot be expressed in this operator set (E426), or has not one output per class (E406).
         ResourceError: If the disk is full; an older file is intact.
     """
     _check_module(module)
@@ -192,7 +192,11 @@ def _convert(module: nn.Module, example: Tensor, name: str, opset: int) -> "onnx
             )
         except Exception as error:
             cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelFileError(f"torch cannot export this network: {cause}", "see the log", code="E426") from error
+            raise ModelFileError(
+                f"torch cannot export this network: {cause}",
+                "--debug shows where; replace the operator, or set another opset",
+                code="E426",
+            ) from error
     if program is None:
         raise ModelFileError("torch exported nothing", code="E426")
     model: onnx.ModelProto = program.model_proto
@@ -215,7 +219,10 @@ def _check_graph(model: "onnx.ModelProto", classes: int, opset: int) -> None:
         raise ModelFileError(
             f"the network gives {found}, not [{BATCH!r}, {classes}]", "one output per class", code="E406"
         )
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        raise ModelFileError(f"the exporter wrote an invalid graph: {error}", code="E426") from error
 
 
 def _name_batch(model: "onnx.ModelProto") -> None:

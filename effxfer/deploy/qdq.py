@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 HEAVY = ("Conv", "Gemm", "MatMul")
+HISTOGRAM_IMAGES = 32  # the quantizer keeps every activation of every image in memory to build histograms
 
 
 def prepare(fp32: Path, out: Path) -> Path:
@@ -60,7 +61,7 @@ def write_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: "Feeds", r
         quantize_static(
             prepared,
             out,
-            feeds.reader(),
+            (feeds if recipe.calibration == "minmax" else feeds.some(HISTOGRAM_IMAGES)).reader(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=recipe.reduce_range,
@@ -117,11 +118,17 @@ class Feeds:
         chunk = self.pixels[start : start + count]
         return {self.name: np.ascontiguousarray(chunk) if self.raw else normalize(chunk, self.preprocess)}
 
+    def some(self, count: int) -> "Feeds":
+        """Keep at most `count` images, evenly spaced: a split sorted by class gives every class its share."""
+        which = np.unique(np.linspace(0, len(self.pixels) - 1, min(count, len(self.pixels))).astype(int))
+        return replace(self, pixels=self.pixels[which])
+
     def reader(self) -> Any:
-        """Give what `onnxruntime.quantization` draws from."""
+        """Give what `onnxruntime.quantization` draws from: batches of equal size, the last one moved up to fit."""
         from onnxruntime.quantization import CalibrationDataReader
 
-        feeds = (self.feed(start, self.batch) for start in range(0, len(self.pixels), self.batch))
+        last = max(len(self.pixels) - self.batch, 0)
+        feeds = (self.feed(min(start, last), self.batch) for start in range(0, len(self.pixels), self.batch))
 
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             def get_next(self) -> dict[str, NDArray[Any]] | None:

@@ -168,7 +168,7 @@ class Training:
             torch.manual_seed(seed)
             inner = self.spec.model_copy(update={"standardize": False})
             self.head = build_head(inner, self.x.shape[1], features.classes)
-        self.random = np.random.default_rng(seed)
+        self.random = np.random.Generator(np.random.SFC64(seed))
         replace_dropout(self.head, self.random)
         self.optimizer = FlatAdamW(self.head.parameters(), weight_decay=candidate.weight_decay)
 
@@ -204,7 +204,7 @@ class Training:
         order = torch.from_numpy(self.random.permutation(len(self.x)))
         total = torch.zeros(())
         for rows in order[: batches * self.batch].view(batches, self.batch):
-            loss = F.cross_entropy(self.head(self.x[rows]), self.y[rows])
+            loss = F.cross_entropy(self.head(self.x.index_select(0, rows)), self.y.index_select(0, rows))
             loss.backward()
             self.optimizer.step(self._rate(batches * self.epochs))
             total += loss.detach()

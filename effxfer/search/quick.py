@@ -1,6 +1,6 @@
 """Two pieces of a training step made cheap for heads, where they would cost more than the matrix products.
 
-Measured on one core of a 2-core x86-64 machine, 256 x 512 activations: `torch.dropout` draws about 8 ns a number;
+Measured on one core of a 2-core x86-64 machine, 256 x 1280 numbers: `torch.dropout` takes 4.7 ms, this 0.8 ms;
 constructing a `torch.optim` optimizer imports torch._dynamo (seconds in a fresh worker), and its bookkeeping is a third
 of a small head's step.
 """
@@ -72,8 +72,9 @@ class ByteDropout(nn.Module):
         """In training, zero a share of the numbers and scale up the rest; else give `x` as it is."""
         if not self.training or self.dropped == 0:
             return x
-        drawn = np.frombuffer(bytearray(self.generator.bytes(x.numel())), dtype=np.uint8).reshape(x.shape)
-        return x * torch.from_numpy(drawn >= self.dropped).float().mul_(256 / (256 - self.dropped))
+        drawn = np.frombuffer(self.generator.bytes(x.numel()), dtype=np.uint8).reshape(x.shape)
+        scale = np.float32(256 / (256 - self.dropped))
+        return x * torch.from_numpy(np.multiply(drawn >= self.dropped, scale, dtype=np.float32))
 
 
 def replace_dropout(module: nn.Module, generator: np.random.Generator) -> None:

@@ -10,7 +10,6 @@ from effxfer.report import Report, Table
 from effxfer.stages.settings import FILES, SHIP, Bench
 
 
-
 def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
     """Compare every exported file with the first one, and with the same network in eager torch.
 

@@ -21,7 +21,9 @@ from effxfer.train.devices import Device
 from effxfer.train.state import Work
 
 
-def export(net: Net, tasks: Sequence[Task], settings: ExportSettings, *, device: Device, work: Work) -> tuple[Net, Report]:
+def export(
+    net: Net, tasks: Sequence[Task], settings: ExportSettings, *, device: Device, work: Work
+) -> tuple[Net, Report]:
     """Write `model.onnx`, and `model.int8.onnx` if it is both faster and accurate enough.
 
     Args:
@@ -37,7 +39,9 @@ def export(net: Net, tasks: Sequence[Task], settings: ExportSettings, *, device:
     """
     task, folder = tasks[-1], work.file(RESULT) or Path()
     if net.classes != task.classes:
-        raise DataError(f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first")
+        raise DataError(
+            f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
+        )
     net.cpu().eval()
     fp32 = export_onnx(
         net, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),

@@ -51,6 +51,19 @@ class Shifted(nn.Module):
         return self.second(self.first(x).roll(1, 1).relu())
 
 
+class Attending(nn.Module):
+    """One convolution and torch's own attention, whose three projections are one parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 4, stride=4)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = self.first(x).flatten(2).transpose(1, 2)
+        return self.attend(tokens, tokens, tokens, need_weights=False)[0]
+
+
 class Bare(nn.Module):
     """Has nothing to prune."""
 
@@ -88,9 +101,9 @@ def stripes(n, seed=0, size=8):
     make_random = torch.Generator().manual_seed(seed)
     labels = torch.randint(4, (n,), generator=make_random)
     row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    waves = torch.stack([(angle % 4 < 2).float() for angle in (row, column, row + column, row - column + 4 * size)])
-    phase = torch.randint(4, (n,), generator=make_random)
-    images = torch.stack([w.roll(int(p), (w is waves[0]) * 0 + 1) for w, p in zip(waves[labels], phase, strict=True)])
+    slopes = torch.stack([row, column, row + column, row - column])
+    phase = torch.randint(4, (n, 1, 1), generator=make_random)
+    images = ((slopes[labels] + phase) % 4 < 2).float()
     noise = torch.randn(n, 3, size, size, generator=make_random)
     return images[:, None] + 0.6 * noise, labels
 

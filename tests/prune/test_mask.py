@@ -22,8 +22,12 @@ def test_full_covers_the_body_without_depthwise_norms_and_head():
 
 
 def test_full_knows_attention_projections():
-    net = make("torchvision:vit_b_16", 32, args={"image_size": 32, "num_layers": 1, "hidden_dim": 12, "num_heads": 2})
-    assert any(name.endswith("in_proj_weight") for name in Mask.full(net).keep)
+    net = make("tests.prune.nets:Attending")
+    assert list(Mask.full(net).keep) == [
+        "body.first.weight",
+        "body.attend.in_proj_weight",
+        "body.attend.out_proj.weight",
+    ]
 
 
 @pytest.mark.parametrize("pattern", ["body.conv1", "body.conv1.weight", "*conv1*", "body.con?1"])

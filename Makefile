@@ -1,0 +1,42 @@
+# One verb each for people and CI. Every verb creates the environment it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: help install fix check test slow demo bench clean
+
+help:            ## list the verbs
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+install: $(READY)  ## create .venv with effxfer and everything it needs (about 6 GB with the CUDA build of torch)
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "effxfer needs Python 3.11 to 3.13"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+fix: $(READY)    ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(READY)  ## format, lint and types, without changing anything
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: $(READY)   ## the default suite
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow and not data' -n auto
+
+slow: $(READY)   ## everything, also what takes minutes or needs the real data (EFFXFER_DATA)
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+demo: $(READY)   ## the whole way, offline, on built-in data
+	$(BIN)/effxfer run demo --out runs/demo
+
+bench: $(READY)  ## speed against plain alternatives, as ratios measured in one run
+	$(BIN)/python -m benchmarks
+
+clean:           ## remove the environment and all results
+	rm -rf $(VENV) runs

@@ -1,0 +1,1 @@
+"""Speed against plain alternatives; `python -m benchmarks` prints one table."""

@@ -1,0 +1,5 @@
+"""`python -m effxfer` is the command `effxfer`."""
+
+from effxfer.cli import main
+
+main()

@@ -1,0 +1,29 @@
+import pytest
+
+from effxfer.deploy.settings import DEFAULT, RECIPES, ExportSettings
+from effxfer.errors import SettingsError
+from effxfer.settings import build
+
+
+def test_defaults_name_known_recipes():
+    assert ExportSettings().recipes == DEFAULT
+    assert set(DEFAULT) <= set(RECIPES)
+    assert len(set(RECIPES.values())) == len(RECIPES)
+    assert list(RECIPES) == sorted(RECIPES)
+
+
+def test_all_means_all():
+    assert build(ExportSettings, {"recipes": ["all"]}, "export").recipes == tuple(RECIPES)
+
+
+def test_a_misspelt_recipe_gets_a_suggestion():
+    with pytest.raises(SettingsError, match=r"no recipe 'u8s8-stern' .did you mean 'u8s8-stem'"):
+        build(ExportSettings, {"recipes": ["u8s8-stern"]}, "export")
+
+
+@pytest.mark.parametrize(
+    "table", [{"opset": 17}, {"max_drop": -1}, {"tolerance": 0}, {"recipes": []}, {"calibration": 0}]
+)
+def test_nonsense_is_refused(table):
+    with pytest.raises(SettingsError):
+        build(ExportSettings, table, "export")

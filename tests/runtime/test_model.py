@@ -1,0 +1,189 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from effxfer.deploy.gate import torch_logits
+from effxfer.deploy.onnx import export_onnx
+from effxfer.runtime.__main__ import main
+from effxfer.runtime.image import ImageError, decode, resize_crop
+from effxfer.runtime.model import Model, ModelError, predict_files, softmax
+from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
+
+FORBIDDEN = ("torch", "torchvision", "timm", "pydantic", "onnx", "optuna", "sklearn", "typer", "rich", "filelock")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    target = tmp_path_factory.mktemp("model") / "model.onnx"
+    return export_onnx(tiny_net(), target, preprocess=PREPROCESS, classes=CLASSES, key="k1")
+
+
+@pytest.fixture(scope="module")
+def model(file):
+    return Model(file, threads=1)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i, pixels in enumerate(images(5, size=40)):
+        Image.fromarray(pixels[: 24 + 3 * i]).save(folder / f"{i} ü.png")
+    return sorted(folder.iterdir())
+
+
+def test_predictions_equal_the_library_and_torch_is_not_imported(file, photos):
+    script = f"""
+import sys, json
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {FORBIDDEN!r}:
+            raise ImportError(name + " is not here")
+sys.meta_path.insert(0, Blocked())
+import effxfer
+from effxfer.runtime.model import predict_files
+rows = predict_files(sys.argv[1], sys.argv[2:], top=5)
+loaded = {{name.split(".")[0] for name in sys.modules}} & set({FORBIDDEN!r})
+print(json.dumps([rows, sorted(loaded), [n for n in sys.modules if n.startswith("effxfer")]]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, file, *photos],
+        capture_output=True, check=True, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    rows, loaded, own = json.loads(done.stdout)
+    assert loaded == []
+    assert [name for name in own if name != "effxfer" and not name.startswith("effxfer.runtime")] == []
+    pixels = np.stack([resize_crop(decode(photo), PREPROCESS) for photo in photos])
+    expected = softmax(torch_logits(tiny_net(), pixels, PREPROCESS))
+    for row, shares in zip(rows, expected, strict=True):
+        assert [t["label"] for t in row["top"]] == [CLASSES[i] for i in np.argsort(-shares)]
+        np.testing.assert_allclose([t["probability"] for t in row["top"]], sorted(shares)[::-1], atol=1e-4)
+
+
+def test_paths_bytes_and_arrays_give_the_same(model, photos):
+    arrays = [np.asarray(Image.open(p)) for p in photos]
+    expected = model.predict(photos)
+    assert model.predict([str(p) for p in photos]) == expected
+    assert model.predict([p.read_bytes() for p in photos]) == expected
+    assert model.predict(arrays) == expected
+
+
+def test_batch_size_does_not_matter(model, photos):
+    one, many = model.predict(photos, batch=1), model.predict(iter(photos), batch=4)
+    assert [p.label for p in one] == [p.label for p in many]
+    assert [p.probability for p in one] == pytest.approx([p.probability for p in many], abs=1e-5)
+    assert model.predict([]) == []
+    assert model.logits(images(0)).shape == (0, len(CLASSES))
+
+
+def test_top(model, photos):
+    found = model.predict(photos[:1], top=3)[0]
+    assert (found.label, found.probability) == found.top[0]
+    assert len(found.top) == 3
+    assert [s for _, s in found.top] == sorted((s for _, s in found.top), reverse=True)
+    everything = model.predict(photos[:1], top=99)[0]
+    assert {label for label, _ in everything.top} == set(CLASSES)
+    assert sum(s for _, s in everything.top) == pytest.approx(1, abs=1e-5)
+
+
+def test_pixels_in_gives_the_same(model, photos, tmp_path):
+    file = export_onnx(
+        tiny_net(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="", with_preprocessing=True
+    )
+    other = Model(file, threads=1)
+    assert (other.takes_pixels, model.takes_pixels) == (True, False)
+    assert (other.input_name, model.input_name) == ("pixels", "images")
+    for mine, theirs in zip(other.predict(photos), model.predict(photos), strict=True):
+        assert mine.label == theirs.label
+        assert mine.probability == pytest.approx(theirs.probability, abs=1e-4)
+
+
+def test_facts_of_the_file(model):
+    assert model.labels == CLASSES
+    assert model.preprocess == PREPROCESS
+    assert model.metadata.key == "k1"
+    assert model.metadata.precision == "fp32"
+
+
+def test_grey_arrays_are_taken_and_others_refused(model):
+    assert model.pixels(np.zeros((20, 30), np.uint8)).shape == (16, 16, 3)
+    for bad in (np.zeros((20, 30, 3)), np.zeros((20, 30, 4), np.uint8), np.zeros(5, np.uint8)):
+        with pytest.raises(ImageError, match="is not an image"):
+            model.pixels(bad)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"hello", "half"])
+def test_what_is_no_model_is_named(file, tmp_path, content):
+    bad = tmp_path / "bad.onnx"
+    if content is not None:
+        bad.write_bytes(file.read_bytes()[:2000] if content == "half" else content)
+    with pytest.raises(ModelError) as caught:
+        Model(bad)
+    assert caught.value.code == "E424"
+    assert "bad.onnx" in caught.value.problem
+    assert "\n" not in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"labels": None}, "carries no effxfer metadata"),
+        ({"preprocess": "{"}, "unreadable effxfer metadata"),
+        ({"preprocess": '{"mean": [0, 0, 0], "std": [1, 1, 1], "colour": 1}'}, "unreadable effxfer metadata"),
+        ({"labels": '["a", "b"]'}, "its metadata names 2 labels"),
+    ],
+)
+def test_missing_or_broken_metadata(file, tmp_path, change, problem):
+    proto = onnx.load(file)
+    props = {p.key: p.value for p in proto.metadata_props} | change
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, {k: v for k, v in props.items() if v is not None})
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=problem) as caught:
+        Model(tmp_path / "m.onnx")
+    assert caught.value.code == "E428"
+
+
+def test_a_bad_image_is_named(file, photos, tmp_path):
+    (tmp_path / "page.jpg").write_text("<html>")
+    with pytest.raises(ImageError, match=r"page\.jpg: not an image") as caught:
+        predict_files(file, [photos[0], tmp_path / "page.jpg"])
+    assert caught.value.code == "E301"
+
+
+def test_command_prints_json_lines(file, photos, capsys):
+    assert main([str(file), *map(str, photos), "--top", "2"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["file"] for row in rows] == [str(p) for p in photos]
+    assert rows == predict_files(file, photos, top=2)
+
+
+def test_command_goes_on_after_a_bad_image(file, photos, tmp_path, capsys):
+    assert main([str(file), str(tmp_path / "absent.jpg"), str(photos[0])]) == 3
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[0]["error"].startswith("E300")
+    assert rows[1]["label"] in CLASSES
+
+
+def test_command_names_a_bad_model(tmp_path, capsys):
+    assert main([str(tmp_path / "absent.onnx"), "x.jpg"]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("E424 no model file")
+
+
+@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8))
+def test_softmax_is_a_distribution_in_the_order_of_the_logits(row):
+    logits = np.array([row], np.float32)
+    shares = softmax(logits)
+    assert shares.sum() == pytest.approx(1, abs=1e-5)
+    assert (shares >= 0).all()
+    assert shares[0, logits[0].argmax()] == shares.max()
