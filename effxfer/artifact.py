@@ -9,6 +9,7 @@ Reading one needs no torch; only its network does.
 A directory with a manifest is complete. One without it does not exist.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from effxfer.net.net import Edit, Net
 
 SCHEMA = 1
-MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+MANIFEST, WEIGHTS, SEAL = "manifest.json", "weights.safetensors", "sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,20 +86,25 @@ class Artifact:
             if actual != expected:
                 text = f"{file} was changed since it was written: SHA-256 is {actual[:12]}, not {expected[:12]}"
                 raise ModelFileError(text, "restore it, or run the stage again with --force", code="E404")
-        facts = {**raw, "classes": tuple(raw["classes"]), "data": tuple(raw["data"])}
-        return cls(path, Manifest(**{**facts, "report": Report.from_json(raw["report"])}))
+        try:
+            facts = {**raw, "classes": tuple(raw["classes"]), "data": tuple(raw["data"])}
+            return cls(path, Manifest(**{**facts, "report": Report.from_json(raw["report"])}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(path / MANIFEST, f"{type(error).__name__} {error}") from error
 
     def net(self) -> "Net":
         """Rebuild the network and load its weights, in evaluation mode.
 
         Raises:
-            ModelFileError: If the weights do not fit the recorded architecture.
+            ModelFileError: If it has no weights (a comparison), or they do not fit the recorded architecture.
         """
         from safetensors.torch import load_file
 
         from effxfer.net.net import rebuild
 
         m = self.manifest
+        if WEIGHTS not in m.files:
+            raise ModelFileError(f"{self.path} is the result of {m.stage}: it holds no network", "name one that does")
         net = rebuild(m.backbone, m.edits, Preprocess.from_json(m.preprocess), m.classes)
         try:
             net.load_state_dict(load_file(self.path / WEIGHTS))
@@ -111,21 +117,32 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest without checking the files it lists.
 
     Raises:
-        ModelFileError: If it is absent, unreadable or of another schema.
+        ModelFileError: If it is absent, altered or of another schema.
     """
     source = path / MANIFEST
     if not source.is_file():
         raise ModelFileError(f"{path} is not a model directory: no {MANIFEST}", "make one with `effxfer finetune`")
     try:
         raw: dict[str, Any] = json.loads(source.read_text())
-        schema = raw["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(
-            f"{source} is damaged: {error}", "run the stage again with --force", code="E404"
-        ) from error
+        schema, files = raw["schema"], raw["files"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise damaged(source, str(error)) from error
     if schema != SCHEMA:
         raise ModelFileError(f"{path} has schema {schema}, this effxfer reads {SCHEMA}", "install a matching effxfer")
+    seal = raw.pop(SEAL, None)
+    if seal not in (None, _seal(raw)) or not isinstance(files, dict):
+        raise damaged(source, "it was changed since it was written")
     return raw
+
+
+def damaged(manifest: Path, why: str) -> ModelFileError:
+    """Say that a manifest cannot be trusted."""
+    return ModelFileError(f"{manifest} is damaged: {why}", "run the stage again with --force", code="E404")
+
+
+def _seal(raw: Mapping[str, Any]) -> str:
+    """Digest a manifest's content, however it is laid out."""
+    return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
 
 def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
@@ -136,15 +153,16 @@ def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
         net: None for a stage that makes no network of its own; `facts` then name the one it is about.
         facts: The fields of `Manifest` that are not read off the network.
     """
-    from safetensors.torch import save_file
-
     if net is not None:
-        save_file({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}, scratch / WEIGHTS)
+        from safetensors.torch import save as serialized
+
+        weights = serialized({name: t.detach().cpu().contiguous().clone() for name, t in net.state_dict().items()})
+        write_atomic(scratch / WEIGHTS, weights)
         facts |= describe(net)
     files = {str(f.relative_to(scratch)): sha256(f) for f in sorted(scratch.rglob("*")) if f.is_file()}
     manifest = Manifest(files=files, versions=versions(), **facts)
-    plain = {**asdict(manifest), "report": manifest.report.to_json()}
-    write_atomic(scratch / MANIFEST, json.dumps(plain, indent=1) + "\n")
+    plain = json.loads(json.dumps({**asdict(manifest), "report": manifest.report.to_json()}))
+    write_atomic(scratch / MANIFEST, json.dumps({**plain, SEAL: _seal(plain)}, indent=1) + "\n")
 
 
 def describe(net: "Net") -> dict[str, Any]:

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 from effxfer.errors import LockedError, ResourceError
 
 PARTIAL = ".effxfer-partial-"
+REPLACED = "-~replaced~-"
+PATIENCE = 0.3
 
 
 def sha256(file: Path) -> str:
@@ -68,7 +70,6 @@ def write_directory(path: Path) -> Iterator[Path]:
         ResourceError: If the disk is full or the parent cannot be written; an older `path` is intact.
     """
     scratch = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    old = path.with_name(f"{PARTIAL}{os.getpid()}-old-{path.name}")
     with named_disk_errors(path):
         try:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -76,20 +77,48 @@ def write_directory(path: Path) -> Iterator[Path]:
             yield scratch
             for file in scratch.rglob("*"):
                 _flush(file)
-            if path.exists():
-                path.rename(old)
-            scratch.rename(path)
-            _flush(path.parent)
+            _swap(scratch, path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
 
 
-def sweep(folder: Path) -> list[Path]:
-    """Remove what killed writers left in `folder` and below; call it only while holding the folder's lock."""
-    left = [p for p in folder.rglob(f"{PARTIAL}*") if not _alive(int(p.name.removeprefix(PARTIAL).split("-")[0]))]
+def _swap(scratch: Path, path: Path) -> None:
+    """Put a complete directory into place; a kill between the two renames is undone by `sweep`."""
+    old = path.with_name(f"{PARTIAL}{os.getpid()}{REPLACED}{path.name}")
+    if path.exists():
+        path.rename(old)
+    try:
+        scratch.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    _flush(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path, *, deep: bool = True) -> list[Path]:
+    """Remove what killed writers left in `folder`; call it only while holding what they wrote under a lock.
+
+    A directory that was about to be replaced when its writer was killed is put back.
+
+    Args:
+        folder: Where to look.
+        deep: Look into the folders below it, too.
+
+    Returns:
+        What was removed or put back, by its name before that.
+    """
+    pattern = f"{PARTIAL}*"
+    left = [path for path in (folder.rglob(pattern) if deep else folder.glob(pattern)) if _abandoned(path)]
     for path in left:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        _, mark, name = path.name.partition(REPLACED)
+        if mark and not path.with_name(name).exists():
+            path.rename(path.with_name(name))
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return left
 
 
@@ -98,22 +127,26 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes; the kernel frees the lock when this one dies, however it dies.
 
     Raises:
-        LockedError: At once, naming the holder, if another process holds it.
+        LockedError: At once, naming the holder, if another process holds it (for longer than a look by `is_locked`).
     """
     from filelock import FileLock, Timeout
 
+    holder = folder / ".lock.json"
     with named_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / ".lock.json"
+        lock = FileLock(folder / ".lock", timeout=PATIENCE)
+        try:
+            lock.acquire(poll_interval=PATIENCE / 6)
+        except Timeout:
+            facts = _read_json(holder)
+            who = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} since {facts.get('since', '?')}"
+            raise LockedError(f"{folder} is in use by {who}", "wait for it, or give another --out") from None
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-            write_atomic(holder, json.dumps(facts))
-            yield
-    except Timeout:
-        facts = _read_json(holder)
-        who = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} since {facts.get('since', '?')}"
-        raise LockedError(f"{folder} is in use by {who}", "wait for it, or give another --out") from None
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        write_atomic(holder, json.dumps(facts))
+        yield
+    finally:
+        lock.release()
 
 
 def is_locked(folder: Path) -> bool:
@@ -175,10 +208,16 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
+def _abandoned(path: Path) -> bool:
+    """Whether the writer of a partial file or directory is dead; a name that no writer gave is nobody's."""
+    pid = path.name.removeprefix(PARTIAL).partition("-")[0]
+    return pid.isdecimal() and not _alive(int(pid))
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

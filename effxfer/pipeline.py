@@ -7,7 +7,10 @@
 See `pipelines/` for examples.
 """
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 from effxfer.artifact import MANIFEST, Artifact, bundled
 from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError, did_you_mean
-from effxfer.files import digest, is_locked
+from effxfer.files import digest, is_locked, locked
 from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report, Table
 from effxfer.settings import Settings, build, parse_value, problems, read_toml
@@ -85,9 +88,9 @@ def read_plan(
     """
     path = locate(file)
     table = read_toml(path)
-    for key, value in [("data.source", data), ("backbone.source", backbone)]:
+    for key, value in [("data", data), ("backbone", backbone)]:
         if value:
-            change(table, f"{key}={value!r}")
+            put(table, [key, "source"], value)
     for text in changes:
         change(table, text)
     return check_plan(path.stem, table, seed)
@@ -119,14 +122,28 @@ def change(table: dict[str, Any], text: str) -> None:
     path = key.strip().split(".")
     if not mark or len(path) < 2:
         raise SettingsError(f"{text!r} is not KEY=VALUE with a dotted key", "such as dense.fit.epochs=3")
-    steps = {str(s.get("name", s.get("run"))): s for s in table.get("stage", [])}
-    roots = {"data": table.setdefault("data", {}), "backbone": table.setdefault("backbone", {}), **steps}
+    put(table, path, parse_value(value.strip()))
+
+
+def put(table: dict[str, Any], path: Sequence[str], value: object) -> None:
+    """Set the value behind a path of keys, of which the first is `data`, `backbone` or a step's name.
+
+    Raises:
+        SettingsError: If there is no such table, or the path leads through something that is none.
+    """
+    steps = {name_of(one): one for one in tables_of(table)}
+    roots = {**steps, "data": table.setdefault("data", {}), "backbone": table.setdefault("backbone", {})}
     if path[0] not in roots:
         raise SettingsError(f"no table {path[0]!r}{did_you_mean(path[0], roots)}", f"tables: {', '.join(roots)}")
     place = roots[path[0]]
-    for part in path[1:-1]:
-        place = place.setdefault(part, {})
-    place[path[-1]] = parse_value(value.strip())
+    for depth, part in enumerate(path):
+        if not isinstance(place, dict):
+            what = "several tables: change the file" if isinstance(place, list) else f"{place!r}, not a table"
+            raise SettingsError(f"cannot set {'.'.join(path)}: {'.'.join(path[:depth])} is {what}")
+        if depth == len(path) - 1:
+            place[part] = value
+        elif depth:
+            place = place.setdefault(part, {})
 
 
 def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> Plan:
@@ -139,18 +156,14 @@ def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> 
         f"unknown table {key!r}{did_you_mean(key, ['backbone', 'data', 'stage'])}"
         for key in table if key not in ("backbone", "data", "stage")
     ]  # fmt: skip
-    data = table.get("data", {})
-    data = data if isinstance(data, list) else [data]
-    for number, one in enumerate(data):
-        mistakes += [f"[data] {m}" for m in problems(DataSettings, one)] if one else [f"[data] {number} is missing"]
+    data = _data(table.get("data", {}), mistakes)
     mistakes += [f"[backbone] {m}" for m in problems(BackboneSettings, table.get("backbone", {}))]
-    steps = _steps(table.get("stage", []), seed, mistakes)
+    steps = _steps(table, data, seed, mistakes)
     if mistakes:
         raise SettingsError(
             f"{name}: " + "; ".join(mistakes), "`effxfer run --help` shows how to change one value", code="E201"
         )
-    tasks = {d.name or Path(d.source).stem: d for d in (build(DataSettings, one, "[data]") for one in data)}
-    return Plan(name=name, backbone=build(BackboneSettings, table["backbone"], "[backbone]"), data=tasks, steps=steps)
+    return Plan(name=name, backbone=build(BackboneSettings, table["backbone"], "[backbone]"), data=data, steps=steps)
 
 
 def run(plan: Plan, where: Where, tell: Callable[[Step, Artifact], None] = lambda _step, _made: None) -> list[Artifact]:
@@ -163,14 +176,23 @@ def run(plan: Plan, where: Where, tell: Callable[[Step, Artifact], None] = lambd
 
     Returns:
         The results, in order.
+
+    Raises:
+        LockedError: If another run works in `where.out`.
     """
-    check_options(plan, where)
     made: dict[str, Artifact] = {}
-    for step in plan.steps:
-        here = replace(where, out=where.out / plan.place(step))
-        made[step.name] = run_step(plan, step, made, here)
-        tell(step, made[step.name])
+    with locked(where.out) if leads() else nullcontext():
+        check_options(plan, where)
+        for step in plan.steps:
+            here = replace(where, out=where.out / plan.place(step))
+            made[step.name] = run_step(plan, step, made, here)
+            tell(step, made[step.name])
     return list(made.values())
+
+
+def leads() -> bool:
+    """Whether this process writes files: always, except under `torchrun`, where only the first one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def run_step(plan: Plan, step: Step, made: Mapping[str, Artifact], where: Where) -> Artifact:
@@ -277,40 +299,119 @@ def publish(plan: Plan, made: Sequence[Artifact], where: Where, command: str) ->
     )  # fmt: skip
 
 
-def _steps(tables: Sequence[Mapping[str, Any]], seed: int | None, mistakes: list[str]) -> tuple[Step, ...]:
-    steps: list[Step] = []
-    if not tables:
-        mistakes.append("there is no [[stage]]")
-    for table in tables:
-        try:
-            steps.append(_step(table, steps, seed))
-        except SettingsError as error:
-            mistakes.append(error.problem)
+def tables_of(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The `[[stage]]` tables of a pipeline; what is none is left out."""
+    stages = table.get("stage", [])
+    return [one for one in stages if isinstance(one, dict)] if isinstance(stages, list) else []
+
+
+def name_of(table: Mapping[str, Any]) -> str:
+    """What a `[[stage]]` table is called: its `name`, else what it runs."""
+    return str(table.get("name", table.get("run", "")))
+
+
+def _data(tables: object, mistakes: list[str]) -> dict[str, DataSettings]:
+    """The tasks by name; what is wrong with them is added to `mistakes`."""
+    tasks: dict[str, DataSettings] = {}
+    for table in tables if isinstance(tables, list) else [tables]:
+        wrong = problems(DataSettings, table)  # type: ignore[arg-type]
+        mistakes += [f"[data] {m}" for m in wrong]
+        if not wrong:
+            one = build(DataSettings, table, "[data]")  # type: ignore[arg-type]
+            name = one.name or Path(one.source).stem
+            mistakes += [f"[data] two tasks are called {name!r}: give one another `name`"] if name in tasks else []
+            tasks[name] = one
+    return tasks
+
+
+def _steps(
+    table: Mapping[str, Any], data: Mapping[str, DataSettings], seed: int | None, mistakes: list[str]
+) -> tuple[Step, ...]:
+    """The steps of a plan; what is wrong with them is added to `mistakes`."""
+    tables, steps = tables_of(table), list[Step]()
+    if not tables or len(tables) != len(table["stage"]):
+        mistakes.append(
+            "there is no stage: write [[stage]], with two brackets" if "stage" in table else "there is no [[stage]]"
+        )
+        return ()
+    before: dict[str, str] = {}
+    for one in tables:
+        name, wrong = name_of(one), list[str]()
+        step = _step(one, before, data, seed, wrong)
+        mistakes += [f"stage {name!r}: {text}" for text in wrong]
+        if step:
+            steps.append(step)
+        before[name] = STAGES[step.stage].kind if step else "unknown"
     return tuple(steps)
 
 
-def _step(table: Mapping[str, Any], before: Sequence[Step], seed: int | None) -> Step:
-    stage = stage_of(table)
+def _step(
+    table: Mapping[str, Any], before: Mapping[str, str], data: Mapping[str, DataSettings], seed: int | None,
+    wrong: list[str],
+) -> Step | None:  # fmt: skip
+    """Check one stage.
+
+    Args:
+        table: Of the stage.
+        before: Kinds of the steps before it, by name.
+        data: The tasks by name.
+        seed: Replaces the table's.
+        wrong: Receives a sentence for each mistake.
+
+    Returns:
+        The step; None if something is wrong with it.
+    """
+    name = name_of(table)
+    _check_name(name, before, wrong)
+    try:
+        stage = stage_of(table)
+    except SettingsError as error:
+        wrong.append(error.problem)
+        return None
     kind = STAGES[stage]
-    name = str(table.get("name", stage.split()[0]))
     own = {k: v for k, v in table.items() if k not in RESERVED}
     if seed is not None and "seed" in kind.settings.model_fields:
         own["seed"] = seed
-    settings = build(kind.settings, own, f"stage {name!r}")
-    if name in {step.name for step in before}:
-        raise SettingsError(f"two stages are called {name!r}: give one another `name`")
-    exports = [step.name for step in before if STAGES[step.stage].kind == "files"]
-    nets = [step.name for step in before if STAGES[step.stage].kind == "net"]
-    source = _known(str(table.get("from", nets[-1] if nets else "")), [step.name for step in before], name)
-    models = tuple(_known(str(m), exports, name) for m in table.get("models", exports))
-    if kind.kind == "times" and not models:
-        raise SettingsError(f"stage {name!r} has nothing to compare: put an `export` before it")
+    wrong += problems(kind.settings, own)
+    links = {"from": (), "models": (), "tasks": tuple(data)} | _links(kind.kind, before)
+    given = {key: _given(table, key, links[key], wrong) for key in links}
+    if kind.kind == "times" and not links["models"]:
+        wrong.append("there is nothing to compare: put an `export` before it")
+    if wrong:
+        return None
+    nets = [known for known in links["from"] if before[known] == "net"]
     return Step(
-        name=name, stage=stage, settings=settings, source=source, models=models, tasks=tuple(table.get("tasks", ())),
+        name=name, stage=stage, settings=build(kind.settings, own, f"stage {name!r}"), tasks=given["tasks"],
+        source=(*nets[-1:], *given["from"])[-1] if nets or given["from"] else "",
+        models=given["models"] or links["models"],
     )  # fmt: skip
 
 
-def _known(name: str, known: Sequence[str], where: str) -> str:
-    if name and name not in known:
-        raise SettingsError(f"stage {where!r}: no earlier stage {name!r}{did_you_mean(name, known)}")
-    return name
+def _links(kind: str, before: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What the steps before may be to a step: a `bench` compares exports, everything else starts from a network."""
+    if kind == "times":
+        return {"models": tuple(name for name, was in before.items() if was in ("files", "unknown")), "tasks": ()}
+    return {"from": tuple(name for name, was in before.items() if was != "times")}
+
+
+def _given(table: Mapping[str, Any], key: str, known: Sequence[str], wrong: list[str]) -> tuple[str, ...]:
+    """What a table says under `from`, `models` or `tasks`: names that must be known."""
+    value = table.get(key, [])
+    names = [value] if key == "from" else value
+    if key not in table:
+        return ()
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        wrong.append(f"{key} should be {'a name' if key == 'from' else 'a list of names'}, not {value!r}")
+        return ()
+    what = "task" if key == "tasks" else "earlier stage to take"
+    wrong += [f"{key}: no {what} {one!r}{did_you_mean(one, known)}" for one in names if one not in known]
+    return tuple(names)
+
+
+def _check_name(name: str, before: Mapping[str, str], wrong: list[str]) -> None:
+    if not re.fullmatch(r"[\w-]+", name):
+        wrong.append("a name has letters, digits, - and _ only: it is part of a directory's")
+    if name in ("data", "backbone"):
+        wrong.append("another table is called so: give it another `name`")
+    if name in before:
+        wrong.append(f"two stages are called {name!r}: give one another `name`")

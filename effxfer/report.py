@@ -106,7 +106,10 @@ class Report:
         )
 
     def __getitem__(self, name: str) -> Measurement:
-        return next(row for row in self.rows if row.name == name)
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
 
     def get(self, name: str) -> float | None:
         """Give the value of the row `name`, or None."""

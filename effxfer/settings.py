@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +15,9 @@ MAX_BYTES = 1_000_000
 
 
 class Settings(BaseModel):
-    """Base of every settings model: frozen, strict, and without unknown keys."""
+    """Base of every settings model: frozen, strict, without unknown keys, and without NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     def plain(self) -> dict[str, Any]:
         """Give the values as JSON types, defaults included: the form that keys and manifests hold."""
@@ -52,7 +53,9 @@ def problems(cls: type[BaseModel], table: Mapping[str, Any]) -> list[str]:
         cls.model_validate_json(_text(table))
     except ValidationError as error:
         return [_sentence(cls, dict(mistake)) for mistake in error.errors(include_url=False)]
-    return []
+    except RecursionError:
+        return ["tables are nested too deeply"]
+    return [f"{path} should be a finite number" for path in _infinite(table)]
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file} has {file.stat().st_size} bytes, more than {MAX_BYTES}", code="E212")
     try:
         table = tomllib.loads(file.read_bytes().decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}", code="E205") from None
     if not table:
         raise SettingsError(f"{file} is empty", "see pipelines/ for examples", code="E206")
@@ -88,6 +91,15 @@ def parse_value(text: str) -> Any:
 
 def _text(table: Mapping[str, Any]) -> str:
     return json.dumps(table, default=str)
+
+
+def _infinite(value: object, path: str = "") -> list[str]:
+    """Name the numbers that are NaN or infinite where a field takes anything."""
+    if isinstance(value, Mapping):
+        return [name for key, inner in value.items() for name in _infinite(inner, f"{path}.{key}".lstrip("."))]
+    if isinstance(value, list | tuple):
+        return [name for i, inner in enumerate(value) for name in _infinite(inner, f"{path}.{i}")]
+    return [path] if isinstance(value, float) and not isfinite(value) else []
 
 
 def _sentence(cls: type[BaseModel], mistake: dict[str, Any]) -> str:

@@ -15,7 +15,9 @@ def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
 
     Args:
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`; a factory returns a module that maps
-            images to features or feature maps, and is called with `num_classes=0` if it takes that argument.
+            images to features or feature maps, and is called with `num_classes=0` if it takes that argument. It is a
+            class derived from `nn.Module`, or a function annotated to return one; nothing else is called, because the
+            name may come out of an artifact that somebody else made.
         args: Keyword arguments of the network.
 
     Raises:
@@ -97,9 +99,24 @@ def _own(module: str, factory: str, args: Mapping[str, Any]) -> nn.Module:
     except (ImportError, AttributeError, ValueError) as error:
         hint = "write timm:NAME, torchvision:NAME, package.module:factory, or a model directory"
         raise SettingsError(f"no backbone {module}:{factory}: {error}", hint) from error
+    if not _makes_modules(make):
+        hint = "name a class derived from torch.nn.Module, or write def {factory}(...) -> torch.nn.Module"
+        raise SettingsError(f"{module}:{factory} does not say that it makes a network", hint.format(factory=factory))
     headless = {"num_classes": 0} if "num_classes" in signature(make).parameters else {}
     body: nn.Module = make(**headless, **args)
     return body
+
+
+def _makes_modules(make: Any) -> bool:
+    """Whether a class is, or a function is annotated to return, a module: an artifact may name nothing else to call."""
+    from typing import get_type_hints
+
+    if not isinstance(make, type):
+        try:
+            make = get_type_hints(make).get("return")
+        except (TypeError, NameError):
+            return False
+    return isinstance(make, type) and issubclass(make, nn.Module)
 
 
 def _torchvision_preprocess(name: str) -> Preprocess:
@@ -119,4 +136,5 @@ def _torchvision_preprocess(name: str) -> Preprocess:
 def _unknown(library: str, name: str) -> SettingsError:
     known = names(library)
     text = f"{library} has no network {name!r}{did_you_mean(name, known)}"
-    return SettingsError(text, f"`effxfer models {name[:4]}*` lists names")
+    option = "" if library == "timm" else f" --library {library}"
+    return SettingsError(text, f"`effxfer models '{name[:4]}*'{option}` lists names")

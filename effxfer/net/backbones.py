@@ -16,6 +16,7 @@ from effxfer.net.settings import BackboneSettings
 
 PREFIXES = ("module.", "model.", "backbone.", "body.", "encoder.", "net.", "_orig_mod.")
 NESTS = ("state_dict", "model", "model_state", "state_dict_ema", "model_ema", "net")
+PICKLES = (b"PK", b"\x80")
 HEADS = ("fc", "head", "classifier", "linear", "heads", "head_drop", "last_linear")
 
 
@@ -91,17 +92,22 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 def _read_torch(file: Path) -> dict[str, Tensor]:
     from pickle import UnpicklingError
+    from warnings import catch_warnings, simplefilter
 
+    with file.open("rb") as stream:
+        start = stream.read(2)
     try:
-        raw = torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        hint = "save its state_dict() with safetensors where you trust it"
-        raise ModelFileError(f"{file} holds code, not only tensors: refused", hint, code="E401") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ModelFileError(f"{file} is not a complete weights file: {error or 'empty'}", code="E403") from error
-    for nest in NESTS:
-        if isinstance(raw, Mapping) and isinstance(raw.get(nest), Mapping):
-            raw = raw[nest]
+        with catch_warnings():
+            simplefilter("ignore")
+            raw = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise anything
+        if isinstance(error, UnpicklingError) and start.startswith(PICKLES):
+            hint = "save its state_dict() with safetensors where you trust it"
+            raise ModelFileError(f"{file} holds code, not only tensors: refused", hint, code="E401") from error
+        why = str(error).partition("\n")[0] if start.startswith(PICKLES) else "it does not begin like one"
+        raise ModelFileError(f"{file} is not a complete weights file: {why}", code="E403") from error
+    while nest := next((n for n in NESTS if isinstance(raw, Mapping) and isinstance(raw.get(n), Mapping)), None):
+        raw = raw[nest]
     if not isinstance(raw, Mapping) or not all(isinstance(v, Tensor) for v in raw.values()):
         raise ModelFileError(f"{file} is not a table of tensors", "save the network's state_dict()", code="E402")
     return dict(raw)
@@ -125,7 +131,7 @@ def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[st
     if library not in ("timm", "torchvision"):
         return (f"{source} has the weights that its factory gave it",)
     host = "huggingface.co" if library == "timm" else "download.pytorch.org"
-    if library == "torchvision" or not _is_cached(body):
+    if not (_is_cached(body) if library == "timm" else _is_in_hub(name)):
         _preflight(host, source)
     try:
         state = _fetch_timm(name, args) if library == "timm" else _fetch_torchvision(name)
@@ -159,12 +165,19 @@ def _is_cached(body: nn.Module) -> bool:
     return bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
 
 
+def _is_in_hub(name: str) -> bool:
+    import torchvision
+
+    file = Path(torchvision.models.get_model_weights(name).DEFAULT.url).name
+    return Path(torch.hub.get_dir(), "checkpoints", file).is_file()
+
+
 def _preflight(host: str, source: str) -> None:
     """Ask in at most three seconds whether a host can be reached at all; a configured proxy is trusted."""
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         raise _no_weights(source, "HF_HUB_OFFLINE is set")
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return
     try:
         socket.create_connection((host, 443), timeout=3).close()
     except OSError as error:

@@ -78,7 +78,7 @@ class Graph:
 
     @torch.no_grad()
     def silence_(self, plan: Plan, copies: Mapping[str, int]) -> bool:
-        """Cut channels off, in place, without removing them: nothing reads them any more.
+        """Cut channels off, in place, without removing them: they are zero, and nothing reads them any more.
 
         Returns:
             Whether removing them must give the same outputs: not so where a norm averages over channels.
@@ -89,6 +89,8 @@ class Graph:
                 exact &= not isinstance(dep.target.module, OVER_CHANNELS)
                 if self._reads(dep):
                     _cut_(dep.target.module, idxs)
+                else:
+                    _mute_(dep.target.module, idxs)
         return exact
 
     def _groups(self) -> Iterator[Any]:
@@ -183,6 +185,16 @@ def _cut_(layer: nn.Module, positions: Sequence[int]) -> None:
     for position in positions:
         group, column = divmod(position, inputs)
         weight[group * outputs : (group + 1) * outputs, column] = 0
+
+
+def _mute_(layer: Any, positions: Sequence[int]) -> None:
+    """Make some outputs of a layer zero, in place, where it has weights or statistics per channel."""
+    if not isinstance(layer, nn.modules.conv._ConvNd | nn.Linear | nn.modules.batchnorm._BatchNorm):
+        return
+    for leaf in ("weight", "bias", "running_mean"):
+        tensor = getattr(layer, leaf, None)
+        if tensor is not None:
+            tensor[list(positions)] = 0
 
 
 @contextmanager

@@ -162,14 +162,30 @@ def _pruned(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan,
 
 
 def _checked(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:
-    """Prune as `_pruned` does, and make sure that the result computes what the network with silent channels does."""
-    smaller, silenced = _pruned(trial, example, layers, plan, rule), deepcopy(trial)
+    """Prune as `_pruned` does, and make sure that the result computes what the network with silent channels does.
+
+    Raises:
+        ModelFileError: If it does not; names the first layer whose channels alone make the difference.
+    """
+    smaller = _pruned(trial, example, layers, plan, rule)
+    found = run(smaller, example)
+    if _agrees(found, trial, example, layers, plan, rule):
+        return smaller
+    for layer, positions in plan.items():
+        alone = {layer: positions}
+        output = run(_pruned(trial, example, layers, alone, rule), example)
+        if not _agrees(output, trial, example, layers, alone, rule):
+            raise ModelFileError(f"the network computes something else without channels of {layer}", HINT)
+    raise ModelFileError(f"the network computes something else without channels of {', '.join(plan)} together", HINT)
+
+
+def _agrees(
+    found: Tensor, trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule
+) -> bool:  # fmt: skip
+    silenced = deepcopy(trial)
     graph = Graph(silenced, example, _fixed(silenced, rule.exclude))
     exact = graph.silence_(plan, {c.layer: c.copies for c in layers})
-    found = run(smaller, example)
-    if exact and not _close(found, run(silenced, example)):
-        raise ModelFileError("the pruned network does not compute what the silenced one does", HINT)
-    return smaller
+    return not exact or _close(found, run(silenced, example))
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from effxfer.artifact import Artifact
 from effxfer.bench.compare import bench_models, enforce
+from effxfer.errors import ModelFileError
 from effxfer.report import Report, Table
 from effxfer.stages.settings import FILES, SHIP, Bench
 
@@ -23,7 +24,11 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
 
     Raises:
         GateError: If the model to ship is slower or larger than allowed.
+        ModelFileError: If one of them holds no exported model.
     """
+    for name, artifact in exports.items():
+        if FILES["fp32"] not in artifact.manifest.files:
+            raise ModelFileError(f"{artifact.path} ({name}) holds no exported model", "make one with `effxfer export`")
     files = model_files(exports)
     first = next(iter(exports.values()))
     size = first.manifest.preprocess["size"]
@@ -59,11 +64,8 @@ def summarize(exports: Mapping[str, Artifact], measured: Report) -> Table:
 def choose(summary: Table, max_drop: float) -> str:
     """Name the fastest model whose validation accuracy is at most `max_drop` points below the baseline's."""
     base = summary.rows[0]
-    fit = [
-        r
-        for r in summary.rows
-        if r["accuracy val %"] is not None and r["accuracy val %"] >= base["accuracy val %"] - max_drop
-    ]
+    files = [row for row in summary.rows if str(row["model"]).rpartition(" ")[2] in FILES]
+    fit = [row for row in files if row["accuracy val %"] >= base["accuracy val %"] - max_drop]
     return str(min(fit, key=lambda row: float(row["p50 ratio"]))["model"])
 
 

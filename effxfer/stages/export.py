@@ -6,7 +6,7 @@ from pathlib import Path
 
 from effxfer.artifact import describe
 from effxfer.data.task import Task
-from effxfer.deploy.gate import check, evaluate_onnx
+from effxfer.deploy.gate import REJECTED, check, evaluate_onnx
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.settings import ExportSettings
@@ -42,6 +42,8 @@ def export(
         raise DataError(
             f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
         )
+    for file in FILES.values():
+        (folder / (file + REJECTED)).unlink(missing_ok=True)
     net.cpu().eval()
     fp32 = export_onnx(
         net, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),

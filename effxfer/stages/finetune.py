@@ -55,12 +55,13 @@ def train(
     return history
 
 
-def fresh_head(net: Net, task: Task, seed: int) -> None:
-    """Give a network a new linear head, unless it has one with the task's classes."""
+def fresh_head(net: Net, task: Task, seed: int) -> bool:
+    """Give a network a new linear head, unless it has one with the task's classes; say whether it got one."""
     if net.classes == task.classes:
-        return
+        return False
     torch.manual_seed(seed)
     net.edit("set_head", spec={"kind": "linear"}, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
+    return True
 
 
 def measured(net: Net, task: Task, device: Device) -> Report:

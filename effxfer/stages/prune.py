@@ -1,8 +1,12 @@
 """Remove weights (lottery tickets) or channels, and train what is left."""
 
+import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from itertools import islice
+from math import nan
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -86,14 +90,17 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         work: Keeps every finished step and the checkpoint of the present one.
     """
     strategy = choose(settings.strategy, settings.options)
-    fresh_head(net, tasks[-1], settings.seed)
+    if settings.teacher and not strategy.of_images:
+        raise SettingsError(f"teacher cannot be combined with strategy {settings.strategy!r}", "use strategy = 'full'")
+    if fresh_head(net, tasks[-1], settings.seed) and settings.teacher:
+        raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
     net.to(device.torch)
     teacher = deepcopy(net).eval().requires_grad_(False) if settings.teacher else None
     loss = distilled(strategy.loss, teacher, settings.teacher) if teacher else strategy.loss
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
-    history, removed = list[Row](), Report()
+    history, removed = list[Row](), list[Report]()
     for step in range(1, settings.steps + 1):
-        removed = cut(net, tasks, settings, step, device)
+        removed.append(cut_once(net, tasks, settings, step, device, work))
         history += train(
             net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs_of(settings, step)}), device=device,
             seed=seed_of(settings.seed, step) % 2**31, work=work.at(f"step-{step}"), loss=loss,
@@ -101,11 +108,49 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         )  # fmt: skip
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
-    return net, measured(net, tasks[-1], device) + removed + learning(history) + Report(notes=(note,))
+    return net, measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,))
+
+
+def cut_once(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device, work: Work) -> Report:
+    """Do what `cut` does, or give the network what it came to when it was done before."""
+    edits = len(net.edits)
+
+    def compute() -> dict[str, Any]:
+        report = cut(net, tasks, settings, step, device)
+        weights = {name: tensor.cpu() for name, tensor in clone(net).items()}
+        return {"facts": json.dumps([net.edits[edits:], report.to_json()]), "weights": weights}
+
+    found = work.once(f"cut-{step}", compute)
+    fresh, report = json.loads(found["facts"])
+    if len(net.edits) == edits:
+        for edit in fresh:
+            net.edit(**edit)
+    net.load_state_dict(found["weights"])
+    return Report.from_json(report)
+
+
+def in_all(reports: Sequence[Report]) -> Report:
+    """Tell what several cuts came to, from before the first to after the last."""
+    first, last = reports[0], reports[-1]
+    rows = []
+    for row in last.rows:
+        of, _, which = row.name.partition("/")
+        if which == "before":
+            row = first[row.name]
+        elif which == "ratio":
+            row = replace(row, value=last[f"{of}/after"].value / first[f"{of}/before"].value, low=nan, high=nan)
+        rows.append(row)
+    widths = {line["layer"]: line["before"] for line in first.tables[0].rows}
+    table = replace(last.tables[0], rows=tuple({**r, "before": widths[r["layer"]]} for r in last.tables[0].rows))
+    return Report(rows=tuple(rows), tables=(table,), notes=last.notes, curves=last.curves)
 
 
 def cut(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
-    """Remove this step's share of the channels, and estimate BatchNorm statistics anew."""
+    """Remove this step's share of the channels, and estimate BatchNorm statistics anew.
+
+    The shares are such that what all steps together leave is what one step would: of `ratio`, each step removes an
+    equal part of the channels that there were at first; of `macs_ratio`, each step keeps the same share.
+    """
     how = Augment(crop="none", flip=False)
     plain = images(tasks[-1], 64, how, device.torch)(seed_of(settings.seed, "channels", step))
 
@@ -113,16 +158,25 @@ def cut(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: 
         for inputs, labels in islice(plain, TAYLOR_BATCHES):
             yield nn.functional.cross_entropy(pruned(inputs), labels)
 
-    part = step / settings.steps
     report = remove_channels(
         net,
-        ratio=None if settings.ratio is None else settings.ratio * part,
-        macs_ratio=None if settings.macs_ratio is None else settings.macs_ratio**part,
+        ratio=None if settings.ratio is None else share(settings.ratio, step, settings.steps),
+        macs_ratio=None if settings.macs_ratio is None else settings.macs_ratio ** (1 / settings.steps),
         importance=settings.importance, scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude,
         examples=losses,
     )  # fmt: skip
     recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
     return report
+
+
+def share(ratio: float, step: int, steps: int) -> float:
+    """What to remove in a step, as a share of what the steps before it left.
+
+    >>> share(0.5, 1, 2), round(share(0.5, 2, 2), 4)
+    (0.25, 0.3333)
+    """
+    part = ratio / steps
+    return part / (1 - part * (step - 1))
 
 
 def epochs_of(settings: Channels, step: int) -> int:

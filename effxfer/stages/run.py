@@ -1,9 +1,10 @@
 """Run one stage from a model to a model directory: skip it if it is done, resume it if it was cut off."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,21 @@ from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.files import locked, sweep, write_directory
+from effxfer.files import locked, read_lines, sweep, write_directory
 from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.settings import Settings, build
+from effxfer.stages.place import check_ours, keep_out_of
+from effxfer.stages.settings import METRICS
 
 if TYPE_CHECKING:
     from effxfer.net.net import Net
+    from effxfer.train.devices import Device
     from effxfer.train.state import Work
 
 RESULT = "result"
+TOGETHER = ("finetune", "prune channels", "prune lottery")
 Source = Artifact | BackboneSettings
 Find = Callable[[], Callable[..., "tuple[Net, Report]"]]
 
@@ -43,6 +48,10 @@ class Where:
     device: str = "auto"
     cache: Path | None = None
     force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.name in ("", ".."):
+            object.__setattr__(self, "out", self.out.resolve())
 
     @property
     def work(self) -> Path:
@@ -68,9 +77,10 @@ def transform(
         The result; the one already there, if its key is equal.
 
     Raises:
-        SettingsError: If another result is in the way.
+        SettingsError: If another result, or something that effxfer did not write, is in the way.
         LockedError: If another process works on it.
     """
+    keep_out_of(where.out, data)
     key = key_of(name, settings, source, data, where)
     done = finished(where, key)
     if done:
@@ -79,14 +89,27 @@ def transform(
 
     device = pick(where.device)
     with held(where, device.leads), together(device):
-        net, notes = (source.net(), ()) if isinstance(source, Artifact) else artifact.open_model(source)
-        tasks = [load_task(d, net.preprocess, where) for d in data]
-        net, report = find()(net, tasks, settings, device=device, work=unfinished(where, key))
-        notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
-        facts = about(name, key, settings, source, zip(tasks, data, strict=True), Report(notes=notes) + report)
-        if device.leads:
-            commit(where, net, facts)
+        if name in TOGETHER:
+            produce(name, find, settings, source, data, where, key, device)
+        elif device.leads:
+            produce(name, find, settings, source, data, where, key, replace(device, world=1))
     return Artifact.load(where.out)
+
+
+def produce(
+    name: str, find: Find, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where, key: str,
+    device: "Device",
+) -> None:  # fmt: skip
+    """Run a stage and write its result, unless it was done while this process waited; arguments as in `transform`."""
+    if device.world == 1 and finished(where, key):
+        return
+    net, notes = (source.net(), ()) if isinstance(source, Artifact) else artifact.open_model(source)
+    tasks = [load_task(d, net.preprocess, where) for d in data]
+    net, report = find()(net, tasks, settings, device=device, work=unfinished(where, key))
+    notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
+    facts = about(name, key, settings, source, zip(tasks, data, strict=True), Report(notes=notes) + report)
+    if device.leads:
+        commit(where, net, facts)
 
 
 def compare(
@@ -105,14 +128,21 @@ def compare(
     done = finished(where, key)
     if done:
         return done
-    with held(where, leads=True):
-        report = find()(made, settings)
-        first = next(iter(made.values())).manifest
-        described = {k: getattr(first, k) for k in ("backbone", "edits", "preprocess", "classes", "data")}
-        parent = [one.manifest.key for one in made.values()]
-        facts = {"key": key, "stage": name, "settings": settings.plain(), "parent": parent, "report": report}
-        commit(where, None, described | facts)
+    from effxfer.train.devices import pick, together
+
+    device = pick("cpu")
+    with held(where, device.leads), together(device):
+        if device.leads:
+            commit(where, None, compared(name, key, settings, made, find()(made, settings)))
     return Artifact.load(where.out)
+
+
+def compared(name: str, key: str, settings: Settings, made: Mapping[str, Artifact], report: Report) -> dict[str, Any]:
+    """The manifest's facts of a comparison: it is about the first of the models."""
+    first = next(iter(made.values())).manifest
+    described = {k: getattr(first, k) for k in ("backbone", "edits", "preprocess", "classes", "data")}
+    parent = [one.manifest.key for one in made.values()]
+    return described | {"key": key, "stage": name, "settings": settings.plain(), "parent": parent, "report": report}
 
 
 def compare_key(name: str, settings: Settings, made: Mapping[str, Artifact]) -> str:
@@ -124,6 +154,7 @@ def preview(
     name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where
 ) -> dict[str, Any]:
     """What `transform` would do, as plain values; decodes nothing."""
+    keep_out_of(where.out, data)
     key = key_of(name, settings, source, data, where)
     counts = [{n: len(found.split(n)) for n in ("train", "val", "test")} for found in (scan(d) for d in data)]
     return {"stage": name, "done": finished(where, key) is not None, "key": key, "out": str(where.out),
@@ -173,37 +204,53 @@ def held(where: Where, leads: bool) -> Iterator[None]:
         yield
         return
     with locked(where.work):
-        sweep(where.out.parent)
+        sweep(where.work)
+        sweep(where.out.parent, deep=False)
         yield
-    shutil.rmtree(where.work, ignore_errors=True)
+        shutil.rmtree(where.work, ignore_errors=True)
 
 
 def commit(where: Where, net: "Net | None", facts: Mapping[str, Any]) -> None:
-    """Write a result, with the files that the stage left in its work directory's `result`."""
+    """Write a result, with the files that the stage left in its work directory's `result`, and its metrics."""
     with write_directory(where.out) as scratch:
         for left in where.work.glob(f"key-*/{RESULT}/*"):
             shutil.move(left, scratch / left.name)
+        rows = list(metrics(where.work))
+        if rows:
+            (scratch / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
         artifact.save(scratch, net, **facts)
+
+
+def metrics(work: Path) -> Iterator[dict[str, Any]]:
+    """Collect what each training of a stage noted; of an epoch that was done again after a kill, the last account."""
+    files = sorted(work.glob(f"key-*/**/{METRICS}"), key=lambda file: (len(file.parent.name), file))
+    for file in files:
+        part = {} if file.parent.name.startswith("key-") else {"part": file.parent.name}
+        latest = {row.get("epoch", f"note {i}"): row for i, row in enumerate(read_lines(file))}
+        yield from ({**part, **row} for row in latest.values())
 
 
 def finished(where: Where, key: str) -> Artifact | None:
     """Give the result that is already there, if it was made from the same inputs.
 
     Raises:
-        SettingsError: If it was made from others and may not be replaced.
+        SettingsError: If it was made from others and may not be replaced, or effxfer did not write it.
         ModelFileError: If it was altered.
     """
     if not (where.out / artifact.MANIFEST).is_file():
+        check_ours(where.out)
         return None
     try:
         there = Artifact.load(where.out)
     except ModelFileError:
         if where.force:
+            check_ours(where.out)
             return None
         raise
     if there.manifest.key == key:
         return there
     if where.force:
+        check_ours(where.out)
         return None
     text = f"{where.out} holds a {there.manifest.stage} result made from other settings, data or model"
     raise SettingsError(text, "replace it with --force, or give another --out", code="E211")

@@ -1,14 +1,13 @@
 """Search the head on features that are computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from effxfer.data.task import Split, Task
+from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.net import Net, tap_widths
 from effxfer.report import Report
 from effxfer.search.study import search_head
@@ -48,13 +47,10 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     task = tasks[-1]
     net.to(device.torch)
     named = {name for taps in settings.taps for name in taps}
+    check_taps(net, named)
     widths = tap_widths(net, sorted(named))
-    features = {
-        name: (train, val)
-        for (name, train), val in zip(
-            tap(net, widths, task.train, device).items(), tap(net, widths, task.val, device).values(), strict=True
-        )
-    }
+    tapped = work.once("features", lambda: {n: tap(net, widths, s, device) for n, s in splits(task).items()})
+    features = {name: (tapped["train"][name].numpy(), tapped["val"][name].numpy()) for name in widths}
     with TemporaryDirectory() as scratch:
         found = search_head(
             features, (task.train.labels, task.val.labels), len(task.classes), settings=settings,
@@ -66,8 +62,24 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     return net, measured(net.to(device.torch), task, device) + found.report
 
 
-def tap(net: Net, widths: dict[str, int], split: Split, device: Device) -> dict[str, NDArray[np.float32]]:
+def check_taps(net: Net, named: Iterable[str]) -> None:
+    """Make sure that every tap is a layer of the body.
+
+    Raises:
+        SettingsError: Naming those that are not, with the nearest names.
+    """
+    layers = ["out", *(name for name, _ in net.body.named_modules() if name)]
+    wrong = [f"no layer {name!r}{did_you_mean(name, layers)}" for name in sorted(named) if name not in layers]
+    if wrong:
+        raise SettingsError(f"taps: {'; '.join(wrong)}", f"layers are: {', '.join(layers[:8])} ...")
+
+
+def splits(task: Task) -> dict[str, Split]:
+    """The splits that a search may see."""
+    return {"train": task.train, "val": task.val}
+
+
+def tap(net: Net, widths: dict[str, int], split: Split, device: Device) -> dict[str, Tensor]:
     """Compute the features of each layer over a split: float32 `(N, D)`."""
-    together = predict(Tapped(net, list(widths)), split.pixels, net.preprocess, device).numpy()
-    ends = np.cumsum(list(widths.values()))[:-1]
-    return dict(zip(widths, np.split(together, ends, axis=1), strict=True))
+    together = predict(Tapped(net, list(widths)), split.pixels, net.preprocess, device)
+    return dict(zip(widths, together.split(list(widths.values()), dim=1), strict=True))

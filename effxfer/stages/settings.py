@@ -2,12 +2,13 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from effxfer.search.space import SearchSettings
 from effxfer.settings import Settings
 from effxfer.train.settings import FitSettings
 
+METRICS = "metrics.jsonl"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 SHIP = "model to ship: "
 
@@ -25,7 +26,7 @@ class Finetune(Settings):
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Lottery(Settings):
@@ -33,7 +34,7 @@ class Lottery(Settings):
 
     Attributes:
         method: `lottery`.
-        sparsity: Share of the prunable weights to remove, in [0, 1).
+        sparsity: Share of the prunable weights to remove, in (0, 1).
         rounds: Pruning rounds; each removes the same share of what is left.
         scope: Compare weights over the whole network (`global`) or within each `layer`.
         exclude: Shell patterns of weights to leave dense, such as `body.conv_stem.*`.
@@ -46,7 +47,7 @@ class Lottery(Settings):
     """
 
     method: Literal["lottery"] = "lottery"
-    sparsity: float = Field(default=0.5, ge=0, lt=1)
+    sparsity: float = Field(default=0.5, gt=0, lt=1)
     rounds: int = Field(default=3, ge=1, le=100)
     scope: Literal["global", "layer"] = "global"
     exclude: tuple[str, ...] = ()
@@ -54,7 +55,15 @@ class Lottery(Settings):
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _rewinds_early(self) -> "Lottery":
+        if self.rewind and self.rewind >= self.fit.epochs:
+            raise ValueError(
+                f"rewind = {self.rewind} leaves nothing of {self.fit.epochs} epochs: rewind to an early point"
+            )
+        return self
 
 
 class Channels(Settings):
@@ -62,8 +71,8 @@ class Channels(Settings):
 
     Attributes:
         method: `channels`.
-        ratio: Share of the channels to remove per layer (or over all, by `scope`), in [0, 1); not with `macs_ratio`.
-        macs_ratio: Share of the multiply-adds to keep, in (0, 1]; not with `ratio`.
+        ratio: Share of the channels to remove per layer (or over all, by `scope`), in (0, 1); not with `macs_ratio`.
+        macs_ratio: Share of the multiply-adds to keep, in (0, 1); not with `ratio`.
         importance: What a channel is worth: `magnitude` of its weights, or first-order `taylor` change of the loss.
         scope: Compare channels over the whole network (`global`) or within each `layer`.
         round_to: Keep channel counts at multiples of this.
@@ -77,8 +86,8 @@ class Channels(Settings):
     """
 
     method: Literal["channels"] = "channels"
-    ratio: float | None = Field(default=None, ge=0, lt=1)
-    macs_ratio: float | None = Field(default=None, gt=0, le=1)
+    ratio: float | None = Field(default=None, gt=0, lt=1)
+    macs_ratio: float | None = Field(default=None, gt=0, lt=1)
     importance: Literal["magnitude", "taylor"] = "magnitude"
     scope: Literal["global", "layer"] = "global"
     round_to: int = Field(default=1, ge=1)
@@ -88,7 +97,13 @@ class Channels(Settings):
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "Channels":
+        if (self.ratio is None) == (self.macs_ratio is None):
+            raise ValueError("give either ratio or macs_ratio")
+        return self
 
 
 class Search(SearchSettings):
@@ -98,7 +113,7 @@ class Search(SearchSettings):
         seed: Of everything random.
     """
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Bench(Settings):

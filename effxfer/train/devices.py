@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from torch.amp.grad_scaler import GradScaler
 
 from effxfer.errors import SettingsError
 from effxfer.train.settings import Amp
+
+LONGEST_WAIT = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,28 @@ class Device:
             module, device_ids=[self.torch.index] if self.torch.type == "cuda" else None, find_unused_parameters=True
         )
 
+    def agree(self, own: bool) -> bool:
+        """Whether every process says so."""
+        if self.world == 1:
+            return own
+        votes = torch.tensor(float(own), device=self.torch)
+        torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MIN)
+        return bool(votes)
+
+    def same(self, own: float) -> float:
+        """Give every process the leader's number, so that all decide alike."""
+        if self.world == 1:
+            return own
+        told = torch.tensor(own, device=self.torch)
+        torch.distributed.broadcast(told, 0)
+        return float(told)
+
+    def share_(self, module: nn.Module) -> None:
+        """Give every process the leader's buffers (BatchNorm's statistics); parameters are equal already."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
 
 def half_precision(device: torch.device, amp: Amp) -> torch.dtype | None:
     """The half-precision format that `amp` means on a device, or None for float32."""
@@ -61,14 +86,25 @@ def pick(name: str = "auto") -> Device:
     """Choose a device: `auto` takes the GPU if there is one; under `torchrun`, this process's GPU.
 
     Raises:
-        SettingsError: If the named device is not there.
+        SettingsError: If the named device is not there, or no device is called so.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise SettingsError(f"no device {name!r}: torch sees no GPU", "give --device cpu, or see `effxfer doctor`")
-    return Device(torch=torch.device(name), rank=rank, world=world)
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return Device(torch=_named("cpu" if name == "auto" else name), rank=rank, world=world)
+
+
+def _named(name: str) -> torch.device:
+    hint = "give --device cpu, or see `effxfer doctor`"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingsError(f"no device is called {name!r}", "devices are auto, cpu, cuda, cuda:1 ...") from None
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
+        seen = f"torch sees {count} GPUs" if count else "torch sees no GPU"
+        raise SettingsError(f"no device {name!r}: {seen}", hint)
+    return device
 
 
 @contextmanager
@@ -76,9 +112,12 @@ def together(device: Device) -> Iterator[None]:
     """Connect the processes that `torchrun` started, for the length of the block; nothing to do for one."""
     joined = device.world > 1 and not torch.distributed.is_initialized()
     if joined:
-        torch.distributed.init_process_group("nccl" if device.torch.type == "cuda" else "gloo")
+        backend = "nccl" if device.torch.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
         yield
+        if joined:
+            torch.distributed.barrier()
     finally:
         if joined:
             torch.distributed.destroy_process_group()

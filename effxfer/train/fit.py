@@ -8,6 +8,7 @@ same number of threads).
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from effxfer import progress
 from effxfer.data.batches import Batches, seed_of
-from effxfer.errors import GateError
+from effxfer.errors import GateError, SettingsError, did_you_mean
 from effxfer.train.devices import Device
 from effxfer.train.groups import parameter_groups
 from effxfer.train.settings import FitSettings, rate
@@ -125,6 +126,7 @@ class _Loop:
         self.scaler = device.scaler(settings.amp)
         self.ema = _Average(learner, settings.ema) if settings.ema else None
         self.length = len(epochs(seed_of(seed, 0)))
+        self.kept: dict[str, Any] | None = None
         self.total = self.length * settings.epochs
         self.last = self.total if span.last is None else min(span.last, self.total)
         self.first, self.at = span.first, Progress(step=span.first)
@@ -133,7 +135,7 @@ class _Loop:
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one."""
         file = self.work.file("checkpoint.pt")
-        state = load(file) if file else None
+        state = load(file) if file else deepcopy(self.kept)
         if state is None:
             return
         self.learner.load_state_dict(state["learner"])
@@ -144,19 +146,19 @@ class _Loop:
         self.at = Progress(**state["progress"])
 
     def checkpoint(self) -> None:
-        """Save everything that the next step depends on."""
+        """Save everything that the next step depends on; in memory, where there is no directory."""
         file = self.work.file("checkpoint.pt")
-        if file and self.device.leads:
-            save(
-                file,
-                {
-                    "learner": self.learner.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                    "ema": self.ema.weights if self.ema else None,
-                    "progress": vars(self.at),
-                },
-            )
+        state = {
+            "learner": self.learner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.weights if self.ema else None,
+            "progress": vars(self.at),
+        }
+        if file is None:
+            self.kept = deepcopy(state)
+        elif self.device.leads:
+            save(file, state)
 
     def epoch(self, advance: progress.Advance) -> None:
         """Run to the end of the present epoch, score it, and save."""
@@ -169,6 +171,9 @@ class _Loop:
             sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}
             self.at.step, steps = step + 1, steps + 1
             advance(1, f"loss {terms['loss']:.3f}")
+        self.device.share_(self.learner)
+        if not all(bool(tensor.isfinite().all()) for tensor in self.learner.state_dict().values()):
+            raise _DivergedError(f"the weights are not finite after step {self.at.step - 1}")
         row = {
             "epoch": number + 1,
             **{k: v / steps for k, v in sums.items()},
@@ -189,7 +194,7 @@ class _Loop:
         with self.device.autocast(self.settings.amp):
             terms = self.stepper(batch, step / self.total)
             total = torch.stack([term.float() for term in terms.values()]).sum()
-        if not bool(total.isfinite()):
+        if not self.device.agree(bool(total.isfinite())):
             raise _DivergedError(f"the loss is {float(total.detach())} at step {step}")
         self.scaler.scale(total).backward()
         self.scaler.unscale_(self.optimizer)
@@ -211,7 +216,7 @@ class _Loop:
         if self.validate is None:
             return
         with self.averaged():
-            row["score"] = self.validate()
+            row["score"] = self.device.same(float(self.validate()))
             better = row["score"] > self.at.best_score
             self.at.waited = 0 if better else self.at.waited + 1
             if better:
@@ -226,8 +231,10 @@ class _Loop:
             return
         own = clone(self.learner)
         self.learner.load_state_dict(self.ema.weights)
-        yield
-        self.learner.load_state_dict(own)
+        try:
+            yield
+        finally:
+            self.learner.load_state_dict(own)
 
     def exhausted(self) -> bool:
         return bool(self.settings.patience) and self.at.waited >= self.settings.patience
@@ -237,6 +244,7 @@ class _Loop:
         again, step = self.at.slowed < 1, self.at.step
         self.learner.load_state_dict(self.start)
         self.optimizer = _optimizer(self.learner, self.settings)
+        self.ema = _Average(self.learner, self.settings.ema) if self.settings.ema else None
         self.at = Progress(step=self.first)
         self.resume()
         if again:
@@ -264,7 +272,8 @@ class _Average:
         self.decay, self.weights = decay, clone(learner)
 
     def load(self, weights: dict[str, Tensor]) -> None:
-        self.weights = weights
+        for name, tensor in self.weights.items():
+            tensor.copy_(weights[name])
 
     @torch.no_grad()
     def update(self, learner: nn.Module, step: int) -> None:
@@ -284,11 +293,14 @@ def train_mode(learner: nn.Module) -> None:
 
 
 def _optimizer(learner: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
-    from timm.optim import create_optimizer_v2
+    from timm.optim import create_optimizer_v2, list_optimizers
 
     groups = parameter_groups(
         learner, lr=settings.lr, weight_decay=settings.weight_decay,
         layer_decay=settings.layer_decay, head_lr=settings.head_lr,
     )  # fmt: skip
+    if settings.optimizer not in (known := list_optimizers()):
+        text = f"timm has no optimizer {settings.optimizer!r}{did_you_mean(settings.optimizer, known)}"
+        raise SettingsError(text, "adamw and sgd are the usual ones")
     made: torch.optim.Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=0.9)
     return made

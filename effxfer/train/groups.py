@@ -34,7 +34,7 @@ def parameter_groups(
 
 
 def _is_head(name: str) -> bool:
-    return "head." in name and not name.startswith("body.")
+    return name.removeprefix("net.").startswith("head.")
 
 
 def _block(name: str) -> str:

@@ -1,28 +1,46 @@
 """Checkpoints of unfinished work: written atomically, checked on reading, thrown away when the work is done."""
 
-import json
+import hashlib
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from effxfer.files import sha256, write_atomic
+from effxfer.files import append_line, write_atomic
+
+DIGEST_BYTES = 32
+METRICS = "metrics.jsonl"
 
 
 def save(file: Path, state: Mapping[str, Any]) -> None:
-    """Replace a checkpoint; `state` holds tensors, numbers, strings, lists and dicts."""
-    write_atomic(file, lambda scratch: torch.save(dict(state), scratch))
-    write_atomic(file.with_suffix(".sha256"), sha256(file))
+    """Replace a checkpoint; `state` holds tensors, numbers, strings, lists and dicts.
+
+    The file begins with the digest of the rest, so that both are replaced in one step.
+    """
+    stream = BytesIO()
+    torch.save(dict(state), stream)
+    body = stream.getbuffer()
+
+    def write(scratch: Path) -> None:
+        with scratch.open("wb") as out:
+            out.write(hashlib.sha256(body).digest())
+            out.write(body)
+
+    write_atomic(file, write)
 
 
 def load(file: Path) -> dict[str, Any] | None:
     """Read a checkpoint; None if there is none, or if it is not what was written."""
-    witness = file.with_suffix(".sha256")
-    if not file.is_file() or not witness.is_file() or sha256(file) != witness.read_text():
+    if not file.is_file():
         return None
-    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    with file.open("rb") as stream:
+        witness, body = stream.read(DIGEST_BYTES), stream.read()
+    if hashlib.sha256(body).digest() != witness:
+        return None
+    state: dict[str, Any] = torch.load(BytesIO(body), map_location="cpu", weights_only=True)
     return state
 
 
@@ -67,7 +85,5 @@ class Work:
 
     def note(self, row: Mapping[str, Any]) -> None:
         """Add a line to `metrics.jsonl`."""
-        from effxfer.files import append_line
-
         if self.path:
-            append_line(self.path / "metrics.jsonl", json.loads(json.dumps(row)))
+            append_line(self.path / METRICS, row)

@@ -1,7 +1,7 @@
 """What a strategy is."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -25,7 +25,10 @@ class Strategy(Settings):
         batch: Images per step, over all processes.
         augment: How training images are varied.
         label_smoothing: Share of the label spread over all classes, in [0, 1); 0 is off.
+        of_images: Whether batches are `(images, labels)` for the network itself; then a teacher can be listened to.
     """
+
+    of_images: ClassVar[bool] = True
 
     batch: int = Field(default=64, ge=1)
     augment: Augment = Augment()

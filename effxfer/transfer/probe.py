@@ -1,12 +1,14 @@
 """Train the head alone on frozen features (Alain & Bengio, 2016, https://arxiv.org/abs/1610.01644)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from pydantic import model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from effxfer.data.augment import Augment
 from effxfer.data.batches import Batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
@@ -28,7 +30,18 @@ class Features(nn.Module):
 
 
 class Probe(Strategy):
-    """Train the head alone; the body's features are computed once, of the evaluation view of each image."""
+    """Train the head alone; the body's features are computed once, of the evaluation view of each image.
+
+    `augment` would have no effect and is refused.
+    """
+
+    of_images: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _sees_no_variation(self) -> "Probe":
+        if self.augment != Augment():
+            raise ValueError("augment has no effect on probe, which sees the evaluation view of each image")
+        return self
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze the body."""

@@ -65,6 +65,7 @@ def test_module_is_left_as_it_was(tmp_path):
     export(net, tmp_path / "m.onnx", with_preprocessing=True)
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     assert set(before) == set(net.state_dict())
+    assert net.stem[2].inplace
 
 
 def test_preprocessing_inside_the_graph(net, pixels, tmp_path):

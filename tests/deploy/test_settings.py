@@ -17,7 +17,7 @@ def test_all_means_all():
 
 
 def test_a_misspelt_recipe_gets_a_suggestion():
-    with pytest.raises(SettingsError, match=r"no recipe 'u8s8-stern' .did you mean 'u8s8-stem'"):
+    with pytest.raises(SettingsError, match=r"no recipe 'u8s8-stern' \(did you mean 'u8s8-stem'"):
         build(ExportSettings, {"recipes": ["u8s8-stern"]}, "export")
 
 

@@ -103,8 +103,8 @@ def test_excluded_layers_lose_nothing():
 
 @pytest.mark.parametrize("killed_in", [0, 1, 2])
 def test_resumes_to_the_same_ticket(tmp_path, killed_in):
-    whole = make()
     torch.manual_seed(0)
+    whole = make()
     ticket = find_ticket(whole, nudge, sparsity=0.75, rounds=2)
     calls = []
 
@@ -118,18 +118,15 @@ def test_resumes_to_the_same_ticket(tmp_path, killed_in):
         return nudge(net, mask, number)
 
     torch.manual_seed(0)
-    source = make()
-    begun = source.state_dict()
     with pytest.raises(KeyboardInterrupt):
-        find_ticket(source, dying, sparsity=0.75, rounds=2, remember=Work(tmp_path).once)
-    resumed = make()
-    resumed.load_state_dict({n: t for n, t in begun.items() if n in resumed.state_dict()})
+        find_ticket(make(), dying, sparsity=0.75, rounds=2, remember=Work(tmp_path).once)
     torch.manual_seed(0)
     resumed = make()
     again = find_ticket(resumed, counting, sparsity=0.75, rounds=2, remember=Work(tmp_path).once)
     assert calls == list(range(killed_in, 3))
     assert again.rounds == ticket.rounds
     assert all(torch.equal(k, ticket.mask.keep[n]) for n, k in again.mask.keep.items())
+    assert all(torch.equal(t, whole.state_dict()[n]) for n, t in resumed.state_dict().items())
 
 
 def test_training_that_revives_weights_is_refused():
@@ -165,25 +162,36 @@ def test_report_has_both_denominators_and_a_curve():
 
 
 def test_tickets_beat_random_masks_of_equal_sparsity():
+    """Ten other seeds measured, ticket / random, mean accuracy in %.
+
+    Sparsity 0.8: 100 / 94; 0.9: 99 / 77; 0.95: 77 / 50, but there single seeds range from 41 to 95.
+    """
     images, labels = stripes(512)
-    held_images, held_labels = stripes(512, seed=1)
+    held, held_labels = stripes(512, seed=1)
 
     def train(net, mask, number):
         learn(net, images, labels, steps=40)
-        return accuracy(net, held_images, held_labels)
+        return accuracy(net, held, held_labels)
 
-    tickets, randoms = [], []
-    for seed in range(3):
+    gaps = []
+    for seed in range(4):
         torch.manual_seed(seed)
         net = make()
         start = clone(net)
-        ticket = find_ticket(net, train, sparsity=0.95, rounds=2)
-        tickets.append(ticket.rounds[-1].score)
-        for name, keep in ticket.mask.keep.items():
-            net.get_parameter(name).data.copy_(torch.randn(keep.shape))
-        shuffled = magnitude(net, Mask({n: torch.ones_like(k) for n, k in ticket.mask.keep.items()}), sparsity=0.95)
+        ticket = find_ticket(net, train, sparsity=0.9, rounds=2)
         control = make()
         control.load_state_dict(start)
+        shuffled = random_mask(ticket.mask, seed)
+        assert shuffled.counts == ticket.mask.counts
         shuffled.store_(control)
-        randoms.append(train(control, shuffled, 0))
-    assert sum(tickets) > sum(randoms) + 3 * 3, (tickets, randoms)
+        gaps.append(ticket.rounds[-1].score - train(control, shuffled, 0))
+    assert sum(gaps) / len(gaps) > 5, gaps
+
+
+def random_mask(mask, seed):
+    """Keep as many weights as `mask`, drawn from all layers alike."""
+    kept, total = mask.counts
+    flat = torch.zeros(total, dtype=torch.bool)
+    flat[torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:kept]] = True
+    parts = flat.split([k.numel() for k in mask.keep.values()])
+    return Mask({n: part.view_as(k) for (n, k), part in zip(mask.keep.items(), parts, strict=True)})

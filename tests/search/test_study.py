@@ -59,7 +59,7 @@ def accuracy(result, features, labels):
 
 def test_where_a_line_cannot_separate_the_searched_head_beats_the_linear_one(tmp_path):
     features, labels = table(xor)
-    settings = SearchSettings(trials=15, epochs=40, folds=1, taps=(("out",), ("early", "out")), startup=6)
+    settings = SearchSettings(trials=12, epochs=30, folds=1, taps=(("out",), ("early", "out")), startup=6)
     result = search_head(features, labels, 2, settings=settings, storage_dir=tmp_path, seed=0)
     linear = result.report.get("linear head accuracy/val")
     assert linear < 70

@@ -1,0 +1,220 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.prune.magnitude import magnitude
+from effxfer.prune.mask import Mask
+from effxfer.prune.structured import remove_channels
+from effxfer.train.state import clone
+from tests.prune.nets import accuracy, learn, make, stripes
+
+ROOT = Path(__file__).parents[2]
+RESNET = "effxfer.net.cifar:resnet20"
+CASES = {
+    "resnet20": {"source": RESNET, "size": 32},
+    "resnet20_taps": {"source": RESNET, "size": 32, "taps": ("stage1", "stage2", "out")},
+    "resnet20_mlp": {"source": RESNET, "size": 32, "spec": {"kind": "mlp", "width": 16, "norm": "batch"}},
+    "resnet20_cosine": {"source": RESNET, "size": 32, "spec": {"kind": "cosine", "standardize": True}},
+    "resnet18": {"source": "timm:resnet18", "size": 32},
+    "mobilenetv2": {"source": "timm:mobilenetv2_100", "size": 32},
+    "mobilenetv2_same": {"source": "timm:mobilenetv2_035", "size": 32, "args": {"pad_type": "same"}},
+    "efficientnet_lite0": {"source": "timm:efficientnet_lite0", "size": 32},
+    "mobilenetv3": {"source": "timm:mobilenetv3_small_100", "size": 32},
+    "regnetx": {"source": "timm:regnetx_002", "size": 32},
+    "convnext": {"source": "timm:convnext_atto", "size": 32},
+}
+
+
+def half_masked(net):
+    mask = magnitude(net, Mask.full(net), sparsity=0.5)
+    mask.store_(net)
+    return net
+
+
+def save(net, folder, name, size):
+    net.eval()
+    example = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        tensors = {**net.state_dict(), "expected": net(example), "example": example}
+    save_file({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / f"{name}.safetensors")
+    told = {"backbone": net.backbone, "edits": net.edits, "classes": net.classes}
+    (folder / f"{name}.json").write_text(json.dumps({**told, "preprocess": net.preprocess.to_json()}))
+
+
+def losses(net):
+    images, labels = stripes(64)
+    for rows in range(0, 64, 32):
+        yield F.cross_entropy(net(images[rows : rows + 32]), labels[rows : rows + 32])
+
+
+def test_rebuilds_bit_equal_in_a_fresh_process(tmp_path):
+    for name, case in CASES.items():
+        net = half_masked(make(**case))
+        report = remove_channels(net, ratio=0.5)
+        assert report.get("macs/ratio") < 0.5, name
+        save(net, tmp_path, name, case["size"])
+    command = [sys.executable, "-m", "tests.prune.rebuilt", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found == [{"name": name, "same": True, "revived": 0} for name in sorted(CASES)]
+
+
+def test_a_ticket_stays_a_ticket():
+    net = half_masked(make(RESNET, 32))
+    remove_channels(net, ratio=0.3)
+    for name, keep in net.kept().items():
+        weight = net.get_parameter(name)
+        assert keep.shape == weight.shape
+        assert torch.equal(keep, weight != 0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(1)
+    net.constrain_()
+    Mask.of(net).check_zero(net)
+
+
+def test_the_survivors_sparsity_is_reported():
+    net = half_masked(make())
+    report = remove_channels(net, ratio=0.5)
+    zeros = sum(int((net.get_parameter(n) == 0).sum()) for n in net.kept())
+    total = sum(k.numel() for k in net.kept().values())
+    assert report.get("sparsity/survivors") == pytest.approx(100 * zeros / total)
+    assert remove_channels(make(), ratio=0.5).get("sparsity/survivors") is None
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
+def test_dead_channels_go_first_and_the_outputs_stay(importance):
+    net = make()
+    with torch.no_grad():
+        net.body.conv1.weight[1::2] = 0
+        net.body.conv1.bias[1::2] = 0
+        net.body.bn1.weight[1::2] = 0
+        net.body.bn1.bias[1::2] = 0
+        net.body.depth.weight[1::2] = 0
+        net.body.depth.bias[1::2] = 0
+        net.body.conv2.weight[:, 1::2] = 0
+    example = torch.rand(4, 3, 8, 8)
+    alive, expected = net.body.conv1.weight[::2].clone(), net(example)
+    remove_channels(net, ratio=0.5, exclude=["body.conv2"], importance=importance, examples=losses)
+    assert torch.equal(net.body.conv1.weight, alive)
+    torch.testing.assert_close(net(example), expected)
+
+
+@pytest.mark.parametrize(
+    ("scope", "round_to", "steps"), [("layer", 1, 1), ("layer", 4, 2), ("global", 1, 2), ("global", 4, 1)]
+)
+def test_meets_a_target_of_multiply_adds(scope, round_to, steps):
+    net = make(args={"width": 32})
+    report = remove_channels(net, macs_ratio=0.5, scope=scope, round_to=round_to, steps=steps)
+    assert 0.35 < report.get("macs/ratio") <= 0.5
+    kept = [row["after"] for row in report.tables[0].rows if row["layer"].startswith("body.")]
+    assert all(width % round_to == 0 for width in kept)
+
+
+def test_no_layer_loses_more_than_it_may():
+    net = make(RESNET, 16)
+    report = remove_channels(net, ratio=0.4, scope="global", max_ratio_per_layer=0.5)
+    assert all(row["after"] >= row["before"] / 2 for row in report.tables[0].rows)
+
+
+def test_the_head_keeps_its_outputs_and_its_hidden_layers():
+    net = make(spec={"kind": "mlp", "width": 12})
+    remove_channels(net, ratio=0.5)
+    assert net(torch.rand(2, 3, 8, 8)).shape == (2, 4)
+    assert (net.head.hidden0.in_features, net.head.hidden0.out_features) == (8, 12)
+
+
+def test_excluded_layers_keep_their_channels():
+    net = make()
+    remove_channels(net, ratio=0.5, exclude=["body.conv2"])
+    assert (net.body.conv1.out_channels, net.body.conv2.out_channels) == (4, 16)
+
+
+def test_prunes_again_and_trains_on():
+    images, labels = stripes(128)
+    net = half_masked(make(args={"width": 16}))
+    remove_channels(net, ratio=0.25)
+    remove_channels(net, ratio=0.25)
+    assert [e["kind"] for e in net.edits].count("resize") == 2
+    assert net.body.conv1.out_channels == 9
+    learn(net, images, labels, steps=3)
+    Mask.of(net).check_zero(net)
+    assert accuracy(net, images, labels) >= 0
+
+
+def test_mode_and_frozen_parameters_come_back():
+    net = make().train()
+    net.body.conv1.requires_grad_(False)
+    remove_channels(net, ratio=0.5)
+    assert net.training
+    assert net.body.bn1.training
+    assert [p.requires_grad for p in net.body.conv1.parameters()] == [False, False]
+    assert net.body.conv2.weight.requires_grad
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_the_same_every_time():
+    one, other = make(args={"width": 32}), make(args={"width": 32})
+    other.load_state_dict(one.state_dict())
+    for net in (one, other):
+        remove_channels(net, macs_ratio=0.4, scope="global")
+    assert one.edits == other.edits
+    assert all(torch.equal(t, other.state_dict()[n]) for n, t in one.state_dict().items())
+
+
+def test_one_pruning_leaves_no_trace_in_the_next():
+    remove_channels(make("timm:regnetx_002", 32), ratio=0.5)
+    net = make()
+    remove_channels(net, ratio=0.5)
+    assert net.body.conv1.out_channels == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("Reshaped", r"fails in body|view|shape"),
+        ("Shifted", r"computes something else without channels of body\.first"),
+        ("Bare", "no layer whose channels"),
+        ("Attending", r"body\.(first|attend)"),
+    ],
+)
+def test_what_cannot_be_pruned_is_refused_and_left_as_it_was(source, text):
+    net = make(f"tests.prune.nets:{source}")
+    before, edits = clone(net), list(net.edits)
+    with pytest.raises(ModelFileError, match=text):
+        remove_channels(net, ratio=0.5)
+    assert net.edits == edits
+    assert all(torch.equal(t, before[n]) for n, t in net.state_dict().items())
+
+
+def test_a_vision_transformer_is_refused_with_its_layer():
+    net = make("timm:vit_tiny_patch16_224", 32, args={"img_size": 32, "depth": 1})
+    with pytest.raises(ModelFileError, match=r"body\.blocks\.0\.attn"):
+        remove_channels(net, ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "either ratio or macs_ratio"),
+        ({"ratio": 0.5, "macs_ratio": 0.5}, "either ratio or macs_ratio"),
+        ({"ratio": 1.0}, "ratio must be"),
+        ({"macs_ratio": 0.0}, "macs_ratio must be"),
+        ({"ratio": 0.5, "round_to": 0}, "round_to must be"),
+        ({"ratio": 0.5, "steps": 0}, "steps must be"),
+        ({"ratio": 0.5, "max_ratio_per_layer": 1.0}, "max_ratio_per_layer must be"),
+        ({"ratio": 0.5, "importance": "taylor"}, "needs examples"),
+        ({"ratio": 0.5, "exclude": ["body.conv9"]}, "body.conv9"),
+        ({"macs_ratio": 0.001}, "cannot be reached"),
+    ],
+)
+def test_settings_without_sense_are_refused(settings, text):
+    with pytest.raises(SettingsError, match=text):
+        remove_channels(make(), **settings)
