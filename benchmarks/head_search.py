@@ -13,7 +13,7 @@ TRIALS, EPOCHS = 20, 10
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Both sides train a head for the same number of epochs per trial; the plain side runs the frozen body each time."""
+    """Both train a head for equally many epochs per trial; the plain side runs the frozen body each time."""
     from effxfer.artifact import open_model
     from effxfer.data.load import load
     from effxfer.data.settings import DataSettings

@@ -61,6 +61,8 @@ def _refuse(error: Exception) -> None:
     if isinstance(error, ClickException):
         error.show()
         raise SystemExit(2) from None
+    if type(error).__name__ == "OutOfMemoryError":
+        _fail(ResourceError(f"the GPU's memory is full: {error}", "use smaller batches: --set options.batch=16"))
     if DEBUG in sys.argv:
         traceback.print_exc()
     line = f"effxfer: this is a defect of effxfer: {type(error).__name__}: {error}"

@@ -78,15 +78,20 @@ def _stage(
 ) -> None:  # fmt: skip
     from effxfer import artifact
     from effxfer.cli import show
+    from effxfer.errors import SettingsError
     from effxfer.net.settings import BackboneSettings
     from effxfer.settings import build
     from effxfer.stages import STAGES
     from effxfer.stages.run import Where, data_for, preview, transform
 
-    origin = artifact.find(source) or build(
-        BackboneSettings, {"source": source, **given.pop("backbone", {})}, "backbone"
-    )
-    tasks = data_for(origin, {**given.pop("data", {}), **({"source": data} if data else {})})
+    inner = {key: given.pop(key, {}) for key in ("backbone", "data")}
+    for key, value in inner.items():
+        if not isinstance(value, dict):
+            raise SettingsError(f"{key} is a table, not {value!r}", f"such as --set {key}.source={value}")
+    origin = artifact.find(source) or build(BackboneSettings, {"source": source, **inner["backbone"]}, "backbone")
+    if inner["backbone"] and isinstance(origin, artifact.Artifact):
+        raise SettingsError(f"{source} is a model already: backbone settings have no effect on it")
+    tasks = data_for(origin, {**inner["data"], **({"source": data} if data else {})})
     settings = build(STAGES[name].settings, given, name)
     where = Where(out=out, device=device, force=force)
     if dry_run:

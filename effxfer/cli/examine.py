@@ -31,7 +31,7 @@ def check(
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'mobilenet*'; empty lists bundled models.")] = "",
+    pattern: Annotated[str, typer.Argument(help="Such as 'mobilenet*'; empty lists bundled models.")] = "",
     library: Annotated[str, typer.Option(help="timm or torchvision.")] = "timm",
     as_json: Json = False,
 ) -> None:  # fmt: skip

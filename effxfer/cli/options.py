@@ -40,6 +40,10 @@ def table(changes: list[str] | None, **flags: Any) -> dict[str, Any]:
 
 
 def _put(made: dict[str, Any], path: list[str], value: Any) -> None:
+    from effxfer.errors import SettingsError
+
     for part in path[:-1]:
         made = made.setdefault(part, {})
+        if not isinstance(made, dict):
+            raise SettingsError(f"cannot set {'.'.join(path)}: {part} is {made!r}, not a table")
     made[path[-1]] = value

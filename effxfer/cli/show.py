@@ -1,9 +1,11 @@
 """What a person sees: progress on stderr, results on stdout, and as the last line the command that reproduces them."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from typing import Any
 
 from effxfer.cli import reproduce
@@ -20,7 +22,13 @@ def progress() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Tell a person something that is not part of the result."""
-    print(text, file=sys.stderr, flush=True)
+    if leads():
+        print(text, file=sys.stderr, flush=True)
+
+
+def leads() -> bool:
+    """Whether this process speaks: always, except under `torchrun`, where only the first one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def result(report: Report, as_json: bool, **facts: Any) -> None:
@@ -28,15 +36,22 @@ def result(report: Report, as_json: bool, **facts: Any) -> None:
     if as_json:
         document({**facts, "report": report.to_json()})
         return
-    for name, value in facts.items():
-        print(f"{name}: {value}")
-    print(report)
-    print(reproduce())
+    if leads():
+        print(*(f"{name}: {value}" for name, value in facts.items()), report, reproduce(), sep="\n")
 
 
 def document(value: Mapping[str, Any]) -> None:
-    """Print one JSON object, with the command that reproduces it."""
-    print(json.dumps({**value, "command": reproduce()}, indent=1, default=str))
+    """Print one JSON object, with the command that reproduces it; NaN and infinity, which JSON lacks, as null."""
+    if leads():
+        print(json.dumps(_finite({**value, "command": reproduce()}), indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 @contextmanager

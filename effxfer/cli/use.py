@@ -5,19 +5,18 @@ from typing import Annotated
 
 import typer
 
-from effxfer.cli.options import Json, table
+from effxfer.cli.options import DryRun, Force, Json, Set, table
 
 
 def bench(
-    exports: Annotated[list[Path], typer.Argument(help="Directories made by `effxfer export`; the first is the baseline.")],
+    exports: Annotated[list[Path], typer.Argument(help="Results of `effxfer export`; the first is the baseline.")],
     out: Annotated[Path | None, typer.Option(help="Keep the result in this directory.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of every model; 0 is one per core.  [default: 1]")] = None,
+    threads: Annotated[int | None, typer.Option(help="Of every model; 0 is one per core.  [default: 1]")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per call.  [default: 1]")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Time for all models.  [default: 60]")] = None,
-    max_p50_ratio: Annotated[float | None, typer.Option(help="Fail (6) above this share of the baseline's p50.")] = None,
+    max_p50_ratio: Annotated[float | None, typer.Option(help="Fail (6) above this ratio to the baseline.")] = None,
     max_mb: Annotated[float | None, typer.Option(help="Fail (6) if the model to ship is larger.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
-    as_json: Json = False,
+    changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Time exported models side by side; fail if the model to ship is too slow or too large."""
     from effxfer.artifact import Artifact
@@ -27,16 +26,35 @@ def bench(
     from effxfer.stages.run import Where, compare
 
     given = table(
-        None, threads=threads, batch=batch, max_seconds=max_seconds, max_p50_ratio=max_p50_ratio, max_mb=max_mb
+        changes, threads=threads, batch=batch, max_seconds=max_seconds, max_p50_ratio=max_p50_ratio, max_mb=max_mb
     )
     settings = build(STAGES["bench"].settings, given, "bench")
-    made = {path.name: Artifact.load(path) for path in exports}
+    made = dict(zip(distinct(exports), map(Artifact.load, exports), strict=True))
+    if dry_run:
+        show.document({"stage": "bench", "models": list(made), "settings": settings.plain()})
+        return
     with show.progress():
         if out:
             report = compare("bench", STAGES["bench"].find, settings, made, Where(out=out, force=force)).manifest.report
         else:
             report = STAGES["bench"].find()(made, settings)
     show.result(report, as_json)
+
+
+def distinct(paths: list[Path]) -> list[str]:
+    """Name paths by as many of their last parts as it takes to tell them apart.
+
+    >>> distinct([Path("a/onnx"), Path("b/onnx")])
+    ['a/onnx', 'b/onnx']
+    """
+    from effxfer.errors import SettingsError
+
+    full = [path.resolve().parts for path in paths]
+    if len(set(full)) < len(full):
+        raise SettingsError("the same directory is given twice", "name each model once")
+    names = ["/".join(parts[-n:]) for n in range(1, max(map(len, full)) + 1) for parts in full]
+    rows = [names[start : start + len(full)] for start in range(0, len(names), len(full))]
+    return next(row for row in rows if len(set(row)) == len(row))
 
 
 def predict(

@@ -34,7 +34,9 @@ def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
     source = settings.source.partition("@")[0]
     file = settings.weights_file()
     body = build_body(source, settings.args)
-    net = Net({"source": source, "args": settings.args}, settings.adjust(native_preprocess(body, source)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Net({"source": source, "args": settings.args}, settings.adjust(native_preprocess(body, source)))
     if not settings.pretrained:
         return net, ()
     if file is not None:

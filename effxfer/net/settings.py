@@ -18,7 +18,7 @@ class BackboneSettings(Settings):
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`, each with `@FILE` for local weights
             (`.safetensors`, `.pth`); a model directory; or the name of a bundled model.
         args: Keyword arguments of the network, such as `pad_type = "same"`.
-        pretrained: Load weights. False starts from random ones.
+        pretrained: Load weights. False starts from random ones, always the same.
         size: Side of the input in pixels; None is what the backbone was trained with.
         crop_pct: As in `Preprocess`; None is the backbone's, or 1 if `size` is given.
         interpolation: As in `Preprocess`; None is the backbone's.

@@ -48,14 +48,22 @@ class Graph:
         self._fixed = list(fixed)
 
     def channels(self, score: Score, initial: dict[str, int]) -> list[Channels]:
-        """Score every set of tied layers; `initial` learns how many channels each had when first seen."""
+        """Score every set of tied layers; `initial` learns how many channels each had when first seen.
+
+        Raises:
+            ModelFileError: Naming the first layer of a set whose dependencies are not understood.
+        """
         found = []
         for group in self._groups():
-            scores = score(group)
+            layer = self.names[group[0].dep.target.module]
+            try:
+                scores, copies = score(group), int(self._pruner._get_channel_groups(group))
+            except (IndexError, RuntimeError, ValueError) as error:  # positions that the tied layers lack
+                raise ModelFileError(
+                    f"what is tied to the channels of {layer} is not understood: {error}", HINT
+                ) from error
             if scores is None:
                 continue
-            copies = int(self._pruner._get_channel_groups(group))
-            layer = self.names[group[0].dep.target.module]
             merged = scores.detach().float().cpu().view(copies, -1).mean(0)
             first = initial.setdefault(layer, len(merged))
             found.append(Channels(layer=layer, scores=merged, initial=first, copies=copies))

@@ -14,6 +14,7 @@ from effxfer.stages.settings import Finetune
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Loss, Row, Span, fit
+from effxfer.train.layout import channels_last
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
@@ -45,12 +46,12 @@ def train(
     net.to(device.torch)
     net.constrain_()
     learner = strategy.prepare(net, tasks).to(device.torch)
-    learner.to(memory_format=torch.channels_last)
-    history = fit(
-        learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings, device=device, seed=seed,
-        after_step=net.constrain_, work=work, span=span, label=label,
-        validate=lambda: score(net, tasks[-1].val, net.preprocess, device, "val").value,
-    )  # fmt: skip
+    with channels_last(learner):
+        history = fit(
+            learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
+            device=device, seed=seed, after_step=net.constrain_, work=work, span=span, label=label,
+            validate=lambda: score(net, tasks[-1].val, net.preprocess, device, "val").value,
+        )  # fmt: skip
     strategy.finish(learner, tasks).constrain_()
     return history
 

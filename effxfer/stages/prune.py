@@ -25,6 +25,7 @@ from effxfer.stages.settings import Channels, Lottery
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row, Span
+from effxfer.train.layout import safe_gradients
 from effxfer.train.state import Work, clone
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.distill import distilled
@@ -155,8 +156,9 @@ def cut(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: 
     plain = images(tasks[-1], 64, how, device.torch)(seed_of(settings.seed, "channels", step))
 
     def losses(pruned: nn.Module) -> Iterator[Tensor]:
-        for inputs, labels in islice(plain, TAYLOR_BATCHES):
-            yield nn.functional.cross_entropy(pruned(inputs), labels)
+        with safe_gradients(pruned):
+            for inputs, labels in islice(plain, TAYLOR_BATCHES):
+                yield nn.functional.cross_entropy(pruned(inputs), labels)
 
     report = remove_channels(
         net,

@@ -51,6 +51,19 @@ class Shifted(nn.Module):
         return self.second(self.first(x).roll(1, 1).relu())
 
 
+class Normed(nn.Module):
+    """A wide LayerNorm between two linear layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 400)
+        self.norm = nn.LayerNorm(400)
+        self.second = nn.Linear(400, 4)
+
+    def forward(self, x):
+        return self.second(self.norm(self.first(x.mean((2, 3)))))
+
+
 class Attending(nn.Module):
     """One convolution and torch's own attention, whose three projections are one parameter."""
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -59,7 +61,7 @@ def test_each_round_prunes_what_the_round_before_trained():
         return score
 
     find_ticket(net, train, sparsity=0.75, rounds=2)
-    for (state, mask), (_, after) in zip(states[:-1], states[1:], strict=True):
+    for (state, mask), (_, after) in pairwise(states):
         fresh = make()
         Mask.full(fresh).store_(fresh)
         fresh.load_state_dict(state)

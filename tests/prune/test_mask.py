@@ -36,7 +36,7 @@ def test_exclude_takes_layers_and_weights(pattern):
 
 
 def test_exclude_names_the_pattern_that_matches_nothing():
-    with pytest.raises(SettingsError, match="body.conv9.*did you mean"):
+    with pytest.raises(SettingsError, match=r"body\.conv9.*did you mean"):
         Mask.full(make(), ["body.conv1", "body.conv9"])
 
 
@@ -103,7 +103,7 @@ def test_check_zero_names_the_revived_layer():
     mask.apply_(net)
     with torch.no_grad():
         net.body.conv2.weight.add_(1)
-    with pytest.raises(EffxferError, match="revived 576 .*conv2"):
+    with pytest.raises(EffxferError, match=r"revived 576 .*conv2"):
         mask.check_zero(net)
 
 

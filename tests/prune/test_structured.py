@@ -176,6 +176,18 @@ def test_one_pruning_leaves_no_trace_in_the_next():
     assert net.body.conv1.out_channels == 4
 
 
+def test_layer_norms_keep_the_order_of_what_survives():
+    """torch-pruning 1.6.1 by itself shuffles them where few of many channels survive."""
+    net = make("tests.prune.nets:Normed")
+    with torch.no_grad():
+        marks = 1 + torch.randperm(400).float() / 400
+        net.body.norm.weight.copy_(marks)
+        net.body.first.bias.copy_(marks)
+    remove_channels(net, ratio=0.85, exclude=["body.second"])
+    assert net.body.norm.normalized_shape == (60,)
+    assert torch.equal(net.body.norm.weight, net.body.first.bias)
+
+
 @pytest.mark.parametrize(
     ("source", "text"),
     [
@@ -197,6 +209,12 @@ def test_what_cannot_be_pruned_is_refused_and_left_as_it_was(source, text):
 def test_a_vision_transformer_is_refused_with_its_layer():
     net = make("timm:vit_tiny_patch16_224", 32, args={"img_size": 32, "depth": 1})
     with pytest.raises(ModelFileError, match=r"body\.blocks\.0\.attn"):
+        remove_channels(net, ratio=0.5)
+
+
+def test_a_mixer_is_refused_with_its_layer():
+    net = make("timm:mixer_s32_224", 64, args={"img_size": 64})
+    with pytest.raises(ModelFileError, match=r"body\.\w+"):
         remove_channels(net, ratio=0.5)
 
 

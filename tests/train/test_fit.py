@@ -73,7 +73,13 @@ def cut(at: int):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"ema": 0.9}, {"optimizer": "sgd", "keep": "last"}, {"patience": 2, "lr": 0.01}, {"clip": 0.1, "schedule": "step"}],
+    [
+        {},
+        {"ema": 0.9},
+        {"optimizer": "sgd", "keep": "last"},
+        {"patience": 2, "lr": 0.01},
+        {"clip": 0.1, "schedule": "step"},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("at", [1, 5, 8, 13, 20])

@@ -1,0 +1,278 @@
+"""A pipeline's plan: its TOML file, checked; every mistake at once.
+
+    [data]                      which images
+    [backbone]                  which pretrained network
+    [[stage]]                   what to do; each stage starts from the result of the one before it, or of `from`
+
+See `pipelines/` for examples.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effxfer.artifact import bundled
+from effxfer.data.settings import DataSettings
+from effxfer.errors import SettingsError, did_you_mean
+from effxfer.net.settings import BackboneSettings
+from effxfer.settings import Settings, build, parse_value, problems, read_toml
+from effxfer.stages import STAGES, stage_of
+
+RESERVED = ("run", "name", "from", "tasks", "models")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One stage of a plan.
+
+    Attributes:
+        name: Unique within the plan; its directory is called so, after its number.
+        stage: A key of `STAGES`.
+        settings: Checked.
+        source: Name of the step it starts from; empty for the backbone.
+        models: Names of the steps that a `bench` compares.
+        tasks: Names of the tasks it takes, in order.
+    """
+
+    name: str
+    stage: str
+    settings: Settings
+    source: str
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A checked pipeline.
+
+    Attributes:
+        name: The file's.
+        backbone: Where it starts.
+        data: The tasks by name.
+        steps: In order.
+    """
+
+    name: str
+    backbone: BackboneSettings
+    data: Mapping[str, DataSettings]
+    steps: tuple[Step, ...]
+
+    def place(self, step: Step) -> str:
+        """The name of a step's directory."""
+        return f"{self.steps.index(step) + 1}-{step.name}"
+
+
+def read_plan(
+    file: str | Path, *, data: str = "", backbone: str = "", seed: int | None = None, changes: Sequence[str] = ()
+) -> Plan:
+    """Read and check a pipeline.
+
+    Args:
+        file: A TOML file, or the name of one that comes with this package.
+        data: Replaces `data.source`.
+        backbone: Replaces `backbone.source`.
+        seed: Replaces the seed of every stage.
+        changes: `KEY=VALUE` with a dotted key: `data.val_fraction=0.2`, `dense.fit.epochs=3` (by the step's name).
+
+    Raises:
+        SettingsError: With every mistake in the file and the changes.
+    """
+    path = locate(file)
+    table = read_toml(path)
+    for key, value in [("data", data), ("backbone", backbone)]:
+        if value:
+            put(table, [key, "source"], value)
+    for text in changes:
+        change(table, text)
+    return check_plan(path.stem, table, seed)
+
+
+def locate(file: str | Path) -> Path:
+    """Find a pipeline by path, or by the name of one that comes with this package.
+
+    Raises:
+        SettingsError: With the names there are.
+    """
+    shipped = {path.stem: path for path in sorted(bundled("pipelines").glob("*.toml"))}
+    path = Path(file)
+    if path.is_file():
+        return path
+    if path.stem in shipped:
+        return shipped[path.stem]
+    hint = f"shipped pipelines: {', '.join(shipped)}"
+    raise SettingsError(f"no pipeline {str(file)!r}{did_you_mean(path.stem, shipped)}", hint)
+
+
+def change(table: dict[str, Any], text: str) -> None:
+    """Set one value of a pipeline's table from `KEY=VALUE`.
+
+    Raises:
+        SettingsError: If it is not of that form, or there is no such table.
+    """
+    key, mark, value = text.partition("=")
+    path = key.strip().split(".")
+    if not mark or len(path) < 2:
+        raise SettingsError(f"{text!r} is not KEY=VALUE with a dotted key", "such as dense.fit.epochs=3")
+    put(table, path, parse_value(value.strip()))
+
+
+def put(table: dict[str, Any], path: Sequence[str], value: object) -> None:
+    """Set the value behind a path of keys, of which the first is `data`, `backbone` or a step's name.
+
+    Raises:
+        SettingsError: If there is no such table, or the path leads through something that is none.
+    """
+    steps = {name_of(one): one for one in tables_of(table)}
+    roots = {**steps, "data": table.setdefault("data", {}), "backbone": table.setdefault("backbone", {})}
+    if path[0] not in roots:
+        raise SettingsError(f"no table {path[0]!r}{did_you_mean(path[0], roots)}", f"tables: {', '.join(roots)}")
+    place = roots[path[0]]
+    for depth, part in enumerate(path):
+        if not isinstance(place, dict):
+            what = "several tables: change the file" if isinstance(place, list) else f"{place!r}, not a table"
+            raise SettingsError(f"cannot set {'.'.join(path)}: {'.'.join(path[:depth])} is {what}")
+        if depth == len(path) - 1:
+            place[part] = value
+        elif depth:
+            place = place.setdefault(part, {})
+
+
+def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> Plan:
+    """Turn a pipeline's table into a plan.
+
+    Raises:
+        SettingsError: With every mistake of every table.
+    """
+    mistakes = [
+        f"unknown table {key!r}{did_you_mean(key, ['backbone', 'data', 'stage'])}"
+        for key in table if key not in ("backbone", "data", "stage")
+    ]  # fmt: skip
+    data = _data(table.get("data", {}), mistakes)
+    mistakes += [f"[backbone] {m}" for m in problems(BackboneSettings, table.get("backbone", {}))]
+    steps = _steps(table, data, seed, mistakes)
+    if mistakes:
+        raise SettingsError(
+            f"{name}: " + "; ".join(mistakes), "`effxfer run --help` shows how to change one value", code="E201"
+        )
+    return Plan(name=name, backbone=build(BackboneSettings, table["backbone"], "[backbone]"), data=data, steps=steps)
+
+
+def tables_of(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The `[[stage]]` tables of a pipeline; what is none is left out."""
+    stages = table.get("stage", [])
+    return [one for one in stages if isinstance(one, dict)] if isinstance(stages, list) else []
+
+
+def name_of(table: Mapping[str, Any]) -> str:
+    """What a `[[stage]]` table is called: its `name`, else what it runs."""
+    return str(table.get("name", table.get("run", "")))
+
+
+def _data(tables: object, mistakes: list[str]) -> dict[str, DataSettings]:
+    """The tasks by name; what is wrong with them is added to `mistakes`."""
+    tasks: dict[str, DataSettings] = {}
+    for table in tables if isinstance(tables, list) else [tables]:
+        wrong = problems(DataSettings, table)  # type: ignore[arg-type]
+        mistakes += [f"[data] {m}" for m in wrong]
+        if not wrong:
+            one = build(DataSettings, table, "[data]")  # type: ignore[arg-type]
+            name = one.name or Path(one.source).stem
+            mistakes += [f"[data] two tasks are called {name!r}: give one another `name`"] if name in tasks else []
+            tasks[name] = one
+    return tasks
+
+
+def _steps(
+    table: Mapping[str, Any], data: Mapping[str, DataSettings], seed: int | None, mistakes: list[str]
+) -> tuple[Step, ...]:
+    """The steps of a plan; what is wrong with them is added to `mistakes`."""
+    tables, steps = tables_of(table), list[Step]()
+    if not tables or len(tables) != len(table["stage"]):
+        mistakes.append(
+            "there is no stage: write [[stage]], with two brackets" if "stage" in table else "there is no [[stage]]"
+        )
+        return ()
+    before: dict[str, str] = {}
+    for one in tables:
+        name, wrong = name_of(one), list[str]()
+        step = _step(one, before, data, seed, wrong)
+        mistakes += [f"stage {name!r}: {text}" for text in wrong]
+        if step:
+            steps.append(step)
+        before[name] = STAGES[step.stage].kind if step else "unknown"
+    return tuple(steps)
+
+
+def _step(
+    table: Mapping[str, Any], before: Mapping[str, str], data: Mapping[str, DataSettings], seed: int | None,
+    wrong: list[str],
+) -> Step | None:  # fmt: skip
+    """Check one stage.
+
+    Args:
+        table: Of the stage.
+        before: Kinds of the steps before it, by name.
+        data: The tasks by name.
+        seed: Replaces the table's.
+        wrong: Receives a sentence for each mistake.
+
+    Returns:
+        The step; None if something is wrong with it.
+    """
+    name = name_of(table)
+    _check_name(name, before, wrong)
+    try:
+        stage = stage_of(table)
+    except SettingsError as error:
+        wrong.append(error.problem)
+        return None
+    kind = STAGES[stage]
+    own = {k: v for k, v in table.items() if k not in RESERVED}
+    if seed is not None and "seed" in kind.settings.model_fields:
+        own["seed"] = seed
+    wrong += problems(kind.settings, own)
+    links = {"from": (), "models": (), "tasks": tuple(data)} | _links(kind.kind, before)
+    given = {key: _given(table, key, links[key], wrong) for key in links}
+    if kind.kind == "times" and not links["models"]:
+        wrong.append("there is nothing to compare: put an `export` before it")
+    if wrong:
+        return None
+    nets = [known for known in links["from"] if before[known] == "net"]
+    return Step(
+        name=name, stage=stage, settings=build(kind.settings, own, f"stage {name!r}"), tasks=given["tasks"],
+        source=(*nets[-1:], *given["from"])[-1] if nets or given["from"] else "",
+        models=given["models"] or links["models"],
+    )  # fmt: skip
+
+
+def _links(kind: str, before: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What the steps before may be to a step: a `bench` compares exports, everything else starts from a network."""
+    if kind == "times":
+        return {"models": tuple(name for name, was in before.items() if was in ("files", "unknown")), "tasks": ()}
+    return {"from": tuple(name for name, was in before.items() if was != "times")}
+
+
+def _given(table: Mapping[str, Any], key: str, known: Sequence[str], wrong: list[str]) -> tuple[str, ...]:
+    """What a table says under `from`, `models` or `tasks`: names that must be known."""
+    value = table.get(key, [])
+    names = [value] if key == "from" else value
+    if key not in table:
+        return ()
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        wrong.append(f"{key} should be {'a name' if key == 'from' else 'a list of names'}, not {value!r}")
+        return ()
+    what = "task" if key == "tasks" else "earlier stage to take"
+    wrong += [f"{key}: no {what} {one!r}{did_you_mean(one, known)}" for one in names if one not in known]
+    return tuple(names)
+
+
+def _check_name(name: str, before: Mapping[str, str], wrong: list[str]) -> None:
+    if not re.fullmatch(r"[\w-]+", name):
+        wrong.append("a name has letters, digits, - and _ only: it is part of a directory's")
+    if name in ("data", "backbone"):
+        wrong.append("another table is called so: give it another `name`")
+    if name in before:
+        wrong.append(f"two stages are called {name!r}: give one another `name`")

@@ -1,0 +1,164 @@
+"""Commands in this process: what they print, and which mistakes they name."""
+
+import json
+import shlex
+
+import pytest
+from typer.testing import CliRunner
+
+from effxfer.artifact import Artifact
+from effxfer.cli.app import app
+from effxfer.cli.use import distinct
+from effxfer.errors import DataError, ModelFileError, SettingsError
+from tests import plans
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Run a command; give its standard output. Library errors come through as they are."""
+
+    def run(*words):
+        words = [str(word) for word in words]
+        monkeypatch.setattr("sys.argv", ["effxfer", *words])
+        done = runner.invoke(app, words)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def exported(tmp_path, dense, call):
+    call("export", dense.path, "--out", tmp_path / "onnx", "--no-int8", "--device", "cpu")
+    return tmp_path / "onnx"
+
+
+def test_version(call):
+    from effxfer import __version__
+
+    assert call("--version").strip() == __version__
+
+
+def test_a_result_ends_in_the_command_that_reproduces_it(call, dense, tmp_path):
+    words = ["finetune", dense.path, "--out", tmp_path / "my out", "--epochs", "0", "--device", "cpu"]
+    out = call(*words, "--force")
+    assert f"model: {tmp_path / 'my out'}" in out
+    assert shlex.split(out.splitlines()[-1]) == ["effxfer", *map(str, words)]
+    assert Artifact.load(tmp_path / "my out").manifest.parent == dense.manifest.key
+
+
+def test_json_is_all_there_is_on_stdout(call, dense, tmp_path):
+    words = ["finetune", dense.path, "--out", tmp_path / "out", "--epochs", "0", "--device", "cpu"]
+    told = json.loads(call(*words, "--json"))
+    made = Artifact.load(tmp_path / "out")
+    assert told["key"] == made.manifest.key
+    assert told["report"] == json.loads(json.dumps(made.manifest.report.to_json()))
+    assert shlex.split(told["command"]) == ["effxfer", *map(str, words)]
+
+
+def test_flags_reach_the_settings(call, dense, tmp_path):
+    told = json.loads(
+        call("prune", dense.path, "--out", tmp_path / "out", "--method", "channels", "--ratio", 0.25, "--epochs", 2,
+             "--lr", 0.02, "--seed", 9, "--set", "round_to=8", "--dry-run")
+    )  # fmt: skip
+    assert told["stage"] == "prune channels"
+    settings = told["settings"]
+    assert (settings["ratio"], settings["round_to"], settings["seed"]) == (0.25, 8, 9)
+    assert (settings["fit"]["epochs"], settings["fit"]["lr"]) == (2, 0.02)
+    assert told["done"] is False
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "text"),
+    [
+        (["--set", "epohcs=3"], SettingsError, "epohcs"),
+        (["--set", "fit.epoch=3"], SettingsError, "did you mean 'epochs'"),
+        (["--strategy", "fulll"], SettingsError, "did you mean 'full'"),
+        (["--set", "backbone.size=32"], SettingsError, "is a model already"),
+        (["--set", "data=x"], SettingsError, "data is a table"),
+        (["--device", "toaster"], SettingsError, "no device is called 'toaster'"),
+        (["--data", "nowhere"], DataError, "nowhere"),
+    ],
+)
+def test_mistakes_are_named(call, dense, tmp_path, words, error, text):
+    with pytest.raises(error, match=text):
+        call("finetune", dense.path, "--out", tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there_is_named(call, tmp_path):
+    with pytest.raises(ModelFileError, match="no model 'nowhere'"):
+        call("finetune", "nowhere", "--out", tmp_path / "out")
+
+
+def test_predict_needs_only_the_export(call, exported, folder):
+    files = [folder / "red" / "00.png", folder / "blue" / "01.jpg"]
+    rows = json.loads(call("predict", exported, *files, "--json", "--top", 2))["predictions"]
+    assert [row["file"] for row in rows] == [str(file) for file in files]
+    assert [row["top"][0]["label"] for row in rows] == ["red", "blue"]
+    assert [len(row["top"]) for row in rows] == [2, 2]
+    lines = call("predict", exported / "model.onnx", *files).splitlines()
+    assert [line.split("\t")[1].split()[0] for line in lines] == ["red", "blue"]
+
+
+def test_predict_names_what_it_cannot_read(call, exported, tmp_path):
+    (tmp_path / "no.png").write_text("no image")
+    with pytest.raises(DataError, match=r"no\.png"):
+        call("predict", exported, tmp_path / "no.png")
+    with pytest.raises(ModelFileError):
+        call("predict", tmp_path / "nowhere", tmp_path / "no.png")
+
+
+def test_bench_without_out_keeps_nothing(call, exported, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    words = ["bench", exported, "--max-seconds", "0.2", "--set", "precision=0.5", "--json"]
+    told = json.loads(call(*words))
+    assert told["report"]["tables"][0]["rows"][0]["model"] == "onnx fp32"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bench_previews_without_measuring(call, exported):
+    told = json.loads(call("bench", exported, "--threads", 2, "--dry-run"))
+    assert told["models"] == ["onnx"]
+    assert told["settings"]["threads"] == 2
+
+
+def test_models_are_told_apart_by_as_much_of_their_path_as_it_takes(tmp_path):
+    assert distinct([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    assert distinct([tmp_path / "a" / "x" / "onnx", tmp_path / "b" / "x" / "onnx"]) == ["a/x/onnx", "b/x/onnx"]
+    with pytest.raises(SettingsError, match="given twice"):
+        distinct([tmp_path / "a", tmp_path / "b" / ".." / "a"])
+
+
+def test_check_tells_of_a_folder(call, folder, tmp_path):
+    told = json.loads(call("check", folder, "--json", "--out", tmp_path))
+    assert told["report"]["rows"] or told["report"]["tables"]
+    assert (tmp_path / "data_audit.csv").is_file()
+
+
+def test_check_fails_on_unreadable_images(call, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "no.png").write_text("no image")
+    with pytest.raises(DataError, match="errors in"):
+        call("check", tmp_path)
+
+
+def test_models_lists_what_timm_offers(call):
+    rows = json.loads(call("models", "mobilenetv2_1*", "--json"))["report"]["tables"][0]["rows"]
+    assert {"backbone": "timm:mobilenetv2_100"} in rows
+
+
+def test_status_and_dry_run_say_the_same_and_write_nothing(call, folder, tmp_path):
+    file = plans.write(tmp_path / "mine.toml", folder)
+    words = [file, "--out", tmp_path / "out", "--json"]
+    told, planned = (json.loads(call(*head, *words)) for head in (["status"], ["run", "--dry-run"]))
+    assert told["report"] == planned["report"]
+    rows = told["report"]["tables"][0]["rows"]
+    assert [row["state"] for row in rows] == ["to do"] * 5
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]

@@ -1,0 +1,108 @@
+import re
+
+import pytest
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.main import get_command
+
+from effxfer.cli.app import app
+from effxfer.cli.options import table
+from effxfer.errors import SettingsError
+from effxfer.settings import parse_value
+from effxfer.stages import STAGES
+
+COMMANDS = get_command(app).commands
+FIELDS = {
+    ("finetune", "epochs"): ["fit.epochs"],
+    ("finetune", "lr"): ["fit.lr"],
+    ("finetune", "batch"): ["options.batch"],
+    ("prune", "epochs"): ["fit.epochs"],
+    ("prune", "lr"): ["fit.lr"],
+}
+KINDS = {"prune": ["prune lottery", "prune channels"]}
+OURS = {"method", "data", "out", "force", "dry_run", "as_json", "changes", "device"}
+
+
+def flags():
+    """Every flag of a single-stage command that sets a field, with its help text."""
+    for command in ("finetune", "prune", "search", "export", "bench"):
+        for option in COMMANDS[command].params:
+            if option.param_type_name == "option" and option.name not in OURS:
+                yield pytest.param(command, option.name, option.help or "", id=f"{command}-{option.name}")
+
+
+def defaults(command, name):
+    """The defaults of the settings that a flag sets, by stage; a stage without such a setting is left out."""
+    found = []
+    for kind in KINDS.get(command, [command]):
+        value = STAGES[kind].settings
+        for part in FIELDS.get((command, name), [name])[0].split("."):
+            if part == "options":
+                from effxfer.transfer.base import Strategy as value  # noqa: N813
+
+                continue
+            fields = getattr(value if isinstance(value, type) else type(value), "model_fields", {})
+            if part not in fields:
+                break
+            value = fields[part].default
+        else:
+            found.append(value)
+    return found
+
+
+@pytest.mark.parametrize(("command", "name", "text"), list(flags()))
+def test_help_agrees_with_the_settings(command, name, text):
+    real = list(dict.fromkeys(defaults(command, name)))
+    assert real, f"--{name} sets nothing"
+    told = re.search(r"\[default: (.*)\]", text)
+    if told is None:
+        assert real in ([None], [False]), f"--{name} does not tell its default {real}"
+        return
+    words = told[1].split(", ")
+    if isinstance(real[0], bool):
+        assert words == [f"--{name}" if real[0] else f"--no-{name}"]
+    else:
+        assert [parse_value(word) for word in words] == real
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_says_what_it_does(name):
+    assert COMMANDS[name].help
+    assert all(option.help for option in COMMANDS[name].params if option.param_type_name == "option")
+
+
+def test_flags_and_texts_make_one_table():
+    made = table(["fit.ema=0.99", "options.augment.crop=none", "taps=[['out']]"], fit__epochs=3, seed=None)
+    assert made == {"fit": {"epochs": 3, "ema": 0.99}, "options": {"augment": {"crop": "none"}}, "taps": [["out"]]}
+
+
+def test_a_text_wins_over_its_flag():
+    assert table(["fit.epochs=4"], fit__epochs=3) == {"fit": {"epochs": 4}}
+
+
+@pytest.mark.parametrize("text", ["epochs", "", "fit.epochs"])
+def test_a_text_without_a_value_is_refused(text):
+    with pytest.raises(SettingsError, match="is not KEY=VALUE"):
+        table([text])
+
+
+def test_a_path_through_a_value_is_refused():
+    with pytest.raises(SettingsError, match="epochs is 3, not a table"):
+        table(["fit.epochs=3", "fit.epochs.more=1"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False))
+def test_values_keep_their_type(value):
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    made = table([f"x={text}"])["x"]
+    assert (type(made), made) == (type(value), value) or abs(value) >= 2**63
+
+
+def test_defaults_of_flags_are_none_so_that_the_settings_decide():
+    for command in ("finetune", "prune", "search", "export", "bench"):
+        for option in COMMANDS[command].params:
+            if option.param_type_name == "option" and option.name not in OURS:
+                assert option.default is None, option.name
+    assert isinstance(app, typer.Typer)

@@ -1,0 +1,45 @@
+"""What every room's tests may use: one thread, a cache of their own, and something tiny to train and prune."""
+
+import os
+
+import pytest
+import torch
+
+from effxfer.artifact import Artifact
+from effxfer.data.settings import DataSettings
+from effxfer.net.settings import BackboneSettings
+from tests import tiny
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _alone(tmp_path_factory):
+    torch.set_num_threads(1)
+    before = dict(os.environ)
+    os.environ["EFFXFER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        os.environ.pop(name, None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """60 images of 16 to 24 pixels in three classes; do not write into it."""
+    return tiny.write_images(tmp_path_factory.mktemp("images") / "shapes")
+
+
+@pytest.fixture(scope="session")
+def data(folder) -> DataSettings:
+    return tiny.data_of(folder)
+
+
+@pytest.fixture(scope="session")
+def backbone() -> BackboneSettings:
+    return tiny.BACKBONE
+
+
+@pytest.fixture(scope="session")
+def dense(tmp_path_factory, data) -> Artifact:
+    """A tiny network that knows the classes of `folder`; do not write into its directory."""
+    return tiny.finetune(tmp_path_factory.mktemp("made") / "dense", data)

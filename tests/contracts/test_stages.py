@@ -1,0 +1,57 @@
+"""What every stage promises; a new one needs a line in `tiny.QUICK`."""
+
+import pytest
+
+from effxfer.artifact import Artifact
+from effxfer.settings import Settings
+from effxfer.stages import STAGES, stage_of
+from effxfer.stages.run import Where, compare
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, dense, data) -> Artifact:
+    return tiny.stage("export", dense, tmp_path_factory.mktemp("exported") / "onnx", data)
+
+
+def run(name, out, dense, exported, data, **changes):
+    if STAGES[name].kind == "times":
+        where = Where(out=out, device="cpu")
+        return compare(name, STAGES[name].find, tiny.settings_of(name, **changes), {"only": exported}, where)
+    return tiny.stage(name, dense, out, data, **changes)
+
+
+def test_the_table_covers_all():
+    assert tiny.QUICK.keys() == STAGES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_its_settings_are_checked_and_told(name):
+    cls = STAGES[name].settings
+    assert issubclass(cls, Settings)
+    assert cls.__doc__
+    documented = "\n".join(base.__doc__ or "" for base in cls.__mro__ if issubclass(base, Settings))
+    assert [field for field in cls.model_fields if f" {field}: " not in documented] == []
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_a_pipeline_can_name_it(name):
+    run, _, method = name.partition(" ")
+    assert stage_of({"run": run, "method": method} if method else {"run": run}) == name
+    assert STAGES[name].kind in {"net", "files", "times"}
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_reads_a_model_and_leaves_a_whole_one(name, tmp_path, dense, exported, data):
+    before = dict(dense.manifest.files)
+    made = run(name, tmp_path / "out", dense, exported, data)
+    assert made.manifest.stage == name
+    assert made.manifest.settings == tiny.settings_of(name).plain()
+    assert made.manifest.report.rows
+    assert made.manifest.classes == tiny.CLASSES
+    assert Artifact.load(made.path).manifest == made.manifest
+    assert not list(tmp_path.glob(".work-out/key-*")), "unfinished work is gone"
+    assert Artifact.load(dense.path).manifest.files == before, "what it read is as it was"
+    if STAGES[name].kind != "times":
+        assert made.net().classes == tiny.CLASSES
+    assert run(name, tmp_path / "out", dense, exported, data).manifest == made.manifest

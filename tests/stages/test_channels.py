@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from effxfer.errors import SettingsError
+from effxfer.settings import build
+from effxfer.stages import prune
+from effxfer.stages.finetune import train
+from effxfer.stages.prune import epochs_of, share
+from effxfer.stages.settings import Channels
+from tests import tiny
+
+CHANNELS = "prune channels"
+STEPS = {"steps": 2, "teacher": 0.5, "fit": {**tiny.FIT, "epochs": 3}}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, dense, data):
+    return tiny.stage(CHANNELS, dense, tmp_path_factory.mktemp("small") / "small", data, **STEPS)
+
+
+def parameters(artifact):
+    return sum(p.numel() for p in artifact.net().parameters())
+
+
+def test_what_is_left_is_smaller_and_still_right(small, dense):
+    report = small.manifest.report
+    assert parameters(small) < 0.5 * parameters(dense)
+    assert 1e6 * report["parameters/after"].value == pytest.approx(parameters(small), rel=1e-3)
+    assert 1e6 * report["parameters/before"].value == pytest.approx(parameters(dense), rel=1e-3)
+    assert report["macs/ratio"].value == pytest.approx(report["macs/after"].value / report["macs/before"].value)
+    assert report["accuracy/val"].value >= 75
+
+
+def test_epochs_of_all_steps_make_one_curve(small):
+    loss = small.manifest.report.curves[0]
+    assert [x for x, _ in loss.points] == [1, 2, 3]
+
+
+def test_a_teacher_takes_part_in_the_loss(small):
+    rows = (small.path / "metrics.jsonl").read_text()
+    assert '"teacher"' in rows
+    assert '"label"' in rows
+
+
+def test_both_steps_remove(small):
+    kinds = [edit["kind"] for edit in small.manifest.edits]
+    assert kinds.count("remove_channels") == 2 or len(kinds) >= 3, kinds
+
+
+def test_goes_on_after_a_cut_bit_for_bit(small, dense, data, tmp_path, monkeypatch):
+    labels = []
+
+    def cut_off(*args, label, **more):
+        labels.append(label)
+        if label == "recover 2 of 2" and labels.count(label) == 1:
+            raise KeyboardInterrupt
+        return train(*args, label=label, **more)
+
+    monkeypatch.setattr(prune, "train", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
+    monkeypatch.setattr(prune, "remove_channels", lambda *_, **__: pytest.fail("a finished cut was done again"))
+    resumed = tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
+    ours, theirs = resumed.net().state_dict(), small.net().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert resumed.manifest.edits == small.manifest.edits
+    assert resumed.manifest.report["macs/after"] == small.manifest.report["macs/after"]
+
+
+def test_the_taylor_measure_meets_a_share_of_the_multiply_adds(dense, data, tmp_path):
+    settings = tiny.QUICK[CHANNELS] | {"macs_ratio": 0.4, "importance": "taylor", "scope": "global", "round_to": 2}
+    settings.pop("ratio")
+    from effxfer.stages import STAGES
+    from effxfer.stages.run import Where, transform
+
+    settings = build(Channels, {**settings, "fit": {"epochs": 0}}, CHANNELS)
+    made = transform(CHANNELS, STAGES[CHANNELS].find, settings, dense, [data], Where(out=tmp_path / "o", device="cpu"))
+    report = made.manifest.report
+    assert report["macs/after"].value <= 0.42 * report["macs/before"].value
+
+
+@pytest.mark.parametrize("options", [{}, {"ratio": 0.5, "macs_ratio": 0.5}])
+def test_one_target_is_needed(options):
+    with pytest.raises(SettingsError, match="give either ratio or macs_ratio"):
+        build(Channels, options, CHANNELS)
+
+
+def test_a_teacher_must_know_the_classes(data, tmp_path):
+    with pytest.raises(SettingsError, match="not trained for these classes yet"):
+        tiny.stage(CHANNELS, tiny.BACKBONE, tmp_path / "out", data, teacher=0.5)
+
+
+def test_a_teacher_needs_images(dense, data, tmp_path):
+    with pytest.raises(SettingsError, match="cannot be combined with strategy 'probe'"):
+        tiny.stage(CHANNELS, dense, tmp_path / "out", data, teacher=0.5, strategy="probe", options={})
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(5, 1), (5, 2), (6, 4), (1, 3), (0, 2), (7, 7)])
+def test_steps_share_all_epochs(epochs, steps):
+    settings = build(Channels, {"ratio": 0.5, "steps": steps, "fit": {"epochs": epochs}}, CHANNELS)
+    assert sum(epochs_of(settings, step) for step in range(1, steps + 1)) == epochs
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_steps_remove_what_one_would(steps):
+    left = 1.0
+    for step in range(1, steps + 1):
+        left *= 1 - share(0.6, step, steps)
+    assert left == pytest.approx(0.4)

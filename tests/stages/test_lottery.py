@@ -1,0 +1,197 @@
+import math
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from effxfer.errors import SettingsError
+from effxfer.stages import prune
+from effxfer.stages.finetune import train
+from effxfer.train.state import Work
+from tests import tiny
+
+LOTTERY = "prune lottery"
+LATE = {"fit": {**tiny.FIT, "epochs": 2, "schedule": "constant"}}
+
+
+@pytest.fixture(scope="module")
+def ticket(tmp_path_factory, dense, data):
+    return tiny.stage(LOTTERY, dense, tmp_path_factory.mktemp("ticket") / "ticket", data)
+
+
+def weights(artifact):
+    return artifact.net().state_dict()
+
+
+def same(one, other):
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def removed(net):
+    return {name: ~keep for name, keep in net.kept().items()}
+
+
+def held(net):
+    """Whether all removed weights are zero."""
+    return all(bool((net.get_parameter(name)[gone] == 0).all()) for name, gone in removed(net).items())
+
+
+def test_removes_exactly_the_share(ticket):
+    net = ticket.net()
+    gone, total = (sum(int(f(mask)) for mask in removed(net).values()) for f in (torch.sum, torch.numel))
+    assert gone == math.floor(0.5 * total) or gone == round(0.5 * total)
+    assert ticket.manifest.report["sparsity/prunable"].value == pytest.approx(100 * gone / total)
+    assert ticket.manifest.report["sparsity/prunable"].n == total
+    everything = sum(p.numel() for p in net.parameters())
+    assert ticket.manifest.report["sparsity/all"].value == pytest.approx(100 * gone / everything)
+
+
+def test_masks_are_stored_and_hold(ticket):
+    net = ticket.net()
+    assert net.kept()
+    assert held(net)
+    assert not any(name.startswith("head") for name in net.kept())
+
+
+def test_reports_every_round(ticket):
+    (curve,) = ticket.manifest.report.curves
+    left = [x for x, _ in curve.points]
+    assert left[0] == 100
+    assert left[1] == pytest.approx(100 * 0.5**0.5, abs=0.1)
+    assert left[2] == pytest.approx(50, abs=0.01)
+
+
+def test_zeros_survive_every_later_stage(ticket, data, tmp_path):
+    small = tiny.stage("prune channels", ticket, tmp_path / "small", data)
+    again = tiny.stage("finetune", small, tmp_path / "again", data)
+    net = again.net()
+    assert held(net)
+    gone = sum(int(mask.sum()) for mask in removed(net).values())
+    assert gone > 0
+    exported = tiny.stage("export", again, tmp_path / "onnx", data, int8=False)
+    graph = onnx.load(exported.path / "model.onnx").graph
+    zeros = sum(int((numpy_helper.to_array(tensor) == 0).sum()) for tensor in graph.initializer)
+    assert zeros >= gone
+    assert exported.manifest.report["zeros"].value == pytest.approx(
+        100 * gone / sum(p.numel() for p in net.parameters())
+    )
+
+
+def test_a_second_ticket_goes_on_from_the_first(ticket, data, tmp_path):
+    sparser = tiny.stage(LOTTERY, ticket, tmp_path / "sparser", data, sparsity=0.8, rounds=1)
+    before, after = removed(ticket.net()), removed(sparser.net())
+    assert all(bool(after[name][gone].all()) for name, gone in before.items())
+    assert sparser.manifest.report["sparsity/prunable"].value == pytest.approx(80, abs=0.01)
+
+
+def test_repeats_bit_for_bit(ticket, dense, data, tmp_path):
+    assert same(ticket, tiny.stage(LOTTERY, dense, tmp_path / "again", data))
+
+
+class Power:
+    """Cuts a stage off when one of its rounds begins."""
+
+    def __init__(self, monkeypatch, label):
+        self.monkeypatch, self.label, self.seen = monkeypatch, label, []
+
+    def __call__(self, *args, label, **more):
+        self.seen.append(label)
+        if label == self.label:
+            raise KeyboardInterrupt
+        return train(*args, label=label, **more)
+
+    def __enter__(self):
+        self.monkeypatch.setattr(prune, "train", self)
+        return self
+
+    def __exit__(self, *_):
+        self.monkeypatch.undo()
+
+
+def test_goes_on_after_a_cut_bit_for_bit(ticket, dense, data, tmp_path, monkeypatch):
+    with Power(monkeypatch, "ticket round 2 of 2"), pytest.raises(KeyboardInterrupt):
+        tiny.stage(LOTTERY, dense, tmp_path / "cut", data)
+    assert not (tmp_path / "cut").exists()
+    with Power(monkeypatch, "") as power:
+        resumed = tiny.stage(LOTTERY, dense, tmp_path / "cut", data)
+    assert power.seen == ["ticket round 2 of 2"]
+    assert same(resumed, ticket)
+    assert resumed.manifest.report.curves == ticket.manifest.report.curves
+    assert not list((tmp_path / ".work-cut").glob("key-*"))
+
+
+def test_rewinds_to_a_step_of_training(dense, data, tmp_path, monkeypatch):
+    starts = {}
+
+    def watch(net, *args, span, label, **more):
+        net.constrain_()
+        starts[label] = (span, {n: p.detach().clone() for n, p in net.named_parameters()}, net.kept())
+        history = train(net, *args, span=span, label=label, **more)
+        if label.startswith("train to"):
+            starts["rewind point"] = (span, {n: p.detach().clone() for n, p in net.named_parameters()}, {})
+        return history
+
+    monkeypatch.setattr(prune, "train", watch)
+    made = tiny.stage(LOTTERY, dense, tmp_path / "late", data, rewind=0.5, rounds=1, **LATE)
+    length = math.ceil(36 / 8)
+    step = starts["train to the rewind point"][0].last
+    assert step == round(0.5 * step_count(data, dense))
+    assert 0 < step < length
+    _, point, _ = starts["rewind point"]
+    for name, weight in dense.net().named_parameters():
+        if name.endswith("conv1.weight"):
+            assert not torch.equal(point[name], weight)
+    for label in ("ticket round 0 of 1", "ticket round 1 of 1"):
+        span, begin, masks = starts[label]
+        assert span.first == step
+        for name, weight in begin.items():
+            assert torch.equal(weight, point[name] * masks.get(name, torch.ones(())))
+    assert held(made.net())
+
+
+def step_count(data, dense):
+    from effxfer.stages.finetune import choose
+    from effxfer.stages.run import Where, load_task
+
+    net = dense.net()
+    task = load_task(data, net.preprocess, Where(out=dense.path))
+    return len(choose("full", tiny.PLAIN).draw(net, [task], torch.device("cpu"))(0))
+
+
+def test_rewinding_to_zero_starts_from_the_pretrained_weights(dense, data, tmp_path, monkeypatch):
+    starts = []
+
+    def watch(net, *args, span, **more):
+        net.constrain_()
+        starts.append((span.first, {n: p.detach().clone() for n, p in net.named_parameters()}, dict(net.kept())))
+        return train(net, *args, span=span, **more)
+
+    monkeypatch.setattr(prune, "train", watch)
+    tiny.stage(LOTTERY, dense, tmp_path / "out", data, rounds=1, fit={**tiny.FIT, "epochs": 1})
+    given = dict(dense.net().named_parameters())
+    for first, begin, masks in starts:
+        assert first == 0
+        for name, weight in begin.items():
+            assert torch.equal(weight, given[name] * masks.get(name, torch.ones(())))
+
+
+def test_a_rewind_point_after_the_end_is_refused():
+    with pytest.raises(SettingsError, match="rewind to an early point"):
+        tiny.settings_of(LOTTERY, rewind=2.0)
+
+
+def test_a_layer_can_be_left_out(dense, data, tmp_path):
+    made = tiny.stage(
+        LOTTERY, dense, tmp_path / "out", data, exclude=["body.stem.*"], rounds=1, fit={**tiny.FIT, "epochs": 0}
+    )
+    stem = made.net().get_parameter("body.stem.0.weight")
+    assert torch.equal(stem, dense.net().get_parameter("body.stem.0.weight"))
+    assert np.count_nonzero(stem.detach().numpy()) == stem.numel()
+
+
+def test_without_a_directory_nothing_is_kept():
+    assert Work(None).once("unit", lambda: {"x": 1}) == {"x": 1}

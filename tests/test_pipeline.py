@@ -1,0 +1,175 @@
+import json
+from dataclasses import replace
+from threading import Event, Thread
+
+import pytest
+
+from effxfer import pipeline
+from effxfer.artifact import MANIFEST
+from effxfer.errors import LockedError, SettingsError
+from effxfer.files import locked, sha256
+from effxfer.plan import read_plan
+from effxfer.stages.run import Where
+from tests import plans
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory, folder):
+    return plans.write(tmp_path_factory.mktemp("plan") / "mine.toml", folder)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, file):
+    """A run that is over; tests that change it work on their own copy."""
+    where = Where(out=tmp_path_factory.mktemp("run") / "out", device="cpu")
+    plan = read_plan(file)
+    return plan, where, pipeline.run(plan, where)
+
+
+def states(plan, where):
+    return [row["state"] for row in pipeline.statuses(plan, where)]
+
+
+def contents(folder):
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
+    return {str(path.relative_to(folder)): (sha256(path), path.stat().st_mtime_ns) for path in found}
+
+
+def test_every_step_has_a_directory_and_a_parent(done):
+    plan, where, made = done
+    assert [one.path.name for one in made] == ["1-dense", "2-small", "3-dense-onnx", "4-small-onnx", "5-bench"]
+    dense, small, dense_onnx, small_onnx, bench = (one.manifest for one in made)
+    assert [small.parent, dense_onnx.parent, small_onnx.parent] == [dense.key, dense.key, small.key]
+    assert bench.parent == [dense_onnx.key, small_onnx.key]
+    assert set(states(plan, where)) == {"done"}
+
+
+def test_a_second_run_does_nothing(done, monkeypatch):
+    plan, where, made = done
+    before, told = contents(where.out), []
+    for stage in pipeline.STAGES:
+        refuse = replace(pipeline.STAGES[stage], find=lambda: pytest.fail("a finished stage was run again"))
+        monkeypatch.setitem(pipeline.STAGES, stage, refuse)
+    again = pipeline.run(plan, where, lambda step, _: told.append(step.name))
+    assert [one.manifest for one in again] == [one.manifest for one in made]
+    assert told == [step.name for step in plan.steps]
+    assert contents(where.out) == before
+
+
+def test_a_changed_step_makes_what_follows_stale(done, file):
+    _, where, _ = done
+    changed = read_plan(file, changes=["small.fit.epochs=2"])
+    assert states(changed, where) == ["done", "stale", "done", "stale", "stale"]
+    with pytest.raises(SettingsError, match="2-small holds a prune channels result made from other"):
+        pipeline.run(changed, where)
+
+
+def test_the_conclusion_tells_of_every_network_and_the_models(done):
+    plan, _, made = done
+    networks, models = pipeline.conclusion(plan, made).tables
+    assert [row["stage"] for row in networks.rows] == ["1-dense", "2-small"]
+    assert networks.rows[0]["accuracy test %"] == made[0].manifest.report["accuracy/test"].value
+    assert networks.rows[1]["multiply-adds M"] == made[1].manifest.report["macs/after"].value
+    assert models.rows == made[-1].manifest.report.tables[0].rows
+
+
+def test_the_page_is_written_once(done):
+    plan, where, made = done
+    page = pipeline.publish(plan, made, where, "effxfer run mine")
+    text = page.read_text()
+    assert "effxfer run mine" in text
+    assert all(one.path.name in text for one in made)
+    page.write_text("read already")
+    assert pipeline.publish(plan, made, where, "effxfer run mine") == page
+    assert page.read_text() == "read already"
+    page.unlink()
+
+
+def test_before_a_run_everything_is_to_do(file, tmp_path):
+    plan, where = read_plan(file), Where(out=tmp_path / "out")
+    rows = pipeline.statuses(plan, where)
+    assert {row["state"] for row in rows} == {"to do"}
+    assert [row["from"] for row in rows] == ["backbone", "dense", "dense", "small", "dense-onnx, small-onnx"]
+    assert not (tmp_path / "out").exists(), "looking writes nothing"
+
+
+def cut_off(monkeypatch, name):
+    """Make a stage stop as at Ctrl-C; give back what it was."""
+
+    def stop(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(pipeline.STAGES, name, replace(pipeline.STAGES[name], find=lambda: stop))
+
+
+def test_a_run_that_was_cut_off_goes_on(done, file, tmp_path, monkeypatch):
+    plan, _, made = done
+    where = Where(out=tmp_path / "out", device="cpu")
+    cut_off(monkeypatch, "prune channels")
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(plan, where)
+    assert states(plan, where) == ["done", "cut off", "to do", "to do", "to do"]
+    before = contents(where.out / "1-dense")
+    monkeypatch.undo()
+    plan = replace(plan, steps=plan.steps[:2])
+    again = pipeline.run(plan, where)
+    assert contents(where.out / "1-dense") == before
+    assert [one.manifest.key for one in again] == [one.manifest.key for one in made[:2]]
+    assert [one.manifest.files["weights.safetensors"] for one in again] == [
+        one.manifest.files["weights.safetensors"] for one in made[:2]
+    ], "equal keys, equal weights"
+
+
+def test_an_altered_result_is_named(done, file, tmp_path):
+    import shutil
+
+    plan, where, _ = done
+    copy = Where(out=shutil.copytree(where.out, tmp_path / "copy"))
+    manifest = copy.out / "1-dense" / MANIFEST
+    raw = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**raw, "key": "0" * 16}))
+    assert states(plan, copy)[:3] == ["altered", "stale", "stale"]
+
+
+def test_a_step_at_work_is_running(done):
+    plan, where, _ = done
+    with held_by_another(where.out / f".work-{plan.place(plan.steps[1])}"):
+        assert states(plan, where) == ["done", "running", "done", "stale", "stale"]
+
+
+class held_by_another:  # noqa: N801 - a context manager
+    """Hold a folder from another thread, as another process would."""
+
+    def __init__(self, folder):
+        self.folder, self.ready, self.over = folder, Event(), Event()
+        self.thread = Thread(target=self.hold)
+
+    def hold(self):
+        with locked(self.folder):
+            self.ready.set()
+            self.over.wait(60)
+
+    def __enter__(self):
+        self.thread.start()
+        assert self.ready.wait(60)
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def test_a_second_run_beside_the_first_is_refused(done):
+    plan, where, _ = done
+    with held_by_another(where.out), pytest.raises(LockedError, match="in use by process"):
+        pipeline.run(plan, where)
+
+
+def test_strategies_of_all_steps_are_checked_before_the_first_runs(file, tmp_path):
+    plan = read_plan(file, changes=["dense.strategy=fulll", "small.options.bach=3"])
+    with pytest.raises(SettingsError) as caught:
+        pipeline.run(plan, Where(out=tmp_path / "out"))
+    assert "stage 'dense': no strategy 'fulll' (did you mean 'full'?)" in str(caught.value)
+    assert "stage 'small': options of strategy full: unknown setting 'bach' (did you mean 'batch'?)" in str(
+        caught.value
+    )
+    assert not list(tmp_path.glob("out/*/"))

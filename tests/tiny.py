@@ -1,0 +1,61 @@
+"""A data set and a network so small that a whole pipeline takes seconds."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from effxfer.artifact import Artifact
+from effxfer.data.settings import DataSettings
+from effxfer.net.settings import BackboneSettings
+from effxfer.settings import Settings, build
+from effxfer.stages import STAGES
+from effxfer.stages.run import Where, transform
+
+CLASSES = ("blue", "green", "red")
+BACKBONE = BackboneSettings(source="effxfer.net.cifar:resnet20", pretrained=False, size=16)
+PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
+FIT = {"epochs": 3, "lr": 0.01, "warmup": 0.0, "keep": "last"}
+QUICK = {
+    "bench": {"max_seconds": 0.2, "precision": 0.5},
+    "export": {"latency_seconds": 0.2, "recipes": ["u8s8"], "calibration": 8},
+    "finetune": {"options": PLAIN, "fit": FIT},
+    "prune channels": {"ratio": 0.5, "scope": "layer", "round_to": 8, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
+    "prune lottery": {"sparsity": 0.5, "rounds": 2, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
+    "search": {"trials": 4, "epochs": 3, "finalists": 1, "startup": 2},
+}
+
+
+def write_images(folder: Path, per_class: int = 20, seed: int = 0) -> Path:
+    """Write noisy images whose class is their colour, PNG and JPEG in turn."""
+    rng = np.random.default_rng(seed)
+    for channel, name in zip((2, 1, 0), CLASSES, strict=True):
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            height, width = rng.integers(16, 25, 2)
+            pixels = rng.integers(0, 80, (height, width, 3), dtype=np.uint8)
+            pixels[..., channel] += np.uint8(150)
+            image, kind = Image.fromarray(pixels), ("png", "jpg")[number % 2]
+            image.save(folder / name / f"{number:02}.{kind}")
+    return folder
+
+
+def data_of(folder: Path, **more: object) -> DataSettings:
+    """Name a folder with splits that are large enough to measure on."""
+    return DataSettings(source=str(folder), val_fraction=0.2, test_fraction=0.2, **more)
+
+
+def settings_of(stage: str, **changes: object) -> Settings:
+    """Settings of a stage that runs in a second or two."""
+    return build(STAGES[stage].settings, {**QUICK[stage], **changes}, stage)
+
+
+def stage(name: str, source: Artifact | BackboneSettings, out: Path, data: DataSettings, **changes: object) -> Artifact:
+    """Run a stage as the command line does, on the CPU."""
+    where = Where(out=out, device="cpu", force=bool(changes.pop("force", False)))
+    return transform(name, STAGES[name].find, settings_of(name, **changes), source, [data], where)
+
+
+def finetune(out: Path, data: DataSettings, **changes: object) -> Artifact:
+    """Fine-tune the tiny backbone."""
+    return stage("finetune", BACKBONE, out, data, **changes)
