@@ -15,7 +15,7 @@ from effxfer.stages.run import Where, transform
 CLASSES = ("blue", "green", "red")
 BACKBONE = BackboneSettings(source="effxfer.net.cifar:resnet20", pretrained=False, size=16)
 PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
-FIT = {"epochs": 3, "lr": 0.01, "warmup": 0.0, "keep": "last"}
+FIT = {"epochs": 8, "lr": 0.01, "warmup": 0.0, "keep": "last"}
 QUICK = {
     "bench": {"max_seconds": 0.2, "precision": 0.5},
     "export": {"latency_seconds": 0.2, "recipes": ["u8s8"], "calibration": 8},

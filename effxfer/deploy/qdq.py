@@ -37,7 +37,10 @@ def prepare(fp32: Path, out: Path) -> Path:
     from onnxruntime.quantization import quant_pre_process
 
     with _quiet(), _refusing(fp32):
-        quant_pre_process(fp32, out)
+        try:
+            quant_pre_process(fp32, out)
+        except TypeError:  # symbolic shape inference of ONNX Runtime 1.32 stumbles over Expand by a computed shape
+            quant_pre_process(fp32, out, skip_symbolic_shape=True)
     return out
 
 

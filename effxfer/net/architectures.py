@@ -32,7 +32,11 @@ def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
 
 
 def native_preprocess(body: nn.Module, source: str) -> Preprocess:
-    """What the network's published weights expect as input; ImageNet's usual where it does not say."""
+    """What the network's published weights expect as input; ImageNet's usual where it does not say.
+
+    A network of one's own says it in an attribute `pretrained_cfg`, as timm's do: `input_size`, `crop_pct`,
+    `interpolation`, `mean`, `std`.
+    """
     library, _, name = source.partition(":")
     if library == "torchvision":
         return _torchvision_preprocess(name)

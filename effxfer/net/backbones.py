@@ -116,16 +116,17 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
 
 
 def _strip(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
-    """Take off leading prefixes as long as that makes more names fit."""
-    while True:
-        best = state
-        for prefix in PREFIXES:
-            shorter = {k.removeprefix(prefix): v for k, v in state.items()}
-            if len(wanted & shorter.keys()) > len(wanted & best.keys()):
-                best = shorter
-        if best is state:
-            return state
-        state = best
+    """Take off those leading prefixes, one after the other, without which the most names fit."""
+    best, tried = state, [state]
+    while tried:
+        tried = [
+            {name.removeprefix(prefix): tensor for name, tensor in one.items()}
+            for one in tried
+            for prefix in PREFIXES
+            if any(name.startswith(prefix) for name in one)
+        ]
+        best = max([best, *tried], key=lambda one: len(wanted & one.keys()))
+    return best
 
 
 def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[str, ...]:

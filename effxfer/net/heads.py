@@ -154,8 +154,9 @@ class Cosine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, D)` to `(B, C)`."""
-        unit = F.normalize(self.dropout(self.standardize(x)), dim=1)
-        length = self.out.weight.norm(dim=1).clamp_min(1e-12)
+        x = self.dropout(self.standardize(x))
+        unit = x / x.norm(dim=1, keepdim=True).clamp_min(TINY)
+        length = self.out.weight.norm(dim=1).clamp_min(TINY)
         logits: Tensor = self.out(unit) * (self.scale / length)
         return logits
 

@@ -59,7 +59,7 @@ def _scores(net: nn.Module, mask: Mask) -> dict[str, Tensor]:
         size = net.get_parameter(name).detach().abs()
         if not bool(size.isfinite().all()):
             raise ModelFileError(f"{name} holds NaN or infinity", "prune an intact network", code="E407")
-        score = torch.where(keep.to(size.device), size, -1.0)
+        score = torch.where(keep.to(size.device), size, -1.0).contiguous()
         if bool(keep.any()):
             score.view(-1)[score.argmax()] = torch.inf
         scores[name] = score

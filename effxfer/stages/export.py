@@ -10,7 +10,7 @@ from effxfer.deploy.gate import REJECTED, check, evaluate_onnx
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.settings import ExportSettings
-from effxfer.errors import DataError
+from effxfer.errors import DataError, ModelFileError
 from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
@@ -63,11 +63,14 @@ def export(
 
 def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Report:
     """Quantize, and say what was tried; `out` exists afterwards only if it is worth it."""
-    kept, report = quantize(
-        fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
-        max_drop=settings.max_drop, recipes=settings.recipes, images=settings.calibration, threads=settings.threads,
-        latency_seconds=settings.latency_seconds,
-    )  # fmt: skip
+    try:
+        kept, report = quantize(
+            fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
+            max_drop=settings.max_drop, recipes=settings.recipes, images=settings.calibration,
+            threads=settings.threads, latency_seconds=settings.latency_seconds,
+        )  # fmt: skip
+    except ModelFileError as error:
+        return Report(notes=(f"no int8 model: {error.problem}",))
     return report + (on_file(kept, "int8", task, settings) if kept else Report())
 
 

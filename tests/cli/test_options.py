@@ -45,7 +45,7 @@ def defaults(command, name):
             fields = getattr(value if isinstance(value, type) else type(value), "model_fields", {})
             if part not in fields:
                 break
-            value = fields[part].default
+            value = fields[part].default if isinstance(value, type) else getattr(value, part)
         else:
             found.append(value)
     return found

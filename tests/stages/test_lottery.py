@@ -92,6 +92,10 @@ def test_repeats_bit_for_bit(ticket, dense, data, tmp_path):
     assert same(ticket, tiny.stage(LOTTERY, dense, tmp_path / "again", data))
 
 
+def masks_of(net):
+    return {name: keep.clone() for name, keep in net.kept().items()}
+
+
 class Power:
     """Cuts a stage off when one of its rounds begins."""
 
@@ -129,7 +133,7 @@ def test_rewinds_to_a_step_of_training(dense, data, tmp_path, monkeypatch):
 
     def watch(net, *args, span, label, **more):
         net.constrain_()
-        starts[label] = (span, {n: p.detach().clone() for n, p in net.named_parameters()}, net.kept())
+        starts[label] = (span, {n: p.detach().clone() for n, p in net.named_parameters()}, masks_of(net))
         history = train(net, *args, span=span, label=label, **more)
         if label.startswith("train to"):
             starts["rewind point"] = (span, {n: p.detach().clone() for n, p in net.named_parameters()}, {})
@@ -167,7 +171,7 @@ def test_rewinding_to_zero_starts_from_the_pretrained_weights(dense, data, tmp_p
 
     def watch(net, *args, span, **more):
         net.constrain_()
-        starts.append((span.first, {n: p.detach().clone() for n, p in net.named_parameters()}, dict(net.kept())))
+        starts.append((span.first, {n: p.detach().clone() for n, p in net.named_parameters()}, masks_of(net)))
         return train(net, *args, span=span, **more)
 
     monkeypatch.setattr(prune, "train", watch)

@@ -1,0 +1,72 @@
+import pytest
+import torch
+from torch import nn
+
+from effxfer.errors import SettingsError
+from effxfer.net.architectures import build_body, names, native_preprocess
+from effxfer.net.net import pool
+
+
+@pytest.mark.parametrize(
+    ("source", "args", "width"),
+    [
+        ("timm:test_resnet", {}, 96),
+        ("timm:test_resnet.r160_in1k", {}, 96),
+        ("torchvision:squeezenet1_1", {}, 512),
+        ("torchvision:shufflenet_v2_x0_5", {}, 1024),
+        ("effxfer.net.cifar:resnet20", {"width": 4}, 16),
+        ("tests.net.nets:Flat", {"width": 6}, 6),
+        ("tests.net.nets:flat", {}, 4),
+    ],
+)
+def test_a_body_gives_features_without_classifier(source, args, width):
+    body = build_body(source, args).eval()
+    with torch.inference_mode():
+        assert pool(body(torch.zeros(2, 3, 64, 64))).shape == (2, width)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("timm:resnet_18", "did you mean 'resnet18'"),
+        ("torchvision:resnet_18", "did you mean 'resnet18'"),
+        ("timm:zzzzz", "timm has no network 'zzzzz'"),
+        ("no.such.module:make", "No module named 'no'"),
+        ("tests.net.nets:fat", "has no attribute 'fat'"),
+        ("resnet18", "no backbone resnet18:"),
+    ],
+)
+def test_a_misspelt_name_is_told_with_what_is_near(source, text):
+    with pytest.raises(SettingsError) as caught:
+        build_body(source, {})
+    assert text in str(caught.value)
+    assert caught.value.hint
+
+
+def test_arguments_that_it_does_not_take_are_told():
+    for source in ("timm:test_resnet", "torchvision:resnet18", "tests.net.nets:flat"):
+        with pytest.raises(SettingsError, match="does not take"):
+            build_body(source, {"nope": 1})
+
+
+@pytest.mark.parametrize("source", ["os:system", "torch:load", "torch.hub:load", "tests.net.nets:untold"])
+def test_only_what_says_that_it_makes_a_network_is_called(source, tmp_path):
+    """An artifact may come from anybody, and names what is called to rebuild it."""
+    with pytest.raises(SettingsError, match="does not say that it makes a network"):
+        build_body(source, {"command": f"touch {tmp_path}/canary"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_input_is_what_the_weights_were_trained_with():
+    own = native_preprocess(build_body("tests.net.nets:flat", {}), "tests.net.nets:flat")
+    assert (own.size, own.mean, own.std) == (16, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    cifar = native_preprocess(build_body("effxfer.net.cifar:resnet20", {}), "effxfer.net.cifar:resnet20")
+    assert (cifar.size, cifar.crop_pct, cifar.mean) == (32, 1.0, (0.4914, 0.4822, 0.4465))
+    vision = native_preprocess(nn.Identity(), "torchvision:resnet18")
+    assert (vision.size, vision.crop_pct, vision.interpolation) == (224, 224 / 256, "bilinear")
+
+
+def test_names_match_a_pattern():
+    assert "mobilenetv2_100" in names("timm", "mobilenetv2*")
+    assert all(name.startswith("resnet") for name in names("torchvision", "resnet*"))
+    assert "resnet18" in names("torchvision", "resnet*")

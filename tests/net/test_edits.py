@@ -1,0 +1,78 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.net.edits import EDITS, measure, record_resize
+from effxfer.net.net import Net, rebuild
+from tests.net.nets import SMALL, inputs, made
+
+
+def halved(net: Net) -> None:
+    """Cut the first block's inner channels by hand."""
+    block = net.body.stage1[0]
+    keep = list(range(4))
+    block.conv1.weight = nn.Parameter(block.conv1.weight[keep].detach().clone())
+    block.conv1.out_channels = block.bn1.num_features = block.conv2.in_channels = 4
+    block.conv2.weight = nn.Parameter(block.conv2.weight[:, keep].detach().clone())
+    for name in ("weight", "bias"):
+        setattr(block.bn1, name, nn.Parameter(getattr(block.bn1, name)[keep].detach().clone()))
+    for name in ("running_mean", "running_var"):
+        setattr(block.bn1, name, getattr(block.bn1, name)[keep].clone())
+
+
+def test_edits_are_listed_in_order():
+    assert list(EDITS) == sorted(EDITS)
+
+
+def test_a_resize_records_exactly_what_changed():
+    net = made()
+    before = measure(net)
+    halved(net)
+    record_resize(net, before)
+    edit = net.edits[-1]
+    prefix = "body.stage1.0."
+    assert edit["kind"] == "resize"
+    assert edit["shapes"] == {
+        prefix + "bn1.bias": [4],
+        prefix + "bn1.running_mean": [4],
+        prefix + "bn1.running_var": [4],
+        prefix + "bn1.weight": [4],
+        prefix + "conv1.weight": [4, 8, 3, 3],
+        prefix + "conv2.weight": [8, 4, 3, 3],
+    }
+    assert edit["sizes"] == {
+        prefix + "conv1": {"out_channels": 4},
+        prefix + "bn1": {"num_features": 4},
+        prefix + "conv2": {"in_channels": 4},
+    }
+    again = rebuild(net.backbone, json.loads(json.dumps(net.edits)), SMALL, net.classes).eval()
+    again.load_state_dict(net.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(again(inputs()), net(inputs()))
+    assert isinstance(again.body.stage1[0].conv1.weight, nn.Parameter)
+    assert not isinstance(again.body.stage1[0].bn1.running_mean, nn.Parameter)
+
+
+def test_a_change_of_tensors_cannot_be_recorded():
+    net = made()
+    before = measure(net)
+    net.body.stage1[0].bn1 = nn.Identity()
+    with pytest.raises(ModelFileError, match="added or removed tensors"):
+        record_resize(net, before)
+
+
+def test_a_head_that_makes_no_sense_is_refused_with_a_suggestion():
+    net = made()
+    with pytest.raises(SettingsError, match="did you mean 'kind'"):
+        net.edit("set_head", spec={"kid": "linear"}, features=32, classes=["a"])
+    assert len(net.edits) == 1, "an edit that failed is not remembered"
+
+
+def test_classes_and_taps_follow_the_head():
+    net = made()
+    net.edit("set_head", spec={"kind": "linear"}, features=16 + 32, classes=["x", "y"], taps=["stage2", "out"])
+    assert (net.classes, net.taps) == (("x", "y"), ("stage2", "out"))
+    assert net(inputs()).shape == (3, 2)

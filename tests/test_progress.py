@@ -1,0 +1,27 @@
+from contextlib import contextmanager
+
+from effxfer import progress
+
+
+def test_without_a_watcher_progress_goes_nowhere():
+    with progress.bar("x", 3) as advance:
+        advance(1, "text")
+
+
+def test_the_innermost_watcher_is_told_and_then_the_outer_one_again():
+    told = []
+
+    def watcher(name):
+        @contextmanager
+        def sink(label, total):
+            told.append((name, label, total))
+            yield lambda steps, text: told.append((name, steps, text))
+
+        return sink
+
+    with progress.shown_by(watcher("outer")):
+        with progress.shown_by(watcher("inner")), progress.bar("train", 2) as advance:
+            advance(2, "loss")
+        with progress.bar("search", 1):
+            pass
+    assert told == [("inner", "train", 2), ("inner", 2, "loss"), ("outer", "search", 1)]

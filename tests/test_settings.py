@@ -1,0 +1,182 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from effxfer.errors import SettingsError
+from effxfer.settings import MAX_BYTES, Settings, build, parse_value, problems, read_toml
+from effxfer.stages import STAGES
+from effxfer.train.settings import FitSettings
+
+
+class Inner(Settings):
+    epochs: int = Field(default=10, ge=0)
+    lr: float = Field(default=1e-3, gt=0)
+
+
+class Outer(Settings):
+    name: str
+    kind: Literal["a", "b"] = "a"
+    file: Path = Path("x")
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    words: tuple[str, ...] = ()
+    fit: Inner = Inner()
+    more: dict[str, object] = Field(default_factory=dict)
+
+
+def test_every_mistake_is_told_at_once_with_what_would_work():
+    table = {"kind": "c", "nam": 1, "words": [1], "fit": {"epoch": 3, "lr": 0, "epochs": "3"}, "mean": [1, 2]}
+    with pytest.raises(SettingsError) as caught:
+        build(Outer, table, "stage 'dense'")
+    text = str(caught.value)
+    for expected in (
+        "stage 'dense': ",
+        "name is required",
+        "unknown setting 'nam' (did you mean 'name'?)",
+        "unknown setting 'fit.epoch' (did you mean 'epochs'?)",
+        "fit.lr: input should be greater than 0, not 0",
+        "fit.epochs: input should be a valid integer, not '3'",
+        "kind: input should be 'a' or 'b', not 'c'",
+        "words.0: input should be a valid string, not 1",
+        "mean.2 is required",
+        "settings are: name, kind, file",
+    ):
+        assert expected in text
+    assert caught.value.code == "E201"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", 3),
+        ("name", None),
+        ("fit", {"epochs": 3.0}),
+        ("fit", {"epochs": True}),
+        ("fit", {"lr": "1e-3"}),
+        ("fit", 3),
+        ("words", "abc"),
+        ("fit", {"lr": float("inf")}),
+        ("fit", {"lr": float("nan")}),
+        ("more", {"a": [{"b": float("nan")}]}),
+    ],
+)
+def test_nothing_is_converted(field, value):
+    (mistake,) = problems(Outer, {"name": "x", field: value})
+    assert mistake.startswith(field)
+    with pytest.raises(SettingsError):
+        build(Outer, {"name": "x", field: value}, "x")
+
+
+def test_lists_fit_tuples_strings_fit_paths_whole_numbers_fit_fractions():
+    made = build(Outer, {"name": "x", "mean": [1, 2, 3], "file": "a/b", "words": ["a"], "fit": {"lr": 1}}, "x")
+    assert (made.mean, made.file, made.words, made.fit.lr) == ((1.0, 2.0, 3.0), Path("a/b"), ("a",), 1.0)
+
+
+def test_what_is_made_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Inner().epochs = 3
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=6)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+inner = st.builds(Inner, epochs=st.integers(0, 2**53), lr=finite.filter(lambda x: x > 0))
+plain = st.recursive(finite | texts | st.booleans() | st.none(), lambda x: st.lists(x, max_size=2), max_leaves=4)
+outer = st.builds(
+    Outer,
+    name=texts,
+    kind=st.sampled_from("ab"),
+    mean=st.tuples(finite, finite, finite),
+    words=st.lists(texts, max_size=2).map(tuple),
+    fit=inner,
+    more=st.dictionaries(texts, plain, max_size=2),
+)
+
+
+@given(outer)
+def test_plain_values_make_the_same_settings(settings):
+    assert build(Outer, settings.plain(), "x") == settings
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_defaults_of_every_stage_survive(name):
+    needed = {"ratio": 0.5} if name == "prune channels" else {}
+    made = build(STAGES[name].settings, needed, name)
+    assert build(STAGES[name].settings, made.plain(), name) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("1e-3", 0.001),
+        ("true", True),
+        ('["a", "b"]', ["a", "b"]),
+        ("bicubic", "bicubic"),
+        ("'3'", "3"),
+        ("no", "no"),
+        ("", ""),
+        ("a/b=c", "a/b=c"),
+    ],
+)
+def test_a_value_on_the_command_line_reads_as_in_toml_or_is_a_word(text, value):
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "text"),
+    [
+        (b"", "E206", "is empty"),
+        (b"# nothing\n", "E206", "is empty"),
+        (b"a = 1\na = 2\n", "E205", "line 2"),
+        (b"a = \n", "E205", "line 1, column 5"),
+        (b"a: 1\n", "E205", "line 1"),
+        (b"a = '\xff'\n", "E205", "utf-8"),
+        (b"a = '\0'\n", "E205", "line 1"),
+        (b"a = " + b"[" * 100_000, "E205", "is not TOML"),
+        (b"a = 1 #" + b"x" * MAX_BYTES, "E212", "more than 1000000"),
+    ],
+)
+def test_a_file_that_is_none_is_named_with_its_place(tmp_path, content, code, text):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match="mine.toml") as caught:
+        read_toml(file)
+    assert caught.value.code == code
+    assert text in str(caught.value)
+
+
+def test_a_file_that_is_absent_is_named(tmp_path):
+    with pytest.raises(SettingsError, match="no settings file"):
+        read_toml(tmp_path / "none.toml")
+
+
+def test_a_file_is_read_as_it_stands(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('lr = 1e-3\nname = "no"\nsecret = "${HOME}"\nfit.epochs = 3\n')
+    assert read_toml(file) == {"lr": 0.001, "name": "no", "secret": "${HOME}", "fit": {"epochs": 3}}
+
+
+def test_a_table_nested_beyond_reason_is_refused():
+    table: dict[str, object] = {}
+    for _ in range(100_000):
+        table = {"more": table}
+    assert problems(Outer, table) == ["tables are nested too deeply"]
+
+
+def test_checking_settings_loads_no_torch():
+    code = (
+        "import sys; from effxfer.stages import STAGES; from effxfer.settings import problems; "
+        "assert problems(STAGES['finetune'].settings, {'fit': {'epoch': 1}}); "
+        "sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_rate_that_is_no_number_never_reaches_training():
+    assert problems(FitSettings, {"lr": float("inf")}) == ["lr: input should be a finite number, not inf"]
