@@ -43,3 +43,9 @@ def backbone() -> BackboneSettings:
 def dense(tmp_path_factory, data) -> Artifact:
     """A tiny network that knows the classes of `folder`; do not write into its directory."""
     return tiny.finetune(tmp_path_factory.mktemp("made") / "dense", data)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, dense, data) -> Artifact:
+    """`dense` as ONNX, without int8; do not write into its directory."""
+    return tiny.stage("export", dense, tmp_path_factory.mktemp("exported") / "onnx", data, int8=False)

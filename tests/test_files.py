@@ -60,7 +60,9 @@ def test_the_order_of_keys_does_not_matter(table):
     assert digest(table) == digest(dict(reversed(table.items())))
 
 
-@pytest.mark.parametrize("content", [b"\0\xff", "grün", lambda scratch: scratch.write_bytes(b"made")], ids=str)
+@pytest.mark.parametrize(
+    "content", [b"\0\xff", "grün", lambda scratch: scratch.write_bytes(b"made")], ids=["bytes", "text", "writer"]
+)
 def test_a_file_is_replaced_as_a_whole(tmp_path, content):
     file = tmp_path / "new" / "folder" / "x"
     write_atomic(file, "old")

@@ -50,16 +50,15 @@ def _fail(error: BaseException) -> None:
 
 
 def _refuse(error: Exception) -> None:
-    """Pass usage errors to click's own wording; anything else is a defect of ours, and says so."""
-    from click.exceptions import Abort, ClickException
-    from click.exceptions import Exit as ClickExit
+    """Show usage errors in the words of click, which newer typers carry inside; else it is our defect, and says so."""
+    import typer
 
-    if isinstance(error, ClickExit):
+    if isinstance(error, typer.Exit):
         raise SystemExit(error.exit_code) from None
-    if isinstance(error, Abort):
+    if isinstance(error, typer.Abort):
         raise SystemExit(130) from None
-    if isinstance(error, ClickException):
-        error.show()
+    if show := getattr(error, "show", None):
+        show()
         raise SystemExit(2) from None
     if type(error).__name__ == "OutOfMemoryError":
         _fail(ResourceError(f"the GPU's memory is full: {error}", "use smaller batches: --set options.batch=16"))

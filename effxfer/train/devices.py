@@ -1,13 +1,13 @@
 """Where training runs: CPU, one GPU, or several processes under `torchrun`; number formats and memory layout."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from effxfer.errors import SettingsError
@@ -68,11 +68,11 @@ class Device:
         torch.distributed.broadcast(told, 0)
         return float(told)
 
-    def share_(self, module: nn.Module) -> None:
-        """Give every process the leader's buffers (BatchNorm's statistics); parameters are equal already."""
+    def share_(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the leader's values, in place."""
         if self.world > 1:
-            for buffer in module.buffers():
-                torch.distributed.broadcast(buffer, 0)
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, 0)
 
 
 def half_precision(device: torch.device, amp: Amp) -> torch.dtype | None:

@@ -171,7 +171,8 @@ class _Loop:
             sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}
             self.at.step, steps = step + 1, steps + 1
             advance(1, f"loss {terms['loss']:.3f}")
-        self.device.share_(self.learner)
+        self.device.share_(self.learner.buffers())
+        self.device.share_(self.ema.weights.values() if self.ema else ())
         if not all(bool(tensor.isfinite().all()) for tensor in self.learner.state_dict().values()):
             raise _DivergedError(f"the weights are not finite after step {self.at.step - 1}")
         row = {

@@ -31,12 +31,6 @@ def call(monkeypatch):
     return run
 
 
-@pytest.fixture
-def exported(tmp_path, dense, call):
-    call("export", dense.path, "--out", tmp_path / "onnx", "--no-int8", "--device", "cpu")
-    return tmp_path / "onnx"
-
-
 def test_version(call):
     from effxfer import __version__
 
@@ -98,32 +92,32 @@ def test_a_model_that_is_not_there_is_named(call, tmp_path):
 
 def test_predict_needs_only_the_export(call, exported, folder):
     files = [folder / "red" / "00.png", folder / "blue" / "01.jpg"]
-    rows = json.loads(call("predict", exported, *files, "--json", "--top", 2))["predictions"]
+    rows = json.loads(call("predict", exported.path, *files, "--json", "--top", 2))["predictions"]
     assert [row["file"] for row in rows] == [str(file) for file in files]
     assert [row["top"][0]["label"] for row in rows] == ["red", "blue"]
     assert [len(row["top"]) for row in rows] == [2, 2]
-    lines = call("predict", exported / "model.onnx", *files).splitlines()
+    lines = call("predict", exported.path / "model.onnx", *files).splitlines()
     assert [line.split("\t")[1].split()[0] for line in lines] == ["red", "blue"]
 
 
 def test_predict_names_what_it_cannot_read(call, exported, tmp_path):
     (tmp_path / "no.png").write_text("no image")
     with pytest.raises(DataError, match=r"no\.png"):
-        call("predict", exported, tmp_path / "no.png")
+        call("predict", exported.path, tmp_path / "no.png")
     with pytest.raises(ModelFileError):
         call("predict", tmp_path / "nowhere", tmp_path / "no.png")
 
 
 def test_bench_without_out_keeps_nothing(call, exported, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    words = ["bench", exported, "--max-seconds", "0.2", "--set", "precision=0.5", "--json"]
+    words = ["bench", exported.path, "--max-seconds", "0.2", "--set", "precision=0.5", "--json"]
     told = json.loads(call(*words))
     assert told["report"]["tables"][0]["rows"][0]["model"] == "onnx fp32"
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_bench_previews_without_measuring(call, exported):
-    told = json.loads(call("bench", exported, "--threads", 2, "--dry-run"))
+    told = json.loads(call("bench", exported.path, "--threads", 2, "--dry-run"))
     assert told["models"] == ["onnx"]
     assert told["settings"]["threads"] == 2
 

@@ -9,11 +9,6 @@ from effxfer.stages.run import Where, compare
 from tests import tiny
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory, dense, data) -> Artifact:
-    return tiny.stage("export", dense, tmp_path_factory.mktemp("exported") / "onnx", data)
-
-
 def run(name, out, dense, exported, data, **changes):
     if STAGES[name].kind == "times":
         where = Where(out=out, device="cpu")

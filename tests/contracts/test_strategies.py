@@ -1,5 +1,7 @@
 """What every strategy promises; a new one needs a line in `OPTIONS`."""
 
+from math import log
+
 import pytest
 import torch
 
@@ -46,7 +48,7 @@ def test_learns(made, data, tmp_path, name):
     assert report["accuracy/val"].value >= 75
     assert report["accuracy/val"].value > before["accuracy/val"].value
     (losses,) = [curve.points for curve in report.curves if curve.y == "loss"]
-    assert losses[-1][1] < losses[0][1]
+    assert losses[-1][1] < log(3), "better than guessing"
 
 
 def test_repeats_bit_for_bit(made, data, tmp_path, name):

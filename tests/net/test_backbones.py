@@ -116,7 +116,9 @@ def test_a_truncated_file_is_named(tmp_path, trained, suffix, share):
     refused(file, "E403")
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", b"\0" * 50, b"PK\3\4" + b"x" * 90], ids=["html", "zeros", "zip"])
+@pytest.mark.parametrize(
+    "content", [b"<html>404</html>", b"\0" * 50, b"PK\3\4" + b"x" * 90], ids=["html", "zeros", "zip"]
+)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_what_is_no_weights_file_is_named(tmp_path, content, suffix):
     (tmp_path / f"w{suffix}").write_bytes(content)

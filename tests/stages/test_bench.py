@@ -10,11 +10,11 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory, dense, data):
+def exports(tmp_path_factory, dense, exported, data):
     folder = tmp_path_factory.mktemp("exports")
     small = tiny.stage("prune channels", dense, folder / "small", data)
     return {
-        "dense-onnx": tiny.stage("export", dense, folder / "dense-onnx", data, int8=False),
+        "dense-onnx": exported,
         "small-onnx": tiny.stage("export", small, folder / "small-onnx", data, int8=False),
     }
 

@@ -9,11 +9,6 @@ from effxfer.stages.run import Where, load_task
 from tests import tiny
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory, dense, data):
-    return tiny.stage("export", dense, tmp_path_factory.mktemp("export") / "onnx", data, int8=False)
-
-
 def test_the_file_answers_like_the_network(exported, dense, data, tmp_path):
     report = exported.manifest.report
     assert report["accuracy/val/fp32"].value == report["accuracy/val/torch"].value

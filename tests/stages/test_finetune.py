@@ -1,3 +1,5 @@
+from math import log
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ def test_learns(dense):
     assert [curve.title for curve in report.curves] == ["Training loss", "Validation accuracy"]
     losses = [loss for _, loss in report.curves[0].points]
     assert len(losses) == tiny.FIT["epochs"]
-    assert losses[-1] < losses[0]
+    assert losses[-1] < log(3), "better than guessing"
 
 
 def test_no_epochs_measure_the_network_as_it_is(dense, data, tmp_path):
