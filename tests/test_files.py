@@ -36,7 +36,7 @@ DEAD = 2**22 + 1
 
 def python(code: str, *words: object) -> subprocess.CompletedProcess:
     start = "import os, resource, signal, sys, time; from pathlib import Path; from effxfer.files import *\n"
-    return subprocess.run([sys.executable, "-c", start + textwrap.dedent(code), *map(str, words)], **LONG)
+    return subprocess.run([sys.executable, "-c", start + textwrap.dedent(code), *map(str, words)], **LONG)  # noqa: PLW1510 - in LONG
 
 
 def names(folder: Path) -> list[str]:

@@ -145,7 +145,7 @@ def test_a_value_on_the_command_line_reads_as_in_toml_or_is_a_word(text, value):
 def test_a_file_that_is_none_is_named_with_its_place(tmp_path, content, code, text):
     file = tmp_path / "mine.toml"
     file.write_bytes(content)
-    with pytest.raises(SettingsError, match="mine.toml") as caught:
+    with pytest.raises(SettingsError, match=r"mine\.toml") as caught:
         read_toml(file)
     assert caught.value.code == code
     assert text in str(caught.value)
