@@ -75,7 +75,8 @@ class Channels(Settings):
         macs_ratio: Share of the multiply-adds to keep, in (0, 1); not with `ratio`.
         importance: What a channel is worth: `magnitude` of its weights, or first-order `taylor` change of the loss.
         scope: Compare channels over the whole network (`global`) or within each `layer`.
-        round_to: Keep channel counts at multiples of this.
+        round_to: Keep channel counts at multiples of this. MobileNetV2 on AVX2 ran slower than the dense network at 1,
+            and at 8 as fast as its multiply-adds promise (thread time, 128 px).
         steps: Prune in so many steps, with a share of the training after each.
         exclude: Shell patterns of layers to leave as they are.
         teacher: Learn from the unpruned network's outputs as well; the weight of that term, in [0, 1]; 0 is off.
@@ -90,7 +91,7 @@ class Channels(Settings):
     macs_ratio: float | None = Field(default=None, gt=0, lt=1)
     importance: Literal["magnitude", "taylor"] = "magnitude"
     scope: Literal["global", "layer"] = "global"
-    round_to: int = Field(default=1, ge=1)
+    round_to: int = Field(default=8, ge=1)
     steps: int = Field(default=1, ge=1)
     exclude: tuple[str, ...] = ()
     teacher: float = Field(default=0.0, ge=0, le=1)

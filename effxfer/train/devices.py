@@ -1,5 +1,6 @@
 """Where training runs: CPU, one GPU, or several processes under `torchrun`; number formats and memory layout."""
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -109,15 +110,14 @@ def _named(name: str) -> torch.device:
 
 @contextmanager
 def together(device: Device) -> Iterator[None]:
-    """Connect the processes that `torchrun` started, for the length of the block; nothing to do for one."""
-    joined = device.world > 1 and not torch.distributed.is_initialized()
-    if joined:
-        backend = "nccl" if device.torch.type == "cuda" else "gloo"
+    """Connect the processes that `torchrun` started, and wait at the end of the block until all are there.
+
+    They stay connected as long as they live: to part and meet again at the same address is a race.
+    """
+    if device.world > 1 and not torch.distributed.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=LONGEST_WAIT)
-    try:
-        yield
-        if joined:
-            torch.distributed.barrier()
-    finally:
-        if joined:
-            torch.distributed.destroy_process_group()
+        atexit.register(torch.distributed.destroy_process_group)
+    yield
+    if device.world > 1:
+        torch.distributed.barrier()

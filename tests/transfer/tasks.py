@@ -1,0 +1,52 @@
+"""A task that a tiny network learns in a second, and one that shows which weights a strategy moves."""
+
+import numpy as np
+import torch
+
+from effxfer.data.task import Split, Task
+from effxfer.net.net import Net
+from effxfer.runtime.image import Preprocess
+from effxfer.stages.finetune import fresh_head, train
+from effxfer.train.devices import pick
+from effxfer.train.evaluate import score
+from effxfer.train.settings import FitSettings
+from effxfer.train.state import Work, clone
+from effxfer.transfer.base import Strategy
+
+CPU = pick("cpu")
+PREPROCESS = Preprocess(size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def task(count: int = 48, seed: int = 0) -> Task:
+    """Two classes of stripes, which colour alone does not tell apart: across or down."""
+    rng = np.random.default_rng(seed)
+
+    def split(n: int) -> Split:
+        labels = np.arange(n) % 2
+        row, column = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
+        shift = rng.integers(0, 4, n)[:, None, None]
+        stripes = ((np.where(labels[:, None, None], row, column) + shift) // 2) % 2
+        pixels = 60 + 120 * stripes[..., None] + rng.integers(0, 50, (n, 16, 16, 3))
+        return Split(pixels=pixels.astype(np.uint8), labels=labels.astype(np.int64), names=[str(i) for i in range(n)])
+
+    parts = {"train": split(count), "val": split(24), "test": split(24)}
+    return Task(name="stripes", classes=("down", "across"), **parts, preprocess=PREPROCESS, digest="d")
+
+
+def body(seed: int = 0) -> Net:
+    torch.manual_seed(seed)
+    return Net({"source": "effxfer.net.cifar:resnet20", "args": {"width": 4}}, PREPROCESS)
+
+
+def adapt(strategy: Strategy, given: Task, net: Net | None = None, loss=None, **fit):
+    """Train as `finetune` does; give the network, its state before and after, and the rows."""
+    net = net or body()
+    fresh_head(net, given, 0)
+    before = clone(net)
+    settings = FitSettings(**{"epochs": 3, "lr": 0.01, "warmup": 0.0, "keep": "last", **fit})
+    rows = train(net, [given], strategy, settings, device=CPU, seed=1, work=Work(None), loss=loss)
+    return net, before, clone(net), rows
+
+
+def accuracy(net: Net, given: Task) -> float:
+    return score(net, given.test, net.preprocess, CPU, "x").value
