@@ -16,10 +16,18 @@ WIDEST_VECTOR = 16
 
 @contextmanager
 def channels_last(module: nn.Module) -> Iterator[None]:
-    """Lay weights out with channels last, and keep the layout for the length of the block where that is safe."""
+    """Lay weights out with channels last for the length of the block, where that is safe.
+
+    Afterwards they lie as a network that was just loaded has them: sums in another order have other last bits, and
+    what is measured in one process must be found again in the next.
+    """
     module.to(memory_format=torch.channels_last)
-    with safe_gradients(module):
-        yield
+    try:
+        with safe_gradients(module):
+            yield
+    finally:
+        for parameter in module.parameters():
+            parameter.data = _plain(parameter.data)
 
 
 @contextmanager
@@ -27,7 +35,7 @@ def safe_gradients(module: nn.Module) -> Iterator[None]:
     """Let the convolutions that oneDNN gets wrong work with channels first for the length of the block."""
     with ExitStack() as hooks:
         for conv in at_risk(module):
-            conv.weight.data = conv.weight.data.clone(memory_format=torch.contiguous_format)
+            conv.weight.data = _plain(conv.weight.data)
             hooks.callback(conv.register_forward_pre_hook(_channels_first).remove)
         yield
 
@@ -37,6 +45,11 @@ def at_risk(module: nn.Module) -> list[nn.Conv2d]:
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.weight.device.type == "cpu"]
     strided = [m for m in convs if m.kernel_size == (1, 1) and m.stride != (1, 1)]
     return [m for m in strided if m.in_channels // m.groups < WIDEST_VECTOR]
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Copy, because `contiguous()` keeps the strides of a 1x1 kernel, which are ambiguous."""
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _channels_first(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

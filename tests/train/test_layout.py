@@ -50,6 +50,13 @@ def test_gradients_are_those_of_channels_first():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-3)
 
 
+def test_weights_lie_afterwards_as_those_of_a_fresh_network():
+    net, fresh = resnet20(4), resnet20(4)
+    with channels_last(net):
+        pass
+    assert [p.stride() for p in net.parameters()] == [p.stride() for p in fresh.parameters()]
+
+
 def test_the_guard_leaves_nothing_behind():
     net = resnet20(4)
     weight = net.stage2[0].shortcut[0].weight
