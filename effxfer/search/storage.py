@@ -120,7 +120,8 @@ def revive(study: Any) -> int:
     """Give back the trials that nobody works on any more; call it while no worker starts.
 
     A running trial whose worker is dead becomes failed. The parameters of every lost trial (failed without the mark
-    `refused`) are queued again, each at most 3 times in a row; doing it twice does no more than doing it once.
+    `refused`) are queued again, each at most 3 times in a row; doing it twice does no more than doing it once. A trial
+    lost before it was `accepted` knows only a part of its parameters: the sampler will draw it again, whole.
 
     Returns:
         How many trials were queued.
@@ -137,7 +138,9 @@ def revive(study: Any) -> int:
     ]
     queued = 0
     for trial in lost:
-        params = trial.system_attrs.get("fixed_params", {}) | trial.params
+        params = trial.system_attrs.get("fixed_params", {})
+        if "accepted" in trial.user_attrs:
+            params = params | trial.params
         if params:
             marks = {"retry_of": trial.number, "retries": trial.user_attrs.get("retries", 0) + 1}
             study.enqueue_trial(params, user_attrs=marks)

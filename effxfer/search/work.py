@@ -13,7 +13,7 @@ from typing import Any
 from effxfer.files import digest
 from effxfer.search.objective import DivergedError, Features, Rows, fold_rows, judge, rungs, size_penalty
 from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, suggest
-from effxfer.search.storage import counts, owner
+from effxfer.search.storage import counts, is_lost, owner
 
 MAX_REFUSALS = 200
 
@@ -102,6 +102,7 @@ def claim(study: Any, search: Search) -> tuple[Any, Candidate] | None:
             candidate = suggest(trial, search.settings, search.choices)
             reason = refusal(study, trial, candidate, search)
             if not reason:
+                trial.set_user_attr("accepted", True)
                 return trial, candidate
             trial.set_user_attr("refused", reason)
             study.tell(trial, state=TrialState.FAIL)
@@ -199,12 +200,30 @@ def make_sampler(search: Search, slot: int, attempt: int) -> Any:
         return TPESampler(seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True)
 
 
+class WithoutLost:
+    """A pruner or study that does not see lost trials: what they reported counts when they are run again, not twice."""
+
+    def __init__(self, what: Any) -> None:
+        self._what = what
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._what, name)
+
+    def prune(self, study: Any, trial: Any) -> bool:
+        """Decide as Optuna's pruner does."""
+        return bool(self._what.prune(WithoutLost(study), trial))
+
+    def get_trials(self, **how: Any) -> list[Any]:
+        """List trials as Optuna's study does."""
+        return [trial for trial in self._what.get_trials(**how) if not is_lost(trial)]
+
+
 def make_pruner(settings: SearchSettings) -> Any:
     """Make the rule that stops trials early: ASHA is https://arxiv.org/abs/1810.05934."""
     from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 
     if settings.pruner == "asha":
-        return SuccessiveHalvingPruner(min_resource=rungs(settings.epochs)[0], reduction_factor=3)
+        return WithoutLost(SuccessiveHalvingPruner(min_resource=rungs(settings.epochs)[0], reduction_factor=3))
     return MedianPruner(n_startup_trials=5) if settings.pruner == "median" else NopPruner()
 
 

@@ -29,6 +29,7 @@ def add(study, value, who=None):
     trial = study.ask()
     trial.set_user_attr("owner", who or owner())
     trial.suggest_float("x", 0, 1)
+    trial.set_user_attr("accepted", True)
     if value is not None:
         study.tell(trial, value)
     return trial
@@ -145,6 +146,17 @@ def test_a_trial_that_kills_its_worker_is_given_up(tmp_path):
         trial.set_user_attr("owner", dead_owner())
     assert revive(study) == 0
     assert counts(study.trials) == {"complete": 0, "pruned": 0, "running": 0, "refused": 0, "lost": MAX_RETRIES + 1}
+
+
+def test_a_trial_cut_off_while_it_was_drawn_is_drawn_anew(tmp_path):
+    study = open_study(tmp_path, {})
+    study.enqueue_trial({"x": 0.25, "y": 0.5})
+    for _ in range(2):
+        trial = study.ask()
+        trial.set_user_attr("owner", dead_owner())
+        trial.suggest_float("x", 0, 1)
+    assert revive(study) == 1
+    assert study.trials[-1].system_attrs["fixed_params"] == {"x": 0.25, "y": 0.5}
 
 
 def test_refused_and_unstarted_trials_are_not_queued_again(tmp_path):

@@ -82,6 +82,39 @@ def test_an_interrupted_trial_is_queued_again_and_the_search_ends_as_without(tmp
     assert sorted(map(str, params(study))) == sorted(map(str, params(load_study(whole.folder))))
 
 
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_what_a_lost_trial_reported_is_not_held_against_others(tmp_path, monkeypatch, after):
+    whole = search(tmp_path / "whole", trials=20, epochs=9)
+    work(open_study(whole.folder, {}), whole)
+    cut = search(tmp_path / "cut", trials=20, epochs=9)
+    original, calls = work_module.judge, []
+
+    def interrupted(*arguments, report, **named):
+        def reports(epoch, value):
+            report(epoch, value)
+            calls.append(1)
+            if len(calls) in (after, after + 4, after + 8):
+                raise KeyboardInterrupt
+
+        return original(*arguments, report=reports, **named)
+
+    monkeypatch.setattr(work_module, "judge", interrupted)
+    for _ in range(3):
+        study = open_study(cut.folder, {})
+        revive(study)
+        with pytest.raises(KeyboardInterrupt):
+            work(study, cut)
+    study = open_study(cut.folder, {})
+    revive(study)
+    work(study, cut)
+    states = [
+        {str(t.params): t.state.name for t in s.trials if t.state.name != "FAIL"}
+        for s in (study, load_study(whole.folder))
+    ]
+    assert states[0] == states[1]
+    assert counts(study.trials)["lost"] == 3
+
+
 def test_a_repeated_head_is_refused_and_does_not_count(tmp_path):
     job = search(tmp_path, trials=5)
     study = open_study(tmp_path, {})
