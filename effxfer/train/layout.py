@@ -2,11 +2,13 @@
 
 oneDNN's weight gradient of a strided 1x1 convolution with channels last and fewer input channels than a vector holds
 corrupts the heap, hangs or is wrong (https://github.com/uxlfoundation/oneDNN/issues/6035, open in November 2026; seen
-here with torch 2.14 on AVX2). Shortcuts of residual networks are such convolutions once they are pruned.
+here with torch 2.14 on AVX2). Shortcuts of residual networks are such convolutions once they are pruned. They are the
+same as taking every n-th pixel and then a convolution without stride, which is sound.
 """
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,18 +34,19 @@ def channels_last(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def safe_gradients(module: nn.Module) -> Iterator[None]:
-    """Let the convolutions that oneDNN gets wrong work with channels first for the length of the block."""
-    with ExitStack() as hooks:
+    """Let the convolutions that oneDNN gets wrong take every n-th pixel themselves for the length of the block."""
+    with ExitStack() as undo:
         for conv in at_risk(module):
-            conv.weight.data = _plain(conv.weight.data)
-            hooks.callback(conv.register_forward_pre_hook(_channels_first).remove)
+            undo.callback(conv.register_forward_pre_hook(partial(_thin, stride=conv.stride)).remove)
+            undo.callback(setattr, conv, "stride", conv.stride)
+            conv.stride = (1, 1)
         yield
 
 
 def at_risk(module: nn.Module) -> list[nn.Conv2d]:
     """The strided 1x1 convolutions on the CPU whose input channels do not fill a vector."""
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.weight.device.type == "cpu"]
-    strided = [m for m in convs if m.kernel_size == (1, 1) and m.stride != (1, 1)]
+    strided = [m for m in convs if m.kernel_size == (1, 1) and m.stride != (1, 1) and m.padding in {(0, 0), "valid"}]
     return [m for m in strided if m.in_channels // m.groups < WIDEST_VECTOR]
 
 
@@ -52,5 +55,5 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _channels_first(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x.contiguous() for x in inputs)
+def _thin(_module: nn.Module, inputs: tuple[Tensor, ...], *, stride: tuple[int, int]) -> tuple[Tensor, ...]:
+    return tuple(x[..., :: stride[0], :: stride[1]].contiguous(memory_format=torch.channels_last) for x in inputs)
