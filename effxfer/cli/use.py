@@ -1,11 +1,12 @@
 """Commands about exported models: bench, predict."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from effxfer.cli.options import DryRun, Force, Json, Set, table
+from effxfer.cli.options import DryRun, Force, Json, Seed, Set, table
 
 
 def bench(
@@ -16,7 +17,7 @@ def bench(
     max_seconds: Annotated[float | None, typer.Option(help="Time for all models.  [default: 60]")] = None,
     max_p50_ratio: Annotated[float | None, typer.Option(help="Fail (6) above this ratio to the baseline.")] = None,
     max_mb: Annotated[float | None, typer.Option(help="Fail (6) if the model to ship is larger.")] = None,
-    changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
+    seed: Seed = None, changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Time exported models side by side; fail if the model to ship is too slow or too large."""
     from effxfer.artifact import Artifact
@@ -26,7 +27,13 @@ def bench(
     from effxfer.stages.run import Where, compare
 
     given = table(
-        changes, threads=threads, batch=batch, max_seconds=max_seconds, max_p50_ratio=max_p50_ratio, max_mb=max_mb
+        changes,
+        threads=threads,
+        batch=batch,
+        max_seconds=max_seconds,
+        max_p50_ratio=max_p50_ratio,
+        max_mb=max_mb,
+        seed=seed,
     )
     settings = build(STAGES["bench"].settings, given, "bench")
     made = dict(zip(distinct(exports), map(Artifact.load, exports), strict=True))
@@ -62,10 +69,11 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="0 is one per core.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write a table (.csv) as well.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Classify images with an exported model; needs no torch."""
-    from effxfer.cli import show
+    from effxfer.cli import reproduce, show
     from effxfer.errors import DataError, ModelFileError
     from effxfer.runtime.image import ImageError
     from effxfer.runtime.model import ModelError, predict_files
@@ -76,8 +84,28 @@ def predict(
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
     except ImageError as error:
         raise DataError(error.problem, error.hint, code=error.code) from None
+    if out:
+        write_predictions(rows, out)
     if as_json:
         show.document({"predictions": rows})
         return
     for row in rows:
         print(f"{row['file']}\t" + "\t".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"]))
+    print(reproduce())
+
+
+def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
+    """Write a CSV file (UTF-8), a row per image: `file`, `label`, `probability`, `label 2` and so on."""
+    import csv
+    import io
+
+    from effxfer.files import write_atomic
+
+    text = io.StringIO(newline="")
+    ranks = range(1, 1 + max((len(row["top"]) for row in rows), default=1))
+    writer = csv.writer(text)
+    writer.writerow(
+        ["file", *(f"{what} {rank}".removesuffix(" 1") for rank in ranks for what in ("label", "probability"))]
+    )
+    writer.writerows([row["file"], *(t[what] for t in row["top"] for what in ("label", "probability"))] for row in rows)
+    return write_atomic(file, text.getvalue().encode("utf-8", "backslashreplace"))

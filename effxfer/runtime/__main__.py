@@ -5,6 +5,7 @@ Exit codes: 0, or 3 if an image could not be used (its line holds `error`), or 4
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModelError as error:
         print(f"{error}\n  hint: {error.hint}", file=sys.stderr)
         return error.exit_code
+    try:
+        return classify(model, options.images, options.top)
+    except BrokenPipeError:
+        os._exit(0)  # the reader has seen enough; a normal exit would flush into the closed pipe and complain
+
+
+def classify(model: Model, images: Sequence[Path], top: int) -> int:
+    """Print a line per image; give the exit code."""
     failed = False
-    for name in options.images:
+    for name in images:
         try:
-            row = row_of(name, model.predict([name], top=options.top)[0])
+            row = row_of(name, model.predict([name], top=top)[0])
         except ImageError as error:
             row, failed = {"file": str(name), "error": str(error)}, True
         print(json.dumps(row, ensure_ascii=False), flush=True)

@@ -35,6 +35,7 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
     measured = bench_models(
         files, baseline=next(iter(files)), torch_dense=first.net, threads=settings.threads or cores(),
         batch=settings.batch, size=size, precision=settings.precision, max_seconds=settings.max_seconds,
+        seed=settings.seed,
     )  # fmt: skip
     summary = summarize(exports, measured)
     chosen = choose(summary, settings.max_drop)

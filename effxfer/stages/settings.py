@@ -128,6 +128,7 @@ class Bench(Settings):
         max_drop: Points of validation accuracy that the model to ship may lose against the first one.
         max_p50_ratio: Fail if the p50 of the model to ship is more than this share of the first one's; None: no limit.
         max_mb: Fail if the file of the model to ship is larger than so many megabytes; None is no limit.
+        seed: Of the input's values, the order within rounds, and the bootstrap.
     """
 
     threads: int = Field(default=1, ge=0)
@@ -137,3 +138,4 @@ class Bench(Settings):
     max_drop: float = Field(default=1.0, ge=0)
     max_p50_ratio: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)

@@ -55,5 +55,5 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _thin(_module: nn.Module, inputs: tuple[Tensor, ...], *, stride: tuple[int, int]) -> tuple[Tensor, ...]:
+def _thin(_module: nn.Module, inputs: tuple[Tensor, ...], *, stride: tuple[int, ...]) -> tuple[Tensor, ...]:
     return tuple(x[..., :: stride[0], :: stride[1]].contiguous(memory_format=torch.channels_last) for x in inputs)

@@ -1,5 +1,6 @@
 """Commands in this process: what they print, and which mistakes they name."""
 
+import csv
 import json
 import shlex
 
@@ -97,7 +98,17 @@ def test_predict_needs_only_the_export(call, exported, folder):
     assert [row["top"][0]["label"] for row in rows] == ["red", "blue"]
     assert [len(row["top"]) for row in rows] == [2, 2]
     lines = call("predict", exported.path / "model.onnx", *files).splitlines()
-    assert [line.split("\t")[1].split()[0] for line in lines] == ["red", "blue"]
+    assert [line.split("\t")[1].split()[0] for line in lines[:-1]] == ["red", "blue"]
+    assert lines[-1].startswith("effxfer predict")
+
+
+def test_predictions_are_written_as_a_table(call, exported, folder, tmp_path):
+    files = [folder / "red" / "00.png", folder / "blue" / "01.jpg"]
+    call("predict", exported.path, *files, "--top", 2, "--out", tmp_path / "all.csv")
+    header, *rows = csv.reader((tmp_path / "all.csv").open(encoding="utf-8"))
+    assert header == ["file", "label", "probability", "label 2", "probability 2"]
+    assert [row[:2] for row in rows] == [[str(files[0]), "red"], [str(files[1]), "blue"]]
+    assert all(0 <= float(row[4]) <= float(row[2]) <= 1 for row in rows)
 
 
 def test_predict_names_what_it_cannot_read(call, exported, tmp_path):

@@ -1,0 +1,93 @@
+"""Every command of the README runs, in its order, on little data and for a short time."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner
+
+from effxfer.cli.app import app
+from effxfer.runtime.__main__ import main as classify
+from tests import tiny
+from tests.contracts.test_pipelines import SHORT
+
+README = Path(__file__).parents[1] / "README.md"
+LINES = re.findall(r"^\$ (.*?)(?:\s+#.*)?$", README.read_text(), flags=re.MULTILINE)
+EFFXFER = [line.removeprefix("effxfer ") for line in LINES if line.startswith("effxfer ")]
+PHOTOS = [one for one in SHORT if not one.startswith("backbone.")] + ["backbone.size=32", "ticket.rounds=1"]
+QUICKER = {
+    "run demo": [word for one in SHORT if "pretrained" not in one for word in ("--set", one)],
+    "run photos": [
+        *("--backbone", "timm:mobilenetv2_035@weights.safetensors"),
+        *(word for one in PHOTOS for word in ("--set", one)),
+    ],
+    "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
+    "prune": ["--epochs", "1"],
+    "search": ["--trials", "3", "--set", "epochs=3"],
+    "bench": ["--max-seconds", "0.5", "--max-p50-ratio", "100"],
+}
+
+
+def quicker(command: str) -> list[str]:
+    extra = next((words for start, words in QUICKER.items() if command.startswith(start)), [])
+    return [*shlex.split(command), *extra]
+
+
+def run(command, monkeypatch):
+    words = quicker(command)
+    monkeypatch.setattr("sys.argv", ["effxfer", *words])
+    done = CliRunner().invoke(app, words)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, f"{command}: {done.output}"
+    return done.stdout
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_shows_every_command():
+    assert {command.split()[0] for command in EFFXFER} == {
+        *("run", "finetune", "prune", "search", "export", "bench", "predict"),
+        *("check", "models", "status", "doctor"),
+    }
+
+
+def test_its_tour_of_the_commands_runs(place, monkeypatch):
+    three = load_digits().images[3] * 15.9
+    Image.fromarray(three.astype("uint8")).save("three.png")
+    tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
+    assert len(tour) == 11
+    for command in tour:
+        last = run(command, monkeypatch).splitlines()[-1]
+        assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"
+    assert list(place.glob("runs/demo/report-*.html"))
+
+
+def test_its_five_lines_on_own_data_run(place, monkeypatch, capsys):
+    tiny.write_images(place / "my" / "photos")
+    torch.manual_seed(0)
+    save_file(timm.create_model("mobilenetv2_035").state_dict(), "weights.safetensors")
+    photo = next((place / "my" / "photos").rglob("*.jpg"))
+    (place / "some").mkdir()
+    (place / "some" / "photo.jpg").write_bytes(photo.read_bytes())
+    own = LINES[LINES.index("effxfer check my/photos") :][:5]
+    checked, pipeline, opened, predicted, on_device = own
+    for command in (checked, pipeline):
+        run(command.removeprefix("effxfer "), monkeypatch)
+    assert list(place.glob(opened.removeprefix("open ")))
+    said = run(predicted.removeprefix("effxfer "), monkeypatch)
+    capsys.readouterr()
+    assert classify(shlex.split(on_device.removeprefix("python -m effxfer.runtime "))) == 0
+    assert said.split("\t")[1].split()[0] == json.loads(capsys.readouterr().out)["label"]
