@@ -161,10 +161,12 @@ def run_trial(
 @contextmanager
 def _memory_errors() -> Iterator[None]:
     """Turn torch's way of saying that memory is short into a `MemoryError`."""
+    from effxfer.train.memory import ran_out
+
     try:
         yield
     except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error):
+        if ran_out(error):
             raise MemoryError(str(error)) from None
         raise
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from effxfer import progress
 from effxfer.data.batches import Batches, seed_of
-from effxfer.errors import GateError, SettingsError, did_you_mean
+from effxfer.errors import GateError, ResourceError, SettingsError, did_you_mean
 from effxfer.train.devices import Device
 from effxfer.train.groups import parameter_groups
+from effxfer.train.memory import MOST_PARTS, ran_out, split
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone, load, save
 
@@ -48,6 +49,7 @@ class Progress:
     best: dict[str, Tensor] | None = None
     waited: int = 0
     slowed: float = 1.0
+    parts: int = 1
 
 
 def fit(
@@ -85,6 +87,7 @@ def fit(
 
     Raises:
         GateError: If the loss is NaN or infinite, also at a tenth of the rate; the last good weights are kept.
+        ResourceError: If memory runs out even for a sixteenth of a batch.
     """
     loop = _Loop(learner, epochs, loss, settings, device, seed, after_step, validate, work, span)
     loop.resume()
@@ -170,7 +173,7 @@ class _Loop:
             terms = self.step(step, batches[step % self.length])
             sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}
             self.at.step, steps = step + 1, steps + 1
-            advance(1, f"loss {terms['loss']:.3f}")
+            advance(1, f"loss {terms['loss']:.3f}" + (f", batch in {self.at.parts} parts" * (self.at.parts > 1)))
         self.device.share_(self.learner.buffers())
         self.device.share_(self.ema.weights.values() if self.ema else ())
         if not all(bool(tensor.isfinite().all()) for tensor in self.learner.state_dict().values()):
@@ -189,15 +192,8 @@ class _Loop:
 
     def step(self, step: int, batch: Any) -> dict[str, float]:
         """Make one optimizer step; give the terms of the loss."""
-        torch.manual_seed(seed_of(self.seed, "step", step, self.device.rank))
         self.set_rate(rate(step / self.total, self.settings) * self.at.slowed)
-        self.optimizer.zero_grad()
-        with self.device.autocast(self.settings.amp):
-            terms = self.stepper(batch, step / self.total)
-            total = torch.stack([term.float() for term in terms.values()]).sum()
-        if not self.device.agree(bool(total.isfinite())):
-            raise _DivergedError(f"the loss is {float(total.detach())} at step {step}")
-        self.scaler.scale(total).backward()
+        terms = self.gradients(step, batch)
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip:
             nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.settings.clip)
@@ -206,7 +202,37 @@ class _Loop:
         self.after_step()
         if self.ema:
             self.ema.update(self.learner, step)
-        return {"loss": float(total.detach()), **{k: float(v.detach()) for k, v in terms.items() if len(terms) > 1}}
+        return {"loss": sum(terms.values()), **(terms if len(terms) > 1 else {})}
+
+    def gradients(self, step: int, batch: Any) -> dict[str, float]:
+        """Compute the gradients of a batch; in parts, twice as many at a time, where memory runs out."""
+        while True:
+            torch.manual_seed(seed_of(self.seed, "step", step, self.device.rank))
+            self.optimizer.zero_grad()
+            try:
+                return self.accumulate(step, split(batch, self.at.parts))
+            except RuntimeError as error:
+                if not ran_out(error):
+                    raise
+                problem = str(error).partition(". ")[0]
+            if self.device.world > 1 or self.at.parts >= MOST_PARTS:
+                raise ResourceError(f"out of memory: {problem}", "give a smaller options.batch or backbone.size")
+            self.at.parts *= 2
+            self.work.note({"out_of_memory": step, "parts": self.at.parts})
+            torch.cuda.empty_cache()
+
+    def accumulate(self, step: int, parts: list[tuple[float, Any]]) -> dict[str, float]:
+        """Add up the gradients of the parts of a batch; give the terms of its loss."""
+        sums = dict[str, float]()
+        for share, part in parts:
+            with self.device.autocast(self.settings.amp):
+                terms = self.stepper(part, step / self.total)
+                total = torch.stack([term.float() for term in terms.values()]).sum()
+            if not self.device.agree(bool(total.isfinite())):
+                raise _DivergedError(f"the loss is {float(total.detach())} at step {step}")
+            self.scaler.scale(total * share).backward()
+            sums = {name: sums.get(name, 0.0) + share * float(term.detach()) for name, term in terms.items()}
+        return sums
 
     def set_rate(self, factor: float) -> None:
         for group in self.optimizer.param_groups:

@@ -1,5 +1,6 @@
 """Training that was cut off and goes on ends with the same weights, bit for bit; and what stops it."""
 
+import json
 import random
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from effxfer.data.batches import Batches
-from effxfer.errors import GateError
+from effxfer.errors import GateError, ResourceError
 from effxfer.train.devices import pick
 from effxfer.train.fit import Span, fit, train_mode
 from effxfer.train.settings import FitSettings
@@ -189,6 +190,35 @@ def test_masked_weights_stay_zero_in_the_average_too():
     run(net, Work(None), keep, ema=0.9, keep="last")
     assert not bool(net[0].weight[~mask].any())
     assert bool(net[0].weight[mask].any())
+
+
+@pytest.mark.parametrize(("fits", "parts"), [(8, 1), (4, 2), (3, 4), (1, 8)])
+def test_where_memory_runs_out_the_batch_is_halved_and_the_gradients_are_the_same(tmp_path, fits, parts):
+    def greedy(net, batch, progress):
+        if len(batch[0]) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes")
+        return loss(net, batch, progress)
+
+    def plain() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    settings, nets = FitSettings(epochs=2, lr=0.05), (plain(), plain())
+    for net, terms in zip(nets, (loss, greedy), strict=True):
+        fit(net, epochs, terms, settings, device=CPU, seed=3, work=Work(tmp_path))
+        (tmp_path / "checkpoint.pt").unlink()
+    for whole, halved in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(whole, halved)
+    noted = [json.loads(line).get("parts") for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [n for n in noted if n] == [2, 4, 8][: parts.bit_length() - 1]
+
+
+def test_memory_that_never_suffices_is_named():
+    def hungry(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes")
+
+    with pytest.raises(ResourceError, match="CUDA out of memory"):
+        fit(make(), epochs, hungry, FitSettings(epochs=1), device=CPU, seed=3)
 
 
 def test_training_helps():

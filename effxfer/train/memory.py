@@ -1,0 +1,47 @@
+"""A batch in parts, where it does not fit into memory as a whole: gradients add up to those of the whole batch.
+
+BatchNorm then normalises over each part: with very small parts results differ from those of the whole batch.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST_PARTS = 16
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Whether memory ran out, of a GPU or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def split(batch: Any, count: int) -> list[tuple[float, Any]]:
+    """Cut a batch into parts along the first dimension.
+
+    Args:
+        batch: A tensor `(B, ...)`, or a tuple, list or dict of batches.
+        count: At most so many parts, not more than there are examples.
+
+    Returns:
+        Each part with its share of the examples; all shares add up to 1.
+    """
+    if count == 1:
+        return [(1.0, batch)]
+    sizes = [len(piece) for piece in torch.arange(_length(batch)).chunk(count)]
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    return [(size / ends[-1], _between(batch, end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _length(batch: Any) -> int:
+    if isinstance(batch, Tensor):
+        return len(batch)
+    return min(_length(inner) for inner in (batch.values() if isinstance(batch, dict) else batch))
+
+
+def _between(batch: Any, start: int, end: int) -> Any:
+    if isinstance(batch, Tensor):
+        return batch[start:end]
+    if isinstance(batch, dict):
+        return {name: _between(inner, start, end) for name, inner in batch.items()}
+    return type(batch)(_between(inner, start, end) for inner in batch)
