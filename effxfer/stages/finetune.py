@@ -33,6 +33,8 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
     """
     task = tasks[-1]
     strategy = choose(settings.strategy, settings.options)
+    if settings.size:
+        net.take_size(settings.size)
     fresh_head(net, task, settings.seed)
     history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)
     return net, measured(net, task, device) + learning(history)

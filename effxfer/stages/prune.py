@@ -97,7 +97,9 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
     net.to(device.torch)
     teacher = deepcopy(net).eval().requires_grad_(False) if settings.teacher else None
-    loss = distilled(strategy.loss, teacher, settings.teacher) if teacher else strategy.loss
+    loss = distilled(strategy.loss, teacher, settings.teacher, net.preprocess.size) if teacher else strategy.loss
+    if settings.size:
+        net.take_size(settings.size)
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
     history, removed = list[Row](), list[Report]()
     for step in range(1, settings.steps + 1):

@@ -20,12 +20,14 @@ class Finetune(Settings):
         strategy: A key of `effxfer.transfer.STRATEGIES`.
         options: The strategy's own settings, such as batch size, augmentation and label smoothing.
         fit: How long and how fast.
+        size: Side of the images from here on, in pixels; None leaves it.
         seed: Of a fresh head, the order of images, augmentation and dropout.
     """
 
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings()
+    size: int | None = Field(default=None, ge=8, le=4096)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
@@ -80,6 +82,7 @@ class Channels(Settings):
         steps: Prune in so many steps, with a share of the training after each.
         exclude: Shell patterns of layers to leave as they are.
         teacher: Learn from the unpruned network's outputs as well; the weight of that term, in [0, 1]; 0 is off.
+        size: As in `finetune`; the teacher keeps its own side. Time falls with the square of the side.
         strategy: How the rest is trained.
         options: Of the strategy.
         fit: Of the training after the last step; `steps` share its epochs.
@@ -95,6 +98,7 @@ class Channels(Settings):
     steps: int = Field(default=1, ge=1)
     exclude: tuple[str, ...] = ()
     teacher: float = Field(default=0.0, ge=0, le=1)
+    size: int | None = Field(default=None, ge=8, le=4096)
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)
