@@ -7,7 +7,7 @@ import torch
 from onnx import numpy_helper
 
 from effxfer.errors import SettingsError
-from effxfer.stages import prune
+from effxfer.stages import lottery
 from effxfer.stages.finetune import train
 from effxfer.train.state import Work
 from tests import tiny
@@ -58,11 +58,12 @@ def test_masks_are_stored_and_hold(ticket):
 
 
 def test_reports_every_round(ticket):
-    (curve,) = ticket.manifest.report.curves
+    curve, of_all = ticket.manifest.report.curves
     left = [x for x, _ in curve.points]
     assert left[0] == 100
     assert left[1] == pytest.approx(100 * 0.5**0.5, abs=0.1)
     assert left[2] == pytest.approx(50, abs=0.01)
+    assert of_all.points[2][0] == pytest.approx(100 - ticket.manifest.report["sparsity/all"].value)
 
 
 def test_zeros_survive_every_later_stage(ticket, data, tmp_path):
@@ -109,7 +110,7 @@ class Power:
         return train(*args, label=label, **more)
 
     def __enter__(self):
-        self.monkeypatch.setattr(prune, "train", self)
+        self.monkeypatch.setattr(lottery, "train", self)
         return self
 
     def __exit__(self, *_):
@@ -139,7 +140,7 @@ def test_rewinds_to_a_step_of_training(dense, data, tmp_path, monkeypatch):
             starts["rewind point"] = (span, {n: p.detach().clone() for n, p in net.named_parameters()}, {})
         return history
 
-    monkeypatch.setattr(prune, "train", watch)
+    monkeypatch.setattr(lottery, "train", watch)
     made = tiny.stage(LOTTERY, dense, tmp_path / "late", data, rewind=0.5, rounds=1, **LATE)
     length = math.ceil(36 / 8)
     step = starts["train to the rewind point"][0].last
@@ -174,7 +175,7 @@ def test_rewinding_to_zero_starts_from_the_pretrained_weights(dense, data, tmp_p
         starts.append((span.first, {n: p.detach().clone() for n, p in net.named_parameters()}, masks_of(net)))
         return train(net, *args, span=span, **more)
 
-    monkeypatch.setattr(prune, "train", watch)
+    monkeypatch.setattr(lottery, "train", watch)
     tiny.stage(LOTTERY, dense, tmp_path / "out", data, rounds=1, fit={**tiny.FIT, "epochs": 1})
     given = dict(dense.net().named_parameters())
     for first, begin, masks in starts:
