@@ -43,7 +43,9 @@ class Ramp:
         """
         if step >= self.last:
             return self.final
-        left = 1 - max(step - self.first, 0) / (self.last - self.first)
+        if step < self.first:
+            return self.start
+        left = 1 - (step - self.first) / (self.last - self.first)
         return self.final + (self.start - self.final) * left**3
 
     def due(self, step: int) -> bool:

@@ -33,7 +33,7 @@ def flags():
 
 
 def defaults(command, name):
-    """The defaults of the settings that a flag sets, by stage; a stage without such a setting, or default, is left out."""
+    """The defaults of the settings that a flag sets, by stage; stages without one are left out."""
     found = []
     for kind in KINDS.get(command, [command]):
         value = STAGES[kind].settings

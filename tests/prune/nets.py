@@ -79,6 +79,17 @@ class Attending(nn.Module):
         return self.attend(tokens, tokens, tokens, need_weights=False)[0]
 
 
+class Wired(nn.Module):
+    """One linear layer over all pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.wires = nn.Linear(192, 32)
+
+    def forward(self, x):
+        return self.wires(x.flatten(1)).relu()
+
+
 class Bare(nn.Module):
     """Has nothing to prune."""
 
@@ -121,6 +132,12 @@ def stripes(n, seed=0, size=8):
     images = ((slopes[labels] + phase) % 4 < 2).float()
     noise = torch.randn(n, 3, size, size, generator=make_random)
     return images[:, None] + 0.6 * noise, labels
+
+
+def needles(n, seed=0):
+    """Noise `(n, 3, 8, 8)` and labels: which of four pixels of the first channel is brightest."""
+    images = torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return images, images[:, 0, [1, 2, 5, 6], [6, 1, 5, 2]].argmax(1)
 
 
 def learn(net, images, labels, steps=60, lr=0.01, seed=0, before_step=lambda: None, after_step=lambda _done: None):
