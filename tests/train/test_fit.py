@@ -192,6 +192,28 @@ def test_masked_weights_stay_zero_in_the_average_too():
     assert bool(net[0].weight[mask].any())
 
 
+def test_hooks_see_the_gradients_before_a_step_and_its_number_after():
+    net, seen = make(), []
+
+    def before_step() -> None:
+        seen.append((float(net[0].weight.grad.abs().sum()), net[0].weight.detach().clone()))
+
+    def after_step(done: int) -> None:
+        assert done == len(seen)
+        assert not torch.equal(seen[-1][1], net[0].weight)
+
+    told = FitSettings(epochs=2, lr=0.05, clip=1e-6, warmup=0.0)
+    fit(net, epochs, loss, told, device=CPU, seed=3, before_step=before_step, after_step=after_step)
+    assert len(seen) == 10
+    assert all(gradient > 1e-4 for gradient, _ in seen), "not clipped yet"
+
+
+def test_a_span_counts_steps_from_the_whole():
+    numbers = []
+    run(make(), Work(None), after_step=numbers.append, span=Span(first=3, last=7))
+    assert numbers == [4, 5, 6, 7]
+
+
 @pytest.mark.parametrize(("fits", "parts"), [(8, 1), (4, 2), (3, 4), (1, 8)])
 def test_where_memory_runs_out_the_batch_is_halved_and_the_gradients_are_the_same(tmp_path, fits, parts):
     def greedy(net, batch, progress):
