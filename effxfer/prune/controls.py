@@ -121,8 +121,9 @@ def report_controls(
     kinds = [kind for kind in WORDS if any(c.kind == kind for c in controls)]
     values = {k: {s: [c.scores[s] for c in controls if c.kind == k] for s in scores} for k in kinds}
     left = {k: 100 * (1 - (first if k == "dense" else ticket).sparsity) for k in WORDS}
-    rows = [{"network": "ticket", "weights %": left["random"], **_cells({s: [v] for s, v in scores.items()})}]
-    rows += [{"network": WORDS[k], "weights %": left[k], **_cells(values[k])} for k in kinds]
+    ranges = any(c.number for c in controls)
+    rows = [{"network": "ticket", "weights %": left["random"], **_cells({s: [v] for s, v in scores.items()}, ranges)}]
+    rows += [{"network": WORDS[k], "weights %": left[k], **_cells(values[k], ranges)} for k in kinds]
     main = next(iter(scores))
     points = {k: tuple((left[k], value) for value in values[k][main]) for k in kinds}
     return Report(
@@ -141,11 +142,12 @@ def _order(run: tuple[Kind, int]) -> tuple[int, int]:
     return list(WORDS).index(run[0]), run[1]
 
 
-def _cells(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def _cells(values: Mapping[str, Sequence[float]], ranges: bool) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for split, found in values.items():
         cells[f"accuracy {split} %"] = median(found)
-        cells[f"{split} range"] = f"{min(found):.2f} to {max(found):.2f}" if len(found) > 1 else ""
+        if ranges:
+            cells[f"{split} range"] = f"{min(found):.2f} to {max(found):.2f}" if len(found) > 1 else ""
     return cells | {"n": len(next(iter(values.values())))}
 
 

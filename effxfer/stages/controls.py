@@ -78,7 +78,8 @@ def compared(
         seed=settings.seed, ticket=found.mask, first=found.first, one_shot=in_one_step(net, found, settings.scope),
         start=found.start, remember=work.once,
     )  # fmt: skip
-    scores, time = {name: found.report[f"accuracy/{name}"].value for name in splits}, f"{found.epochs} epochs"
+    scores = {name: found.report[f"accuracy/{name}"].value for name in splits}
+    time = f"{found.epochs} epoch{'s' * (found.epochs != 1)}"
     return report_controls(scores, runs, ticket=found.mask, first=found.first, trainings=time)
 
 

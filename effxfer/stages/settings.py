@@ -1,8 +1,8 @@
 """Settings of every stage; light, so that a whole pipeline is checked before torch is loaded."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from effxfer.search.space import SearchSettings
 from effxfer.settings import Settings
@@ -12,7 +12,7 @@ METRICS = "metrics.jsonl"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 SHIP = "model to ship: "
 Controls = Literal["none", "fast", "full"]
-Rewind = Annotated[float, Field(ge=0)] | Literal["init", "none", "pretrained", "rate"]
+Start = Literal["init", "none", "pretrained", "rate"]
 Scope = Literal["erk", "global", "layer"]
 Score = Literal["fisher", "magnitude", "movement", "random", "taylor"]
 
@@ -66,7 +66,7 @@ class Lottery(Settings):
     score: Score = "magnitude"
     scope: Scope = "global"
     exclude: tuple[str, ...] = ()
-    rewind: Rewind = "pretrained"
+    rewind: float | Start = "pretrained"
     max_drop: float | None = Field(default=None, ge=0)
     controls: Controls = "none"
     control_seeds: int = Field(default=3, ge=1, le=100)
@@ -74,6 +74,14 @@ class Lottery(Settings):
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3)
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator("rewind", mode="before")
+    @classmethod
+    def _names_a_start(cls, value: object) -> object:
+        epochs = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        if not epochs and value not in get_args(Start):
+            raise ValueError(f"should be a number of epochs, at least 0, or one of {', '.join(get_args(Start))}")
+        return value
 
     @model_validator(mode="after")
     def _one_target(self) -> "Lottery":

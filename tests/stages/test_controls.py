@@ -52,7 +52,7 @@ def test_full_trains_all_as_often_as_asked(dense, data, tmp_path, monkeypatch):
     assert report["random mask accuracy/val"].n == 2
     assert report["dense, trained as long accuracy/test"].n == 2
     assert [row["n"] for row in report.tables[1].rows] == [1, 2, 2, 2, 2]
-    assert report.tables[1].title.endswith("each trained for 1 epochs")
+    assert report.tables[1].title.endswith("each trained for 1 epoch")
 
 
 @pytest.mark.parametrize(("kind", "trainings"), [("random", 2), ("re-initialised", 3), ("dense", 2)])

@@ -268,9 +268,12 @@ def test_stops_when_too_much_is_lost(dense, data, tmp_path, monkeypatch):
 
 
 def test_settings_that_contradict_are_refused():
-    for wrong in ({"fraction": 0.2}, {"sparsity": None}, {"rewind": -1.0}, {"rewind": "ini"}):
-        with pytest.raises(SettingsError):
+    for wrong in ({"fraction": 0.2}, {"sparsity": None}):
+        with pytest.raises(SettingsError, match="either sparsity or fraction"):
             tiny.settings_of(LOTTERY, **wrong)
+    for start in (-1.0, "ini", True, []):
+        with pytest.raises(SettingsError, match="rewind: should be a number of epochs, at least 0, or one of init"):
+            tiny.settings_of(LOTTERY, rewind=start)
     assert tiny.settings_of(LOTTERY, rewind=1).rewind == 1.0
 
 
