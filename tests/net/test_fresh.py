@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.fresh import fresh_weights
@@ -38,12 +39,22 @@ def test_layers_that_lost_channels_are_drawn_too():
     net.load_state_dict(fresh)
 
 
+class Scaled(nn.Module):
+    """Holds a parameter of its own, which nothing can draw anew."""
+
+    default_cfg = {"input_size": (3, 8, 8)}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        return x.mean((2, 3)) * self.scale[:3].mean()
+
+
 def test_what_cannot_be_drawn_is_named():
-    net = make()
-    net.edits.append({"kind": "resize", "shapes": {"head.out.weight": [4, 16]}, "sizes": {}})
-    net.head.out.weight.data.zero_()
+    net = make("tests.net.test_fresh:Scaled")
     fresh_weights(net, 0)
-    net.edits[-1] = {"kind": "resize", "shapes": {"odd": [3]}, "sizes": {}}
-    net.register_buffer("odd", torch.zeros(3))
-    with pytest.raises((SettingsError, AttributeError)):
+    net.edit("resize", shapes={"body.scale": [3]}, sizes={})
+    with pytest.raises(SettingsError, match=r"body\.scale lost channels"):
         fresh_weights(net, 0)
