@@ -48,7 +48,7 @@ RECIPES: dict[str, Recipe] = {
     "u8u8": Recipe(weight="uint8"),
     "u8u8-stem": Recipe(weight="uint8", float_first=1),
 }
-DEFAULT = ("u8s8-front", "u8s8-stem", "u8s8-stem-7bit", "u8s8")
+DEFAULT = ("u8s8-front", "u8s8-front-7bit", "u8s8-stem", "u8s8-stem-7bit", "u8s8")
 
 
 class ExportSettings(Settings):
