@@ -56,7 +56,8 @@ def stairs(times: Mapping[int, float], base: int) -> dict[int, float]:
     """Say how much longer widths off the multiples of 8 take than a straight line between those.
 
     Args:
-        times: Time at `base`, `base + 8`, and `base + r` for `r` in 4, 2, 1; `base` is a multiple of 8.
+        times: Time at `base`, `base + 8`, and `base + r` for `r` in 4, 2, 1.
+        base: A multiple of 8.
 
     Returns:
         By `r`, the factor, at least 1: of widths that are multiples of `r` but not of `2 r`.

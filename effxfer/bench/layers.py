@@ -111,10 +111,7 @@ def plan(
         narrow = site.kind == "conv" and site.groups > 1
         xs, ys = axis([x for x, _ in pairs], narrow=narrow), axis([y for _, y in pairs], narrow=narrow)
         if site.kind == "depthwise":
-            ys = [x * site.groups for x in xs]
-            points[site] = set(zip(xs, ys, strict=True))
-            xs, ys = xs, [1]
-            points[site] = {(x, 1) for x in xs}
+            ys, points[site] = [1], {(x, 1) for x in xs}
         else:
             points[site] = {(x, y) for a, b in pairs for x in _upto(xs, a) for y in _upto(ys, b)}
         axes[site] = (xs, ys)
