@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 TINY = 1e-6
 MOST_WIDTHS = 32
+EXCHANGES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,7 @@ def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Ti
         ends += [task.after(now, move) for move in _finishing(moves, task.ms(now) - target)]
         now = task.after(now, max(moves, key=_worth))
     best = min((*ends, now), key=lambda end: task.rank(end, target))
-    return task.choice(task.given_back(best, target), target)
+    return task.choice(task.polished(best, target), target)
 
 
 class _Config(NamedTuple):
@@ -155,7 +156,7 @@ def _worth(move: _Move) -> tuple[float, float]:
 def _finishing(moves: Sequence[_Move], need: float) -> list[_Move]:
     """The cheapest of the moves that meet the target at once, if there are any."""
     enough = [move for move in moves if move.saved >= need]
-    return sorted(enough, key=lambda move: (move.loss, -move.saved))[:1]
+    return sorted(enough, key=lambda move: (move.loss, move.saved))[:1]
 
 
 class _Task:
@@ -177,9 +178,12 @@ class _Task:
         return kept + sum(block.loss for block in left_out)
 
     def rank(self, now: _Config, target: float) -> tuple[bool, float, float]:
-        """Order configurations: those that meet the target by their loss, the others behind them by their time."""
+        """Order configurations: those that meet the target by their loss, the others behind them by their time.
+
+        Of equal losses the slower one comes first: what seems useless by the estimate may be useful in training.
+        """
         ms = self.ms(now)
-        return (True, ms, 0.0) if ms > target else (False, self.loss(now), ms)
+        return (True, ms, 0.0) if ms > target else (False, self.loss(now), -ms)
 
     def moves(self, now: _Config) -> Iterator[_Move]:
         """Give all moves that save time; those of a group stay the same while its neighbours do."""
@@ -207,20 +211,37 @@ class _Task:
             return _Config(now.gone, now.dropped | {move.name})
         return _Config({**now.gone, move.name: move.gone}, now.dropped)
 
-    def given_back(self, now: _Config, target: float) -> _Config:
-        """Return, as long as the target holds, what lowers the loss most."""
-        while True:
-            options = [one for one in self.wider(now) if self.ms(one) <= target]
-            best = min(options, key=lambda one: self.rank(one, target), default=now)
-            if self.loss(best) >= self.loss(now):
-                return now
+    def polished(self, now: _Config, target: float) -> _Config:
+        """Exchange, as long as that is better: return a step of one group, or a block, and if need be take another."""
+        for _ in range(EXCHANGES):
+            now = self.given_back(now, target)
+            swaps = (self.finished(one, target) for one in self.wider(now, nearest=True))
+            best = min(swaps, key=lambda one: self.rank(one, target), default=now)
+            if self.rank(best, target) >= self.rank(now, target):
+                break
             now = best
+        return now
 
-    def wider(self, now: _Config) -> Iterator[_Config]:
+    def finished(self, now: _Config, target: float) -> _Config:
+        """Make the cheapest single move that meets the target, where it does not hold and there is one."""
+        ends = _finishing(list(self.moves(now)), self.ms(now) - target) if self.ms(now) > target else []
+        return self.after(now, ends[0]) if ends else now
+
+    def given_back(self, now: _Config, target: float) -> _Config:
+        """Return, as long as the target holds, what lowers the loss most, and then what costs none."""
+        while self.ms(now) <= target:
+            best = min(self.wider(now), key=lambda one: self.rank(one, target), default=now)
+            if self.rank(best, target) >= self.rank(now, target):
+                break
+            now = best
+        return now
+
+    def wider(self, now: _Config, *, nearest: bool = False) -> Iterator[_Config]:
+        """Give the configurations with one group wider, by any width or by the next one, or with one block more."""
         for group in self.groups:
-            for gone in (group.width - width for width in group.widths()):
-                if gone < now.gone[group.name]:
-                    yield _Config({**now.gone, group.name: gone}, now.dropped)
+            fewer = [gone for w in group.widths() if (gone := group.width - w) < now.gone[group.name]]
+            for gone in fewer[-1:] if nearest else fewer:
+                yield _Config({**now.gone, group.name: gone}, now.dropped)
         for name in sorted(now.dropped):
             yield _Config(now.gone, now.dropped - {name})
 
