@@ -30,6 +30,8 @@ def prune(
     controls: Annotated[str | None, typer.Option(help="Train controls: none, fast or full.  [default: none]")] = None,
     ratio: Annotated[float | None, typer.Option(help="channels: share of channels to remove.")] = None,
     macs_ratio: Annotated[float | None, typer.Option(help="channels: share of multiply-adds to keep.")] = None,
+    latency_ratio: Annotated[float | None, typer.Option(help="channels: share of the p50 to keep, measured.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="channels: p50 in milliseconds, measured.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Per round, or in all.  [default: 3, 5]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
@@ -40,7 +42,7 @@ def prune(
 
     given = table(
         changes, sparsity=sparsity, rounds=rounds, controls=controls, ratio=ratio, macs_ratio=macs_ratio,
-        fit__epochs=epochs, fit__lr=lr, seed=seed,
+        latency_ratio=latency_ratio, latency_ms=latency_ms, fit__epochs=epochs, fit__lr=lr, seed=seed,
     )  # fmt: skip
     name = stage_of({"run": "prune", "method": method})
     _stage(name, source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)

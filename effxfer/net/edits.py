@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from effxfer.errors import ModelFileError
+from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.net.heads import HeadSpec, build_head
 from effxfer.net.net import KEEP, Net
 from effxfer.settings import build
@@ -40,6 +40,30 @@ def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str,
         module = net.get_submodule(name)
         for attribute, value in attributes.items():
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
+
+
+def remove_blocks(net: Net, *, names: Sequence[str]) -> None:
+    """Put nothing in the place of modules that map a tensor to one of its shape, such as residual blocks.
+
+    Raises:
+        ModelFileError: If one of them is not there, or feeds the head by a tap.
+    """
+    modules = dict(net.named_modules())
+    for name in names:
+        if name not in modules:
+            raise ModelFileError(f"the network has no block {name!r}{did_you_mean(name, modules)}")
+        if tapped_within(net, name):
+            raise ModelFileError(f"{name} cannot be left out: the head is fed by it", "choose other taps")
+    for name in names:
+        inside = KEEP + f"{name}.".replace(".", "/")
+        for mask in [key for key, _ in net.named_buffers(recurse=False) if key.startswith(inside)]:
+            delattr(net, mask)
+        net.set_submodule(name, nn.Identity())
+
+
+def tapped_within(net: Net, name: str) -> bool:
+    """Whether the head is fed by a module or by something inside it."""
+    return any(f"body.{tap}.".startswith(f"{name}.") for tap in net.taps)
 
 
 def measure(net: Net) -> tuple[dict[str, list[int]], Sizes]:
@@ -84,4 +108,9 @@ def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
     return net.get_submodule(path), leaf
 
 
-EDITS: dict[str, Callable[..., None]] = {"resize": resize, "set_head": set_head, "sparsify": sparsify}
+EDITS: dict[str, Callable[..., None]] = {
+    "remove_blocks": remove_blocks,
+    "resize": resize,
+    "set_head": set_head,
+    "sparsify": sparsify,
+}

@@ -69,6 +69,20 @@ class Graph:
             found.append(Channels(layer=layer, scores=merged, initial=first, copies=copies))
         return found
 
+    def ties(self, layer: str, copies: int) -> tuple[dict[str, int], dict[str, int]]:
+        """Count, by convolution or linear layer, the inputs and the outputs that go with one channel of a set."""
+        reads, writes = dict[str, int](), dict[str, int]()
+        for dep, idxs in self._group(layer, [0], copies):
+            module = dep.target.module
+            if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+                alone = depthwise(module)
+                inwards = self._pruner.DG.is_in_channel_pruning_fn(dep.handler)
+                for side, counts in ((inwards or alone, reads), (not inwards or alone, writes)):
+                    if side:
+                        name = self.names[module]
+                        counts[name] = max(len(idxs), counts.get(name, 0)) if alone else counts.get(name, 0) + len(idxs)
+        return reads, writes
+
     def prune_(self, plan: Plan, copies: Mapping[str, int]) -> None:
         """Remove channels, in place.
 

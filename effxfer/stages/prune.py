@@ -8,6 +8,8 @@ from itertools import islice
 from math import nan
 from typing import Any
 
+from torch import no_grad, stack
+
 from effxfer.data.batches import seed_of
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
@@ -17,6 +19,7 @@ from effxfer.prune.structured import remove_channels
 from effxfer.report import Report
 from effxfer.stages.examples import losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
+from effxfer.stages.latency import cut_to_latency
 from effxfer.stages.settings import Channels
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
@@ -25,6 +28,7 @@ from effxfer.train.state import Work, clone
 from effxfer.transfer.distill import distilled
 
 TAYLOR_BATCHES = 16
+LOSS_BATCHES = 2
 
 
 def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Device, work: Work) -> tuple[Net, Report]:
@@ -45,12 +49,15 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     net.to(device.torch)
     teacher = deepcopy(net).eval().requires_grad_(False) if settings.teacher else None
     loss = distilled(strategy.loss, teacher, settings.teacher, net.preprocess.size) if teacher else strategy.loss
+    if settings.timed and device.world > 1:
+        raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
+    dense = deepcopy(net) if settings.timed else net
     if settings.size:
         net.take_size(settings.size)
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
     history, removed = list[Row](), list[Report]()
     for step in range(1, settings.steps + 1):
-        removed.append(cut_once(net, tasks, settings, step, device, work))
+        removed.append(cut_once(net, dense, tasks, settings, step, device, work))
         history += train(
             net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs_of(settings, step)}), device=device,
             seed=seed_of(settings.seed, step) % 2**31, work=work.at(f"step-{step}"), loss=loss,
@@ -61,12 +68,14 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     return net, measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,))
 
 
-def cut_once(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device, work: Work) -> Report:
+def cut_once(
+    net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device, work: Work
+) -> Report:
     """Do what `cut` does, or give the network what it came to when it was done before."""
     edits = len(net.edits)
 
     def compute() -> dict[str, Any]:
-        report = cut(net, tasks, settings, step, device)
+        report = cut(net, dense, tasks, settings, step, device)
         weights = {name: tensor.cpu() for name, tensor in clone(net).items()}
         return {"facts": json.dumps([net.edits[edits:], report.to_json()]), "weights": weights}
 
@@ -92,23 +101,37 @@ def in_all(reports: Sequence[Report]) -> Report:
         rows.append(row)
     widths = {line["layer"]: line["before"] for line in first.tables[0].rows}
     table = replace(last.tables[0], rows=tuple({**r, "before": widths[r["layer"]]} for r in last.tables[0].rows))
-    return Report(rows=tuple(rows), tables=(table,), notes=last.notes, curves=last.curves)
+    more = tuple(
+        replace(one, title=f"{one.title}, step {step} of {len(reports)}" if len(reports) > 1 else one.title)
+        for step, report in enumerate(reports, 1)
+        for one in report.tables[1:]
+    )
+    return Report(rows=tuple(rows), tables=(table, *more), notes=last.notes, curves=last.curves)
 
 
-def cut(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
+def cut(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
     """Remove this step's share of the channels, and estimate BatchNorm statistics anew.
 
     The shares are such that what all steps together leave is what one step would: of `ratio`, each step removes an
-    equal part of the channels that there were at first; of `macs_ratio`, each step keeps the same share.
+    equal part of the channels that there were at first; of `macs_ratio` and latencies, each step keeps the same share.
+    `dense` is the network before the first step, which latencies are compared with.
     """
     plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "channels", step))
-    report = remove_channels(
-        net,
-        ratio=None if settings.ratio is None else share(settings.ratio, step, settings.steps),
-        macs_ratio=None if settings.macs_ratio is None else settings.macs_ratio ** (1 / settings.steps),
-        importance=settings.importance, scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude,
-        examples=losses(plain, TAYLOR_BATCHES),
-    )  # fmt: skip
+    examples = losses(plain, TAYLOR_BATCHES)
+
+    def loss(pruned: Net) -> float:
+        with no_grad():
+            return float(stack([*islice(examples(pruned), LOSS_BATCHES)]).mean())
+
+    if settings.timed:
+        report = cut_to_latency(net, dense, settings, step, loss=loss, examples=examples)
+    else:
+        ratio = None if settings.ratio is None else share(settings.ratio, step, settings.steps)
+        macs_ratio = None if settings.macs_ratio is None else settings.macs_ratio ** (1 / settings.steps)
+        report = remove_channels(
+            net, ratio=ratio, macs_ratio=macs_ratio, importance=settings.importance, scope=settings.scope,
+            round_to=settings.round_to, exclude=settings.exclude, examples=examples,
+        )  # fmt: skip
     recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
     return report
 

@@ -7,6 +7,7 @@ from torch import nn
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import EDITS, measure, record_resize
 from effxfer.net.net import Net, rebuild
+from effxfer.train.groups import parameter_groups
 from tests.net.nets import SMALL, inputs, made
 
 
@@ -76,3 +77,34 @@ def test_classes_and_taps_follow_the_head():
     net.edit("set_head", spec={"kind": "linear"}, features=16 + 32, classes=["x", "y"], taps=["stage2", "out"])
     assert (net.classes, net.taps) == (("x", "y"), ("stage2", "out"))
     assert net(inputs()).shape == (3, 2)
+
+
+def test_removed_blocks_pass_their_input_on_and_come_back_removed():
+    net = made()
+    net.edit("sparsify", weights=["body.stage1.0.conv1.weight", "body.stem.0.weight"])
+    name = "body.stage1.0"
+    net.edit("remove_blocks", names=[name])
+    assert isinstance(net.get_submodule(name), nn.Identity)
+    assert set(net.kept()) == {"body.stem.0.weight"}
+    net.constrain_()
+    fresh = rebuild(net.backbone, json.loads(json.dumps(net.edits)), net.preprocess, net.classes)
+    fresh.load_state_dict(net.state_dict())
+    assert torch.equal(fresh.eval()(inputs()), net.eval()(inputs()))
+
+
+def test_a_block_that_is_not_there_or_feeds_the_head_stays():
+    net = made()
+    with pytest.raises(ModelFileError, match=r"no block 'body\.stage1\.9' \(did you mean"):
+        net.edit("remove_blocks", names=["body.stage1.9"])
+    net.taps = ("stage1", "out")
+    with pytest.raises(ModelFileError, match=r"body\.stage1 cannot be left out: the head is fed by it"):
+        net.edit("remove_blocks", names=["body.stage1"])
+    net.edit("remove_blocks", names=["body.stage1.0"])
+
+
+def test_layers_above_a_removed_block_still_have_their_rates():
+    net = made()
+    net.edit("remove_blocks", names=["body.stage1.0"])
+    groups = parameter_groups(net, lr=0.1, weight_decay=0.0, layer_decay=0.5)
+    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
+    assert min(group["lr_scale"] for group in groups) > 0

@@ -80,7 +80,15 @@ def test_the_taylor_measure_meets_a_share_of_the_multiply_adds(dense, data, tmp_
     assert report["macs/after"].value <= 0.42 * report["macs/before"].value
 
 
-@pytest.mark.parametrize("options", [{}, {"ratio": 0.5, "macs_ratio": 0.5}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ratio": 0.5, "macs_ratio": 0.5},
+        {"macs_ratio": 0.5, "latency_ms": 1.0},
+        {"latency_ratio": 0.5, "latency_ms": 1.0},
+    ],
+)
 def test_one_target_is_needed(options):
     with pytest.raises(SettingsError, match="give either ratio or macs_ratio"):
         build(Channels, options, CHANNELS)

@@ -1,0 +1,253 @@
+"""Which channels and blocks to give up for a latency: the knapsack of HALP, solved greedily.
+
+Shen et al., 2022 (https://arxiv.org/abs/2110.10811): at most so many milliseconds, at least loss. A move takes several
+channels from a group at once, so that it can jump a stair of the measured latency, or takes a whole residual block;
+the best move saves most milliseconds per loss. The latency of what is left is the sum over its layers, each at the
+widths that the groups on both of its sides have by then.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+TINY = 1e-6
+MOST_WIDTHS = 32
+EXCHANGES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Channels that go together.
+
+    Attributes:
+        name: Of the first of the tied layers.
+        width: How many there are now.
+        least: How many must stay, in [1, width].
+        step: Widths that are tried are multiples of this; 1 tries all.
+        loss: What the loss rises by without so many of the weakest channels, in [0, width - least]: 0 at 0, rising.
+    """
+
+    name: str
+    width: int
+    least: int
+    step: int = 1
+    loss: Callable[[int], float]
+
+    def widths(self) -> tuple[int, ...]:
+        """What may be left, descending: all of it, and at most 32 smaller widths, evenly spread."""
+        stride = self.step * max(1, -(-self.width // (self.step * MOST_WIDTHS)))
+        first = (self.width - 1) // stride * stride
+        return (self.width, *range(first, self.least - 1, -stride))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A residual block that can be left out.
+
+    Attributes:
+        name: Of the module.
+        loss: What the loss rises by without it, at least 0.
+        inside: Groups whose channels are in no other place: without the block they cost no loss any more.
+    """
+
+    name: str
+    loss: float
+    inside: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """A layer, and what it costs at any width.
+
+    Attributes:
+        name: Of the module.
+        inputs: Channels that it reads now.
+        outputs: Channels that it writes now.
+        reads: By group, how many of its inputs go with one channel.
+        writes: By group, how many of its outputs go with one channel.
+        blocks: The blocks that it is in.
+        ms: Milliseconds for (inputs, outputs).
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    reads: Mapping[str, int]
+    writes: Mapping[str, int]
+    blocks: frozenset[str] = frozenset()
+    ms: Callable[[int, int], float]
+
+    def cost(self, gone: Mapping[str, int], dropped: frozenset[str]) -> float:
+        """Give its time without so many channels of each group, and without the dropped blocks."""
+        if self.blocks & dropped:
+            return 0.0
+        inputs = self.inputs - sum(gone[group] * each for group, each in self.reads.items())
+        outputs = self.outputs - sum(gone[group] * each for group, each in self.writes.items())
+        return self.ms(inputs, outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A configuration.
+
+    Attributes:
+        gone: By group, how many channels leave it.
+        dropped: The blocks that leave.
+        ms: What the cost model says it takes.
+        loss: By how much the loss rises, as estimated: the sum over groups and blocks.
+        reached: Whether it meets the target.
+    """
+
+    gone: Mapping[str, int]
+    dropped: frozenset[str] = frozenset()
+    ms: float
+    loss: float
+    reached: bool
+
+
+def latency(layers: Sequence[Timed], gone: Mapping[str, int], dropped: frozenset[str] = frozenset()) -> float:
+    """Add up what all layers cost, in milliseconds."""
+    return sum(layer.cost(gone, dropped) for layer in layers)
+
+
+def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Timed], target: float) -> Choice:
+    """Find what to remove so that the latency is at most `target` milliseconds, at little loss.
+
+    Args:
+        groups: At the widths that they have now.
+        blocks: What can be left out whole.
+        layers: What costs time.
+        target: In milliseconds.
+
+    Returns:
+        The best configuration found; where none meets the target, the fastest one found, with `reached` false.
+    """
+    task = _Task(groups, blocks, layers)
+    now = _Config({group.name: 0 for group in groups}, frozenset())
+    ends = list[_Config]()
+    while task.ms(now) > target:
+        moves = list(task.moves(now))
+        if not moves:
+            break
+        ends += [task.after(now, move) for move in _finishing(moves, task.ms(now) - target)]
+        now = task.after(now, max(moves, key=_worth))
+    best = min((*ends, now), key=lambda end: task.rank(end, target))
+    return task.choice(task.polished(best, target), target)
+
+
+class _Config(NamedTuple):
+    gone: Mapping[str, int]
+    dropped: frozenset[str]
+
+
+class _Move(NamedTuple):
+    """Take channels off a group until so many are gone, or drop a block (`gone` is -1)."""
+
+    name: str
+    gone: int
+    saved: float
+    loss: float
+
+
+def _worth(move: _Move) -> tuple[float, float]:
+    return move.saved / max(move.loss, TINY), move.saved
+
+
+def _finishing(moves: Sequence[_Move], need: float) -> list[_Move]:
+    """The cheapest of the moves that meet the target at once, if there are any."""
+    enough = [move for move in moves if move.saved >= need]
+    return sorted(enough, key=lambda move: (move.loss, move.saved))[:1]
+
+
+class _Task:
+    def __init__(self, groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Timed]) -> None:
+        self.groups, self.blocks, self.layers = groups, blocks, layers
+        self.of = {g.name: [x for x in layers if g.name in x.reads or g.name in x.writes] for g in groups}
+        self.beside = {name: sorted({n for x in of for n in (*x.reads, *x.writes)}) for name, of in self.of.items()}
+        self.within = {block.name: [x for x in layers if block.name in x.blocks] for block in blocks}
+        self.found: dict[tuple[object, ...], list[_Move]] = {}
+
+    def ms(self, now: _Config) -> float:
+        return latency(self.layers, now.gone, now.dropped)
+
+    def loss(self, now: _Config) -> float:
+        """Add up what groups and blocks cost; groups inside a dropped block cost nothing more."""
+        left_out = [block for block in self.blocks if block.name in now.dropped]
+        idle = frozenset[str]().union(*(block.inside for block in left_out))
+        kept = sum(group.loss(now.gone[group.name]) for group in self.groups if group.name not in idle)
+        return kept + sum(block.loss for block in left_out)
+
+    def rank(self, now: _Config, target: float) -> tuple[bool, float, float]:
+        """Order configurations: those that meet the target by their loss, the others behind them by their time.
+
+        Of equal losses the slower one comes first: what seems useless by the estimate may be useful in training.
+        """
+        ms = self.ms(now)
+        return (True, ms, 0.0) if ms > target else (False, self.loss(now), -ms)
+
+    def moves(self, now: _Config) -> Iterator[_Move]:
+        """Give all moves that save time; those of a group stay the same while its neighbours do."""
+        for group in self.groups:
+            key = (group.name, now.dropped, *(now.gone[name] for name in self.beside[group.name]))
+            if key not in self.found:
+                self.found[key] = [move for move in self.narrower(group, now) if move.saved > 0]
+            yield from self.found[key]
+        for block in self.blocks:
+            saved = latency(self.within[block.name], now.gone, now.dropped)
+            if saved > 0:
+                spared = sum(group.loss(now.gone[group.name]) for group in self.groups if group.name in block.inside)
+                yield _Move(block.name, -1, saved, max(0.0, block.loss - spared))
+
+    def narrower(self, group: Group, now: _Config) -> Iterator[_Move]:
+        layers, there = self.of[group.name], now.gone[group.name]
+        ms, loss = latency(layers, now.gone, now.dropped), group.loss(there)
+        for gone in (group.width - width for width in group.widths()):
+            if gone > there:
+                saved = ms - latency(layers, {**now.gone, group.name: gone}, now.dropped)
+                yield _Move(group.name, gone, saved, max(0.0, group.loss(gone) - loss))
+
+    def after(self, now: _Config, move: _Move) -> _Config:
+        if move.gone < 0:
+            return _Config(now.gone, now.dropped | {move.name})
+        return _Config({**now.gone, move.name: move.gone}, now.dropped)
+
+    def polished(self, now: _Config, target: float) -> _Config:
+        """Exchange, as long as that is better: return a step of one group, or a block, and if need be take another."""
+        for _ in range(EXCHANGES):
+            now = self.given_back(now, target)
+            swaps = (self.finished(one, target) for one in self.wider(now, nearest=True))
+            best = min(swaps, key=lambda one: self.rank(one, target), default=now)
+            if self.rank(best, target) >= self.rank(now, target):
+                break
+            now = best
+        return now
+
+    def finished(self, now: _Config, target: float) -> _Config:
+        """Make the cheapest single move that meets the target, where it does not hold and there is one."""
+        ends = _finishing(list(self.moves(now)), self.ms(now) - target) if self.ms(now) > target else []
+        return self.after(now, ends[0]) if ends else now
+
+    def given_back(self, now: _Config, target: float) -> _Config:
+        """Return, as long as the target holds, what lowers the loss most, and then what costs none."""
+        while self.ms(now) <= target:
+            best = min(self.wider(now), key=lambda one: self.rank(one, target), default=now)
+            if self.rank(best, target) >= self.rank(now, target):
+                break
+            now = best
+        return now
+
+    def wider(self, now: _Config, *, nearest: bool = False) -> Iterator[_Config]:
+        """Give the configurations with one group wider, by any width or by the next one, or with one block more."""
+        for group in self.groups:
+            fewer = [gone for w in group.widths() if (gone := group.width - w) < now.gone[group.name]]
+            for gone in fewer[-1:] if nearest else fewer:
+                yield _Config({**now.gone, group.name: gone}, now.dropped)
+        for name in sorted(now.dropped):
+            yield _Config(now.gone, now.dropped - {name})
+
+    def choice(self, now: _Config, target: float) -> Choice:
+        """Tell what was found; groups inside a dropped block are left as they are."""
+        idle = frozenset[str]().union(*(block.inside for block in self.blocks if block.name in now.dropped))
+        gone = {name: 0 if name in idle else count for name, count in now.gone.items()}
+        ms = latency(self.layers, gone, now.dropped)
+        return Choice(gone=gone, dropped=now.dropped, ms=ms, loss=self.loss(now), reached=ms <= target)

@@ -1,0 +1,110 @@
+"""Cut a network to a latency: the clocks of this machine, handed to the mathematics in `effxfer.prune`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from effxfer.bench.latency import compare, onnx_runner
+from effxfer.bench.layers import measure_costs
+from effxfer.bench.machine import usable_threads
+from effxfer.bench.runners import feed_for
+from effxfer.deploy.onnx import export_onnx
+from effxfer.errors import SettingsError
+from effxfer.net.layers import trace
+from effxfer.net.net import Net
+from effxfer.prune.latency import modelled, prune_to_latency
+from effxfer.prune.promise import Asked, Timing
+from effxfer.prune.scores.evidence import Losses
+from effxfer.prune.sensitivity import Loss
+from effxfer.report import Report
+from effxfer.stages.settings import Channels
+
+PRECISION = 0.015
+MAX_SECONDS = 15.0
+MIN_SECONDS = 2.0
+DENSE, PRUNED = "dense", "pruned"
+
+
+def cut_to_latency(
+    net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses
+) -> Report:  # fmt: skip
+    """Remove what this step's latency asks for: steps are even factors on the way from the dense network's to the last.
+
+    Args:
+        net: Changed in place.
+        dense: The network before the first step.
+        settings: `latency_ratio` or `latency_ms`, and which channels go first.
+        step: From 1 to `settings.steps`.
+        loss: Mean loss on some training images.
+        examples: Losses of batches, for the `taylor` importance.
+    """
+    threads = settings.threads or usable_threads()
+    before, now = example_of(dense), example_of(net)
+    costs = measure_costs([*trace(dense, before), *trace(net, now)], threads=threads)
+    whole = modelled(dense, before, costs.ms)
+    with stopwatch(dense, threads, settings.seed) as time:
+        return prune_to_latency(
+            net, asked=target(settings, step, whole, lambda: time(dense).ms), cost=costs.ms, step=costs.step, time=time,
+            loss=loss, importance=settings.importance, exclude=settings.exclude, examples=examples,
+        )  # fmt: skip
+
+
+def example_of(net: Net) -> Tensor:
+    """One image `(1, 3, S, S)` of the side that the network expects."""
+    return torch.zeros(1, 3, net.preprocess.size, net.preprocess.size, device=next(net.parameters()).device)
+
+
+def target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], float]) -> Asked:
+    """Say what a step must reach.
+
+    Args:
+        settings: The latency to reach in the last step.
+        step: From 1 to `settings.steps`.
+        whole: What the cost model says of the dense network, in milliseconds.
+        dense_ms: Measures it.
+
+    Raises:
+        SettingsError: If the dense network is that fast already.
+    """
+    share = step / settings.steps
+    if settings.latency_ratio is not None:
+        return Asked(value=settings.latency_ratio**share, unit="x", per_ms=1 / whole)
+    wanted, measured = settings.latency_ms or 0.0, dense_ms()
+    if wanted >= measured:
+        raise SettingsError(
+            f"latency_ms is {wanted:g}, and the network takes {measured:.3g} ms already", "ask for less"
+        )
+    return Asked(value=measured ** (1 - share) * wanted**share, unit="ms", per_ms=measured / whole)
+
+
+@contextmanager
+def stopwatch(dense: Net, threads: int, seed: int) -> Iterator[Callable[[Net], Timing]]:
+    """Give a function that exports a network and times it in turns with the dense one."""
+    with TemporaryDirectory(prefix="effxfer-") as folder:
+        base = exported(dense, Path(folder) / f"{DENSE}.onnx")
+        feed = feed_for(base, seed=seed)
+
+        def time(net: Net) -> Timing:
+            file = exported(net, Path(folder) / f"{PRUNED}.onnx")
+            runners = {DENSE: onnx_runner(base, feed, threads), PRUNED: onnx_runner(file, feed, threads)}
+            first, second = compare(
+                runners, baseline=DENSE, threads=threads, precision=PRECISION, min_seconds=MIN_SECONDS,
+                max_seconds=MAX_SECONDS, seed=seed,
+            )  # fmt: skip
+            return Timing(
+                ratio=second.ratio, low=second.ratio_low, high=second.ratio_high, ms=second.p50, dense_ms=first.p50,
+                n=second.rounds,
+            )  # fmt: skip
+
+        yield time
+
+
+def exported(net: Net, file: Path) -> Path:
+    """Write a network as float32 ONNX, whatever device it is on; it is not changed."""
+    still = deepcopy(net).cpu().eval()
+    return export_onnx(still, file, preprocess=net.preprocess, classes=net.classes, key="latency")

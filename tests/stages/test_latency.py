@@ -1,0 +1,111 @@
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from effxfer.bench import latency as protocol
+from effxfer.bench import layers
+from effxfer.errors import SettingsError
+from effxfer.prune import promise
+from effxfer.prune.latency import modelled
+from effxfer.prune.promise import Timing
+from effxfer.settings import build
+from effxfer.stages import latency, prune
+from effxfer.stages.finetune import train
+from effxfer.stages.latency import target
+from effxfer.stages.settings import Channels
+from tests import tiny
+from tests.prune.test_latency import cost
+
+CHANNELS = "prune channels"
+STEPS = {"ratio": None, "latency_ratio": 0.5, "steps": 2, "fit": {**tiny.FIT, "epochs": 2}}
+
+
+class Costs:
+    """A cost table of multiply-adds."""
+
+    step = 8
+    ms = staticmethod(cost)
+
+
+@contextmanager
+def stopwatch(dense, threads, seed):
+    """A clock that says what the cost model says, ten times as slow."""
+    example = torch.zeros(1, 3, 16, 16)
+    base = 10 * modelled(dense, example, cost)
+
+    def time(net):
+        ms = 10 * modelled(net, example, cost)
+        return Timing(ratio=ms / base, low=ms / base, high=ms / base, ms=ms, dense_ms=base, n=5)
+
+    yield time
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(latency, "measure_costs", lambda *_, **__: Costs())
+    monkeypatch.setattr(latency, "stopwatch", stopwatch)
+
+
+def dense_ms(dense):
+    return 10 * modelled(dense.net(), torch.zeros(1, 3, 16, 16), cost)
+
+
+def test_steps_meet_the_latency_and_a_resumed_run_measures_nothing_again(fake, dense, data, tmp_path, monkeypatch):
+    labels = []
+
+    def cut_off(*args, label, **more):
+        labels.append(label)
+        if label == "recover 2 of 2" and labels.count(label) == 1:
+            raise KeyboardInterrupt
+        return train(*args, label=label, **more)
+
+    whole = tiny.stage(CHANNELS, dense, tmp_path / "whole", data, **STEPS)
+    report = whole.manifest.report
+    assert abs(report["latency/measured"].value / 0.5 - 1) <= 0.1
+    assert report["latency/asked"].value == 0.5
+    assert report["macs/before"].value == pytest.approx(report["macs/after"].value / report["macs/ratio"].value)
+    titles = [table.title for table in report.tables]
+    assert sum(title.endswith("step 1 of 2") for title in titles) == 3
+    monkeypatch.setattr(prune, "train", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
+    monkeypatch.setattr(prune, "cut_to_latency", lambda *_, **__: pytest.fail("a finished cut was done again"))
+    resumed = tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
+    assert resumed.manifest.edits == whole.manifest.edits
+    ours, theirs = resumed.net().state_dict(), whole.net().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_milliseconds_are_those_of_the_file(fake, dense, data, tmp_path):
+    wanted = 0.6 * dense_ms(dense)
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ms=wanted, fit={"epochs": 0})
+    assert abs(made.manifest.report["latency/p50"].value / wanted - 1) <= 0.1
+    assert made.manifest.report["latency/asked"].unit == "ms"
+
+
+def test_what_is_fast_already_is_said(fake, dense, data, tmp_path):
+    with pytest.raises(SettingsError, match=r"the network takes .* ms already"):
+        tiny.stage(CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ms=1e6)
+
+
+@pytest.mark.parametrize("wish", [{"latency_ratio": 0.25}, {"latency_ms": 1.0}])
+def test_steps_are_even_factors(wish):
+    settings = build(Channels, {**wish, "steps": 2}, CHANNELS)
+    first, last = (target(settings, step, 2.0, lambda: 4.0) for step in (1, 2))
+    scale = 1 if "latency_ratio" in wish else 4.0
+    assert (first.value, last.value) == pytest.approx((0.5 * scale, 0.25 * scale))
+    assert 2.0 * first.per_ms == pytest.approx(scale)
+
+
+def test_on_this_machine(dense, data, tmp_path, monkeypatch):
+    """The real clocks, for a moment: what they say on a busy machine is not asserted."""
+    for where, name, value in [
+        (promise, "ALLOWED", 100.0), (promise, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
+        (latency, "MIN_SECONDS", 0.1), (layers, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
+    ]:  # fmt: skip
+        monkeypatch.setattr(where, name, value)
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ratio=0.6, fit={"epochs": 0})
+    report = made.manifest.report
+    assert {"latency/asked", "latency/predicted", "latency/measured"} <= {row.name for row in report.rows}
+    assert sum(p.numel() for p in made.net().parameters()) < sum(p.numel() for p in dense.net().parameters())
