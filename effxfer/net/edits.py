@@ -42,6 +42,20 @@ def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str,
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
 
 
+def add_bias(net: Net, *, layers: Sequence[str]) -> None:
+    """Give layers without a bias one of zeros."""
+    for name in layers:
+        module = net.get_submodule(name)
+        weight = module.get_parameter("weight")
+        module.bias = nn.Parameter(torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device))
+
+
+def densify(net: Net, *, weights: Sequence[str]) -> None:
+    """Take the masks of the named weights away."""
+    for name in weights:
+        delattr(net, KEEP + name.replace(".", "/"))
+
+
 def measure(net: Net) -> tuple[dict[str, list[int]], Sizes]:
     """Read off every tensor's shape and every module's whole-number attributes: what pruning may change."""
     shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
@@ -84,4 +98,10 @@ def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
     return net.get_submodule(path), leaf
 
 
-EDITS: dict[str, Callable[..., None]] = {"resize": resize, "set_head": set_head, "sparsify": sparsify}
+EDITS: dict[str, Callable[..., None]] = {
+    "add_bias": add_bias,
+    "densify": densify,
+    "resize": resize,
+    "set_head": set_head,
+    "sparsify": sparsify,
+}

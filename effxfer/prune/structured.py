@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import measure, record_resize
-from effxfer.net.net import KEEP, Net, rebuild
+from effxfer.net.net import KEEP, Net
 from effxfer.prune.channels import Channels, Scope, choose
 from effxfer.prune.graph import HINT, Graph, cost, magnitude, run, taylor
-from effxfer.prune.mask import Mask, matching
+from effxfer.prune.mask import Mask
+from effxfer.prune.surgery import adopt_, example_of, fixed, traceable, widths
 from effxfer.report import Measurement, Report, Table
 
 Importance = Literal["magnitude", "taylor"]
@@ -81,7 +82,7 @@ def remove_channels(
         importance=importance, scope=scope, round_to=round_to, max_ratio_per_layer=max_ratio_per_layer,
         exclude=exclude, examples=examples,
     )  # fmt: skip
-    trial, example = _copy(net), _example(net)
+    trial, example = traceable(net), example_of(net)
     dense = cost(trial, example)
     initial: dict[str, int] = {}
     for step in range(1, steps + 1):
@@ -92,9 +93,10 @@ def remove_channels(
             plan = _plan_until(trial, example, layers, dense[0] * (1 - (1 - macs_ratio) * share), rule)
         trial = _checked(trial, example, layers, plan, rule)
     _shrink_masks_(trial)
-    widths = _widths(net)
-    _adopt_(net, trial, example)
-    return _report(net, widths, dense, cost(net, example))
+    before = widths(net)
+    record_resize(trial, measure(net))
+    adopt_(net, trial, example)
+    return _report(net, before, dense, cost(net, example))
 
 
 def _check(
@@ -109,20 +111,8 @@ def _check(
         raise SettingsError("; ".join(wrong), code="E204")
 
 
-def _copy(net: Net) -> Net:
-    """Copy a network such that all of it can be traced."""
-    trial = deepcopy(net).eval().requires_grad_(True)
-    trial.constrain_()
-    return trial
-
-
-def _example(net: Net) -> Tensor:
-    size, device = net.preprocess.size, next(net.parameters()).device
-    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-
-
 def _ranked(trial: Net, example: Tensor, rule: Rule, initial: dict[str, int]) -> list[Channels]:
-    graph = Graph(trial, example, _fixed(trial, rule.exclude))
+    graph = Graph(trial, example, fixed(trial, rule.exclude))
     if rule.importance == "taylor":
         _accumulate_gradients_(trial, rule.examples)
     layers = graph.channels(taylor() if rule.importance == "taylor" else magnitude(), initial)
@@ -130,14 +120,6 @@ def _ranked(trial: Net, example: Tensor, rule: Rule, initial: dict[str, int]) ->
     if not layers:
         raise ModelFileError("the network has no layer whose channels could be removed", HINT)
     return layers
-
-
-def _fixed(net: Net, exclude: Sequence[str]) -> list[nn.Module]:
-    """The layers whose outputs stay: the head's, and what is excluded."""
-    weighing = {n: m for n, m in net.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
-    own = [f"{name}.weight" for name in weighing if name.startswith("body.")]
-    excluded = {name.removesuffix(".weight") for name in matching(exclude, own)}
-    return [m for name, m in weighing.items() if name in excluded or not name.startswith("body.")]
 
 
 def _accumulate_gradients_(net: Net, examples: Losses | None) -> None:
@@ -157,7 +139,7 @@ def _plan(layers: Sequence[Channels], ratio: float, rule: Rule) -> Plan:
 def _pruned(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:
     """Copy a network without the channels of a plan."""
     smaller = deepcopy(trial)
-    Graph(smaller, example, _fixed(smaller, rule.exclude)).prune_(plan, {c.layer: c.copies for c in layers})
+    Graph(smaller, example, fixed(smaller, rule.exclude)).prune_(plan, {c.layer: c.copies for c in layers})
     return smaller
 
 
@@ -183,7 +165,7 @@ def _agrees(
     found: Tensor, trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule
 ) -> bool:  # fmt: skip
     silenced = deepcopy(trial)
-    graph = Graph(silenced, example, _fixed(silenced, rule.exclude))
+    graph = Graph(silenced, example, fixed(silenced, rule.exclude))
     exact = graph.silence_(plan, {c.layer: c.copies for c in layers})
     return not exact or _close(found, run(silenced, example))
 
@@ -222,30 +204,8 @@ def _shrink_masks_(trial: Net) -> None:
         trial.register_buffer(KEEP + name.replace(".", "/"), trial.get_parameter(name) != 0)
 
 
-@torch.no_grad()
-def _adopt_(net: Net, trial: Net, example: Tensor) -> None:
-    """Give `net` the shapes and weights of `trial`, if they can be had from its edits alone."""
-    device = example.device
-    record_resize(trial, measure(net))
-    fresh = rebuild(net.backbone, trial.edits, net.preprocess, net.classes).to(device).eval()
-    fresh.load_state_dict(trial.state_dict())
-    if not torch.equal(run(fresh, example), run(trial, example)):
-        raise ModelFileError("the pruned network cannot be rebuilt: rebuilt, it computes something else", HINT)
-    frozen = {name for name, parameter in net.named_parameters() if not parameter.requires_grad}
-    net.edit(**trial.edits[-1])
-    net.load_state_dict(trial.state_dict())
-    for name, parameter in net.named_parameters():
-        parameter.requires_grad_(name not in frozen)
-
-
-def _widths(net: Net) -> dict[str, int]:
-    """Output channels of every convolution and linear layer."""
-    layers = {n: m for n, m in net.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
-    return {n: m.out_features if isinstance(m, nn.Linear) else m.out_channels for n, m in layers.items()}
-
-
-def _report(net: Net, widths: dict[str, int], before: tuple[int, int], after: tuple[int, int]) -> Report:
-    rows = [{"layer": n, "before": widths[n], "after": now} for n, now in _widths(net).items()]
+def _report(net: Net, wide: dict[str, int], before: tuple[int, int], after: tuple[int, int]) -> Report:
+    rows = [{"layer": n, "before": wide[n], "after": now} for n, now in widths(net).items()]
     measured = (
         Measurement(name="macs/before", value=before[0] / 1e6, unit="M"),
         Measurement(name="macs/after", value=after[0] / 1e6, unit="M"),

@@ -1,0 +1,27 @@
+"""Masks that kill whole channels, heads or hidden units, as a test asks for."""
+
+import torch
+
+from effxfer.prune.mask import Mask
+from effxfer.prune.surgery import example_of, traceable
+from effxfer.prune.units import channels_of, units_in
+
+
+def dead_mask(net, seed=0, share=0.4, quiet=False, only=None):
+    """Mask the weights that make random units: with `quiet`, their biases and norms as well, so that they say 0."""
+    rng = torch.Generator().manual_seed(seed)
+    parameters = dict(net.named_parameters())
+    keep = {}
+    units, _ = units_in(traceable(net), example_of(net))
+    for one in units:
+        if one.mixed or (only and one.layer not in only):
+            continue
+        dead = torch.rand(one.count, generator=rng) < share
+        for name, places in one.makes.items():
+            for leaf in ("weight", "bias"):
+                parameter = parameters.get(f"{name}.{leaf}")
+                if parameter is None or (not quiet and (leaf == "bias" or parameter.dim() == 1)):
+                    continue
+                mask = keep.setdefault(f"{name}.{leaf}", torch.ones_like(parameter, dtype=torch.bool))
+                mask[channels_of(places, dead)] = False
+    return Mask(keep)
