@@ -24,22 +24,23 @@ def finetune(
 
 def prune(
     source: Source, out: Out, data: Data = "",
-    method: Annotated[str, typer.Option(help="lottery (weights) or channels.")] = "lottery",
+    method: Annotated[str, typer.Option(help="lottery, channels, structured or compact.")] = "lottery",
     sparsity: Annotated[float | None, typer.Option(help="lottery: share of weights to remove.  [default: 0.5]")] = None,
-    rounds: Annotated[int | None, typer.Option(help="lottery: pruning rounds.  [default: 3]")] = None,
-    ratio: Annotated[float | None, typer.Option(help="channels: share of channels to remove.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="lottery, structured: pruning rounds.  [default: 3]")] = None,
+    ratio: Annotated[float | None, typer.Option(help="channels, structured: share of channels to remove.")] = None,
     macs_ratio: Annotated[float | None, typer.Option(help="channels: share of multiply-adds to keep.")] = None,
+    max_error: Annotated[float | None, typer.Option(help="compact: change of a logit allowed.  [default: 0.0]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Per round, or after pruning.  [default: 3, 5]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Find a lottery ticket, or remove whole channels, and train what is left."""
+    """Find a lottery ticket, remove whole channels, or make what a ticket left smaller; train what is left."""
     from effxfer.stages import stage_of
 
     given = table(
-        changes, sparsity=sparsity, rounds=rounds, ratio=ratio, macs_ratio=macs_ratio, fit__epochs=epochs, fit__lr=lr,
-        seed=seed,
+        changes, sparsity=sparsity, rounds=rounds, ratio=ratio, macs_ratio=macs_ratio, max_error=max_error,
+        fit__epochs=epochs, fit__lr=lr, seed=seed,
     )  # fmt: skip
     name = stage_of({"run": "prune", "method": method})
     _stage(name, source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)

@@ -19,6 +19,7 @@ from effxfer.net.net import Net
 from effxfer.prune.dead import Gone, cuts, empty_
 from effxfer.prune.fold import fold_
 from effxfer.prune.probe import probe, rows_of
+from effxfer.prune.unit_scores import per_channel
 from effxfer.prune.units import Units
 
 
@@ -98,7 +99,9 @@ def ranked(net: Net, units: Sequence[Units], seen: Mapping[str, Moments]) -> lis
             continue
         price = torch.zeros(one.count, dtype=torch.double)
         for name, places in one.reads.items():
-            lost = seen[name].variance * _power(net.get_submodule(name))
+            layer = net.get_submodule(name)
+            weight = layer.get_parameter("weight").detach().double().cpu()
+            lost = seen[name].variance * per_channel(weight.square(), layer, reading=True)
             price += (one.total(places, lost) / max(seen[name].output, 1e-30)).sqrt()
         order = price.argsort(stable=True)[:-1].tolist()
         priced += [(float(price[unit]), one.layer, unit) for unit in order]
@@ -129,11 +132,3 @@ def moments(net: Net, layers: Iterable[str], batches: Iterable[Tensor]) -> dict[
         name: Moments(mean=s / n, variance=(sq / n - (s / n).square()).clamp_min(0), output=float(out) / count)
         for name, (n, s, sq, out) in sums.items()
     }
-
-
-def _power(layer: nn.Module) -> Tensor:
-    """Sum of squared weights that read each input `(I,)`."""
-    weight = layer.get_parameter("weight").detach().double().cpu()
-    groups = int(getattr(layer, "groups", 1))
-    squares = weight.square().reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
-    return squares.sum((1, 3)).flatten()

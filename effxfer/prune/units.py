@@ -48,7 +48,7 @@ class Units:
     def all_of(self, places: Places, good_K: Tensor) -> Tensor:
         """Say of each unit `(U,)` whether all of its channels are good, given that of all channels of a layer."""
         channels, units = places
-        bad: Tensor = torch.bincount(units[~good_K[channels]], minlength=self.count)
+        bad = torch.bincount(units[~good_K[channels]], minlength=self.count)
         return bad == 0
 
     def total(self, places: Places, amount_K: Tensor) -> Tensor:
@@ -60,7 +60,8 @@ class Units:
 def channels_of(places: Places, chosen_U: Tensor) -> Tensor:
     """Give the channels that belong to the chosen units, sorted."""
     channels, units = places
-    return channels[chosen_U[units]].unique()
+    found: Tensor = channels[chosen_U[units]].unique()
+    return found
 
 
 def units_in(net: Net, example: Tensor, exclude: Collection[str] = ()) -> tuple[list[Units], dict[str, str]]:
