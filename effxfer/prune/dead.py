@@ -99,8 +99,12 @@ def kept(net: Net, units: Sequence[Units], gone: Gone, flows: Mapping[str, Flow]
             everywhere = everywhere & ~some_U
         for name, dead_U in dead.items():
             for other, other_U in dead.items():
-                _count(counts, name, f"{other} makes the same channels, and is alive there", dead_U & ~other_U)
+                _count(counts, name, f"{other} is tied to them, and alive there", dead_U & ~other_U)
                 dead_U = dead_U & other_U
+        part = "whole heads leave, and a part of theirs" if one.heads else "the same channel of another group"
+        for name, (channels, unit_K) in one.makes.items():
+            if name in flows and len(channels) > one.count:
+                _count(counts, name, f"{part} is alive", flows[name].still[channels] & ~dead[name][unit_K])
     return counts
 
 

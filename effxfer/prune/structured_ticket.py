@@ -83,7 +83,7 @@ def find_structured_ticket(
         rounds: How many times to prune; 1 is one-shot pruning.
         importance: `magnitude` is the L2 norm of all weights that make or read a unit, against the mean of the units
             tied to the same layers; `taylor` is how much the loss changes without it, to first order (Molchanov et
-            al., 2019, https://arxiv.org/abs/1906.10771), and needs `examples`.
+            al., 2019, https://arxiv.org/abs/1906.10771), against the same mean, and needs `examples`.
         scope: `layer` removes the same share everywhere; `global` ranks all units together.
         round_to: Channels that remain are a multiple of this where a layer has that many; 1 does not round.
         max_ratio_per_layer: Largest share of its units that a layer may lose, in (0, 1).
@@ -166,7 +166,7 @@ def share_of(gone: Gone) -> float:
 
 def weakest(net: Net, units: Sequence[Units], gone: Gone, ratio: float, rule: Rule) -> Gone:
     """Let the least important units go, until a share of all is gone; those that are gone already stay so."""
-    scores = taylor(net, units, rule.examples) if rule.importance == "taylor" else magnitude(net, units, gone)
+    scores = taylor(net, units, gone, rule.examples) if rule.importance == "taylor" else magnitude(net, units, gone)
     layers = [
         Channels(
             layer=one.layer, scores=scores[one.layer][~gone[one.layer]], initial=one.count,

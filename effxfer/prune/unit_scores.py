@@ -42,23 +42,23 @@ def magnitude(net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor]
                 power += one.total(places, per_channel(weight.square(), net.get_submodule(name), reading))
         if not bool(power.isfinite().all()):
             raise ModelFileError(f"what is tied to {one.layer} holds NaN or infinity", "prune an intact network")
-        alive = power.sqrt()[~gone[one.layer]]
-        scores[one.layer] = power.sqrt() / alive.mean().clamp_min(1e-30)
+        scores[one.layer] = _relative(power.sqrt(), gone[one.layer])
     return scores
 
 
-def taylor(net: Net, units: Sequence[Units], examples: Losses | None) -> dict[str, Tensor]:
-    """Estimate the squared change of the loss without each unit (https://arxiv.org/abs/1906.10771, equation 8).
+def taylor(net: Net, units: Sequence[Units], gone: Mapping[str, Tensor], examples: Losses | None) -> dict[str, Tensor]:
+    """Estimate how much the loss changes without each unit (https://arxiv.org/abs/1906.10771, equation 8).
 
-    The gradient times the weight is summed over the weights that make a unit, squared, and averaged over batches.
+    Weight times gradient is summed over the weights that make a unit; of that the root mean square over batches.
 
     Args:
         net: The trained network.
         units: All units.
+        gone: By layer, those that do not count `(U,)`.
         examples: Gives the losses of some batches under the network that it is passed.
 
     Returns:
-        By layer, `(U,)`.
+        By layer, `(U,)`: 1 is the mean of the units that are not gone.
 
     Raises:
         SettingsError: If there are no examples.
@@ -73,7 +73,11 @@ def taylor(net: Net, units: Sequence[Units], examples: Losses | None) -> dict[st
             loss.backward()
             for one in units:
                 scores[one.layer] += _saliency(trial, one).square()
-    return scores
+    return {one.layer: _relative(scores[one.layer].sqrt(), gone[one.layer]) for one in units}
+
+
+def _relative(scores_U: Tensor, gone_U: Tensor) -> Tensor:
+    return scores_U / scores_U[~gone_U].mean().clamp_min(1e-30)
 
 
 def _saliency(net: nn.Module, units: Units) -> Tensor:
