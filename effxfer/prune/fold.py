@@ -76,11 +76,11 @@ def _cut_(layer: nn.Module, cut: Cut) -> Tensor:
     groups = int(getattr(layer, "groups", 1))
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     shift = torch.zeros(weight.shape[0], dtype=torch.double, device=weight.device)
-    for group in range(groups):
-        own = (cut.channels // inputs) == group
-        columns, values = (cut.channels[own] % inputs).to(weight.device), cut.values[own].to(shift)
-        rows = slice(group * outputs, (group + 1) * outputs)
+    every, values = cut.channels.to(weight.device), cut.values.to(shift)
+    for group in (every // inputs).unique().tolist():
+        own, rows = every // inputs == group, slice(group * outputs, (group + 1) * outputs)
+        columns = every[own] % inputs
         read = weight[rows, columns].double()
-        shift[rows] = read.reshape(*read.shape[:2], -1).sum(-1) @ values
+        shift[rows] = read.reshape(*read.shape[:2], -1).sum(-1) @ values[own]
         weight[rows, columns] = 0
     return shift
