@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effxfer.errors import ModelFileError
 from effxfer.net.net import Net
-from effxfer.prune.graph import OVER_CHANNELS, Graph
+from effxfer.prune.graph import HINT, OVER_CHANNELS, Graph
 from effxfer.prune.surgery import fixed
 
 Places = tuple[Tensor, Tensor]
@@ -76,14 +77,14 @@ def units_in(net: Net, example: Tensor, exclude: Collection[str] = ()) -> tuple[
         The units, and by layer why those of others cannot be told apart.
 
     Raises:
-        ModelFileError: If the network cannot be traced.
+        ModelFileError: If the network cannot be traced, or its dependencies are not understood.
         SettingsError: If a pattern matches nothing.
     """
     stays = fixed(net, tuple(exclude))
     attention = {n: m for n, m in net.body.named_modules(prefix="body") if hasattr(m, "num_heads")}
     split = [m.qkv for m in attention.values() if isinstance(getattr(m, "qkv", None), nn.Linear)]
     graph, refused, found = Graph(net, example, [*stays, *split]), dict[str, str](), []
-    for group in graph.groups():
+    for group in _groups(graph):
         units = _tied(graph, group)
         if isinstance(units, Units):
             found.append(units)
@@ -119,6 +120,13 @@ def remove_units_(net: Net, example: Tensor, units: Collection[Units], gone: Map
             _remove_heads_(net.get_submodule(one.layer), one, gone[one.layer])
 
 
+def _groups(graph: Graph) -> list[Any]:
+    try:
+        return list(graph.groups())
+    except (AttributeError, IndexError, RuntimeError, ValueError) as error:  # from torch-pruning's index mappings
+        raise ModelFileError(f"what is tied to what in the network is not understood: {error}", HINT) from error
+
+
 def _tied(graph: Graph, group: Any) -> Units | str:
     """Read one group off the graph, or say why not."""
     root, copies = group[0].dep.target.module, graph.copies(group)
@@ -130,7 +138,7 @@ def _tied(graph: Graph, group: Any) -> Units | str:
         if not name or not any(True for _ in module.parameters(recurse=False)):
             continue
         reading = graph.reads(item.dep)
-        if item.idxs and max(item.idxs) >= channels_in(module, reading):
+        if not hasattr(module, "weight") or max(item.idxs, default=0) >= channels_in(module, reading):
             return f"what is tied to them in {name} is not understood"
         places = torch.tensor(item.idxs), torch.tensor(item.root_idxs) % count
         (reads if reading else makes)[name] = places
