@@ -120,18 +120,17 @@ def _removed(
     refused: dict[str, str],
 ) -> tuple[Net, Gone]:  # fmt: skip
     """Remove from a copy what was cut off, as far as that goes well."""
-    found = {"last": emptied}
 
     def problem(layers: Sequence[str]) -> str:
         try:
-            found["last"] = _without(emptied, example, units, {layer: gone[layer] for layer in layers})
-            return _differs(target, found["last"], batches)
+            return _differs(target, _cut(emptied, example, units, {n: gone[n] for n in layers}), batches)
         except (ModelFileError, RuntimeError, ValueError) as error:
             return str(error).partition("\n")[0]
 
     layers = [layer for layer, chosen in gone.items() if bool(chosen.any())]
     left = _weed(layers, problem, refused) if layers else []
-    return found["last"] if left else emptied, {layer: gone[layer] for layer in left}
+    gone = {layer: gone[layer] for layer in left}
+    return _without(emptied, example, units, gone) if left else emptied, gone
 
 
 def _weed(layers: Sequence[str], problem: Callable[[Sequence[str]], str], refused: dict[str, str]) -> list[str]:
@@ -140,15 +139,26 @@ def _weed(layers: Sequence[str], problem: Callable[[Sequence[str]], str], refuse
     Raises:
         GateError: If the rest is a problem together.
     """
-    if not problem(layers):
+    bad = _culprits(layers, problem)
+    if bad is None:
         return list(layers)
-    alone = {layer: problem([layer]) for layer in layers}
-    refused |= {layer: text for layer, text in alone.items() if text}
-    left = [layer for layer, text in alone.items() if not text]
+    refused |= bad
+    left = [layer for layer in layers if layer not in bad]
     together = problem(left) if left else ""
     if together:
         raise GateError(f"compacting {', '.join(left)} together: {together}", "report the network's name")
     return left
+
+
+def _culprits(layers: Sequence[str], problem: Callable[[Sequence[str]], str]) -> dict[str, str] | None:
+    """Halve the layers until those that are a problem by themselves are found; None if there is no problem."""
+    text = problem(layers)
+    if not text:
+        return None
+    if len(layers) == 1:
+        return {layers[0]: text}
+    middle = len(layers) // 2
+    return (_culprits(layers[:middle], problem) or {}) | (_culprits(layers[middle:], problem) or {})
 
 
 def _differs(one: Net, other: Net, batches: Sequence[Tensor]) -> str:
@@ -158,18 +168,22 @@ def _differs(one: Net, other: Net, batches: Sequence[Tensor]) -> str:
     return f"the outputs change by {found:.2g}, and {limit:.2g} is allowed" if found > limit else ""
 
 
+def _cut(emptied: Net, example: Tensor, units: Sequence[Units], gone: Gone) -> Net:
+    smaller = deepcopy(emptied)
+    with torch.enable_grad():
+        remove_units_(smaller, example, units, gone)
+    return smaller
+
+
 @torch.no_grad()
 def _without(emptied: Net, example: Tensor, units: Sequence[Units], gone: Gone) -> Net:
     """Copy a network without units that are cut off already; masks lose the same channels."""
-    smaller, masks = deepcopy(emptied), emptied.kept()
-    with torch.enable_grad():
-        remove_units_(smaller, example, units, gone)
+    smaller, masks = _cut(emptied, example, units, gone), emptied.kept()
     if masks:
         shadow = deepcopy(emptied)
         for name, keep in masks.items():
             shadow.get_parameter(name).copy_(keep)
-        with torch.enable_grad():
-            remove_units_(shadow, example, units, gone)
+        shadow = _cut(shadow, example, units, gone)
         for name in masks:
             smaller.register_buffer(KEEP + name.replace(".", "/"), shadow.get_parameter(name) != 0)
     record_resize(smaller, measure(emptied))
