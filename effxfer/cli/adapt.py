@@ -24,22 +24,24 @@ def finetune(
 
 def prune(
     source: Source, out: Out, data: Data = "",
-    method: Annotated[str, typer.Option(help="lottery, channels, structured or compact.")] = "lottery",
-    sparsity: Annotated[float | None, typer.Option(help="lottery: share of weights to remove.  [default: 0.5]")] = None,
+    method: Annotated[str, typer.Option(help="lottery, gradual, channels, structured or compact.")] = "lottery",
+    sparsity: Annotated[float | None, typer.Option(help="lottery, gradual: share of weights to remove.")] = None,
     rounds: Annotated[int | None, typer.Option(help="lottery, structured: pruning rounds.  [default: 3]")] = None,
+    controls: Annotated[str | None, typer.Option(help="Train controls: none, fast or full.  [default: none]")] = None,
     ratio: Annotated[float | None, typer.Option(help="channels, structured: share of channels to remove.")] = None,
     macs_ratio: Annotated[float | None, typer.Option(help="channels: share of multiply-adds to keep.")] = None,
     max_error: Annotated[float | None, typer.Option(help="compact: change of a logit allowed.  [default: 0.0]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Per round, or after pruning.  [default: 3, 5]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Per round, or in all.  [default: 3, 5]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Find a lottery ticket, remove whole channels, or make what a ticket left smaller; train what is left."""
+    """Remove weights or whole channels and train what is left, or make what a ticket left smaller."""
     from effxfer.stages import stage_of
 
     given = table(
-        changes, sparsity=sparsity, rounds=rounds, ratio=ratio, macs_ratio=macs_ratio, max_error=max_error,
+        changes, sparsity=sparsity, rounds=rounds, controls=controls, ratio=ratio, macs_ratio=macs_ratio,
+        max_error=max_error,
         fit__epochs=epochs, fit__lr=lr, seed=seed,
     )  # fmt: skip
     name = stage_of({"run": "prune", "method": method})

@@ -4,11 +4,13 @@ Shape legend: B batch, S side of the input, D features, C classes.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from effxfer.errors import SettingsError
 from effxfer.net.architectures import build_body
 from effxfer.runtime.image import Preprocess
 
@@ -64,6 +66,24 @@ class Net(nn.Module):
         """Map images `(B, 3, S, S)` to logits `(B, C)`."""
         logits: Tensor = self.head(self.features(x))
         return logits
+
+    @torch.no_grad()
+    def take_size(self, size: int) -> None:
+        """Expect images of another side from now on.
+
+        Raises:
+            SettingsError: If the backbone cannot take them.
+        """
+        before, was = self.preprocess, self.training
+        self.preprocess = replace(before, size=size)
+        try:
+            self.eval().tapped(_example(self), self.taps)
+        except Exception as error:  # whatever a foreign backbone raises at a size it does not know
+            self.preprocess = before
+            text = f"the backbone cannot take images of {size} px: {str(error).splitlines()[0]}"
+            raise SettingsError(text, f"leave size out, or give {before.size}") from None
+        finally:
+            self.train(was)
 
     def edit(self, kind: str, **arguments: Any) -> None:
         """Change the architecture and remember the change."""

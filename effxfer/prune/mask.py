@@ -80,13 +80,23 @@ class Mask:
         Raises:
             ModelFileError: If the mask does not fit the network's weights.
         """
-        self._check_fits(net)
-        fresh = [name for name in self.keep if name not in net.kept()]
-        if fresh:
-            net.edit("sparsify", weights=fresh)
-        held = net.kept()
+        held = self._made_room(net)
         for name, keep in self.keep.items():
             held[name].logical_and_(keep.to(held[name].device))
+        net.constrain_()
+
+    @torch.no_grad()
+    def replace_(self, net: Net) -> None:
+        """Make the network hold this mask instead of the one it holds, and zero what it removes.
+
+        Weights that were removed and are no longer stay zero until they are trained or loaded.
+
+        Raises:
+            ModelFileError: As `store_`.
+        """
+        held = self._made_room(net)
+        for name, keep in self.keep.items():
+            held[name].copy_(keep)
         net.constrain_()
 
     @torch.no_grad()
@@ -113,6 +123,13 @@ class Mask:
             if revived:
                 hint = "call net.constrain_() after every optimizer step"
                 raise EffxferError(f"training revived {revived} removed weights of {name}", hint)
+
+    def _made_room(self, net: Net) -> dict[str, Tensor]:
+        self._check_fits(net)
+        fresh = [name for name in self.keep if name not in net.kept()]
+        if fresh:
+            net.edit("sparsify", weights=fresh)
+        return net.kept()
 
     def _check_fits(self, net: nn.Module) -> None:
         weights = dict(net.named_parameters())

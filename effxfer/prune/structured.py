@@ -1,6 +1,6 @@
 """Remove whole channels along the dependency graph (DepGraph, Fang et al., 2023, https://arxiv.org/abs/2301.12900)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
@@ -14,11 +14,11 @@ from effxfer.net.net import KEEP, Net
 from effxfer.prune.channels import Channels, Scope, choose
 from effxfer.prune.graph import HINT, Graph, cost, magnitude, run, taylor
 from effxfer.prune.mask import Mask
+from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.surgery import adopt_, example_of, fixed, traceable, widths
 from effxfer.report import Measurement, Report, Table
 
 Importance = Literal["magnitude", "taylor"]
-Losses = Callable[[Net], Iterable[Tensor]]
 Plan = dict[str, list[int]]
 HALVINGS = 9
 TOLERANCE = 1e-3

@@ -9,21 +9,20 @@ Shape suffixes: U units (channels or heads) of one set of tied layers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.net import KEEP, Net
+from effxfer.net.net import Net
 from effxfer.prune.channels import Channels, Scope, choose
 from effxfer.prune.graph import HINT
-from effxfer.prune.lottery import Remember, Round, Ticket, Train, forget, schedule
+from effxfer.prune.lottery import Remember, Round, Ticket, Train, Training, forget, rewind_, schedule, weights_of
 from effxfer.prune.lottery import report as lottery_report
 from effxfer.prune.mask import Mask
+from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.surgery import example_of, traceable
-from effxfer.prune.unit_scores import Importance, Losses, magnitude, taylor
+from effxfer.prune.unit_scores import Importance, magnitude, taylor
 from effxfer.prune.units import Units, channels_of, units_in
 from effxfer.report import Measurement, Report, Table
 
@@ -31,12 +30,10 @@ Gone = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class StructuredTicket:
-    """What iterative pruning of channels found.
+class StructuredTicket(Ticket):
+    """What iterative pruning of channels found; its mask is also of biases and norms.
 
     Attributes:
-        mask: The surviving weights; also of biases and norms.
-        rounds: Every training, from the densest to the ticket's own.
         gone: By layer, which channels or heads are removed `(U,)`.
     """
 
@@ -105,18 +102,22 @@ def find_structured_ticket(
         importance=importance, scope=scope, round_to=round_to, max_ratio_per_layer=max_ratio_per_layer,
         examples=examples,
     )  # fmt: skip
-    units, start = prunable_units(net, exclude), _weights(net.state_dict() if rewind is None else rewind)
-    gone, history = gone_in(net, units), list[Round]()
-    targets = [share_of(gone), *schedule(share_of(gone), ratio, rounds)]
-    for number, target in enumerate(targets):
+    units, start = prunable_units(net, exclude), weights_of(net if rewind is None else rewind)
+    gone, history, dense = gone_in(net, units), list[Round](), dict[str, Tensor]()
+    mask = first = mask_of(net, units, gone)
+    for number, target in enumerate([share_of(gone), *schedule(share_of(gone), rounds, sparsity=ratio)]):
         if number:
             gone = weakest(net, units, gone, target, rule)
-        mask = mask_of(net, units, gone)
-        _rewind_(net, start, mask)
-        state = remember(f"round-{number}", partial(_trained, net, train, mask, number))
+            mask = mask_of(net, units, gone)
+        rewind_(net, start)
+        mask.store_(net)
+        state = remember(f"round-{number}", Training(net, train, mask, number))
+        dense = dense or state["weights"]
         net.load_state_dict(state["weights"])
         history.append(Round(remaining=1 - mask.sparsity, score=state["score"]))
-    return StructuredTicket(mask=mask, rounds=tuple(history), gone=gone)
+    return StructuredTicket(
+        mask=mask, number=rounds, rounds=tuple(history), first=first, dense=dense, gone=gone
+    )  # fmt: skip
 
 
 def prunable_units(net: Net, exclude: Sequence[str] = ()) -> list[Units]:
@@ -192,10 +193,8 @@ def report(net: Net, ticket: StructuredTicket) -> Report:
         name="sparsity/channels", value=100 * share_of(ticket.gone), unit="%", n=total, of="channels and heads"
     )  # fmt: skip
     rows = tuple({"layer": layer, "units": before, "kept": left} for layer, (before, left) in counts.items())
-    plain = lottery_report(net, Ticket(mask=ticket.mask, rounds=ticket.rounds))
-    return (
-        Report(rows=(removed,), tables=(Table(title="Channels kept, by the layers tied together", rows=rows),)) + plain
-    )
+    table = Table(title="Channels kept, by the layers tied together", rows=rows)
+    return Report(rows=(removed,), tables=(table,)) + lottery_report(net, ticket)
 
 
 def _check(
@@ -208,25 +207,3 @@ def _check(
         raise SettingsError("; ".join(wrong), code="E204")
     if importance == "taylor" and examples is None:
         raise SettingsError("taylor importance needs examples", "pass losses, or use importance = 'magnitude'")
-
-
-def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy a state without its masks: rewinding undoes training, not pruning."""
-    return {name: tensor.detach().clone() for name, tensor in state.items() if not name.startswith(KEEP)}
-
-
-def _rewind_(net: Net, start: Mapping[str, Tensor], mask: Mask) -> None:
-    own = {name: tensor.shape for name, tensor in _weights(net.state_dict()).items()}
-    wrong = [n for n in own.keys() | start.keys() if n not in own or n not in start or start[n].shape != own[n]]
-    if wrong:
-        text = f"the rewind state does not fit the network: {', '.join(sorted(wrong)[:5])}"
-        raise ModelFileError(text, code="E405")
-    net.load_state_dict(start, strict=False)
-    mask.store_(net)
-
-
-def _trained(net: Net, train: Train, mask: Mask, number: int) -> dict[str, Any]:
-    """Train one round, and give what it came to as plain values."""
-    score = train(net, mask, number)
-    mask.check_zero(net)
-    return {"weights": {n: t.detach().cpu().clone() for n, t in net.state_dict().items()}, "score": float(score)}

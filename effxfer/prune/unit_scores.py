@@ -3,7 +3,7 @@
 Shape suffixes: K channels of one layer, U units.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Literal
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.net import Net
+from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.units import Places, Units
 
 Importance = Literal["magnitude", "taylor"]
-Losses = Callable[[Net], Iterable[Tensor]]
 
 
 def magnitude(net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
-from effxfer.stages.settings import Bench, Channels, Compact, Finetune, Lottery, Search, Structured
+from effxfer.stages.settings import Bench, Channels, Compact, Finetune, Gradual, Lottery, Search, Structured
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,15 @@ def _finetune() -> Callable[..., Any]:
 
 
 def _lottery() -> Callable[..., Any]:
-    from effxfer.stages.prune import lottery
+    from effxfer.stages.lottery import lottery
 
     return lottery
+
+
+def _gradual() -> Callable[..., Any]:
+    from effxfer.stages.gradual import gradual
+
+    return gradual
 
 
 def _channels() -> Callable[..., Any]:
@@ -79,6 +85,7 @@ STAGES: dict[str, Stage] = {
     "finetune": Stage(Finetune, _finetune),
     "prune channels": Stage(Channels, _channels),
     "prune compact": Stage(Compact, _compact),
+    "prune gradual": Stage(Gradual, _gradual),
     "prune lottery": Stage(Lottery, _lottery),
     "prune structured": Stage(Structured, _structured),
     "search": Stage(Search, _search),

@@ -1,6 +1,6 @@
 """Adapt a network to tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
     """
     task = tasks[-1]
     strategy = choose(settings.strategy, settings.options)
+    if settings.size:
+        net.take_size(settings.size)
     fresh_head(net, task, settings.seed)
     history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)
     return net, measured(net, task, device) + learning(history)
@@ -41,16 +43,27 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
 def train(
     net: Net, tasks: Sequence[Task], strategy: Strategy, settings: FitSettings, *,
     device: Device, seed: int, work: Work, span: Span = Span(), label: str = "train", loss: Loss | None = None,  # noqa: B008
+    before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _done: None,
+    settled: int = 0,
 ) -> list[Row]:  # fmt: skip
     """Train a network in place by a strategy, or by its batches and another loss; a ticket's zeros stay zeros."""
     net.to(device.torch)
     net.constrain_()
     learner = strategy.prepare(net, tasks).to(device.torch)
+
+    def constrained(done: int) -> None:
+        after_step(done)
+        net.constrain_()
+
+    def validate() -> float:
+        net.constrain_()  # averaged weights are not zero as soon as they are removed
+        return score(net, tasks[-1].val, net.preprocess, device, "val").value
+
     with channels_last(learner):
         history = fit(
             learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
-            device=device, seed=seed, after_step=net.constrain_, work=work, span=span, label=label,
-            validate=lambda: score(net, tasks[-1].val, net.preprocess, device, "val").value,
+            device=device, seed=seed, before_step=before_step, after_step=constrained, settled=settled,
+            validate=validate, work=work, span=span, label=label,
         )  # fmt: skip
     strategy.finish(learner, tasks).constrain_()
     return history

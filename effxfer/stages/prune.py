@@ -1,83 +1,30 @@
-"""Remove weights (lottery tickets) or channels, and train what is left."""
+"""Remove channels, and train what is left."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from math import nan
 from typing import Any
 
-from torch import Tensor, nn
-
-from effxfer.data.augment import Augment
-from effxfer.data.batches import images, seed_of
+from effxfer.data.batches import seed_of
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
-from effxfer.prune.lottery import find_ticket, report
-from effxfer.prune.mask import Mask
 from effxfer.prune.recalibrate import recalibrate_
 from effxfer.prune.structured import remove_channels
 from effxfer.report import Report
+from effxfer.stages.examples import losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
-from effxfer.stages.settings import Channels, Lottery
+from effxfer.stages.settings import Channels
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
-from effxfer.train.fit import Row, Span
-from effxfer.train.layout import safe_gradients
+from effxfer.train.fit import Row
 from effxfer.train.state import Work, clone
-from effxfer.transfer.base import Strategy
 from effxfer.transfer.distill import distilled
 
 TAYLOR_BATCHES = 16
-
-
-def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Device, work: Work) -> tuple[Net, Report]:
-    """Find a lottery ticket: train, prune, rewind, `settings.rounds` times, then train the ticket.
-
-    Args:
-        net: Changed in place; ends as the trained ticket, with its masks.
-        tasks: As in `finetune`.
-        settings: How much to remove, and how to train.
-        device: Where.
-        work: Keeps every finished round and the checkpoint of the present one.
-    """
-    strategy = choose(settings.strategy, settings.options)
-    fresh_head(net, tasks[-1], settings.seed)
-    net.to(device.torch)
-    first, start = rewind_point(net, tasks, strategy, settings, device, work)
-
-    def train_round(net: Net, mask: Mask, number: int) -> float:
-        mask.store_(net)
-        train(
-            net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(first=first),
-            work=work.at(f"round-{number}"), label=f"ticket round {number} of {settings.rounds}",
-        )  # fmt: skip
-        return score(net, tasks[-1].val, net.preprocess, device, "val").value
-
-    ticket = find_ticket(
-        net, train_round, sparsity=settings.sparsity, rounds=settings.rounds, scope=settings.scope,
-        exclude=settings.exclude, rewind=start, remember=work.once,
-    )  # fmt: skip
-    return net, measured(net, tasks[-1], device) + report(net, ticket)
-
-
-def rewind_point(
-    net: Net, tasks: Sequence[Task], strategy: Strategy, settings: Lottery, device: Device, work: Work
-) -> tuple[int, dict[str, Tensor]]:
-    """Give the step and the weights that rounds go back to (Frankle et al., 2019, https://arxiv.org/abs/1912.05671)."""
-    if not settings.rewind:
-        return 0, clone(net)
-    length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))
-    step = round(settings.rewind * length)
-    if step >= settings.fit.epochs * length:
-        raise SettingsError(f"rewind is {settings.rewind} epochs of {settings.fit.epochs}", "rewind to an early point")
-    train(
-        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(last=step),
-        work=work.at("rewind"), label="train to the rewind point",
-    )  # fmt: skip
-    return step, clone(net)
 
 
 def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Device, work: Work) -> tuple[Net, Report]:
@@ -97,7 +44,9 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
     net.to(device.torch)
     teacher = deepcopy(net).eval().requires_grad_(False) if settings.teacher else None
-    loss = distilled(strategy.loss, teacher, settings.teacher) if teacher else strategy.loss
+    loss = distilled(strategy.loss, teacher, settings.teacher, net.preprocess.size) if teacher else strategy.loss
+    if settings.size:
+        net.take_size(settings.size)
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
     history, removed = list[Row](), list[Report]()
     for step in range(1, settings.steps + 1):
@@ -152,20 +101,13 @@ def cut(net: Net, tasks: Sequence[Task], settings: Channels, step: int, device: 
     The shares are such that what all steps together leave is what one step would: of `ratio`, each step removes an
     equal part of the channels that there were at first; of `macs_ratio`, each step keeps the same share.
     """
-    how = Augment(crop="none", flip=False)
-    plain = images(tasks[-1], 64, how, device.torch)(seed_of(settings.seed, "channels", step))
-
-    def losses(pruned: nn.Module) -> Iterator[Tensor]:
-        with safe_gradients(pruned):
-            for inputs, labels in islice(plain, TAYLOR_BATCHES):
-                yield nn.functional.cross_entropy(pruned(inputs), labels)
-
+    plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "channels", step))
     report = remove_channels(
         net,
         ratio=None if settings.ratio is None else share(settings.ratio, step, settings.steps),
         macs_ratio=None if settings.macs_ratio is None else settings.macs_ratio ** (1 / settings.steps),
         importance=settings.importance, scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude,
-        examples=losses,
+        examples=losses(plain, TAYLOR_BATCHES),
     )  # fmt: skip
     recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
     return report

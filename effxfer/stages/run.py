@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from effxfer.train.state import Work
 
 RESULT = "result"
-TOGETHER = ("finetune", "prune channels", "prune lottery", "prune structured")
+TOGETHER = ("finetune", "prune channels", "prune gradual", "prune lottery", "prune structured")
 Source = Artifact | BackboneSettings
 Find = Callable[[], Callable[..., "tuple[Net, Report]"]]
 
@@ -104,7 +104,8 @@ def produce(
     if device.world == 1 and finished(where, key):
         return
     net, notes = (source.net(), ()) if isinstance(source, Artifact) else artifact.open_model(source)
-    tasks = [load_task(d, net.preprocess, where) for d in data]
+    side = getattr(settings, "size", None) or net.preprocess.size
+    tasks = [load_task(d, replace(net.preprocess, size=side), where) for d in data]
     net, report = find()(net, tasks, settings, device=device, work=unfinished(where, key))
     notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
     facts = about(name, key, settings, source, zip(tasks, data, strict=True), Report(notes=notes) + report)

@@ -1,8 +1,8 @@
 """Settings of every stage; light, so that a whole pipeline is checked before torch is loaded."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from effxfer.search.space import SearchSettings
 from effxfer.settings import Settings
@@ -11,6 +11,10 @@ from effxfer.train.settings import FitSettings
 METRICS = "metrics.jsonl"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 SHIP = "model to ship: "
+Controls = Literal["none", "fast", "full"]
+Start = Literal["init", "none", "pretrained", "rate"]
+Scope = Literal["erk", "global", "layer"]
+Score = Literal["fisher", "magnitude", "movement", "random", "taylor"]
 
 
 class Finetune(Settings):
@@ -20,26 +24,37 @@ class Finetune(Settings):
         strategy: A key of `effxfer.transfer.STRATEGIES`.
         options: The strategy's own settings, such as batch size, augmentation and label smoothing.
         fit: How long and how fast.
+        size: Side of the images from here on, in pixels; None leaves it.
         seed: Of a fresh head, the order of images, augmentation and dropout.
     """
 
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings()
+    size: int | None = Field(default=None, ge=8, le=4096)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Lottery(Settings):
-    """Find a lottery ticket by iterative magnitude pruning with rewinding.
+    """Find a lottery ticket by iterative pruning with rewinding.
 
     Attributes:
         method: `lottery`.
-        sparsity: Share of the prunable weights to remove, in (0, 1).
-        rounds: Pruning rounds; each removes the same share of what is left.
-        scope: Compare weights over the whole network (`global`) or within each `layer`.
+        sparsity: Share of the prunable weights to remove in all, in (0, 1); not with `fraction`.
+        fraction: Share of what is left that each round removes, in (0, 1); not with `sparsity`.
+        rounds: Pruning rounds; 1 is pruning in one shot.
+        score: What a weight is worth: a key of `effxfer.prune.scores.SCORES`.
+        scope: Compare weights over the whole network (`global`), within each `layer`, or within each layer at densities
+            by its kernel's size (`erk`).
         exclude: Shell patterns of weights to leave dense, such as `body.conv_stem.*`.
-        rewind: Epochs of training before the point that every round goes back to; 0 is the weights that the stage
-            got, which is rewinding to the pretrained network.
+        rewind: What each round starts from. `pretrained`: the weights that the stage got; `init`: weights drawn anew;
+            a number: the weights after so many epochs of training; `rate`: the weights of the round before, with the
+            rate's schedule from its start; `none`: those, trained on at the constant rate of the schedule's last tenth.
+        max_drop: Stop when the validation accuracy falls more than so many points below that of the first, dense
+            round, and keep the ticket before that; None never stops.
+        controls: Train the ticket's controls as long: `fast` is a random and a one-shot mask, once; `full` is those,
+            weights drawn anew and the dense network, `control_seeds` times each.
+        control_seeds: Repeats of each control under `full`.
         strategy: How each round trains.
         options: Of the strategy.
         fit: Of each round.
@@ -47,22 +62,86 @@ class Lottery(Settings):
     """
 
     method: Literal["lottery"] = "lottery"
-    sparsity: float = Field(default=0.5, gt=0, lt=1)
+    sparsity: float | None = Field(default=None, gt=0, lt=1)
+    fraction: float | None = Field(default=None, gt=0, lt=1)
     rounds: int = Field(default=3, ge=1, le=100)
-    scope: Literal["global", "layer"] = "global"
+    score: Score = "magnitude"
+    scope: Scope = "global"
     exclude: tuple[str, ...] = ()
-    rewind: float = Field(default=0.0, ge=0)
+    rewind: float | Start = "pretrained"
+    max_drop: float | None = Field(default=None, ge=0)
+    controls: Controls = "none"
+    control_seeds: int = Field(default=3, ge=1, le=100)
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
+    @field_validator("rewind", mode="before")
+    @classmethod
+    def _names_a_start(cls, value: object) -> object:
+        epochs = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        if not epochs and value not in get_args(Start):
+            raise ValueError(f"should be a number of epochs, at least 0, or one of {', '.join(get_args(Start))}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "Lottery":
+        if (self.sparsity is None) == (self.fraction is None):
+            raise ValueError("give either sparsity or fraction")
+        return self
+
     @model_validator(mode="after")
     def _rewinds_early(self) -> "Lottery":
-        if self.rewind and self.rewind >= self.fit.epochs:
+        if not isinstance(self.rewind, str) and self.rewind and self.rewind >= self.fit.epochs:
             raise ValueError(
                 f"rewind = {self.rewind} leaves nothing of {self.fit.epochs} epochs: rewind to an early point"
             )
+        return self
+
+
+class Gradual(Settings):
+    """Remove weights little by little during one training, after a cubic.
+
+    Attributes:
+        method: `gradual`.
+        sparsity: Share of the prunable weights to remove, in (0, 1).
+        begin: Share of the training's steps before the first weight goes, in [0, 1).
+        end: Share of the training's steps at which `sparsity` is reached, above `begin`; epochs that end before it are
+            never kept as the best.
+        every: Steps between two prunings.
+        score: As in `lottery`.
+        scope: As in `lottery`.
+        exclude: As in `lottery`.
+        controls: As in `lottery`; they have the sparsity from the first step on.
+        control_seeds: As in `lottery`.
+        strategy: How to train; one that trains the body.
+        options: Of the strategy.
+        fit: Of the training.
+        seed: As in `finetune`.
+    """
+
+    method: Literal["gradual"] = "gradual"
+    sparsity: float = Field(gt=0, lt=1)
+    begin: float = Field(default=0.0, ge=0, lt=1)
+    end: float = Field(default=0.75, gt=0, le=1)
+    every: int = Field(default=10, ge=1)
+    score: Score = "magnitude"
+    scope: Scope = "global"
+    exclude: tuple[str, ...] = ()
+    controls: Controls = "none"
+    control_seeds: int = Field(default=3, ge=1, le=100)
+    strategy: str = "full"
+    options: dict[str, Any] = Field(default_factory=dict)
+    fit: FitSettings = FitSettings(epochs=5)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _has_time(self) -> "Gradual":
+        if self.begin >= self.end:
+            raise ValueError(f"begin = {self.begin} is not before end = {self.end}")
+        if not self.fit.epochs:
+            raise ValueError("fit.epochs = 0: weights are removed during training")
         return self
 
 
@@ -80,6 +159,7 @@ class Channels(Settings):
         steps: Prune in so many steps, with a share of the training after each.
         exclude: Shell patterns of layers to leave as they are.
         teacher: Learn from the unpruned network's outputs as well; the weight of that term, in [0, 1]; 0 is off.
+        size: As in `finetune`; the teacher keeps its own side. Time falls with the square of the side.
         strategy: How the rest is trained.
         options: Of the strategy.
         fit: Of the training after the last step; `steps` share its epochs.
@@ -95,6 +175,7 @@ class Channels(Settings):
     steps: int = Field(default=1, ge=1)
     exclude: tuple[str, ...] = ()
     teacher: float = Field(default=0.0, ge=0, le=1)
+    size: int | None = Field(default=None, ge=8, le=4096)
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)

@@ -1,24 +1,21 @@
 """Find a lottery ticket of whole channels."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
-from torch import Tensor, nn
-
-from effxfer.data.augment import Augment
-from effxfer.data.batches import images, seed_of
+from effxfer.data.batches import seed_of
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.prune.mask import Mask
 from effxfer.prune.structured_ticket import find_structured_ticket, report
 from effxfer.report import Report
+from effxfer.stages.examples import losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, measured, train
-from effxfer.stages.prune import TAYLOR_BATCHES, rewind_point
-from effxfer.stages.settings import Lottery, Structured
+from effxfer.stages.lottery import rewind_point
+from effxfer.stages.prune import TAYLOR_BATCHES
+from effxfer.stages.settings import Structured
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
-from effxfer.train.layout import safe_gradients
 from effxfer.train.state import Work
 
 
@@ -37,14 +34,8 @@ def structured(
     strategy = choose(settings.strategy, settings.options)
     fresh_head(net, tasks[-1], settings.seed)
     net.to(device.torch)
-    early = Lottery(rewind=settings.rewind, fit=settings.fit, seed=settings.seed)
-    first, start = rewind_point(net, tasks, strategy, early, device, work)
-    plain = images(tasks[-1], 64, Augment(crop="none", flip=False), device.torch)(seed_of(settings.seed, "structured"))
-
-    def losses(trained: nn.Module) -> Iterator[Tensor]:
-        with safe_gradients(trained):
-            for inputs, labels in islice(plain, TAYLOR_BATCHES):
-                yield nn.functional.cross_entropy(trained(inputs), labels)
+    first, start = rewind_point(net, tasks, strategy, settings, device, work)
+    plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "structured"))
 
     def train_round(net: Net, mask: Mask, number: int) -> float:
         mask.store_(net)
@@ -56,7 +47,7 @@ def structured(
 
     ticket = find_structured_ticket(
         net, train_round, ratio=settings.ratio or 0.0, rounds=settings.rounds, importance=settings.importance,
-        scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude, rewind=start, examples=losses,
-        remember=work.once,
+        scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude, rewind=start,
+        examples=losses(plain, TAYLOR_BATCHES), remember=work.once,
     )  # fmt: skip
     return net, measured(net, tasks[-1], device) + report(net, ticket)

@@ -60,8 +60,10 @@ def fit(
     *,
     device: Device,
     seed: int,
-    after_step: Callable[[], None] = lambda: None,
+    before_step: Callable[[], None] = lambda: None,
+    after_step: Callable[[int], None] = lambda _done: None,
     validate: Callable[[], float] | None = None,
+    settled: int = 0,
     work: Work = Work(None),  # noqa: B008 - immutable
     span: Span = Span(),
     label: str = "train",
@@ -76,8 +78,12 @@ def fit(
         settings: How long and how fast.
         device: Where, and with which other processes.
         seed: Of order, augmentation and dropout.
-        after_step: Called after every optimizer step, to keep masked weights at zero.
+        before_step: Called when the gradients of a step are there, before they are clipped and used.
+        after_step: Called after every optimizer step with the number of steps done, to keep masked weights at zero or
+            to shrink masks; what it does may depend on that number and on the learner's state alone.
         validate: Gives the score of the present weights, larger is better; called after every epoch.
+        settled: The number of steps before which no epoch is the best and none counts against `patience`, because the
+            learner is not yet what was asked for (its masks still shrink); 0 is the null value.
         work: Where checkpoints and `metrics.jsonl` go.
         span: The part of the steps to run.
         label: What the progress bar says.
@@ -89,7 +95,8 @@ def fit(
         GateError: If the loss is NaN or infinite, also at a tenth of the rate; the last good weights are kept.
         ResourceError: If memory runs out even for a sixteenth of a batch.
     """
-    loop = _Loop(learner, epochs, loss, settings, device, seed, after_step, validate, work, span)
+    hooks = _Hooks(before_step=before_step, after_step=after_step, validate=validate, settled=settled)
+    loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span)
     loop.resume()
     with progress.bar(label, loop.last - span.first) as advance:
         advance(loop.at.step - span.first, "")
@@ -117,13 +124,23 @@ class _Stepper(nn.Module):
         return dict(self._loss(self.learner, batch, done))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Hooks:
+    """What the caller does during training; as in `fit`."""
+
+    before_step: Callable[[], None]
+    after_step: Callable[[int], None]
+    validate: Callable[[], float] | None
+    settled: int
+
+
 class _Loop:
     def __init__(
         self, learner: nn.Module, epochs: Callable[[int], Batches], loss: Loss, settings: FitSettings, device: Device,
-        seed: int, after_step: Callable[[], None], validate: Callable[[], float] | None, work: Work, span: Span,
+        seed: int, hooks: _Hooks, work: Work, span: Span,
     ) -> None:  # fmt: skip
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
-        self.after_step, self.validate, self.work = after_step, validate, work
+        self.hooks, self.work = hooks, work
         self.stepper = device.parallel(_Stepper(learner, loss))
         self.optimizer = _optimizer(learner, settings)
         self.scaler = device.scaler(settings.amp)
@@ -195,11 +212,12 @@ class _Loop:
         self.set_rate(rate(step / self.total, self.settings) * self.at.slowed)
         terms = self.gradients(step, batch)
         self.scaler.unscale_(self.optimizer)
+        self.hooks.before_step()
         if self.settings.clip:
             nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.settings.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.after_step()
+        self.hooks.after_step(step + 1)
         if self.ema:
             self.ema.update(self.learner, step)
         return {"loss": sum(terms.values()), **(terms if len(terms) > 1 else {})}
@@ -240,10 +258,12 @@ class _Loop:
 
     def judge(self, row: Row) -> None:
         """Score the weights that would be kept, and remember the best ones."""
-        if self.validate is None:
+        if self.hooks.validate is None:
             return
         with self.averaged():
-            row["score"] = self.device.same(float(self.validate()))
+            row["score"] = self.device.same(float(self.hooks.validate()))
+            if self.at.step < self.hooks.settled:
+                return
             better = row["score"] > self.at.best_score
             self.at.waited = 0 if better else self.at.waited + 1
             if better:

@@ -20,7 +20,7 @@ FIELDS = {
     ("prune", "epochs"): ["fit.epochs"],
     ("prune", "lr"): ["fit.lr"],
 }
-KINDS = {"prune": ["prune lottery", "prune channels", "prune structured", "prune compact"]}
+KINDS = {"prune": ["prune lottery", "prune gradual", "prune channels", "prune structured", "prune compact"]}
 OURS = {"method", "data", "out", "force", "dry_run", "as_json", "changes", "device"}
 
 
@@ -33,7 +33,7 @@ def flags():
 
 
 def defaults(command, name):
-    """The defaults of the settings that a flag sets, by stage; a stage without such a setting is left out."""
+    """The defaults of the settings that a flag sets, by stage; stages without one are left out."""
     found = []
     for kind in KINDS.get(command, [command]):
         value = STAGES[kind].settings
@@ -44,6 +44,8 @@ def defaults(command, name):
                 continue
             fields = getattr(value if isinstance(value, type) else type(value), "model_fields", {})
             if part not in fields:
+                break
+            if isinstance(value, type) and fields[part].is_required():
                 break
             value = fields[part].default if isinstance(value, type) else getattr(value, part)
         else:

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from effxfer.artifact import describe
 from effxfer.net.net import Net, pool, rebuild, tap_widths
-from effxfer.prune.magnitude import magnitude
 from effxfer.prune.mask import Mask
 from effxfer.prune.structured import remove_channels
 from effxfer.runtime.image import Preprocess
 from tests.net.nets import SMALL, WIDE, inputs, made
+from tests.prune.nets import without_smallest
 
 REBUILD = """
 import json, sys, torch
@@ -34,7 +34,7 @@ with torch.inference_mode():
 def shaped() -> Net:
     """A ticket whose channels were cut, with a head fed by two layers: every kind of edit, some of them twice."""
     net = made(taps=("stage2.0", "out"), spec={"kind": "mlp", "width": 12, "norm": "batch"})
-    magnitude(net, Mask.full(net), sparsity=0.6).store_(net)
+    without_smallest(net, Mask.full(net), sparsity=0.6).store_(net)
     remove_channels(net, ratio=0.3, round_to=2)
     net.edit("set_head", spec={"kind": "cosine"}, features=net.head.hidden0.in_features, classes=["x", "y"],
              taps=["stage2.0", "out"])  # fmt: skip

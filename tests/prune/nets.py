@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from effxfer.net.net import Net, tap_widths
+from effxfer.prune.lottery import by_magnitude
+from effxfer.prune.select import select
 from effxfer.runtime.image import Preprocess
 
 
@@ -80,6 +82,17 @@ class Attending(nn.Module):
         return self.attend(tokens, tokens, tokens, need_weights=False)[0]
 
 
+class Wired(nn.Module):
+    """One linear layer over all pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.wires = nn.Linear(192, 32)
+
+    def forward(self, x):
+        return self.wires(x.flatten(1)).relu()
+
+
 class Bare(nn.Module):
     """Has nothing to prune."""
 
@@ -124,18 +137,31 @@ def stripes(n, seed=0, size=8):
     return images[:, None] + 0.6 * noise, labels
 
 
-def learn(net, images, labels, steps=60, lr=0.01, seed=0):
+def needles(n, seed=0):
+    """Noise `(n, 3, 8, 8)` and labels: which of four pixels of the first channel is brightest."""
+    images = torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return images, images[:, 0, [1, 2, 5, 6], [6, 1, 5, 2]].argmax(1)
+
+
+def learn(net, images, labels, steps=60, lr=0.01, seed=0, before_step=lambda: None, after_step=lambda _done: None):
     """Train in place, keeping removed weights at zero."""
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     net.train()
-    for _ in range(steps):
+    for step in range(steps):
         rows = torch.randint(len(labels), (64,), generator=order)
         optimizer.zero_grad()
         F.cross_entropy(net(images[rows]), labels[rows]).backward()
+        before_step()
         optimizer.step()
+        after_step(step + 1)
         net.constrain_()
     net.eval()
+
+
+def without_smallest(net, mask, *, sparsity, scope="global"):
+    """Prune by magnitude: what `mask` becomes."""
+    return select(by_magnitude(net, mask), mask, sparsity=sparsity, scope=scope)
 
 
 @torch.no_grad()

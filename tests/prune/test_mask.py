@@ -68,6 +68,17 @@ def test_a_stored_ticket_only_shrinks():
     assert [e["kind"] for e in net.edits].count("sparsify") == 1
 
 
+def test_replace_gives_weights_back_that_were_removed():
+    net = make()
+    halves(net).store_(net)
+    Mask.full(net, ["*conv1"]).replace_(net)
+    assert bool(net.kept()["body.conv2.weight"].all())
+    assert not bool(net.kept()["body.conv1.weight"].all()), "what the mask does not name stays"
+    halves(net).replace_(net)
+    assert Mask.of(net).sparsity == 0.5
+    halves(net).check_zero(net)
+
+
 def test_store_adds_layers_to_a_ticket():
     net = make()
     Mask.full(net, ["*conv1"]).store_(net)

@@ -8,11 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.prune.magnitude import magnitude
 from effxfer.prune.mask import Mask
 from effxfer.prune.structured import remove_channels
 from effxfer.train.state import clone
-from tests.prune.nets import accuracy, learn, make, save, stripes
+from tests.prune.nets import accuracy, learn, make, save, stripes, without_smallest
 
 ROOT = Path(__file__).parents[2]
 RESNET = "effxfer.net.cifar:resnet20"
@@ -32,7 +31,7 @@ CASES = {
 
 
 def half_masked(net):
-    mask = magnitude(net, Mask.full(net), sparsity=0.5)
+    mask = without_smallest(net, Mask.full(net), sparsity=0.5)
     mask.store_(net)
     return net
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
+from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build
 from effxfer.stages import prune
 from effxfer.stages.finetune import train
@@ -107,3 +108,19 @@ def test_steps_remove_what_one_would(steps):
     for step in range(1, steps + 1):
         left *= 1 - share(0.6, step, steps)
     assert left == pytest.approx(0.4)
+
+
+def test_the_pupil_may_take_smaller_images_than_its_teacher(dense, data, tmp_path):
+    settings = {"size": 12, "teacher": 0.5, "fit": {**tiny.FIT, "epochs": 4}}
+    small = tiny.stage(CHANNELS, dense, tmp_path / "small", data, **settings)
+    assert (small.manifest.preprocess["size"], dense.manifest.preprocess["size"]) == (12, 16)
+    assert small.net().preprocess.size == 12
+    assert small.manifest.report["accuracy/val"].value >= 60
+    onnx = tiny.stage("export", small, tmp_path / "onnx", data, int8=False)
+    assert onnx.manifest.report["accuracy/val/fp32"].value == small.manifest.report["accuracy/val"].value
+
+
+def test_a_side_that_the_backbone_cannot_take_is_refused(data, tmp_path):
+    fixed = BackboneSettings(source="timm:test_vit", pretrained=False)
+    with pytest.raises(SettingsError, match="cannot take images of 9 px"):
+        tiny.stage("finetune", fixed, tmp_path / "out", data, size=9, fit={"epochs": 0})

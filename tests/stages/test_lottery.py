@@ -7,7 +7,7 @@ import torch
 from onnx import numpy_helper
 
 from effxfer.errors import SettingsError
-from effxfer.stages import prune
+from effxfer.stages import lottery
 from effxfer.stages.finetune import train
 from effxfer.train.state import Work
 from tests import tiny
@@ -58,11 +58,12 @@ def test_masks_are_stored_and_hold(ticket):
 
 
 def test_reports_every_round(ticket):
-    (curve,) = ticket.manifest.report.curves
+    curve, of_all = ticket.manifest.report.curves
     left = [x for x, _ in curve.points]
     assert left[0] == 100
     assert left[1] == pytest.approx(100 * 0.5**0.5, abs=0.1)
     assert left[2] == pytest.approx(50, abs=0.01)
+    assert of_all.points[2][0] == pytest.approx(100 - ticket.manifest.report["sparsity/all"].value)
 
 
 def test_zeros_survive_every_later_stage(ticket, data, tmp_path):
@@ -109,7 +110,7 @@ class Power:
         return train(*args, label=label, **more)
 
     def __enter__(self):
-        self.monkeypatch.setattr(prune, "train", self)
+        self.monkeypatch.setattr(lottery, "train", self)
         return self
 
     def __exit__(self, *_):
@@ -139,7 +140,7 @@ def test_rewinds_to_a_step_of_training(dense, data, tmp_path, monkeypatch):
             starts["rewind point"] = (span, {n: p.detach().clone() for n, p in net.named_parameters()}, {})
         return history
 
-    monkeypatch.setattr(prune, "train", watch)
+    monkeypatch.setattr(lottery, "train", watch)
     made = tiny.stage(LOTTERY, dense, tmp_path / "late", data, rewind=0.5, rounds=1, **LATE)
     length = math.ceil(36 / 8)
     step = starts["train to the rewind point"][0].last
@@ -174,13 +175,106 @@ def test_rewinding_to_zero_starts_from_the_pretrained_weights(dense, data, tmp_p
         starts.append((span.first, {n: p.detach().clone() for n, p in net.named_parameters()}, masks_of(net)))
         return train(net, *args, span=span, **more)
 
-    monkeypatch.setattr(prune, "train", watch)
+    monkeypatch.setattr(lottery, "train", watch)
     tiny.stage(LOTTERY, dense, tmp_path / "out", data, rounds=1, fit={**tiny.FIT, "epochs": 1})
     given = dict(dense.net().named_parameters())
     for first, begin, masks in starts:
         assert first == 0
         for name, weight in begin.items():
             assert torch.equal(weight, given[name] * masks.get(name, torch.ones(())))
+
+
+def followed(monkeypatch):
+    """Note what every training begins and ends with."""
+    seen = []
+
+    def watch(net, tasks, strategy, fit, **more):
+        net.constrain_()
+        before = net.state_dict()
+        seen.append({"fit": fit, "before": {n: t.clone() for n, t in before.items()}, "label": more["label"]})
+        history = train(net, tasks, strategy, fit, **more)
+        seen[-1]["after"] = {n: t.clone() for n, t in net.state_dict().items()}
+        return history
+
+    monkeypatch.setattr(lottery, "train", watch)
+    return seen
+
+
+@pytest.mark.parametrize("rewind", ["init", "none", "rate"])
+def test_rounds_begin_where_the_setting_says(dense, data, tmp_path, monkeypatch, rewind):
+    seen = followed(monkeypatch)
+    tiny.stage(LOTTERY, dense, tmp_path / "out", data, rewind=rewind, fit={**tiny.FIT, "epochs": 1})
+    assert [one["label"] for one in seen] == [f"ticket round {number} of 2" for number in range(3)]
+    given = dense.net().state_dict()
+    for number, one in enumerate(seen):
+        masks = {n[5:].replace("/", "."): t for n, t in one["before"].items() if n.startswith("keep/")}
+        from_before = seen[number - 1]["after"] if number else given
+        expected = seen[0]["before"] if rewind == "init" else from_before
+        for name, tensor in one["before"].items():
+            if not name.startswith("keep/"):
+                assert torch.equal(tensor, expected[name] * masks[name] if name in masks else expected[name])
+    kernel = "body.stem.0.weight"
+    assert torch.equal(seen[0]["before"][kernel], given[kernel]) == (rewind != "init")
+    first, *later = [one["fit"] for one in seen]
+    assert all((fit == first) == (rewind != "none") for fit in later)
+    if rewind == "none":
+        assert {(fit.schedule, fit.warmup) for fit in later} == {("constant", 0.0)}
+        assert later[0].lr == pytest.approx(first.lr * (1 + math.cos(math.pi * 0.9)) / 2)
+
+
+def test_fresh_weights_are_those_of_the_seed(dense, data, tmp_path, monkeypatch):
+    seen = followed(monkeypatch)
+    for seed in (0, 1, 1):
+        more = {"rewind": "init", "rounds": 1, "seed": seed, "force": True, "fit": {**tiny.FIT, "epochs": 0}}
+        tiny.stage(LOTTERY, dense, tmp_path / f"out-{len(seen)}", data, **more)
+    kernels = [one["before"]["body.stem.0.weight"] for one in seen[::2]]
+    assert torch.equal(kernels[1], kernels[2])
+    assert not torch.equal(kernels[0], kernels[1])
+
+
+@pytest.mark.parametrize("score", ["fisher", "movement", "random", "taylor"])
+def test_every_score_finds_a_ticket_that_travels(dense, data, tmp_path, score):
+    made = tiny.stage(LOTTERY, dense, tmp_path / "out", data, score=score, rounds=1, fit={**tiny.FIT, "epochs": 1})
+    assert held(made.net())
+    assert made.manifest.report["sparsity/prunable"].value == pytest.approx(50, abs=0.01)
+    assert not [name for name in weights(made) if name.startswith("moved/")]
+
+
+def test_movement_goes_on_after_a_cut_bit_for_bit(dense, data, tmp_path, monkeypatch):
+    more = {"score": "movement", "scope": "erk", "fraction": 0.3, "sparsity": None, "fit": {**tiny.FIT, "epochs": 1}}
+    whole = tiny.stage(LOTTERY, dense, tmp_path / "whole", data, **more)
+    with Power(monkeypatch, "ticket round 1 of 2"), pytest.raises(KeyboardInterrupt):
+        tiny.stage(LOTTERY, dense, tmp_path / "cut", data, **more)
+    assert same(whole, tiny.stage(LOTTERY, dense, tmp_path / "cut", data, **more))
+    assert whole.manifest.report["sparsity/prunable"].value == pytest.approx(51, abs=0.01)
+
+
+def test_stops_when_too_much_is_lost(dense, data, tmp_path, monkeypatch):
+    """Accuracy falls from round to round here, because it is counted, not measured."""
+    numbers = iter([90, 89, 70, 60, 50])
+
+    class Counted:
+        def __init__(self, *_):
+            self.value = next(numbers)
+
+    monkeypatch.setattr(lottery, "score", Counted)
+    more = {"rounds": 4, "max_drop": 5.0, "fit": {**tiny.FIT, "epochs": 0}}
+    made = tiny.stage(LOTTERY, dense, tmp_path / "out", data, **more)
+    report = made.manifest.report
+    assert report["rounds"].value == 1
+    assert report["sparsity/prunable"].value == pytest.approx(100 * (1 - 0.5**0.25), abs=0.01)
+    assert len(report.curves[0].points) == 3
+    assert any("the ticket is that of the round before" in note for note in report.notes)
+
+
+def test_settings_that_contradict_are_refused():
+    for wrong in ({"fraction": 0.2}, {"sparsity": None}):
+        with pytest.raises(SettingsError, match="either sparsity or fraction"):
+            tiny.settings_of(LOTTERY, **wrong)
+    for start in (-1.0, "ini", True, []):
+        with pytest.raises(SettingsError, match="rewind: should be a number of epochs, at least 0, or one of init"):
+            tiny.settings_of(LOTTERY, rewind=start)
+    assert tiny.settings_of(LOTTERY, rewind=1).rewind == 1.0
 
 
 def test_a_rewind_point_after_the_end_is_refused():

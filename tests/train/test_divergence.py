@@ -15,7 +15,7 @@ CPU = pick("cpu")
 STEPS = 5
 
 
-def run(net, work, after_step=lambda: None, **settings):
+def run(net, work, after_step=lambda _done: None, **settings):
     told = FitSettings(**{"epochs": 4, "lr": 0.02, "keep": "last", **settings})
     return fit(
         net, epochs, loss, told, device=CPU, seed=3, work=work, after_step=after_step, validate=lambda: score(net)
@@ -26,7 +26,7 @@ def breaking(net: nn.Module, at: set[int]):
     """Make weights NaN after the given steps, as a step with an infinite gradient does."""
     calls = 0
 
-    def after_step() -> None:
+    def after_step(_done: int) -> None:
         nonlocal calls
         calls += 1
         if calls in at:
@@ -66,7 +66,7 @@ def test_the_last_step_of_all_is_looked_at_too(work):
 def test_epochs_before_the_break_are_not_lost(work):
     net, seen = make(), []
     after = breaking(net, {3 * STEPS + 1})
-    run(net, work, lambda: (seen.append(1), after()), ema=0.5)
+    run(net, work, lambda done: (seen.append(1), after(done)), ema=0.5)
     assert len(seen) <= 4 * STEPS + 2, "only the broken epoch is done again"
 
 

@@ -43,7 +43,7 @@ def score(net: nn.Module) -> float:
     return value
 
 
-def run(net: nn.Module, work: Work, after_step=lambda: None, span: Span = Span(), **settings) -> nn.Module:  # noqa: B008
+def run(net: nn.Module, work: Work, after_step=lambda _done: None, span: Span = Span(), **settings) -> nn.Module:  # noqa: B008
     told = FitSettings(**{"epochs": 4, "lr": 0.05, **settings})
     fit(
         net, epochs, loss, told, device=CPU, seed=3, work=work, after_step=after_step, span=span,
@@ -63,7 +63,7 @@ class CutOffError(Exception):
 def cut(at: int):
     steps = 0
 
-    def after_step() -> None:
+    def after_step(_done: int) -> None:
         nonlocal steps
         steps += 1
         if steps == at:
@@ -95,7 +95,7 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(tmp_path, settings, a
 def test_a_killed_process_goes_on(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from tests.train.test_fit import *; "
-        "torch.set_num_threads(1); run(make(), Work(Path(sys.argv[1])), lambda: time.sleep(0.05), epochs=30)"
+        "torch.set_num_threads(1); run(make(), Work(Path(sys.argv[1])), lambda _done: time.sleep(0.05), epochs=30)"
     )
     victim = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     while not (tmp_path / "checkpoint.pt").is_file() and victim.poll() is None:
@@ -182,7 +182,7 @@ def test_masked_weights_stay_zero_in_the_average_too():
     net = make()
     mask = torch.rand_like(net[0].weight) < 0.5
 
-    def keep() -> None:
+    def keep(_done: int = 0) -> None:
         with torch.no_grad():
             net[0].weight.mul_(mask)
 
@@ -190,6 +190,28 @@ def test_masked_weights_stay_zero_in_the_average_too():
     run(net, Work(None), keep, ema=0.9, keep="last")
     assert not bool(net[0].weight[~mask].any())
     assert bool(net[0].weight[mask].any())
+
+
+def test_hooks_see_the_gradients_before_a_step_and_its_number_after():
+    net, seen = make(), []
+
+    def before_step() -> None:
+        seen.append((float(net[0].weight.grad.abs().sum()), net[0].weight.detach().clone()))
+
+    def after_step(done: int) -> None:
+        assert done == len(seen)
+        assert not torch.equal(seen[-1][1], net[0].weight)
+
+    told = FitSettings(epochs=2, lr=0.05, clip=1e-6, warmup=0.0)
+    fit(net, epochs, loss, told, device=CPU, seed=3, before_step=before_step, after_step=after_step)
+    assert len(seen) == 10
+    assert all(gradient > 1e-4 for gradient, _ in seen), "not clipped yet"
+
+
+def test_a_span_counts_steps_from_the_whole():
+    numbers = []
+    run(make(), Work(None), after_step=numbers.append, span=Span(first=3, last=7))
+    assert numbers == [4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(("fits", "parts"), [(8, 1), (4, 2), (3, 4), (1, 8)])

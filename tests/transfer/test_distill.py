@@ -47,7 +47,7 @@ def test_without_weight_the_loss_is_the_plain_one(trained):
     pupil.eval()
     plain = strategy.loss(pupil, batch, 0.0)["label"]
     for weight in (0.0, 0.3, 1.0):
-        terms = distilled(strategy.loss, teacher, weight)(pupil, batch, 0.0)
+        terms = distilled(strategy.loss, teacher, weight, 16)(pupil, batch, 0.0)
         assert terms["label"].item() == pytest.approx((1 - weight) * plain.item(), rel=1e-5)
         with torch.no_grad():
             far = divergence(pupil(batch[0]), teacher(batch[0]))
@@ -62,7 +62,7 @@ def test_the_pupil_runs_once_and_the_teacher_gets_no_gradient(trained):
         calls.append(1)
         return x.flatten(1)[:, :2] * torch.ones(2, requires_grad=True)
 
-    terms = distilled(Full().loss, teacher, 0.5)(pupil, (torch.zeros(3, 3, 16, 16), torch.tensor([0, 1, 0])), 0.0)
+    terms = distilled(Full().loss, teacher, 0.5, 16)(pupil, (torch.zeros(3, 3, 16, 16), torch.tensor([0, 1, 0])), 0.0)
     assert calls == [1]
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None for p in teacher.parameters())
@@ -77,7 +77,7 @@ def test_a_pupil_comes_nearer_to_its_teacher(trained):
         with torch.inference_mode():
             return float(divergence(net(images), teacher(images)))
 
-    loss = distilled(Full(**PLAIN).loss, teacher, 0.9)
+    loss = distilled(Full(**PLAIN).loss, teacher, 0.9, 16)
     pupil, _, _, rows = adapt(Full(**PLAIN), given, net=body(5), loss=loss, epochs=6)
     assert rows[-1]["teacher"] < rows[0]["teacher"]
     assert rows[-1]["loss"] == pytest.approx(rows[-1]["label"] + rows[-1]["teacher"], rel=1e-4)
@@ -88,5 +88,5 @@ def test_a_pupil_comes_nearer_to_its_teacher(trained):
 def test_mixed_labels_can_be_distilled(trained):
     given, teacher = trained
     strategy = Full(batch=12, augment={"crop": "none", "mixup": 0.5})
-    _, _, _, rows = adapt(strategy, given, loss=distilled(strategy.loss, teacher, 0.5), epochs=1)
+    _, _, _, rows = adapt(strategy, given, loss=distilled(strategy.loss, teacher, 0.5, 16), epochs=1)
     assert F.relu(torch.tensor(rows[0]["label"])) > 0

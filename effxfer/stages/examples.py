@@ -1,0 +1,46 @@
+"""What a score of weights is estimated from: losses of training images as evaluation sees them."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from torch import Tensor, nn
+
+from effxfer.data.augment import Augment
+from effxfer.data.batches import Batches, images, seed_of
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.prune.lottery import Rank
+from effxfer.prune.scores import SCORES
+from effxfer.prune.scores.evidence import Evidence, Losses
+from effxfer.stages.settings import Gradual, Lottery
+from effxfer.train.devices import Device
+from effxfer.train.layout import safe_gradients
+
+SAMPLES = {"fisher": (1, 512), "taylor": (64, 16)}
+
+
+def plain_batches(task: Task, size: int, device: Device, seed: int) -> Batches:
+    """Give training images in random order, not varied."""
+    return images(task, size, Augment(crop="none", flip=False), device.torch)(seed)
+
+
+def losses(batches: Batches, most: int) -> Losses:
+    """Make the function that gives the losses of the first `most` batches under the network that it is passed."""
+
+    def examples(net: Net) -> Iterator[Tensor]:
+        with safe_gradients(net):
+            for inputs, labels in islice(batches, most):
+                yield nn.functional.cross_entropy(net(inputs), labels)
+
+    return examples
+
+
+def ranking(settings: Lottery | Gradual, task: Task, device: Device) -> Rank:
+    """Make the function that scores weights as the settings say.
+
+    `taylor` looks at 16 batches of 64 images, `fisher` at 512 images one by one, always the same.
+    """
+    size, most = SAMPLES.get(settings.score, (1, 0))
+    plain = plain_batches(task, size, device, seed_of(settings.seed, "score")) if most else None
+    evidence = Evidence(examples=losses(plain, most) if plain else None, seed=settings.seed)
+    return lambda net, mask: SCORES[settings.score](net, list(mask.keep), evidence)
