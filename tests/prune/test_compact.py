@@ -13,10 +13,9 @@ from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.net import rebuild
 from effxfer.prune import compact as module
 from effxfer.prune.compact import compact, difference
-from effxfer.prune.magnitude import magnitude
 from effxfer.prune.mask import Mask
 from tests.prune.dead import dead_mask, outspoken
-from tests.prune.nets import learn, make, save, stripes
+from tests.prune.nets import learn, make, save, stripes, without_smallest
 
 ROOT = Path(__file__).parents[2]
 PLAIN, JOINED = "tests.prune.nets_compact:Plain", "tests.prune.nets_compact:Joined"
@@ -128,7 +127,7 @@ def test_a_dead_channel_upstream_takes_those_downstream_and_above_with_it():
 
 def test_masks_that_kill_no_channel_leave_the_network_as_it_is():
     net = make("effxfer.net.cifar:resnet20", 16, args={"width": 4})
-    magnitude(net, Mask.full(net), sparsity=0.3).store_(net)
+    without_smallest(net, Mask.full(net), sparsity=0.3).store_(net)
     before, edits = deepcopy(net.state_dict()), list(net.edits)
     report = compact(net)
     assert net.edits == edits
