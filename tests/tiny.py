@@ -21,8 +21,10 @@ QUICK = {
     "export": {"latency_seconds": 0.2, "recipes": ["u8s8"], "calibration": 8},
     "finetune": {"options": PLAIN, "fit": FIT},
     "prune channels": {"ratio": 0.5, "scope": "layer", "round_to": 8, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
+    "prune compact": {"images": 8},
     "prune gradual": {"sparsity": 0.5, "every": 2, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "prune lottery": {"sparsity": 0.5, "rounds": 2, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
+    "prune structured": {"ratio": 0.5, "rounds": 2, "round_to": 1, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "search": {"trials": 4, "epochs": 3, "finalists": 1, "startup": 2},
 }
 

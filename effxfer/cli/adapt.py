@@ -24,25 +24,27 @@ def finetune(
 
 def prune(
     source: Source, out: Out, data: Data = "",
-    method: Annotated[str, typer.Option(help="lottery or gradual (weights), or channels.")] = "lottery",
+    method: Annotated[str, typer.Option(help="lottery, gradual, channels, structured or compact.")] = "lottery",
     sparsity: Annotated[float | None, typer.Option(help="lottery, gradual: share of weights to remove.")] = None,
-    rounds: Annotated[int | None, typer.Option(help="lottery: pruning rounds.  [default: 3]")] = None,
+    rounds: Annotated[int | None, typer.Option(help="lottery, structured: pruning rounds.  [default: 3]")] = None,
     controls: Annotated[str | None, typer.Option(help="Train controls: none, fast or full.  [default: none]")] = None,
-    ratio: Annotated[float | None, typer.Option(help="channels: share of channels to remove.")] = None,
+    ratio: Annotated[float | None, typer.Option(help="channels, structured: share of channels to remove.")] = None,
     macs_ratio: Annotated[float | None, typer.Option(help="channels: share of multiply-adds to keep.")] = None,
     latency_ratio: Annotated[float | None, typer.Option(help="channels: share of the p50 to keep, measured.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="channels: p50 in milliseconds, measured.")] = None,
+    max_error: Annotated[float | None, typer.Option(help="compact: change of a logit allowed.  [default: 0.0]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Per round, or in all.  [default: 3, 5]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Find a lottery ticket, or remove weights gradually or whole channels, and train what is left."""
+    """Remove weights or whole channels and train what is left, or make what a ticket left smaller."""
     from effxfer.stages import stage_of
 
     given = table(
         changes, sparsity=sparsity, rounds=rounds, controls=controls, ratio=ratio, macs_ratio=macs_ratio,
-        latency_ratio=latency_ratio, latency_ms=latency_ms, fit__epochs=epochs, fit__lr=lr, seed=seed,
+        latency_ratio=latency_ratio, latency_ms=latency_ms, max_error=max_error, fit__epochs=epochs,
+        fit__lr=lr, seed=seed,
     )  # fmt: skip
     name = stage_of({"run": "prune", "method": method})
     _stage(name, source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)

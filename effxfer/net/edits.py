@@ -42,6 +42,20 @@ def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str,
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
 
 
+def add_bias(net: Net, *, layers: Sequence[str]) -> None:
+    """Give layers without a bias one of zeros."""
+    for name in layers:
+        module = net.get_submodule(name)
+        weight = module.get_parameter("weight")
+        module.bias = nn.Parameter(torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device))
+
+
+def densify(net: Net, *, weights: Sequence[str]) -> None:
+    """Take the masks of the named weights away."""
+    for name in weights:
+        delattr(net, KEEP + name.replace(".", "/"))
+
+
 def remove_blocks(net: Net, *, names: Sequence[str]) -> None:
     """Put nothing in the place of modules that map a tensor to one of its shape, such as residual blocks.
 
@@ -109,6 +123,8 @@ def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 EDITS: dict[str, Callable[..., None]] = {
+    "add_bias": add_bias,
+    "densify": densify,
     "remove_blocks": remove_blocks,
     "resize": resize,
     "set_head": set_head,

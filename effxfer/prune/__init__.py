@@ -1,1 +1,1 @@
-"""Remove weights one by one (`lottery`) or channel by channel (`structured`)."""
+"""Remove weights one by one (`lottery`) or channel by channel (`structured`); make masks smaller layers (`compact`)."""

@@ -54,10 +54,10 @@ class Graph:
             ModelFileError: Naming the first layer of a set whose dependencies are not understood.
         """
         found = []
-        for group in self._groups():
+        for group in self.groups():
             layer = self.names[group[0].dep.target.module]
             try:
-                scores, copies = score(group), int(self._pruner._get_channel_groups(group))
+                scores, copies = score(group), self.copies(group)
             except (IndexError, RuntimeError, ValueError) as error:  # positions that the tied layers lack
                 raise ModelFileError(
                     f"what is tied to the channels of {layer} is not understood: {error}", HINT
@@ -109,13 +109,14 @@ class Graph:
         for layer, positions in plan.items():
             for dep, idxs in self._group(layer, positions, copies[layer]):
                 exact &= not isinstance(dep.target.module, OVER_CHANNELS)
-                if self._reads(dep):
+                if self.reads(dep):
                     _cut_(dep.target.module, idxs)
                 else:
                     _mute_(dep.target.module, idxs)
         return exact
 
-    def _groups(self) -> Iterator[Any]:
+    def groups(self) -> Iterator[Any]:
+        """Give torch-pruning's groups: what is tied to all channels of a layer, the layer itself first."""
         roots = self._pruner.root_module_types
         yield from self._pruner.DG.get_all_groups(ignored_layers=self._fixed, root_module_types=roots)
 
@@ -125,7 +126,16 @@ class Graph:
         block = graph.get_out_channels(module) // copies
         return graph.get_pruning_group(module, prune, [p + i * block for i in range(copies) for p in positions])
 
-    def _reads(self, dep: Any) -> bool:
+    def copies(self, group: Any) -> int:
+        """How many outputs of its layer one channel stands for; above 1 in grouped convolutions."""
+        return int(self._pruner._get_channel_groups(group))
+
+    def makes(self, dep: Any) -> bool:
+        """Whether a member of a group loses outputs with it."""
+        return bool(self._pruner.DG.is_out_channel_pruning_fn(dep.handler))
+
+    def reads(self, dep: Any) -> bool:
+        """Whether a member of a group weighs its channels as inputs."""
         module = dep.target.module
         weighs = isinstance(module, nn.modules.conv._ConvNd | nn.Linear)
         return weighs and self._pruner.DG.is_in_channel_pruning_fn(dep.handler) and not depthwise(module)

@@ -11,6 +11,7 @@ from math import gcd
 
 from torch import Tensor, nn
 
+from effxfer.net.edits import measure, record_resize
 from effxfer.net.layers import Site, trace
 from effxfer.net.net import Net
 from effxfer.prune.blocks import residual_blocks
@@ -21,21 +22,8 @@ from effxfer.prune.graph import cost as multiply_adds
 from effxfer.prune.promise import Asked, Timing, keep_promise, nearest, promise_report
 from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss, block_losses, loss_curves
-from effxfer.prune.structured import (
-    Importance,
-    Plan,
-    Rule,
-    _adopt_,
-    _checked,
-    _copy,
-    _example,
-    _fixed,
-    _pruned,
-    _ranked,
-    _report,
-    _shrink_masks_,
-    _widths,
-)
+from effxfer.prune.structured import Importance, Plan, Rule, checked, pruned, ranked, shrink_masks_, size_report
+from effxfer.prune.surgery import adopt_, example_of, fixed, traceable, widths
 from effxfer.report import Report, Table
 
 Cost = Callable[[Site, int, int], float]
@@ -103,7 +91,7 @@ def prune_to_latency(
         importance=importance, scope="layer", round_to=1, max_ratio_per_layer=max_ratio_per_layer, exclude=exclude,
         examples=examples,
     )  # fmt: skip
-    trial, example, widths = _copy(net), _example(net), _widths(net)
+    trial, example, wide = traceable(net), example_of(net), widths(net)
     before = multiply_adds(trial, example)
     task = knapsack(trial, example, rule, cost, step, loss)
     rounds = keep_promise(
@@ -112,21 +100,22 @@ def prune_to_latency(
         lambda choice: time(candidate(trial, example, task, choice, rule)),
     )
     best = nearest(rounds, asked)
-    smaller = _checked(trial, example, task.channels, task.plan(best.choice), rule)
-    _shrink_masks_(smaller)
-    _adopt_(net, smaller, example)
+    smaller = checked(trial, example, task.channels, task.plan(best.choice), rule)
+    shrink_masks_(smaller)
+    record_resize(smaller, measure(net))
+    adopt_(net, smaller, example)
     if best.choice.dropped:
         net.edit("remove_blocks", names=sorted(best.choice.dropped))
-    report = _report(net, widths, before, multiply_adds(net, example))
+    report = size_report(net, wide, before, multiply_adds(net, example))
     return report + promise_report(rounds, best, asked) + Report(tables=given_up(task, best.choice))
 
 
 def knapsack(trial: Net, example: Tensor, rule: Rule, cost: Cost, step: int, loss: Loss) -> Knapsack:
     """Find what can be removed, and what each part of it costs in loss and in time."""
-    channels = _ranked(trial, example, rule, {})
-    fixed = _fixed(trial, rule.exclude)
+    channels = ranked(trial, example, rule, {})
+    stays = fixed(trial, rule.exclude)
     least = {c.layer: c.least(rule.max_ratio_per_layer, 1) for c in channels}
-    curves = loss_curves(trial, example, channels, least, loss, lambda net: _fixed(net, rule.exclude))
+    curves = loss_curves(trial, example, channels, least, loss, lambda net: fixed(net, rule.exclude))
     groups = [
         Group(
             name=c.layer, width=len(c.scores), least=least[c.layer], step=step // gcd(step, c.copies),
@@ -134,8 +123,8 @@ def knapsack(trial: Net, example: Tensor, rule: Rule, cost: Cost, step: int, los
         )
         for c in channels
     ]  # fmt: skip
-    names = residual_blocks(trial, example, fixed)
-    ties = _ties(trial, example, channels, fixed)
+    names = residual_blocks(trial, example, stays)
+    ties = _ties(trial, example, channels, stays)
     losses = block_losses(trial, names, loss)
     blocks = [Block(name=n, loss=losses[n], inside=_inside(n, ties)) for n in names]
     return Knapsack(channels=channels, groups=groups, blocks=blocks, layers=_timed(trial, example, ties, names, cost))
@@ -147,7 +136,7 @@ def candidate(trial: Net, example: Tensor, task: Knapsack, choice: Choice, rule:
     Raises:
         ModelFileError: If the copy does not run.
     """
-    smaller = _pruned(trial, example, task.channels, task.plan(choice), rule)
+    smaller = pruned(trial, example, task.channels, task.plan(choice), rule)
     smaller.edit("remove_blocks", names=sorted(choice.dropped))
     run(smaller, example)
     return smaller

@@ -115,16 +115,16 @@ def find_ticket(
         EffxferError: If `train` lets removed weights grow back.
     """
     _check(sparsity, fraction, rounds, max_drop)
-    start = _weights(net if rewind is None else rewind)
+    start = weights_of(net if rewind is None else rewind)
     mask = ticket = first = Mask.of(net, exclude)
     history, found, kept, dense = list[Round](), 0, dict[str, Tensor](), dict[str, Tensor]()
     for number, target in enumerate([first.sparsity, *schedule(first.sparsity, rounds, sparsity, fraction)]):
         if number:
             mask = select(score(net, mask), mask, sparsity=target, scope=scope)
         if not (number and keep_weights):
-            _rewind_(net, start)
+            rewind_(net, start)
         mask.store_(net)
-        state = remember(f"round-{number}", _Training(net, train, mask, number))
+        state = remember(f"round-{number}", Training(net, train, mask, number))
         history.append(Round(remaining=1 - mask.sparsity, score=state["score"]))
         if max_drop is not None and state["score"] < history[0].score - max_drop:
             break
@@ -198,7 +198,7 @@ def _check(sparsity: float | None, fraction: float | None, rounds: int, max_drop
 
 
 @dataclass(frozen=True)
-class _Training:
+class Training:
     """One round's training as `remember` wants it: a function without arguments that gives plain values."""
 
     net: Net
@@ -207,6 +207,7 @@ class _Training:
     number: int
 
     def __call__(self) -> dict[str, Any]:
+        """Train, and give the weights on the CPU and the score."""
         score = self.train(self.net, self.mask, self.number)
         self.mask.check_zero(self.net)
         weights = {n: t.detach().cpu().clone() for n, t in self.net.state_dict().items()}
@@ -218,12 +219,18 @@ def _own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith((KEEP, MOVED))}
 
 
-def _weights(source: Net | Mapping[str, Tensor]) -> dict[str, Tensor]:
+def weights_of(source: Net | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy what rounds rewind to: weights and buffers, head included."""
     state = source.state_dict() if isinstance(source, Net) else source
     return {name: tensor.detach().clone() for name, tensor in _own(state).items()}
 
 
-def _rewind_(net: Net, start: Mapping[str, Tensor]) -> None:
+def rewind_(net: Net, start: Mapping[str, Tensor]) -> None:
+    """Give a network the weights of `weights_of`; it holds on to its masks, which the caller applies.
+
+    Raises:
+        ModelFileError: If they do not fit.
+    """
     own = {n: t.shape for n, t in _own(net.state_dict()).items()}
     wrong = [n for n in own if n not in start or start[n].shape != own[n]] + [n for n in start if n not in own]
     if wrong:

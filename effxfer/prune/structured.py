@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import measure, record_resize
-from effxfer.net.net import KEEP, Net, rebuild
+from effxfer.net.net import KEEP, Net
 from effxfer.prune.channels import Channels, Scope, choose
 from effxfer.prune.graph import HINT, Graph, cost, magnitude, run, taylor
-from effxfer.prune.mask import Mask, matching
+from effxfer.prune.mask import Mask
 from effxfer.prune.scores.evidence import Losses
+from effxfer.prune.surgery import adopt_, example_of, fixed, traceable, widths
 from effxfer.report import Measurement, Report, Table
 
 Importance = Literal["magnitude", "taylor"]
@@ -81,20 +82,21 @@ def remove_channels(
         importance=importance, scope=scope, round_to=round_to, max_ratio_per_layer=max_ratio_per_layer,
         exclude=exclude, examples=examples,
     )  # fmt: skip
-    trial, example = _copy(net), _example(net)
+    trial, example = traceable(net), example_of(net)
     dense = cost(trial, example)
     initial: dict[str, int] = {}
     for step in range(1, steps + 1):
-        layers, share = _ranked(trial, example, rule, initial), step / steps
+        layers, share = ranked(trial, example, rule, initial), step / steps
         if macs_ratio is None:
             plan = _plan(layers, (ratio or 0.0) * share, rule)
         else:
             plan = _plan_until(trial, example, layers, dense[0] * (1 - (1 - macs_ratio) * share), rule)
-        trial = _checked(trial, example, layers, plan, rule)
-    _shrink_masks_(trial)
-    widths = _widths(net)
-    _adopt_(net, trial, example)
-    return _report(net, widths, dense, cost(net, example))
+        trial = checked(trial, example, layers, plan, rule)
+    shrink_masks_(trial)
+    before = widths(net)
+    record_resize(trial, measure(net))
+    adopt_(net, trial, example)
+    return size_report(net, before, dense, cost(net, example))
 
 
 def _check(
@@ -109,20 +111,9 @@ def _check(
         raise SettingsError("; ".join(wrong), code="E204")
 
 
-def _copy(net: Net) -> Net:
-    """Copy a network such that all of it can be traced."""
-    trial = deepcopy(net).eval().requires_grad_(True)
-    trial.constrain_()
-    return trial
-
-
-def _example(net: Net) -> Tensor:
-    size, device = net.preprocess.size, next(net.parameters()).device
-    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-
-
-def _ranked(trial: Net, example: Tensor, rule: Rule, initial: dict[str, int]) -> list[Channels]:
-    graph = Graph(trial, example, _fixed(trial, rule.exclude))
+def ranked(trial: Net, example: Tensor, rule: Rule, initial: dict[str, int]) -> list[Channels]:
+    """Score every set of tied layers; `initial` learns how many channels each had at first."""
+    graph = Graph(trial, example, fixed(trial, rule.exclude))
     if rule.importance == "taylor":
         _accumulate_gradients_(trial, rule.examples)
     layers = graph.channels(taylor() if rule.importance == "taylor" else magnitude(), initial)
@@ -130,14 +121,6 @@ def _ranked(trial: Net, example: Tensor, rule: Rule, initial: dict[str, int]) ->
     if not layers:
         raise ModelFileError("the network has no layer whose channels could be removed", HINT)
     return layers
-
-
-def _fixed(net: Net, exclude: Sequence[str]) -> list[nn.Module]:
-    """The layers whose outputs stay: the head's, and what is excluded."""
-    weighing = {n: m for n, m in net.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
-    own = [f"{name}.weight" for name in weighing if name.startswith("body.")]
-    excluded = {name.removesuffix(".weight") for name in matching(exclude, own)}
-    return [m for name, m in weighing.items() if name in excluded or not name.startswith("body.")]
 
 
 def _accumulate_gradients_(net: Net, examples: Losses | None) -> None:
@@ -154,26 +137,26 @@ def _plan(layers: Sequence[Channels], ratio: float, rule: Rule) -> Plan:
     return choose(layers, ratio=ratio, scope=rule.scope, round_to=rule.round_to, max_ratio=limit)
 
 
-def _pruned(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:
+def pruned(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:
     """Copy a network without the channels of a plan."""
     smaller = deepcopy(trial)
-    Graph(smaller, example, _fixed(smaller, rule.exclude)).prune_(plan, {c.layer: c.copies for c in layers})
+    Graph(smaller, example, fixed(smaller, rule.exclude)).prune_(plan, {c.layer: c.copies for c in layers})
     return smaller
 
 
-def _checked(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:
+def checked(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:
     """Prune as `_pruned` does, and make sure that the result computes what the network with silent channels does.
 
     Raises:
         ModelFileError: If it does not; names the first layer whose channels alone make the difference.
     """
-    smaller = _pruned(trial, example, layers, plan, rule)
+    smaller = pruned(trial, example, layers, plan, rule)
     found = run(smaller, example)
     if _agrees(found, trial, example, layers, plan, rule):
         return smaller
     for layer, positions in plan.items():
         alone = {layer: positions}
-        output = run(_pruned(trial, example, layers, alone, rule), example)
+        output = run(pruned(trial, example, layers, alone, rule), example)
         if not _agrees(output, trial, example, layers, alone, rule):
             raise ModelFileError(f"the network computes something else without channels of {layer}", HINT)
     raise ModelFileError(f"the network computes something else without channels of {', '.join(plan)} together", HINT)
@@ -183,7 +166,7 @@ def _agrees(
     found: Tensor, trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule
 ) -> bool:  # fmt: skip
     silenced = deepcopy(trial)
-    graph = Graph(silenced, example, _fixed(silenced, rule.exclude))
+    graph = Graph(silenced, example, fixed(silenced, rule.exclude))
     exact = graph.silence_(plan, {c.layer: c.copies for c in layers})
     return not exact or _close(found, run(silenced, example))
 
@@ -196,7 +179,7 @@ def _plan_until(trial: Net, example: Tensor, layers: Sequence[Channels], target:
     """Find, by bisection, the smallest share of channels whose removal meets a number of multiply-adds."""
 
     def macs(plan: Plan) -> int:
-        smaller = _pruned(trial, example, layers, plan, rule)
+        smaller = pruned(trial, example, layers, plan, rule)
         run(smaller, example)
         return cost(smaller, example)[0]
 
@@ -216,36 +199,15 @@ def _plan_until(trial: Net, example: Tensor, layers: Sequence[Channels], target:
 
 
 @torch.no_grad()
-def _shrink_masks_(trial: Net) -> None:
+def shrink_masks_(trial: Net) -> None:
     """Give masked layers masks of their new shape: what is exactly zero stays removed."""
     for name in trial.kept():
         trial.register_buffer(KEEP + name.replace(".", "/"), trial.get_parameter(name) != 0)
 
 
-@torch.no_grad()
-def _adopt_(net: Net, trial: Net, example: Tensor) -> None:
-    """Give `net` the shapes and weights of `trial`, if they can be had from its edits alone."""
-    device = example.device
-    record_resize(trial, measure(net))
-    fresh = rebuild(net.backbone, trial.edits, net.preprocess, net.classes).to(device).eval()
-    fresh.load_state_dict(trial.state_dict())
-    if not torch.equal(run(fresh, example), run(trial, example)):
-        raise ModelFileError("the pruned network cannot be rebuilt: rebuilt, it computes something else", HINT)
-    frozen = {name for name, parameter in net.named_parameters() if not parameter.requires_grad}
-    net.edit(**trial.edits[-1])
-    net.load_state_dict(trial.state_dict())
-    for name, parameter in net.named_parameters():
-        parameter.requires_grad_(name not in frozen)
-
-
-def _widths(net: Net) -> dict[str, int]:
-    """Output channels of every convolution and linear layer."""
-    layers = {n: m for n, m in net.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
-    return {n: m.out_features if isinstance(m, nn.Linear) else m.out_channels for n, m in layers.items()}
-
-
-def _report(net: Net, widths: dict[str, int], before: tuple[int, int], after: tuple[int, int]) -> Report:
-    rows = [{"layer": n, "before": widths[n], "after": now} for n, now in _widths(net).items()]
+def size_report(net: Net, wide: dict[str, int], before: tuple[int, int], after: tuple[int, int]) -> Report:
+    """Tell what a network has become: multiply-adds, parameters, a ticket's sparsity, channels per layer."""
+    rows = [{"layer": n, "before": wide[n], "after": now} for n, now in widths(net).items()]
     measured = (
         Measurement(name="macs/before", value=before[0] / 1e6, unit="M"),
         Measurement(name="macs/after", value=after[0] / 1e6, unit="M"),

@@ -7,7 +7,7 @@ from typing import Any
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
-from effxfer.stages.settings import Bench, Channels, Finetune, Gradual, Lottery, Search
+from effxfer.stages.settings import Bench, Channels, Compact, Finetune, Gradual, Lottery, Search, Structured
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,18 @@ def _channels() -> Callable[..., Any]:
     return channels
 
 
+def _compact() -> Callable[..., Any]:
+    from effxfer.stages.compact import compact
+
+    return compact
+
+
+def _structured() -> Callable[..., Any]:
+    from effxfer.stages.structured import structured
+
+    return structured
+
+
 def _search() -> Callable[..., Any]:
     from effxfer.stages.search import search
 
@@ -72,8 +84,10 @@ STAGES: dict[str, Stage] = {
     "export": Stage(ExportSettings, _export, "files"),
     "finetune": Stage(Finetune, _finetune),
     "prune channels": Stage(Channels, _channels),
+    "prune compact": Stage(Compact, _compact),
     "prune gradual": Stage(Gradual, _gradual),
     "prune lottery": Stage(Lottery, _lottery),
+    "prune structured": Stage(Structured, _structured),
     "search": Stage(Search, _search),
 }
 

@@ -6,9 +6,6 @@ from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-from torch import Tensor
-
 from effxfer.bench.latency import compare, onnx_runner
 from effxfer.bench.layers import measure_costs
 from effxfer.bench.machine import usable_threads
@@ -21,6 +18,7 @@ from effxfer.prune.latency import modelled, prune_to_latency
 from effxfer.prune.promise import Asked, Timing
 from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss
+from effxfer.prune.surgery import example_of
 from effxfer.report import Report
 from effxfer.stages.settings import Channels
 
@@ -52,11 +50,6 @@ def cut_to_latency(
             net, asked=target(settings, step, whole, lambda: time(dense).ms), cost=costs.ms, step=costs.step, time=time,
             loss=loss, importance=settings.importance, exclude=settings.exclude, examples=examples,
         )  # fmt: skip
-
-
-def example_of(net: Net) -> Tensor:
-    """One image `(1, 3, S, S)` of the side that the network expects."""
-    return torch.zeros(1, 3, net.preprocess.size, net.preprocess.size, device=next(net.parameters()).device)
 
 
 def target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], float]) -> Asked:

@@ -18,7 +18,7 @@ from effxfer.report import Report
 from effxfer.stages.controls import Found, compared, repeat_seed
 from effxfer.stages.examples import ranking
 from effxfer.stages.finetune import choose, fresh_head, measured, train
-from effxfer.stages.settings import Lottery
+from effxfer.stages.settings import Lottery, Structured
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
@@ -101,7 +101,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
 
 
 def rewind_point(
-    net: Net, tasks: Sequence[Task], strategy: Strategy, settings: Lottery, device: Device, work: Work
+    net: Net, tasks: Sequence[Task], strategy: Strategy, settings: Lottery | Structured, device: Device, work: Work
 ) -> tuple[int, dict[str, Tensor]]:
     """Give the step and the weights that rounds go back to (Frankle et al., 2019, https://arxiv.org/abs/1912.05671)."""
     if settings.rewind == "init":

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from effxfer.train.state import Work
 
 RESULT = "result"
-TOGETHER = ("finetune", "prune channels", "prune gradual", "prune lottery")
+TOGETHER = ("finetune", "prune channels", "prune gradual", "prune lottery", "prune structured")
 Source = Artifact | BackboneSettings
 Find = Callable[[], Callable[..., "tuple[Net, Report]"]]
 

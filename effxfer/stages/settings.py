@@ -203,6 +203,65 @@ class Channels(Settings):
         return self.latency_ratio is not None or self.latency_ms is not None
 
 
+class Compact(Settings):
+    """Remove the channels, attention heads and hidden units that a ticket left without weights.
+
+    Attributes:
+        method: `compact`.
+        max_error: Let units that are alive leave too, cheapest first, as long as no logit changes by more than this
+            share of the largest logit on training images; 0 removes only what changes nothing.
+        images: How many training images that is measured on, and on how many validation images the smaller network
+            is compared with the masked one.
+        seed: Of the choice of training images.
+    """
+
+    method: Literal["compact"] = "compact"
+    max_error: float = Field(default=0.0, ge=0, lt=1)
+    images: int = Field(default=256, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Structured(Settings):
+    """Find a lottery ticket of whole channels by iterative pruning with rewinding; `compact` makes it smaller in full.
+
+    Attributes:
+        method: `structured`.
+        ratio: Share of the channels, attention heads and hidden units to remove, in (0, 1).
+        rounds: Pruning rounds; each removes the same share of what is left.
+        importance: As in `channels`; `magnitude` counts all weights that make or read a channel.
+        scope: As in `channels`.
+        round_to: As in `channels`; heads are not rounded.
+        exclude: Shell patterns of layers to leave as they are.
+        rewind: Epochs of training before the point that every round goes back to; 0 is the weights that the stage got.
+        strategy: How each round trains.
+        options: Of the strategy.
+        fit: Of each round.
+        seed: As in `finetune`; every round has the same.
+    """
+
+    method: Literal["structured"] = "structured"
+    ratio: float | None = Field(default=None, gt=0, lt=1)
+    rounds: int = Field(default=3, ge=1, le=100)
+    importance: Literal["magnitude", "taylor"] = "magnitude"
+    scope: Literal["global", "layer"] = "global"
+    round_to: int = Field(default=8, ge=1)
+    exclude: tuple[str, ...] = ()
+    rewind: float = Field(default=0.0, ge=0)
+    strategy: str = "full"
+    options: dict[str, Any] = Field(default_factory=dict)
+    fit: FitSettings = FitSettings(epochs=3)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Structured":
+        if self.ratio is None:
+            raise ValueError("give ratio, the share of channels to remove")
+        if self.rewind and self.rewind >= self.fit.epochs:
+            text = f"rewind = {self.rewind} leaves nothing of {self.fit.epochs} epochs: rewind to an early point"
+            raise ValueError(text)
+        return self
+
+
 class Search(SearchSettings):
     """Search the head on frozen features.
 

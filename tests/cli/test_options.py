@@ -20,7 +20,7 @@ FIELDS = {
     ("prune", "epochs"): ["fit.epochs"],
     ("prune", "lr"): ["fit.lr"],
 }
-KINDS = {"prune": ["prune lottery", "prune gradual", "prune channels"]}
+KINDS = {"prune": ["prune lottery", "prune gradual", "prune channels", "prune structured", "prune compact"]}
 OURS = {"method", "data", "out", "force", "dry_run", "as_json", "changes", "device"}
 
 

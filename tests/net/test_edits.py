@@ -57,6 +57,21 @@ def test_a_resize_records_exactly_what_changed():
     assert not isinstance(again.body.stage1[0].bn1.running_mean, nn.Parameter)
 
 
+def test_biases_and_the_end_of_a_mask_are_replayed():
+    net, conv = made(), "body.stage1.0.conv1"
+    net.edit("sparsify", weights=[f"{conv}.weight", "body.stage1.0.conv2.weight"])
+    net.edit("add_bias", layers=[conv])
+    net.edit("densify", weights=[f"{conv}.weight"])
+    assert not net.get_parameter(f"{conv}.bias").any()
+    assert list(net.kept()) == ["body.stage1.0.conv2.weight"]
+    with torch.no_grad():
+        net.get_parameter(f"{conv}.bias").normal_()
+    again = rebuild(net.backbone, json.loads(json.dumps(net.edits)), SMALL, net.classes).eval()
+    again.load_state_dict(net.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(again(inputs()), net.eval()(inputs()))
+
+
 def test_a_change_of_tensors_cannot_be_recorded():
     net = made()
     before = measure(net)

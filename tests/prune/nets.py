@@ -1,6 +1,9 @@
 """Small networks and a small problem that the pruning tests share."""
 
+import json
+
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -164,3 +167,14 @@ def without_smallest(net, mask, *, sparsity, scope="global"):
 @torch.no_grad()
 def accuracy(net, images, labels):
     return 100 * float((net.eval()(images).argmax(1) == labels).double().mean())
+
+
+def save(net, folder, name, size):
+    """Write what `rebuilt.py` reads."""
+    net.eval()
+    example = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        tensors = {**net.state_dict(), "expected": net(example), "example": example}
+    save_file({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / f"{name}.safetensors")
+    told = {"backbone": net.backbone, "edits": net.edits, "classes": net.classes}
+    (folder / f"{name}.json").write_text(json.dumps({**told, "preprocess": net.preprocess.to_json()}))

@@ -12,7 +12,7 @@ from effxfer.prune import promise
 from effxfer.prune.latency import modelled, prune_to_latency
 from effxfer.prune.mask import Mask
 from effxfer.prune.promise import Asked, Timing
-from effxfer.prune.structured import _example
+from effxfer.prune.surgery import example_of
 from effxfer.train.state import clone
 from tests.prune.nets import make, stripes
 from tests.prune.test_structured import ROOT, half_masked, save
@@ -41,10 +41,10 @@ def loss(net):
 
 def clock(net, slower=1.0):
     """Exported files take what the model says, and a share of the dense network more: `slower` beyond 1."""
-    dense = modelled(net, _example(net), cost)
+    dense = modelled(net, example_of(net), cost)
 
     def time(candidate):
-        ms = modelled(candidate, _example(candidate), cost) + (slower - 1) * dense
+        ms = modelled(candidate, example_of(candidate), cost) + (slower - 1) * dense
         ratio = ms / (slower * dense)
         return Timing(ratio=ratio, low=ratio, high=ratio, ms=ms, dense_ms=slower * dense, n=5)
 
@@ -106,7 +106,7 @@ def test_blocks_that_cost_no_loss_leave_whole():
 def test_widths_are_on_the_fast_path():
     net = resnet()
     shrink(net, 0.5)
-    assert all(layer.outputs % 8 == 0 for layer in trace(net.body, _example(net)))
+    assert all(layer.outputs % 8 == 0 for layer in trace(net.body, example_of(net)))
 
 
 def test_groups_say_what_they_gave_up():

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from effxfer.prune.sensitivity import LossCurve, adapting, block_losses, loss_curves
-from effxfer.prune.structured import Rule, _example, _fixed, _ranked
+from effxfer.prune.structured import Rule, ranked
+from effxfer.prune.surgery import example_of, fixed
 from effxfer.train.state import clone
 from tests.prune.nets import make
 
@@ -21,11 +22,11 @@ def test_a_curve_rises_between_its_points():
 
 def test_channels_go_weakest_first_and_come_back():
     net = make()
-    example, before = _example(net), clone(net)
+    example, before = example_of(net), clone(net)
     net.requires_grad_(True)
-    layers = _ranked(net, example, RULE, {})
+    layers = ranked(net, example, RULE, {})
     least = {c.layer: c.least(0.9, 1) for c in layers}
-    curves = loss_curves(net, example, layers, least, weight_left, lambda net: _fixed(net, ()))
+    curves = loss_curves(net, example, layers, least, weight_left, lambda net: fixed(net, ()))
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     first = next(c for c in layers if c.layer in ("body.conv1", "body.depth"))
     curve = curves[first.layer]

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.prune.mask import Mask
 from effxfer.prune.structured import remove_channels
 from effxfer.train.state import clone
-from tests.prune.nets import accuracy, learn, make, stripes, without_smallest
+from tests.prune.nets import accuracy, learn, make, save, stripes, without_smallest
 
 ROOT = Path(__file__).parents[2]
 RESNET = "effxfer.net.cifar:resnet20"
@@ -35,16 +34,6 @@ def half_masked(net):
     mask = without_smallest(net, Mask.full(net), sparsity=0.5)
     mask.store_(net)
     return net
-
-
-def save(net, folder, name, size):
-    net.eval()
-    example = torch.rand(2, 3, size, size)
-    with torch.inference_mode():
-        tensors = {**net.state_dict(), "expected": net(example), "example": example}
-    save_file({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / f"{name}.safetensors")
-    told = {"backbone": net.backbone, "edits": net.edits, "classes": net.classes}
-    (folder / f"{name}.json").write_text(json.dumps({**told, "preprocess": net.preprocess.to_json()}))
 
 
 def losses(net):
