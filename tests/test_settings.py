@@ -102,10 +102,17 @@ def test_plain_values_make_the_same_settings(settings):
     assert build(Outer, settings.plain(), "x") == settings
 
 
+NEEDED = {
+    "prune channels": {"ratio": 0.5},
+    "prune gradual": {"sparsity": 0.5},
+    "prune lottery": {"sparsity": 0.5},
+    "prune structured": {"ratio": 0.5},
+}
+
+
 @pytest.mark.parametrize("name", sorted(STAGES))
 def test_defaults_of_every_stage_survive(name):
-    needed = {"ratio": 0.5} if name == "prune channels" else {}
-    made = build(STAGES[name].settings, needed, name)
+    made = build(STAGES[name].settings, NEEDED.get(name, {}), name)
     assert build(STAGES[name].settings, made.plain(), name) == made
 
 

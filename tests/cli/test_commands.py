@@ -105,7 +105,7 @@ def test_predict_needs_only_the_export(call, exported, folder):
 def test_predictions_are_written_as_a_table(call, exported, folder, tmp_path):
     files = [folder / "red" / "00.png", folder / "blue" / "01.jpg"]
     call("predict", exported.path, *files, "--top", 2, "--out", tmp_path / "all.csv")
-    header, *rows = csv.reader((tmp_path / "all.csv").open(encoding="utf-8"))
+    header, *rows = csv.reader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines())
     assert header == ["file", "label", "probability", "label 2", "probability 2"]
     assert [row[:2] for row in rows] == [[str(files[0]), "red"], [str(files[1]), "blue"]]
     assert all(0 <= float(row[4]) <= float(row[2]) <= 1 for row in rows)
