@@ -1,1 +1,1 @@
-"""TODO."""
+"""From a network to files that run elsewhere: ONNX export, its gate, int8."""

@@ -16,7 +16,8 @@ from effxfer.stages.settings import Gradual, Lottery
 from effxfer.train.devices import Device
 from effxfer.train.layout import safe_gradients
 
-SAMPLES = {"fisher": (1, 512), "taylor": (64, 16)}
+TAYLOR_BATCHES = 16
+SAMPLES = {"fisher": (1, 512), "taylor": (64, TAYLOR_BATCHES)}
 
 
 def plain_batches(task: Task, size: int, device: Device, seed: int) -> Batches:

@@ -17,7 +17,7 @@ from effxfer.net.net import Net
 from effxfer.prune.recalibrate import recalibrate_
 from effxfer.prune.structured import remove_channels
 from effxfer.report import Report
-from effxfer.stages.examples import losses, plain_batches
+from effxfer.stages.examples import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
 from effxfer.stages.latency import cut_to_latency
 from effxfer.stages.settings import Channels
@@ -27,7 +27,6 @@ from effxfer.train.fit import Row
 from effxfer.train.state import Work, clone
 from effxfer.transfer.distill import distilled
 
-TAYLOR_BATCHES = 16
 LOSS_BATCHES = 2
 
 

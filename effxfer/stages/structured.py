@@ -8,10 +8,9 @@ from effxfer.net.net import Net
 from effxfer.prune.mask import Mask
 from effxfer.prune.structured_ticket import find_structured_ticket, report
 from effxfer.report import Report
-from effxfer.stages.examples import losses, plain_batches
+from effxfer.stages.examples import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, measured, train
 from effxfer.stages.lottery import rewind_point
-from effxfer.stages.prune import TAYLOR_BATCHES
 from effxfer.stages.settings import Structured
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score

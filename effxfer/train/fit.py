@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from effxfer import progress
 from effxfer.data.batches import Batches, seed_of
 from effxfer.errors import GateError, ResourceError, SettingsError, did_you_mean
+from effxfer.train.average import Average
 from effxfer.train.devices import Device
 from effxfer.train.groups import parameter_groups
 from effxfer.train.memory import MOST_PARTS, ran_out, split
@@ -144,7 +145,7 @@ class _Loop:
         self.stepper = device.parallel(_Stepper(learner, loss))
         self.optimizer = _optimizer(learner, settings)
         self.scaler = device.scaler(settings.amp)
-        self.ema = _Average(learner, settings.ema) if settings.ema else None
+        self.ema = Average(learner, settings.ema) if settings.ema else None
         self.length = len(epochs(seed_of(seed, 0)))
         self.kept: dict[str, Any] | None = None
         self.total = self.length * settings.epochs
@@ -291,7 +292,7 @@ class _Loop:
         again, step = self.at.slowed < 1, self.at.step
         self.learner.load_state_dict(self.start)
         self.optimizer = _optimizer(self.learner, self.settings)
-        self.ema = _Average(self.learner, self.settings.ema) if self.settings.ema else None
+        self.ema = Average(self.learner, self.settings.ema) if self.settings.ema else None
         self.at = Progress(step=self.first)
         self.resume()
         if again:
@@ -310,24 +311,6 @@ class _Loop:
         elif whole and self.ema:
             self.learner.load_state_dict(self.ema.weights)
         self.learner.eval()
-
-
-class _Average:
-    """Exponential moving average of weights and buffers; its decay rises with the steps as (1 + n) / (10 + n)."""
-
-    def __init__(self, learner: nn.Module, decay: float) -> None:
-        self.decay, self.weights = decay, clone(learner)
-
-    def load(self, weights: dict[str, Tensor]) -> None:
-        for name, tensor in self.weights.items():
-            tensor.copy_(weights[name])
-
-    @torch.no_grad()
-    def update(self, learner: nn.Module, step: int) -> None:
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in learner.state_dict().items():
-            kept = self.weights[name]
-            kept.lerp_(tensor, share) if kept.is_floating_point() else kept.copy_(tensor)
 
 
 def train_mode(learner: nn.Module) -> None:

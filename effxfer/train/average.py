@@ -1,0 +1,26 @@
+"""An average of the weights over training, which is what gets evaluated and kept."""
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.train.state import clone
+
+
+class Average:
+    """Exponential moving average of weights and buffers; its decay rises with the steps as (1 + n) / (10 + n)."""
+
+    def __init__(self, learner: nn.Module, decay: float) -> None:
+        self.decay, self.weights = decay, clone(learner)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Go on from what a checkpoint holds."""
+        for name, tensor in self.weights.items():
+            tensor.copy_(weights[name])
+
+    @torch.no_grad()
+    def update(self, learner: nn.Module, step: int) -> None:
+        """Take in the learner's present weights, after step number `step`."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        for name, tensor in learner.state_dict().items():
+            kept = self.weights[name]
+            kept.lerp_(tensor, share) if kept.is_floating_point() else kept.copy_(tensor)
