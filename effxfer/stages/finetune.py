@@ -13,7 +13,8 @@ from effxfer.settings import build
 from effxfer.stages.settings import Finetune
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
-from effxfer.train.fit import Loss, Row, Span, fit
+from effxfer.train.fit import Row, Span, fit
+from effxfer.train.gradients import Loss
 from effxfer.train.layout import channels_last
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work

@@ -1,5 +1,8 @@
 """An average of the weights over training, which is what gets evaluated and kept."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -24,3 +27,13 @@ class Average:
         for name, tensor in learner.state_dict().items():
             kept = self.weights[name]
             kept.lerp_(tensor, share) if kept.is_floating_point() else kept.copy_(tensor)
+
+    @contextmanager
+    def applied_to(self, learner: nn.Module) -> Iterator[None]:
+        """Put the average into a learner for a while."""
+        own = clone(learner)
+        learner.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            learner.load_state_dict(own)

@@ -6,8 +6,8 @@ same number of threads).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from effxfer import progress
 from effxfer.data.batches import Batches, seed_of
-from effxfer.errors import GateError, ResourceError, SettingsError, did_you_mean
+from effxfer.errors import GateError, ResourceError
 from effxfer.train.average import Average
 from effxfer.train.devices import Device
-from effxfer.train.groups import parameter_groups
-from effxfer.train.memory import MOST_PARTS, ran_out, split
+from effxfer.train.gradients import DivergedError, Gradients, Loss
+from effxfer.train.groups import optimizer
+from effxfer.train.memory import MOST_PARTS, ran_out
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone, load, save
 
-Loss = Callable[[Any, Any, float], Mapping[str, Tensor]]
 Row = dict[str, float]
 
 
@@ -104,25 +104,10 @@ def fit(
         while loop.at.step < loop.last and not loop.exhausted():
             try:
                 loop.epoch(advance)
-            except _DivergedError as diverged:
+            except DivergedError as diverged:
                 loop.retreat(diverged)
     loop.finish()
     return loop.at.history
-
-
-class _DivergedError(Exception):
-    """The loss is not a finite number."""
-
-
-class _Stepper(nn.Module):
-    """The loss as a module, so that gradients are averaged over processes for every kind of learner."""
-
-    def __init__(self, learner: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.learner, self._loss = learner, loss
-
-    def forward(self, batch: Any, done: float) -> dict[str, Tensor]:
-        return dict(self._loss(self.learner, batch, done))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +127,8 @@ class _Loop:
     ) -> None:  # fmt: skip
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
         self.hooks, self.work = hooks, work
-        self.stepper = device.parallel(_Stepper(learner, loss))
-        self.optimizer = _optimizer(learner, settings)
-        self.scaler = device.scaler(settings.amp)
+        self.gradients = Gradients(learner, loss, device, settings.amp)
+        self.optimizer = optimizer(learner, settings)
         self.ema = Average(learner, settings.ema) if settings.ema else None
         self.length = len(epochs(seed_of(seed, 0)))
         self.kept: dict[str, Any] | None = None
@@ -161,7 +145,7 @@ class _Loop:
             return
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        self.gradients.scaler.load_state_dict(state["scaler"])
         if self.ema:
             self.ema.load(state["ema"])
         self.at = Progress(**state["progress"])
@@ -172,7 +156,7 @@ class _Loop:
         state = {
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.gradients.scaler.state_dict(),
             "ema": self.ema.weights if self.ema else None,
             "progress": vars(self.at),
         }
@@ -195,7 +179,7 @@ class _Loop:
         self.device.share_(self.learner.buffers())
         self.device.share_(self.ema.weights.values() if self.ema else ())
         if not all(bool(tensor.isfinite().all()) for tensor in self.learner.state_dict().values()):
-            raise _DivergedError(f"the weights are not finite after step {self.at.step - 1}")
+            raise DivergedError("the weights are not finite")
         row = {
             "epoch": number + 1,
             **{k: v / steps for k, v in sums.items()},
@@ -211,25 +195,25 @@ class _Loop:
     def step(self, step: int, batch: Any) -> dict[str, float]:
         """Make one optimizer step; give the terms of the loss."""
         self.set_rate(rate(step / self.total, self.settings) * self.at.slowed)
-        terms = self.gradients(step, batch)
-        self.scaler.unscale_(self.optimizer)
+        terms = self.differentiate(step, batch)
+        self.gradients.scaler.unscale_(self.optimizer)
         self.hooks.before_step()
         if self.settings.clip:
             nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.settings.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.gradients.scaler.step(self.optimizer)
+        self.gradients.scaler.update()
         self.hooks.after_step(step + 1)
         if self.ema:
             self.ema.update(self.learner, step)
         return {"loss": sum(terms.values()), **(terms if len(terms) > 1 else {})}
 
-    def gradients(self, step: int, batch: Any) -> dict[str, float]:
+    def differentiate(self, step: int, batch: Any) -> dict[str, float]:
         """Compute the gradients of a batch; in parts, twice as many at a time, where memory runs out."""
         while True:
             torch.manual_seed(seed_of(self.seed, "step", step, self.device.rank))
             self.optimizer.zero_grad()
             try:
-                return self.accumulate(step, split(batch, self.at.parts))
+                return self.gradients.add_up(batch, step / self.total, self.at.parts)
             except RuntimeError as error:
                 if not ran_out(error):
                     raise
@@ -240,19 +224,6 @@ class _Loop:
             self.work.note({"out_of_memory": step, "parts": self.at.parts})
             torch.cuda.empty_cache()
 
-    def accumulate(self, step: int, parts: list[tuple[float, Any]]) -> dict[str, float]:
-        """Add up the gradients of the parts of a batch; give the terms of its loss."""
-        sums = dict[str, float]()
-        for share, part in parts:
-            with self.device.autocast(self.settings.amp):
-                terms = self.stepper(part, step / self.total)
-                total = torch.stack([term.float() for term in terms.values()]).sum()
-            if not self.device.agree(bool(total.isfinite())):
-                raise _DivergedError(f"the loss is {float(total.detach())} at step {step}")
-            self.scaler.scale(total * share).backward()
-            sums = {name: sums.get(name, 0.0) + share * float(term.detach()) for name, term in terms.items()}
-        return sums
-
     def set_rate(self, factor: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * group["lr_scale"] * factor
@@ -261,7 +232,7 @@ class _Loop:
         """Score the weights that would be kept, and remember the best ones."""
         if self.hooks.validate is None:
             return
-        with self.averaged():
+        with self.ema.applied_to(self.learner) if self.ema else nullcontext():
             row["score"] = self.device.same(float(self.hooks.validate()))
             if self.at.step < self.hooks.settled:
                 return
@@ -271,33 +242,20 @@ class _Loop:
                 self.at.best_score = row["score"]
                 self.at.best = clone(self.learner) if self.settings.keep == "best" else None
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Put the averaged weights in place, if there are any."""
-        if self.ema is None:
-            yield
-            return
-        own = clone(self.learner)
-        self.learner.load_state_dict(self.ema.weights)
-        try:
-            yield
-        finally:
-            self.learner.load_state_dict(own)
-
     def exhausted(self) -> bool:
         return bool(self.settings.patience) and self.at.waited >= self.settings.patience
 
-    def retreat(self, diverged: _DivergedError) -> None:
+    def retreat(self, diverged: DivergedError) -> None:
         """Go back to the last good weights and try once more, ten times slower."""
         again, step = self.at.slowed < 1, self.at.step
         self.learner.load_state_dict(self.start)
-        self.optimizer = _optimizer(self.learner, self.settings)
+        self.optimizer = optimizer(self.learner, self.settings)
         self.ema = Average(self.learner, self.settings.ema) if self.settings.ema else None
         self.at = Progress(step=self.first)
         self.resume()
         if again:
             hint = f"lower fit.lr (it is {self.settings.lr}), set fit.clip, or fit.amp = 'off'"
-            raise GateError(f"training diverged twice: {diverged}; the last good weights are kept", hint)
+            raise GateError(f"training diverged twice: {diverged} after {step} steps; the last good weights are kept", hint)
         self.at.slowed = 0.1
         self.checkpoint()
         if self.device.leads:
@@ -320,17 +278,3 @@ def train_mode(learner: nn.Module) -> None:
         own = list(module.parameters())
         if own and not any(p.requires_grad for p in own):
             module.eval()
-
-
-def _optimizer(learner: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
-    from timm.optim import create_optimizer_v2, list_optimizers
-
-    groups = parameter_groups(
-        learner, lr=settings.lr, weight_decay=settings.weight_decay,
-        layer_decay=settings.layer_decay, head_lr=settings.head_lr,
-    )  # fmt: skip
-    if settings.optimizer not in (known := list_optimizers()):
-        text = f"timm has no optimizer {settings.optimizer!r}{did_you_mean(settings.optimizer, known)}"
-        raise SettingsError(text, "adamw and sgd are the usual ones")
-    made: torch.optim.Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=0.9)
-    return made

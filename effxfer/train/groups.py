@@ -1,8 +1,31 @@
-"""Parameter groups: no weight decay on vectors, lower rates for lower layers, a rate of its own for the head."""
+"""The optimizer: no weight decay on vectors, lower rates for lower layers, a rate of its own for the head."""
 
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
+
+from effxfer.errors import SettingsError, did_you_mean
+from effxfer.train.settings import FitSettings
+
+
+def optimizer(learner: nn.Module, settings: FitSettings) -> Optimizer:
+    """Make timm's optimizer of the settings' name.
+
+    Raises:
+        SettingsError: If timm has none of that name.
+    """
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    groups = parameter_groups(
+        learner, lr=settings.lr, weight_decay=settings.weight_decay,
+        layer_decay=settings.layer_decay, head_lr=settings.head_lr,
+    )  # fmt: skip
+    if settings.optimizer not in (known := list_optimizers()):
+        text = f"timm has no optimizer {settings.optimizer!r}{did_you_mean(settings.optimizer, known)}"
+        raise SettingsError(text, "adamw and sgd are the usual ones")
+    made: Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=0.9)
+    return made
 
 
 def parameter_groups(

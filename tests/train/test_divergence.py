@@ -58,7 +58,7 @@ def test_broken_weights_are_never_kept(work, at, ema):
 
 def test_the_last_step_of_all_is_looked_at_too(work):
     net = make()
-    with pytest.raises(GateError, match="weights are not finite after step 19"):
+    with pytest.raises(GateError, match="weights are not finite after 20 steps"):
         run(net, work, breaking(net, {20, 25}))
     assert finite(net)
 
