@@ -69,11 +69,13 @@ def export(
     max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost.  [default: 1.0]")] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.  [default: 20]")] = None,
     with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Take uint8 pixels.")] = None,
-    changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a checked ONNX model, and an int8 one if it is faster and accurate enough."""
-    given = table(changes, int8=int8, max_drop=max_drop, opset=opset, with_preprocessing=with_preprocessing)
+    given = table(
+        changes, int8=int8, max_drop=max_drop, opset=opset, with_preprocessing=with_preprocessing, seed=seed
+    )  # fmt: skip
     _stage("export", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 
 

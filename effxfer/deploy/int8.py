@@ -76,6 +76,7 @@ def quantize(
     images: int = 128,
     threads: int = 1,
     latency_seconds: float = 20.0,
+    seed: int = 0,
     compare: Compare | None = None,
 ) -> tuple[Path | None, Report]:
     """Try int8 recipes on an exported float file and keep the fastest that is good enough.
@@ -87,7 +88,8 @@ def quantize(
     Args:
         fp32: What `export_onnx` wrote.
         out: Where the int8 file goes; nothing is written, and an older file removed, if no recipe is kept.
-        calibration: uint8 `(K, S, S, 3)` from the training split; `images` of them, evenly spaced, are used.
+        calibration: uint8 `(K, S, S, 3)` from the training split; `images` of them are used, one of each even
+            stretch.
         pixels: uint8 `(N, S, S, 3)`, the whole validation split.
         labels: int64 `(N,)`.
         max_drop: Points of accuracy that int8 may lose against the float file.
@@ -95,6 +97,7 @@ def quantize(
         images: Images to calibrate on.
         threads: Of ONNX Runtime; 0 is one per core.
         latency_seconds: Time for all recipes together.
+        seed: Of the choice of calibration images.
         compare: Times runners; None is `effxfer.bench.latency.compare`.
 
     Returns:
@@ -106,7 +109,7 @@ def quantize(
     judge = _Judge(fp32, pixels, labels, max_drop, threads)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
-        trials = _candidates(fp32, Path(folder), recipes, _feeds(fp32, calibration).some(images))
+        trials = _candidates(fp32, Path(folder), recipes, _feeds(fp32, calibration).some(images, seed))
         trials = [judge.screen(trial) for trial in trials]
         trials = _timed(judge.dense, trials, _feeds(fp32, pixels[:1]), threads, latency_seconds, compare)
         kept, trials = _choose(judge, trials)

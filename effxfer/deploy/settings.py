@@ -65,6 +65,7 @@ class ExportSettings(Settings):
         calibration: Training images that ranges of activations are measured on.
         threads: Of ONNX Runtime while accuracy and latency are measured; 0 is one per core.
         latency_seconds: Time for all int8 recipes together.
+        seed: Of the choice of calibration images.
     """
 
     opset: int = Field(default=20, ge=18, le=26)
@@ -76,6 +77,7 @@ class ExportSettings(Settings):
     calibration: int = Field(default=128, ge=1)
     threads: int = Field(default=1, ge=0)
     latency_seconds: float = Field(default=20.0, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
     @field_validator("recipes")
     @classmethod

@@ -67,7 +67,7 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
         kept, report = quantize(
             fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
             max_drop=settings.max_drop, recipes=settings.recipes, images=settings.calibration,
-            threads=settings.threads, latency_seconds=settings.latency_seconds,
+            threads=settings.threads, latency_seconds=settings.latency_seconds, seed=settings.seed,
         )  # fmt: skip
     except ModelFileError as error:
         return Report(notes=(f"no int8 model: {error.problem}",))

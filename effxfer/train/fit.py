@@ -255,7 +255,9 @@ class _Loop:
         self.resume()
         if again:
             hint = f"lower fit.lr (it is {self.settings.lr}), set fit.clip, or fit.amp = 'off'"
-            raise GateError(f"training diverged twice: {diverged} after {step} steps; the last good weights are kept", hint)
+            raise GateError(
+                f"training diverged twice: {diverged} after {step} steps; the last good weights are kept", hint
+            )
         self.at.slowed = 0.1
         self.checkpoint()
         if self.device.leads:

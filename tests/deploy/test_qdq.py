@@ -122,8 +122,10 @@ def test_batches_have_equal_size_and_leave_no_image_out():
     assert drawn(0) == []
 
 
-def test_some_images_are_evenly_spaced():
+def test_some_images_are_spread_evenly():
     pixels = np.arange(100, dtype=np.uint8)[:, None, None, None]
     feeds = Feeds(name="x", pixels=pixels, preprocess=PREPROCESS, raw=True)
-    assert feeds.some(4).pixels.ravel().tolist() == [0, 33, 66, 99]
-    assert len(feeds.some(1000).pixels) == 100
+    few = [feeds.some(4, seed).pixels.ravel() for seed in (0, 0, 1)]
+    assert [value // 25 for value in few[0]] == [0, 1, 2, 3], "one of each quarter"
+    assert few[0].tolist() == few[1].tolist() != few[2].tolist()
+    assert feeds.some(1000).pixels.ravel().tolist() == list(range(100))
