@@ -38,7 +38,7 @@ class Manifest:
         key: Digest of everything that determined the result; equal keys, equal runs.
         stage: The stage that wrote it.
         settings: Exactly what that stage was told, defaults included.
-        parent: Key of the artifact, or identity of the backbone, that it was made from.
+        parent: Key of the artifact, or identity of the backbone or ticket, that it was made from.
         backbone: The body before `edits`: `{"source": ..., "args": {...}}`.
         edits: Architecture changes to replay, in order.
         preprocess: What the network's input must look like.

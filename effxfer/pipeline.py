@@ -16,6 +16,7 @@ from effxfer.report import Report, Table
 from effxfer.stages import STAGES
 from effxfer.stages.run import Where, compare, compare_key, key_of, transform
 from effxfer.stages.settings import SHIP
+from effxfer.stages.source import Source, read_ticket
 
 __all__ = ["Plan", "Step", "check_options", "conclusion", "publish", "read_plan", "run", "statuses"]
 
@@ -54,8 +55,19 @@ def run_step(plan: Plan, step: Step, made: Mapping[str, Artifact], where: Where)
     kind = STAGES[step.stage]
     if kind.kind == "times":
         return compare(step.stage, kind.find, step.settings, {name: made[name] for name in step.models}, where)
-    source = made[step.source] if step.source else plan.backbone
+    source = source_of(plan, step, made)
     return transform(step.stage, kind.find, step.settings, source, data_of(plan, step), where)
+
+
+def source_of(plan: Plan, step: Step, made: Mapping[str, Artifact]) -> Source:
+    """What a step starts from, given the results of those before it.
+
+    Raises:
+        ModelFileError: If it is a ticket that cannot be read.
+    """
+    if STAGES[step.stage].kind == "ticket":
+        return read_ticket(Path(step.file) if step.file else made[step.source].path)
+    return made[step.source] if step.source else plan.backbone
 
 
 def data_of(plan: Plan, step: Step) -> list[DataSettings]:
@@ -64,10 +76,11 @@ def data_of(plan: Plan, step: Step) -> list[DataSettings]:
 
 
 def check_options(plan: Plan, where: Where) -> None:
-    """Check what needs heavy imports to be checked, before the first step that has work to do.
+    """Check what needs heavy imports or other files to be checked, before the first step that has work to do.
 
     Raises:
         SettingsError: With every strategy that does not exist or does not take its options.
+        ModelFileError: If a ticket that a step names cannot be read.
     """
     if all((where.out / plan.place(step) / MANIFEST).is_file() for step in plan.steps):
         return
@@ -75,9 +88,11 @@ def check_options(plan: Plan, where: Where) -> None:
 
     mistakes = []
     for step in plan.steps:
+        if step.file:
+            read_ticket(Path(step.file))
         try:
-            if hasattr(step.settings, "strategy"):
-                choose(step.settings.strategy, getattr(step.settings, "options", {}))
+            if strategy := getattr(step.settings, "strategy", None):
+                choose(strategy, getattr(step.settings, "options", {}))
         except SettingsError as error:
             mistakes.append(f"stage {step.name!r}: {error.problem}")
     if mistakes:
@@ -124,8 +139,7 @@ def expected_key(plan: Plan, step: Step, made: Mapping[str, Artifact], where: Wh
     """The key that a step's result would have."""
     if STAGES[step.stage].kind == "times":
         return compare_key(step.stage, step.settings, {name: made[name] for name in step.models})
-    source = made[step.source] if step.source else plan.backbone
-    return key_of(step.stage, step.settings, source, data_of(plan, step), where)
+    return key_of(step.stage, step.settings, source_of(plan, step, made), data_of(plan, step), where)
 
 
 def conclusion(plan: Plan, made: Sequence[Artifact]) -> Report:
@@ -133,7 +147,9 @@ def conclusion(plan: Plan, made: Sequence[Artifact]) -> Report:
     pairs = list(zip(plan.steps, made, strict=True))
     compared = [one for step, one in pairs if STAGES[step.stage].kind == "times"]
     rows = tuple(
-        _fared(plan.place(step), one.manifest.report) for step, one in pairs if STAGES[step.stage].kind == "net"
+        _fared(plan.place(step), one.manifest.report)
+        for step, one in pairs
+        if STAGES[step.stage].kind in ("net", "ticket")
     )
     last = compared[-1].manifest.report if compared else Report()
     return Report(tables=(Table(title="Networks, stage by stage", rows=rows), *last.tables[:1]), notes=last.notes)

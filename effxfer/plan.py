@@ -20,7 +20,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.settings import Settings, build, parse_value, problems, read_toml
 from effxfer.stages import STAGES, stage_of
 
-RESERVED = ("run", "name", "from", "tasks", "models")
+RESERVED = ("run", "name", "from", "tasks", "models", "file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class Step:
         name: Unique within the plan; its directory is called so, after its number.
         stage: A key of `STAGES`.
         settings: Checked.
-        source: Name of the step it starts from; empty for the backbone.
+        source: Name of the step it starts from, or whose ticket it trains; empty for the backbone, or for `file`.
+        file: A ticket to train, as `ticket.safetensors` or a directory that holds one; empty is that of `source`.
         models: Names of the steps that a `bench` compares.
         tasks: Names of the tasks it takes, in order.
     """
@@ -40,6 +41,7 @@ class Step:
     stage: str
     settings: Settings
     source: str
+    file: str
     models: tuple[str, ...]
     tasks: tuple[str, ...]
 
@@ -202,7 +204,7 @@ def _steps(
         mistakes += [f"stage {name!r}: {text}" for text in wrong]
         if step:
             steps.append(step)
-        before[name] = STAGES[step.stage].kind if step else "unknown"
+        before[name] = step.stage if step else ""
     return tuple(steps)
 
 
@@ -214,7 +216,7 @@ def _step(
 
     Args:
         table: Of the stage.
-        before: Kinds of the steps before it, by name.
+        before: Stages of the steps before it, by name; empty for those that are wrong.
         data: The tasks by name.
         seed: Replaces the table's.
         wrong: Receives a sentence for each mistake.
@@ -236,23 +238,43 @@ def _step(
     wrong += problems(kind.settings, own)
     links = {"from": (), "models": (), "tasks": tuple(data)} | _links(kind.kind, before)
     given = {key: _given(table, key, links[key], wrong) for key in links}
+    file = _file(table, kind.kind, links["from"], wrong)
     if kind.kind == "times" and not links["models"]:
         wrong.append("there is nothing to compare: put an `export` before it")
     if wrong:
         return None
-    nets = [known for known in links["from"] if before[known] == "net"]
+    nets = [known for known in links["from"] if _kind(before[known]) in ("net", "ticket") and not file]
     return Step(
         name=name, stage=stage, settings=build(kind.settings, own, f"stage {name!r}"), tasks=given["tasks"],
         source=(*nets[-1:], *given["from"])[-1] if nets or given["from"] else "",
-        models=given["models"] or links["models"],
+        models=given["models"] or links["models"], file=file,
     )  # fmt: skip
 
 
 def _links(kind: str, before: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """What the steps before may be to a step: a `bench` compares exports, everything else starts from a network."""
+    """What steps before it may be to a step: it compares exports, trains the ticket of one, or takes its network."""
     if kind == "times":
-        return {"models": tuple(name for name, was in before.items() if was in ("files", "unknown")), "tasks": ()}
-    return {"from": tuple(name for name, was in before.items() if was != "times")}
+        return {"models": tuple(n for n, was in before.items() if _kind(was) in ("files", "unknown")), "tasks": ()}
+    if kind == "ticket":
+        return {"from": tuple(name for name, was in before.items() if not was or STAGES[was].leaves_ticket)}
+    return {"from": tuple(name for name, was in before.items() if _kind(was) != "times")}
+
+
+def _kind(stage: str) -> str:
+    return STAGES[stage].kind if stage else "unknown"
+
+
+def _file(table: Mapping[str, Any], kind: str, tickets: Sequence[str], wrong: list[str]) -> str:
+    """What a table says under `file`, which only a stage that trains a ticket has."""
+    file: object = table.get("file", "")
+    if not isinstance(file, str) or ("file" in table and (kind != "ticket" or not file)):
+        wrong.append(f"file is the name of a ticket, for stages that train one, not {file!r}")
+        return ""
+    if kind == "ticket" and file and "from" in table:
+        wrong.append("give either file or from")
+    if kind == "ticket" and not file and not tickets:
+        wrong.append("there is no ticket to train: give its `file`, or put a `prune` before it that finds one")
+    return file
 
 
 def _given(table: Mapping[str, Any], key: str, known: Sequence[str], wrong: list[str]) -> tuple[str, ...]:

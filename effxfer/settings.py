@@ -77,6 +77,20 @@ def read_toml(file: Path) -> dict[str, Any]:
     return table
 
 
+def overlaid(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a table with some values replaced, also within tables that it holds.
+
+    >>> overlaid({"lr": 0.1, "augment": {"crop": "random", "flip": True}}, {"augment": {"flip": False}})
+    {'lr': 0.1, 'augment': {'crop': 'random', 'flip': False}}
+    """
+    made = dict(table)
+    for key, value in changes.items():
+        inner = made.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        made[key] = overlaid(inner, value) if both else value  # type: ignore[arg-type]
+    return made
+
+
 def parse_value(text: str) -> Any:
     """Read a value as TOML writes it (`3`, `0.1`, `true`, `["a"]`); anything else is a string.
 

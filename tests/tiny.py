@@ -11,6 +11,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.settings import Settings, build
 from effxfer.stages import STAGES
 from effxfer.stages.run import Where, transform
+from effxfer.stages.source import Source
 
 CLASSES = ("blue", "green", "red")
 BACKBONE = BackboneSettings(source="effxfer.net.cifar:resnet20", pretrained=False, size=16)
@@ -26,6 +27,7 @@ QUICK = {
     "prune lottery": {"sparsity": 0.5, "rounds": 2, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "prune structured": {"ratio": 0.5, "rounds": 2, "round_to": 1, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "search": {"trials": 4, "epochs": 3, "finalists": 1, "startup": 2},
+    "ticket": {},
 }
 
 
@@ -53,7 +55,7 @@ def settings_of(stage: str, **changes: object) -> Settings:
     return build(STAGES[stage].settings, {**QUICK[stage], **changes}, stage)
 
 
-def stage(name: str, source: Artifact | BackboneSettings, out: Path, data: DataSettings, **changes: object) -> Artifact:
+def stage(name: str, source: Source, out: Path, data: DataSettings, **changes: object) -> Artifact:
     """Run a stage as the command line does, on the CPU."""
     where = Where(out=out, device="cpu", force=bool(changes.pop("force", False)))
     return transform(name, STAGES[name].find, settings_of(name, **changes), source, [data], where)

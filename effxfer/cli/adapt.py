@@ -1,11 +1,15 @@
 """Commands that run one stage: finetune, prune, search, export."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, table
+
+if TYPE_CHECKING:
+    from effxfer.stages.run import Where
+    from effxfer.stages.source import Source as Origin
 
 
 def finetune(
@@ -84,23 +88,44 @@ def _stage(
     device: str, force: bool, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     from effxfer import artifact
-    from effxfer.cli import show
     from effxfer.errors import SettingsError
     from effxfer.net.settings import BackboneSettings
     from effxfer.settings import build
-    from effxfer.stages import STAGES
-    from effxfer.stages.run import Where, data_for, preview, transform
+    from effxfer.stages.run import Where
 
-    inner = {key: given.pop(key, {}) for key in ("backbone", "data")}
-    for key, value in inner.items():
-        if not isinstance(value, dict):
-            raise SettingsError(f"{key} is a table, not {value!r}", f"such as --set {key}.source={value}")
-    origin = artifact.find(source) or build(BackboneSettings, {"source": source, **inner["backbone"]}, "backbone")
-    if inner["backbone"] and isinstance(origin, artifact.Artifact):
+    backbone = inner(given, "backbone")
+    origin = artifact.find(source) or build(BackboneSettings, {"source": source, **backbone}, "backbone")
+    if backbone and isinstance(origin, artifact.Artifact):
         raise SettingsError(f"{source} is a model already: backbone settings have no effect on it")
-    tasks = data_for(origin, {**inner["data"], **({"source": data} if data else {})})
-    settings = build(STAGES[name].settings, given, name)
     where = Where(out=out, device=device, force=force)
+    run_stage(name, origin, data, given, where, dry_run=dry_run, as_json=as_json)
+
+
+def inner(given: dict[str, Any], key: str) -> dict[str, Any]:
+    """Take a table out of what was given; empty if there is none.
+
+    Raises:
+        SettingsError: If it is not a table.
+    """
+    from effxfer.errors import SettingsError
+
+    value = given.pop(key, {})
+    if not isinstance(value, dict):
+        raise SettingsError(f"{key} is a table, not {value!r}", f"such as --set {key}.source={value}")
+    return value
+
+
+def run_stage(
+    name: str, origin: "Origin", data: str, given: dict[str, Any], where: "Where", *, dry_run: bool, as_json: bool
+) -> None:
+    """Run a stage, or say what it would do, and print the result."""
+    from effxfer.cli import show
+    from effxfer.settings import build
+    from effxfer.stages import STAGES
+    from effxfer.stages.run import data_for, preview, transform
+
+    tasks = data_for(origin, {**inner(given, "data"), **({"source": data} if data else {})})
+    settings = build(STAGES[name].settings, given, name)
     if dry_run:
         show.document(preview(name, settings, origin, tasks, where))
         return

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from effxfer.cli import adapt, examine, pipelines, use
+from effxfer.cli import adapt, examine, pipelines, tickets, use
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode=None,
@@ -36,3 +36,4 @@ def common(
 for command in (pipelines.run, adapt.finetune, adapt.prune, adapt.search, adapt.export, use.bench, use.predict,
                 examine.check, examine.models, pipelines.status, examine.doctor):  # fmt: skip
     app.command()(command)
+app.add_typer(tickets.app, name="ticket")

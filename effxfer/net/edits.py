@@ -8,9 +8,10 @@ from torch import nn
 
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.net.heads import HeadSpec, build_head
-from effxfer.net.net import KEEP, Net
+from effxfer.net.net import KEEP, Edit, Net
 from effxfer.settings import build
 
+BODY = "body."
 Sizes = dict[str, dict[str, Any]]
 
 
@@ -78,6 +79,25 @@ def remove_blocks(net: Net, *, names: Sequence[str]) -> None:
 def tapped_within(net: Net, name: str) -> bool:
     """Whether the head is fed by a module or by something inside it."""
     return any(f"body.{tap}.".startswith(f"{name}.") for tap in net.taps)
+
+
+def of_body(edits: Sequence[Edit]) -> list[Edit]:
+    """Leave out of edits what they say of a head, which belongs to a task and not to the body."""
+    lists = {"add_bias": "layers", "densify": "weights", "sparsify": "weights"}
+    found = list[Edit]()
+    for edit in edits:
+        if edit["kind"] in lists:
+            names = lists[edit["kind"]]
+            edit = {**edit, names: [name for name in edit[names] if name.startswith(BODY)]}
+        elif edit["kind"] == "resize":
+            edit = {
+                "kind": "resize",
+                "shapes": {n: shape for n, shape in edit["shapes"].items() if n.startswith((BODY, KEEP + "body/"))},
+                "sizes": {n: size for n, size in edit["sizes"].items() if n == "body" or n.startswith(BODY)},
+            }
+        if edit["kind"] != "set_head":
+            found.append(edit)
+    return found
 
 
 def measure(net: Net) -> tuple[dict[str, list[int]], Sizes]:

@@ -160,6 +160,22 @@ def gone_in(net: Net, units: Sequence[Units]) -> Gone:
     return gone
 
 
+def shuffled_units(net: Net, seed: int) -> Mask:
+    """Draw a mask that removes as many units of each set of tied layers as the network's own, but at random.
+
+    The network's masks are all true afterwards.
+    """
+    units = prunable_units(net)
+    counts = {layer: int(lost.sum()) for layer, lost in gone_in(net, units).items()}
+    for keep in net.kept().values():
+        keep.fill_(True)
+    generator, gone = torch.Generator().manual_seed(seed), dict[str, Tensor]()
+    for one in units:
+        gone[one.layer] = torch.zeros(one.count, dtype=torch.bool)
+        gone[one.layer][torch.randperm(one.count, generator=generator)[: counts[one.layer]]] = True
+    return mask_of(net, units, gone)
+
+
 def share_of(gone: Gone) -> float:
     """Share of all units that are gone, in [0, 1]."""
     return sum(int(lost.sum()) for lost in gone.values()) / sum(len(lost) for lost in gone.values())

@@ -8,6 +8,7 @@ from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
 from effxfer.stages.settings import Bench, Channels, Compact, Finetune, Gradual, Lottery, Search, Structured
+from effxfer.stages.ticket_settings import Ticket
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,15 @@ class Stage:
     Attributes:
         settings: What it is told.
         find: Imports its function.
-        kind: `net` makes a network from a network; `files` adds files to one; `times` compares several.
+        kind: `net` makes a network from a network, `ticket` from a ticket; `files` adds files to one; `times`
+            compares several.
+        leaves_ticket: Whether its result holds a ticket.
     """
 
     settings: type[Settings]
     find: Callable[[], Callable[..., Any]]
     kind: str = "net"
+    leaves_ticket: bool = False
 
 
 def _finetune() -> Callable[..., Any]:
@@ -61,6 +65,12 @@ def _structured() -> Callable[..., Any]:
     return structured
 
 
+def _ticket() -> Callable[..., Any]:
+    from effxfer.stages.ticket import ticket
+
+    return ticket
+
+
 def _search() -> Callable[..., Any]:
     from effxfer.stages.search import search
 
@@ -85,10 +95,11 @@ STAGES: dict[str, Stage] = {
     "finetune": Stage(Finetune, _finetune),
     "prune channels": Stage(Channels, _channels),
     "prune compact": Stage(Compact, _compact),
-    "prune gradual": Stage(Gradual, _gradual),
-    "prune lottery": Stage(Lottery, _lottery),
-    "prune structured": Stage(Structured, _structured),
+    "prune gradual": Stage(Gradual, _gradual, leaves_ticket=True),
+    "prune lottery": Stage(Lottery, _lottery, leaves_ticket=True),
+    "prune structured": Stage(Structured, _structured, leaves_ticket=True),
     "search": Stage(Search, _search),
+    "ticket": Stage(Ticket, _ticket, "ticket"),
 }
 
 

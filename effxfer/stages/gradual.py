@@ -17,6 +17,7 @@ from effxfer.stages.controls import Found, compared, repeat_seed
 from effxfer.stages.examples import ranking
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
 from effxfer.stages.settings import Gradual
+from effxfer.stages.ticket import TRAINED, leave_ticket
 from effxfer.train.devices import Device
 from effxfer.train.state import Work, clone
 
@@ -50,6 +51,9 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     forget_(net)
     ticket = Mask({name: net.kept()[name].clone() for name in first.keep})
     report = measured(net, tasks[-1], device) + density(net, ticket) + learning(history) + falling(ramp, length)
+    leave_ticket(
+        net, net.state_dict(), settings, rewind=TRAINED, tasks=tasks, report=report, device=device, work=work
+    )  # fmt: skip
 
     def train_control(net: Net, kind: Kind, number: int, work: Work) -> None:
         train(

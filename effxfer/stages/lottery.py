@@ -19,6 +19,7 @@ from effxfer.stages.controls import Found, compared, repeat_seed
 from effxfer.stages.examples import ranking
 from effxfer.stages.finetune import choose, fresh_head, measured, train
 from effxfer.stages.settings import Lottery, Structured
+from effxfer.stages.ticket import leave_ticket, rewound
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
@@ -95,6 +96,10 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         max_drop=settings.max_drop, remember=work.once,
     )  # fmt: skip
     rows = measured(net, tasks[-1], device) + report(net, ticket)
+    leave_ticket(
+        net, net.state_dict() if rounds.keeps_weights else start, settings, rewind=rewound(settings), tasks=tasks,
+        report=rows, device=device, work=work,
+    )  # fmt: skip
     beside = controls(net, rounds, ticket, start, rank, rows, work) if ticket.number else Report()
     forget_(net)
     return net, rows + beside

@@ -15,12 +15,13 @@ from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import locked, read_lines, sweep, write_directory
-from effxfer.net.settings import BackboneSettings
+from effxfer.prune.ticket import TicketFile
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.settings import Settings, build
 from effxfer.stages.place import check_ours, keep_out_of
 from effxfer.stages.settings import METRICS
+from effxfer.stages.source import Source, open_source, parent_of
 
 if TYPE_CHECKING:
     from effxfer.net.net import Net
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from effxfer.train.state import Work
 
 RESULT = "result"
-TOGETHER = ("finetune", "prune channels", "prune gradual", "prune lottery", "prune structured")
-Source = Artifact | BackboneSettings
+TOGETHER = ("finetune", "prune channels", "prune gradual", "prune lottery", "prune structured", "ticket")
 Find = Callable[[], Callable[..., "tuple[Net, Report]"]]
 
 
@@ -66,10 +66,11 @@ def transform(
 
     Args:
         name: The stage's name, for its key and manifest.
-        find: Imports the stage's function, `(net, tasks, settings, *, device, work) -> (net, report)`; only called if
-            there is something to do, so that nothing heavy is loaded to see that a stage is done.
+        find: Imports the stage's function, `(net, tasks, settings, *, device, work) -> (net, report)`, from a ticket
+            with `recipe` as well; only called if there is something to do, so that nothing heavy is loaded to see that
+            a stage is done.
         settings: Of the stage.
-        source: An artifact, or a backbone to start from.
+        source: An artifact, a backbone or a ticket to start from.
         data: The tasks, in the order the stage takes them.
         where: Output directory and machine.
 
@@ -103,10 +104,11 @@ def produce(
     """Run a stage and write its result, unless it was done while this process waited; arguments as in `transform`."""
     if device.world == 1 and finished(where, key):
         return
-    net, notes = (source.net(), ()) if isinstance(source, Artifact) else artifact.open_model(source)
+    net, notes = open_source(source)
     side = getattr(settings, "size", None) or net.preprocess.size
     tasks = [load_task(d, replace(net.preprocess, size=side), where) for d in data]
-    net, report = find()(net, tasks, settings, device=device, work=unfinished(where, key))
+    told = {"recipe": source.facts.recipe} if isinstance(source, TicketFile) else {}
+    net, report = find()(net, tasks, settings, device=device, work=unfinished(where, key), **told)
     notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
     facts = about(name, key, settings, source, zip(tasks, data, strict=True), Report(notes=notes) + report)
     if device.leads:
@@ -179,8 +181,7 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
 def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where) -> str:
     """Digest everything that determines a stage's result; decodes nothing and loads no torch."""
     listings = [scan(d, cache=where.cache) for d in data]
-    parent = source.manifest.key if isinstance(source, Artifact) else artifact.identity(source)
-    return artifact.key_of(name, settings.plain(), [found.digest for found in listings], parent)
+    return artifact.key_of(name, settings.plain(), [found.digest for found in listings], parent_of(source))
 
 
 def about(
@@ -192,7 +193,7 @@ def about(
         "key": key,
         "stage": name,
         "settings": settings.plain(),
-        "parent": source.manifest.key if isinstance(source, Artifact) else artifact.identity(source),
+        "parent": parent_of(source),
         "data": tuple({"name": task.name, "digest": task.digest, "settings": d.plain()} for task, d in data),
         "report": report,
     }
@@ -265,6 +266,11 @@ def unfinished(where: Where, key: str) -> "Work":
         if other.name != f"key-{key}":
             shutil.rmtree(other, ignore_errors=True)
     return Work(where.work / f"key-{key}")
+
+
+def key_of_work(work: "Work") -> str:
+    """Give the key of the result that `work` is for; empty if it keeps nothing."""
+    return work.path.name.removeprefix("key-") if work.path else ""
 
 
 def load_task(settings: DataSettings, preprocess: Preprocess, where: Where) -> Task:

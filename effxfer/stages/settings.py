@@ -9,6 +9,7 @@ from effxfer.settings import Settings
 from effxfer.train.settings import FitSettings
 
 METRICS = "metrics.jsonl"
+TICKET = "ticket.safetensors"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 SHIP = "model to ship: "
 Controls = Literal["none", "fast", "full"]

@@ -12,6 +12,7 @@ from effxfer.stages.examples import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, measured, train
 from effxfer.stages.lottery import rewind_point
 from effxfer.stages.settings import Structured
+from effxfer.stages.ticket import leave_ticket, rewound
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
@@ -49,4 +50,8 @@ def structured(
         scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude, rewind=start,
         examples=losses(plain, TAYLOR_BATCHES), remember=work.once,
     )  # fmt: skip
-    return net, measured(net, tasks[-1], device) + report(net, ticket)
+    rows = measured(net, tasks[-1], device) + report(net, ticket)
+    leave_ticket(
+        net, start, settings, rewind=rewound(settings), tasks=tasks, report=rows, device=device, work=work
+    )  # fmt: skip
+    return net, rows

@@ -1,8 +1,11 @@
 """What every stage promises; a new one needs a line in `tiny.QUICK`."""
 
 import pytest
+import torch
 
 from effxfer.artifact import Artifact
+from effxfer.prune.mask import Mask
+from effxfer.prune.ticket import pack
 from effxfer.settings import Settings
 from effxfer.stages import STAGES, stage_of
 from effxfer.stages.run import Where, compare
@@ -13,7 +16,21 @@ def run(name, out, dense, exported, data, **changes):
     if STAGES[name].kind == "times":
         where = Where(out=out, device="cpu")
         return compare(name, STAGES[name].find, tiny.settings_of(name, **changes), {"only": exported}, where)
-    return tiny.stage(name, dense, out, data, **changes)
+    source = ticket_of(dense) if STAGES[name].kind == "ticket" else dense
+    return tiny.stage(name, source, out, data, **changes)
+
+
+def ticket_of(dense):
+    """A ticket of a network that a stage made."""
+    net = dense.net()
+    mask = Mask.full(net)
+    Mask({name: shuffled(keep) for name, keep in mask.keep.items()}).store_(net)
+    recipe = {"stage": "prune lottery", "settings": tiny.settings_of("prune lottery").plain()}
+    return pack(net, dense.net().state_dict(), rewind="", recipe=recipe, origin={})
+
+
+def shuffled(keep):
+    return torch.arange(keep.numel()).view(keep.shape) % 3 == 0
 
 
 def test_the_table_covers_all():
@@ -33,7 +50,7 @@ def test_its_settings_are_checked_and_told(name):
 def test_a_pipeline_can_name_it(name):
     run, _, method = name.partition(" ")
     assert stage_of({"run": run, "method": method} if method else {"run": run}) == name
-    assert STAGES[name].kind in {"net", "files", "times"}
+    assert STAGES[name].kind in {"net", "ticket", "files", "times"}
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))

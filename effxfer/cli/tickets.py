@@ -1,0 +1,126 @@
+"""Commands about tickets as files: show, apply, matrix, pack."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, table
+
+if TYPE_CHECKING:
+    from effxfer.data.settings import DataSettings
+
+app = typer.Typer(no_args_is_help=True, help="Lottery tickets as files: look, train on other tasks, compare, pack.")
+
+File = Annotated[Path, typer.Argument(help="A ticket.safetensors, or a model directory that holds one.")]
+Files = Annotated[list[Path], typer.Argument(help="Tickets: files, or model directories that hold one.")]
+Backbone = Annotated[str, typer.Option(help="For a ticket without weights: where they are, if not where it says.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training split; without it, as the recipe says.")]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate; without it, as the recipe says.")]
+
+
+@app.command()
+def show(ticket: File, as_json: Json = False) -> None:
+    """Say what a ticket is: how sparse, of which network, found how, rewound to what."""
+    from dataclasses import asdict
+
+    from effxfer.cli import show as shown
+    from effxfer.prune.ticket_report import describe
+    from effxfer.stages.source import read_ticket
+
+    one = read_ticket(ticket)
+    if as_json:
+        shown.document({"ticket": str(ticket), "digest": one.facts.identity, **asdict(one.facts)})
+        return
+    shown.result(describe(one), False, ticket=str(ticket), digest=one.facts.identity)
+
+
+@app.command()
+def apply(
+    ticket: File, out: Out, data: Data = "", epochs: Epochs = None, lr: Rate = None,
+    mask: Annotated[str | None, typer.Option(help="ticket; as a control, random or none.  [default: ticket]")] = None,
+    backbone: Backbone = "", seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False,
+    dry_run: DryRun = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a ticket on your data, from its rewind point, with a fresh head; its zeros stay."""
+    from effxfer.cli.adapt import run_stage
+    from effxfer.stages.run import Where
+    from effxfer.stages.source import read_ticket, whole
+
+    origin = read_ticket(ticket)
+    if backbone:
+        origin = whole(origin, backbone)
+    given = table(changes, fit__epochs=epochs, fit__lr=lr, mask=mask, seed=seed)
+    where = Where(out=out, device=device, force=force)
+    run_stage("ticket", origin, data, given, where, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def matrix(
+    tickets: Files, out: Out,
+    data: Annotated[list[str], typer.Option(help="A task, as elsewhere; repeat.")],
+    epochs: Epochs = None, lr: Rate = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each.  [default: 1]")] = None,
+    controls: Annotated[
+        bool | None, typer.Option("--controls/--no-controls", help="Random masks and dense.  [default: --controls]")
+    ] = None,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train every ticket on every task, beside random masks and the dense network, and print the table."""
+    from effxfer.cli import show as shown
+    from effxfer.cli.adapt import inner
+    from effxfer.settings import build
+    from effxfer.stages.matrix import cells, matrix, outline
+    from effxfer.stages.run import Where
+    from effxfer.stages.source import read_ticket
+    from effxfer.stages.ticket_settings import Matrix
+
+    given = table(changes, fit__epochs=epochs, fit__lr=lr, seeds=seeds, controls=controls, seed=seed)
+    tasks = _tasks(data, inner(given, "data"))
+    settings = build(Matrix, given, "ticket matrix")
+    named = dict(zip(_names(tickets), map(read_ticket, tickets), strict=True))
+    where = Where(out=out, device=device, force=force)
+    if dry_run:
+        shown.document({"cells": outline(cells(named, tasks, settings), where), "settings": settings.plain()})
+        return
+    with shown.progress():
+        made = matrix(named, tasks, settings, where)
+    shown.result(made.manifest.report, as_json, matrix=str(made.path), key=made.manifest.key)
+
+
+@app.command()
+def pack(
+    ticket: File, out: Annotated[Path, typer.Option(help="The file to write.")],
+    backbone: Annotated[str, typer.Option(help="Leave the weights out: they are those of this backbone.")] = "",
+    force: Force = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a ticket into a file of its own: with its weights, or without those that a backbone has."""
+    from effxfer.cli import show as shown
+    from effxfer.prune.ticket_report import describe
+    from effxfer.stages.source import lean, read_ticket, whole, write_ticket
+
+    one = whole(read_ticket(ticket))
+    packed = lean(one, backbone) if backbone else one
+    write_ticket(packed, out, force=force)
+    shown.result(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)
+
+
+def _tasks(sources: list[str], told: dict[str, Any]) -> "dict[str, DataSettings]":
+    """Name every task by its source, as far as it takes to tell them apart."""
+    from effxfer.cli.use import distinct
+    from effxfer.data.settings import DataSettings
+    from effxfer.settings import build
+
+    names = distinct([Path(source) for source in sources])
+    return {n: build(DataSettings, {**told, "source": s}, "data") for n, s in zip(names, sources, strict=True)}
+
+
+def _names(tickets: list[Path]) -> list[str]:
+    """Name every ticket by its file, or by the directory that holds it."""
+    from effxfer.cli.use import distinct
+    from effxfer.stages.settings import TICKET
+
+    return distinct(
+        [path.parent if path.name == TICKET else path.with_suffix("") for path in map(Path.resolve, tickets)]
+    )

@@ -1,0 +1,128 @@
+"""What a stage starts from: a model directory, a backbone, or a ticket."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effxfer import artifact
+from effxfer.artifact import MANIFEST, Artifact
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.files import write_atomic
+from effxfer.net.settings import BackboneSettings
+from effxfer.prune.ticket import TicketFile, unpack
+from effxfer.prune.ticket_bytes import MAKE
+from effxfer.settings import build
+from effxfer.stages.settings import TICKET
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from effxfer.net.net import Net
+
+Source = Artifact | BackboneSettings | TicketFile
+
+
+def open_source(source: Source) -> "tuple[Net, tuple[str, ...]]":
+    """Open the network to start from.
+
+    Returns:
+        The network and notes on its weights.
+
+    Raises:
+        ModelFileError: If it is unreadable, or a ticket points to weights that are not those it was found with.
+    """
+    if isinstance(source, Artifact):
+        return source.net(), ()
+    if isinstance(source, TicketFile):
+        return whole(source).network(), ()
+    return artifact.open_model(source)
+
+
+def parent_of(source: Source) -> object:
+    """What determines the network to start from, as plain values for a key; loads no torch."""
+    if isinstance(source, Artifact):
+        return source.manifest.key
+    return {"ticket": source.facts.identity} if isinstance(source, TicketFile) else artifact.identity(source)
+
+
+def read_ticket(path: Path) -> TicketFile:
+    """Read a ticket.
+
+    Args:
+        path: Its file, or the model directory that holds it.
+
+    Raises:
+        ModelFileError: If there is none, or it is not what was written.
+    """
+    file = path / TICKET if path.is_dir() else path
+    if file.is_file():
+        return unpack(file.read_bytes(), str(file))
+    if (path / MANIFEST).is_file():
+        stage = artifact.read_manifest(path)["stage"]
+        raise ModelFileError(f"{path} is the result of {stage} and holds no {TICKET}", MAKE)
+    raise ModelFileError(f"no ticket {path}", f"name a {TICKET}, or a model directory that holds one")
+
+
+def write_ticket(ticket: TicketFile, file: Path, *, force: bool = False) -> None:
+    """Write a ticket, with or without its weights.
+
+    Args:
+        ticket: Any.
+        file: Where; an equal ticket that is there is replaced.
+        force: Replace another ticket, too.
+
+    Raises:
+        SettingsError: If something else is there.
+    """
+    if file.exists():
+        try:
+            there = read_ticket(file).facts.identity if file.is_file() else ""
+        except ModelFileError:
+            there = ""
+        if not there:
+            raise SettingsError(f"{file} is there and is no ticket", "give another --out", code="E211")
+        if there != ticket.facts.identity and not force:
+            hint = "replace it with --force, or give another --out"
+            raise SettingsError(f"{file} is another ticket", hint, code="E211")
+    write_atomic(file, ticket.content)
+
+
+def whole(ticket: TicketFile, backbone: str = "") -> TicketFile:
+    """Give a ticket with its weights inside, also if it points to those of a backbone.
+
+    Args:
+        ticket: Any.
+        backbone: Source of the backbone that has them; empty is what the ticket says.
+
+    Raises:
+        SettingsError: If a backbone is named for a ticket that needs none.
+        ModelFileError: If the backbone cannot be opened, or has other weights.
+    """
+    if ticket.facts.pointer is None:
+        if backbone:
+            raise SettingsError("the ticket holds its weights: a backbone has no effect", "leave --backbone out")
+        return ticket
+    pointer = build(BackboneSettings, ticket.facts.pointer, "the ticket's backbone")
+    told = _settings(ticket, backbone) if backbone else pointer
+    return ticket.holding(body_of(told), told.source)
+
+
+def lean(ticket: TicketFile, backbone: str) -> TicketFile:
+    """Give a ticket that points to the weights of a backbone instead of holding them.
+
+    Raises:
+        ModelFileError: If the backbone has other weights than the ticket's rewind point.
+    """
+    told = _settings(ticket, backbone)
+    return ticket.pointing(told.plain(), body_of(told))
+
+
+def body_of(backbone: BackboneSettings) -> "dict[str, Tensor]":
+    """Open a backbone, and give the weights and buffers of its body."""
+    net, _ = artifact.open_model(backbone)
+    return {name: tensor for name, tensor in net.state_dict().items() if name.startswith("body.")}
+
+
+def _settings(ticket: TicketFile, backbone: str) -> BackboneSettings:
+    """Name a backbone with the arguments that the ticket's network has, unless it is a model directory."""
+    args = {} if artifact.find(backbone) else ticket.facts.backbone["args"]
+    return build(BackboneSettings, {"source": backbone, "args": args}, "backbone")

@@ -1,0 +1,68 @@
+"""Settings of what trains tickets that were found before; light, like `settings`."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from effxfer.settings import Settings, build, problems
+from effxfer.train.settings import FitSettings
+
+
+class Ticket(Settings):
+    """Train a ticket, as its recipe says or otherwise, on the task at hand.
+
+    Attributes:
+        mask: What is trained from the ticket's rewind point: the `ticket`, or a control with a `random` mask that keeps
+            as many weights of each layer (of a structured ticket: as many channels), or with `none`.
+        strategy: How to train; None is the recipe's.
+        options: Changes to the strategy's options.
+        fit: Changes to the recipe's `fit`, such as `epochs`.
+        size: As in `finetune`.
+        seed: Of the fresh head, of a random mask, and as in `finetune`.
+    """
+
+    mask: Literal["none", "random", "ticket"] = "ticket"
+    strategy: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    fit: dict[str, Any] = Field(default_factory=dict)
+    size: int | None = Field(default=None, ge=8, le=4096)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator("fit")
+    @classmethod
+    def _is_of_a_fit(cls, value: dict[str, Any]) -> dict[str, Any]:
+        wrong = problems(FitSettings, value)
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return value
+
+
+class Matrix(Settings):
+    """Train tickets on tasks, each beside its controls.
+
+    Attributes:
+        controls: Train a random mask for each ticket, and the dense network from each rewind point.
+        seeds: How often each is trained, each time from another seed.
+        strategy: As in `ticket`; of all.
+        options: As in `ticket`; of all.
+        fit: As in `ticket`; of all.
+        size: As in `ticket`.
+        seed: The first one.
+    """
+
+    controls: bool = True
+    seeds: int = Field(default=1, ge=1, le=100)
+    strategy: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    fit: dict[str, Any] = Field(default_factory=dict)
+    size: int | None = Field(default=None, ge=8, le=4096)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    def of_cell(self, mask: str, number: int) -> Ticket:
+        """Give the settings of one training.
+
+        Raises:
+            SettingsError: If they make no sense.
+        """
+        told = {name: getattr(self, name) for name in ("strategy", "options", "fit", "size")}
+        return build(Ticket, {**told, "mask": mask, "seed": self.seed + number}, "ticket matrix")
