@@ -10,7 +10,10 @@ from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Se
 if TYPE_CHECKING:
     from effxfer.data.settings import DataSettings
 
-app = typer.Typer(no_args_is_help=True, help="Lottery tickets as files: look, train on other tasks, compare, pack.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None,
+    help="Lottery tickets as files: look, train on other tasks, compare, pack.",
+)  # fmt: skip
 
 File = Annotated[Path, typer.Argument(help="A ticket.safetensors, or a model directory that holds one.")]
 Files = Annotated[list[Path], typer.Argument(help="Tickets: files, or model directories that hold one.")]

@@ -12,9 +12,10 @@ from typing import Any
 
 from effxfer.artifact import Artifact
 from effxfer.data.settings import DataSettings
+from effxfer.errors import SettingsError
+from effxfer.files import digest
 from effxfer.prune.ticket import TicketFile
 from effxfer.report import Measurement, Report, Table
-from effxfer.settings import overlaid
 from effxfer.stages import STAGES
 from effxfer.stages.run import Where, compare, preview, transform
 from effxfer.stages.ticket_settings import Matrix, Ticket
@@ -89,33 +90,35 @@ def outline(planned: Sequence[Cell], where: Where) -> list[dict[str, Any]]:
 
 
 def cells(tickets: Mapping[str, TicketFile], tasks: Mapping[str, DataSettings], settings: Matrix) -> list[Cell]:
-    """List the trainings of a table: task by task, the tickets, their random masks, and what they began as."""
+    """List the trainings of a table: task by task, the tickets, their random masks, and what they began as.
+
+    Raises:
+        SettingsError: If names are too similar.
+    """
     kinds: list[tuple[tuple[str, ...], str]] = [(names, "ticket") for names in zip(tickets, strict=True)]
     if settings.controls:
         kinds += [(names, "random") for names in zip(tickets, strict=True)]
-        kinds += [(names, "none") for names in starts(tickets).values()]
-    return [
+        kinds += [(names, "none") for names in starts(tickets, settings)]
+    planned = [
         Cell(
             tickets=names, source=tickets[names[0]], settings=settings.of_cell(mask, number), task=task, data=data,
             number=number,
         )
         for task, data in tasks.items() for names, mask in kinds for number in range(settings.seeds)
     ]  # fmt: skip
+    if len({one.place for one in planned}) < len(planned):
+        raise SettingsError("two tickets or tasks would have the same directory", "name their files more differently")
+    return planned
 
 
-def starts(tickets: Mapping[str, TicketFile]) -> dict[object, tuple[str, ...]]:
-    """Put tickets together that have one rewind point and one recipe of training."""
-    found: dict[object, tuple[str, ...]] = {}
+def starts(tickets: Mapping[str, TicketFile], settings: Matrix) -> list[tuple[str, ...]]:
+    """Put tickets together that have one rewind point and are trained alike."""
+    found = dict[str, tuple[str, ...]]()
     for name, ticket in tickets.items():
-        key = (ticket.facts.start, str(recipe(ticket)))
+        strategy, options, fit = settings.of_cell("none", 0).training(ticket.facts.recipe)
+        key = digest([ticket.facts.start, strategy, options, fit.plain()])
         found[key] = (*found.get(key, ()), name)
-    return found
-
-
-def recipe(ticket: TicketFile) -> dict[str, Any]:
-    """What a ticket's recipe says of training."""
-    told = ticket.facts.recipe["settings"]
-    return {name: told[name] for name in ("strategy", "options", "fit")}
+    return list(found.values())
 
 
 def tabulate(planned: Sequence[Cell], done: Mapping[str, Artifact]) -> Report:
@@ -192,7 +195,6 @@ def _sizes(found: Found) -> list[str]:
 
 def _recipes(planned: Sequence[Cell]) -> list[str]:
     """Say it if tickets are trained in different ways, because then their rows do not compare."""
-    told = {
-        str(overlaid(recipe(one.source), {"fit": one.settings.fit, "options": one.settings.options})) for one in planned
-    }
-    return ["the tickets' recipes differ: give --epochs and --lr to train all alike"] if len(told) > 1 else []
+    told = [one.settings.training(one.source.facts.recipe) for one in planned]
+    alike = all(one == told[0] for one in told)
+    return [] if alike else ["the tickets' recipes differ: give --epochs and --lr to train all alike"]

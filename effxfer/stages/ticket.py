@@ -21,13 +21,11 @@ from effxfer.prune.mask import Mask
 from effxfer.prune.structured_ticket import shuffled_units
 from effxfer.prune.ticket import pack
 from effxfer.report import Report
-from effxfer.settings import build, overlaid
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
 from effxfer.stages.run import RESULT, key_of_work
 from effxfer.stages.settings import TICKET, Gradual, Lottery, Structured
 from effxfer.stages.ticket_settings import Ticket
 from effxfer.train.devices import Device
-from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 
 STRUCTURED = "prune structured"
@@ -46,8 +44,11 @@ def ticket(
         device: Where.
         work: Where checkpoints go.
         recipe: Name and settings of the stage that found the ticket.
+
+    Raises:
+        SettingsError: If the strategy does not take the options.
     """
-    name, options, fit = training(settings, recipe)
+    name, options, fit = settings.training(recipe)
     strategy = choose(name, options)
     if settings.size:
         net.take_size(settings.size)
@@ -58,24 +59,6 @@ def ticket(
     held.check_zero(net)
     report = measured(net, tasks[-1], device) + (density(net, held) if held.keep else Report())
     return net, report + learning(history)
-
-
-def training(settings: Ticket, recipe: Mapping[str, Any]) -> tuple[str, dict[str, Any], FitSettings]:
-    """Give strategy, its options, and the fit: the recipe's, with what the settings change.
-
-    Another strategy than the recipe's begins with its own options.
-
-    Raises:
-        SettingsError: If together they make no sense.
-    """
-    told = recipe["settings"]
-    same = settings.strategy in (None, told["strategy"])
-    options = overlaid(told["options"] if same else {}, settings.options)
-    return (
-        settings.strategy or told["strategy"],
-        options,
-        build(FitSettings, overlaid(told["fit"], settings.fit), "fit"),
-    )
 
 
 @torch.no_grad()

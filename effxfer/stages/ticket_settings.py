@@ -1,10 +1,11 @@
 """Settings of what trains tickets that were found before; light, like `settings`."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from effxfer.settings import Settings, build, problems
+from effxfer.settings import Settings, build, overlaid, problems
 from effxfer.train.settings import FitSettings
 
 
@@ -35,6 +36,19 @@ class Ticket(Settings):
         if wrong:
             raise ValueError("; ".join(wrong))
         return value
+
+    def training(self, recipe: Mapping[str, Any]) -> tuple[str, dict[str, Any], FitSettings]:
+        """Give strategy, its options, and the fit: a recipe's, with what is changed here.
+
+        Another strategy than the recipe's begins with its own options.
+
+        Args:
+            recipe: Name and settings of the stage that found the ticket: `{"stage": ..., "settings": {...}}`.
+        """
+        told = recipe["settings"]
+        same = self.strategy in (None, told["strategy"])
+        options = overlaid(told["options"] if same else {}, self.options)
+        return self.strategy or told["strategy"], options, build(FitSettings, overlaid(told["fit"], self.fit), "fit")
 
 
 class Matrix(Settings):
