@@ -17,6 +17,7 @@ from effxfer.stages import STAGES
 from effxfer.stages.run import Where, compare, compare_key, key_of, transform
 from effxfer.stages.settings import SHIP
 from effxfer.stages.source import Source, read_ticket
+from effxfer.stages.ticket_settings import Ticket
 
 __all__ = ["Plan", "Step", "check_options", "conclusion", "publish", "read_plan", "run", "statuses"]
 
@@ -88,15 +89,27 @@ def check_options(plan: Plan, where: Where) -> None:
 
     mistakes = []
     for step in plan.steps:
-        if step.file:
-            read_ticket(Path(step.file))
         try:
-            if strategy := getattr(step.settings, "strategy", None):
-                choose(strategy, getattr(step.settings, "options", {}))
+            if told := strategy_of(plan, step):
+                choose(*told)
         except SettingsError as error:
             mistakes.append(f"stage {step.name!r}: {error.problem}")
     if mistakes:
         raise SettingsError(f"{plan.name}: " + "; ".join(mistakes), code="E201")
+
+
+def strategy_of(plan: Plan, step: Step) -> tuple[str, dict[str, Any]] | None:
+    """The strategy that a step trains by, and its options; None for a step that trains nothing.
+
+    Raises:
+        ModelFileError: If it is that of a ticket that cannot be read.
+    """
+    if isinstance(step.settings, Ticket):
+        found = next((one.settings.plain() for one in plan.steps if one.name == step.source), {})
+        recipe = read_ticket(Path(step.file)).facts.recipe if step.file else {"settings": found}
+        return step.settings.training(recipe)[:2]
+    strategy = getattr(step.settings, "strategy", None)
+    return (strategy, getattr(step.settings, "options", {})) if strategy else None
 
 
 def statuses(plan: Plan, where: Where) -> list[dict[str, str]]:
@@ -113,7 +126,7 @@ def statuses(plan: Plan, where: Where) -> list[dict[str, str]]:
                 "step": plan.place(step),
                 "stage": step.stage,
                 "state": state,
-                "from": ", ".join(step.models) or step.source or "backbone",
+                "from": ", ".join(step.models) or step.source or step.file or "backbone",
             }
         )
     return rows

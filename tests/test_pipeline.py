@@ -6,7 +6,7 @@ import pytest
 
 from effxfer import pipeline
 from effxfer.artifact import MANIFEST
-from effxfer.errors import LockedError, SettingsError
+from effxfer.errors import LockedError, ModelFileError, SettingsError
 from effxfer.files import locked, sha256
 from effxfer.plan import read_plan
 from effxfer.stages.run import Where
@@ -173,3 +173,77 @@ def test_strategies_of_all_steps_are_checked_before_the_first_runs(file, tmp_pat
         caught.value
     )
     assert not list(tmp_path.glob("out/*/"))
+
+
+TICKETS = """
+[[data]]
+name = "here"
+source = "{folder}"
+val_fraction = 0.2
+test_fraction = 0.2
+
+[[data]]
+name = "there"
+source = "{folder}"
+val_fraction = 0.2
+test_fraction = 0.2
+max_per_class = 5
+
+[backbone]
+source = "effxfer.net.cifar:resnet20"
+pretrained = false
+size = 16
+
+[[stage]]
+name = "found"
+run = "prune"
+sparsity = 0.5
+rounds = 1
+tasks = ["here"]
+options.batch = 8
+fit.epochs = 0
+
+[[stage]]
+run = "ticket"
+tasks = ["there"]
+
+[[stage]]
+name = "carried"
+run = "ticket"
+file = "{ticket}"
+tasks = ["there"]
+mask = "random"
+"""
+
+
+@pytest.fixture
+def tickets(folder, tmp_path):
+    """A pipeline that finds a ticket, trains it on another task, and trains one from a file."""
+    text = TICKETS.replace("{ticket}", str(tmp_path / "out" / "1-found" / "ticket.safetensors"))
+    return plans.write(tmp_path / "tickets.toml", folder, text), Where(out=tmp_path / "out", device="cpu")
+
+
+def test_a_ticket_is_trained_on_another_task_in_a_pipeline(tickets):
+    file, where = tickets
+    plan = read_plan(file)
+    assert [(step.source, bool(step.file)) for step in plan.steps] == [("", False), ("found", False), ("", True)]
+    pipeline.run(replace(plan, steps=plan.steps[:1]), where)
+    made = pipeline.run(plan, where)
+    assert set(states(plan, where)) == {"done"}
+    assert made[1].manifest.parent == made[2].manifest.parent
+    assert [one["name"] for one in made[1].manifest.data] == ["there"]
+    assert [row["stage"] for row in pipeline.conclusion(plan, made).tables[0].rows] == [
+        "1-found", "2-ticket", "3-carried"
+    ]  # fmt: skip
+    assert made[1].net().kept().keys() == made[0].net().kept().keys()
+    assert pipeline.statuses(plan, where)[2]["from"].endswith("ticket.safetensors")
+
+
+def test_what_a_ticket_cannot_be_trained_by_is_told_before_the_first_stage(tickets, tmp_path):
+    file, where = tickets
+    with pytest.raises(ModelFileError, match="no ticket"):
+        pipeline.run(read_plan(file), where)
+    plan = read_plan(file, changes=["ticket.options.bach=3"])
+    with pytest.raises(SettingsError, match="stage 'ticket': options of strategy full: unknown setting 'bach'"):
+        pipeline.run(replace(plan, steps=plan.steps[:2]), where)
+    assert not list(where.out.glob("*/"))

@@ -221,3 +221,49 @@ def test_a_file_that_is_no_pipeline_is_named(tmp_path, text, code):
     with pytest.raises(SettingsError) as caught:
         read_plan(file)
     assert caught.value.code == code
+
+
+@pytest.fixture
+def tickets(table):
+    """Finds a ticket, and trains it."""
+    table["stage"] = [
+        {"name": "dense", "run": "finetune"},
+        {"name": "found", "run": "prune", "sparsity": 0.5},
+        {"name": "small", "run": "prune", "method": "channels", "ratio": 0.5},
+        {"run": "ticket"},
+        {"run": "export"},
+    ]
+    return table
+
+
+def test_a_ticket_comes_from_the_last_stage_that_left_one_or_from_a_file(tickets):
+    assert [step.source for step in check_plan("mine", tickets).steps[3:]] == ["found", "ticket"]
+    tickets["stage"][3] = {"run": "ticket", "file": "t.safetensors", "mask": "none", "fit": {"epochs": 2}}
+    step = check_plan("mine", tickets).steps[3]
+    assert (step.source, step.file, step.settings.mask) == ("", "t.safetensors", "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"from": "dense"}, "from: no earlier stage to take 'dense'"),
+        ({"from": "found", "file": "x"}, "give either file or from"),
+        ({"file": ""}, "file is the name of a ticket"),
+        ({"file": 3}, "file is the name of a ticket"),
+        ({"fit": {"epoch": 3}}, "fit: unknown setting 'epoch' (did you mean 'epochs'?)"),
+        ({"mask": "rando"}, "mask"),
+    ],
+)
+def test_mistakes_about_a_ticket_are_named(tickets, change, text):
+    tickets["stage"][3] |= change
+    assert text in mistakes(tickets)
+
+
+def test_a_ticket_must_come_from_somewhere(tickets):
+    tickets["stage"].pop(1)
+    assert "there is no ticket to train" in mistakes(tickets)
+
+
+def test_a_file_is_for_tickets_only(tickets):
+    tickets["stage"][0]["file"] = "x"
+    assert "for stages that train one" in mistakes(tickets)

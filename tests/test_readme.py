@@ -31,6 +31,8 @@ QUICKER = {
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
     "prune": ["--epochs", "1"],
     "search": ["--trials", "3", "--set", "epochs=3"],
+    "ticket apply": ["--epochs", "1", "--set", "data.max_per_class=10"],
+    "ticket matrix": ["--epochs", "1", "--set", "data.max_per_class=10"],
     "bench": ["--max-seconds", "0.5", "--max-p50-ratio", "100"],
 }
 
@@ -60,7 +62,7 @@ def place(tmp_path, monkeypatch):
 def test_the_readme_shows_every_command():
     assert {command.split()[0] for command in EFFXFER} == {
         *("run", "finetune", "prune", "search", "export", "bench", "predict"),
-        *("check", "models", "status", "doctor"),
+        *("ticket", "check", "models", "status", "doctor"),
     }
 
 
@@ -68,7 +70,7 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
     three = load_digits().images[3] * 15.9
     Image.fromarray(three.astype("uint8")).save("three.png")
     tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 11
+    assert len(tour) == 16
     for command in tour:
         last = run(command, monkeypatch).splitlines()[-1]
         assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"

@@ -5,31 +5,11 @@ import json
 import shlex
 
 import pytest
-from typer.testing import CliRunner
 
 from effxfer.artifact import Artifact
-from effxfer.cli.app import app
 from effxfer.cli.use import distinct
 from effxfer.errors import DataError, ModelFileError, SettingsError
 from tests import plans
-
-runner = CliRunner()
-
-
-@pytest.fixture
-def call(monkeypatch):
-    """Run a command; give its standard output. Library errors come through as they are."""
-
-    def run(*words):
-        words = [str(word) for word in words]
-        monkeypatch.setattr("sys.argv", ["effxfer", *words])
-        done = runner.invoke(app, words)
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    return run
 
 
 def test_version(call):

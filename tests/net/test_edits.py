@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.edits import EDITS, measure, record_resize
+from effxfer.net.edits import EDITS, measure, of_body, record_resize
 from effxfer.net.net import Net, rebuild
 from effxfer.train.groups import parameter_groups
 from tests.net.nets import SMALL, inputs, made
@@ -123,3 +123,21 @@ def test_layers_above_a_removed_block_still_have_their_rates():
     groups = parameter_groups(net, lr=0.1, weight_decay=0.0, layer_decay=0.5)
     assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
     assert min(group["lr_scale"] for group in groups) > 0
+
+
+def test_edits_of_the_body_rebuild_it_without_the_head():
+    net = made()
+    before = measure(net)
+    halved(net)
+    net.head.out.weight = nn.Parameter(net.head.out.weight[:, :-1].detach().clone())
+    net.head.out.in_features -= 1
+    record_resize(net, before)
+    net.edit("sparsify", weights=["body.stage2.0.conv1.weight", "head.out.weight"])
+    net.edit("densify", weights=["head.out.weight"])
+    again = rebuild(net.backbone, json.loads(json.dumps(of_body(net.edits))), net.preprocess)
+    assert isinstance(again.head, nn.Identity)
+    assert list(again.kept()) == ["body.stage2.0.conv1.weight"]
+    ours, theirs = ({n: t.shape for n, t in one.body.state_dict().items()} for one in (again, net))
+    assert ours == theirs
+    assert "head" not in json.dumps(of_body(net.edits))
+    assert net.edits[0]["kind"] == "set_head", "what it was given stays as it is"
