@@ -165,7 +165,9 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry) -> Task:
     return Task(
         name=listing.name,
         classes=listing.classes,
-        **splits,
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"],
         preprocess=preprocess,
         digest=listing.digest,
         notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.items))),

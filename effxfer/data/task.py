@@ -1,11 +1,12 @@
 """What a network must learn: labelled examples with classes, splits and a digest."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.errors import DataError
 from effxfer.runtime.image import Preprocess
 
 
@@ -45,6 +46,7 @@ class Task:
         preprocess: How images become `pixels`, and `pixels` become the network's input.
         digest: Digest of the files, labels and splits (not of the preprocessing).
         notes: What a reader of a report must know about the splits and the images.
+        decode: Makes the task of another preprocessing; None where the images are not at hand.
     """
 
     name: str
@@ -55,3 +57,24 @@ class Task:
     preprocess: Preprocess
     digest: str
     notes: tuple[str, ...] = ()
+    decode: "Callable[[Preprocess], Task] | None" = None
+
+    def seen_by(self, preprocess: Preprocess) -> "Task":
+        """Give the same examples as a network of another preprocessing sees them.
+
+        Raises:
+            DataError: If they would have to be decoded anew and cannot be, or are not the same any more.
+        """
+        if _view(preprocess) == _view(self.preprocess):
+            return replace(self, preprocess=preprocess)
+        if self.decode is None:
+            raise DataError(f"{self.name} cannot be decoded for images of {preprocess.size} px", "give its folder")
+        found = self.decode(preprocess)
+        if found.digest != self.digest:
+            raise DataError(f"{self.name} was changed during the run", "run it again", code="E322")
+        return found
+
+
+def _view(preprocess: Preprocess) -> tuple[int, float, str]:
+    """What of a preprocessing the decoded pixels depend on."""
+    return preprocess.size, preprocess.crop_pct, preprocess.interpolation

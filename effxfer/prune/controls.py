@@ -122,8 +122,8 @@ def report_controls(
     values = {k: {s: [c.scores[s] for c in controls if c.kind == k] for s in scores} for k in kinds}
     left = {k: 100 * (1 - (first if k == "dense" else ticket).sparsity) for k in WORDS}
     ranges = any(c.number for c in controls)
-    rows = [{"network": "ticket", "weights %": left["random"], **_cells({s: [v] for s, v in scores.items()}, ranges)}]
-    rows += [{"network": WORDS[k], "weights %": left[k], **_cells(values[k], ranges)} for k in kinds]
+    rows = [{"network": "ticket", "weights %": left["random"], **cells({s: [v] for s, v in scores.items()}, ranges)}]
+    rows += [{"network": WORDS[k], "weights %": left[k], **cells(values[k], ranges)} for k in kinds]
     main = next(iter(scores))
     points = {k: tuple((left[k], value) for value in values[k][main]) for k in kinds}
     return Report(
@@ -138,17 +138,18 @@ def report_controls(
     )
 
 
+def cells(values: Mapping[str, Sequence[float]], ranges: bool) -> dict[str, Any]:
+    """Give a table's cells for repeated scores in percent by split: their medians, their ranges if asked, and n."""
+    made: dict[str, Any] = {}
+    for split, found in values.items():
+        made[f"accuracy {split} %"] = median(found)
+        if ranges:
+            made[f"{split} range"] = f"{min(found):.2f} to {max(found):.2f}" if len(found) > 1 else ""
+    return made | {"n": len(next(iter(values.values())))}
+
+
 def _order(run: tuple[Kind, int]) -> tuple[int, int]:
     return list(WORDS).index(run[0]), run[1]
-
-
-def _cells(values: Mapping[str, Sequence[float]], ranges: bool) -> dict[str, Any]:
-    cells: dict[str, Any] = {}
-    for split, found in values.items():
-        cells[f"accuracy {split} %"] = median(found)
-        if ranges:
-            cells[f"{split} range"] = f"{min(found):.2f} to {max(found):.2f}" if len(found) > 1 else ""
-    return cells | {"n": len(next(iter(values.values())))}
 
 
 def _verdict(kind: Kind, ticket: float, values: Sequence[float]) -> tuple[str, ...]:

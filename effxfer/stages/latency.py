@@ -1,6 +1,6 @@
 """Cut a network to a latency: the clocks of this machine, handed to the mathematics in `effxfer.prune`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -80,21 +80,27 @@ def stopwatch(dense: Net, threads: int, seed: int) -> Iterator[Callable[[Net], T
     """Give a function that exports a network and times it in turns with the dense one."""
     with TemporaryDirectory(prefix="effxfer-") as folder:
         base = exported(dense, Path(folder) / f"{DENSE}.onnx")
-        feed = feed_for(base, seed=seed)
 
         def time(net: Net) -> Timing:
             file = exported(net, Path(folder) / f"{PRUNED}.onnx")
-            runners = {DENSE: onnx_runner(base, feed, threads), PRUNED: onnx_runner(file, feed, threads)}
-            first, second = compare(
-                runners, baseline=DENSE, threads=threads, precision=PRECISION, min_seconds=MIN_SECONDS,
-                max_seconds=MAX_SECONDS, seed=seed,
-            )  # fmt: skip
-            return Timing(
-                ratio=second.ratio, low=second.ratio_low, high=second.ratio_high, ms=second.p50, dense_ms=first.p50,
-                n=second.rounds,
-            )  # fmt: skip
+            return in_turns({DENSE: base, PRUNED: file}, threads, seed)[PRUNED]
 
         yield time
+
+
+def in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, Timing]:
+    """Time exported networks in turns, each with input of its own side; the first one is the dense network."""
+    runners = {name: onnx_runner(file, feed_for(file, seed=seed), threads) for name, file in files.items()}
+    found = compare(
+        runners, baseline=next(iter(files)), threads=threads, precision=PRECISION, min_seconds=MIN_SECONDS,
+        max_seconds=MAX_SECONDS * len(files) / 2, seed=seed,
+    )  # fmt: skip
+    return {
+        one.name: Timing(
+            ratio=one.ratio, low=one.ratio_low, high=one.ratio_high, ms=one.p50, dense_ms=found[0].p50, n=one.rounds
+        )
+        for one in found
+    }
 
 
 def exported(net: Net, file: Path) -> Path:

@@ -17,9 +17,11 @@ from effxfer.net.net import Net
 from effxfer.prune.recalibrate import recalibrate_
 from effxfer.prune.structured import remove_channels
 from effxfer.report import Report
+from effxfer.stages.channel_controls import compared
 from effxfer.stages.examples import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
 from effxfer.stages.latency import cut_to_latency
+from effxfer.stages.rivals import Contest, open_others
 from effxfer.stages.settings import Channels
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
@@ -50,7 +52,9 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     loss = distilled(strategy.loss, teacher, settings.teacher, net.preprocess.size) if teacher else strategy.loss
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
-    dense = deepcopy(net) if settings.timed else net
+    side = settings.size or net.preprocess.size
+    others = open_others(settings, replace(net.preprocess, size=side), device)
+    dense = deepcopy(net) if settings.timed or settings.controls != "none" else net
     if settings.size:
         net.take_size(settings.size)
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
@@ -64,7 +68,12 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         )  # fmt: skip
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
-    return net, measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,))
+    found = measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,))
+    contest = Contest(
+        net=net, dense=dense, others=others, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
+        cut=lambda other, alike: cut(other, dense, tasks, alike, 1, device), report=found, device=device, work=work,
+    )  # fmt: skip
+    return net, found + compared(contest)
 
 
 def cut_once(

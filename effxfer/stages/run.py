@@ -181,7 +181,13 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
 def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where) -> str:
     """Digest everything that determines a stage's result; decodes nothing and loads no torch."""
     listings = [scan(d, cache=where.cache) for d in data]
-    return artifact.key_of(name, settings.plain(), [found.digest for found in listings], parent_of(source))
+    return artifact.key_of(name, identity(settings), [found.digest for found in listings], parent_of(source))
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """What determines a stage's result of its settings: their values, other networks by what is in their files."""
+    others = getattr(settings, "control_backbones", ())
+    return settings.plain() | ({"control_backbones": [artifact.identity(other) for other in others]} if others else {})
 
 
 def about(
@@ -284,4 +290,5 @@ def load_task(settings: DataSettings, preprocess: Preprocess, where: Where) -> T
             advance(now - done, "")
             done = now
 
-        return load(settings, preprocess, cache=where.cache, progress=count)
+        task = load(settings, preprocess, cache=where.cache, progress=count)
+    return replace(task, decode=lambda other: load_task(settings, other, where))

@@ -1,9 +1,10 @@
 """Settings of every stage; light, so that a whole pipeline is checked before torch is loaded."""
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from effxfer.net.settings import BackboneSettings
 from effxfer.search.space import SearchSettings
 from effxfer.settings import Settings
 from effxfer.train.settings import FitSettings
@@ -16,6 +17,16 @@ Controls = Literal["none", "fast", "full"]
 Start = Literal["init", "none", "pretrained", "rate"]
 Scope = Literal["erk", "global", "layer"]
 Score = Literal["fisher", "magnitude", "movement", "random", "taylor"]
+
+
+def _backbone(value: object) -> object:
+    """Read a name as the source of a backbone."""
+    if isinstance(value, dict):
+        return {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
+    return {"source": value} if isinstance(value, str) else value
+
+
+Backbone = Annotated[BackboneSettings, BeforeValidator(_backbone)]
 
 
 class Finetune(Settings):
@@ -158,7 +169,7 @@ class Channels(Settings):
             Channels and whole residual blocks leave where that costs least loss; `scope` and `round_to` have no
             effect, because what is fast is measured.
         latency_ms: The same in milliseconds, for one image.
-        threads: Of ONNX Runtime for the latter two; 0 is one per core. Without them it has no effect.
+        threads: Of ONNX Runtime for the latter two and for controls; 0 is one per core. Else it has no effect.
         importance: What a channel is worth: `magnitude` of its weights, or first-order `taylor` change of the loss.
         scope: Compare channels over the whole network (`global`) or within each `layer`.
         round_to: Keep channel counts at multiples of this. MobileNetV2 on AVX2 ran slower than the dense network at 1,
@@ -167,6 +178,14 @@ class Channels(Settings):
         exclude: Shell patterns of layers to leave as they are.
         teacher: Learn from the unpruned network's outputs as well; the weight of that term, in [0, 1]; 0 is off.
         size: As in `finetune`; the teacher keeps its own side. Time falls with the square of the side.
+        controls: Train other networks that are as fast, with the same teacher. `fast`, once: the unpruned network on
+            smaller images, and every layer pruned alike by magnitude. `full`, `control_seeds` times: those, the pruned
+            shape with weights drawn anew, and each of `control_backbones`.
+        control_seeds: Repeats of each control under `full`.
+        control_backbones: Smaller networks, each a source or a table as `[backbone]` is; without a side they take
+            images as the pruned network does. Need `controls = "full"`.
+        control_epochs: Of the controls that know nothing of the task yet (`full`'s own); None is `fit.epochs`. What
+            the network was trained for before it was pruned may be added here.
         strategy: How the rest is trained.
         options: Of the strategy.
         fit: Of the training after the last step; `steps` share its epochs.
@@ -186,10 +205,21 @@ class Channels(Settings):
     exclude: tuple[str, ...] = ()
     teacher: float = Field(default=0.0, ge=0, le=1)
     size: int | None = Field(default=None, ge=8, le=4096)
+    controls: Controls = "none"
+    control_seeds: int = Field(default=3, ge=1, le=100)
+    control_backbones: tuple[Backbone, ...] = ()
+    control_epochs: int | None = Field(default=None, ge=0)
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _controls_are_trained(self) -> "Channels":
+        for name in ("control_backbones", "control_epochs"):
+            if getattr(self, name) not in ((), None) and self.controls != "full":
+                raise ValueError(f'{name} has no effect with controls = "{self.controls}": give controls = "full"')
+        return self
 
     @model_validator(mode="after")
     def _one_target(self) -> "Channels":

@@ -1,0 +1,144 @@
+"""Train the controls of channel pruning, and put the pruned network beside them."""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from effxfer.artifact import describe
+from effxfer.data.batches import seed_of
+from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.net.net import Net, rebuild
+from effxfer.prune.channel_controls import Contender, report_channel_controls
+from effxfer.prune.graph import cost
+from effxfer.prune.promise import Timing
+from effxfer.prune.surgery import example_of
+from effxfer.report import Report
+from effxfer.runtime.image import Preprocess
+from effxfer.stages.controls import repeat_seed
+from effxfer.stages.finetune import train
+from effxfer.stages.latency import exported, in_turns
+from effxfer.stages.rivals import Contest, Rival, rivals
+from effxfer.train.evaluate import score
+from effxfer.train.fit import Loss
+from effxfer.train.state import clone
+
+DENSE, PRUNED = "dense", "pruned"
+
+
+def compared(contest: Contest) -> Report:
+    """Train the controls that the settings ask for, time all networks in turns, and compare them with the pruned one.
+
+    A control that cannot be made, trained or exported is left out, and a note says why.
+    """
+    if contest.settings.controls == "none":
+        return Report()
+    notes = list[str]()
+    runs = {rival: found for rival in rivals(contest, notes) if (found := trained(contest, rival, notes))}
+    nets = {DENSE: contest.dense, PRUNED: contest.net, **{rival.name: network(runs[rival][0]) for rival in runs}}
+    timings = raced(contest, nets, notes)
+
+    def contender(name: str, epochs: int, found: list[Mapping[str, float]], advice: str = "") -> Contender:
+        return Contender(
+            name=name, epochs=epochs, scores={split: [one[split] for one in found] for split in found[0]},
+            timing=timings[name], macs=multiply_adds(nets[name]), advice=advice,
+        )  # fmt: skip
+
+    ours = {split: contest.report[f"accuracy/{split}"].value for split in ("val", "test")}
+    controls = [
+        contender(rival.name, rival.epochs, [one["scores"] for one in found], rival.advice)
+        for rival, found in runs.items()
+        if rival.name in timings
+    ]
+    dense = contender(DENSE, 0, [scores(contest, contest.dense)])
+    pruned = contender(PRUNED, contest.settings.fit.epochs, [ours])
+    return report_channel_controls(dense, pruned, controls) + Report(notes=tuple(notes))
+
+
+def trained(contest: Contest, rival: Rival, notes: list[str]) -> list[dict[str, Any]]:
+    """Train a control as often as the settings ask for; nothing, and a note, where that cannot be done."""
+    repeats = contest.settings.control_seeds if contest.settings.controls == "full" else 1
+    try:
+        return [
+            contest.work.once(f"control-{rival.folder}-{number}", partial(train_once, contest, rival, number))
+            for number in range(repeats)
+        ]
+    except (GateError, ModelFileError, SettingsError) as error:
+        notes.append(f"no control {rival.name}: {error.problem}")
+        return []
+
+
+def train_once(contest: Contest, rival: Rival, number: int) -> dict[str, Any]:
+    """Train a control once; give its scores, and of the first repeat the network."""
+    settings, seed = contest.settings, repeat_seed(contest.settings.seed, number)
+    net = rival.start(seed)
+    train(
+        net, contest.seen_by(net), contest.strategy, settings.fit.model_copy(update={"epochs": rival.epochs}),
+        device=contest.device, seed=seed_of(seed, 1) % 2**31, loss=loss_for(contest, net.preprocess),
+        work=contest.work.at(f"control-{rival.folder}-{number}"), label=f"control {rival.name} {number + 1}",
+    )  # fmt: skip
+    weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
+    return {"scores": scores(contest, net), "about": json.dumps(describe(net)), "weights": weights}
+
+
+def loss_for(contest: Contest, own: Preprocess) -> Loss:
+    """Give the pruned network's loss for images of another normalisation; a teacher sees them as it knows them."""
+    known = contest.dense.preprocess
+    if not contest.settings.teacher or (own.mean, own.std) == (known.mean, known.std):
+        return contest.loss
+
+    def loss(learner: Any, batch: Any, progress: float) -> Mapping[str, torch.Tensor]:
+        images, *rest = batch
+        here, there = (torch.tensor([p.mean, p.std], device=images.device)[..., None, None] for p in (own, known))
+        seen = (images * here[1] + here[0] - there[0]) / there[1]
+        return contest.loss(lambda _images: learner(images), (seen, *rest), progress)
+
+    return loss
+
+
+def scores(contest: Contest, net: Net) -> dict[str, float]:
+    """Measure accuracy in percent on the validation and the test split."""
+    task = contest.seen_by(net)[-1]
+    splits = {"val": task.val, "test": task.test}
+    return {name: score(net, split, net.preprocess, contest.device, name).value for name, split in splits.items()}
+
+
+def network(found: Mapping[str, Any]) -> Net:
+    """Rebuild the network of a first repeat."""
+    about = json.loads(found["about"])
+    net = rebuild(about["backbone"], about["edits"], Preprocess.from_json(about["preprocess"]), about["classes"])
+    net.load_state_dict(found["weights"])
+    return net.eval()
+
+
+def multiply_adds(net: Net) -> int:
+    """Count multiply-adds for one image."""
+    still = deepcopy(net).cpu().eval()
+    return cost(still, example_of(still))[0]
+
+
+def raced(contest: Contest, nets: Mapping[str, Net], notes: list[str]) -> dict[str, Timing]:
+    """Export networks and time the files in turns, the first one being the dense network's."""
+
+    def compute() -> dict[str, Any]:
+        files, refused = dict[str, Path](), dict[str, str]()
+        with TemporaryDirectory(prefix="effxfer-") as folder:
+            for number, (name, net) in enumerate(nets.items()):
+                try:
+                    files[name] = exported(net, Path(folder) / f"{number}.onnx")
+                except ModelFileError as error:
+                    if name in (DENSE, PRUNED):
+                        raise
+                    refused[name] = error.problem
+            timings = in_turns(files, contest.threads, contest.settings.seed)
+        return {"timings": {name: asdict(timing) for name, timing in timings.items()}, "refused": refused}
+
+    found = contest.work.once("control-timings", compute)
+    notes += [f"no control {name}: it cannot be exported: {problem}" for name, problem in found["refused"].items()]
+    return {name: Timing(**timing) for name, timing in found["timings"].items()}
