@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,15 +15,13 @@ from effxfer.data.batches import seed_of
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.net import Net, rebuild
 from effxfer.prune.channel_controls import Contender, report_channel_controls
-from effxfer.prune.graph import cost
 from effxfer.prune.promise import Timing
-from effxfer.prune.surgery import example_of
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.stages.controls import repeat_seed
 from effxfer.stages.finetune import train
 from effxfer.stages.latency import exported, in_turns
-from effxfer.stages.rivals import Contest, Rival, rivals
+from effxfer.stages.rivals import Contest, Rival, multiply_adds, rivals
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Loss
 from effxfer.train.state import clone
@@ -115,12 +112,6 @@ def network(found: Mapping[str, Any]) -> Net:
     net = rebuild(about["backbone"], about["edits"], Preprocess.from_json(about["preprocess"]), about["classes"])
     net.load_state_dict(found["weights"])
     return net.eval()
-
-
-def multiply_adds(net: Net) -> int:
-    """Count multiply-adds for one image."""
-    still = deepcopy(net).cpu().eval()
-    return cost(still, example_of(still))[0]
 
 
 def raced(contest: Contest, nets: Mapping[str, Net], notes: list[str]) -> dict[str, Timing]:

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from effxfer import artifact
 from effxfer.bench.machine import usable_threads
@@ -14,9 +15,11 @@ from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.fresh import fresh_weights
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
-from effxfer.prune.channel_controls import largest_within
+from effxfer.prune.channel_controls import AS_FAST, largest_within
+from effxfer.prune.graph import cost
 from effxfer.prune.recalibrate import recalibrate_
 from effxfer.prune.structured import remove_channels
+from effxfer.prune.surgery import example_of
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.stages.examples import TAYLOR_BATCHES, plain_batches
@@ -198,36 +201,47 @@ def uniform(contest: Contest, notes: list[str]) -> Rival | None:
         contest.cut(net, alike)
         return net
 
-    target, value = next(iter(told.items()))
+    values = ", ".join(f"{name} = {value:.4g}" for name, value in told.items())
     return Rival(
         name=f"uniform, {'latency' if settings.timed else 'multiply-adds'} alike", folder="uniform", start=start,
         epochs=settings.fit.epochs,
-        advice=f"prune channels with {target} = {value:.3g}, scope = 'layer', importance = 'magnitude'",
+        advice=f"prune channels with {values}, scope = 'layer', importance = 'magnitude'",
     )  # fmt: skip
 
 
 def equal(contest: Contest) -> dict[str, float]:
-    """Give the target at which uniform pruning comes to the pruned network's latency or, without one, multiply-adds.
+    """Say how uniform pruning comes to the pruned network's latency or, without one as target, to its multiply-adds.
+
+    Channel counts are rounded as the pruned network's; multiply-adds more finely, where they would be too few.
 
     Raises:
         SettingsError: If it cannot come to it.
         ModelFileError: As `remove_channels`.
     """
     settings = contest.settings
-    if not settings.timed:
-        return {"macs_ratio": contest.report["macs/ratio"].value}
 
-    def alike(kept: float) -> Net:
+    def alike(**told: Any) -> Net:
         net = at_side(contest.dense, contest.net.preprocess.size)
-        remove_channels(net, ratio=1 - kept, scope="layer", round_to=settings.round_to, exclude=settings.exclude)
+        remove_channels(net, scope="layer", exclude=settings.exclude, **told)
         return net
 
+    if not settings.timed:
+        ratio, wanted, step = contest.report["macs/ratio"].value, multiply_adds(contest.net), settings.round_to
+        while step > 1 and multiply_adds(alike(macs_ratio=ratio, round_to=step)) < wanted / AS_FAST:
+            step //= 2
+        return {"macs_ratio": ratio, "round_to": step}
     with stopwatch(contest.dense, contest.threads, settings.seed) as time:
         limit = time(contest.net).ratio * (1 + PRECISION)
-        kept = largest_within(KEPT, lambda share: time(alike(share)).ratio, limit)
+        kept = largest_within(KEPT, lambda k: time(alike(ratio=1 - k, round_to=settings.round_to)).ratio, limit)
     if kept is None:
         raise SettingsError("removing the same share of each layer does not come to the latency")
-    return {"ratio": round(1 - kept, 2)}
+    return {"ratio": round(1 - kept, 2), "round_to": settings.round_to}
+
+
+def multiply_adds(net: Net) -> int:
+    """Count multiply-adds for one image."""
+    still = deepcopy(net).cpu().eval()
+    return cost(still, example_of(still))[0]
 
 
 def fresh(contest: Contest) -> Rival:

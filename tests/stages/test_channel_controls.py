@@ -1,0 +1,325 @@
+"""Latency is what `Clock` says: multiply-adds; the last test alone uses this machine's clock."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from effxfer.bench import latency as protocol
+from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.net.settings import BackboneSettings
+from effxfer.prune.promise import Timing
+from effxfer.settings import build
+from effxfer.stages import channel_controls, latency, prune, rivals
+from effxfer.stages.channel_controls import loss_for
+from effxfer.stages.finetune import train
+from effxfer.stages.rivals import multiply_adds, open_others, sides
+from effxfer.stages.run import Where, identity, key_of, preview
+from effxfer.stages.settings import METRICS, Channels
+from effxfer.train.devices import Device
+from tests import tiny
+
+CHANNELS = "prune channels"
+NONE = {**tiny.FIT, "epochs": 0}
+ONE = {**tiny.FIT, "epochs": 1}
+SMALL = {"source": "timm:mobilenetv2_035", "pretrained": False}
+HALF = {"ratio": None, "macs_ratio": 0.5, "scope": "global", "round_to": 1, "fit": ONE}
+FULL = {**HALF, "controls": "full", "control_seeds": 2, "control_backbones": [SMALL]}
+UNIFORM = "uniform, multiply-adds alike"
+NEW = "weights drawn anew"
+
+
+def timing(net, dense):
+    ratio = multiply_adds(net) / multiply_adds(dense)
+    return Timing(ratio=ratio, low=ratio, high=ratio, ms=ratio, dense_ms=1.0, n=5)
+
+
+@contextmanager
+def stopwatch(dense, threads, seed):
+    yield lambda net: timing(net, dense)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that counts multiply-adds, and exports nothing."""
+    made = {}
+
+    def exported(net, file):
+        made[file] = net
+        return file
+
+    def in_turns(files, threads, seed):
+        dense = made[next(iter(files.values()))]
+        return {name: timing(made[file], dense) for name, file in files.items()}
+
+    monkeypatch.setattr(rivals, "stopwatch", stopwatch)
+    monkeypatch.setattr(channel_controls, "exported", exported)
+    monkeypatch.setattr(channel_controls, "in_turns", in_turns)
+
+
+class Followed:
+    """Notes what is trained as a control; cuts the stage off when the control of the given label begins."""
+
+    def __init__(self, monkeypatch, cut=""):
+        self.seen, self.cut = [], cut
+        monkeypatch.setattr(channel_controls, "train", self)
+
+    def __call__(self, net, tasks, strategy, fit, *, label, seed, **more):
+        if label == self.cut:
+            raise KeyboardInterrupt
+        self.seen.append((label, seed, fit.epochs, net.preprocess.size, multiply_adds(net)))
+        return train(net, tasks, strategy, fit, label=label, seed=seed, **more)
+
+
+def table(made):
+    (found,) = [table for table in made.manifest.report.tables if table.title == "Controls"]
+    return {row["network"]: row for row in found.rows}
+
+
+def state(made):
+    return made.manifest.files["weights.safetensors"], made.manifest.edits
+
+
+def test_fast_trains_two_and_leaves_the_pruned_network_as_it_is(clock, dense, data, tmp_path, monkeypatch):
+    follow = Followed(monkeypatch)
+    plain = tiny.stage(CHANNELS, dense, tmp_path / "plain", data, **HALF)
+    assert not follow.seen
+    fast = tiny.stage(CHANNELS, dense, tmp_path / "fast", data, **HALF, controls="fast")
+    assert state(fast) == state(plain)
+    assert {row for row in plain.manifest.report.rows if row.name != "steps per second"} <= set(
+        fast.manifest.report.rows
+    )
+    lines = table(fast)
+    smaller = next(name for name in lines if name.startswith("smaller input"))
+    assert list(lines) == ["dense", "pruned", smaller, UNIFORM]
+    assert lines["pruned"]["accuracy val %"] == fast.manifest.report["accuracy/val"].value
+    assert lines["dense"]["accuracy val %"] == dense.manifest.report["accuracy/val"].value
+    assert lines["pruned"]["multiply-adds M"] == pytest.approx(fast.manifest.report["macs/after"].value)
+    assert lines[smaller]["p50 ratio"] <= 1.02 * lines["pruned"]["p50 ratio"]
+    assert 0.95 <= lines[UNIFORM]["p50 ratio"] / lines["pruned"]["p50 ratio"] <= 1
+    sizes = {label.split(" (")[0]: size for label, _, _, size, _ in follow.seen}
+    assert sizes["control smaller input"] == 8
+    assert sizes[f"control {UNIFORM} 1"] == 16
+
+
+def test_full_trains_all_as_often_as_asked(clock, dense, data, tmp_path, monkeypatch):
+    follow, labels = Followed(monkeypatch), []
+
+    def noted(*args, label, seed, **more):
+        labels.append((label, seed))
+        return train(*args, label=label, seed=seed, **more)
+
+    monkeypatch.setattr(prune, "train", noted)
+    made = tiny.stage(CHANNELS, dense, tmp_path / "full", data, **FULL, control_epochs=2)
+    kinds = [("smaller input (8 px)", 1), (UNIFORM, 1), (NEW, 2), ("timm:mobilenetv2_035", 2)]
+    assert [(one[0], one[2]) for one in follow.seen] == [
+        (f"control {kind} {number}", epochs) for kind, epochs in kinds for number in (1, 2)
+    ]
+    assert [one[1] for one in follow.seen[::2]] == [labels[0][1]] * 4, "the first repeat sees the same batches"
+    assert len({one[1] for one in follow.seen}) == 2
+    lines = table(made)
+    assert [lines[kind]["n"] for kind, _ in kinds] == [2, 2, 2, 2]
+    assert [lines[kind]["epochs"] for kind, _ in kinds] == [1, 1, 2, 2]
+    assert lines[NEW]["multiply-adds M"] == lines["pruned"]["multiply-adds M"]
+    assert made.manifest.report[f"{NEW} accuracy/test"].n == 2
+    parts = {json.loads(row).get("part") for row in (made.path / METRICS).read_text().splitlines()}
+    assert {"step-1", "control-fresh-1", "control-backbone-1-0"} <= parts
+
+
+def test_go_on_after_a_cut(clock, dense, data, tmp_path, monkeypatch):
+    whole = tiny.stage(CHANNELS, dense, tmp_path / "whole", data, **FULL)
+    Followed(monkeypatch, cut=f"control {NEW} 2")
+    with pytest.raises(KeyboardInterrupt):
+        tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **FULL)
+    follow = Followed(monkeypatch)
+    monkeypatch.setattr(rivals, "stopwatch", lambda *_: pytest.fail("what was chosen is measured again"))
+    resumed = tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **FULL)
+    assert [one[0] for one in follow.seen] == [
+        f"control {NEW} 2", "control timm:mobilenetv2_035 1", "control timm:mobilenetv2_035 2"
+    ]  # fmt: skip
+    assert state(resumed) == state(whole)
+    assert table(resumed) == table(whole)
+
+
+def test_a_control_that_wins_is_named_and_one_that_does_not_is_not(clock, dense, data, tmp_path):
+    """Fresh weights and no training know nothing; the dense network on smaller images knows what it knew."""
+    crippled = {**HALF, "macs_ratio": 0.15, "fit": NONE, "controls": "full", "control_seeds": 1}
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **crippled, control_epochs=0)
+    lines, notes = table(made), made.manifest.report.notes
+    best = max(lines, key=lambda name: lines[name]["accuracy val %"] if name not in ("dense", "pruned") else -1)
+    worst = min(lines, key=lambda name: lines[name]["accuracy val %"])
+    assert lines[best]["accuracy val %"] > lines["pruned"]["accuracy val %"]
+    assert [note for note in notes if note.startswith(f"the control {best} wins: ")]
+    assert not [note for note in notes if note.startswith(f"the control {worst} wins: ")]
+
+
+def test_a_network_that_is_pruned_uniformly_has_no_such_control(clock, dense, data, tmp_path):
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, controls="fast", fit=NONE)
+    assert UNIFORM not in table(made)
+    assert any(note.startswith("no uniform control") for note in made.manifest.report.notes)
+
+
+def test_under_a_latency_uniform_pruning_comes_to_that_latency(clock, dense, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(prune, "cut_to_latency", lambda net, *_, **__: prune.remove_channels(net, ratio=0.5))
+    told = {"ratio": None, "latency_ratio": 0.5, "round_to": 2, "fit": NONE, "controls": "fast"}
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **told)
+    lines = table(made)
+    assert 0.8 <= lines["uniform, latency alike"]["p50 ratio"] / lines["pruned"]["p50 ratio"] <= 1.02
+
+
+def test_a_pruned_network_of_smaller_images_is_compared_at_the_side_that_each_control_takes(
+    clock, dense, data, tmp_path, monkeypatch
+):
+    follow = Followed(monkeypatch)
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "size": 12, "macs_ratio": 0.9})
+    sizes = [size for _, _, _, size, _ in follow.seen]
+    assert sizes == [8, 8, 12, 12, 12, 12, 12, 12]
+    assert table(made)["dense"]["accuracy val %"] == dense.manifest.report["accuracy/val"].value
+
+
+def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, monkeypatch):
+    def refuse(net, seed):
+        raise SettingsError("body.token lost channels and cannot be drawn anew")
+
+    def diverge(*args, label, **more):
+        if "uniform" in label:
+            raise GateError("training diverged twice")
+        return train(*args, label=label, **more)
+
+    def exported(net, file):
+        if "mobilenet" in str(net.backbone):
+            raise ModelFileError("no such operator")
+        return written(net, file)
+
+    written = channel_controls.exported
+    monkeypatch.setattr(rivals, "fresh_weights", refuse)
+    monkeypatch.setattr(channel_controls, "train", diverge)
+    monkeypatch.setattr(channel_controls, "exported", exported)
+    monkeypatch.setattr(rivals, "sides", lambda net: [net.preprocess.size])
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "fit": NONE, "control_seeds": 1})
+    assert list(table(made)) == ["dense", "pruned"]
+    said = "\n".join(made.manifest.report.notes)
+    for part in (
+        "no control with smaller images", "training diverged", "cannot be drawn anew", "cannot be exported: no such op"
+    ):  # fmt: skip
+        assert part in said
+
+
+def test_only_sides_that_a_network_takes_are_tried(dense):
+    assert sides(dense.net()) == [8, 12, 16]
+    fixed = BackboneSettings(source="timm:test_vit", pretrained=False)
+    from effxfer.artifact import open_model
+
+    net = open_model(fixed)[0]
+    assert sides(net) == [net.preprocess.size]
+
+
+def test_a_teacher_sees_images_as_it_knows_them(dense):
+    net, seen = dense.net(), []
+    own = replace(net.preprocess, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+    def loss(learner, batch, progress):
+        seen.append((learner(None), batch[0]))
+        return {"label": torch.zeros(())}
+
+    class Contest:
+        settings = build(Channels, {"ratio": 0.5, "teacher": 0.5}, CHANNELS)
+
+    Contest.dense, Contest.loss = net, staticmethod(loss)
+    pixels = torch.rand(2, 3, 4, 4)
+
+    def normal(preprocess):
+        mean, std = (torch.tensor(x)[:, None, None] for x in (preprocess.mean, preprocess.std))
+        return (pixels - mean) / std
+
+    loss_for(Contest, own)(lambda images: images, (normal(own), None), 0.0)
+    ((pupils, teachers),) = seen
+    assert torch.equal(pupils, normal(own))
+    assert torch.allclose(teachers, normal(net.preprocess), atol=1e-5)
+    assert loss_for(Contest, net.preprocess) is loss
+
+
+def test_controls_learn_from_the_same_teacher(clock, dense, data, tmp_path):
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "control_seeds": 1, "teacher": 0.5})
+    rows = [json.loads(row) for row in (made.path / METRICS).read_text().splitlines()]
+    assert len(rows) == 5
+    assert all("teacher" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({"control_backbones": ["timm:x"]}, 'control_backbones has no effect with controls = "none"'),
+        ({"control_epochs": 3, "controls": "fast"}, 'control_epochs has no effect with controls = "fast"'),
+        ({"controls": "full", "control_backbones": [{"sourc": "timm:x"}]}, "did you mean 'source'"),
+        ({"controls": "full", "control_backbones": [3]}, "control_backbones"),
+        ({"controls": "all"}, "controls"),
+    ],
+)
+def test_settings_are_checked(told, text):
+    with pytest.raises(SettingsError, match=text):
+        build(Channels, {"ratio": 0.5, **told}, CHANNELS)
+
+
+def test_a_backbone_is_a_name_or_a_table():
+    table = {"source": "timm:b", "args": {"pad_type": "same"}, "mean": [0.5, 0.5, 0.5]}
+    told = build(Channels, {"ratio": 0.5, "controls": "full", "control_backbones": ["timm:a@f", table]}, CHANNELS)
+    assert [one.source for one in told.control_backbones] == ["timm:a@f", "timm:b"]
+    assert told.control_backbones[1].mean == (0.5, 0.5, 0.5)
+    assert build(Channels, told.plain(), CHANNELS) == told
+
+
+def test_other_weights_of_a_backbone_are_another_key(dense, data, tmp_path):
+    here, file = Where(out=tmp_path / "out", device="cpu"), tmp_path / "w.safetensors"
+    told = tiny.settings_of(CHANNELS, controls="full", control_backbones=[f"timm:mobilenetv2_035@{file}"])
+    with pytest.raises(ModelFileError, match="no weights file"):
+        preview(CHANNELS, told, dense, [data], here)
+    keys = set()
+    for value in (0.0, 1.0):
+        save_file({"x": torch.tensor([value])}, file)
+        keys.add(key_of(CHANNELS, told, dense, [data], here))
+    assert len(keys) == 2
+    plain = tiny.settings_of(CHANNELS)
+    assert identity(plain) == plain.plain()
+
+
+def test_mistakes_show_before_anything_is_trained(dense, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(prune, "train", lambda *_, **__: pytest.fail("training began"))
+    for backbone, text in [("timm:mobilenetv2_350", "has no network"), ({**SMALL, "source": "timm:test_vit"}, "16 px")]:
+        told = {**FULL, "control_backbones": [backbone]}
+        with pytest.raises(SettingsError, match=text):
+            tiny.stage(CHANNELS, dense, tmp_path / "out", data, **told)
+    together = Device(torch=torch.device("cpu"), world=2)
+    with pytest.raises(SettingsError, match="timed by one process"):
+        open_others(tiny.settings_of(CHANNELS, controls="fast"), dense.net().preprocess, together)
+    assert open_others(tiny.settings_of(CHANNELS), dense.net().preprocess, together) == {}
+
+
+def test_backbones_take_images_as_the_pruned_network_does_and_models_as_they_do(dense):
+    own = dense.net().preprocess
+    told = tiny.settings_of(
+        CHANNELS, controls="full", control_backbones=[SMALL, {**SMALL, "size": 32}, str(dense.path)]
+    )
+    nets = open_others(told, replace(own, size=24, crop_pct=0.9), Device(torch=torch.device("cpu")))
+    assert list(nets) == ["timm:mobilenetv2_035", "timm:mobilenetv2_035 (2)", "dense"]
+    assert [(net.preprocess.size, net.preprocess.crop_pct) for net in nets.values()] == [
+        (24, 0.9),
+        (32, 0.9),
+        (16, 1.0),
+    ]
+
+
+def test_on_this_machine(dense, data, tmp_path, monkeypatch):
+    """The real exporter and clock, for a moment: what they say on a busy machine is not asserted."""
+    for where, name, value in [
+        (latency, "MAX_SECONDS", 0.3), (latency, "MIN_SECONDS", 0.1), (protocol, "MIN_ROUNDS", 2),
+    ]:  # fmt: skip
+        monkeypatch.setattr(where, name, value)
+    told = {**HALF, "fit": NONE, "size": 12, "controls": "fast"}
+    lines = table(tiny.stage(CHANNELS, dense, tmp_path / "out", data, **told))
+    assert lines["dense"]["p50 ratio"] == 1.0
+    assert all(line["p50 ms"] > 0 for line in lines.values())
+    assert UNIFORM in lines
