@@ -23,7 +23,7 @@ from effxfer.stages.finetune import train
 from effxfer.stages.latency import exported, in_turns
 from effxfer.stages.rivals import Contest, Rival, multiply_adds, rivals
 from effxfer.train.evaluate import score
-from effxfer.train.fit import Loss
+from effxfer.train.gradients import Loss
 from effxfer.train.state import clone
 
 DENSE, PRUNED = "dense", "pruned"

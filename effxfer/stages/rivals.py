@@ -27,7 +27,7 @@ from effxfer.stages.finetune import fresh_head
 from effxfer.stages.latency import PRECISION, stopwatch
 from effxfer.stages.settings import Channels
 from effxfer.train.devices import Device
-from effxfer.train.fit import Loss
+from effxfer.train.gradients import Loss
 from effxfer.train.state import Work
 from effxfer.transfer.base import Strategy
 
