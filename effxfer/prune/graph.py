@@ -98,6 +98,17 @@ class Graph:
             except Exception as error:  # index errors and assertions inside torch-pruning
                 raise ModelFileError(f"the channels of {layer} cannot be removed: {error}", HINT) from error
 
+    def outputs(self, plan: Plan, copies: Mapping[str, int]) -> dict[str, list[int]]:
+        """Name the outputs that a plan leaves of each convolution or linear layer that loses some."""
+        lost = dict[str, set[int]]()
+        for layer, positions in plan.items():
+            for dep, idxs in self._group(layer, positions, copies[layer]):
+                module = dep.target.module
+                if isinstance(module, nn.Conv2d | nn.Linear) and (self.makes(dep) or depthwise(module)):
+                    lost.setdefault(self.names[module], set()).update(idxs)
+        wide = {name: len(self.net.get_submodule(name).get_parameter("weight")) for name in lost}
+        return {name: [i for i in range(wide[name]) if i not in gone] for name, gone in lost.items()}
+
     @torch.no_grad()
     def silence_(self, plan: Plan, copies: Mapping[str, int]) -> bool:
         """Cut channels off, in place, without removing them: they are zero, and nothing reads them any more.

@@ -22,7 +22,18 @@ from effxfer.prune.graph import cost as multiply_adds
 from effxfer.prune.promise import Asked, Timing, keep_promise, nearest, promise_report
 from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss, block_losses, loss_curves
-from effxfer.prune.structured import Importance, Plan, Rule, checked, pruned, ranked, shrink_masks_, size_report
+from effxfer.prune.structured import (
+    Importance,
+    Left,
+    Plan,
+    Rule,
+    checked,
+    note_left,
+    pruned,
+    ranked,
+    shrink_masks_,
+    size_report,
+)
 from effxfer.prune.surgery import adopt_, example_of, fixed, traceable, widths
 from effxfer.report import Report, Table
 
@@ -63,6 +74,7 @@ def prune_to_latency(
     exclude: Sequence[str] = (),
     max_ratio_per_layer: float = 0.9,
     examples: Losses | None = None,
+    left: Left | None = None,
 ) -> Report:
     """Remove channels and blocks, in place, until the network meets a latency; record it as edits.
 
@@ -77,6 +89,7 @@ def prune_to_latency(
         exclude: Shell patterns of layers whose outputs stay, and whose blocks stay.
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
         examples: As in `remove_channels`; used by `taylor` only.
+        left: As in `remove_channels`.
 
     Returns:
         What was asked, predicted and measured; multiply-adds and parameters; tables of layers, groups, blocks and
@@ -100,7 +113,9 @@ def prune_to_latency(
         lambda choice: time(candidate(trial, example, task, choice, rule)),
     )
     best = nearest(rounds, asked)
-    smaller = checked(trial, example, task.channels, task.plan(best.choice), rule)
+    plan = task.plan(best.choice)
+    smaller = checked(trial, example, task.channels, plan, rule)
+    note_left(left, trial, example, task.channels, plan)
     shrink_masks_(smaller)
     record_resize(smaller, measure(net))
     adopt_(net, smaller, example)

@@ -20,6 +20,7 @@ from effxfer.report import Measurement, Report, Table
 
 Importance = Literal["magnitude", "taylor"]
 Plan = dict[str, list[int]]
+Left = dict[str, list[int]]
 HALVINGS = 9
 TOLERANCE = 1e-3
 
@@ -48,6 +49,7 @@ def remove_channels(
     exclude: Sequence[str] = (),
     max_ratio_per_layer: float = 0.9,
     examples: Losses | None = None,
+    left: Left | None = None,
 ) -> Report:
     """Remove the least important channels, in place, and record the new sizes as one `resize` edit.
 
@@ -69,6 +71,7 @@ def remove_channels(
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
         examples: Gives the losses of some batches under the network that it is passed, one after the other; used by
             `taylor` only.
+        left: Learns, of each layer that lost outputs, which ones are left.
 
     Returns:
         Multiply-adds and parameters before and after, a ticket's sparsity, and a table of channels per layer.
@@ -91,7 +94,8 @@ def remove_channels(
             plan = _plan(layers, (ratio or 0.0) * share, rule)
         else:
             plan = _plan_until(trial, example, layers, dense[0] * (1 - (1 - macs_ratio) * share), rule)
-        trial = checked(trial, example, layers, plan, rule)
+        trial, before_it = checked(trial, example, layers, plan, rule), trial
+        note_left(left, before_it, example, layers, plan)
     shrink_masks_(trial)
     before = widths(net)
     record_resize(trial, measure(net))
@@ -142,6 +146,15 @@ def pruned(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, 
     smaller = deepcopy(trial)
     Graph(smaller, example, fixed(smaller, rule.exclude)).prune_(plan, {c.layer: c.copies for c in layers})
     return smaller
+
+
+def note_left(left: Left | None, trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan) -> None:
+    """Let `left` learn what a plan leaves of a network's outputs, as positions in the first one it was told of."""
+    if left is None:
+        return
+    now = Graph(trial, example, fixed(trial)).outputs(plan, {c.layer: c.copies for c in layers})
+    for layer, positions in now.items():
+        left[layer] = [left[layer][i] for i in positions] if layer in left else positions
 
 
 def checked(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:

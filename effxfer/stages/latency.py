@@ -18,6 +18,7 @@ from effxfer.prune.latency import modelled, prune_to_latency
 from effxfer.prune.promise import Asked, Timing
 from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss
+from effxfer.prune.structured import Left
 from effxfer.prune.surgery import example_of
 from effxfer.report import Report
 from effxfer.stages.settings import Channels
@@ -29,7 +30,7 @@ DENSE, PRUNED = "dense", "pruned"
 
 
 def cut_to_latency(
-    net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses
+    net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses, left: Left
 ) -> Report:  # fmt: skip
     """Remove what this step's latency asks for: steps are even factors on the way from the dense network's to the last.
 
@@ -40,6 +41,7 @@ def cut_to_latency(
         step: From 1 to `settings.steps`.
         loss: Mean loss on some training images.
         examples: Losses of batches, for the `taylor` importance.
+        left: Learns, of each layer that lost outputs, which ones are left.
     """
     threads = settings.threads or usable_threads()
     before, now = example_of(dense), example_of(net)
@@ -49,6 +51,7 @@ def cut_to_latency(
         return prune_to_latency(
             net, asked=target(settings, step, whole, lambda: time(dense).ms), cost=costs.ms, step=costs.step, time=time,
             loss=loss, importance=settings.importance, exclude=settings.exclude, examples=examples,
+            left=left,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.prune.recalibrate import recalibrate_
+from effxfer.prune.reconstruct import reconstruct_
 from effxfer.prune.structured import remove_channels
 from effxfer.report import Report
 from effxfer.stages.channel_controls import compared
@@ -30,6 +31,7 @@ from effxfer.train.state import Work, clone
 from effxfer.transfer.distill import distilled
 
 LOSS_BATCHES = 2
+SOLVE_BATCHES = 4
 
 
 def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Device, work: Work) -> tuple[Net, Report]:
@@ -118,7 +120,7 @@ def in_all(reports: Sequence[Report]) -> Report:
 
 
 def cut(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
-    """Remove this step's share of the channels, and estimate BatchNorm statistics anew.
+    """Remove this step's share of the channels, solve weights anew if asked, and estimate BatchNorm statistics anew.
 
     The shares are such that what all steps together leave is what one step would: of `ratio`, each step removes an
     equal part of the channels that there were at first; of `macs_ratio` and latencies, each step keeps the same share.
@@ -131,15 +133,18 @@ def cut(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: i
         with no_grad():
             return float(stack([*islice(examples(pruned), LOSS_BATCHES)]).mean())
 
+    before, left = deepcopy(net) if settings.solves else None, dict[str, list[int]]()
     if settings.timed:
-        report = cut_to_latency(net, dense, settings, step, loss=loss, examples=examples)
+        report = cut_to_latency(net, dense, settings, step, loss=loss, examples=examples, left=left)
     else:
         ratio = None if settings.ratio is None else share(settings.ratio, step, settings.steps)
         macs_ratio = None if settings.macs_ratio is None else settings.macs_ratio ** (1 / settings.steps)
         report = remove_channels(
             net, ratio=ratio, macs_ratio=macs_ratio, importance=settings.importance, scope=settings.scope,
-            round_to=settings.round_to, exclude=settings.exclude, examples=examples,
+            round_to=settings.round_to, exclude=settings.exclude, examples=examples, left=left,
         )  # fmt: skip
+    if before:
+        report += reconstruct_(net, before, lambda: (x for x, _ in islice(plain, SOLVE_BATCHES)), left)
     recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
     return report
 

@@ -176,6 +176,8 @@ class Channels(Settings):
             and at 8 as fast as its multiply-adds promise (thread time, 128 px).
         steps: Prune in so many steps, with a share of the training after each.
         exclude: Shell patterns of layers to leave as they are.
+        reconstruct: After each step, solve each layer's weights for the outputs it had before (least squares on 256
+            training images); None does it where there is no training (`fit.epochs = 0`).
         teacher: Learn from the unpruned network's outputs as well; the weight of that term, in [0, 1]; 0 is off.
         size: As in `finetune`; the teacher keeps its own side. Time falls with the square of the side.
         controls: Train other networks that are as fast, with the same teacher. `fast`, once: the unpruned network on
@@ -203,6 +205,7 @@ class Channels(Settings):
     round_to: int = Field(default=8, ge=1)
     steps: int = Field(default=1, ge=1)
     exclude: tuple[str, ...] = ()
+    reconstruct: bool | None = None
     teacher: float = Field(default=0.0, ge=0, le=1)
     size: int | None = Field(default=None, ge=8, le=4096)
     controls: Controls = "none"
@@ -227,6 +230,11 @@ class Channels(Settings):
         if sum(target is not None for target in targets) != 1:
             raise ValueError("give either ratio or macs_ratio or latency_ratio or latency_ms")
         return self
+
+    @property
+    def solves(self) -> bool:
+        """Whether weights are solved anew after a step."""
+        return not self.fit.epochs if self.reconstruct is None else self.reconstruct
 
     @property
     def timed(self) -> bool:

@@ -1,0 +1,145 @@
+"""A convolution or linear layer as least squares: what it sees, what it should give, and what its weights lack.
+
+Shape legend: B images, G groups of a convolution, R rows (a position of an image each), K inputs that one output weighs
+(channels times kernel, and a one for the bias), O outputs per group.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SIDE = 8
+NUMBERS = 4_000_000
+SLACK = 1e-3
+TINY = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Normal:
+    """Normal equations of what a layer's weights should change by, in float64.
+
+    Attributes:
+        gram: Inputs by inputs, `(G, K, K)`.
+        moment: Inputs by what is missing in the outputs, `(G, K, O)`.
+        missing: Squared norm of what is missing.
+        power: Squared norm of what should come out.
+    """
+
+    gram: Tensor
+    moment: Tensor
+    missing: float
+    power: float
+
+    def __add__(self, other: "Normal") -> "Normal":
+        return Normal(
+            gram=self.gram + other.gram, moment=self.moment + other.moment, missing=self.missing + other.missing,
+            power=self.power + other.power,
+        )  # fmt: skip
+
+    def after(self, change: Tensor) -> float:
+        """Give the squared norm of what is still missing after a change `(G, K, O)` of the weights."""
+        return self.missing - float((change * (2 * self.moment - self.gram @ change)).sum())
+
+
+def change(of: Normal, ridge: float, allowed: Tensor | None = None) -> Tensor:
+    """Solve for the change of the weights, `(G, K, O)`.
+
+    Args:
+        of: The normal equations.
+        ridge: Weight of the change's squared norm, as a share of the mean power of an input; above 0.
+        allowed: Which weights may change, bool `(G, K, O)`; None is all.
+    """
+    size = of.gram.shape[-1]
+    power = of.gram.diagonal(dim1=1, dim2=2).mean(1)
+    gram = of.gram + (ridge * power + TINY)[:, None, None] * torch.eye(size, dtype=of.gram.dtype, device=power.device)
+    if allowed is None:
+        return torch.cholesky_solve(of.moment, torch.linalg.cholesky(gram))
+    found = torch.zeros_like(of.moment)
+    for group, output in torch.cartesian_prod(torch.arange(len(gram)), torch.arange(found.shape[2])).tolist():
+        own = allowed[group, :, output].nonzero().squeeze(1)
+        factor = torch.linalg.cholesky(gram[group][own][:, own])
+        found[group, own, output] = torch.cholesky_solve(of.moment[group, own, output, None], factor).squeeze(1)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Which positions of a layer's outputs are looked at: every `step`-th row and column from `first` on."""
+
+    step: int
+    first: int
+
+    @classmethod
+    def of(cls, layer: Any, outputs: Tensor, number: int) -> "Grid":
+        """Choose about `SIDE` rows and columns of a layer's outputs, moved by one from batch `number` to the next."""
+        if isinstance(layer, nn.Linear):
+            step = ceil(outputs[0].numel() / outputs.shape[-1] / SIDE**2)
+        else:
+            step = ceil(max(outputs.shape[2:]) / SIDE)
+        return cls(step=step, first=number % step)
+
+    def outputs(self, layer: Any, y: Tensor) -> Tensor:
+        """Give the looked-at part of outputs: `(B, O, h, w)`, or `(B, n, O)`."""
+        if isinstance(layer, nn.Linear):
+            return y.reshape(len(y), -1, y.shape[-1])[:, self.first :: self.step]
+        return y[..., self.first :: self.step, self.first :: self.step]
+
+    def seen(self, layer: Any, x: Tensor) -> Tensor:
+        """Give what a layer weighs at these positions, `(G, R, K)`."""
+        if isinstance(layer, nn.Linear):
+            return self.outputs(layer, x).reshape(1, -1, x.shape[-1])
+        high, wide = (0, 0) if layer.padding == "valid" else layer.padding
+        down, right = layer.stride
+        x = F.pad(x, (wide, wide, high, high))[..., self.first * down :, self.first * right :]
+        stride = (self.step * down, self.step * right)
+        return laid_out(layer, F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=stride))
+
+
+def rows_of(layer: Any, grid: Grid, inputs: Tensor, wanted: Tensor, given: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Give, for some images at a time, what a layer weighs `(G, R, K)`, and twice its outputs `(G, R, O)`."""
+    if not len(inputs):
+        return
+    at_once = int(max(1, NUMBERS // (SIDE**2 * layer.weight[0].numel() * getattr(layer, "groups", 1))))
+    for x, *outputs in zip(*(t.split(at_once) for t in (inputs, wanted, given)), strict=True):
+        seen = grid.seen(layer, x)
+        if layer.bias is not None:
+            seen = torch.cat([seen, torch.ones_like(seen[..., :1])], 2)
+        yield seen, *(laid_out(layer, y) for y in outputs)
+
+
+def normal_of(seen: Tensor, wanted: Tensor, given: Tensor) -> Normal:
+    """Sum up rows, which `rows_of` gives."""
+    missing = wanted - given
+    return Normal(
+        gram=(seen.mT @ seen).double(), moment=(seen.mT @ missing).double(),
+        missing=float(missing.double().square().sum()), power=float(wanted.double().square().sum()),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def weighs(layer: Any, seen: Tensor, _wanted: Tensor, given: Tensor) -> bool:
+    """Whether a layer's outputs are its weights times what it sees: not so where it standardises its weights."""
+    weight = in_groups(layer.weight, layer)
+    if layer.bias is not None:
+        weight = torch.cat([weight, layer.bias.reshape(len(weight), 1, -1)], 1)
+    return float((seen @ weight - given).abs().max()) <= SLACK * max(float(given.abs().max()), TINY)
+
+
+def in_groups(weight: Tensor, layer: Any) -> Tensor:
+    """Lay a weight out as `(G, K, O)`, without the bias."""
+    groups = getattr(layer, "groups", 1)
+    laid: Tensor = weight.reshape(groups, weight.shape[0] // groups, -1)
+    return laid.transpose(1, 2)
+
+
+def laid_out(layer: Any, y: Tensor) -> Tensor:
+    """Bring outputs or columns into the form `(G, R, ...)`."""
+    if isinstance(layer, nn.Linear):
+        return y.reshape(1, -1, y.shape[-1])
+    grouped: Tensor = y.flatten(2).unflatten(1, (layer.groups, -1))
+    return grouped.permute(1, 0, 3, 2).flatten(1, 2)
