@@ -28,11 +28,12 @@ QUICKER = {
         *("--backbone", "timm:mobilenetv2_035@weights.safetensors"),
         *(word for one in PHOTOS for word in ("--set", one)),
     ],
+    "finetune resnet20-cifar10 --data digits --set size=16 --epochs 0": [],
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
     "prune": ["--epochs", "1"],
     "search": ["--trials", "3", "--set", "epochs=3"],
-    "ticket apply": ["--epochs", "1", "--set", "data.max_per_class=10"],
-    "ticket matrix": ["--epochs", "1", "--set", "data.max_per_class=10"],
+    "ticket apply": ["--epochs", "1", "--set", "data.max_per_class=5"],
+    "ticket matrix": ["--epochs", "0"],
     "bench": ["--max-seconds", "0.5", "--max-p50-ratio", "100"],
 }
 
@@ -69,8 +70,9 @@ def test_the_readme_shows_every_command():
 def test_its_tour_of_the_commands_runs(place, monkeypatch):
     three = load_digits().images[3] * 15.9
     Image.fromarray(three.astype("uint8")).save("three.png")
+    tiny.write_images(place / "mnist")
     tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 16
+    assert len(tour) == 18
     for command in tour:
         last = run(command, monkeypatch).splitlines()[-1]
         assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"

@@ -327,6 +327,8 @@ def test_a_ticket_of_one_task_beats_a_random_mask_on_another(tmp_path):
     found = tiny.stage("prune lottery", source, tmp_path / "found", few, **more)
     ticket = read_ticket(found.path)
     own, random = (apply(ticket, tmp_path / mask, many, mask=mask, fit={"epochs": 3}) for mask in ("ticket", "random"))
+    home = apply(ticket, tmp_path / "home", few)
+    assert same(home.net(), found.net()), "on the task that it was found on, it is what was found"
     assert own.manifest.classes == ("5", "6", "7", "8", "9")
     gained = own.manifest.report["accuracy/test"].value - random.manifest.report["accuracy/test"].value
     assert own.manifest.report["accuracy/test"].n > 100
