@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -128,9 +128,11 @@ def _sentence(cls: type[BaseModel], mistake: dict[str, Any]) -> str:
 
 
 def _known(cls: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
-    for part in path[:-1]:
-        field = cls.model_fields.get(str(part))
+    for part in (part for part in path[:-1] if isinstance(part, str)):
+        field = cls.model_fields.get(part)
         inner = field.annotation if field else None
+        while get_args(inner):
+            inner = get_args(inner)[0]
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         cls = inner

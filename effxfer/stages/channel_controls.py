@@ -20,13 +20,11 @@ from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.stages.controls import repeat_seed
 from effxfer.stages.finetune import train
-from effxfer.stages.latency import exported, in_turns
+from effxfer.stages.latency import DENSE, PRUNED, exported, in_turns
 from effxfer.stages.rivals import Contest, Rival, multiply_adds, rivals
 from effxfer.train.evaluate import score
 from effxfer.train.gradients import Loss
 from effxfer.train.state import clone
-
-DENSE, PRUNED = "dense", "pruned"
 
 
 def compared(contest: Contest) -> Report:

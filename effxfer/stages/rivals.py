@@ -24,7 +24,7 @@ from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.stages.examples import TAYLOR_BATCHES, plain_batches
 from effxfer.stages.finetune import fresh_head
-from effxfer.stages.latency import PRECISION, stopwatch
+from effxfer.stages.latency import DENSE, PRECISION, PRUNED, stopwatch
 from effxfer.stages.settings import Channels
 from effxfer.train.devices import Device
 from effxfer.train.gradients import Loss
@@ -113,7 +113,7 @@ def open_others(settings: Channels, like: Preprocess, device: Device) -> dict[st
     nets: dict[str, Net] = {}
     for number, backbone in enumerate(settings.control_backbones, 1):
         name = Path(backbone.source.partition("@")[0]).name
-        nets[f"{name} ({number})" if name in nets else name] = open_other(backbone, like)
+        nets[f"{name} ({number})" if name in (DENSE, PRUNED, *nets) else name] = open_other(backbone, like)
     return nets
 
 

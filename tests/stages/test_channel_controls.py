@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from effxfer.artifact import open_model
 from effxfer.bench import latency as protocol
+from effxfer.data.settings import DataSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.promise import Timing
@@ -25,9 +27,11 @@ from tests import tiny
 CHANNELS = "prune channels"
 NONE = {**tiny.FIT, "epochs": 0}
 ONE = {**tiny.FIT, "epochs": 1}
-SMALL = {"source": "timm:mobilenetv2_035", "pretrained": False}
+SOURCE = "tests.prune.nets:Tiny"
+SMALL = {"source": SOURCE, "args": {"width": 4}, "pretrained": False}
 HALF = {"ratio": None, "macs_ratio": 0.5, "scope": "global", "round_to": 1, "fit": ONE}
 FULL = {**HALF, "controls": "full", "control_seeds": 2, "control_backbones": [SMALL]}
+RAW = {**HALF, "fit": NONE, "controls": "full", "control_seeds": 1}
 UNIFORM = "uniform, multiply-adds alike"
 NEW = "weights drawn anew"
 
@@ -35,6 +39,13 @@ NEW = "weights drawn anew"
 def timing(net, dense):
     ratio = multiply_adds(net) / multiply_adds(dense)
     return Timing(ratio=ratio, low=ratio, high=ratio, ms=ratio, dense_ms=1.0, n=5)
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory, data):
+    """A network of three convolutions that knows the classes of `folder`."""
+    start = BackboneSettings(source=SOURCE, args={"width": 16}, pretrained=False, size=16)
+    return tiny.stage("finetune", start, tmp_path_factory.mktemp("wide") / "dense", data)
 
 
 @contextmanager
@@ -114,7 +125,7 @@ def test_full_trains_all_as_often_as_asked(clock, dense, data, tmp_path, monkeyp
 
     monkeypatch.setattr(prune, "train", noted)
     made = tiny.stage(CHANNELS, dense, tmp_path / "full", data, **FULL, control_epochs=2)
-    kinds = [("smaller input (8 px)", 1), (UNIFORM, 1), (NEW, 2), ("timm:mobilenetv2_035", 2)]
+    kinds = [("smaller input (8 px)", 1), (UNIFORM, 1), (NEW, 2), (SOURCE, 2)]
     assert [(one[0], one[2]) for one in follow.seen] == [
         (f"control {kind} {number}", epochs) for kind, epochs in kinds for number in (1, 2)
     ]
@@ -138,22 +149,26 @@ def test_go_on_after_a_cut(clock, dense, data, tmp_path, monkeypatch):
     monkeypatch.setattr(rivals, "stopwatch", lambda *_: pytest.fail("what was chosen is measured again"))
     resumed = tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **FULL)
     assert [one[0] for one in follow.seen] == [
-        f"control {NEW} 2", "control timm:mobilenetv2_035 1", "control timm:mobilenetv2_035 2"
+        f"control {NEW} 2", f"control {SOURCE} 1", f"control {SOURCE} 2"
     ]  # fmt: skip
     assert state(resumed) == state(whole)
     assert table(resumed) == table(whole)
 
 
-def test_a_control_that_wins_is_named_and_one_that_does_not_is_not(clock, dense, data, tmp_path):
-    """Fresh weights and no training know nothing; the dense network on smaller images knows what it knew."""
-    crippled = {**HALF, "macs_ratio": 0.15, "fit": NONE, "controls": "full", "control_seeds": 1}
-    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **crippled, control_epochs=0)
-    lines, notes = table(made), made.manifest.report.notes
-    best = max(lines, key=lambda name: lines[name]["accuracy val %"] if name not in ("dense", "pruned") else -1)
-    worst = min(lines, key=lambda name: lines[name]["accuracy val %"])
-    assert lines[best]["accuracy val %"] > lines["pruned"]["accuracy val %"]
-    assert [note for note in notes if note.startswith(f"the control {best} wins: ")]
-    assert not [note for note in notes if note.startswith(f"the control {worst} wins: ")]
+def test_a_control_that_wins_is_named(clock, dense, data, tmp_path):
+    """What was never trained is no better for being pruned; a trained network of its latency beats it."""
+    wide = BackboneSettings(source=SOURCE, args={"width": 64}, pretrained=False, size=16)
+    made = tiny.stage(CHANNELS, wide, tmp_path / "out", data, **{**RAW, "control_backbones": [str(dense.path)]})
+    lines = table(made)
+    assert lines["dense (1)"]["p50 ratio"] < lines["pruned"]["p50 ratio"]
+    (note,) = [note for note in made.manifest.report.notes if note.startswith("the control dense (1) wins: ")]
+    assert note.endswith("prefer it: finetune it instead of pruning")
+
+
+def test_a_control_that_loses_is_not_named(clock, dense, data, tmp_path):
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **RAW)
+    assert table(made)[NEW]["accuracy val %"] < table(made)["pruned"]["accuracy val %"] - 20
+    assert not [note for note in made.manifest.report.notes if NEW in note]
 
 
 def test_a_network_that_is_pruned_uniformly_has_no_such_control(clock, dense, data, tmp_path):
@@ -190,7 +205,7 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
         return train(*args, label=label, **more)
 
     def exported(net, file):
-        if "mobilenet" in str(net.backbone):
+        if net.backbone["args"] == SMALL["args"]:
             raise ModelFileError("no such operator")
         return written(net, file)
 
@@ -210,11 +225,10 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
 
 def test_only_sides_that_a_network_takes_are_tried(dense):
     assert sides(dense.net()) == [8, 12, 16]
-    fixed = BackboneSettings(source="timm:test_vit", pretrained=False)
-    from effxfer.artifact import open_model
-
-    net = open_model(fixed)[0]
-    assert sides(net) == [net.preprocess.size]
+    patches = {"source": "timm:test_vit", "pretrained": False, "size": 48}
+    assert sides(open_model(BackboneSettings(**patches))[0]) == [16, 32, 48]
+    fixed = {**patches, "args": {"dynamic_img_size": False, "img_size": 48}}
+    assert sides(open_model(BackboneSettings(**fixed))[0]) == [48]
 
 
 def test_a_teacher_sees_images_as_it_knows_them(dense):
@@ -288,10 +302,10 @@ def test_other_weights_of_a_backbone_are_another_key(dense, data, tmp_path):
 
 def test_mistakes_show_before_anything_is_trained(dense, data, tmp_path, monkeypatch):
     monkeypatch.setattr(prune, "train", lambda *_, **__: pytest.fail("training began"))
-    for backbone, text in [("timm:mobilenetv2_350", "has no network"), ({**SMALL, "source": "timm:test_vit"}, "16 px")]:
-        told = {**FULL, "control_backbones": [backbone]}
+    unknown, patches = "timm:mobilenetv2_350", {"source": "timm:test_vit", "pretrained": False, "size": 24}
+    for backbone, text in [(unknown, "has no network"), (patches, "cannot take images of 24 px")]:
         with pytest.raises(SettingsError, match=text):
-            tiny.stage(CHANNELS, dense, tmp_path / "out", data, **told)
+            tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "control_backbones": [backbone]})
     together = Device(torch=torch.device("cpu"), world=2)
     with pytest.raises(SettingsError, match="timed by one process"):
         open_others(tiny.settings_of(CHANNELS, controls="fast"), dense.net().preprocess, together)
@@ -304,7 +318,7 @@ def test_backbones_take_images_as_the_pruned_network_does_and_models_as_they_do(
         CHANNELS, controls="full", control_backbones=[SMALL, {**SMALL, "size": 32}, str(dense.path)]
     )
     nets = open_others(told, replace(own, size=24, crop_pct=0.9), Device(torch=torch.device("cpu")))
-    assert list(nets) == ["timm:mobilenetv2_035", "timm:mobilenetv2_035 (2)", "dense"]
+    assert list(nets) == [SOURCE, f"{SOURCE} (2)", "dense (3)"]
     assert [(net.preprocess.size, net.preprocess.crop_pct) for net in nets.values()] == [
         (24, 0.9),
         (32, 0.9),
@@ -316,10 +330,22 @@ def test_on_this_machine(dense, data, tmp_path, monkeypatch):
     """The real exporter and clock, for a moment: what they say on a busy machine is not asserted."""
     for where, name, value in [
         (latency, "MAX_SECONDS", 0.3), (latency, "MIN_SECONDS", 0.1), (protocol, "MIN_ROUNDS", 2),
+        (rivals, "sides", lambda net: [12, 16]),
     ]:  # fmt: skip
         monkeypatch.setattr(where, name, value)
-    told = {**HALF, "fit": NONE, "size": 12, "controls": "fast"}
-    lines = table(tiny.stage(CHANNELS, dense, tmp_path / "out", data, **told))
+    lines = table(tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**HALF, "fit": NONE, "controls": "fast"}))
     assert lines["dense"]["p50 ratio"] == 1.0
     assert all(line["p50 ms"] > 0 for line in lines.values())
     assert UNIFORM in lines
+
+
+def test_pruned_pretrained_weights_beat_weights_drawn_anew(clock, tmp_path):
+    """Digits, 30 of each class; CLAIM"""
+    data = DataSettings(source="digits", max_per_class=40, val_fraction=0.25)
+    plain = {"batch": 32, "augment": {"crop": "padded", "flip": False}}
+    fit = {"epochs": 3, "lr": 0.003}
+    start = BackboneSettings(source="resnet20-cifar10", size=16)
+    known = tiny.stage("finetune", start, tmp_path / "known", data, options=plain, fit=fit)
+    told = {**HALF, "fit": fit, "options": plain, "controls": "full", "control_seeds": 1}
+    lines = table(tiny.stage(CHANNELS, known, tmp_path / "half", data, **told))
+    assert lines["pruned"]["accuracy val %"] > lines[NEW]["accuracy val %"] + 10

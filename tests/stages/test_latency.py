@@ -105,7 +105,9 @@ def test_on_this_machine(dense, data, tmp_path, monkeypatch):
         (latency, "MIN_SECONDS", 0.1), (layers, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
     ]:  # fmt: skip
         monkeypatch.setattr(where, name, value)
-    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ratio=0.6, fit={"epochs": 0})
+    made = tiny.stage(
+        CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ratio=0.6, size=12, fit={"epochs": 0}
+    )
     report = made.manifest.report
     assert {"latency/asked", "latency/predicted", "latency/measured"} <= {row.name for row in report.rows}
     assert sum(p.numel() for p in made.net().parameters()) < sum(p.numel() for p in dense.net().parameters())
