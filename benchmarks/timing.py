@@ -8,13 +8,19 @@ from statistics import median
 from typing import Any
 
 
-def row(what: str, ours: Sequence[float], other: str, theirs: Sequence[float], unit: str, goal: str) -> dict[str, Any]:
-    """One line of the table: medians, their ranges, and ours divided by theirs."""
+def row(
+    what: str, ours: Sequence[float], other: str, theirs: Sequence[float], unit: str, goal: str, paired: bool = False
+) -> dict[str, Any]:
+    """One line of the table: medians, their ranges, and ours divided by theirs; pair by pair where both took turns."""
+    ratio: Any = round(median(ours) / median(theirs), 2)
+    if paired:
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        ratio = f"{median(ratios):.3f} [{min(ratios):.3f}, {max(ratios):.3f}]"
     return {
         "what": what,
         "ours": f"{median(ours):.3g} {unit} [{min(ours):.3g}, {max(ours):.3g}]",
         "against": f"{other}: {median(theirs):.3g} {unit} [{min(theirs):.3g}, {max(theirs):.3g}]",
-        "ratio": round(median(ours) / median(theirs), 2),
+        "ratio": ratio,
         "n": len(ours),
         "goal": goal,
     }

@@ -47,6 +47,7 @@ class Manifest:
         report: What the stage measured.
         files: SHA-256 of every other file.
         versions: Of this package and of what the numbers depend on.
+        smoothing: The largest label smoothing that the network was trained with for its classes.
         schema: Version of this layout.
     """
 
@@ -62,6 +63,7 @@ class Manifest:
     report: Report = Report()
     files: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    smoothing: float = 0.0
     schema: int = SCHEMA
 
 
@@ -110,6 +112,7 @@ class Artifact:
             net.load_state_dict(load_file(self.path / WEIGHTS))
         except RuntimeError as error:
             raise ModelFileError(f"{self.path / WEIGHTS} does not fit its manifest: {error}", code="E405") from error
+        net.smoothing = m.smoothing
         return net.eval()
 
 
@@ -172,6 +175,7 @@ def describe(net: "Net") -> dict[str, Any]:
         "edits": net.edits,
         "preprocess": net.preprocess.to_json(),
         "classes": net.classes,
+        "smoothing": net.smoothing,
     }
 
 

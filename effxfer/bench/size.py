@@ -22,7 +22,7 @@ class Size:
         bytes: Of the file and, if it has one, its weights file beside it.
         compressed_bytes: Of the same, compressed by `COMPRESSION`.
         params: Numbers in its weights; scales, zero points and shapes are not counted.
-        nonzero: How many of them differ from zero.
+        nonzero: How many of them differ from zero; of quantized ones, from what stands for zero.
     """
 
     bytes: int
@@ -34,6 +34,11 @@ class Size:
     def mb(self) -> float:
         """Size on disk in MB (10^6 bytes)."""
         return self.bytes / 1e6
+
+    @property
+    def zeros(self) -> float:
+        """Share of the weights that are zero, in percent."""
+        return 100 * (1 - self.nonzero / max(self.params, 1))
 
     @property
     def compressed_mb(self) -> float:
@@ -100,10 +105,28 @@ def _count(model: "onnx.ModelProto", folder: Path) -> tuple[int, int]:
     import numpy as np
     from onnx import numpy_helper
 
-    aside = _aside(model)
-    weights = [t for t in model.graph.initializer if t.name not in aside]
-    values: list[Any] = [numpy_helper.to_array(t, base_dir=str(folder)) for t in weights]
-    return sum(v.size for v in values), sum(int(np.count_nonzero(v)) for v in values)
+    aside, nothing = _aside(model), _zero_points(model)
+    tensors = model.graph.initializer
+    arrays: dict[str, Any] = {t.name: numpy_helper.to_array(t, base_dir=str(folder)) for t in tensors}
+    params = nonzero = 0
+    for name in arrays.keys() - aside:
+        point, axis = nothing.get(name, ("", 0))
+        zero = _along(arrays[point], axis, arrays[name].ndim) if point in arrays else 0
+        params += arrays[name].size
+        nonzero += int(np.count_nonzero(arrays[name] != zero))
+    return params, nonzero
+
+
+def _along(points: Any, axis: int, dims: int) -> Any:
+    """Bring one number per channel, `(C,)`, into a form that fits a weight of `dims` axes; a single number fits."""
+    return points if points.ndim == 0 else points.reshape([-1 if d == axis % dims else 1 for d in range(dims)])
+
+
+def _zero_points(model: "onnx.ModelProto") -> dict[str, tuple[str, int]]:
+    """Name, by quantized tensor, what stands for zero in it, and the axis along which there is one per channel."""
+    nodes = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and len(node.input) > 2]
+    axes = [next((a.i for a in node.attribute if a.name == "axis"), 1) for node in nodes]
+    return {node.input[0]: (node.input[2], axis) for node, axis in zip(nodes, axes, strict=True)}
 
 
 def _aside(model: "onnx.ModelProto") -> set[str]:

@@ -3,7 +3,8 @@
 Shape legend: B batch, S side of the input, D features, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ class Net(nn.Module):
         edits: Architecture changes, in order.
         body: Maps images `(B, 3, S, S)` to features or feature maps.
         head: Maps features `(B, D)` to logits `(B, C)`.
+        smoothing: The largest label smoothing that it was trained with for its present classes; 0 is none.
     """
 
     def __init__(self, backbone: Mapping[str, Any], preprocess: Preprocess) -> None:
@@ -39,23 +41,15 @@ class Net(nn.Module):
         self.classes: tuple[str, ...] = ()
         self.taps: tuple[str, ...] = ("out",)
         self.edits: list[Edit] = []
+        self.smoothing = 0.0
         self.body = build_body(**self.backbone)
         self.head: nn.Module = nn.Identity()
 
     def tapped(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Map images `(B, 3, S, S)` to the pooled features `(B, D)` of each of `taps`."""
-        found: dict[str, Tensor] = {}
-
-        def catch(name: str) -> Any:
-            return lambda _module, _inputs, output: found.__setitem__(name, pool(output))
-
-        handles = [self.body.get_submodule(t).register_forward_hook(catch(t)) for t in taps if t != "out"]
-        try:
-            found["out"] = pool(self.body(x))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return found
+        with caught(self, taps) as found:
+            out = self.body(x)
+        return {name: pool(output) for name, output in {**found, "out": out}.items()}
 
     def features(self, x: Tensor) -> Tensor:
         """Map images `(B, 3, S, S)` to what the head sees: `(B, D)`."""
@@ -122,13 +116,30 @@ def pool(output: Tensor) -> Tensor:
     return output.mean(1) if output.dim() == 3 else output
 
 
+@contextmanager
+def caught(net: Net, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Give, once the body has run in the block, the outputs of its submodules named; `out` is its own."""
+    found: dict[str, Tensor] = {}
+
+    def catch(name: str) -> Any:
+        return lambda _module, _inputs, output: found.__setitem__(name, output)
+
+    modules = [(tap, net.body.get_submodule("" if tap == "out" else tap)) for tap in taps]
+    handles = [module.register_forward_hook(catch(tap)) for tap, module in modules]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @torch.no_grad()
 def tap_widths(net: Net, names: Sequence[str] = ()) -> dict[str, int]:
     """Measure the width of each tap; without names, of the natural ones: the end of each stage of the body, and `out`.
 
     Stages end where timm says so (`feature_info`); elsewhere, where the last of the body's blocks of one resolution is.
     """
-    names = list(names) or [*_stage_ends(net), "out"]
+    names = list(names) or [*stage_ends(net), "out"]
     was = net.training
     found = net.eval().tapped(_example(net), names)
     net.train(was)
@@ -140,7 +151,8 @@ def _example(net: Net) -> Tensor:
     return torch.zeros(2, 3, net.preprocess.size, net.preprocess.size, device=weight.device)
 
 
-def _stage_ends(net: Net) -> list[str]:
+def stage_ends(net: Net) -> list[str]:
+    """Name the submodules of the body that end a stage, but for the last where timm does not tell."""
     modules = dict(net.body.named_modules())
     info = getattr(net.body, "feature_info", None)
     told = [str(entry["module"]) for entry in (info if isinstance(info, list) else getattr(info, "info", []))]

@@ -93,5 +93,5 @@ def _row(name: str, exports: Mapping[str, Artifact], measured: Report) -> dict[s
         "ratio 95 %": f"{interval.low:.3f} to {interval.high:.3f}",
         "size MB": measured.get(f"size/{name}"),
         "compressed MB": measured.get(f"compressed/{name}"),
-        "zeros %": report.get("zeros"),
+        "zeros %": report.get(f"zeros/{suffix}" if owner else "zeros"),
     }

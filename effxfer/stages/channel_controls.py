@@ -85,7 +85,7 @@ def train_once(contest: Contest, rival: Rival, number: int) -> dict[str, Any]:
 def loss_for(contest: Contest, own: Preprocess) -> Loss:
     """Give the pruned network's loss for images of another normalisation; a teacher sees them as it knows them."""
     known = contest.dense.preprocess
-    if not contest.settings.teacher or (own.mean, own.std) == (known.mean, known.std):
+    if not contest.settings.teacher.listens or (own.mean, own.std) == (known.mean, known.std):
         return contest.loss
 
     def loss(learner: Any, batch: Any, progress: float) -> Mapping[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from effxfer.artifact import describe
+from effxfer.bench.size import measure_size
 from effxfer.data.task import Task
 from effxfer.deploy.gate import REJECTED, check, evaluate_onnx
 from effxfer.deploy.int8 import quantize
@@ -75,14 +76,15 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
 
 
 def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
-    """Measure an exported file's accuracy on the validation and the test split."""
-    splits = {"val": task.val, "test": task.test}
-    return Report(
-        rows=tuple(
-            evaluate_onnx(file, s.pixels, s.labels, threads=settings.threads, name=f"accuracy/{name}/{precision}")
-            for name, s in splits.items()
-        )
-    )
+    """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
+    splits, size = {"val": task.val, "test": task.test}, measure_size(file)
+    rows = [
+        evaluate_onnx(file, s.pixels, s.labels, threads=settings.threads, name=f"accuracy/{name}/{precision}")
+        for name, s in splits.items()
+    ]
+    of = "the file's weights"
+    zeros = Measurement(name=f"zeros/{precision}", value=size.zeros, unit="%", of=of, n=size.params)
+    return Report(rows=(*rows, zeros))
 
 
 def identity(net: Net) -> str:

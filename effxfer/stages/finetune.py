@@ -67,6 +67,8 @@ def train(
             validate=validate, work=work, span=span, label=label,
         )  # fmt: skip
     strategy.finish(learner, tasks).constrain_()
+    if settings.epochs:
+        net.smoothing = max(net.smoothing, strategy.label_smoothing)
     return history
 
 
@@ -75,6 +77,7 @@ def fresh_head(net: Net, task: Task, seed: int) -> bool:
     if net.classes == task.classes:
         return False
     torch.manual_seed(seed)
+    net.smoothing = 0.0
     net.edit("set_head", spec={"kind": "linear"}, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
     return True
 

@@ -17,6 +17,7 @@ from effxfer.stages.controls import Found, compared, repeat_seed
 from effxfer.stages.examples import ranking
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
 from effxfer.stages.settings import Gradual
+from effxfer.stages.teacher import taught
 from effxfer.stages.ticket import TRAINED, leave_ticket
 from effxfer.train.devices import Device
 from effxfer.train.state import Work, clone
@@ -36,8 +37,8 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     if not strategy.of_images:
         hint = "use strategy = 'full', or method = 'lottery'"
         raise SettingsError(f"strategy {settings.strategy!r} does not train the weights that would go", hint)
-    fresh_head(net, tasks[-1], settings.seed)
-    net.to(device.torch)
+    fresh = fresh_head(net, tasks[-1], settings.seed)
+    loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
     first, start = Mask.of(net, settings.exclude), clone(net)
     length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))
     ramp, rank = ramp_of(settings, length, first), ranking(settings, tasks[-1], device)
@@ -46,11 +47,11 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     shrink = shrinking(net, first, ramp, score=rank, scope=settings.scope)
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work.at("gradual"),
-        before_step=partial(add_movement_, net), after_step=shrink, settled=ramp.last,
+        before_step=partial(add_movement_, net), after_step=shrink, settled=ramp.last, loss=loss,
     )  # fmt: skip
     forget_(net)
     ticket = Mask({name: net.kept()[name].clone() for name in first.keep})
-    report = measured(net, tasks[-1], device) + density(net, ticket) + learning(history) + falling(ramp, length)
+    report = measured(net, tasks[-1], device) + density(net, ticket) + learning(history) + falling(ramp, length) + about
     leave_ticket(
         net, net.state_dict(), settings, rewind=TRAINED, tasks=tasks, report=report, device=device, work=work
     )  # fmt: skip
@@ -58,7 +59,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     def train_control(net: Net, kind: Kind, number: int, work: Work) -> None:
         train(
             net, tasks, strategy, settings.fit, device=device, seed=repeat_seed(settings.seed, number), work=work,
-            label=f"control {kind} {number + 1}",
+            label=f"control {kind} {number + 1}", loss=loss,
         )  # fmt: skip
 
     found = Found(

@@ -19,10 +19,12 @@ from effxfer.stages.controls import Found, compared, repeat_seed
 from effxfer.stages.examples import ranking
 from effxfer.stages.finetune import choose, fresh_head, measured, train
 from effxfer.stages.settings import Lottery, Structured
+from effxfer.stages.teacher import taught
 from effxfer.stages.ticket import leave_ticket, rewound
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
+from effxfer.train.gradients import Loss
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone
 from effxfer.transfer.base import Strategy
@@ -40,6 +42,7 @@ class Rounds:
         settings: Of the stage.
         device: Where.
         first: The step that training starts at; above 0 after rewinding to a step.
+        loss: What is minimised.
     """
 
     tasks: Sequence[Task]
@@ -47,6 +50,7 @@ class Rounds:
     settings: Lottery
     device: Device
     first: int
+    loss: Loss
 
     @property
     def keeps_weights(self) -> bool:
@@ -62,7 +66,7 @@ class Rounds:
         train(
             net, self.tasks, self.strategy, last_phase(self.settings.fit) if fine else self.settings.fit,
             device=self.device, seed=seed, span=Span(first=self.first), work=work, label=label,
-            before_step=partial(add_movement_, net) if watching else lambda: None,
+            before_step=partial(add_movement_, net) if watching else lambda: None, loss=self.loss,
         )  # fmt: skip
 
 
@@ -77,10 +81,10 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         work: Keeps every finished round and control, and the checkpoint of the present one.
     """
     strategy = choose(settings.strategy, settings.options)
-    fresh_head(net, tasks[-1], settings.seed)
-    net.to(device.torch)
-    first, start = rewind_point(net, tasks, strategy, settings, device, work)
-    rounds = Rounds(tasks=tasks, strategy=strategy, settings=settings, device=device, first=first)
+    fresh = fresh_head(net, tasks[-1], settings.seed)
+    loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    first, start = rewind_point(net, tasks, strategy, settings, device, work, loss)
+    rounds = Rounds(tasks=tasks, strategy=strategy, settings=settings, device=device, first=first, loss=loss)
     if settings.score == "movement":
         watch_(net, list(Mask.of(net).keep))
     rank = ranking(settings, tasks[-1], device)
@@ -95,7 +99,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         scope=settings.scope, exclude=settings.exclude, rewind=start, keep_weights=rounds.keeps_weights,
         max_drop=settings.max_drop, remember=work.once,
     )  # fmt: skip
-    rows = measured(net, tasks[-1], device) + report(net, ticket)
+    rows = measured(net, tasks[-1], device) + report(net, ticket) + about
     leave_ticket(
         net, net.state_dict() if rounds.keeps_weights else start, settings, rewind=rewound(settings), tasks=tasks,
         report=rows, device=device, work=work,
@@ -106,7 +110,13 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
 
 
 def rewind_point(
-    net: Net, tasks: Sequence[Task], strategy: Strategy, settings: Lottery | Structured, device: Device, work: Work
+    net: Net,
+    tasks: Sequence[Task],
+    strategy: Strategy,
+    settings: Lottery | Structured,
+    device: Device,
+    work: Work,
+    loss: Loss,
 ) -> tuple[int, dict[str, Tensor]]:
     """Give the step and the weights that rounds go back to (Frankle et al., 2019, https://arxiv.org/abs/1912.05671)."""
     if settings.rewind == "init":
@@ -119,7 +129,7 @@ def rewind_point(
         raise SettingsError(f"rewind is {settings.rewind} epochs of {settings.fit.epochs}", "rewind to an early point")
     train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(last=step),
-        work=work.at("rewind"), label="train to the rewind point",
+        work=work.at("rewind"), label="train to the rewind point", loss=loss,
     )  # fmt: skip
     return step, clone(net)
 

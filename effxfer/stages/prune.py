@@ -24,11 +24,11 @@ from effxfer.stages.finetune import choose, fresh_head, learning, measured, trai
 from effxfer.stages.latency import cut_to_latency
 from effxfer.stages.rivals import Contest, open_others
 from effxfer.stages.settings import Channels
+from effxfer.stages.teacher import taught
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
 from effxfer.train.state import Work, clone
-from effxfer.transfer.distill import distilled
 
 LOSS_BATCHES = 2
 SOLVE_BATCHES = 4
@@ -45,13 +45,8 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         work: Keeps every finished step and the checkpoint of the present one.
     """
     strategy = choose(settings.strategy, settings.options)
-    if settings.teacher and not strategy.of_images:
-        raise SettingsError(f"teacher cannot be combined with strategy {settings.strategy!r}", "use strategy = 'full'")
-    if fresh_head(net, tasks[-1], settings.seed) and settings.teacher:
-        raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
-    net.to(device.torch)
-    teacher = deepcopy(net).eval().requires_grad_(False) if settings.teacher else None
-    loss = distilled(strategy.loss, teacher, settings.teacher, net.preprocess.size) if teacher else strategy.loss
+    fresh = fresh_head(net, tasks[-1], settings.seed)
+    loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
     side = settings.size or net.preprocess.size
@@ -70,7 +65,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         )  # fmt: skip
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
-    found = measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,))
+    found = measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,)) + about
     contest = Contest(
         net=net, dense=dense, others=others, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
         cut=lambda other, alike: cut(other, dense, tasks, alike, 1, device), report=found, device=device, work=work,

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from effxfer.net.settings import BackboneSettings
 from effxfer.search.space import SearchSettings
 from effxfer.settings import Settings
-from effxfer.train.settings import FitSettings
+from effxfer.train.settings import FitSettings, Teacher
 
 METRICS = "metrics.jsonl"
 TICKET = "ticket.safetensors"
@@ -67,6 +67,7 @@ class Lottery(Settings):
         controls: Train the ticket's controls as long: `fast` is a random and a one-shot mask, once; `full` is those,
             weights drawn anew and the dense network, `control_seeds` times each.
         control_seeds: Repeats of each control under `full`.
+        teacher: As in `prune --method channels`: learn from the network that the stage got as well; so do controls.
         strategy: How each round trains.
         options: Of the strategy.
         fit: Of each round.
@@ -84,6 +85,7 @@ class Lottery(Settings):
     max_drop: float | None = Field(default=None, ge=0)
     controls: Controls = "none"
     control_seeds: int = Field(default=3, ge=1, le=100)
+    teacher: Teacher = Teacher()
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3)
@@ -127,6 +129,7 @@ class Gradual(Settings):
         exclude: As in `lottery`.
         controls: As in `lottery`; they have the sparsity from the first step on.
         control_seeds: As in `lottery`.
+        teacher: As in `prune --method channels`: learn from the network that the stage got as well; so do controls.
         strategy: How to train; one that trains the body.
         options: Of the strategy.
         fit: Of the training.
@@ -143,6 +146,7 @@ class Gradual(Settings):
     exclude: tuple[str, ...] = ()
     controls: Controls = "none"
     control_seeds: int = Field(default=3, ge=1, le=100)
+    teacher: Teacher = Teacher()
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)
@@ -178,7 +182,8 @@ class Channels(Settings):
         exclude: Shell patterns of layers to leave as they are.
         reconstruct: After each step, solve each layer's weights for the outputs it had before (least squares on 256
             training images); None does it where there is no training (`fit.epochs = 0`).
-        teacher: Learn from the unpruned network's outputs as well; the weight of that term, in [0, 1]; 0 is off.
+        teacher: Learn from the unpruned network as well: `logits` (a number alone is that), `features`, `temperature`;
+            0 is off.
         size: As in `finetune`; the teacher keeps its own side. Time falls with the square of the side.
         controls: Train other networks that are as fast, with the same teacher. `fast`, once: the unpruned network on
             smaller images, and every layer pruned alike by magnitude. `full`, `control_seeds` times: those, the pruned
@@ -206,7 +211,7 @@ class Channels(Settings):
     steps: int = Field(default=1, ge=1)
     exclude: tuple[str, ...] = ()
     reconstruct: bool | None = None
-    teacher: float = Field(default=0.0, ge=0, le=1)
+    teacher: Teacher = Teacher()
     size: int | None = Field(default=None, ge=8, le=4096)
     controls: Controls = "none"
     control_seeds: int = Field(default=3, ge=1, le=100)
@@ -272,6 +277,7 @@ class Structured(Settings):
         round_to: As in `channels`; heads are not rounded.
         exclude: Shell patterns of layers to leave as they are.
         rewind: Epochs of training before the point that every round goes back to; 0 is the weights that the stage got.
+        teacher: As in `prune --method channels`: learn from the network that the stage got as well.
         strategy: How each round trains.
         options: Of the strategy.
         fit: Of each round.
@@ -286,6 +292,7 @@ class Structured(Settings):
     round_to: int = Field(default=8, ge=1)
     exclude: tuple[str, ...] = ()
     rewind: float = Field(default=0.0, ge=0)
+    teacher: Teacher = Teacher()
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3)

@@ -12,6 +12,7 @@ from effxfer.stages.examples import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, measured, train
 from effxfer.stages.lottery import rewind_point
 from effxfer.stages.settings import Structured
+from effxfer.stages.teacher import taught
 from effxfer.stages.ticket import leave_ticket, rewound
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
@@ -32,9 +33,9 @@ def structured(
         work: Keeps every finished round and the checkpoint of the present one.
     """
     strategy = choose(settings.strategy, settings.options)
-    fresh_head(net, tasks[-1], settings.seed)
-    net.to(device.torch)
-    first, start = rewind_point(net, tasks, strategy, settings, device, work)
+    fresh = fresh_head(net, tasks[-1], settings.seed)
+    loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    first, start = rewind_point(net, tasks, strategy, settings, device, work, loss)
     plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "structured"))
 
     def train_round(net: Net, mask: Mask, number: int) -> float:
@@ -42,6 +43,7 @@ def structured(
         train(
             net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(first=first),
             work=work.at(f"round-{number}"), label=f"structured round {number} of {settings.rounds}",
+            loss=loss,
         )  # fmt: skip
         return score(net, tasks[-1].val, net.preprocess, device, "val").value
 
@@ -50,7 +52,7 @@ def structured(
         scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude, rewind=start,
         examples=losses(plain, TAYLOR_BATCHES), remember=work.once,
     )  # fmt: skip
-    rows = measured(net, tasks[-1], device) + report(net, ticket)
+    rows = measured(net, tasks[-1], device) + report(net, ticket) + about
     leave_ticket(
         net, start, settings, rewind=rewound(settings), tasks=tasks, report=rows, device=device, work=work
     )  # fmt: skip

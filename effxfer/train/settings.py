@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from effxfer.settings import Settings
 
@@ -42,6 +42,32 @@ class FitSettings(Settings):
     patience: int = Field(default=0, ge=0)
     keep: Literal["best", "last"] = "best"
     amp: Amp = "auto"
+
+
+class Teacher(Settings):
+    """What is learnt from another network beside the labels; a number alone is `logits`.
+
+    Attributes:
+        logits: Share of the loss that is the distance to the teacher's outputs, in [0, 1]; 0 is off.
+        features: Weight of the distance between likenesses, at each stage of both networks, of a batch's images; added
+            to the loss; 0 is off.
+        temperature: Softens both networks' outputs; at 1 they are what they are. None is 2, or 1 where the teacher was
+            trained with label smoothing.
+    """
+
+    logits: float = Field(default=0.0, ge=0, le=1)
+    features: float = Field(default=0.0, ge=0)
+    temperature: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return {"logits": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @property
+    def listens(self) -> bool:
+        """Whether there is a teacher at all."""
+        return bool(self.logits or self.features)
 
 
 def rate(progress: float, settings: FitSettings) -> float:

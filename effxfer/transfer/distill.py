@@ -1,39 +1,72 @@
-"""Learn from another network's outputs (Hinton et al., 2015, https://arxiv.org/abs/1503.02531)."""
+"""Learn from another network: from its outputs, and from which images it finds alike.
+
+Outputs after Hinton et al., 2015 (https://arxiv.org/abs/1503.02531). Features by similarity (Tung & Mori, 2019,
+https://arxiv.org/abs/1907.09682): what is compared is how alike a batch's images are to each other, stage by stage, so
+that neither widths (the pupil lost channels), nor sides of maps, nor their layout need to be the same, and nothing has
+to be learnt that is thrown away afterwards.
+
+Shape legend: B images, C classes.
+"""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from effxfer.net.net import Net, caught, stage_ends
+
+Loss = Callable[[Any, Any, float], Mapping[str, Tensor]]
 TEMPERATURE = 2.0
 
 
 def distilled(
-    loss: Callable[[Any, Any, float], Mapping[str, Tensor]], teacher: nn.Module, weight: float, size: int
+    loss: Loss, teacher: Net, *, logits: float, size: int, features: float = 0.0, temperature: float = TEMPERATURE
 ) -> Any:
-    """Blend the loss of plain image batches with the distance to a teacher.
+    """Blend the loss of plain image batches with the distance to a teacher, which runs once per batch.
 
     Args:
         loss: Of a strategy whose batches are `(images, labels)`; it is given the pupil's logits as if they were new.
-        teacher: In evaluation mode, on the pupil's device; trained without label smoothing, which would have taken
-            away what it knows about likeness between classes (Müller et al., 2019, https://arxiv.org/abs/1906.02629).
-        weight: Share of the teacher's term, in [0, 1]; 0 is the plain loss.
+        teacher: In evaluation mode, on the pupil's device. One trained with label smoothing has lost what it knows
+            about likeness between classes; ask it at temperature 1 (Müller et al., 2019,
+            https://arxiv.org/abs/1906.02629).
+        logits: Share of the teacher's outputs in the loss, in [0, 1]; 0 is the plain loss.
         size: Side of the images that the teacher knows; the pupil's are scaled to it (bilinearly).
+        features: Weight of the squared distance between rows of `likeness`, averaged over the batch and over the ends
+            of the body's stages and its output; 0 is off. The pupil must then be a network of the same backbone.
+        temperature: See `divergence`.
 
     Returns:
-        A loss with the terms of `loss`, scaled by `1 - weight`, and `teacher`.
+        A loss with the terms of `loss`, scaled by `1 - logits`, and `teacher` and `features` where they have weight.
     """
+    taps = (*stage_ends(teacher), "out") if features else ()
+
+    def told(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.inference_mode(), caught(teacher, taps) as maps:
+            target = teacher(scaled(images, size))
+            alike = {name: likeness(found) for name, found in maps.items()}
+        return target.clone(), {name: found.clone() for name, found in alike.items()}
 
     def blended(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
-        logits = learner(batch[0])
-        with torch.no_grad():
-            target = teacher(scaled(batch[0], size))
-        terms = {k: (1 - weight) * v for k, v in loss(lambda _images: logits, batch, progress).items()}
-        return {**terms, "teacher": weight * divergence(logits, target)}
+        with caught(learner, taps) as maps:
+            answer = learner(batch[0])
+        target, alike = told(batch[0])
+        terms = {k: (1 - logits) * v for k, v in loss(lambda _images: answer, batch, progress).items()}
+        if logits:
+            terms["teacher"] = logits * divergence(answer, target, temperature)
+        if features:
+            far = [(likeness(maps[name]) - alike[name]).square().sum(1).mean() for name in taps]
+            terms["features"] = features * torch.stack(far).mean()
+        return terms
 
     return blended
+
+
+def listener(net: Net) -> Net:
+    """Copy a network to be a teacher: in evaluation mode, without gradients, laid out as training does the pupil."""
+    return deepcopy(net).eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def scaled(images: Tensor, size: int) -> Tensor:
@@ -49,3 +82,9 @@ def divergence(logits: Tensor, target: Tensor, temperature: float = TEMPERATURE)
     return (
         F.kl_div(pupil, F.log_softmax(target / temperature, 1), log_target=True, reduction="batchmean") * temperature**2
     )
+
+
+def likeness(features: Tensor) -> Tensor:
+    """Give how alike a batch's images are: inner products `(B, B)` of features `(B, ...)`, each row of unit norm."""
+    flat = features.flatten(1).float()
+    return F.normalize(flat @ flat.mT, dim=1)

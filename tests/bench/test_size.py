@@ -47,6 +47,23 @@ def test_scales_and_zero_points_are_no_parameters(tmp_path):
     assert (size.params, size.nonzero) == (4, 3)
 
 
+@pytest.mark.parametrize("points", [np.uint8(128), np.array([128, 7], np.uint8)], ids=["tensor", "channels"])
+def test_what_stands_for_zero_counts_as_zero(tmp_path, points):
+    tensors = [
+        numpy_helper.from_array(np.array([[128, 128, 9], [7, 0, 7]], np.uint8), "W"),
+        numpy_helper.from_array(np.full(points.shape, 0.1, np.float32), "scale"),
+        numpy_helper.from_array(points, "zero"),
+    ]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["W", "scale", "zero"], ["w"], axis=0),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2])
+    size = measure_size(save(tmp_path / "q.onnx", nodes, tensors, value))
+    assert (size.params, size.nonzero) == ((6, 2) if points.shape else (6, 4))
+    assert size.zeros == pytest.approx(100 * (1 - size.nonzero / 6))
+
+
 def test_weights_beside_the_file_count(tmp_path):
     file = linear(tmp_path / "m.onnx", width=100, classes=100, sidecar="m.onnx.data")
     size = measure_size(file)

@@ -8,10 +8,12 @@ from effxfer.stages import prune
 from effxfer.stages.finetune import train
 from effxfer.stages.prune import epochs_of, share
 from effxfer.stages.settings import Channels
+from effxfer.train import fit
 from tests import tiny
 
 CHANNELS = "prune channels"
-STEPS = {"steps": 2, "teacher": 0.5, "fit": {**tiny.FIT, "epochs": 5, "keep": "best"}}
+LESSON = {"logits": 0.5, "features": 1.0}
+STEPS = {"steps": 2, "teacher": LESSON, "reconstruct": True, "fit": {**tiny.FIT, "epochs": 5, "keep": "best"}}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,24 @@ def test_a_teacher_takes_part_in_the_loss(small):
     rows = (small.path / "metrics.jsonl").read_text()
     assert '"teacher"' in rows
     assert '"label"' in rows
+    assert '"features"' in rows
+
+
+def test_weights_are_solved_anew_after_each_step(small):
+    titles = [table.title for table in small.manifest.report.tables]
+    assert [title for title in titles if title.startswith("Weights solved anew")] == [
+        "Weights solved anew, step 1 of 2", "Weights solved anew, step 2 of 2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "solves"), [({}, True), ({"reconstruct": False}, False)])
+def test_without_training_weights_are_solved_anew_unless_told_otherwise(dense, data, tmp_path, settings, solves):
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, fit={"epochs": 0}, **settings)
+    titles = [table.title for table in made.manifest.report.tables]
+    assert ("Weights solved anew" in titles) == solves
+    assert any("layers solved anew" in note for note in made.manifest.report.notes) == solves
+    trained = build(Channels, {"ratio": 0.5, **settings}, CHANNELS)
+    assert not trained.solves
 
 
 def test_both_steps_remove(small):
@@ -66,6 +86,25 @@ def test_goes_on_after_a_cut_bit_for_bit(small, dense, data, tmp_path, monkeypat
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert resumed.manifest.edits == small.manifest.edits
     assert resumed.manifest.report["macs/after"] == small.manifest.report["macs/after"]
+
+
+def test_goes_on_in_the_middle_of_a_training_bit_for_bit(small, dense, data, tmp_path, monkeypatch):
+    done = []
+
+    def cut_off(loop):
+        checkpoint(loop)
+        done.append(loop.at.step)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+
+    checkpoint = fit._Loop.checkpoint
+    monkeypatch.setattr(fit._Loop, "checkpoint", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
+    resumed = tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
+    assert len(done) == 5, "five epochs in all, none of them twice"
+    ours, theirs = resumed.net().state_dict(), small.net().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_the_taylor_measure_meets_a_share_of_the_multiply_adds(dense, data, tmp_path):

@@ -1,11 +1,19 @@
-import numpy as np
-import pytest
+from types import SimpleNamespace
 
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from effxfer.bench.compare import bench_models
+from effxfer.bench.size import measure_size
 from effxfer.deploy.gate import REJECTED
 from effxfer.errors import DataError, GateError
 from effxfer.runtime.model import Model
 from effxfer.stages import export as stage
+from effxfer.stages.bench import model_files, summarize
 from effxfer.stages.run import Where, load_task
+from effxfer.stages.settings import FILES
 from tests import tiny
 
 
@@ -40,9 +48,6 @@ def test_a_file_that_is_too_far_off_does_not_ship(dense, data, tmp_path):
 
 
 def test_a_damaged_graph_does_not_ship(dense, data, tmp_path, monkeypatch):
-    import onnx
-    from onnx import numpy_helper
-
     def spoil(*args, **more):
         file = made(*args, **more)
         model = onnx.load(file)
@@ -70,6 +75,69 @@ def test_int8_ships_only_where_it_is_worth_it(dense, data, tmp_path):
     tried = [table for table in made.manifest.report.tables if any("u8s8" in str(row) for row in table.rows)]
     assert tried
     assert not list(made.path.glob(f"*{REJECTED}"))
+
+
+@pytest.fixture(scope="module")
+def small_int8(tmp_path_factory, dense, data):
+    """A ticket, without half of its channels, as int8, whatever that brings."""
+    folder = tmp_path_factory.mktemp("int8")
+    ticket = tiny.stage("prune lottery", dense, folder / "ticket", data, sparsity=0.6, rounds=1)
+    small = tiny.stage("prune channels", ticket, folder / "small", data)
+
+    def halved(runners, *, baseline, **_):
+        ratios = {name: 1.0 if name == baseline else 0.5 for name in runners}
+        return [SimpleNamespace(name=n, p50=r, ratio=r, ratio_low=r, ratio_high=r, n=1) for n, r in ratios.items()]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("effxfer.bench.latency.compare", halved)
+        return small, tiny.stage("export", small, folder / "onnx", data, max_drop=100.0)
+
+
+def weights_of(file):
+    """What the convolutions and linear layers of a file weigh, by name; of quantized ones, with the scale."""
+    graph = onnx.load(file).graph
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    made = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    found = {}
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            name, scale = node.input[1], None
+            if name in made:
+                name, scale, point = made[name].input
+                assert not arrays[point].any(), "weights are symmetric"
+                scale = arrays[scale].reshape(-1, *[1] * (arrays[name].ndim - 1))
+            found[name.removesuffix("_quantized")] = arrays[name], scale
+    return found
+
+
+def test_int8_keeps_every_zero_of_a_ticket(small_int8):
+    small, made = small_int8
+    before, after = (weights_of(made.path / name) for name in ("model.onnx", "model.int8.onnx"))
+    gone = sum(int((~keep).sum()) for keep in small.net().kept().values())
+    assert gone > 0.3 * sum(keep.numel() for keep in small.net().kept().values())
+    assert sum(int((values == 0).sum()) for values, _ in before.values()) == gone
+    assert before.keys() == after.keys()
+    for name, (exact, _) in before.items():
+        coarse, scale = after[name]
+        assert not coarse[exact == 0].any(), f"{name}: a zero of the ticket came back"
+        if scale is not None:
+            assert (np.abs(exact[coarse == 0]) <= 0.5001 * np.broadcast_to(scale, exact.shape)[coarse == 0]).all()
+
+
+def test_zeros_are_counted_in_each_file(small_int8):
+    _, made = small_int8
+    report = made.manifest.report
+    sizes = {kind: measure_size(made.path / name) for kind, name in FILES.items()}
+    for kind, size in sizes.items():
+        assert report[f"zeros/{kind}"].value == pytest.approx(100 * (1 - size.nonzero / size.params))
+        assert report[f"zeros/{kind}"].n == size.params
+    assert report["zeros/int8"].value >= report["zeros/fp32"].value > 0
+    row = {"only": made}
+    line = summarize(row, bench_models(model_files(row), baseline="only fp32", max_seconds=0.2, memory=False)).rows[-1]
+    assert line["model"] == "only int8"
+    assert line["zeros %"] == report["zeros/int8"].value
+    figures = ("accuracy val %", "accuracy test %", "p50 ms", "p50 ratio", "size MB", "compressed MB")
+    assert all(line[figure] is not None for figure in figures)
 
 
 def test_pixels_can_be_taken_as_they_are(dense, data, tmp_path):

@@ -1,0 +1,74 @@
+import pytest
+
+from effxfer.errors import SettingsError
+from effxfer.settings import build
+from effxfer.stages.settings import Channels
+from effxfer.train.settings import Teacher
+from tests import tiny
+
+SHORT = {"fit": {**tiny.FIT, "epochs": 1}}
+TICKETS = ("prune gradual", "prune lottery", "prune structured")
+
+
+@pytest.fixture(scope="module")
+def smooth(tmp_path_factory, data):
+    options = {**tiny.PLAIN, "label_smoothing": 0.1}
+    return tiny.finetune(tmp_path_factory.mktemp("smooth") / "dense", data, options=options, **SHORT)
+
+
+def notes(made):
+    return [note for note in made.manifest.report.notes if "label smoothing" in note]
+
+
+@pytest.mark.parametrize("given", [0.5, {"logits": 0.5}])
+def test_a_number_is_the_weight_of_the_outputs(given):
+    made = build(Channels, {"ratio": 0.5, "teacher": given}, "prune").teacher
+    assert made == Teacher(logits=0.5)
+    assert made.listens
+    assert not Teacher().listens
+    assert Teacher(features=1.0).listens
+
+
+@pytest.mark.parametrize("given", [1.5, -1, True, "0.5", {"logits": 2}, {"temperature": 0}, {"feature": 1}])
+def test_nonsense_is_refused(given):
+    with pytest.raises(SettingsError, match="teacher"):
+        build(Channels, {"ratio": 0.5, "teacher": given}, "prune")
+
+
+def test_what_a_network_was_trained_with_stays_known(smooth, data, tmp_path):
+    assert smooth.manifest.smoothing == smooth.net().smoothing == 0.1
+    plain = tiny.stage("finetune", smooth, tmp_path / "plain", data, **SHORT)
+    assert plain.manifest.smoothing == 0.1
+    assert tiny.stage("prune compact", plain, tmp_path / "compact", data).manifest.smoothing == 0.1
+    other = tiny.write_images(tmp_path / "other")
+    (other / "red").rename(other / "ruby")
+    assert tiny.stage("finetune", smooth, tmp_path / "new", tiny.data_of(other), **SHORT).manifest.smoothing == 0
+
+
+def test_a_teacher_with_label_smoothing_is_taken_as_it_is(smooth, dense, data, tmp_path):
+    name = "prune channels"
+    quiet = tiny.stage(name, smooth, tmp_path / "quiet", data, teacher=0.5, **SHORT)
+    (note,) = notes(quiet)
+    assert note.startswith(
+        "the teacher was trained with label smoothing 0.1, so its outputs are taken at temperature 1;"
+    )
+    (note,) = notes(
+        tiny.stage(name, smooth, tmp_path / "hot", data, teacher={"logits": 0.5, "temperature": 4}, **SHORT)
+    )
+    assert "distils badly at temperature 4" in note
+    assert not notes(tiny.stage(name, smooth, tmp_path / "alone", data, **SHORT))
+    assert not notes(tiny.stage(name, dense, tmp_path / "dense", data, teacher=0.5, **SHORT))
+
+
+@pytest.mark.parametrize("name", TICKETS)
+def test_tickets_listen_too(name, dense, data, tmp_path):
+    made = tiny.stage(name, dense, tmp_path / "out", data, teacher={"logits": 0.5, "features": 1.0}, **SHORT)
+    rows = (made.path / "metrics.jsonl").read_text()
+    assert '"teacher"' in rows
+    assert '"features"' in rows
+
+
+@pytest.mark.parametrize("name", TICKETS)
+def test_a_ticket_of_new_classes_has_no_teacher(name, data, tmp_path):
+    with pytest.raises(SettingsError, match="not trained for these classes yet"):
+        tiny.stage(name, tiny.BACKBONE, tmp_path / "out", data, teacher=0.5)
