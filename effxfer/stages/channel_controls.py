@@ -75,24 +75,25 @@ def train_once(contest: Contest, rival: Rival, number: int) -> dict[str, Any]:
     net = rival.start(seed)
     train(
         net, contest.seen_by(net), contest.strategy, settings.fit.model_copy(update={"epochs": rival.epochs}),
-        device=contest.device, seed=seed_of(seed, 1) % 2**31, loss=loss_for(contest, net.preprocess),
+        device=contest.device, seed=seed_of(seed, 1) % 2**31, loss=loss_for(contest, net),
         work=contest.work.at(f"control-{rival.folder}-{number}"), label=f"control {rival.name} {number + 1}",
     )  # fmt: skip
     weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
     return {"scores": scores(contest, net), "about": json.dumps(describe(net)), "weights": weights}
 
 
-def loss_for(contest: Contest, own: Preprocess) -> Loss:
-    """Give the pruned network's loss for images of another normalisation; a teacher sees them as it knows them."""
-    known = contest.dense.preprocess
+def loss_for(contest: Contest, net: Net) -> Loss:
+    """Give the pruned network's loss for another one; a teacher sees images normalised as it knows them."""
+    own, known = net.preprocess, contest.dense.preprocess
+    told = contest.loss if net.backbone == contest.dense.backbone else contest.foreign_loss
     if not contest.settings.teacher.listens or (own.mean, own.std) == (known.mean, known.std):
-        return contest.loss
+        return told
 
     def loss(learner: Any, batch: Any, progress: float) -> Mapping[str, torch.Tensor]:
         images, *rest = batch
         here, there = (torch.tensor([p.mean, p.std], device=images.device)[..., None, None] for p in (own, known))
         seen = (images * here[1] + here[0] - there[0]) / there[1]
-        return contest.loss(lambda _images: learner(images), (seen, *rest), progress)
+        return told(lambda _images: learner(images), (seen, *rest), progress)
 
     return loss
 

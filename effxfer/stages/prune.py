@@ -47,6 +47,8 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     strategy = choose(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
     loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    outputs = settings.teacher.model_copy(update={"features": 0.0})
+    foreign = taught(net, strategy, outputs, fresh=fresh)[0] if settings.control_backbones else loss
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
     side = settings.size or net.preprocess.size
@@ -68,6 +70,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     found = measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,)) + about
     contest = Contest(
         net=net, dense=dense, others=others, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
+        foreign_loss=foreign,
         cut=lambda other, alike: cut(other, dense, tasks, alike, 1, device), report=found, device=device, work=work,
     )  # fmt: skip
     return net, found + compared(contest)

@@ -48,7 +48,8 @@ class Contest:
         tasks: As in `finetune`.
         settings: Of the stage.
         strategy: How to train.
-        loss: What training minimises, a teacher's term included.
+        loss: What training minimises, a teacher's terms included.
+        foreign_loss: The same for other backbones, whose features are not comparable.
         cut: Removes channels as settings say, in one step.
         report: What was measured of the pruned network.
         device: Where.
@@ -62,6 +63,7 @@ class Contest:
     settings: Channels
     strategy: Strategy
     loss: Loss
+    foreign_loss: Loss
     cut: Callable[[Net, Channels], object]
     report: Report
     device: Device

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -31,7 +32,7 @@ SOURCE = "tests.prune.nets:Tiny"
 SMALL = {"source": SOURCE, "args": {"width": 4}, "pretrained": False}
 HALF = {"ratio": None, "macs_ratio": 0.5, "scope": "global", "round_to": 1, "fit": ONE}
 FULL = {**HALF, "controls": "full", "control_seeds": 2, "control_backbones": [SMALL]}
-RAW = {**HALF, "fit": NONE, "controls": "full", "control_seeds": 1}
+RAW = {**HALF, "fit": NONE, "reconstruct": False, "controls": "full", "control_seeds": 1}
 UNIFORM = "uniform, multiply-adds alike"
 NEW = "weights drawn anew"
 
@@ -242,18 +243,30 @@ def test_a_teacher_sees_images_as_it_knows_them(dense):
     class Contest:
         settings = build(Channels, {"ratio": 0.5, "teacher": 0.5}, CHANNELS)
 
-    Contest.dense, Contest.loss = net, staticmethod(loss)
+    other = deepcopy(net)
+    other.preprocess = own
+    Contest.dense, Contest.loss, Contest.foreign_loss = net, staticmethod(loss), None
     pixels = torch.rand(2, 3, 4, 4)
 
     def normal(preprocess):
         mean, std = (torch.tensor(x)[:, None, None] for x in (preprocess.mean, preprocess.std))
         return (pixels - mean) / std
 
-    loss_for(Contest, own)(lambda images: images, (normal(own), None), 0.0)
+    loss_for(Contest, other)(lambda images: images, (normal(own), None), 0.0)
     ((pupils, teachers),) = seen
     assert torch.equal(pupils, normal(own))
     assert torch.allclose(teachers, normal(net.preprocess), atol=1e-5)
-    assert loss_for(Contest, net.preprocess) is loss
+    assert loss_for(Contest, net) is loss
+
+
+def test_only_the_same_backbone_learns_from_features(clock, dense, data, tmp_path):
+    told = {**FULL, "control_seeds": 1, "teacher": {"features": 10.0}}
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **told)
+    rows = [json.loads(row) for row in (made.path / METRICS).read_text().splitlines()]
+    foreign = [row for row in rows if row["part"].startswith("control-backbone")]
+    assert len(foreign) == 1
+    assert "features" not in foreign[0]
+    assert all(row["features"] > 0 for row in rows if row not in foreign)
 
 
 def test_controls_learn_from_the_same_teacher(clock, dense, data, tmp_path):
