@@ -12,7 +12,7 @@ from effxfer import progress
 from effxfer.errors import ResourceError
 from effxfer.net.heads import HeadSpec, describe, head_parameters
 from effxfer.report import Curve, Measurement, Report, Table
-from effxfer.search.objective import DivergedError, score_head, size_penalty, train_head
+from effxfer.search.objective import DivergedError, answers, score_head, size_penalty, train_head
 from effxfer.search.space import JOIN, Candidate, baseline
 from effxfer.search.storage import counts
 from effxfer.search.work import Search, candidate_of, trial_seed
@@ -28,12 +28,14 @@ class SearchResult:
         spec: What it looks like.
         taps: The feature layers that feed it, in the order of its inputs.
         state: Its trained weights, for `build_head(spec, ...).load_state_dict`.
+        answers: The classes that it predicts on `val`: int64 `(M,)`.
         report: Scores of the winner and of the plain linear head, trial counts, the best trials, best so far.
     """
 
     spec: HeadSpec
     taps: tuple[str, ...]
     state: dict[str, Tensor]
+    answers: Tensor
     report: Report
 
 
@@ -71,6 +73,7 @@ def conclude(study: Any, search: Search) -> SearchResult:
         spec=winner.spec,
         taps=winner.candidate.taps,
         state=winner.state,
+        answers=answers(search.features, winner.candidate.taps, winner.spec, winner.state),
         report=_report(search, done, finalists, winner, linear),
     )
 

@@ -232,12 +232,17 @@ def train_head(
 
 def score_head(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor], metric: str) -> float:
     """Judge trained weights on the validation split: the metric, 0 to 1."""
+    return measure(answers(features, taps, spec, state), torch.from_numpy(features.val_labels), metric)
+
+
+def answers(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor]) -> Tensor:
+    """Give the classes that trained weights predict on the validation split: int64 `(M,)`."""
     head = build_head(spec, features.width(taps), features.classes)
     head.load_state_dict(dict(state))
     head.eval()
     with torch.inference_mode():
-        predicted = head(gather(features.val, taps)).argmax(1)
-    return measure(predicted, torch.from_numpy(features.val_labels), metric)
+        predicted: Tensor = head(gather(features.val, taps)).argmax(1)
+    return predicted
 
 
 def measure(predicted: Tensor, labels: Tensor, metric: str) -> float:

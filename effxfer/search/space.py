@@ -44,6 +44,8 @@ class SearchSettings(Settings):
         pruner: When a trial is stopped early: `asha` (not in the best third at a third and a ninth of the
             epochs), `median` (below the median of the others), `none`.
         startup: Trials drawn at random before TPE models the space.
+        confidence: How sure it must be, by the validation split, that the head that was found is better than the one
+            the network came with, which is kept otherwise, in [0, 1); 0 always takes the one that was found.
     """
 
     trials: int = Field(default=40, ge=1, le=100_000)
@@ -62,6 +64,7 @@ class SearchSettings(Settings):
     max_parameters: int | None = Field(default=None, ge=1)
     pruner: Literal["asha", "median", "none"] = "asha"
     startup: int = Field(default=10, ge=0)
+    confidence: float = Field(default=0.95, ge=0, lt=1)
 
 
 @dataclass(frozen=True, kw_only=True)

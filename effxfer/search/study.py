@@ -24,7 +24,7 @@ from effxfer.search.workers import run_workers
 
 Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]
-FREE = ("trials", "seconds", "workers", "finalists")
+FREE = ("trials", "seconds", "workers", "finalists", "confidence")
 
 
 def search_head(
@@ -54,7 +54,7 @@ def search_head(
         DataError: If features contain NaN or infinity or do not fit the labels.
         LockedError: If another search works in `storage_dir`.
         ModelFileError: If `storage_dir` holds a search on other features, or with other settings than
-            `trials`, `seconds`, `workers` and `finalists`.
+            `trials`, `seconds`, `workers`, `finalists` and `confidence`.
         ResourceError: If the disk is full, or workers die without finishing a trial.
         SettingsError: If `taps` or `max_parameters` cannot be met.
     """

@@ -4,12 +4,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from torch import Tensor, nn
 
+from effxfer.data.batches import seed_of
 from effxfer.data.task import Split, Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.net import Net, tap_widths
-from effxfer.report import Report
+from effxfer.report import Measurement, Report
+from effxfer.search.finalists import SearchResult
+from effxfer.search.incumbent import better
+from effxfer.search.objective import measure
 from effxfer.search.study import search_head
 from effxfer.stages.finetune import measured
 from effxfer.stages.settings import Search
@@ -27,14 +32,12 @@ class Tapped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the body once."""
-        import torch
-
         found = self.net.tapped(x, self.taps)
         return torch.cat([found[name] for name in self.taps], 1)
 
 
 def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device, work: Work) -> tuple[Net, Report]:
-    """Replace the head by the best one found; the body stays as it is.
+    """Replace the head by the best one found, if it is better than what the network came with; the body stays.
 
     Args:
         net: Changed in place.
@@ -56,10 +59,33 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
             features, (task.train.labels, task.val.labels), len(task.classes), settings=settings,
             storage_dir=work.file("search") or Path(scratch), seed=settings.seed,
         )  # fmt: skip
+    kept = remain(net, task, found, settings, device)
+    if kept:
+        return net, measured(net, task, device) + found.report + kept
     width = sum(widths[name] for name in found.taps)
     net.edit("set_head", spec=found.spec.plain(), features=width, classes=list(task.classes), taps=list(found.taps))
     net.head.load_state_dict(found.state)
     return net, measured(net.to(device.torch), task, device) + found.report
+
+
+def remain(net: Net, task: Task, found: SearchResult, settings: Search, device: Device) -> Report | None:
+    """Say so, if the head that a network came with for these classes stays; None if it does not."""
+    if net.classes != task.classes:
+        return None
+    present = predict(net, task.val.pixels, net.preprocess, device).argmax(1)
+    labels = torch.from_numpy(task.val.labels)
+    if better(
+        found.answers, present, labels, metric=settings.metric, confidence=settings.confidence,
+        seed=seed_of(settings.seed, "incumbent") % 2**31,
+    ):  # fmt: skip
+        return None
+    ours, theirs = (100 * measure(one, labels, settings.metric) for one in (present, found.answers))
+    row = Measurement(name=f"present head {settings.metric}/val", value=ours, unit="%", n=len(labels))
+    text = (
+        f"the head stays: the best one found comes to {theirs:.2f} % of the validation split, the present one to "
+        f"{ours:.2f} %, and it must be better with {100 * settings.confidence:g} % confidence"
+    )
+    return Report(rows=(row,), notes=(text,))
 
 
 def check_taps(net: Net, named: Iterable[str]) -> None:
