@@ -58,11 +58,11 @@ def change(of: Normal, ridge: float, allowed: Tensor | None = None) -> Tensor:
     power = of.gram.diagonal(dim1=1, dim2=2).mean(1)
     gram = of.gram + (ridge * power + TINY)[:, None, None] * torch.eye(size, dtype=of.gram.dtype, device=power.device)
     if allowed is None:
-        return torch.cholesky_solve(of.moment, torch.linalg.cholesky(gram))
+        return torch.cholesky_solve(of.moment, torch.linalg.cholesky_ex(gram)[0])
     found = torch.zeros_like(of.moment)
     for group, output in torch.cartesian_prod(torch.arange(len(gram)), torch.arange(found.shape[2])).tolist():
         own = allowed[group, :, output].nonzero().squeeze(1)
-        factor = torch.linalg.cholesky(gram[group][own][:, own])
+        factor = torch.linalg.cholesky_ex(gram[group][own][:, own])[0]
         found[group, own, output] = torch.cholesky_solve(of.moment[group, own, output, None], factor).squeeze(1)
     return found
 

@@ -18,6 +18,7 @@ from effxfer.prune.normal import SIDE, TINY, Grid, Normal, change, in_groups, no
 from effxfer.report import Report, Table
 
 Batches = Callable[[], Iterable[Tensor]]
+Note = Callable[[Tensor, Tensor], None]
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MOST_HELD = 64_000_000
 MOST_WORK = 1e12
@@ -91,12 +92,19 @@ def _targets(
 ) -> dict[str, list[Tensor]]:
     """Give what layers should give: by name, the looked-at outputs `(B, O, ...)` of each batch, of those left."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
-    for number, images in enumerate(batches()):
-        for name, (_, wanted) in _reached(dense, names, images).items():
-            layer = net.get_submodule(name)
-            if name in left:
-                wanted = wanted.index_select(_channels(layer), torch.tensor(left[name], device=wanted.device))
-            found[name].append(Grid.of(layer, wanted, number).outputs(layer, wanted).clone())
+
+    def note(name: str) -> Note:
+        layer, own = net.get_submodule(name), left.get(name)
+
+        def take(_inputs: Tensor, wanted: Tensor) -> None:
+            part = Grid.of(layer, wanted, len(found[name])).outputs(layer, wanted)
+            kept = torch.arange(wanted.shape[_channels(layer)]) if own is None else torch.tensor(own)
+            found[name].append(part.index_select(_channels(layer), kept.to(part.device)))
+
+        return take
+
+    for images in batches():
+        _run(dense, {name: note(name) for name in names}, images)
     return found
 
 
@@ -105,7 +113,7 @@ def _solve_(net: Net, name: str, batches: Batches, targets: Sequence[Tensor]) ->
     layer: Any = net.get_submodule(name)
     halves: list[Normal | None] = [None, None]
     for number, images in enumerate(batches()):
-        inputs, given = _reached(net, [name], images)[name]
+        inputs, given = _at(net, name, images)
         grid = Grid.of(layer, given, number)
         given, wanted = grid.outputs(layer, given), targets[number]
         if wanted.shape != given.shape:
@@ -129,12 +137,12 @@ def _improve_(layer: Any, first: Normal, second: Normal, keep: Tensor | None) ->
         allowed = torch.cat([allowed, torch.ones_like(allowed[:, :1])], 1)
     scored = [(second.after(change(first, ridge, allowed)), ridge) for ridge in RIDGES]
     error, ridge = min(scored)
-    if error >= second.missing:
+    if not error < second.missing:
         return _row("nothing to gain")
     both = first + second
     found = change(both, ridge, allowed)
     error = both.after(found)
-    if error >= both.missing:
+    if not error < both.missing:
         return _row("nothing to gain")
     if layer.bias is not None:
         layer.bias += found[:, -1].reshape(-1).to(layer.bias.dtype)
@@ -152,19 +160,20 @@ class _ReachedError(Exception):
     """The layers that were waited for have run."""
 
 
-def _reached(net: Net, names: Sequence[str], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Run a network until all of the named layers have run; give their inputs and outputs."""
-    caught: dict[str, tuple[Tensor, Tensor]] = {}
+def _run(net: Net, notes: Mapping[str, Note], images: Tensor) -> None:
+    """Run a network until all of the named layers have run, and hand over each one's input and output meanwhile."""
+    waiting = set(notes)
 
-    def stop(name: str) -> Callable[..., None]:
-        def catch(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            caught[name] = inputs[0], output.clone()
-            if len(caught) == len(names):
+    def hand_over(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            notes[name](inputs[0], output)
+            waiting.discard(name)
+            if not waiting:
                 raise _ReachedError
 
-        return catch
+        return hook
 
-    handles = [net.get_submodule(name).register_forward_hook(stop(name)) for name in names]
+    handles = [net.get_submodule(name).register_forward_hook(hand_over(name)) for name in notes]
     try:
         net(images)
     except _ReachedError:
@@ -172,7 +181,13 @@ def _reached(net: Net, names: Sequence[str], images: Tensor) -> dict[str, tuple[
     finally:
         for handle in handles:
             handle.remove()
-    return caught
+
+
+def _at(net: Net, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a network as far as a layer; give the layer's input and output."""
+    seen = list[Tensor]()
+    _run(net, {name: lambda inputs, output: seen.extend((inputs, output))}, images)
+    return seen[0], seen[1]
 
 
 @contextmanager
