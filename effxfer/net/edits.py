@@ -101,7 +101,7 @@ def of_body(edits: Sequence[Edit]) -> list[Edit]:
 
 
 def measure(net: Net) -> tuple[dict[str, list[int]], Sizes]:
-    """Read off every tensor's shape and every module's whole-number attributes: what pruning may change."""
+    """Read off every tensor's shape and every module's attributes that are numbers: what pruning may change."""
     shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     return shapes, {name: _numbers(module) for name, module in net.named_modules()}
 
@@ -127,10 +127,10 @@ def record_resize(net: Net, before: tuple[dict[str, list[int]], Sizes]) -> None:
 
 
 def _numbers(module: nn.Module) -> dict[str, Any]:
-    """The attributes that are whole numbers or tuples of them, as JSON gives them back."""
+    """The attributes that are numbers or tuples of whole ones, as JSON gives them back."""
     found: dict[str, Any] = {}
     for key, value in vars(module).items():
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             found[key] = value
         elif isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
             found[key] = list(value)

@@ -23,12 +23,16 @@ class Channels:
         scores: Importance of each channel that is still there, `(D,)`; larger is more important.
         initial: How many there were before any pruning, at least `D`.
         copies: How many outputs of the layer one channel stands for; above 1 in grouped convolutions.
+        whole: Whether these are attention heads, of which a share is rounded such that more stay.
+        within: The attention layer whose heads have this width: the heads that go count towards its share.
     """
 
     layer: str
     scores: Tensor
     initial: int
     copies: int = 1
+    whole: bool = False
+    within: str = ""
 
     def least(self, max_ratio: float, round_to: int) -> int:
         """How many channels must stay."""
@@ -65,7 +69,7 @@ def choose(
         By layer, the sorted positions to remove; layers that lose none are left out. Of equally important channels
         the earlier one goes first. A larger ratio removes a superset.
     """
-    kept = _each(layers, ratio) if scope == "layer" else _together(layers, ratio, round_to, max_ratio)
+    kept = _each(layers, ratio, max_ratio) if scope == "layer" else _together(layers, ratio, round_to, max_ratio)
     plan: dict[str, list[int]] = {}
     for channels in layers:
         wanted = max(channels.near(kept[channels.layer], round_to), channels.least(max_ratio, round_to))
@@ -75,8 +79,14 @@ def choose(
     return plan
 
 
-def _each(layers: Sequence[Channels], ratio: float) -> dict[str, int]:
-    return {c.layer: round(c.initial * (1 - ratio)) for c in layers}
+def _each(layers: Sequence[Channels], ratio: float, max_ratio: float) -> dict[str, int]:
+    kept = {c.layer: math.ceil(c.initial * (1 - ratio) - 1e-9) for c in layers if c.whole}
+    heads = {c.layer: max(kept[c.layer], c.least(max_ratio, 1)) / c.initial for c in layers if c.whole}
+    return kept | {
+        c.layer: min(c.initial, round(c.initial * (1 - ratio) / heads.get(c.within, 1.0)))
+        for c in layers
+        if not c.whole
+    }
 
 
 def _together(layers: Sequence[Channels], ratio: float, round_to: int, max_ratio: float) -> Mapping[str, int]:

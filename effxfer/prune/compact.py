@@ -5,7 +5,7 @@ dependency graph (DepGraph, https://arxiv.org/abs/2301.12900), once the constant
 the layers that read them (as Nagel et al., 2019, https://arxiv.org/abs/1906.04721, absorb biases).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
 import torch
@@ -16,9 +16,10 @@ from effxfer.net.edits import measure, record_resize
 from effxfer.net.net import KEEP, Net
 from effxfer.prune.compaction import Compaction, size_of
 from effxfer.prune.dead import Gone, Why, empty_
+from effxfer.prune.removal import remove_units_
 from effxfer.prune.spare import relative_change, spare
-from effxfer.prune.surgery import adopt_, example_of, traceable, widths
-from effxfer.prune.units import Units, remove_units_, units_in
+from effxfer.prune.surgery import adopt_, example_of, traceable, weed, widths
+from effxfer.prune.units import Structure, Units, units_in
 from effxfer.report import Report
 
 TOLERANCE = 1e-5
@@ -54,14 +55,15 @@ def compact(
     """
     _check(max_error, calibration)
     masked, example = traceable(net), example_of(net)
-    units, refused = units_in(masked, example)
+    structure = units_in(masked, example)
+    units, refused = structure.units, structure.refused
     batches = [_random(example), *check]
     emptied, gone, why = _emptied(masked, example, units, batches, refused)
     target = masked
     if max_error:
         emptied, gone = spare(emptied, example, units, masked, calibration, max_error)
         target = emptied
-    smaller, gone = _removed(emptied, example, units, gone, target, batches, refused)
+    smaller, gone = _removed(emptied, structure, gone, target, batches)
     before, wide = size_of(masked, example), widths(net)
     if gone:
         adopt_(net, smaller, example)
@@ -110,55 +112,26 @@ def _emptied(
         return _differs(masked, trial, batches)
 
     every = [one.layer for one in units]
-    _weed(every, problem, refused)
+    weed(every, problem, refused, GateError)
     units[:] = [one for one in units if one.layer not in refused]
     return found["last"]
 
 
 def _removed(
-    emptied: Net, example: Tensor, units: Sequence[Units], gone: Gone, target: Net, batches: Sequence[Tensor],
-    refused: dict[str, str],
+    emptied: Net, structure: Structure, gone: Gone, target: Net, batches: Sequence[Tensor]
 ) -> tuple[Net, Gone]:  # fmt: skip
     """Remove from a copy what was cut off, as far as that goes well."""
 
     def problem(layers: Sequence[str]) -> str:
         try:
-            return _differs(target, _cut(emptied, example, units, {n: gone[n] for n in layers}), batches)
+            return _differs(target, _cut(emptied, structure, {n: gone[n] for n in layers}), batches)
         except (ModelFileError, RuntimeError, ValueError) as error:
             return str(error).partition("\n")[0]
 
     layers = [layer for layer, chosen in gone.items() if bool(chosen.any())]
-    left = _weed(layers, problem, refused) if layers else []
+    left = weed(layers, problem, structure.refused, GateError) if layers else []
     gone = {layer: gone[layer] for layer in left}
-    return _without(emptied, example, units, gone) if left else emptied, gone
-
-
-def _weed(layers: Sequence[str], problem: Callable[[Sequence[str]], str], refused: dict[str, str]) -> list[str]:
-    """Leave out the layers that are a problem by themselves; `problem` is last called with what is left.
-
-    Raises:
-        GateError: If the rest is a problem together.
-    """
-    bad = _culprits(layers, problem)
-    if bad is None:
-        return list(layers)
-    refused |= bad
-    left = [layer for layer in layers if layer not in bad]
-    together = problem(left) if left else ""
-    if together:
-        raise GateError(f"compacting {', '.join(left)} together: {together}", "report the network's name")
-    return left
-
-
-def _culprits(layers: Sequence[str], problem: Callable[[Sequence[str]], str]) -> dict[str, str] | None:
-    """Halve the layers until those that are a problem by themselves are found; None if there is no problem."""
-    text = problem(layers)
-    if not text:
-        return None
-    if len(layers) == 1:
-        return {layers[0]: text}
-    middle = len(layers) // 2
-    return (_culprits(layers[:middle], problem) or {}) | (_culprits(layers[middle:], problem) or {})
+    return _without(emptied, structure, gone) if left else emptied, gone
 
 
 def _differs(one: Net, other: Net, batches: Sequence[Tensor]) -> str:
@@ -168,22 +141,21 @@ def _differs(one: Net, other: Net, batches: Sequence[Tensor]) -> str:
     return f"the outputs change by {found:.2g}, and {limit:.2g} is allowed" if found > limit else ""
 
 
-def _cut(emptied: Net, example: Tensor, units: Sequence[Units], gone: Gone) -> Net:
+def _cut(emptied: Net, structure: Structure, gone: Gone) -> Net:
     smaller = deepcopy(emptied)
-    with torch.enable_grad():
-        remove_units_(smaller, example, units, gone)
+    remove_units_(smaller, structure, gone)
     return smaller
 
 
 @torch.no_grad()
-def _without(emptied: Net, example: Tensor, units: Sequence[Units], gone: Gone) -> Net:
+def _without(emptied: Net, structure: Structure, gone: Gone) -> Net:
     """Copy a network without units that are cut off already; masks lose the same channels."""
-    smaller, masks = _cut(emptied, example, units, gone), emptied.kept()
+    smaller, masks = _cut(emptied, structure, gone), emptied.kept()
     if masks:
         shadow = deepcopy(emptied)
         for name, keep in masks.items():
             shadow.get_parameter(name).copy_(keep)
-        shadow = _cut(shadow, example, units, gone)
+        shadow = _cut(shadow, structure, gone)
         for name in masks:
             smaller.register_buffer(KEEP + name.replace(".", "/"), shadow.get_parameter(name) != 0)
     record_resize(smaller, measure(emptied))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from effxfer.net.net import Net
-from effxfer.prune.graph import cost
+from effxfer.prune.forward import cost
 from effxfer.prune.units import Units
 from effxfer.report import Measurement, Report, Table
 

@@ -4,7 +4,7 @@ The method is HALP's (Shen et al., 2022, https://arxiv.org/abs/2110.10811): a ta
 over it; here the loss is measured per group, blocks may leave whole, and the outcome is timed and the model corrected.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
@@ -17,24 +17,17 @@ from effxfer.net.net import Net
 from effxfer.prune.blocks import residual_blocks
 from effxfer.prune.budget import Block, Choice, Group, Timed, latency, search
 from effxfer.prune.channels import Channels
-from effxfer.prune.graph import Graph, run
-from effxfer.prune.graph import cost as multiply_adds
+from effxfer.prune.forward import cost as multiply_adds
+from effxfer.prune.forward import run
 from effxfer.prune.promise import Asked, Timing, keep_promise, nearest, promise_report
+from effxfer.prune.removal import counted
+from effxfer.prune.rule import Rule
 from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss, block_losses, loss_curves
-from effxfer.prune.structured import (
-    Importance,
-    Left,
-    Plan,
-    Rule,
-    checked,
-    note_left,
-    pruned,
-    ranked,
-    shrink_masks_,
-    size_report,
-)
+from effxfer.prune.structured import Cut, Left, Plan, shrink_masks_, size_report
 from effxfer.prune.surgery import adopt_, example_of, fixed, traceable, widths
+from effxfer.prune.trace import WEIGHING, depthwise
+from effxfer.prune.unit_scores import Importance
 from effxfer.report import Report, Table
 
 Cost = Callable[[Site, int, int], float]
@@ -101,59 +94,60 @@ def prune_to_latency(
         ModelFileError: If the network cannot be traced, pruned or rebuilt; names the layer.
     """
     rule = Rule(
-        importance=importance, scope="layer", round_to=1, max_ratio_per_layer=max_ratio_per_layer, exclude=exclude,
-        examples=examples,
+        importance=importance, max_ratio_per_layer=max_ratio_per_layer, examples=examples, squared=True
     )  # fmt: skip
     trial, example, wide = traceable(net), example_of(net), widths(net)
     before = multiply_adds(trial, example)
-    task = knapsack(trial, example, rule, cost, step, loss)
+    stay = dict[str, str]()
+    cut = Cut(trial, example, rule, exclude, {}, stay).sound()
+    task = knapsack(cut, fixed(trial, exclude), cost, step, loss)
     rounds = keep_promise(
         asked,
         lambda target: search(task.groups, task.blocks, task.layers, target),
-        lambda choice: time(candidate(trial, example, task, choice, rule)),
+        lambda choice: time(candidate(cut, task, choice)),
     )
     best = nearest(rounds, asked)
     plan = task.plan(best.choice)
-    smaller = checked(trial, example, task.channels, plan, rule)
-    note_left(left, trial, example, task.channels, plan)
+    smaller = cut.checked(plan)
+    cut.note_left(left, plan)
     shrink_masks_(smaller)
     record_resize(smaller, measure(net))
     adopt_(net, smaller, example)
     if best.choice.dropped:
         net.edit("remove_blocks", names=sorted(best.choice.dropped))
-    report = size_report(net, wide, before, multiply_adds(net, example))
+    report = size_report(net, wide, before, multiply_adds(net, example), stay)
     return report + promise_report(rounds, best, asked) + Report(tables=given_up(task, best.choice))
 
 
-def knapsack(trial: Net, example: Tensor, rule: Rule, cost: Cost, step: int, loss: Loss) -> Knapsack:
+def knapsack(cut: Cut, stays: Sequence[nn.Module], cost: Cost, step: int, loss: Loss) -> Knapsack:
     """Find what can be removed, and what each part of it costs in loss and in time."""
-    channels = ranked(trial, example, rule, {})
-    stays = fixed(trial, rule.exclude)
-    least = {c.layer: c.least(rule.max_ratio_per_layer, 1) for c in channels}
-    curves = loss_curves(trial, example, channels, least, loss, lambda net: fixed(net, rule.exclude))
+    trial, example = cut.trial, cut.example
+    channels = [c for c in cut.channels if not c.within]
+    least = {c.layer: c.least(cut.rule.max_ratio_per_layer, 1) for c in channels}
+    curves = loss_curves(trial, cut.structure, channels, least, loss)
     groups = [
         Group(
-            name=c.layer, width=len(c.scores), least=least[c.layer], step=step // gcd(step, c.copies),
+            name=c.layer, width=len(c.scores), least=least[c.layer], step=1 if c.whole else step // gcd(step, c.copies),
             loss=cache(curves[c.layer]),
         )
         for c in channels
     ]  # fmt: skip
     names = residual_blocks(trial, example, stays)
-    ties = _ties(trial, example, channels, stays)
+    ties = _ties(cut, {c.layer for c in channels})
     losses = block_losses(trial, names, loss)
     blocks = [Block(name=n, loss=losses[n], inside=_inside(n, ties)) for n in names]
     return Knapsack(channels=channels, groups=groups, blocks=blocks, layers=_timed(trial, example, ties, names, cost))
 
 
-def candidate(trial: Net, example: Tensor, task: Knapsack, choice: Choice, rule: Rule) -> Net:
+def candidate(cut: Cut, task: Knapsack, choice: Choice) -> Net:
     """Copy a network without what a configuration gives up.
 
     Raises:
         ModelFileError: If the copy does not run.
     """
-    smaller = pruned(trial, example, task.channels, task.plan(choice), rule)
+    smaller = cut.without(task.plan(choice))
     smaller.edit("remove_blocks", names=sorted(choice.dropped))
-    run(smaller, example)
+    run(smaller, cut.example)
     return smaller
 
 
@@ -193,9 +187,16 @@ def given_up(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
 Ties = dict[str, tuple[dict[str, int], dict[str, int]]]
 
 
-def _ties(trial: Net, example: Tensor, channels: Sequence[Channels], fixed: Sequence[nn.Module]) -> Ties:
-    graph = Graph(trial, example, fixed)
-    return {c.layer: graph.ties(c.layer, c.copies) for c in channels}
+def _ties(cut: Cut, sets: Collection[str]) -> Ties:
+    """By set, how many inputs and outputs of each layer go with one unit."""
+    found: Ties = {}
+    for one in cut.structure.units:
+        if one.layer in sets:
+            parts = [part for part in counted(one) if isinstance(cut.trial.get_submodule(part[0]), WEIGHING)]
+            alone = {name for name, _, _ in parts if depthwise(cut.trial.get_submodule(name))}
+            reads = {name: made if name in alone else read for name, read, made in parts if read or name in alone}
+            found[one.layer] = reads, {name: made for name, _, made in parts if made}
+    return found
 
 
 def _inside(block: str, ties: Ties) -> frozenset[str]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer.net.net import Net
-from effxfer.prune.units import WEIGHING, channels_in
+from effxfer.prune.trace import WEIGHING
+from effxfer.prune.units import channels_in
 
 SCALES = (0.3, 10.0, 300.0)
 SAME = 1e-9

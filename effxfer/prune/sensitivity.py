@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer import progress
 from effxfer.net.heads import Standardize
 from effxfer.net.net import Net
 from effxfer.prune.channels import Channels
-from effxfer.prune.graph import Graph
+from effxfer.prune.removal import silenced
+from effxfer.prune.units import Structure
 
 Loss = Callable[[Net], float]
 SHARES = (0.25, 0.5, 0.75)
@@ -42,23 +43,19 @@ class LossCurve:
 
 
 def loss_curves(
-    net: Net, example: Tensor, layers: Sequence[Channels], least: Mapping[str, int], loss: Loss,
-    fixed: Callable[[Net], Sequence[nn.Module]],
+    net: Net, structure: Structure, layers: Sequence[Channels], least: Mapping[str, int], loss: Loss
 ) -> dict[str, LossCurve]:  # fmt: skip
     """Measure a curve for every set of tied layers: its weakest quarter, half, three quarters and all it may lose.
 
     Args:
         net: Not changed.
-        example: One input `(1, 3, S, S)`.
+        structure: What `units_in` found in it.
         layers: The sets, with the importance of their channels.
         least: By set, how many channels must stay.
         loss: Gives the loss of a network on some images.
-        fixed: Gives a network's layers whose outputs stay.
     """
     probe = deepcopy(net)
-    graph, whole = Graph(probe, example, fixed(probe)), probe.state_dict()
-    kept = {name: tensor.clone() for name, tensor in whole.items()}
-    copies = {channels.layer: channels.copies for channels in layers}
+    kept = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
     found = dict[str, LossCurve]()
     with adapting(probe), progress.bar("loss without channels", len(layers)) as advance:
         base = loss(probe)
@@ -66,9 +63,11 @@ def loss_curves(
             weakest = channels.scores.argsort(stable=True).tolist()
             counts, rises = [0], [0.0]
             for count in _counts(len(weakest), least[channels.layer]):
-                graph.silence_({channels.layer: weakest[:count]}, copies)
+                gone = torch.zeros(len(weakest), dtype=torch.bool)
+                gone[weakest[:count]] = True
+                with silenced(probe, structure, {channels.layer: gone}):
+                    rises.append(max(rises[-1], _finite(loss(probe) - base)))
                 counts.append(count)
-                rises.append(max(rises[-1], _finite(loss(probe) - base)))
                 probe.load_state_dict(kept)
             found[channels.layer] = LossCurve(counts=tuple(counts), rises=tuple(rises))
             advance(1, channels.layer)

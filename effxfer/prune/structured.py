@@ -1,9 +1,7 @@
-"""Remove whole channels along the dependency graph (DepGraph, Fang et al., 2023, https://arxiv.org/abs/2301.12900)."""
+"""Remove whole channels and attention heads, with everything tied to them (DepGraph, https://arxiv.org/abs/2301.12900)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,30 +9,22 @@ from torch import Tensor
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import measure, record_resize
 from effxfer.net.net import KEEP, Net
-from effxfer.prune.channels import Channels, Scope, choose
-from effxfer.prune.graph import HINT, Graph, cost, magnitude, run, taylor
+from effxfer.prune.channels import Channels, Scope
+from effxfer.prune.forward import HINT, cost, run
 from effxfer.prune.mask import Mask
+from effxfer.prune.removal import outputs_left, remove_units_, silenced
+from effxfer.prune.rule import Gone, Rule, none_gone
 from effxfer.prune.scores.evidence import Losses
-from effxfer.prune.surgery import adopt_, example_of, fixed, traceable, widths
+from effxfer.prune.surgery import adopt_, example_of, traceable, weed, widths
+from effxfer.prune.unit_scores import Importance
+from effxfer.prune.units import Units, units_in
 from effxfer.report import Measurement, Report, Table
 
-Importance = Literal["magnitude", "taylor"]
 Plan = dict[str, list[int]]
 Left = dict[str, list[int]]
 HALVINGS = 9
 TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """How channels are chosen; the attributes are those of `remove_channels`."""
-
-    importance: Importance
-    scope: Scope
-    round_to: int
-    max_ratio_per_layer: float
-    exclude: Sequence[str]
-    examples: Losses | None
+SHOWN = 5
 
 
 def remove_channels(
@@ -71,7 +61,8 @@ def remove_channels(
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
         examples: Gives the losses of some batches under the network that it is passed, one after the other; used by
             `taylor` only.
-        left: Learns, of each layer that lost outputs, which ones are left.
+        left: Learns, of each convolution or linear layer that lost outputs, which ones are left; none where those of
+            attention were scaled anew, because they are not what they were.
 
     Returns:
         Multiply-adds and parameters before and after, a ticket's sparsity, and a table of channels per layer.
@@ -83,24 +74,24 @@ def remove_channels(
     _check(ratio, macs_ratio, round_to, steps, max_ratio_per_layer)
     rule = Rule(
         importance=importance, scope=scope, round_to=round_to, max_ratio_per_layer=max_ratio_per_layer,
-        exclude=exclude, examples=examples,
+        examples=examples, squared=True,
     )  # fmt: skip
-    trial, example = traceable(net), example_of(net)
+    trial, example, stay = traceable(net), example_of(net), dict[str, str]()
     dense = cost(trial, example)
     initial: dict[str, int] = {}
     for step in range(1, steps + 1):
-        layers, share = ranked(trial, example, rule, initial), step / steps
+        cut, share = Cut(trial, example, rule, exclude, initial, stay), step / steps
         if macs_ratio is None:
-            plan = _plan(layers, (ratio or 0.0) * share, rule)
+            plan = cut.by((ratio or 0.0) * share)
         else:
-            plan = _plan_until(trial, example, layers, dense[0] * (1 - (1 - macs_ratio) * share), rule)
-        trial, before_it = checked(trial, example, layers, plan, rule), trial
-        note_left(left, before_it, example, layers, plan)
+            plan = cut.until(dense[0] * (1 - (1 - macs_ratio) * share))
+        trial = cut.without(plan)
+        cut.note_left(left, plan)
     shrink_masks_(trial)
     before = widths(net)
     record_resize(trial, measure(net))
     adopt_(net, trial, example)
-    return size_report(net, before, dense, cost(net, example))
+    return size_report(net, before, dense, cost(net, example), stay)
 
 
 def _check(
@@ -115,100 +106,138 @@ def _check(
         raise SettingsError("; ".join(wrong), code="E204")
 
 
-def ranked(trial: Net, example: Tensor, rule: Rule, initial: dict[str, int]) -> list[Channels]:
-    """Score every set of tied layers; `initial` learns how many channels each had at first."""
-    graph = Graph(trial, example, fixed(trial, rule.exclude))
-    if rule.importance == "taylor":
-        _accumulate_gradients_(trial, rule.examples)
-    layers = graph.channels(taylor() if rule.importance == "taylor" else magnitude(), initial)
-    trial.zero_grad(set_to_none=True)
-    if not layers:
-        raise ModelFileError("the network has no layer whose channels could be removed", HINT)
-    return layers
+class Cut:
+    """One step of pruning: what could leave, what it is worth, and which sets of layers turned out to be sound.
 
-
-def _accumulate_gradients_(net: Net, examples: Losses | None) -> None:
-    if examples is None:
-        raise SettingsError("taylor importance needs examples", "pass losses, or use importance = 'magnitude'")
-    net.zero_grad(set_to_none=True)
-    with torch.enable_grad():
-        for loss in examples(net):
-            loss.backward()
-
-
-def _plan(layers: Sequence[Channels], ratio: float, rule: Rule) -> Plan:
-    limit = rule.max_ratio_per_layer
-    return choose(layers, ratio=ratio, scope=rule.scope, round_to=rule.round_to, max_ratio=limit)
-
-
-def pruned(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:
-    """Copy a network without the channels of a plan."""
-    smaller = deepcopy(trial)
-    Graph(smaller, example, fixed(smaller, rule.exclude)).prune_(plan, {c.layer: c.copies for c in layers})
-    return smaller
-
-
-def note_left(left: Left | None, trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan) -> None:
-    """Let `left` learn what a plan leaves of a network's outputs, as positions in the first one it was told of."""
-    if left is None:
-        return
-    now = Graph(trial, example, fixed(trial)).outputs(plan, {c.layer: c.copies for c in layers})
-    for layer, positions in now.items():
-        left[layer] = [left[layer][i] for i in positions] if layer in left else positions
-
-
-def checked(trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule) -> Net:
-    """Prune as `_pruned` does, and make sure that the result computes what the network with silent channels does.
+    Args:
+        trial: The network, not changed.
+        example: One input `(1, 3, S, S)`.
+        rule: How units are chosen.
+        exclude: Shell patterns of layers whose outputs stay.
+        initial: Learns how many units of each kind there were at first.
+        stay: Learns, by layer, why its units stay.
 
     Raises:
-        ModelFileError: If it does not; names the first layer whose channels alone make the difference.
+        ModelFileError: If nothing could leave; names the layers and what is in the way.
     """
-    smaller = pruned(trial, example, layers, plan, rule)
-    found = run(smaller, example)
-    if _agrees(found, trial, example, layers, plan, rule):
+
+    def __init__(
+        self, trial: Net, example: Tensor, rule: Rule, exclude: Sequence[str], initial: dict[str, int],
+        stay: dict[str, str],
+    ) -> None:  # fmt: skip
+        self.trial, self.example, self.rule, self.stay = trial, example, rule, stay
+        self.structure = units_in(trial, example, exclude, widths=True)
+        stay |= {layer: why for layer, why in self.structure.refused.items() if layer not in stay}
+        stay |= {one.layer: _alone(one) for one in self.structure.units if one.count == 1}
+        units = [one for one in self.structure.units if one.layer not in stay]
+        for one in units:
+            initial.setdefault(one.layer, one.count)
+        self.channels = rule.scored(trial, units, none_gone(units), initial)
+        self._some(self.channels)
+
+    def by(self, ratio: float) -> Plan:
+        """Choose a share of the units, in [0, 1], where they can leave."""
+        return self._sound(lambda: self.rule.plan(self.channels, ratio))
+
+    def until(self, target: float) -> Plan:
+        """Choose the smallest share of the units without which the network needs so many multiply-adds."""
+        self._sound(lambda: self.rule.plan(self.channels, 0.5))
+        return self._sound(lambda: self._plan_until(target))
+
+    def without(self, plan: Plan) -> Net:
+        """Copy the network without the units of a plan."""
+        smaller = deepcopy(self.trial)
+        remove_units_(smaller, self.structure, self._gone(plan))
         return smaller
-    for layer, positions in plan.items():
-        alone = {layer: positions}
-        output = run(pruned(trial, example, layers, alone, rule), example)
-        if not _agrees(output, trial, example, layers, alone, rule):
-            raise ModelFileError(f"the network computes something else without channels of {layer}", HINT)
-    raise ModelFileError(f"the network computes something else without channels of {', '.join(plan)} together", HINT)
+
+    def checked(self, plan: Plan) -> Net:
+        """Copy the network without the units of a plan, as it computes what it does with silent ones.
+
+        Raises:
+            ModelFileError: If it does not; names the sets.
+        """
+        text = self._problem(plan, list(plan))
+        if text:
+            raise ModelFileError(f"without channels of {', '.join(plan)} {text}", HINT)
+        return self.without(plan)
+
+    def note_left(self, left: Left | None, plan: Plan) -> None:
+        """Let `left` learn what a plan leaves of the outputs, as positions in the first network it was told of."""
+        if left is None:
+            return
+        for layer, positions in outputs_left(self.trial, self.structure, self._gone(plan)).items():
+            known = left.get(layer)
+            left[layer] = positions if known is None else [known[i] for i in positions if known]
+
+    def sound(self) -> "Cut":
+        """Leave out the sets of layers without which the network computes something else."""
+        self._sound(lambda: self.rule.plan(self.channels, 0.5))
+        return self
+
+    def _gone(self, plan: Plan) -> Gone:
+        gone = none_gone(self.structure.units)
+        for layer, positions in plan.items():
+            gone[layer][positions] = True
+        return {layer: gone[layer] for layer in plan}
+
+    def _sound(self, choose: Callable[[], Plan]) -> Plan:
+        """Choose, check, and choose again without the sets that are a problem, until there is none."""
+        while True:
+            plan, bad = choose(), dict[str, str]()
+            weed(list(plan), lambda layers: self._problem(plan, layers), bad, ModelFileError)  # noqa: B023
+            if not bad:
+                return plan
+            self.stay |= bad
+            self.channels = [c for c in self.channels if c.layer not in bad]
+            self._some(self.channels)
+
+    def _some(self, channels: Sequence[Channels]) -> None:
+        if not channels:
+            why = "; ".join(f"{layer}: {text}" for layer, text in self.stay.items())
+            text = "the network has no layer whose channels could be removed"
+            raise ModelFileError(f"{text}: {why}" if why else text, HINT)
+
+    def _problem(self, plan: Plan, layers: Sequence[str]) -> str:
+        """Say what is wrong without the units of some layers; empty if nothing is."""
+        some = {layer: plan[layer] for layer in layers}
+        try:
+            found = run(self.without(some), self.example)
+        except ModelFileError as error:
+            return error.problem
+        copy = deepcopy(self.trial)
+        with silenced(copy, self.structure, self._gone(some)) as exact:
+            same = not exact or _close(found, run(copy, self.example))
+        return "" if same else "the network computes something else"
+
+    def _plan_until(self, target: float) -> Plan:
+        """Find, by bisection, the smallest share of units whose removal meets a number of multiply-adds."""
+
+        def macs(plan: Plan) -> int:
+            return cost(self.without(plan), self.example)[0]
+
+        low, high, best = 0.0, 1.0, self.rule.plan(self.channels, 1.0)
+        least = macs(best)
+        if least > target:
+            text = f"{target / 1e6:.3g} M multiply-adds cannot be reached: {least / 1e6:.3g} M remain"
+            raise SettingsError(
+                text, "raise macs_ratio or max_ratio_per_layer, lower round_to, or exclude fewer layers"
+            )
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            plan = self.rule.plan(self.channels, middle)
+            if macs(plan) > target:
+                low = middle
+            else:
+                high, best = middle, plan
+        return best
 
 
-def _agrees(
-    found: Tensor, trial: Net, example: Tensor, layers: Sequence[Channels], plan: Plan, rule: Rule
-) -> bool:  # fmt: skip
-    silenced = deepcopy(trial)
-    graph = Graph(silenced, example, fixed(silenced, rule.exclude))
-    exact = graph.silence_(plan, {c.layer: c.copies for c in layers})
-    return not exact or _close(found, run(silenced, example))
+def _alone(one: Units) -> str:
+    return "it has only one of them" if one.heads or one.copies == 1 else "all of its channels are tied together"
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
     return float((one - other).abs().max()) <= TOLERANCE * max(float(other.abs().max()), 1e-6)
-
-
-def _plan_until(trial: Net, example: Tensor, layers: Sequence[Channels], target: float, rule: Rule) -> Plan:
-    """Find, by bisection, the smallest share of channels whose removal meets a number of multiply-adds."""
-
-    def macs(plan: Plan) -> int:
-        smaller = pruned(trial, example, layers, plan, rule)
-        run(smaller, example)
-        return cost(smaller, example)[0]
-
-    low, high, best = 0.0, 1.0, _plan(layers, 1.0, rule)
-    least = macs(best)
-    if least > target:
-        text = f"{target / 1e6:.3g} M multiply-adds cannot be reached: {least / 1e6:.3g} M remain"
-        raise SettingsError(text, "raise macs_ratio or max_ratio_per_layer, lower round_to, or exclude fewer layers")
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        plan = _plan(layers, middle, rule)
-        if macs(plan) > target:
-            low = middle
-        else:
-            high, best = middle, plan
-    return best
 
 
 @torch.no_grad()
@@ -218,9 +247,14 @@ def shrink_masks_(trial: Net) -> None:
         trial.register_buffer(KEEP + name.replace(".", "/"), trial.get_parameter(name) != 0)
 
 
-def size_report(net: Net, wide: dict[str, int], before: tuple[int, int], after: tuple[int, int]) -> Report:
-    """Tell what a network has become: multiply-adds, parameters, a ticket's sparsity, channels per layer."""
-    rows = [{"layer": n, "before": wide[n], "after": now} for n, now in widths(net).items()]
+def size_report(
+    net: Net, wide: Mapping[str, int], before: tuple[int, int], after: tuple[int, int], stay: Mapping[str, str]
+) -> Report:  # fmt: skip
+    """Tell what a network has become: its size, a ticket's sparsity, channels per layer, and which of them stay why."""
+    now = widths(net)
+    rows = [{"layer": name, "before": wide[name], "after": width} for name, width in now.items()]
+    whole = [name for name, width in now.items() if width == wide[name] and name.startswith("body.")]
+    left = {**stay, **{name: "its share is less than one channel" for name in whole if name not in stay}}
     measured = (
         Measurement(name="macs/before", value=before[0] / 1e6, unit="M"),
         Measurement(name="macs/after", value=after[0] / 1e6, unit="M"),
@@ -229,7 +263,16 @@ def size_report(net: Net, wide: dict[str, int], before: tuple[int, int], after: 
         Measurement(name="parameters/after", value=after[1] / 1e6, unit="M"),
         Measurement(name="parameters/ratio", value=after[1] / before[1], unit="x", of="parameters before"),
     )
-    return Report(rows=measured + _ticket_rows(net), tables=(Table(title="Channels per layer", rows=tuple(rows)),))
+    tables = [Table(title="Channels per layer", rows=tuple(rows))]
+    if left:
+        stays = tuple({"layer": name, "channels": now.get(name, ""), "why": why} for name, why in left.items())
+        tables.append(Table(title="What was left as it is", rows=stays))
+    return Report(rows=measured + _ticket_rows(net), tables=tuple(tables), notes=_notes(left))
+
+
+def _notes(left: Mapping[str, str]) -> tuple[str, ...]:
+    notes = [f"{layer} is left as it is: {why}" for layer, why in left.items()]
+    return (*notes[:SHOWN], *([f"{len(notes) - SHOWN} more are in the table"] if len(notes) > SHOWN else []))
 
 
 def _ticket_rows(net: Net) -> tuple[Measurement, ...]:

@@ -15,18 +15,17 @@ from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.net import Net
-from effxfer.prune.channels import Channels, Scope, choose
-from effxfer.prune.graph import HINT
+from effxfer.prune.channels import Scope
+from effxfer.prune.forward import HINT
 from effxfer.prune.lottery import Remember, Round, Ticket, Train, Training, forget, rewind_, schedule, weights_of
 from effxfer.prune.lottery import report as lottery_report
 from effxfer.prune.mask import Mask
+from effxfer.prune.rule import Gone, Rule
 from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.surgery import example_of, traceable
-from effxfer.prune.unit_scores import Importance, magnitude, taylor
+from effxfer.prune.unit_scores import Importance
 from effxfer.prune.units import Units, channels_of, units_in
 from effxfer.report import Measurement, Report, Table
-
-Gone = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,17 +39,6 @@ class StructuredTicket(Ticket):
     mask: Mask
     rounds: tuple[Round, ...]
     gone: Gone
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """How units are chosen; the attributes are those of `find_structured_ticket`."""
-
-    importance: Importance
-    scope: Scope
-    round_to: int
-    max_ratio_per_layer: float
-    examples: Losses | None
 
 
 def find_structured_ticket(
@@ -126,10 +114,10 @@ def prunable_units(net: Net, exclude: Sequence[str] = ()) -> list[Units]:
     Raises:
         ModelFileError: If there are none.
     """
-    units, refused = units_in(traceable(net), example_of(net), exclude)
-    found = [one for one in units if one.reads and not one.mixed and not one.loose]
+    structure = units_in(traceable(net), example_of(net), exclude)
+    found = [one for one in structure.units if one.reads and not one.mixed and not one.loose]
     if not found:
-        why = "; ".join(f"{layer}: {text}" for layer, text in refused.items())
+        why = "; ".join(f"{layer}: {text}" for layer, text in structure.refused.items())
         raise ModelFileError(f"the network has no channels that a ticket could remove{': ' * bool(why)}{why}", HINT)
     return found
 
@@ -183,17 +171,8 @@ def share_of(gone: Gone) -> float:
 
 def weakest(net: Net, units: Sequence[Units], gone: Gone, ratio: float, rule: Rule) -> Gone:
     """Let the least important units go, until a share of all is gone; those that are gone already stay so."""
-    scores = taylor(net, units, gone, rule.examples) if rule.importance == "taylor" else magnitude(net, units, gone)
-    layers = [
-        Channels(
-            layer=one.layer, scores=scores[one.layer][~gone[one.layer]], initial=one.count,
-            copies=rule.round_to if one.heads else one.copies,
-        )
-        for one in units
-    ]  # fmt: skip
-    plan = choose(
-        layers, ratio=ratio, scope=rule.scope, round_to=rule.round_to, max_ratio=rule.max_ratio_per_layer
-    )  # fmt: skip
+    initial = {one.layer: one.count for one in units}
+    plan = rule.plan(rule.scored(net, units, gone, initial), ratio)
     found = {layer: lost.clone() for layer, lost in gone.items()}
     for layer, positions in plan.items():
         alive = (~gone[layer]).nonzero()[:, 0]

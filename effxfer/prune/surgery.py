@@ -1,14 +1,14 @@
 """Operate on a copy of a network, and take over what came of it only if it can be rebuilt from its edits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from effxfer.errors import ModelFileError
+from effxfer.errors import EffxferError, ModelFileError
 from effxfer.net.net import Net, rebuild
-from effxfer.prune.graph import HINT, run
+from effxfer.prune.forward import HINT, run
 from effxfer.prune.mask import matching
 
 
@@ -56,3 +56,33 @@ def adopt_(net: Net, trial: Net, example: Tensor) -> None:
     net.load_state_dict(trial.state_dict())
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name not in frozen)
+
+
+def weed(
+    layers: Sequence[str], problem: Callable[[Sequence[str]], str], refused: dict[str, str], error: type[EffxferError]
+) -> list[str]:  # fmt: skip
+    """Leave out the layers that are a problem by themselves; `problem` is last called with what is left.
+
+    Raises:
+        EffxferError: Of the given kind, if the rest is a problem together.
+    """
+    bad = _culprits(layers, problem)
+    if bad is None:
+        return list(layers)
+    refused |= bad
+    left = [layer for layer in layers if layer not in bad]
+    together = problem(left) if left else ""
+    if together:
+        raise error(f"{', '.join(left)} together: {together}", "report the network's name")
+    return left
+
+
+def _culprits(layers: Sequence[str], problem: Callable[[Sequence[str]], str]) -> dict[str, str] | None:
+    """Halve the layers until those that are a problem by themselves are found; None if there is no problem."""
+    text = problem(layers)
+    if not text:
+        return None
+    if len(layers) == 1:
+        return {layers[0]: text}
+    middle = len(layers) // 2
+    return (_culprits(layers[:middle], problem) or {}) | (_culprits(layers[middle:], problem) or {})

@@ -1,12 +1,15 @@
 """What leaves a network together: a channel with everything that makes and reads it, or an attention head.
 
-Which channels are tied comes from the dependency graph (DepGraph, https://arxiv.org/abs/2301.12900); attention heads
-(https://arxiv.org/abs/1905.10650) are found by the attributes of their module, because the graph does not see them.
+Which channels are tied is followed through one forward pass (see `trace`); attention heads
+(https://arxiv.org/abs/1905.10650) are found by the attributes of their module, because what their number decides is
+Python's business.
 
 Shape suffixes: K channels of one layer, U units.
 """
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +18,12 @@ from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError
 from effxfer.net.net import Net
-from effxfer.prune.graph import HINT, OVER_CHANNELS, Graph
+from effxfer.prune.forward import HINT
+from effxfer.prune.labels import Trail
 from effxfer.prune.surgery import fixed
+from effxfer.prune.trace import WEIGHING, depthwise, follow
 
 Places = tuple[Tensor, Tensor]
-WEIGHING = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +37,7 @@ class Units:
         reads: By layer, the same of its input.
         copies: How many outputs of the layer one unit stands for; above 1 in grouped convolutions.
         heads: Whether these are attention heads.
+        within: The attention layer of whose heads these are the width; empty is none.
         mixed: A norm that averages over the units; empty is none.
         loose: Whether a parameter outside of any known layer takes part.
     """
@@ -43,6 +48,7 @@ class Units:
     reads: Mapping[str, Places]
     copies: int = 1
     heads: bool = False
+    within: str = ""
     mixed: str = ""
     loose: bool = False
 
@@ -58,6 +64,21 @@ class Units:
         return torch.zeros(self.count, dtype=amount_K.dtype).index_add_(0, units, amount_K[channels])
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Structure:
+    """What could leave a network.
+
+    Attributes:
+        units: All kinds of units, in the order in which the network makes them.
+        refused: By layer, why units of it stay.
+        trail: Which channels are tied.
+    """
+
+    units: list[Units]
+    refused: dict[str, str]
+    trail: Trail
+
+
 def channels_of(places: Places, chosen_U: Tensor) -> Tensor:
     """Give the channels that belong to the chosen units, sorted."""
     channels, units = places
@@ -65,93 +86,154 @@ def channels_of(places: Places, chosen_U: Tensor) -> Tensor:
     return found
 
 
-def units_in(net: Net, example: Tensor, exclude: Collection[str] = ()) -> tuple[list[Units], dict[str, str]]:
+def units_in(net: Net, example: Tensor, exclude: Collection[str] = (), *, widths: bool = False) -> Structure:
     """Find what could leave a network.
 
     Args:
-        net: All of its parameters must require gradients.
+        net: In evaluation mode.
         example: One input `(1, 3, S, S)`.
         exclude: Shell patterns of layers whose outputs stay.
-
-    Returns:
-        The units, and by layer why those of others cannot be told apart.
+        widths: Whether the width of attention heads counts as well.
 
     Raises:
-        ModelFileError: If the network cannot be traced, or its dependencies are not understood.
+        ModelFileError: If the network cannot be traced.
         SettingsError: If a pattern matches nothing.
     """
-    stays = fixed(net, tuple(exclude))
-    attention = {n: m for n, m in net.body.named_modules(prefix="body") if hasattr(m, "num_heads")}
-    split = [m.qkv for m in attention.values() if isinstance(getattr(m, "qkv", None), nn.Linear)]
-    graph, refused, found = Graph(net, example, [*stays, *split]), dict[str, str](), []
-    for group in _groups(graph):
-        units = _tied(graph, group)
-        if isinstance(units, Units):
-            found.append(units)
-        else:
-            refused[graph.names[group[0].dep.target.module]] = units
-    for name, module in attention.items():
-        why = _not_understood(module)
-        if why:
-            refused[name] = why
-        elif module.qkv not in stays:
-            found.append(_heads(name, module))
-    return found, refused
-
-
-def remove_units_(net: Net, example: Tensor, units: Collection[Units], gone: Mapping[str, Tensor]) -> None:
-    """Remove units from a network, in place; at least one of each kind must stay.
-
-    Args:
-        net: All of its parameters must require gradients.
-        example: As in `units_in`.
-        units: What `units_in` found in a network of the same shape.
-        gone: By layer, which units go `(U,)`; layers that lose none may be left out.
-
-    Raises:
-        ModelFileError: Naming the layer whose units cannot be removed.
-    """
-    lost = [u for u in units if u.layer in gone and bool(gone[u.layer].any())]
-    plain = {u.layer: gone[u.layer].nonzero()[:, 0].tolist() for u in lost if not u.heads}
-    if plain:
-        Graph(net, example, fixed(net)).prune_(plain, {u.layer: u.copies for u in lost})
-    for one in lost:
-        if one.heads:
-            _remove_heads_(net.get_submodule(one.layer), one, gone[one.layer])
-
-
-def _groups(graph: Graph) -> list[Any]:
+    twin = net if example.device.type == "cpu" else deepcopy(net).cpu()
+    names = {module: name for name, module in net.named_modules()}
+    stays = {names[module] for module in fixed(net, tuple(exclude))}
     try:
-        return list(graph.groups())
-    except (AttributeError, IndexError, RuntimeError, ValueError) as error:  # from torch-pruning's index mappings
-        raise ModelFileError(f"what is tied to what in the network is not understood: {error}", HINT) from error
-
-
-def _tied(graph: Graph, group: Any) -> Units | str:
-    """Read one group off the graph, or say why not."""
-    root, copies = group[0].dep.target.module, graph.copies(group)
-    count = len(group[0].idxs) // copies
-    makes, reads, mixed, loose = dict[str, Places](), dict[str, Places](), "", False
-    for item in group:
-        module, name = item.dep.target.module, graph.names.get(item.dep.target.module, "")
-        loose |= isinstance(module, nn.Parameter)
-        if not name or not any(True for _ in module.parameters(recurse=False)):
-            continue
-        reading = graph.reads(item.dep)
-        if not hasattr(module, "weight") or max(item.idxs, default=0) >= channels_in(module, reading):
-            return f"what is tied to them in {name} is not understood"
-        places = torch.tensor(item.idxs), torch.tensor(item.root_idxs) % count
-        (reads if reading else makes)[name] = places
-        mixed = name if isinstance(module, OVER_CHANNELS) else mixed
-    return Units(
-        layer=graph.names[root], count=count, makes=makes, reads=reads, copies=copies, mixed=mixed, loose=loose
+        trail = follow(twin, example.cpu())
+    except Exception as error:  # whatever a foreign network raises
+        raise ModelFileError(f"the network cannot be traced: {error}", HINT) from error
+    for name in stays & trail.makes.keys():
+        trail.ties.pin(trail.makes[name], "" if name.startswith("head.") else "it is excluded")
+    _pin_unscalable(net, trail)
+    found, refused = _sets(net, trail), _stay(net, trail)
+    heads, without = _attention(net, stays)
+    owners = {f"{name}.qkv": name for name in (*(one.layer for one in heads), *without)}
+    found = [_within(one, owners) for one in found]
+    return Structure(
+        units=[one for one in found if widths or not one.within] + heads, refused=refused | without, trail=trail
     )
+
+
+def scaled_by(attention: Any) -> list[tuple[nn.Module, int]]:
+    """Give the layers whose outputs can take up a factor of the queries, and how many of their outputs; or none."""
+    norm, query, qkv = (getattr(attention, leaf, None) for leaf in ("q_norm", "q", "qkv"))
+    if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
+        weight = getattr(norm, "weight", None)
+        return [(norm, len(weight))] if isinstance(weight, Tensor) else []
+    if isinstance(query, WEIGHING):
+        return [(query, int(query.weight.shape[0]))]
+    if isinstance(qkv, WEIGHING) and qkv.weight.shape[0] % 3 == 0:
+        return [(qkv, int(qkv.weight.shape[0]) // 3)]
+    return []
+
+
+def _pin_unscalable(net: Net, trail: Trail) -> None:
+    for name, ids in trail.scaled.items():
+        if not scaled_by(net.get_submodule(name)):
+            trail.ties.pin(ids, f"the scale of {name} follows from its width")
+
+
+def _within(one: Units, owners: Mapping[str, str]) -> Units:
+    owner = next((owners[name] for name in one.makes if name in owners), "")
+    return Units(**{**vars(one), "within": owner}) if owner else one
+
+
+def _sets(net: Net, trail: Trail) -> list[Units]:
+    """Sort classes of channels into sets whose members are made and read by the same layers."""
+    pinned, members = trail.ties.pinned(), _members(trail)
+    makers = {name for name in trail.makes if _weighs(net, name)}
+    averaged = {name: set(trail.ties.roots(ids).tolist()) for name, ids in trail.mixed.items()}
+    sets: dict[Any, list[int]] = defaultdict(list)
+    for root, where in members.items():
+        if root not in pinned and any(name in makers for kind, name in where if kind == "makes"):
+            sets[tuple((key, len(places)) for key, places in where.items())].append(root)
+    found, taken = [], set[str]()
+    for roots in sets.values():
+        mixed = next((name for name, over in averaged.items() if not over.isdisjoint(roots)), "")
+        one = _set(net, roots, [members[root] for root in roots], makers, taken, mixed)
+        taken.add(one.layer)
+        found.append(one)
+    return found
+
+
+def _members(trail: Trail) -> dict[int, dict[tuple[str, str], list[int]]]:
+    """By class, its channels in each layer that makes or reads them, and in parameters that no layer owns."""
+    found: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(dict)
+    for kind in ("makes", "reads", "loose"):
+        for name, ids in getattr(trail, kind).items():
+            key = kind, name
+            for place, root in enumerate(trail.ties.roots(ids.contiguous()).flatten().tolist()):
+                if root:
+                    where = found[root]
+                    if key in where:
+                        where[key].append(place)
+                    else:
+                        where[key] = [place]
+    return found
+
+
+def _weighs(net: Net, name: str) -> bool:
+    module = net.get_submodule(name)
+    return isinstance(module, WEIGHING) and not depthwise(module)
+
+
+def _set(
+    net: Net, roots: list[int], members: Sequence[Mapping[tuple[str, str], list[int]]], weighing: Collection[str],
+    taken: Collection[str], mixed: str,
+) -> Units:  # fmt: skip
+    sides: dict[str, dict[str, Places]] = {"makes": {}, "reads": {}}
+    for kind, name in members[0]:
+        if kind in sides and any(True for _ in net.get_submodule(name).parameters(recurse=False)):
+            pairs = [(place, unit) for unit, where in enumerate(members) for place in where[kind, name]]
+            channels, units = torch.tensor(sorted(pairs)).T
+            sides[kind][name] = channels, units
+    makers = [name for name in sides["makes"] if name in weighing]
+    layer = next((name for name in makers if name not in taken), "") or _numbered(makers[0], taken)
+    return Units(
+        layer=layer, count=len(roots), makes=sides["makes"], reads=sides["reads"], mixed=mixed,
+        copies=len(sides["makes"][makers[0]][0]) // len(roots), loose=any(kind == "loose" for kind, _ in members[0]),
+    )  # fmt: skip
+
+
+def _numbered(layer: str, taken: Collection[str]) -> str:
+    """Name a further part of a layer."""
+    return next(name for part in range(2, len(taken) + 3) if (name := f"{layer}, part {part}") not in taken)
+
+
+def _stay(net: Net, trail: Trail) -> dict[str, str]:
+    """By layer, why channels of it stay."""
+    pinned, found = trail.ties.pinned(), dict[str, str]()
+    for name, ids in trail.makes.items():
+        if name.startswith("body.") and _weighs(net, name):
+            reasons = [pinned.get(root) for root in trail.ties.roots(ids).tolist()]
+            why = next((reason for reason in reasons if reason), "")
+            count = sum(reason is not None for reason in reasons)
+            if why:
+                found[name if count == len(reasons) else f"{name}, {count} of its {len(reasons)} channels"] = why
+    return found
 
 
 def channels_in(module: nn.Module, reading: bool) -> int:
     """How many channels a layer reads, or makes."""
     weight = module.get_parameter("weight")
     return int(weight.shape[1]) * int(getattr(module, "groups", 1)) if reading else int(weight.shape[0])
+
+
+def _attention(net: Net, stays: Collection[str]) -> tuple[list[Units], dict[str, str]]:
+    """Give the heads that could leave, and by attention layer why those of others stay."""
+    found, refused = [], {}
+    for name, module in net.body.named_modules(prefix="body"):
+        if hasattr(module, "num_heads"):
+            why = _not_understood(module)
+            if why:
+                refused[name] = why
+            elif f"{name}.qkv" not in stays:
+                found.append(_heads(name, module))
+    return found, refused
 
 
 def _not_understood(attention: Any) -> str:
@@ -168,9 +250,9 @@ def _not_understood(attention: Any) -> str:
     return f"its heads stay: what {foreign[0]} does is not understood" if foreign else ""
 
 
-def _parameters(attention: nn.Module, leaf: str) -> list[nn.Parameter]:
+def _parameters(attention: nn.Module, leaf: str) -> Iterator[nn.Parameter]:
     module = getattr(attention, leaf, None)
-    return list(module.parameters()) if isinstance(module, nn.Module) else []
+    return module.parameters() if isinstance(module, nn.Module) else iter(())
 
 
 def _heads(name: str, attention: Any) -> Units:
@@ -181,16 +263,3 @@ def _heads(name: str, attention: Any) -> Units:
     return Units(
         layer=name, count=heads, makes={f"{name}.qkv": rows}, reads={f"{name}.proj": columns}, heads=True
     )  # fmt: skip
-
-
-def _remove_heads_(attention: Any, units: Units, gone_U: Tensor) -> None:
-    """Remove heads `(U,)` from an attention layer, in place."""
-    (rows,), (columns,) = ([channels_of(p, ~gone_U) for p in d.values()] for d in (units.makes, units.reads))
-    qkv, proj, left = attention.qkv, attention.proj, int((~gone_U).sum())
-    with torch.no_grad():
-        for layer, leaf, dim, kept in ((qkv, "weight", 0, rows), (qkv, "bias", 0, rows), (proj, "weight", 1, columns)):
-            old = getattr(layer, leaf)
-            if old is not None:
-                setattr(layer, leaf, nn.Parameter(old.index_select(dim, kept.to(old.device)).clone()))
-    attention.num_heads, attention.attn_dim = left, left * attention.head_dim
-    qkv.out_features, proj.in_features = len(rows), len(columns)

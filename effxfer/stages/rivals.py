@@ -16,7 +16,7 @@ from effxfer.net.fresh import fresh_weights
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.channel_controls import AS_FAST, largest_within
-from effxfer.prune.graph import cost
+from effxfer.prune.forward import cost
 from effxfer.prune.recalibrate import recalibrate_
 from effxfer.prune.structured import remove_channels
 from effxfer.prune.surgery import example_of

@@ -24,8 +24,7 @@ def dead_mask(net, seed=0, share=0.4, quiet=False, only=None):
     rng = torch.Generator().manual_seed(seed)
     parameters = dict(net.named_parameters())
     keep = {}
-    units, _ = units_in(traceable(net), example_of(net))
-    for one in units:
+    for one in units_in(traceable(net), example_of(net)).units:
         if one.mixed or not one.reads or (only and one.layer not in only):
             continue
         dead = torch.rand(one.count, generator=rng) < share

@@ -1,13 +1,12 @@
 import pytest
 import torch
 
+from effxfer.prune.rule import Rule
 from effxfer.prune.sensitivity import LossCurve, adapting, block_losses, loss_curves
-from effxfer.prune.structured import Rule, ranked
-from effxfer.prune.surgery import example_of, fixed
+from effxfer.prune.structured import Cut
+from effxfer.prune.surgery import example_of
 from effxfer.train.state import clone
 from tests.prune.nets import make
-
-RULE = Rule(importance="magnitude", scope="layer", round_to=1, max_ratio_per_layer=0.9, exclude=(), examples=None)
 
 
 def weight_left(net):
@@ -24,11 +23,11 @@ def test_channels_go_weakest_first_and_come_back():
     net = make()
     example, before = example_of(net), clone(net)
     net.requires_grad_(True)
-    layers = ranked(net, example, RULE, {})
-    least = {c.layer: c.least(0.9, 1) for c in layers}
-    curves = loss_curves(net, example, layers, least, weight_left, lambda net: fixed(net, ()))
+    cut = Cut(net, example, Rule(importance="magnitude"), (), {}, {})
+    least = {c.layer: c.least(0.9, 1) for c in cut.channels}
+    curves = loss_curves(net, cut.structure, cut.channels, least, weight_left)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    first = next(c for c in layers if c.layer in ("body.conv1", "body.depth"))
+    first = next(c for c in cut.channels if c.layer in ("body.conv1", "body.depth"))
     curve = curves[first.layer]
     assert curve.counts == (0, 2, 4, 6, 7)
     strength = before["body.conv1.weight"].abs().flatten(1).sum(1)

@@ -61,7 +61,7 @@ def test_the_cheapest_unit_is_the_one_that_varies_least():
     net = make(*PADDED)
     with torch.no_grad():
         net.body.bn1.weight[5] = 1e-4
-    units, _ = units_in(traceable(net), example_of(net))
+    units = units_in(traceable(net), example_of(net)).units
     seen = moments(net.requires_grad_(False), {name for one in units for name in one.reads}, images())
     order = ranked(net, units, seen)
     assert next(unit for layer, unit in order if layer == "body.conv1") == 5

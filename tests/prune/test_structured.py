@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,14 @@ from torch.nn import functional as F
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.prune.mask import Mask
+from effxfer.prune.removal import remove_units_
 from effxfer.prune.structured import remove_channels
+from effxfer.prune.units import units_in
 from effxfer.train.state import clone
+from tests.prune.dead import outspoken
 from tests.prune.nets import accuracy, learn, make, save, stripes, without_smallest
 
+VIT = {"img_size": 32, "depth": 1, "embed_dim": 48, "num_heads": 3}
 ROOT = Path(__file__).parents[2]
 RESNET = "effxfer.net.cifar:resnet20"
 CASES = {
@@ -165,7 +170,6 @@ def test_one_pruning_leaves_no_trace_in_the_next():
 
 
 def test_layer_norms_keep_the_order_of_what_survives():
-    """torch-pruning 1.6.1 by itself shuffles them where few of many channels survive."""
     net = make("tests.prune.nets:Normed")
     with torch.no_grad():
         marks = 1 + torch.randperm(400).float() / 400
@@ -176,16 +180,31 @@ def test_layer_norms_keep_the_order_of_what_survives():
     assert torch.equal(net.body.norm.weight, net.body.first.bias)
 
 
+def left(report):
+    (table,) = (table for table in report.tables if table.title == "What was left as it is")
+    return {row["layer"]: row["why"] for row in table.rows}
+
+
 @pytest.mark.parametrize(
-    ("source", "text"),
+    ("source", "why"),
     [
-        ("Reshaped", r"fails in body|view|shape"),
-        ("Shifted", r"computes something else without channels of body\.first"),
-        ("Bare", "no layer whose channels"),
-        ("Attending", r"body\.(first|attend)"),
+        ("Reshaped", r"the pruned network fails in body.*invalid for input"),
+        ("Shifted", r"the network computes something else"),
     ],
 )
-def test_what_cannot_be_pruned_is_refused_and_left_as_it_was(source, text):
+def test_a_layer_that_cannot_be_pruned_stays_and_is_named(source, why):
+    net = make(f"tests.prune.nets:{source}")
+    report = remove_channels(net, ratio=0.5)
+    assert (net.body.first.out_channels, net.body.second.out_channels) == (8, 4)
+    assert left(report).keys() == {"body.first"}
+    assert re.search(why, left(report)["body.first"])
+    assert report.notes[0].startswith("body.first is left as it is")
+
+
+@pytest.mark.parametrize(
+    ("source", "text"), [("Bare", "no layer whose channels"), ("Attending", r"body\.first: body\.attend")]
+)
+def test_where_nothing_can_be_pruned_the_network_is_refused_and_left_as_it_was(source, text):
     net = make(f"tests.prune.nets:{source}")
     before, edits = clone(net), list(net.edits)
     with pytest.raises(ModelFileError, match=text):
@@ -194,16 +213,40 @@ def test_what_cannot_be_pruned_is_refused_and_left_as_it_was(source, text):
     assert all(torch.equal(t, before[n]) for n, t in net.state_dict().items())
 
 
-def test_a_vision_transformer_is_refused_with_its_layer():
-    net = make("timm:vit_tiny_patch16_224", 32, args={"img_size": 32, "depth": 1})
-    with pytest.raises(ModelFileError, match=r"body\.blocks\.0\.attn"):
-        remove_channels(net, ratio=0.5)
+@pytest.mark.parametrize(("ratio", "heads", "width"), [(0.25, 3, 12), (0.5, 2, 12), (0.7, 1, 14)])
+def test_attention_loses_whole_heads_and_the_rest_in_width(ratio, heads, width):
+    net = make("timm:vit_tiny_patch16_224", 32, args=VIT)
+    remove_channels(net, ratio=ratio, exclude=["body.patch_embed.proj"])
+    attention = net.body.blocks[0].attn
+    assert (attention.num_heads, attention.head_dim, attention.attn_dim) == (heads, width, heads * width)
+    assert attention.qkv.out_features == 3 * heads * width == 3 * attention.proj.in_features
 
 
-def test_a_mixer_is_refused_with_its_layer():
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_keeps_its_temperature(fused):
+    """Channels of heads that are zero leave; what divides by the root of the width must not notice."""
+    net = outspoken(make("timm:vit_tiny_patch16_224", 32, args=VIT))
+    attention, example = net.body.blocks[0].attn, torch.rand(2, 3, 32, 32)
+    attention.fused_attn = fused
+    with torch.no_grad():
+        dead = attention.qkv.weight.view(3, 3, 16, 48)[:, :, 1::2]
+        dead.zero_()
+        attention.qkv.bias.view(3, 3, 16)[:, :, 1::2] = 0
+        attention.proj.weight.view(48, 3, 16)[:, :, 1::2] = 0
+    expected = net(example)
+    structure = units_in(net, example[:1], widths=True)
+    (one,) = (one for one in structure.units if one.within)
+    remove_units_(net, structure, {one.layer: torch.arange(16) % 2 == 1})
+    assert attention.head_dim == 8
+    torch.testing.assert_close(net(example), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_that_are_mixed_by_place_keep_their_layers():
     net = make("timm:mixer_s32_224", 64, args={"img_size": 64})
-    with pytest.raises(ModelFileError, match=r"body\.\w+"):
-        remove_channels(net, ratio=0.5)
+    report = remove_channels(net, ratio=0.5)
+    assert report.get("macs/ratio") < 0.35
+    expected = {f"body.blocks.{block}.mlp_tokens.fc{layer}" for block in range(8) for layer in (1, 2)}
+    assert left(report) == dict.fromkeys(expected, "it weighs positions, not channels")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from effxfer.prune.compact import compact
+from effxfer.prune.mask import Mask
 from effxfer.prune.surgery import example_of, traceable
 from effxfer.prune.units import channels_of, units_in
 from tests.prune.dead import dead_mask, outspoken
@@ -11,8 +12,8 @@ SWIN = {"img_size": 32, "depths": (1, 1), "embed_dim": 24, "num_heads": (2, 4), 
 
 
 def found(net, exclude=()):
-    units, refused = units_in(traceable(net), example_of(net), exclude)
-    return {one.layer: one for one in units}, refused
+    structure = units_in(traceable(net), example_of(net), exclude)
+    return {one.layer: one for one in structure.units}, structure.refused
 
 
 def test_a_channel_is_tied_to_its_norm_its_depthwise_filter_and_its_reader():
@@ -68,13 +69,18 @@ def test_what_is_not_understood_is_left_alone_and_named(source, size, args, laye
     assert any(note.startswith(f"{layer} is left alone: {why}") for note in report.notes)
 
 
-def test_a_norm_over_channels_that_the_graph_does_not_know_keeps_its_layer():
-    """Global response normalisation averages over hidden units, also over those that are zero."""
+def test_hidden_units_that_something_averages_over_are_told():
+    """Global response normalisation is no layer that torch knows: it averages over hidden units as they are."""
     net = outspoken(make("timm:convnextv2_atto", 32, args={"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}))
-    dead_mask(net, quiet=True).store_(net)
+    units, _ = found(net)
+    one = units["body.stages.0.blocks.0.mlp.fc1"]
+    assert one.mixed == "body.stages.0.blocks.0.mlp.grn"
+    keep = torch.ones_like(net.get_parameter("body.stages.0.blocks.0.mlp.fc1.weight"), dtype=torch.bool)
+    keep[:4] = False
+    Mask({"body.stages.0.blocks.0.mlp.fc1.weight": keep}).store_(net)
     report = compact(net)
     assert report["sparsity/real"].value == 0
-    assert any(note.startswith("body.stages.0.blocks.0.mlp.fc1 is left alone: the outputs") for note in report.notes)
+    assert any(f"{one.mixed} averages over channels" in note for note in report.notes)
 
 
 def test_excluded_layers_have_no_units():

@@ -1,0 +1,71 @@
+"""Names for channels, and which of them must leave a network together.
+
+Every channel that a layer makes has a number above 0; 0 is what belongs to no channel. Numbers that are tied are one
+class (union-find), and a class either leaves as a whole or stays.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Ties:
+    """The classes of channels of one network."""
+
+    def __init__(self) -> None:
+        self._parent = np.zeros(1, dtype=np.int64)
+        self._pins: list[tuple[Tensor, str]] = []
+
+    def __len__(self) -> int:
+        """One more than the largest number."""
+        return len(self._parent)
+
+    def fresh(self, count: int) -> Tensor:
+        """Give numbers to channels nobody has seen before, `(count,)`."""
+        first = len(self._parent)
+        self._parent = np.concatenate([self._parent, np.arange(first, first + count)])
+        return torch.arange(first, first + count)
+
+    def roots(self, ids: Tensor) -> Tensor:
+        """Give the number of each channel's class, the smallest in it; 0 stays 0."""
+        found = np.asarray(self._parent[ids.numpy()])
+        while not np.array_equal(found, further := self._parent[found]):
+            found = np.asarray(further)
+        return torch.from_numpy(found)
+
+    def tie(self, some: Tensor, others: Tensor, why: str) -> None:
+        """Make channels at equal places leave together; one beside a 0 stays, because of `why`."""
+        one, other = self.roots(some).flatten(), self.roots(others).flatten()
+        lone = (one == 0) != (other == 0)
+        if bool(lone.any()):
+            self.pin(one[lone] + other[lone], why)
+        pairs = torch.stack([one, other])[:, ~lone & (one != other)].unique(dim=1)
+        for a, b in pairs.T.tolist():
+            a, b = self._root(a), self._root(b)
+            self._parent[max(a, b)] = min(a, b)
+
+    def _root(self, number: int) -> int:
+        while self._parent[number] != number:
+            self._parent[number] = self._parent[self._parent[number]]
+            number = int(self._parent[number])
+        return number
+
+    def pin(self, ids: Tensor, why: str) -> None:
+        """Make channels stay, because of `why`."""
+        self._pins.append((ids.flatten(), why))
+
+    def pinned(self) -> dict[int, str]:
+        """Say why classes stay, by their number; the first reason that says something counts."""
+        found: dict[int, str] = {}
+        for ids, why in self._pins:
+            for root in self.roots(ids).unique().tolist():
+                found[root] = found.get(root) or why
+        found.pop(0, None)
+        return found
+
+    def mask(self, ids: Tensor) -> Tensor:
+        """Mark classes, `(classes,)`: to be indexed with what `roots` gives."""
+        found = torch.zeros(len(self), dtype=torch.bool)
+        found[self.roots(ids)] = True
+        found[0] = False
+        return found
