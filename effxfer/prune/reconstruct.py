@@ -38,7 +38,8 @@ def reconstruct_(net: Net, dense: Net, batches: Batches, left: Mapping[str, Sequ
         batches: Gives the same batches `(B, 3, S, S)` of training images, as evaluation sees them, whenever it is
             called; some hundred images do. At most 8 x 8 positions of each image are looked at, on a grid that is moved
             from batch to batch.
-        left: By layer, which outputs of the dense one are left; a layer that is not named has all of them.
+        left: By layer, which outputs of the dense one are left, none if they are scaled anew; a layer that is not named
+            has all of them.
 
     Returns:
         A table of the layers with their squared error before and after, and why a layer was left alone.
@@ -48,7 +49,8 @@ def reconstruct_(net: Net, dense: Net, batches: Batches, left: Mapping[str, Sequ
     with torch.no_grad(), _still(net), _still(dense):
         calls = Counter(layer.name for layer in trace(net, next(iter(batches()))[:1]))
         for name, times in calls.items():
-            lines[name] = _row("it is called more than once" if times > 1 else _unfit(net, name))
+            scaled = "its outputs are not scaled as they were" if name in left and not left[name] else ""
+            lines[name] = _row("it is called more than once" if times > 1 else scaled or _unfit(net, name))
         able = [name for name in lines if not lines[name]["left alone"]]
         for wave in _waves(net, able, sum(images)):
             targets = _targets(net, dense, wave, batches, left)

@@ -142,3 +142,16 @@ def test_architectures(source):
     assert whys.count("") > 5
     assert set(whys) <= {"", "nothing to gain"}
     assert net(x).isfinite().all()
+
+
+def test_attention_whose_queries_were_scaled_anew_is_left_alone():
+    """Narrower heads divide by another root; solved for the old queries, attention would be sharper than it was."""
+    dense = make("timm:test_vit", 32)
+    net, left = pruned(dense, ratio=0.5, steps=2)
+    x = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = lines(reconstruct_(net, dense, lambda: x.split(8), left))
+    narrow = [name for name in left if name.endswith("qkv")]
+    assert narrow
+    assert {name for name, positions in left.items() if not positions} == set(narrow)
+    assert {found[name]["left alone"] for name in narrow} == {"its outputs are not scaled as they were"}
+    assert sum(not row["left alone"] for row in found.values()) > 5
