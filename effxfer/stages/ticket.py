@@ -52,8 +52,8 @@ def ticket(
     strategy = choose(name, options)
     if settings.size:
         net.take_size(settings.size)
+    fresh_head(net, tasks[-1], settings.seed)  # without one, the body's last channels would seem to be its result
     change_mask(net, settings, structured=recipe["stage"] == STRUCTURED)
-    fresh_head(net, tasks[-1], settings.seed)
     history = train(net, tasks, strategy, fit, device=device, seed=settings.seed, work=work)
     held = Mask({name: keep.clone() for name, keep in net.kept().items()})
     held.check_zero(net)

@@ -343,17 +343,20 @@ def test_on_this_machine(dense, data, tmp_path, monkeypatch):
     """The real exporter and clock, for a moment: what they say on a busy machine is not asserted."""
     for where, name, value in [
         (latency, "MAX_SECONDS", 0.3), (latency, "MIN_SECONDS", 0.1), (protocol, "MIN_ROUNDS", 2),
-        (rivals, "sides", lambda net: [12, 16]),
+        (rivals, "stopwatch", stopwatch),
     ]:  # fmt: skip
         monkeypatch.setattr(where, name, value)
-    lines = table(tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**HALF, "fit": NONE, "controls": "fast"}))
+    lines = table(tiny.stage(CHANNELS, dense, tmp_path / "out", data, controls="fast", fit=NONE))
+    assert list(lines) == ["dense", "pruned", "smaller input (8 px)"]
     assert lines["dense"]["p50 ratio"] == 1.0
     assert all(line["p50 ms"] > 0 for line in lines.values())
-    assert UNIFORM in lines
 
 
 def test_pruned_pretrained_weights_beat_weights_drawn_anew(clock, tmp_path):
-    """Digits, 30 of each class; CLAIM"""
+    """Digits, 40 of each class at 16 px; three seeds measured, validation accuracy in %.
+
+    Pruned 97.6, 97.8, 97.3; its shape from weights drawn anew, trained as long, 72.2, 67.3, 60.0.
+    """
     data = DataSettings(source="digits", max_per_class=40, val_fraction=0.25)
     plain = {"batch": 32, "augment": {"crop": "padded", "flip": False}}
     fit = {"epochs": 3, "lr": 0.003}
