@@ -69,19 +69,27 @@ def change(of: Normal, ridge: float, allowed: Tensor | None = None) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Which positions of a layer's outputs are looked at: every `step`-th row and column from `first` on."""
+    """Which positions of a layer's outputs are looked at: every `step`-th row and column from `first` on.
+
+    Attributes:
+        step: 1 is all.
+        first: From 0 on, below `step`.
+        size: Height and width of the outputs; `(n, 1)` for a linear layer on n tokens.
+    """
 
     step: int
     first: int
+    size: tuple[int, int]
 
     @classmethod
     def of(cls, layer: Any, outputs: Tensor, number: int) -> "Grid":
         """Choose about `SIDE` rows and columns of a layer's outputs, moved by one from batch `number` to the next."""
         if isinstance(layer, nn.Linear):
-            step = ceil(outputs[0].numel() / outputs.shape[-1] / SIDE**2)
+            tokens = outputs[0].numel() // outputs.shape[-1]
+            step, size = ceil(tokens / SIDE**2), (tokens, 1)
         else:
-            step = ceil(max(outputs.shape[2:]) / SIDE)
-        return cls(step=step, first=number % step)
+            step, size = ceil(max(outputs.shape[2:]) / SIDE), (outputs.shape[2], outputs.shape[3])
+        return cls(step=step, first=number % step, size=size)
 
     def outputs(self, layer: Any, y: Tensor) -> Tensor:
         """Give the looked-at part of outputs: `(B, O, h, w)`, or `(B, n, O)`."""
@@ -93,11 +101,26 @@ class Grid:
         """Give what a layer weighs at these positions, `(G, R, K)`."""
         if isinstance(layer, nn.Linear):
             return self.outputs(layer, x).reshape(1, -1, x.shape[-1])
-        high, wide = (0, 0) if layer.padding == "valid" else layer.padding
         down, right = layer.stride
-        x = F.pad(x, (wide, wide, high, high))[..., self.first * down :, self.first * right :]
+        x = F.pad(x, self.borders(layer, x))[..., self.first * down :, self.first * right :]
         stride = (self.step * down, self.step * right)
         return laid_out(layer, F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=stride))
+
+    def borders(self, layer: Any, x: Tensor) -> tuple[int, ...]:
+        """Give how many zeros a convolution sees left, right, above and below; where it does not say, as many as fit.
+
+        Those that TensorFlow's layers see, with one more at the end where the number is odd.
+        """
+        found: list[int] = []
+        for axis in (1, 0):
+            inside, stride, told = x.shape[2 + axis], layer.stride[axis], layer.padding
+            reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+            before = after = 0 if isinstance(told, str) else told[axis]
+            if (inside + before + after - reach - 1) // stride + 1 != self.size[axis]:
+                missing = max(0, (self.size[axis] - 1) * stride + reach + 1 - inside)
+                before, after = missing // 2, missing - missing // 2
+            found += [before, after]
+        return tuple(found)
 
 
 def rows_of(layer: Any, grid: Grid, inputs: Tensor, wanted: Tensor, given: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -124,6 +147,8 @@ def normal_of(seen: Tensor, wanted: Tensor, given: Tensor) -> Normal:
 @torch.no_grad()
 def weighs(layer: Any, seen: Tensor, _wanted: Tensor, given: Tensor) -> bool:
     """Whether a layer's outputs are its weights times what it sees: not so where it standardises its weights."""
+    if seen.shape[1] != given.shape[1]:
+        return False
     weight = in_groups(layer.weight, layer)
     if layer.bias is not None:
         weight = torch.cat([weight, layer.bias.reshape(len(weight), 1, -1)], 1)

@@ -114,7 +114,10 @@ def _remember_sizes(labels: Labels, operation: Operation) -> None:
         if isinstance(label, Along):
             sizes.append((labels.place, len(label.ids), label.ids))
     label = operation.labels[0]
-    if operation.name == "slice" and isinstance(label, Along) and _axis(operation) == label.axis:
+    if operation.name not in CUTS or not isinstance(label, Along) or _axis(operation) != label.axis:
+        return
+    sizes.append((labels.place, len(label.ids), label.ids))
+    if operation.name == "slice":
         ends = [operation.argument(place, None) for place in (2, 3)]
         told = [end for end in ends if isinstance(end, int) and 0 < end <= len(label.ids)]
         sizes += [(labels.place, end, label.ids[:end]) for end in told]

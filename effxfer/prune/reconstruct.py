@@ -69,7 +69,7 @@ def _row(why: str = "", before: float | None = None, after: float | None = None,
 def _unfit(net: Net, name: str) -> str:
     """Say why a layer cannot be solved; empty if it can."""
     layer, keep = net.get_submodule(name), net.kept().get(f"{name}.weight")
-    if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or layer.padding == "same"):
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return "its padding is not plain zeros"
     work = 0.0 if keep is None else float((keep.flatten(1).sum(1).double() ** 3).sum()) / 3 * (len(RIDGES) + 1)
     return "too many of a ticket's weights for one solution per output" if work > MOST_WORK else ""
@@ -122,7 +122,7 @@ def _solve_(net: Net, name: str, batches: Batches, targets: Sequence[Tensor]) ->
             return _row("its outputs are not those of the dense network")
         for which in (0, 1):
             for rows in rows_of(layer, grid, inputs[which::2], wanted[which::2], given[which::2]):
-                if halves[which] is None and not weighs(layer, *rows):
+                if not weighs(layer, *rows):
                     return _row("it computes more than its weights say")
                 part, known = normal_of(*rows), halves[which]
                 halves[which] = part if known is None else known + part

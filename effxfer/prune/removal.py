@@ -20,7 +20,7 @@ from effxfer.prune.labels import Trail
 from effxfer.prune.trace import WEIGHING, axis_of, depthwise
 from effxfer.prune.units import Structure, Units, channels_of, scaled_by
 
-WIDTHS = ("dim", "chs", "chan", "width", "feat", "planes", "size")
+WIDTHS = ("dim", "chs", "chan", "width", "feat", "planes", "dh")
 Gone = Mapping[str, Tensor]
 
 

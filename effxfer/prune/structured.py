@@ -128,7 +128,7 @@ class Cut:
         self.trial, self.example, self.rule, self.stay = trial, example, rule, stay
         self.structure = units_in(trial, example, exclude, widths=True)
         stay |= {layer: why for layer, why in self.structure.refused.items() if layer not in stay}
-        stay |= {one.layer: _alone(one) for one in self.structure.units if one.count == 1}
+        self._keep({one.layer: _alone(one) for one in self.structure.units if one.count == 1})
         units = [one for one in self.structure.units if one.layer not in stay]
         for one in units:
             initial.setdefault(one.layer, one.count)
@@ -187,9 +187,17 @@ class Cut:
             weed(list(plan), lambda layers: self._problem(plan, layers), bad, ModelFileError)  # noqa: B023
             if not bad:
                 return plan
-            self.stay |= bad
+            self._keep(bad)
             self.channels = [c for c in self.channels if c.layer not in bad]
             self._some(self.channels)
+
+    def _keep(self, why: Mapping[str, str]) -> None:
+        """Let sets stay; what is tied to them is named as well."""
+        self.stay |= why
+        for one in self.structure.units:
+            if one.layer in why:
+                tied = {name: f"it is tied to {one.layer}" for name in one.makes if name in widths(self.trial)}
+                self.stay |= {name: text for name, text in tied.items() if name not in self.stay}
 
     def _some(self, channels: Sequence[Channels]) -> None:
         if not channels:

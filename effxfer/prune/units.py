@@ -208,7 +208,7 @@ def _stay(net: Net, trail: Trail) -> dict[str, str]:
     """By layer, why channels of it stay."""
     pinned, found = trail.ties.pinned(), dict[str, str]()
     for name, ids in trail.makes.items():
-        if name.startswith("body.") and _weighs(net, name):
+        if name.startswith("body.") and isinstance(net.get_submodule(name), WEIGHING):
             reasons = [pinned.get(root) for root in trail.ties.roots(ids).tolist()]
             why = next((reason for reason in reasons if reason), "")
             count = sum(reason is not None for reason in reasons)

@@ -38,7 +38,7 @@ class Network(NamedTuple):
 SWIN = {"img_size": 32, "depths": (2, 2), "embed_dim": 24, "num_heads": (2, 4), "window_size": 4}
 SHORT_SWIN = {**SWIN, "depths": (1, 1)}
 SHORT_VIT = {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 3}
-XCA = r"body\.stages\.\d\.(downsample\.1|blocks\.\d\.xca.*)"
+XCA = r"body\.stages\.[123]\..*"  # uneven chunks, and attention that counts its channels as those of its input
 
 QUICK = {
     "resnet18": Network("timm:resnet18"),
@@ -71,7 +71,7 @@ MATRIX = {
     "mobilevitv2_050": Network("timm:mobilevitv2_050", 64, left=r".*\.attn\.qkv_proj, 1 of its \d+ channels"),
     "edgenext_xx_small": Network("timm:edgenext_xx_small", 64, left=XCA, part=0.5),
     "efficientformerv2_s0": Network(
-        "timm:efficientformerv2_s0", 64, {"img_size": 64}, left=r".*token_mixer.*", part=0.5
+        "timm:efficientformerv2_s0", 64, {"img_size": 64}, left=r".*(token_mixer|downsample\.attn).*", part=0.5
     ),
 }  # fmt: skip
 

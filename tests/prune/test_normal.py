@@ -1,7 +1,11 @@
+import warnings
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import Conv2dSame
 from torch import nn
 
 from effxfer.prune.normal import Grid, change, in_groups, normal_of, rows_of, weighs
@@ -28,6 +32,18 @@ def test_a_layers_outputs_are_its_weights_times_what_it_sees(
         return
     layer = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias)
     assert all(weighs(layer, *part) for part in rows(layer, torch.randn(3, 4, side, side + 1), number=number))
+
+
+@pytest.mark.parametrize("side", [7, 16, 33])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+def test_layers_that_pad_by_themselves(side, kernel):
+    x = torch.randn(3, 4, side, side + 1)
+    layers = [nn.Conv2d(4, 4, kernel, padding="same", groups=2), nn.Conv2d(4, 4, kernel, padding="valid", stride=2)]
+    layers += [Conv2dSame(4, 4, kernel, stride=stride, groups=4) for stride in (1, 2, 3)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using padding='same' with even kernel", UserWarning)
+        for layer, number in product(layers, range(5)):
+            assert all(weighs(layer, *part) for part in rows(layer, x, number=number)), layer
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (5, 7, 4), (5, 3, 3, 4), (2, 200, 4)])

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build
@@ -66,6 +67,23 @@ def test_without_training_weights_are_solved_anew_unless_told_otherwise(dense, d
 def test_both_steps_remove(small):
     kinds = [edit["kind"] for edit in small.manifest.edits]
     assert kinds.count("remove_channels") == 2 or len(kinds) >= 3, kinds
+
+
+def test_without_training_solved_weights_are_worth_more_than_new_statistics(tmp_path):
+    """The claim, on the bundled backbone. Three seeds: 55, 59, 65 % with statistics alone, 97, 95, 96 % with both."""
+    data = DataSettings(source="digits", max_per_class=40, val_fraction=0.2, test_fraction=0.1)
+    options = {"batch": 32, "augment": {"crop": "none", "flip": False}}
+    bundled = BackboneSettings(source="resnet20-cifar10")
+    fit = {"epochs": 3, "lr": 2e-3}
+    dense = tiny.stage("finetune", bundled, tmp_path / "dense", data, options=options, fit=fit)
+    how = {"ratio": 0.4, "round_to": 4, "fit": {"epochs": 0}}
+    plain, solved = (
+        tiny.stage(CHANNELS, dense, tmp_path / f"{solve}", data, reconstruct=solve, **how).manifest.report
+        for solve in (False, True)
+    )
+    assert plain["macs/ratio"].value == solved["macs/ratio"].value < 0.5
+    assert solved["accuracy/val"].value > plain["accuracy/val"].value + 15
+    assert solved["accuracy/val"].value > dense.manifest.report["accuracy/val"].value - 8
 
 
 def test_goes_on_after_a_cut_bit_for_bit(small, dense, data, tmp_path, monkeypatch):

@@ -111,5 +111,5 @@ def test_on_this_machine(dense, data, tmp_path, monkeypatch):
         CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ratio=0.6, size=12, fit={"epochs": 0}
     )
     report = made.manifest.report
-    assert {"latency/asked", "latency/predicted", "latency/measured"} <= {row.name for row in report.rows}
-    assert sum(p.numel() for p in made.net().parameters()) < sum(p.numel() for p in dense.net().parameters())
+    assert report["latency/predicted"].value <= report["latency/asked"].value
+    assert report["latency/measured"].value > 0
