@@ -256,13 +256,17 @@ def shrink_masks_(trial: Net) -> None:
 
 
 def size_report(
-    net: Net, wide: Mapping[str, int], before: tuple[int, int], after: tuple[int, int], stay: Mapping[str, str]
+    net: Net, wide: Mapping[str, int], before: tuple[int, int], after: tuple[int, int], stay: Mapping[str, str],
+    *, spared: str = "its share is less than one channel",
 ) -> Report:  # fmt: skip
-    """Tell what a network has become: its size, a ticket's sparsity, channels per layer, and which of them stay why."""
+    """Tell what a network has become: its size, a ticket's sparsity, channels per layer, and which of them stay why.
+
+    Layers that could have lost channels and lost none were `spared` for this reason.
+    """
     now = widths(net)
     rows = [{"layer": name, "before": wide[name], "after": width} for name, width in now.items()]
     whole = [name for name, width in now.items() if width == wide[name] and name.startswith("body.")]
-    left = {**stay, **{name: "its share is less than one channel" for name in whole if name not in stay}}
+    left = {**stay, **{name: spared for name in whole if name not in stay}}
     measured = (
         Measurement(name="macs/before", value=before[0] / 1e6, unit="M"),
         Measurement(name="macs/after", value=after[0] / 1e6, unit="M"),

@@ -70,6 +70,26 @@ def test_a_broken_promise_is_a_failed_gate():
         nearest(rounds, SHARE)
 
 
+def test_a_faster_network_keeps_the_promise_and_the_report_says_so():
+    def coarse(_target):
+        return Choice(gone={"g": 1}, ms=4.0, loss=1.0, reached=True)
+
+    rounds = keep_promise(SHARE, coarse, clock(lambda ms: 1.5 * ms))
+    best = nearest(rounds, SHARE)
+    assert best.timing.ratio == pytest.approx(0.3)
+    (note,) = promise_report(rounds, best, SHARE).notes
+    assert note.startswith("faster than asked: 0.3 x where 0.4 x was allowed")
+
+
+def test_slower_within_a_tenth_is_preferred_to_much_faster():
+    def two(target):
+        return Choice(gone={"g": int(target < 4)}, ms=2.0 if target < 4 else 4.0, loss=1.0, reached=True)
+
+    rounds = keep_promise(SHARE, two, clock(lambda ms: 2.15 * ms))
+    assert [one.timing.ratio for one in rounds] == pytest.approx([0.43, 0.215])
+    assert nearest(rounds, SHARE) is rounds[0]
+
+
 def test_a_correction_out_of_reach_ends_the_search():
     def least(target):
         return Choice(gone={"g": int(10 * target)}, ms=max(target, 3.9), loss=1.0, reached=target >= 3.9)
@@ -87,3 +107,4 @@ def test_the_report_says_what_was_asked_and_got():
     assert measured.low < measured.value < measured.high
     assert report.get("latency/corrections") == len(rounds) - 1
     assert [row["taken"] for row in report.tables[0].rows].count("yes") == 1
+    assert not report.notes
