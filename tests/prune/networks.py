@@ -41,9 +41,7 @@ SHORT_VIT = {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 3}
 XCA = r"body\.stages\.[123]\..*"  # uneven chunks, and attention that counts its channels as those of its input
 
 QUICK = {
-    "resnet18": Network("timm:resnet18"),
-    "mobilenetv3_small_100": Network("timm:mobilenetv3_small_100"),
-    "regnetx_002": Network("timm:regnetx_002"),
+    "resnet10t": Network("timm:resnet10t"),
     "convnext, 4 blocks": Network("timm:convnext_atto", args={"depths": (1, 1, 1, 1), "dims": (16, 16, 32, 32)}),
     "vit, 2 blocks": Network("timm:vit_tiny_patch16_224", args=SHORT_VIT),
     "swin, 2 blocks": Network("timm:swin_tiny_patch4_window7_224", args=SHORT_SWIN, left=r".*\.attn"),
