@@ -34,6 +34,6 @@ def common(
 
 
 for command in (pipelines.run, adapt.finetune, adapt.prune, adapt.search, adapt.export, use.bench, use.predict,
-                examine.check, examine.models, pipelines.status, examine.doctor):  # fmt: skip
+                examine.check, examine.rank, examine.models, pipelines.status, examine.doctor):  # fmt: skip
     app.command()(command)
 app.add_typer(tickets.app, name="ticket")

@@ -1,11 +1,11 @@
-"""Commands that look without changing anything: check, models, doctor."""
+"""Commands that look without changing anything: check, rank, models, doctor."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from effxfer.cli.options import Json, Set, table
+from effxfer.cli.options import Data, Device, DryRun, Json, Seed, Set, table
 
 
 def check(
@@ -28,6 +28,44 @@ def check(
     show.result(found.report, as_json)
     if found.errors:
         raise DataError(f"{len(found.errors)} errors in {data}", found.errors[0].hint, code=found.errors[0].code)
+
+
+def rank(
+    data: Data,
+    backbones: Annotated[str, typer.Option(help="Sources, separated by commas.")] = "",
+    by: Annotated[str | None, typer.Option(help="Order by this score.  [default: linear]")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the images in pixels.  [default: each backbone's]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write rank.html into this directory.")] = None,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", dry_run: DryRun = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compare backbones on a task before anything is trained: scores of features, against measured latency."""
+    from effxfer.cli import reproduce, show
+    from effxfer.data.settings import DataSettings
+    from effxfer.settings import build
+    from effxfer.stages.settings import Rank
+
+    sources = [source.strip() for source in backbones.split(",") if source.strip()] or None
+    given = table(changes, backbones=sources, by=by, size=size, seed=seed)
+    task = build(DataSettings, {"source": data, **given.pop("data", {})}, "data")
+    settings = build(Rank, given, "rank")
+    if dry_run:
+        show.document({"stage": "rank", "data": task.plain(), "settings": settings.plain()})
+        return
+    from effxfer.stages.rank import rank as ranking
+    from effxfer.stages.run import Where
+
+    with show.progress():
+        report = ranking(settings, task, Where(out=out or Path("rank"), device=device))
+    facts = {}
+    if out:
+        from effxfer.bench.machine import facts as machine
+        from effxfer.page import Section, write_page
+
+        section = Section(title="rank", report=report, command=reproduce())
+        title = f"Backbones for {Path(task.source).name}"
+        page = write_page(out / "rank.html", title=title, sections=[section], summary=report.tables[0], facts=machine())
+        facts["page"] = page
+    show.result(report, as_json, **facts)
 
 
 def models(

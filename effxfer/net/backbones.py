@@ -44,6 +44,35 @@ def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
     return net, _download(net.body, source, settings.args)
 
 
+def source_classifier(settings: BackboneSettings, width: int) -> nn.Linear | None:
+    """Give the linear classifier that a backbone was pretrained with, where its weights hold one.
+
+    Args:
+        settings: Which backbone.
+        width: Of its features.
+
+    Returns:
+        From features to logits of the source's classes; None if there is no such layer, or more than one.
+
+    Raises:
+        ModelFileError: If the weights are unreadable.
+    """
+    source, file = settings.source.partition("@")[0], settings.weights_file()
+    library, _, name = source.partition(":")
+    if not settings.pretrained or (file is None and library != "timm"):
+        return None
+    state = read_state(file) if file else _classifier_timm(name, settings.args)
+    found = [
+        k for k, v in state.items() if _is_head(k) and k.endswith("weight") and v.dim() == 2 and v.shape[1] == width
+    ]
+    if len(found) != 1:
+        return None
+    weight, bias = state[found[0]], state.get(f"{found[0].removesuffix('weight')}bias")
+    layer = nn.Linear(width, len(weight), bias=bias is not None)
+    layer.load_state_dict({"weight": weight, **({} if bias is None else {"bias": bias})})
+    return layer
+
+
 def load_weights(body: nn.Module, file: Path) -> tuple[str, ...]:
     """Load a weights file into a body: prefixes are stripped, the classifier is left out, everything else must fit.
 
@@ -151,6 +180,14 @@ def _fetch_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
 
     state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0, **args).state_dict()
     return state
+
+
+def _classifier_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
+    import timm
+
+    classifier: Any = timm.create_model(name, pretrained=True, **args).get_classifier()  # type: ignore[operator]
+    state = classifier.state_dict()
+    return {f"head.{key}": tensor for key, tensor in state.items()}
 
 
 def _fetch_torchvision(name: str) -> dict[str, Tensor]:

@@ -340,3 +340,25 @@ class Bench(Settings):
     max_p50_ratio: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Rank(Settings):
+    """Compare backbones on a task before anything is trained.
+
+    Attributes:
+        backbones: Each a source, or a table as `[backbone]` is.
+        size: Side of the images for those that do not say; None is what each was trained with.
+        by: The score that orders them: a key of `effxfer.rank.SCORES`.
+        images: Training images that scores look at, at most, of each class alike.
+        threads: Of ONNX Runtime; 0 is one per core.
+        max_seconds: Time for measuring latency of all of them together.
+        seed: Of the choice of images, of folds and clusters, and of the timing's order.
+    """
+
+    backbones: tuple[Backbone, ...] = Field(min_length=1)
+    size: int | None = Field(default=None, ge=8, le=2048)
+    by: Literal["h_score", "linear", "logme", "neighbours", "nleep"] = "linear"
+    images: int = Field(default=2000, ge=10)
+    threads: int = Field(default=1, ge=0)
+    max_seconds: float = Field(default=30.0, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)

@@ -12,7 +12,7 @@ FLOORS = [
     {"errors", "report", "files", "progress"},
     {"settings", "data", "net"},
     {"artifact", "train"},
-    {"prune", "transfer", "search", "deploy", "bench"},
+    {"prune", "transfer", "search", "deploy", "bench", "rank"},
     {"stages"},
     {"plan", "pipeline", "page"},
     {"cli"},

@@ -1,0 +1,67 @@
+"""Do scores before training tell the order after it? By weighted Kendall tau, over backbones that are fine-tuned.
+
+`python -m benchmarks.ranking --data FOLDER --size 96 --epochs 4 BACKBONE BACKBONE ...` fine-tunes each backbone with
+the same recipe and prints, for every score, how well its order agrees with that of the validation accuracy (1: the same
+order, 0: chance, -1: reversed; the best ones count most, Vigna, 2015, https://arxiv.org/abs/1404.3325).
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import weightedtau
+
+from effxfer.cli import show
+from effxfer.data.settings import DataSettings
+from effxfer.report import Report, Table
+from effxfer.settings import build
+from effxfer.stages import STAGES
+from effxfer.stages.rank import COLUMNS, named, rank
+from effxfer.stages.run import Where, transform
+from effxfer.stages.settings import Rank
+
+RECIPE = {"fit": {"lr": 5e-4, "head_lr": 4.0, "warmup": 0.5, "keep": "last"}, "options": {"batch": 32}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ranking", description=__doc__)
+    parser.add_argument("backbones", nargs="+", help="sources, or settings of a backbone as JSON")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--out", type=Path, help="keep the fine-tuned networks here, to go on where it was cut off")
+    told = parser.parse_args()
+    backbones = [json.loads(one) if one.startswith("{") else one for one in told.backbones]
+    settings = build(Rank, {"backbones": backbones, "size": told.size, "max_seconds": 10}, "rank")
+    data = DataSettings(source=told.data, val_fraction=0.25)
+    with tempfile.TemporaryDirectory() as scratch, show.progress():
+        folder = told.out or Path(scratch)
+        table = rank(settings, data, Where(out=folder / "rank")).tables[0]
+        after = {name: tuned(name, one, settings, data, told.epochs, folder) for name, one in named(settings).items()}
+    rows = tuple({**row, "fine-tuned val %": after[str(row["backbone"])]} for row in table.rows)
+    print(Report(tables=(Table(title=f"{len(rows)} backbones, {told.epochs:g} epochs each", rows=rows), taus(rows))))
+
+
+def tuned(name: str, backbone: Any, settings: Rank, data: DataSettings, epochs: float, folder: Path) -> float:
+    """Fine-tune one backbone; give its validation accuracy in percent."""
+    sized = backbone.model_copy(update={"size": backbone.size or settings.size})
+    stage = STAGES["finetune"]
+    recipe = build(stage.settings, {**RECIPE, "fit": {**RECIPE["fit"], "epochs": epochs}}, "finetune")
+    made = transform("finetune", stage.find, recipe, sized, [data], Where(out=folder / name.replace(":", "-")))
+    return made.manifest.report["accuracy/val"].value
+
+
+def taus(rows: tuple[dict[str, Any], ...]) -> Table:
+    """Compare every score's order with that of the accuracy after fine-tuning."""
+    found = []
+    for column in [*COLUMNS.values(), "LEEP"]:
+        known = [row for row in rows if row[column] is not None]
+        tau = weightedtau([row[column] for row in known], [row["fine-tuned val %"] for row in known]).statistic
+        found.append({"score": column, "weighted Kendall tau": float(tau), "backbones": len(known)})
+    return Table(title="Agreement with the order after fine-tuning", rows=tuple(found))
+
+
+if __name__ == "__main__":
+    main()
