@@ -1,4 +1,4 @@
-"""Commands that run one stage: finetune, prune, search, export."""
+"""Commands that run one stage: finetune, curve, prune, search, export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +24,26 @@ def finetune(
     """Adapt a pretrained network to your data."""
     given = table(changes, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch, seed=seed)
     _stage("finetune", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
+
+
+def curve(
+    source: Source, out: Out, data: Data = "",
+    labels: Annotated[str | None, typer.Option(help="Labels per class to try.  [default: 1,2,5,10,20]")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Trainings for each.  [default: 3]")] = None,
+    strategy: Annotated[str | None, typer.Option(help="As of `finetune`.  [default: full]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.  [default: 10]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """See how quickly a network adapts: accuracy by labels per class, and by epochs."""
+    from effxfer.settings import parse_value
+
+    numbers = None if labels is None else parse_value(f"[{labels}]")
+    given = table(
+        changes, labels=numbers, repeats=repeats, strategy=strategy, fit__epochs=epochs, fit__lr=lr, seed=seed
+    )
+    _stage("curve", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 
 
 def prune(

@@ -33,7 +33,9 @@ def common(
     """Options of every command."""
 
 
-for command in (pipelines.run, adapt.finetune, adapt.prune, adapt.search, adapt.export, use.bench, use.predict,
-                examine.check, examine.rank, examine.models, pipelines.status, examine.doctor):  # fmt: skip
+for command in (
+    pipelines.run, adapt.finetune, adapt.curve, adapt.prune, adapt.search, adapt.export, use.bench, use.predict,
+    examine.check, examine.rank, examine.models, pipelines.status, examine.doctor,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(tickets.app, name="ticket")

@@ -7,7 +7,17 @@ from typing import Any
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
-from effxfer.stages.settings import Bench, Channels, Compact, Finetune, Gradual, Lottery, Search, Structured
+from effxfer.stages.settings import (
+    Bench,
+    Channels,
+    Compact,
+    Finetune,
+    Gradual,
+    LearningCurve,
+    Lottery,
+    Search,
+    Structured,
+)
 from effxfer.stages.ticket_settings import Ticket
 
 
@@ -33,6 +43,12 @@ def _finetune() -> Callable[..., Any]:
     from effxfer.stages.finetune import finetune
 
     return finetune
+
+
+def _curve() -> Callable[..., Any]:
+    from effxfer.stages.curve import curve
+
+    return curve
 
 
 def _lottery() -> Callable[..., Any]:
@@ -91,6 +107,7 @@ def _bench() -> Callable[..., Any]:
 
 STAGES: dict[str, Stage] = {
     "bench": Stage(Bench, _bench, "times"),
+    "curve": Stage(LearningCurve, _curve),
     "export": Stage(ExportSettings, _export, "files"),
     "finetune": Stage(Finetune, _finetune),
     "prune channels": Stage(Channels, _channels),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from effxfer.train.state import Work
 
 RESULT = "result"
-TOGETHER = ("finetune", "prune channels", "prune gradual", "prune lottery", "prune structured", "ticket")
+TOGETHER = ("curve", "finetune", "prune channels", "prune gradual", "prune lottery", "prune structured", "ticket")
 Find = Callable[[], Callable[..., "tuple[Net, Report]"]]
 
 

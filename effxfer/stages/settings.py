@@ -47,6 +47,27 @@ class Finetune(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
+class LearningCurve(Finetune):
+    """Adapt a network to few labels, to more, and at last to all, to see how quickly it learns.
+
+    Attributes:
+        labels: Training images per class, each number a training of its own; those that a class lacks are left out.
+        repeats: Trainings for each number, each on other images and with another head.
+        min_steps: Trainings on so few images that `fit.epochs` are fewer steps than this get more epochs.
+    """
+
+    labels: tuple[int, ...] = (1, 2, 5, 10, 20)
+    repeats: int = Field(default=3, ge=1, le=100)
+    min_steps: int = Field(default=50, ge=0)
+
+    @field_validator("labels")
+    @classmethod
+    def _ascend(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)) or (value and value[0] < 1):
+            raise ValueError("should be numbers from 1 up, each larger than the one before")
+        return value
+
+
 class Lottery(Settings):
     """Find a lottery ticket by iterative pruning with rewinding.
 
