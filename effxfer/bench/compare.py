@@ -228,10 +228,11 @@ def _notes(timings: list[Timing], baseline: str, batch: int, peaks: Mapping[str,
         notes.append(
             f"peak MB: what one model adds in a fresh process to the {idle:.0f} MB of Python with ONNX Runtime"
         )
-    return notes + _doubts()
+    return notes + doubts()
 
 
-def _doubts() -> list[str]:
+def doubts() -> list[str]:
+    """Say what about this machine, at this moment, makes figures doubtful."""
     known = machine.facts()
     notes = []
     if known["load"] is not None and known["load"] > 0.5:

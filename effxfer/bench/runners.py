@@ -36,7 +36,7 @@ def open_session(file: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelFileError(f"ONNX Runtime refuses {file}: {_first_line(error)}", code="E424") from error
+        raise ModelFileError(f"ONNX Runtime refuses {file}: {first_line(error)}", code="E424") from error
 
 
 def onnx_runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int = 1) -> "Factory":
@@ -141,5 +141,6 @@ def _values(kind: str, shape: list[int], rng: np.random.Generator) -> NDArray[An
     raise ModelFileError(f"an input of type {kind} cannot be made up", "give a feed of your own")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Give the first line of an error's text, at most 300 characters, or its type."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -53,7 +53,7 @@ def measure_size(file: Path) -> Size:
         ModelFileError: If the file is absent, is not an ONNX model, or its weights are elsewhere than beside it.
     """
     model = read_onnx(file)
-    parts = [file, *_sidecars(model, file)]
+    parts = [file, *sidecars(model, file)]
     params, nonzero = _count(model, file.parent)
     return Size(
         bytes=sum(part.stat().st_size for part in parts),
@@ -91,7 +91,12 @@ def read_onnx(file: Path) -> "onnx.ModelProto":
     return model
 
 
-def _sidecars(model: "onnx.ModelProto", file: Path) -> list[Path]:
+def sidecars(model: "onnx.ModelProto", file: Path) -> list[Path]:
+    """List the files with weights beside a model.
+
+    Raises:
+        ModelFileError: If one is elsewhere, absent, or a link.
+    """
     names = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
     astray = [
         n for n in names if Path(n).name != n or not (file.parent / n).is_file() or (file.parent / n).is_symlink()

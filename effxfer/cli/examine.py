@@ -1,7 +1,7 @@
 """Commands that look without changing anything: check, rank, models, doctor."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -101,10 +101,32 @@ def models(
     show.result(Report(tables=(Table(title="Bundled", rows=tuple(rows)),), notes=(note,)), as_json)
 
 
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine has, what is missing, and which `pip install` brings it."""
-    from effxfer.bench.doctor import diagnose
+def doctor(
+    model: Annotated[
+        Path | None, typer.Argument(help="An .onnx file, or the directory that holds model.onnx; none: the machine.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.  [default: 1]")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per call.  [default: 1]")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Of free axes other than the batch.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Time for all comparisons.  [default: 30]")] = None,
+    top: Annotated[int | None, typer.Option(min=0, help="Slowest kernels to list.  [default: 12]")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Say why a model is not faster; without one, what this machine has and which `pip install` brings the rest."""
     from effxfer.cli import show
+    from effxfer.errors import SettingsError
 
-    report, _checks = diagnose()
+    given = {"threads": threads, "batch": batch, "size": size, "max_seconds": max_seconds, "top": top}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if model is None:
+        from effxfer.bench.doctor import diagnose
+
+        if chosen:
+            raise SettingsError(f"--{min(chosen).replace('_', '-')} is about a model", "name an .onnx file")
+        report, _checks = diagnose()
+    else:
+        from effxfer.deploy.examine import examine
+
+        with show.progress():
+            report, _found = examine(model / "model.onnx" if model.is_dir() else model, **chosen)
     show.result(report, as_json)
