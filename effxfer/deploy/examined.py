@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+COMPOSED = {"Celu", "Elu", "Gelu", "GroupNormalization", "HardSwish", "Mish", "Selu", "Softplus"}
 LEAST = 2.0
 AROUND = 6
 
@@ -98,16 +99,20 @@ def alternatives(known: Examined) -> dict[str, Rewrite]:
 
 
 def float_nodes(known: Examined) -> tuple[str, ...]:
-    """Name the nodes that ran in float32 between quantized ones."""
-    graph, found = known.graph, []
-    by_name = {node.name: node for node in graph.nodes}
+    """Name the nodes that ran in float32 between quantized ones.
+
+    ONNX Runtime runs some operators as the smaller ones that they are made of, under other names: those of `COMPOSED`.
+    """
+    graph, ran = known.graph, dict[str, bool]()
     for kernel, name in zip(known.kernels, known.nodes, strict=True):
-        node = by_name.get(name)
-        if node is None or kernel.op in CONVERT | MOVE or quantized(kernel) or kernel.types[:1] != ("float",):
-            continue
-        if any(_maker(graph, tensor) == DQ for tensor in node.input):
-            found.append(name)
-    return tuple(dict.fromkeys(found))
+        if kernel.op not in CONVERT | MOVE:
+            ran[name] = kernel.types[:1] == ("float",) and not quantized(kernel)
+    return tuple(
+        node.name
+        for node in graph.nodes
+        if any(_maker(graph, tensor) == DQ for tensor in node.input[:2])
+        and ran.get(node.name, node.op_type in COMPOSED)
+    )
 
 
 def _maker(graph: Graph, tensor: str) -> str:

@@ -65,7 +65,10 @@ class ExportSettings(Settings):
         calibration: Training images that ranges of activations are measured on.
         threads: Of ONNX Runtime while accuracy and latency are measured; 0 is one per core.
         latency_seconds: Time for all int8 recipes together.
-        seed: Of the choice of calibration images.
+        tune: Try to make what was exported faster without changing its answers, see `effxfer.deploy.tune`; kept only if
+            it is measurably faster.
+        tune_seconds: Time for the attempts on one file.
+        seed: Of the choice of calibration images, and of the order of timing.
     """
 
     opset: int = Field(default=20, ge=18, le=26)
@@ -77,6 +80,8 @@ class ExportSettings(Settings):
     calibration: int = Field(default=128, ge=1)
     threads: int = Field(default=1, ge=0)
     latency_seconds: float = Field(default=20.0, gt=0)
+    tune: bool = False
+    tune_seconds: float = Field(default=20.0, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @field_validator("recipes")

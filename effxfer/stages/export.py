@@ -11,6 +11,7 @@ from effxfer.deploy.gate import REJECTED, check, evaluate_onnx
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.settings import ExportSettings
+from effxfer.deploy.tune import tune
 from effxfer.errors import DataError, ModelFileError
 from effxfer.files import digest
 from effxfer.net.net import Net
@@ -56,9 +57,8 @@ def export(
     )  # fmt: skip
     report = renamed(measured(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
     report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)
-    report += on_file(fp32, "fp32", task, settings)
-    if settings.int8:
-        report += try_int8(fp32, folder / FILES["int8"], task, settings)
+    int8 = try_int8(fp32, folder / FILES["int8"], task, settings) if settings.int8 else Report()
+    report += try_tune(fp32, "fp32", task, settings) + on_file(fp32, "fp32", task, settings) + int8
     return net, report + zeros(net)
 
 
@@ -72,7 +72,20 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
         )  # fmt: skip
     except ModelFileError as error:
         return Report(notes=(f"no int8 model: {error.problem}",))
-    return report + (on_file(kept, "int8", task, settings) if kept else Report())
+    if kept is None:
+        return report
+    return report + try_tune(kept, "int8", task, settings) + on_file(kept, "int8", task, settings)
+
+
+def try_tune(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+    """Make a file faster if that is asked for and works, and say what was tried."""
+    if not settings.tune:
+        return Report()
+    report = tune(
+        file, pixels=task.val.pixels, tolerance=settings.tolerance, threads=settings.threads,
+        seconds=settings.tune_seconds, seed=settings.seed,
+    )  # fmt: skip
+    return renamed(report, precision)
 
 
 def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:

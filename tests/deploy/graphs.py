@@ -89,11 +89,11 @@ class Maker:
         return file
 
 
-def plain(width=16, act="Relu", **options):
+def plain(width=16, act="Relu", stride=2, **options):
     """Three convolutions and a head, with nothing to complain about."""
     made = Maker(**options)
-    for stride in (2, 1, 1):
-        made.conv(width, stride=stride)
+    for step in (stride, 1, 1):
+        made.conv(width, stride=step)
         made.add(act)
     made.head()
     return made

@@ -1,0 +1,243 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from effxfer.deploy import examine as module
+from effxfer.deploy.examine import examine, same_outputs, thread_counts
+from effxfer.deploy.graph import open_graph
+from effxfer.errors import ModelFileError
+from tests.deploy import clock
+from tests.deploy.graphs import FEED, Maker, plain
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch):
+    clock.use(monkeypatch, module)
+
+
+def names(file):
+    return [finding.name for finding in examine(file, seed=1)[1]]
+
+
+def planted(made, tmp_path):
+    return examine(made.save(tmp_path / "m.onnx"))
+
+
+def test_a_clean_model_gives_no_false_alarm(tmp_path):
+    report, found = planted(plain(16), tmp_path)
+    assert found == []
+    assert report.notes[0].startswith("nothing found")
+    assert report["findings"].value == 0
+    assert report.tables[0].title.startswith("Time by operator")
+
+
+@pytest.mark.parametrize("width", [61, 13])
+def test_odd_numbers_of_channels_are_found(tmp_path, width):
+    _, (finding,) = planted(plain(width), tmp_path)
+    assert finding.name == "channels off multiples of 8"
+    assert finding.how == "measured"
+    assert set(finding.where) == {"Conv_0", "Conv_2", "Conv_4"}
+    assert finding.gain > 30
+    assert finding.low < finding.gain < finding.high
+
+
+@pytest.mark.parametrize("activation", [Maker.hardswish, Maker.gelu])
+def test_activations_in_pieces_are_found(tmp_path, activation):
+    made = Maker()
+    for _ in range(3):
+        made.conv(8)
+        activation(made)
+    made.head()
+    (finding,) = planted(made, tmp_path)[1]
+    assert finding.name == "activations in pieces"
+    assert finding.how == "measured"
+    assert "opset 20" in finding.do
+
+
+def test_a_normalization_that_is_not_folded_is_found(tmp_path):
+    made = Maker()
+    for _ in range(3):
+        made.conv(8)
+        made.add("Sub", made.at, made.per_channel())
+        made.add("Div", made.at, made.per_channel())
+        made.add("Relu")
+    made.head()
+    _, (finding,) = planted(made, tmp_path)
+    assert finding.name == "scales and shifts not folded into layers"
+    assert len(finding.where) == 6
+
+
+def thin(file, sparsity):
+    """Set scattered weights of a file to zero."""
+    model, rng = onnx.load(file), np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.ndim == 4:
+            tensor.CopyFrom(numpy_helper.from_array(value * (rng.random(value.shape) > sparsity), tensor.name))
+    onnx.save(model, file)
+    return file
+
+
+def test_scattered_zeros_are_found_and_said_to_bring_nothing(tmp_path):
+    file = thin(plain(16).save(tmp_path / "m.onnx"), 0.9)
+    _, (finding,) = examine(file)
+    assert finding.name.startswith("sparsity stored, not used (9")
+    assert finding.how == "at most"
+    assert "--method channels" in finding.do
+    assert 0 < finding.gain <= finding.share
+
+
+def test_a_few_zeros_are_no_finding(tmp_path):
+    assert names(thin(plain(16).save(tmp_path / "m.onnx"), 0.1)) == []
+
+
+def test_dead_channels_are_found(tmp_path):
+    made, keep = Maker(), np.arange(16) % 2
+    for _ in range(3):
+        made.conv(16, keep=keep)
+        made.add("Relu")
+    made.head()
+    found = {finding.name: finding for finding in planted(made, tmp_path)[1]}
+    assert found["dead channels stored and computed"].how == "measured"
+    assert "--method compact" in found["dead channels stored and computed"].do
+    assert found["dead channels stored and computed"].gain > 40
+
+
+class Reader(CalibrationDataReader):
+    def __init__(self, feed):
+        self.left = [feed]
+
+    def get_next(self):
+        return self.left.pop() if self.left else None
+
+
+def quantize(file, out, feed=FEED, activation=QuantType.QUInt8):
+    quantize_static(
+        file, out, Reader(feed), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=activation,
+        weight_type=QuantType.QInt8, extra_options={"WeightSymmetric": True},
+    )  # fmt: skip
+    return out
+
+
+def test_a_well_quantized_model_gives_no_false_alarm(tmp_path):
+    assert names(quantize(plain(64).save(tmp_path / "f.onnx"), tmp_path / "q.onnx")) == []
+
+
+def test_islands_of_float_are_found_with_what_is_in_them(tmp_path):
+    made = plain(8, act="HardSwish", stride=4)
+    (finding,) = examine(quantize(made.save(tmp_path / "f.onnx"), tmp_path / "q.onnx"))[1]
+    assert finding.name == "quantized, yet slower than float32"
+    assert finding.do.startswith("ship the float32 file")
+    assert any("HardSwish" in name or "HardSigmoid" in name for name in finding.where)
+
+
+def test_signed_activations_are_found(tmp_path):
+    made = Maker()
+    made.conv(32)
+    made.add("Relu")
+    before = made.add("MaxPool", made.at, kernel_shape=[2, 2], strides=[2, 2])
+    made.conv(32)
+    made.add("Add", made.at, before)
+    made.conv(32)
+    made.head()
+    file = quantize(made.save(tmp_path / "f.onnx"), tmp_path / "q.onnx", activation=QuantType.QInt8)
+    (finding,) = [finding for finding in examine(file)[1] if finding.name == "int8 activations"]
+    assert "u8s8" in finding.do
+    assert finding.how == "measured"
+
+
+def test_transposes_between_layers_are_found(tmp_path):
+    made = Maker()
+    for _ in range(4):
+        made.conv(8, 1)
+        made.add("Transpose", made.at, perm=[0, 1, 3, 2])
+        made.add("Softmax", axis=2)
+    made.head()
+    found = {finding.name: finding for finding in planted(made, tmp_path)[1]}
+    moving = found["moving data, not computing"]
+    assert moving.how == "at most"
+    assert moving.gain == moving.share > 20
+    assert any(name.startswith("Transpose") for name in moving.where)
+
+
+@pytest.mark.slow
+def test_an_int8_mobilenetv3_is_found(tmp_path):
+    import timm
+    import torch
+
+    from effxfer.deploy.onnx import _convert
+
+    torch.manual_seed(0)
+    net = timm.create_model("mobilenetv3_small_100", num_classes=10).eval()
+    onnx.save(_convert(net, torch.zeros(2, 3, 64, 64), "images", 20), tmp_path / "f.onnx")
+    feed = {"images": np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)}
+    assert names(tmp_path / "f.onnx") == []
+    report, found = examine(quantize(tmp_path / "f.onnx", tmp_path / "q.onnx", feed), size=64)
+    assert found[0].name == "quantized, yet slower than float32"
+    assert len(found[0].where) > 20
+    assert report["share/convert"].value > 5
+
+
+def test_the_largest_gain_comes_first_and_the_table_says_it(tmp_path):
+    made = Maker()
+    for width in (13, 13):
+        made.conv(width)
+        made.hardswish()
+        made.hardswish()
+    made.conv(8)
+    made.head()
+    report, found = planted(made, tmp_path)
+    assert len(found) == 2
+    assert [finding.gain for finding in found] == sorted((finding.gain for finding in found), reverse=True)
+    assert [row["finding"] for row in report.tables[0].rows] == [finding.name for finding in found]
+
+
+def test_what_is_listed_adds_up(tmp_path):
+    report, _ = planted(plain(16), tmp_path)
+    operators = next(table for table in report.tables if table.title.startswith("Time by operator"))
+    assert sum(row["ms"] for row in operators.rows) == pytest.approx(report["kernels"].value, abs=0.01)
+    assert sum(row["MMACs"] or 0 for row in operators.rows) == pytest.approx(report["macs"].value)
+    by_hand = 64 * 16 * 27 + 2 * 64 * 16 * 144 + 5 * 16
+    assert report["macs"].value * 1e6 == pytest.approx(by_hand)
+    slowest = next(table for table in report.tables if "slowest" in table.title)
+    assert [row["ms"] for row in slowest.rows] == sorted((row["ms"] for row in slowest.rows), reverse=True)
+    assert {"Conv_0", "Conv_2", "Conv_4"} <= {row["node"] for row in slowest.rows}
+
+
+def test_a_graph_that_answers_otherwise_is_not_counted(tmp_path, monkeypatch):
+    def wrong(graph):
+        model = plain(16, seed=9).graph().model
+        return module.Rewrite(model=model, nodes=("Conv_0",))
+
+    monkeypatch.setattr("effxfer.deploy.examined.fold", wrong)
+    report, found = planted(plain(16), tmp_path)
+    assert found == []
+    assert any("did not answer like the file: folded" in note for note in report.notes)
+
+
+def test_outputs_are_compared_with_nan_and_shape(tmp_path):
+    one, other = plain(16).save(tmp_path / "a.onnx"), plain(16, seed=3).save(tmp_path / "b.onnx")
+    assert same_outputs(one, one, FEED)
+    assert not same_outputs(one, other, FEED)
+
+
+def test_counts_of_threads_to_try():
+    assert thread_counts(1) == [1]
+    assert thread_counts(6) == [1, 2, 4, 6]
+    assert thread_counts(8) == [1, 2, 4, 8]
+
+
+def test_a_broken_file_is_refused(tmp_path):
+    file = tmp_path / "m.onnx"
+    file.write_bytes(plain(16).save(file).read_bytes()[:-500])
+    with pytest.raises(ModelFileError):
+        examine(file)
+
+
+def test_the_real_clock_runs_too(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    report, _ = examine(plain(16).save(tmp_path / "m.onnx"), max_seconds=0.2)
+    assert report["p50"].value > 0
+    assert open_graph(tmp_path / "m.onnx").opset == 20
