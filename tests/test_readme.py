@@ -34,6 +34,7 @@ QUICKER = {
     "search": ["--trials", "3", "--set", "epochs=3"],
     "ticket apply": ["--epochs", "1", "--set", "data.max_per_class=5"],
     "ticket matrix": ["--epochs", "0"],
+    "doctor runs": ["--max-seconds", "0.5"],
     "bench": ["--max-seconds", "0.5", "--max-p50-ratio", "100"],
 }
 
@@ -72,7 +73,7 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
     Image.fromarray(three.astype("uint8")).save("three.png")
     tiny.write_images(place / "mnist")
     tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 18
+    assert len(tour) == 19
     for command in tour:
         last = run(command, monkeypatch).splitlines()[-1]
         assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"

@@ -23,8 +23,8 @@ from effxfer.report import Measurement, Report, Table
 
 FILE, AGAIN = "the file", "the file again"
 NOTHING = (
-    f"nothing found: no other graph was faster by {LEAST:g} % or more, no layer has {MANY_ZEROS:g} % zeros, and data "
-    f"movement takes less than {MUCH_MOVING:g} % of the time"
+    f"nothing found: no other graph was seen to be faster by {LEAST:g} % or more, no layer has {MANY_ZEROS:g} % zeros, "
+    f"and data movement takes less than {MUCH_MOVING:g} % of the time"
 )
 Feed = Mapping[str, NDArray[Any]]
 
@@ -219,13 +219,19 @@ def _notes(known: Examined, found: Sequence[Finding], threads: int, batch: int) 
         f"noise: the file against itself gave a p50 ratio of {again.ratio:.3f} "
         f"[{again.ratio_low:.3f}, {again.ratio_high:.3f}]",
     ]
-    tried = [_tried(known, name) for name in known.rewrites if not known.faster(name)]
-    if tried:
-        notes.append(f"tried, not faster: {', '.join(tried)}")
+    for text, open_end in (("tried, not faster", False), ("undecided, needs a quieter machine or more time", True)):
+        slow = [name for name in known.rewrites if not known.faster(name) and _undecided(known, name) == open_end]
+        if slow:
+            notes.append(f"{text}: {', '.join(_tried(known, name) for name in slow)}")
     if known.failed:
         notes.append(f"built, but did not answer like the file: {', '.join(known.failed)}")
     quick = _quickest(known)
     return notes + ([quick] if quick else []) + doubts()
+
+
+def _undecided(known: Examined, name: str) -> bool:
+    """Whether an alternative may be faster by as much as would count."""
+    return 100 * (1 - known.timings[name].ratio_low) >= LEAST
 
 
 def _tried(known: Examined, name: str) -> str:

@@ -33,13 +33,23 @@ def widen(graph: Graph, shapes: Shapes, unit: int = UNIT) -> Rewrite | None:
     return _rebuilt(graph, groups, keep)
 
 
-def drop_dead(graph: Graph, shapes: Shapes) -> Rewrite | None:
-    """Remove channels that are zero for every input, or that nobody reads; None if there are none."""
+def drop_dead(graph: Graph, shapes: Shapes, unit: int = UNIT) -> Rewrite | None:
+    """Remove channels that are zero for every input, or that nobody reads; None if there are none.
+
+    Args:
+        graph: The graph.
+        shapes: Of its tensors, as `infer` gives them.
+        unit: A number of channels that is a multiple of this stays one, and keeps some dead channels for that: others
+            take longer. 1 removes all.
+    """
     keep = {}
     groups = channel_groups(graph, shapes)
     for number, group in enumerate(groups):
         dead = np.zeros(0, bool) if group.fixed else _dead(graph, group)
-        if dead.any() and not dead.all():
+        alive = int((~dead).sum())
+        spare = -alive % unit if group.size % unit == 0 else 0
+        dead[np.flatnonzero(dead)[:spare]] = False
+        if dead.any() and alive:
             keep[number] = np.flatnonzero(~dead)
     return _rebuilt(graph, groups, keep)
 

@@ -51,9 +51,20 @@ def test_filling_up_never_changes_the_answer(width, unit):
 
 def test_dead_channels_go_and_the_answer_stays():
     made = residual(16, dead=6)
-    rewrite = drop_dead(made.graph(), infer(made.graph(), FEED))
+    rewrite = drop_dead(made.graph(), infer(made.graph(), FEED), unit=1)
     assert widths(rewrite.model) == [10, 33, 33, 9, 33, 10, 5]
     assert same(made.model(), rewrite.model)
+
+
+@pytest.mark.parametrize(("dead", "left"), [(3, None), (8, 8), (9, 8), (15, 8)])
+def test_multiples_of_8_stay_such(dead, left):
+    made = residual(16, dead=dead)
+    rewrite = drop_dead(made.graph(), infer(made.graph(), FEED))
+    if left is None:
+        assert rewrite is None
+    else:
+        assert widths(rewrite.model) == [left, 33, 33, 9, 33, left, 5]
+        assert same(made.model(), rewrite.model)
 
 
 def test_a_channel_that_nobody_reads_goes():
@@ -67,7 +78,7 @@ def test_a_channel_that_nobody_reads_goes():
     value = np.frombuffer(weight.raw_data, np.float32).reshape(8, 8, 3, 3).copy()
     value[:, 3] = 0
     next(t for t in model.graph.initializer if t.name == weight.name).raw_data = value.tobytes()
-    rewrite = drop_dead(Graph(model), infer(Graph(model), FEED))
+    rewrite = drop_dead(Graph(model), infer(Graph(model), FEED), unit=1)
     assert widths(rewrite.model) == [7, 8, 5]
     assert same(model, rewrite.model)
 
