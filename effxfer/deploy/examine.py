@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from effxfer.bench import machine
 from effxfer.bench.compare import doubts
 from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, macs, moved
-from effxfer.bench.latency import Factory, Timing, compare
+from effxfer.bench.latency import MIN_ROUNDS, Factory, Timing, compare
 from effxfer.bench.profile import Shape, profile
 from effxfer.bench.runners import feed_for, onnx_runner, open_session
 from effxfer.deploy.examined import LEAST, Examined, alternatives
@@ -231,7 +231,8 @@ def _notes(known: Examined, found: Sequence[Finding], threads: int, batch: int) 
 
 def _undecided(known: Examined, name: str) -> bool:
     """Whether an alternative may be faster by as much as would count."""
-    return 100 * (1 - known.timings[name].ratio_low) >= LEAST
+    timing = known.timings[name]
+    return timing.rounds < MIN_ROUNDS or 100 * (1 - timing.ratio_low) >= LEAST
 
 
 def _tried(known: Examined, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, quantized
-from effxfer.bench.latency import Timing
+from effxfer.bench.latency import MIN_ROUNDS, Timing
 from effxfer.bench.profile import Kernel, origin
 from effxfer.deploy.channels import Shapes
 from effxfer.deploy.fold import fold
@@ -76,9 +76,14 @@ class Examined:
         return 100 * sum(times) / self.total
 
     def faster(self, name: str) -> Timing | None:
-        """Give an alternative's timing if its interval is below 1, and the gain at least 2 % and above the noise."""
+        """Give an alternative's timing if its interval is below 1, and the gain at least 2 % and above the noise.
+
+        Fewer than five rounds give no interval worth the name.
+        """
         timing = self.timings.get(name)
-        if timing is None or timing.ratio_high >= 1 or 1 - timing.ratio < max(LEAST / 100, self.noise):
+        if timing is None or timing.rounds < MIN_ROUNDS or timing.ratio_high >= 1:
+            return None
+        if 1 - timing.ratio < max(LEAST / 100, self.noise):
             return None
         return timing
 

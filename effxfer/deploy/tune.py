@@ -89,7 +89,8 @@ def tune(
     Returns:
         A table of what was tried. With what was kept: `p50-ratio/tuned`, and a note that names it, and the CPU if it
         may not run elsewhere. The file is replaced only by one whose p50 is lower by 1 %, by more than the file's own
-        difference to itself, and with its 95 % interval below 1; its metadata then say `tuned` and `tuned-for`.
+        difference to itself, in at least five rounds with the 95 % interval below 1; its metadata then say `tuned` and,
+        for one CPU, `tuned-for`.
 
     Raises:
         ModelFileError: If the file is absent or was not written by effxfer.
@@ -207,10 +208,7 @@ def _timed(
 
 def _choose(attempts: list[Attempt], noise: float) -> tuple[Attempt | None, list[Attempt]]:
     """Keep the fastest that is faster beyond doubt; a portable one before one for this CPU within the noise."""
-    sure = [
-        one for one in attempts
-        if one.timing and one.name != FILE and one.timing.ratio_high < 1 and 1 - one.timing.ratio > max(LEAST, noise)
-    ]  # fmt: skip
+    sure = [one for one in attempts if one.name != FILE and one.timing and _faster(one.timing, noise)]
     best = min((one.timing.ratio for one in sure), default=0.0)
     near = [one for one in sure if one.timing.ratio <= best + max(LEAST, noise)]
     kept = min(near, key=lambda one: (bool(one.cpu), one.timing.ratio), default=None)
@@ -220,6 +218,11 @@ def _choose(attempts: list[Attempt], noise: float) -> tuple[Attempt | None, list
         verdict = one.verdict or ("" if one.name == FILE else "kept" if one is kept else faster)
         told.append(replace(one, verdict=verdict))
     return kept, told
+
+
+def _faster(timing: Any, noise: float) -> bool:
+    enough = timing.rounds >= latency.MIN_ROUNDS and timing.ratio_high < 1
+    return bool(enough and 1 - timing.ratio > max(LEAST, noise))
 
 
 def _report(attempts: list[Attempt], kept: Attempt | None, file: Path) -> Report:

@@ -39,8 +39,8 @@ def use(monkeypatch, module):
     monkeypatch.setattr(module, "profile", kernels, raising=False)
 
 
-def timing(name, ms, ratio, threads=1, spread=0.001):
+def timing(name, ms, ratio, threads=1, spread=0.001, rounds=5):
     return Timing(
         name=name, p50=ms, p95=ms, p99=ms, ratio=ratio, ratio_low=ratio - spread, ratio_high=ratio + spread, n=100,
-        rounds=5, threads=threads, first_ms=ms, load_ms=1.0,
+        rounds=rounds, threads=threads, first_ms=ms, load_ms=1.0,
     )  # fmt: skip

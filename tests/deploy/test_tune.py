@@ -36,14 +36,14 @@ def file(odd, tmp_path):
     return copy
 
 
-def clocked(ratios, again=1.0):
+def clocked(ratios, again=1.0, rounds=5):
     """Say how long each attempt takes against the file; those that are not named take as long as it."""
 
     def compare(runners, *, baseline, **_):
         assert baseline == FILE
         told = {FILE: 1.0, f"{FILE}, again": again, **ratios}
         assert ratios.keys() <= runners.keys()
-        return [clock.timing(name, told.get(name, 1.0), told.get(name, 1.0)) for name in runners]
+        return [clock.timing(name, told.get(name, 1.0), told.get(name, 1.0), rounds=rounds) for name in runners]
 
     return compare
 
@@ -74,6 +74,12 @@ def test_what_is_not_faster_changes_nothing(file, ratios):
 def test_what_the_noise_explains_changes_nothing(file):
     before = file.read_bytes()
     tune(file, pixels=images(20), compare=clocked({"fused": 0.92}, again=1.1))
+    assert file.read_bytes() == before
+
+
+def test_too_few_rounds_change_nothing(file):
+    before = file.read_bytes()
+    tune(file, pixels=images(20), compare=clocked({"fused": 0.5}, rounds=4))
     assert file.read_bytes() == before
 
 
