@@ -92,7 +92,7 @@ def export(
     int8: Annotated[bool | None, typer.Option("--int8/--no-int8", help="Try int8 as well.  [default: --int8]")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost.  [default: 1.0]")] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.  [default: 20]")] = None,
-    with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Take uint8 pixels.")] = None,
+    with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Resize inside.")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from effxfer.data.build import Plan
 from effxfer.data.builtin import read_builtin
@@ -14,14 +16,14 @@ from effxfer.data.folder import read_folder
 from effxfer.data.index import content_digests, default_cache
 from effxfer.data.leaks import class_gaps, contradictions, leaks
 from effxfer.data.listing import SHOWN, SPLITS, Finding, Found, Item, Listing, counted, notes_of, raise_errors
-from effxfer.data.pixels import KINDS
+from effxfer.data.pixels import KINDS, decode_item
 from effxfer.data.settings import DataSettings
 from effxfer.data.splits import assign
 from effxfer.data.table import TABLES, read_table
 from effxfer.data.task import Split, Task
 from effxfer.errors import DataError
 from effxfer.files import digest
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.image import ImageError, Preprocess
 
 
 def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None) -> Listing:
@@ -100,7 +102,7 @@ def load(
     plan = Plan(listing, settings, preprocess, progress)
     entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build)
     _stop_at_bad(entry.facts["bad"], listing, settings)
-    return _task(listing, preprocess, entry)
+    return _task(listing, preprocess, entry, settings.max_pixels)
 
 
 def _source(settings: DataSettings, base: Path) -> tuple[Path | None, Found]:
@@ -150,7 +152,7 @@ def _stop_at_bad(bad: Sequence[Sequence[str]], listing: Listing, settings: DataS
         raise DataError(problem, "repair these images, or remove the classes", code="E313")
 
 
-def _task(listing: Listing, preprocess: Preprocess, entry: Entry) -> Task:
+def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: int) -> Task:
     lost, number = {path for path, _, _ in entry.facts["bad"]}, {name: i for i, name in enumerate(listing.classes)}
     splits = {}
     for name in SPLITS:
@@ -161,6 +163,7 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry) -> Task:
             names=[item.path for item in items],
             canvas=entry.arrays["train_canvas"] if name == "train" else None,
             aspect=entry.arrays["train_aspect"] if name == "train" else None,
+            whole=partial(_whole, listing.root, items, max_pixels),
         )
     return Task(
         name=listing.name,
@@ -172,6 +175,13 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry) -> Task:
         digest=listing.digest,
         notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.items))),
     )
+
+
+def _whole(root: Path | None, items: Sequence[Item], max_pixels: int, row: int) -> NDArray[np.uint8]:
+    try:
+        return np.asarray(decode_item(root, items[row], max_pixels).image)
+    except ImageError as error:
+        raise DataError(f"{items[row].path}: {error.problem}", error.hint, code=error.code) from None
 
 
 def _decode_notes(facts: Mapping[str, Any], total: int) -> list[str]:

@@ -21,6 +21,8 @@ class Split:
         canvas: What augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
             with `T >= S`. None where the split is never trained on.
         aspect: Width divided by height of each image before it was squashed: float32 `(N,)`, or None.
+        whole: Decodes the image of a row anew, upright but otherwise as it is: uint8 `(H, W, 3)`. None where the
+            images are not at hand.
     """
 
     pixels: NDArray[np.uint8]
@@ -28,6 +30,7 @@ class Split:
     names: Sequence[str]
     canvas: NDArray[np.uint8] | None = None
     aspect: NDArray[np.float32] | None = None
+    whole: "Callable[[int], NDArray[np.uint8]] | None" = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -167,7 +167,7 @@ class _Judge:
 
 def _feeds(fp32: Path, pixels: NDArray[np.uint8]) -> Feeds:
     model = open_model(fp32, 1)
-    return Feeds(name=model.input_name, pixels=pixels, preprocess=model.preprocess, raw=model.takes_pixels)
+    return Feeds(name=model.input_name, pixels=pixels, preprocess=model.preprocess)
 
 
 def _candidates(fp32: Path, folder: Path, recipes: Sequence[str], feeds: Feeds) -> list[Trial]:

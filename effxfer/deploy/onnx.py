@@ -19,33 +19,9 @@ from effxfer.runtime.metadata import Metadata, ModelError
 if TYPE_CHECKING:
     import onnx
 
-FLOAT_INPUT, PIXEL_INPUT, OUTPUT, BATCH = "images", "pixels", "logits", "batch"
+INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 LARGEST = 2**31 - 2**20
 NO_EXTRA: Mapping[str, str] = {}
-
-
-class Normalizing(nn.Module):
-    """A classifier that takes uint8 `(N, S, S, 3)` and normalises by itself.
-
-    Args:
-        module: Takes float32 `(N, 3, S, S)`.
-        preprocess: `mean` and `std` are used.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, module: nn.Module, preprocess: Preprocess) -> None:
-        super().__init__()
-        mean, std = torch.tensor(preprocess.mean).view(3, 1, 1), torch.tensor(preprocess.std).view(3, 1, 1)
-        self.module = module
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Give logits `(N, classes)` for pixels `(N, S, S, 3)`."""
-        result: Tensor = self.module(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
-        return result
 
 
 def export_onnx(
@@ -56,14 +32,13 @@ def export_onnx(
     classes: Sequence[str],
     key: str,
     opset: int = 20,
-    with_preprocessing: bool = False,
     extra: Mapping[str, str] = NO_EXTRA,
 ) -> Path:
     """Write a classifier as one ONNX file.
 
-    The input is `images`, float32 `(batch, 3, S, S)`, or with preprocessing `pixels`, uint8 `(batch, S, S, 3)`; the
-    output is `logits`, float32 `(batch, classes)`. The batch axis is free. The file's metadata hold labels,
-    preprocessing, key and version; paths, stack traces and torch's bookkeeping are removed.
+    The input is `images`, float32 `(batch, 3, S, S)`; the output is `logits`, float32 `(batch, classes)`. The batch
+    axis is free. The file's metadata hold labels, preprocessing, key and version; paths, stack traces and torch's
+    bookkeeping are removed.
 
     Args:
         module: In evaluation mode, on any device; takes float32 `(N, 3, S, S)`. It is not changed.
@@ -72,7 +47,6 @@ def export_onnx(
         classes: Names, one per output.
         key: Of the artifact that is exported.
         opset: ONNX operator set; checked in what was written.
-        with_preprocessing: Normalise inside the graph. Decoding, resizing and softmax never are in it.
         extra: More metadata.
 
     Raises:
@@ -81,9 +55,7 @@ def export_onnx(
         ResourceError: If the disk is full; an older file is intact.
     """
     _check_module(module)
-    example = _example(module, preprocess.size, with_preprocessing)
-    wrapped = Normalizing(module, preprocess).to(example.device).eval() if with_preprocessing else module
-    model = _convert(wrapped, example, PIXEL_INPUT if with_preprocessing else FLOAT_INPUT, opset)
+    model = _convert(module, _example(module, preprocess.size), opset)
     strip(model)
     _check_graph(model, len(classes), opset)
     about = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__, extra=extra)
@@ -164,14 +136,12 @@ def _check_module(module: nn.Module) -> None:
         raise ModelFileError(f"{size / 1e9:.1f} GB of weights", "one ONNX file holds at most 2 GB", code="E429")
 
 
-def _example(module: nn.Module, size: int, pixels: bool) -> Tensor:
+def _example(module: nn.Module, size: int) -> Tensor:
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    if pixels:
-        return torch.zeros(2, size, size, 3, dtype=torch.uint8, device=device)
     return torch.zeros(2, 3, size, size, device=device)
 
 
-def _convert(module: nn.Module, example: Tensor, name: str, opset: int) -> "onnx.ModelProto":
+def _convert(module: nn.Module, example: Tensor, opset: int) -> "onnx.ModelProto":
     chatter = io.StringIO()
     quiet = (contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter), warnings.catch_warnings())
     with contextlib.ExitStack() as stack, torch.no_grad(), _out_of_place(module):
@@ -185,7 +155,7 @@ def _convert(module: nn.Module, example: Tensor, name: str, opset: int) -> "onnx
                 dynamo=True,
                 verbose=False,
                 opset_version=opset,
-                input_names=[name],
+                input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},),
                 external_data=False,

@@ -81,7 +81,7 @@ def write_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: "Feeds", r
 def left_in_float(graph: "onnx.GraphProto", recipe: Recipe) -> list[str]:
     """Name the nodes that a recipe does not quantize.
 
-    What runs before the first convolution or matrix product (normalisation inside the graph) is always left.
+    What runs before the first convolution or matrix product is always left.
     """
     names = [node.name for node in graph.node]
     heavy = [node.name for node in graph.node if node.op_type in HEAVY]
@@ -106,20 +106,18 @@ class Feeds:
         name: Of the input.
         pixels: uint8 `(N, S, S, 3)`.
         preprocess: The file's.
-        raw: The file takes uint8 pixels.
         batch: Images per call.
     """
 
     name: str
     pixels: NDArray[np.uint8]
     preprocess: Preprocess
-    raw: bool
     batch: int = 16
 
     def feed(self, start: int, count: int) -> dict[str, NDArray[Any]]:
         """Give `count` images from `start` on."""
         chunk = self.pixels[start : start + count]
-        return {self.name: np.ascontiguousarray(chunk) if self.raw else normalize(chunk, self.preprocess)}
+        return {self.name: normalize(chunk, self.preprocess)}
 
     def some(self, count: int, seed: int = 0) -> "Feeds":
         """Keep at most `count` images, one of each even stretch: in a split sorted by class every class has a share."""

@@ -56,7 +56,10 @@ class ExportSettings(Settings):
 
     Attributes:
         opset: ONNX operator set.
-        with_preprocessing: Take uint8 pixels `(N, S, S, 3)` and normalise inside the graph.
+        with_preprocessing: Resize, crop, scale and take the softmax inside the graph: it takes decoded images of any
+            size, uint8 `(1, H, W, 3)`, and gives probabilities.
+        preprocessing_drop: Points of validation accuracy that images resized inside the graph may lose against those
+            that Pillow resized.
         max_drop: Points of validation accuracy that an exported file may lose against the network it came from.
         tolerance: Largest difference of a logit between torch and ONNX Runtime, as a share of the largest logit
             (of 1, where all are smaller).
@@ -73,6 +76,7 @@ class ExportSettings(Settings):
 
     opset: int = Field(default=20, ge=18, le=26)
     with_preprocessing: bool = False
+    preprocessing_drop: float = Field(default=0.1, ge=0, le=100)
     max_drop: float = Field(default=1.0, ge=0, le=100)
     tolerance: float = Field(default=1e-3, gt=0)
     int8: bool = True

@@ -5,7 +5,7 @@ Training, calibration, gates and deployment all pass through these functions, so
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "decode_with_facts",
     "filter_of",
     "normalize",
+    "passable",
     "read_size",
     "resize_crop",
 ]
@@ -175,6 +176,23 @@ def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint
     if (width, height) != (size, size):
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image)
+
+
+def passable(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Give an image to a graph that resizes by itself: as it is, unless it is so long that resizing it takes gigabytes.
+
+    Args:
+        image: 8-bit RGB of any size.
+        preprocess: The graph's.
+
+    Returns:
+        uint8 `(H, W, 3)`; of an extremely long image the centre, resized already.
+    """
+    short = math.floor(preprocess.size / preprocess.crop_pct)
+    width, height = _resized(image.width, image.height, short)
+    if width * height <= LARGEST_RESIZE:
+        return np.asarray(image)
+    return resize_crop(image, replace(preprocess, size=short, crop_pct=1.0))
 
 
 def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:

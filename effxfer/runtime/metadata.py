@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from effxfer.runtime.image import Preprocess
 
-OWN = ("labels", "preprocess", "key", "effxfer", "precision")
+OWN = ("labels", "preprocess", "key", "effxfer", "precision", "with_preprocessing")
 
 
 class ModelError(ValueError):
@@ -35,6 +35,8 @@ class Metadata:
         key: Key of the artifact it was exported from.
         version: Of the effxfer that wrote it.
         precision: `fp32`, or the name of the int8 recipe.
+        with_preprocessing: The graph resizes, crops and scales by itself: it takes decoded images and gives
+            probabilities.
         extra: Anything else that was given.
     """
 
@@ -43,6 +45,7 @@ class Metadata:
     key: str = ""
     version: str = ""
     precision: str = "fp32"
+    with_preprocessing: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def to_properties(self) -> dict[str, str]:
@@ -54,6 +57,7 @@ class Metadata:
             "key": self.key,
             "effxfer": self.version,
             "precision": self.precision,
+            "with_preprocessing": json.dumps(self.with_preprocessing),
         }
 
     @classmethod
@@ -81,5 +85,6 @@ class Metadata:
             key=properties.get("key", ""),
             version=properties.get("effxfer", ""),
             precision=properties.get("precision", "fp32"),
+            with_preprocessing=properties.get("with_preprocessing") == "true",
             extra={k: v for k, v in properties.items() if k not in OWN},
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.runtime.image import ImageError, Preprocess, decode, normalize, resize_crop
+from effxfer.runtime.image import ImageError, Preprocess, decode, normalize, passable, resize_crop
 from effxfer.runtime.metadata import Metadata, ModelError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Model:
         )
         self._input = self._session.get_inputs()[0]
         self._output = _output_for(self._session, self.metadata.labels, self.path)
+        _check_input(self._input, self.metadata, self.path)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -76,13 +77,13 @@ class Model:
         return self.metadata.preprocess
 
     @property
-    def takes_pixels(self) -> bool:
-        """The graph normalises: it takes uint8 `(N, S, S, 3)` instead of float32 `(N, 3, S, S)`."""
-        return bool(self._input.type == "tensor(uint8)")
+    def with_preprocessing(self) -> bool:
+        """The graph takes decoded images, uint8 `(N, H, W, 3)`, and gives probabilities instead of logits."""
+        return self.metadata.with_preprocessing
 
     @property
     def input_name(self) -> str:
-        """Name of the input: `images` (float32) or `pixels` (uint8)."""
+        """Name of the input: `images`, float32 `(N, 3, S, S)`, or with preprocessing `pixels`, uint8 `(N, H, W, 3)`."""
         return str(self._input.name)
 
     def pixels(self, source: Source) -> NDArray[np.uint8]:
@@ -108,11 +109,32 @@ class Model:
 
         Returns:
             float32 `(N, classes)`.
+
+        Raises:
+            ModelError: If the graph gives probabilities (`E428`).
         """
+        if self.with_preprocessing:
+            raise ModelError(f"{self.path} gives probabilities, no logits", "use probabilities or predict", code="E428")
         chunks = [pixels[start : start + batch] for start in range(0, len(pixels), batch)]
         if not chunks:
             return np.empty((0, len(self.labels)), np.float32)
         return np.concatenate([self._run(chunk) for chunk in chunks])
+
+    def probabilities(self, sources: Sequence[Source]) -> NDArray[np.float32]:
+        """Classify images in one call, or one by one if the graph resizes them.
+
+        Args:
+            sources: As in `pixels`; at least one.
+
+        Returns:
+            float32 `(N, classes)`, each row with sum 1.
+
+        Raises:
+            ImageError: If one of them is not a usable image.
+        """
+        if self.with_preprocessing:
+            return np.concatenate([self._feed(passable(_image(s), self.preprocess)[None]) for s in sources])
+        return softmax(self._run(np.stack([self.pixels(s) for s in sources])))
 
     def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = 32) -> list[Prediction]:
         """Classify images.
@@ -120,7 +142,7 @@ class Model:
         Args:
             sources: As in `pixels`; decoded one batch at a time.
             top: Classes per prediction, at least 1; more than there are gives all.
-            batch: Images per call.
+            batch: Images per call; always 1 if the graph resizes them.
 
         Returns:
             One prediction per source, in their order.
@@ -129,12 +151,14 @@ class Model:
             ImageError: At the first source that is not a usable image.
         """
         predictions, iterator = [], iter(sources)
-        while chunk := [self.pixels(source) for source in islice(iterator, batch)]:
-            predictions += [self._rank(row, top) for row in softmax(self._run(np.stack(chunk)))]
+        while chunk := list(islice(iterator, batch)):
+            predictions += [self._rank(row, top) for row in self.probabilities(chunk)]
         return predictions
 
     def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        feed = np.ascontiguousarray(pixels) if self.takes_pixels else normalize(pixels, self.preprocess)
+        return self._feed(normalize(pixels, self.preprocess))
+
+    def _feed(self, feed: NDArray[Any]) -> NDArray[np.float32]:
         result: NDArray[np.float32] = self._session.run([self._output], {self.input_name: feed})[0]
         return result
 
@@ -220,3 +244,9 @@ def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:
         problem = f"{path} gives {output.shape}, its metadata names {len(labels)} labels"
         raise ModelError(problem, "export it again", code="E428")
     return str(output.name)
+
+
+def _check_input(taken: Any, about: Metadata, path: Path) -> None:
+    if (taken.type == "tensor(uint8)") != about.with_preprocessing:
+        problem = f"{path} takes {taken.type}, which its metadata deny"
+        raise ModelError(problem, "export it again", code="E428")

@@ -7,12 +7,14 @@ from pathlib import Path
 from effxfer.artifact import describe
 from effxfer.bench.size import measure_size
 from effxfer.data.task import Task
-from effxfer.deploy.gate import REJECTED, check, evaluate_onnx
+from effxfer.deploy.gate import REJECTED, accuracy_of, check, evaluate_onnx, onnx_logits
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
+from effxfer.deploy.preprocessing import add_preprocessing
+from effxfer.deploy.preprocessing_gate import check_preprocessing, look
 from effxfer.deploy.settings import ExportSettings
 from effxfer.deploy.tune import tune
-from effxfer.errors import DataError, ModelFileError
+from effxfer.errors import DataError, GateError, ModelFileError
 from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
@@ -49,7 +51,7 @@ def export(
     net.cpu().eval()
     fp32 = export_onnx(
         net, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),
-        opset=settings.opset, with_preprocessing=settings.with_preprocessing,
+        opset=settings.opset,
     )  # fmt: skip
     gate = check(
         fp32, net, task.val.pixels, task.val.labels, net.preprocess,
@@ -57,24 +59,40 @@ def export(
     )  # fmt: skip
     report = renamed(measured(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
     report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)
-    int8 = try_int8(fp32, folder / FILES["int8"], task, settings) if settings.int8 else Report()
-    report += try_tune(fp32, "fp32", task, settings) + on_file(fp32, "fp32", task, settings) + int8
+    if settings.int8:
+        report += try_int8(fp32, folder / FILES["int8"], task, settings)
+    for precision, name in FILES.items():
+        report += finish(folder / name, precision, task, settings)
     return net, report + zeros(net)
 
 
 def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Report:
     """Quantize, and say what was tried; `out` exists afterwards only if it is worth it."""
     try:
-        kept, report = quantize(
+        _, report = quantize(
             fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
             max_drop=settings.max_drop, recipes=settings.recipes, images=settings.calibration,
             threads=settings.threads, latency_seconds=settings.latency_seconds, seed=settings.seed,
         )  # fmt: skip
     except ModelFileError as error:
         return Report(notes=(f"no int8 model: {error.problem}",))
-    if kept is None:
-        return report
-    return report + try_tune(kept, "int8", task, settings) + on_file(kept, "int8", task, settings)
+    return report
+
+
+def finish(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+    """Tune a file that is there and put preprocessing into it, where that is asked for, and measure it."""
+    if not file.exists():
+        return Report()
+    report = try_tune(file, precision, task, settings)
+    if not settings.with_preprocessing:
+        return report + on_file(file, precision, task, settings)
+    try:
+        return report + on_whole_images(file, precision, task, settings)
+    except GateError as error:
+        if precision == "fp32":
+            raise
+        file.with_name(file.name + REJECTED).unlink()
+        return Report(notes=(f"no {precision} model: {error.problem}",))
 
 
 def try_tune(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
@@ -90,14 +108,39 @@ def try_tune(file: Path, precision: str, task: Task, settings: ExportSettings) -
 
 def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
     """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
-    splits, size = {"val": task.val, "test": task.test}, measure_size(file)
+    splits = {"val": task.val, "test": task.test}
     rows = [
         evaluate_onnx(file, s.pixels, s.labels, threads=settings.threads, name=f"accuracy/{name}/{precision}")
         for name, s in splits.items()
     ]
-    of = "the file's weights"
-    zeros = Measurement(name=f"zeros/{precision}", value=size.zeros, unit="%", of=of, n=size.params)
-    return Report(rows=(*rows, zeros))
+    return Report(rows=(*rows, file_zeros(file, precision)))
+
+
+def on_whole_images(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+    """Put preprocessing into an exported file, and measure it on images as they are, which it resizes by itself.
+
+    Raises:
+        GateError: If it does not see what the network was trained on.
+    """
+    expected = onnx_logits(file, task.val.pixels, threads=settings.threads)
+    add_preprocessing(file)
+    gate = check_preprocessing(
+        file, task.val, expected, max_drop=settings.preprocessing_drop, threads=settings.threads
+    )  # fmt: skip
+    tested = look(file, task.test, threads=settings.threads)
+    rows = (
+        replace(gate["accuracy/whole"], name=f"accuracy/val/{precision}"),
+        accuracy_of(tested.probabilities, task.test.labels, f"accuracy/test/{precision}"),
+        file_zeros(file, precision),
+        *(replace(row, name=f"{row.name}/{precision}") for row in gate.rows if row.name.startswith("preprocessing/")),
+    )
+    return Report(rows=rows, notes=gate.notes)
+
+
+def file_zeros(file: Path, precision: str) -> Measurement:
+    """Count how many weights of an exported file are zero."""
+    size, of = measure_size(file), "the file's weights"
+    return Measurement(name=f"zeros/{precision}", value=size.zeros, unit="%", of=of, n=size.params)
 
 
 def identity(net: Net) -> str:

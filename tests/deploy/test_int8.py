@@ -127,17 +127,6 @@ def test_the_real_clock_and_the_default_recipes(run, labels):
     str(report)
 
 
-def test_pixels_in(net, pixels, labels, tmp_path):
-    file = tmp_path / "m.onnx"
-    export_onnx(net, file, preprocess=PREPROCESS, classes=CLASSES, key="", with_preprocessing=True)
-    out, report = quantize(
-        file, tmp_path / "q.onnx", calibration=images(40, seed=9), pixels=pixels, labels=labels,
-        max_drop=20, recipes=("u8s8",), compare=timings(u8s8=0.5),
-    )  # fmt: skip
-    assert out is not None
-    assert report["accuracy/int8"].value > 80
-
-
 def test_a_foreign_file_is_refused(tmp_path, pixels, labels):
     with pytest.raises(ModelFileError, match="no model file"):
         quantize(tmp_path / "absent.onnx", tmp_path / "q.onnx", calibration=pixels, pixels=pixels, labels=labels)

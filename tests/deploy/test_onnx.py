@@ -11,7 +11,6 @@ from effxfer import __version__
 from effxfer.deploy.gate import onnx_logits, torch_logits
 from effxfer.deploy.onnx import BATCH, _messages, export_onnx, load, read_metadata, strip
 from effxfer.errors import ModelFileError
-from effxfer.runtime.model import Model
 from tests.tiny_net import CLASSES, PREPROCESS, TinyNet, tiny_net
 
 
@@ -62,21 +61,10 @@ def test_exporter_says_nothing(net, tmp_path, capfd):
 def test_module_is_left_as_it_was(tmp_path):
     net = tiny_net()
     before = {name: t.clone() for name, t in net.state_dict().items()}
-    export(net, tmp_path / "m.onnx", with_preprocessing=True)
+    export(net, tmp_path / "m.onnx")
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     assert set(before) == set(net.state_dict())
     assert net.stem[2].inplace
-
-
-def test_preprocessing_inside_the_graph(net, pixels, tmp_path):
-    file = export(net, tmp_path / "m.onnx", with_preprocessing=True)
-    taken = load(file).graph.input[0]
-    assert taken.name == "pixels"
-    assert taken.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert [d.dim_param or d.dim_value for d in taken.type.tensor_type.shape.dim] == [BATCH, 16, 16, 3]
-    assert Model(file).takes_pixels
-    expected = torch_logits(net, pixels[:5], PREPROCESS)
-    np.testing.assert_allclose(onnx_logits(file, pixels[:5]), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("opset", [18, 23])

@@ -7,6 +7,7 @@ from effxfer.deploy.onnx import export_onnx, load
 from effxfer.deploy.qdq import Feeds, is_depthwise, left_in_float, prepare, write_candidate
 from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
+from effxfer.runtime.image import Preprocess
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 
@@ -24,7 +25,7 @@ def sparse(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def feeds():
-    return Feeds(name="images", pixels=images(20), preprocess=PREPROCESS, raw=False)
+    return Feeds(name="images", pixels=images(20), preprocess=PREPROCESS)
 
 
 def kernels(file):
@@ -80,19 +81,9 @@ def test_float_layers_keep_their_weights(sparse, feeds, tmp_path):
     assert kinds == ["float32", "int8", "int8", "float32"]
 
 
-def test_normalisation_inside_the_graph_stays_in_float(tmp_path):
-    file = export_onnx(
-        tiny_net(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="", with_preprocessing=True
-    )
-    graph = load(prepare(file, tmp_path / "p.onnx")).graph
-    first = next(i for i, n in enumerate(graph.node) if n.op_type == "Conv")
-    assert first > 0
-    assert left_in_float(graph, Recipe()) == sorted(n.name for n in graph.node[:first])
-
-
 def test_ranges_are_measured_once(sparse, feeds, tmp_path):
     write_candidate(sparse, tmp_path / "a.onnx", RECIPES["u8s8"], feeds, tmp_path)
-    none = Feeds(name="images", pixels=images(0), preprocess=PREPROCESS, raw=False)
+    none = Feeds(name="images", pixels=images(0), preprocess=PREPROCESS)
     write_candidate(sparse, tmp_path / "b.onnx", RECIPES["u8s8"], none, tmp_path)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
@@ -111,8 +102,9 @@ def test_quantizer_says_nothing(sparse, feeds, tmp_path, capfd, caplog):
 
 def drawn(count, batch=16):
     pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-    reader = Feeds(name="x", pixels=pixels, preprocess=PREPROCESS, raw=True, batch=batch).reader()
-    return [feed["x"][:, 0, 0, 0].tolist() for feed in iter(reader.get_next, None)]
+    same = Preprocess(size=2, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255))
+    reader = Feeds(name="x", pixels=pixels, preprocess=same, batch=batch).reader()
+    return [feed["x"][:, 0, 0, 0].round().tolist() for feed in iter(reader.get_next, None)]
 
 
 def test_batches_have_equal_size_and_leave_no_image_out():
@@ -124,7 +116,7 @@ def test_batches_have_equal_size_and_leave_no_image_out():
 
 def test_some_images_are_spread_evenly():
     pixels = np.arange(100, dtype=np.uint8)[:, None, None, None]
-    feeds = Feeds(name="x", pixels=pixels, preprocess=PREPROCESS, raw=True)
+    feeds = Feeds(name="x", pixels=pixels, preprocess=PREPROCESS)
     few = [feeds.some(4, seed).pixels.ravel() for seed in (0, 0, 1)]
     assert [value // 25 for value in few[0]] == [0, 1, 2, 3], "one of each quarter"
     assert few[0].tolist() == few[1].tolist() != few[2].tolist()

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from PIL import Image
 
 from effxfer.deploy.gate import torch_logits
 from effxfer.deploy.onnx import export_onnx
+from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.runtime.__main__ import main
 from effxfer.runtime.image import ImageError, decode, resize_crop
 from effxfer.runtime.model import Model, ModelError, predict_files, softmax
@@ -94,16 +96,56 @@ def test_top(model, photos):
     assert sum(s for _, s in everything.top) == pytest.approx(1, abs=1e-5)
 
 
-def test_pixels_in_gives_the_same(model, photos, tmp_path):
-    file = export_onnx(
-        tiny_net(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="", with_preprocessing=True
-    )
-    other = Model(file, threads=1)
-    assert (other.takes_pixels, model.takes_pixels) == (True, False)
-    assert (other.input_name, model.input_name) == ("pixels", "images")
-    for mine, theirs in zip(other.predict(photos), model.predict(photos), strict=True):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("whole")
+    file = export_onnx(tiny_net(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k1")
+    return Model(add_preprocessing(file), threads=1)
+
+
+def test_a_graph_that_resizes_gives_the_same(model, whole, photos):
+    assert (whole.with_preprocessing, model.with_preprocessing) == (True, False)
+    assert (whole.input_name, model.input_name) == ("pixels", "images")
+    assert whole.labels == CLASSES
+    for mine, theirs in zip(whole.predict(photos), model.predict(photos), strict=True):
         assert mine.label == theirs.label
-        assert mine.probability == pytest.approx(theirs.probability, abs=1e-4)
+        assert mine.probability == pytest.approx(theirs.probability, abs=0.01)
+    with pytest.raises(ModelError, match="gives probabilities, no logits"):
+        whole.logits(images(2))
+
+
+def rotated(pixels, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", exif=exif)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (rotated(images(1, size=40)[0][:23], 6), np.rot90(images(1, size=40)[0][:23], -1)),
+        (images(1, size=40)[0][:, :31, 0], images(1, size=40)[0][:, :31, :1].repeat(3, 2)),
+        (np.full((1, 1, 3), 99, np.uint8), np.full((1, 1, 3), 99, np.uint8)),
+        (np.full((2, 90_000, 3), 50, np.uint8), np.full((1, 1, 3), 50, np.uint8)),
+    ],
+    ids=["rotated", "grey", "one pixel", "extremely wide"],
+)
+def test_a_graph_that_resizes_sees_images_as_the_runtime_decodes_them(model, whole, source, shown):
+    found, plain, same = whole.predict([source, source]), model.predict([source]), model.predict([shown])
+    assert found[0] == found[1]
+    assert found[0].probability == pytest.approx(plain[0].probability, abs=0.01)
+    assert found[0].probability == pytest.approx(same[0].probability, abs=0.01)
+    assert found[0].label == plain[0].label == same[0].label
+
+
+def test_metadata_that_deny_the_input_are_refused(file, tmp_path):
+    proto = onnx.load(file)
+    next(p for p in proto.metadata_props if p.key == "with_preprocessing").value = "true"
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"takes tensor\(float\), which its metadata deny"):
+        Model(tmp_path / "m.onnx")
 
 
 def test_facts_of_the_file(model):

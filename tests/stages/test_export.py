@@ -151,10 +151,46 @@ def test_zeros_are_counted_in_each_file(small_int8):
     assert all(line[figure] is not None for figure in figures)
 
 
-def test_pixels_can_be_taken_as_they_are(dense, data, tmp_path):
+def test_whole_images_can_be_fed(dense, data, exported, folder, tmp_path):
     made = tiny.stage("export", dense, tmp_path / "out", data, int8=False, with_preprocessing=True)
     report = made.manifest.report
     assert report["accuracy/test/fp32"].value == report["accuracy/test/torch"].value
+    assert report["accuracy/val/fp32"].n == report["accuracy/val/torch"].n
+    assert report["preprocessing/input/fp32"].value < 1.01
+    assert report["preprocessing/agreement/fp32"].value == 100
+    assert report["zeros/fp32"].n == exported.manifest.report["zeros/fp32"].n, "constants are no weights"
+    sizes = next(note for note in report.notes if note.startswith("preprocessing inside the graph"))
+    assert int(sizes.split()[-2]) > 1
+    photos = sorted(folder.rglob("*.png"))[:6]
+    whole, plain = Model(made.path / "model.onnx"), Model(exported.path / "model.onnx")
+    for mine, theirs in zip(whole.predict(photos), plain.predict(photos), strict=True):
+        assert mine.label == theirs.label
+        assert mine.probability == pytest.approx(theirs.probability, abs=0.01)
+
+
+def test_an_int8_file_that_sees_other_pixels_is_left_out(dense, data, tmp_path, monkeypatch):
+    def halved(runners, *, baseline, **_):
+        ratios = {name: 1.0 if name == baseline else 0.5 for name in runners}
+        return [SimpleNamespace(name=n, p50=r, ratio=r, ratio_low=r, ratio_high=r, n=1) for n, r in ratios.items()]
+
+    def refuse(file, *args, **more):
+        if "int8" in file.name:
+            raise GateError("it sees stars")
+        return checked(file, *args, **more)
+
+    checked = stage.check_preprocessing
+    monkeypatch.setattr("effxfer.bench.latency.compare", halved)
+    monkeypatch.setattr(stage, "check_preprocessing", lambda file, *a, **m: refuse(stage_reject(file), *a, **m))
+    made = tiny.stage("export", dense, tmp_path / "out", data, max_drop=100.0, with_preprocessing=True)
+    assert "no int8 model: it sees stars" in made.manifest.report.notes
+    assert sorted(made.manifest.files) == ["model.onnx", "weights.safetensors"]
+
+
+def stage_reject(file):
+    """Set an int8 file aside, as the gate does when it raises."""
+    if "int8" in file.name:
+        file.replace(file.with_name(file.name + REJECTED))
+    return file
 
 
 def test_other_classes_are_refused(dense, data, tmp_path):
