@@ -10,7 +10,7 @@ from effxfer.cli.options import DryRun, Force, Json, Seed, Set, table
 
 
 def bench(
-    exports: Annotated[list[Path], typer.Argument(help="Results of `effxfer export`; the first is the baseline.")],
+    exports: Annotated[list[Path], typer.Argument(help="Results of `export`, or .onnx files; first: baseline.")],
     out: Annotated[Path | None, typer.Option(help="Keep the result in this directory.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of every model; 0 is one per core.  [default: 1]")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per call.  [default: 1]")] = None,
@@ -22,9 +22,12 @@ def bench(
     """Time exported models side by side; fail if the model to ship is too slow or too large."""
     from effxfer.artifact import Artifact
     from effxfer.cli import show
+    from effxfer.errors import SettingsError
     from effxfer.settings import build
     from effxfer.stages import STAGES
+    from effxfer.stages.bench import bench_files
     from effxfer.stages.run import Where, compare
+    from effxfer.stages.settings import Bench
 
     given = table(
         changes,
@@ -35,7 +38,18 @@ def bench(
         max_mb=max_mb,
         seed=seed,
     )
-    settings = build(STAGES["bench"].settings, given, "bench")
+    settings = build(Bench, given, "bench")
+    if any(path.suffix == ".onnx" for path in exports):
+        if out:
+            raise SettingsError("--out keeps a comparison of results, not of bare files", "leave it out")
+        files = dict(zip(distinct(exports), exports, strict=True))
+        if dry_run:
+            show.document({"stage": "bench", "models": list(files), "settings": settings.plain()})
+            return
+        with show.progress():
+            report = bench_files(files, settings)
+        show.result(report, as_json)
+        return
     made = dict(zip(distinct(exports), map(Artifact.load, exports), strict=True))
     if dry_run:
         show.document({"stage": "bench", "models": list(made), "settings": settings.plain()})
@@ -73,13 +87,17 @@ def predict(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Classify images with an exported model; needs no torch."""
+    from effxfer.bench.foreign import is_foreign, vet
     from effxfer.cli import reproduce, show
     from effxfer.errors import DataError, ModelFileError
     from effxfer.runtime.image import ImageError
     from effxfer.runtime.model import ModelError, predict_files
 
+    file = model / "model.onnx" if model.is_dir() else model
+    if is_foreign(file):
+        vet(file)
     try:
-        rows = predict_files(model / "model.onnx" if model.is_dir() else model, images, top=top, threads=threads)
+        rows = predict_files(file, images, top=top, threads=threads)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
     except ImageError as error:

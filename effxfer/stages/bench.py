@@ -6,6 +6,7 @@ from typing import Any
 
 from effxfer.artifact import Artifact
 from effxfer.bench.compare import bench_models, enforce
+from effxfer.bench.foreign import is_foreign, vet
 from effxfer.errors import ModelFileError
 from effxfer.report import Report, Table
 from effxfer.stages.settings import FILES, SHIP, Bench
@@ -41,6 +42,29 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
     chosen = choose(summary, settings.max_drop)
     enforce(measured, [chosen], max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
     return Report(tables=(summary,), notes=(SHIP + chosen,)) + measured
+
+
+def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
+    """Compare ONNX files of any origin with the first one; what no result vouches for is vetted before.
+
+    Args:
+        files: `.onnx` files, or results of `export`, by name; the first one is the baseline.
+        settings: As in `bench`.
+
+    Raises:
+        GateError: If a file is slower than allowed, or larger.
+        ModelFileError: If one of them is damaged, dangerous or does not run.
+    """
+    given = dict[str, Path]()
+    for name, path in files.items():
+        given |= model_files({name: Artifact.load(path)}) if path.is_dir() else {name: path}
+    for file in filter(is_foreign, given.values()):
+        vet(file)
+    return bench_models(
+        given, baseline=next(iter(given)), threads=settings.threads or cores(), batch=settings.batch,
+        precision=settings.precision, max_seconds=settings.max_seconds, seed=settings.seed,
+        max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb,
+    )  # fmt: skip
 
 
 def model_files(exports: Mapping[str, Artifact]) -> dict[str, Path]:

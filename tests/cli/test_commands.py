@@ -7,9 +7,11 @@ import shlex
 import pytest
 
 from effxfer.artifact import Artifact
+from effxfer.bench import foreign
 from effxfer.cli.use import distinct
 from effxfer.errors import DataError, ModelFileError, SettingsError
 from tests import plans
+from tests.bench.models import linear
 
 
 def test_version(call):
@@ -105,6 +107,26 @@ def test_bench_without_out_keeps_nothing(call, exported, tmp_path):
     told = json.loads(call(*words))
     assert told["report"]["tables"][0]["rows"][0]["model"] == "onnx fp32"
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bench_takes_bare_files_and_vets_those_of_others(call, exported, tmp_path):
+    other = linear(tmp_path / "other.onnx")
+    printed = call("bench", exported.path, other, "--max-seconds", 0.2)
+    assert f"p50/{exported.path.name} fp32" in printed
+    assert "ratio/other.onnx" in printed
+    other.write_bytes(other.read_bytes()[:90])
+    with pytest.raises(ModelFileError) as caught:
+        call("bench", exported.path / "model.onnx", other, "--max-seconds", 0.2)
+    assert (caught.value.code, caught.value.exit_code) == ("E424", 4)
+
+
+def test_predict_vets_a_file_of_others_and_asks_for_labels(call, folder, tmp_path, monkeypatch):
+    vetted = []
+    monkeypatch.setattr(foreign, "vet", vetted.append)
+    with pytest.raises(ModelFileError, match="carries no effxfer metadata") as caught:
+        call("predict", linear(tmp_path / "other.onnx"), next(folder.rglob("*.png")))
+    assert caught.value.code == "E428"
+    assert vetted == [tmp_path / "other.onnx"]
 
 
 def test_bench_previews_without_measuring(call, exported):

@@ -1,0 +1,111 @@
+"""An ONNX file that effxfer did not write is opened in a process of its own first, with limits on time and memory.
+
+Malformed models can crash the runtime, take all memory, or name weights in files that are none of theirs. What comes
+through `vet` was parsed, had its outside data checked, and ran once; nothing is promised of a file that is replaced
+afterwards.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effxfer.artifact import read_manifest
+from effxfer.errors import ModelFileError
+from effxfer.files import sha256
+
+CHILD = Path(__file__).with_name("foreign_child.py")
+LARGEST = 2**31
+MEMORY_GB = 4.0
+SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """What a file holds, as a child process saw it.
+
+    Attributes:
+        inputs: Type and shape by name, such as `["tensor(float)", ["batch", 3, 224, 224]]`.
+        outputs: The same.
+        opsets: Version of each operator set by its domain.
+        operators: Nodes in the main graph.
+        producer: Name and version of what wrote it, as it says.
+        outside_bytes: Of weights in files beside it.
+        metadata: Its own properties.
+    """
+
+    inputs: Mapping[str, list[Any]]
+    outputs: Mapping[str, list[Any]]
+    opsets: Mapping[str, int]
+    operators: int
+    producer: str
+    outside_bytes: int
+    metadata: Mapping[str, str]
+
+
+def vet(file: Path, *, size: int | None = None, memory_gb: float = MEMORY_GB, seconds: float = SECONDS) -> Foreign:
+    """Open a file of unknown origin in a child process and run it once on zeros.
+
+    Args:
+        file: The model. Weights in other files must lie beside it.
+        size: Value of free sides other than the batch; None for what its preprocessing metadata state, else 224.
+        memory_gb: Address space that the child may take, beyond four times what file and weights take. Not every
+            system can bound it; time is bounded everywhere.
+        seconds: The child's time, of the clock and of the processor.
+
+    Raises:
+        ModelFileError: `E420` weights outside its folder, behind a link, or hard-linked; `E421` unknown fields of
+            external data; `E422` tensors whose data are too short, too long or at an impossible place; `E423` missing
+            weights; `E424` no ONNX model, or a damaged one; `E425` NaN among the weights; `E426` operators that ONNX
+            Runtime does not know; `E427` a file that crashes, hangs, takes too much memory or does not run.
+    """
+    if not file.is_file():
+        raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
+    bytes_ = file.stat().st_size
+    if not 0 < bytes_ < LARGEST:
+        problem = f"{file} is no ONNX model: it holds {bytes_} bytes"
+        raise ModelFileError(problem, "a model takes less than 2 GB, its weights may lie beside it", code="E424")
+    ask = {"file": str(file.absolute()), "memory": int(memory_gb * 1e9) + 4 * bytes_, "seconds": max(1, int(seconds))}
+    found = _asked({**ask, "size": size}, file, seconds)
+    if "error" in found:
+        code, problem, hint = found["error"]
+        raise ModelFileError(f"{file}: {problem}", hint, code=code)
+    return Foreign(**found)
+
+
+def is_foreign(file: Path) -> bool:
+    """Whether no manifest of a result vouches for a file: it lies in no result, or was changed since.
+
+    A manifest is a seal against mix-ups, not a signature: take results only from people you trust.
+    """
+    try:
+        listed = read_manifest(file.parent)["files"]
+    except ModelFileError:
+        return True
+    return not file.is_file() or bool(listed.get(file.name) != sha256(file))
+
+
+def _asked(ask: Mapping[str, Any], file: Path, seconds: float) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", CHILD, json.dumps(ask)],
+            capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ModelFileError(f"{file} was not open after {seconds:.0f} s", "do not use it", code="E427") from None
+    try:
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise ModelFileError(
+            f"opening {file} ended the process: {_last_words(done)}", "do not use it", code="E427"
+        ) from None
+    return found
+
+
+def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
+    if done.returncode < 0:
+        return f"signal {-done.returncode}"
+    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:200]
