@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from effxfer.bench import machine
 from effxfer.bench.compare import doubts
 from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, macs, moved
+from effxfer.bench.foreign import is_foreign, vet
 from effxfer.bench.latency import MIN_ROUNDS, Factory, Timing, compare
 from effxfer.bench.profile import Shape, profile
 from effxfer.bench.runners import feed_for, onnx_runner, open_session
@@ -56,6 +57,8 @@ def examine(
     Raises:
         ModelFileError: If the file is absent, broken, or cannot be run.
     """
+    if is_foreign(file):
+        vet(file, size=size)
     graph = open_graph(file)
     feed = feed_for(file, batch=batch, size=size, seed=seed)
     known = Examined(graph, feed, profile(file, feed, threads=threads), {}, {})

@@ -111,7 +111,7 @@ def tune(
 
 def _feed(file: Path, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     model = open_model(file, 1)
-    feeds = Feeds(name=model.input_name, pixels=pixels, preprocess=model.preprocess, raw=model.takes_pixels)
+    feeds = Feeds(name=model.input_name, pixels=pixels, preprocess=model.preprocess)
     return feeds.feed(0, 1)
 
 
