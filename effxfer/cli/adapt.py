@@ -92,13 +92,15 @@ def export(
     int8: Annotated[bool | None, typer.Option("--int8/--no-int8", help="Try int8 as well.  [default: --int8]")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost.  [default: 1.0]")] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.  [default: 20]")] = None,
+    target: Annotated[str | None, typer.Option(help="this, x86-vnni, x86-avx2, arm64 or portable.")] = None,
     with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Resize inside.")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a checked ONNX model, and an int8 one if it is faster and accurate enough."""
     given = table(
-        changes, int8=int8, max_drop=max_drop, opset=opset, with_preprocessing=with_preprocessing, seed=seed
+        changes, int8=int8, max_drop=max_drop, opset=opset, target=target, with_preprocessing=with_preprocessing,
+        seed=seed,
     )  # fmt: skip
     _stage("export", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 

@@ -16,21 +16,34 @@ from effxfer.runtime.model import Model, ModelError
 
 BATCHES = (1, 2, 7, 32)
 REJECTED = ".rejected"
+EXACT = {"session.x64quantprecision": "1"}
 
 
-def open_model(file: Path, threads: int = 0) -> Model:
+def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
     """Open an exported file as its users will.
+
+    Args:
+        file: The model.
+        threads: Of ONNX Runtime; 0 is one per core.
+        exact: Let x86 without VNNI add up 8-bit products without loss, as all other CPUs do; slower.
 
     Raises:
         ModelFileError: If `Model` refuses it.
     """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    for name, value in (EXACT if exact else {}).items():
+        options.add_session_config_entry(name, value)
     try:
-        return Model(file, threads=threads)
+        return Model(file, threads=threads, options=options)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
 
-def onnx_logits(file: Path, pixels: NDArray[np.uint8], *, batch: int = 32, threads: int = 0) -> NDArray[np.float32]:
+def onnx_logits(
+    file: Path, pixels: NDArray[np.uint8], *, batch: int = 32, threads: int = 0, exact: bool = False
+) -> NDArray[np.float32]:
     """Run an exported file over images.
 
     Args:
@@ -38,11 +51,12 @@ def onnx_logits(file: Path, pixels: NDArray[np.uint8], *, batch: int = 32, threa
         pixels: uint8 `(N, S, S, 3)`.
         batch: Images per call.
         threads: Of ONNX Runtime; 0 is one per core.
+        exact: As in `open_model`.
 
     Returns:
         float32 `(N, classes)`.
     """
-    return open_model(file, threads).logits(pixels, batch=batch)
+    return open_model(file, threads, exact=exact).logits(pixels, batch=batch)
 
 
 def torch_logits(
@@ -73,6 +87,7 @@ def evaluate_onnx(
     batch: int = 32,
     threads: int = 0,
     name: str = "accuracy",
+    exact: bool = False,
 ) -> Measurement:
     """Measure an exported file's accuracy with ONNX Runtime.
 
@@ -83,8 +98,9 @@ def evaluate_onnx(
         batch: Images per call.
         threads: Of ONNX Runtime; 0 is one per core.
         name: Of the measurement.
+        exact: As in `open_model`.
     """
-    return accuracy_of(onnx_logits(file, pixels, batch=batch, threads=threads), labels, name)
+    return accuracy_of(onnx_logits(file, pixels, batch=batch, threads=threads, exact=exact), labels, name)
 
 
 def parity(

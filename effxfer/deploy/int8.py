@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.deploy.aim import Aim
 from effxfer.deploy.gate import accuracy_of, onnx_logits, open_model
 from effxfer.deploy.onnx import load, read_metadata, strip, write_metadata
 from effxfer.deploy.qdq import Feeds, prepare, write_candidate
+from effxfer.deploy.saturation import Saturation
 from effxfer.deploy.settings import DEFAULT, RECIPES
+from effxfer.deploy.targets import ANY, Target
 from effxfer.errors import ModelFileError
 from effxfer.files import PARTIAL, write_atomic
 from effxfer.progress import bar
@@ -44,6 +47,7 @@ class Trial:
         agreement: Images with the float file's best class, in percent.
         n: Images.
         timing: As `effxfer.bench.latency.compare` gives it; None if it was not timed.
+        saturation: What x86 without VNNI would do to it; None before it is counted.
         verdict: Why it was kept or not.
     """
 
@@ -54,12 +58,13 @@ class Trial:
     agreement: float | None = None
     n: int = 0
     timing: Any = None
+    saturation: Saturation | None = None
     verdict: str = ""
 
     def row(self) -> dict[str, Any]:
         """Give a row of the report's table."""
         timed = {c: getattr(self.timing, c, None) for c in ("p50", "ratio", "ratio_low", "ratio_high")}
-        size = self.file.stat().st_size / 1e6 if self.file.exists() else None
+        size = self.file.stat().st_size / 1e6 if self.n and self.file.exists() else None
         shares = {"accuracy %": self.accuracy, "drop, points": self.drop, "agreement %": self.agreement}
         return {"recipe": self.name, **shares, "images": self.n, **timed, "MB": size, "verdict": self.verdict}
 
@@ -78,6 +83,7 @@ def quantize(
     latency_seconds: float = 20.0,
     seed: int = 0,
     compare: Compare | None = None,
+    target: Target = ANY,
 ) -> tuple[Path | None, Report]:
     """Try int8 recipes on an exported float file and keep the fastest that is good enough.
 
@@ -99,6 +105,8 @@ def quantize(
         latency_seconds: Time for all recipes together.
         seed: Of the choice of calibration images.
         compare: Times runners; None is `effxfer.bench.latency.compare`.
+        target: CPUs that the file is for. Recipes without kernels there are left out, candidates that would saturate
+            there are refused, and if they are not like this one, accuracy alone decides among the fastest kinds.
 
     Returns:
         `out`, or None if no recipe was both faster and good enough; and a report with a table of what was tried.
@@ -106,17 +114,25 @@ def quantize(
     Raises:
         ModelFileError: If `fp32` is absent or not written by effxfer.
     """
-    judge = _Judge(fp32, pixels, labels, max_drop, threads)
+    aim = Aim(target)
+    judge = _Judge(fp32, pixels, labels, max_drop, threads, exact=aim.exact)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
-        trials = _candidates(fp32, Path(folder), recipes, _feeds(fp32, calibration).some(images, seed))
-        trials = [judge.screen(trial) for trial in trials]
-        trials = _timed(judge.dense, trials, _feeds(fp32, pixels[:1]), threads, latency_seconds, compare)
-        kept, trials = _choose(judge, trials)
+        feeds = _feeds(fp32, calibration).some(images, seed)
+        trials = _candidates(fp32, Path(folder), aim.recipes(recipes), feeds)
+        trials = [aim.vetoed(judge.screen(trial), feeds) for trial in trials]
+        if aim.timed:
+            trials = _timed(judge.dense, trials, _feeds(fp32, pixels[:1]), threads, latency_seconds, compare)
+            kept, trials = _choose(judge, trials)
+        else:
+            kept, trials = aim.untimed(judge, trials)
+            trials = [judge.dense, *trials]
+        trials += [Trial(name=name, file=out, verdict=why) for name, why in aim.left_out(recipes).items()]
         report = _report(trials, kept, threads)
         if kept is None:
             out.unlink(missing_ok=True)
             return None, report
+        report += aim.report(kept, feeds)
         write_atomic(out, kept.file.read_bytes())
     return out, report
 
@@ -125,8 +141,10 @@ class _Judge:
     """Measures candidates against the float file on the validation split."""
 
     def __init__(
-        self, fp32: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64], max_drop: float, threads: int
-    ) -> None:
+        self, fp32: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64], max_drop: float, threads: int,
+        exact: bool = False,
+    ) -> None:  # fmt: skip
+        self.exact = exact
         self.pixels, self.labels, self.max_drop, self.threads = pixels, labels, max_drop, threads
         self.logits = onnx_logits(fp32, pixels, threads=threads)
         accuracy = accuracy_of(self.logits, labels).value
@@ -157,7 +175,7 @@ class _Judge:
     def _measured(self, trial: Trial, which: NDArray[np.int_]) -> tuple[Trial, int]:
         """Give the trial with its figures, and on how many images exactly one of the two files is right."""
         labels, dense = self.labels[which], self.logits[which]
-        got = onnx_logits(trial.file, self.pixels[which], threads=self.threads)
+        got = onnx_logits(trial.file, self.pixels[which], threads=self.threads, exact=self.exact)
         accuracy, before = accuracy_of(got, labels).value, accuracy_of(dense, labels).value
         discordant = int(((got.argmax(1) == labels) != (dense.argmax(1) == labels)).sum())
         same = 100 * float((got.argmax(1) == dense.argmax(1)).mean())
@@ -240,17 +258,9 @@ def _report(trials: list[Trial], kept: Trial | None, threads: int) -> Report:
 
 
 def _rows(kept: Trial) -> tuple[Measurement, ...]:
-    timing = kept.timing
     shares = {"accuracy/int8": kept.accuracy, "agreement/int8": kept.agreement}
-    return (
-        *(Measurement(name=k, value=v or 0.0, unit="%", n=kept.n, of="images") for k, v in shares.items()),
-        Measurement(
-            name="p50-ratio/int8",
-            value=timing.ratio,
-            unit="x",
-            low=timing.ratio_low,
-            high=timing.ratio_high,
-            n=timing.n,
-        ),
-        Measurement(name="size/int8", value=kept.file.stat().st_size / 1e6, unit="MB"),
-    )
+    rows = [Measurement(name=k, value=v or 0.0, unit="%", n=kept.n, of="images") for k, v in shares.items()]
+    if t := kept.timing:
+        ratio = {"value": t.ratio, "low": t.ratio_low, "high": t.ratio_high}
+        rows.append(Measurement(name="p50-ratio/int8", unit="x", n=t.n, **ratio))
+    return (*rows, Measurement(name="size/int8", value=kept.file.stat().st_size / 1e6, unit="MB"))

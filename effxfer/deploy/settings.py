@@ -14,7 +14,8 @@ class Recipe:
     """One way to quantize a float model; weights are always symmetric and signed or centred per channel.
 
     Attributes:
-        activation: Type of activations. On x86 `uint8` has the fast kernels; `int8` is for ARM.
+        activation: Type of activations. On x86 `uint8` has the fast kernels, and ONNX Runtime makes most of `int8`
+            unsigned there; `int8` is for ARM.
         weight: Type of weights. `uint8` avoids saturation without VNNI at the price of slower kernels.
         reduce_range: Keep weights to 7 bits, so that sums of two products fit 16 bits on AVX2 and AVX-512 without VNNI.
         calibration: How ranges of activations are found.
@@ -51,6 +52,9 @@ RECIPES: dict[str, Recipe] = {
 DEFAULT = ("u8s8-front", "u8s8-front-7bit", "u8s8-stem", "u8s8-stem-7bit", "u8s8")
 
 
+Targets = Literal["this", "arm64", "portable", "x86-avx2", "x86-vnni"]
+
+
 class ExportSettings(Settings):
     """What `export` writes and checks.
 
@@ -64,7 +68,10 @@ class ExportSettings(Settings):
         tolerance: Largest difference of a logit between torch and ONNX Runtime, as a share of the largest logit
             (of 1, where all are smaller).
         int8: Try static int8 quantization; kept only if it is faster and within `max_drop`.
-        recipes: Keys of `RECIPES` to try, or `all`.
+        recipes: Keys of `RECIPES` to try, or `all`; those that the target has no kernels for are left out.
+        target: The CPUs that int8 is for: `this` one, `x86-vnni`, `x86-avx2` (and AVX-512 without VNNI), `arm64`, or
+            `portable`, which are all of them. No file for `x86-avx2` or `portable` saturates. What a CPU unlike this
+            one would do is not timed.
         calibration: Training images that ranges of activations are measured on.
         threads: Of ONNX Runtime while accuracy and latency are measured; 0 is one per core.
         latency_seconds: Time for all int8 recipes together.
@@ -81,6 +88,7 @@ class ExportSettings(Settings):
     tolerance: float = Field(default=1e-3, gt=0)
     int8: bool = True
     recipes: tuple[str, ...] = DEFAULT
+    target: Targets = "this"
     calibration: int = Field(default=128, ge=1)
     threads: int = Field(default=1, ge=0)
     latency_seconds: float = Field(default=20.0, gt=0)

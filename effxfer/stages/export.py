@@ -7,12 +7,14 @@ from pathlib import Path
 from effxfer.artifact import describe
 from effxfer.bench.size import measure_size
 from effxfer.data.task import Task
+from effxfer.deploy.aim import Aim
 from effxfer.deploy.gate import REJECTED, accuracy_of, check, evaluate_onnx, onnx_logits
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.deploy.preprocessing_gate import check_preprocessing, look
 from effxfer.deploy.settings import ExportSettings
+from effxfer.deploy.targets import resolve
 from effxfer.deploy.tune import tune
 from effxfer.errors import DataError, GateError, ModelFileError
 from effxfer.files import digest
@@ -73,6 +75,7 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
             fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
             max_drop=settings.max_drop, recipes=settings.recipes, images=settings.calibration,
             threads=settings.threads, latency_seconds=settings.latency_seconds, seed=settings.seed,
+            target=resolve(settings.target),
         )  # fmt: skip
     except ModelFileError as error:
         return Report(notes=(f"no int8 model: {error.problem}",))
@@ -109,8 +112,11 @@ def try_tune(file: Path, precision: str, task: Task, settings: ExportSettings) -
 def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
     """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
     splits = {"val": task.val, "test": task.test}
+    exact = precision == "int8" and Aim(resolve(settings.target)).exact
     rows = [
-        evaluate_onnx(file, s.pixels, s.labels, threads=settings.threads, name=f"accuracy/{name}/{precision}")
+        evaluate_onnx(
+            file, s.pixels, s.labels, threads=settings.threads, name=f"accuracy/{name}/{precision}", exact=exact
+        )
         for name, s in splits.items()
     ]
     return Report(rows=(*rows, file_zeros(file, precision)))
