@@ -12,7 +12,7 @@ from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report
 
 if TYPE_CHECKING:
-    from effxfer.deploy.int8 import Trial
+    from effxfer.deploy.trial import Trial
 
 ENOUGH = 16  # images that show that a candidate saturates
 

@@ -11,45 +11,74 @@ from effxfer.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One way to quantize a float model; weights are always symmetric and signed or centred per channel.
+    """One way to quantize a float model; weights are always symmetric and signed or centred.
 
     Attributes:
-        activation: Type of activations. On x86 `uint8` has the fast kernels, and ONNX Runtime makes most of `int8`
-            unsigned there; `int8` is for ARM.
+        kind: `static`: ranges of activations are measured beforehand. `dynamic`: matrix products find them while they
+            run. `weights`: matrices are stored in 8 bits, in blocks of 32, and products are in float32; needs operator
+            set 21.
+        activation: Type of activations; `static` only. On x86 `uint8` has the fast kernels, and ONNX Runtime makes most
+            of `int8` unsigned there; `int8` is for ARM.
         weight: Type of weights. `uint8` avoids saturation without VNNI at the price of slower kernels.
+        per_channel: A scale per output channel of weights; false is one per tensor.
         reduce_range: Keep weights to 7 bits, so that sums of two products fit 16 bits on AVX2 and AVX-512 without VNNI.
-        calibration: How ranges of activations are found.
+        calibration: How ranges of activations are found; `static` only, as are all below.
+        equalize: Scale channels between convolutions first, as `effxfer.deploy.equalize` does.
+        correct: Take the mean error of rounded weights out of the biases, as `effxfer.deploy.bias` does.
+        only: Operator types to quantize, such as `Conv`; empty is all that can be.
         float_first: Leading convolutions (or matrix products) that stay in float32.
         float_last: The last convolution or matrix product stays in float32.
         float_depthwise: Depthwise convolutions stay in float32.
     """
 
+    kind: Literal["dynamic", "static", "weights"] = "static"
     activation: Literal["uint8", "int8"] = "uint8"
     weight: Literal["uint8", "int8"] = "int8"
+    per_channel: bool = True
     reduce_range: bool = False
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
+    equalize: bool = False
+    correct: bool = True
+    only: tuple[str, ...] = ()
     float_first: int = 0
     float_last: bool = False
     float_depthwise: bool = False
 
 
+HEAVY = ("Conv", "Gemm", "MatMul")
 RECIPES: dict[str, Recipe] = {
+    "dynamic": Recipe(kind="dynamic"),
+    "dynamic-7bit": Recipe(kind="dynamic", reduce_range=True),
     "s8s8": Recipe(activation="int8"),
+    "s8s8-7bit": Recipe(activation="int8", reduce_range=True),
+    "s8s8-equal": Recipe(activation="int8", equalize=True),
     "s8s8-stem": Recipe(activation="int8", float_first=1),
     "u8s8": Recipe(),
     "u8s8-7bit": Recipe(reduce_range=True),
     "u8s8-depthwise": Recipe(float_first=1, float_depthwise=True),
     "u8s8-ends": Recipe(float_first=1, float_last=True),
     "u8s8-entropy": Recipe(float_first=1, calibration="entropy"),
+    "u8s8-equal": Recipe(float_first=1, equalize=True),
+    "u8s8-equal-7bit": Recipe(float_first=1, equalize=True, reduce_range=True),
     "u8s8-front": Recipe(float_first=3),
     "u8s8-front-7bit": Recipe(float_first=3, reduce_range=True),
+    "u8s8-heavy": Recipe(only=HEAVY),
+    "u8s8-heavy-7bit": Recipe(only=HEAVY, reduce_range=True),
     "u8s8-percentile": Recipe(float_first=1, calibration="percentile"),
     "u8s8-stem": Recipe(float_first=1),
     "u8s8-stem-7bit": Recipe(float_first=1, reduce_range=True),
+    "u8s8-tensor": Recipe(float_first=1, per_channel=False, reduce_range=True),
+    "u8s8-uncorrected": Recipe(correct=False),
     "u8u8": Recipe(weight="uint8"),
     "u8u8-stem": Recipe(weight="uint8", float_first=1),
+    "weights": Recipe(kind="weights"),
 }
-DEFAULT = ("u8s8-front", "u8s8-front-7bit", "u8s8-stem", "u8s8-stem-7bit", "u8s8")
+AUTO = {
+    "convolutions": ("u8s8-front", "u8s8-front-7bit", "u8s8-stem", "u8s8-stem-7bit", "u8s8"),
+    "depthwise": ("u8s8-front", "u8s8-front-7bit", "u8s8-stem-7bit", "u8s8-equal-7bit", "u8u8-stem"),
+    "linear": ("dynamic", "dynamic-7bit", "u8s8-heavy", "u8s8-heavy-7bit"),
+}
+DEFAULT = ("auto",)
 
 
 Targets = Literal["this", "arm64", "portable", "x86-avx2", "x86-vnni"]
@@ -67,11 +96,17 @@ class ExportSettings(Settings):
         max_drop: Points of validation accuracy that an exported file may lose against the network it came from.
         tolerance: Largest difference of a logit between torch and ONNX Runtime, as a share of the largest logit
             (of 1, where all are smaller).
-        int8: Try static int8 quantization; kept only if it is faster and within `max_drop`.
-        recipes: Keys of `RECIPES` to try, or `all`; those that the target has no kernels for are left out.
+        int8: Try int8 quantization; kept only if it is faster and within `max_drop`.
+        recipes: Keys of `RECIPES` to try, `all`, or `auto`: those that suit what the network consists of. Those
+            that the target has no kernels for are left out.
         target: The CPUs that int8 is for: `this` one, `x86-vnni`, `x86-avx2` (and AVX-512 without VNNI), `arm64`, or
             `portable`, which are all of them. No file for `x86-avx2` or `portable` saturates. What a CPU unlike this
             one would do is not timed.
+        float_layers: Shell patterns of layers that stay in float32 in every recipe, by the names of their weights
+            (`body.blocks.0.*`) or nodes.
+        float_operators: Types of ONNX operators that stay in float32 in every recipe, such as `Add`.
+        mixed_seconds: Time for finding which blocks to leave in float32, where no recipe suits the whole network;
+            0 is never.
         calibration: Training images that ranges of activations are measured on.
         threads: Of ONNX Runtime while accuracy and latency are measured; 0 is one per core.
         latency_seconds: Time for all int8 recipes together.
@@ -89,6 +124,9 @@ class ExportSettings(Settings):
     int8: bool = True
     recipes: tuple[str, ...] = DEFAULT
     target: Targets = "this"
+    float_layers: tuple[str, ...] = ()
+    float_operators: tuple[str, ...] = ()
+    mixed_seconds: float = Field(default=60.0, ge=0)
     calibration: int = Field(default=128, ge=1)
     threads: int = Field(default=1, ge=0)
     latency_seconds: float = Field(default=20.0, gt=0)
@@ -101,9 +139,9 @@ class ExportSettings(Settings):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(RECIPES) if names == ("all",) else names
         for name in names:
-            if name not in RECIPES:
+            if name not in RECIPES and names != DEFAULT:
                 known = ", ".join(RECIPES)
-                raise ValueError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; recipes are all, {known}")
+                raise ValueError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; recipes are all, auto, {known}")
         if not names:
             raise ValueError("name at least one recipe, or switch int8 off")
         return names

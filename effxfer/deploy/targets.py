@@ -43,12 +43,18 @@ class Target:
 
     def left_out(self, recipe: Recipe) -> str:
         """Say why a recipe is not tried for these CPUs; empty if it is."""
+        if recipe.kind == "weights":
+            return ""
+        if recipe.kind == "dynamic" and self.loss != "none" and not recipe.reduce_range:
+            return f"left out: ranges that are found while it runs may saturate on {self.name}"
         if (recipe.activation, recipe.weight) in self.kinds:
             return ""
         return f"left out: {recipe.activation} activations with {recipe.weight} weights are slow on {self.name}"
 
     def rank(self, recipe: Recipe) -> int:
         """Order recipes by how fast their kernels are on these CPUs, where that cannot be timed; 0 is the fastest."""
+        if recipe.kind == "weights":
+            return len(self.kinds)
         return self.kinds.index((recipe.activation, recipe.weight))
 
     def veto(self, found: Saturation) -> str:

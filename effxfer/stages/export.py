@@ -73,9 +73,10 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
     try:
         _, report = quantize(
             fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
-            max_drop=settings.max_drop, recipes=settings.recipes, images=settings.calibration,
-            threads=settings.threads, latency_seconds=settings.latency_seconds, seed=settings.seed,
-            target=resolve(settings.target),
+            max_drop=settings.max_drop, recipes=settings.recipes, float_layers=settings.float_layers,
+            float_operators=settings.float_operators, images=settings.calibration,
+            threads=settings.threads, latency_seconds=settings.latency_seconds,
+            mixed_seconds=settings.mixed_seconds, seed=settings.seed, target=resolve(settings.target),
         )  # fmt: skip
     except ModelFileError as error:
         return Report(notes=(f"no int8 model: {error.problem}",))

@@ -3,9 +3,10 @@ import pytest
 
 from effxfer.deploy.aim import Aim
 from effxfer.deploy.gate import onnx_logits
-from effxfer.deploy.int8 import FP32, Trial, quantize
-from effxfer.deploy.settings import DEFAULT
+from effxfer.deploy.int8 import quantize
+from effxfer.deploy.settings import AUTO, DEFAULT
 from effxfer.deploy.targets import TARGETS, this
+from effxfer.deploy.trial import FP32, Trial
 from tests.deploy.test_int8 import timings, verdicts
 from tests.tiny_net import images
 
@@ -77,7 +78,7 @@ def test_a_slower_kind_is_not_measured(run):
 def test_arm_gets_signed_activations(run):
     out, report = run(ARM, VNNI, recipes=DEFAULT)
     said = verdicts(report)
-    assert all(said[name].startswith("left out") for name in DEFAULT)
+    assert all(said[name].startswith("left out") for name in AUTO["depthwise"])
     assert sorted(said[name].split()[0] for name in ("s8s8", "s8s8-stem")) in (["kept", "less"], ["kept", "kept"])
     assert [value for value in said.values() if value == "kept"] == ["kept"]
     assert out is not None
@@ -92,11 +93,11 @@ def test_nothing_is_kept_where_nothing_is_good_enough(run, tmp_path):
 
 
 def test_a_candidate_that_cannot_be_read_is_not_shipped(tmp_path, exported):
-    from effxfer.deploy.int8 import _feeds
+    from effxfer.deploy.maker import feeds_of
 
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     trial = Trial(name="u8s8", file=tmp_path / "broken.onnx")
-    feeds = _feeds(exported, images(2))
+    feeds = feeds_of(exported, images(2))
     assert Aim(AVX2).vetoed(trial, feeds).verdict.startswith("failed: ONNX Runtime refuses the file")
     assert Aim(ARM).vetoed(trial, feeds) == trial
 

@@ -1,11 +1,15 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from effxfer.deploy.aim import Aim
 from effxfer.deploy.gate import onnx_logits
-from effxfer.deploy.int8 import FP32, Trial, _Judge, quantize
-from effxfer.deploy.onnx import export_onnx, read_metadata
-from effxfer.deploy.settings import DEFAULT
+from effxfer.deploy.int8 import quantize
+from effxfer.deploy.onnx import export_onnx, load, read_metadata
+from effxfer.deploy.settings import AUTO, DEFAULT
+from effxfer.deploy.targets import TARGETS
+from effxfer.deploy.trial import FP32, Judge, Trial
 from effxfer.errors import ModelFileError
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
@@ -86,7 +90,7 @@ def test_nothing_less_accurate_is_kept(run, pixels, labels, exported):
 
 def test_a_hopeless_candidate_is_not_timed(exported, pixels, labels, tmp_path):
     other = export_onnx(tiny_net(seed=3), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
-    judge = _Judge(exported, pixels, labels, 1.0, 1)
+    judge = Judge(exported, pixels, labels, 1.0, 1)
     screened = judge.screen(Trial(name="other", file=other))
     assert screened.verdict.startswith("rejected: ")
     assert screened.n == 256
@@ -100,16 +104,16 @@ def test_a_hopeless_candidate_is_not_timed(exported, pixels, labels, tmp_path):
 
 
 def test_a_recipe_that_fails_does_not_stop_the_others(run, monkeypatch):
-    from effxfer.deploy import int8
+    from effxfer.deploy import maker
 
-    write = int8.write_candidate
+    make = maker.make_candidate
 
-    def picky(prepared, out, recipe, feeds, ranges):
+    def picky(prepared, out, recipe, feeds, left):
         if recipe.reduce_range:
             raise ModelFileError("no such kernel")
-        return write(prepared, out, recipe, feeds, ranges)
+        return make(prepared, out, recipe, feeds, left)
 
-    monkeypatch.setattr(int8, "write_candidate", picky)
+    monkeypatch.setattr(maker, "make_candidate", picky)
     out, report = run(recipes=("u8s8-7bit", "u8s8"), compare=timings(u8s8=0.5))
     assert out is not None
     assert verdicts(report) == {FP32: "", "u8s8-7bit": "failed: no such kernel", "u8s8": "kept"}
@@ -118,7 +122,7 @@ def test_a_recipe_that_fails_does_not_stop_the_others(run, monkeypatch):
 def test_the_real_clock_and_the_default_recipes(run, labels):
     _, report = run(recipes=DEFAULT, latency_seconds=0.5)
     rows = {row["recipe"]: row for row in report.tables[0].rows}
-    assert set(rows) == {FP32, *DEFAULT}
+    assert set(rows) == {FP32, *AUTO["depthwise"]}
     assert rows[FP32]["ratio"] == 1
     timed = [row for row in rows.values() if row["p50"] is not None]
     assert len(timed) > 1
@@ -130,3 +134,92 @@ def test_the_real_clock_and_the_default_recipes(run, labels):
 def test_a_foreign_file_is_refused(tmp_path, pixels, labels):
     with pytest.raises(ModelFileError, match="no model file"):
         quantize(tmp_path / "absent.onnx", tmp_path / "q.onnx", calibration=pixels, pixels=pixels, labels=labels)
+
+
+@pytest.fixture
+def vetoing(monkeypatch):
+    """A target that refuses candidates by name; gives the names that it was asked about."""
+    seen = []
+
+    def refuse(start):
+        def vetoed(_aim, trial, _feeds):
+            seen.append(trial.name)
+            return replace(trial, verdict="refused: saturates") if trial.name.startswith(start) else trial
+
+        monkeypatch.setattr(Aim, "vetoed", vetoed)
+        return seen
+
+    return refuse
+
+
+def test_recipes_that_are_left_out_are_not_made_and_vetoed_files_not_measured(run, vetoing, monkeypatch):
+    monkeypatch.setattr("effxfer.deploy.aim.timed_here", lambda *_: True)
+    seen = vetoing("u8s8-7bit")
+    out, report = run(
+        recipes=("s8s8", "u8s8-7bit", "u8s8-stem"), compare=timings(u8s8_7bit=0.1, s8s8=0.1, u8s8_stem=0.9),
+        target=TARGETS["x86-vnni"],
+    )  # fmt: skip
+    assert out is not None
+    assert seen == ["u8s8-7bit", "u8s8-stem"]
+    found = verdicts(report)
+    assert found.pop("s8s8").startswith("left out: int8 activations")
+    assert found == {FP32: "", "u8s8-7bit": "refused: saturates", "u8s8-stem": "kept"}
+    rows = {row["recipe"]: row for row in report.tables[0].rows}
+    assert rows["s8s8"]["images"] == rows["u8s8-7bit"]["images"] == 0
+
+
+def test_layers_and_operators_stay_in_float(run):
+    def kinds(**given):
+        out, _ = run(recipes=("u8s8",), compare=timings(u8s8=0.5), **given)
+        graph = load(out).graph
+        held = {t.name for t in graph.initializer}
+        return [(n.op_type, n.input[1] in held) for n in graph.node if n.op_type in ("Conv", "Gemm")]
+
+    every = [("Conv", False), ("Conv", False), ("Conv", False), ("Gemm", False)]
+    assert kinds() == every
+    assert kinds(float_layers=("depthwise.*", "head.*")) == [every[0], ("Conv", True), every[2], ("Gemm", True)]
+    assert kinds(float_operators=("Gemm",)) == [*every[:3], ("Gemm", True)]
+    with pytest.raises(ModelFileError, match="no layer fits 'tail"):
+        kinds(float_layers=("tail.*",))
+    with pytest.raises(ModelFileError, match=r"no operator 'Gem' .*did you mean 'Gemm'"):
+        kinds(float_operators=("Gem",))
+
+
+def mixed_timings(full, *gain):
+    """A clock on which each block in int8 saves a share of the time, and all of them together give `full`."""
+
+    def compare(runners, *, baseline, threads, max_seconds):
+        def ratio(name):
+            if not name.startswith("mixed-"):
+                return 1.0 if name == FP32 else full
+            chosen = [int(i) - 1 for i in name.removeprefix("mixed-").split("-")]
+            return 1 - sum(gain[i] for i in chosen)
+
+        return [
+            SimpleNamespace(name=n, p50=10 * ratio(n), ratio=ratio(n), ratio_low=ratio(n), ratio_high=ratio(n), n=100)
+            for n in runners
+        ]
+
+    return compare
+
+
+def test_where_int8_is_slower_the_blocks_that_gain_are_shipped(run):
+    out, report = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.7, 0.3, -0.1))
+    assert verdicts(report)["mixed-2"] == "kept"
+    assert read_metadata(out).precision == "int8 mixed-2"
+    assert any(note.endswith("in float32: block 1, 3") for note in report.notes)
+    graph = load(out).graph
+    held = {t.name for t in graph.initializer}
+    assert [n.input[1] in held for n in graph.node if n.op_type in ("Conv", "Gemm")] == [True, False, False, True]
+
+
+def test_where_no_block_gains_nothing_ships_and_the_report_says_why(run):
+    out, report = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.1, -0.1, -0.1))
+    assert out is None
+    assert any(note.endswith("no block was faster in int8 than in float32") for note in report.notes)
+
+
+def test_a_vetoed_mixture_does_not_ship(run, vetoing):
+    vetoing("mixed")
+    out, _ = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.7, 0.3, -0.1))
+    assert out is None

@@ -1,13 +1,14 @@
 import pytest
 
-from effxfer.deploy.settings import DEFAULT, RECIPES, ExportSettings
+from effxfer.deploy.settings import AUTO, DEFAULT, RECIPES, ExportSettings
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 
 
 def test_defaults_name_known_recipes():
     assert ExportSettings().recipes == DEFAULT
-    assert set(DEFAULT) <= set(RECIPES)
+    assert all(set(names) <= set(RECIPES) for names in AUTO.values())
+    assert max(map(len, AUTO.values())) <= 5, "a demo has to wait for them"
     assert len(set(RECIPES.values())) == len(RECIPES)
     assert list(RECIPES) == sorted(RECIPES)
 
@@ -22,7 +23,15 @@ def test_a_misspelt_recipe_gets_a_suggestion():
 
 
 @pytest.mark.parametrize(
-    "table", [{"opset": 17}, {"max_drop": -1}, {"tolerance": 0}, {"recipes": []}, {"calibration": 0}]
+    "table",
+    [
+        {"opset": 17},
+        {"max_drop": -1},
+        {"tolerance": 0},
+        {"recipes": []},
+        {"recipes": ["auto", "u8s8"]},
+        {"calibration": 0},
+    ],
 )
 def test_nonsense_is_refused(table):
     with pytest.raises(SettingsError):

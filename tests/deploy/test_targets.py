@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from effxfer.deploy.saturation import Layer, Saturation
-from effxfer.deploy.settings import DEFAULT, RECIPES, ExportSettings, Targets
+from effxfer.deploy.settings import AUTO, RECIPES, ExportSettings, Targets
 from effxfer.deploy.targets import (
     ANY,
     TARGETS,
@@ -55,21 +55,29 @@ def test_own_recipes_exist_and_fit(name):
     target = TARGETS[name]
     assert target.recipes
     assert recipes_for(target, target.recipes) == target.recipes
-    for names in (DEFAULT, tuple(RECIPES)):
+    for names in (AUTO["convolutions"], tuple(RECIPES)):
         chosen = recipes_for(target, names)
         assert chosen
-        assert all((RECIPES[one].activation, RECIPES[one].weight) in target.kinds for one in chosen)
+        made = [RECIPES[one] for one in chosen if RECIPES[one].kind != "weights"]
+        assert all((recipe.activation, recipe.weight) in target.kinds for recipe in made)
 
 
 def test_recipes_without_kernels_are_left_out():
     vnni, arm = TARGETS["x86-vnni"], TARGETS["arm64"]
     assert recipes_for(vnni, ("s8s8", "u8s8", "u8u8")) == ("u8s8",)
-    assert recipes_for(arm, DEFAULT) == ("s8s8", "s8s8-stem")
+    assert recipes_for(arm, AUTO["convolutions"]) == ("s8s8", "s8s8-stem")
     assert recipes_for(ANY, tuple(RECIPES)) == tuple(RECIPES)
     assert vnni.left_out(RECIPES["s8s8"]) == "left out: int8 activations with int8 weights are slow on x86-vnni"
     assert vnni.left_out(RECIPES["u8s8"]) == ""
-    ranks = [TARGETS["x86-avx2"].rank(RECIPES[name]) for name in ("u8s8", "u8u8", "s8s8")]
-    assert ranks == [0, 1, 2]
+    ranks = [TARGETS["x86-avx2"].rank(RECIPES[name]) for name in ("u8s8", "u8u8", "s8s8", "weights")]
+    assert ranks == [0, 1, 2, 3]
+
+
+def test_ranges_that_are_found_while_it_runs_need_7_bits_where_sums_saturate():
+    avx2 = TARGETS["x86-avx2"]
+    assert avx2.left_out(RECIPES["dynamic"]).endswith("may saturate on x86-avx2")
+    assert avx2.left_out(RECIPES["dynamic-7bit"]) == ""
+    assert TARGETS["x86-vnni"].left_out(RECIPES["dynamic"]) == ""
 
 
 @pytest.mark.parametrize(
