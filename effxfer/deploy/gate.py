@@ -17,6 +17,7 @@ from effxfer.runtime.model import Model, ModelError
 BATCHES = (1, 2, 7, 32)
 REJECTED = ".rejected"
 EXACT = {"session.x64quantprecision": "1"}
+SOME = 8
 
 
 def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
@@ -141,6 +142,7 @@ def check(
     tolerance: float = 1e-3,
     expected: NDArray[np.float32] | None = None,
     batches: Sequence[int] = BATCHES,
+    sizes: Sequence[tuple[int, int]] = (),
     threads: int = 0,
 ) -> Report:
     """Let an exported file pass, or put it out of the way.
@@ -155,12 +157,14 @@ def check(
         tolerance: Largest difference of a logit, as a share of the largest logit (of 1, where all are smaller).
         expected: The module's logits `(N, classes)` on this split, if they are known; otherwise they are computed.
         batches: Batch sizes to compare.
+        sizes: Other heights and widths to compare at, of a file whose sides are free.
         threads: Of ONNX Runtime; 0 is one per core.
 
     Returns:
-        `parity/batchB` and `parity/split`: largest absolute difference of a logit, at each batch size and over the
-        whole split; `parity/scale`: torch's largest absolute logit; `parity/agreement`: images of the split with the
-        same best class, in percent; `accuracy/torch` and `accuracy/onnx`.
+        `parity/batchB`, `parity/sizeHxW` and `parity/split`: largest absolute difference of a logit, at each batch
+        size, at other sizes of images and over the whole split; `parity/scale`: torch's largest absolute logit;
+        `parity/agreement`: images of the split with the same best class, in percent; `accuracy/torch` and
+        `accuracy/onnx`.
 
     Raises:
         GateError: With the figures; the file is renamed to `*.rejected`.
@@ -168,6 +172,7 @@ def check(
     """
     try:
         report = parity(file, module, pixels, preprocess, batches, threads=threads)
+        report += _size_rows(file, module, pixels, preprocess, sizes, threads)
         got = onnx_logits(file, pixels, threads=threads)
     except ModelFileError:
         reject(file)
@@ -203,6 +208,48 @@ def _batch_row(model: Model, module: nn.Module, images: NDArray[np.uint8], prepr
     return Measurement(name=f"parity/batch{batch}", value=_distance(expected, got), n=batch)
 
 
+def second_size(module: nn.Module, preprocess: Preprocess) -> tuple[int, int]:
+    """Give a height and width that are not the network's own, after trying them.
+
+    Raises:
+        ModelFileError: If the network takes images of its own size only, with torch's reason.
+    """
+    height, width = preprocess.size + 32, preprocess.size + 64
+    problem, cause = f"the network does not take images of {height} x {width}", None
+    try:
+        answers = len(torch_logits(module, np.zeros((1, height, width, 3), np.uint8), preprocess))
+        why = "" if answers == 1 else f"it gives {answers} answers for one"
+    except Exception as error:  # a network says it in its own way: AssertionError, RuntimeError ...
+        cause, why = error, (str(error).strip() or type(error).__name__).splitlines()[0]
+    if why:
+        raise ModelFileError(f"{problem}: {why}", "leave out dynamic_size", code="E426") from cause
+    return height, width
+
+
+def _size_rows(
+    file: Path,
+    module: nn.Module,
+    pixels: NDArray[np.uint8],
+    preprocess: Preprocess,
+    sizes: Sequence[tuple[int, int]],
+    threads: int,
+) -> Report:
+    from PIL import Image
+
+    rows, model = [], open_model(file, threads)
+    for height, width in sizes:
+        images = np.stack([np.asarray(Image.fromarray(one).resize((width, height))) for one in pixels[:SOME]])
+        expected = torch_logits(module, images, preprocess)
+        try:
+            got = model.logits(images)
+        except Exception as error:  # ONNX Runtime raises its own types
+            problem = f"{file.name} does not take images of {height} x {width}, which the network takes"
+            raise ModelFileError(problem, "leave out dynamic_size", code="E426") from error
+        name = f"parity/size{height}x{width}"
+        rows.append(Measurement(name=name, value=_distance(expected, got), n=len(images)))
+    return Report(rows=tuple(rows))
+
+
 def _split_rows(expected: NDArray[np.float32], got: NDArray[np.float32], labels: NDArray[np.int64]) -> Report:
     same, n = expected.argmax(1) == got.argmax(1), len(labels)
     return Report(
@@ -226,7 +273,7 @@ def _nan(logits: NDArray[np.float32]) -> list[str]:
 
 
 def _parity_faults(report: Report, tolerance: float) -> list[str]:
-    rows = [row for row in report.rows if row.name.startswith(("parity/batch", "parity/split"))]
+    rows = [row for row in report.rows if row.name.startswith(("parity/batch", "parity/size", "parity/split"))]
     worst = max(rows, key=lambda row: math.inf if math.isnan(row.value) else row.value)
     allowed = tolerance * max(1.0, report["parity/scale"].value)
     if worst.value <= allowed:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effxfer.deploy.onnx import BATCH, load, read_metadata, strip, write_metadata
+from effxfer.deploy.outside import write_model
 from effxfer.errors import ModelFileError
-from effxfer.files import write_atomic
 from effxfer.runtime.image import Preprocess
 
 if TYPE_CHECKING:
@@ -108,9 +108,8 @@ def add_preprocessing(file: Path) -> Path:
     graph.input[0].CopyFrom(front.input[0])
     graph.output[0].CopyFrom(given)
     strip(model)
-    onnx.checker.check_model(model, full_check=True)
     write_metadata(model, replace(about, with_preprocessing=True))
-    return write_atomic(file, model.SerializeToString())
+    return write_model(model, file)
 
 
 def preprocessing_graph(preprocess: Preprocess) -> "onnx.GraphProto":

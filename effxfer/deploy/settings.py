@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from effxfer.errors import did_you_mean
 from effxfer.settings import Settings
@@ -89,6 +89,7 @@ class ExportSettings(Settings):
 
     Attributes:
         opset: ONNX operator set.
+        dynamic_size: Leave height and width of the input free, and check a second size. Not every network can.
         with_preprocessing: Resize, crop, scale and take the softmax inside the graph: it takes decoded images of any
             size, uint8 `(1, H, W, 3)`, and gives probabilities.
         preprocessing_drop: Points of validation accuracy that images resized inside the graph may lose against those
@@ -117,6 +118,7 @@ class ExportSettings(Settings):
     """
 
     opset: int = Field(default=20, ge=18, le=26)
+    dynamic_size: bool = False
     with_preprocessing: bool = False
     preprocessing_drop: float = Field(default=0.1, ge=0, le=100)
     max_drop: float = Field(default=1.0, ge=0, le=100)
@@ -145,3 +147,9 @@ class ExportSettings(Settings):
         if not names:
             raise ValueError("name at least one recipe, or switch int8 off")
         return names
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "ExportSettings":
+        if self.dynamic_size and self.with_preprocessing:
+            raise ValueError("with_preprocessing resizes every image to one size: leave dynamic_size out")
+        return self

@@ -8,7 +8,7 @@ from effxfer.artifact import describe
 from effxfer.bench.size import measure_size
 from effxfer.data.task import Task
 from effxfer.deploy.aim import Aim
-from effxfer.deploy.gate import REJECTED, accuracy_of, check, evaluate_onnx, onnx_logits
+from effxfer.deploy.gate import REJECTED, accuracy_of, check, evaluate_onnx, onnx_logits, second_size
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.preprocessing import add_preprocessing
@@ -51,13 +51,14 @@ def export(
     for file in FILES.values():
         (folder / (file + REJECTED)).unlink(missing_ok=True)
     net.cpu().eval()
+    sizes = [second_size(net, net.preprocess)] if settings.dynamic_size else []
     fp32 = export_onnx(
         net, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),
-        opset=settings.opset,
+        opset=settings.opset, dynamic_size=settings.dynamic_size,
     )  # fmt: skip
     gate = check(
         fp32, net, task.val.pixels, task.val.labels, net.preprocess,
-        max_drop=settings.max_drop, tolerance=settings.tolerance, threads=settings.threads,
+        max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes, threads=settings.threads,
     )  # fmt: skip
     report = renamed(measured(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
     report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)

@@ -67,6 +67,12 @@ def test_nan_outputs_are_rejected(pixels, tmp_path):
     assert not file.exists()
 
 
+def test_a_file_of_one_size_alone_is_set_aside_where_sides_shall_be_free(copy, net, pixels, labels):
+    with pytest.raises(ModelFileError, match=r"does not take images of 48 x 80, which the network takes"):
+        check(copy, net, pixels, labels, PREPROCESS, sizes=[(48, 80)])
+    assert not copy.exists()
+
+
 def test_a_damaged_file_is_set_aside(copy, net, pixels, labels):
     copy.write_bytes(copy.read_bytes()[:1000])
     with pytest.raises(ModelFileError, match="ONNX Runtime refuses"):

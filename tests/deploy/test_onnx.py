@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from effxfer import __version__
-from effxfer.deploy.gate import onnx_logits, torch_logits
+from effxfer.deploy.gate import check, onnx_logits, second_size, torch_logits
 from effxfer.deploy.onnx import BATCH, _messages, export_onnx, load, read_metadata, strip
 from effxfer.errors import ModelFileError
-from tests.tiny_net import CLASSES, PREPROCESS, TinyNet, tiny_net
+from effxfer.runtime.model import Model
+from tests.tiny_net import CLASSES, PREPROCESS, TinyNet, images, tiny_net
 
 
 def export(module, file, classes=CLASSES, **more):
@@ -136,6 +137,55 @@ def test_pruned_weights_stay_zero(tmp_path):
     assert not kernel[:, ::2].any()
     assert kernel[:, 1::2].all()
     assert any(a.shape == (5, 8) and not a[1].any() for a in arrays)
+
+
+def test_free_sides(net, tmp_path):
+    file = export(net, tmp_path / "m.onnx", dynamic_size=True)
+    sides = load(file).graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in sides] == [BATCH, 3, "height", "width"]
+    pixels = images(3, size=64)
+    assert Model(file).pixels(pixels[0]).shape == (16, 16, 3), "its own size is still what images are resized to"
+    report = check(file, net, pixels[:, :16, :16], np.zeros(3, int), PREPROCESS, sizes=[(48, 64)], max_drop=100)
+    assert report["parity/size48x64"].value < 1e-4
+    assert report["parity/size48x64"].n == 3
+
+
+class SquareOnly(TinyNet):
+    def forward(self, x):
+        return super().forward(x.reshape(-1, 3, 16, 16))
+
+
+def test_sides_that_the_network_needs_cannot_be_free():
+    assert second_size(tiny_net(), PREPROCESS) == (48, 80)
+    for module, why in ((SquareOnly(), "it gives 15 answers for one"), (Fixed(), "mat1 and mat2 shapes")):
+        with pytest.raises(ModelFileError, match=f"does not take images of 48 x 80: {why}") as caught:
+            second_size(module.eval(), PREPROCESS)
+        assert caught.value.code == "E426"
+
+
+class Fixed(TinyNet):
+    def forward(self, x):
+        return super().forward(x) + nn.functional.linear(x.flatten(1), torch.ones(5, 3 * 16 * 16))
+
+
+class Folded(nn.Module):
+    """A batch norm whose variance is so small that folding it into the convolution gives an infinity."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 5, 1), nn.BatchNorm2d(5, eps=0.0)
+        self.conv.weight.data.fill_(1e30)
+        self.norm.running_var.fill_(1e-38)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).mean((2, 3))
+
+
+def test_infinities_that_folding_made_are_refused(tmp_path):
+    with pytest.raises(ModelFileError, match=r"NaN or inf in .* as it was written") as caught:
+        export(Folded().eval(), tmp_path / "m.onnx")
+    assert caught.value.code == "E407"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_strip_reaches_subgraphs():

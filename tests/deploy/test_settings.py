@@ -31,6 +31,7 @@ def test_a_misspelt_recipe_gets_a_suggestion():
         {"recipes": []},
         {"recipes": ["auto", "u8s8"]},
         {"calibration": 0},
+        {"with_preprocessing": True, "dynamic_size": True},
     ],
 )
 def test_nonsense_is_refused(table):
