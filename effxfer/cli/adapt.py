@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def finetune(
     source: Source, out: Out, data: Data = "",
-    strategy: Annotated[str | None, typer.Option(help="full or probe.  [default: full]")] = None,
+    strategy: Annotated[str | None, typer.Option(help="full, lp_ft, auto ... (README).  [default: full]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per step.  [default: 64]")] = None,

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from effxfer.data.augment import Augment, mix, normalize, vary
 from effxfer.data.task import Split, Task
+from effxfer.runtime.image import Preprocess
 
 Make = Callable[[Tensor, Generator], Any]
 
@@ -79,14 +80,25 @@ def images(task: Task, size: int, how: Augment, device: torch.device) -> Callabl
 
     A batch is `(images, labels)`: float32 `(B, 3, S, S)` and int64 `(B,)`, or soft labels `(B, C)` under mixing.
     """
-    split, preprocess = task.train, task.preprocess
+    look, labels = views(task.train, task.preprocess, how, device), torch.tensor(task.train.labels)
+
+    def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
+        return mix(look(index, rng), labels[index].to(device), len(task.classes), how, rng)
+
+    return lambda seed: Batches(len(labels), size, make, seed)
+
+
+def views(split: Split, preprocess: Preprocess, how: Augment, device: torch.device) -> Callable[..., Tensor]:
+    """Prepare a split once; what comes back makes varied images, float32 `(B, 3, S, S)`, from indices and a generator.
+
+    Mixing, which needs labels, is left out.
+    """
     use_canvas = how.crop == "resized" and split.canvas is not None
     source = Pixels(split.canvas if use_canvas and split.canvas is not None else split.pixels, device)
     aspect = torch.tensor(split.aspect) if use_canvas and split.aspect is not None else None
-    labels = torch.tensor(split.labels)
 
-    def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
+    def look(index: Tensor, rng: Generator) -> Tensor:
         pixels = vary(source[index], None if aspect is None else aspect[index], preprocess.size, how, rng)
-        return mix(normalize(pixels, preprocess), labels[index].to(device), len(task.classes), how, rng)
+        return normalize(pixels, preprocess)
 
-    return lambda seed: Batches(len(split), size, make, seed)
+    return look

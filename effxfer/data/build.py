@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from effxfer.data import pixels
 from effxfer.data.cache import create, keep_rows
 from effxfer.data.leaks import leaks
-from effxfer.data.listing import SPLITS, Item, Listing
+from effxfer.data.listing import SPLITS, UNLABELLED, Item, Listing
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.files import digest
 from effxfer.runtime.image import ImageError, Preprocess, resize_crop
 
 DECODER = 1
+AUGMENTED = frozenset({"train", UNLABELLED})
 PASSING = frozenset({"E300", "E322"})
 
 
@@ -65,7 +66,9 @@ class Plan(NamedTuple):
     def bytes_needed(self) -> int:
         """Give the size of the arrays on disk, at most."""
         side = int(self.preprocess.size * self.settings.canvas_scale) + 8
-        return 3 * self.preprocess.size**2 * len(self.listing.items) + 3 * side**2 * len(self.listing.split("train"))
+        return 3 * self.preprocess.size**2 * len(self.listing.everything) + 3 * side**2 * sum(
+            len(self.listing.split(name)) for name in AUGMENTED
+        )
 
     def build(self, scratch: Path) -> dict[str, Any]:
         """Decode into files in `scratch`.
@@ -77,7 +80,7 @@ class Plan(NamedTuple):
         Raises:
             DataError: `E322` or `E300` if a file changed or vanished after it was listed.
         """
-        arrays, items = self._arrays(scratch), self.listing.items
+        arrays, items = self._arrays(scratch), self.listing.everything
         results = self._decode(arrays)
         bad = sorted(result for result in results if isinstance(result, Bad))
         _stop_if_passing(bad, str(self.listing.root))
@@ -87,7 +90,7 @@ class Plan(NamedTuple):
             "rows": {name: list(array.shape[1:]) for name, array in arrays.items()},
             "bad": bad,
             "seen": _seen(items, results),
-            "twins": [[f.path, f.text] for f in leaks(items, views, "same pixels", "warning")],
+            "twins": [[f.path, f.text] for f in leaks(self.listing.items, views, "same pixels", "warning")],
         }
 
     def canvas_side(self) -> int:
@@ -102,15 +105,19 @@ class Plan(NamedTuple):
         return pixels.typical_side(self.listing.root, self.listing.split("train"), self.settings.max_pixels)
 
     def _arrays(self, scratch: Path) -> dict[str, NDArray[Any]]:
-        count = Counter(item.split for item in self.listing.items)
+        count = Counter(item.split for item in self.listing.everything)
         size, side = self.preprocess.size, self.canvas_side()
-        arrays = {f"{s}_pixels": create(scratch, f"{s}_pixels", (count[s], size, size, 3)) for s in SPLITS}
-        arrays["train_canvas"] = create(scratch, "train_canvas", (count["train"], side, side, 3))
-        arrays["train_aspect"] = create(scratch, "train_aspect", (count["train"],), "float32")
+        arrays = {f"{s}_pixels": create(scratch, f"{s}_pixels", (count[s], size, size, 3)) for s in self._splits()}
+        for s in AUGMENTED & set(self._splits()):
+            arrays[f"{s}_canvas"] = create(scratch, f"{s}_canvas", (count[s], side, side, 3))
+            arrays[f"{s}_aspect"] = create(scratch, f"{s}_aspect", (count[s],), "float32")
         return arrays
 
+    def _splits(self) -> tuple[str, ...]:
+        return (*SPLITS, UNLABELLED) if self.listing.unlabelled else SPLITS
+
     def _decode(self, arrays: Mapping[str, NDArray[Any]]) -> list[Bad | Good]:
-        items, done = self.listing.items, 0
+        items, done = self.listing.everything, 0
         rows = _rows(items)
         results: list[Bad | Good] = [Bad("", "", "")] * len(items)
         workers = pixels.threads(self.settings.workers, self.typical_side())
@@ -129,10 +136,10 @@ class Plan(NamedTuple):
             return Bad(item.path, error.code, error.problem)
         view = resize_crop(decoded.image, self.preprocess)
         arrays[f"{item.split}_pixels"][row] = view
-        if item.split == "train":
-            canvas = arrays["train_canvas"]
+        if item.split in AUGMENTED:
+            canvas = arrays[f"{item.split}_canvas"]
             canvas[row] = pixels.squash(decoded.image, canvas.shape[1], self.preprocess)
-            arrays["train_aspect"][row] = decoded.image.width / decoded.image.height
+            arrays[f"{item.split}_aspect"][row] = decoded.image.width / decoded.image.height
         return Good(tuple(pixels.kinds(decoded)), hashlib.blake2b(view.tobytes(), digest_size=16).hexdigest())
 
     def _drop(self, arrays: Mapping[str, NDArray[Any]], lost: set[str], scratch: Path) -> None:

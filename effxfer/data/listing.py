@@ -10,6 +10,7 @@ from effxfer.errors import DataError
 
 Severity = Literal["error", "warning", "note"]
 SPLITS = ("train", "val", "test")
+UNLABELLED = "unlabelled"
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -29,7 +30,7 @@ class Item(NamedTuple):
     Attributes:
         path: Relative to the root, with forward slashes.
         label: Class name.
-        split: `train`, `val` or `test`; empty while it is not decided.
+        split: `train`, `val` or `test`, or `unlabelled`; empty while it is not decided.
         domain: First folder of the path where classes come from the last one; else empty.
         sha256: Digest of the file's bytes; empty while it is not known.
     """
@@ -81,6 +82,7 @@ class Listing:
         findings: Everything noticed without decoding, errors included.
         notes: What a reader of a report must know.
         digest: Digest of paths, contents, labels and splits.
+        unlabelled: Images without a label, sorted by path; not among `items`.
     """
 
     name: str
@@ -90,10 +92,16 @@ class Listing:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     digest: str
+    unlabelled: tuple[Item, ...] = ()
+
+    @property
+    def everything(self) -> tuple[Item, ...]:
+        """Images with and without a label."""
+        return (*self.items, *self.unlabelled)
 
     def split(self, name: str) -> list[Item]:
-        """Give the items of one split."""
-        return [item for item in self.items if item.split == name]
+        """Give the items of one split, or those that are `unlabelled`."""
+        return [item for item in self.everything if item.split == name]
 
 
 def raise_errors(findings: Sequence[Finding], where: str) -> None:

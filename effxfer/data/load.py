@@ -15,12 +15,24 @@ from effxfer.data.cache import Entry, open_or_build
 from effxfer.data.folder import read_folder
 from effxfer.data.index import content_digests, default_cache
 from effxfer.data.leaks import class_gaps, contradictions, leaks
-from effxfer.data.listing import SHOWN, SPLITS, Finding, Found, Item, Listing, counted, notes_of, raise_errors
+from effxfer.data.listing import (
+    SHOWN,
+    SPLITS,
+    UNLABELLED,
+    Finding,
+    Found,
+    Item,
+    Listing,
+    counted,
+    notes_of,
+    raise_errors,
+)
 from effxfer.data.pixels import KINDS, decode_item
 from effxfer.data.settings import DataSettings
 from effxfer.data.splits import assign
 from effxfer.data.table import TABLES, read_table
 from effxfer.data.task import Split, Task
+from effxfer.data.unlabelled import without_labels
 from effxfer.errors import DataError
 from effxfer.files import digest
 from effxfer.runtime.image import ImageError, Preprocess
@@ -54,6 +66,7 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
     hashed, unreadable = _with_digests(root, found.items, cache or default_cache(), settings.workers)
     items, decided = assign(hashed, settings)
     items.sort()
+    free, about = without_labels(hashed, items, settings, base, root, cache or default_cache())
     classes = tuple(sorted({item.label for item in items}))
     findings = (
         *found.findings,
@@ -61,6 +74,7 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
         *(_single_class(name) for name in classes if len(classes) == 1),
         *class_gaps(hashed, settings),
         *decided,
+        *about,
         *contradictions(items),
         *leaks(items, {i.path: i.sha256 for i in items}, "same file", "warning" if settings.allow_leakage else "error"),
     )
@@ -71,7 +85,8 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
         items=tuple(items),
         findings=findings,
         notes=notes_of(findings),
-        digest=digest([[i.path, i.sha256, i.label, i.split] for i in items]),
+        digest=digest([[i.path, i.sha256, i.label, i.split] for i in (*items, *free)]),
+        unlabelled=free,
     )
 
 
@@ -155,14 +170,14 @@ def _stop_at_bad(bad: Sequence[Sequence[str]], listing: Listing, settings: DataS
 def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: int) -> Task:
     lost, number = {path for path, _, _ in entry.facts["bad"]}, {name: i for i, name in enumerate(listing.classes)}
     splits = {}
-    for name in SPLITS:
+    for name in (*SPLITS, UNLABELLED) if listing.unlabelled else SPLITS:
         items = [item for item in listing.split(name) if item.path not in lost]
         splits[name] = Split(
             pixels=entry.arrays[f"{name}_pixels"],
-            labels=np.array([number[item.label] for item in items], np.int64),
+            labels=np.array([number.get(item.label, -1) for item in items], np.int64),
             names=[item.path for item in items],
-            canvas=entry.arrays["train_canvas"] if name == "train" else None,
-            aspect=entry.arrays["train_aspect"] if name == "train" else None,
+            canvas=entry.arrays.get(f"{name}_canvas"),
+            aspect=entry.arrays.get(f"{name}_aspect"),
             whole=partial(_whole, listing.root, items, max_pixels),
         )
     return Task(
@@ -171,6 +186,7 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: in
         train=splits["train"],
         val=splits["val"],
         test=splits["test"],
+        unlabelled=splits.get(UNLABELLED),
         preprocess=preprocess,
         digest=listing.digest,
         notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.items))),

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from effxfer.settings import Settings
 
 PIL_LIMIT = 178_956_970
+REST = "rest"
 
 
 class DataSettings(Settings):
@@ -30,6 +31,8 @@ class DataSettings(Settings):
         split_column: Column of a table that holds `train`, `val` or `test`; a table without it is split by fractions.
         max_per_class: Keep only this many training images of each class (few labels); None keeps all.
             A smaller number keeps a subset of what a larger one keeps.
+        unlabelled: More training images, without labels, for strategies that use such: a folder of images at any depth,
+            or `rest` for the training images that `max_per_class` leaves out; None is none.
         canvas_scale: Side of the squashed training image that augmentation crops from, as a multiple of the input
             side, in [1, 4]; never larger than the images are.
         workers: Threads that read and decode; None is one per available core, or one alone where images are small.
@@ -49,6 +52,7 @@ class DataSettings(Settings):
     label_column: str = Field(default="label", min_length=1)
     split_column: str = Field(default="split", min_length=1)
     max_per_class: int | None = Field(default=None, ge=1)
+    unlabelled: str | None = Field(default=None, min_length=1)
     canvas_scale: float = Field(default=1.15, ge=1, le=4)
     workers: int | None = Field(default=None, ge=1, le=64)
 
@@ -58,4 +62,6 @@ class DataSettings(Settings):
             raise ValueError("val_fraction + test_fraction must leave at least 0.1 for training")
         if len({self.path_column, self.label_column, self.split_column}) < 3:
             raise ValueError("path_column, label_column and split_column must be three different columns")
+        if self.unlabelled == REST and self.max_per_class is None:
+            raise ValueError("unlabelled = 'rest' is what max_per_class leaves out: give max_per_class")
         return self

@@ -48,6 +48,7 @@ class Task:
         test: Reported on; nothing is ever chosen by it.
         preprocess: How images become `pixels`, and `pixels` become the network's input.
         digest: Digest of the files, labels and splits (not of the preprocessing).
+        unlabelled: More images like those of `train`, with the label -1; None where there are none.
         notes: What a reader of a report must know about the splits and the images.
         decode: Makes the task of another preprocessing; None where the images are not at hand.
     """
@@ -59,6 +60,7 @@ class Task:
     test: Split
     preprocess: Preprocess
     digest: str
+    unlabelled: Split | None = None
     notes: tuple[str, ...] = ()
     decode: "Callable[[Preprocess], Task] | None" = None
 

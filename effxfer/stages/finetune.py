@@ -1,6 +1,7 @@
 """Adapt a network to tasks."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from effxfer.net.net import Net, tap_widths
 from effxfer.report import Curve, Measurement, Report
 from effxfer.settings import build
 from effxfer.stages.settings import Finetune
+from effxfer.stages.teacher import taught
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row, Span, fit
@@ -34,11 +36,14 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
     """
     task = tasks[-1]
     strategy = choose(settings.strategy, settings.options)
+    fresh = fresh_head(net, task, settings.seed)
+    before = deepcopy(net)
     if settings.size:
         net.take_size(settings.size)
-    fresh_head(net, task, settings.seed)
-    history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)
-    return net, measured(net, task, device) + learning(history)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(before.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, loss=loss)
+    return net, measured(net, task, device) + learning(history) + why + about
 
 
 def train(
@@ -63,8 +68,8 @@ def train(
     with channels_last(learner):
         history = fit(
             learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
-            device=device, seed=seed, before_step=before_step, after_step=constrained, settled=settled,
-            validate=validate, work=work, span=span, label=label,
+            device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
+            after_step=constrained, settled=settled, validate=validate, work=work, span=span, label=label,
         )  # fmt: skip
     strategy.finish(learner, tasks).constrain_()
     if settings.epochs:

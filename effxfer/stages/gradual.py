@@ -38,7 +38,8 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
         hint = "use strategy = 'full', or method = 'lottery'"
         raise SettingsError(f"strategy {settings.strategy!r} does not train the weights that would go", hint)
     fresh = fresh_head(net, tasks[-1], settings.seed)
-    loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
     first, start = Mask.of(net, settings.exclude), clone(net)
     length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))
     ramp, rank = ramp_of(settings, length, first), ranking(settings, tasks[-1], device)
@@ -51,7 +52,8 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     )  # fmt: skip
     forget_(net)
     ticket = Mask({name: net.kept()[name].clone() for name in first.keep})
-    report = measured(net, tasks[-1], device) + density(net, ticket) + learning(history) + falling(ramp, length) + about
+    report = measured(net, tasks[-1], device) + density(net, ticket) + learning(history) + falling(ramp, length)
+    report += why + about
     leave_ticket(
         net, net.state_dict(), settings, rewind=TRAINED, tasks=tasks, report=report, device=device, work=work
     )  # fmt: skip

@@ -82,7 +82,8 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
     """
     strategy = choose(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
-    loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
     first, start = rewind_point(net, tasks, strategy, settings, device, work, loss)
     rounds = Rounds(tasks=tasks, strategy=strategy, settings=settings, device=device, first=first, loss=loss)
     if settings.score == "movement":
@@ -99,7 +100,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         scope=settings.scope, exclude=settings.exclude, rewind=start, keep_weights=rounds.keeps_weights,
         max_drop=settings.max_drop, remember=work.once,
     )  # fmt: skip
-    rows = measured(net, tasks[-1], device) + report(net, ticket) + about
+    rows = measured(net, tasks[-1], device) + report(net, ticket) + why + about
     leave_ticket(
         net, net.state_dict() if rounds.keeps_weights else start, settings, rewind=rewound(settings), tasks=tasks,
         report=rows, device=device, work=work,

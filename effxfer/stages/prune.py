@@ -46,7 +46,8 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     """
     strategy = choose(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
-    loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
     outputs = settings.teacher.model_copy(update={"features": 0.0})
     foreign = taught(net, strategy, outputs, fresh=fresh)[0] if settings.control_backbones else loss
     if settings.timed and device.world > 1:
@@ -67,7 +68,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         )  # fmt: skip
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
-    found = measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,)) + about
+    found = measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,)) + why + about
     contest = Contest(
         net=net, dense=dense, others=others, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
         foreign_loss=foreign,

@@ -15,6 +15,7 @@ from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import locked, read_lines, sweep, write_directory
+from effxfer.net.settings import BackboneSettings
 from effxfer.prune.ticket import TicketFile
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
@@ -186,8 +187,16 @@ def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSet
 
 def identity(settings: Settings) -> dict[str, Any]:
     """What determines a stage's result of its settings: their values, other networks by what is in their files."""
-    others = getattr(settings, "control_backbones", ())
-    return settings.plain() | ({"control_backbones": [artifact.identity(other) for other in others]} if others else {})
+    plain, others, teacher = (
+        settings.plain(),
+        getattr(settings, "control_backbones", ()),
+        getattr(settings, "teacher", None),
+    )
+    if others:
+        plain["control_backbones"] = [artifact.identity(other) for other in others]
+    if teacher and teacher.source:
+        plain["teacher"]["source"] = artifact.identity(BackboneSettings(source=teacher.source))
+    return plain
 
 
 def about(

@@ -36,6 +36,7 @@ class Finetune(Settings):
         strategy: A key of `effxfer.transfer.STRATEGIES`.
         options: The strategy's own settings, such as batch size, augmentation and label smoothing.
         fit: How long and how fast.
+        teacher: As in `prune --method channels`: learn from the network that the stage got, or from another, as well.
         size: Side of the images from here on, in pixels; None leaves it.
         seed: Of a fresh head, the order of images, augmentation and dropout.
     """
@@ -43,6 +44,7 @@ class Finetune(Settings):
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings()
+    teacher: Teacher = Teacher()
     size: int | None = Field(default=None, ge=8, le=4096)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
@@ -204,7 +206,7 @@ class Channels(Settings):
         reconstruct: After each step, solve each layer's weights for the outputs it had before (least squares on 256
             training images); None does it where there is no training (`fit.epochs = 0`).
         teacher: Learn from the unpruned network as well: `logits` (a number alone is that), `features`, `temperature`;
-            0 is off.
+            0 is off. `source` names another model directory to learn from.
         size: As in `finetune`; the teacher keeps its own side. Time falls with the square of the side.
         controls: Train other networks that are as fast, with the same teacher. `fast`, once: the unpruned network on
             smaller images, and every layer pruned alike by magnitude. `full`, `control_seeds` times: those, the pruned

@@ -34,7 +34,8 @@ def structured(
     """
     strategy = choose(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
-    loss, about = taught(net.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
     first, start = rewind_point(net, tasks, strategy, settings, device, work, loss)
     plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "structured"))
 
@@ -52,7 +53,7 @@ def structured(
         scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude, rewind=start,
         examples=losses(plain, TAYLOR_BATCHES), remember=work.once,
     )  # fmt: skip
-    rows = measured(net, tasks[-1], device) + report(net, ticket) + about
+    rows = measured(net, tasks[-1], device) + report(net, ticket) + why + about
     leave_ticket(
         net, start, settings, rewind=rewound(settings), tasks=tasks, report=rows, device=device, work=work
     )  # fmt: skip

@@ -54,11 +54,12 @@ def ticket(
         net.take_size(settings.size)
     fresh_head(net, tasks[-1], settings.seed)  # without one, the body's last channels would seem to be its result
     change_mask(net, settings, structured=recipe["stage"] == STRUCTURED)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
     history = train(net, tasks, strategy, fit, device=device, seed=settings.seed, work=work)
     held = Mask({name: keep.clone() for name, keep in net.kept().items()})
     held.check_zero(net)
     report = measured(net, tasks[-1], device) + (density(net, held) if held.keep else Report())
-    return net, report + learning(history)
+    return net, report + learning(history) + why
 
 
 @torch.no_grad()

@@ -61,6 +61,7 @@ def fit(
     *,
     device: Device,
     seed: int,
+    begin_epoch: Callable[[nn.Module, float], None] = lambda learner, _progress: train_mode(learner),
     before_step: Callable[[], None] = lambda: None,
     after_step: Callable[[int], None] = lambda _done: None,
     validate: Callable[[], float] | None = None,
@@ -79,6 +80,8 @@ def fit(
         settings: How long and how fast.
         device: Where, and with which other processes.
         seed: Of order, augmentation and dropout.
+        begin_epoch: Called with the learner and the progress in [0, 1) at every epoch's start, to set modes and what
+            is trained from here on: any of what requires gradients when `fit` is called.
         before_step: Called when the gradients of a step are there, before they are clipped and used.
         after_step: Called after every optimizer step with the number of steps done, to keep masked weights at zero or
             to shrink masks; what it does may depend on that number and on the learner's state alone.
@@ -96,7 +99,9 @@ def fit(
         GateError: If the loss is NaN or infinite, also at a tenth of the rate; the last good weights are kept.
         ResourceError: If memory runs out even for a sixteenth of a batch.
     """
-    hooks = _Hooks(before_step=before_step, after_step=after_step, validate=validate, settled=settled)
+    hooks = _Hooks(
+        begin_epoch=begin_epoch, before_step=before_step, after_step=after_step, validate=validate, settled=settled
+    )  # fmt: skip
     loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span)
     loop.resume()
     with progress.bar(label, loop.last - span.first) as advance:
@@ -114,6 +119,7 @@ def fit(
 class _Hooks:
     """What the caller does during training; as in `fit`."""
 
+    begin_epoch: Callable[[nn.Module, float], None]
     before_step: Callable[[], None]
     after_step: Callable[[int], None]
     validate: Callable[[], float] | None
@@ -128,6 +134,7 @@ class _Loop:
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
         self.hooks, self.work = hooks, work
         self.gradients = Gradients(learner, loss, device, settings.amp)
+        self.trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.optimizer = optimizer(learner, settings)
         self.ema = Average(learner, settings.ema) if settings.ema else None
         self.length = len(epochs(seed_of(seed, 0)))
@@ -169,7 +176,7 @@ class _Loop:
         """Run to the end of the present epoch, score it, and save."""
         number = self.at.step // self.length
         batches = self.epochs(seed_of(self.seed, number)).shard(self.device.rank, self.device.world)
-        train_mode(self.learner)
+        self.hooks.begin_epoch(self.learner, number * self.length / self.total)
         began, sums, steps = time.perf_counter(), dict[str, float](), 0
         for step in range(self.at.step, min((number + 1) * self.length, self.last)):
             terms = self.step(step, batches[step % self.length])
@@ -249,6 +256,8 @@ class _Loop:
         """Go back to the last good weights and try once more, ten times slower."""
         again, step = self.at.slowed < 1, self.at.step
         self.learner.load_state_dict(self.start)
+        for parameter in self.trained:
+            parameter.requires_grad_(True)
         self.optimizer = optimizer(self.learner, self.settings)
         self.ema = Average(self.learner, self.settings.ema) if self.settings.ema else None
         self.at = Progress(step=self.first)

@@ -1,5 +1,6 @@
 """The optimizer: no weight decay on vectors, lower rates for lower layers, a rate of its own for the head."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -45,22 +46,28 @@ def parameter_groups(
         Groups with `params`, `lr`, `lr_scale` (what timm's schedulers multiply by) and `weight_decay`.
     """
     named = [(name, p) for name, p in learner.named_parameters() if p.requires_grad]
-    blocks = list(dict.fromkeys(_block(name) for name, _ in named if not _is_head(name)))
+    blocks = blocks_of(name for name, _ in named)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in named:
-        height = len(blocks) - 1 - blocks.index(_block(name)) if not _is_head(name) else 0
-        scale = head_lr if _is_head(name) else layer_decay**height
+        height = len(blocks) - 1 - blocks.index(block(name)) if not is_head(name) else 0
+        scale = head_lr if is_head(name) else layer_decay**height
         decays = parameter.dim() > 1
         fresh = {"params": [], "lr": lr, "lr_scale": scale, "weight_decay": weight_decay if decays else 0.0}
         groups.setdefault((scale, decays), fresh)["params"].append(parameter)
     return list(groups.values())
 
 
-def _is_head(name: str) -> bool:
+def blocks_of(names: Iterable[str]) -> list[str]:
+    """Name the blocks of the body that parameters of these names belong to, lowest first."""
+    return list(dict.fromkeys(block(name) for name in names if not is_head(name)))
+
+
+def is_head(name: str) -> bool:
+    """Whether a parameter of that name belongs to the head."""
     return name.removeprefix("net.").startswith("head.")
 
 
-def _block(name: str) -> str:
-    """The body's block that a parameter belongs to: the first two levels where the second is a number."""
+def block(name: str) -> str:
+    """Name the body's block that a parameter belongs to: the first two levels where the second is a number."""
     parts = name.removeprefix("net.").removeprefix("body.").split(".")
     return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdigit() else parts[0]

@@ -48,6 +48,8 @@ class Teacher(Settings):
     """What is learnt from another network beside the labels; a number alone is `logits`.
 
     Attributes:
+        source: A model directory to learn from; None is the network that the stage got. It sees the pupil's images,
+            scaled to its own side.
         logits: Share of the loss that is the distance to the teacher's outputs, in [0, 1]; 0 is off.
         features: Weight of the distance between likenesses, at each stage of both networks, of a batch's images; added
             to the loss; 0 is off.
@@ -55,6 +57,7 @@ class Teacher(Settings):
             trained with label smoothing.
     """
 
+    source: str | None = Field(default=None, min_length=1)
     logits: float = Field(default=0.0, ge=0, le=1)
     features: float = Field(default=0.0, ge=0)
     temperature: float | None = Field(default=None, gt=0)
@@ -63,6 +66,12 @@ class Teacher(Settings):
     @classmethod
     def _number(cls, value: object) -> object:
         return {"logits": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _is_listened_to(self) -> "Teacher":
+        if self.source and not self.listens:
+            raise ValueError("source has no effect without logits or features")
+        return self
 
     @property
     def listens(self) -> bool:

@@ -12,19 +12,24 @@ from effxfer.data.augment import Augment
 from effxfer.data.batches import Batches, images
 from effxfer.data.task import Task
 from effxfer.net.net import Net
+from effxfer.report import Report
 from effxfer.settings import Settings
+from effxfer.train.fit import train_mode
+from effxfer.transfer.batchnorm import Mode, hold
 
 
 class Strategy(Settings):
     """What to train, on which batches, with which loss: plain fine-tuning, unless a method is overridden.
 
     A strategy is its settings: subclass, add fields, and override only what differs. The methods run in the order
-    below; none keeps state on `self`.
+    below; none keeps state on `self`: what must be remembered is part of the learner.
 
     Attributes:
         batch: Images per step, over all processes.
         augment: How training images are varied.
         label_smoothing: Share of the label spread over all classes, in [0, 1); 0 is off.
+        batchnorm: What moves of the body's BatchNorm, of frozen blocks too: `train` is what the strategy trains,
+            `frozen` nothing, `statistics` only those, `affine` only scale and shift.
         of_images: Whether batches are `(images, labels)` for the network itself; then a teacher can be listened to.
     """
 
@@ -33,14 +38,25 @@ class Strategy(Settings):
     batch: int = Field(default=64, ge=1)
     augment: Augment = Augment()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    batchnorm: Mode = "train"
+
+    def choose(self, net: Net, tasks: Sequence[Task]) -> tuple["Strategy", Report]:
+        """Give the strategy to train by, and why: this one, unless it measures `net` first and picks another."""
+        return self, Report()
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze, wrap or extend `net`; return the module to train."""
+        """Freeze, wrap or extend `net`; return the module to train, in which all that is ever trained is not frozen."""
+        hold(net, self.batchnorm)
         return net
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Prepare the data once; return what makes an epoch of batches from its seed."""
         return images(tasks[-1], self.batch, self.augment, device)
+
+    def begin_epoch(self, learner: Any, progress: float) -> None:
+        """Set modes, and freeze what waits until later; a function of `progress` in [0, 1) alone."""
+        train_mode(learner)
+        hold(learner, self.batchnorm)
 
     def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Return the terms of the loss, by name; their sum is minimised. `progress` goes from 0 to 1."""
@@ -48,6 +64,6 @@ class Strategy(Settings):
         return {"label": F.cross_entropy(learner(inputs), labels, label_smoothing=self.label_smoothing)}
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
-        """Turn the trained module back into a plain, exportable network."""
-        net: Net = learner
-        return net
+        """Turn the trained module back into a plain, exportable network, all of which can be trained."""
+        net: Net = learner if isinstance(learner, Net) else learner.net
+        return net.requires_grad_(True)

@@ -28,7 +28,7 @@ def distilled(
     """Blend the loss of plain image batches with the distance to a teacher, which runs once per batch.
 
     Args:
-        loss: Of a strategy whose batches are `(images, labels)`; it is given the pupil's logits as if they were new.
+        loss: Of a strategy whose batches are `(images, labels)`; it runs the pupil.
         teacher: In evaluation mode, on the pupil's device. One trained with label smoothing has lost what it knows
             about likeness between classes; ask it at temperature 1 (Müller et al., 2019,
             https://arxiv.org/abs/1906.02629).
@@ -50,18 +50,39 @@ def distilled(
         return target.clone(), {name: found.clone() for name, found in alike.items()}
 
     def blended(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
+        pupil = Overheard(learner)
         with caught(learner, taps) as maps:
-            answer = learner(batch[0])
+            terms = {k: (1 - logits) * v for k, v in loss(pupil, batch, progress).items()}
         target, alike = told(batch[0])
-        terms = {k: (1 - logits) * v for k, v in loss(lambda _images: answer, batch, progress).items()}
         if logits:
-            terms["teacher"] = logits * divergence(answer, target, temperature)
+            terms["teacher"] = logits * divergence(pupil.answer, target, temperature)
         if features:
             far = [(likeness(maps[name]) - alike[name]).square().sum(1).mean() for name in taps]
             terms["features"] = features * torch.stack(far).mean()
         return terms
 
     return blended
+
+
+class Overheard:
+    """A learner whose last answer is remembered, so that a strategy's loss and its teacher's share one pass.
+
+    Attributes:
+        learner: Answers for everything else.
+        answer: Logits `(B, C)`.
+    """
+
+    def __init__(self, learner: Any) -> None:
+        self.learner = learner
+        self.answer = torch.empty(0)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map images to logits, and remember them."""
+        self.answer = self.learner(images)
+        return self.answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.learner, name)
 
 
 def listener(net: Net) -> Net:

@@ -7,15 +7,28 @@ import torch
 
 from effxfer.artifact import Artifact
 from effxfer.net.net import Net
+from effxfer.settings import build
+from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
 from tests import tiny
+from tests.transfer.tasks import adapt, body, task
 
+PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 OPTIONS = {
-    "full": {"batch": 8, "augment": {"crop": "none", "flip": False}},
+    "bss": PLAIN,
+    "delta": PLAIN,
+    "fixmatch": {**PLAIN, "ratio": 1, "threshold": 0.6},
+    "freeze": PLAIN,
+    "full": PLAIN,
+    "l2_sp": PLAIN,
+    "lp_ft": PLAIN,
     "probe": {"batch": 8},
+    "unfreeze": PLAIN,
 }
-FIT = {"full": {"epochs": 4, "lr": 0.01}, "probe": {"epochs": 40, "lr": 0.03}}
+BRIEF = {"epochs": 4, "lr": 0.01}
+DATA = {"fixmatch": {"max_per_class": 8, "unlabelled": "rest"}}
+FIT = {"fixmatch": {"epochs": 5, "lr": 0.01}, "probe": {"epochs": 40, "lr": 0.03}}
 
 
 @pytest.fixture(scope="module", params=sorted(OPTIONS))
@@ -28,25 +41,35 @@ def made(tmp_path_factory, data, name) -> Artifact:
     return adapted(tmp_path_factory.mktemp(name) / "net", data, name)
 
 
+@pytest.fixture(scope="module")
+def null(tmp_path_factory, data) -> Artifact:
+    """The backbone with a fresh head, not trained."""
+    return adapted(tmp_path_factory.mktemp("null") / "net", data, "full", epochs=0)
+
+
 def adapted(out, data, name, **fit):
-    return tiny.finetune(out, data, strategy=name, options=OPTIONS[name], fit={**FIT[name], **fit})
+    data = data.model_copy(update=DATA.get(name, {}))
+    return tiny.finetune(out, data, strategy=name, options=OPTIONS[name], fit={**FIT.get(name, BRIEF), **fit})
 
 
 def test_the_table_covers_all():
     assert OPTIONS.keys() == STRATEGIES.keys()
+    assert list(STRATEGIES) == sorted(STRATEGIES)
 
 
 def test_is_its_settings_and_one_class_deep(name):
-    assert STRATEGIES[name].__mro__[1] is Strategy
-    assert STRATEGIES[name]().plain().keys() >= Strategy().plain().keys()
-    assert STRATEGIES[name].__doc__
+    cls = STRATEGIES[name]
+    assert cls.__mro__[1] is Strategy
+    assert cls().plain().keys() >= Strategy().plain().keys()
+    assert cls.__doc__
+    documented = "\n".join(base.__doc__ or "" for base in (cls, Strategy))
+    assert [field for field in cls.model_fields if f" {field}: " not in documented] == []
 
 
-def test_learns(made, data, tmp_path, name):
-    before = adapted(tmp_path / "none", data, name, epochs=0).manifest.report
+def test_learns(made, null, name):
     report = made.manifest.report
     assert report["accuracy/val"].value >= 75
-    assert report["accuracy/val"].value > before["accuracy/val"].value
+    assert report["accuracy/val"].value > null.manifest.report["accuracy/val"].value
     (losses,) = [curve.points for curve in report.curves if curve.y == "loss"]
     assert losses[-1][1] < log(3), "better than guessing"
 
@@ -57,18 +80,53 @@ def test_repeats_bit_for_bit(made, data, tmp_path, name):
     assert again.manifest.files["weights.safetensors"] == made.manifest.files["weights.safetensors"]
 
 
+class KilledError(Exception):
+    pass
+
+
+def test_goes_on_bit_for_bit_after_it_was_killed(tmp_path, name):
+    given, strategy = task(), build(STRATEGIES[name], {**OPTIONS[name], "batch": 16}, "options")
+
+    def kill(done):
+        if done == 7:
+            raise KilledError
+
+    _, _, whole, rows = adapt(strategy, given, work=Work(tmp_path / "whole"))
+    with pytest.raises(KilledError):
+        adapt(strategy, given, work=Work(tmp_path / "parts"), after=kill)
+    _, _, parts, told = adapt(strategy, given, work=Work(tmp_path / "parts"))
+    assert [row["loss"] for row in told] == [row["loss"] for row in rows]
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
 def test_leaves_a_plain_network_that_rebuilds(made):
     net = made.net()
     assert type(net) is Net
     assert net.classes == tiny.CLASSES
-    assert all(p.requires_grad for p in net.parameters()), "nothing stays frozen for the stages after it"
     with torch.inference_mode():
         assert net(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
 
 
+def test_leaves_nothing_frozen_and_no_hooks(name):
+    strategy = build(STRATEGIES[name], OPTIONS[name], "options")
+    net, *_ = adapt(strategy, task(), net=body(), epochs=1)
+    assert all(p.requires_grad for p in net.parameters()), "for the stages after it"
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    assert not net.training
+
+
 def test_keeps_a_tickets_zeros(made, data, tmp_path, name):
+    data = data.model_copy(update=DATA.get(name, {}))
     ticket = tiny.stage("prune lottery", made, tmp_path / "ticket", data, rounds=1, fit={"epochs": 0})
-    again = tiny.stage("finetune", ticket, tmp_path / "on", data, strategy=name, options=OPTIONS[name], fit=FIT[name])
+    fit = {**FIT.get(name, BRIEF), "epochs": 1}
+    again = tiny.stage("finetune", ticket, tmp_path / "on", data, strategy=name, options=OPTIONS[name], fit=fit)
     net = again.net()
     assert net.kept()
     assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.kept().items())
+
+
+def test_reaches_a_checked_export(made, data, tmp_path):
+    exported = tiny.stage("export", made, tmp_path / "onnx", data, int8=False)
+    report = exported.manifest.report
+    assert report["parity/agreement"].value == 100
+    assert report["accuracy/val/fp32"].value == made.manifest.report["accuracy/val"].value

@@ -29,7 +29,7 @@ def task(count: int = 48, seed: int = 0) -> Task:
         pixels = 60 + 120 * stripes[..., None] + rng.integers(0, 50, (n, 16, 16, 3))
         return Split(pixels=pixels.astype(np.uint8), labels=labels.astype(np.int64), names=[str(i) for i in range(n)])
 
-    parts = {"train": split(count), "val": split(24), "test": split(24)}
+    parts = {"train": split(count), "val": split(24), "test": split(24), "unlabelled": split(96)}
     return Task(name="stripes", classes=("down", "across"), **parts, preprocess=PREPROCESS, digest="d")
 
 
@@ -38,13 +38,14 @@ def body(seed: int = 0) -> Net:
     return Net({"source": "effxfer.net.cifar:resnet20", "args": {"width": 4}}, PREPROCESS)
 
 
-def adapt(strategy: Strategy, given: Task, net: Net | None = None, loss=None, **fit):
+def adapt(strategy: Strategy, given: Task, net: Net | None = None, loss=None, work=Work(None), after=None, **fit):  # noqa: B008
     """Train as `finetune` does; give the network, its state before and after, and the rows."""
     net = net or body()
     fresh_head(net, given, 0)
     before = clone(net)
     settings = FitSettings(**{"epochs": 3, "lr": 0.01, "warmup": 0.0, "keep": "last", **fit})
-    rows = train(net, [given], strategy, settings, device=CPU, seed=1, work=Work(None), loss=loss)
+    after = after or (lambda _done: None)
+    rows = train(net, [given], strategy, settings, device=CPU, seed=1, work=work, loss=loss, after_step=after)
     return net, before, clone(net), rows
 
 
