@@ -1,5 +1,6 @@
 """How to adapt a network to new tasks: one strategy, one file."""
 
+from effxfer.transfer.auto import Auto
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.bss import Bss
 from effxfer.transfer.delta import Delta
@@ -12,6 +13,7 @@ from effxfer.transfer.probe import Probe
 from effxfer.transfer.unfreeze import Unfreeze
 
 STRATEGIES: dict[str, type[Strategy]] = {
+    "auto": Auto,
     "bss": Bss,
     "delta": Delta,
     "fixmatch": FixMatch,

@@ -16,12 +16,13 @@ from tests.transfer.tasks import adapt, body, task
 
 PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 OPTIONS = {
+    "auto": {**PLAIN, "few": 5},
     "bss": PLAIN,
     "delta": PLAIN,
     "fixmatch": {**PLAIN, "ratio": 1, "threshold": 0.6},
     "freeze": PLAIN,
     "full": PLAIN,
-    "l2_sp": PLAIN,
+    "l2_sp": {**PLAIN, "alpha": 0.001},
     "lp_ft": PLAIN,
     "probe": {"batch": 8},
     "unfreeze": PLAIN,
@@ -125,6 +126,12 @@ def test_keeps_a_tickets_zeros(made, data, tmp_path, name):
     assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.kept().items())
 
 
+def test_leaves_the_architecture_as_it_was(made, null):
+    assert made.manifest.edits == null.manifest.edits
+    assert made.manifest.backbone == null.manifest.backbone
+
+
+@pytest.mark.slow
 def test_reaches_a_checked_export(made, data, tmp_path):
     exported = tiny.stage("export", made, tmp_path / "onnx", data, int8=False)
     report = exported.manifest.report
