@@ -155,7 +155,7 @@ def _stop_at_bad(bad: Sequence[Sequence[str]], listing: Listing, settings: DataS
     if bad and not settings.skip_bad:
         shown = "; ".join(f"{path}: {code} {problem}" for path, code, problem in bad[:SHOWN])
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        share = f"{len(bad)} of {len(listing.items)} images cannot be used"
+        share = f"{len(bad)} of {len(listing.everything)} images cannot be used"
         hint = "repair or remove them, or leave them out with skip_bad (--skip-bad); `effxfer check` lists all"
         most = Counter(code for _, code, _ in bad).most_common(1)[0][0]
         raise DataError(f"{settings.source}: {share}: {shown}{more}", hint, code=most)
@@ -189,7 +189,7 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: in
         unlabelled=splits.get(UNLABELLED),
         preprocess=preprocess,
         digest=listing.digest,
-        notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.items))),
+        notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.everything))),
     )
 
 
