@@ -18,7 +18,7 @@ PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 OPTIONS = {
     "auto": {**PLAIN, "few": 5},
     "bss": PLAIN,
-    "delta": PLAIN,
+    "delta": {**PLAIN, "alpha": 0.1},
     "fixmatch": {**PLAIN, "ratio": 1, "threshold": 0.6},
     "freeze": PLAIN,
     "full": PLAIN,
