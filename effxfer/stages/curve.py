@@ -12,7 +12,7 @@ from effxfer.data.batches import seed_of
 from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
 from effxfer.report import Curve, Measurement, Report, Table
-from effxfer.stages.finetune import choose, finetune, fresh_head, train
+from effxfer.stages.finetune import adapt, choose, finetune
 from effxfer.stages.settings import LearningCurve
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
@@ -55,13 +55,13 @@ def adapted(
 ) -> dict[str, Any]:
     """Train a copy on `number` labels per class; which ones depends on the repeat, and fewer are among more."""
     task = few(tasks[-1], number, seed_of(settings.seed, "labels", repeat))
-    copy, strategy, seed = deepcopy(net), choose(settings.strategy, settings.options), settings.seed + repeat
-    fresh_head(copy, task, seed)
-    a_pass = max(-(-len(task.train) // strategy.batch), 1)
-    fit = settings.fit.model_copy(update={"epochs": max(settings.fit.epochs, -(-settings.min_steps // a_pass))})
+    batch = choose(settings.strategy, settings.options).batch
+    epochs = max(settings.fit.epochs, -(-settings.min_steps // max(-(-len(task.train) // batch), 1)))
+    fit = settings.fit.model_copy(update={"epochs": epochs})
+    copy, own = deepcopy(net), settings.model_copy(update={"fit": fit, "seed": settings.seed + repeat})
     label = f"{number} label{'s' * (number > 1)} per class, {repeat + 1} of {settings.repeats}"
-    own = work.at(f"{number}-{repeat}")
-    history = train(copy, [*tasks[:-1], task], strategy, fit, device=device, seed=seed, work=own, label=label)
+    among = [*tasks[:-1], task]
+    history, _about = adapt(copy, among, own, device=device, work=work.at(f"{number}-{repeat}"), label=label)
     splits = {"val": task.val, "test": task.test}
     scores = {name: score(copy, split, copy.preprocess, device, name).value for name, split in splits.items()}
     passes = [(row["epoch"], row["score"]) for row in history if "score" in row]

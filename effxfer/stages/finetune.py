@@ -34,16 +34,25 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
         device: Where.
         work: Where checkpoints go.
     """
-    task = tasks[-1]
+    history, about = adapt(net, tasks, settings, device=device, work=work)
+    return net, measured(net, tasks[-1], device) + learning(history) + about
+
+
+def adapt(
+    net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work, label: str = "train"
+) -> tuple[list[Row], Report]:  # fmt: skip
+    """Do what `finetune` does, without measuring; give the history, and what strategy and teacher have to say."""
     strategy = choose(settings.strategy, settings.options)
-    fresh = fresh_head(net, task, settings.seed)
+    fresh = fresh_head(net, tasks[-1], settings.seed)
     before = deepcopy(net)
     if settings.size:
         net.take_size(settings.size)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     loss, about = taught(before.to(device.torch), strategy, settings.teacher, fresh=fresh)
-    history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, loss=loss)
-    return net, measured(net, task, device) + learning(history) + why + about
+    history = train(
+        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss
+    )
+    return history, why + about
 
 
 def train(

@@ -29,7 +29,7 @@ from effxfer.stages.run import Where, load_task
 from effxfer.stages.settings import Rank
 from effxfer.train.devices import Device, pick
 from effxfer.train.evaluate import predict
-from effxfer.transfer.probe import Features
+from effxfer.transfer.linear import Features
 
 TITLE = "Backbones, before any training"
 COLUMNS = {

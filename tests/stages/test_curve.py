@@ -4,7 +4,7 @@ import torch
 
 from effxfer.errors import SettingsError
 from effxfer.settings import build
-from effxfer.stages import curve as module
+from effxfer.stages import finetune as module
 from effxfer.stages.curve import EPOCHS, LABELS, few
 from effxfer.stages.finetune import train
 from effxfer.stages.run import Where, load_task
@@ -57,7 +57,7 @@ def test_goes_on_after_a_cut_and_trains_nothing_twice(tmp_path, dense, data, mon
     with pytest.raises(KeyboardInterrupt):
         tiny.stage("curve", dense, tmp_path / "cut", data)
     resumed = tiny.stage("curve", dense, tmp_path / "cut", data)
-    assert labels == ["2 labels per class, 1 of 1", *["4 labels per class, 1 of 1"] * 2]
+    assert labels == ["2 labels per class, 1 of 1", *["4 labels per class, 1 of 1"] * 2, "train"]
     whole = tiny.stage("curve", dense, tmp_path / "whole", data)
     assert resumed.manifest.report.tables == whole.manifest.report.tables
 
