@@ -64,7 +64,7 @@ def place(tmp_path, monkeypatch):
 def test_the_readme_shows_every_command():
     assert {command.split()[0] for command in EFFXFER} == {
         *("run", "finetune", "prune", "search", "export", "bench", "predict"),
-        *("ticket", "check", "models", "status", "doctor"),
+        *("ticket", "check", "models", "status", "doctor", "cpus"),
     }
 
 

@@ -92,7 +92,7 @@ def export(
     int8: Annotated[bool | None, typer.Option("--int8/--no-int8", help="Try int8 as well.  [default: --int8]")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost.  [default: 1.0]")] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.  [default: 20]")] = None,
-    target: Annotated[str | None, typer.Option(help="this, x86-vnni, x86-avx2, arm64 or portable.")] = None,
+    target: Annotated[str | None, typer.Option(help="CPU that int8 is for, such as portable.  [default: this]")] = None,
     with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Resize inside.")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,

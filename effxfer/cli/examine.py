@@ -1,4 +1,4 @@
-"""Commands that look without changing anything: check, rank, models, doctor."""
+"""Commands that look without changing anything: check, rank, models, doctor, cpus."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,4 +129,24 @@ def doctor(
 
         with show.progress():
             report, _found = examine(model / "model.onnx" if model.is_dir() else model, **chosen)
+    show.result(report, as_json)
+
+
+def cpus(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file, or the directory that holds it.")],
+    data: Annotated[str, typer.Option(help="Folder of class folders, table (.csv, .parquet), or digits.")],
+    images: Annotated[int, typer.Option(min=1, help="Validation images to use.")] = 32,
+    emulate: Annotated[list[str] | None, typer.Option(help="avx2, sse, arm64, arm64-dot: run there by QEMU.")] = None,
+    arm_root: Annotated[Path | None, typer.Option(help="ARM Python that benchmarks/arm64_root.sh makes.")] = None,
+    changes: Set = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Say on which CPUs an exported model answers the same: counted, and run on emulated ones."""
+    from effxfer.cli import show
+    from effxfer.data.settings import DataSettings
+    from effxfer.deploy.emulator import examine
+    from effxfer.settings import build
+
+    settings = build(DataSettings, {**table(changes), "source": data}, "data")
+    with show.progress():
+        report = examine(model, settings, images=images, names=emulate or [], root=arm_root)
     show.result(report, as_json)

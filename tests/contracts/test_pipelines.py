@@ -24,7 +24,7 @@ SHORT = [
     "head.finalists=1",
     *(f"{name}.latency_seconds=0.2" for name in EXPORTS),
     *(f"{name}.calibration=16" for name in EXPORTS),
-    *(f'{name}.recipes=["u8s8"]' for name in EXPORTS),
+    *(f'{name}.recipes=["u8s8-7bit"]' for name in EXPORTS),
     "bench.max_seconds=0.5",
     "bench.precision=0.5",
 ]

@@ -1,0 +1,24 @@
+"""The process that runs on an emulated CPU: imports nothing of effxfer, opens one model, writes its first output."""
+
+import json
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Run the model in the first argument on the arrays of the second, and write what it gives to the third."""
+    import numpy as np
+    import onnxruntime
+
+    ask: dict[str, Any] = json.loads(sys.argv[1])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 3
+    session = onnxruntime.InferenceSession(ask["file"], options, providers=["CPUExecutionProvider"])
+    images, name = np.load(ask["images"]), session.get_inputs()[0].name
+    step = ask["batch"]
+    parts = [session.run(None, {name: images[at : at + step]})[0] for at in range(0, len(images), step)]
+    np.save(ask["logits"], np.concatenate(parts))
+
+
+if __name__ == "__main__":
+    main()
