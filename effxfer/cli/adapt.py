@@ -1,4 +1,4 @@
-"""Commands that run one stage: finetune, curve, prune, search, export."""
+"""Commands that run one stage: finetune, curve, prune, qat, search, export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +72,19 @@ def prune(
     )  # fmt: skip
     name = stage_of({"run": "prune", "method": method})
     _stage(name, source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
+
+
+def qat(
+    source: Source, out: Out, data: Data = "",
+    bits: Annotated[int | None, typer.Option(help="Of weights; 7 suits CPUs without VNNI.  [default: 7]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 3]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.0001]")] = None,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Fine-tune as if the network were int8 already, where int8 loses too much otherwise."""
+    given = table(changes, bits=bits, fit__epochs=epochs, fit__lr=lr, seed=seed)
+    _stage("qat", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 
 
 def search(

@@ -84,10 +84,10 @@ def examine(
         else model
     )
     opened = open_model(file, 1)
+    if opened.with_preprocessing:
+        raise ModelFileError(f"{file} resizes images by itself", "name one that was exported without", code="E428")
     pixels = np.asarray(load(data, opened.preprocess).val.pixels)
-    feeds = Feeds(name=opened.input_name, pixels=pixels, preprocess=opened.preprocess, raw=opened.takes_pixels).some(
-        images
-    )
+    feeds = Feeds(name=opened.input_name, pixels=pixels, preprocess=opened.preprocess).some(images)
     found = saturation(file, feeds)
     where = Report(tables=(coverage(found, this(), len(feeds.pixels)),))
     return found.report(file.stem) + where + compare(file, feeds, names, root=root)

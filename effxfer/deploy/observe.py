@@ -40,6 +40,8 @@ def observe(model: "onnx.ModelProto", names: Iterable[str], feeds: Feeds) -> Map
         By name; tensors that are no float32 of at least two axes are left out.
     """
     session, wanted = _session(model, dict.fromkeys(names))
+    if not wanted:
+        return {}
     highs: dict[str, list[Array]] = {name: [] for name in wanted}
     means: dict[str, list[Array]] = {name: [] for name in wanted}
     counts = []

@@ -7,6 +7,7 @@ from typing import Any
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
+from effxfer.stages.qat_settings import Qat
 from effxfer.stages.settings import (
     Bench,
     Channels,
@@ -87,6 +88,12 @@ def _ticket() -> Callable[..., Any]:
     return ticket
 
 
+def _qat() -> Callable[..., Any]:
+    from effxfer.stages.qat import qat
+
+    return qat
+
+
 def _search() -> Callable[..., Any]:
     from effxfer.stages.search import search
 
@@ -115,6 +122,7 @@ STAGES: dict[str, Stage] = {
     "prune gradual": Stage(Gradual, _gradual, leaves_ticket=True),
     "prune lottery": Stage(Lottery, _lottery, leaves_ticket=True),
     "prune structured": Stage(Structured, _structured, leaves_ticket=True),
+    "qat": Stage(Qat, _qat),
     "search": Stage(Search, _search),
     "ticket": Stage(Ticket, _ticket, "ticket"),
 }

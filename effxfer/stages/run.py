@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from effxfer.train.state import Work
 
 RESULT = "result"
-TOGETHER = ("curve", "finetune", "prune channels", "prune gradual", "prune lottery", "prune structured", "ticket")
+TOGETHER = (
+    "curve", "finetune", "prune channels", "prune gradual", "prune lottery", "prune structured", "qat", "ticket",
+)  # fmt: skip
 Find = Callable[[], Callable[..., "tuple[Net, Report]"]]
 
 

@@ -19,6 +19,8 @@ FIELDS = {
     ("finetune", "batch"): ["options.batch"],
     ("prune", "epochs"): ["fit.epochs"],
     ("prune", "lr"): ["fit.lr"],
+    ("qat", "epochs"): ["fit.epochs"],
+    ("qat", "lr"): ["fit.lr"],
 }
 KINDS = {"prune": ["prune lottery", "prune gradual", "prune channels", "prune structured", "prune compact"]}
 OURS = {"method", "data", "out", "force", "dry_run", "as_json", "changes", "device"}
@@ -26,7 +28,7 @@ OURS = {"method", "data", "out", "force", "dry_run", "as_json", "changes", "devi
 
 def flags():
     """Every flag of a single-stage command that sets a field, with its help text."""
-    for command in ("finetune", "prune", "search", "export", "bench"):
+    for command in ("finetune", "prune", "qat", "search", "export", "bench"):
         for option in COMMANDS[command].params:
             if option.param_type_name == "option" and option.name not in OURS:
                 yield pytest.param(command, option.name, option.help or "", id=f"{command}-{option.name}")
@@ -103,7 +105,7 @@ def test_values_keep_their_type(value):
 
 
 def test_defaults_of_flags_are_none_so_that_the_settings_decide():
-    for command in ("finetune", "prune", "search", "export", "bench"):
+    for command in ("finetune", "prune", "qat", "search", "export", "bench"):
         for option in COMMANDS[command].params:
             if option.param_type_name == "option" and option.name not in OURS:
                 assert option.default is None, option.name

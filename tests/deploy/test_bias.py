@@ -97,3 +97,7 @@ def test_layers_in_float_are_left(prepared):
     before = model.SerializeToString()
     assert correct(model, load(prepared), FEEDS) == 0
     assert model.SerializeToString() == before
+
+
+def test_nothing_asked_nothing_observed(prepared):
+    assert observe(load(prepared), [], FEEDS) == {}

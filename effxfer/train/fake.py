@@ -1,0 +1,104 @@
+"""Fake quantization: a network trains as if its weights and activations were int8, and learns to live with it.
+
+After Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3: weights and inputs are rounded in the forward
+pass, and gradients pass through the rounding. Weights have a scale per output channel, so folding a BatchNorm into
+them, as export does, changes no code: it multiplies a channel's weights and its scale alike. torch.ao's modules for
+this are deprecated and torchao's know linear layers only, so these are hooks of few lines; what they leave behind is
+the network itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LAYERS = (nn.Conv2d, nn.Linear)
+LEAST = 1e-8
+
+
+class FakeRange(nn.Module):
+    """Rounds a tensor to 8 bits within a range that follows what it sees in training.
+
+    Attributes:
+        low: Moving average of the least value, at most 0.
+        high: Of the largest, at least 0.
+        seen: Whether there is a range yet.
+    """
+
+    low: Tensor
+    high: Tensor
+    seen: Tensor
+
+    def __init__(self, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give `x` as uint8 would hold it; before any batch was seen, as it is."""
+        if self.training:
+            self.follow(x.detach().float())
+        scale = torch.clamp((self.high - self.low) / 255, min=LEAST)
+        zero = torch.round(-self.low / scale)
+        low, high = -zero * scale, (255 - zero) * scale
+        within = torch.minimum(torch.maximum(x.float(), low), high)
+        return torch.where(self.seen, rounded(within, scale), x.float()).to(x.dtype)
+
+    @torch.no_grad()
+    def follow(self, x: Tensor) -> None:
+        """Move the range towards that of a batch; the first batch sets it."""
+        share = torch.where(self.seen, 1 - self.momentum, 1.0)
+        self.low.lerp_(x.min().clamp(max=0), share)
+        self.high.lerp_(x.max().clamp(min=0), share)
+        self.seen.fill_(True)
+
+
+def fake_weight(weight: Tensor, bits: int = 8) -> Tensor:
+    """Round weights `(O, ...)` to symmetric codes with a scale per output; zeros stay zeros."""
+    largest = weight.detach().float().abs().flatten(1).amax(1).view(-1, *[1] * (weight.dim() - 1))
+    scale = torch.clamp(largest / min(2 ** (bits - 1), 127), min=LEAST)
+    return rounded(weight.float(), scale).to(weight.dtype)
+
+
+def rounded(x: Tensor, scale: Tensor) -> Tensor:
+    """Round to multiples of `scale`; the gradient is that of `x`."""
+    return x + (torch.round(x / scale) * scale - x).detach()
+
+
+@contextmanager
+def fake_quantized(net: nn.Module, *, bits: int = 8, momentum: float = 0.99, skip: int = 1) -> Iterator[nn.Module]:
+    """Let convolutions and linear layers work with int8 weights and inputs for the length of the block.
+
+    Args:
+        net: Changed in place, and afterwards as it was but for trained weights. In the block, `state_dict` has the
+            ranges as well, and parameters keep their names.
+        bits: Of weights, 2 to 8; 7 is what CPUs without VNNI multiply without saturation.
+        momentum: Share of a range that stays from one batch to the next, in [0, 1).
+        skip: Leading layers that stay in float32.
+    """
+    layers = [m for m in net.modules() if isinstance(m, LAYERS)][skip:]
+    with ExitStack() as undo:
+        for layer in layers:
+            layer.add_module("fake_range", FakeRange(momentum).to(layer.weight.device))
+            undo.callback(delattr, layer, "fake_range")
+            undo.callback(layer.register_forward_pre_hook(_before(bits)).remove)
+            undo.callback(layer.register_forward_hook(_after, always_call=True).remove)
+        yield net
+
+
+def _before(bits: int) -> Any:
+    """Hide the layer's weight behind its rounded twin, and round its input."""
+
+    def hook(layer: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        vars(layer)["weight"] = fake_weight(layer.weight, bits)
+        return (layer.fake_range(inputs[0]), *inputs[1:])
+
+    return hook
+
+
+def _after(layer: nn.Module, _inputs: Any, _output: Any) -> None:
+    vars(layer).pop("weight", None)
