@@ -11,12 +11,12 @@ from effxfer.artifact import MANIFEST, Artifact
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import digest, is_locked, locked
-from effxfer.plan import Plan, Step, read_plan
+from effxfer.plan import MAKES_NET, Plan, Step, read_plan
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
 from effxfer.stages.run import Where, compare, compare_key, key_of, transform
 from effxfer.stages.settings import SHIP
-from effxfer.stages.source import Source, read_ticket
+from effxfer.stages.source import Adapted, Source, read_adapter, read_ticket
 from effxfer.stages.ticket_settings import Ticket
 
 __all__ = ["Plan", "Step", "check_options", "conclusion", "publish", "read_plan", "run", "statuses"]
@@ -64,11 +64,12 @@ def source_of(plan: Plan, step: Step, made: Mapping[str, Artifact]) -> Source:
     """What a step starts from, given the results of those before it.
 
     Raises:
-        ModelFileError: If it is a ticket that cannot be read.
+        ModelFileError: If it is a ticket or an adapter that cannot be read.
     """
     if STAGES[step.stage].kind == "ticket":
         return read_ticket(Path(step.file) if step.file else made[step.source].path)
-    return made[step.source] if step.source else plan.backbone
+    base = made[step.source] if step.source else plan.backbone
+    return Adapted(base, read_adapter(Path(step.file))) if STAGES[step.stage].kind == "adapter" else base
 
 
 def data_of(plan: Plan, step: Step) -> list[DataSettings]:
@@ -160,9 +161,7 @@ def conclusion(plan: Plan, made: Sequence[Artifact]) -> Report:
     pairs = list(zip(plan.steps, made, strict=True))
     compared = [one for step, one in pairs if STAGES[step.stage].kind == "times"]
     rows = tuple(
-        _fared(plan.place(step), one.manifest.report)
-        for step, one in pairs
-        if STAGES[step.stage].kind in ("net", "ticket")
+        _fared(plan.place(step), one.manifest.report) for step, one in pairs if STAGES[step.stage].kind in MAKES_NET
     )
     last = compared[-1].manifest.report if compared else Report()
     return Report(tables=(Table(title="Networks, stage by stage", rows=rows), *last.tables[:1]), notes=last.notes)

@@ -20,6 +20,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.settings import Settings, build, parse_value, problems, read_toml
 from effxfer.stages import STAGES, stage_of
 
+MAKES_NET = ("adapter", "net", "ticket")
 RESERVED = ("run", "name", "from", "tasks", "models", "file")
 
 
@@ -32,7 +33,8 @@ class Step:
         stage: A key of `STAGES`.
         settings: Checked.
         source: Name of the step it starts from, or whose ticket it trains; empty for the backbone, or for `file`.
-        file: A ticket to train, as `ticket.safetensors` or a directory that holds one; empty is that of `source`.
+        file: A ticket to train, as `ticket.safetensors` or a directory that holds one; empty is that of `source`. Or
+            the adapter to put on `source`.
         models: Names of the steps that a `bench` compares.
         tasks: Names of the tasks it takes, in order.
     """
@@ -243,7 +245,8 @@ def _step(
         wrong.append("there is nothing to compare: put an `export` before it")
     if wrong:
         return None
-    nets = [known for known in links["from"] if _kind(before[known]) in ("net", "ticket") and not file]
+    nets = [known for known in links["from"] if _kind(before[known]) in MAKES_NET]
+    nets = [] if file and kind.kind == "ticket" else nets
     return Step(
         name=name, stage=stage, settings=build(kind.settings, own, f"stage {name!r}"), tasks=given["tasks"],
         source=(*nets[-1:], *given["from"])[-1] if nets or given["from"] else "",
@@ -265,11 +268,13 @@ def _kind(stage: str) -> str:
 
 
 def _file(table: Mapping[str, Any], kind: str, tickets: Sequence[str], wrong: list[str]) -> str:
-    """What a table says under `file`, which only a stage that trains a ticket has."""
+    """What a table says under `file`, which only a stage has that trains a ticket or puts an adapter on."""
     file: object = table.get("file", "")
-    if not isinstance(file, str) or ("file" in table and (kind != "ticket" or not file)):
-        wrong.append(f"file is the name of a ticket, for stages that train one, not {file!r}")
+    if not isinstance(file, str) or ("file" in table and (kind not in ("adapter", "ticket") or not file)):
+        wrong.append(f"file is the name of a ticket or an adapter, for stages that take one, not {file!r}")
         return ""
+    if kind == "adapter" and not file:
+        wrong.append("there is no adapter to put on: give its `file`")
     if kind == "ticket" and file and "from" in table:
         wrong.append("give either file or from")
     if kind == "ticket" and not file and not tickets:

@@ -8,13 +8,15 @@ import typer
 from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, table
 
 if TYPE_CHECKING:
+    from effxfer.artifact import Artifact
+    from effxfer.net.settings import BackboneSettings
     from effxfer.stages.run import Where
     from effxfer.stages.source import Source as Origin
 
 
 def finetune(
     source: Source, out: Out, data: Data = "",
-    strategy: Annotated[str | None, typer.Option(help="full, lp_ft, auto ... (README).  [default: full]")] = None,
+    strategy: Annotated[str | None, typer.Option(help="full, lp_ft, lora, auto ... (README).  [default: full]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per step.  [default: 64]")] = None,
@@ -122,18 +124,30 @@ def _stage(
     name: str, source: str, data: str, out: Path, given: dict[str, Any], *,
     device: str, force: bool, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
+    from effxfer.stages.run import Where
+
+    origin = origin_of(source, given)
+    where = Where(out=out, device=device, force=force)
+    run_stage(name, origin, data, given, where, dry_run=dry_run, as_json=as_json)
+
+
+def origin_of(source: str, given: dict[str, Any]) -> "Artifact | BackboneSettings":
+    """Find the network that `source` names, with the settings under `backbone`, which are taken out of `given`.
+
+    Raises:
+        SettingsError: If a model directory is given such settings.
+        ModelFileError: If it looks like a model directory but is none.
+    """
     from effxfer import artifact
     from effxfer.errors import SettingsError
     from effxfer.net.settings import BackboneSettings
     from effxfer.settings import build
-    from effxfer.stages.run import Where
 
     backbone = inner(given, "backbone")
     origin = artifact.find(source) or build(BackboneSettings, {"source": source, **backbone}, "backbone")
     if backbone and isinstance(origin, artifact.Artifact):
         raise SettingsError(f"{source} is a model already: backbone settings have no effect on it")
-    where = Where(out=out, device=device, force=force)
-    run_stage(name, origin, data, given, where, dry_run=dry_run, as_json=as_json)
+    return origin
 
 
 def inner(given: dict[str, Any], key: str) -> dict[str, Any]:

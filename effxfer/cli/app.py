@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from effxfer.cli import adapt, examine, pipelines, tickets, use
+from effxfer.cli import adapt, adapters, examine, pipelines, tickets, use
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode=None,
@@ -39,3 +39,4 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(tickets.app, name="ticket")
+app.add_typer(adapters.app, name="adapter")

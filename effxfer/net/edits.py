@@ -7,6 +7,11 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError, did_you_mean
+from effxfer.net.adapters.bottleneck import houlsby, parallel_adapter
+from effxfer.net.adapters.ia3 import ia3
+from effxfer.net.adapters.lora import lora
+from effxfer.net.adapters.prompts import prompts
+from effxfer.net.adapters.ssf import ssf
 from effxfer.net.heads import HeadSpec, build_head
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.settings import build
@@ -145,8 +150,14 @@ def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
 EDITS: dict[str, Callable[..., None]] = {
     "add_bias": add_bias,
     "densify": densify,
+    "houlsby": houlsby,
+    "ia3": ia3,
+    "lora": lora,
+    "parallel_adapter": parallel_adapter,
+    "prompts": prompts,
     "remove_blocks": remove_blocks,
     "resize": resize,
     "set_head": set_head,
     "sparsify": sparsify,
+    "ssf": ssf,
 }

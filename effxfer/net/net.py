@@ -90,8 +90,15 @@ class Net(nn.Module):
     def constrain_(self) -> None:
         """Zero, in place, the weights that a ticket removed; training calls this after every step."""
         for name, keep in self.kept().items():
-            weight = self.get_parameter(name)
+            weight = self.original(name)
             weight.mul_(keep.view(torch.uint8).to(weight.dtype))  # bool converts half as fast
+
+    def original(self, name: str) -> Tensor:
+        """Give a weight as it is stored: without what an adapter makes of it, where one changes it."""
+        path, _, leaf = name.rpartition(".")
+        layer = self.get_submodule(path)
+        changed: Any = getattr(layer, "parametrizations", {})
+        return changed[leaf].original if leaf in changed else layer.get_parameter(leaf)
 
     def kept(self) -> dict[str, Tensor]:
         """Give the mask of each masked weight, by the weight's name; true means keep."""

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
-from effxfer.prune.ticket_bytes import MASK, WEIGHT, altered, dump, load, only, pack_mask, raw_of, sha256, unpack_masks
+from effxfer.prune.ticket_bytes import KIND, MASK, WEIGHT, pack_mask, unpack_masks
 from effxfer.runtime.image import Preprocess
+from effxfer.sealed import altered, dump, load, only, raw_of, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +91,7 @@ class TicketFile:
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Unpack the masks, by the weight's name; true means keep."""
-        return unpack_masks(load(self.content, "the ticket")[0], self.facts.shapes)
+        return unpack_masks(load(self.content, "the ticket", KIND)[0], self.facts.shapes)
 
     def weights(self) -> "dict[str, Tensor] | None":
         """Give the body's weights and buffers at the rewind point; None if the ticket points to them."""
@@ -204,7 +205,7 @@ def unpack(content: bytes, name: str = "the ticket") -> TicketFile:
     Raises:
         ModelFileError: If it is no ticket, is truncated, was altered, or is of another schema.
     """
-    tensors, document = load(content, name)
+    tensors, document = load(content, name, KIND)
     if document.get("schema") != SCHEMA:
         text = f"{name} has schema {document.get('schema')}, this effxfer reads {SCHEMA}"
         raise ModelFileError(text, "install a matching effxfer")
@@ -234,7 +235,7 @@ def _assembled(
     raw = raw_of(tensors)
     digests = {part: sha256(only(raw, prefix)) for part, prefix in _parts(facts).items()}
     document = json.loads(json.dumps({**asdict(facts), **digests}, allow_nan=False))
-    return TicketFile(Facts(**document), dump(tensors, document))
+    return TicketFile(Facts(**document), dump(tensors, document, KIND.document))
 
 
 def _parts(facts: Facts) -> dict[str, str]:

@@ -19,7 +19,7 @@ from effxfer.stages.settings import (
     Search,
     Structured,
 )
-from effxfer.stages.ticket_settings import Ticket
+from effxfer.stages.ticket_settings import Adapter, Ticket
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Stage:
     Attributes:
         settings: What it is told.
         find: Imports its function.
-        kind: `net` makes a network from a network, `ticket` from a ticket; `files` adds files to one; `times`
-            compares several.
+        kind: `net` makes a network from a network, `ticket` from a ticket, `adapter` from a network and an adapter;
+            `files` adds files to one; `times` compares several.
         leaves_ticket: Whether its result holds a ticket.
     """
 
@@ -38,6 +38,12 @@ class Stage:
     find: Callable[[], Callable[..., Any]]
     kind: str = "net"
     leaves_ticket: bool = False
+
+
+def _adapter() -> Callable[..., Any]:
+    from effxfer.stages.adapter import adapter
+
+    return adapter
 
 
 def _finetune() -> Callable[..., Any]:
@@ -113,6 +119,7 @@ def _bench() -> Callable[..., Any]:
 
 
 STAGES: dict[str, Stage] = {
+    "adapter": Stage(Adapter, _adapter, "adapter"),
     "bench": Stage(Bench, _bench, "times"),
     "curve": Stage(LearningCurve, _curve),
     "export": Stage(ExportSettings, _export, "files"),

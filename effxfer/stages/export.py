@@ -20,6 +20,7 @@ from effxfer.errors import DataError, GateError, ModelFileError
 from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
+from effxfer.stages.adapting import merged
 from effxfer.stages.finetune import measured
 from effxfer.stages.run import RESULT
 from effxfer.stages.settings import FILES
@@ -52,6 +53,7 @@ def export(
         (folder / (file + REJECTED)).unlink(missing_ok=True)
     net.cpu().eval()
     sizes = [second_size(net, net.preprocess)] if settings.dynamic_size else []
+    proof = merged(net, task)
     fp32 = export_onnx(
         net, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),
         opset=settings.opset, dynamic_size=settings.dynamic_size,
@@ -60,7 +62,7 @@ def export(
         fp32, net, task.val.pixels, task.val.labels, net.preprocess,
         max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes, threads=settings.threads,
     )  # fmt: skip
-    report = renamed(measured(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
+    report = proof + renamed(measured(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
     report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)
     if settings.int8:
         report += try_int8(fp32, folder / FILES["int8"], task, settings)

@@ -11,6 +11,7 @@ from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.net import Net, tap_widths
 from effxfer.report import Curve, Measurement, Report
 from effxfer.settings import build
+from effxfer.stages.adapting import Adapting
 from effxfer.stages.settings import Finetune
 from effxfer.stages.teacher import taught
 from effxfer.train.devices import Device
@@ -49,9 +50,13 @@ def adapt(
         net.take_size(settings.size)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     loss, about = taught(before.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
     history = train(
-        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss
-    )
+        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
+        trained=adapting.watch if adapting else None,
+    )  # fmt: skip
+    if adapting:
+        about += adapting.leave(net, measured(net, tasks[-1], device), device)
     return history, why + about
 
 
@@ -59,11 +64,15 @@ def train(
     net: Net, tasks: Sequence[Task], strategy: Strategy, settings: FitSettings, *,
     device: Device, seed: int, work: Work, span: Span = Span(), label: str = "train", loss: Loss | None = None,  # noqa: B008
     before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _done: None,
-    settled: int = 0,
+    settled: int = 0, trained: Callable[[Net], None] | None = None,
 ) -> list[Row]:  # fmt: skip
-    """Train a network in place by a strategy, or by its batches and another loss; a ticket's zeros stay zeros."""
+    """Train a network in place by a strategy, or by its batches and another loss; a ticket's zeros stay zeros.
+
+    `trained` is called with what was trained before the strategy makes a plain network of it.
+    """
     net.to(device.torch)
     net.constrain_()
+    torch.manual_seed(seed)
     learner = strategy.prepare(net, tasks).to(device.torch)
 
     def constrained(done: int) -> None:
@@ -80,6 +89,8 @@ def train(
             device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
             after_step=constrained, settled=settled, validate=validate, work=work, span=span, label=label,
         )  # fmt: skip
+    if trained:
+        trained(net)
     strategy.finish(learner, tasks).constrain_()
     if settings.epochs:
         net.smoothing = max(net.smoothing, strategy.label_smoothing)

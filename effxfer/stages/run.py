@@ -107,7 +107,10 @@ def produce(
     """Run a stage and write its result, unless it was done while this process waited; arguments as in `transform`."""
     if device.world == 1 and finished(where, key):
         return
+    from effxfer.stages.adapting import refuse
+
     net, notes = open_source(source)
+    refuse(name, net, settings)
     side = getattr(settings, "size", None) or net.preprocess.size
     tasks = [load_task(d, replace(net.preprocess, size=side), where) for d in data]
     told = {"recipe": source.facts.recipe} if isinstance(source, TicketFile) else {}

@@ -10,7 +10,7 @@ from effxfer.settings import Settings
 from effxfer.train.settings import FitSettings, Teacher
 
 METRICS = "metrics.jsonl"
-TICKET = "ticket.safetensors"
+TICKET, ADAPTER = "ticket.safetensors", "adapter.safetensors"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 SHIP = "model to ship: "
 Controls = Literal["none", "fast", "full"]

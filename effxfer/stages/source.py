@@ -1,24 +1,35 @@
-"""What a stage starts from: a model directory, a backbone, or a ticket."""
+"""What a stage starts from: a model directory, a backbone, a ticket, or an adapter and its base."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effxfer import artifact
+from effxfer import adapter_file, artifact
+from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import write_atomic
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.ticket import TicketFile, unpack
-from effxfer.prune.ticket_bytes import MAKE
+from effxfer.prune.ticket_bytes import KIND
 from effxfer.settings import build
-from effxfer.stages.settings import TICKET
+from effxfer.stages.settings import ADAPTER, TICKET
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from effxfer.net.net import Net
 
-Source = Artifact | BackboneSettings | TicketFile
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """An adapter, and the network that it was trained on."""
+
+    base: Artifact | BackboneSettings
+    adapter: AdapterFile
+
+
+Source = Artifact | BackboneSettings | TicketFile | Adapted
 
 
 def open_source(source: Source) -> "tuple[Net, tuple[str, ...]]":
@@ -34,6 +45,9 @@ def open_source(source: Source) -> "tuple[Net, tuple[str, ...]]":
         return source.net(), ()
     if isinstance(source, TicketFile):
         return whole(source).network(), ()
+    if isinstance(source, Adapted):
+        net, notes = open_source(source.base)
+        return source.adapter.put_on(net, base_name(source.base)), notes
     return artifact.open_model(source)
 
 
@@ -41,7 +55,32 @@ def parent_of(source: Source) -> object:
     """What determines the network to start from, as plain values for a key; loads no torch."""
     if isinstance(source, Artifact):
         return source.manifest.key
+    if isinstance(source, Adapted):
+        return {"adapter": source.adapter.facts.identity, "base": parent_of(source.base)}
     return {"ticket": source.facts.identity} if isinstance(source, TicketFile) else artifact.identity(source)
+
+
+def base_name(base: Artifact | BackboneSettings) -> str:
+    """Name a network for an error."""
+    return str(base.path) if isinstance(base, Artifact) else base.source
+
+
+def read_adapter(path: Path) -> AdapterFile:
+    """Read an adapter.
+
+    Args:
+        path: Its file, or the model directory that holds it.
+
+    Raises:
+        ModelFileError: If there is none, or it is not what was written.
+    """
+    file = path / ADAPTER if path.is_dir() else path
+    if file.is_file():
+        return adapter_file.unpack(file.read_bytes(), str(file))
+    if (path / MANIFEST).is_file():
+        stage = artifact.read_manifest(path)["stage"]
+        raise ModelFileError(f"{path} is the result of {stage} and holds no {ADAPTER}", adapter_file.KIND.make)
+    raise ModelFileError(f"no adapter {path}", f"name a {ADAPTER}, or a model directory that holds one")
 
 
 def read_ticket(path: Path) -> TicketFile:
@@ -58,7 +97,7 @@ def read_ticket(path: Path) -> TicketFile:
         return unpack(file.read_bytes(), str(file))
     if (path / MANIFEST).is_file():
         stage = artifact.read_manifest(path)["stage"]
-        raise ModelFileError(f"{path} is the result of {stage} and holds no {TICKET}", MAKE)
+        raise ModelFileError(f"{path} is the result of {stage} and holds no {TICKET}", KIND.make)
     raise ModelFileError(f"no ticket {path}", f"name a {TICKET}, or a model directory that holds one")
 
 

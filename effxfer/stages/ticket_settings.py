@@ -1,4 +1,4 @@
-"""Settings of what trains tickets that were found before; light, like `settings`."""
+"""Settings of what takes tickets and adapters that were found before; light, like `settings`."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -49,6 +49,16 @@ class Ticket(Settings):
         same = self.strategy in (None, told["strategy"])
         options = overlaid(told["options"] if same else {}, self.options)
         return self.strategy or told["strategy"], options, build(FitSettings, overlaid(told["fit"], self.fit), "fit")
+
+
+class Adapter(Settings):
+    """Put an adapter on the body that it was trained on, and measure the result; trains nothing.
+
+    Attributes:
+        merge: Put what only changes weights into those weights; otherwise it stays until `export`.
+    """
+
+    merge: bool = True
 
 
 class Matrix(Settings):

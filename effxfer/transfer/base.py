@@ -1,10 +1,10 @@
 """What a strategy is."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,14 +31,23 @@ class Strategy(Settings):
         batchnorm: What moves of the body's BatchNorm, of frozen blocks too: `train` is what the strategy trains,
             `frozen` nothing, `statistics` only those, `affine` only scale and shift.
         of_images: Whether batches are `(images, labels)` for the network itself; then a teacher can be listened to.
+        adds: Whether it adapts a frozen body, of which the stage then leaves an adapter's file, by changes of its
+            `weights`, or by more `layers`; empty if not.
     """
 
     of_images: ClassVar[bool] = True
+    adds: ClassVar[Literal["", "weights", "layers"]] = ""
 
     batch: int = Field(default=64, ge=1)
     augment: Augment = Augment()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     batchnorm: Mode = "train"
+
+    @model_validator(mode="after")
+    def _body_moves(self) -> "Strategy":
+        if self.adds and self.batchnorm != "train":
+            raise ValueError("batchnorm has no effect: an adapter leaves the body as it is, its statistics too")
+        return self
 
     def choose(self, net: Net, tasks: Sequence[Task]) -> tuple["Strategy", Report]:
         """Give the strategy to train by, and why: this one, unless it measures `net` first and picks another."""
@@ -67,3 +76,7 @@ class Strategy(Settings):
         """Turn the trained module back into a plain, exportable network, all of which can be trained."""
         net: Net = learner if isinstance(learner, Net) else learner.net
         return net.requires_grad_(True)
+
+    def stays(self) -> bool:
+        """Whether the network keeps adapters as parts of their own after training."""
+        return self.adds == "layers" or (self.adds == "weights" and not getattr(self, "merge", True))

@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "effxfer"
 FLOORS = [
-    {"errors", "report", "files", "progress"},
+    {"errors", "report", "files", "progress", "sealed"},
     {"settings", "data", "net"},
-    {"artifact", "train"},
+    {"adapter_file", "artifact", "train"},
     {"prune", "transfer", "search", "deploy", "bench", "rank"},
     {"stages"},
     {"plan", "pipeline", "page"},

@@ -3,12 +3,15 @@
 import pytest
 import torch
 
+from effxfer import adapter_file
 from effxfer.artifact import Artifact
+from effxfer.net.merge import base_state
 from effxfer.prune.mask import Mask
 from effxfer.prune.ticket import pack
 from effxfer.settings import Settings
 from effxfer.stages import STAGES, stage_of
 from effxfer.stages.run import Where, compare
+from effxfer.stages.source import Adapted
 from tests import tiny
 
 
@@ -16,7 +19,7 @@ def run(name, out, dense, exported, data, **changes):
     if STAGES[name].kind == "times":
         where = Where(out=out, device="cpu")
         return compare(name, STAGES[name].find, tiny.settings_of(name, **changes), {"only": exported}, where)
-    source = ticket_of(dense) if STAGES[name].kind == "ticket" else dense
+    source = {"ticket": ticket_of, "adapter": adapted}.get(STAGES[name].kind, lambda given: given)(dense)
     return tiny.stage(name, source, out, data, **changes)
 
 
@@ -27,6 +30,15 @@ def ticket_of(dense):
     Mask({name: shuffled(keep) for name, keep in mask.keep.items()}).store_(net)
     recipe = {"stage": "prune lottery", "settings": tiny.settings_of("prune lottery").plain()}
     return pack(net, dense.net().state_dict(), rewind="", recipe=recipe, origin={})
+
+
+def adapted(dense):
+    """A network that a stage made, and an adapter for its classes."""
+    net = dense.net()
+    base = {name: tensor.clone() for name, tensor in base_state(net).items()}
+    net.edit("ssf", layers=["body.stem.1"])
+    fit = {"epochs": 1, "optimizer": "adamw", "lr": 0.1, "schedule": "cosine"}
+    return Adapted(dense, adapter_file.pack(net, base, strategy="ssf", trained=8, recipe={"fit": fit}, origin={}))
 
 
 def shuffled(keep):
@@ -50,7 +62,7 @@ def test_its_settings_are_checked_and_told(name):
 def test_a_pipeline_can_name_it(name):
     run, _, method = name.partition(" ")
     assert stage_of({"run": run, "method": method} if method else {"run": run}) == name
-    assert STAGES[name].kind in {"net", "ticket", "files", "times"}
+    assert STAGES[name].kind in {"net", "ticket", "adapter", "files", "times"}
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))

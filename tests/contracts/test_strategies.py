@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from effxfer.artifact import Artifact
+from effxfer.net.merge import adapters
 from effxfer.net.net import Net
+from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build
+from effxfer.stages.settings import ADAPTER
 from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
@@ -17,19 +20,38 @@ from tests.transfer.tasks import adapt, body, task
 PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 OPTIONS = {
     "auto": {**PLAIN, "few": 5},
+    "bitfit": PLAIN,
     "bss": PLAIN,
     "delta": {**PLAIN, "alpha": 0.1},
     "fixmatch": {**PLAIN, "ratio": 1, "threshold": 0.6},
     "freeze": PLAIN,
     "full": PLAIN,
+    "houlsby": PLAIN,
+    "ia3": PLAIN,
     "l2_sp": {**PLAIN, "alpha": 0.001},
+    "lora": PLAIN,
     "lp_ft": PLAIN,
+    "parallel_adapter": PLAIN,
     "probe": {"batch": 8},
+    "prompts": {**PLAIN, "tokens": 4},
+    "ssf": PLAIN,
     "unfreeze": PLAIN,
 }
-BRIEF = {"epochs": 4, "lr": 0.01}
+BRIEF, FAST = {"epochs": 4, "lr": 0.01}, {"epochs": 4, "lr": 0.03}
 DATA = {"fixmatch": {"max_per_class": 8, "unlabelled": "rest"}}
-FIT = {"fixmatch": {"epochs": 5, "lr": 0.01}, "probe": {"epochs": 40, "lr": 0.03}}
+FIT = {
+    "bitfit": FAST,
+    "fixmatch": {"epochs": 5, "lr": 0.01},
+    "ia3": FAST,
+    "probe": {"epochs": 40, "lr": 0.03},
+    "prompts": {"epochs": 6, "lr": 0.03},
+    "ssf": FAST,
+}
+VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
+BACKBONES = {
+    "prompts": BackboneSettings(source="timm:vit_tiny_patch16_224", args=VIT, pretrained=False, size=16),
+}
+STAYING = ("houlsby", "parallel_adapter", "prompts")
 
 
 @pytest.fixture(scope="module", params=sorted(OPTIONS))
@@ -49,8 +71,9 @@ def null(tmp_path_factory, data) -> Artifact:
 
 
 def adapted(out, data, name, **fit):
-    data = data.model_copy(update=DATA.get(name, {}))
-    return tiny.finetune(out, data, strategy=name, options=OPTIONS[name], fit={**FIT.get(name, BRIEF), **fit})
+    data, backbone = data.model_copy(update=DATA.get(name, {})), BACKBONES.get(name, tiny.BACKBONE)
+    told = {"strategy": name, "options": OPTIONS[name], "fit": {**FIT.get(name, BRIEF), **fit}}
+    return tiny.stage("finetune", backbone, out, data, **told)
 
 
 def test_the_table_covers_all():
@@ -108,17 +131,19 @@ def test_leaves_a_plain_network_that_rebuilds(made):
         assert net(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
 
 
-def test_leaves_nothing_frozen_and_no_hooks(name):
-    strategy = build(STRATEGIES[name], OPTIONS[name], "options")
-    net, *_ = adapt(strategy, task(), net=body(), epochs=1)
-    assert all(p.requires_grad for p in net.parameters()), "for the stages after it"
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
-    assert not net.training
+def test_leaves_nothing_frozen_and_no_hooks(made, name):
+    if name not in STAYING:
+        strategy = build(STRATEGIES[name], OPTIONS[name], "options")
+        net, *_ = adapt(strategy, task(), net=body(), epochs=1)
+        assert all(p.requires_grad for p in net.parameters()), "for the stages after it"
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+        assert not net.training
 
 
-def test_keeps_a_tickets_zeros(made, data, tmp_path, name):
-    data = data.model_copy(update=DATA.get(name, {}))
-    ticket = tiny.stage("prune lottery", made, tmp_path / "ticket", data, rounds=1, fit={"epochs": 0})
+def test_keeps_a_tickets_zeros(data, tmp_path, name):
+    data, backbone = data.model_copy(update=DATA.get(name, {})), BACKBONES.get(name, tiny.BACKBONE)
+    before = tiny.stage("finetune", backbone, tmp_path / "net", data, fit={"epochs": 0})
+    ticket = tiny.stage("prune lottery", before, tmp_path / "ticket", data, rounds=1, fit={"epochs": 0})
     fit = {**FIT.get(name, BRIEF), "epochs": 1}
     again = tiny.stage("finetune", ticket, tmp_path / "on", data, strategy=name, options=OPTIONS[name], fit=fit)
     net = again.net()
@@ -126,14 +151,24 @@ def test_keeps_a_tickets_zeros(made, data, tmp_path, name):
     assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.kept().items())
 
 
-def test_leaves_the_architecture_as_it_was(made, null):
-    assert made.manifest.edits == null.manifest.edits
-    assert made.manifest.backbone == null.manifest.backbone
+def test_leaves_the_architecture_as_it_was_unless_an_adapter_stays(made, null, name):
+    if name not in STAYING:
+        assert made.manifest.edits == null.manifest.edits
+        assert made.manifest.backbone == null.manifest.backbone
 
 
-@pytest.mark.slow
-def test_reaches_a_checked_export(made, data, tmp_path):
-    exported = tiny.stage("export", made, tmp_path / "onnx", data, int8=False)
-    report = exported.manifest.report
+def test_leaves_an_adapter_where_it_says_so(made, name):
+    assert (ADAPTER in made.manifest.files) == bool(STRATEGIES[name].adds)
+    assert STRATEGIES[name]().stays() == (name in STAYING)
+    assert [edit["kind"] for edit in adapters(made.net())] == [name] * (name in STAYING)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ("full", *STAYING) else pytest.mark.slow) for n in OPTIONS]
+)
+def test_reaches_a_checked_export(data, tmp_path, name):
+    """Those that leave the architecture as it was are exported as `full` is, and again in the slow tests."""
+    made = adapted(tmp_path / "net", data, name)
+    report = tiny.stage("export", made, tmp_path / "onnx", data, int8=False).manifest.report
     assert report["parity/agreement"].value == 100
     assert report["accuracy/val/fp32"].value == made.manifest.report["accuracy/val"].value

@@ -14,9 +14,10 @@ from effxfer.errors import ModelFileError
 from effxfer.net.net import Net
 from effxfer.prune.mask import Mask
 from effxfer.prune.ticket import TicketFile, pack, unpack
-from effxfer.prune.ticket_bytes import DOCUMENT, dump, pack_mask, unpack_mask
+from effxfer.prune.ticket_bytes import KIND, pack_mask, unpack_mask
 from effxfer.prune.ticket_report import describe
 from effxfer.runtime.image import Preprocess
+from effxfer.sealed import dump
 from tests.test_fuzz import damage, damaged
 
 few = profile(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
@@ -172,14 +173,14 @@ def test_any_damage_is_found(ticket, how):
 def test_every_tensor_is_under_a_digest(ticket):
     start = 8 + int.from_bytes(ticket.content[:8], "little")
     tensors = load(ticket.content)
-    document = json.loads(json.loads(ticket.content[8:start])["__metadata__"][DOCUMENT])
+    document = json.loads(json.loads(ticket.content[8:start])["__metadata__"][KIND.document])
     for name, tensor in list(tensors.items())[::5]:
         changed = {**tensors, name: tensor ^ 1 if name.startswith("mask/") else tensor + 1}
-        content = save(changed, metadata={DOCUMENT: json.dumps(document)})
+        content = save(changed, metadata={KIND.document: json.dumps(document)})
         with pytest.raises(ModelFileError, match=r"SHA-256 of its (masks|weights)"):
             unpack(content)
     with pytest.raises(ModelFileError, match="hold nothing but masks and weights"):
-        unpack(save({**tensors, "extra": torch.zeros(1)}, metadata={DOCUMENT: json.dumps(document)}))
+        unpack(save({**tensors, "extra": torch.zeros(1)}, metadata={KIND.document: json.dumps(document)}))
 
 
 @pytest.mark.parametrize(
@@ -194,10 +195,10 @@ def test_every_tensor_is_under_a_digest(ticket):
 )
 def test_a_document_that_contradicts_the_rest_is_refused(ticket, change, text):
     start = 8 + int.from_bytes(ticket.content[:8], "little")
-    document = json.loads(json.loads(ticket.content[8:start])["__metadata__"][DOCUMENT])
+    document = json.loads(json.loads(ticket.content[8:start])["__metadata__"][KIND.document])
     document.pop("sha256")
     with pytest.raises(ModelFileError, match=text):
-        unpack(dump(load(ticket.content), {**document, **change}), "mine")
+        unpack(dump(load(ticket.content), {**document, **change}, KIND.document), "mine")
 
 
 @pytest.mark.parametrize("content", [b"", b"12345678", save({"x": torch.zeros(2)})])

@@ -1,0 +1,114 @@
+"""Safetensors files that carry a JSON document with a digest of itself, and say so when they were altered.
+
+The document is the only entry of the metadata, because more than one would be written in any order.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from effxfer.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SEAL = "sha256"
+Raw = tuple[str, list[int], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of file.
+
+    Attributes:
+        name: What it is called in errors, such as `ticket`.
+        document: Name of the metadata's entry.
+        make: The command that makes one.
+    """
+
+    name: str
+    document: str
+    make: str
+
+
+def dump(tensors: "Mapping[str, Tensor]", document: Mapping[str, Any] | None = None, title: str = "") -> bytes:
+    """Serialise tensors, numbers with a point as float32, and a document with its digest under `title`."""
+    from safetensors.torch import save
+
+    def plain(tensor: "Tensor") -> "Tensor":
+        tensor = tensor.detach().cpu().contiguous().clone()
+        return tensor.float() if tensor.is_floating_point() else tensor
+
+    text = document and json.dumps({**document, SEAL: seal(document)}, sort_keys=True)
+    return save({name: plain(t) for name, t in tensors.items()}, metadata={title: text} if text else None)
+
+
+def load(content: bytes, name: str, kind: Kind) -> tuple[dict[str, Raw], dict[str, Any]]:
+    """Read what `dump` wrote: the tensors as they lie in the file, and the document; needs no torch.
+
+    Args:
+        content: The file's bytes.
+        name: What to call it in errors.
+        kind: What it should be.
+
+    Raises:
+        ModelFileError: If it is truncated, of another kind, or its document was altered.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        found = _raw(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{name} is not a complete safetensors file: {error}", kind.make, code="E403") from error
+    if kind.document not in metadata:
+        article = "an" if kind.name[0] in "aeiou" else "a"
+        text = f"{name} is not {article} {kind.name}: it holds no document {kind.document!r}"
+        raise ModelFileError(text, kind.make)
+    try:
+        document = json.loads(metadata[kind.document])
+        told = document.pop(SEAL)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise altered(name, f"its document is no document ({error})") from error
+    if told != seal(document):
+        raise altered(name, "its document is not what was written")
+    return found, document
+
+
+def only(tensors: Mapping[str, Raw], prefix: str) -> dict[str, Raw]:
+    """Give the tensors whose name begins so, without that beginning."""
+    return {name.removeprefix(prefix): raw for name, raw in tensors.items() if name.startswith(prefix)}
+
+
+def sha256(tensors: Mapping[str, Raw]) -> str:
+    """Digest tensors by name, type, shape and values, in hexadecimal."""
+    found = hashlib.sha256()
+    for name, (dtype, shape, data) in sorted(tensors.items()):
+        found.update(json.dumps([name, dtype, shape]).encode() + data)
+    return found.hexdigest()
+
+
+def raw_of(tensors: "Mapping[str, Tensor]") -> dict[str, Raw]:
+    """Give tensors as they would lie in a file."""
+    return _raw(dump(tensors))
+
+
+def seal(document: Mapping[str, Any]) -> str:
+    """Digest a document, however it is laid out."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def altered(name: str, why: str) -> ModelFileError:
+    """Say that a file cannot be trusted."""
+    return ModelFileError(
+        f"{name} was changed since it was written: {why}", "restore it, or make it again", code="E404"
+    )
+
+
+def _raw(content: bytes) -> dict[str, Raw]:
+    from safetensors import deserialize
+
+    found: list[tuple[str, dict[str, Any]]] = deserialize(content)  # type: ignore[no-untyped-call]
+    return {name: (raw["dtype"], raw["shape"], bytes(raw["data"])) for name, raw in found}

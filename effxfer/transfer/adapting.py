@@ -1,0 +1,67 @@
+"""What strategies that put adapters on a frozen body have in common."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from effxfer.errors import SettingsError
+from effxfer.net.merge import adapter_parameters, adapters, merge_
+from effxfer.net.net import Edit, Net
+
+
+def put_on(net: Net, edit: Edit | None) -> Net:
+    """Put adapters on a network, and freeze all but them and the head; go on with those that it has already.
+
+    Args:
+        net: Changed in place.
+        edit: What puts them on; None if there is nothing to put, and the head alone is trained.
+
+    Raises:
+        SettingsError: If the network has other adapters, which are not merged.
+    """
+    held = adapters(net)
+    if held and held != [edit]:
+        names = " and ".join(one["kind"] for one in held)
+        text = f"the network has other adapters than those asked for: {names}, which are not merged"
+        raise SettingsError(text, "start from the network that they were put on, or go on with the same settings")
+    if edit and not held:
+        net.edit(**edit)
+    net.body.requires_grad_(False)
+    for parameter in adapter_parameters(net):
+        parameter.requires_grad_(True)
+    return net
+
+
+def taken_off(net: Net, *, merge: bool) -> Net:
+    """Thaw a network, and merge its adapters if asked."""
+    if merge:
+        merge_(net)
+    return net.requires_grad_(True)
+
+
+def layers_of(net: Net, *kinds: type[nn.Module]) -> dict[str, nn.Module]:
+    """Give the body's modules of some kinds, by name; without those that adapters brought along."""
+    brought = {id(parameter) for parameter in adapter_parameters(net)}
+    modules = {f"body.{name}": module for name, module in net.body.named_modules() if isinstance(module, kinds)}
+    return {n: m for n, m in modules.items() if not any(id(p) in brought for p in m.parameters(recurse=False))}
+
+
+def matching(names: Sequence[str], patterns: Sequence[str], what: str) -> list[str]:
+    """Choose the names that a shell pattern fits, with or without `body.`; without patterns, all.
+
+    Raises:
+        SettingsError: Naming a pattern that fits none.
+    """
+    if not patterns:
+        return list(names)
+    fits = {pattern: [n for n in names if _fits(n, pattern)] for pattern in patterns}
+    for pattern, found in fits.items():
+        if not found:
+            raise SettingsError(f"no {what} is named like {pattern!r}", f"they are: {', '.join(list(names)[:8])} ...")
+    chosen = {name for found in fits.values() for name in found}
+    return [name for name in names if name in chosen]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name.removeprefix("body."), pattern)
