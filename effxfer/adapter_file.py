@@ -32,7 +32,7 @@ class Facts:
         strategy: A key of `STRATEGIES`.
         base: Digest of the body that it was trained on: architecture, weights, buffers and masks.
         backbone: That body before its edits: `{"source": ..., "args": {...}}`, to name it to a person.
-        edits: What puts the adapter on the body, and its head behind it, in order.
+        edits: What puts the head behind the body and the adapter on it, in order.
         preprocess: What the network's input must look like.
         classes: Names of the head's columns.
         smoothing: As in `Manifest`.
@@ -106,6 +106,7 @@ class AdapterFile:
             text = f"{whose} is not what the adapter was trained on: its digest is {found}, not {self.facts.base}"
             hint = f"name the {self.facts.backbone['source']} with the weights it had then"
             raise ModelFileError(text, hint, code="E411")
+        _behead(net)
         for edit in self.facts.edits:
             net.edit(**edit)
         _fill(net, read(self.content), bare)
@@ -146,7 +147,7 @@ def pack(
     from effxfer.net.merge import adapters
 
     facts = Facts(
-        strategy=strategy, base=base_digest(net, base), backbone=net.backbone, edits=[*adapters(net), *_head(net)],
+        strategy=strategy, base=base_digest(net, base), backbone=net.backbone, edits=[*_head(net), *adapters(net)],
         preprocess=net.preprocess.to_json(), classes=list(net.classes), smoothing=net.smoothing, trained=trained,
         everything=sum(p.numel() for p in net.parameters()), tensors="", recipe=recipe, origin=origin,
     )  # fmt: skip
@@ -228,6 +229,16 @@ def _same(one: "Tensor", other: "Tensor") -> bool:
 
 def _head(net: "Net") -> "list[Edit]":
     return [edit for edit in net.edits if edit["kind"] == "set_head"][-1:]
+
+
+def _behead(net: "Net") -> None:
+    """Forget how a network's head came to be, with the masks on it: another one takes its place."""
+    from effxfer.net.edits import of_body
+    from effxfer.net.net import KEEP
+
+    net.edits = of_body(net.edits)
+    for name in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(KEEP + "head/")]:
+        delattr(net, name)
 
 
 def _fill(net: "Net", tensors: "Mapping[str, Tensor]", bare: set[str]) -> None:

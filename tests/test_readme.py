@@ -64,7 +64,7 @@ def place(tmp_path, monkeypatch):
 def test_the_readme_shows_every_command():
     assert {command.split()[0] for command in EFFXFER} == {
         *("run", "finetune", "prune", "search", "export", "bench", "predict"),
-        *("ticket", "check", "models", "status", "doctor", "cpus"),
+        *("ticket", "adapter", "check", "models", "status", "doctor", "cpus"),
     }
 
 
@@ -73,7 +73,7 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
     Image.fromarray(three.astype("uint8")).save("three.png")
     tiny.write_images(place / "mnist")
     tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 19
+    assert len(tour) == 20
     for command in tour:
         last = run(command, monkeypatch).splitlines()[-1]
         assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"
