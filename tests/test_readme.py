@@ -73,7 +73,7 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
     Image.fromarray(three.astype("uint8")).save("three.png")
     tiny.write_images(place / "mnist")
     tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 20
+    assert len(tour) == 23
     for command in tour:
         last = run(command, monkeypatch).splitlines()[-1]
         assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"
