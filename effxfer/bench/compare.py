@@ -2,24 +2,23 @@
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from effxfer.bench import machine
-from effxfer.bench.latency import Timing, compare, onnx_runner, torch_runner
-from effxfer.bench.memory import Memory, measure_memory
-from effxfer.bench.runners import feed_for
-from effxfer.bench.size import COMPRESSION, Size, measure_size
+from effxfer.bench.cold import measure_cold
+from effxfer.bench.latency import compare, onnx_runner, torch_runner
+from effxfer.bench.memory import measure_memory
+from effxfer.bench.others import other_runners
+from effxfer.bench.runners import feed_for, torch_input
+from effxfer.bench.size import measure_size
+from effxfer.bench.table import AGAIN, Found, report
 from effxfer.errors import GateError, SettingsError, did_you_mean
-from effxfer.report import Measurement, Report, Table
+from effxfer.report import Report
 
 if TYPE_CHECKING:
     import torch
 
 EAGER = "torch eager dense"
-AGAIN = "baseline again"
+NO_NETS: "Mapping[str, Callable[[], torch.nn.Module]]" = {}
 
 
 def bench_models(
@@ -27,6 +26,8 @@ def bench_models(
     *,
     baseline: str,
     torch_dense: "Callable[[], torch.nn.Module] | None" = None,
+    nets: "Mapping[str, Callable[[], torch.nn.Module]]" = NO_NETS,
+    others: Collection[str] = (),
     threads: int = 1,
     batch: int = 1,
     size: int | None = None,
@@ -36,6 +37,7 @@ def bench_models(
     min_seconds: float = 2.0,
     max_seconds: float = 60.0,
     memory: bool = True,
+    cold: int = 0,
     max_p50_ratio: float | None = None,
     max_mb: float | None = None,
     gated: Collection[str] | None = None,
@@ -50,6 +52,8 @@ def bench_models(
         baseline: The one that ratios refer to, usually dense fp32.
         torch_dense: Gives the baseline's torch module, to be timed eagerly beside it; its input is the
             baseline's, as float32. None leaves it out.
+        nets: Give the torch modules of models, for runtimes that convert them.
+        others: Keys of `others.OTHERS`: runtimes to time the models in, too, where they are installed.
         threads: Threads of every session.
         batch: Images per call.
         size: Value of free axes other than the batch; None for what the file states, see `feed_for`.
@@ -59,14 +63,16 @@ def bench_models(
         min_seconds: See `latency.compare`.
         max_seconds: See `latency.compare`.
         memory: Measure peak memory, one fresh process per model.
+        cold: Fresh processes per model in which the time to the first answer is measured.
         max_p50_ratio: Gate: largest allowed ratio of median latencies to the baseline; None for no gate.
         max_mb: Gate: largest allowed file in MB (10^6 bytes); None for no gate.
         gated: Models the gates apply to; None for all but the baseline (for the baseline if it is alone).
         seed: Of input values, order and bootstrap.
 
     Returns:
-        One table; per model the rows `p50/NAME`, `p95/NAME`, `ratio/NAME`, `size/NAME`, `compressed/NAME`,
-        `nonzero/NAME` and `memory/NAME`; `noise`; notes on the protocol and on what makes the figures doubtful.
+        Tables of the models, of how they start, and of the machine; per model the rows `p50/NAME`, `p95/NAME`,
+        `ratio/NAME`, `throughput/NAME`, `cold/NAME`, `size/NAME`, `compressed/NAME`, `nonzero/NAME` and
+        `memory/NAME`; `noise`; notes on the protocol and on what makes the figures doubtful.
 
     Raises:
         SettingsError: If the baseline or a gated name is not among the models.
@@ -80,8 +86,9 @@ def bench_models(
     runners[AGAIN] = runners[baseline]
     if torch_dense:
         runners[EAGER] = torch_runner(torch_dense, torch_input(feeds[baseline]), threads)
+    more, notes = other_runners(models, feeds, nets, wanted=others, threads=threads)
     timings = compare(
-        runners,
+        runners | more,
         baseline=baseline,
         threads=threads,
         block=block,
@@ -91,10 +98,14 @@ def bench_models(
         max_seconds=max_seconds,
         seed=seed,
     )
-    peaks = {name: measure_memory(file, feeds[name], threads=threads) for name, file in models.items() if memory}
-    report = _report(timings, sizes, peaks, baseline, batch)
-    enforce(report, chosen, max_p50_ratio=max_p50_ratio, max_mb=max_mb)
-    return report
+    found = Found(
+        timings=timings, baseline=baseline, batch=batch, sizes=sizes,
+        peaks={name: measure_memory(file, feeds[name], threads=threads) for name, file in models.items() if memory},
+        cold=measure_cold(models, feeds, threads=threads, runs=cold),
+    )  # fmt: skip
+    measured = report(found, precision) + Report(notes=tuple(notes))
+    enforce(measured, chosen, max_p50_ratio=max_p50_ratio, max_mb=max_mb)
+    return measured
 
 
 def enforce(report: Report, names: Collection[str], *, max_p50_ratio: float | None, max_mb: float | None) -> None:
@@ -141,104 +152,3 @@ def gated_names(
     if max_p50_ratio is not None and not others:
         raise SettingsError("a ratio needs a model beside the baseline", "give a second model, or leave out the gate")
     return list(gated) if gated is not None else (others or [baseline])
-
-
-def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Give the torch module's input for an ONNX feed: its first array as float32, images channels first."""
-    value = next(iter(feed.values()))
-    if value.dtype == np.uint8 and value.ndim == 4 and value.shape[-1] == 3:
-        value = value.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(value, dtype=np.float32)
-
-
-def _report(
-    timings: list[Timing], sizes: Mapping[str, Size], peaks: Mapping[str, Memory | None], baseline: str, batch: int
-) -> Report:
-    rows: list[Measurement] = []
-    lines: list[dict[str, Any]] = []
-    for timing in timings:
-        if timing.name != AGAIN:
-            size, peak = sizes.get(timing.name), peaks.get(timing.name)
-            rows += _rows(timing, size, peak)
-            lines.append(_line(timing, size, peak))
-    again = next(t for t in timings if t.name == AGAIN)
-    rows.append(_ratio("noise", again))
-    return Report(
-        rows=tuple(rows),
-        notes=tuple(_notes(timings, baseline, batch, peaks)),
-        tables=(Table(title=f"Models against {baseline}", rows=tuple(lines)),),
-    )
-
-
-def _rows(timing: Timing, size: Size | None, peak: Memory | None) -> list[Measurement]:
-    name = timing.name
-    rows = [
-        Measurement(name=f"p50/{name}", value=timing.p50, unit="ms", n=timing.n),
-        Measurement(name=f"p95/{name}", value=timing.p95, unit="ms", n=timing.n),
-        _ratio(f"ratio/{name}", timing),
-    ]
-    if size:
-        of = f"{size.params / 1e6:.4g} M parameters"
-        rows += [
-            Measurement(name=f"size/{name}", value=size.mb, unit="MB"),
-            Measurement(name=f"compressed/{name}", value=size.compressed_mb, unit="MB"),
-            Measurement(name=f"nonzero/{name}", value=size.nonzero / 1e6, unit="M", of=of),
-        ]
-    return rows + ([Measurement(name=f"memory/{name}", value=peak.model_mb, unit="MB")] if peak else [])
-
-
-def _ratio(name: str, timing: Timing) -> Measurement:
-    return Measurement(
-        name=name, value=timing.ratio, unit="x", low=timing.ratio_low, high=timing.ratio_high, n=timing.rounds
-    )
-
-
-def _line(timing: Timing, size: Size | None, peak: Memory | None) -> dict[str, Any]:
-    certain = timing.ratio_low == timing.ratio_high
-    span = "" if certain else f" [{timing.ratio_low:.3f}, {timing.ratio_high:.3f}]"
-    return {
-        "model": timing.name,
-        "p50 ms": timing.p50,
-        "p95 ms": timing.p95,
-        "p99 ms": timing.p99,
-        "p50 ratio": f"{timing.ratio:.3f}{span}",
-        "first ms": timing.first_ms,
-        "load ms": timing.load_ms,
-        "size MB": size.mb if size else None,
-        "compressed MB": size.compressed_mb if size else None,
-        "params M": size.params / 1e6 if size else None,
-        "peak MB": peak.model_mb if peak else None,
-    }
-
-
-def _notes(timings: list[Timing], baseline: str, batch: int, peaks: Mapping[str, Memory | None]) -> list[str]:
-    first = timings[0]
-    again = next(t for t in timings if t.name == AGAIN)
-    notes = [
-        f"latency: {first.rounds} rounds of alternating blocks, one session alive at a time, batch {batch}, "
-        f"{first.threads} thread{'s' if first.threads > 1 else ''}, warm-up dropped",
-        f"p50 ratio: median over rounds of a model's block median against that of {baseline} in the same round, "
-        "with its 95 % bootstrap interval",
-        f"noise: {baseline} against itself gave a p50 ratio of {again.ratio:.3f} "
-        f"[{again.ratio_low:.3f}, {again.ratio_high:.3f}]; smaller differences mean nothing",
-        f"first: first call in a fresh session; load: opening it; compressed: {COMPRESSION}; MB: 10^6 bytes",
-    ]
-    if any(peaks.values()):
-        idle = max(peak.idle_mb for peak in peaks.values() if peak)
-        notes.append(
-            f"peak MB: what one model adds in a fresh process to the {idle:.0f} MB of Python with ONNX Runtime"
-        )
-    return notes + doubts()
-
-
-def doubts() -> list[str]:
-    """Say what about this machine, at this moment, makes figures doubtful."""
-    known = machine.facts()
-    notes = []
-    if known["load"] is not None and known["load"] > 0.5:
-        notes.append(f"the machine was busy: load {known['load']:.2f} per core over the last minute")
-    if known["governor"] not in (None, "performance"):
-        notes.append(f"the clock speed varied: governor {known['governor']}")
-    if not machine.vnni(known):
-        notes.append("this CPU has no int8 dot product (VNNI or its like): int8 gains less here than elsewhere")
-    return notes

@@ -18,7 +18,9 @@ Status = Literal["ok", "warn", "fail"]
 MIN_FREE_GB = 5.0
 PATIENCE = 180.0
 REINSTALL = "pip install --upgrade --force-reinstall torch torchvision"
-PURPOSE = {"table": "Parquet tables", "heic": "HEIC photographs"}
+PURPOSE = {"table": "Parquet tables", "heic": "HEIC photographs"} | dict.fromkeys(
+    ("executorch", "litert", "openvino"), "Another runtime in `bench`"
+)
 DEVELOPERS = "dev"
 SHOWN = ("torch", "timm", "onnx", "onnxruntime", "optuna")
 

@@ -3,6 +3,10 @@
 Idle thread pools of sessions kept side by side spin and falsify each other, so every block opens its session,
 warms it up, times it and closes it. Neighbours, clock speed and temperature drift over seconds, so the models
 alternate in shuffled and then mirrored order, and each is divided by the baseline's block of the same round.
+
+On a shared machine most of the noise is waiting for a core that another program has. A single thread never waits for
+anything else, so with one thread the ratio is that of processor time: measured on 2 busy cores, the interval of a model
+against itself was 5 to 15 times narrower than that of wall-clock time.
 """
 
 import gc
@@ -40,8 +44,10 @@ class Timing:
         p50: Median over all timed calls.
         p95: 95th percentile over all timed calls.
         p99: 99th percentile over all timed calls; with fewer than 100 calls it is near the slowest one.
+        mean: Mean over all timed calls: what throughput follows from.
         ratio: Median over rounds of this model's block median divided by the baseline's of the same round;
-            1 for the baseline itself. Drift that hits a whole round cancels, so it may differ from `p50 / p50`.
+            1 for the baseline itself. With one thread it is that of processor time, else of wall clock. Drift that
+            hits a whole round cancels, so it may differ from `p50 / p50`.
         ratio_low: Lower end of the 95 % bootstrap interval of `ratio`, rounds resampled.
         ratio_high: Upper end.
         n: Timed calls.
@@ -55,6 +61,7 @@ class Timing:
     p50: float
     p95: float
     p99: float
+    mean: float
     ratio: float
     ratio_low: float
     ratio_high: float
@@ -70,11 +77,12 @@ class _Record:
     """What was measured of one model so far, in milliseconds; one entry per round."""
 
     blocks: list[NDArray[np.float64]] = field(default_factory=list)
+    compared: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
 
     def medians(self) -> NDArray[np.float64]:
-        return np.array([np.median(block) for block in self.blocks])
+        return np.array(self.compared)
 
 
 def compare(
@@ -95,7 +103,7 @@ def compare(
         runners: By name, a function that opens a session and gives a call without arguments to time. If the
             call has a `close` method, it is used when its block is over.
         baseline: The name that ratios refer to.
-        threads: What the runners were given; recorded only.
+        threads: What the runners were given; with 1, processor time is compared instead of wall-clock time.
         block: Timed calls per block, at least 3.
         warmup: Calls dropped at the start of each block, at least 1 (the first is recorded as `first_ms`).
         precision: Stop once every 95 % interval of a ratio is at most this share of the ratio to either side.
@@ -120,7 +128,7 @@ def compare(
         while not _done(len(records[baseline].blocks), elapsed, width, precision, (min_seconds, max_seconds)):
             _next_order(order, len(records[baseline].blocks), shuffle)
             for name in order:
-                _time_block(runners[name], records[name], block, warmup, share)
+                _time_block(runners[name], records[name], block, warmup, share, threads)
             before, elapsed = elapsed, time.perf_counter() - begun
             width = _widest(records, baseline, seed)
             advance(int(elapsed) - int(before), f"ratios known to ±{width:.1%}")
@@ -182,17 +190,19 @@ def _done(rounds: int, elapsed: float, width: float, precision: float, seconds: 
     return elapsed >= seconds[1] or (rounds >= MIN_ROUNDS and elapsed >= seconds[0] and width <= precision)
 
 
-def _time_block(factory: Factory, record: _Record, block: int, warmup: int, share: float) -> None:
+def _time_block(factory: Factory, record: _Record, block: int, warmup: int, share: float, threads: int) -> None:
     deadline = time.perf_counter_ns() + int(share * 1e9)
     with _opened(factory, record) as run:
-        record.first.append(_milliseconds(run))
+        record.first.append(_milliseconds(run)[0])
         for _ in range(warmup - 1):
             run()
-        times: list[float] = []
+        times: list[tuple[float, float]] = []
         with _no_collection():
             while len(times) < block and (len(times) < MIN_CALLS or time.perf_counter_ns() < deadline):
                 times.append(_milliseconds(run))
-    record.blocks.append(np.array(times))
+    wall, busy = np.array(times).T
+    record.blocks.append(wall)
+    record.compared.append(float(np.median(np.minimum(wall, busy) if threads == 1 else wall)))
 
 
 @contextmanager
@@ -219,10 +229,12 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _milliseconds(run: Run) -> float:
-    begun = time.perf_counter_ns()
+def _milliseconds(run: Run) -> tuple[float, float]:
+    """Wall-clock time of a call, and the processor time that this process took for it."""
+    begun, busy = time.perf_counter_ns(), time.process_time_ns()
     run()
-    return (time.perf_counter_ns() - begun) / 1e6
+    busy = time.process_time_ns() - busy
+    return (time.perf_counter_ns() - begun) / 1e6, busy / 1e6
 
 
 def _widest(records: Mapping[str, _Record], baseline: str, seed: int) -> float:
@@ -244,6 +256,7 @@ def _timing(name: str, record: _Record, base: _Record, threads: int, seed: int) 
         p50=p50,
         p95=p95,
         p99=p99,
+        mean=float(every.mean()),
         ratio=ratio,
         ratio_low=low,
         ratio_high=high,

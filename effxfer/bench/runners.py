@@ -117,6 +117,14 @@ def feed_for(file: Path, *, batch: int = 1, size: int | None = None, seed: int =
     return feed
 
 
+def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Give the torch module's input for an ONNX feed: its first array as float32, images channels first."""
+    value = next(iter(feed.values()))
+    if value.dtype == np.uint8 and value.ndim == 4 and value.shape[-1] == 3:
+        value = value.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(value, dtype=np.float32)
+
+
 def _stated_size(metadata: Mapping[str, str]) -> int:
     for key, text in metadata.items():
         if key.endswith("preprocess"):

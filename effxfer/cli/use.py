@@ -12,54 +12,73 @@ from effxfer.cli.options import DryRun, Force, Json, Seed, Set, table
 def bench(
     exports: Annotated[list[Path], typer.Argument(help="Results of `export`, or .onnx files; first: baseline.")],
     out: Annotated[Path | None, typer.Option(help="Keep the result in this directory.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Of every model; 0 is one per core.  [default: 1]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images per call.  [default: 1]")] = None,
+    threads: Annotated[str | None, typer.Option(help="0 is one per core; 1,2 tries each.  [default: 1]")] = None,
+    batch: Annotated[str | None, typer.Option(help="Images per call; 1,8,32 tries each.  [default: 1]")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Time for all models.  [default: 60]")] = None,
     max_p50_ratio: Annotated[float | None, typer.Option(help="Fail (6) above this ratio to the baseline.")] = None,
     max_mb: Annotated[float | None, typer.Option(help="Fail (6) if the model to ship is larger.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="An earlier bench: what --json printed, or its --out.")] = None,
+    max_regression: Annotated[str, typer.Option(help="With --compare: fail (6) if a p50 ratio grew more.")] = "5%",
     seed: Seed = None, changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Time exported models side by side; fail if the model to ship is too slow or too large."""
     from effxfer.artifact import Artifact
+    from effxfer.bench import regression
     from effxfer.cli import show
     from effxfer.errors import SettingsError
     from effxfer.settings import build
-    from effxfer.stages import STAGES
+    from effxfer.stages import STAGES, run
     from effxfer.stages.bench import bench_files
-    from effxfer.stages.run import Where, compare
     from effxfer.stages.settings import Bench
 
+    limit = regression.parse_share(max_regression)
+    earlier = regression.read_earlier(compare) if compare else None
     given = table(
-        changes,
-        threads=threads,
-        batch=batch,
-        max_seconds=max_seconds,
-        max_p50_ratio=max_p50_ratio,
-        max_mb=max_mb,
-        seed=seed,
-    )
+        changes, **numbers("threads", threads), **numbers("batch", batch, "batches"), max_seconds=max_seconds,
+        max_p50_ratio=max_p50_ratio, max_mb=max_mb, seed=seed,
+    )  # fmt: skip
     settings = build(Bench, given, "bench")
-    if any(path.suffix == ".onnx" for path in exports):
-        if out:
-            raise SettingsError("--out keeps a comparison of results, not of bare files", "leave it out")
-        files = dict(zip(distinct(exports), exports, strict=True))
-        if dry_run:
-            show.document({"stage": "bench", "models": list(files), "settings": settings.plain()})
-            return
-        with show.progress():
-            report = bench_files(files, settings)
-        show.result(report, as_json)
-        return
-    made = dict(zip(distinct(exports), map(Artifact.load, exports), strict=True))
+    named, bare = dict(zip(distinct(exports), exports, strict=True)), any(path.suffix == ".onnx" for path in exports)
+    if bare and out:
+        raise SettingsError("--out keeps a comparison of results, not of bare files", "leave it out")
+    made = {} if bare else {name: Artifact.load(path) for name, path in named.items()}
     if dry_run:
-        show.document({"stage": "bench", "models": list(made), "settings": settings.plain()})
+        show.document({"stage": "bench", "models": list(named), "settings": settings.plain()})
         return
     with show.progress():
-        if out:
-            report = compare("bench", STAGES["bench"].find, settings, made, Where(out=out, force=force)).manifest.report
+        if bare:
+            report = bench_files(named, settings)
+        elif out:
+            where = run.Where(out=out, force=force)
+            report = run.compare("bench", STAGES["bench"].find, settings, made, where).manifest.report
         else:
             report = STAGES["bench"].find()(made, settings)
-    show.result(report, as_json)
+    regressions = list[str]()
+    if earlier:
+        compared, regressions = regression.against(earlier, report, settings.plain(), limit)
+        report += compared
+    show.result(report, as_json, **({"settings": settings.plain()} if as_json else {}))
+    regression.enforce_regression(regressions)
+
+
+def numbers(name: str, text: str | None, plural: str = "") -> dict[str, Any]:
+    """Read `4` as a setting, and `1,2,4` as the first of them and a sweep over all.
+
+    Raises:
+        SettingsError: If a part is not a whole number.
+
+    >>> numbers("threads", "2"), numbers("batch", "1,8", "batches")
+    ({'threads': 2}, {'batch': 1, 'sweep_batches': [1, 8]})
+    """
+    from effxfer.errors import SettingsError
+
+    if text is None:
+        return {}
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise SettingsError(f"--{name} is a whole number or several with commas, such as 1,2, not {text!r}")
+    found = [int(part) for part in parts]
+    return {name: found[0]} | ({f"sweep_{plural or name}": found} if len(found) > 1 else {})
 
 
 def distinct(paths: list[Path]) -> list[str]:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.bench import machine
-from effxfer.bench.compare import doubts
 from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, macs, moved
 from effxfer.bench.foreign import is_foreign, vet
 from effxfer.bench.latency import MIN_ROUNDS, Factory, Timing, compare
 from effxfer.bench.profile import Shape, profile
 from effxfer.bench.runners import feed_for, onnx_runner, open_session
+from effxfer.bench.table import doubts
 from effxfer.deploy.examined import LEAST, Examined, alternatives
 from effxfer.deploy.findings import FINDINGS, MANY_ZEROS, MUCH_MOVING, Finding
 from effxfer.deploy.graph import Graph, Rewrite, open_graph

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.artifact import Artifact
-from effxfer.bench.compare import bench_models, enforce
+from effxfer.bench.compare import EAGER, bench_models, enforce
 from effxfer.bench.foreign import is_foreign, vet
+from effxfer.bench.sweep import sweep
 from effxfer.errors import ModelFileError
 from effxfer.report import Report, Table
 from effxfer.stages.settings import FILES, SHIP, Bench
@@ -33,11 +34,8 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
     files = model_files(exports)
     first = next(iter(exports.values()))
     size = first.manifest.preprocess["size"]
-    measured = bench_models(
-        files, baseline=next(iter(files)), torch_dense=first.net, threads=settings.threads or cores(),
-        batch=settings.batch, size=size, precision=settings.precision, max_seconds=settings.max_seconds,
-        seed=settings.seed,
-    )  # fmt: skip
+    nets = {f"{name} fp32": artifact.net for name, artifact in exports.items()}
+    measured = measure(files, settings, torch_dense=first.net, nets=nets, size=size)
     summary = summarize(exports, measured)
     chosen = choose(summary, settings.max_drop)
     enforce(measured, [chosen], max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
@@ -60,11 +58,32 @@ def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
         given |= model_files({name: Artifact.load(path)}) if path.is_dir() else {name: path}
     for file in filter(is_foreign, given.values()):
         vet(file)
-    return bench_models(
-        given, baseline=next(iter(given)), threads=settings.threads or cores(), batch=settings.batch,
-        precision=settings.precision, max_seconds=settings.max_seconds, seed=settings.seed,
-        max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb,
+    measured = measure(given, settings)
+    names = [name for name in given if name != next(iter(given))] or list(given)
+    enforce(measured, names, max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
+    return measured
+
+
+def measure(files: Mapping[str, Path], settings: Bench, **more: Any) -> Report:
+    """Time files in turns as the settings say, and sweep over threads and batches where they ask for it.
+
+    Args:
+        files: By name; the first one is the baseline.
+        settings: How.
+        more: Arguments of `bench_models`.
+    """
+    threads, baseline = settings.threads or cores(), next(iter(files))
+    measured = bench_models(
+        files, baseline=baseline, others=settings.runtimes, threads=threads, batch=settings.batch,
+        precision=settings.precision, max_seconds=settings.max_seconds, cold=settings.cold, seed=settings.seed, **more,
     )  # fmt: skip
+    if settings.sweep_threads or settings.sweep_batches:
+        measured += sweep(
+            files, baseline=baseline, threads=settings.sweep_threads or (threads,),
+            batches=settings.sweep_batches or (settings.batch,), size=more.get("size"),
+            precision=settings.precision, max_seconds=settings.max_seconds, seed=settings.seed,
+        )  # fmt: skip
+    return measured
 
 
 def model_files(exports: Mapping[str, Artifact]) -> dict[str, Path]:
@@ -104,8 +123,9 @@ def cores() -> int:
 def _row(name: str, exports: Mapping[str, Artifact], measured: Report) -> dict[str, Any]:
     stage, _, precision = name.rpartition(" ")
     owner = exports.get(stage)
-    report = owner.manifest.report if owner else next(iter(exports.values())).manifest.report
-    suffix = precision if owner else "torch"
+    report, suffix = owner.manifest.report if owner else Report(), precision
+    if name == EAGER:
+        report, suffix = next(iter(exports.values())).manifest.report, "torch"
     interval = measured[f"ratio/{name}"]
     return {
         "model": name,

@@ -14,6 +14,7 @@ TICKET, ADAPTER = "ticket.safetensors", "adapter.safetensors"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 SHIP = "model to ship: "
 Controls = Literal["none", "fast", "full"]
+Runtime = Literal["executorch", "litert", "openvino"]
 Start = Literal["init", "none", "pretrained", "rate"]
 Scope = Literal["erk", "global", "layer"]
 Score = Literal["fisher", "magnitude", "movement", "random", "taylor"]
@@ -347,7 +348,12 @@ class Bench(Settings):
     Attributes:
         threads: Of ONNX Runtime and torch; 0 is one per core.
         batch: Images per call.
-        max_seconds: Time for all models together.
+        sweep_threads: Time every model with each of these numbers of threads as well; empty for `threads` alone.
+        sweep_batches: And with each of these batches.
+        runtimes: Other runtimes to time the models in, where they are installed: `executorch`, `litert`, `openvino`.
+        cold: Fresh processes per model in which the time from start to first answer is measured; 0 for none.
+        max_seconds: Time for all models together, and as much again for a sweep; cold starts, memory and conversions
+            come on top.
         precision: Half-width of the ratio's interval at which measuring may stop.
         max_drop: Points of validation accuracy that the model to ship may lose against the first one.
         max_p50_ratio: Fail if the p50 of the model to ship is more than this share of the first one's; None: no limit.
@@ -357,8 +363,12 @@ class Bench(Settings):
 
     threads: int = Field(default=1, ge=0)
     batch: int = Field(default=1, ge=1)
+    sweep_threads: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    sweep_batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    runtimes: tuple[Runtime, ...] = get_args(Runtime)
+    cold: int = Field(default=3, ge=0, le=100)
     max_seconds: float = Field(default=60.0, gt=0)
-    precision: float = Field(default=0.02, gt=0)
+    precision: float = Field(default=0.01, gt=0)
     max_drop: float = Field(default=1.0, ge=0)
     max_p50_ratio: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)

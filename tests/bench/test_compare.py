@@ -1,8 +1,8 @@
-import numpy as np
 import pytest
 import torch
 
-from effxfer.bench.compare import AGAIN, EAGER, bench_models, enforce, failures, gated_names, torch_input
+from effxfer.bench.compare import EAGER, bench_models, enforce, failures, gated_names
+from effxfer.bench.table import AGAIN
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.report import Measurement, Report
 
@@ -19,12 +19,15 @@ def models(tmp_path):
 
 def test_one_table_with_every_model_and_the_eager_baseline(models):
     report = bench_models(models, baseline="dense", torch_dense=lambda: torch.nn.Linear(200, 100), **QUICK)
-    (table,) = report.tables
+    table, start, machine = report.tables
     assert [row["model"] for row in table.rows] == ["dense", "small", EAGER]
     assert {"p50 ms", "p95 ms", "p99 ms", "p50 ratio", "size MB", "compressed MB", "peak MB"} <= set(table.rows[0])
     assert table.rows[2]["size MB"] is None
     assert table.rows[0]["peak MB"] > 0
     assert AGAIN not in str(table)
+    assert [row["model"] for row in start.rows] == ["dense", "small", EAGER]
+    assert start.rows[0]["cold start ms"] is None
+    assert {"cpu", "flags", "onnxruntime"} <= {row["fact"] for row in machine.rows}
 
 
 def test_every_figure_is_a_measurement_with_its_n(models):
@@ -92,11 +95,3 @@ def test_a_broken_model_is_refused_before_anything_is_timed(models, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"x")
     with pytest.raises(ModelFileError, match=r"bad\.onnx"):
         bench_models({**models, "bad": tmp_path / "bad.onnx"}, baseline="dense", **QUICK)
-
-
-def test_photographs_become_channels_first_floats_for_torch():
-    image = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
-    tensor = torch_input({"image": image})
-    assert (tensor.shape, tensor.dtype) == ((1, 3, 2, 4), np.float32)
-    assert tensor[0, 2, 1, 3] == image[0, 1, 3, 2]
-    assert torch_input({"x": np.ones((2, 3, 8, 8), np.float32)}).shape == (2, 3, 8, 8)

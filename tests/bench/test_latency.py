@@ -15,10 +15,13 @@ class Clock:
     """A clock that only moves when a fake model says so."""
 
     def __init__(self):
-        self.ns = 0
+        self.ns, self.waited = 0, 0
 
     def perf_counter_ns(self):
         return self.ns
+
+    def process_time_ns(self):
+        return self.ns - self.waited
 
     def perf_counter(self):
         return self.ns / 1e9
@@ -76,6 +79,28 @@ def test_ratios_and_percentiles_are_exact_on_a_fake_clock(stage):
     assert (a.p50, a.p95, a.p99, a.ratio) == (10, 10, 10, 1)
     assert (b.p50, b.ratio, b.ratio_low, b.ratio_high) == (2.5, 0.25, 0.25, 0.25)
     assert (a.load_ms, a.threads, a.rounds, a.n) == (7, 3, latency.MIN_ROUNDS, latency.MIN_ROUNDS * 20)
+
+
+def test_waiting_for_a_core_is_left_out_with_one_thread_only(stage):
+    def preempted(call):
+        stage.clock.waited += int(30e6)
+        return 40.0
+
+    def timed(threads):
+        models = {"a": stage.model("a", 5.0), "b": stage.model("b", preempted)}
+        return compare(models, baseline="a", min_seconds=0, threads=threads)[1]
+
+    assert (timed(1).p50, timed(1).ratio) == (40, 2)
+    assert (timed(2).p50, timed(2).ratio) == (40, 8)
+
+
+def test_a_runtime_that_takes_more_cores_than_it_was_given_is_compared_by_wall_clock(stage):
+    def greedy(call):
+        stage.clock.waited -= int(30e6)
+        return 10.0
+
+    models = {"a": stage.model("a", 5.0), "b": stage.model("b", greedy)}
+    assert compare(models, baseline="a", min_seconds=0)[1].ratio == 2
 
 
 def test_only_one_session_is_alive_and_every_one_is_closed(stage):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from effxfer.bench.latency import compare, onnx_runner, torch_runner
-from effxfer.bench.runners import feed_for, open_session
+from effxfer.bench.runners import feed_for, open_session, torch_input
 from effxfer.errors import ModelFileError
 
 from .models import linear, photo
@@ -76,3 +76,11 @@ def test_a_feed_follows_its_seed(tmp_path):
     first, again, other = (feed_for(file, seed=seed)["x"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_photographs_become_channels_first_floats_for_torch():
+    image = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
+    tensor = torch_input({"image": image})
+    assert (tensor.shape, tensor.dtype) == ((1, 3, 2, 4), np.float32)
+    assert tensor[0, 2, 1, 3] == image[0, 1, 3, 2]
+    assert torch_input({"x": np.ones((2, 3, 8, 8), np.float32)}).shape == (2, 3, 8, 8)

@@ -23,7 +23,7 @@ FIELDS = {
     ("qat", "lr"): ["fit.lr"],
 }
 KINDS = {"prune": ["prune lottery", "prune gradual", "prune channels", "prune structured", "prune compact"]}
-OURS = {"method", "data", "out", "force", "dry_run", "as_json", "changes", "device"}
+OURS = {"method", "data", "out", "force", "dry_run", "as_json", "changes", "device", "compare", "max_regression"}
 
 
 def flags():

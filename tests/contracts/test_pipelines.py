@@ -27,6 +27,7 @@ SHORT = [
     *(f'{name}.recipes=["u8s8-7bit"]' for name in EXPORTS),
     "bench.max_seconds=0.5",
     "bench.precision=0.5",
+    "bench.cold=1",
 ]
 
 

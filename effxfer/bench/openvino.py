@@ -1,0 +1,31 @@
+"""ONNX files in OpenVINO, compiled afresh for every block like a session of ONNX Runtime."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from effxfer.bench.latency import Factory
+
+
+def runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int) -> "Factory":
+    """Make a factory that compiles a model for the CPU, in float32 where its weights are, and runs it on `feed`.
+
+    Args:
+        file: The ONNX file.
+        feed: Arrays by input name.
+        threads: Threads of one request.
+    """
+    import openvino
+
+    core = openvino.Core()
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+
+    def open_model() -> Callable[[], object]:
+        request = core.compile_model(core.read_model(file), "CPU", hints).create_infer_request()
+        values = dict(feed)
+        return lambda: request.infer(values, share_inputs=True, share_outputs=True)
+
+    return open_model
