@@ -1,5 +1,7 @@
 """Networks in ExecuTorch, lowered to XNNPACK."""
 
+import contextlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -42,5 +44,6 @@ def _lowered(net: "torch.nn.Module", example: "torch.Tensor") -> bytes:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    graph = torch.export.export(net.eval(), (example,))
-    return bytes(to_edge_transform_and_lower(graph, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)
+    with contextlib.redirect_stdout(sys.stderr):
+        graph = torch.export.export(net.eval(), (example,))
+        return bytes(to_edge_transform_and_lower(graph, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)

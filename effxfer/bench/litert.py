@@ -1,5 +1,7 @@
 """Networks in LiteRT (once TensorFlow Lite), converted by litert-torch."""
 
+import contextlib
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -47,7 +49,7 @@ def _converted(net: "torch.nn.Module", value: NDArray[Any]) -> bytes:
     import litert_torch
     import torch
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         file = Path(folder) / "model.tflite"
         litert_torch.convert(net.eval(), (torch.from_numpy(value),)).export(str(file))
         return file.read_bytes()

@@ -159,7 +159,8 @@ def _notes(found: Found, precision: float) -> list[str]:
 
 
 def _wide(found: Found, precision: float) -> list[str]:
-    wide = [t.name for t in found.timings if max(t.ratio_high - t.ratio, t.ratio - t.ratio_low) > precision * t.ratio]
+    far = [t.name for t in found.timings if max(t.ratio_high - t.ratio, t.ratio - t.ratio_low) > precision * t.ratio]
+    wide = ["the noise" if name == AGAIN else name for name in far]
     if not wide:
         return []
     names = ", ".join(wide[:3]) + (" …" if len(wide) > 3 else "")

@@ -109,13 +109,15 @@ def export(
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.  [default: 20]")] = None,
     target: Annotated[str | None, typer.Option(help="CPU that int8 is for, such as portable.  [default: this]")] = None,
     with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Resize inside.")] = None,
+    bundle: Annotated[bool | None, typer.Option("--bundle", help="Also a folder with card, example, web page.")] = None,
+    ort_web: Annotated[str | None, typer.Option(help="With --bundle: folder of npm's onnxruntime-web.")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a checked ONNX model, and an int8 one if it is faster and accurate enough."""
     given = table(
         changes, int8=int8, max_drop=max_drop, opset=opset, target=target, with_preprocessing=with_preprocessing,
-        seed=seed,
+        bundle=bundle, ort_web=ort_web, seed=seed,
     )  # fmt: skip
     _stage("export", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 

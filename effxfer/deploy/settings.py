@@ -114,6 +114,10 @@ class ExportSettings(Settings):
         tune: Try to make what was exported faster without changing its answers, see `effxfer.deploy.tune`; kept only if
             it is measurably faster.
         tune_seconds: Time for the attempts on one file.
+        bundle: Write a directory `bundle` as well: models, labels, model card, a Python example and a web page.
+        ort_web: Folder of the npm package onnxruntime-web; None looks for node_modules and then asks npm.
+        backbone_license: Of the pretrained weights, for the model card.
+        data_license: Of the images, for the model card.
         seed: Of the choice of calibration images, and of the order of timing.
     """
 
@@ -134,7 +138,20 @@ class ExportSettings(Settings):
     latency_seconds: float = Field(default=20.0, gt=0)
     tune: bool = False
     tune_seconds: float = Field(default=20.0, gt=0)
+    bundle: bool = False
+    ort_web: str | None = None
+    backbone_license: str = Field(default="unknown", min_length=1, max_length=100)
+    data_license: str = Field(default="unknown", min_length=1, max_length=100)
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _for_a_bundle(self) -> "ExportSettings":
+        for name in ("ort_web", "backbone_license", "data_license"):
+            if getattr(self, name) not in (None, "unknown") and not self.bundle:
+                raise ValueError(f"{name} has no effect without a bundle: set bundle = true")
+        if self.bundle and (self.with_preprocessing or self.dynamic_size):
+            raise ValueError("a bundle's page and example resize images by themselves: export without, or no bundle")
+        return self
 
     @field_validator("recipes")
     @classmethod

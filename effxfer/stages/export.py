@@ -1,5 +1,6 @@
 """Write a network as ONNX, prove that it answers like the network, and quantize it where that is worth it."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from effxfer.deploy.aim import Aim
 from effxfer.deploy.gate import REJECTED, accuracy_of, check, evaluate_onnx, onnx_logits, second_size
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
+from effxfer.deploy.ort_web import find_ort_web
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.deploy.preprocessing_gate import check_preprocessing, look
 from effxfer.deploy.settings import ExportSettings
@@ -21,6 +23,7 @@ from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.stages.adapting import merged
+from effxfer.stages.bundle import BUNDLE, bundle
 from effxfer.stages.finetune import measured
 from effxfer.stages.run import RESULT
 from effxfer.stages.settings import FILES
@@ -31,7 +34,7 @@ from effxfer.train.state import Work
 def export(
     net: Net, tasks: Sequence[Task], settings: ExportSettings, *, device: Device, work: Work
 ) -> tuple[Net, Report]:
-    """Write `model.onnx`, and `model.int8.onnx` if it is both faster and accurate enough.
+    """Write `model.onnx`, and `model.int8.onnx` if it is both faster and accurate enough; and a bundle if asked.
 
     Args:
         net: With a head for the classes of the last task.
@@ -43,8 +46,10 @@ def export(
     Raises:
         DataError: If the task's classes are not the network's.
         GateError: If the ONNX model does not answer like the network.
+        ResourceError: If a bundle is asked for and ONNX Runtime Web is not to be had; this is seen before all else.
     """
     task, folder = tasks[-1], work.file(RESULT) or Path()
+    web = find_ort_web(settings.ort_web or "") if settings.bundle else None
     if net.classes != task.classes:
         raise DataError(
             f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
@@ -68,6 +73,12 @@ def export(
         report += try_int8(fp32, folder / FILES["int8"], task, settings)
     for precision, name in FILES.items():
         report += finish(folder / name, precision, task, settings)
+    if web:
+        shutil.rmtree(folder / BUNDLE, ignore_errors=True)
+        files = [folder / file for file in FILES.values() if (folder / file).is_file()]
+        report += bundle(
+            folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, web=web
+        )  # fmt: skip
     return net, report + zeros(net)
 
 

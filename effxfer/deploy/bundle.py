@@ -1,0 +1,197 @@
+"""A directory to hand on: models, labels, a model card with the measured figures, a Python example and a web page.
+
+The card is a README with the metadata of Hugging Face (https://huggingface.co/docs/hub/model-cards).
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from effxfer import __version__
+from effxfer.bench.table import MACHINE
+from effxfer.deploy.onnx import load, read_metadata
+from effxfer.deploy.ort_web import OrtWeb
+from effxfer.report import Report, Table, cell
+from effxfer.runtime.image import Preprocess
+
+WEB = Path(__file__).with_name("web")
+PAGE = ("index.html", "app.js", "preprocess.js")
+SHOWN = 10
+UNKNOWN = "unknown"
+UINT8 = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What the models were made from.
+
+    Attributes:
+        title: Of page and card.
+        backbone: Name of the pretrained network.
+        backbone_license: Of its weights.
+        data: Name of the data.
+        data_license: Of the data.
+    """
+
+    title: str
+    backbone: str
+    backbone_license: str = UNKNOWN
+    data: str
+    data_license: str = UNKNOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """How a program calls one exported file.
+
+    Attributes:
+        file: Its name.
+        title: `float32`, or `int8` with its recipe.
+        input: Name of the input.
+        output: Name of the output.
+        pixels: It takes uint8 `(N, S, S, 3)` instead of float32 `(N, 3, S, S)`.
+        resizes: It takes uint8 `(1, H, W, 3)` of any size, and gives probabilities.
+        takes: The input in words.
+    """
+
+    file: str
+    title: str
+    input: str
+    output: str
+    pixels: bool
+    resizes: bool
+    takes: str
+
+
+def write_bundle(
+    folder: Path, files: Sequence[Path], *, origin: Origin, accuracy: Report, speed: Report, web: OrtWeb
+) -> Path:
+    """Write a bundle.
+
+    Args:
+        folder: Where; it must not exist.
+        files: Exported models of the same network, the one that the example takes first.
+        origin: What they were made from.
+        accuracy: Rows `accuracy/SPLIT/PRECISION`.
+        speed: Of `bench_models` on the files, named as here.
+        web: ONNX Runtime Web.
+
+    Returns:
+        `folder`.
+    """
+    folder.mkdir(parents=True)
+    models, about = [model_of(file) for file in files], read_metadata(files[0])
+    facts = {
+        "title": origin.title, "labels": list(about.labels), "preprocess": about.preprocess.to_json(),
+        "models": [asdict(model) for model in models],
+    }  # fmt: skip
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    for name in PAGE:
+        shutil.copyfile(WEB / name, folder / name)
+    (folder / "ort").mkdir()
+    for name, content in web.files.items():
+        (folder / "ort" / name).write_bytes(content)
+    texts = {
+        "labels.txt": "\n".join(" ".join(label.splitlines()) for label in about.labels) + "\n",
+        "model.json": json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
+        "example.py": example(models[0], about.preprocess),
+        "README.md": card(facts, origin, about.key, accuracy, speed, web.version),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def model_of(file: Path) -> Model:
+    """Read from an exported file how to call it."""
+    graph, about = load(file).graph, read_metadata(file)
+    put = graph.input[0]
+    shape = [axis.dim_value for axis in put.type.tensor_type.shape.dim]
+    pixels = put.type.tensor_type.elem_type == UINT8
+    resizes = pixels and not all(shape[1:])
+    size = about.preprocess.size
+    takes = f"float32 (N, 3, {size}, {size})"
+    if pixels:
+        takes = "uint8 (1, H, W, 3)" if resizes else f"uint8 (N, {size}, {size}, 3)"
+    title = "float32" if about.precision == "fp32" else f"int8 ({about.precision})"
+    return Model(
+        file=file.name, title=title, input=put.name, output=graph.output[0].name, pixels=pixels, resizes=resizes,
+        takes=takes,
+    )  # fmt: skip
+
+
+def example(model: Model, preprocess: Preprocess) -> str:
+    """Write a Python program that classifies one file."""
+    return _filled(
+        "example.py.txt", model=model, short=short_side(preprocess), size=preprocess.size,
+        filter=preprocess.interpolation.upper(), mean=list(preprocess.mean), std=list(preprocess.std),
+    )  # fmt: skip
+
+
+def short_side(preprocess: Preprocess) -> int:
+    """The shorter side of an image before its centre is cropped, in pixels."""
+    return math.floor(preprocess.size / preprocess.crop_pct)
+
+
+def card(
+    facts: Mapping[str, Any], origin: Origin, key: str, accuracy: Report, speed: Report, web_version: str
+) -> str:  # fmt: skip
+    """Write the model card."""
+    labels, preprocess = facts["labels"], Preprocess.from_json(facts["preprocess"])
+    shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+    return _filled(
+        "card.md", **{**facts, **asdict(origin)}, key=key, version=__version__, web_version=web_version, shown=shown,
+        short=short_side(preprocess), accuracy=_accuracies(accuracy), results=_results(accuracy),
+        table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes, warnings=_warnings(origin),
+        quoted=lambda value: json.dumps(str(value), ensure_ascii=False),
+    )  # fmt: skip
+
+
+def markdown(table: Table) -> str:
+    """Lay a table out in Markdown."""
+    columns = [name for name in table.rows[0] if any(row[name] is not None for row in table.rows)]
+    lines = [columns, ["---"] * len(columns), *([cell(row[name]) for name in columns] for row in table.rows)]
+    return "\n".join(f"| {' | '.join(text.replace('|', '/') for text in line)} |" for line in lines)
+
+
+def _filled(template: str, **values: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(undefined=StrictUndefined, autoescape=False, **options)
+    return environment.from_string((WEB / template).read_text()).render(**values)
+
+
+def _accuracies(report: Report) -> list[str]:
+    return [f"{row.name}: {row}" for row in report.rows if row.name.startswith("accuracy/")]
+
+
+def _results(report: Report) -> list[dict[str, Any]]:
+    found = []
+    for row in report.rows:
+        what, _, rest = row.name.partition("/")
+        split, _, precision = rest.partition("/")
+        if what == "accuracy" and precision in ("fp32", "int8"):
+            found.append({"split": split, "file": precision, "value": round(row.value, 2)})
+    return found
+
+
+def _machine(speed: Report) -> str:
+    rows = next((table.rows for table in speed.tables if table.title == MACHINE), ())
+    return "; ".join(f"{row['fact']} {row['found']}" for row in rows) or UNKNOWN
+
+
+def _warnings(origin: Origin) -> list[str]:
+    named = (("backbone", origin.backbone_license), ("data", origin.data_license))
+    found = [f"the licence of the {what} is not known: find out before you publish" for what, one in named
+             if one == UNKNOWN]  # fmt: skip
+    return found + [
+        f"the licence of the {what} ({one}) does not allow commercial use"
+        for what, one in named
+        if set(one.lower().replace("_", "-").split("-")) & {"nc"} or "non-commercial" in one.lower()
+    ]
