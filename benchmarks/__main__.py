@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import data_path, head_search, masked_step, rerun, startup
+from benchmarks import data_path, head_search, masked_step, noise, rerun, startup
 from effxfer.report import Report, Table
 
 ALL = {
@@ -13,6 +13,7 @@ ALL = {
     "data_path": data_path.measure,
     "head_search": head_search.measure,
     "masked_step": masked_step.measure,
+    "noise": noise.measure,
 }
 
 

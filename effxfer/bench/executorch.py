@@ -29,10 +29,10 @@ def runner(net: "torch.nn.Module", feed: Mapping[str, NDArray[Any]], threads: in
     program = _lowered(net, example)
 
     def open_model() -> Callable[[], object]:
-        from executorch.extension.pybindings import _portable_lib
+        from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime
 
-        _portable_lib._unsafe_reset_threadpool(threads)
+        portable_lib._unsafe_reset_threadpool(threads)
         method = Runtime.get().load_program(program).load_method("forward")
         return lambda: method.execute([example])
 

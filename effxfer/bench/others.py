@@ -3,6 +3,7 @@
 OpenVINO reads the ONNX files themselves; LiteRT and ExecuTorch need the network, which is converted for them first.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -90,8 +91,10 @@ def other_runners(
             source = nets[name]() if other.converts else models[name]
             title = f"{name} in {other.title}"
             try:
+                begun = time.perf_counter()
                 factory = other.factory(source, feeds[name], threads)
-                notes.append(f"{title}: {_difference(factory, models[name], feeds[name])}")
+                took = time.perf_counter() - begun
+                notes.append(f"{title}: made ready in {took:.1f} s; {_difference(factory, models[name], feeds[name])}")
                 runners[title] = factory
             except Exception as error:  # a converter or kernel that lacks an operator must not end the bench
                 notes.append(f"{title} left out: {type(error).__name__}: {_first_line(error)}")

@@ -46,7 +46,9 @@ def report(found: Found, precision: float) -> Report:
     rows.append(_ratio("noise", _again(found)))
     title = f"Models against {found.baseline}"
     tables = [Table(title=title, rows=tuple(_line(timing, found) for timing in models))]
-    tables.append(Table(title="Start", rows=tuple(_start(timing, found) for timing in models)))
+    tables.append(
+        Table(title="Start", rows=tuple(_start(timing, found) for timing in models if timing.name in found.sizes))
+    )
     tables.append(facts_table())
     return Report(rows=tuple(rows), notes=tuple(_notes(found, precision)), tables=tuple(tables))
 

@@ -3,13 +3,14 @@
 import csv
 import json
 import shlex
+import shutil
 
 import pytest
 
 from effxfer.artifact import Artifact
 from effxfer.bench import foreign
 from effxfer.cli.use import distinct
-from effxfer.errors import DataError, ModelFileError, SettingsError
+from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
 from tests import plans
 from tests.bench.models import linear
 
@@ -169,3 +170,31 @@ def test_status_and_dry_run_say_the_same_and_write_nothing(call, folder, tmp_pat
     rows = told["report"]["tables"][0]["rows"]
     assert [row["state"] for row in rows] == ["to do"] * 5
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_a_bench_is_held_against_an_earlier_one(call, exported, tmp_path, monkeypatch):
+    twin = tmp_path / "twin"
+    shutil.copytree(exported.path, twin)
+    words = ["bench", exported.path, twin, "--max-seconds", "0.3", "--set", "cold=0", "--set", "runtimes=[]"]
+    old = tmp_path / "old.json"
+    old.write_text(call(*words, "--json"))
+    told = call(*words, "--compare", old, "--max-regression", "99%")
+    assert f"Against {old}" in told
+    earlier = json.loads(old.read_text())
+    for row in earlier["report"]["rows"]:
+        if row["name"] == "ratio/twin fp32":
+            row.update(value=0.001, low=0.001, high=0.001)
+    old.write_text(json.dumps(earlier))
+    with pytest.raises(GateError, match="twin fp32: p50 ratio grew by"):
+        call(*words, "--compare", old)
+
+
+@pytest.mark.parametrize("words", [["--threads", "one"], ["--batch", "1,,2"], ["--compare", "absent.json"]])
+def test_a_bench_that_cannot_be_is_refused_before_it_starts(call, exported, words):
+    with pytest.raises(SettingsError):
+        call("bench", exported.path, *words)
+
+
+def test_several_threads_and_batches_are_a_sweep(call, exported):
+    told = json.loads(call("bench", exported.path, "--threads", "1,2", "--batch", "4,8", "--dry-run"))["settings"]
+    assert (told["threads"], told["sweep_threads"], told["batch"], told["sweep_batches"]) == (1, [1, 2], 4, [4, 8])

@@ -78,7 +78,7 @@ def served(folder: Path):
 
 
 def classify(bundle: Path, images: list[Path], place: Path, seconds: float = 120.0) -> list[dict[str, str]]:
-    """Show images to the page of a copy of `bundle` under `place`; give what it says, for every model that it offers."""
+    """Show images to the page of a copy of `bundle` under `place`; give what it says, model by model."""
     site = place / "site"
     shutil.copytree(bundle, site)
     (site / "images").mkdir()

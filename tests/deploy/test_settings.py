@@ -37,3 +37,10 @@ def test_a_misspelt_recipe_gets_a_suggestion():
 def test_nonsense_is_refused(table):
     with pytest.raises(SettingsError):
         build(ExportSettings, table, "export")
+
+
+@pytest.mark.parametrize("name", ["ort_web", "backbone_license", "data_license"])
+def test_what_only_a_bundle_needs_is_refused_without_one(name):
+    with pytest.raises(SettingsError, match=f"{name} has no effect without a bundle"):
+        build(ExportSettings, {name: "x"}, "export")
+    assert getattr(build(ExportSettings, {name: "x", "bundle": True}, "export"), name) == "x"

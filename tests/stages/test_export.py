@@ -8,7 +8,8 @@ from onnx import numpy_helper
 from effxfer.bench.compare import bench_models
 from effxfer.bench.size import measure_size
 from effxfer.deploy.gate import REJECTED
-from effxfer.errors import DataError, GateError
+from effxfer.deploy.ort_web import FILES as ORT_WEB
+from effxfer.errors import DataError, GateError, ResourceError
 from effxfer.runtime.model import Model
 from effxfer.stages import export as stage
 from effxfer.stages.bench import model_files, summarize
@@ -198,3 +199,32 @@ def test_other_classes_are_refused(dense, data, tmp_path):
     (folder / "red").rename(folder / "ruby")
     with pytest.raises(DataError, match="finetune it first"):
         tiny.stage("export", dense, tmp_path / "out", tiny.data_of(folder), int8=False)
+
+
+@pytest.fixture
+def ort_web(tmp_path):
+    folder = tmp_path / "ort-web"
+    folder.mkdir()
+    for name in ORT_WEB:
+        (folder / name).write_bytes(b"x")
+    return str(folder)
+
+
+def test_a_bundle_is_part_of_the_result(dense, data, tmp_path, ort_web):
+    made = tiny.stage(
+        "export", dense, tmp_path / "out", data, int8=False, bundle=True, ort_web=ort_web, data_license="mit"
+    )
+    card = (made.path / "bundle" / "README.md").read_text()
+    assert 'data_license: "mit"' in card
+    accuracy = made.manifest.report["accuracy/test/fp32"]
+    assert f"accuracy/test/fp32: {accuracy}" in card
+    assert "| model.onnx |" in card
+    assert str(tmp_path) not in card
+    assert {"bundle/model.onnx", "bundle/index.html", "bundle/ort/ort.wasm.min.mjs"} <= made.manifest.files.keys()
+    assert made.manifest.report["bundle"].value > 0
+
+
+def test_without_the_files_of_the_page_nothing_is_exported(dense, data, tmp_path):
+    with pytest.raises(ResourceError, match="holds no onnxruntime-web"):
+        tiny.stage("export", dense, tmp_path / "out", data, int8=False, bundle=True, ort_web=str(tmp_path))
+    assert not (tmp_path / "out").exists()

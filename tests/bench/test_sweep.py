@@ -1,0 +1,19 @@
+from effxfer.bench.sweep import sweep
+
+from .models import linear
+
+
+def test_every_pair_of_threads_and_batch_is_measured_for_every_model(tmp_path):
+    models = {"a": linear(tmp_path / "a.onnx"), "b": linear(tmp_path / "b.onnx", classes=2)}
+    report = sweep(models, baseline="a", threads=[1, 2, 1], batches=[1, 4], max_seconds=0.4, memory=False)
+    rows = report.tables[0].rows
+    assert [(row["threads"], row["batch"], row["model"]) for row in rows] == [
+        (threads, batch, name) for threads in (1, 2) for batch in (1, 4) for name in ("a", "b")
+    ]
+    for row in rows:
+        assert row["ms per image"] == row["p50 ms"] / row["batch"]
+        assert row["images/s"] > 0
+        assert row["peak MB"] is None
+    assert [row["p50 ratio"] for row in rows if row["model"] == "a"] == ["1.000"] * 4
+    assert report["sweep/p50/b/2 threads/batch 4"].value == rows[-1]["p50 ms"]
+    assert not [row.name for row in report.rows if row.name.startswith("p50/")], "they are no models of their own"

@@ -1,0 +1,125 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from effxfer.deploy.bundle import Origin, markdown, write_bundle
+from effxfer.deploy.onnx import export_onnx
+from effxfer.deploy.ort_web import FILES, OrtWeb
+from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.image import Preprocess
+from effxfer.runtime.model import Model
+from tests.tiny_net import CLASSES, PREPROCESS
+
+WEB = OrtWeb(version="9.8.7", files=dict.fromkeys(FILES, b"x"))
+ACCURACY = Report(
+    rows=(
+        Measurement(name="accuracy/val/fp32", value=91.239, unit="%", of="images", n=400),
+        Measurement(name="accuracy/val/torch", value=91.2, unit="%", of="images", n=400),
+        Measurement(name="parity/batch1", value=1e-6),
+    )
+)
+SPEED = Report(
+    tables=(
+        Table(title="Models", rows=({"model": "model.onnx", "p50 ms": 4.5678, "empty": None},)),
+        Table(title="Machine", rows=({"fact": "cpu", "found": "Some CPU"},)),
+    ),
+    notes=("noise: none",),
+)
+ORIGIN = Origin(title='My "shapes": 1', backbone="timm:x", backbone_license="apache-2.0", data="shapes")
+
+
+def bundled(file, out, origin=ORIGIN):
+    return write_bundle(out / "bundle", [file], origin=origin, accuracy=ACCURACY, speed=SPEED, web=WEB)
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    return bundled(exported, tmp_path)
+
+
+def test_it_holds_all_that_the_card_names(bundle, exported):
+    card = (bundle / "README.md").read_text(encoding="utf-8")
+    for name in ("model.onnx", "labels.txt", "model.json", "example.py", "index.html"):
+        assert (bundle / name).is_file()
+        assert f"`{name}`" in card
+    assert (bundle / "model.onnx").read_bytes() == exported.read_bytes()
+    assert {file.name for file in (bundle / "ort").iterdir()} == set(FILES)
+    assert (bundle / "labels.txt").read_text(encoding="utf-8").splitlines() == list(CLASSES)
+
+
+def test_the_card_has_metadata_that_hugging_face_reads(bundle):
+    card = ModelCard((bundle / "README.md").read_text(encoding="utf-8"))
+    assert card.data.license == "apache-2.0"
+    assert card.data.pipeline_tag == "image-classification"
+    facts = card.data.to_dict()
+    assert (facts["backbone_license"], facts["data_license"], facts["data"]) == ("apache-2.0", "unknown", "shapes")
+    (result,) = card.data.eval_results
+    assert (result.metric_value, result.dataset_split) == (91.24, "val")
+    for text in ("91.24 % of images (n=400)", "4.568", "Some CPU", "noise: none", "## Limits", "9.8.7"):
+        assert text in card.text
+    assert "licence of the data is not known" in card.text
+    assert "licence of the backbone is not known" not in card.text
+    assert "parity" not in card.text
+
+
+@pytest.mark.parametrize(("licence", "warned"), [("cc-by-nc-4.0", True), ("mit", False), ("CC_BY_NC_SA", True)])
+def test_licences_against_commerce_are_pointed_out(exported, tmp_path, licence, warned):
+    origin = Origin(title="a", backbone="b", backbone_license=licence, data="c", data_license="mit")
+    card = (bundled(exported, tmp_path, origin) / "README.md").read_text(encoding="utf-8")
+    assert ("does not allow commercial use" in card) == warned
+
+
+def test_nothing_names_a_folder_of_this_machine(bundle, tmp_path):
+    for file in (file for file in bundle.rglob("*") if file.is_file()):
+        assert str(tmp_path).encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("crop", [1.0, 0.8])
+def test_the_example_says_what_the_runtime_says(net, pixels, tmp_path, crop):
+    about = Preprocess(size=PREPROCESS.size, mean=PREPROCESS.mean, std=PREPROCESS.std, crop_pct=crop)
+    file = export_onnx(net, tmp_path / "model.onnx", preprocess=about, classes=CLASSES, key="k")
+    bundle = bundled(file, tmp_path)
+    assert len([line for line in (bundle / "example.py").read_text().splitlines() if line]) <= 13
+    for i, size in enumerate(((40, 60), (70, 33))):
+        photo = tmp_path / f"{i}.jpg"
+        Image.fromarray(pixels[i]).resize(size).save(photo)
+        done = subprocess.run(
+            [sys.executable, "example.py", photo], cwd=bundle, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == Model(file).predict([photo])[0].label
+
+
+def test_a_graph_that_normalises_gets_pixels(net, pixels, tmp_path):
+    file = export_onnx(
+        net, tmp_path / "model.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k", with_preprocessing=True
+    )
+    bundle = bundled(file, tmp_path)
+    (model,) = json.loads((bundle / "model.json").read_text())["models"]
+    assert model["pixels"]
+    photo = tmp_path / "photo.png"
+    Image.fromarray(pixels[3]).resize((40, 50)).save(photo)
+    done = subprocess.run([sys.executable, "example.py", photo], cwd=bundle, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == Model(file).predict([photo])[0].label
+
+
+def test_the_page_asks_no_other_place(bundle):
+    for name in ("index.html", "app.js", "preprocess.js"):
+        assert "://" not in (bundle / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
+def test_scripts_are_well_formed(bundle, tmp_path):
+    for name in ("app.js", "preprocess.js"):
+        module = tmp_path / name.replace(".js", ".mjs")
+        shutil.copyfile(bundle / name, module)
+        subprocess.run(["node", "--check", module], check=True, capture_output=True)
+
+
+def test_empty_columns_are_left_out_and_bars_do_not_break_cells():
+    table = Table(title="", rows=({"a": "x|y", "b": None, "c": 0.123456},))
+    assert markdown(table) == "| a | c |\n| --- | --- |\n| x/y | 0.1235 |"
