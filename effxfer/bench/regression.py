@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from effxfer.bench.latency import MIN_ROUNDS
 from effxfer.bench.table import MACHINE
 from effxfer.errors import GateError, SettingsError
 from effxfer.report import Measurement, Report, Table
@@ -74,7 +75,13 @@ def against(earlier: Earlier, report: Report, settings: Mapping[str, Any], limit
         tables=(Table(title=f"Against {earlier.where}", rows=tuple(lines)),),
         notes=tuple(_notes(earlier, report)),
     )
-    return found, [_sentence(name, one, limit) for name, one in changes.items() if regressed(one, limit)]
+    floor = noise(earlier.report) + noise(report)
+    return found, [_sentence(name, one, limit) for name, one in changes.items() if regressed(one, limit, floor)]
+
+
+def noise(report: Report) -> float:
+    """Give the false difference that a bench saw between its baseline and itself, as a share."""
+    return abs((report.get("noise") or 1.0) - 1)
 
 
 def enforce_regression(regressions: list[str]) -> None:
@@ -98,9 +105,15 @@ def change(old: Measurement, new: Measurement, name: str) -> Measurement:
     return Measurement(name=f"change/{name}", value=new.value / old.value - 1, low=low, high=high, n=min(old.n, new.n))
 
 
-def regressed(one: Measurement, limit: float) -> bool:
-    """Whether a model grew by more than the limit, and by more than both intervals explain."""
-    return one.value > limit and one.low > 0
+def regressed(one: Measurement, limit: float, floor: float = 0.0) -> bool:
+    """Whether a model grew by more than the limit, and by more than chance explains.
+
+    Args:
+        one: From `change`; of fewer than 5 rounds nothing is known.
+        limit: Allowed growth.
+        floor: The false differences that both benches saw, added up; the lower end of the growth is above it.
+    """
+    return one.n >= MIN_ROUNDS and one.value > limit and one.low > floor
 
 
 def names(report: Report) -> list[str]:
@@ -157,6 +170,9 @@ def _line(name: str, old: Report, new: Report, one: Measurement) -> dict[str, An
 def _notes(earlier: Earlier, report: Report) -> list[str]:
     ours, theirs = names(report), names(earlier.report)
     notes = [f"in one bench only, not compared: {name}" for name in sorted({*ours} ^ {*theirs})]
+    rounds = min(row.n for one in (earlier.report, report) for row in one.rows if row.name == f"ratio/{names(one)[0]}")
+    if rounds < MIN_ROUNDS:
+        notes.append(f"{rounds} rounds are too few to find a regression: give more --max-seconds")
     was, now = _facts(earlier.report), _facts(report)
     other = [f"{k} {was.get(k)} then, {now.get(k)} now" for k in now if k not in PASSING and was.get(k) != now[k]]
     if other:

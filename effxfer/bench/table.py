@@ -7,7 +7,7 @@ from typing import Any
 
 from effxfer.bench import machine
 from effxfer.bench.cold import Cold
-from effxfer.bench.latency import Timing
+from effxfer.bench.latency import MIN_ROUNDS, Timing
 from effxfer.bench.memory import Memory
 from effxfer.bench.size import COMPRESSION, Size
 from effxfer.report import Measurement, Report, Table
@@ -161,6 +161,8 @@ def _notes(found: Found, precision: float) -> list[str]:
 
 
 def _wide(found: Found, precision: float) -> list[str]:
+    if found.timings[0].rounds < MIN_ROUNDS:
+        return [f"{found.timings[0].rounds} rounds are too few for an interval: give more --max-seconds"]
     far = [t.name for t in found.timings if max(t.ratio_high - t.ratio, t.ratio - t.ratio_low) > precision * t.ratio]
     wide = ["the noise" if name == AGAIN else name for name in far]
     if not wide:

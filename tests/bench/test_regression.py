@@ -21,10 +21,10 @@ SETTINGS = {"threads": 1, "batch": 1}
 MODELS = {"dense": (1.0, 0.0), "small": (0.5, 0.01)}
 
 
-def bench(cpu="A", load="0.1", **models):
-    rows = []
+def bench(cpu="A", load="0.1", rounds=5, noise=1.0, **models):
+    rows = [Measurement(name="noise", value=noise, n=rounds)]
     for name, (ratio, spread) in models.items():
-        rows.append(Measurement(name=f"ratio/{name}", value=ratio, low=ratio - spread, high=ratio + spread, unit="x"))
+        rows.append(Measurement(name=f"ratio/{name}", value=ratio, low=ratio - spread, high=ratio + spread, n=rounds))
         rows.append(Measurement(name=f"size/{name}", value=2.0, unit="MB"))
     rows.append(Measurement(name="ratio/torch eager dense", value=5.0))
     facts = ({"fact": "cpu", "found": cpu}, {"fact": "load", "found": load})
@@ -52,6 +52,20 @@ def test_only_what_is_beyond_limit_and_interval_regressed(kept, ratio, spread, f
     assert bool(found) == failed
     assert report["change/small"].value == pytest.approx(ratio / 0.5 - 1)
     assert [row["model"] for row in report.tables[0].rows] == ["small"]
+
+
+def test_a_growth_within_the_noise_of_both_runs_is_no_regression(kept):
+    old = read_earlier(kept(bench(noise=0.94, **MODELS)))
+    slower = {"dense": (1.0, 0), "small": (0.56, 0.0)}
+    assert against(old, bench(noise=1.0, **slower), SETTINGS, 0.05)[1]
+    assert not against(old, bench(noise=1.05, **slower), SETTINGS, 0.05)[1]
+
+
+def test_of_a_few_rounds_nothing_is_known(kept):
+    old = read_earlier(kept(bench(rounds=1, **MODELS)))
+    report, found = against(old, bench(dense=(1.0, 0), small=(0.9, 0.0)), SETTINGS, 0.05)
+    assert found == []
+    assert any("1 rounds are too few" in note for note in report.notes)
 
 
 def test_everything_that_regressed_is_in_the_error(kept):
