@@ -31,6 +31,7 @@ QUICKER = {
     "finetune resnet20-cifar10 --data digits --set size=16 --epochs 0": [],
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
     "prune": ["--epochs", "1"],
+    "qat": ["--set", "data.max_per_class=10"],
     "search": ["--trials", "3", "--set", "epochs=3"],
     "ticket apply": ["--epochs", "1", "--set", "data.max_per_class=5"],
     "ticket matrix": ["--epochs", "0"],
@@ -66,7 +67,7 @@ def place(tmp_path, monkeypatch):
 
 def test_the_readme_shows_every_command():
     assert {command.split()[0] for command in EFFXFER} == {
-        *("run", "finetune", "prune", "search", "export", "bench", "predict"),
+        *("run", "finetune", "prune", "qat", "search", "export", "bench", "predict"),
         *("ticket", "adapter", "check", "models", "status", "doctor", "cpus"),
     }
 
@@ -76,7 +77,7 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
     Image.fromarray(three.astype("uint8")).save("three.png")
     tiny.write_images(place / "mnist")
     tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 25
+    assert len(tour) == 26
     for command in tour:
         last = run(command, monkeypatch).splitlines()[-1]
         if "--json" in command:
