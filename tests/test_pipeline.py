@@ -5,12 +5,12 @@ from threading import Event, Thread
 import pytest
 
 from effxfer import pipeline
-from effxfer.artifact import MANIFEST
+from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import LockedError, ModelFileError, SettingsError
 from effxfer.files import locked, sha256
 from effxfer.plan import read_plan
 from effxfer.stages.run import Where
-from tests import plans
+from tests import plans, tiny
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +247,41 @@ def test_what_a_ticket_cannot_be_trained_by_is_told_before_the_first_stage(ticke
     with pytest.raises(SettingsError, match="stage 'ticket': options of strategy full: unknown setting 'bach'"):
         pipeline.run(replace(plan, steps=plan.steps[:2]), where)
     assert not list(where.out.glob("*/"))
+
+
+ADAPTED = """
+[data]
+source = "{folder}"
+val_fraction = 0.2
+test_fraction = 0.2
+
+[backbone]
+source = "effxfer.net.cifar:resnet20"
+pretrained = false
+size = 16
+
+[[stage]]
+name = "again"
+run = "adapter"
+file = "{adapter}"
+
+[[stage]]
+name = "more"
+run = "finetune"
+fit.epochs = 0
+"""
+
+
+def test_an_adapter_goes_on_the_backbone_in_a_pipeline(folder, data, tmp_path):
+    told = {"strategy": "ssf", "options": tiny.PLAIN, "fit": {**tiny.FIT, "epochs": 1}}
+    made = tiny.finetune(tmp_path / "made", data, **told)
+    file = tmp_path / "adapted.toml"
+    file.write_text(ADAPTED.format(folder=folder, adapter=made.path))
+    done = pipeline.run(read_plan(file), Where(out=tmp_path / "out", device="cpu"))
+    again, more = (Artifact.load(tmp_path / "out" / name) for name in ("1-again", "2-more"))
+    assert again.manifest.files["weights.safetensors"] == made.manifest.files["weights.safetensors"]
+    assert more.manifest.parent == again.manifest.key
+    assert done is not None
+    file.write_text(ADAPTED.format(folder=folder, adapter=made.path).replace("file =", "#"))
+    with pytest.raises(SettingsError, match="there is no adapter to put on"):
+        read_plan(file)

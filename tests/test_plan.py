@@ -266,4 +266,4 @@ def test_a_ticket_must_come_from_somewhere(tickets):
 
 def test_a_file_is_for_tickets_only(tickets):
     tickets["stage"][0]["file"] = "x"
-    assert "for stages that train one" in mistakes(tickets)
+    assert "for stages that take one" in mistakes(tickets)
