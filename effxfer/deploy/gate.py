@@ -212,9 +212,13 @@ def second_size(module: nn.Module, preprocess: Preprocess) -> tuple[int, int]:
     """Give a height and width that are not the network's own, after trying them.
 
     Raises:
-        ModelFileError: If the network takes images of its own size only, with torch's reason.
+        ModelFileError: If the network takes images of its own size only, with torch's reason, or pads by their size.
     """
     height, width = preprocess.size + 32, preprocess.size + 64
+    padding = [name for name, one in module.named_modules() if type(one).__name__.endswith("Same")]
+    if padding:  # the exporter's symbols grow with each of them: it did not finish MobileNetV2 within 5 minutes
+        problem = f"{padding[0]} and {len(padding) - 1} more layers pad by the size of what they get (timm's `same`)"
+        raise ModelFileError(f"{problem}: that cannot be exported", "leave out dynamic_size", code="E426")
     problem, cause = f"the network does not take images of {height} x {width}", None
     try:
         answers = len(torch_logits(module, np.zeros((1, height, width, 3), np.uint8), preprocess))

@@ -5,6 +5,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from effxfer import __version__
@@ -161,6 +162,13 @@ def test_sides_that_the_network_needs_cannot_be_free():
         with pytest.raises(ModelFileError, match=f"does not take images of 48 x 80: {why}") as caught:
             second_size(module.eval(), PREPROCESS)
         assert caught.value.code == "E426"
+
+
+def test_layers_that_pad_by_the_size_of_what_they_get_are_named():
+    net = tiny_net()
+    net.stem[0] = Conv2dSame(3, 8, 3, 2)
+    with pytest.raises(ModelFileError, match=r"stem\.0 and 0 more layers pad by the size"):
+        second_size(net, PREPROCESS)
 
 
 class Fixed(TinyNet):
