@@ -22,7 +22,6 @@ WEB = Path(__file__).with_name("web")
 PAGE = ("index.html", "app.js", "preprocess.js")
 SHOWN = 10
 UNKNOWN = "unknown"
-UINT8 = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,7 @@ class Model:
         title: `float32`, or `int8` with its recipe.
         input: Name of the input.
         output: Name of the output.
-        pixels: It takes uint8 `(N, S, S, 3)` instead of float32 `(N, 3, S, S)`.
-        resizes: It takes uint8 `(1, H, W, 3)` of any size, and gives probabilities.
+        resizes: It takes uint8 `(1, H, W, 3)` of any size and gives probabilities; else float32 `(N, 3, S, S)`, logits.
         takes: The input in words.
     """
 
@@ -62,7 +60,6 @@ class Model:
     title: str
     input: str
     output: str
-    pixels: bool
     resizes: bool
     takes: str
 
@@ -110,18 +107,11 @@ def write_bundle(
 def model_of(file: Path) -> Model:
     """Read from an exported file how to call it."""
     graph, about = load(file).graph, read_metadata(file)
-    put = graph.input[0]
-    shape = [axis.dim_value for axis in put.type.tensor_type.shape.dim]
-    pixels = put.type.tensor_type.elem_type == UINT8
-    resizes = pixels and not all(shape[1:])
-    size = about.preprocess.size
-    takes = f"float32 (N, 3, {size}, {size})"
-    if pixels:
-        takes = "uint8 (1, H, W, 3)" if resizes else f"uint8 (N, {size}, {size}, 3)"
+    put, size, resizes = graph.input[0], about.preprocess.size, about.with_preprocessing
+    takes = "uint8 (1, H, W, 3)" if resizes else f"float32 (N, 3, {size}, {size})"
     title = "float32" if about.precision == "fp32" else f"int8 ({about.precision})"
     return Model(
-        file=file.name, title=title, input=put.name, output=graph.output[0].name, pixels=pixels, resizes=resizes,
-        takes=takes,
+        file=file.name, title=title, input=put.name, output=graph.output[0].name, resizes=resizes, takes=takes,
     )  # fmt: skip
 
 

@@ -149,8 +149,6 @@ class ExportSettings(Settings):
         for name in ("ort_web", "backbone_license", "data_license"):
             if getattr(self, name) not in (None, "unknown") and not self.bundle:
                 raise ValueError(f"{name} has no effect without a bundle: set bundle = true")
-        if self.bundle and (self.with_preprocessing or self.dynamic_size):
-            raise ValueError("a bundle's page and example resize images by themselves: export without, or no bundle")
         return self
 
     @field_validator("recipes")

@@ -12,7 +12,7 @@ from effxfer.deploy.qdq import Feeds, prepare, write_candidate
 from effxfer.deploy.settings import Recipe
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
-FEEDS = Feeds(name="images", pixels=images(64), preprocess=PREPROCESS, raw=False)
+FEEDS = Feeds(name="images", pixels=images(64), preprocess=PREPROCESS)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_shift_of_products():
 
 def test_observed_means_and_maxima_are_those_of_the_images(prepared):
     model = load(prepared)
-    few = Feeds(name="images", pixels=images(10), preprocess=PREPROCESS, raw=False, batch=5)
+    few = Feeds(name="images", pixels=images(10), preprocess=PREPROCESS, batch=5)
     seen = observe(model, ["images", model.graph.node[0].output[0], "absent"], few)
     everything = few.feed(0, 10)["images"]
     assert seen.keys() == {"images", model.graph.node[0].output[0]}

@@ -12,6 +12,7 @@ from PIL import Image
 from effxfer.deploy.bundle import Origin, markdown, write_bundle
 from effxfer.deploy.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.ort_web import FILES, OrtWeb
+from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.image import Preprocess
 from effxfer.runtime.model import Model
@@ -98,13 +99,13 @@ def test_the_example_says_what_the_runtime_says(exported, pixels, tmp_path, crop
         assert done.stdout.strip() == Model(file).predict([photo])[0].label
 
 
-def test_a_graph_that_normalises_gets_pixels(net, pixels, tmp_path):
-    file = export_onnx(
-        net, tmp_path / "model.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k", with_preprocessing=True
-    )
+def test_a_graph_that_resizes_gets_the_whole_image(net, pixels, tmp_path):
+    file = export_onnx(net, tmp_path / "model.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k")
+    add_preprocessing(file)
     bundle = bundled(file, tmp_path)
     (model,) = json.loads((bundle / "model.json").read_text())["models"]
-    assert model["pixels"]
+    assert model["resizes"]
+    assert model["takes"] == "uint8 (1, H, W, 3)"
     photo = tmp_path / "photo.png"
     Image.fromarray(pixels[3]).resize((40, 50)).save(photo)
     done = subprocess.run([sys.executable, "example.py", photo], cwd=bundle, capture_output=True, text=True, check=True)

@@ -16,7 +16,7 @@ from effxfer.deploy.settings import AUTO, DEFAULT, RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
-FEEDS = Feeds(name="images", pixels=images(32), preprocess=PREPROCESS, raw=False)
+FEEDS = Feeds(name="images", pixels=images(32), preprocess=PREPROCESS)
 CONVOLUTIONS = nn.Sequential(
     nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
 )
@@ -56,7 +56,7 @@ def logits(file, about):
 @pytest.mark.parametrize("name", ["dynamic", "dynamic-7bit", "weights"])
 def test_answers_nearly_as_before_and_zeros_stay(tokens, tmp_path, name):
     prepared, fp32 = tokens
-    none = Feeds(name="images", pixels=images(0), preprocess=PREPROCESS, raw=False)
+    none = Feeds(name="images", pixels=images(0), preprocess=PREPROCESS)
     file = make_candidate(prepared, tmp_path / "c.onnx", RECIPES[name], none)
     exact, got = onnx_logits(fp32, FEEDS.pixels, threads=1), logits(file, read_metadata(fp32))
     saturating = name == "dynamic"

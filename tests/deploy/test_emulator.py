@@ -97,11 +97,15 @@ def test_the_emulated_cpus_have_their_own_arithmetic(tmp_path):
     from effxfer.runtime.image import Preprocess
     from tests.deploy.planted import planted
 
+    class Codes(Feeds):
+        def feed(self, start, count):
+            return {self.name: self.pixels[start : start + count]}
+
     weights = np.full((6, 4), 127, np.int8)
     file = tmp_path / "planted.onnx"
     file.write_bytes(planted("MatMulInteger", weights, np.uint8(0), 2))
     codes = np.full((3, 6), 255, np.uint8)
-    feeds = Feeds(name="x", pixels=codes, preprocess=Preprocess(), raw=True)
+    feeds = Codes(name="x", pixels=codes, preprocess=Preprocess())
     assert pair_sums(codes, weights)[0] == 3 * 3 * 4
     exact = codes.astype(int) @ weights.astype(int)
     np.testing.assert_array_equal(emulated_logits(file, feeds, "sse"), exact)

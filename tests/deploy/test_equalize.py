@@ -12,7 +12,7 @@ from effxfer.deploy.qdq import Feeds
 from tests.tiny_net import PREPROCESS, images
 
 CHANNELS = 6
-FEEDS = Feeds(name="images", pixels=images(16), preprocess=PREPROCESS, raw=False)
+FEEDS = Feeds(name="images", pixels=images(16), preprocess=PREPROCESS)
 
 
 def chain(activation="Relu", seed=0, uneven=100.0, branch=False, masked=False):

@@ -209,7 +209,6 @@ def test_planted_layers_are_found(tmp_path):
         name="images",
         pixels=images(12, seed=9),
         preprocess=Preprocess(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-        raw=False,
     )
     prepared = prepare(tmp_path / "chain.onnx", tmp_path / "prepared.onnx")
     clean = write_candidate(prepared, tmp_path / "clean.onnx", RECIPES["u8s8-7bit"], feeds, tmp_path)

@@ -104,7 +104,7 @@ def test_its_weights_are_those_of_the_exported_file(tmp_path):
     net = tiny_net()
     file = export_onnx(net, tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
     prepared = prepare(file, tmp_path / "prepared.onnx")
-    feeds = Feeds(name="images", pixels=images(8), preprocess=PREPROCESS, raw=False)
+    feeds = Feeds(name="images", pixels=images(8), preprocess=PREPROCESS)
     graph = load(write_candidate(prepared, tmp_path / "q.onnx", Recipe(), feeds, tmp_path)).graph
     held = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     made = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear"}

@@ -37,7 +37,6 @@ async function decode(blob) {
 function tensor(image, model) {
   if (model.resizes) return new ort.Tensor("uint8", image.data, [1, image.height, image.width, 3]);
   const cut = resizeCrop(image, about.preprocess);
-  if (model.pixels) return new ort.Tensor("uint8", cut.data, [1, cut.height, cut.width, 3]);
   return new ort.Tensor("float32", normalize(cut, about.preprocess), [1, 3, cut.height, cut.width]);
 }
 
