@@ -41,19 +41,20 @@ class FakeRange(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Give `x` as uint8 would hold it; before any batch was seen, as it is."""
         if self.training:
-            self.follow(x.detach().float())
+            self.follow(x.detach())
+        if not self.seen:
+            return x
         scale = torch.clamp((self.high - self.low) / 255, min=LEAST)
-        zero = torch.round(-self.low / scale)
-        low, high = -zero * scale, (255 - zero) * scale
-        within = torch.minimum(torch.maximum(x.float(), low), high)
-        return torch.where(self.seen, rounded(within, scale), x.float()).to(x.dtype)
+        zero = torch.round(-self.low / scale).to(torch.int32)
+        return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, 255).to(x.dtype)
 
     @torch.no_grad()
     def follow(self, x: Tensor) -> None:
         """Move the range towards that of a batch; the first batch sets it."""
         share = torch.where(self.seen, 1 - self.momentum, 1.0)
-        self.low.lerp_(x.min().clamp(max=0), share)
-        self.high.lerp_(x.max().clamp(min=0), share)
+        low, high = torch.aminmax(x)
+        self.low.lerp_(low.float().clamp(max=0), share)
+        self.high.lerp_(high.float().clamp(min=0), share)
         self.seen.fill_(True)
 
 
