@@ -169,8 +169,9 @@ def test_strategies_of_all_steps_are_checked_before_the_first_runs(file, tmp_pat
     with pytest.raises(SettingsError) as caught:
         pipeline.run(plan, Where(out=tmp_path / "out"))
     assert "stage 'dense': no strategy 'fulll' (did you mean 'full'?)" in str(caught.value)
-    assert "stage 'small': options of strategy full: unknown setting 'bach' (did you mean 'batch'?)" in str(
-        caught.value
+    assert (
+        "stage 'small': options of strategy full: unknown setting 'bach' (did you mean 'batch' or 'batchnorm'?)"
+        in str(caught.value)
     )
     assert not list(tmp_path.glob("out/*/"))
 

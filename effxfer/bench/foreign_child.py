@@ -58,6 +58,16 @@ def messages(message: Any) -> Iterator[Any]:
                 yield from messages(child)
 
 
+def check_text(model: Any) -> None:
+    """Refuse text that is not UTF-8: protobuf gives it as bytes, which nobody expects."""
+    for message in messages(model):
+        for kind, value in message.ListFields():
+            if kind.type == kind.TYPE_STRING and any(
+                isinstance(one, bytes) for one in ([value] if isinstance(value, str | bytes) else value)
+            ):
+                raise Refused("E424", f"not an ONNX model: {kind.name} is not text", "get an intact copy")
+
+
 def check_operators(model: Any) -> None:
     """Refuse operators that nobody but their author can run."""
     own = {(f.domain, f.name) for f in model.functions}
@@ -187,8 +197,9 @@ def _dtype(kind: str) -> str:
 
 
 def look(file: Path) -> tuple[Any, list[Any], int]:
-    """Parse a file and check its operators and tensors; give model, tensors and the bytes of outside data."""
+    """Parse a file and check its text, operators and tensors; give model, tensors and the bytes of outside data."""
     model = read(file)
+    check_text(model)
     check_operators(model)
     tensors = [m for m in messages(model) if m.DESCRIPTOR.name == "TensorProto"]
     return model, tensors, sum(check_tensor(tensor, file.parent) for tensor in tensors)

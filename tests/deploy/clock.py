@@ -41,6 +41,6 @@ def use(monkeypatch, module):
 
 def timing(name, ms, ratio, threads=1, spread=0.001, rounds=5):
     return Timing(
-        name=name, p50=ms, p95=ms, p99=ms, ratio=ratio, ratio_low=ratio - spread, ratio_high=ratio + spread, n=100,
-        rounds=rounds, threads=threads, first_ms=ms, load_ms=1.0,
+        name=name, mean=ms, p50=ms, p95=ms, p99=ms, ratio=ratio, ratio_low=ratio - spread, ratio_high=ratio + spread,
+        n=100, rounds=rounds, threads=threads, first_ms=ms, load_ms=1.0,
     )  # fmt: skip

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from effxfer.deploy.gate import EXACT, onnx_logits
-from effxfer.deploy.int8 import _feeds
 from effxfer.deploy.integer import integer_products
+from effxfer.deploy.maker import feeds_of
 from effxfer.deploy.onnx import load, read_metadata, write_metadata
 from effxfer.deploy.qdq import Feeds, prepare, write_candidate
 from effxfer.deploy.saturation import Layer, Saturation, bound, pair_sums, saturated_product, saturation
@@ -155,7 +155,7 @@ def test_the_bound_by_weights_alone(tmp_path):
 def candidates(exported, tmp_path_factory):
     """U8S8 files of the tiny network, with 8 and 7 bits, and the images that they were calibrated on."""
     folder = tmp_path_factory.mktemp("candidates")
-    feeds = _feeds(exported, images(24, seed=9))
+    feeds = feeds_of(exported, images(24, seed=9))
     prepared = prepare(exported, folder / "prepared.onnx")
     names = ("u8s8", "u8s8-7bit", "u8u8")
     return {n: write_candidate(prepared, folder / f"{n}.onnx", RECIPES[n], feeds, folder) for n in names}, feeds
