@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 
 from effxfer import pipeline
+from effxfer.bench import latency as protocol
+from effxfer.bench import layers
 from effxfer.plan import read_plan
+from effxfer.prune import promise
+from effxfer.stages import latency
 from effxfer.stages.run import Where
 from effxfer.stages.settings import SHIP
+from tests import tiny
 
 FILES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.toml"))
 TRAINED = ("dense", "ticket", "channels")
@@ -53,6 +58,34 @@ def test_its_header_names_its_command(file):
     header = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
     assert file.read_text().startswith("# ")
     assert f"effxfer run {file.stem}" in header or f"effxfer run pipelines/{file.name}" in header
+
+
+CYCLES = ("first-cycle", "second-cycle", "resnet20-cifar10")
+OTHERS = {
+    "few_images": ["data.max_per_class=4", "dense.fit.epochs=1", "small.fit.epochs=1", 'small.controls="none"'],
+    "pretrain_resnet20_cifar10": [
+        *(f"{name}.fit.epochs=1" for name in CYCLES),
+        *(f"{name}.options.batch=8" for name in CYCLES),
+    ],
+}
+
+
+def test_every_pipeline_is_run():
+    assert {file.stem for file in FILES} == {"demo", "photos", *OTHERS}, "the README's test runs photos"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_others_run_shortened(name, tmp_path, monkeypatch):
+    for where, what, value in [
+        (promise, "ALLOWED", 100.0), (promise, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
+        (latency, "MIN_SECONDS", 0.1), (layers, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
+    ]:  # fmt: skip
+        monkeypatch.setattr(where, what, value)
+    changes = [f"data.source={tiny.write_images(tmp_path / 'images')}", "backbone.pretrained=false", "backbone.size=16"]
+    plan = read_plan(name, backbone="effxfer.net.cifar:resnet20", changes=[*changes, *OTHERS[name]])
+    made = pipeline.run(plan, Where(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"))
+    assert len(made) == len(plan.steps)
+    assert all(one.manifest.report["accuracy/test"].n for one in made)
 
 
 def test_the_demo_goes_the_whole_way_and_a_second_run_does_nothing(tmp_path, monkeypatch):
