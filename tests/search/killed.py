@@ -1,5 +1,6 @@
 """A search in a process of its own, to be killed: `python killed.py FOLDER TRIALS WORKERS`."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -17,4 +18,5 @@ def run(folder, trials, workers):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background ignores it
     run(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
