@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from effxfer.net.net import Edit, Net
 
-SCHEMA = 1
 KIND = Kind(name="adapter", document="effxfer.adapter", make="make one with `effxfer finetune --strategy lora`")
 
 
@@ -56,7 +55,7 @@ class Facts:
     tensors: str
     recipe: Mapping[str, Any]
     origin: Mapping[str, Any]
-    schema: int = SCHEMA
+    schema: int = KIND.schema
 
     @property
     def identity(self) -> str:
@@ -167,9 +166,6 @@ def unpack(content: bytes, name: str = "the adapter") -> AdapterFile:
         ModelFileError: If it is no adapter, is truncated, was altered, or is of another schema.
     """
     tensors, document = load(content, name, KIND)
-    if document.get("schema") != SCHEMA:
-        text = f"{name} has schema {document.get('schema')}, this effxfer reads {SCHEMA}"
-        raise ModelFileError(text, "install a matching effxfer")
     try:
         facts = Facts(**document)
     except TypeError as error:

@@ -26,11 +26,13 @@ class Kind:
         name: What it is called in errors, such as `ticket`.
         document: Name of the metadata's entry.
         make: The command that makes one.
+        schema: Version of the document that this effxfer reads and writes.
     """
 
     name: str
     document: str
     make: str
+    schema: int = 1
 
 
 def dump(tensors: "Mapping[str, Tensor]", document: Mapping[str, Any] | None = None, title: str = "") -> bytes:
@@ -54,7 +56,7 @@ def load(content: bytes, name: str, kind: Kind) -> tuple[dict[str, Raw], dict[st
         kind: What it should be.
 
     Raises:
-        ModelFileError: If it is truncated, of another kind, or its document was altered.
+        ModelFileError: If it is truncated, of another kind or schema, or its document was altered.
     """
     from safetensors import SafetensorError
 
@@ -74,6 +76,9 @@ def load(content: bytes, name: str, kind: Kind) -> tuple[dict[str, Raw], dict[st
         raise altered(name, f"its document is no document ({error})") from error
     if told != seal(document):
         raise altered(name, "its document is not what was written")
+    if document.get("schema") != kind.schema:
+        text = f"{name} has schema {document.get('schema')}, this effxfer reads {kind.schema}"
+        raise ModelFileError(text, "install a matching effxfer")
     return found, document
 
 

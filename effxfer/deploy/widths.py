@@ -68,7 +68,7 @@ def infer(graph: Graph, feed: Mapping[str, Array]) -> dict[str, tuple[int, ...]]
         made.type.tensor_type.ClearField("shape")
     try:
         known = shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # raises anything
+    except Exception:  # shape inference raises anything; without shapes nothing is widened or dropped
         return {}
     found = {name: value.shape for name, value in graph.constants.items()}
     for value in (*known.value_info, *known.input, *known.output):

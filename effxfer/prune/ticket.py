@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from effxfer.net.net import Edit, Net
 
-SCHEMA = 1
 BODY = "body."
 
 
@@ -62,7 +61,7 @@ class Facts:
     recipe: Mapping[str, Any]
     origin: Mapping[str, Any]
     pointer: Mapping[str, Any] | None = None
-    schema: int = SCHEMA
+    schema: int = KIND.schema
 
     @property
     def identity(self) -> str:
@@ -206,9 +205,6 @@ def unpack(content: bytes, name: str = "the ticket") -> TicketFile:
         ModelFileError: If it is no ticket, is truncated, was altered, or is of another schema.
     """
     tensors, document = load(content, name, KIND)
-    if document.get("schema") != SCHEMA:
-        text = f"{name} has schema {document.get('schema')}, this effxfer reads {SCHEMA}"
-        raise ModelFileError(text, "install a matching effxfer")
     try:
         facts = Facts(**document)
         found = {part: sha256(only(tensors, prefix)) for part, prefix in _parts(facts).items()}
