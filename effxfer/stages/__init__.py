@@ -7,18 +7,9 @@ from typing import Any
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
+from effxfer.stages.prune_settings import Channels, Compact, Gradual, Lottery, Structured
 from effxfer.stages.qat_settings import Qat
-from effxfer.stages.settings import (
-    Bench,
-    Channels,
-    Compact,
-    Finetune,
-    Gradual,
-    LearningCurve,
-    Lottery,
-    Search,
-    Structured,
-)
+from effxfer.stages.settings import Bench, Finetune, LearningCurve, Search
 from effxfer.stages.ticket_settings import Adapter, Ticket
 
 

@@ -15,7 +15,7 @@ from effxfer.prune import compact as pruning
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.stages.finetune import measured
-from effxfer.stages.settings import Compact
+from effxfer.stages.prune_settings import Compact
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.state import Work

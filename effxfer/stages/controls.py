@@ -14,7 +14,7 @@ from effxfer.prune.lottery import Rank
 from effxfer.prune.mask import Mask
 from effxfer.prune.select import Scope, select
 from effxfer.report import Report
-from effxfer.stages.settings import Gradual, Lottery
+from effxfer.stages.prune_settings import Gradual, Lottery
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.state import Work

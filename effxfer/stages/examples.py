@@ -12,7 +12,7 @@ from effxfer.net.net import Net
 from effxfer.prune.lottery import Rank
 from effxfer.prune.scores import SCORES
 from effxfer.prune.scores.evidence import Evidence, Losses
-from effxfer.stages.settings import Gradual, Lottery
+from effxfer.stages.prune_settings import Gradual, Lottery
 from effxfer.train.devices import Device
 from effxfer.train.layout import safe_gradients
 

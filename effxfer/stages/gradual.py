@@ -16,7 +16,7 @@ from effxfer.report import Curve, Report
 from effxfer.stages.controls import Found, compared, repeat_seed
 from effxfer.stages.examples import ranking
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
-from effxfer.stages.settings import Gradual
+from effxfer.stages.prune_settings import Gradual
 from effxfer.stages.teacher import taught
 from effxfer.stages.ticket import TRAINED, leave_ticket
 from effxfer.train.devices import Device

@@ -21,7 +21,7 @@ from effxfer.prune.sensitivity import Loss
 from effxfer.prune.structured import Left
 from effxfer.prune.surgery import example_of
 from effxfer.report import Report
-from effxfer.stages.settings import Channels
+from effxfer.stages.prune_settings import Channels
 
 PRECISION = 0.015
 MAX_SECONDS = 15.0

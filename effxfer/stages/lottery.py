@@ -18,7 +18,7 @@ from effxfer.report import Report
 from effxfer.stages.controls import Found, compared, repeat_seed
 from effxfer.stages.examples import ranking
 from effxfer.stages.finetune import choose, fresh_head, measured, train
-from effxfer.stages.settings import Lottery, Structured
+from effxfer.stages.prune_settings import Lottery, Structured
 from effxfer.stages.teacher import taught
 from effxfer.stages.ticket import leave_ticket, rewound
 from effxfer.train.devices import Device

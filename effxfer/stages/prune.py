@@ -22,8 +22,8 @@ from effxfer.stages.channel_controls import compared
 from effxfer.stages.examples import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
 from effxfer.stages.latency import cut_to_latency
+from effxfer.stages.prune_settings import Channels
 from effxfer.stages.rivals import Contest, open_others
-from effxfer.stages.settings import Channels
 from effxfer.stages.teacher import taught
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score

@@ -25,7 +25,7 @@ from effxfer.runtime.image import Preprocess
 from effxfer.stages.examples import TAYLOR_BATCHES, plain_batches
 from effxfer.stages.finetune import fresh_head
 from effxfer.stages.latency import DENSE, PRECISION, PRUNED, stopwatch
-from effxfer.stages.settings import Channels
+from effxfer.stages.prune_settings import Channels
 from effxfer.train.devices import Device
 from effxfer.train.gradients import Loss
 from effxfer.train.state import Work

@@ -11,7 +11,7 @@ from effxfer.report import Report
 from effxfer.stages.examples import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.finetune import choose, fresh_head, measured, train
 from effxfer.stages.lottery import rewind_point
-from effxfer.stages.settings import Structured
+from effxfer.stages.prune_settings import Structured
 from effxfer.stages.teacher import taught
 from effxfer.stages.ticket import leave_ticket, rewound
 from effxfer.train.devices import Device

@@ -22,8 +22,9 @@ from effxfer.prune.structured_ticket import shuffled_units
 from effxfer.prune.ticket import pack
 from effxfer.report import Report
 from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
+from effxfer.stages.prune_settings import Gradual, Lottery, Structured
 from effxfer.stages.run import RESULT, key_of_work
-from effxfer.stages.settings import TICKET, Gradual, Lottery, Structured
+from effxfer.stages.settings import TICKET
 from effxfer.stages.ticket_settings import Ticket
 from effxfer.train.devices import Device
 from effxfer.train.state import Work

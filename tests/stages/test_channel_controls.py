@@ -19,9 +19,10 @@ from effxfer.settings import build
 from effxfer.stages import channel_controls, latency, prune, rivals
 from effxfer.stages.channel_controls import loss_for
 from effxfer.stages.finetune import train
+from effxfer.stages.prune_settings import Channels
 from effxfer.stages.rivals import multiply_adds, open_others, sides
 from effxfer.stages.run import Where, identity, key_of, preview
-from effxfer.stages.settings import METRICS, Channels
+from effxfer.stages.settings import METRICS
 from effxfer.train.devices import Device
 from tests import tiny
 

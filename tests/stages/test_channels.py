@@ -8,7 +8,7 @@ from effxfer.settings import build
 from effxfer.stages import prune
 from effxfer.stages.finetune import train
 from effxfer.stages.prune import epochs_of, share
-from effxfer.stages.settings import Channels
+from effxfer.stages.prune_settings import Channels
 from effxfer.train import fit
 from tests import tiny
 

@@ -13,7 +13,7 @@ from effxfer.settings import build
 from effxfer.stages import latency, prune
 from effxfer.stages.finetune import train
 from effxfer.stages.latency import target
-from effxfer.stages.settings import Channels
+from effxfer.stages.prune_settings import Channels
 from tests import tiny
 from tests.prune.test_latency import cost
 

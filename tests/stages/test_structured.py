@@ -5,7 +5,7 @@ from effxfer.errors import SettingsError
 from effxfer.settings import build
 from effxfer.stages import structured as stage
 from effxfer.stages.finetune import train
-from effxfer.stages.settings import Structured
+from effxfer.stages.prune_settings import Structured
 from tests import tiny
 
 STRUCTURED = "prune structured"

@@ -7,8 +7,9 @@ from effxfer.data.augment import normalize
 from effxfer.errors import EffxferError, SettingsError
 from effxfer.runtime.image import Preprocess
 from effxfer.settings import build
+from effxfer.stages.prune_settings import Channels
 from effxfer.stages.run import Where, identity, load_task
-from effxfer.stages.settings import Channels, Finetune
+from effxfer.stages.settings import Finetune
 from effxfer.stages.teacher import listening
 from effxfer.train.settings import Teacher
 from effxfer.transfer.distill import divergence

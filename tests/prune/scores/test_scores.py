@@ -13,7 +13,7 @@ from effxfer.prune.scores import SCORES
 from effxfer.prune.scores.evidence import Evidence
 from effxfer.prune.scores.movement import add_movement_, forget_, watch_
 from effxfer.prune.select import select
-from effxfer.stages.settings import Score
+from effxfer.stages.prune_settings import Score
 from effxfer.train.state import clone
 from tests.prune.nets import accuracy, learn, make, stripes
 
