@@ -1,10 +1,12 @@
 """A pipeline: stages in a TOML file, run in order, each into its own directory; what is done is skipped."""
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from effxfer.artifact import MANIFEST, Artifact
@@ -22,13 +24,18 @@ from effxfer.stages.ticket_settings import Ticket
 __all__ = ["Plan", "Step", "check_options", "conclusion", "publish", "read_plan", "run", "statuses"]
 
 
-def run(plan: Plan, where: Where, tell: Callable[[Step, Artifact], None] = lambda _step, _made: None) -> list[Artifact]:
+def run(
+    plan: Plan, where: Where, tell: Callable[[Step, Artifact], None] = lambda _step, _made: None, *,
+    shares: Mapping[str, float] = MappingProxyType({}),
+) -> list[Artifact]:  # fmt: skip
     """Run every step that is not done yet.
 
     Args:
         plan: What to do.
         where: `out` receives `1-dense/`, `2-ticket/` and so on.
         tell: Called with each step and its result, done now or before.
+        shares: The time that each step may take, by its name, in seconds. What one leaves, or takes beyond it, is the
+            next one's gain or loss.
 
     Returns:
         The results, in order.
@@ -38,10 +45,14 @@ def run(plan: Plan, where: Where, tell: Callable[[Step, Artifact], None] = lambd
     """
     made: dict[str, Artifact] = {}
     with locked(where.out) if leads() else nullcontext():
+        began, due = time.monotonic(), 0.0
         check_options(plan, where)
         for step in plan.steps:
-            here = replace(where, out=where.out / plan.place(step))
+            spare = due - (time.monotonic() - began) if shares else 0.0
+            here = replace(where, out=where.out / plan.place(step), spare=spare)
+            there = (here.out / MANIFEST).is_file()
             made[step.name] = run_step(plan, step, made, here)
+            due = time.monotonic() - began if there else due + shares.get(step.name, 0.0)
             tell(step, made[step.name])
     return list(made.values())
 

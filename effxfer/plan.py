@@ -110,6 +110,18 @@ def locate(file: str | Path) -> Path:
     raise SettingsError(f"no pipeline {str(file)!r}{did_you_mean(path.stem, shipped)}", hint)
 
 
+def preset(name: str) -> Path:
+    """Find a preset: a shipped pipeline for a purpose.
+
+    Raises:
+        SettingsError: With the names there are.
+    """
+    known = {path.stem: path for path in sorted((bundled("pipelines") / "presets").glob("*.toml"))}
+    if name not in known:
+        raise SettingsError(f"no preset {name!r}{did_you_mean(name, known)}", f"presets: {', '.join(known)}")
+    return known[name]
+
+
 def change(table: dict[str, Any], text: str) -> None:
     """Set one value of a pipeline's table from `KEY=VALUE`.
 

@@ -20,6 +20,11 @@ FIT = {"epochs": 8, "lr": 0.01, "warmup": 0.0, "keep": "last"}
 QUICK = {
     "adapter": {},
     "bench": {"max_seconds": 0.2, "precision": 0.5, "cold": 0},
+    "compete": {
+        "candidates": {"full": {}, "probe": {"strategy": "probe"}},
+        "options": PLAIN,
+        "fit": {**FIT, "epochs": 3},
+    },
     "curve": {"labels": (2, 4), "repeats": 1, "min_steps": 3, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "export": {"latency_seconds": 0.2, "recipes": ["u8s8-7bit"], "calibration": 8, "mixed_seconds": 0},
     "finetune": {"options": PLAIN, "fit": FIT},

@@ -1,11 +1,11 @@
-"""Commands that run one stage: finetune, curve, prune, qat, search, export."""
+"""Commands that run one stage: finetune, compete, curve, prune, qat, search, export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, table
+from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, table
 
 if TYPE_CHECKING:
     from effxfer.artifact import Artifact
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def finetune(
     source: Source, out: Out, data: Data = "",
     strategy: Annotated[str | None, typer.Option(help="full, lp_ft, lora, auto ... (README).  [default: full]")] = None,
+    budget: Budget = "",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per step.  [default: 64]")] = None,
@@ -24,7 +25,12 @@ def finetune(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Adapt a pretrained network to your data."""
-    given = table(changes, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch, seed=seed)
+    from effxfer.settings import parse_seconds
+
+    seconds = parse_seconds(budget) if budget else None
+    given = table(
+        changes, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch, seconds=seconds, seed=seed
+    )
     _stage("finetune", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 
 
@@ -46,6 +52,35 @@ def curve(
         changes, labels=numbers, repeats=repeats, strategy=strategy, fit__epochs=epochs, fit__lr=lr, seed=seed
     )
     _stage("curve", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
+
+
+def compete(
+    source: Source, out: Out, data: Data = "",
+    budget: Budget = "",
+    backbones: Annotated[str, typer.Option(help="Other networks to try every recipe on: a,b,c.")] = "",
+    strategies: Annotated[str, typer.Option(help="Try these: full,lp_ft,...  [default: six recipes, see README]")] = "",
+    epochs: Annotated[int | None, typer.Option(help="Of the last training, at most.  [default: 10]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
+    latency_penalty: Annotated[
+        float | None, typer.Option(help="Points of accuracy that twice the speed is worth.  [default: 0]")
+    ] = None,
+    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Let recipes and backbones compete for time: all are trained a little, the better ones longer."""
+    from effxfer.settings import parse_seconds
+
+    given = table(
+        changes, seconds=parse_seconds(budget) if budget else None, fit__epochs=epochs, fit__lr=lr, seed=seed,
+        latency_penalty=latency_penalty, backbones=names(backbones) or None,
+        candidates={name: {"strategy": name} for name in names(strategies)} or None,
+    )  # fmt: skip
+    _stage("compete", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
+
+
+def names(text: str) -> list[str]:
+    """Split what is between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def prune(

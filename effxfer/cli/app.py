@@ -34,8 +34,8 @@ def common(
 
 
 for command in (
-    pipelines.run, adapt.finetune, adapt.curve, adapt.prune, adapt.qat, adapt.search, adapt.export, use.bench,
-    use.predict, examine.check, examine.rank, examine.models, pipelines.status, examine.doctor, examine.cpus,
+    pipelines.run, adapt.finetune, adapt.compete, adapt.curve, adapt.prune, adapt.qat, adapt.search, adapt.export,
+    use.bench, use.predict, examine.check, examine.rank, examine.models, pipelines.status, examine.doctor, examine.cpus,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(tickets.app, name="ticket")

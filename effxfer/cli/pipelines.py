@@ -5,32 +5,53 @@ from typing import Annotated
 
 import typer
 
-from effxfer.cli.options import Data, Device, DryRun, Force, Json, Seed, Set
+from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Seed, Set
 
 File = Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped pipeline.")]
+Preset = Annotated[str, typer.Option(help="fast, balanced, small or best; instead of a pipeline.")]
 Backbone = Annotated[str, typer.Option(help="Replaces the pipeline's backbone.")]
 Place = Annotated[Path | None, typer.Option(help="Where to write.  [default: runs/NAME]")]
 
 
 def run(
-    file: File, data: Data = "", backbone: Backbone = "", out: Place = None, seed: Seed = None, changes: Set = None,
-    device: Device = "auto", force: Force = False, dry_run: DryRun = False, as_json: Json = False,
+    file: File = "", data: Data = "", backbone: Backbone = "", preset: Preset = "", budget: Budget = "",
+    out: Place = None, seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False,
+    dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a pipeline; what is done is skipped, what was cut off goes on."""
     from effxfer import pipeline
+    from effxfer.budget import allot
     from effxfer.cli import reproduce, show
+    from effxfer.settings import parse_seconds
     from effxfer.stages.run import Where
 
-    plan = pipeline.read_plan(file, data=data, backbone=backbone, seed=seed, changes=changes or ())
+    plan = pipeline.read_plan(_file(file, preset), data=data, backbone=backbone, seed=seed, changes=changes or ())
+    plan, shares = allot(plan, parse_seconds(budget)) if budget else (plan, {})
     where = Where(out=out or Path("runs") / plan.name, device=device, force=force)
     if dry_run:
         _statuses(plan, where, as_json)
         return
     with show.progress():
-        made = pipeline.run(plan, where, lambda step, one: show.say(f"done {plan.place(step)}: {_headline(one)}"))
+        made = pipeline.run(
+            plan, where, lambda step, one: show.say(f"done {plan.place(step)}: {_headline(one)}"), shares=shares
+        )  # fmt: skip
     page = pipeline.publish(plan, made, where, reproduce())
     facts = {"run": str(where.out), "page": str(page)}
     show.result(pipeline.conclusion(plan, made), as_json, **facts)
+
+
+def _file(file: str, preset: str) -> str:
+    """The pipeline that is meant: a file, or a preset.
+
+    Raises:
+        SettingsError: If there are both or neither.
+    """
+    from effxfer import plan
+    from effxfer.errors import SettingsError
+
+    if bool(file) == bool(preset):
+        raise SettingsError("give either a pipeline or --preset", "such as `effxfer run --preset balanced`")
+    return file or str(plan.preset(preset))
 
 
 def status(

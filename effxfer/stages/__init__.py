@@ -7,6 +7,7 @@ from typing import Any
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
+from effxfer.stages.compete_settings import Compete
 from effxfer.stages.prune_settings import Channels, Compact, Gradual, Lottery, Structured
 from effxfer.stages.qat_settings import Qat
 from effxfer.stages.settings import Bench, Finetune, LearningCurve, Search
@@ -47,6 +48,12 @@ def _curve() -> Callable[..., Any]:
     from effxfer.stages.curve import curve
 
     return curve
+
+
+def _compete() -> Callable[..., Any]:
+    from effxfer.stages.compete import compete
+
+    return compete
 
 
 def _lottery() -> Callable[..., Any]:
@@ -112,6 +119,7 @@ def _bench() -> Callable[..., Any]:
 STAGES: dict[str, Stage] = {
     "adapter": Stage(Adapter, _adapter, "adapter"),
     "bench": Stage(Bench, _bench, "times"),
+    "compete": Stage(Compete, _compete),
     "curve": Stage(LearningCurve, _curve),
     "export": Stage(ExportSettings, _export, "files"),
     "finetune": Stage(Finetune, _finetune),

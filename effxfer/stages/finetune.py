@@ -1,5 +1,6 @@
 """Adapt a network to tasks."""
 
+import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
@@ -19,6 +20,7 @@ from effxfer.train.evaluate import score
 from effxfer.train.fit import Row, Span, fit
 from effxfer.train.gradients import Loss
 from effxfer.train.layout import channels_last
+from effxfer.train.pace import Allowance
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
@@ -43,6 +45,7 @@ def adapt(
     net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work, label: str = "train"
 ) -> tuple[list[Row], Report]:  # fmt: skip
     """Do what `finetune` does, without measuring; give the history, and what strategy and teacher have to say."""
+    began = time.perf_counter()
     strategy = choose(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
     before = deepcopy(net)
@@ -53,7 +56,7 @@ def adapt(
     adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
-        trained=adapting.watch if adapting else None,
+        trained=adapting.watch if adapting else None, allowance=allowed(settings.seconds, began, tasks[-1]),
     )  # fmt: skip
     if adapting:
         about += adapting.leave(net, measured(net, tasks[-1], device), device)
@@ -64,7 +67,7 @@ def train(
     net: Net, tasks: Sequence[Task], strategy: Strategy, settings: FitSettings, *,
     device: Device, seed: int, work: Work, span: Span = Span(), label: str = "train", loss: Loss | None = None,  # noqa: B008
     before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _done: None,
-    settled: int = 0, trained: Callable[[Net], None] | None = None,
+    settled: int = 0, trained: Callable[[Net], None] | None = None, allowance: Allowance | None = None,
 ) -> list[Row]:  # fmt: skip
     """Train a network in place by a strategy, or by its batches and another loss; a ticket's zeros stay zeros.
 
@@ -87,7 +90,8 @@ def train(
         history = fit(
             learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
             device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
-            after_step=constrained, settled=settled, validate=validate, work=work, span=span, label=label,
+            after_step=constrained, settled=settled, validate=validate, work=work, span=span,
+            allowance=allowance, label=label,
         )  # fmt: skip
     if trained:
         trained(net)
@@ -95,6 +99,14 @@ def train(
     if settings.epochs:
         net.smoothing = max(net.smoothing, strategy.label_smoothing)
     return history
+
+
+def allowed(seconds: float | None, began: float, task: Task) -> Allowance | None:
+    """What is left for training of a stage's time: it began at `began`, and ends with a measurement of two splits."""
+    if seconds is None:
+        return None
+    measuring = (len(task.val) + len(task.test)) / len(task.val)
+    return Allowance(seconds=seconds - (time.perf_counter() - began), validations=measuring)
 
 
 def fresh_head(net: Net, task: Task, seed: int) -> bool:

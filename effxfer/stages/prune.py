@@ -1,6 +1,7 @@
 """Remove channels, and train what is left."""
 
 import json
+import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -20,7 +21,7 @@ from effxfer.prune.structured import remove_channels
 from effxfer.report import Report
 from effxfer.stages.channel_controls import compared
 from effxfer.stages.examples import TAYLOR_BATCHES, losses, plain_batches
-from effxfer.stages.finetune import choose, fresh_head, learning, measured, train
+from effxfer.stages.finetune import allowed, choose, fresh_head, learning, measured, train
 from effxfer.stages.latency import cut_to_latency
 from effxfer.stages.prune_settings import Channels
 from effxfer.stages.rivals import Contest, open_others
@@ -44,7 +45,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         device: Where.
         work: Keeps every finished step and the checkpoint of the present one.
     """
-    strategy = choose(settings.strategy, settings.options)
+    began, strategy = time.perf_counter(), choose(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
@@ -64,7 +65,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         history += train(
             net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs_of(settings, step)}), device=device,
             seed=seed_of(settings.seed, step) % 2**31, work=work.at(f"step-{step}"), loss=loss,
-            label=f"recover {step} of {settings.steps}",
+            label=f"recover {step} of {settings.steps}", allowance=allowed(settings.seconds, began, tasks[-1]),
         )  # fmt: skip
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]

@@ -162,6 +162,7 @@ class Channels(Settings):
         strategy: How the rest is trained.
         options: Of the strategy.
         fit: Of the training after the last step; `steps` share its epochs.
+        seconds: As in `finetune`, what goes before training included, but not the controls; needs `steps = 1`.
         seed: As in `finetune`.
     """
 
@@ -186,7 +187,14 @@ class Channels(Settings):
     strategy: str = "full"
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)
+    seconds: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _one_step_in_time(self) -> "Channels":
+        if self.seconds is not None and self.steps > 1:
+            raise ValueError("seconds are for one step of pruning: leave steps or seconds out")
+        return self
 
     @model_validator(mode="after")
     def _controls_are_trained(self) -> "Channels":

@@ -1,6 +1,6 @@
 """Which backbone to start from: scores of its features against its measured latency, before anything is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,7 +78,7 @@ def rank(settings: Rank, data: DataSettings, where: Where) -> Report:
     device, seen = pick(where.device), dict[str, Seen]()
     with TemporaryDirectory(prefix="effxfer-") as folder:
         with progress.bar("backbones", len(settings.backbones)) as advance:
-            for number, (name, backbone) in enumerate(named(settings).items()):
+            for number, (name, backbone) in enumerate(named(settings.backbones).items()):
                 seen[name] = look(backbone, settings, data, where, device, Path(folder) / f"{number}.onnx")
                 advance(1, name)
         table = ranked(seen, settings)
@@ -92,19 +92,19 @@ def rank(settings: Rank, data: DataSettings, where: Where) -> Report:
     return Report(tables=(table,), curves=_plot(table, settings.by), notes=tuple(notes))
 
 
-def named(settings: Rank) -> dict[str, BackboneSettings]:
+def named(backbones: Sequence[BackboneSettings]) -> dict[str, BackboneSettings]:
     """Name backbones as short as they can be told apart.
 
     Raises:
         SettingsError: If one is named twice.
     """
-    whole = [one.source for one in settings.backbones]
+    whole = [one.source for one in backbones]
     short = [Path(source.partition("@")[0]).name for source in whole]
     names = [s if short.count(s) == 1 else w for s, w in zip(short, whole, strict=True)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SettingsError(f"{twice[0]} is named twice", "name each backbone once")
-    return dict(zip(names, settings.backbones, strict=True))
+    return dict(zip(names, backbones, strict=True))
 
 
 def look(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -45,12 +46,14 @@ class Where:
         device: As `devices.pick` takes it.
         cache: Where decoded images are kept; None is the user's cache directory.
         force: Replace a result that was made with other inputs.
+        spare: Seconds that a stage with a time of its own may take beyond it; negative where steps before it were late.
     """
 
     out: Path
     device: str = "auto"
     cache: Path | None = None
     force: bool = False
+    spare: float = 0.0
 
     def __post_init__(self) -> None:
         if self.out.name in ("", ".."):
@@ -109,16 +112,26 @@ def produce(
         return
     from effxfer.stages.adapting import refuse
 
+    began = time.monotonic()
     net, notes = open_source(source)
     refuse(name, net, settings)
     side = getattr(settings, "size", None) or net.preprocess.size
     tasks = [load_task(d, replace(net.preprocess, size=side), where) for d in data]
     told = {"recipe": source.facts.recipe} if isinstance(source, TicketFile) else {}
-    net, report = find()(net, tasks, settings, device=device, work=unfinished(where, key), **told)
+    held = in_time(settings, where.spare - (time.monotonic() - began))
+    net, report = find()(net, tasks, held, device=device, work=unfinished(where, key), **told)
     notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
     facts = about(name, key, settings, source, zip(tasks, data, strict=True), Report(notes=notes) + report)
     if device.leads:
         commit(where, net, facts)
+
+
+def in_time(settings: Settings, more: float) -> Settings:
+    """Give a stage that is held to a time `more` seconds, or less if negative: a tenth of its own at least."""
+    seconds = getattr(settings, "seconds", None)
+    if seconds is None:
+        return settings
+    return settings.model_copy(update={"seconds": max(seconds + more, seconds / 10)})
 
 
 def compare(
@@ -192,13 +205,10 @@ def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSet
 
 def identity(settings: Settings) -> dict[str, Any]:
     """What determines a stage's result of its settings: their values, other networks by what is in their files."""
-    plain, others, teacher = (
-        settings.plain(),
-        getattr(settings, "control_backbones", ()),
-        getattr(settings, "teacher", None),
-    )
-    if others:
-        plain["control_backbones"] = [artifact.identity(other) for other in others]
+    plain, teacher = settings.plain(), getattr(settings, "teacher", None)
+    for name in ("backbones", "control_backbones"):
+        if others := getattr(settings, name, ()):
+            plain[name] = [artifact.identity(other) for other in others]
     if teacher and teacher.source:
         plain["teacher"]["source"] = artifact.identity(BackboneSettings(source=teacher.source))
     return plain

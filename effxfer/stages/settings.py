@@ -36,6 +36,7 @@ class Finetune(Settings):
         fit: How long and how fast.
         teacher: As in `prune --method channels`: learn from the network that the stage got, or from another, as well.
         size: Side of the images from here on, in pixels; None leaves it.
+        seconds: Time for the whole stage; of `fit.epochs` and their schedule, as much is done as fits. None: no limit.
         seed: Of a fresh head, the order of images, augmentation and dropout.
     """
 
@@ -44,6 +45,7 @@ class Finetune(Settings):
     fit: FitSettings = FitSettings()
     teacher: Teacher = Teacher()
     size: int | None = Field(default=None, ge=8, le=4096)
+    seconds: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
@@ -59,6 +61,15 @@ class LearningCurve(Finetune):
     labels: tuple[int, ...] = (1, 2, 5, 10, 20)
     repeats: int = Field(default=3, ge=1, le=100)
     min_steps: int = Field(default=50, ge=0)
+
+    @field_validator("seconds")
+    @classmethod
+    def _no_limit(cls, value: float | None) -> float | None:
+        if value is not None:
+            raise ValueError(
+                "trainings on different numbers of labels are compared at the same length: give fit.epochs"
+            )
+        return value
 
     @field_validator("labels")
     @classmethod

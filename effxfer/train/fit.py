@@ -6,7 +6,7 @@ same number of threads).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from effxfer.train.devices import Device
 from effxfer.train.gradients import DivergedError, Gradients, Loss
 from effxfer.train.groups import optimizer
 from effxfer.train.memory import MOST_PARTS, ran_out
+from effxfer.train.pace import CHANGED, LATE, LEAST, Allowance, Pace, measure_pace
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone, load, save
 
@@ -51,6 +52,8 @@ class Progress:
     waited: int = 0
     slowed: float = 1.0
     parts: int = 1
+    total: int | None = None
+    spent: float = 0.0
 
 
 def fit(
@@ -68,6 +71,7 @@ def fit(
     settled: int = 0,
     work: Work = Work(None),  # noqa: B008 - immutable
     span: Span = Span(),
+    allowance: Allowance | None = None,
     label: str = "train",
 ) -> list[Row]:
     """Train whatever requires gradients in `learner`, in place.
@@ -90,6 +94,8 @@ def fit(
             learner is not yet what was asked for (its masks still shrink); 0 is the null value.
         work: Where checkpoints and `metrics.jsonl` go.
         span: The part of the steps to run.
+        allowance: The time there is, for which the steps are made fewer where they have to be; None is no limit. How
+            many they are depends on the machine, and all else on how many they are.
         label: What the progress bar says.
 
     Returns:
@@ -102,8 +108,9 @@ def fit(
     hooks = _Hooks(
         begin_epoch=begin_epoch, before_step=before_step, after_step=after_step, validate=validate, settled=settled
     )  # fmt: skip
-    loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span)
+    loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span, allowance)
     loop.resume()
+    loop.plan()
     with progress.bar(label, loop.last - span.first) as advance:
         advance(loop.at.step - span.first, "")
         while loop.at.step < loop.last and not loop.exhausted():
@@ -129,27 +136,77 @@ class _Hooks:
 class _Loop:
     def __init__(
         self, learner: nn.Module, epochs: Callable[[int], Batches], loss: Loss, settings: FitSettings, device: Device,
-        seed: int, hooks: _Hooks, work: Work, span: Span,
+        seed: int, hooks: _Hooks, work: Work, span: Span, allowance: Allowance | None,
     ) -> None:  # fmt: skip
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
-        self.hooks, self.work = hooks, work
+        self.hooks, self.work, self.span, self.allowance = hooks, work, span, allowance
         self.gradients = Gradients(learner, loss, device, settings.amp)
         self.trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.optimizer = optimizer(learner, settings)
         self.ema = Average(learner, settings.ema) if settings.ema else None
         self.length = len(epochs(seed_of(seed, 0)))
         self.kept: dict[str, Any] | None = None
-        self.total = self.length * settings.epochs
-        self.last = self.total if span.last is None else min(span.last, self.total)
-        self.first, self.at = span.first, Progress(step=span.first)
+        self.at = Progress(step=span.first)
+        self.pace: Pace | None = None
         self.start = clone(learner)
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole training."""
+        return self.length * self.settings.epochs if self.at.total is None else self.at.total
+
+    @property
+    def last(self) -> int:
+        """The step before which this part of the training ends."""
+        return self.total if self.span.last is None else min(self.span.last, self.total)
+
+    def plan(self) -> None:
+        """Make as many steps as fit into the time there is, judging by a few that are undone again."""
+        if self.allowance is None or self.at.total is not None or not self.total:
+            return
+        began, before, batches = time.perf_counter(), deepcopy(self.state()), self.epochs(seed_of(self.seed, 0))
+        batches = batches.shard(self.device.rank, self.device.world)
+        self.hooks.begin_epoch(self.learner, LATE)
+        self.pace = measure_pace(
+            lambda step: self.step(step, batches[step]), self.hooks.validate,
+            steps=self.length, seconds=self.allowance.seconds,
+        )  # fmt: skip
+        self.restore(before)
+        self.thaw()
+        self.at.spent = time.perf_counter() - began
+        self.at.total = self.fitting(self.pace)
+
+    def fitting(self, pace: Pace) -> int:
+        """How many steps there are in all if those to come take that long: ten at least, or one epoch's."""
+        assert self.allowance is not None
+        steps = self.at.step + pace.fitting(self.allowance, self.at.spent, self.length)
+        steps = min(max(steps, min(self.length, LEAST), self.at.step), self.length * self.settings.epochs)
+        return int(self.device.same(float(steps)))
+
+    def keep_time(self, pace: Pace) -> None:
+        """Make more or fewer steps after an epoch that went at another pace; more only in the first half."""
+        if self.allowance is None or self.at.total is None:
+            return
+        whole = all(parameter.requires_grad for parameter in self.trained)
+        total = self.fitting(pace if whole or self.pace is None else pace.at_least(self.pace))
+        more = total > self.at.total
+        if abs(total - self.at.total) > CHANGED * self.at.total and not (more and self.at.step > self.at.total / 2):
+            self.at.total = total
+
+    def thaw(self) -> None:
+        """Let everything require gradients that is ever trained."""
+        for parameter in self.trained:
+            parameter.requires_grad_(True)
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one."""
         file = self.work.file("checkpoint.pt")
         state = load(file) if file else deepcopy(self.kept)
-        if state is None:
-            return
+        if state is not None:
+            self.restore(state)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state` gave."""
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.gradients.scaler.load_state_dict(state["scaler"])
@@ -157,16 +214,19 @@ class _Loop:
             self.ema.load(state["ema"])
         self.at = Progress(**state["progress"])
 
-    def checkpoint(self) -> None:
-        """Save everything that the next step depends on; in memory, where there is no directory."""
-        file = self.work.file("checkpoint.pt")
-        state = {
+    def state(self) -> dict[str, Any]:
+        """Give everything that the next step depends on."""
+        return {
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.gradients.scaler.state_dict(),
             "ema": self.ema.weights if self.ema else None,
             "progress": vars(self.at),
         }
+
+    def checkpoint(self) -> None:
+        """Save the state; in memory, where there is no directory."""
+        file, state = self.work.file("checkpoint.pt"), self.state()
         if file is None:
             self.kept = deepcopy(state)
         elif self.device.leads:
@@ -192,8 +252,12 @@ class _Loop:
             **{k: v / steps for k, v in sums.items()},
             "lr": self.optimizer.param_groups[0]["lr"],
         }
-        row["steps_per_s"] = steps / (time.perf_counter() - began)
+        trained = time.perf_counter() - began
+        row["steps_per_s"] = steps / trained
         self.judge(row)
+        took = time.perf_counter() - began
+        self.at.spent += took
+        self.keep_time(Pace(step=trained / steps, validation=took - trained))
         self.at.history.append(row)
         if self.device.leads:
             self.work.note(row)
@@ -201,7 +265,7 @@ class _Loop:
 
     def step(self, step: int, batch: Any) -> dict[str, float]:
         """Make one optimizer step; give the terms of the loss."""
-        self.set_rate(rate(step / self.total, self.settings) * self.at.slowed)
+        self.set_rate(rate(step / self.total, self.settings, self.total / self.length) * self.at.slowed)
         terms = self.differentiate(step, batch)
         self.gradients.scaler.unscale_(self.optimizer)
         self.hooks.before_step()
@@ -256,11 +320,10 @@ class _Loop:
         """Go back to the last good weights and try once more, ten times slower."""
         again, step = self.at.slowed < 1, self.at.step
         self.learner.load_state_dict(self.start)
-        for parameter in self.trained:
-            parameter.requires_grad_(True)
+        self.thaw()
         self.optimizer = optimizer(self.learner, self.settings)
         self.ema = Average(self.learner, self.settings.ema) if self.settings.ema else None
-        self.at = Progress(step=self.first)
+        self.at = Progress(step=self.span.first, total=self.at.total, spent=self.at.spent)
         self.resume()
         if again:
             hint = f"lower fit.lr (it is {self.settings.lr}), set fit.clip, or fit.amp = 'off'"

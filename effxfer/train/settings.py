@@ -79,14 +79,17 @@ class Teacher(Settings):
         return bool(self.logits or self.features)
 
 
-def rate(progress: float, settings: FitSettings) -> float:
+def rate(progress: float, settings: FitSettings, epochs: float | None = None) -> float:
     """Factor on the peak rate at a progress in [0, 1) through training; a function of nothing else.
+
+    Training lasts `settings.epochs`, or other `epochs`.
 
     The rise of `warmup` epochs comes first; the schedule runs over what remains.
     """
     from math import cos, pi
 
-    rise = min(settings.warmup / max(settings.epochs, 1), 1.0)
+    length = settings.epochs if epochs is None else epochs
+    rise = min(settings.warmup / max(length, 1), 1.0)
     if progress < rise:
         return max(progress / rise, 1e-2)
     t = (progress - rise) / (1 - rise)

@@ -7,14 +7,17 @@ import pytest
 from effxfer import pipeline
 from effxfer.bench import latency as protocol
 from effxfer.bench import layers
-from effxfer.plan import read_plan
+from effxfer.budget import allot
+from effxfer.plan import preset, read_plan
 from effxfer.prune import promise
 from effxfer.stages import latency
 from effxfer.stages.run import Where
 from effxfer.stages.settings import SHIP
 from tests import tiny
 
-FILES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.toml"))
+FOLDER = Path(__file__).parents[2] / "pipelines"
+FILES = sorted(FOLDER.glob("*.toml"))
+PRESETS = sorted((FOLDER / "presets").glob("*.toml"))
 TRAINED = ("dense", "ticket", "channels")
 EXPORTS = ("dense-onnx", "small-onnx")
 SHORT = [
@@ -41,22 +44,25 @@ def test_there_are_pipelines():
     assert {"demo", "photos"} <= {file.stem for file in FILES}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*FILES, *PRESETS], ids=lambda file: file.stem)
 def test_parses_to_a_plan(file):
     plan = read_plan(file)
     assert plan.name == file.stem
     assert plan.steps
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*FILES, *PRESETS], ids=lambda file: file.stem)
 def test_every_strategy_takes_its_options(file, tmp_path):
     pipeline.check_options(read_plan(file), Where(out=tmp_path / "out"))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*FILES, *PRESETS], ids=lambda file: file.stem)
 def test_its_header_names_its_command(file):
     header = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
     assert file.read_text().startswith("# ")
+    if file in PRESETS:
+        assert f"effxfer run --preset {file.stem} " in header
+        return
     assert f"effxfer run {file.stem}" in header or f"effxfer run pipelines/{file.name}" in header
 
 
@@ -72,6 +78,7 @@ OTHERS = {
 
 def test_every_pipeline_is_run():
     assert {file.stem for file in FILES} == {"demo", "photos", *OTHERS}, "the README's test runs photos"
+    assert {file.stem for file in PRESETS} == SMALLER.keys()
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -86,6 +93,35 @@ def test_the_others_run_shortened(name, tmp_path, monkeypatch):
     made = pipeline.run(plan, Where(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"))
     assert len(made) == len(plan.steps)
     assert all(one.manifest.report["accuracy/test"].n for one in made)
+
+
+SMALLER = {
+    "balanced": [],
+    "best": ["head.trials=4", "head.epochs=3", "head.finalists=1"],
+    "fast": [],
+    "small": ["channels.fit.epochs=1", "channels.options.batch=8"],
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["balanced", "fast", *(pytest.param(one, marks=pytest.mark.slow) for one in ("best", "small"))]
+)
+def test_presets_run_shortened_and_held_to_a_time(name, tmp_path, monkeypatch):
+    for where, what, value in [
+        (promise, "ALLOWED", 100.0), (promise, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
+        (latency, "MIN_SECONDS", 0.1), (layers, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
+    ]:  # fmt: skip
+        monkeypatch.setattr(where, what, value)
+    changes = [f"data.source={tiny.write_images(tmp_path / 'images')}", "backbone.pretrained=false", "backbone.size=16"]
+    changes += ["dense.fit.epochs=1", "dense.options.batch=8", "bench.cold=0", "bench.precision=0.5", *SMALLER[name]]
+    if name != "fast":
+        changes.append('dense.candidates={"full"={}, "probe, then full"={strategy="lp_ft"}}')
+    plan = read_plan(preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes)
+    changes += [f'{step.name}.recipes=["u8s8-7bit"]' for step in plan.steps if step.stage == "export"]
+    plan, shares = allot(read_plan(preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes), 5)
+    made = pipeline.run(plan, Where(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"), shares=shares)
+    assert len(made) == len(plan.steps)
+    assert any(note.startswith(SHIP) for note in pipeline.conclusion(plan, made).notes)
 
 
 def test_the_demo_goes_the_whole_way_and_a_second_run_does_nothing(tmp_path, monkeypatch):

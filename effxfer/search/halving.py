@@ -1,0 +1,51 @@
+"""Successive halving: many a little, the better ones longer, until one is left.
+
+Jamieson and Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter Optimization",
+https://arxiv.org/abs/1502.07943.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round.
+
+    Attributes:
+        count: How many take part.
+        share: How long each is trained, as a share of the last round's training.
+    """
+
+    count: int
+    share: float
+
+
+def rounds(count: int, eta: int) -> list[Round]:
+    """Plan rounds in which one in `eta` goes on, rounded up, to be trained `eta` times as long; the last is of one.
+
+    >>> [(one.count, round(one.share, 3)) for one in rounds(7, 3)]
+    [(7, 0.111), (3, 0.333), (1, 1.0)]
+    """
+    counts = [count]
+    while counts[-1] > 1:
+        counts.append(-(-counts[-1] // eta))
+    return [Round(count=c, share=float(eta) ** (i + 1 - len(counts))) for i, c in enumerate(counts)]
+
+
+def part(plan: Sequence[Round], number: int, place: int) -> float:
+    """Share of the time that is left which one training may take, so that those after it get theirs.
+
+    Args:
+        plan: What `rounds` gave.
+        number: The round, from 0.
+        place: Trainings of this round before this one.
+    """
+    now = plan[number]
+    to_come = now.share * (now.count - place) + sum(one.share * one.count for one in plan[number + 1 :])
+    return now.share / to_come
+
+
+def whole_part(plan: Sequence[Round], number: int) -> float:
+    """Share of the time that is left which a whole round may take."""
+    return plan[number].count * part(plan, number, 0)
