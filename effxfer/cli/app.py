@@ -35,7 +35,8 @@ def common(
 
 for command in (
     pipelines.run, adapt.finetune, adapt.compete, adapt.curve, adapt.prune, adapt.qat, adapt.search, adapt.export,
-    use.bench, use.predict, examine.check, examine.rank, examine.models, pipelines.status, examine.doctor, examine.cpus,
+    use.bench, use.predict, examine.check, examine.rank, examine.models, pipelines.status, pipelines.leaderboard,
+    examine.doctor, examine.cpus,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(tickets.app, name="ticket")

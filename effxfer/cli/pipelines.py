@@ -1,4 +1,4 @@
-"""Commands about whole pipelines: run, status."""
+"""Commands about whole pipelines: run, status, leaderboard."""
 
 from pathlib import Path
 from typing import Annotated
@@ -64,6 +64,32 @@ def status(
 
     plan = pipeline.read_plan(file, data=data, backbone=backbone, seed=seed, changes=changes or ())
     _statuses(plan, Where(out=out or Path("runs") / plan.name), as_json)
+
+
+def leaderboard(
+    folders: Annotated[list[Path], typer.Argument(help="Directories of runs or models.")],
+    by: Annotated[str, typer.Option(help="Order by accuracy, p50 or size.")] = "accuracy",
+    out: Annotated[Path | None, typer.Option(help="Write leaderboard.html into this directory.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Put all that was trained and exported side by side, the better ones first."""
+    from effxfer.cli import reproduce, show
+    from effxfer.errors import SettingsError, did_you_mean
+    from effxfer.leaderboard import ORDER
+    from effxfer.leaderboard import leaderboard as board
+
+    if by not in ORDER:
+        raise SettingsError(f"cannot order by {by!r}{did_you_mean(by, ORDER)}", f"by: {', '.join(ORDER)}")
+    report, facts = board(folders, by), {}  # type: ignore[arg-type]
+    if out:
+        from effxfer.bench.machine import facts as machine
+        from effxfer.page import Section, write_page
+
+        section = Section(title="leaderboard", report=report, command=reproduce())
+        facts["page"] = write_page(
+            out / "leaderboard.html", title="Leaderboard", sections=[section], summary=report.tables[0], facts=machine()
+        )  # fmt: skip
+    show.result(report, as_json, **facts)
 
 
 def _statuses(plan: "object", where: "object", as_json: bool) -> None:

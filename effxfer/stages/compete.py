@@ -26,13 +26,12 @@ from effxfer.stages.compete_settings import Compete
 from effxfer.stages.finetune import adapt, choose, fresh_head, learning, measured
 from effxfer.stages.latency import exported
 from effxfer.stages.rank import named
-from effxfer.stages.settings import Finetune
+from effxfer.stages.settings import BOARD, Finetune
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
 from effxfer.train.state import Work
 
-TITLE = "Leaderboard"
 TIMING_SECONDS = 10.0
 FAILED = -1.0
 
@@ -244,7 +243,7 @@ def leaderboard(entered: Sequence[Candidate], board: Board, ms: Mapping[str, flo
     failed = [f"{one.name}: {board[one.name]['failed']}" for one in order if "failed" in board[one.name]]
     idle = [one.name for one in entered if one.name not in board]
     late = [f"not tried, because the others took all the time there was: {', '.join(idle)}"] if idle else []
-    return Report(tables=(Table(title=TITLE, rows=rows),), curves=curves, notes=(*failed, *late, *close(order, board)))
+    return Report(tables=(Table(title=BOARD, rows=rows),), curves=curves, notes=(*failed, *late, *close(order, board)))
 
 
 def line(place: int, one: Candidate, found: Mapping[str, Any], ms: Mapping[str, float]) -> dict[str, Any]:

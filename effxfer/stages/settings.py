@@ -13,6 +13,7 @@ METRICS = "metrics.jsonl"
 TICKET, ADAPTER = "ticket.safetensors", "adapter.safetensors"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 SHIP = "model to ship: "
+BOARD = "Leaderboard"
 Controls = Literal["none", "fast", "full"]
 Runtime = Literal["executorch", "litert", "openvino"]
 

@@ -14,7 +14,7 @@ FLOORS = [
     {"adapter_file", "artifact", "train"},
     {"prune", "transfer", "search", "deploy", "bench", "rank"},
     {"stages"},
-    {"plan", "pipeline", "page"},
+    {"budget", "leaderboard", "plan", "pipeline", "page"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -8,9 +8,9 @@ import torch
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 from effxfer.stages import compete as module
-from effxfer.stages.compete import TITLE
 from effxfer.stages.compete_settings import CANDIDATES, Compete
 from effxfer.stages.finetune import adapt
+from effxfer.stages.settings import BOARD
 from tests import tiny
 
 HOPELESS = {"fit": {"lr": 1e-7, "head_lr": 1.0}}
@@ -18,7 +18,7 @@ FIT = {**tiny.FIT, "epochs": 9}
 
 
 def board(made):
-    (table,) = (table for table in made.manifest.report.tables if table.title == TITLE)
+    (table,) = (table for table in made.manifest.report.tables if table.title == BOARD)
     return list(table.rows)
 
 
