@@ -2,6 +2,7 @@
 
 from effxfer.transfer.auto import Auto
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.bi_tuning import BiTuning
 from effxfer.transfer.bitfit import BitFit
 from effxfer.transfer.bss import Bss
 from effxfer.transfer.delta import Delta
@@ -21,6 +22,7 @@ from effxfer.transfer.unfreeze import Unfreeze
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "auto": Auto,
+    "bi_tuning": BiTuning,
     "bitfit": BitFit,
     "bss": Bss,
     "delta": Delta,

@@ -20,6 +20,7 @@ from tests.transfer.tasks import PREPROCESS, adapt, body, task
 PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 OPTIONS = {
     "auto": {**PLAIN, "few": 5},
+    "bi_tuning": {**PLAIN, "weight": 0.1},
     "bitfit": PLAIN,
     "bss": PLAIN,
     "delta": {**PLAIN, "alpha": 0.1},
