@@ -30,6 +30,7 @@ QUICKER = {
     ],
     "finetune resnet20-cifar10 --data digits --set size=16 --epochs 0": [],
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
+    "compete": ["--set", "data.max_per_class=10", "--set", "fit.epochs=2"],
     "curve": ["--epochs", "1", "--labels", "1", "--set", "data.max_per_class=5", "--set", "min_steps=2"],
     "prune": ["--epochs", "1"],
     "qat": ["--set", "data.max_per_class=10"],
@@ -77,7 +78,7 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
     Image.fromarray(three.astype("uint8")).save("three.png")
     tiny.write_images(place / "mnist")
     tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 29
+    assert len(tour) == 31
     for command in tour:
         last = run(command, monkeypatch).splitlines()[-1]
         if "--json" in command:
