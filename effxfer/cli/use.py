@@ -100,6 +100,7 @@ def distinct(paths: list[Path]) -> list[str]:
 def predict(
     model: Annotated[Path, typer.Argument(help="An exported .onnx file, or the directory that holds model.onnx.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    support: Annotated[Path | None, typer.Option(help="Class folders of a few images: classify into these.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="0 is one per core.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write a table (.csv) as well.")] = None,
@@ -109,14 +110,15 @@ def predict(
     from effxfer.bench.foreign import is_foreign, vet
     from effxfer.cli import reproduce, show
     from effxfer.errors import DataError, ModelFileError
+    from effxfer.runtime.files import predict_files
     from effxfer.runtime.image import ImageError
-    from effxfer.runtime.model import ModelError, predict_files
+    from effxfer.runtime.model import ModelError
 
     file = model / "model.onnx" if model.is_dir() else model
     if is_foreign(file):
         vet(file)
     try:
-        rows = predict_files(file, images, top=top, threads=threads)
+        rows = predict_files(file, images, support=support, top=top, threads=threads)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
     except ImageError as error:

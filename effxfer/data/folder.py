@@ -186,7 +186,9 @@ def _items(tree: Tree, splits: dict[str, str], settings: DataSettings) -> tuple[
         elif len(parts) < depth + 2:
             findings.append(_aside(path, "image outside any class folder, ignored"))
         else:
-            folder = parts[depth] if settings.class_from == "first" else parts[-2]
+            folder = {"first": parts[depth], "parent": parts[-2], "path": "/".join(parts[depth:-1])}[
+                settings.class_from
+            ]
             domain = parts[depth] if settings.class_from == "parent" and len(parts) > depth + 2 else ""
             items.append(Item(path, labels(folder), splits[parts[0]] if splits else "", domain))
     if settings.class_from == "first":
@@ -223,7 +225,7 @@ def _looks_like_domains(tree: Tree, depth: int) -> list[Finding]:
 def _empty_classes(tree: Tree, splits: dict[str, str], settings: DataSettings) -> list[Finding]:
     depth = 1 if splits else 0
     filled = {parts[:n] for parts in tree.files for n in range(1, len(parts))}
-    parents = {p[:-1] for p in tree.folders} if settings.class_from == "parent" else set()
+    parents = {p[:-1] for p in tree.folders} if settings.class_from != "first" else set()
     classes = [p for p in tree.folders if (len(p) > depth if parents else len(p) == depth + 1) and p not in parents]
     leaves = [p for p in classes if (not splits or p[0] in splits) and p not in filled]
     hint = "add images, remove the folder, or set allow_empty (--allow-empty)"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from effxfer.errors import DataError
+from effxfer.files import digest
 
 Severity = Literal["error", "warning", "note"]
 SPLITS = ("train", "val", "test")
@@ -83,6 +84,7 @@ class Listing:
         notes: What a reader of a report must know.
         digest: Digest of paths, contents, labels and splits.
         unlabelled: Images without a label, sorted by path; not among `items`.
+        target: What lies where the network is to work, if that is elsewhere.
     """
 
     name: str
@@ -93,6 +95,12 @@ class Listing:
     notes: tuple[str, ...]
     digest: str
     unlabelled: tuple[Item, ...] = ()
+    target: "Listing | None" = None
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that a task made of it depends on: its own, and that of its target."""
+        return digest([self.digest, self.target.key]) if self.target else self.digest
 
     @property
     def everything(self) -> tuple[Item, ...]:

@@ -31,6 +31,7 @@ from effxfer.data.pixels import KINDS, decode_item
 from effxfer.data.settings import DataSettings
 from effxfer.data.splits import assign
 from effxfer.data.table import TABLES, read_table
+from effxfer.data.target import aim, aimed_at
 from effxfer.data.task import Split, Task
 from effxfer.data.unlabelled import without_labels
 from effxfer.errors import DataError
@@ -52,7 +53,9 @@ def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = No
     """
     listing = survey(settings, base, cache=cache)
     raise_errors(listing.findings, settings.source)
-    return listing
+    if settings.target is None:
+        return listing
+    return aimed_at(listing, scan(settings.target, base, cache=cache), settings)
 
 
 def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None) -> Listing:
@@ -117,7 +120,12 @@ def load(
     plan = Plan(listing, settings, preprocess, progress)
     entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build)
     _stop_at_bad(entry.facts["bad"], listing, settings)
-    return _task(listing, preprocess, entry, settings.max_pixels)
+    task = _task(listing, preprocess, entry, settings.max_pixels)
+    if settings.target is None:
+        return task
+    return aim(
+        task, load(settings.target, preprocess, base=base, cache=cache, progress=progress), settings.target_classes
+    )
 
 
 def _source(settings: DataSettings, base: Path) -> tuple[Path | None, Found]:
@@ -179,6 +187,7 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: in
             canvas=entry.arrays.get(f"{name}_canvas"),
             aspect=entry.arrays.get(f"{name}_aspect"),
             whole=partial(_whole, listing.root, items, max_pixels),
+            domains=[item.domain for item in items] if any(item.domain for item in items) else (),
         )
     return Task(
         name=listing.name,
@@ -188,7 +197,7 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: in
         test=splits["test"],
         unlabelled=splits.get(UNLABELLED),
         preprocess=preprocess,
-        digest=listing.digest,
+        digest=listing.key,
         notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.everything))),
     )
 

@@ -1,13 +1,22 @@
 """Which labelled images a task is made of, and how they are split."""
 
-from typing import Literal
+from typing import Annotated, Literal, Optional
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from effxfer.settings import Settings
 
 PIL_LIMIT = 178_956_970
 REST = "rest"
+
+
+def _named(value: object) -> object:
+    """Read a name as the source of a data set."""
+    return {"source": value} if isinstance(value, str) else value
+
+
+TargetClasses = Literal["same", "new"] | None
+Target = Annotated[Optional["DataSettings"], BeforeValidator(_named)]
 
 
 class DataSettings(Settings):
@@ -18,7 +27,8 @@ class DataSettings(Settings):
         name: How pipelines and reports call the task; the folder's or table's name if None.
         class_from: `first`: the class is the first folder below the source (or below `train`, `val`, `test`), deeper
             folders belong to it. `parent`: the class is the folder that holds the image, folders above it are domains:
-            `photo/dog/1.jpg` and `sketch/dog/1.jpg` are both `dog`, and each domain is split evenly.
+            `photo/dog/1.jpg` and `sketch/dog/1.jpg` are both `dog`, and each domain is split evenly. `path`: the class
+            is the whole path of that folder, such as `Greek/alpha`.
         val_fraction: Share of each class taken for validation where the source has no validation split, in (0, 0.5].
         test_fraction: Share of each class taken for testing where the source has no splits at all, in (0, 0.5].
         split_seed: Chooses which images those are.
@@ -32,7 +42,13 @@ class DataSettings(Settings):
         max_per_class: Keep only this many training images of each class (few labels); None keeps all.
             A smaller number keeps a subset of what a larger one keeps.
         unlabelled: More training images, without labels, for strategies that use such: a folder of images at any depth,
-            or `rest` for the training images that `max_per_class` leaves out; None is none.
+            or `rest` for the training images that `max_per_class` leaves out; None is none, or those of the target.
+        target: Where the network is to work, if not on images like these: another source, or a table of settings as
+            this one is. Its labels are reported on and nothing else: nothing is trained on them or chosen by them.
+            With the same classes (another domain) its training images serve as `unlabelled`, and its test images
+            are reported on; with classes that are all new, all its images are, by episodes.
+        target_classes: Of a target some of whose classes are known: report on the `same`, or on the `new` ones; None
+            refuses such.
         canvas_scale: Side of the squashed training image that augmentation crops from, as a multiple of the input
             side, in [1, 4]; never larger than the images are.
         workers: Threads that read and decode; None is one per available core, or one alone where images are small.
@@ -40,7 +56,7 @@ class DataSettings(Settings):
 
     source: str = Field(min_length=1)
     name: str | None = Field(default=None, min_length=1)
-    class_from: Literal["first", "parent"] = "first"
+    class_from: Literal["first", "parent", "path"] = "first"
     val_fraction: float = Field(default=0.1, gt=0, le=0.5)
     test_fraction: float = Field(default=0.1, gt=0, le=0.5)
     split_seed: int = Field(default=0, ge=0)
@@ -53,6 +69,8 @@ class DataSettings(Settings):
     split_column: str = Field(default="split", min_length=1)
     max_per_class: int | None = Field(default=None, ge=1)
     unlabelled: str | None = Field(default=None, min_length=1)
+    target: Target = None
+    target_classes: TargetClasses = None
     canvas_scale: float = Field(default=1.15, ge=1, le=4)
     workers: int | None = Field(default=None, ge=1, le=64)
 
@@ -64,4 +82,8 @@ class DataSettings(Settings):
             raise ValueError("path_column, label_column and split_column must be three different columns")
         if self.unlabelled == REST and self.max_per_class is None:
             raise ValueError("unlabelled = 'rest' is what max_per_class leaves out: give max_per_class")
+        if self.target and (self.target.target or self.target.unlabelled):
+            raise ValueError("a target has neither a target nor unlabelled images of its own")
+        if self.target_classes and not self.target:
+            raise ValueError("target_classes has no effect without a target")
         return self

@@ -23,6 +23,7 @@ class Split:
         aspect: Width divided by height of each image before it was squashed: float32 `(N,)`, or None.
         whole: Decodes the image of a row anew, upright but otherwise as it is: uint8 `(H, W, 3)`. None where the
             images are not at hand.
+        domains: The domain of each, where folders above the classes name domains; else empty.
     """
 
     pixels: NDArray[np.uint8]
@@ -31,6 +32,7 @@ class Split:
     canvas: NDArray[np.uint8] | None = None
     aspect: NDArray[np.float32] | None = None
     whole: "Callable[[int], NDArray[np.uint8]] | None" = None
+    domains: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,6 +51,8 @@ class Task:
         preprocess: How images become `pixels`, and `pixels` become the network's input.
         digest: Digest of the files, labels and splits (not of the preprocessing).
         unlabelled: More images like those of `train`, with the label -1; None where there are none.
+        target: Where the network is to work, if that is elsewhere: images of another domain, with labels for the same
+            classes, or of new classes. Its labels are for reports: nothing is trained on them or chosen by them.
         notes: What a reader of a report must know about the splits and the images.
         decode: Makes the task of another preprocessing; None where the images are not at hand.
     """
@@ -61,6 +65,7 @@ class Task:
     preprocess: Preprocess
     digest: str
     unlabelled: Split | None = None
+    target: "Task | None" = None
     notes: tuple[str, ...] = ()
     decode: "Callable[[Preprocess], Task] | None" = None
 
@@ -71,13 +76,26 @@ class Task:
             DataError: If they would have to be decoded anew and cannot be, or are not the same any more.
         """
         if _view(preprocess) == _view(self.preprocess):
-            return replace(self, preprocess=preprocess)
+            target = self.target and self.target.seen_by(preprocess)
+            return replace(self, preprocess=preprocess, target=target)
         if self.decode is None:
             raise DataError(f"{self.name} cannot be decoded for images of {preprocess.size} px", "give its folder")
         found = self.decode(preprocess)
         if found.digest != self.digest:
             raise DataError(f"{self.name} was changed during the run", "run it again", code="E322")
         return found
+
+
+def part(split: Split, chosen: NDArray[np.int_]) -> Split:
+    """Take some examples of a split, in the order of their indices `(M,)`."""
+    whole = split.whole
+    return Split(
+        pixels=split.pixels[chosen], labels=split.labels[chosen], names=[split.names[i] for i in chosen],
+        canvas=None if split.canvas is None else split.canvas[chosen],
+        aspect=None if split.aspect is None else split.aspect[chosen],
+        whole=None if whole is None else lambda row: whole(int(chosen[row])),
+        domains=[split.domains[i] for i in chosen] if split.domains else (),
+    )  # fmt: skip
 
 
 def _view(preprocess: Preprocess) -> tuple[int, float, str]:

@@ -11,6 +11,7 @@ from effxfer.deploy.aim import Aim
 from effxfer.deploy.candidate import make_candidate, suitable
 from effxfer.deploy.gate import open_model
 from effxfer.deploy.onnx import load, read_metadata, strip, write_metadata
+from effxfer.deploy.prototypes import from_prototypes
 from effxfer.deploy.qdq import Feeds, matching, prepare
 from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.deploy.trial import Trial
@@ -30,11 +31,11 @@ class Maker:
     def __init__(self, fp32: Path, folder: Path, feeds: Feeds, aim: Aim) -> None:
         self.fp32, self.folder, self.feeds, self.aim = fp32, folder, feeds, aim
         self.prepared = prepare(fp32, folder / "prepared.onnx")
-        self.left: list[str] = []
+        self.left = from_prototypes(load(self.prepared).graph)
 
     def leave(self, layers: Sequence[str], operators: Sequence[str]) -> None:
         """Leave layers and operators in float32 in all candidates."""
-        self.left = matching(load(self.prepared).graph, layers, operators)
+        self.left += matching(load(self.prepared).graph, layers, operators)
 
     def suitable(self, recipes: Sequence[str]) -> tuple[str, ...]:
         """Replace `auto`."""

@@ -14,13 +14,14 @@ from effxfer import __version__
 from effxfer.deploy.outside import write_model
 from effxfer.errors import ModelFileError
 from effxfer.runtime.image import Preprocess
-from effxfer.runtime.metadata import Metadata, ModelError
+from effxfer.runtime.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
 
 if TYPE_CHECKING:
     import onnx
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 FREE, FREE_SIZE = {0: BATCH}, {0: BATCH, 2: "height", 3: "width"}
+FREE_CLASSES = {0: "classes"}
 NO_EXTRA: Mapping[str, str] = {}
 
 
@@ -33,22 +34,26 @@ def export_onnx(
     key: str,
     opset: int = 20,
     dynamic_size: bool = False,
+    prototypes: Tensor | None = None,
     extra: Mapping[str, str] = NO_EXTRA,
 ) -> Path:
     """Write a classifier as one ONNX file; above 2 GB, as one with its weights in `FILE.data` beside it.
 
     The input is `images`, float32 `(batch, 3, S, S)`; the output is `logits`, float32 `(batch, classes)`. The batch
-    axis is free. The file's metadata hold labels, preprocessing, key and version; paths, stack traces and torch's
-    bookkeeping are removed.
+    axis is free. With `prototypes` there is a second input of that name, float32 `(any number, D)`, which need not be
+    given, and a second output `features`, float32 `(batch, D)`. The file's metadata hold labels, preprocessing, key
+    and version; paths, stack traces and torch's bookkeeping are removed.
 
     Args:
-        module: In evaluation mode, on any device; takes float32 `(N, 3, S, S)`. It is not changed.
+        module: In evaluation mode, on any device; takes float32 `(N, 3, S, S)`, with `prototypes` these as well, and
+            then gives logits and features. It is not changed.
         file: Where to write; replaced only by a complete file.
         preprocess: `size` is S; all of it goes into the metadata.
         classes: Names, one per output.
         key: Of the artifact that is exported.
         opset: ONNX operator set; checked in what was written.
         dynamic_size: Leave height and width free, too, where the network does not depend on them.
+        prototypes: What the second input is where it is not given, `(classes, D)`; None for a file without it.
         extra: More metadata.
 
     Raises:
@@ -57,13 +62,26 @@ def export_onnx(
         ResourceError: If the disk is full; an older file is intact.
     """
     _check_module(module)
-    free = FREE_SIZE if dynamic_size else FREE
-    model = _convert(module, _example(module, preprocess.size), opset, free)
+    free: dict[str, Mapping[int, str]] = {INPUT: FREE_SIZE if dynamic_size else FREE}
+    examples = [_example(module, preprocess.size)]
+    if prototypes is not None:
+        free[PROTOTYPES] = FREE_CLASSES
+        examples.append(prototypes.detach())
+    model = _convert(module, tuple(examples), opset, free)
     strip(model)
-    _check_graph(model, len(classes), opset, free)
+    _check_graph(model, len(classes) if prototypes is None else FREE_CLASSES[0], opset, free)
+    if prototypes is not None:
+        put_default(model, PROTOTYPES, prototypes)
     about = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__, extra=extra)
     write_metadata(model, about)
     return write_model(model, file)
+
+
+def put_default(model: "onnx.ModelProto", name: str, value: Tensor) -> None:
+    """Give an input a value for callers that leave it out."""
+    from onnx import numpy_helper
+
+    model.graph.initializer.append(numpy_helper.from_array(value.detach().cpu().numpy(), name))
 
 
 def read_metadata(file: Path) -> Metadata:
@@ -141,7 +159,10 @@ def _example(module: nn.Module, size: int) -> Tensor:
     return torch.zeros(2, 3, size, size, device=device)
 
 
-def _convert(module: nn.Module, example: Tensor, opset: int, free: Mapping[int, str]) -> "onnx.ModelProto":
+def _convert(
+    module: nn.Module, examples: tuple[Tensor, ...], opset: int, free: Mapping[str, Mapping[int, str]]
+) -> "onnx.ModelProto":
+    shapes = tuple({axis: torch.export.Dim(name) for axis, name in axes.items()} for axes in free.values())
     chatter = io.StringIO()
     quiet = (contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter), warnings.catch_warnings())
     with contextlib.ExitStack() as stack, torch.no_grad(), _out_of_place(module):
@@ -151,13 +172,13 @@ def _convert(module: nn.Module, example: Tensor, opset: int, free: Mapping[int, 
         try:
             program = torch.onnx.export(
                 module,
-                (example,),
+                examples,
                 dynamo=True,
                 verbose=False,
                 opset_version=opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({axis: torch.export.Dim(name) for axis, name in free.items()},),
+                input_names=list(free),
+                output_names=[OUTPUT, FEATURES][: len(free)],
+                dynamic_shapes=shapes,
                 external_data=False,
             )
         except Exception as error:
@@ -186,7 +207,9 @@ def _out_of_place(module: nn.Module) -> Iterator[None]:
             m.inplace = True  # type: ignore[assignment]
 
 
-def _check_graph(model: "onnx.ModelProto", classes: int, opset: int, free: Mapping[int, str]) -> None:
+def _check_graph(
+    model: "onnx.ModelProto", classes: int | str, opset: int, free: Mapping[str, Mapping[int, str]]
+) -> None:
     written = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     if written.get("ai.onnx") != opset:
         problem = f"asked for operator set {opset}, the exporter wrote {written.get('ai.onnx')}"
@@ -194,7 +217,8 @@ def _check_graph(model: "onnx.ModelProto", classes: int, opset: int, free: Mappi
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
     if foreign:
         raise ModelFileError(f"operators outside ONNX: {', '.join(foreign)}", code="E426")
-    _name_axes(model, free)
+    for put, axes in zip(model.graph.input, free.values(), strict=True):
+        _name_axes(model, put, axes)
     found = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
     if found != [BATCH, classes]:
         raise ModelFileError(
@@ -218,9 +242,9 @@ def _check_weights(model: "onnx.ModelProto") -> None:
             )
 
 
-def _name_axes(model: "onnx.ModelProto", names: Mapping[int, str]) -> None:
-    """Rename the exporter's symbols of the input's free axes, wherever they are used."""
-    taken = model.graph.input[0].type.tensor_type.shape.dim
+def _name_axes(model: "onnx.ModelProto", put: "onnx.ValueInfoProto", names: Mapping[int, str]) -> None:
+    """Rename the exporter's symbols of an input's free axes, wherever they are used."""
+    taken = put.type.tensor_type.shape.dim
     found = {axis: taken[axis].dim_param for axis in names}
     for axis, name in names.items():
         if not found[axis]:

@@ -104,7 +104,8 @@ def add_preprocessing(file: Path) -> Path:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.value_info.extend([images, logits])
-    given = onnx.helper.make_tensor_value_info(PROBABILITIES, onnx.TensorProto.FLOAT, [BATCH, len(about.labels)])
+    classes = logits.type.tensor_type.shape.dim[1].dim_param or len(about.labels)
+    given = onnx.helper.make_tensor_value_info(PROBABILITIES, onnx.TensorProto.FLOAT, [BATCH, classes])
     graph.input[0].CopyFrom(front.input[0])
     graph.output[0].CopyFrom(given)
     strip(model)

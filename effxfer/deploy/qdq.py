@@ -198,11 +198,15 @@ def refusing(file: Path) -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the quantizer's advice off the screen: it logs to the root logger, prints and warns."""
+    import onnxruntime
+
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(3)
     try:
         with redirect_stdout(StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
+        onnxruntime.set_default_logger_severity(2)

@@ -1,4 +1,4 @@
-"""Classifiers on pooled features: linear, cosine, multi-layer perceptron.
+"""Classifiers on pooled features: linear, cosine, multi-layer perceptron, prototypes.
 
 Cosine heads: Gidaris and Komodakis 2018, "Dynamic Few-Shot Visual Learning without Forgetting",
 https://arxiv.org/abs/1804.09458.
@@ -14,13 +14,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from effxfer.net.prototypes import Distance, Prototypes
 from effxfer.settings import Settings
 
 TINY = 1e-12
-Kind = Literal["linear", "cosine", "mlp"]
+Kind = Literal["linear", "cosine", "mlp", "prototypes"]
 ONLY: dict[str, tuple[str, ...]] = {
     "cosine": ("scale", "learn_scale"),
     "mlp": ("width", "depth", "activation", "norm"),
+    "prototypes": ("distance",),
 }
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -32,7 +34,7 @@ class HeadSpec(Settings):
     A setting that has no effect on the chosen kind is refused unless it has its default value.
 
     Attributes:
-        kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`.
+        kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`.
         dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
         standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
             a fresh head stores 0 and 1.
@@ -42,6 +44,7 @@ class HeadSpec(Settings):
         depth: MLP only: hidden layers.
         activation: MLP only.
         norm: MLP only: normalisation before each activation.
+        distance: Prototypes only: as in `nearness`.
     """
 
     kind: Kind = "linear"
@@ -53,6 +56,7 @@ class HeadSpec(Settings):
     depth: int = Field(default=1, ge=1, le=3)
     activation: Literal["relu", "gelu", "hardswish"] = "relu"
     norm: Literal["none", "batch", "layer"] = "none"
+    distance: Distance = "euclidean"
 
     @model_validator(mode="after")
     def _only_what_acts(self) -> "HeadSpec":
@@ -60,6 +64,8 @@ class HeadSpec(Settings):
         idle = [name for name in foreign if getattr(self, name) != type(self).model_fields[name].default]
         if idle:
             raise ValueError(f"a {self.kind} head has no {' or '.join(idle)}")
+        if self.kind == "prototypes" and (self.dropout or self.standardize):
+            raise ValueError("a prototypes head compares features as they are: it has no dropout and no standardize")
         return self
 
 
@@ -78,6 +84,8 @@ def build_head(spec: HeadSpec, features: int, classes: int) -> nn.Module:
     """
     if spec.kind == "cosine":
         return Cosine(spec, features, classes)
+    if spec.kind == "prototypes":
+        return Prototypes(spec.distance, features, classes)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if spec.standardize:
         layers["standardize"] = Standardize(features)
@@ -108,6 +116,8 @@ def describe(spec: HeadSpec) -> str:
         text += f", {spec.norm} norm" if spec.norm != "none" else ""
     if spec.kind == "cosine":
         text += f" x {spec.scale:.3g}{'' if spec.learn_scale else ' fixed'}"
+    if spec.kind == "prototypes":
+        text += f", {spec.distance}"
     return text + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
 
 

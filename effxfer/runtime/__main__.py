@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from effxfer.runtime.files import row_of
 from effxfer.runtime.image import ImageError
-from effxfer.runtime.model import Model, ModelError, row_of
+from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.support import learn, read_support
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         model = Model(options.model, threads=options.threads)
-    except ModelError as error:
+        model = learn(model, read_support(options.support)) if options.support else model
+    except (ModelError, ImageError) as error:
         print(f"{error}\n  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return error.exit_code if isinstance(error, ModelError) else 3
     try:
         return classify(model, options.images, options.top)
     except BrokenPipeError:
@@ -44,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m effxfer.runtime", description="Classify images.")
     parser.add_argument("model", type=Path, help="an exported .onnx file")
     parser.add_argument("images", type=Path, nargs="+", help="image files")
+    parser.add_argument("--support", type=Path, help="class folders of a few images each: classify into these classes")
     parser.add_argument("--top", type=int, default=1, help="classes per image")
     parser.add_argument("--threads", type=int, default=0, help="0 is one per core")
     return parser

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from effxfer.runtime.image import Preprocess
 
+PROTOTYPES, FEATURES = "prototypes", "features"
 OWN = ("labels", "preprocess", "key", "effxfer", "precision", "with_preprocessing")
 
 

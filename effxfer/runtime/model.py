@@ -5,8 +5,9 @@
 Prediction(label='cat', probability=0.98, top=(('cat', 0.98),))
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.image import ImageError, Preprocess, decode, normalize, passable, resize_crop
-from effxfer.runtime.metadata import Metadata, ModelError
+from effxfer.runtime.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Model", "ModelError", "Prediction", "Source", "predict_files"]
+__all__ = ["Model", "ModelError", "Prediction", "Source"]
 
 Source = str | Path | bytes | NDArray[np.uint8]
 CPU = ("CPUExecutionProvider",)
@@ -63,6 +64,7 @@ class Model:
             self._session.get_modelmeta().custom_metadata_map, f"the model {self.path}"
         )
         self._input = self._session.get_inputs()[0]
+        self._given = dict[str, NDArray[Any]]()
         self._output = _output_for(self._session, self.metadata.labels, self.path)
         _check_input(self._input, self.metadata, self.path)
 
@@ -80,6 +82,11 @@ class Model:
     def with_preprocessing(self) -> bool:
         """The graph takes decoded images, uint8 `(N, H, W, 3)`, and gives probabilities instead of logits."""
         return self.metadata.with_preprocessing
+
+    @property
+    def takes_prototypes(self) -> bool:
+        """Classes may be given at run time: `with_prototypes`, or `runtime.support.learn`."""
+        return PROTOTYPES in (put.name for put in self._session.get_overridable_initializers())
 
     @property
     def input_name(self) -> str:
@@ -120,6 +127,54 @@ class Model:
             return np.empty((0, len(self.labels)), np.float32)
         return np.concatenate([self._run(chunk) for chunk in chunks])
 
+    def features(self, sources: Sequence[Source]) -> NDArray[np.float32]:
+        """Give what classes are told apart by, of a file that takes prototypes.
+
+        Args:
+            sources: As in `pixels`; at least one.
+
+        Returns:
+            float32 `(N, D)`; the mean of a class's rows is its prototype.
+
+        Raises:
+            ImageError: If one of them is not a usable image.
+            ModelError: If the file takes no prototypes (`E428`).
+        """
+        self._need_prototypes()
+        feeds = (passable(_image(s), self.preprocess) if self.with_preprocessing else self.pixels(s) for s in sources)
+        return np.concatenate([self.features_of(one[None]) for one in feeds])
+
+    def features_of(self, pixels: NDArray[np.uint8], *, batch: int = 32) -> NDArray[np.float32]:
+        """Give features, float32 `(N, D)`, of pixels as the file takes them: uint8, N at least 1."""
+        self._need_prototypes()
+        chunks = [pixels[start : start + batch] for start in range(0, len(pixels), batch)]
+        return np.concatenate([self._run(chunk, FEATURES) for chunk in chunks])
+
+    def with_prototypes(self, prototypes: NDArray[np.float32], labels: Sequence[str]) -> "Model":
+        """Give the same model for other classes.
+
+        Args:
+            prototypes: float32 `(C, D)`, one row for each class.
+            labels: C names.
+
+        Raises:
+            ModelError: If the file takes no prototypes, or not of this shape (`E428`).
+        """
+        self._need_prototypes()
+        expected = next(p.shape for p in self._session.get_overridable_initializers() if p.name == PROTOTYPES)[1]
+        if prototypes.shape != (len(labels), expected) or not len(labels):
+            problem = f"{len(labels)} classes need prototypes of shape ({len(labels)}, {expected})"
+            raise ModelError(f"{problem}, not {prototypes.shape}", code="E428")
+        other = copy(self)
+        other.metadata = replace(self.metadata, labels=tuple(labels))
+        other._given = {PROTOTYPES: np.ascontiguousarray(prototypes, np.float32)}
+        return other
+
+    def _need_prototypes(self) -> None:
+        if not self.takes_prototypes:
+            hint = "export a network that was trained with strategy prototypes"
+            raise ModelError(f"{self.path} knows its {len(self.labels)} classes and takes no others", hint, code="E428")
+
     def probabilities(self, sources: Sequence[Source]) -> NDArray[np.float32]:
         """Classify images in one call, or one by one if the graph resizes them.
 
@@ -155,11 +210,12 @@ class Model:
             predictions += [self._rank(row, top) for row in self.probabilities(chunk)]
         return predictions
 
-    def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._feed(normalize(pixels, self.preprocess))
+    def _run(self, pixels: NDArray[np.uint8], output: str = "") -> NDArray[np.float32]:
+        return self._feed(pixels if self.with_preprocessing else normalize(pixels, self.preprocess), output)
 
-    def _feed(self, feed: NDArray[Any]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._session.run([self._output], {self.input_name: feed})[0]
+    def _feed(self, feed: NDArray[Any], output: str = "") -> NDArray[np.float32]:
+        feeds = {self.input_name: feed, **self._given}
+        result: NDArray[np.float32] = self._session.run([output or self._output], feeds)[0]
         return result
 
     def _rank(self, probabilities: NDArray[np.float32], top: int) -> Prediction:
@@ -173,42 +229,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
     return shares
-
-
-def predict_files(
-    file: str | Path, images: Sequence[str | Path], *, top: int = 1, threads: int = 0
-) -> list[dict[str, Any]]:
-    """Classify image files; give plain values, one row per file.
-
-    Args:
-        file: The `.onnx` file.
-        images: Image files.
-        top: Classes per image.
-        threads: As in `Model`.
-
-    Returns:
-        Rows of `file`, `label`, `probability` and `top`, a list of `label` and `probability`.
-
-    Raises:
-        ModelError: As `Model`.
-        ImageError: At the first file that is not a usable image, naming it.
-    """
-    predictions = Model(file, threads=threads).predict(_named(images), top=top)
-    return [row_of(name, found) for name, found in zip(images, predictions, strict=True)]
-
-
-def row_of(name: str | Path, found: Prediction) -> dict[str, Any]:
-    """Give a prediction as plain values."""
-    ranked = [{"label": label, "probability": round(share, 6)} for label, share in found.top]
-    return {"file": str(name), **ranked[0], "top": ranked}
-
-
-def _named(images: Iterable[str | Path]) -> Iterator[NDArray[np.uint8]]:
-    for name in images:
-        try:
-            yield np.asarray(decode(Path(name)))
-        except ImageError as error:
-            raise ImageError(f"{name}: {error.problem}", error.hint, code=error.code) from None
 
 
 def _image(source: Source) -> "Image.Image":
@@ -240,7 +260,8 @@ def _open(path: Path, threads: int, providers: Sequence[str], options: Any) -> A
 
 def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:
     output = session.get_outputs()[0]
-    if len(output.shape) != 2 or output.shape[1] != len(labels):
+    free = any(put.name == PROTOTYPES for put in session.get_overridable_initializers())
+    if len(output.shape) != 2 or (output.shape[1] != len(labels) and not free):
         problem = f"{path} gives {output.shape}, its metadata names {len(labels)} labels"
         raise ModelError(problem, "export it again", code="E428")
     return str(output.name)

@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from effxfer.data.batches import seed_of
-from effxfer.data.task import Split, Task
+from effxfer.data.task import Task, part
 from effxfer.net.net import Net
 from effxfer.report import Curve, Measurement, Report, Table
 from effxfer.stages.finetune import adapt, choose, finetune
@@ -74,15 +73,6 @@ def few(task: Task, number: int, seed: int) -> Task:
     labels = task.train.labels[order]
     chosen = np.sort(np.concatenate([order[labels == label][:number] for label in range(len(task.classes))]))
     return replace(task, train=part(task.train, chosen))
-
-
-def part(split: Split, chosen: NDArray[np.int_]) -> Split:
-    """Take some examples of a split."""
-    return Split(
-        pixels=split.pixels[chosen], labels=split.labels[chosen], names=[split.names[i] for i in chosen],
-        canvas=None if split.canvas is None else split.canvas[chosen],
-        aspect=None if split.aspect is None else split.aspect[chosen],
-    )  # fmt: skip
 
 
 def compared(

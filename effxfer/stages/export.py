@@ -9,12 +9,13 @@ from effxfer.artifact import describe
 from effxfer.bench.size import measure_size
 from effxfer.data.task import Task
 from effxfer.deploy.aim import Aim
-from effxfer.deploy.gate import REJECTED, accuracy_of, check, evaluate_onnx, onnx_logits, second_size
+from effxfer.deploy.gate import REJECTED, accuracy_of, check, evaluate_onnx, onnx_logits, open_model, second_size
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.ort_web import find_ort_web
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.deploy.preprocessing_gate import check_preprocessing, look
+from effxfer.deploy.prototypes import check_prototypes, opened
 from effxfer.deploy.settings import ExportSettings
 from effxfer.deploy.targets import resolve
 from effxfer.deploy.tune import tune
@@ -27,6 +28,7 @@ from effxfer.stages.bundle import BUNDLE, bundle
 from effxfer.stages.finetune import measured
 from effxfer.stages.run import RESULT
 from effxfer.stages.settings import FILES
+from effxfer.stages.target import file_at_target
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
 
@@ -59,9 +61,10 @@ def export(
     net.cpu().eval()
     sizes = [second_size(net, net.preprocess)] if settings.dynamic_size else []
     proof = merged(net, task)
+    module, prototypes = opened(net)
     fp32 = export_onnx(
-        net, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),
-        opset=settings.opset, dynamic_size=settings.dynamic_size,
+        module, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),
+        opset=settings.opset, dynamic_size=settings.dynamic_size, prototypes=prototypes,
     )  # fmt: skip
     gate = check(
         fp32, net, task.val.pixels, task.val.labels, net.preprocess,
@@ -72,7 +75,7 @@ def export(
     if settings.int8:
         report += try_int8(fp32, folder / FILES["int8"], task, settings)
     for precision, name in FILES.items():
-        report += finish(folder / name, precision, task, settings)
+        report += finish(folder / name, precision, task, settings, net)
     if web:
         shutil.rmtree(folder / BUNDLE, ignore_errors=True)
         files = [folder / file for file in FILES.values() if (folder / file).is_file()]
@@ -97,11 +100,15 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
     return report
 
 
-def finish(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net: Net) -> Report:
     """Tune a file that is there and put preprocessing into it, where that is asked for, and measure it."""
     if not file.exists():
         return Report()
+    exact = precision == "int8" and Aim(resolve(settings.target)).exact
     report = try_tune(file, precision, task, settings)
+    model = open_model(file, settings.threads, exact=exact)
+    report += renamed(check_prototypes(model, net, task.val.pixels, settings.tolerance), precision)
+    report += renamed(file_at_target(model, task, net), precision)
     if not settings.with_preprocessing:
         return report + on_file(file, precision, task, settings)
     try:

@@ -1,7 +1,7 @@
 """Adapt a network to tasks."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -14,6 +14,7 @@ from effxfer.report import Curve, Measurement, Report
 from effxfer.settings import build
 from effxfer.stages.adapting import Adapting
 from effxfer.stages.settings import Finetune
+from effxfer.stages.target import at_target, warning
 from effxfer.stages.teacher import taught
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
@@ -47,7 +48,7 @@ def adapt(
     """Do what `finetune` does, without measuring; give the history, and what strategy and teacher have to say."""
     began = time.perf_counter()
     strategy = choose(settings.strategy, settings.options)
-    fresh = fresh_head(net, tasks[-1], settings.seed)
+    fresh = fresh_head(net, tasks[-1], settings.seed, strategy.head())
     before = deepcopy(net)
     if settings.size:
         net.take_size(settings.size)
@@ -60,7 +61,7 @@ def adapt(
     )  # fmt: skip
     if adapting:
         about += adapting.leave(net, measured(net, tasks[-1], device), device)
-    return history, why + about
+    return history, why + about + warning(tasks, settings.fit.keep)
 
 
 def train(
@@ -84,7 +85,7 @@ def train(
 
     def validate() -> float:
         net.constrain_()  # averaged weights are not zero as soon as they are removed
-        return score(net, tasks[-1].val, net.preprocess, device, "val").value
+        return strategy.judge(learner, tasks, device)
 
     with channels_last(learner):
         history = fit(
@@ -109,20 +110,34 @@ def allowed(seconds: float | None, began: float, task: Task) -> Allowance | None
     return Allowance(seconds=seconds - (time.perf_counter() - began), validations=measuring)
 
 
-def fresh_head(net: Net, task: Task, seed: int) -> bool:
-    """Give a network a new linear head, unless it has one with the task's classes; say whether it got one."""
-    if net.classes == task.classes:
+def fresh_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = None) -> bool:
+    """Give a network a new head, unless it has one with the task's classes; say whether it got one.
+
+    Args:
+        net: Changed in place.
+        task: Names the classes.
+        seed: Of the new weights.
+        spec: What the head must be; None is any, and a linear one where it is new.
+    """
+    if net.classes == task.classes and (spec is None or spec == head_of(net)):
         return False
     torch.manual_seed(seed)
     net.smoothing = 0.0
-    net.edit("set_head", spec={"kind": "linear"}, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
+    told = dict(spec or {"kind": "linear"})
+    net.edit("set_head", spec=told, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
     return True
 
 
+def head_of(net: Net) -> Mapping[str, Any]:
+    """Say what head a network has; nothing before its first."""
+    return next((edit["spec"] for edit in reversed(net.edits) if edit["kind"] == "set_head"), {})
+
+
 def measured(net: Net, task: Task, device: Device) -> Report:
-    """Measure accuracy on the validation and the test split."""
+    """Measure accuracy on the validation and the test split, and on the target if there is one."""
     splits = {"val": task.val, "test": task.test}
-    return Report(rows=tuple(score(net, s, net.preprocess, device, f"accuracy/{n}") for n, s in splits.items()))
+    rows = tuple(score(net, s, net.preprocess, device, f"accuracy/{n}") for n, s in splits.items())
+    return Report(rows=rows) + at_target(net, task, device)
 
 
 def learning(history: Sequence[Row], name: str = "") -> Report:

@@ -16,7 +16,8 @@ def keep_out_of(out: Path, data: Sequence[DataSettings]) -> None:
     Raises:
         SettingsError: If the output directory is a source of images, or lies below one.
     """
-    for source in (Path(one.source).expanduser() for one in data):
+    sources = [*data, *(one.target for one in data if one.target)]
+    for source in (Path(one.source).expanduser() for one in sources):
         if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
             text = f"{out} lies inside the data set {source}, where it would be taken for a class"
             raise SettingsError(text, "give an --out elsewhere", code="E211")

@@ -200,7 +200,7 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
 def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where) -> str:
     """Digest everything that determines a stage's result; decodes nothing and loads no torch."""
     listings = [scan(d, cache=where.cache) for d in data]
-    return artifact.key_of(name, identity(settings), [found.digest for found in listings], parent_of(source))
+    return artifact.key_of(name, identity(settings), [found.key for found in listings], parent_of(source))
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -310,6 +310,8 @@ def load_task(settings: DataSettings, preprocess: Preprocess, where: Where) -> T
 
         def count(now: int, total: int) -> None:
             nonlocal done, advance
+            if now < done:  # the target's turn
+                done, advance = 0, None
             advance = advance or stack.enter_context(progress.bar(f"decode {Path(settings.source).name}", total))
             advance(now - done, "")
             done = now

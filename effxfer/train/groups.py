@@ -63,8 +63,8 @@ def blocks_of(names: Iterable[str]) -> list[str]:
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter of that name belongs to the head."""
-    return name.removeprefix("net.").startswith("head.")
+    """Whether a parameter of that name belongs to the head, or to what a strategy trains beside the network."""
+    return not name.removeprefix("net.").startswith("body.")
 
 
 def block(name: str) -> str:

@@ -5,6 +5,7 @@ from effxfer.transfer.base import Strategy
 from effxfer.transfer.bi_tuning import BiTuning
 from effxfer.transfer.bitfit import BitFit
 from effxfer.transfer.bss import Bss
+from effxfer.transfer.dann import Dann
 from effxfer.transfer.delta import Delta
 from effxfer.transfer.fixmatch import FixMatch
 from effxfer.transfer.freeze import Freeze
@@ -17,6 +18,7 @@ from effxfer.transfer.lp_ft import LpFt
 from effxfer.transfer.parallel_adapter import ParallelAdapter
 from effxfer.transfer.probe import Probe
 from effxfer.transfer.prompts import Prompts
+from effxfer.transfer.prototypes import PrototypeNet
 from effxfer.transfer.ssf import Ssf
 from effxfer.transfer.unfreeze import Unfreeze
 
@@ -25,6 +27,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "bi_tuning": BiTuning,
     "bitfit": BitFit,
     "bss": Bss,
+    "dann": Dann,
     "delta": Delta,
     "fixmatch": FixMatch,
     "freeze": Freeze,
@@ -37,6 +40,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "parallel_adapter": ParallelAdapter,
     "probe": Probe,
     "prompts": Prompts,
+    "prototypes": PrototypeNet,
     "ssf": Ssf,
     "unfreeze": Unfreeze,
 }

@@ -14,6 +14,8 @@ from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.settings import Settings
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import score
 from effxfer.train.fit import train_mode
 from effxfer.transfer.batchnorm import Mode, hold
 
@@ -53,6 +55,10 @@ class Strategy(Settings):
         """Give the strategy to train by, and why: this one, unless it measures `net` first and picks another."""
         return self, Report()
 
+    def head(self) -> Mapping[str, Any] | None:
+        """What head the network must have, as `HeadSpec` takes it; None: any, and a linear one where it has none."""
+        return None
+
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze, wrap or extend `net`; return the module to train, in which all that is ever trained is not frozen."""
         hold(net, self.batchnorm)
@@ -72,11 +78,21 @@ class Strategy(Settings):
         inputs, labels = batch
         return {"label": F.cross_entropy(learner(inputs), labels, label_smoothing=self.label_smoothing)}
 
+    def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
+        """Say how good the learner is, larger is better, for the choice of an epoch; a target's labels have no say."""
+        net = plain(learner)
+        return score(net, tasks[-1].val, net.preprocess, device, "val").value
+
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
         """Turn the trained module back into a plain, exportable network, all of which can be trained."""
-        net: Net = learner if isinstance(learner, Net) else learner.net
-        return net.requires_grad_(True)
+        return plain(learner).requires_grad_(True)
 
     def stays(self) -> bool:
         """Whether the network keeps adapters as parts of their own after training."""
         return self.adds == "layers" or (self.adds == "weights" and not getattr(self, "merge", True))
+
+
+def plain(learner: Any) -> Net:
+    """Give the network within what is trained."""
+    net: Net = learner if isinstance(learner, Net) else learner.net
+    return net

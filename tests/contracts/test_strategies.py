@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from effxfer.artifact import Artifact
+from effxfer.net.edits import of_body
 from effxfer.net.merge import adapters
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
@@ -23,6 +24,7 @@ OPTIONS = {
     "bi_tuning": {**PLAIN, "weight": 0.1},
     "bitfit": PLAIN,
     "bss": PLAIN,
+    "dann": {**PLAIN, "width": 16},
     "delta": {**PLAIN, "alpha": 0.1},
     "fixmatch": {**PLAIN, "ratio": 1, "threshold": 0.6},
     "freeze": PLAIN,
@@ -35,13 +37,16 @@ OPTIONS = {
     "parallel_adapter": PLAIN,
     "probe": {"batch": 8},
     "prompts": {**PLAIN, "tokens": 4},
+    "prototypes": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 48},
     "ssf": PLAIN,
     "unfreeze": PLAIN,
 }
 BRIEF, FAST = {"epochs": 4, "lr": 0.01}, {"epochs": 4, "lr": 0.03}
-DATA = {"fixmatch": {"max_per_class": 8, "unlabelled": "rest"}}
+REST = {"max_per_class": 8, "unlabelled": "rest"}
+DATA = {"dann": REST, "fixmatch": REST}
 FIT = {
     "bitfit": FAST,
+    "dann": {"epochs": 5, "lr": 0.01},
     "fixmatch": {"epochs": 5, "lr": 0.01},
     "ia3": FAST,
     "probe": {"epochs": 40, "lr": 0.03},
@@ -160,7 +165,9 @@ def test_keeps_a_tickets_zeros(data, tmp_path, name):
 
 def test_leaves_the_architecture_as_it_was_unless_an_adapter_stays(made, null, name):
     if name not in STAYING:
-        assert made.manifest.edits == null.manifest.edits
+        assert of_body(made.manifest.edits) == of_body(null.manifest.edits)
+        (head,) = [edit for edit in made.manifest.edits if edit["kind"] == "set_head"]
+        assert head["spec"] == (build(STRATEGIES[name], OPTIONS[name], "options").head() or {"kind": "linear"})
         assert made.manifest.backbone == null.manifest.backbone
 
 
@@ -171,7 +178,7 @@ def test_leaves_an_adapter_where_it_says_so(made, name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in ("full", *STAYING) else pytest.mark.slow) for n in OPTIONS]
+    "name", [pytest.param(n, marks=() if n in ("full", "prototypes", *STAYING) else pytest.mark.slow) for n in OPTIONS]
 )
 def test_reaches_a_checked_export(data, tmp_path, name):
     """Those that leave the architecture as it was are exported as `full` is, and again in the slow tests."""

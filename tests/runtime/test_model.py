@@ -16,8 +16,9 @@ from effxfer.deploy.gate import torch_logits
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.runtime.__main__ import main
+from effxfer.runtime.files import predict_files
 from effxfer.runtime.image import ImageError, decode, resize_crop
-from effxfer.runtime.model import Model, ModelError, predict_files, softmax
+from effxfer.runtime.model import Model, ModelError, softmax
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 FORBIDDEN = ("torch", "torchvision", "timm", "pydantic", "onnx", "optuna", "sklearn", "typer", "rich", "filelock")
@@ -51,7 +52,7 @@ class Blocked:
             raise ImportError(name + " is not here")
 sys.meta_path.insert(0, Blocked())
 import effxfer
-from effxfer.runtime.model import predict_files
+from effxfer.runtime.files import predict_files
 rows = predict_files(sys.argv[1], sys.argv[2:], top=5)
 loaded = {{name.split(".")[0] for name in sys.modules}} & set({FORBIDDEN!r})
 print(json.dumps([rows, sorted(loaded), [n for n in sys.modules if n.startswith("effxfer")]]))

@@ -1,0 +1,66 @@
+"""New classes for an exported model from a few images of each, on the device itself.
+
+>>> model = learn(Model("model.onnx"), read_support("photos/of/mine"))  # doctest: +SKIP
+>>> model.predict(["photo.jpg"])[0].label  # doctest: +SKIP
+'my cup'
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from effxfer.runtime.image import ImageError
+from effxfer.runtime.model import Model, Source
+
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".mpo", ".avif",
+    ".heic", ".heif",
+)  # fmt: skip
+
+
+def read_support(folder: str | Path) -> dict[str, list[Path]]:
+    """List the images of a folder of class folders, by class.
+
+    Raises:
+        ImageError: If there is no such folder, no class in it, or a class without images (`E310`).
+    """
+    root = Path(folder)
+    hint = "give a folder that holds a folder of images for each class"
+    if not root.is_dir():
+        raise ImageError(f"no folder {root}", hint, code="E310")
+    classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = {one.name: sorted(p for p in one.iterdir() if _is_image(p)) for one in classes}
+    empty = [name for name, images in found.items() if not images]
+    if not found or empty:
+        problem = f"no images in {root / empty[0]}" if empty else f"{root} holds no folder of a class"
+        raise ImageError(problem, hint, code="E310")
+    return found
+
+
+def learn(model: Model, support: Mapping[str, Sequence[Source]]) -> Model:
+    """Give the same model for other classes: each is the mean of the features of its images.
+
+    Args:
+        model: Exported from a network that was trained with strategy `prototypes`.
+        support: At least one image of each class.
+
+    Raises:
+        ModelError: If the model takes no other classes (`E428`).
+        ImageError: If an image cannot be used, with its name.
+    """
+    prototypes = [np.mean([_features(model, one) for one in images], 0) for images in support.values()]
+    return model.with_prototypes(np.array(prototypes, np.float32), tuple(support))
+
+
+def _features(model: Model, source: Source) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    try:
+        found: np.ndarray[tuple[int], np.dtype[np.float32]] = model.features([source])[0]
+    except ImageError as error:
+        name = f"{source}: " if isinstance(source, str | Path) else ""
+        raise ImageError(f"{name}{error.problem}", error.hint, code=error.code) from None
+    return found
+
+
+def _is_image(file: Path) -> bool:
+    return file.is_file() and file.suffix.lower() in SUFFIXES and not file.name.startswith(".")

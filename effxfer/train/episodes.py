@@ -1,0 +1,75 @@
+"""How well features tell new classes apart that are known by a few examples.
+
+As is usual since Vinyals et al., 2016 (https://arxiv.org/abs/1606.04080): the average accuracy of many episodes, with
+its 95 % interval.
+
+Shape legend: N images, D features, W ways, K shots, Q queries per class, C classes.
+"""
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from effxfer.data.batches import generator
+from effxfer.data.episodes import Episodes
+from effxfer.report import Measurement, Report
+
+EPISODES, QUERIES = 600, 15
+WAYS, SHOTS = (5, 20), (1, 5)
+
+Near = Callable[[Tensor, Tensor], Tensor]
+
+
+def few_shot(features: Tensor, labels: NDArray[np.int64], near: Near, name: str, seed: int = 0) -> Report:
+    """Measure 5-way and 20-way accuracy with 1 and 5 shots, as far as there are classes and images for it.
+
+    Args:
+        features: Of all images `(N, D)`, on the CPU.
+        labels: `(N,)`.
+        near: Gives logits `(B, C)` from features `(B, D)` and prototypes `(C, D)`.
+        name: Of the measurements, before ` 5-way 1-shot`.
+        seed: Of the episodes, which are always the same.
+
+    Returns:
+        For each, the mean of 600 episodes in percent, with its interval. With fewer than 5 classes, all of them.
+    """
+    count = len(np.unique(labels))
+    fewest = int(np.bincount(labels)[np.unique(labels)].min())
+    ways = [way for way in WAYS if way <= count] or [count]
+    rows = [
+        _measured(features, labels, near, way, shot, min(QUERIES, fewest - shot), name, seed)
+        for way in ways for shot in SHOTS if shot < fewest
+    ]  # fmt: skip
+    return Report(rows=tuple(rows))
+
+
+def _measured(
+    features: Tensor, labels: NDArray[np.int64], near: Near, way: int, shot: int, queries: int, name: str, seed: int
+) -> Measurement:
+    episodes = Episodes(labels, shot + queries)
+    found = [
+        _episode(features, episodes, near, way, shot, generator(seed, "episode", way, shot, number))
+        for number in range(EPISODES)
+    ]
+    scores = torch.tensor(found, dtype=torch.float64)
+    mean, half = float(scores.mean()), 1.96 * float(scores.std()) / sqrt(EPISODES)
+    return Measurement(
+        name=f"{name} {way}-way {shot}-shot", value=mean, unit="%", low=mean - half, high=mean + half, n=EPISODES,
+        of=f"queries, {queries} per class and episode",
+    )  # fmt: skip
+
+
+def _episode(
+    features: Tensor, episodes: Episodes, near: Near, way: int, shot: int, rng: torch.Generator
+) -> float:  # fmt: skip
+    """Give the accuracy of one episode, in percent."""
+    classes = torch.randperm(len(episodes), generator=rng)[:way]
+    drawn = features[episodes.draw(classes, rng)]
+    support, queries = drawn[:, :shot], drawn[:, shot:]
+    logits = near(queries.flatten(0, 1), support.mean(1))
+    right = logits.argmax(1) == torch.arange(way).repeat_interleave(queries.shape[1])
+    return 100 * float(right.double().mean())
