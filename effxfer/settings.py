@@ -141,9 +141,19 @@ def _sentence(cls: type[BaseModel], mistake: dict[str, Any]) -> str:
         return f"unknown setting {path!r}{did_you_mean(str(mistake['loc'][-1]), _known(cls, mistake['loc']))}"
     if mistake["type"] == "missing":
         return f"{path} is required"
-    given = "" if isinstance(mistake["input"], Mapping) else f", not {mistake['input']!r}"
+    given = "" if isinstance(mistake["input"], Mapping) else f", not {masked(repr(mistake['input']))}"
     text = mistake["msg"].removeprefix("Value error, ")
     return f"{path}: {text[:1].lower()}{text[1:]}{given}" if path else text
+
+
+def masked(text: str) -> str:
+    """Hide the passwords of addresses.
+
+    >>> masked("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    """
+    text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    return re.sub(r"(password=)[^&\s'\"]*", r"\1***", text)
 
 
 def _known(cls: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:

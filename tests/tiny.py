@@ -34,7 +34,7 @@ QUICK = {
     "prune lottery": {"sparsity": 0.5, "rounds": 2, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "prune structured": {"ratio": 0.5, "rounds": 2, "round_to": 1, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "qat": {"options": PLAIN, "fit": {**FIT, "epochs": 2}},
-    "search": {"trials": 4, "epochs": 3, "finalists": 1, "startup": 2},
+    "search": {"trials": 4, "epochs": 3, "finalists": 1, "startup": 2, "latency": False},
     "ticket": {},
 }
 

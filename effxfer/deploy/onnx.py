@@ -5,6 +5,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -67,7 +68,7 @@ def export_onnx(
     if prototypes is not None:
         free[PROTOTYPES] = FREE_CLASSES
         examples.append(prototypes.detach())
-    model = _convert(module, tuple(examples), opset, free)
+    model = convert(module, tuple(examples), opset, free, outputs=[OUTPUT, FEATURES][: len(free)])
     strip(model)
     _check_graph(model, len(classes) if prototypes is None else FREE_CLASSES[0], opset, free)
     if prototypes is not None:
@@ -159,10 +160,26 @@ def _example(module: nn.Module, size: int) -> Tensor:
     return torch.zeros(2, 3, size, size, device=device)
 
 
-def _convert(
-    module: nn.Module, examples: tuple[Tensor, ...], opset: int, free: Mapping[str, Mapping[int, str]]
+def convert(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    opset: int = 20,
+    free: Mapping[str, Mapping[int, str]] = MappingProxyType({INPUT: FREE}),
+    *,
+    outputs: Sequence[str] = (OUTPUT,),
 ) -> "onnx.ModelProto":
-    shapes = tuple({axis: torch.export.Dim(name) for axis, name in axes.items()} for axes in free.values())
+    """Convert a module to ONNX, unchecked and with torch's bookkeeping.
+
+    Args:
+        module: In evaluation mode.
+        examples: What it is called with; `(B, ...)` each, B at least 2.
+        opset: ONNX operator set.
+        free: Names of the axes that stay free, by the name of each input.
+        outputs: Names of the outputs.
+
+    Raises:
+        ModelFileError: If the module cannot be expressed (E426).
+    """
     chatter = io.StringIO()
     quiet = (contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter), warnings.catch_warnings())
     with contextlib.ExitStack() as stack, torch.no_grad(), _out_of_place(module):
@@ -177,8 +194,8 @@ def _convert(
                 verbose=False,
                 opset_version=opset,
                 input_names=list(free),
-                output_names=[OUTPUT, FEATURES][: len(free)],
-                dynamic_shapes=shapes,
+                output_names=list(outputs),
+                dynamic_shapes=_shapes(module, free),
                 external_data=False,
             )
         except Exception as error:
@@ -192,6 +209,12 @@ def _convert(
         raise ModelFileError("torch exported nothing", code="E426")
     model: onnx.ModelProto = program.model_proto
     return model
+
+
+def _shapes(module: nn.Module, free: Mapping[str, Mapping[int, str]]) -> tuple[Any, ...]:
+    """The free axes of each input; of a module that takes any number of them, as it takes them."""
+    each = tuple({axis: torch.export.Dim(name) for axis, name in axes.items()} for axes in free.values())
+    return (each,) if getattr(module, "takes_any", False) else each
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from effxfer.net.adapters.ia3 import ia3
 from effxfer.net.adapters.lora import lora
 from effxfer.net.adapters.prompts import prompts
 from effxfer.net.adapters.ssf import ssf
+from effxfer.net.cut import cut
 from effxfer.net.heads import HeadSpec, build_head
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.settings import build
@@ -21,9 +22,14 @@ Sizes = dict[str, dict[str, Any]]
 
 
 def set_head(
-    net: Net, *, spec: Mapping[str, Any], features: int, classes: Sequence[str], taps: Sequence[str] = ("out",)
+    net: Net,
+    *,
+    spec: Mapping[str, Any],
+    features: int | Sequence[int],
+    classes: Sequence[str],
+    taps: Sequence[str] = ("out",),
 ) -> None:
-    """Put a fresh head on the network, fed by the named layers."""
+    """Put a fresh head on the network, fed by the named layers; `features` are the channels of each, or their sum."""
     net.head = build_head(build(HeadSpec, spec, "head"), features, len(classes))
     net.classes, net.taps = tuple(classes), tuple(taps)
 
@@ -149,6 +155,7 @@ def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 EDITS: dict[str, Callable[..., None]] = {
     "add_bias": add_bias,
+    "cut": cut,
     "densify": densify,
     "houlsby": houlsby,
     "ia3": ia3,

@@ -1,4 +1,4 @@
-"""Classifiers on pooled features: linear, cosine, multi-layer perceptron, prototypes.
+"""Classifiers on features of one or several layers: linear, cosine, multi-layer perceptron, on any pooling; prototypes.
 
 Cosine heads: Gidaris and Komodakis 2018, "Dynamic Few-Shot Visual Learning without Forgetting",
 https://arxiv.org/abs/1804.09458.
@@ -7,6 +7,7 @@ Shape legend: B batch, D features, C classes.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,15 +15,21 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from effxfer.net.pools import Pool
 from effxfer.net.prototypes import Distance, Prototypes
 from effxfer.settings import Settings
 
 TINY = 1e-12
 Kind = Literal["linear", "cosine", "mlp", "prototypes"]
-ONLY: dict[str, tuple[str, ...]] = {
-    "cosine": ("scale", "learn_scale"),
-    "mlp": ("width", "depth", "activation", "norm"),
-    "prototypes": ("distance",),
+Pooling = Literal["mean", "gem", "attention", "bilinear"]
+ONLY: dict[tuple[str, str], tuple[str, ...]] = {
+    ("kind", "cosine"): ("scale", "learn_scale"),
+    ("kind", "mlp"): ("width", "depth", "activation", "norm", "bottleneck"),
+    ("kind", "prototypes"): ("distance",),
+    ("pool", "gem"): ("power", "learn_power"),
+    ("pool", "attention"): ("queries",),
+    ("pool", "bilinear"): ("rank",),
+    ("join", "gate"): ("mix",),
 }
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -45,6 +52,17 @@ class HeadSpec(Settings):
         activation: MLP only.
         norm: MLP only: normalisation before each activation.
         distance: Prototypes only: as in `nearness`.
+        bottleneck: MLP only: rank of the first hidden layer's weights, which are a product then; 0 is full rank.
+        pool: How positions of a layer become one vector: `mean`; `gem`; `attention`; `bilinear`, the mean and beside
+            it second moments.
+        join: How several layers become one: `concat`, side by side; `gate`, added up with weights found per image.
+        grid: For all but `mean` and `concat`: maps are averaged over windows first, such that a side of at least so
+            many positions keeps less than twice as many; 0 keeps all.
+        power: GeM only: the exponent, at first; 1 is the mean of what is positive.
+        learn_power: GeM only: train the exponent.
+        queries: Attention only: how many averages are taken.
+        rank: Bilinear only: linear combinations of channels, each two of which are multiplied.
+        mix: Gate only: the width that layers are brought to.
     """
 
     kind: Kind = "linear"
@@ -57,48 +75,61 @@ class HeadSpec(Settings):
     activation: Literal["relu", "gelu", "hardswish"] = "relu"
     norm: Literal["none", "batch", "layer"] = "none"
     distance: Distance = "euclidean"
+    bottleneck: int = Field(default=0, ge=0, le=65536)
+    pool: Pooling = "mean"
+    join: Literal["concat", "gate"] = "concat"
+    grid: int = Field(default=0, ge=0, le=256)
+    power: float = Field(default=3.0, ge=1, le=32, allow_inf_nan=False)
+    learn_power: bool = True
+    queries: int = Field(default=1, ge=1, le=64)
+    rank: int = Field(default=16, ge=1, le=1024)
+    mix: int = Field(default=64, ge=1, le=65536)
+
+    @property
+    def pools(self) -> bool:
+        """Whether the head wants layers as they are, and not their averages side by side."""
+        return self.pool != "mean" or self.join != "concat"
 
     @model_validator(mode="after")
     def _only_what_acts(self) -> "HeadSpec":
-        foreign = [name for kind, names in ONLY.items() if kind != self.kind for name in names]
+        foreign = {
+            name: place for place, names in ONLY.items() if getattr(self, place[0]) != place[1] for name in names
+        }
+        if not self.pools:
+            foreign["grid"] = ("pool", "")
         idle = [name for name in foreign if getattr(self, name) != type(self).model_fields[name].default]
         if idle:
-            raise ValueError(f"a {self.kind} head has no {' or '.join(idle)}")
-        if self.kind == "prototypes" and (self.dropout or self.standardize):
-            raise ValueError("a prototypes head compares features as they are: it has no dropout and no standardize")
+            whose = getattr(self, foreign[idle[0]][0])
+            raise ValueError(f"a {whose} head has no {' or '.join(idle)}")
+        if self.kind == "prototypes" and (self.dropout or self.standardize or self.pools):
+            raise ValueError("a prototypes head compares features as they are: no dropout, standardize, pool or join")
         return self
 
 
-def build_head(spec: HeadSpec, features: int, classes: int) -> nn.Module:
+def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int) -> nn.Module:
     """Make an untrained head.
 
-    Whatever the kind, its last layer is `head.out`, an `nn.Linear` with one row for each class.
+    Whatever the kind, its last layer is `head.out`, an `nn.Linear` with one row for each class. If `spec.pools`, it has
+    a part `head.pool` that makes one vector of what layers give; the rest of the head maps that to logits.
 
     Args:
         spec: What it looks like.
-        features: Width of its input, at least 1.
+        features: Channels of each layer that feeds it, at least 1; where it takes averages, their sum will do.
         classes: Width of its output, at least 1.
 
     Returns:
-        A module that maps `(B, features)` to logits `(B, classes)`.
+        A module that maps one vector for each image `(B, ...)` to logits `(B, classes)`.
     """
-    if spec.kind == "cosine":
-        return Cosine(spec, features, classes)
-    if spec.kind == "prototypes":
-        return Prototypes(spec.distance, features, classes)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if spec.standardize:
-        layers["standardize"] = Standardize(features)
-    if spec.kind == "mlp":
-        for i in range(spec.depth):
-            layers |= _hidden(spec, i, features if i == 0 else spec.width)
-        features = spec.width
-    elif spec.dropout:
-        layers["dropout"] = nn.Dropout(spec.dropout)
-    return nn.Sequential(layers | {"out": nn.Linear(features, classes)})
+    channels = [features] if isinstance(features, int) else list(features)
+    if not spec.pools:
+        return _classifier(spec, sum(channels), classes)
+    pool = Pool(spec, channels)
+    head = _classifier(spec, pool.gives, classes)
+    head.pool = pool
+    return head
 
 
-def head_parameters(spec: HeadSpec, features: int, classes: int) -> int:
+def head_parameters(spec: HeadSpec, features: int | Sequence[int], classes: int) -> int:
     """Count the trainable numbers of a head; for its multiply-adds per image, too, this is the order of magnitude."""
     with torch.device("meta"):
         return sum(p.numel() for p in build_head(spec, features, classes).parameters())
@@ -114,11 +145,32 @@ def describe(spec: HeadSpec) -> str:
     if spec.kind == "mlp":
         text += f" {spec.depth} x {spec.width} {spec.activation}"
         text += f", {spec.norm} norm" if spec.norm != "none" else ""
+        text += f", bottleneck {spec.bottleneck}" if spec.bottleneck else ""
     if spec.kind == "cosine":
         text += f" x {spec.scale:.3g}{'' if spec.learn_scale else ' fixed'}"
     if spec.kind == "prototypes":
         text += f", {spec.distance}"
-    return text + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
+    return text + _of_pool(spec) + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
+
+
+def _of_pool(spec: HeadSpec) -> str:
+    pools = {
+        "mean": "",
+        "gem": f" on gem {spec.power:.3g}{'' if spec.learn_power else ' fixed'}",
+        "attention": f" on attention x {spec.queries}",
+        "bilinear": f" on bilinear {spec.rank}",
+    }
+    return pools[spec.pool] + (f", gate {spec.mix}" if spec.join == "gate" else "")
+
+
+class Layers(nn.Sequential):
+    """Layers one after the other, with room for a `pool` that is not among them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map one vector for each image to `(B, C)`."""
+        for name, layer in self.named_children():
+            x = x if name == "pool" else layer(x)
+        return x
 
 
 class Standardize(nn.BatchNorm1d):
@@ -182,7 +234,7 @@ def fold_standardize(spec: HeadSpec, state: dict[str, Tensor]) -> tuple[HeadSpec
     """
     if spec.kind == "cosine" or not spec.standardize:
         return spec, state
-    first = "hidden0" if spec.kind == "mlp" else "out"
+    first = ("reduce" if spec.bottleneck else "hidden0") if spec.kind == "mlp" else "out"
     kept = {name: tensor for name, tensor in state.items() if not name.startswith("standardize.")}
     mean = state["standardize.running_mean"].double()
     deviation = (state["standardize.running_var"].double() + TINY).sqrt()
@@ -190,6 +242,25 @@ def fold_standardize(spec: HeadSpec, state: dict[str, Tensor]) -> tuple[HeadSpec
     kept[f"{first}.weight"] = weight.float()
     kept[f"{first}.bias"] = (state[f"{first}.bias"].double() - weight @ mean).float()
     return spec.model_copy(update={"standardize": False}), kept
+
+
+def _classifier(spec: HeadSpec, features: int, classes: int) -> nn.Module:
+    if spec.kind == "cosine":
+        return Cosine(spec, features, classes)
+    if spec.kind == "prototypes":
+        return Prototypes(spec.distance, features, classes)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if spec.standardize:
+        layers["standardize"] = Standardize(features)
+    if spec.kind == "mlp":
+        if spec.bottleneck:
+            layers["reduce"] = nn.Linear(features, spec.bottleneck)
+        for i in range(spec.depth):
+            layers |= _hidden(spec, i, (spec.bottleneck or features) if i == 0 else spec.width)
+        features = spec.width
+    elif spec.dropout:
+        layers["dropout"] = nn.Dropout(spec.dropout)
+    return Layers(layers | {"out": nn.Linear(features, classes)})
 
 
 def _hidden(spec: HeadSpec, i: int, features: int) -> dict[str, nn.Module]:

@@ -13,10 +13,34 @@ from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.architectures import build_body
+from effxfer.net.pools import pool_of
 from effxfer.runtime.image import Preprocess
 
 Edit = dict[str, Any]
 KEEP = "keep/"
+
+
+class Left(Exception):  # noqa: N818
+    """A body's pass ends here, with its output; raised and caught within it.
+
+    Attributes:
+        output: What the body gives.
+    """
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__("a body ended early outside of its own pass")
+        self.output = output
+
+
+class Cut(nn.Module):
+    """A body that ends early: see `effxfer.net.cut`. Its class is derived from the body's own."""
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Run the body up to its end."""
+        try:
+            return super().forward(*inputs, **named)
+        except Left as left:
+            return left.output
 
 
 class Net(nn.Module):
@@ -28,7 +52,7 @@ class Net(nn.Module):
         backbone: What `build_body` takes: `{"source": ..., "args": {...}}`.
         preprocess: What its input must look like.
         classes: Names of the head's columns; empty before the first head.
-        taps: Names of the body's submodules whose pooled outputs feed the head; `out` is the body's own output.
+        taps: Names of the body's submodules whose outputs feed the head; `out` is the body's own output.
         edits: Architecture changes, in order.
         body: Maps images `(B, 3, S, S)` to features or feature maps.
         head: Maps features `(B, D)` to logits `(B, C)`.
@@ -47,14 +71,22 @@ class Net(nn.Module):
 
     def tapped(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Map images `(B, 3, S, S)` to the pooled features `(B, D)` of each of `taps`."""
+        return {name: pool(output) for name, output in self.outputs(x, taps).items()}
+
+    def outputs(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        """Map images `(B, 3, S, S)` to what each of `taps` gives: maps, tokens or features."""
         with caught(self, taps) as found:
             out = self.body(x)
-        return {name: pool(output) for name, output in {**found, "out": out}.items()}
+        return {**found, "out": out}
 
     def features(self, x: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to what the head sees: `(B, D)`."""
-        found = self.tapped(x, self.taps)
-        return found[self.taps[0]] if len(self.taps) == 1 else torch.cat([found[t] for t in self.taps], 1)
+        """Map images `(B, 3, S, S)` to what the head's classifier sees: `(B, D)`, pooled as the head says."""
+        found = self.outputs(x, self.taps)
+        own = pool_of(self.head)
+        if own is not None:
+            return own([found[t] for t in self.taps])  # type: ignore[no-any-return]
+        pooled = [pool(found[t]) for t in self.taps]
+        return pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `(B, 3, S, S)` to logits `(B, C)`."""
@@ -71,7 +103,7 @@ class Net(nn.Module):
         before, was = self.preprocess, self.training
         self.preprocess = replace(before, size=size)
         try:
-            self.eval().tapped(_example(self), self.taps)
+            self.eval().tapped(example_input(self), self.taps)
         except Exception as error:  # whatever a foreign backbone raises at a size it does not know
             self.preprocess = before
             text = f"the backbone cannot take images of {size} px: {str(error).splitlines()[0]}"
@@ -149,12 +181,13 @@ def tap_widths(net: Net, names: Sequence[str] = ()) -> dict[str, int]:
     """
     names = list(names) or [*stage_ends(net), "out"]
     was = net.training
-    found = net.eval().tapped(_example(net), names)
+    found = net.eval().tapped(example_input(net), names)
     net.train(was)
     return {name: found[name].shape[1] for name in names}
 
 
-def _example(net: Net) -> Tensor:
+def example_input(net: Net) -> Tensor:
+    """Give two black images `(2, 3, S, S)`, where the network is."""
     weight = next(net.parameters())
     return torch.zeros(2, 3, net.preprocess.size, net.preprocess.size, device=weight.device)
 
@@ -163,9 +196,11 @@ def stage_ends(net: Net) -> list[str]:
     """Name the submodules of the body that end a stage, but for the last where timm does not tell."""
     modules = dict(net.body.named_modules())
     info = getattr(net.body, "feature_info", None)
-    told = [str(entry["module"]) for entry in (info if isinstance(info, list) else getattr(info, "info", []))]
-    if told and all(name in modules for name in told):
-        return told[1:]
+    entries = info if isinstance(info, list) else getattr(info, "info", [])
+    told = [str(entry["module"]) for entry in entries][1:]
+    kept = [name for name in told if name in modules]
+    if kept and (kept == told or isinstance(net.body, Cut)):
+        return kept
     sides: dict[int, str] = {}
 
     def note(name: str) -> Any:
@@ -174,7 +209,7 @@ def stage_ends(net: Net) -> list[str]:
     shallow = {n: m for n, m in modules.items() if n and n.count(".") <= 1 and any(True for _ in m.parameters())}
     handles = [m.register_forward_hook(note(n)) for n, m in shallow.items() if not isinstance(m, nn.BatchNorm2d)]
     was = net.training
-    net.eval()(_example(net))
+    net.eval()(example_input(net))
     net.train(was)
     for handle in handles:
         handle.remove()

@@ -1,23 +1,27 @@
-"""The last round: the best trials, trained on the whole training split and ranked on `val`; and the report."""
+"""The last round: the best trials, trained on the whole training split, timed and ranked on `val`.
+
+The study has one objective, the metric less penalties for size and latency: pruners that stop trials early need one
+(Optuna refuses `should_prune` where there are several), and they are what makes a search quick. Every trial keeps its
+metric and its latency apart, so that the front of both is drawn, and chosen from, at the end.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import accumulate
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from effxfer import progress
 from effxfer.errors import ResourceError
-from effxfer.net.heads import HeadSpec, describe, head_parameters
-from effxfer.report import Curve, Measurement, Report, Table
+from effxfer.net.heads import HeadSpec, describe
+from effxfer.report import Report
 from effxfer.search.objective import DivergedError, answers, score_head, size_penalty, train_head
-from effxfer.search.space import JOIN, Candidate, baseline
-from effxfer.search.storage import counts
+from effxfer.search.space import Candidate, baseline
+from effxfer.search.told import report_of
 from effxfer.search.work import Search, candidate_of, trial_seed
-
-SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +43,27 @@ class SearchResult:
     report: Report
 
 
+@dataclass(frozen=True, kw_only=True)
+class Clocked:
+    """The whole network with a head, timed beside the one with the plain linear head.
+
+    Attributes:
+        ms: p50.
+        ratio: Of the plain one's latency.
+        low: Lower end of the ratio's interval.
+        high: Upper end.
+    """
+
+    ms: float
+    ratio: float
+    low: float
+    high: float
+
+
+Heads = Mapping[int, tuple[HeadSpec, tuple[str, ...], Mapping[str, Tensor]]]
+Clock = Callable[[Heads, int], Mapping[int, Clocked]]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Finalist:
     """One of the best trials, trained on the whole training split and judged on `val`."""
@@ -48,11 +73,18 @@ class Finalist:
     spec: HeadSpec
     state: dict[str, Tensor]
     score: float
-    value: float
+    parameters: int
+    clocked: Clocked | None = None
+
+    def value(self, search: Search) -> float:
+        """The metric less the penalties, with latency as it was measured."""
+        small = size_penalty(search.features, self.candidate, search.settings, search.reference())
+        slow = search.settings.latency_penalty * math.log2(self.clocked.ratio) if self.clocked else 0.0
+        return self.score - small - slow
 
 
-def conclude(study: Any, search: Search) -> SearchResult:
-    """Train the finalists on the whole training split and take the best on `val`, counting size.
+def conclude(study: Any, search: Search, clock: Clock | None = None) -> SearchResult:
+    """Train the finalists on the whole training split, time them, and take one by what they do on `val`.
 
     Raises:
         ResourceError: If no trial was completed.
@@ -62,20 +94,65 @@ def conclude(study: Any, search: Search) -> SearchResult:
     linear = next((t for t in complete if t.params == baseline(search.choices)), None)
     if linear is None:
         raise ResourceError("the search ended before its first trial did", "give it more seconds or more trials")
-    best = [*complete[: search.settings.finalists], linear]
-    trials = list({t.number: t for t in best}.values())
+    trials = list({t.number: t for t in [*chosen_trials(complete, search.settings.finalists), linear]}.values())
     with progress.bar("head finalists", len(trials)) as advance:
         finalists = [found for t in trials if (found := _finalist(t, search, advance))]
     if not finalists:
         raise ResourceError("every finalist diverged on the whole training split", "search with more trials")
-    winner = max(finalists, key=lambda f: (f.value, f.trial.value, -f.trial.number))
+    plain = next((f for f in finalists if f.trial.number == linear.number), finalists[0])
+    if clock:
+        heads = {f.trial.number: (f.spec, f.candidate.taps, f.state) for f in finalists}
+        times = clock(heads, plain.trial.number)
+        finalists = [replace(f, clocked=times[f.trial.number]) for f in finalists]
+        plain = next(f for f in finalists if f.trial.number == plain.trial.number)
+    winner, why = choose(finalists, plain, search)
     return SearchResult(
         spec=winner.spec,
         taps=winner.candidate.taps,
         state=winner.state,
         answers=answers(search.features, winner.candidate.taps, winner.spec, winner.state),
-        report=_report(search, done, finalists, winner, linear),
+        report=report_of(search, done, finalists, winner, plain, linear, why),
     )
+
+
+def chosen_trials(complete: list[Any], most: int) -> list[Any]:
+    """Take the best trials, and for half of the places those on the front of metric and latency.
+
+    Args:
+        complete: Best value first.
+        most: How many.
+    """
+    best = complete[: (most + 1) // 2]
+    others = [trial for trial in front(complete) if trial not in best]
+    return [*best, *others, *(t for t in complete if t not in best and t not in others)][:most]
+
+
+def front(complete: list[Any]) -> list[Any]:
+    """Give the trials that no other beats in both metric and latency, best metric first."""
+    kept: list[Any] = []
+    for trial in sorted(complete, key=lambda t: (-t.user_attrs["metric"], t.user_attrs["ratio"], t.number)):
+        if not kept or trial.user_attrs["ratio"] < kept[-1].user_attrs["ratio"]:
+            kept.append(trial)
+    return kept
+
+
+def choose(finalists: list[Finalist], plain: Finalist, search: Search) -> tuple[Finalist, str]:
+    """Take a finalist as `prefer` and `max_latency_ratio` say; and say why it is this one."""
+    settings = search.settings
+    limit = settings.max_latency_ratio
+    quick = [f for f in finalists if limit is None or not f.clocked or f is plain or f.clocked.ratio <= limit]
+    left = f"of {len(finalists)} finalists" + (
+        f", {len(quick)} of which are at most {limit:g}x as slow as the plain linear head"
+        if plain.clocked and limit
+        else ""
+    )
+    if settings.prefer == "fast":
+        good = [f for f in quick if f.score >= plain.score - settings.max_drop / 100] or [plain]
+        winner = min(good, key=lambda f: (f.clocked.ms if f.clocked else 0.0, f.parameters, -f.score, f.trial.number))
+        what = "fastest" if plain.clocked else "smallest"
+        return winner, f"the {what} head is taken that loses at most {settings.max_drop:g} points on val, {left}"
+    winner = max(quick, key=lambda f: (f.value(search), f.trial.value, -f.trial.number))
+    return winner, f"the head is taken that does best on val, less its penalties for size and latency, {left}"
 
 
 def _finalist(trial: Any, search: Search, advance: progress.Advance) -> Finalist | None:
@@ -88,75 +165,5 @@ def _finalist(trial: Any, search: Search, advance: progress.Advance) -> Finalist
     finally:
         advance(1, describe(candidate.spec))
     score = score_head(search.features, candidate.taps, spec, state, search.settings.metric)
-    value = score - size_penalty(search.features, candidate, search.settings, search.reference())
-    return Finalist(trial=trial, candidate=candidate, spec=spec, state=state, score=score, value=value)
-
-
-def _report(search: Search, trials: list[Any], finalists: list[Finalist], winner: Finalist, linear: Any) -> Report:
-    features, metric = search.features, search.settings.metric
-    plain = next((f for f in finalists if f.trial.number == linear.number), winner)
-    size = head_parameters(winner.spec, features.width(winner.candidate.taps), features.classes)
-    found = counts(trials)
-    rows = [
-        _share(f"head {metric}/val", winner.score, len(features.val_labels)),
-        _share(f"linear head {metric}/val", plain.score, len(features.val_labels)),
-        _share(f"head {metric}/train folds", _metric(winner.trial), len(features.labels)),
-        _share(f"linear head {metric}/train folds", _metric(linear), len(features.labels)),
-        Measurement(name="head parameters", value=size / 1e6, unit="M"),
-        Measurement(name="linear head parameters", value=search.reference() / 1e6, unit="M"),
-        *(Measurement(name=f"trials {kind}", value=found[kind]) for kind in ("complete", "pruned", "refused", "lost")),
-    ]
-    table = Table(title="Best heads", rows=tuple(_rows(search, trials, finalists)))
-    return Report(
-        rows=tuple(rows), notes=_notes(search, len(finalists)), tables=(table,), curves=_curves(trials, metric)
-    )
-
-
-def _share(name: str, share: float, n: int) -> Measurement:
-    return Measurement(name=name, value=100 * share, unit="%", n=n)
-
-
-def _metric(trial: Any) -> float:
-    """Give a trial's metric without the penalty for size."""
-    score: float = trial.user_attrs["metric"]
-    return score
-
-
-def _notes(search: Search, finalists: int) -> tuple[str, ...]:
-    folds = len(search.folds())
-    how = f"{folds} folds" if folds > 1 else "one held-out fifth"
-    return (
-        f"trials were judged on {how} of the training split; val ranked the {finalists} finalists, "
-        "so its figure for the winner is slightly optimistic",
-    )
-
-
-def _rows(search: Search, trials: list[Any], finalists: list[Finalist]) -> list[dict[str, Any]]:
-    on_val = {f.trial.number: 100 * f.score for f in finalists}
-    complete = sorted((t for t in trials if t.state.name == "COMPLETE"), key=lambda t: (-t.value, t.number))
-    shown = complete[:SHOWN] + [t for t in complete[SHOWN:] if t.number in on_val]
-    return [_row(search, trial, on_val.get(trial.number)) for trial in shown]
-
-
-def _row(search: Search, trial: Any, val: float | None) -> dict[str, Any]:
-    candidate, features = candidate_of(trial, search), search.features
-    return {
-        "trial": trial.number,
-        "head": describe(candidate.spec),
-        "taps": JOIN.join(candidate.taps),
-        "parameters": head_parameters(candidate.spec, features.width(candidate.taps), features.classes),
-        "folds %": 100 * _metric(trial),
-        "val %": val,
-        "lr": candidate.lr,
-        "seconds": trial.user_attrs["seconds"],
-    }
-
-
-def _curves(trials: list[Any], metric: str) -> tuple[Curve, ...]:
-    scores = [100 * _metric(t) for t in trials if t.state.name == "COMPLETE"]
-    title, x, y = "Head search", "finished trials", f"{metric} on the folds, %"
-    best = tuple(enumerate(accumulate(scores, max), 1))
-    return (
-        Curve(title=title, name="best so far", x=x, y=y, points=best),
-        Curve(title=title, name="trial", x=x, y=y, points=tuple(enumerate(scores, 1)), line=False),
-    )
+    parameters = search.features.parameters(spec, candidate.taps)
+    return Finalist(trial=trial, candidate=candidate, spec=spec, state=state, score=score, parameters=parameters)

@@ -1,4 +1,4 @@
-"""Training and judging one head on features held in memory.
+"""Training and judging one head on features that are computed once.
 
 Shape legend: N examples, D features, C classes.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,11 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from effxfer.errors import DataError
-from effxfer.net.heads import HeadSpec, Standardize, build_head, fold_standardize, head_parameters, safe_deviation
-from effxfer.search.quick import FlatAdamW, replace_dropout
+from effxfer.files import digest
+from effxfer.net.heads import HeadSpec, build_head, head_parameters
+from effxfer.net.pools import pool_of
+from effxfer.search.given import CHUNK, Layers, Matrices, Rows, Vectors, gather
+from effxfer.search.quick import OPTIMIZERS, replace_dropout
 from effxfer.search.space import Candidate, SearchSettings, Taps
 
-Rows = NDArray[np.int64]
 Report = Callable[[int, float], None]
 MIN_BATCH, MIN_STEPS = 16, 8
 
@@ -42,6 +44,9 @@ class Features:
         labels: int64 `(N,)` of the training split.
         val_labels: int64 `(M,)` of the validation split.
         classes: C.
+        train_maps: The same layers as they are, not averaged: `(N, D, h, w)` or `(N, n, D)`; empty where there are
+            none to be had, and then no head pools.
+        val_maps: Of the validation split.
     """
 
     train: Mapping[str, NDArray[np.float32]]
@@ -49,19 +54,38 @@ class Features:
     labels: NDArray[np.int64]
     val_labels: NDArray[np.int64]
     classes: int
+    train_maps: Matrices = field(default_factory=dict)
+    val_maps: Matrices = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, matrices, labels in (("train", self.train, self.labels), ("val", self.val, self.val_labels)):
             _check(split, matrices, labels, self.classes)
 
-    def width(self, taps: Taps) -> int:
-        """Count the features that the layers give together."""
-        return sum(self.train[t].shape[1] for t in taps)
+    def seen(self, split: Literal["train", "val"], spec: HeadSpec) -> Matrices:
+        """What heads of a kind see of a split: layers as they are, or averages."""
+        maps, vectors = (self.train_maps, self.train) if split == "train" else (self.val_maps, self.val)
+        return maps if spec.pool != "mean" else vectors
+
+    def channels(self, taps: Taps, spec: HeadSpec) -> list[int]:
+        """Count the channels of each layer that heads of a kind see."""
+        shapes = [self.seen("train", spec)[tap].shape for tap in taps]
+        return [shape[2] if len(shape) == 3 else shape[1] for shape in shapes]
+
+    def parameters(self, spec: HeadSpec, taps: Taps) -> int:
+        """Count the trainable numbers of a head."""
+        return head_parameters(spec, self.channels(taps, spec), self.classes)
+
+    def shape(self) -> str:
+        """Digest labels, names and shapes."""
+        found = [self.labels.tolist(), self.val_labels.tolist(), self.classes]
+        found += [[name, list(a.shape)] for m in (self.train, self.train_maps) for name, a in m.items()]
+        return digest(found)
 
     def digest(self) -> str:
         """Digest every number and name."""
-        total = hashlib.sha256(repr((self.classes, list(self.train))).encode())
-        for array in (self.labels, self.val_labels, *self.train.values(), *self.val.values()):
+        total = hashlib.sha256(repr((self.classes, list(self.train), list(self.train_maps))).encode())
+        maps = (*self.train_maps.values(), *self.val_maps.values())
+        for array in (self.labels, self.val_labels, *self.train.values(), *self.val.values(), *maps):
             plain: NDArray[Any] = np.ascontiguousarray(array)
             total.update(repr((plain.shape, str(plain.dtype))).encode())
             total.update(plain.data)
@@ -102,9 +126,10 @@ def judge(
     settings: SearchSettings,
     *,
     folds: list[tuple[Rows, Rows]],
-    reference: int,
+    penalty: float,
     seed: int,
     report: Report,
+    check: Callable[[], None] = lambda: None,
 ) -> float:
     """Train a head on all but one part of the training split, judge it on the part, and average over the folds.
 
@@ -113,28 +138,26 @@ def judge(
     Args:
         features: Only its training split is used.
         candidate: The head.
-        settings: Epochs, batch, metric and penalty.
+        settings: Epochs, batch and metric.
         folds: What `fold_rows` gave.
-        reference: Parameters of a head that is neither rewarded nor punished for its size.
+        penalty: What is taken off the metric for size and latency.
         seed: Of initialisation, shuffling and dropout.
         report: Told epoch and objective at every rung; may raise to stop the trial.
+        check: Called after every epoch of every fold; may raise to stop it, too.
 
     Returns:
-        The metric, 0 to 1, minus the penalty for size.
+        The metric, 0 to 1, minus the penalty.
 
     Raises:
         DivergedError: If the loss becomes infinite or not a number.
     """
-    penalty = size_penalty(features, candidate, settings, reference)
     runs = [Training(features, candidate, settings, rows=train, seed=seed + k) for k, (train, _) in enumerate(folds)]
-    labels = torch.from_numpy(features.labels)
-    held = [(gather(features.train, candidate.taps, rows), labels[torch.from_numpy(rows)]) for _, rows in folds]
     value, marks = 0.0, rungs(settings.epochs)
     for k, epoch in enumerate(marks, 1):
         scores = []
-        for run, (x, y) in islice(zip(runs, held, strict=True), math.ceil(len(runs) * k / len(marks))):
-            run.advance(epoch)
-            scores.append(run.score(x, y, settings.metric))
+        for run, (_, rows) in islice(zip(runs, folds, strict=True), math.ceil(len(runs) * k / len(marks))):
+            run.advance(epoch, check)
+            scores.append(run.score("train", rows, settings.metric))
         value = sum(scores) / len(scores) - penalty
         report(epoch, value)
     return value
@@ -142,38 +165,35 @@ def judge(
 
 def size_penalty(features: Features, candidate: Candidate, settings: SearchSettings, reference: int) -> float:
     """Give what is taken off the metric: `size_penalty` for each factor of ten over the reference; less is a gift."""
-    own = head_parameters(candidate.spec, features.width(candidate.taps), features.classes)
+    own = features.parameters(candidate.spec, candidate.taps)
     return settings.size_penalty * math.log10(own / reference)
 
 
 class Training:
-    """One head on its way through the epochs: AdamW, warm-up over a twentieth of the steps, cosine to zero.
-
-    Features are standardised once, before the first epoch, where the spec says so.
-    """
+    """One head on its way through the epochs: warm-up over a twentieth of the steps, cosine to zero."""
 
     def __init__(
         self, features: Features, candidate: Candidate, settings: SearchSettings, *, rows: Rows | None, seed: int
     ) -> None:
-        self.spec, self.lr, self.epochs = candidate.spec, candidate.lr, settings.epochs
-        self.x = gather(features.train, candidate.taps, rows)
+        self.features, self.spec = features, candidate.spec
+        self.lr, self.epochs = candidate.lr, settings.epochs
+        kind = Layers if self.spec.pools else Vectors
+        self.given = kind(features.seen("train", self.spec), candidate.taps, self.spec, rows)
         self.y = torch.from_numpy(features.labels if rows is None else features.labels[rows])
-        self.mean, self.deviation = torch.zeros(()), torch.ones(())
-        if self.spec.standardize:
-            self.mean, self.deviation = self.x.mean(0), safe_deviation(self.x.std(0, correction=0))
-            self.x.sub_(self.mean).div_(self.deviation)
-        self.epoch = 0
-        self.batch = min(settings.batch, max(MIN_BATCH, len(self.x) // MIN_STEPS), len(self.x))
+        self.epoch, n = 0, len(self.given)
+        self.batch = min(settings.batch, max(MIN_BATCH, n // MIN_STEPS), n)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             inner = self.spec.model_copy(update={"standardize": False})
-            self.head = build_head(inner, self.x.shape[1], features.classes)
+            self.head = build_head(inner, features.channels(candidate.taps, self.spec), features.classes)
+            self.given.start(self.head)
         self.random = np.random.Generator(np.random.SFC64(seed))
         replace_dropout(self.head, self.random)
-        self.optimizer = FlatAdamW(self.head.parameters(), weight_decay=candidate.weight_decay)
+        make = OPTIMIZERS[candidate.optimizer]
+        self.optimizer = make(self.head.parameters(), weight_decay=candidate.weight_decay)
 
-    def advance(self, epoch: int) -> None:
-        """Train up to the end of `epoch`.
+    def advance(self, epoch: int, check: Callable[[], None] = lambda: None) -> None:
+        """Train up to the end of `epoch`; `check` is called after each one and may raise.
 
         Raises:
             DivergedError: If the loss becomes infinite or not a number.
@@ -182,29 +202,28 @@ class Training:
         while self.epoch < epoch:
             self._one_epoch()
             self.epoch += 1
+            check()
 
-    def score(self, x: Tensor, y: Tensor, metric: str) -> float:
-        """Judge the head on other examples: features `(N, D)` as they come, labels `(N,)`."""
+    def score(self, split: Literal["train", "val"], rows: Rows | None, metric: str) -> float:
+        """Judge the head on some examples of a split; None takes all."""
         self.head.eval()
+        labels = self.features.labels if split == "train" else self.features.val_labels
         with torch.inference_mode():
-            x = (x - self.mean) / self.deviation if self.spec.standardize else x
-            return measure(self.head(x).argmax(1), y, metric)
+            pieces = self.given.others(self.head, self.features.seen(split, self.spec), rows)
+            predicted = torch.cat([self.head(piece).argmax(1) for piece in pieces])
+        return measure(predicted, torch.from_numpy(labels if rows is None else labels[rows]), metric)
 
     def result(self) -> tuple[HeadSpec, dict[str, Tensor]]:
         """Give the head and its weights, with the standardisation merged into the weights where that is exact."""
-        state = {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
-        if self.spec.standardize:
-            statistics = Standardize(len(self.mean))
-            statistics.fit_(self.mean, self.deviation)
-            state |= {f"standardize.{name}": tensor for name, tensor in statistics.state_dict().items()}
-        return fold_standardize(self.spec, state)
+        with torch.no_grad():
+            return self.given.result(self.head)
 
     def _one_epoch(self) -> None:
-        batches = len(self.x) // self.batch
-        order = torch.from_numpy(self.random.permutation(len(self.x)))
+        batches = len(self.y) // self.batch
+        order = torch.from_numpy(self.random.permutation(len(self.y)))
         total = torch.zeros(())
         for rows in order[: batches * self.batch].view(batches, self.batch):
-            loss = F.cross_entropy(self.head(self.x.index_select(0, rows)), self.y.index_select(0, rows))
+            loss = F.cross_entropy(self.head(self.given.batch(self.head, rows)), self.y.index_select(0, rows))
             loss.backward()
             self.optimizer.step(self._rate(batches * self.epochs))
             total += loss.detach()
@@ -235,14 +254,21 @@ def score_head(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[st
     return measure(answers(features, taps, spec, state), torch.from_numpy(features.val_labels), metric)
 
 
+@torch.inference_mode()
 def answers(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor]) -> Tensor:
     """Give the classes that trained weights predict on the validation split: int64 `(M,)`."""
-    head = build_head(spec, features.width(taps), features.classes)
+    head = build_head(spec, features.channels(taps, spec), features.classes)
     head.load_state_dict(dict(state))
     head.eval()
-    with torch.inference_mode():
-        predicted: Tensor = head(gather(features.val, taps)).argmax(1)
-    return predicted
+    pool, seen = pool_of(head), features.seen("val", spec)
+    if pool is None:
+        return head(gather(seen, taps)).argmax(1)  # type: ignore[no-any-return]
+    found = []
+    for start in range(0, len(features.val_labels), CHUNK):
+        rows = slice(start, start + CHUNK)
+        layers = [torch.from_numpy(np.asarray(seen[tap][rows], dtype=np.float32)) for tap in taps]
+        found.append(head(pool(layers)).argmax(1))
+    return torch.cat(found)
 
 
 def measure(predicted: Tensor, labels: Tensor, metric: str) -> float:
@@ -260,12 +286,6 @@ def measure(predicted: Tensor, labels: Tensor, metric: str) -> float:
     if metric == "balanced_accuracy":
         return float((hits / truth)[truth > 0].mean())
     return float((2 * hits / (truth + guesses))[truth + guesses > 0].mean())
-
-
-def gather(matrices: Mapping[str, NDArray[np.float32]], taps: Taps, rows: Rows | None = None) -> Tensor:
-    """Copy the features of some layers, side by side and in the order of `taps`, into one tensor."""
-    parts = [matrices[t] if rows is None else matrices[t][rows] for t in taps]
-    return torch.from_numpy(np.concatenate(parts, axis=1, dtype=np.float32))
 
 
 def _check(split: str, matrices: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64], classes: int) -> None:

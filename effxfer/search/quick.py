@@ -12,15 +12,37 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+MOMENTUM = 0.9
 
-class FlatAdamW:
-    """AdamW (https://arxiv.org/abs/1711.05101) on all parameters as one vector; equals `torch.optim.AdamW`.
 
-    The parameters and their gradients become views of one tensor each.
+class Flat:
+    """All parameters of a head as one vector, and their gradients as another; the parameters become views of it.
 
     Args:
         parameters: Float32 parameters on the CPU.
         weight_decay: Decoupled: each step multiplies weights by `1 - lr * weight_decay`; 0 is none.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, weight_decay: float) -> None:
+        owned = list(parameters)
+        self.weight_decay, self.steps = weight_decay, 0
+        self.values = torch.cat([p.detach().reshape(-1) for p in owned])
+        self.grads = torch.zeros_like(self.values)
+        sizes = [p.numel() for p in owned]
+        for p, value, grad in zip(owned, self.values.split(sizes), self.grads.split(sizes), strict=True):
+            p.data, p.grad = value.view_as(p), grad.view_as(p)
+
+    def step(self, lr: float) -> None:
+        """Update the parameters from their gradients, and zero the gradients."""
+        raise NotImplementedError
+
+
+class FlatAdamW(Flat):
+    """AdamW (https://arxiv.org/abs/1711.05101) on all parameters at once; equals `torch.optim.AdamW`.
+
+    Args:
+        parameters: As of `Flat`.
+        weight_decay: As of `Flat`.
         betas: Decay of the running mean and of the running mean square of the gradient.
         eps: Added to the denominator.
     """
@@ -33,13 +55,9 @@ class FlatAdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        owned = list(parameters)
-        self.weight_decay, self.betas, self.eps, self.steps = weight_decay, betas, eps, 0
-        self.values = torch.cat([p.detach().reshape(-1) for p in owned])
-        self.grads, self.mean, self.square = (torch.zeros_like(self.values) for _ in range(3))
-        sizes = [p.numel() for p in owned]
-        for p, value, grad in zip(owned, self.values.split(sizes), self.grads.split(sizes), strict=True):
-            p.data, p.grad = value.view_as(p), grad.view_as(p)
+        super().__init__(parameters, weight_decay=weight_decay)
+        self.betas, self.eps = betas, eps
+        self.mean, self.square = torch.zeros_like(self.values), torch.zeros_like(self.values)
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -53,6 +71,26 @@ class FlatAdamW:
         self.values.mul_(1 - lr * self.weight_decay)
         self.values.addcdiv_(self.mean, denominator, value=-lr * unbias / (1 - first**self.steps))
         self.grads.zero_()
+
+
+class FlatSGD(Flat):
+    """SGD with Nesterov's momentum of 0.9 on all parameters at once; equals `torch.optim.SGD` without weight decay."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, weight_decay: float) -> None:
+        super().__init__(parameters, weight_decay=weight_decay)
+        self.momentum = torch.zeros_like(self.values)
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Update the parameters from their gradients, and zero the gradients."""
+        self.steps += 1
+        self.momentum.mul_(MOMENTUM).add_(self.grads)
+        self.values.mul_(1 - lr * self.weight_decay)
+        self.values.sub_(self.grads.add_(self.momentum, alpha=MOMENTUM), alpha=lr)
+        self.grads.zero_()
+
+
+OPTIMIZERS: dict[str, type[Flat]] = {"adamw": FlatAdamW, "sgd": FlatSGD}
 
 
 class ByteDropout(nn.Module):

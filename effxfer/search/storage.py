@@ -1,4 +1,4 @@
-"""The study on disk: a journal that survives kills, and whose trials are never lost for good.
+"""The study: a journal that survives kills, or a database; its trials are never lost for good.
 
 Optuna's journal backend appends one line per event. Left alone it stalls 30 s on the lock of a killed writer, becomes
 unreadable once somebody appends to a torn line, and keeps the trials of dead workers running for ever. Here a kernel
@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from effxfer.errors import ModelFileError
-from effxfer.files import named_disk_errors, write_atomic
+from effxfer.files import digest, named_disk_errors, write_atomic
+from effxfer.search.places import Place, hold_own
 
-JOURNAL = "trials.journal"
 STUDY = "head"
 MAX_RETRIES = 3
 
@@ -48,8 +47,8 @@ class KernelLock:
         self._lock.release()
 
 
-def open_journal(folder: Path) -> Any:
-    """Open the Optuna storage in `folder`, which is made.
+def open_journal(journal: Path) -> Any:
+    """Open an Optuna storage in a file, whose folder is made.
 
     Raises:
         ModelFileError: If the journal is damaged elsewhere than in its last line.
@@ -58,48 +57,55 @@ def open_journal(folder: Path) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    with named_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    journal = folder / JOURNAL
+    with named_disk_errors(journal.parent):
+        journal.parent.mkdir(parents=True, exist_ok=True)
     cut_torn_tail(journal)
     _check(journal)
     lock: Any = KernelLock(journal)
     return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
 
 
-def open_study(folder: Path, facts: dict[str, Any]) -> Any:
-    """Open the study in `folder`, or make it; call it from one process before any worker starts.
+def open_study(place: Place, facts: dict[str, Any]) -> Any:
+    """Open a study, or make it.
 
     Args:
-        folder: Where the journal lies.
+        place: Where it is kept. A place that is shared may hold other studies, with other facts.
         facts: What the search depends on; kept with the study.
 
     Raises:
-        ModelFileError: If the folder holds a search with other facts.
+        ModelFileError: If a place that is not shared holds a search with other facts.
     """
     import optuna
 
-    storage = open_journal(folder)
-    if any(found.study_name == STUDY for found in storage.get_all_studies()):
-        study = optuna.load_study(storage=storage, study_name=STUDY)
-    else:
-        study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize")
-    known = study.user_attrs.get("facts")
-    if known is None:
-        study.set_user_attr("facts", facts)
-    elif known != facts:
-        changed = sorted(name for name in facts.keys() | known.keys() if facts.get(name) != known.get(name))
-        raise ModelFileError(
-            f"{folder} holds a search that differs in {', '.join(changed)}", "give another folder, or remove this one"
-        )
+    storage = place.open()
+    with place.claiming():
+        name = name_of(place, facts)
+        if any(found.study_name == name for found in storage.get_all_studies()):
+            study = optuna.load_study(storage=storage, study_name=name)
+        else:
+            study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        known = study.user_attrs.get("facts")
+        if known is None:
+            study.set_user_attr("facts", facts)
+        elif known != facts:
+            changed = sorted(key for key in facts.keys() | known.keys() if facts.get(key) != known.get(key))
+            raise ModelFileError(
+                f"{place.name} holds a search that differs in {', '.join(changed)}",
+                "give another folder, or remove this one",
+            )
     return study
 
 
-def load_study(folder: Path) -> Any:
+def name_of(place: Place, facts: dict[str, Any]) -> str:
+    """Name the study of a search: by its facts where others are kept as well."""
+    return f"{STUDY}-{digest(facts)}" if place.shared else STUDY
+
+
+def load_study(place: Place, name: str = STUDY) -> Any:
     """Open a study that another process has made."""
     import optuna
 
-    return optuna.load_study(storage=open_journal(folder), study_name=STUDY)
+    return optuna.load_study(storage=place.open(), study_name=name)
 
 
 def cut_torn_tail(journal: Path) -> Path | None:
@@ -116,8 +122,8 @@ def cut_torn_tail(journal: Path) -> Path | None:
         return _cut(journal)
 
 
-def revive(study: Any) -> int:
-    """Give back the trials that nobody works on any more; call it while no worker starts.
+def revive(study: Any, place: Place) -> int:
+    """Give back the trials that nobody works on any more.
 
     A running trial whose worker is dead becomes failed. The parameters of every lost trial (failed without the mark
     `refused`) are queued again, each at most 3 times in a row; doing it twice does no more than doing it once. A trial
@@ -126,10 +132,16 @@ def revive(study: Any) -> int:
     Returns:
         How many trials were queued.
     """
+    with place.claiming():
+        return revive_claiming(study, place)
+
+
+def revive_claiming(study: Any, place: Place) -> int:
+    """Do what `revive` does, where nobody else can claim a trial meanwhile."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not is_alive(trial.user_attrs.get("owner")):
+        if not is_alive(place, trial.user_attrs.get("owner")):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
@@ -153,52 +165,26 @@ def is_lost(trial: Any) -> bool:
     return bool(trial.state.name == "FAIL" and "refused" not in trial.user_attrs)
 
 
-def counts(trials: list[Any]) -> dict[str, int]:
-    """Count trials: `complete`, `pruned`, `running` (by live workers), `refused`, `lost`."""
+def counts(trials: list[Any], place: Place | None = None) -> dict[str, int]:
+    """Count trials: `complete`, `pruned`, `running` (by live workers; 0 without a place to ask), `refused`, `lost`."""
+    running = [t for t in trials if t.state.name == "RUNNING"]
     return {
         "complete": sum(t.state.name == "COMPLETE" for t in trials),
         "pruned": sum(t.state.name == "PRUNED" for t in trials),
-        "running": sum(t.state.name == "RUNNING" and is_alive(t.user_attrs.get("owner")) for t in trials),
+        "running": sum(is_alive(place, t.user_attrs.get("owner")) for t in running) if place else 0,
         "refused": sum("refused" in t.user_attrs for t in trials),
         "lost": sum(is_lost(t) for t in trials),
     }
 
 
-def owner() -> dict[str, Any]:
-    """Say who this process is: host, pid, and when it started."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+def owner(place: Place) -> dict[str, Any]:
+    """Say who this process is: host, pid, and the lock that it holds."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "lock": hold_own(place)}
 
 
-def is_alive(who: dict[str, Any] | None) -> bool:
-    """Whether the process that `owner` described still runs.
-
-    A process of another host counts as dead: the search holds its folder's lock, so no search runs elsewhere.
-    """
-    if not who or who["host"] != socket.gethostname():
-        return False
-    if who["pid"] == os.getpid():
-        return bool(who["started"] == _own_start())
-    try:
-        os.kill(who["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return bool(who["started"] == _started(who["pid"]))
-
-
-@cache
-def _own_start() -> str:
-    return _started(os.getpid())
-
-
-def _started(pid: int) -> str:
-    """Ticks since boot at which a process started; empty where the system does not say, or it is a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "zombie" if fields[0] in "ZX" else fields[19]
+def is_alive(place: Place, who: dict[str, Any] | None) -> bool:
+    """Whether the process that `owner` described still runs, on whatever machine."""
+    return bool(who) and place.is_held(who["lock"])  # type: ignore[index]
 
 
 def _cut(journal: Path) -> Path | None:

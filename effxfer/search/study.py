@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Protocol
 
 from effxfer import progress
 from effxfer.errors import SettingsError
 from effxfer.files import locked, sweep
-from effxfer.search.finalists import SearchResult, conclude
+from effxfer.search.costs import Costs
+from effxfer.search.finalists import Clocked, Heads, SearchResult, conclude
 from effxfer.search.objective import Features
-from effxfer.search.space import SearchSettings, baseline, tap_choices
+from effxfer.search.space import SearchSettings, Taps, baseline, starts, tap_choices
 from effxfer.search.storage import counts, open_study, revive
 from effxfer.search.work import Search, work
 from effxfer.search.workers import run_workers
 
-Matrix = NDArray[np.float32]
-Labels = NDArray[np.int64]
-FREE = ("trials", "seconds", "workers", "finalists", "confidence")
+FREE = (
+    "trials",
+    "seconds",
+    "workers",
+    "finalists",
+    "confidence",
+    "storage",
+    "prefer",
+    "max_drop",
+    "threads",
+    "cache_mb",
+)
 
 
 def search_head(
-    features: Mapping[str, tuple[Matrix, Matrix]],
-    labels: tuple[Labels, Labels],
-    classes: int,
+    features: Features,
     *,
     settings: SearchSettings,
     storage_dir: Path,
     seed: int,
+    clock: Timekeeper | None = None,
+    until: float = float("inf"),
+    closing: float = 0.0,
 ) -> SearchResult:
     """Find the head for a task, given the features of its images.
 
@@ -42,54 +51,76 @@ def search_head(
     always one. Called again after an interruption it does the trials that are missing, then gives the same result.
 
     Args:
-        features: For each layer, its pooled features of the training and of the validation split:
-            float32 `(N, D)` and `(M, D)`.
-        labels: Of the training and of the validation split: int64 `(N,)` and `(M,)`.
-        classes: How many there are, at least 2.
-        settings: How to search.
+        features: Of each layer; without maps no head pools. At least 2 classes.
+        settings: How to search; its `seconds` count where `until` is not given.
         storage_dir: A folder of its own for the study, locked meanwhile.
         seed: Of everything random.
+        clock: Times body and heads; None leaves latency out.
+        until: `time.time()` at which all of it is to be done.
+        closing: Seconds that the caller needs afterwards.
 
     Raises:
         DataError: If features contain NaN or infinity or do not fit the labels.
         LockedError: If another search works in `storage_dir`.
         ModelFileError: If `storage_dir` holds a search on other features, or with other settings than
-            `trials`, `seconds`, `workers`, `finalists` and `confidence`.
-        ResourceError: If the disk is full, or workers die without finishing a trial.
+            those of `FREE`.
+        ResourceError: If the disk is full, the storage cannot be reached, or workers die without finishing a trial.
         SettingsError: If `taps` or `max_parameters` cannot be met.
     """
-    table = Features(
-        train={name: pair[0] for name, pair in features.items()},
-        val={name: pair[1] for name, pair in features.items()},
-        labels=np.ascontiguousarray(labels[0], dtype=np.int64),
-        val_labels=np.ascontiguousarray(labels[1], dtype=np.int64),
-        classes=classes,
-    )
-    choices = tap_choices(settings, list(features))
-    deadline = None if settings.seconds is None else time.time() + settings.seconds
+    if math.isinf(until) and settings.seconds is not None:
+        until = time.time() + settings.seconds
+    if not features.train_maps:
+        settings = settings.model_copy(update={"pools": ("mean",)})
     search = Search(
-        features=table,
+        features=features,
         settings=settings,
-        choices=choices,
+        choices=tap_choices(settings, list(features.train)),
         seed=seed,
         folder=storage_dir,
-        stop=lambda: deadline is not None and time.time() > deadline,
+        until=until,
+        closing=closing,
     )
     _check_limit(search)
     with locked(storage_dir), _quiet():
         sweep(storage_dir)
-        study = open_study(storage_dir, facts(search))
+        study = open_study(search.place, facts(search))
+        search = timed(study, search, clock)
         _prepare(study, search)
-        _run(study, search, deadline)
-        return conclude(study, search)
+        _run(study, search)
+        return conclude(study, search, clock.finalists if clock else None)
+
+
+class Timekeeper(Protocol):
+    """Times what is exported."""
+
+    def costs(self, choices: Sequence[Taps]) -> Costs:
+        """Time the body cut at sets of layers, and some heads."""
+
+    def finalists(self, heads: Heads, plain: int) -> Mapping[int, Clocked]:
+        """Time whole networks with heads, by their number, against the one with the plain linear head."""
+
+
+def timed(study: Any, search: Search, clock: Timekeeper | None) -> Search:
+    """Take latencies from the study, or measure them, once for all who work on it."""
+    if clock is None:
+        return search
+    with search.place.claiming():
+        known = study.user_attrs.get("costs")
+        if known is None:
+            known = clock.costs(search.choices).plain()
+            study.set_user_attr("costs", known)
+    return replace(search, costs=Costs.from_plain(known))
 
 
 def facts(search: Search) -> dict[str, Any]:
-    """List what a study depends on: a resumed search must agree in all of it."""
+    """List what a study depends on: a resumed search must agree in all of it.
+
+    Features that other machines compute differ in their last digits: of those, labels and shapes must agree.
+    """
     settings = {name: value for name, value in search.settings.plain().items() if name not in FREE}
     return settings | {
         "taps": [list(taps) for taps in search.choices],
-        "features": search.features.digest(),
+        "features": search.features.shape() if search.place.shared else search.features.digest(),
         "seed": search.seed,
     }
 
@@ -104,33 +135,36 @@ def _check_limit(search: Search) -> None:
 
 
 def _prepare(study: Any, search: Search) -> None:
-    """Give back the trials of dead workers, and see to it that the plain linear head is tried."""
-    revive(study)
-    plain = baseline(search.choices)
-    trials = study.get_trials(deepcopy=False)
-    known = (t.system_attrs.get("fixed_params", {}) | t.params for t in trials if t.state.name != "FAIL")
-    if plain not in list(known):
-        study.enqueue_trial(plain)
+    """Give back the trials of dead workers, and see to it that the plain linear head and its like are tried first."""
+    revive(study, search.place)
+    with search.place.claiming():
+        trials = study.get_trials(deepcopy=False)
+        known = [t.system_attrs.get("fixed_params", {}) | t.params for t in trials if t.state.name != "FAIL"]
+        first = starts(search.settings, search.choices)
+        for params in first if not trials else first[:1]:
+            if params not in known:
+                study.enqueue_trial(params)
 
 
-def _run(study: Any, search: Search, deadline: float | None) -> None:
-    with progress.bar("head search", search.settings.trials) as advance:
+def _run(study: Any, search: Search) -> None:
+    total = search.settings.trials or search.settings.most
+    with progress.bar("head search", total if search.settings.seconds is None else 0) as advance:
         tell = _teller(study, advance)
         tell()
         _run_plain(study, search, tell)
         if search.settings.workers == 1:
             work(study, search, tell)
         else:
-            run_workers(study, search, deadline, tell)
+            run_workers(study, search, tell)
 
 
 def _run_plain(study: Any, search: Search, tell: Callable[[], None]) -> None:
     """See to it that at least the plain linear head is tried, however little time there is."""
     trials = study.get_trials(deepcopy=False)
-    if not any(t.state.name == "COMPLETE" for t in trials):
-        found = counts(trials)
-        one = search.settings.model_copy(update={"trials": found["pruned"] + 1})
-        work(study, replace(search, settings=one, stop=lambda: False), tell)
+    if not any(t.state.name == "COMPLETE" and t.params == baseline(search.choices) for t in trials):
+        found = counts(trials, search.place)
+        one = search.settings.model_copy(update={"trials": found["complete"] + found["pruned"] + found["running"] + 1})
+        work(study, replace(search, settings=one, stop=lambda: False, until=float("inf")), tell)
 
 
 def _teller(study: Any, advance: progress.Advance) -> Callable[[], None]:

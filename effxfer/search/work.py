@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from effxfer.files import digest
-from effxfer.search.objective import DivergedError, Features, Rows, fold_rows, judge, rungs, size_penalty
+from effxfer.search.costs import Costs
+from effxfer.search.given import Rows
+from effxfer.search.objective import DivergedError, Features, fold_rows, judge, rungs, size_penalty
+from effxfer.search.places import Place, place_of
 from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, suggest
-from effxfer.search.storage import counts, is_lost, owner
+from effxfer.search.storage import counts, is_lost, owner, revive_claiming
 
 MAX_REFUSALS = 200
+POLL = 0.2
 
 
 class StoppedError(Exception):
@@ -31,8 +37,11 @@ class Search:
         settings: How the search runs.
         choices: Sets of layers to choose from.
         seed: Of the whole search.
-        folder: Where the journal lies.
-        stop: Whether to stop; asked between the epochs at which a trial is judged.
+        folder: For logs, and the journal that is the search's own.
+        stop: Whether to stop; asked after every epoch.
+        costs: Latencies; None where nothing is known of them.
+        until: `time.time()` at which all is to be done, with finalists trained; infinite without a limit.
+        closing: Seconds that must be left then for what does not depend on trials.
     """
 
     features: Features
@@ -41,6 +50,14 @@ class Search:
     seed: int
     folder: Path
     stop: Callable[[], bool] = lambda: False
+    costs: Costs | None = None
+    until: float = float("inf")
+    closing: float = 0.0
+
+    @cached_property
+    def place(self) -> Place:
+        """Where trials are kept."""
+        return place_of(self.settings.storage, self.folder)
 
     def folds(self) -> list[tuple[Rows, Rows]]:
         """Cut the training split; the same for every trial."""
@@ -48,9 +65,24 @@ class Search:
 
     def reference(self) -> int:
         """Count the parameters of the plain linear head."""
-        from effxfer.net.heads import HeadSpec, head_parameters
+        from effxfer.net.heads import HeadSpec
 
-        return head_parameters(HeadSpec(kind="linear"), self.features.width(self.choices[0]), self.features.classes)
+        return self.features.parameters(HeadSpec(kind="linear"), self.choices[0])
+
+    def penalty(self, candidate: Candidate) -> float:
+        """Give what is taken off a head's metric for its size and its latency."""
+        slow = 0.0
+        if self.costs:
+            slow = self.settings.latency_penalty * math.log2(self.ratio(candidate))
+        return size_penalty(self.features, candidate, self.settings, self.reference()) + slow
+
+    def ratio(self, candidate: Candidate) -> float:
+        """Give the latency of the network with a head over that with the plain linear one, as far as `costs` knows."""
+        if not self.costs:
+            return 1.0
+        plain = read(baseline(self.choices), self.settings, self.choices)
+        mine, theirs = (self.costs.ms(c, self.features.parameters(c.spec, c.taps)) for c in (candidate, plain))
+        return mine / theirs
 
 
 def derive_seed(*parts: object) -> int:
@@ -64,41 +96,68 @@ def trial_seed(seed: int, params: dict[str, Any]) -> int:
 
 
 def work(study: Any, search: Search, finished: Callable[[], None] = lambda: None) -> None:
-    """Claim and run trials until the budget is used up or `search.stop` says so.
+    """Claim and run trials until the budget is used up, time is, or `search.stop` says so.
 
     Args:
         study: The Optuna study.
         search: What it is about.
         finished: Called after each trial.
     """
-    folds, reference = search.folds(), search.reference()
+    folds, place = search.folds(), search.place
     study.pruner = make_pruner(search.settings)
-    while not search.stop() and (claimed := claim(study, search)):
-        try:
-            run_trial(study, search, *claimed, folds=folds, reference=reference)
-        except StoppedError:
+    while not late(study, search):
+        claimed = claim(study, search, place)
+        if claimed:
+            try:
+                run_trial(study, search, *claimed, folds=folds)
+            except StoppedError:
+                return
+            finished()
+        elif counts(study.get_trials(deepcopy=False), place)["running"]:
+            time.sleep(POLL)  # one that dies leaves a trial to run again
+        else:
             return
-        finished()
 
 
-def claim(study: Any, search: Search) -> tuple[Any, Candidate] | None:
+def late(study: Any, search: Search) -> bool:
+    """Whether it is time to stop: what is left to do takes all the time that is left."""
+    return search.stop() or time.time() + closing(study, search) > search.until
+
+
+def closing(study: Any, search: Search) -> float:
+    """Guess the seconds between the last trial and the end; 0 where there is no limit to keep."""
+    return 0.0 if math.isinf(search.until) else search.closing + finale(study, search)
+
+
+def finale(study: Any, search: Search) -> float:
+    """Guess the seconds that training finalists takes: what each took on its folds, for one on all examples."""
+    folds = len(search.folds())
+    share = 1.0 if folds == 1 else 1 / (folds - 1)
+    done = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    best = sorted(done, key=lambda t: -t.value)[: search.settings.finalists]
+    seconds = [float(t.user_attrs["seconds"]) * share for t in best]
+    return 1.25 * sum(seconds) + max(seconds, default=0.0)
+
+
+def claim(study: Any, search: Search, place: Place) -> tuple[Any, Candidate] | None:
     """Take the next trial of the budget, under a lock between workers; None if there is none left.
 
     The sampler's seed depends on how many trials came before and not on who asks: workers differ from each other, and
-    an interrupted search goes on with the trials that it would have had. A repeated or too large head is refused.
+    an interrupted search goes on with the trials that it would have had. A repeated, too large or too slow head is
+    refused. The trials of dead workers are taken up again.
     """
-    from filelock import FileLock
     from optuna.trial import TrialState
 
-    with FileLock(search.folder / ".claim.guard"):
+    with place.claiming():
+        revive_claiming(study, place)
         for attempt in range(MAX_REFUSALS):
-            done = counts(study.get_trials(deepcopy=False))
+            done = counts(study.get_trials(deepcopy=False), place)
             slot = done["complete"] + done["pruned"] + done["running"]
-            if slot >= search.settings.trials:
+            if slot >= search.settings.most:
                 return None
             study.sampler = make_sampler(search, slot, attempt)
             trial = study.ask()
-            trial.set_user_attr("owner", owner())
+            trial.set_user_attr("owner", owner(place))
             candidate = suggest(trial, search.settings, search.choices)
             reason = refusal(study, trial, candidate, search)
             if not reason:
@@ -110,21 +169,20 @@ def claim(study: Any, search: Search) -> tuple[Any, Candidate] | None:
 
 
 def refusal(study: Any, trial: Any, candidate: Candidate, search: Search) -> str:
-    """Say why a trial is not worth running: `repeated`, `too large`, or nothing."""
-    from effxfer.net.heads import head_parameters
-
+    """Say why a trial is not worth running: `repeated`, `too large`, `too slow`, or nothing."""
     others = (t for t in study.get_trials(deepcopy=False) if t.number != trial.number)
     if any(t.params == trial.params for t in others if t.state.name in {"COMPLETE", "PRUNED", "RUNNING"}):
         return "repeated"
-    features = search.features
-    size = head_parameters(candidate.spec, features.width(candidate.taps), features.classes)
-    limit = search.settings.max_parameters
-    return "too large" if limit is not None and size > limit else ""
+    limit, ratio = search.settings.max_parameters, search.settings.max_latency_ratio
+    if limit is not None and search.features.parameters(candidate.spec, candidate.taps) > limit:
+        return "too large"
+    plain = trial.params == baseline(search.choices)
+    return "too slow" if not plain and ratio is not None and search.ratio(candidate) > ratio else ""
 
 
 def run_trial(
-    study: Any, search: Search, trial: Any, candidate: Candidate, *, folds: list[tuple[Rows, Rows]], reference: int
-) -> None:
+    study: Any, search: Search, trial: Any, candidate: Candidate, *, folds: list[tuple[Rows, Rows]]
+) -> None:  # fmt: skip
     """Train and judge one head, and tell the study.
 
     A head that diverges or does not fit into memory counts as stopped early. Whatever else interrupts it leaves a lost
@@ -133,7 +191,7 @@ def run_trial(
     from optuna import TrialPruned
     from optuna.trial import TrialState
 
-    started = time.monotonic()
+    started, penalty = time.monotonic(), search.penalty(candidate)
     try:
         with _memory_errors():
             value = judge(
@@ -141,9 +199,10 @@ def run_trial(
                 candidate,
                 search.settings,
                 folds=folds,
-                reference=reference,
+                penalty=penalty,
                 seed=trial_seed(search.seed, trial.params),
                 report=_reporter(trial, search),
+                check=_checker(study, trial, search),
             )
     except (TrialPruned, DivergedError, MemoryError) as reason:
         trial.set_user_attr("stopped", type(reason).__name__)
@@ -152,8 +211,8 @@ def run_trial(
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         raise
     else:
-        penalty = size_penalty(search.features, candidate, search.settings, reference)
         trial.set_user_attr("metric", value + penalty)
+        trial.set_user_attr("ratio", search.ratio(candidate))
         trial.set_user_attr("seconds", round(time.monotonic() - started, 3))
         study.tell(trial, value, skip_if_finished=True)
 
@@ -179,14 +238,21 @@ def _reporter(trial: Any, search: Search) -> Callable[[int, float], None]:
 
     def report(epoch: int, value: float) -> None:
         trial.report(value, epoch)
-        if protected or epoch == rungs(search.settings.epochs)[-1]:
-            return
-        if search.stop():
-            raise StoppedError
-        if trial.should_prune():
+        if not protected and epoch != rungs(search.settings.epochs)[-1] and trial.should_prune():
             raise TrialPruned
 
     return report
+
+
+def _checker(study: Any, trial: Any, search: Search) -> Callable[[], None]:
+    """Stop a trial when time is up; the plain linear head runs to its end."""
+    protected, reserve = trial.params == baseline(search.choices), closing(study, search)
+
+    def check() -> None:
+        if not protected and (search.stop() or time.time() + reserve > search.until):
+            raise StoppedError
+
+    return check
 
 
 def make_sampler(search: Search, slot: int, attempt: int) -> Any:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,10 +23,11 @@ import numpy as np
 import effxfer
 from effxfer.errors import ResourceError
 from effxfer.files import write_atomic
+from effxfer.search.costs import Costs
 from effxfer.search.objective import Features
 from effxfer.search.space import SearchSettings
 from effxfer.search.storage import counts, load_study, revive
-from effxfer.search.work import Search, work
+from effxfer.search.work import Search, late, work
 from effxfer.settings import build
 
 SHARED = "features"
@@ -33,7 +35,7 @@ POLL = 0.1
 GRACE = 10.0
 
 
-def run_workers(study: Any, search: Search, deadline: float | None, finished: Callable[[], None]) -> None:
+def run_workers(study: Any, search: Search, finished: Callable[[], None]) -> None:
     """Run `settings.workers` processes until the budget is used up or time is.
 
     A worker that is killed loses its one trial, which is queued again; its place is filled as long as that helps.
@@ -41,17 +43,16 @@ def run_workers(study: Any, search: Search, deadline: float | None, finished: Ca
     Args:
         study: The Optuna study, already made.
         search: What it is about.
-        deadline: `time.time()` at which workers stop; None is never.
         finished: Called now and then, to show progress.
 
     Raises:
         ResourceError: If the workers die without finishing a single trial.
     """
-    with _shared(search, deadline):
-        while (before := _finished(study)) < search.settings.trials and not search.stop():
+    with _shared(study, search):
+        while (before := _finished(study)) < search.settings.most and not late(study, search):
             failed = _round(study, search, finished)
-            revive(study)
-            if _finished(study) == before and not search.stop():
+            revive(study, search.place)
+            if failed and _finished(study) == before and not late(study, search):
                 raise ResourceError(
                     f"search workers finished no trial: {_last_words(search.folder)}",
                     f"see {search.folder}/worker-*.log, or use 1 worker",
@@ -62,7 +63,7 @@ def run_workers(study: Any, search: Search, deadline: float | None, finished: Ca
 
 def _round(study: Any, search: Search, finished: Callable[[], None]) -> bool:
     """Start workers and wait for them; true if one of them failed."""
-    n = min(search.settings.workers, search.settings.trials - _finished(study))
+    n = min(search.settings.workers, search.settings.most - _finished(study))
     workers = [_start(search, k) for k in range(n)]
     try:
         while any(worker.poll() is None for worker in workers):
@@ -111,24 +112,28 @@ def _cores() -> int:
 
 
 @contextmanager
-def _shared(search: Search, deadline: float | None) -> Iterator[None]:
-    """Lay out what workers need in the search's folder; it is removed at the end."""
+def _shared(study: Any, search: Search) -> Iterator[None]:
+    """Lay out what workers need in the search's folder, but for what lies on the disk already; removed at the end."""
     folder = search.folder / SHARED
     try:
         features = search.features
-        layers = list(features.train)
-        for k, name in enumerate(layers):
-            _save(folder / f"train-{k}.npy", features.train[name])
-            _save(folder / f"val-{k}.npy", features.val[name])
-        _save(folder / "labels.npy", features.labels)
-        _save(folder / "val_labels.npy", features.val_labels)
-        job = {
-            "layers": layers,
+        kinds = {"train": features.train, "val": features.val}
+        kinds |= {"train_maps": features.train_maps, "val_maps": features.val_maps}
+        job: dict[str, Any] = {
+            kind: {name: _file(folder / f"{kind}-{k}.npy", array) for k, (name, array) in enumerate(matrices.items())}
+            for kind, matrices in kinds.items()
+        }
+        job |= {
+            "labels": _file(folder / "labels.npy", features.labels),
+            "val_labels": _file(folder / "val_labels.npy", features.val_labels),
             "classes": features.classes,
             "settings": search.settings.plain(),
             "choices": search.choices,
             "seed": search.seed,
-            "deadline": deadline,
+            "until": None if math.isinf(search.until) else search.until,
+            "closing": search.closing,
+            "costs": search.costs.plain() if search.costs else None,
+            "study": study.study_name,
         }
         write_atomic(folder / "job.json", json.dumps(job))
         yield
@@ -136,33 +141,43 @@ def _shared(search: Search, deadline: float | None) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _save(file: Path, array: np.ndarray[Any, Any]) -> None:
+def _file(file: Path, array: np.ndarray[Any, Any]) -> str:
+    """Name the file that holds an array: the one that it is mapped from, or a new one."""
+    own = getattr(array, "filename", None)
+    if isinstance(array, np.memmap) and own and array.offset:
+        return str(own)
     write_atomic(file, lambda scratch: np.save(scratch, array, allow_pickle=False))
+    return str(file.absolute())
 
 
-def _load(folder: Path, parent: int) -> Search:
-    """Read what `_shared` laid out; the search stops when its time is up or its parent is gone."""
+def _load(folder: Path, parent: int) -> tuple[Any, Search]:
+    """Read what `_shared` laid out; the search stops when its parent is gone."""
     job = json.loads((folder / SHARED / "job.json").read_text())
 
-    def array(name: str) -> Any:
-        return np.load(folder / SHARED / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    def mapped(kind: str) -> dict[str, Any]:
+        return {name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in job[kind].items()}
 
     features = Features(
-        train={name: array(f"train-{k}") for k, name in enumerate(job["layers"])},
-        val={name: array(f"val-{k}") for k, name in enumerate(job["layers"])},
-        labels=np.array(array("labels")),
-        val_labels=np.array(array("val_labels")),
+        train=mapped("train"),
+        val=mapped("val"),
+        labels=np.load(job["labels"], allow_pickle=False),
+        val_labels=np.load(job["val_labels"], allow_pickle=False),
         classes=job["classes"],
+        train_maps=mapped("train_maps"),
+        val_maps=mapped("val_maps"),
     )
-    deadline = job["deadline"] or float("inf")
-    return Search(
+    search = Search(
         features=features,
         settings=build(SearchSettings, job["settings"], "search"),
         choices=tuple(tuple(taps) for taps in job["choices"]),
         seed=job["seed"],
         folder=folder,
-        stop=lambda: os.getppid() != parent or time.time() > deadline,
+        stop=lambda: os.getppid() != parent,
+        costs=Costs.from_plain(job["costs"]) if job["costs"] else None,
+        until=job["until"] or float("inf"),
+        closing=job["closing"],
     )
+    return load_study(search.place, job["study"]), search
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:
@@ -177,7 +192,7 @@ def main(folder: Path, parent: int, threads: int) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(threads)
     try:
-        work(load_study(folder), _load(folder, parent))
+        work(*_load(folder, parent))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
 

@@ -1,15 +1,17 @@
 """Search the head on features that are computed once."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor, nn
 
 from effxfer.data.batches import seed_of
-from effxfer.data.task import Split, Task
+from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
+from effxfer.net.cut import after, cuts_cleanly
 from effxfer.net.net import Net, tap_widths
 from effxfer.report import Measurement, Report
 from effxfer.search.finalists import SearchResult
@@ -17,55 +19,109 @@ from effxfer.search.incumbent import better
 from effxfer.search.objective import measure
 from effxfer.search.study import search_head
 from effxfer.stages.finetune import measured
+from effxfer.stages.search_clock import FINAL_SECONDS, Stopwatch
+from effxfer.stages.search_features import Kept, computed, deepest, plan
 from effxfer.stages.settings import Search
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.state import Work
 
-
-class Tapped(nn.Module):
-    """The pooled outputs of several layers, side by side: `(B, 3, S, S)` to `(B, sum of widths)`."""
-
-    def __init__(self, net: Net, taps: Sequence[str]) -> None:
-        super().__init__()
-        self.net, self.taps = net, tuple(taps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the body once."""
-        found = self.net.tapped(x, self.taps)
-        return torch.cat([found[name] for name in self.taps], 1)
+MOST_TAPS = 4
 
 
 def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device, work: Work) -> tuple[Net, Report]:
-    """Replace the head by the best one found, if it is better than what the network came with; the body stays.
+    """Replace the head by the best one found, if it is better than what the network came with.
+
+    The body stays, but for its end where the head does without.
 
     Args:
         net: Changed in place.
         tasks: The last one is searched on: its training split trains and judges heads, its validation split ranks
             the finalists.
-        settings: Which heads, how many trials, how many workers.
+        settings: Which heads, how many trials, how long, how many workers.
         device: Where features are computed; heads are trained on the CPU.
-        work: Keeps the study.
+        work: Keeps features and the study.
     """
-    task = tasks[-1]
+    began, task = time.time(), tasks[-1]
     net.to(device.torch)
+    taps = taps_of(net, settings)
+    images = len(task.train) + len(task.val)
+    pools = any(pool != "mean" for pool in settings.pools)
+    kept = plan(net, taps, images, grid=settings.grid, cache_mb=settings.cache_mb if pools else 0)
+    with _folder(work.file("features")) as folder, TemporaryDirectory(prefix="effxfer-") as scratch:
+        start = time.time()
+        features = computed(net, task, kept, folder, device)
+        again = (time.time() - start) * (len(task.val) + len(task.test)) / images
+        clock = Stopwatch(net, kept, settings, len(task.classes), Path(scratch)) if settings.latency else None
+        found = search_head(
+            features, settings=settings, storage_dir=work.file("search") or Path(scratch) / "search",
+            seed=settings.seed, clock=clock, until=began + (settings.seconds or float("inf")),
+            closing=again + (closing(settings) if clock else 0.0),
+        )  # fmt: skip
+    report = found.report + Report(notes=kept.notes)
+    stays = remain(net, task, found, settings, device)
+    if stays:
+        report += stays
+    else:
+        put(net, kept, found, task)
+    report = measured(net.to(device.torch), task, device) + report
+    return net, report + _kept_time(settings, time.time() - began)
+
+
+def taps_of(net: Net, settings: Search) -> list[str]:
+    """List the layers that settings name; else the ends of the body's stages, at most 4 of them, and its output.
+
+    Raises:
+        SettingsError: If one is not a layer of the body.
+    """
     named = {name for taps in settings.taps for name in taps}
     check_taps(net, named)
-    widths = tap_widths(net, sorted(named))
-    tapped = work.once("features", lambda: {n: tap(net, widths, s, device) for n, s in splits(task).items()})
-    features = {name: (tapped["train"][name].numpy(), tapped["val"][name].numpy()) for name in widths}
-    with TemporaryDirectory() as scratch:
-        found = search_head(
-            features, (task.train.labels, task.val.labels), len(task.classes), settings=settings,
-            storage_dir=work.file("search") or Path(scratch), seed=settings.seed,
-        )  # fmt: skip
-    kept = remain(net, task, found, settings, device)
-    if kept:
-        return net, measured(net, task, device) + found.report + kept
-    width = sum(widths[name] for name in found.taps)
-    net.edit("set_head", spec=found.spec.plain(), features=width, classes=list(task.classes), taps=list(found.taps))
+    found = list(tap_widths(net, sorted(named)))
+    if settings.taps or len(found) <= MOST_TAPS + 1:
+        return found
+    places = torch.linspace(0, len(found) - 2, MOST_TAPS + 1).round().int().tolist()[1:]
+    return [*(found[place] for place in places), found[-1]]
+
+
+def put(net: Net, kept: Kept, found: SearchResult, task: Task) -> None:
+    """Give a network the head that was found, and cut off what the head does not need of the body."""
+    whole = found.spec.pool != "mean"
+    taps = [kept.whole[tap] if whole else tap for tap in found.taps]
+    widths = tap_widths(net, taps)
+    channels = [widths[tap] for tap in taps]
+    features = channels if found.spec.pools else sum(channels)
+    net.edit("set_head", spec=found.spec.plain(), features=features, classes=list(task.classes), taps=taps)
     net.head.load_state_dict(found.state)
-    return net, measured(net.to(device.torch), task, device) + found.report
+    end = deepest(net, taps)
+    gone = after(net, end)
+    if cuts_cleanly(net, end, gone):
+        net.edit("cut", gone=gone)
+
+
+def closing(settings: Search) -> float:
+    """Guess the seconds that timing the finalists takes: their export, and their turns."""
+    return 10.0 + FINAL_SECONDS * (settings.finalists + 1)
+
+
+def _kept_time(settings: Search, took: float) -> Report:
+    """Say how long it took, where that was limited."""
+    if settings.seconds is None:
+        return Report()
+    row = Measurement(name="search seconds", value=took, unit="s")
+    if took <= 1.1 * settings.seconds:
+        return Report(rows=(row,))
+    text = f"it took {took:.0f} s and not {settings.seconds:g}: features, one trial and its timing take that long"
+    return Report(rows=(row,), notes=(text,))
+
+
+@contextmanager
+def _folder(path: Path | None) -> Iterator[Path]:
+    """Give a place for features: the one to keep them in, or one that is removed."""
+    if path:
+        yield path
+        return
+    with TemporaryDirectory(prefix="effxfer-") as scratch:
+        yield Path(scratch) / "features"
 
 
 def remain(net: Net, task: Task, found: SearchResult, settings: Search, device: Device) -> Report | None:
@@ -98,14 +154,3 @@ def check_taps(net: Net, named: Iterable[str]) -> None:
     wrong = [f"no layer {name!r}{did_you_mean(name, layers)}" for name in sorted(named) if name not in layers]
     if wrong:
         raise SettingsError(f"taps: {'; '.join(wrong)}", f"layers are: {', '.join(layers[:8])} ...")
-
-
-def splits(task: Task) -> dict[str, Split]:
-    """The splits that a search may see."""
-    return {"train": task.train, "val": task.val}
-
-
-def tap(net: Net, widths: dict[str, int], split: Split, device: Device) -> dict[str, Tensor]:
-    """Compute the features of each layer over a split: float32 `(N, D)`."""
-    together = predict(Tapped(net, list(widths)), split.pixels, net.preprocess, device)
-    return dict(zip(widths, together.split(list(widths.values()), dim=1), strict=True))

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from effxfer.search.space import SearchSettings
 from effxfer.search.study import search_head
-from tests.search.tasks import table, xor
+from tests.search.tasks import features_of, table, xor
 
 SETTINGS = {"epochs": 12, "folds": 3, "startup": 4, "finalists": 2, "size_penalty": 0.001}
 
 
 def run(folder, trials, workers):
-    features, labels = table(xor, n=150, n_val=80)
+    features = features_of(table(xor, n=150, n_val=80), 2)
     settings = SearchSettings(trials=trials, workers=workers, **SETTINGS)
-    return search_head(features, labels, 2, settings=settings, storage_dir=folder, seed=4)
+    return search_head(features, settings=settings, storage_dir=folder, seed=4)
 
 
 if __name__ == "__main__":

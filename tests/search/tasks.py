@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from effxfer.search.objective import Features
+
 
 def xor(n=400, noise=4, seed=0):
     """Two classes that no linear head separates: the sign of a product of two features."""
@@ -23,3 +25,18 @@ def table(make, n=400, n_val=200, **arguments):
     x, y = make(n=n + n_val, **arguments)
     noise = np.random.default_rng(9).normal(size=(n + n_val, 5)).astype(np.float32)
     return {"early": (noise[:n], noise[n:]), "out": (x[:n], x[n:])}, (y[:n], y[n:])
+
+
+def features_of(found, classes, maps=None):
+    """Give what `search_head` takes: of `table`, and of layers as they are, `(train, val)` by name."""
+    vectors, (labels, val_labels) = found
+    maps = maps or {}
+    return Features(
+        train={name: two[0] for name, two in vectors.items()},
+        val={name: two[1] for name, two in vectors.items()},
+        labels=labels,
+        val_labels=val_labels,
+        classes=classes,
+        train_maps={name: two[0] for name, two in maps.items()},
+        val_maps={name: two[1] for name, two in maps.items()},
+    )

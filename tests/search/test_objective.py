@@ -21,20 +21,13 @@ from effxfer.search.objective import (
     train_head,
 )
 from effxfer.search.space import Candidate, SearchSettings
-from tests.search.tasks import blobs, table
+from tests.search.tasks import blobs, features_of, table
 
 LINEAR = HeadSpec(kind="linear")
 
 
 def features(make=blobs, classes=3, **arguments):
-    found, (labels, val_labels) = table(make, n=200, n_val=100, **arguments)
-    return Features(
-        train={k: v[0] for k, v in found.items()},
-        val={k: v[1] for k, v in found.items()},
-        labels=labels,
-        val_labels=val_labels,
-        classes=classes,
-    )
+    return features_of(table(make, n=200, n_val=100, **arguments), classes)
 
 
 def candidate(spec=LINEAR, taps=("out",), lr=0.02, weight_decay=1e-3):
@@ -97,8 +90,7 @@ def test_training_learns_repeats_and_its_result_scores_as_it_did(kind, standardi
     assert score > 0.85
     training = Training(data, chosen, settings, rows=None, seed=3)
     training.advance(12)
-    x = torch.from_numpy(np.concatenate([data.val["early"], data.val["out"]], 1))
-    assert training.score(x, torch.from_numpy(data.val_labels), "accuracy") == pytest.approx(score, abs=0.011)
+    assert training.score("val", None, "accuracy") == pytest.approx(score, abs=0.011)
     assert build_head(spec, 11, 3).state_dict().keys() == state.keys()
 
 
@@ -131,7 +123,7 @@ def test_judging_reports_every_rung_and_never_touches_val():
     settings, told = SearchSettings(epochs=18, batch=32), []
     folds = fold_rows(data.labels, 3, 0)
     values = [
-        judge(d, candidate(), settings, folds=folds, reference=21, seed=0, report=lambda e, v: told.append((e, v)))
+        judge(d, candidate(), settings, folds=folds, penalty=0.0, seed=0, report=lambda e, v: told.append((e, v)))
         for d in (data, blind)
     ]
     assert values[0] == values[1] > 0.9

@@ -14,11 +14,12 @@ from effxfer.errors import LockedError, ModelFileError, SettingsError
 from effxfer.files import locked
 from effxfer.net.heads import build_head
 from effxfer.report import Report
+from effxfer.search.places import JOURNAL, own
 from effxfer.search.space import SearchSettings
-from effxfer.search.storage import JOURNAL, counts, load_study
+from effxfer.search.storage import counts, load_study
 from effxfer.search.study import search_head
 from tests.search import killed
-from tests.search.tasks import blobs, table, xor
+from tests.search.tasks import blobs, features_of, table, xor
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ def wait_for(folder, condition, process, seconds=120):
     while time.monotonic() < end:
         assert process.poll() is None, f"it ended before it was killed: {process.stderr.read().decode()}"
         if (folder / JOURNAL).exists() and b"facts" in (folder / JOURNAL).read_bytes():
-            found = condition(load_study(folder))
+            found = condition(load_study(own(folder)))
             if found:
                 return found
         time.sleep(0.02)
@@ -60,7 +61,7 @@ def accuracy(result, features, labels):
 def test_where_a_line_cannot_separate_the_searched_head_beats_the_linear_one(tmp_path):
     features, labels = table(xor)
     settings = SearchSettings(trials=12, epochs=30, folds=1, taps=(("out",), ("early", "out")), startup=6)
-    result = search_head(features, labels, 2, settings=settings, storage_dir=tmp_path, seed=0)
+    result = search_head(features_of((features, labels), 2), settings=settings, storage_dir=tmp_path, seed=0)
     linear = result.report.get("linear head accuracy/val")
     assert linear < 70
     assert result.report.get("head accuracy/val") > linear + 15
@@ -71,7 +72,7 @@ def test_where_a_line_cannot_separate_the_searched_head_beats_the_linear_one(tmp
 def test_where_a_line_separates_the_result_is_no_worse_and_small(tmp_path):
     features, labels = table(blobs)
     settings = SearchSettings(trials=12, epochs=12, folds=1, size_penalty=0.01)
-    result = search_head(features, labels, 3, settings=settings, storage_dir=tmp_path, seed=0)
+    result = search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=0)
     plain = result.report.get("linear head accuracy/val")
     assert plain > 90
     gained = result.report.get("head accuracy/val") - plain
@@ -83,28 +84,32 @@ def test_the_same_seed_gives_the_same_head_and_another_seed_another_search(tmp_p
     features, labels = table(blobs, n=120, n_val=60)
     settings = SearchSettings(trials=8, epochs=4, folds=1, startup=3)
     found = [
-        search_head(features, labels, 3, settings=settings, storage_dir=tmp_path / str(k), seed=seed)
+        search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path / str(k), seed=seed)
         for k, seed in enumerate((1, 1, 2))
     ]
     assert found[0].spec == found[1].spec
     assert all(torch.equal(found[0].state[k], found[1].state[k]) for k in found[0].state)
-    assert keys(load_study(tmp_path / "0")) == keys(load_study(tmp_path / "1")) != keys(load_study(tmp_path / "2"))
+    assert (
+        keys(load_study(own(tmp_path / "0")))
+        == keys(load_study(own(tmp_path / "1")))
+        != keys(load_study(own(tmp_path / "2")))
+    )
 
 
 def test_a_finished_search_gives_its_result_again_and_more_trials_go_on(tmp_path):
     features, labels = table(blobs, n=120, n_val=60)
     settings = SearchSettings(trials=5, epochs=4, folds=1)
-    first = search_head(features, labels, 3, settings=settings, storage_dir=tmp_path, seed=1)
+    first = search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
     before = (tmp_path / JOURNAL).read_bytes()
-    again = search_head(features, labels, 3, settings=settings, storage_dir=tmp_path, seed=1)
+    again = search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
     assert (tmp_path / JOURNAL).read_bytes() == before
     assert first.spec == again.spec
     assert first.taps == again.taps
     assert all(torch.equal(first.state[k], again.state[k]) for k in first.state)
 
     more = settings.model_copy(update={"trials": 9})
-    search_head(features, labels, 3, settings=more, storage_dir=tmp_path, seed=1)
-    found = keys(load_study(tmp_path))
+    search_head(features_of((features, labels), 3), settings=more, storage_dir=tmp_path, seed=1)
+    found = keys(load_study(own(tmp_path)))
     assert len(found) == len(set(found)) == 9
 
 
@@ -124,7 +129,7 @@ def test_the_report_counts_ranks_and_survives_json(tmp_path):
             return None
 
     with progress.shown_by(Bar):
-        result = search_head(features, labels, 3, settings=settings, storage_dir=tmp_path, seed=1)
+        result = search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
     report = result.report
     assert report.get("trials complete") + report.get("trials pruned") == 8
     assert report.get("head macro_f1/val") >= report.get("linear head macro_f1/val") - 1
@@ -140,26 +145,28 @@ def test_the_report_counts_ranks_and_survives_json(tmp_path):
 def test_a_folder_is_not_shared_by_searches(tmp_path):
     features, labels = table(blobs, n=60, n_val=30)
     settings = SearchSettings(trials=1, epochs=1)
-    search_head(features, labels, 3, settings=settings, storage_dir=tmp_path, seed=1)
+    search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
     with pytest.raises(ModelFileError, match="differs in seed"):
-        search_head(features, labels, 3, settings=settings, storage_dir=tmp_path, seed=2)
+        search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=2)
     other = settings.model_copy(update={"epochs": 2})
     with pytest.raises(ModelFileError, match="differs in epochs"):
-        search_head(features, labels, 3, settings=other, storage_dir=tmp_path, seed=1)
+        search_head(features_of((features, labels), 3), settings=other, storage_dir=tmp_path, seed=1)
     with locked(tmp_path), pytest.raises(LockedError):
-        search_head(features, labels, 3, settings=settings, storage_dir=tmp_path, seed=1)
+        search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
 
 
 def test_a_limit_below_the_linear_head_is_refused(tmp_path):
     features, labels = table(blobs, n=60, n_val=30)
     with pytest.raises(SettingsError, match="less than the 21 of the plain linear head"):
-        search_head(features, labels, 3, settings=SearchSettings(max_parameters=20), storage_dir=tmp_path, seed=1)
+        search_head(
+            features_of((features, labels), 3), settings=SearchSettings(max_parameters=20), storage_dir=tmp_path, seed=1
+        )
 
 
 def test_when_time_is_up_there_is_still_a_linear_head(tmp_path):
     features, labels = table(blobs, n=120, n_val=60)
     settings = SearchSettings(trials=10_000, seconds=1e-3, epochs=3, folds=1)
-    result = search_head(features, labels, 3, settings=settings, storage_dir=tmp_path, seed=1)
+    result = search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
     assert result.report.get("trials complete") == 1
     assert result.spec.kind == "linear"
 
@@ -171,15 +178,15 @@ def test_killed_in_the_middle_and_resumed_it_ends_like_the_uninterrupted_search(
     process.communicate()
     with (tmp_path / "cut" / JOURNAL).open("ab") as stream:
         stream.write(b'{"op_code": 6, "work')
-    before = keys(load_study(tmp_path / "cut"))
+    before = keys(load_study(own(tmp_path / "cut")))
 
     resumed, whole = killed.run(tmp_path / "cut", 14, 1), killed.run(tmp_path / "whole", 14, 1)
-    study = load_study(tmp_path / "cut")
+    study = load_study(own(tmp_path / "cut"))
     after = keys(study)
     assert len(after) == len(set(after)) == 14
     assert set(before) <= set(after)
     assert counts(study.trials)["lost"] <= 1
-    assert after == keys(load_study(tmp_path / "whole"))
+    assert after == keys(load_study(own(tmp_path / "whole")))
     assert resumed.spec == whole.spec
     assert all(torch.equal(resumed.state[k], whole.state[k]) for k in whole.state)
 
@@ -197,11 +204,11 @@ def test_a_killed_worker_loses_one_trial_and_the_others_go_on(tmp_path):
     os.kill(wait_for(tmp_path, victim, process), signal.SIGKILL)
     said = process.communicate(timeout=120)[1].decode()
     assert process.returncode == 0, said
-    study = load_study(tmp_path)
+    study = load_study(own(tmp_path))
     found = keys(study)
     assert len(found) == len(set(found)) == 30
     assert counts(study.trials)["lost"] <= 1
-    assert counts(study.trials)["running"] == 0
+    assert counts(study.trials, own(tmp_path))["running"] == 0
     assert len({t.user_attrs["owner"]["pid"] for t in study.trials if "owner" in t.user_attrs}) >= 3
     assert not (tmp_path / "features").exists()
 
@@ -215,14 +222,14 @@ def test_an_interrupted_parent_ends_its_workers_and_the_search_resumes(tmp_path,
     assert process.returncode != 0
 
     def running():
-        study = load_study(tmp_path)
-        return counts(study.trials)["running"]
+        study = load_study(own(tmp_path))
+        return counts(study.trials, own(tmp_path))["running"]
 
     end = time.monotonic() + 60
     while running() and time.monotonic() < end:
         time.sleep(0.05)
     assert running() == 0
-    done = len(finished(load_study(tmp_path)))
+    done = len(finished(load_study(own(tmp_path))))
     killed.run(tmp_path, done + 2, 1)
-    found = keys(load_study(tmp_path))
+    found = keys(load_study(own(tmp_path)))
     assert len(found) == len(set(found)) == done + 2

@@ -1,0 +1,55 @@
+"""What latency a head has, told by measurements on a few: the body, cut, plus pools, plus what is on top.
+
+Shape legend: ms, milliseconds of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from effxfer.search.space import JOIN, Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Latencies measured on exported graphs.
+
+    Attributes:
+        body: p50 of the body that ends at the deepest of a set of layers, by the set's name.
+        pools: p50 of each pool on each layer, by `pool layer`, at its smallest and at its largest.
+        sizes: What makes a pool small or large (queries, rank), smallest and largest, by pool.
+        base: p50 of a classifier of no size.
+        per_million: More p50 for each million of a classifier's parameters.
+        millions: Parameters of the body that ends at the deepest of a set of layers, in millions.
+    """
+
+    body: Mapping[str, float]
+    pools: Mapping[str, tuple[float, float]]
+    sizes: Mapping[str, tuple[int, int]]
+    base: float
+    per_million: float
+    millions: Mapping[str, float]
+
+    def ms(self, candidate: Candidate, parameters: int) -> float:
+        """Give the p50 of the whole network with a head of so many parameters."""
+        pools = sum(self._pool(candidate, tap) for tap in candidate.taps)
+        return self.body[JOIN.join(candidate.taps)] + pools + self.base + self.per_million * parameters / 1e6
+
+    def _pool(self, candidate: Candidate, tap: str) -> float:
+        import numpy as np
+
+        spec = candidate.spec
+        own = {"attention": spec.queries, "bilinear": spec.rank}.get(spec.pool, 1)
+        return float(np.interp(own, self.sizes[spec.pool], self.pools[f"{spec.pool} {tap}"]))
+
+    def plain(self) -> dict[str, Any]:
+        """Give values that JSON takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, raw: Mapping[str, Any]) -> Costs:
+        """Read what `plain` gave, also after a trip through JSON."""
+        pairs = {name: {key: tuple(two) for key, two in raw[name].items()} for name in ("pools", "sizes")}
+        return cls(**{**raw, **pairs})

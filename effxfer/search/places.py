@@ -1,0 +1,234 @@
+"""Where the trials of a search are kept, and how workers see whether others still live: a journal, or PostgreSQL.
+
+Every worker holds a lock of its own for as long as it lives. The kernel frees that of a journal's worker, the server
+that of a database's, however the worker dies; so a trial is given back at once, without clocks that must agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from effxfer.errors import ResourceError, SettingsError
+from effxfer.files import named_disk_errors
+
+JOURNAL = "trials.journal"
+POSTGRES = re.compile(r"postgres(ql)?(\+psycopg)?://")
+PATIENCE = {"connect_timeout": 10, "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10"}
+
+
+def check_storage(value: str) -> str:
+    """Give the name of a storage back if there can be one.
+
+    Raises:
+        ValueError: If it is neither a journal nor a PostgreSQL database, or holds a password.
+    """
+    if not value or (value.startswith("journal:") and value != "journal:"):
+        return value
+    if not POSTGRES.match(value):
+        raise ValueError("should be postgresql://USER@HOST/DATABASE or journal:PATH")
+    parts = urlsplit(value)
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        raise ValueError(
+            "should hold no password, which settings and reports would show: give it in PGPASSWORD or ~/.pgpass"
+        )
+    return value
+
+
+class Place(Protocol):
+    """A place for trials.
+
+    Attributes:
+        shared: Whether other searches, and other machines, keep theirs there as well.
+        name: Differs from place to place.
+    """
+
+    shared: bool
+    name: str
+
+    def open(self) -> Any:
+        """Open the Optuna storage."""
+
+    def claiming(self) -> AbstractContextManager[None]:
+        """Keep all other workers from claiming and reviving trials meanwhile."""
+
+    def hold(self, lock: str) -> Callable[[], None]:
+        """Hold a lock until this process ends, or the function that is returned is called."""
+
+    def is_held(self, lock: str) -> bool:
+        """Whether somebody holds a lock."""
+
+
+class Journal:
+    """A file with one line per event, which survives kills; on one machine, or on a file system with locks.
+
+    Args:
+        file: Where it lies; locks lie beside it.
+        shared: As of `Place`.
+    """
+
+    def __init__(self, file: Path, *, shared: bool = False) -> None:
+        self.file, self.shared, self.name = file, shared, str(file.absolute())
+
+    def open(self) -> Any:
+        """Open it, made if it is absent; a torn last line is cut off.
+
+        Raises:
+            ModelFileError: If it is damaged elsewhere than in its last line.
+            ResourceError: If its folder cannot be written.
+        """
+        from effxfer.search.storage import open_journal
+
+        return open_journal(self.file)
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Keep all other workers from claiming and reviving trials meanwhile."""
+        from filelock import FileLock
+
+        with FileLock(self.file.with_name(f".{self.file.name}.claim")):
+            yield
+
+    def hold(self, lock: str) -> Callable[[], None]:
+        """Hold a lock until this process ends, or the function that is returned is called."""
+        from filelock import FileLock
+
+        file = self._lock(lock)
+        with named_disk_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(file)
+        held.acquire()
+
+        def free() -> None:
+            held.release()
+            file.unlink(missing_ok=True)
+
+        return free
+
+    def is_held(self, lock: str) -> bool:
+        """Whether somebody holds a lock; what a dead worker left of it is removed."""
+        from filelock import FileLock, Timeout
+
+        file = self._lock(lock)
+        if not file.exists():
+            return False
+        try:
+            with FileLock(file, timeout=0):
+                file.unlink(missing_ok=True)
+        except Timeout:
+            return True
+        return False
+
+    def _lock(self, lock: str) -> Path:
+        return self.file.with_name(f".{self.file.name}.workers") / lock
+
+
+class Postgres:
+    """A PostgreSQL database, for several machines; locks are its advisory ones, which end with their session.
+
+    Args:
+        url: Without a password.
+
+    Raises:
+        SettingsError: If psycopg is not installed.
+        ResourceError: If the server does not answer, or refuses.
+    """
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        self.name = POSTGRES.sub("postgresql+psycopg://", url)
+        try:
+            import psycopg  # noqa: F401
+        except ImportError:
+            raise SettingsError("storage in PostgreSQL needs psycopg", "pip install 'effxfer[postgres]'") from None
+        from sqlalchemy import create_engine
+
+        self._engine: Any = create_engine(
+            self.name, connect_args=PATIENCE, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
+        )
+
+    def open(self) -> Any:
+        """Open the Optuna storage; whoever comes first makes its tables."""
+        from optuna.storages import RDBStorage
+
+        with self.claiming():
+            return RDBStorage(self.name, engine_kwargs={"connect_args": PATIENCE, "pool_pre_ping": True})
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Keep all other workers from claiming and reviving trials meanwhile."""
+        free = self.hold("claim")
+        try:
+            yield
+        finally:
+            free()
+
+    def hold(self, lock: str) -> Callable[[], None]:
+        """Hold a lock until this process ends, or the function that is returned is called."""
+        session = self._session()
+        self._ask(session, "pg_advisory_lock", lock)
+
+        def free() -> None:
+            self._ask(session, "pg_advisory_unlock", lock)
+            session.close()
+
+        return free
+
+    def is_held(self, lock: str) -> bool:
+        """Whether somebody holds a lock."""
+        with self._session() as session:
+            if not self._ask(session, "pg_try_advisory_lock", lock):
+                return True
+            self._ask(session, "pg_advisory_unlock", lock)
+            return False
+
+    def _session(self) -> Any:
+        from sqlalchemy.exc import OperationalError
+
+        try:
+            return self._engine.connect()
+        except OperationalError as error:
+            problem = str(error.orig).strip().splitlines()[0]
+            raise ResourceError(
+                f"no connection to the storage: {problem}", "is the server up, and PGPASSWORD set?"
+            ) from None
+
+    def _ask(self, session: Any, function: str, lock: str) -> Any:
+        from sqlalchemy import text
+
+        number = int.from_bytes(hashlib.sha256(f"effxfer head search {lock}".encode()).digest()[:8], signed=True)
+        return session.execute(text(f"SELECT {function}(:lock)"), {"lock": number}).scalar()
+
+
+def place_of(storage: str, folder: Path) -> Place:
+    """Give the place that the setting `storage` names; a journal in `folder` if it is empty."""
+    if not storage:
+        return own(folder)
+    if storage.startswith("journal:"):
+        return Journal(Path(storage.removeprefix("journal:")).expanduser(), shared=True)
+    return Postgres(storage)
+
+
+def own(folder: Path) -> Journal:
+    """Give a search's own journal."""
+    return Journal(folder / JOURNAL)
+
+
+_HELD: dict[tuple[int, str], tuple[str, Callable[[], None]]] = {}
+
+
+def hold_own(place: Place) -> str:
+    """Name the lock that this process holds in a place as long as it lives."""
+    key = (os.getpid(), place.name)
+    if key not in _HELD:
+        lock = uuid.uuid4().hex
+        _HELD[key] = (lock, place.hold(lock))
+    return _HELD[key][0]
