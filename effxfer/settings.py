@@ -27,7 +27,6 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=BaseModel)
-DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII)
 
 
 def build(cls: type[S], table: Mapping[str, Any], where: str) -> S:
@@ -103,23 +102,6 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def parse_seconds(text: str) -> float:
-    """Read a time, in seconds: `90`, `90s`, `10m`, `1h30m`, `1.5h`.
-
-    >>> parse_seconds("1h30m"), parse_seconds("2.5m")
-    (5400.0, 150.0)
-
-    Raises:
-        SettingsError: If it is none, or not above 0.
-    """
-    found = DURATION.fullmatch(text.strip())
-    hours, minutes, seconds = ((float(one) if one else 0.0) for one in found.groups()) if found else (0.0, 0.0, 0.0)
-    total = 3600 * hours + 60 * minutes + seconds
-    if not total:
-        raise SettingsError(f"{text!r} is no time", "such as 90s, 10m or 1h30m")
-    return total
 
 
 def _text(table: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from effxfer.errors import SettingsError
-from effxfer.settings import MAX_BYTES, Settings, build, parse_seconds, parse_value, problems, read_toml
+from effxfer.settings import MAX_BYTES, Settings, build, parse_value, problems, read_toml
 from effxfer.stages import STAGES
 from effxfer.train.settings import FitSettings
 
@@ -187,16 +187,3 @@ def test_checking_settings_loads_no_torch():
 
 def test_a_rate_that_is_no_number_never_reaches_training():
     assert problems(FitSettings, {"lr": float("inf")}) == ["lr: input should be a finite number, not inf"]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("10m", 600), ("1h30m", 5400), (" 1h2m3s ", 3723)]
-)
-def test_times_are_read(text, seconds):
-    assert parse_seconds(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0", "0m", "-5m", "5d", "m", "1m1h", "nan", "inf", "1e3"])
-def test_what_is_no_time_is_refused(text):
-    with pytest.raises(SettingsError, match="is no time"):
-        parse_seconds(text)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, table
+from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, duration, table
 
 if TYPE_CHECKING:
     from effxfer.artifact import Artifact
@@ -25,9 +25,7 @@ def finetune(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Adapt a pretrained network to your data."""
-    from effxfer.settings import parse_seconds
-
-    seconds = parse_seconds(budget) if budget else None
+    seconds = duration(budget) if budget else None
     given = table(
         changes, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch, seconds=seconds, seed=seed
     )
@@ -68,10 +66,8 @@ def compete(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Let recipes and backbones compete for time: all are trained a little, the better ones longer."""
-    from effxfer.settings import parse_seconds
-
     given = table(
-        changes, seconds=parse_seconds(budget) if budget else None, fit__epochs=epochs, fit__lr=lr, seed=seed,
+        changes, seconds=duration(budget) if budget else None, fit__epochs=epochs, fit__lr=lr, seed=seed,
         latency_penalty=latency_penalty, backbones=names(backbones) or None,
         candidates={name: {"strategy": name} for name in names(strategies)} or None,
     )  # fmt: skip
@@ -126,14 +122,16 @@ def qat(
 
 def search(
     source: Source, out: Out, data: Data = "",
-    trials: Annotated[int | None, typer.Option(help="Heads tried in all.  [default: 40]")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Stop trying after so long.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Heads tried in all.  [default: 40, or what fits]")] = None,
+    budget: Budget = "",
     workers: Annotated[int | None, typer.Option(help="Processes that try heads side by side.  [default: 1]")] = None,
+    storage: Annotated[str | None, typer.Option(help="For several machines: postgresql://... or journal:PATH.")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Search the head on features computed once."""
-    given = table(changes, trials=trials, seconds=seconds, workers=workers, seed=seed)
+    seconds = duration(budget) if budget else None
+    given = table(changes, trials=trials, seconds=seconds, workers=workers, storage=storage, seed=seed)
     _stage("search", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 
 

@@ -40,6 +40,27 @@ def table(changes: list[str] | None, **flags: Any) -> dict[str, Any]:
     return made
 
 
+def duration(text: str) -> float:
+    """Read a time such as `90s`, `10m` or `1h30m`, in seconds.
+
+    >>> duration("1h30m"), duration("90")
+    (5400.0, 90.0)
+
+    Raises:
+        SettingsError: If it is none, or not above 0.
+    """
+    import re
+
+    from effxfer.errors import SettingsError
+
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    hours, minutes, seconds = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if total <= 0:
+        raise SettingsError(f"{text!r} is not a time", "such as 90s, 10m or 1h30m")
+    return total
+
+
 def _put(made: dict[str, Any], path: list[str], value: Any) -> None:
     from effxfer.errors import SettingsError
 

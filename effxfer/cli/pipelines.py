@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Seed, Set
+from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Seed, Set, duration
 
 File = Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped pipeline.")]
 Preset = Annotated[str, typer.Option(help="fast, balanced, small or best; instead of a pipeline.")]
@@ -22,11 +22,10 @@ def run(
     from effxfer import pipeline
     from effxfer.budget import allot
     from effxfer.cli import reproduce, show
-    from effxfer.settings import parse_seconds
     from effxfer.stages.run import Where
 
     plan = pipeline.read_plan(_file(file, preset), data=data, backbone=backbone, seed=seed, changes=changes or ())
-    plan, shares = allot(plan, parse_seconds(budget)) if budget else (plan, {})
+    plan, shares = allot(plan, duration(budget)) if budget else (plan, {})
     where = Where(out=out or Path("runs") / plan.name, device=device, force=force)
     if dry_run:
         _statuses(plan, where, as_json)

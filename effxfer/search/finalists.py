@@ -79,7 +79,7 @@ class Finalist:
     def value(self, search: Search) -> float:
         """The metric less the penalties, with latency as it was measured."""
         small = size_penalty(search.features, self.candidate, search.settings, search.reference())
-        slow = search.settings.latency_penalty * math.log2(self.clocked.ratio) if self.clocked else 0.0
+        slow = search.settings.slowness * math.log2(self.clocked.ratio) if self.clocked else 0.0
         return self.score - small - slow
 
 

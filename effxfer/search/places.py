@@ -65,6 +65,9 @@ class Place(Protocol):
     def is_held(self, lock: str) -> bool:
         """Whether somebody holds a lock."""
 
+    def close(self) -> None:
+        """Close what is open; this process then works on none of its trials any more."""
+
 
 class Journal:
     """A file with one line per event, which survives kills; on one machine, or on a file system with locks.
@@ -126,6 +129,10 @@ class Journal:
             return True
         return False
 
+    def close(self) -> None:
+        """Free what this process holds."""
+        free_own(self)
+
     def _lock(self, lock: str) -> Path:
         return self.file.with_name(f".{self.file.name}.workers") / lock
 
@@ -154,13 +161,16 @@ class Postgres:
         self._engine: Any = create_engine(
             self.name, connect_args=PATIENCE, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
         )
+        self._opened: list[Any] = []
 
     def open(self) -> Any:
         """Open the Optuna storage; whoever comes first makes its tables."""
         from optuna.storages import RDBStorage
 
         with self.claiming():
-            return RDBStorage(self.name, engine_kwargs={"connect_args": PATIENCE, "pool_pre_ping": True})
+            made = RDBStorage(self.name, engine_kwargs={"connect_args": PATIENCE, "pool_pre_ping": True})
+        self._opened.append(made)
+        return made
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
@@ -189,6 +199,15 @@ class Postgres:
                 return True
             self._ask(session, "pg_advisory_unlock", lock)
             return False
+
+    def close(self) -> None:
+        """Close all connections; what this process holds is free then."""
+        free_own(self)
+        for storage in self._opened:
+            storage.remove_session()
+            storage.engine.dispose()
+        self._opened.clear()
+        self._engine.dispose()
 
     def _session(self) -> Any:
         from sqlalchemy.exc import OperationalError
@@ -232,3 +251,10 @@ def hold_own(place: Place) -> str:
         lock = uuid.uuid4().hex
         _HELD[key] = (lock, place.hold(lock))
     return _HELD[key][0]
+
+
+def free_own(place: Place) -> None:
+    """Free the lock that this process holds in a place, if it does."""
+    held = _HELD.pop((os.getpid(), place.name), None)
+    if held:
+        held[1]()

@@ -56,7 +56,8 @@ class SearchSettings(Settings):
         latency: Export the body once and time it, cut at each set of layers, and time heads; off, nothing knows
             latency. What is measured is kept with the study. It differs from run to run, and so may what is tried: the
             same seed gives the same head in the same folder, or where this is off.
-        latency_penalty: What a network that is twice as slow must gain in the metric; 0 ignores latency.
+        latency_penalty: What a network that is twice as slow must gain in the metric; 0 ignores latency; None is 0.01,
+            or 0.05 if `prefer` is `fast`.
         max_latency_ratio: Heads with which the whole network is slower than so many times the one with the plain linear
             head are not tried; None is no limit.
         threads: Of ONNX Runtime, for latency; 0 is one per core.
@@ -95,7 +96,7 @@ class SearchSettings(Settings):
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
     size_penalty: float = Field(default=0.002, ge=0, le=1)
     latency: bool = True
-    latency_penalty: float = Field(default=0.01, ge=0, le=1)
+    latency_penalty: float | None = Field(default=None, ge=0, le=1)
     max_latency_ratio: float | None = Field(default=1.05, gt=0)
     threads: int = Field(default=1, ge=0)
     prefer: Literal["accuracy", "fast"] = "accuracy"
@@ -110,6 +111,13 @@ class SearchSettings(Settings):
     @classmethod
     def _known_storage(cls, value: str) -> str:
         return check_storage(value)
+
+    @property
+    def slowness(self) -> float:
+        """What is taken off the metric for twice the latency."""
+        if self.latency_penalty is None:
+            return 0.05 if self.prefer == "fast" else 0.01
+        return self.latency_penalty
 
     @property
     def most(self) -> int:

@@ -16,6 +16,7 @@ from effxfer.files import locked, sweep
 from effxfer.search.costs import Costs
 from effxfer.search.finalists import Clocked, Heads, SearchResult, conclude
 from effxfer.search.objective import Features
+from effxfer.search.places import place_of
 from effxfer.search.space import SearchSettings, Taps, baseline, starts, tap_choices
 from effxfer.search.storage import counts, open_study, revive
 from effxfer.search.work import Search, work
@@ -79,15 +80,20 @@ def search_head(
         folder=storage_dir,
         until=until,
         closing=closing,
+        given=place_of(settings.storage, storage_dir),
     )
     _check_limit(search)
     with locked(storage_dir), _quiet():
         sweep(storage_dir)
-        study = open_study(search.place, facts(search))
-        search = timed(study, search, clock)
-        _prepare(study, search)
-        _run(study, search)
-        return conclude(study, search, clock.finalists if clock else None)
+        place = search.place
+        try:
+            study = open_study(place, facts(search))
+            search = replace(search, costs=timed(study, search, clock))
+            _prepare(study, search)
+            _run(study, search)
+            return conclude(study, search, clock.finalists if clock else None)
+        finally:
+            place.close()
 
 
 class Timekeeper(Protocol):
@@ -100,16 +106,16 @@ class Timekeeper(Protocol):
         """Time whole networks with heads, by their number, against the one with the plain linear head."""
 
 
-def timed(study: Any, search: Search, clock: Timekeeper | None) -> Search:
+def timed(study: Any, search: Search, clock: Timekeeper | None) -> Costs | None:
     """Take latencies from the study, or measure them, once for all who work on it."""
     if clock is None:
-        return search
+        return None
     with search.place.claiming():
         known = study.user_attrs.get("costs")
         if known is None:
             known = clock.costs(search.choices).plain()
             study.set_user_attr("costs", known)
-    return replace(search, costs=Costs.from_plain(known))
+    return Costs.from_plain(known)
 
 
 def facts(search: Search) -> dict[str, Any]:

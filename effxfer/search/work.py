@@ -17,7 +17,7 @@ from effxfer.search.costs import Costs
 from effxfer.search.given import Rows
 from effxfer.search.objective import DivergedError, Features, fold_rows, judge, rungs, size_penalty
 from effxfer.search.places import Place, place_of
-from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, suggest
+from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, starts, suggest
 from effxfer.search.storage import counts, is_lost, owner, revive_claiming
 
 MAX_REFUSALS = 200
@@ -42,6 +42,7 @@ class Search:
         costs: Latencies; None where nothing is known of them.
         until: `time.time()` at which all is to be done, with finalists trained; infinite without a limit.
         closing: Seconds that must be left then for what does not depend on trials.
+        given: Where trials are kept, if it is open already.
     """
 
     features: Features
@@ -53,11 +54,12 @@ class Search:
     costs: Costs | None = None
     until: float = float("inf")
     closing: float = 0.0
+    given: Place | None = None
 
     @cached_property
     def place(self) -> Place:
         """Where trials are kept."""
-        return place_of(self.settings.storage, self.folder)
+        return self.given or place_of(self.settings.storage, self.folder)
 
     def folds(self) -> list[tuple[Rows, Rows]]:
         """Cut the training split; the same for every trial."""
@@ -73,7 +75,7 @@ class Search:
         """Give what is taken off a head's metric for its size and its latency."""
         slow = 0.0
         if self.costs:
-            slow = self.settings.latency_penalty * math.log2(self.ratio(candidate))
+            slow = self.settings.slowness * math.log2(self.ratio(candidate))
         return size_penalty(self.features, candidate, self.settings, self.reference()) + slow
 
     def ratio(self, candidate: Candidate) -> float:
@@ -231,10 +233,10 @@ def _memory_errors() -> Iterator[None]:
 
 
 def _reporter(trial: Any, search: Search) -> Callable[[int, float], None]:
-    """Report to Optuna; the plain linear head runs to its end whatever happens."""
+    """Report to Optuna; linear heads that stand for a pool or an early exit run to their ends, for the front's sake."""
     from optuna import TrialPruned
 
-    protected = trial.params == baseline(search.choices)
+    protected = trial.params in starts(search.settings, search.choices)
 
     def report(epoch: int, value: float) -> None:
         trial.report(value, epoch)

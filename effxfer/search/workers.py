@@ -192,7 +192,11 @@ def main(folder: Path, parent: int, threads: int) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(threads)
     try:
-        work(*_load(folder, parent))
+        study, search = _load(folder, parent)
+        try:
+            work(study, search)
+        finally:
+            search.place.close()
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from effxfer.cli.app import app
-from effxfer.cli.options import table
+from effxfer.cli.options import duration, table
 from effxfer.errors import SettingsError
 from effxfer.settings import parse_value
 from effxfer.stages import STAGES
@@ -110,3 +110,16 @@ def test_defaults_of_flags_are_none_so_that_the_settings_decide():
             if option.param_type_name == "option" and option.name not in OURS:
                 assert option.default is None, option.name
     assert isinstance(app, typer.Typer)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("10m", 600), ("1h30m", 5400), (" 1h2m3s ", 3723)]
+)
+def test_times_are_read(text, seconds):
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0m", "-5m", "5d", "m", "1m1h", "nan", "inf", "1e3"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(SettingsError, match="not a time"):
+        duration(text)
