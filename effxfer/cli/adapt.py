@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def finetune(
     source: Source, out: Out, data: Data = "",
     strategy: Annotated[str | None, typer.Option(help="full, lp_ft, lora, auto ... (README).  [default: full]")] = None,
-    budget: Budget = "",
+    budget: Budget = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per step.  [default: 64]")] = None,
@@ -54,13 +54,13 @@ def curve(
 
 def compete(
     source: Source, out: Out, data: Data = "",
-    budget: Budget = "",
+    budget: Budget = None,
     backbones: Annotated[str, typer.Option(help="Other networks to try every recipe on: a,b,c.")] = "",
     strategies: Annotated[str, typer.Option(help="Try these: full,lp_ft,...  [default: six recipes, see README]")] = "",
     epochs: Annotated[int | None, typer.Option(help="Of the last training, at most.  [default: 10]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     latency_penalty: Annotated[
-        float | None, typer.Option(help="Points of accuracy that twice the speed is worth.  [default: 0]")
+        float | None, typer.Option(help="Points of accuracy that twice the speed is worth.  [default: 0.0]")
     ] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
     as_json: Json = False,
@@ -122,8 +122,8 @@ def qat(
 
 def search(
     source: Source, out: Out, data: Data = "",
-    trials: Annotated[int | None, typer.Option(help="Heads tried in all.  [default: 40, or what fits]")] = None,
-    budget: Budget = "",
+    trials: Annotated[int | None, typer.Option(help="Heads tried in all: 40, or as many as fit.")] = None,
+    budget: Budget = None,
     workers: Annotated[int | None, typer.Option(help="Processes that try heads side by side.  [default: 1]")] = None,
     storage: Annotated[str | None, typer.Option(help="For several machines: postgresql://... or journal:PATH.")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,

@@ -12,7 +12,7 @@ Seed = Annotated[int | None, typer.Option(help="Of everything random.  [default:
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeat.")]
-Budget = Annotated[str, typer.Option(metavar="TIME", help="All the time there is: 90s, 10m, 1h30m.")]
+Budget = Annotated[str | None, typer.Option(metavar="TIME", help="All the time there is: 90s, 10m, 1h30m.")]
 Data = Annotated[str, typer.Option(help="Folder of class folders, table (.csv, .parquet), or digits.")]
 Source = Annotated[
     str, typer.Argument(help="Model directory, bundled model, timm:NAME[@FILE], torchvision:NAME[@FILE].")

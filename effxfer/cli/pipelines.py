@@ -14,7 +14,7 @@ Place = Annotated[Path | None, typer.Option(help="Where to write.  [default: run
 
 
 def run(
-    file: File = "", data: Data = "", backbone: Backbone = "", preset: Preset = "", budget: Budget = "",
+    file: File = "", data: Data = "", backbone: Backbone = "", preset: Preset = "", budget: Budget = None,
     out: Place = None, seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False,
     dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip

@@ -14,6 +14,9 @@ from effxfer.stages import STAGES
 
 COMMANDS = get_command(app).commands
 FIELDS = {
+    **{(command, "budget"): ["seconds"] for command in ("finetune", "compete", "search")},
+    ("compete", "epochs"): ["fit.epochs"],
+    ("compete", "lr"): ["fit.lr"],
     ("finetune", "epochs"): ["fit.epochs"],
     ("finetune", "lr"): ["fit.lr"],
     ("finetune", "batch"): ["options.batch"],
@@ -23,12 +26,25 @@ FIELDS = {
     ("qat", "lr"): ["fit.lr"],
 }
 KINDS = {"prune": ["prune lottery", "prune gradual", "prune channels", "prune structured", "prune compact"]}
-OURS = {"method", "data", "out", "force", "dry_run", "as_json", "changes", "device", "compare", "max_regression"}
+OURS = {
+    "backbones",
+    "strategies",
+    "method",
+    "data",
+    "out",
+    "force",
+    "dry_run",
+    "as_json",
+    "changes",
+    "device",
+    "compare",
+    "max_regression",
+}
 
 
 def flags():
     """Every flag of a single-stage command that sets a field, with its help text."""
-    for command in ("finetune", "prune", "qat", "search", "export", "bench"):
+    for command in ("finetune", "compete", "prune", "qat", "search", "export", "bench"):
         for option in COMMANDS[command].params:
             if option.param_type_name == "option" and option.name not in OURS:
                 yield pytest.param(command, option.name, option.help or "", id=f"{command}-{option.name}")
@@ -61,7 +77,7 @@ def test_help_agrees_with_the_settings(command, name, text):
     assert real, f"--{name} sets nothing"
     told = re.search(r"\[default: (.*)\]", text)
     if told is None:
-        assert real in ([None], [False]), f"--{name} does not tell its default {real}"
+        assert real in ([None], [False], [""]), f"--{name} does not tell its default {real}"
         return
     words = told[1].split(", ")
     if isinstance(real[0], bool):
@@ -105,7 +121,7 @@ def test_values_keep_their_type(value):
 
 
 def test_defaults_of_flags_are_none_so_that_the_settings_decide():
-    for command in ("finetune", "prune", "qat", "search", "export", "bench"):
+    for command in ("finetune", "compete", "prune", "qat", "search", "export", "bench"):
         for option in COMMANDS[command].params:
             if option.param_type_name == "option" and option.name not in OURS:
                 assert option.default is None, option.name
