@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
+from effxfer.net.net import rebuild, tap_widths
+from effxfer.stages.prune import channels as channels_stage
 from effxfer.stages.run import Where, load_task
 from effxfer.stages.search import search
 from effxfer.train.devices import pick
@@ -60,3 +62,42 @@ def test_a_worse_head_is_replaced(dense, data, tmp_path):
     net, report = search(net, [task], settings, device=pick("cpu"), work=Work(None))
     assert report["accuracy/val"].value >= 75
     assert not any(note.startswith("the head stays") for note in report.notes)
+
+
+@pytest.mark.slow
+def test_a_head_that_needs_less_of_the_body_ends_it_early_and_is_exported_as_it_was_timed(dense, data, tmp_path):
+    made = tiny.stage(
+        "search", dense, tmp_path / "early", data, taps=[["out"], ["stage1"]], latency=True, prefer="fast",
+        max_drop=100.0, confidence=0.0, trials=6, pools=["mean", "attention"], finalists=3, kinds=["linear"],
+    )  # fmt: skip
+    report = made.manifest.report
+    assert [edit["kind"] for edit in made.manifest.edits[-2:]] == ["set_head", "cut"]
+    assert made.manifest.edits[-2]["taps"] == ["stage1"]
+    assert report["head latency/ratio"].value < 0.9
+    assert report["linear head latency/p50"].value > report["head latency/p50"].value
+    net = made.net()
+    assert sum(p.numel() for p in net.parameters()) < 0.5 * sum(p.numel() for p in dense.net().parameters())
+    table = next(table for table in report.tables if table.title == "Best heads")
+    assert [row["taken"] for row in table.rows].count("yes") == 1
+    assert all(row["modelled x"] for row in table.rows)
+    assert {curve.name for curve in report.curves} >= {"nothing beats these", "taken"}
+    exported = tiny.stage("export", made, tmp_path / "onnx", data, int8=True, max_drop=100.0)
+    assert exported.manifest.report["parity/batch1"].value < 1e-4
+
+
+@pytest.mark.parametrize("spec", [{"pool": "gem"}, {"pool": "attention"}, {"pool": "bilinear"}, {"join": "gate"}])
+def test_a_network_whose_head_pools_loses_channels_and_is_trained_on(spec, dense, data, tmp_path):
+    net = dense.net()
+    taps = ["stage1", "stage2"]
+    channels = list(tap_widths(net, taps).values())
+    net.edit("set_head", spec=spec, features=channels, classes=list(tiny.CLASSES), taps=taps)
+    task = load_task(data, net.preprocess, Where(out=tmp_path / "out"))
+    before = sum(p.numel() for p in net.body.parameters())
+    net, _ = channels_stage(
+        net, [task], tiny.settings_of("prune channels"), device=pick("cpu"), work=Work(None)
+    )  # fmt: skip
+    assert sum(p.numel() for p in net.body.parameters()) < 0.9 * before
+    again = rebuild(net.backbone, net.edits, net.preprocess, net.classes).eval()
+    again.load_state_dict(net.state_dict())
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(again(x), net.eval()(x))
