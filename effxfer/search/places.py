@@ -30,7 +30,7 @@ def check_storage(value: str) -> str:
     Raises:
         ValueError: If it is neither a journal nor a PostgreSQL database, or holds a password.
     """
-    if not value or (value.startswith("journal:") and value != "journal:"):
+    if value.startswith("journal:") and value != "journal:":
         return value
     if not POSTGRES.match(value):
         raise ValueError("should be postgresql://USER@HOST/DATABASE or journal:PATH")
@@ -227,8 +227,8 @@ class Postgres:
         return session.execute(text(f"SELECT {function}(:lock)"), {"lock": number}).scalar()
 
 
-def place_of(storage: str, folder: Path) -> Place:
-    """Give the place that the setting `storage` names; a journal in `folder` if it is empty."""
+def place_of(storage: str | None, folder: Path) -> Place:
+    """Give the place that the setting `storage` names; a journal in `folder` if it names none."""
     if not storage:
         return own(folder)
     if storage.startswith("journal:"):

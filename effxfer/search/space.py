@@ -71,7 +71,7 @@ class SearchSettings(Settings):
         confidence: How sure it must be, by the validation split, that the head that was found is better than the one
             the network came with, which is kept otherwise, in [0, 1); 0 always takes the one that was found.
         storage: Where trials are kept that several machines share: `postgresql://USER@HOST/DATABASE` (the password
-            comes from PGPASSWORD or ~/.pgpass) or `journal:PATH`; empty is a journal of this search's own.
+            comes from PGPASSWORD or ~/.pgpass) or `journal:PATH`; None is a journal of this search's own.
     """
 
     trials: int | None = Field(default=None, ge=1, le=100_000)
@@ -105,12 +105,12 @@ class SearchSettings(Settings):
     pruner: Literal["asha", "median", "none"] = "asha"
     startup: int = Field(default=10, ge=0)
     confidence: float = Field(default=0.95, ge=0, lt=1)
-    storage: str = ""
+    storage: str | None = None
 
     @field_validator("storage")
     @classmethod
-    def _known_storage(cls, value: str) -> str:
-        return check_storage(value)
+    def _known_storage(cls, value: str | None) -> str | None:
+        return value and check_storage(value)
 
     @property
     def slowness(self) -> float:

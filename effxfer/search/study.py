@@ -88,10 +88,12 @@ def search_head(
         place = search.place
         try:
             study = open_study(place, facts(search))
-            search = replace(search, costs=timed(study, search, clock))
+            costs = timed(study, search, clock)
+            if clock and costs:
+                search = replace(search, costs=costs, closing=closing + clock.closing())
             _prepare(study, search)
             _run(study, search)
-            return conclude(study, search, clock.finalists if clock else None)
+            return conclude(study, search, clock.finalists if clock and costs else None)
         finally:
             place.close()
 
@@ -99,8 +101,11 @@ def search_head(
 class Timekeeper(Protocol):
     """Times what is exported."""
 
-    def costs(self, choices: Sequence[Taps]) -> Costs:
-        """Time the body cut at sets of layers, and some heads."""
+    def costs(self, choices: Sequence[Taps], until: float) -> Costs | None:
+        """Time the body cut at sets of layers, and some heads; None if it cannot be done `until` then."""
+
+    def closing(self) -> float:
+        """Guess the seconds that `finalists` takes."""
 
     def finalists(self, heads: Heads, plain: int) -> Mapping[int, Clocked]:
         """Time whole networks with heads, by their number, against the one with the plain linear head."""
@@ -113,9 +118,10 @@ def timed(study: Any, search: Search, clock: Timekeeper | None) -> Costs | None:
     with search.place.claiming():
         known = study.user_attrs.get("costs")
         if known is None:
-            known = clock.costs(search.choices).plain()
+            found = clock.costs(search.choices, search.until - search.closing)
+            known = found.plain() if found else {}
             study.set_user_attr("costs", known)
-    return Costs.from_plain(known)
+    return Costs.from_plain(known) if known else None
 
 
 def facts(search: Search) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,8 @@ def _notes(search: Search, finalists: int) -> tuple[str, ...]:
             "latency of trials is that of the exported body, cut at the head's layers, plus a model of heads that was "
             "fitted to exported ones; finalists' whole graphs were timed in turns"
         )
+    elif search.settings.latency and not math.isinf(search.until):
+        notes.append("there was no time to measure latency: give it more seconds, or latency = false")
     return tuple(notes)
 
 

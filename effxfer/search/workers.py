@@ -31,7 +31,7 @@ from effxfer.search.work import Search, late, work
 from effxfer.settings import build
 
 SHARED = "features"
-POLL = 0.1
+POLL = 0.3
 GRACE = 10.0
 
 

@@ -19,7 +19,7 @@ from effxfer.search.incumbent import better
 from effxfer.search.objective import measure
 from effxfer.search.study import search_head
 from effxfer.stages.finetune import measured
-from effxfer.stages.search_clock import FINAL_SECONDS, Stopwatch
+from effxfer.stages.search_clock import Stopwatch
 from effxfer.stages.search_features import Kept, computed, deepest, plan
 from effxfer.stages.settings import Search
 from effxfer.train.devices import Device
@@ -56,7 +56,7 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
         found = search_head(
             features, settings=settings, storage_dir=work.file("search") or Path(scratch) / "search",
             seed=settings.seed, clock=clock, until=began + (settings.seconds or float("inf")),
-            closing=again + (closing(settings) if clock else 0.0),
+            closing=again,
         )  # fmt: skip
     report = found.report + Report(notes=kept.notes)
     stays = remain(net, task, found, settings, device)
@@ -96,11 +96,6 @@ def put(net: Net, kept: Kept, found: SearchResult, task: Task) -> None:
     gone = after(net, end)
     if cuts_cleanly(net, end, gone):
         net.edit("cut", gone=gone)
-
-
-def closing(settings: Search) -> float:
-    """Guess the seconds that timing the finalists takes: their export, and their turns."""
-    return 10.0 + FINAL_SECONDS * (settings.finalists + 1)
 
 
 def _kept_time(settings: Search, took: float) -> Report:

@@ -3,6 +3,7 @@
 A network of the search is a piece of the exported body, up to its deepest layer, and a head's graph on top.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -25,6 +26,7 @@ from effxfer.search.space import JOIN, SearchSettings, Taps
 from effxfer.stages.search_features import Kept, deepest
 
 BODY_SECONDS, POOL_SECONDS, FINAL_SECONDS = 1.5, 0.15, 2.0
+PARTS, EXPORT_SECONDS = 3, 10.0  # what is left to export takes up to so many times what the body took
 PRECISION = 0.02
 WIDE = 512
 
@@ -90,13 +92,21 @@ class Stopwatch:
         self.folder, self.threads = folder, settings.threads or usable_threads()
         self.names = list(dict.fromkeys([*kept.taps, *kept.whole.values()]))
         self._body: Any = None
+        self._seconds = EXPORT_SECONDS
         with torch.no_grad():
             found = self.net.outputs(example_input(self.net), self.names)
         self.examples = {name: found[name].clone() for name in self.names}
 
-    def costs(self, choices: Sequence[Taps]) -> Costs:
-        """Time the body cut at each set of layers, each pool on each layer, and two classifiers."""
-        ends = {JOIN.join(taps): deepest(self.net, taps) for taps in choices}
+    def costs(self, choices: Sequence[Taps], until: float) -> Costs | None:
+        """Time the body cut at each set of layers, each pool on each layer, and two classifiers.
+
+        None if that and the timing of finalists cannot be done `until` then.
+        """
+        began, ends = time.time(), {JOIN.join(taps): deepest(self.net, taps) for taps in choices}
+        self._body_graph()
+        timing = BODY_SECONDS * len(set(ends.values())) + FINAL_SECONDS * (self.settings.finalists + 1)
+        if time.time() + PARTS * (time.time() - began) + timing > until:
+            return None
         body = self._bodies(list(dict.fromkeys(ends.values())))
         millions = {end: self._millions(end) for end in set(ends.values())}
         pools, sizes, base, slope = self._pools()
@@ -114,7 +124,7 @@ class Stopwatch:
         sources = {n: [self._source(spec, tap) for tap in taps] for n, (spec, taps, _) in heads.items()}
         made = [(self._head(spec, taps, state), sources[n]) for n, (spec, taps, state) in heads.items()]
         together = self._export(made)
-        files = {}
+        files = dict[int, Path]()
         for k, (number, names) in enumerate(sources.items()):
             files[number] = self._whole(together, k, names, self.folder / f"finalist-{number}.onnx")
         timed = self._compare({str(n): file for n, file in files.items()}, str(plain), FINAL_SECONDS)
@@ -122,6 +132,10 @@ class Stopwatch:
             int(name): Clocked(ms=one.p50, ratio=one.ratio, low=one.ratio_low, high=one.ratio_high)
             for name, one in timed.items()
         }
+
+    def closing(self) -> float:
+        """Guess the seconds that `finalists` takes: an export like the last one, and their turns."""
+        return self._seconds + FINAL_SECONDS * (self.settings.finalists + 1)
 
     def _source(self, spec: HeadSpec, tap: str) -> str:
         return self.kept.whole[tap] if spec.pool != "mean" else tap
@@ -191,11 +205,14 @@ class Stopwatch:
 
     def _export(self, parts: Sequence[tuple[nn.Module, Sequence[str]]]) -> Any:
         """Convert modules fed by layers, all in one go."""
+        began = time.time()
         several = Several([(part, [self.names.index(name) for name in names]) for part, names in parts]).eval()
-        return convert(
+        made = convert(
             several, tuple(self.examples[name] for name in self.names),
             free={self._layer(name): FREE for name in self.names}, outputs=[f"made{k}" for k in range(len(parts))],
         )  # fmt: skip
+        self._seconds = time.time() - began
+        return made
 
     def _piece(self, graph: Any, inputs: list[str], outputs: list[str], name: str) -> Path:
         """Write the part of a graph that leads from some tensors to others."""
