@@ -14,6 +14,7 @@ common = {"dropout": st.floats(0, 0.9), "standardize": st.booleans()}
 specs = st.one_of(
     st.builds(HeadSpec, kind=st.just("linear"), **common),
     st.builds(HeadSpec, kind=st.just("cosine"), scale=st.floats(0.1, 100), learn_scale=st.booleans(), **common),
+    st.builds(HeadSpec, kind=st.just("prototypes"), distance=st.sampled_from(["euclidean", "cosine"])),
     st.builds(
         HeadSpec,
         kind=st.just("mlp"),

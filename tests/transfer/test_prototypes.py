@@ -15,7 +15,7 @@ from effxfer.transfer.prototypes import PrototypeNet
 from tests.transfer.domains import PLAIN, body, new_classes, task_of
 from tests.transfer.tasks import CPU, adapt
 
-EPISODES = {**PLAIN, "batch": 1, "way": 6, "query": 5, "episodes": 50}
+EPISODES = {**PLAIN, "batch": 1, "way": 6, "shot": 5, "query": 5, "episodes": 50}
 
 
 def test_new_classes_are_told_apart_better():
@@ -24,7 +24,7 @@ def test_new_classes_are_told_apart_better():
     net, *_ = adapt(build(PrototypeNet, EPISODES, "o"), given, net=body(), epochs=2)
     null, *_ = adapt(build(PrototypeNet, EPISODES, "o"), given, net=body(), epochs=0)
     reached, before = (at_target(one, given, CPU)["accuracy/target 4-way 1-shot"] for one in (net, null))
-    assert reached.low > before.high, "the intervals of 600 episodes do not touch"
+    assert reached.low > before.high + 5, "the intervals of 600 episodes do not touch"
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -45,7 +45,7 @@ def test_the_epoch_is_chosen_by_the_prototypes_of_its_own_weights():
 
 def test_an_episode_has_different_images_of_different_classes():
     strategy = build(
-        PrototypeNet, {"way": 5, "query": 2, "episodes": 4, "augment": {"crop": "none", "flip": False}}, "o"
+        PrototypeNet, {"way": 5, "shot": 1, "query": 2, "episodes": 4, "augment": {"crop": "none", "flip": False}}, "o"
     )
     given = task_of(range(10))
     numbered = replace(given.train, pixels=given.train.pixels * 0)
@@ -63,7 +63,7 @@ def test_an_episode_has_different_images_of_different_classes():
 
 
 def test_rotations_make_classes():
-    told = {**EPISODES, "way": 12, "rotations": True, "augment": {"crop": "none", "flip": False}}
+    told = {**EPISODES, "way": 12, "shot": 1, "rotations": True, "augment": {"crop": "none", "flip": False}}
     given = task_of(range(3))
     with pytest.raises(DataError, match="3 classes of digits have the 6 training images"):
         build(PrototypeNet, {**told, "rotations": False}, "o").draw(None, [given], CPU.torch)
