@@ -12,6 +12,7 @@ ALL = {
     "rerun": rerun.measure,
     "data_path": data_path.measure,
     "head_search": head_search.measure,
+    "head_workers": head_search.workers,
     "masked_step": masked_step.measure,
     "noise": noise.measure,
 }

@@ -1,4 +1,7 @@
-"""Head-search trials per minute on features computed once, against running the backbone in each trial."""
+"""Head-search trials per minute on features computed once, against running the backbone in each trial; and workers.
+
+The second row is of two processes against one, on a machine with at least two cores that nothing else works on.
+"""
 
 import time
 from pathlib import Path
@@ -10,31 +13,58 @@ from torch import nn
 from benchmarks.timing import row
 
 TRIALS, EPOCHS = 20, 10
+MANY, LONG = 60, 60
 
 
 def measure(folder: Path) -> dict[str, Any]:
     """Both train a head for equally many epochs per trial; the plain side runs the frozen body each time."""
+    net, task = loaded(folder)
+    began = time.perf_counter()
+    features = features_of(net, task, folder)
+    trials(features, folder / "study", trials=TRIALS, epochs=EPOCHS)
+    ours = 60 * TRIALS / (time.perf_counter() - began)
+    return row("head search", [ours], "backbone in each trial", [plain(net, task)], "trials/min", "at least 20")
+
+
+def workers(folder: Path) -> dict[str, Any]:
+    """Two workers against one on one study, both from features on the disk to the finalists."""
+    net, task = loaded(folder)
+    features = features_of(net, task, folder)
+    rates = {}
+    for count in (1, 2):
+        began = time.perf_counter()
+        trials(features, folder / f"study-{count}", trials=MANY, epochs=LONG, workers=count)
+        rates[count] = 60 * MANY / (time.perf_counter() - began)
+    return row("two workers", [rates[2]], "one worker", [rates[1]], "trials/min", "near 2 on two idle cores")
+
+
+def loaded(folder: Path) -> tuple[Any, Any]:
+    """The bundled backbone, and digits."""
     from effxfer.artifact import open_model
     from effxfer.data.load import load
     from effxfer.data.settings import DataSettings
-    from effxfer.net.net import tap_widths
     from effxfer.net.settings import BackboneSettings
-    from effxfer.search.space import SearchSettings
-    from effxfer.search.study import search_head
-    from effxfer.stages.search import tap
-    from effxfer.train.devices import pick
 
     net, _ = open_model(BackboneSettings(source="resnet20-cifar10"))
-    task = load(DataSettings(source="digits"), net.preprocess, cache=folder / "cache")
-    began = time.perf_counter()
-    widths = tap_widths(net)
-    both = [tap(net, widths, split, pick("cpu")) for split in (task.train, task.val)]
-    features = {name: (both[0][name], both[1][name]) for name in widths}
-    settings = SearchSettings(trials=TRIALS, epochs=EPOCHS, folds=1, pruner="none")
-    search_head(features, (task.train.labels, task.val.labels), len(task.classes), settings=settings,
-                storage_dir=folder / "study", seed=0)  # fmt: skip
-    ours = 60 * TRIALS / (time.perf_counter() - began)
-    return row("head search", [ours], "backbone in each trial", [plain(net, task)], "trials/min", "at least 20")
+    return net, load(DataSettings(source="digits"), net.preprocess, cache=folder / "cache")
+
+
+def features_of(net: Any, task: Any, folder: Path) -> Any:
+    """Averages of all stages, as the search keeps them."""
+    from effxfer.net.net import tap_widths
+    from effxfer.stages.search_features import Kept, computed
+    from effxfer.train.devices import pick
+
+    return computed(net, task, Kept(taps=tuple(tap_widths(net))), folder / "features", pick("cpu"))
+
+
+def trials(features: Any, folder: Path, *, trials: int, epochs: int, workers: int = 1) -> None:
+    """Search, without stopping trials early."""
+    from effxfer.search.space import SearchSettings
+    from effxfer.search.study import search_head
+
+    settings = SearchSettings(trials=trials, epochs=epochs, workers=workers, folds=1, pruner="none", latency=False)
+    search_head(features, settings=settings, storage_dir=folder, seed=0)
 
 
 def plain(net: Any, task: Any) -> float:

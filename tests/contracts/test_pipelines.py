@@ -30,6 +30,7 @@ SHORT = [
     "head.trials=4",
     "head.epochs=3",
     "head.finalists=1",
+    "head.latency=false",
     *(f"{name}.latency_seconds=0.2" for name in EXPORTS),
     *(f"{name}.calibration=16" for name in EXPORTS),
     *(f'{name}.recipes=["u8s8-7bit"]' for name in EXPORTS),

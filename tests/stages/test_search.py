@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
+from effxfer.net.cut import after
 from effxfer.net.net import rebuild, tap_widths
+from effxfer.stages.finetune import finetune
 from effxfer.stages.prune import channels as channels_stage
 from effxfer.stages.run import Where, load_task
 from effxfer.stages.search import search
@@ -91,6 +93,7 @@ def test_a_network_whose_head_pools_loses_channels_and_is_trained_on(spec, dense
     taps = ["stage1", "stage2"]
     channels = list(tap_widths(net, taps).values())
     net.edit("set_head", spec=spec, features=channels, classes=list(tiny.CLASSES), taps=taps)
+    net.edit("cut", gone=after(net, "stage2"))
     task = load_task(data, net.preprocess, Where(out=tmp_path / "out"))
     before = sum(p.numel() for p in net.body.parameters())
     net, _ = channels_stage(
@@ -101,3 +104,16 @@ def test_a_network_whose_head_pools_loses_channels_and_is_trained_on(spec, dense
     again.load_state_dict(net.state_dict())
     x = torch.rand(2, 3, 16, 16)
     assert torch.equal(again(x), net.eval()(x))
+
+
+@pytest.mark.parametrize("strategy", ["probe", "lp_ft", "full", "bss"])
+def test_a_network_whose_head_pools_is_fine_tuned(strategy, dense, data, tmp_path):
+    net = dense.net()
+    taps = ["stage1", "stage2"]
+    channels = list(tap_widths(net, taps).values())
+    net.edit("set_head", spec={"pool": "attention"}, features=channels, classes=list(tiny.CLASSES), taps=taps)
+    task = load_task(data, net.preprocess, Where(out=tmp_path / "out"))
+    options = {"batch": 8} if strategy == "probe" else tiny.PLAIN
+    settings = tiny.settings_of("finetune", strategy=strategy, options=options, fit={**tiny.FIT, "epochs": 4})
+    _, report = finetune(net, [task], settings, device=pick("cpu"), work=Work(None))
+    assert report["accuracy/val"].value >= 60
