@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ QUICKER = {
         *(word for one in PHOTOS for word in ("--set", one)),
     ],
     "finetune resnet20-cifar10 --data digits --set size=16 --epochs 0": [],
+    "finetune effxfer.net.conv4:conv4": ["--epochs", "1", "--set", "options.episodes=3"],
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
     "compete": ["--set", "data.max_per_class=10", "--set", "fit.epochs=2"],
     "curve": ["--epochs", "1", "--labels", "1", "--set", "data.max_per_class=5", "--set", "min_steps=2"],
@@ -77,8 +79,14 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
     three = load_digits().images[3] * 15.9
     Image.fromarray(three.astype("uint8")).save("three.png")
     tiny.write_images(place / "mnist")
+    for folder in ("pacs/photo", "pacs/sketch", "letters/a", "letters/b", "more-letters/c", "more-letters/d"):
+        tiny.write_images(place / folder, per_class=12, seed=len(list(place.rglob("*.png"))))
+    for name in tiny.CLASSES:
+        (place / "five" / name).mkdir(parents=True)
+        shutil.copy("three.png", place / "five" / name)
+    shutil.copy("three.png", "letter.png")
     tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 32
+    assert len(tour) == 36
     for command in tour:
         last = run(command, monkeypatch).splitlines()[-1]
         if "--json" in command:

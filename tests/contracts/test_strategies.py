@@ -1,11 +1,13 @@
 """What every strategy promises; a new one needs a line in `OPTIONS`."""
 
+from dataclasses import replace
 from math import log
 
 import pytest
 import torch
 
 from effxfer.artifact import Artifact
+from effxfer.data.target import aim
 from effxfer.net.edits import of_body
 from effxfer.net.merge import adapters
 from effxfer.net.net import Net
@@ -16,6 +18,7 @@ from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
 from tests import tiny
+from tests.transfer.domains import scrambled
 from tests.transfer.tasks import PREPROCESS, adapt, body, task
 
 PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
@@ -110,6 +113,10 @@ def test_repeats_bit_for_bit(made, data, tmp_path, name):
     assert again.manifest.files["weights.safetensors"] == made.manifest.files["weights.safetensors"]
 
 
+def start(name):
+    return Net({"source": "timm:vit_tiny_patch16_224", "args": VIT}, PREPROCESS) if name in BACKBONES else body()
+
+
 class KilledError(Exception):
     pass
 
@@ -117,22 +124,30 @@ class KilledError(Exception):
 def test_goes_on_bit_for_bit_after_it_was_killed(tmp_path, name):
     given, strategy = task(), build(STRATEGIES[name], {**OPTIONS[name], "batch": 16}, "options")
 
-    def start():
-        return Net({"source": "timm:vit_tiny_patch16_224", "args": VIT}, PREPROCESS) if name in BACKBONES else body()
-
     def kill(done):
         if done == 7:
             raise KilledError
 
     torch.manual_seed(0)
-    _, _, whole, rows = adapt(strategy, given, net=start(), work=Work(tmp_path / "whole"))
+    _, _, whole, rows = adapt(strategy, given, net=start(name), work=Work(tmp_path / "whole"))
     with pytest.raises(KilledError):
         torch.manual_seed(0)
-        adapt(strategy, given, net=start(), work=Work(tmp_path / "parts"), after=kill)
+        adapt(strategy, given, net=start(name), work=Work(tmp_path / "parts"), after=kill)
     torch.manual_seed(0)
-    _, _, parts, told = adapt(strategy, given, net=start(), work=Work(tmp_path / "parts"))
+    _, _, parts, told = adapt(strategy, given, net=start(name), work=Work(tmp_path / "parts"))
     assert [row["loss"] for row in told] == [row["loss"] for row in rows]
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_the_labels_of_a_target_have_no_say(name):
+    strategy = build(STRATEGIES[name], OPTIONS[name], "options")
+    given = aim(replace(task(), unlabelled=None), task(seed=1))
+    fit = {"epochs": 1, "keep": "best"}
+    torch.manual_seed(0)
+    _, _, one, _ = adapt(strategy, given, net=start(name), **fit)
+    torch.manual_seed(0)
+    _, _, other, _ = adapt(strategy, scrambled(given), net=start(name), **fit)
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_leaves_a_plain_network_that_rebuilds(made):
