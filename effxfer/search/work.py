@@ -138,7 +138,7 @@ def finale(study: Any, search: Search) -> float:
     done = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     best = sorted(done, key=lambda t: -t.value)[: search.settings.finalists]
     seconds = [float(t.user_attrs["seconds"]) * share for t in best]
-    return 1.25 * sum(seconds) + max(seconds, default=0.0)
+    return 1.1 * sum(seconds)
 
 
 def claim(study: Any, search: Search, place: Place) -> tuple[Any, Candidate] | None:

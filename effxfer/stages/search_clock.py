@@ -26,7 +26,7 @@ from effxfer.search.space import JOIN, SearchSettings, Taps
 from effxfer.stages.search_features import Kept, deepest
 
 BODY_SECONDS, POOL_SECONDS, FINAL_SECONDS = 1.5, 0.15, 2.0
-PARTS, EXPORT_SECONDS = 3, 10.0  # what is left to export takes up to so many times what the body took
+PARTS, EXPORT_SECONDS = 2, 10.0  # what is left to export takes up to so many times what the body took
 PRECISION = 0.02
 WIDE = 512
 
