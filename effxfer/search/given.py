@@ -123,13 +123,13 @@ class Layers:
     def _layers(self, matrices: Matrices, rows: Rows) -> list[Tensor]:
         found = []
         for tap, (mean, deviation) in zip(self.taps, self.statistics, strict=True):
-            x = torch.from_numpy(np.asarray(matrices[tap][rows], dtype=np.float32))
+            x = torch.from_numpy(np.array(matrices[tap][rows], dtype=np.float32))
             line = _line(x.dim())
             found.append(x if self.spec.pool == "gem" else x.sub_(mean.view(line)).div_(deviation.view(line)))
         return found
 
     def _channels(self, matrix: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        x = torch.from_numpy(np.asarray(matrix[self._some()], dtype=np.float32))
+        x = torch.from_numpy(np.array(matrix[self._some()], dtype=np.float32))
         if self.spec.pool == "gem":
             width = x.shape[2] if x.dim() == 3 else x.shape[1]
             return torch.zeros(width), torch.ones(width)

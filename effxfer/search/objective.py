@@ -266,7 +266,7 @@ def answers(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, 
     found = []
     for start in range(0, len(features.val_labels), CHUNK):
         rows = slice(start, start + CHUNK)
-        layers = [torch.from_numpy(np.asarray(seen[tap][rows], dtype=np.float32)) for tap in taps]
+        layers = [torch.from_numpy(np.array(seen[tap][rows], dtype=np.float32)) for tap in taps]
         found.append(head(pool(layers)).argmax(1))
     return torch.cat(found)
 

@@ -6,7 +6,7 @@ from effxfer.net.heads import HeadSpec, build_head
 from effxfer.net.pools import pool_of
 from effxfer.search import given as given_module
 from effxfer.search.given import HELD_BYTES
-from effxfer.search.objective import Training, answers, measure
+from effxfer.search.objective import Training, answers, measure, train_head
 from effxfer.search.space import Candidate, SearchSettings
 from effxfer.search.study import search_head
 from tests.search.tasks import features_of
@@ -34,6 +34,9 @@ def data(folder=None, n=90, m=60):
         for name, array in whole.items():
             np.save(folder / f"{name}.npy", array)
             whole[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
+        for name, array in means.items():
+            np.save(folder / f"mean-{name}.npy", array)
+            means[name] = np.load(folder / f"mean-{name}.npy", mmap_mode="r")
     halves = {name: (a[:n], a[n:]) for name, a in means.items()}
     return features_of((halves, (y[:n], y[n:])), 3, {name: (a[:n], a[n:]) for name, a in whole.items()})
 
@@ -53,6 +56,13 @@ def test_a_trained_head_answers_the_same_on_layers_as_they_are(pool, kind, stand
     assert measure(after, torch.from_numpy(found.val_labels), "accuracy") == pytest.approx(score, abs=0.02)
 
 
+def test_averages_mapped_from_the_disk_are_mixed(tmp_path):
+    chosen = Candidate(spec=HeadSpec(join="gate", mix=3), taps=("early", "out"), lr=0.02, weight_decay=1e-3)
+    found = data(tmp_path)
+    result = train_head(found, chosen, SearchSettings(epochs=3, batch=16), seed=1)
+    assert len(answers(found, chosen.taps, *result)) == 60
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_layers_read_from_the_disk_train_as_those_in_memory(monkeypatch, tmp_path, optimizer):
     spec = HeadSpec(pool="attention", standardize=True)
@@ -67,6 +77,7 @@ def test_layers_read_from_the_disk_train_as_those_in_memory(monkeypatch, tmp_pat
         torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_workers_search_pools_on_mapped_layers_as_one_process_does(tmp_path):
     found = data()
     settings = SearchSettings(trials=5, epochs=4, folds=1, finalists=1, workers=2, pruner="none")

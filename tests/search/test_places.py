@@ -78,7 +78,10 @@ def test_a_lock_is_held_until_its_process_is_killed(place):
     assert not place.is_held("mine")
 
 
-@both
+@pytest.mark.parametrize(
+    "place", [pytest.param("journal", marks=pytest.mark.slow), pytest.param("postgres", marks=needs_postgres)],
+    indirect=True,
+)  # fmt: skip
 def test_two_machines_share_trials_and_a_killed_one_loses_none(place, tmp_path):
     """Of two machines one is killed with all it does; the other runs its trial again and ends with the whole budget."""
     first, second = (start(tmp_path / name, 16, 1, storage_of(place)) for name in ("first", "second"))
@@ -100,7 +103,6 @@ def test_two_machines_share_trials_and_a_killed_one_loses_none(place, tmp_path):
     done = [t for t in trials if t.state.name in {"COMPLETE", "PRUNED"}]
     assert len(done) == 16
     assert max(Counter(str(sorted(t.params.items())) for t in done).values()) == 1
-    assert len({t.user_attrs["owner"]["pid"] for t in done}) >= 1
     found = counts(trials, place)
     assert found["running"] == 0
     assert found["lost"] <= 1
