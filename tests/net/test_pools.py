@@ -6,7 +6,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from torch import nn
 
-from effxfer.deploy.onnx import convert
+from effxfer.deploy.onnx import FREE, convert
 from effxfer.errors import SettingsError
 from effxfer.net.heads import HeadSpec, build_head, describe, head_parameters
 from effxfer.net.pools import POOLS, Pool, as_maps, pool_of
@@ -149,7 +149,7 @@ def test_every_pool_exports_and_agrees_with_onnxruntime():
     net = AllHeads([build_head(spec, [6, 4], 3) for spec in wanted]).eval()
     outputs = [spec.pool + spec.kind + str(spec.grid) for spec in wanted]
     examples = (torch.randn(2, 6, 5, 5), torch.randn(2, 9, 4))
-    graph = convert(net, examples, inputs=["maps", "tokens"], outputs=outputs)
+    graph = convert(net, examples, free={"maps": FREE, "tokens": FREE}, outputs=outputs)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     for n in (1, 3):

@@ -70,9 +70,9 @@ def test_some_images_of_each_class_alike(tmp_path, data):
 
 def test_names_are_short_and_told_apart():
     backbones = ["timm:a@x/one.pth", "timm:a@x/two.pth", "some/where/model"]
-    assert list(named(build(Rank, {"backbones": backbones}, "rank"))) == [*backbones[:2], "model"]
+    assert list(named(build(Rank, {"backbones": backbones}, "rank").backbones)) == [*backbones[:2], "model"]
     with pytest.raises(SettingsError, match="timm:a is named twice"):
-        named(build(Rank, {"backbones": ["timm:a", "timm:a"]}, "rank"))
+        named(build(Rank, {"backbones": ["timm:a", "timm:a"]}, "rank").backbones)
 
 
 def test_it_needs_backbones():
