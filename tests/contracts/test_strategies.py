@@ -139,6 +139,7 @@ def test_goes_on_bit_for_bit_after_it_was_killed(tmp_path, name):
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_the_labels_of_a_target_have_no_say(name):
     strategy = build(STRATEGIES[name], OPTIONS[name], "options")
     given = aim(replace(task(), unlabelled=None), task(seed=1))

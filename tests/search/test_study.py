@@ -191,6 +191,7 @@ def test_killed_in_the_middle_and_resumed_it_ends_like_the_uninterrupted_search(
     assert all(torch.equal(resumed.state[k], whole.state[k]) for k in whole.state)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_one_trial_and_the_others_go_on(tmp_path):
     process = start(tmp_path, 30, 2)
 

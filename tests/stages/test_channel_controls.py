@@ -353,6 +353,7 @@ def test_on_this_machine(dense, data, tmp_path, monkeypatch):
     assert all(line["p50 ms"] > 0 for line in lines.values())
 
 
+@pytest.mark.slow
 def test_pruned_pretrained_weights_beat_weights_drawn_anew(clock, tmp_path):
     """Digits, 40 of each class at 16 px; three seeds measured, validation accuracy in %.
 

@@ -69,6 +69,7 @@ def test_both_steps_remove(small):
     assert kinds.count("remove_channels") == 2 or len(kinds) >= 3, kinds
 
 
+@pytest.mark.slow
 def test_without_training_solved_weights_are_worth_more_than_new_statistics(tmp_path):
     """The claim, on the bundled backbone. Three seeds: 55, 59, 65 % with statistics alone, 97, 95, 96 % with both."""
     data = DataSettings(source="digits", max_per_class=40, val_fraction=0.2, test_fraction=0.1)
@@ -175,6 +176,7 @@ def test_steps_remove_what_one_would(steps):
     assert left == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 def test_the_pupil_may_take_smaller_images_than_its_teacher(dense, data, tmp_path):
     settings = {"size": 12, "teacher": 0.5, "fit": {**tiny.FIT, "epochs": 4}}
     small = tiny.stage(CHANNELS, dense, tmp_path / "small", data, **settings)
