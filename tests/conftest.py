@@ -11,6 +11,11 @@ from effxfer.net.settings import BackboneSettings
 from tests import tiny
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the longest, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _alone(tmp_path_factory):
     torch.set_num_threads(1)

@@ -95,6 +95,7 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
     assert list(place.glob("runs/demo/report-*.html"))
 
 
+@pytest.mark.slow
 def test_its_five_lines_on_own_data_run(place, monkeypatch, capsys):
     tiny.write_images(place / "my" / "photos")
     torch.manual_seed(0)

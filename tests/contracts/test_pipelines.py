@@ -83,6 +83,7 @@ def test_every_pipeline_is_run():
 
 
 @pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.slow
 def test_the_others_run_shortened(name, tmp_path, monkeypatch):
     for where, what, value in [
         (promise, "ALLOWED", 100.0), (promise, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
@@ -105,7 +106,7 @@ SMALLER = {
 
 
 @pytest.mark.parametrize(
-    "name", ["balanced", "fast", *(pytest.param(one, marks=pytest.mark.slow) for one in ("best", "small"))]
+    "name", ["fast", *(pytest.param(one, marks=pytest.mark.slow) for one in ("balanced", "best", "small"))]
 )
 def test_presets_run_shortened_and_held_to_a_time(name, tmp_path, monkeypatch):
     for where, what, value in [

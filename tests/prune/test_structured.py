@@ -47,6 +47,7 @@ def losses(net):
         yield F.cross_entropy(net(images[rows : rows + 32]), labels[rows : rows + 32])
 
 
+@pytest.mark.slow
 def test_rebuilds_bit_equal_in_a_fresh_process(tmp_path):
     for name, case in CASES.items():
         net = half_masked(make(**case))

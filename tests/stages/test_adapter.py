@@ -64,6 +64,7 @@ def test_merged_it_is_the_network_that_merges_after_training(lora, dense, data, 
     assert read_adapter(direct.path).facts.identity == read_adapter(lora.path).facts.identity
 
 
+@pytest.mark.slow
 def test_an_export_merges_what_can_be_merged(lora, bottlenecks, data, tmp_path):
     report = tiny.stage("export", lora, tmp_path / "lora", data, int8=False).manifest.report
     assert report["merge/difference"].value <= 1e-5

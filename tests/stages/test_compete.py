@@ -37,6 +37,7 @@ def test_the_recipe_that_learns_wins_and_is_trained_as_finetune_would(tmp_path, 
     assert any("2 candidates" in note or "3 candidates" in note for note in made.manifest.report.notes)
 
 
+@pytest.mark.slow
 def test_every_recipe_meets_every_network_and_the_faster_one_is_worth_something(tmp_path, data, monkeypatch):
     monkeypatch.setattr(module, "TIMING_SECONDS", 0.5)
     other = {"source": tiny.BACKBONE.source, "pretrained": False, "size": 32}

@@ -51,6 +51,7 @@ def dense_ms(dense):
     return 10 * modelled(dense.net(), torch.zeros(1, 3, 16, 16), cost)
 
 
+@pytest.mark.slow
 def test_steps_meet_the_latency_and_a_resumed_run_measures_nothing_again(fake, dense, data, tmp_path, monkeypatch):
     labels = []
 

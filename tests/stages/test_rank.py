@@ -33,6 +33,7 @@ def made(tmp_path, data, *backbones, **more):
     return rank(settings, data, Where(out=tmp_path / "rank", device="cpu", cache=tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_the_task_comes_before_a_random_one(tmp_path, data):
     known = tiny.finetune(tmp_path / "known", data)
     report = made(tmp_path, data, RANDOM, str(known.path), by="logme")

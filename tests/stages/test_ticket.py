@@ -318,6 +318,7 @@ def digits(folder, classes):
     return DataSettings(source=str(folder), val_fraction=0.2, test_fraction=0.3)
 
 
+@pytest.mark.slow
 def test_a_ticket_of_one_task_beats_a_random_mask_on_another(tmp_path):
     """Digits 0 to 4 find it, and 5 to 9 are learnt by it: from a backbone that knows photographs, at 16 pixels."""
     few, many = digits(tmp_path / "few", range(5)), digits(tmp_path / "many", range(5, 10))
