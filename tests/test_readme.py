@@ -1,4 +1,4 @@
-"""Every command of the README runs, in its order, on little data and for a short time."""
+"""Every command of the README and of the guides runs, in its order, on little data and for a short time."""
 
 import json
 import re
@@ -19,9 +19,12 @@ from effxfer.runtime.__main__ import main as classify
 from tests import tiny
 from tests.contracts.test_pipelines import SHORT
 
-README = Path(__file__).parents[1] / "README.md"
-LINES = re.findall(r"^\$ (.*?)(?:\s+#.*)?$", README.read_text(), flags=re.MULTILINE)
-EFFXFER = [line.removeprefix("effxfer ") for line in LINES if line.startswith("effxfer ")]
+HOUSE = Path(__file__).parents[1]
+README = HOUSE / "README.md"
+GUIDES = {file.stem: file for file in sorted((HOUSE / "guide").glob("*.md"))}
+TOURS = {"readme": (README, GUIDES["heads"], GUIDES["deploy"])} | {
+    name: (file,) for name, file in GUIDES.items() if name not in ("heads", "deploy", "channels")
+}
 PHOTOS = [one for one in SHORT if not one.startswith("backbone.")] + ["backbone.size=32", "ticket.rounds=1"]
 QUICKER = {
     "run demo": [word for one in SHORT if "pretrained" not in one for word in ("--set", one)],
@@ -43,6 +46,19 @@ QUICKER = {
     "doctor runs": ["--max-seconds", "0.5"],
     "bench": ["--max-regression", "99%", "--max-seconds", "0.5", "--max-p50-ratio", "100", "--set", "cold=1"],
 }
+
+
+def shown(*files):
+    """What the files show at a prompt, without comments."""
+    return [
+        line for file in files for line in re.findall(r"^\$ (.*?)(?:\s+#.*)?$", file.read_text(), flags=re.MULTILINE)
+    ]
+
+
+def commands(*files):
+    """The commands of effxfer among that, without its name and those on data of the reader's own."""
+    ours = [line.removeprefix("effxfer ") for line in shown(*files) if line.startswith("effxfer ")]
+    return [command for command in ours if "my/photos" not in command and "runs/mine" not in command]
 
 
 def quicker(command: str) -> list[str]:
@@ -70,12 +86,25 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_readme_shows_every_command():
+def test_every_command_is_shown():
     known = {command.callback.__name__ for command in app.registered_commands}
-    assert {command.split()[0] for command in EFFXFER} == known | {group.name for group in app.registered_groups}
+    assert {one.split()[0] for one in commands(README, *GUIDES.values())} == known | {
+        group.name for group in app.registered_groups
+    }
 
 
-def test_its_tour_of_the_commands_runs(place, monkeypatch):
+def test_every_guide_is_named_and_every_link_leads_somewhere():
+    linked = {
+        (page, target)
+        for page in (README, *GUIDES.values())
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
+    }
+    assert not [target for page, target in linked if not (page.parent / target).exists()]
+    assert {f"guide/{name}.md" for name in GUIDES} <= {target for page, target in linked if page == README}
+
+
+@pytest.mark.parametrize("tour", TOURS)
+def test_its_commands_run(tour, place, monkeypatch):
     three = load_digits().images[3] * 15.9
     Image.fromarray(three.astype("uint8")).save("three.png")
     tiny.write_images(place / "mnist")
@@ -85,14 +114,15 @@ def test_its_tour_of_the_commands_runs(place, monkeypatch):
         (place / "five" / name).mkdir(parents=True)
         shutil.copy("three.png", place / "five" / name)
     shutil.copy("three.png", "letter.png")
-    tour = [command for command in EFFXFER if "my/photos" not in command and "runs/mine" not in command]
-    assert len(tour) == 36
-    for command in tour:
+    told = commands(*TOURS[tour])
+    assert told
+    for command in told:
         last = run(command, monkeypatch).splitlines()[-1]
         if "--json" in command:
             continue
         assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"
-    assert list(place.glob("runs/demo/report-*.html"))
+    if tour == "readme":
+        assert list(place.glob("runs/demo/report-*.html"))
 
 
 @pytest.mark.slow
@@ -103,7 +133,8 @@ def test_its_five_lines_on_own_data_run(place, monkeypatch, capsys):
     photo = next((place / "my" / "photos").rglob("*.jpg"))
     (place / "some").mkdir()
     (place / "some" / "photo.jpg").write_bytes(photo.read_bytes())
-    own = LINES[LINES.index("effxfer check my/photos") :][:5]
+    lines = shown(README)
+    own = lines[lines.index("effxfer check my/photos") :][:5]
     checked, pipeline, opened, predicted, on_device = own
     for command in (checked, pipeline):
         run(command.removeprefix("effxfer "), monkeypatch)

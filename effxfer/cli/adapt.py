@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def finetune(
     source: Source, out: Out, data: Data = "",
-    strategy: Annotated[str | None, typer.Option(help="full, lp_ft, lora, auto ... (README).  [default: full]")] = None,
+    strategy: Annotated[str | None, typer.Option(help="full, lp_ft, lora, auto ... (guide).  [default: full]")] = None,
     budget: Budget = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
@@ -56,7 +56,7 @@ def compete(
     source: Source, out: Out, data: Data = "",
     budget: Budget = None,
     backbones: Annotated[str, typer.Option(help="Other networks to try every recipe on: a,b,c.")] = "",
-    strategies: Annotated[str, typer.Option(help="Try these: full,lp_ft,...  [default: six recipes, see README]")] = "",
+    strategies: Annotated[str, typer.Option(help="Try these: full,lp_ft,...  [default: six recipes]")] = "",
     epochs: Annotated[int | None, typer.Option(help="Of the last training, at most.  [default: 10]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")] = None,
     latency_penalty: Annotated[
