@@ -21,7 +21,7 @@ from effxfer.settings import build
 from effxfer.stages import STAGES
 from effxfer.stages.run import Where, transform
 
-UNLABELLED = ("fixmatch",)
+UNLABELLED, UNVARIED = ("fixmatch",), ("probe",)
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def tuned(word: str, seed: int, told: argparse.Namespace, folder: Path) -> dict[
     if name in UNLABELLED:
         data["unlabelled"] = REST
     fit = {"epochs": told.epochs, "lr": float(rate or told.lr), "head_lr": told.head_lr, "keep": "last"}
-    options = {"batch": told.batch, "augment": {"scale": told.scale}}
+    options = {"batch": told.batch} | ({} if name in UNVARIED else {"augment": {"scale": told.scale}})
     stage = STAGES["finetune"]
     recipe = build(stage.settings, {"strategy": name, "fit": fit, "options": options, "seed": seed}, "finetune")
     backbone = build(BackboneSettings, {"size": told.size, **settings_of(told.backbone)}, "backbone")

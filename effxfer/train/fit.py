@@ -23,11 +23,13 @@ from effxfer.train.devices import Device
 from effxfer.train.gradients import DivergedError, Gradients, Loss
 from effxfer.train.groups import optimizer
 from effxfer.train.memory import MOST_PARTS, ran_out
-from effxfer.train.pace import CHANGED, LATE, LEAST, Allowance, Pace, measure_pace
+from effxfer.train.modes import train_mode
+from effxfer.train.pace import Allowance, Pace, Timetable, measure_pace
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone, load, save
 
 Row = dict[str, float]
+LATE = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,7 @@ class _Loop:
         seed: int, hooks: _Hooks, work: Work, span: Span, allowance: Allowance | None,
     ) -> None:  # fmt: skip
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
-        self.hooks, self.work, self.span, self.allowance = hooks, work, span, allowance
+        self.hooks, self.work, self.span = hooks, work, span
         self.gradients = Gradients(learner, loss, device, settings.amp)
         self.trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.optimizer = optimizer(learner, settings)
@@ -147,7 +149,7 @@ class _Loop:
         self.length = len(epochs(seed_of(seed, 0)))
         self.kept: dict[str, Any] | None = None
         self.at = Progress(step=span.first)
-        self.pace: Pace | None = None
+        self.timetable = Timetable(allowance, self.length, settings.epochs) if allowance else None
         self.start = clone(learner)
 
     @property
@@ -162,36 +164,27 @@ class _Loop:
 
     def plan(self) -> None:
         """Make as many steps as fit into the time there is, judging by a few that are undone again."""
-        if self.allowance is None or self.at.total is not None or not self.total:
+        if self.timetable is None or self.at.total is not None or not self.total:
             return
         began, before, batches = time.perf_counter(), deepcopy(self.state()), self.epochs(seed_of(self.seed, 0))
         batches = batches.shard(self.device.rank, self.device.world)
         self.hooks.begin_epoch(self.learner, LATE)
-        self.pace = measure_pace(
+        pace = measure_pace(
             lambda step: self.step(step, batches[step]), self.hooks.validate,
-            steps=self.length, seconds=self.allowance.seconds,
+            steps=self.length, seconds=self.timetable.allowance.seconds,
         )  # fmt: skip
         self.restore(before)
         self.thaw()
         self.at.spent = time.perf_counter() - began
-        self.at.total = self.fitting(self.pace)
-
-    def fitting(self, pace: Pace) -> int:
-        """How many steps there are in all if those to come take that long: ten at least, or one epoch's."""
-        assert self.allowance is not None
-        steps = self.at.step + pace.fitting(self.allowance, self.at.spent, self.length)
-        steps = min(max(steps, min(self.length, LEAST), self.at.step), self.length * self.settings.epochs)
-        return int(self.device.same(float(steps)))
+        self.at.total = int(self.device.same(float(self.timetable.planned(pace, self.at.step, self.at.spent))))
 
     def keep_time(self, pace: Pace) -> None:
-        """Make more or fewer steps after an epoch that went at another pace; more only in the first half."""
-        if self.allowance is None or self.at.total is None:
+        """Make more or fewer steps after an epoch that went at another pace."""
+        if self.timetable is None or self.at.total is None:
             return
         whole = all(parameter.requires_grad for parameter in self.trained)
-        total = self.fitting(pace if whole or self.pace is None else pace.at_least(self.pace))
-        more = total > self.at.total
-        if abs(total - self.at.total) > CHANGED * self.at.total and not (more and self.at.step > self.at.total / 2):
-            self.at.total = total
+        total = self.timetable.revised(self.at.total, pace, done=self.at.step, spent=self.at.spent, whole=whole)
+        self.at.total = int(self.device.same(float(total)))
 
     def thaw(self) -> None:
         """Let everything require gradients that is ever trained."""
@@ -343,24 +336,3 @@ class _Loop:
         elif whole and self.ema:
             self.learner.load_state_dict(self.ema.weights)
         self.learner.eval()
-
-
-def train_mode(learner: nn.Module) -> None:
-    """Set training mode, but evaluation mode for every submodule whose parameters are all frozen.
-
-    A module of which something was frozen is in evaluation mode, too, with what an adapter changes in it: statistics
-    that a frozen body was trained with do not move.
-    """
-    learner.train()
-    for module in learner.modules():
-        every = list(module.parameters())
-        if every and not any(p.requires_grad for p in every):
-            module.eval()
-        elif not all(p.requires_grad for p in _own(module)):
-            module.training = False
-
-
-def _own(module: nn.Module) -> list[nn.Parameter]:
-    """A module's own parameters, without those of modules in it; of an adapted one, what it came with."""
-    adapted: Any = getattr(module, "parametrizations", {})
-    return [*module.parameters(recurse=False), *(adapted[leaf].original for leaf in adapted)]

@@ -9,7 +9,6 @@ SHARE = 0.02
 FEWEST = 3
 LEAST = 10
 CHANGED = 0.03
-LATE = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +48,43 @@ class Pace:
     def at_least(self, other: "Pace") -> "Pace":
         """The slower one of each."""
         return Pace(step=max(self.step, other.step), validation=max(self.validation, other.validation))
+
+
+class Timetable:
+    """How many steps a training has: as many as fit into the time there is.
+
+    Args:
+        allowance: That time.
+        length: Steps of an epoch.
+        epochs: The most there may be.
+    """
+
+    def __init__(self, allowance: Allowance, length: int, epochs: int) -> None:
+        self.allowance, self.length, self.most = allowance, length, length * epochs
+        self.first: Pace | None = None
+
+    def planned(self, pace: Pace, done: int, spent: float) -> int:
+        """All steps at the pace with which training begins: ten at least, or one epoch's."""
+        self.first = pace
+        return self._fitting(pace, done, spent)
+
+    def revised(self, total: int, pace: Pace, *, done: int, spent: float, whole: bool) -> int:
+        """All steps after an epoch at another pace; more than `total` only in the first half.
+
+        Args:
+            total: What was thought so far.
+            pace: Of the last epoch.
+            done: Steps so far.
+            spent: Seconds so far.
+            whole: Whether all that is ever trained was trained; if not, later steps may take as long as the first.
+        """
+        found = self._fitting(pace if whole or self.first is None else pace.at_least(self.first), done, spent)
+        late = found > total and done > total / 2
+        return found if abs(found - total) > CHANGED * total and not late else total
+
+    def _fitting(self, pace: Pace, done: int, spent: float) -> int:
+        steps = done + pace.fitting(self.allowance, spent, self.length)
+        return min(max(steps, min(self.length, LEAST), done), self.most)
 
 
 def measure_pace(

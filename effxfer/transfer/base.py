@@ -16,7 +16,7 @@ from effxfer.report import Report
 from effxfer.settings import Settings
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
-from effxfer.train.fit import train_mode
+from effxfer.train.modes import train_mode
 from effxfer.transfer.batchnorm import Mode, hold
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from effxfer.data.batches import Batches
 from effxfer.errors import GateError, ResourceError
 from effxfer.train.devices import pick
-from effxfer.train.fit import Span, fit, train_mode
+from effxfer.train.fit import Span, fit
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 
@@ -167,15 +167,6 @@ def test_what_is_frozen_does_not_move():
     assert frozen
     assert all(torch.equal(before[name], net.state_dict()[name]) for name in frozen)
     assert not torch.equal(before["4.weight"], net.state_dict()["4.weight"])
-
-
-def test_training_mode_spares_frozen_modules():
-    net = make()
-    net[1].requires_grad_(False)
-    train_mode(net)
-    assert net.training
-    assert net[3].training
-    assert not net[1].training
 
 
 def test_masked_weights_stay_zero_in_the_average_too():
