@@ -1,6 +1,8 @@
 """Decoded pixels on disk: raw uint8 arrays, memory-mapped, complete or absent, redone if altered.
 
-One entry is a folder `KEY/` with a lock, and in it `arrays/` with one file per array and `manifest.json`.
+One entry is a folder `KEY/` with a lock, and in it `arrays/` with one file per array and `manifest.json`. When all
+entries together are larger than `$EFFXFER_CACHE_GB`, or the disk is full, those that were not used for longest leave; a
+process that still reads one keeps what it mapped.
 """
 
 import json
@@ -8,18 +10,19 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.errors import LockedError, ResourceError
+from effxfer.errors import LockedError, ResourceError, SettingsError
 from effxfer.files import locked, sha256, sweep, write_directory
 
 FORMAT = 1
 WAIT_SECONDS = 0.2
+LIMIT_GB = 20.0
 
 
 class Entry(NamedTuple):
@@ -46,15 +49,19 @@ def open_or_build(folder: Path, needed: int, build: Callable[[Path], dict[str, A
 
     Raises:
         ResourceError: If the disk has less than 1.1 x `needed` bytes free, or cannot be written.
+        SettingsError: If `$EFFXFER_CACHE_GB` is not a number.
     """
     entry = read(folder / "arrays")
     if entry is not None:
+        with suppress(OSError):  # a cache that is only read is as good
+            os.utime(folder)
         return entry
     with ExitStack() as held:
         _wait_for(folder, held)
         entry = read(folder / "arrays")
         if entry is None:
             sweep(folder)
+            _make_room(folder, needed, limit())
             _check_space(folder, needed)
             with write_directory(folder / "arrays") as scratch:
                 _finish(scratch, build(scratch))
@@ -131,6 +138,31 @@ def _wait_for(folder: Path, held: ExitStack) -> None:
             time.sleep(WAIT_SECONDS)
         else:
             return
+
+
+def limit() -> float:
+    """Bytes that all entries together may take: `$EFFXFER_CACHE_GB` in GB, 20 if it is not set."""
+    told = os.environ.get("EFFXFER_CACHE_GB") or LIMIT_GB
+    try:
+        found = float(told) * 1e9
+    except ValueError:
+        found = -1.0
+    if not found >= 0:
+        raise SettingsError(f"EFFXFER_CACHE_GB is {told!r}", "give a number of GB")
+    return found
+
+
+def _make_room(folder: Path, needed: int, most: float) -> None:
+    """Let the entries leave that were not used for longest, until another one of `needed` bytes fits."""
+    others = [entry for entry in folder.parent.iterdir() if entry != folder and (entry / "arrays").is_dir()]
+    sizes = {entry: sum(file.stat().st_size for file in (entry / "arrays").iterdir()) for entry in others}
+    total = sum(sizes.values())
+    for entry in sorted(others, key=lambda entry: entry.stat().st_mtime_ns):
+        if total + needed <= most and shutil.disk_usage(folder).free >= needed * 1.1:
+            return
+        with suppress(LockedError), locked(entry):
+            shutil.rmtree(entry / "arrays", ignore_errors=True)
+            total -= sizes[entry]
 
 
 def _check_space(folder: Path, needed: int) -> None:
