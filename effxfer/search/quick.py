@@ -6,6 +6,7 @@ of a small head's step.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 MOMENTUM = 0.9
 
 
-class Flat:
+class Flat(ABC):
     """All parameters of a head as one vector, and their gradients as another; the parameters become views of it.
 
     Args:
@@ -32,9 +33,9 @@ class Flat:
         for p, value, grad in zip(owned, self.values.split(sizes), self.grads.split(sizes), strict=True):
             p.data, p.grad = value.view_as(p), grad.view_as(p)
 
+    @abstractmethod
     def step(self, lr: float) -> None:
         """Update the parameters from their gradients, and zero the gradients."""
-        raise NotImplementedError
 
 
 class FlatAdamW(Flat):

@@ -1,4 +1,4 @@
-"""A network in training, and beside it the one that it started from."""
+"""A network in training, and what it is trained with beside it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,23 +10,16 @@ from effxfer.net.net import Net
 from effxfer.transfer.distill import listener
 
 
-class Beside(nn.Module):
-    """A network that remembers what it was: `source` neither learns nor belongs to what is saved.
+class Around(nn.Module):
+    """A network as what is trained together with it sees it.
 
     Attributes:
-        net: What is trained.
-        weights: What else a strategy must remember, on the network's device.
+        net: What is trained, and all that is left in the end.
     """
 
-    def __init__(self, net: Net, weights: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, net: Net) -> None:
         super().__init__()
-        self.net, self.weights = net, dict(weights or {})
-        self._source = (listener(net),)
-
-    @property
-    def source(self) -> Net:
-        """The network as it was when training began, in evaluation mode."""
-        return self._source[0]
+        self.net = net
 
     @property
     def body(self) -> nn.Module:
@@ -37,6 +30,24 @@ class Beside(nn.Module):
         """Map images `(B, 3, S, S)` to logits `(B, C)`."""
         logits: Tensor = self.net(x)
         return logits
+
+
+class Beside(Around):
+    """A network that remembers what it was: `source` neither learns nor belongs to what is saved.
+
+    Attributes:
+        weights: What else a strategy must remember, on the network's device.
+    """
+
+    def __init__(self, net: Net, weights: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__(net)
+        self.weights = dict(weights or {})
+        self._source = (listener(net),)
+
+    @property
+    def source(self) -> Net:
+        """The network as it was when training began, in evaluation mode."""
+        return self._source[0]
 
 
 @contextmanager

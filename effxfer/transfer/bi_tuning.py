@@ -19,7 +19,7 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net, tap_widths
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.beside import seen_by_head
+from effxfer.transfer.beside import Around, seen_by_head
 
 
 class BiTuning(Strategy):
@@ -58,22 +58,12 @@ class BiTuning(Strategy):
         return {"label": label, "images": self.weight * images, "classes": self.weight * classes}
 
 
-class Projected(nn.Module):
+class Projected(Around):
     """A network, and a projection of what its head sees."""
 
     def __init__(self, net: Net, features: int, width: int) -> None:
-        super().__init__()
-        self.net, self.projection = net, nn.Linear(features, width)
-
-    @property
-    def body(self) -> nn.Module:
-        """The body of what is trained."""
-        return self.net.body
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to logits `(B, C)`."""
-        logits: Tensor = self.net(x)
-        return logits
+        super().__init__(net)
+        self.projection = nn.Linear(features, width)
 
 
 def among_images(unit: Tensor, labels: Tensor, temperature: float) -> Tensor:

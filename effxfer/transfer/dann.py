@@ -22,6 +22,7 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net, tap_widths
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.beside import Around
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -102,20 +103,14 @@ class Dann(Strategy):
         return self.weight * (2 / (1 + exp(-self.gamma * progress)) - 1)
 
 
-class Opposed(nn.Module):
+class Opposed(Around):
     """A network, and a discriminator that tells domains apart by what its head sees."""
 
     def __init__(self, net: Net, features: int, width: int) -> None:
-        super().__init__()
-        self.net = net
+        super().__init__(net)
         self.discriminator = nn.Sequential(
             nn.Linear(features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
         )
-
-    @property
-    def body(self) -> nn.Module:
-        """The body of what is trained."""
-        return self.net.body
 
 
 class _Reverse(torch.autograd.Function):
