@@ -77,7 +77,7 @@ class Net(nn.Module):
         """Map images `(B, 3, S, S)` to what each of `taps` gives: maps, tokens or features."""
         with caught(self, taps) as found:
             out = self.body(x)
-        return {**found, "out": out}
+        return {**found, "out": in_order(self.body, out)}
 
     def features(self, x: Tensor) -> Tensor:
         """Map images `(B, 3, S, S)` to what the head's classifier sees: `(B, D)`, pooled as the head says."""
@@ -149,6 +149,12 @@ def rebuild(
     return net
 
 
+def in_order(body: nn.Module, output: Tensor) -> Tensor:
+    """Put the channels of maps `(B, h, w, D)` second, where a body says that they are last (Swin's of timm are)."""
+    last = getattr(body, "output_fmt", "") == "NHWC" and output.dim() == 4
+    return output.permute(0, 3, 1, 2) if last else output
+
+
 def pool(output: Tensor) -> Tensor:
     """Average over positions: maps `(B, D, h, w)` or tokens `(B, n, D)` to `(B, D)`; `(B, D)` stays."""
     if output.dim() == 4:
@@ -158,11 +164,14 @@ def pool(output: Tensor) -> Tensor:
 
 @contextmanager
 def caught(net: Net, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Give, once the body has run in the block, the outputs of its submodules named; `out` is its own."""
+    """Give, once the body has run in the block, the outputs of its submodules named; `out` is its own.
+
+    They are maps `(B, D, h, w)`, tokens `(B, n, D)` or features `(B, D)`.
+    """
     found: dict[str, Tensor] = {}
 
     def catch(name: str) -> Any:
-        return lambda _module, _inputs, output: found.__setitem__(name, output)
+        return lambda _module, _inputs, output: found.__setitem__(name, in_order(net.body, output))
 
     modules = [(tap, net.body.get_submodule("" if tap == "out" else tap)) for tap in taps]
     handles = [module.register_forward_hook(catch(tap)) for tap, module in modules]

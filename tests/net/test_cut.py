@@ -36,6 +36,14 @@ class Middle(nn.Module):
         return self.second(self.first(x)).relu()
 
 
+ARGS = {
+    "timm:test_vit": {"img_size": 32},
+    "timm:swin_tiny_patch4_window7_224": {
+        "img_size": 32, "window_size": 4, "embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8],
+    },
+}  # fmt: skip
+
+
 def net_of(source="effxfer.net.cifar:resnet20", taps=("stage1",), spec=HeadSpec(), **args):  # noqa: B008
     net = Net({"source": source, "args": args}, SMALL)
     widths = tap_widths(net, taps)
@@ -51,10 +59,11 @@ def net_of(source="effxfer.net.cifar:resnet20", taps=("stage1",), spec=HeadSpec(
         ("timm:mobilenetv2_035", ("blocks.2",)),
         ("timm:test_vit", ("blocks.0",)),
         ("torchvision:resnet18", ("layer1",)),
+        ("timm:swin_tiny_patch4_window7_224", ("layers.1",)),
     ],
 )
 def test_what_is_cut_off_changes_nothing_leaves_for_good_and_rebuilds(source, taps, spec):
-    net = net_of(source, taps, spec, **({"img_size": 32} if "vit" in source else {}))
+    net = net_of(source, taps, spec, **ARGS.get(source, {}))
     x, before = torch.rand(2, 3, 32, 32), sum(p.numel() for p in net.parameters())
     wanted, gone = net(x), after(net, taps[-1])
     assert cuts_cleanly(net, taps[-1], gone)

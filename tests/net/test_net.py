@@ -104,6 +104,14 @@ def test_natural_taps_of_timm_are_where_it_says():
     assert len(widths) >= 3
 
 
+def test_widths_count_channels_where_a_body_has_them_last():
+    swin = {"img_size": 32, "depths": [1, 1], "embed_dim": 24, "num_heads": [2, 4], "window_size": 4}
+    net = Net({"source": "timm:swin_tiny_patch4_window7_224", "args": swin}, Preprocess(size=32))
+    assert tap_widths(net, ["patch_embed", "layers.0", "layers.1", "out"]) == {
+        "patch_embed": 24, "layers.0": 24, "layers.1": 48, "out": 48,
+    }  # fmt: skip
+
+
 def test_measuring_widths_leaves_the_mode_alone():
     net = made().train()
     tap_widths(net)
