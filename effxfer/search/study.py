@@ -14,8 +14,8 @@ from effxfer import progress
 from effxfer.errors import SettingsError
 from effxfer.files import locked, sweep
 from effxfer.search.costs import Costs
+from effxfer.search.features import Features
 from effxfer.search.finalists import Clocked, Heads, SearchResult, conclude
-from effxfer.search.objective import Features
 from effxfer.search.places import place_of
 from effxfer.search.space import SearchSettings, Taps, baseline, starts, tap_choices
 from effxfer.search.storage import counts, open_study, revive

@@ -14,8 +14,9 @@ from typing import Any
 
 from effxfer.files import digest
 from effxfer.search.costs import Costs
+from effxfer.search.features import Features
 from effxfer.search.given import Rows
-from effxfer.search.objective import DivergedError, Features, fold_rows, judge, rungs, size_penalty
+from effxfer.search.objective import DivergedError, fold_rows, judge, rungs, size_penalty
 from effxfer.search.places import Place, place_of
 from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, starts, suggest
 from effxfer.search.storage import counts, is_lost, owner, revive_claiming

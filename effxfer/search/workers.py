@@ -24,7 +24,7 @@ import effxfer
 from effxfer.errors import ResourceError
 from effxfer.files import write_atomic
 from effxfer.search.costs import Costs
-from effxfer.search.objective import Features
+from effxfer.search.features import Features
 from effxfer.search.space import SearchSettings
 from effxfer.search.storage import counts, load_study, revive
 from effxfer.search.work import Search, late, work

@@ -25,7 +25,7 @@ from effxfer.data.task import Split, Task
 from effxfer.files import write_atomic, write_directory
 from effxfer.net.net import Net, example_input, pool
 from effxfer.net.pools import as_maps
-from effxfer.search.objective import Features
+from effxfer.search.features import Features
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import evaluating
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from effxfer.search.objective import Features
+from effxfer.search.features import Features
 
 
 def xor(n=400, noise=4, seed=0):

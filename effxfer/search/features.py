@@ -1,0 +1,87 @@
+"""What heads are trained and judged on: features of two splits, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.errors import DataError
+from effxfer.files import digest
+from effxfer.net.heads import HeadSpec, head_parameters
+from effxfer.search.given import Matrices
+from effxfer.search.space import Taps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """What heads are trained and judged on.
+
+    Attributes:
+        train: float32 `(N, D_t)` of the training split for each layer t; may be memory-mapped.
+        val: float32 `(M, D_t)` of the validation split for each layer.
+        labels: int64 `(N,)` of the training split.
+        val_labels: int64 `(M,)` of the validation split.
+        classes: C.
+        train_maps: The same layers as they are, not averaged: `(N, D, h, w)` or `(N, n, D)`; empty where there are
+            none to be had, and then no head pools.
+        val_maps: Of the validation split.
+    """
+
+    train: Mapping[str, NDArray[np.float32]]
+    val: Mapping[str, NDArray[np.float32]]
+    labels: NDArray[np.int64]
+    val_labels: NDArray[np.int64]
+    classes: int
+    train_maps: Matrices = field(default_factory=dict)
+    val_maps: Matrices = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split, matrices, labels in (("train", self.train, self.labels), ("val", self.val, self.val_labels)):
+            _check(split, matrices, labels, self.classes)
+
+    def seen(self, split: Literal["train", "val"], spec: HeadSpec) -> Matrices:
+        """What heads of a kind see of a split: layers as they are, or averages."""
+        maps, vectors = (self.train_maps, self.train) if split == "train" else (self.val_maps, self.val)
+        return maps if spec.pool != "mean" else vectors
+
+    def channels(self, taps: Taps, spec: HeadSpec) -> list[int]:
+        """Count the channels of each layer that heads of a kind see."""
+        shapes = [self.seen("train", spec)[tap].shape for tap in taps]
+        return [shape[2] if len(shape) == 3 else shape[1] for shape in shapes]
+
+    def parameters(self, spec: HeadSpec, taps: Taps) -> int:
+        """Count the trainable numbers of a head."""
+        return head_parameters(spec, self.channels(taps, spec), self.classes)
+
+    def shape(self) -> str:
+        """Digest labels, names and shapes."""
+        found = [self.labels.tolist(), self.val_labels.tolist(), self.classes]
+        found += [[name, list(a.shape)] for m in (self.train, self.train_maps) for name, a in m.items()]
+        return digest(found)
+
+    def digest(self) -> str:
+        """Digest every number and name."""
+        total = hashlib.sha256(repr((self.classes, list(self.train), list(self.train_maps))).encode())
+        maps = (*self.train_maps.values(), *self.val_maps.values())
+        for array in (self.labels, self.val_labels, *self.train.values(), *self.val.values(), *maps):
+            plain: NDArray[Any] = np.ascontiguousarray(array)
+            total.update(repr((plain.shape, str(plain.dtype))).encode())
+            total.update(plain.data)
+        return total.hexdigest()[:16]
+
+
+def _check(split: str, matrices: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64], classes: int) -> None:
+    if not matrices or not len(labels):
+        raise DataError(f"no {split} features to search a head on", "give at least one layer and one example")
+    for name, matrix in matrices.items():
+        if matrix.ndim != 2 or len(matrix) != len(labels):
+            raise DataError(f"{split} features of {name!r} have shape {matrix.shape} for {len(labels)} labels")
+        if not np.isfinite(matrix).all():
+            raise DataError(f"{split} features of {name!r} contain NaN or infinity", "check the backbone's weights")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(f"{split} labels run from {labels.min()} to {labels.max()}, not within 0 to {classes - 1}")
