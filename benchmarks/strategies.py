@@ -22,6 +22,7 @@ from effxfer.stages import STAGES
 from effxfer.stages.run import Where, transform
 
 UNLABELLED, UNVARIED = ("fixmatch",), ("probe",)
+OPTIONS = {"batch": 8, "augment": {"scale": 0.5}}
 
 
 def main() -> None:
@@ -32,10 +33,9 @@ def main() -> None:
     parser.add_argument("--labels", type=int, help="training images per class; all, if not given")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--head-lr", type=float, default=4.0)
-    parser.add_argument("--scale", type=float, default=0.5, help="smallest share of an image that a crop keeps")
+    parser.add_argument("--options", type=json.loads, default=OPTIONS, help="of every strategy, as JSON")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="keep the networks here, to go on where it was cut off")
     told = parser.parse_args()
@@ -55,7 +55,7 @@ def tuned(word: str, seed: int, told: argparse.Namespace, folder: Path) -> dict[
     if name in UNLABELLED:
         data["unlabelled"] = REST
     fit = {"epochs": told.epochs, "lr": float(rate or told.lr), "head_lr": told.head_lr, "keep": "last"}
-    options = {"batch": told.batch} | ({} if name in UNVARIED else {"augment": {"scale": told.scale}})
+    options = {key: value for key, value in told.options.items() if name not in UNVARIED or key != "augment"}
     stage = STAGES["finetune"]
     recipe = build(stage.settings, {"strategy": name, "fit": fit, "options": options, "seed": seed}, "finetune")
     backbone = build(BackboneSettings, {"size": told.size, **settings_of(told.backbone)}, "backbone")
