@@ -3,7 +3,8 @@
 `python -m benchmarks.strategies BACKBONE --data FOLDER --labels 5 --epochs 12 full full@2e-3 probe lp_ft ...` trains
 each on the same images of the same splits, once for each seed (other images, another order, another head), and prints
 the mean, the range, and the range of the differences to the first one named. `NAME@RATE` changes the peak learning
-rate. A strategy that learns from images without labels gets those that `--labels` leaves out.
+rate, `NAME@RATE{"rank": 1}` options, too. A strategy that learns from images without labels gets those that `--labels`
+leaves out.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 
 from effxfer.cli import show
 from effxfer.data.settings import REST, DataSettings
+from effxfer.files import digest
 from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report, Table
 from effxfer.settings import build
@@ -28,7 +30,7 @@ OPTIONS = {"batch": 8, "augment": {"scale": 0.5}}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.strategies", description=__doc__)
     parser.add_argument("backbone", help="a source, or settings of a backbone as JSON")
-    parser.add_argument("strategies", nargs="+", metavar="NAME[@RATE]")
+    parser.add_argument("strategies", nargs="+", metavar="NAME[@RATE][{OPTIONS}]")
     parser.add_argument("--data", required=True, help="a source, or settings of data as JSON")
     parser.add_argument("--labels", type=int, help="training images per class; all, if not given")
     parser.add_argument("--size", type=int, default=96)
@@ -50,16 +52,18 @@ def main() -> None:
 
 def tuned(word: str, seed: int, told: argparse.Namespace, folder: Path) -> dict[str, float | None]:
     """Train once; give the accuracy on the test split in percent, and the millions of parameters of an adapter."""
-    name, _at, rate = word.partition("@")
+    head, brace, own = word.partition("{")
+    name, _at, rate = head.partition("@")
     data = {"max_per_class": told.labels, "split_seed": seed, **settings_of(told.data)}
     if name in UNLABELLED:
         data["unlabelled"] = REST
     fit = {"epochs": told.epochs, "lr": float(rate or told.lr), "head_lr": told.head_lr, "keep": "last"}
     options = {key: value for key, value in told.options.items() if name not in UNVARIED or key != "augment"}
+    options |= json.loads(brace + own or "{}")
     stage = STAGES["finetune"]
     recipe = build(stage.settings, {"strategy": name, "fit": fit, "options": options, "seed": seed}, "finetune")
     backbone = build(BackboneSettings, {"size": told.size, **settings_of(told.backbone)}, "backbone")
-    where = Where(out=folder / f"{word}-{seed}")
+    where = Where(out=folder / f"{head}{'-' + digest(own) if own else ''}-{seed}")
     report = transform(
         "finetune", stage.find, recipe, backbone, [build(DataSettings, data, "data")], where
     ).manifest.report
@@ -85,7 +89,10 @@ def compared(runs: dict[str, list[dict[str, Any]]], told: argparse.Namespace) ->
             f"against {told.strategies[0]}": statistics.fmean(apart), "least": min(apart), "most": max(apart),
         })  # fmt: skip
     images = f"{told.labels} images per class" if told.labels else "all images"
-    return Table(title=f"{images}, {told.epochs} epochs, {told.seeds} seed{'s' * (told.seeds > 1)}", rows=tuple(rows))
+    return Table(
+        title=f"{images}, {told.epochs} epoch{'s' * (told.epochs > 1)}, {told.seeds} seed{'s' * (told.seeds > 1)}",
+        rows=tuple(rows),
+    )
 
 
 if __name__ == "__main__":
