@@ -28,6 +28,12 @@ def _alone(tmp_path_factory):
     os.environ.update(before)
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers():
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """60 images of 16 to 24 pixels in three classes; do not write into it."""

@@ -128,6 +128,7 @@ def test_presets_run_shortened_and_held_to_a_time(name, tmp_path):
     assert any(note.startswith(SHIP) for note in pipeline.conclusion(plan, made).notes)
 
 
+@pytest.mark.slow  # the README's test runs it, too
 def test_the_demo_goes_the_whole_way_and_a_second_run_does_nothing(tmp_path, monkeypatch):
     plan = read_plan("demo", backbone="effxfer.net.cifar:resnet20", seed=1, changes=SHORT)
     where = Where(out=tmp_path / "demo", device="cpu")

@@ -340,6 +340,7 @@ def test_backbones_take_images_as_the_pruned_network_does_and_models_as_they_do(
     ]
 
 
+@pytest.mark.slow
 def test_on_this_machine(dense, data, tmp_path, monkeypatch):
     """The real exporter and clock, for a moment: what they say on a busy machine is not asserted."""
     for where, name, value in [

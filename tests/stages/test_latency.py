@@ -101,6 +101,7 @@ def test_steps_are_even_factors(wish):
     assert 2.0 * first.per_ms == pytest.approx(scale)
 
 
+@pytest.mark.slow
 def test_on_this_machine(dense, data, tmp_path, monkeypatch):
     """The real clocks, for a moment: what they say on a busy machine is not asserted."""
     for where, name, value in [
