@@ -153,16 +153,26 @@ def limit() -> float:
 
 
 def _make_room(folder: Path, needed: int, most: float) -> None:
-    """Let the entries leave that were not used for longest, until another one of `needed` bytes fits."""
-    others = [entry for entry in folder.parent.iterdir() if entry != folder and (entry / "arrays").is_dir()]
-    sizes = {entry: sum(file.stat().st_size for file in (entry / "arrays").iterdir()) for entry in others}
+    """Let the entries leave that were not used for longest, until another one of `needed` bytes fits.
+
+    Others may do the same at the same time; what is in use, or is not ours to remove, stays.
+    """
+    others = [entry for entry in folder.parent.iterdir() if entry != folder]
+    sizes = {entry: size for entry in others if (size := _bytes(entry))}
     total = sum(sizes.values())
-    for entry in sorted(others, key=lambda entry: entry.stat().st_mtime_ns):
+    for entry in sorted(sizes, key=lambda entry: entry.stat().st_mtime_ns):
         if total + needed <= most and shutil.disk_usage(folder).free >= needed * 1.1:
             return
-        with suppress(LockedError), locked(entry):
+        with suppress(LockedError, ResourceError), locked(entry):
             shutil.rmtree(entry / "arrays", ignore_errors=True)
-            total -= sizes[entry]
+        total -= sizes[entry] - _bytes(entry)
+
+
+def _bytes(entry: Path) -> int:
+    try:
+        return sum(file.stat().st_size for file in (entry / "arrays").iterdir())
+    except OSError:  # no entry, or one that another process removes right now
+        return 0
 
 
 def _check_space(folder: Path, needed: int) -> None:

@@ -116,6 +116,29 @@ def test_what_another_process_builds_stays(tmp_path, monkeypatch):
     assert kept(tmp_path) == ["a", "c"]
 
 
+def test_what_another_process_removes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    fill(tmp_path, "a", "b")
+    room(monkeypatch, tmp_path, 0)
+    plain = cache.locked
+
+    def removed(entry):
+        shutil.rmtree(tmp_path / "b" / "arrays", ignore_errors=True)
+        return plain(entry)
+
+    monkeypatch.setattr(cache, "locked", removed)
+    cache.open_or_build(tmp_path / "c", SIZE, builder())
+    assert kept(tmp_path) == ["c"]
+
+
+def test_a_file_beside_the_entries_is_left_alone(tmp_path, monkeypatch):
+    fill(tmp_path, "a")
+    (tmp_path / "notes.txt").write_text("mine")
+    room(monkeypatch, tmp_path, 0)
+    cache.open_or_build(tmp_path / "b", SIZE, builder())
+    assert kept(tmp_path) == ["b"]
+    assert (tmp_path / "notes.txt").exists()
+
+
 def test_a_full_disk_is_emptied_of_old_entries_first(tmp_path, monkeypatch):
     fill(tmp_path, "a", "b")
     usage = shutil.disk_usage(tmp_path)
