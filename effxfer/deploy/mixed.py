@@ -3,14 +3,16 @@
 What int8 gains depends on a block's neighbours (each border costs a conversion) and on the machine, so nothing is
 estimated: a choice of blocks is a file, and the file is timed. From the better of the two ends, all or nothing in
 int8, each block is turned over in turn; all turns that help are made at once, or the best one where together they do
-not help, until none does. If the answers are too far off, blocks go back to float32, the one first that takes the
-most of the error away for its time.
+not help, until none does. Where no single block pays for its two borders, the best stretch of neighbours is looked for.
+If the answers are too far off, blocks go back to float32, the one first that takes the most of the error away for its
+time.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Chosen = frozenset[int]
+CLOSER = 4  # stretches that are measured again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Search:
         self.look([everything])
         at = everything if self.known[everything].ratio < 1 else frozenset()
         self.known.setdefault(frozenset(), Measured(ratio=1.0, spread=0.0, error=0.0))
-        at = self.back_to_float(self.faster(at))
+        at = self.back_to_float(self.faster(at) or self.faster(self.stretch()))
         if not at:
             self.why = self.why or "no block was faster in int8 than in float32"
         return at or None
@@ -79,6 +81,31 @@ class Search:
                 return at
             at = best
         return at
+
+    def stretch(self) -> Chosen:
+        """Find the neighbouring blocks that gain most; nothing if none gain.
+
+        A stretch costs what the blocks from its first to the last of all cost, and those from the first of all to its
+        last, less everything: its two borders are counted once each. So 2 (count - 1) files tell which stretches to
+        measure.
+        """
+        count, everything = self.count, frozenset(range(self.count))
+        ahead, after = [frozenset(range(i)) for i in range(count)], [frozenset(range(i, count)) for i in range(count)]
+        self.look([*ahead[1:], *after[1:], everything])
+        whole = self.known[everything].ratio
+        costs = {
+            everything - ahead[first] - after[end]: self.known[after[first]].ratio
+            + self.known[ahead[end]].ratio
+            - whole
+            for first in range(1, count)
+            for end in range(first + 1, count)
+            if whole < float("inf")
+        }
+        likely = [choice for choice in sorted(costs, key=costs.__getitem__) if costs[choice] < 1][:CLOSER]
+        likely += sorted((*ahead[1:], *after[1:]), key=lambda choice: self.known[choice].ratio)[:CLOSER]
+        self.look(likely)
+        best = min(likely, key=lambda choice: self.known[choice].ratio, default=frozenset())
+        return best if best and self.saves(best, frozenset()) else frozenset()
 
     def back_to_float(self, at: Chosen) -> Chosen:
         """Return blocks to float32 until the answers are good enough; give nothing if that takes all the gain."""

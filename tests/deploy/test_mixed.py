@@ -45,6 +45,19 @@ def test_from_float_the_blocks_that_gain_are_found():
     assert frozenset({2}) in seen
 
 
+def test_neighbours_that_gain_only_together_are_found():
+    found, chosen, seen = search([-0.2, -0.2, 0.05, 0.05, 0.05, -0.2], border=0.04)
+    assert all(found.known[frozenset({i})].ratio > 1 for i in range(6))
+    assert chosen == {2, 3, 4}
+    assert len(set(seen)) < 2**5
+
+
+def test_neighbours_are_found_where_all_in_int8_is_vetoed():
+    found, chosen, _ = search([0.05, 0.05, 0.05, float("-inf")], border=0.06)
+    assert found.known[frozenset(range(4))].ratio == float("inf")
+    assert chosen == {0, 1, 2}
+
+
 def test_nothing_ships_where_nothing_gains():
     found, chosen, _ = search([-0.1, -0.2, -0.05])
     assert chosen is None
@@ -74,6 +87,14 @@ def test_what_ships_is_faster_and_accurate_whatever_the_figures(gains, errors, a
     else:
         assert cost(chosen, gains) < 1
         assert sum(errors[i] for i in chosen) <= allowed
+
+
+@given(st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=8), st.floats(0, 0.1))
+def test_something_ships_wherever_neighbours_gain_together(gains, border):
+    _, chosen, _ = search(gains, border=border, spread=0.0)
+    stretches = [frozenset(range(a, b)) for a, b in combinations(range(len(gains) + 1), 2)]
+    best = min(cost(stretch, gains, border) for stretch in stretches)
+    assert best > 1 - 0.005 - 1e-9 or cost(chosen, gains, border) < 1
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=5))
