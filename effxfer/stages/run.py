@@ -231,14 +231,20 @@ def about(
 
 @contextmanager
 def held(where: Where, leads: bool) -> Iterator[None]:
-    """Keep other processes out while a stage runs; its unfinished work goes when it succeeds."""
+    """Keep other processes out while a stage runs; its work goes when it succeeds, or fails before it made any."""
     if not leads:
         yield
         return
     with locked(where.work):
         sweep(where.work)
         sweep(where.out.parent, deep=False)
-        yield
+        try:
+            yield
+        except BaseException:
+            if any(file.is_file() for file in where.work.glob("key-*/**/*")):
+                raise
+            shutil.rmtree(where.work, ignore_errors=True)
+            raise
         shutil.rmtree(where.work, ignore_errors=True)
 
 

@@ -7,26 +7,22 @@ same number of threads).
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from effxfer import progress
 from effxfer.data.batches import Batches, seed_of
-from effxfer.errors import GateError, ResourceError
-from effxfer.train.average import Average
+from effxfer.errors import GateError
 from effxfer.train.devices import Device
-from effxfer.train.gradients import DivergedError, Gradients, Loss
-from effxfer.train.groups import optimizer
-from effxfer.train.memory import MOST_PARTS, ran_out
+from effxfer.train.gradients import DivergedError, Loss
 from effxfer.train.modes import train_mode
 from effxfer.train.pace import Allowance, Pace, Timetable, measure_pace
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone, load, save
+from effxfer.train.update import Update
 
 Row = dict[str, float]
 LATE = 0.99
@@ -53,7 +49,6 @@ class Progress:
     best: dict[str, Tensor] | None = None
     waited: int = 0
     slowed: float = 1.0
-    parts: int = 1
     total: int | None = None
     spent: float = 0.0
 
@@ -142,10 +137,8 @@ class _Loop:
     ) -> None:  # fmt: skip
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
         self.hooks, self.work, self.span = hooks, work, span
-        self.gradients = Gradients(learner, loss, device, settings.amp)
+        self.update = Update(learner, loss, settings, device, seed, hooks.before_step, hooks.after_step, work.note)
         self.trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-        self.optimizer = optimizer(learner, settings)
-        self.ema = Average(learner, settings.ema) if settings.ema else None
         self.length = len(epochs(seed_of(seed, 0)))
         self.kept: dict[str, Any] | None = None
         self.at = Progress(step=span.first)
@@ -201,21 +194,12 @@ class _Loop:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to what `state` gave."""
         self.learner.load_state_dict(state["learner"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.gradients.scaler.load_state_dict(state["scaler"])
-        if self.ema:
-            self.ema.load(state["ema"])
+        self.update.load(state["update"])
         self.at = Progress(**state["progress"])
 
     def state(self) -> dict[str, Any]:
         """Give everything that the next step depends on."""
-        return {
-            "learner": self.learner.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.gradients.scaler.state_dict(),
-            "ema": self.ema.weights if self.ema else None,
-            "progress": vars(self.at),
-        }
+        return {"learner": self.learner.state_dict(), "update": self.update.state(), "progress": vars(self.at)}
 
     def checkpoint(self) -> None:
         """Save the state; in memory, where there is no directory."""
@@ -235,15 +219,15 @@ class _Loop:
             terms = self.step(step, batches[step % self.length])
             sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}
             self.at.step, steps = step + 1, steps + 1
-            advance(1, f"loss {terms['loss']:.3f}" + (f", batch in {self.at.parts} parts" * (self.at.parts > 1)))
-        self.device.share_(self.learner.buffers())
-        self.device.share_(self.ema.weights.values() if self.ema else ())
+            parts = self.update.parts
+            advance(1, f"loss {terms['loss']:.3f}" + (f", batch in {parts} parts" * (parts > 1)))
+        self.device.share_(self.update.tensors())
         if not all(bool(tensor.isfinite().all()) for tensor in self.learner.state_dict().values()):
             raise DivergedError("the weights are not finite")
         row = {
             "epoch": number + 1,
             **{k: v / steps for k, v in sums.items()},
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.update.optimizer.param_groups[0]["lr"],
         }
         trained = time.perf_counter() - began
         row["steps_per_s"] = steps / trained
@@ -258,45 +242,14 @@ class _Loop:
 
     def step(self, step: int, batch: Any) -> dict[str, float]:
         """Make one optimizer step; give the terms of the loss."""
-        self.set_rate(rate(step / self.total, self.settings, self.total / self.length) * self.at.slowed)
-        terms = self.differentiate(step, batch)
-        self.gradients.scaler.unscale_(self.optimizer)
-        self.hooks.before_step()
-        if self.settings.clip:
-            nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.settings.clip)
-        self.gradients.scaler.step(self.optimizer)
-        self.gradients.scaler.update()
-        self.hooks.after_step(step + 1)
-        if self.ema:
-            self.ema.update(self.learner, step)
-        return {"loss": sum(terms.values()), **(terms if len(terms) > 1 else {})}
-
-    def differentiate(self, step: int, batch: Any) -> dict[str, float]:
-        """Compute the gradients of a batch; in parts, twice as many at a time, where memory runs out."""
-        while True:
-            torch.manual_seed(seed_of(self.seed, "step", step, self.device.rank))
-            self.optimizer.zero_grad()
-            try:
-                return self.gradients.add_up(batch, step / self.total, self.at.parts)
-            except RuntimeError as error:
-                if not ran_out(error):
-                    raise
-                problem = str(error).partition(". ")[0]
-            if self.device.world > 1 or self.at.parts >= MOST_PARTS:
-                raise ResourceError(f"out of memory: {problem}", "give a smaller options.batch or backbone.size")
-            self.at.parts *= 2
-            self.work.note({"out_of_memory": step, "parts": self.at.parts})
-            torch.cuda.empty_cache()
-
-    def set_rate(self, factor: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * group["lr_scale"] * factor
+        factor = rate(step / self.total, self.settings, self.total / self.length) * self.at.slowed
+        return self.update(batch, step=step, done=step / self.total, factor=factor)
 
     def judge(self, row: Row) -> None:
         """Score the weights that would be kept, and remember the best ones."""
         if self.hooks.validate is None:
             return
-        with self.ema.applied_to(self.learner) if self.ema else nullcontext():
+        with self.update.averaged():
             row["score"] = self.device.same(float(self.hooks.validate()))
             if self.at.step < self.hooks.settled:
                 return
@@ -314,8 +267,7 @@ class _Loop:
         again, step = self.at.slowed < 1, self.at.step
         self.learner.load_state_dict(self.start)
         self.thaw()
-        self.optimizer = optimizer(self.learner, self.settings)
-        self.ema = Average(self.learner, self.settings.ema) if self.settings.ema else None
+        self.update.reset()
         self.at = Progress(step=self.span.first, total=self.at.total, spent=self.at.spent)
         self.resume()
         if again:
@@ -333,6 +285,6 @@ class _Loop:
         whole = self.last == self.total
         if whole and self.at.best is not None:
             self.learner.load_state_dict(self.at.best)
-        elif whole and self.ema:
-            self.learner.load_state_dict(self.ema.weights)
+        elif whole and self.update.average:
+            self.learner.load_state_dict(self.update.average.weights)
         self.learner.eval()

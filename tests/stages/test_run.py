@@ -117,6 +117,15 @@ def test_a_failed_stage_leaves_no_result_but_its_work(dense, data, tmp_path):
     assert list((tmp_path / ".work-out").glob(f"key-*/{METRICS}"))
 
 
+def test_a_stage_that_failed_before_it_did_anything_leaves_nothing(dense, data, tmp_path):
+    def at_once(_net, _tasks, _settings, *, device, work):
+        raise RuntimeError("no such thing")
+
+    with pytest.raises(RuntimeError, match="no such thing"):
+        transform(NAME, lambda: at_once, SETTINGS, dense, [data], where(tmp_path))
+    assert not list(tmp_path.glob(".work-*"))
+
+
 def test_a_failed_replacement_leaves_the_old_result(find, dense, data, tmp_path):
     before = state(run(find, dense, data, tmp_path).path)
     failing = Counted(fault=RuntimeError("power is out"))
