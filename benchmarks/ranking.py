@@ -13,6 +13,7 @@ from typing import Any
 
 from scipy.stats import weightedtau
 
+from benchmarks import settings_of
 from effxfer.cli import show
 from effxfer.data.settings import DataSettings
 from effxfer.report import Report, Table
@@ -28,23 +29,26 @@ RECIPE = {"fit": {"lr": 5e-4, "head_lr": 4.0, "warmup": 0.5, "keep": "last"}, "o
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ranking", description=__doc__)
     parser.add_argument("backbones", nargs="+", help="sources, or settings of a backbone as JSON")
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", required=True, help="a source, or settings of data as JSON")
     parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--out", type=Path, help="keep the fine-tuned networks here, to go on where it was cut off")
     told = parser.parse_args()
     backbones = [json.loads(one) if one.startswith("{") else one for one in told.backbones]
     settings = build(Rank, {"backbones": backbones, "size": told.size, "max_seconds": 10}, "rank")
-    data = DataSettings(source=told.data, val_fraction=0.25)
+    data = build(DataSettings, {"val_fraction": 0.25, **settings_of(told.data)}, "data")
     with tempfile.TemporaryDirectory() as scratch, show.progress():
         folder = told.out or Path(scratch)
         table = rank(settings, data, Where(out=folder / "rank")).tables[0]
-        after = {name: tuned(name, one, settings, data, told.epochs, folder) for name, one in named(settings).items()}
+        after = {
+            name: tuned(name, one, settings, data, told.epochs, folder)
+            for name, one in named(settings.backbones).items()
+        }
     rows = tuple({**row, "fine-tuned val %": after[str(row["backbone"])]} for row in table.rows)
-    print(Report(tables=(Table(title=f"{len(rows)} backbones, {told.epochs:g} epochs each", rows=rows), taus(rows))))
+    print(Report(tables=(Table(title=f"{len(rows)} backbones, {told.epochs} epochs each", rows=rows), taus(rows))))
 
 
-def tuned(name: str, backbone: Any, settings: Rank, data: DataSettings, epochs: float, folder: Path) -> float:
+def tuned(name: str, backbone: Any, settings: Rank, data: DataSettings, epochs: int, folder: Path) -> float:
     """Fine-tune one backbone; give its validation accuracy in percent."""
     sized = backbone.model_copy(update={"size": backbone.size or settings.size})
     stage = STAGES["finetune"]

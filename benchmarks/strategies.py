@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import settings_of
 from effxfer.cli import show
 from effxfer.data.settings import REST, DataSettings
 from effxfer.files import digest
@@ -69,11 +70,6 @@ def tuned(word: str, seed: int, told: argparse.Namespace, folder: Path) -> dict[
     ).manifest.report
     trained = next((row.value for row in report.rows if row.name == "trained parameters"), None)
     return {"test": report["accuracy/test"].value, "trained": trained}
-
-
-def settings_of(word: str) -> dict[str, Any]:
-    """Read a source, or settings as JSON."""
-    return json.loads(word) if word.startswith("{") else {"source": word}
 
 
 def compared(runs: dict[str, list[dict[str, Any]]], told: argparse.Namespace) -> Table:
