@@ -23,7 +23,10 @@ from effxfer.stages.rank import COLUMNS, named, rank
 from effxfer.stages.run import Where, transform
 from effxfer.stages.settings import Rank
 
-RECIPE = {"fit": {"lr": 5e-4, "head_lr": 4.0, "warmup": 0.5, "keep": "last"}, "options": {"batch": 32}}
+RECIPE: dict[str, dict[str, Any]] = {
+    "fit": {"lr": 5e-4, "head_lr": 4.0, "warmup": 0.5, "keep": "last"},
+    "options": {"batch": 32},
+}
 
 
 def main() -> None:

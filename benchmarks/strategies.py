@@ -44,7 +44,7 @@ def main() -> None:
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, show.progress():
         folder = told.out or Path(scratch)
-        runs = {word: [] for word in told.strategies}
+        runs = {word: list[dict[str, float | None]]() for word in told.strategies}
         for seed in range(told.seeds):
             for word, rows in runs.items():
                 rows.append(tuned(word, seed, told, folder))
