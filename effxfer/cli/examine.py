@@ -1,19 +1,29 @@
 """Commands that look without changing anything: check, rank, models, doctor, cpus."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from effxfer.cli.options import Data, Device, DryRun, Json, Seed, Set, table
 
+if TYPE_CHECKING:
+    from effxfer.data.listing import Finding
+    from effxfer.data.settings import DataSettings
+
 
 def check(
     data: Annotated[str, typer.Argument(help="Folder of class folders, table (.csv, .parquet), or digits.")],
     out: Annotated[Path | None, typer.Option(help="Write data_audit.csv into this directory.")] = None,
-    changes: Set = None, as_json: Json = False,
+    suspects: Annotated[
+        str, typer.Option(metavar="BACKBONE", help="Find labels that may be wrong, by its features.")
+    ] = "",
+    changes: Set = None, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Audit a data set: unreadable images, leaks between splits, odd layouts. Exits with 3 if there are errors."""
+    from functools import partial
+
     from effxfer.cli import show
     from effxfer.data.audit import audit
     from effxfer.data.settings import DataSettings
@@ -21,13 +31,25 @@ def check(
     from effxfer.settings import build
 
     settings = build(DataSettings, {**table(changes), "source": data}, "data")
+    also = partial(_suspected, suspects, settings, device) if suspects else tuple
     with show.progress():
-        found = audit(settings)
+        found = audit(settings, also=also)
     if out:
         found.write_csv(out / "data_audit.csv")
     show.result(found.report, as_json)
     if found.errors:
         raise DataError(f"{len(found.errors)} errors in {data}", found.errors[0].hint, code=found.errors[0].code)
+
+
+def _suspected(source: str, data: "DataSettings", device: str) -> "Sequence[Finding]":
+    """Find labels that may be wrong by a backbone's features."""
+    from effxfer.net.settings import BackboneSettings
+    from effxfer.settings import build
+    from effxfer.stages.mislabelled import mislabelled
+    from effxfer.stages.run import Where
+
+    backbone = build(BackboneSettings, {"source": source}, "backbone")
+    return mislabelled(backbone, data, Where(out=Path("check"), device=device))
 
 
 def rank(

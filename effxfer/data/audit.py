@@ -28,6 +28,7 @@ from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.image import ImageError, ImageFacts
 
+SUSPECTS = 50
 COLUMNS = ("path", "code", "severity", "text", "hint")
 PLAIN_MODES = frozenset({"RGB", "L"})
 SUFFIX_OF = {
@@ -88,6 +89,7 @@ def audit(
     *,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    also: Callable[[], Sequence[Finding]] = tuple,
 ) -> Audit:
     """Look at every file of a data set.
 
@@ -96,6 +98,7 @@ def audit(
         base: Folder that a relative source starts from.
         cache: Where digests of unchanged files are remembered; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
         progress: Called with images looked at and in all.
+        also: Finds what cannot be seen file by file; called where there are no errors.
 
     Raises:
         DataError: Only if there is nothing to look at: no such source, or a table that cannot be read.
@@ -104,6 +107,8 @@ def audit(
     seen = _look(listing, settings, progress)
     decoded = [finding for one in seen for finding in one.findings]
     findings = [*listing.findings, *decoded, *_twins(listing, seen, settings)]
+    if not any(finding.severity == "error" for finding in findings):
+        findings += also()
     ranks = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda finding: ranks[finding.severity])
     return Audit(findings=tuple(findings), report=_report(listing, findings, decoded), listing=listing)
@@ -183,7 +188,8 @@ def _report(listing: Listing, findings: Sequence[Finding], decoded: Sequence[Fin
         if finding.severity == "error":
             codes.setdefault(finding.code, []).append(finding)
     errors = [f"{code} {summed(same)}" for code, same in codes.items()]
-    return Report(rows=tuple(rows), notes=(*errors, *notes_of(findings)), tables=(_balance(listing),))
+    tables = (_balance(listing), *_suspects(findings))
+    return Report(rows=tuple(rows), notes=(*errors, *notes_of(findings)), tables=tables)
 
 
 def _imbalance(listing: Listing) -> list[Measurement]:
@@ -192,6 +198,12 @@ def _imbalance(listing: Listing) -> list[Measurement]:
     if not sizes:
         return []
     return [Measurement(name="imbalance", value=max(sizes.values()) / min(sizes.values()), unit="x", n=len(sizes))]
+
+
+def _suspects(findings: Sequence[Finding]) -> list[Table]:
+    """List the labels that are likeliest wrong."""
+    rows = [{"image": finding.path, "what": finding.text} for finding in findings if finding.code == "W338"]
+    return [Table(title=f"labels that may be wrong, {SUSPECTS} at most", rows=tuple(rows[:SUSPECTS]))] if rows else []
 
 
 def _balance(listing: Listing) -> Table:

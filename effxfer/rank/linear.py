@@ -19,18 +19,30 @@ def linear(features_ND: NDArray[np.float64], labels_N: NDArray[np.int64], *, see
         seed: Of the folds, in which classes are spread evenly.
 
     Returns:
-        In [0, 100]; larger is better. The ridge is chosen on the training part of each fold.
+        In [0, 100]; larger is better.
+    """
+    return 100 * float((held_out(features_ND, labels_N, seed=seed).argmax(1) == labels_N).mean())
+
+
+def held_out(features_ND: NDArray[np.float64], labels_N: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.float64]:
+    """Score every class for every image, by a linear classifier trained on four fifths of the others.
+
+    The ridge is chosen on the training part of each fold.
+
+    Returns:
+        `(N, C)`: about 1 for the class of an image that is easily told, about -1 for the others.
     """
     from sklearn.linear_model import RidgeClassifierCV
 
     folds_N = np.empty(len(labels_N), dtype=int)
     order = np.random.default_rng(seed).permutation(len(labels_N))
     folds_N[order[np.argsort(labels_N[order], kind="stable")]] = np.arange(len(labels_N)) % FOLDS
-    right = 0
+    scores_NC = np.full((len(labels_N), int(labels_N.max()) + 1), -1.0)
     for fold in range(FOLDS):
         held = folds_N == fold
         mean, deviation = features_ND[~held].mean(0), features_ND[~held].std(0) + 1e-6
         scaled = (features_ND - mean) / deviation
-        right += int((RidgeClassifierCV(RIDGES).fit(scaled[~held], labels_N[~held]).predict(scaled[held])
-                      == labels_N[held]).sum())  # fmt: skip
-    return 100 * right / len(labels_N)
+        probe = RidgeClassifierCV(RIDGES).fit(scaled[~held], labels_N[~held])
+        scores = probe.decision_function(scaled[held])
+        scores_NC[np.ix_(held, probe.classes_)] = scores if scores.ndim == 2 else np.stack([-scores, scores], 1)
+    return scores_NC

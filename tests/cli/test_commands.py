@@ -11,7 +11,7 @@ from effxfer.artifact import Artifact
 from effxfer.bench import foreign
 from effxfer.cli.use import distinct
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
-from tests import plans
+from tests import plans, tiny
 from tests.bench.models import linear
 
 
@@ -155,6 +155,16 @@ def test_check_fails_on_unreadable_images(call, tmp_path):
         (tmp_path / name / "no.png").write_text("no image")
     with pytest.raises(DataError, match="errors in"):
         call("check", tmp_path)
+    with pytest.raises(DataError, match="errors in"):
+        call("check", tmp_path, "--suspects", "no such backbone")
+
+
+def test_check_suspects_labels_by_a_backbone(call, tmp_path):
+    tiny.write_images(tmp_path / "right")
+    told = json.loads(call("check", tmp_path / "right", "--suspects", "resnet20-cifar10", "--json"))
+    assert not [note for note in told["report"]["notes"] if "W338" in note]
+    with pytest.raises(ModelFileError, match="resnet21"):
+        call("check", tmp_path / "right", "--suspects", "resnet21-cifar10")
 
 
 def test_models_lists_what_timm_offers(call):
