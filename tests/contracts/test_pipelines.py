@@ -93,6 +93,11 @@ OTHERS = {
         "bench.max_seconds=0.5",
         "bench.cold=1",
     ],
+    "resnet56_at_half": [
+        "data.max_per_class=4",
+        *(f"{name}.fit.epochs=1" for name in ("dense", "small")),
+        *(f"{name}.options.batch=8" for name in ("dense", "small")),
+    ],
 }
 
 
