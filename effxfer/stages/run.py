@@ -240,7 +240,7 @@ def held(where: Where, leads: bool) -> Iterator[None]:
         sweep(where.out.parent, deep=False)
         try:
             yield
-        except BaseException:
+        except Exception:
             if any(file.is_file() for file in where.work.glob("key-*/**/*")):
                 raise
             shutil.rmtree(where.work, ignore_errors=True)
