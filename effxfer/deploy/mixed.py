@@ -59,7 +59,10 @@ class Search:
         self.look([everything])
         at = everything if self.known[everything].ratio < 1 else frozenset()
         self.known.setdefault(frozenset(), Measured(ratio=1.0, spread=0.0, error=0.0))
-        at = self.back_to_float(self.faster(at) or self.faster(self.stretch()))
+        at = self.faster(at)
+        if not at and (stretch := self.stretch()):
+            at = self.faster(stretch)
+        at = self.back_to_float(at)
         if not at:
             self.why = self.why or "no block was faster in int8 than in float32"
         return at or None
