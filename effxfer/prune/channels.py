@@ -79,6 +79,20 @@ def choose(
     return plan
 
 
+def returned(plan: Mapping[str, list[int]], channels: Channels, round_to: int) -> dict[str, list[int]]:
+    """Return the best channels of one set that a plan removes, as many as the next multiple of `round_to` takes.
+
+    Returns:
+        The plan without them; the same plan where the set loses none.
+    """
+    gone = plan.get(channels.layer, [])
+    width = len(channels.scores)
+    surplus = max(0, width - channels.up(width - len(gone) + 1, round_to))
+    weakest = sorted(gone, key=lambda position: (float(channels.scores[position]), position))[:surplus]
+    rest = {layer: positions for layer, positions in plan.items() if layer != channels.layer}
+    return rest | ({channels.layer: sorted(weakest)} if weakest else {})
+
+
 def _each(layers: Sequence[Channels], ratio: float, max_ratio: float) -> dict[str, int]:
     kept = {c.layer: math.ceil(c.initial * (1 - ratio) - 1e-9) for c in layers if c.whole}
     heads = {c.layer: max(kept[c.layer], c.least(max_ratio, 1)) / c.initial for c in layers if c.whole}

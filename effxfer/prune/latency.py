@@ -17,6 +17,7 @@ from effxfer.net.net import Net
 from effxfer.prune.blocks import residual_blocks
 from effxfer.prune.budget import Block, Choice, Group, Timed, latency, search
 from effxfer.prune.channels import Channels
+from effxfer.prune.cut import Cut, Left, Plan
 from effxfer.prune.forward import cost as multiply_adds
 from effxfer.prune.forward import run
 from effxfer.prune.promise import Asked, Timing, keep_promise, nearest, promise_report
@@ -24,7 +25,7 @@ from effxfer.prune.removal import counted
 from effxfer.prune.rule import Rule
 from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss, block_losses, loss_curves
-from effxfer.prune.structured import Cut, Left, Plan, shrink_masks_, size_report
+from effxfer.prune.structured import shrink_masks_, size_report
 from effxfer.prune.surgery import adopt_, example_of, fixed, traceable, widths
 from effxfer.prune.trace import WEIGHING, depthwise
 from effxfer.prune.unit_scores import Importance

@@ -14,11 +14,11 @@ from effxfer.deploy.onnx import export_onnx
 from effxfer.errors import SettingsError
 from effxfer.net.layers import trace
 from effxfer.net.net import Net
+from effxfer.prune.cut import Left
 from effxfer.prune.latency import modelled, prune_to_latency
 from effxfer.prune.promise import Asked, Timing
 from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss
-from effxfer.prune.structured import Left
 from effxfer.prune.surgery import example_of
 from effxfer.report import Report
 from effxfer.stages.prune_settings import Channels

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.prune.channels import Channels, choose
+from effxfer.prune.channels import Channels, choose, returned
 
 SCOPES = st.sampled_from(["layer", "global"])
 
@@ -73,3 +73,22 @@ def test_global_removes_exactly_the_share(found, ratio):
     plan = choose(found, ratio=ratio, scope="global", round_to=1, max_ratio=1.0)
     total = sum(len(c.scores) for c in found)
     assert sum(map(len, plan.values())) == min(total - round(total * (1 - ratio)), total - len(found))
+
+
+def test_the_best_of_what_goes_comes_back_to_the_next_multiple():
+    one = layer([3.0, 1.0, 2.0, 6.0, 5.0, 4.0, 8.0, 7.0])
+    plan = {"a": [0, 1, 2, 4, 5], "b": [0]}
+    assert returned(plan, one, 4) == {"a": [0, 1, 2, 5], "b": [0]}
+    assert returned({"a": [0, 1, 2, 5]}, one, 4) == {}
+    assert returned({"b": [0]}, one, 4) == {"b": [0]}
+
+
+@given(layers(), st.floats(0, 1), st.sampled_from([1, 4, 8]))
+def test_what_comes_back_leaves_a_smaller_plan_of_the_weakest(found, ratio, round_to):
+    plan = choose(found, ratio=ratio, scope="global", round_to=round_to, max_ratio=0.9)
+    for one in found:
+        wider = returned(plan, one, round_to)
+        gone, before = wider.get(one.layer, []), plan.get(one.layer, [])
+        assert len(gone) < len(before) or gone == before == []
+        assert gone == sorted(one.scores.argsort(stable=True)[: len(gone)].tolist())
+        assert {**wider, one.layer: before} == {**plan, one.layer: before}

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from effxfer.prune.cut import Cut
 from effxfer.prune.rule import Rule
 from effxfer.prune.sensitivity import LossCurve, adapting, block_losses, loss_curves
-from effxfer.prune.structured import Cut
 from effxfer.prune.surgery import example_of
 from effxfer.train.state import clone
 from tests.prune.nets import make

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,14 @@ def test_meets_a_target_of_multiply_adds(scope, round_to, steps):
     assert 0.35 < report.get("macs/ratio") <= 0.5
     kept = [row["after"] for row in report.tables[0].rows if row["layer"].startswith("body.")]
     assert all(width % round_to == 0 for width in kept)
+
+
+def test_channels_come_back_where_rounding_left_room(monkeypatch):
+    net = make(RESNET, 16)
+    full = remove_channels(deepcopy(net), macs_ratio=0.45, scope="global", round_to=8).get("macs/ratio")
+    monkeypatch.setattr("effxfer.prune.cut.ROOM", 1.0)
+    rounded = remove_channels(deepcopy(net), macs_ratio=0.45, scope="global", round_to=8).get("macs/ratio")
+    assert rounded < 0.44 < full <= 0.45
 
 
 def test_no_layer_loses_more_than_it_may():
