@@ -34,7 +34,7 @@ def finetune(
 
 def curve(
     source: Source, out: Out, data: Data = "",
-    labels: Annotated[str | None, typer.Option(help="Labels per class to try.  [default: 1,2,5,10,20]")] = None,
+    labels: Annotated[str | None, typer.Option(help="Labels per class, before all.  [default: 1,2,5,10,20]")] = None,
     repeats: Annotated[int | None, typer.Option(help="Trainings for each.  [default: 3]")] = None,
     strategy: Annotated[str | None, typer.Option(help="As of `finetune`.  [default: full]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.  [default: 10]")] = None,

@@ -103,8 +103,9 @@ def _finished(study: Any) -> int:
 
 
 def _last_words(folder: Path) -> str:
-    texts = [log.read_text(errors="replace").strip() for log in sorted(folder.glob("worker-*.log"))]
-    return next((text.splitlines()[-1] for text in texts if text), "they were killed")
+    texts = [log.read_text(errors="replace").splitlines() for log in sorted(folder.glob("worker-*.log"))]
+    said = [[line for line in lines if line.strip() and not line.strip().startswith("hint:")] for lines in texts]
+    return next((lines[-1].strip() for lines in said if lines), "they were killed")
 
 
 def _cores() -> int:
@@ -127,7 +128,7 @@ def _shared(study: Any, search: Search) -> Iterator[None]:
             "labels": _file(folder / "labels.npy", features.labels),
             "val_labels": _file(folder / "val_labels.npy", features.val_labels),
             "classes": features.classes,
-            "settings": search.settings.plain(),
+            "settings": {n: v for n, v in search.settings.plain().items() if n in SearchSettings.model_fields},
             "choices": search.choices,
             "seed": search.seed,
             "until": None if math.isinf(search.until) else search.until,

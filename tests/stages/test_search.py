@@ -40,6 +40,16 @@ def test_repeats_bit_for_bit(headed, dense, data, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_workers_try_heads_side_by_side(dense, data, tmp_path):
+    found = [
+        tiny.stage("search", dense, tmp_path / str(workers), data, taps=[["out"]], confidence=0.0, workers=workers)
+        for workers in (1, 2)
+    ]
+    reports = [one.manifest.report for one in found]
+    assert [report.get("trials complete") + report.get("trials pruned") for report in reports] == [4, 4]
+    assert [report.get("trials lost") for report in reports] == [0, 0]
+
+
 def test_a_layer_that_is_not_there_is_suggested(dense, data, tmp_path):
     with pytest.raises(SettingsError, match="did you mean 'stage2'"):
         tiny.stage("search", dense, tmp_path / "out", data, taps=[["stagee2"]])
