@@ -84,6 +84,7 @@ OTHERS = {
         *(f"{name}.fit.epochs=1" for name in CYCLES),
         *(f"{name}.options.batch=8" for name in CYCLES),
     ],
+    "resnet20_ticket": ["ticket.rounds=1", "ticket.fit.epochs=1", "ticket.options.batch=8"],
     "resnet18_at_a_third": [
         "data.max_per_class=4",
         "dense.fit.epochs=1",
