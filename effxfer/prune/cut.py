@@ -159,18 +159,20 @@ class Cut:
         needed = macs(plan)
         if needed > target * (1 - ROOM):
             return plan
-        more, worth = dict[str, int](), dict[str, float]()
+        options = list[tuple[float, int, Channels]]()
         for one in self.channels:
             wider = returned(plan, one, self.rule.round_to)
             back = set(plan.get(one.layer, [])).difference(wider.get(one.layer, []))
             if back:
-                more[one.layer] = macs(wider) - needed
-                worth[one.layer] = float(one.scores[list(back)].sum()) / max(more[one.layer], 1)
-        for one in sorted(self.channels, key=lambda one: -worth.get(one.layer, 0.0)):
-            if one.layer in worth and needed + more[one.layer] <= target:  # among wider neighbours it needs no less
-                wider = returned(plan, one, self.rule.round_to)
-                found = macs(wider)
-                plan, needed = (wider, found) if found <= target else (plan, needed)
+                more = macs(wider) - needed
+                options.append((float(one.scores[list(back)].sum()) / max(more, 1), more, one))
+        for _worth, more, one in sorted(options, key=lambda option: -option[0]):
+            if needed + more > target:  # nor would it fit beside what came back: it needs at least as many there
+                continue
+            wider = returned(plan, one, self.rule.round_to)
+            found = macs(wider)
+            if found <= target:
+                plan, needed = wider, found
         return plan
 
 
