@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.timing import row
 
 TRIALS, EPOCHS = 20, 10
-MANY, LONG = 60, 60
+MANY, LONG = 240, 60
 
 
 def measure(folder: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Journal:
             ModelFileError: If it is damaged elsewhere than in its last line.
             ResourceError: If its folder cannot be written.
         """
-        from effxfer.search.storage import open_journal
+        from effxfer.search.journal import open_journal
 
         return open_journal(self.file)
 

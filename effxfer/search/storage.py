@@ -1,68 +1,20 @@
-"""The study: a journal that survives kills, or a database; its trials are never lost for good.
+"""The study, wherever it is kept: its trials are never lost for good.
 
-Optuna's journal backend appends one line per event. Left alone it stalls 30 s on the lock of a killed writer, becomes
-unreadable once somebody appends to a torn line, and keeps the trials of dead workers running for ever. Here a kernel
-lock is freed with its holder, a torn line is cut off before the next append, and `revive` gives trials back.
+Optuna keeps the trials of dead workers running for ever; `revive` gives them back.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
 from effxfer.errors import ModelFileError
-from effxfer.files import digest, named_disk_errors, write_atomic
+from effxfer.files import digest
 from effxfer.search.places import Place, hold_own
 
 STUDY = "head"
 MAX_RETRIES = 3
-
-
-class KernelLock:
-    """A lock for Optuna's journal backend that the kernel frees, however its holder dies.
-
-    Each acquisition cuts off a torn last line, so that nobody ever appends to one.
-
-    Args:
-        journal: The file to guard; the lock file lies beside it.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        from filelock import FileLock
-
-        self._journal = journal
-        self._lock = FileLock(journal.with_name(f".{journal.name}.guard"))
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._lock.acquire()
-        _cut(self._journal)
-        return True
-
-    def release(self) -> None:
-        """Give the lock back."""
-        self._lock.release()
-
-
-def open_journal(journal: Path) -> Any:
-    """Open an Optuna storage in a file, whose folder is made.
-
-    Raises:
-        ModelFileError: If the journal is damaged elsewhere than in its last line.
-        ResourceError: If the folder cannot be written.
-    """
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    with named_disk_errors(journal.parent):
-        journal.parent.mkdir(parents=True, exist_ok=True)
-    cut_torn_tail(journal)
-    _check(journal)
-    lock: Any = KernelLock(journal)
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
 
 
 def open_study(place: Place, facts: dict[str, Any]) -> Any:
@@ -106,20 +58,6 @@ def load_study(place: Place, name: str = STUDY) -> Any:
     import optuna
 
     return optuna.load_study(storage=place.open(), study_name=name)
-
-
-def cut_torn_tail(journal: Path) -> Path | None:
-    """Cut off a last line that a killed writer or a full disk left incomplete, under the journal's lock.
-
-    Returns:
-        The file that now holds what was cut off, or None if the journal was in order or is absent.
-    """
-    if not journal.exists():
-        return None
-    from filelock import FileLock
-
-    with FileLock(journal.with_name(f".{journal.name}.guard")):
-        return _cut(journal)
 
 
 def revive(study: Any, place: Place) -> int:
@@ -185,42 +123,3 @@ def owner(place: Place) -> dict[str, Any]:
 def is_alive(place: Place, who: dict[str, Any] | None) -> bool:
     """Whether the process that `owner` described still runs, on whatever machine."""
     return bool(who) and place.is_held(who["lock"])  # type: ignore[index]
-
-
-def _cut(journal: Path) -> Path | None:
-    if not journal.exists():
-        return None
-    with named_disk_errors(journal), journal.open("r+b") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        if end == 0 or _byte(stream, end - 1) == b"\n":
-            return None
-        keep = _last_newline(stream, end) + 1
-        stream.seek(keep)
-        number = sum(1 for _ in journal.parent.glob(f"{journal.name}.torn-*"))
-        copy = write_atomic(journal.with_name(f"{journal.name}.torn-{number}"), stream.read())
-        stream.truncate(keep)
-    return copy
-
-
-def _byte(stream: Any, at: int) -> bytes:
-    stream.seek(at)
-    found: bytes = stream.read(1)
-    return found
-
-
-def _last_newline(stream: Any, end: int) -> int:
-    stream.seek(0)
-    found: int = stream.read(end).rfind(b"\n")
-    return found
-
-
-def _check(journal: Path) -> None:
-    if not journal.exists():
-        return
-    for number, line in enumerate(journal.read_bytes().splitlines(), 1):
-        try:
-            json.loads(line)
-        except ValueError:
-            raise ModelFileError(
-                f"{journal} is damaged in line {number}", "remove it to search again from the start"
-            ) from None
