@@ -169,11 +169,11 @@ def test_an_int8_mobilenetv3_is_found(tmp_path):
     import timm
     import torch
 
-    from effxfer.deploy.onnx import _convert
+    from effxfer.deploy.onnx import convert
 
     torch.manual_seed(0)
     net = timm.create_model("mobilenetv3_small_100", num_classes=10).eval()
-    onnx.save(_convert(net, torch.zeros(2, 3, 64, 64), "images", 20), tmp_path / "f.onnx")
+    onnx.save(convert(net, (torch.zeros(2, 3, 64, 64),)), tmp_path / "f.onnx")
     feed = {"images": np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)}
     assert names(tmp_path / "f.onnx") == []
     report, found = examine(quantize(tmp_path / "f.onnx", tmp_path / "q.onnx", feed), size=64)
