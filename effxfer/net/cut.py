@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.net.net import Cut, Left, Net, example_input, pool
+from effxfer.net.passes import as_evaluated, hooks
 
 
 class End(nn.Module):
@@ -67,13 +68,8 @@ def after(net: Net, tap: str) -> list[str]:
 
     handles = [m.register_forward_pre_hook(called(n)) for n, m in net.body.named_modules()]
     handles.append(net.body.get_submodule(tap).register_forward_hook(finished))
-    was = net.training
-    try:
-        net.eval().body(example_input(net))
-    finally:
-        for handle in handles:
-            handle.remove()
-        net.train(was)
+    with as_evaluated(net), hooks(handles):
+        net.body(example_input(net))
     gone = [name for name in later if name not in before and not isinstance(net.body.get_submodule(name), End)]
     return [name for name in gone if not any(name.startswith(f"{other}.") for other in gone)]
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from effxfer.net.passes import as_evaluated, hooks
+
 Pair = tuple[int, int]
 
 
@@ -68,15 +70,8 @@ def trace(net: nn.Module, example: Tensor) -> list[Layer]:
         return lambda module, inputs, output: found.append(_layer(name, module, inputs[0], output))
 
     weighing = {n: m for n, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    handles = [module.register_forward_hook(note(name)) for name, module in weighing.items()]
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        net.eval()(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes:
-            module.training = training
+    with as_evaluated(net), hooks(module.register_forward_hook(note(name)) for name, module in weighing.items()):
+        net(example)
     return found
 
 

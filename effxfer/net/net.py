@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.architectures import build_body
+from effxfer.net.passes import as_evaluated, hooks
 from effxfer.net.pools import pool_of
 from effxfer.runtime.image import Preprocess
 
@@ -100,16 +101,15 @@ class Net(nn.Module):
         Raises:
             SettingsError: If the backbone cannot take them.
         """
-        before, was = self.preprocess, self.training
+        before = self.preprocess
         self.preprocess = replace(before, size=size)
         try:
-            self.eval().tapped(example_input(self), self.taps)
+            with as_evaluated(self):
+                self.tapped(example_input(self), self.taps)
         except Exception as error:  # whatever a foreign backbone raises at a size it does not know
             self.preprocess = before
             text = f"the backbone cannot take images of {size} px: {str(error).splitlines()[0]}"
             raise SettingsError(text, f"leave size out, or give {before.size}") from None
-        finally:
-            self.train(was)
 
     def edit(self, kind: str, **arguments: Any) -> None:
         """Change the architecture and remember the change."""
@@ -174,12 +174,8 @@ def caught(net: Net, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         return lambda _module, _inputs, output: found.__setitem__(name, in_order(net.body, output))
 
     modules = [(tap, net.body.get_submodule("" if tap == "out" else tap)) for tap in taps]
-    handles = [module.register_forward_hook(catch(tap)) for tap, module in modules]
-    try:
+    with hooks(module.register_forward_hook(catch(tap)) for tap, module in modules):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()
@@ -189,9 +185,8 @@ def tap_widths(net: Net, names: Sequence[str] = ()) -> dict[str, int]:
     Stages end where timm says so (`feature_info`); elsewhere, where the last of the body's blocks of one resolution is.
     """
     names = list(names) or [*stage_ends(net), "out"]
-    was = net.training
-    found = net.eval().tapped(example_input(net), names)
-    net.train(was)
+    with as_evaluated(net):
+        found = net.tapped(example_input(net), names)
     return {name: found[name].shape[1] for name in names}
 
 
@@ -217,9 +212,6 @@ def stage_ends(net: Net) -> list[str]:
 
     shallow = {n: m for n, m in modules.items() if n and n.count(".") <= 1 and any(True for _ in m.parameters())}
     handles = [m.register_forward_hook(note(n)) for n, m in shallow.items() if not isinstance(m, nn.BatchNorm2d)]
-    was = net.training
-    net.eval()(example_input(net))
-    net.train(was)
-    for handle in handles:
-        handle.remove()
+    with as_evaluated(net), hooks(handles):
+        net(example_input(net))
     return list(sides.values())[1:-1]

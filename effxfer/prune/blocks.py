@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from effxfer.net.edits import tapped_within
 from effxfer.net.net import Net
+from effxfer.net.passes import hooks
 
 
 @torch.no_grad()
@@ -48,12 +49,8 @@ def _shapes(net: Net, example: Tensor) -> dict[str, torch.Size]:
         return see
 
     composed = {n: m for n, m in net.named_modules() if n.startswith("body.") and _weighs(m)}
-    handles = [m.register_forward_hook(note(n), with_kwargs=True) for n, m in composed.items()]
-    try:
+    with hooks(m.register_forward_hook(note(n), with_kwargs=True) for n, m in composed.items()):
         net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: shape for name, shape in shapes.items() if shape is not None}
 
 

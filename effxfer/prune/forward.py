@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError
+from effxfer.net.passes import hooks
 
 HINT = "exclude the layer, or choose another backbone"
 
@@ -27,12 +28,8 @@ def entering(net: nn.Module) -> Iterator[list[str]]:
     """Note the layers that a forward pass enters, the innermost last: the last one is where it fails."""
     seen: list[str] = []
     named = [(name, module) for name, module in net.named_modules() if name]
-    handles = [m.register_forward_pre_hook(lambda _m, _x, name=name: seen.append(name)) for name, m in named]
-    try:
+    with hooks(m.register_forward_pre_hook(lambda _m, _x, name=name: seen.append(name)) for name, m in named):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()

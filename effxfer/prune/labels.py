@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from effxfer.net.passes import hooks
 from effxfer.prune.ties import Ties
 
 LARGEST_PARAMETER = 2**22
@@ -181,8 +182,5 @@ def hooked(net: nn.Module, enter: Any, leave: Any) -> Iterator[None]:
     for name, module in net.named_modules():
         handles.append(module.register_forward_pre_hook(lambda m, _x, name=name: enter(name, m)))
         handles.append(module.register_forward_hook(lambda m, x, y, name=name: leave(name, m, x, y)))
-    try:
+    with hooks(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

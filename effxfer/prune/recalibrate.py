@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer.errors import DataError
 from effxfer.net.heads import Standardize
+from effxfer.net.passes import as_evaluated
 
 
 def recalibrate_(net: nn.Module, batches: Iterable[Tensor]) -> int:
@@ -33,20 +34,17 @@ def recalibrate_(net: nn.Module, batches: Iterable[Tensor]) -> int:
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and _averages(m)]
     if not norms:
         return 0
-    modes = [(m, m.training) for m in net.modules()]
     momenta = [m.momentum for m in norms]
-    net.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    try:
-        return _run(net, batches)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, training in modes:
-            module.training = training
+    with as_evaluated(net):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+            norm.train()
+        try:
+            return _run(net, batches)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 def _averages(norm: _BatchNorm) -> bool:

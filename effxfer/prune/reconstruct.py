@@ -6,7 +6,7 @@ from the pruned network, so that a layer also makes up for what those before it 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from effxfer.net.layers import trace
 from effxfer.net.net import Net
+from effxfer.net.passes import as_evaluated, hooks
 from effxfer.prune.normal import SIDE, TINY, Grid, Normal, change, in_groups, normal_of, rows_of, weighs
 from effxfer.report import Report, Table
 
@@ -46,7 +47,7 @@ def reconstruct_(net: Net, dense: Net, batches: Batches, left: Mapping[str, Sequ
     """
     lines = dict[str, dict[str, Any]]()
     images = [len(batch) for batch in batches()]
-    with torch.no_grad(), _still(net), _still(dense):
+    with torch.no_grad(), as_evaluated(net), as_evaluated(dense):
         calls = Counter(layer.name for layer in trace(net, next(iter(batches()))[:1]))
         for name, times in calls.items():
             scaled = "its outputs are not scaled as they were" if name in left and not left[name] else ""
@@ -175,14 +176,9 @@ def _run(net: Net, notes: Mapping[str, Note], images: Tensor) -> None:
 
         return hook
 
-    handles = [net.get_submodule(name).register_forward_hook(hand_over(name)) for name in notes]
-    try:
+    handles = (net.get_submodule(name).register_forward_hook(hand_over(name)) for name in notes)
+    with hooks(handles), suppress(_ReachedError):
         net(images)
-    except _ReachedError:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _at(net: Net, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,15 +186,3 @@ def _at(net: Net, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
     seen = list[Tensor]()
     _run(net, {name: lambda inputs, output: seen.extend((inputs, output))}, images)
     return seen[0], seen[1]
-
-
-@contextmanager
-def _still(net: Net) -> Iterator[None]:
-    """Keep a network in evaluation mode for the length of the block."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from effxfer.errors import ModelFileError
 from effxfer.net.net import Net
+from effxfer.net.passes import hooks
 from effxfer.prune.forward import HINT
 from effxfer.prune.labels import Trail
 from effxfer.prune.trace import WEIGHING, axis_of, depthwise
@@ -220,11 +221,8 @@ def silenced(net: Net, structure: Structure, gone: Gone) -> Iterator[bool]:
                 _mute_(layer, outputs)
     ties, dead = structure.trail.ties, _dead(structure, gone)
     averaging = {name for name, ids in structure.trail.mixed.items() if bool(dead[ties.roots(ids)].any())}
-    try:
+    with hooks(handles):
         yield averaging <= structure.trail.axes.keys()
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _cut_(layer: nn.Module, positions: list[int]) -> None:

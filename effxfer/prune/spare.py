@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.net.net import Net
+from effxfer.net.passes import hooks
 from effxfer.prune.dead import Gone, cuts, empty_
 from effxfer.prune.fold import fold_
 from effxfer.prune.probe import probe, rows_of
@@ -121,13 +122,11 @@ def moments(net: Net, layers: Iterable[str], batches: Iterable[Tensor]) -> dict[
 
         return hook
 
-    handles = [net.get_submodule(name).register_forward_hook(note(name)) for name in layers]
     count = 0
-    for batch in batches:
-        net(batch)
-        count += 1
-    for handle in handles:
-        handle.remove()
+    with hooks(net.get_submodule(name).register_forward_hook(note(name)) for name in layers):
+        for batch in batches:
+            net(batch)
+            count += 1
     return {
         name: Moments(mean=s / n, variance=(sq / n - (s / n).square()).clamp_min(0), output=float(out) / count)
         for name, (n, s, sq, out) in sums.items()

@@ -24,6 +24,7 @@ from effxfer.data.augment import normalize
 from effxfer.data.task import Split, Task
 from effxfer.files import write_atomic, write_directory
 from effxfer.net.net import Net, example_input, pool
+from effxfer.net.passes import as_evaluated, hooks
 from effxfer.net.pools import as_maps
 from effxfer.search.features import Features
 from effxfer.train.devices import Device
@@ -96,9 +97,8 @@ def with_positions(net: Net, taps: Sequence[str]) -> dict[str, str] | None:
 @torch.no_grad()
 def megabytes(net: Net, whole: Mapping[str, str], images: int, grid: int) -> float:
     """How many megabytes layers as they are take."""
-    was = net.training
-    found = net.eval().outputs(example_input(net), list(dict.fromkeys(whole.values())))
-    net.train(was)
+    with as_evaluated(net):
+        found = net.outputs(example_input(net), list(dict.fromkeys(whole.values())))
     numbers = sum(prod(_kept(found[name], grid).shape[1:]) for name in whole.values())
     return 2 * numbers * images / 1e6
 
@@ -183,13 +183,8 @@ def _shapes(net: Net) -> dict[str, tuple[int, ...]]:
         return see
 
     handles = [module.register_forward_hook(note(name)) for name, module in net.body.named_modules()]
-    was = net.training
-    try:
-        net.eval().body(example_input(net))
-    finally:
-        for handle in handles:
-            handle.remove()
-        net.train(was)
+    with as_evaluated(net), hooks(handles):
+        net.body(example_input(net))
     return found
 
 

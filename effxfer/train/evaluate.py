@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from effxfer.data.augment import normalize
 from effxfer.data.task import Split
+from effxfer.net.passes import as_evaluated
 from effxfer.report import Measurement
 from effxfer.runtime.image import Preprocess
 from effxfer.train.devices import Device
@@ -19,14 +20,8 @@ from effxfer.train.settings import Amp
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Switch to evaluation mode and no gradients, and back to each submodule's own mode."""
-    was = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for m, training in was:
-            m.training = training
+    with as_evaluated(module), torch.inference_mode():
+        yield
 
 
 def predict(

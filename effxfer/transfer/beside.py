@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from effxfer.net.net import Net
+from effxfer.net.passes import hooks
 from effxfer.transfer.distill import listener
 
 
@@ -58,8 +59,5 @@ def seen_by_head(net: Net) -> Iterator[list[Tensor]]:
     def note(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
         seen.append(inputs[0])
 
-    handle = net.head.register_forward_pre_hook(note)
-    try:
+    with hooks([net.head.register_forward_pre_hook(note)]):
         yield seen
-    finally:
-        handle.remove()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from effxfer.errors import SettingsError
 from effxfer.net.merge import MODULES
 from effxfer.net.net import Net
+from effxfer.net.passes import as_evaluated, hooks
 from effxfer.transfer.adapting import matching
 
 ATTENTION, MLP = ("attn", "self_attention", "attention"), ("mlp", "ffn")
@@ -107,13 +108,9 @@ def watch(net: Net, names: list[str]) -> dict[str, Seen]:
     own = [m for n, m in net.body.named_modules() if isinstance(m, WEIGHING) and not _of_adapter(n, net)]
     handles = [module.register_forward_hook(weigh) for module in own]
     handles += [net.get_submodule(name).register_forward_hook(note(name)) for name in names]
-    was, side = net.training, net.preprocess.size
-    try:
-        net.eval().body(torch.zeros(1, 3, side, side, device=next(net.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
-        net.train(was)
+    side = net.preprocess.size
+    with as_evaluated(net), hooks(handles):
+        net.body(torch.zeros(1, 3, side, side, device=next(net.parameters()).device))
     return found
 
 

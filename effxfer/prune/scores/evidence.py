@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
+from effxfer.net.passes import as_evaluated
 
 Losses = Callable[[Net], Iterable[Tensor]]
 
@@ -46,14 +47,12 @@ def gradients(net: Net, names: Sequence[str], losses: Losses | None) -> Iterator
 
 @contextmanager
 def _differentiable(net: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
-    modes, frozen = [(m, m.training) for m in net.modules()], [w for w in weights if not w.requires_grad]
-    net.eval()
+    frozen = [w for w in weights if not w.requires_grad]
     for weight in frozen:
         weight.requires_grad_(True)
     try:
-        yield
+        with as_evaluated(net):
+            yield
     finally:
         for weight in frozen:
             weight.requires_grad_(False)
-        for module, training in modes:
-            module.training = training
