@@ -32,6 +32,9 @@ class FixMatch(Strategy):
         weight: Of the loss on images without labels; 0 is plain fine-tuning, but that BatchNorm sees them, too.
         threshold: Probability in [0, 1] from which the network is sure. The paper's is 0.95.
         ratio: Images without a label for each labelled one. The paper's is 7.
+        align: Divide probabilities by their average over the batch's images without labels before they are judged, so
+            that no class takes them all (distribution alignment; Berthelot et al., 2020,
+            https://arxiv.org/abs/1911.09785; over one batch, for classes that are about equally frequent).
         strong: How images without labels are varied strongly.
     """
 
@@ -40,6 +43,7 @@ class FixMatch(Strategy):
     weight: float = Field(default=1.0, ge=0)
     threshold: float = Field(default=0.95, ge=0, le=1)
     ratio: int = Field(default=3, ge=1)
+    align: bool = False
     strong: Augment = Augment(scale=0.2, colour=0.5)
 
     @model_validator(mode="after")
@@ -78,11 +82,18 @@ class FixMatch(Strategy):
         parts = [images, weak.flatten(0, 1), strong.flatten(0, 1)]
         known, sure, told = learner(torch.cat(parts)).split([len(part) for part in parts])
         label = F.cross_entropy(known, labels, label_smoothing=self.label_smoothing)
-        return {"label": label, "unlabelled": self.weight * agreement(sure, told, self.threshold)}
+        return {"label": label, "unlabelled": self.weight * agreement(sure, told, self.threshold, self.align)}
 
 
-def agreement(weak: Tensor, strong: Tensor, threshold: float) -> Tensor:
+def agreement(weak: Tensor, strong: Tensor, threshold: float, align: bool = False) -> Tensor:
     """Average, over all images, the cross-entropy of `strong` logits `(N, C)` on what `weak` ones are sure of."""
-    likely, guess = weak.detach().softmax(1).max(1)
+    chances = weak.detach().softmax(1)
+    likely, guess = (aligned(chances) if align else chances).max(1)
     each = F.cross_entropy(strong, guess, reduction="none")
     return (each * (likely >= threshold)).mean()
+
+
+def aligned(chances: Tensor) -> Tensor:
+    """Weigh classes so that rarely guessed ones count for more: rows of `(N, C)` still sum to 1."""
+    weighed = chances / chances.mean(0, keepdim=True).clamp_min(1e-6)
+    return weighed / weighed.sum(1, keepdim=True)

@@ -6,7 +6,7 @@ import torch
 from effxfer.data.task import Split
 from effxfer.errors import SettingsError
 from effxfer.settings import build
-from effxfer.transfer.fixmatch import FixMatch, agreement
+from effxfer.transfer.fixmatch import FixMatch, agreement, aligned
 from tests.transfer.tasks import CPU, accuracy, adapt, task
 
 PLAIN = {"batch": 4, "augment": {"crop": "none", "flip": True}}
@@ -43,6 +43,16 @@ def test_only_what_is_sure_counts():
     assert strong.grad[0].abs().sum() > 0
     assert strong.grad[1].abs().sum() == 0
     assert agreement(weak, strong, 1.0).item() == 0
+
+
+def test_alignment_gives_rare_classes_their_share():
+    chances = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
+    found = aligned(chances)
+    assert found.sum(1).tolist() == pytest.approx([1, 1, 1])
+    assert chances.argmax(1).tolist() == [0, 0, 0]
+    assert found.argmax(1).tolist() == [0, 0, 1]
+    even = torch.tensor([[0.7, 0.3], [0.3, 0.7]])
+    assert torch.allclose(aligned(even), even)
 
 
 def test_batches_can_be_cut_into_parts_by_labelled_image():
