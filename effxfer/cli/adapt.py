@@ -5,7 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, duration, table
+from effxfer.cli.options import (
+    Budget,
+    Data,
+    Device,
+    DryRun,
+    Force,
+    Json,
+    Out,
+    Seed,
+    Set,
+    Source,
+    duration,
+    numbers,
+    table,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from effxfer.artifact import Artifact
@@ -43,12 +57,8 @@ def curve(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """See how quickly a network adapts: accuracy by labels per class, and by epochs."""
-    from effxfer.settings import parse_value
-
-    numbers = None if labels is None else parse_value(f"[{labels}]")
-    given = table(
-        changes, labels=numbers, repeats=repeats, strategy=strategy, fit__epochs=epochs, fit__lr=lr, seed=seed
-    )
+    few = None if labels is None else numbers(labels)
+    given = table(changes, labels=few, repeats=repeats, strategy=strategy, fit__epochs=epochs, fit__lr=lr, seed=seed)
     _stage("curve", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 
 

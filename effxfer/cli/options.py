@@ -61,6 +61,24 @@ def duration(text: str) -> float:
     return total
 
 
+def numbers(text: str) -> list[int]:
+    """Read whole numbers with commas between, such as `1,5,20`; a last `all`, which is tried anyway, is understood.
+
+    >>> numbers("1, 5, all")
+    [1, 5]
+
+    Raises:
+        SettingsError: If they are none.
+    """
+    from effxfer.errors import SettingsError
+
+    words = [word.strip() for word in text.split(",")]
+    try:
+        return [int(word) for word in (words[:-1] if words[-1] == "all" else words)]
+    except ValueError:
+        raise SettingsError(f"{text!r} is not a list of whole numbers", "such as 1,5,20") from None
+
+
 def _put(made: dict[str, Any], path: list[str], value: Any) -> None:
     from effxfer.errors import SettingsError
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from effxfer.cli.app import app
-from effxfer.cli.options import duration, table
+from effxfer.cli.options import duration, numbers, table
 from effxfer.errors import SettingsError
 from effxfer.settings import parse_value
 from effxfer.stages import STAGES
@@ -139,3 +139,14 @@ def test_times_are_read(text, seconds):
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(SettingsError, match="not a time"):
         duration(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1,5,20", [1, 5, 20]), ("1, 5, all", [1, 5]), ("all", []), ("7", [7])])
+def test_numbers_are_read_and_all_is_understood(text, expected):
+    assert numbers(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "1,,2", "1,all,5", "few", "1.5"])
+def test_what_are_no_numbers_is_refused(text):
+    with pytest.raises(SettingsError, match="not a list of whole numbers"):
+        numbers(text)
