@@ -5,21 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from effxfer.cli.options import (
-    Budget,
-    Data,
-    Device,
-    DryRun,
-    Force,
-    Json,
-    Out,
-    Seed,
-    Set,
-    Source,
-    duration,
-    numbers,
-    table,
-)  # fmt: skip
+from effxfer.cli import options
+from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, duration, table
 
 if TYPE_CHECKING:
     from effxfer.artifact import Artifact
@@ -57,7 +44,7 @@ def curve(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """See how quickly a network adapts: accuracy by labels per class, and by epochs."""
-    few = None if labels is None else numbers(labels)
+    few = None if labels is None else options.numbers("labels", labels, last="all")
     given = table(changes, labels=few, repeats=repeats, strategy=strategy, fit__epochs=epochs, fit__lr=lr, seed=seed)
     _stage("curve", source, data, out, given, device=device, force=force, dry_run=dry_run, as_json=as_json)
 

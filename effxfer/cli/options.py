@@ -61,22 +61,27 @@ def duration(text: str) -> float:
     return total
 
 
-def numbers(text: str) -> list[int]:
-    """Read whole numbers with commas between, such as `1,5,20`; a last `all`, which is tried anyway, is understood.
+def numbers(name: str, text: str, *, last: str = "") -> list[int]:
+    """Read whole numbers with commas between.
 
-    >>> numbers("1, 5, all")
-    [1, 5]
+    Args:
+        name: Of the option.
+        text: What was given.
+        last: A word that may end the list, and says nothing.
 
     Raises:
-        SettingsError: If they are none.
+        SettingsError: If a part is not a whole number.
+
+    >>> numbers("batch", "1, 8"), numbers("labels", "1,5,all", last="all")
+    ([1, 8], [1, 5])
     """
     from effxfer.errors import SettingsError
 
-    words = [word.strip() for word in text.split(",")]
-    try:
-        return [int(word) for word in (words[:-1] if words[-1] == "all" else words)]
-    except ValueError:
-        raise SettingsError(f"{text!r} is not a list of whole numbers", "such as 1,5,20") from None
+    parts = [part.strip() for part in text.split(",")]
+    wanted = parts[:-1] if last and parts[-1] == last else parts
+    if not all(part.isdecimal() for part in wanted):
+        raise SettingsError(f"--{name} is a whole number or several with commas, such as 1,2, not {text!r}")
+    return [int(part) for part in wanted]
 
 
 def _put(made: dict[str, Any], path: list[str], value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from effxfer.cli.options import DryRun, Force, Json, Seed, Set, table
+from effxfer.cli.options import DryRun, Force, Json, Seed, Set, numbers, table
 
 
 def bench(
@@ -34,7 +34,7 @@ def bench(
     limit = regression.parse_share(max_regression)
     earlier = regression.read_earlier(compare) if compare else None
     given = table(
-        changes, **numbers("threads", threads), **numbers("batch", batch, "batches"), max_seconds=max_seconds,
+        changes, **swept("threads", threads), **swept("batch", batch, "batches"), max_seconds=max_seconds,
         max_p50_ratio=max_p50_ratio, max_mb=max_mb, seed=seed,
     )  # fmt: skip
     settings = build(Bench, given, "bench")
@@ -61,23 +61,18 @@ def bench(
     regression.enforce_regression(regressions)
 
 
-def numbers(name: str, text: str | None, plural: str = "") -> dict[str, Any]:
+def swept(name: str, text: str | None, plural: str = "") -> dict[str, Any]:
     """Read `4` as a setting, and `1,2,4` as the first of them and a sweep over all.
 
     Raises:
         SettingsError: If a part is not a whole number.
 
-    >>> numbers("threads", "2"), numbers("batch", "1,8", "batches")
+    >>> swept("threads", "2"), swept("batch", "1,8", "batches")
     ({'threads': 2}, {'batch': 1, 'sweep_batches': [1, 8]})
     """
-    from effxfer.errors import SettingsError
-
     if text is None:
         return {}
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise SettingsError(f"--{name} is a whole number or several with commas, such as 1,2, not {text!r}")
-    found = [int(part) for part in parts]
+    found = numbers(name, text)
     return {name: found[0]} | ({f"sweep_{plural or name}": found} if len(found) > 1 else {})
 
 

@@ -49,7 +49,7 @@ class Events:
     """Optuna's journal file, but for how it is appended to: only the end of a trial waits for the disk.
 
     Optuna waits for the disk at each event, some twenty per trial, nearly all of them while other workers wait for the
-    lock. What a killed process has written is safe without; a power cut costs the trials that were running.
+    lock. What a killed process has written is safe without; a power cut may cost what came after the last trial ended.
 
     Args:
         journal: The file, made if it is absent.

@@ -8,6 +8,7 @@ Shape legend: N images, D features.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from effxfer.data.task import Task
 from effxfer.net.heads import safe_deviation
 from effxfer.net.net import Net, tap_widths
+from effxfer.net.passes import hooks
 from effxfer.report import Curve, Measurement, Report
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import accuracy, predict
@@ -107,7 +109,7 @@ def measure(net: Net, task: Task) -> Facts:
     device = Device(torch=next(net.parameters()).device)
     taps = Tapped(net, list(widths))
     away = Shift(net)
-    with away:
+    with away.noted():
         train = predict(taps, task.train.pixels[chosen], net.preprocess, device).split(list(widths.values()), 1)
     val = predict(taps, task.val.pixels, net.preprocess, device).split(list(widths.values()), 1)
     count = len(task.classes)
@@ -145,19 +147,15 @@ class Tapped(nn.Module):
 
 
 class Shift:
-    """How far, within the block, what BatchNorm layers get lies from their stored mean, in stored deviations."""
+    """How far what BatchNorm layers get lies from their stored mean, in stored deviations."""
 
     def __init__(self, net: Net) -> None:
         self.norms = [m for m in net.body.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         self.found: list[list[Tensor]] = [[] for _ in self.norms]
-        self.handles: list[Any] = []
 
-    def __enter__(self) -> None:
-        self.handles = [m.register_forward_pre_hook(self._note(number)) for number, m in enumerate(self.norms)]
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
+    def noted(self) -> AbstractContextManager[None]:
+        """Note what passes within the block."""
+        return hooks(m.register_forward_pre_hook(self._note(number)) for number, m in enumerate(self.norms))
 
     def _note(self, number: int) -> Callable[..., None]:
         def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

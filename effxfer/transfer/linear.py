@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
+from effxfer.net.passes import as_evaluated
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 
@@ -46,8 +47,7 @@ def solve_(head: nn.Module, features: Tensor, labels: Tensor, l2: float) -> floa
     Returns:
         The value reached.
     """
-    trained, was = list(head.parameters()), head.training
-    head.eval()
+    trained = list(head.parameters())
     optimizer = torch.optim.LBFGS(trained, max_iter=MOST_STEPS, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -57,7 +57,7 @@ def solve_(head: nn.Module, features: Tensor, labels: Tensor, l2: float) -> floa
         loss.backward()
         return loss
 
-    reached = float(optimizer.step(closure).detach())
+    with as_evaluated(head):
+        reached = float(optimizer.step(closure).detach())
     optimizer.zero_grad()
-    head.train(was)
     return reached

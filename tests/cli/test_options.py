@@ -143,10 +143,15 @@ def test_what_is_no_time_is_refused(text):
 
 @pytest.mark.parametrize(("text", "expected"), [("1,5,20", [1, 5, 20]), ("1, 5, all", [1, 5]), ("all", []), ("7", [7])])
 def test_numbers_are_read_and_all_is_understood(text, expected):
-    assert numbers(text) == expected
+    assert numbers("labels", text, last="all") == expected
 
 
 @pytest.mark.parametrize("text", ["", "1,,2", "1,all,5", "few", "1.5"])
 def test_what_are_no_numbers_is_refused(text):
-    with pytest.raises(SettingsError, match="not a list of whole numbers"):
-        numbers(text)
+    with pytest.raises(SettingsError, match="--labels is a whole number or several"):
+        numbers("labels", text, last="all")
+
+
+def test_a_last_word_is_understood_only_where_it_means_something():
+    with pytest.raises(SettingsError, match="--batch is a whole number or several"):
+        numbers("batch", "1,all")

@@ -51,6 +51,8 @@ def test_alignment_gives_rare_classes_their_share():
     assert found.sum(1).tolist() == pytest.approx([1, 1, 1])
     assert chances.argmax(1).tolist() == [0, 0, 0]
     assert found.argmax(1).tolist() == [0, 0, 1]
+    weak, strong = chances.log(), torch.tensor([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    assert agreement(weak, strong, 0.5, align=True) < 0.01 < agreement(weak, strong, 0.5)
     even = torch.tensor([[0.7, 0.3], [0.3, 0.7]])
     assert torch.allclose(aligned(even), even)
 
