@@ -14,6 +14,8 @@ from effxfer.data.task import Split, Task
 from effxfer.runtime.image import Preprocess
 
 Make = Callable[[Tensor, Generator], Any]
+RESIDENT_SHARE = 0.4
+COPIED_ROWS = 1024
 
 
 def seed_of(*parts: object) -> int:
@@ -63,16 +65,29 @@ class Batches:
 
 
 class Pixels:
-    """uint8 images `(N, T, T, 3)` that give batches on a device; resident there if it is not the CPU."""
+    """uint8 images `(N, T, T, 3)` that give batches on a device; on a GPU they stay there, if they leave it room."""
 
     def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
         self._array, self._device = array, device
-        self._resident = torch.tensor(array).to(device) if device.type != "cpu" else None
+        self._resident = _on_gpu(array, device) if _leaves_room(array, device) else None
 
     def __getitem__(self, index: Tensor) -> Tensor:
         if self._resident is not None:
             return self._resident[index.to(self._device)]
-        return torch.from_numpy(self._array[index.numpy()])
+        return torch.from_numpy(self._array[index.numpy()]).to(self._device)
+
+
+def _leaves_room(array: NDArray[np.uint8], device: torch.device) -> bool:
+    return device.type == "cuda" and array.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def _on_gpu(array: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Copy piece by piece: the array may be a file larger than the machine's memory."""
+    there = torch.empty(array.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(array), COPIED_ROWS):
+        piece = array[start : start + COPIED_ROWS]
+        there[start : start + len(piece)] = torch.tensor(piece)
+    return there
 
 
 def images(task: Task, size: int, how: Augment, device: torch.device) -> Callable[[int], Batches]:

@@ -41,6 +41,16 @@ class Device:
         dtype = half_precision(self.torch, amp)
         return torch.autocast(self.torch.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
+    def draw_from(self, seed: int) -> None:
+        """Seed what is drawn on the CPU and on this device.
+
+        `torch.manual_seed` seeds devices that were never used, too, and formats the whole stack for each: 0.1 ms a call
+        and more.
+        """
+        torch.default_generator.manual_seed(seed)
+        if self.torch.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     def scaler(self, amp: Amp) -> GradScaler:
         """Scale losses under fp16; does nothing otherwise."""
         return GradScaler(self.torch.type, enabled=half_precision(self.torch, amp) is torch.float16)

@@ -109,7 +109,7 @@ class Update:
     def _differentiate(self, batch: Any, step: int, done: float) -> dict[str, float]:
         """Compute the gradients of a batch; in parts, twice as many at a time, where memory runs out."""
         while True:
-            torch.manual_seed(seed_of(self.seed, "step", step, self.device.rank))
+            self.device.draw_from(seed_of(self.seed, "step", step, self.device.rank))
             self.optimizer.zero_grad()
             try:
                 return self.gradients.add_up(batch, done, self.parts)

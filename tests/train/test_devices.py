@@ -118,3 +118,13 @@ def test_only_the_leader_writes(pair):
     lines = (folder / "work" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 4, "three epochs and one divergence"
     assert sum("diverged" in line for line in lines) == 1
+
+
+def test_what_is_drawn_depends_on_the_seed_alone():
+    drawn = []
+    for seed in (7, 8, 7):
+        pick("cpu").draw_from(seed)
+        drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], torch.rand(3, generator=torch.Generator().manual_seed(7)))
