@@ -78,22 +78,24 @@ def test_its_header_names_its_command(file):
 
 
 CYCLES = ("first-cycle", "second-cycle", "resnet20-cifar10")
+THIRD = [
+    "data.max_per_class=4",
+    "dense.fit.epochs=1",
+    "channels.fit.epochs=1",
+    "channels.size=16",
+    *(f'{name}.recipes=["u8s8-7bit"]' for name in EXPORTS),
+    "bench.max_seconds=0.5",
+    "bench.cold=1",
+]
 OTHERS = {
     "few_images": ["data.max_per_class=4", "dense.fit.epochs=1", "small.fit.epochs=1", 'small.controls="none"'],
     "pretrain_resnet20_cifar10": [
         *(f"{name}.fit.epochs=1" for name in CYCLES),
         *(f"{name}.options.batch=8" for name in CYCLES),
     ],
-    "resnet20_ticket": ["ticket.rounds=1", "ticket.fit.epochs=1", "ticket.options.batch=8"],
-    "resnet18_at_a_third": [
-        "data.max_per_class=4",
-        "dense.fit.epochs=1",
-        "channels.fit.epochs=1",
-        "channels.size=16",
-        *(f'{name}.recipes=["u8s8-7bit"]' for name in EXPORTS),
-        "bench.max_seconds=0.5",
-        "bench.cold=1",
-    ],
+    "resnet20_ticket": ["ticket.rounds=1", "ticket.rewind=0.5", "ticket.fit.epochs=1", "ticket.options.batch=8"],
+    "mobilenetv2_at_a_third": [*THIRD, "backbone.args={}"],
+    "resnet18_at_a_third": THIRD,
     "resnet56_at_half": [
         "data.max_per_class=4",
         *(f"{name}.fit.epochs=1" for name in ("dense", "small")),
