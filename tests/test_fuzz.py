@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from effxfer.artifact import MANIFEST, WEIGHTS, Artifact
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.backbones import read_state
+from effxfer.net.weights import read_state
 from effxfer.plan import check_plan, read_plan
 from effxfer.settings import read_toml
 from tests import plans
