@@ -1,17 +1,20 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
+import effxfer
 from effxfer.errors import SettingsError
 from effxfer.settings import MAX_BYTES, Settings, build, parse_value, problems, read_toml
 from effxfer.stages import STAGES
 from effxfer.train.settings import FitSettings
+from effxfer.transfer import STRATEGIES
 
 
 class Inner(Settings):
@@ -100,6 +103,54 @@ outer = st.builds(
 @given(outer)
 def test_plain_values_make_the_same_settings(settings):
     assert build(Outer, settings.plain(), "x") == settings
+
+
+def every(cls=Settings):
+    """All settings models of effxfer."""
+    below = [other for sub in cls.__subclasses__() for other in every(sub)]
+    return [cls, *below] if cls.__module__.startswith("effxfer.") and cls is not Settings else below
+
+
+REQUIRED = {
+    "BackboneSettings": {"source": "timm:x"}, "Channels": {"ratio": 0.5}, "DataSettings": {"source": "x"},
+    "Gradual": {"sparsity": 0.5}, "Lottery": {"sparsity": 0.5}, "Rank": {"backbones": ["timm:x"]},
+    "Structured": {"ratio": 0.5},
+}  # fmt: skip
+SWITCHES = {"bundle": True, "max_per_class": 3, "target": "y", "latency": True}
+VALUES = [
+    None, False, True, 0, 1, 2, 8, 0.25, 64.5, "", "a", "x", "auto", "all", "first", "same", "split", "train",
+    [], [1, 2], ["a"], [0.5, 0.5, 0.5], {}, {"a": 1}, {"source": "y"}, {"crop": "none"}, {"epochs": 3},
+]  # fmt: skip
+
+
+def own(field):
+    """A field's default, and the words that it takes."""
+
+    def words(annotation):
+        return [v for part in get_args(annotation) for v in ([part] if isinstance(part, str) else words(part))]
+
+    default = field.get_default(call_default_factory=True)
+    return [*words(field.annotation), *([default] if type(default).__module__ == "builtins" else [])]
+
+
+@pytest.mark.parametrize("cls", sorted({*every(), *STRATEGIES.values()}, key=str), ids=lambda cls: cls.__name__)
+def test_every_setting_of_every_model_survives_a_round_trip(cls):
+    """Manifests hold all values, so that whether one was set must not matter."""
+    tried = set()
+    for name, value in [(name, v) for name, field in cls.model_fields.items() for v in [*VALUES, *own(field)]]:
+        for more in ({}, SWITCHES):
+            table = {**REQUIRED.get(cls.__name__, {}), **{k: v for k, v in more.items() if k in cls.model_fields}}
+            if not problems(cls, table | {name: value}):
+                made = build(cls, table | {name: value}, "x")
+                again = build(cls, json.loads(json.dumps(made.plain())), "x")
+                assert (again, again.plain(), repr(again)) == (made, made.plain(), repr(made))
+                tried.add(name)
+    assert tried == set(cls.model_fields), "every field was tried"
+
+
+def test_nothing_asks_whether_a_setting_was_set():
+    sources = [file for file in Path(effxfer.__file__).parent.rglob("*.py") if "fields_set" in file.read_text()]
+    assert sources == []
 
 
 NEEDED = {

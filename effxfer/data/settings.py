@@ -8,6 +8,7 @@ from effxfer.settings import Settings
 
 PIL_LIMIT = 178_956_970
 REST = "rest"
+SPLIT = "split"
 
 
 def _named(value: object) -> object:
@@ -38,7 +39,8 @@ class DataSettings(Settings):
         max_pixels: Refuse images with more pixels than this (width x height) before decoding them.
         path_column: Column of a table that holds the image's path, relative to the table's folder.
         label_column: Column of a table that holds the class.
-        split_column: Column of a table that holds `train`, `val` or `test`; a table without it is split by fractions.
+        split_column: Column of a table that holds `train`, `val` or `test`. A table without the column `split` is split
+            by fractions; a column of another name must be there.
         max_per_class: Keep only this many training images of each class (few labels); None keeps all.
             A smaller number keeps a subset of what a larger one keeps.
         unlabelled: More training images, without labels, for strategies that use such: a folder of images at any depth,
@@ -66,7 +68,7 @@ class DataSettings(Settings):
     max_pixels: int = Field(default=64_000_000, ge=1, le=PIL_LIMIT)
     path_column: str = Field(default="path", min_length=1)
     label_column: str = Field(default="label", min_length=1)
-    split_column: str = Field(default="split", min_length=1)
+    split_column: str = Field(default=SPLIT, min_length=1)
     max_per_class: int | None = Field(default=None, ge=1)
     unlabelled: str | None = Field(default=None, min_length=1)
     target: Target = None

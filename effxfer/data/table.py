@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from effxfer.data.folder import collisions
 from effxfer.data.listing import SPLIT_NAMES, Finding, Found, Item
-from effxfer.data.settings import DataSettings
+from effxfer.data.settings import SPLIT, DataSettings
 from effxfer.errors import DataError, did_you_mean, missing_package
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -35,7 +35,7 @@ def read_table(file: Path, settings: DataSettings) -> Found:
 
     Args:
         file: `.csv`, `.tsv` or `.parquet`.
-        settings: Column names; a table without the split column is split by fractions.
+        settings: Column names.
 
     Raises:
         DataError: `E310` without rows, `E330` if it is not one table, `E331` without a needed column.
@@ -89,7 +89,7 @@ def _delimiter(header: str, settings: DataSettings) -> str:
 def _columns(header: Sequence[str], settings: DataSettings, file: Path) -> dict[str, int]:
     """Find the columns by name: `path`, `label`, `split` if there is one, and the `width` of a row."""
     names = [name.strip() for name in header]
-    split_needed = "split_column" in settings.model_fields_set
+    split_needed = settings.split_column != SPLIT
     wanted = {"path": settings.path_column, "label": settings.label_column}
     wanted |= {"split": settings.split_column} if split_needed or settings.split_column in names else {}
     missing = [column for column in wanted.values() if column not in names]

@@ -26,6 +26,7 @@ from effxfer.report import Curve, Measurement, Report
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import accuracy, predict
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.batchnorm import Mode
 from effxfer.transfer.freeze import Freeze
 from effxfer.transfer.full import Full
 from effxfer.transfer.linear import solve_
@@ -63,15 +64,17 @@ class Auto(Strategy):
 
     Attributes:
         few: Labels per class below which they count as few.
+        batchnorm: As in `Strategy`; None leaves it to the strategy that is chosen.
     """
 
     few: int = Field(default=20, ge=1)
+    batchnorm: Mode | None = None  # type: ignore[assignment]
 
     def choose(self, net: Net, tasks: Sequence[Task]) -> tuple[Strategy, Report]:
         """Choose, and say why."""
         facts = measure(net, tasks[-1])
         cls, options, why = decide(facts, self.few)
-        common = {name: getattr(self, name) for name in COMMON & self.model_fields_set}
+        common = {name: value for name in COMMON if (value := getattr(self, name)) is not None}
         chosen = cls(**{**options, **common})
         shown = ", ".join(f"{name} = {getattr(chosen, name)}" for name in options)
         note = f"auto chose {cls.__module__.rpartition('.')[2]}{f' ({shown})' if shown else ''}: {why}"

@@ -1,4 +1,5 @@
 import csv
+import json
 import sys
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from effxfer.data.settings import DataSettings
 from effxfer.data.table import read_table
 from effxfer.errors import DataError, ResourceError
+from effxfer.settings import build
 from tests.data.corpus import images_table
 
 
@@ -46,6 +48,14 @@ def test_split_column_is_optional_unless_named(tmp_path):
     with pytest.raises(DataError, match="no column 'fold'") as caught:
         read(file, split_column="fold")
     assert caught.value.code == "E331"
+
+
+def test_a_split_column_that_was_never_named_stays_so_in_a_manifest(tmp_path):
+    file = write(tmp_path, [("a.jpg", "cat")])
+    stored = DataSettings(source=str(file), target={"source": str(file)}).plain()
+    again = build(DataSettings, json.loads(json.dumps(stored)), "data")
+    assert read_table(file, again).items[0].split == ""
+    assert read_table(file, again.target).items[0].split == ""
 
 
 def test_missing_column_names_those_seen(tmp_path):

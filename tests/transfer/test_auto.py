@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from effxfer.settings import build
 from effxfer.transfer.auto import Auto, Facts, Shift, decide, measure
 from effxfer.transfer.freeze import Freeze
 from effxfer.transfer.full import Full
@@ -41,6 +42,9 @@ def test_a_body_that_knows_the_task_is_told_from_one_that_does_not(pretrained):
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in net.modules())
     few, _ = Auto(batchnorm="train").choose(net, [given.__class__(**{**vars(given), "train": first(given.train, 8)})])
     assert few == LpFt(l2=0.01, batchnorm="train"), "what was given is kept"
+    left = {**vars(given), "train": first(given.train, 8)}
+    loaded, _ = build(Auto, Auto().plain(), "auto").choose(net, [given.__class__(**left)])
+    assert loaded == LpFt(l2=0.01, batchnorm="frozen"), "what was not given was not given in a manifest either"
 
 
 def first(split, count):
