@@ -103,6 +103,15 @@ def other_runners(
     return runners, notes
 
 
+def model_of(title: str, models: Collection[str]) -> str:
+    """Give the model that a runner runs: its own title, or what stands before the name of the runtime.
+
+    >>> model_of("small in OpenVINO", ["small"]), model_of("a in LiteRT", ["a", "a in LiteRT"])
+    ('small', 'a in LiteRT')
+    """
+    return title if title in models else title.rpartition(" in ")[0]
+
+
 def installed(other: Other) -> bool:
     """Whether all packages of a runtime can be imported."""
     return all(find_spec(package) is not None for package in other.packages)

@@ -145,14 +145,22 @@ def parse_share(text: str) -> float:
 
 def _check(earlier: Earlier, report: Report, settings: Mapping[str, Any]) -> None:
     for name in MUST_AGREE:
-        was, now = earlier.settings.get(name), settings[name]
+        was, now = _ran(name, earlier.report), _ran(name, report)
+        if was is None or now is None:
+            was, now = earlier.settings.get(name), settings[name]
         if was != now:
             text = f"{earlier.where} was measured with {name} {was}, this bench with {now}"
             raise SettingsError(text, f"measure both with --{name} {was}")
-    was, now = names(earlier.report)[0], names(report)[0]
-    if was != now:
-        text = f"ratios of {earlier.where} refer to {was!r}, these to {now!r}"
+    first, ours = names(earlier.report)[0], names(report)[0]
+    if first != ours:
+        text = f"ratios of {earlier.where} refer to {first!r}, these to {ours!r}"
         raise SettingsError(text, "name the same model first")
+
+
+def _ran(name: str, report: Report) -> int | None:
+    """What a bench ran with, which may differ from what it was asked for; None in those of earlier versions."""
+    value = report.get(f"batch/{names(report)[0]}" if name == "batch" else name)
+    return None if value is None else int(value)
 
 
 def _line(name: str, old: Report, new: Report, one: Measurement) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def feed_for(file: Path, *, batch: int = 1, size: int | None = None, seed: int =
 
     Args:
         file: The model.
-        batch: Value of a free first axis.
+        batch: Value of a free first axis; a fixed one stays, and `batch_of` says what it is.
         size: Value of any other free axis (height and width, or the length of a text); None for the side
             that the file's own preprocessing metadata gives, else 224.
         seed: Of the values: normal for floats, 0 to 255 for bytes, 0 and 1 for other integers.
@@ -115,6 +115,11 @@ def feed_for(file: Path, *, batch: int = 1, size: int | None = None, seed: int =
         fixed = [n if isinstance(n, int) and n > 0 else (free if axis else batch) for axis, n in enumerate(put.shape)]
         feed[put.name] = _values(put.type, fixed, rng)
     return feed
+
+
+def batch_of(feed: Mapping[str, NDArray[Any]]) -> int:
+    """Give how many images a call with `feed` takes: the first side of its first array that has any."""
+    return next((value.shape[0] for value in feed.values() if value.ndim), 1)
 
 
 def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

@@ -5,13 +5,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from effxfer.bench.latency import Timing, compare, onnx_runner
+from effxfer.bench.latency import Factory, Timing, compare, onnx_runner
 from effxfer.bench.memory import Memory, measure_memory
-from effxfer.bench.runners import feed_for
+from effxfer.bench.runners import batch_of, feed_for
 from effxfer.bench.table import span, throughput
 from effxfer.report import Measurement, Report, Table
 
 TITLE = "Threads and batches"
+FIGURES = ("p50 ms", "p95 ms", "ms per image", "images/s", "p50 ratio", "peak MB")
+LEFT = "what the table leaves blank was not measured"
 
 
 def sweep(
@@ -24,7 +26,7 @@ def sweep(
         models: ONNX files by name.
         baseline: What ratios refer to, at the same threads and batch.
         threads: Threads of every session, one after the other.
-        batches: Images per call, one after the other.
+        batches: Images per call, one after the other; a file that fixes another batch is left out of a pair.
         size: As in `bench_models`.
         precision: As in `latency.compare`.
         max_seconds: For all pairs together.
@@ -32,24 +34,40 @@ def sweep(
         seed: As in `bench_models`.
 
     Returns:
-        One table, and per pair and model the rows `sweep/p50/NAME/T threads/batch B` and `sweep/throughput/…`.
+        One table, and per pair and model the rows `sweep/p50/NAME/T threads/batch B` and `sweep/throughput/…`; what a
+        file cannot take is blank, with a note.
     """
     pairs = list(product(dict.fromkeys(threads), dict.fromkeys(batches)))
     rows: list[Measurement] = []
     lines: list[dict[str, Any]] = []
+    fixed: dict[str, int] = {}
     for count, batch in pairs:
         feeds = {name: feed_for(file, batch=batch, size=size, seed=seed) for name, file in models.items()}
-        share = max_seconds / len(pairs)
-        timings = compare(
-            {name: onnx_runner(file, feeds[name], count) for name, file in models.items()}, baseline=baseline,
-            threads=count, precision=precision, min_seconds=min(2.0, share), max_seconds=share, seed=seed,
+        fixed |= {name: batch_of(feed) for name, feed in feeds.items() if batch_of(feed) != batch}
+        timings = _timed(
+            {name: onnx_runner(models[name], feed, count) for name, feed in feeds.items() if batch_of(feed) == batch},
+            baseline, threads=count, precision=precision, max_seconds=max_seconds / len(pairs), seed=seed,
         )  # fmt: skip
-        for timing in timings:
-            name = timing.name
+        for name, timing in {**dict.fromkeys(models), **timings}.items():
+            if timing is None:
+                lines.append(_blank(name, count, batch))
+                continue
             peak = measure_memory(models[name], feeds[name], threads=count) if memory else None
             rows += _rows(timing, batch)
-            lines.append(_line(timing, batch, peak))
-    return Report(rows=tuple(rows), tables=(Table(title=TITLE, rows=tuple(lines)),))
+            lines.append(_line(timing, batch, peak, compared=baseline in timings))
+    notes = [f"{name} takes {batch} images per call and no other number: {LEFT}" for name, batch in fixed.items()]
+    return Report(rows=tuple(rows), tables=(Table(title=TITLE, rows=tuple(lines)),), notes=tuple(notes))
+
+
+def _timed(runners: Mapping[str, Factory], baseline: str, *, max_seconds: float, **more: Any) -> dict[str, Timing]:
+    """Time what can take a batch; ratios refer to the baseline, where it can."""
+    if not runners:
+        return {}
+    first = baseline if baseline in runners else next(iter(runners))
+    timings = compare(
+        runners, baseline=first, min_seconds=min(2.0, max_seconds), max_seconds=max_seconds, **more
+    )  # fmt: skip
+    return {timing.name: timing for timing in timings}
 
 
 def _rows(timing: Timing, batch: int) -> list[Measurement]:
@@ -60,7 +78,11 @@ def _rows(timing: Timing, batch: int) -> list[Measurement]:
     ]
 
 
-def _line(timing: Timing, batch: int, peak: Memory | None) -> dict[str, Any]:
+def _blank(name: str, threads: int, batch: int) -> dict[str, Any]:
+    return {"model": name, "threads": threads, "batch": batch, **dict.fromkeys(FIGURES)}
+
+
+def _line(timing: Timing, batch: int, peak: Memory | None, *, compared: bool) -> dict[str, Any]:
     return {
         "model": timing.name,
         "threads": timing.threads,
@@ -69,6 +91,6 @@ def _line(timing: Timing, batch: int, peak: Memory | None) -> dict[str, Any]:
         "p95 ms": timing.p95,
         "ms per image": timing.p50 / batch,
         "images/s": throughput(timing, batch),
-        "p50 ratio": span(timing),
+        "p50 ratio": span(timing) if compared else None,
         "peak MB": peak.model_mb if peak else None,
     }

@@ -23,7 +23,8 @@ class Found:
     Attributes:
         timings: Of every model, the baseline first, and of the baseline again under `AGAIN`.
         baseline: What ratios refer to.
-        batch: Images per call.
+        batch: Images per call that were asked for.
+        batches: Images per call that each was fed; a file may fix its own.
         sizes: Of files.
         peaks: Peak memory; empty if it was not measured.
         cold: Cold starts; empty if they were not measured.
@@ -32,9 +33,14 @@ class Found:
     timings: Sequence[Timing]
     baseline: str
     batch: int
+    batches: Mapping[str, int]
     sizes: Mapping[str, Size]
     peaks: Mapping[str, Memory | None]
     cold: Mapping[str, Sequence[Cold]]
+
+    def comparable(self, name: str) -> bool:
+        """Whether a model was fed as many images per call as the baseline: else a ratio would mean nothing."""
+        return self.batches[name] == self.batches[self.baseline]
 
 
 def report(found: Found, precision: float) -> Report:
@@ -43,7 +49,7 @@ def report(found: Found, precision: float) -> Report:
     models = [timing for timing in found.timings if timing.name != AGAIN]
     for timing in models:
         rows += _rows(timing, found)
-    rows.append(_ratio("noise", _again(found)))
+    rows += [_ratio("noise", _again(found)), Measurement(name="threads", value=found.timings[0].threads)]
     title = f"Models against {found.baseline}"
     tables = [Table(title=title, rows=tuple(_line(timing, found) for timing in models))]
     tables.append(
@@ -75,8 +81,11 @@ def _rows(timing: Timing, found: Found) -> list[Measurement]:
     rows = [
         Measurement(name=f"p50/{name}", value=timing.p50, unit="ms", n=timing.n),
         Measurement(name=f"p95/{name}", value=timing.p95, unit="ms", n=timing.n),
-        _ratio(f"ratio/{name}", timing),
-        Measurement(name=f"throughput/{name}", value=throughput(timing, found.batch), unit="images/s", n=timing.n),
+        *([_ratio(f"ratio/{name}", timing)] if found.comparable(name) else []),
+        Measurement(name=f"batch/{name}", value=found.batches[name]),
+        Measurement(
+            name=f"throughput/{name}", value=throughput(timing, found.batches[name]), unit="images/s", n=timing.n
+        ),
     ]
     if found.cold.get(name):
         rows.append(Measurement.spread(f"cold/{name}", [one.total_ms for one in found.cold[name]], "ms"))
@@ -111,11 +120,12 @@ def _line(timing: Timing, found: Found) -> dict[str, Any]:
     size, peak = found.sizes.get(timing.name), found.peaks.get(timing.name)
     return {
         "model": timing.name,
+        "batch": found.batches[timing.name],
         "p50 ms": timing.p50,
         "p95 ms": timing.p95,
         "p99 ms": timing.p99,
-        "p50 ratio": span(timing),
-        "images/s": throughput(timing, found.batch),
+        "p50 ratio": span(timing) if found.comparable(timing.name) else None,
+        "images/s": throughput(timing, found.batches[timing.name]),
         "size MB": size.mb if size else None,
         "compressed MB": size.compressed_mb if size else None,
         "params M": size.params / 1e6 if size else None,
@@ -139,7 +149,8 @@ def _notes(found: Found, precision: float) -> list[str]:
     first, again, baseline = found.timings[0], _again(found), found.baseline
     clock = "processor time" if first.threads == 1 else "wall clock"
     notes = [
-        f"latency: {first.rounds} rounds of alternating blocks, one session alive at a time, batch {found.batch}, "
+        f"latency: {first.rounds} rounds of alternating blocks, one session alive at a time, "
+        f"{'batch as in the table' if _apart(found) else f'batch {found.batches[baseline]}'}, "
         f"{first.threads} thread{'s' if first.threads > 1 else ''}, warm-up dropped",
         f"p50 ratio: median over rounds of a model's block median against that of {baseline} in the same round "
         f"({clock}), with its 95 % bootstrap interval; p50, p95, p99 and images/s are wall clock",
@@ -157,13 +168,46 @@ def _notes(found: Found, precision: float) -> list[str]:
         notes.append(
             f"peak MB: what one model adds in a fresh process to the {idle:.0f} MB of Python with ONNX Runtime"
         )
-    return notes + _wide(found, precision) + doubts()
+    return [
+        *fixed_batches({name: found.batches[name] for name in found.sizes}, found.batch),
+        *notes,
+        *_apart(found),
+        *_wide(found, precision),
+        *doubts(),
+    ]
+
+
+def fixed_batches(batches: Mapping[str, int], asked: int) -> list[str]:
+    """Name the models that cannot take the batch that was asked for, one note for each batch that they fix.
+
+    >>> fixed_batches({"a": 4, "b": 1, "c": 4}, 1)
+    ['a, c: fed 4 images per call, not 1: the batch is fixed in the file']
+    """
+    by: dict[int, list[str]] = {}
+    for name, batch in batches.items():
+        by.setdefault(batch, []).append(name)
+    by.pop(asked, None)
+    return [
+        f"{', '.join(names)}: fed {batch} images per call, not {asked}: the batch is fixed in the file"
+        for batch, names in by.items()
+    ]
+
+
+def _apart(found: Found) -> list[str]:
+    """Say why some models have no ratio."""
+    names = [timing.name for timing in found.timings if not found.comparable(timing.name)]
+    if not names:
+        return []
+    base, others = found.batches[found.baseline], {found.batches[name] for name in names}
+    text = f"no p50 ratio for {', '.join(names)}: other images per call than the baseline's {base}"
+    return [f"{text}; compare with --batch {base if base != found.batch else min(others)}, if both files take it"]
 
 
 def _wide(found: Found, precision: float) -> list[str]:
     if found.timings[0].rounds < MIN_ROUNDS:
         return [f"{found.timings[0].rounds} rounds are too few for an interval: give more --max-seconds"]
-    far = [t.name for t in found.timings if max(t.ratio_high - t.ratio, t.ratio - t.ratio_low) > precision * t.ratio]
+    ratios = [timing for timing in found.timings if found.comparable(timing.name)]
+    far = [t.name for t in ratios if max(t.ratio_high - t.ratio, t.ratio - t.ratio_low) > precision * t.ratio]
     wide = ["the noise" if name == AGAIN else name for name in far]
     if not wide:
         return []

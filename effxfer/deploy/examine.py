@@ -14,8 +14,8 @@ from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, macs, moved
 from effxfer.bench.foreign import is_foreign, vet
 from effxfer.bench.latency import MIN_ROUNDS, Factory, Timing, compare
 from effxfer.bench.profile import Shape, profile
-from effxfer.bench.runners import feed_for, onnx_runner, open_session
-from effxfer.bench.table import doubts
+from effxfer.bench.runners import batch_of, feed_for, onnx_runner, open_session
+from effxfer.bench.table import doubts, fixed_batches
 from effxfer.deploy.examined import LEAST, Examined, alternatives
 from effxfer.deploy.findings import FINDINGS, MANY_ZEROS, MUCH_MOVING, Finding
 from effxfer.deploy.graph import Graph, Rewrite, open_graph
@@ -64,7 +64,7 @@ def examine(
     known = Examined(graph, feed, profile(file, feed, threads=threads), {}, {})
     known = _compared(known, file, threads, max_seconds, seed)
     found = sorted((one for find in FINDINGS for one in find(known)), key=lambda one: -one.gain)
-    return _report(known, found, threads, batch, top), found
+    return _report(known, found, threads, top) + Report(notes=tuple(_unlike(feed, batch, size))), found
 
 
 def same_outputs(one: Path, other: Path, feed: Feed, tolerance: float = 1e-3) -> bool:
@@ -117,14 +117,22 @@ def _written(rewrites: Mapping[str, Rewrite], file: Path, folder: Path, feed: Fe
     return kept
 
 
-def _report(known: Examined, found: Sequence[Finding], threads: int, batch: int, top: int) -> Report:
+def _unlike(feed: Feed, batch: int, size: int | None) -> list[str]:
+    """Say what of the batch and the side that were asked for the file does not take."""
+    notes = fixed_batches({FILE: batch_of(feed)}, batch)
+    if size is not None and not any(size in value.shape[1:] for value in feed.values()):
+        notes.append(f"{FILE}: fed no side of {size}: its sides are fixed")
+    return notes
+
+
+def _report(known: Examined, found: Sequence[Finding], threads: int, top: int) -> Report:
     weights = _weights(known)
     tables = [Table(title="Findings", rows=tuple(one.row() for one in found))] if found else []
     tables += [_operators(known, weights), _slowest(known, weights, top), _threads_table(known)]
     return Report(
         rows=tuple(_rows(known, found, weights)),
         tables=tuple(tables),
-        notes=tuple(_notes(known, found, threads, batch)),
+        notes=tuple(_notes(known, found, threads)),
     )
 
 
@@ -212,13 +220,14 @@ def _span(timing: Timing) -> dict[str, str]:
     return {"p50 ratio": f"{timing.ratio:.3f} [{timing.ratio_low:.3f}, {timing.ratio_high:.3f}]"}
 
 
-def _notes(known: Examined, found: Sequence[Finding], threads: int, batch: int) -> list[str]:
+def _notes(known: Examined, found: Sequence[Finding], threads: int) -> list[str]:
     again, base = known.timings[AGAIN], known.timings[FILE]
     shapes = ", ".join("x".join(map(str, value.shape)) or "1" for value in known.feed.values())
     notes = [] if found else [NOTHING]
     notes += [
-        f"input {shapes}, batch {batch}, {threads} thread{'s' * (threads > 1)}; p50 in {base.rounds} rounds of "
-        "alternating blocks; gains are reductions of p50 with their 95 % interval and do not add up",
+        f"input {shapes}, batch {batch_of(known.feed)}, {threads} thread{'s' * (threads > 1)}; "
+        f"p50 in {base.rounds} rounds of alternating blocks; "
+        "gains are reductions of p50 with their 95 % interval and do not add up",
         f"noise: the file against itself gave a p50 ratio of {again.ratio:.3f} "
         f"[{again.ratio_low:.3f}, {again.ratio_high:.3f}]",
     ]

@@ -106,10 +106,13 @@ def summarize(exports: Mapping[str, Artifact], measured: Report) -> Table:
 
 
 def choose(summary: Table, max_drop: float) -> str:
-    """Name the fastest model whose validation accuracy is at most `max_drop` points below the baseline's."""
+    """Name the fastest model whose validation accuracy is at most `max_drop` points below the baseline's.
+
+    One without a ratio, because its file takes other images per call than the baseline's, cannot be chosen.
+    """
     base = summary.rows[0]
     files = [row for row in summary.rows if str(row["model"]).rpartition(" ")[2] in FILES]
-    fit = [row for row in files if row["accuracy val %"] >= base["accuracy val %"] - max_drop]
+    fit = [row for row in files if row["accuracy val %"] >= base["accuracy val %"] - max_drop and row["p50 ratio"]]
     return str(min(fit, key=lambda row: float(row["p50 ratio"]))["model"])
 
 
@@ -126,15 +129,15 @@ def _row(name: str, exports: Mapping[str, Artifact], measured: Report) -> dict[s
     report, suffix = owner.manifest.report if owner else Report(), precision
     if name == EAGER:
         report, suffix = next(iter(exports.values())).manifest.report, "torch"
-    interval = measured[f"ratio/{name}"]
+    interval = next((row for row in measured.rows if row.name == f"ratio/{name}"), None)
     return {
         "model": name,
         "accuracy val %": report.get(f"accuracy/val/{suffix}"),
         "accuracy test %": report.get(f"accuracy/test/{suffix}"),
-        "p50 ms": measured.get(f"p50/{name}"),
-        "p95 ms": measured.get(f"p95/{name}"),
-        "p50 ratio": interval.value,
-        "ratio 95 %": f"{interval.low:.3f} to {interval.high:.3f}",
+        "p50 ms": measured.get(f"p50/{name}") if interval else None,
+        "p95 ms": measured.get(f"p95/{name}") if interval else None,
+        "p50 ratio": interval.value if interval else None,
+        "ratio 95 %": f"{interval.low:.3f} to {interval.high:.3f}" if interval else None,
         "size MB": measured.get(f"size/{name}"),
         "compressed MB": measured.get(f"compressed/{name}"),
         "zeros %": report.get(f"zeros/{suffix}" if owner else "zeros"),

@@ -7,7 +7,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def linear(file: Path, width: int = 4, classes: int = 3, zeros: int = 0, sidecar: str = "") -> Path:
+def linear(
+    file: Path, width: int = 4, classes: int = 3, zeros: int = 0, sidecar: str = "", batch: str | int = "batch"
+) -> Path:
     """Write `y = x @ W + b` with `width * classes + classes` parameters, the first `zeros` of W being zero."""
     rng = np.random.default_rng(0)
     weight = rng.uniform(1, 2, (width, classes)).astype(np.float32)
@@ -17,7 +19,7 @@ def linear(file: Path, width: int = 4, classes: int = 3, zeros: int = 0, sidecar
         file,
         [helper.make_node("MatMul", ["x", "W"], ["m"]), helper.make_node("Add", ["m", "b"], ["y"])],
         tensors,
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", width]),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, width]),
         sidecar,
     )
 

@@ -43,6 +43,39 @@ def test_every_figure_is_a_measurement_with_its_n(models):
     assert Report.from_json(report.to_json()) == report
 
 
+def test_what_was_fed_is_reported_where_a_file_fixes_its_batch(models, tmp_path):
+    four = linear(tmp_path / "four.onnx", batch=4)
+    report = bench_models({**models, "four": four}, baseline="dense", memory=False, cold=1, **QUICK)
+    rows = {row["model"]: row for row in report.tables[0].rows}
+    assert {name: row["batch"] for name, row in rows.items()} == {"dense": 1, "small": 1, "four": 4}
+    assert rows["four"]["p50 ratio"] is None
+    assert rows["small"]["p50 ratio"]
+    mean = 4e3 / report["throughput/four"].value
+    assert report["p50/four"].value <= mean * 3, "images/s counts the four images of a call"
+    assert (report["batch/four"].value, report["batch/dense"].value, report["threads"].value) == (4, 1, 1)
+    assert "ratio/four" not in {row.name for row in report.rows}
+    assert "four: fed 4 images per call, not 1: the batch is fixed in the file" in report.notes
+    assert any(note.startswith("no p50 ratio for four: other images per call") for note in report.notes)
+    assert failures(report, ["four"], 2.0, None) == [
+        "four: no p50 ratio to hold against 2: it takes other images per call than the baseline"
+    ]
+
+
+def test_a_baseline_of_a_fixed_batch_is_compared_at_that(models, tmp_path):
+    four = linear(tmp_path / "four.onnx", width=200, classes=100, batch=4)
+    report = bench_models(
+        {"four": four, "dense": models["dense"]}, baseline="four", batch=8, memory=False,
+        torch_dense=lambda: torch.nn.Linear(200, 100), **QUICK,
+    )  # fmt: skip
+    rows = {row["model"]: row for row in report.tables[0].rows}
+    assert {name: row["batch"] for name, row in rows.items()} == {"four": 4, "dense": 8, EAGER: 4}
+    assert rows[EAGER]["p50 ratio"]
+    assert any(note.endswith("compare with --batch 4, if both files take it") for note in report.notes)
+    again = bench_models({"four": four, "dense": models["dense"]}, baseline="four", batch=4, memory=False, **QUICK)
+    assert again.tables[0].rows[1]["p50 ratio"]
+    assert not any("fixed in the file" in note for note in again.notes)
+
+
 def test_a_gate_that_is_not_met_raises_with_measured_and_allowed(models):
     with pytest.raises(GateError, match=r"small: 0\.00\d MB, allowed 0\.001 MB"):
         bench_models(models, baseline="dense", memory=False, max_mb=0.001, **QUICK)

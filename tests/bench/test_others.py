@@ -39,6 +39,16 @@ def test_every_model_runs_in_it_and_its_answers_are_compared(asked, monkeypatch)
     assert all(note.endswith("outputs differ from ONNX Runtime's by up to 0 %") for note in notes)
 
 
+def test_a_runtime_is_fed_and_counted_as_the_file_is(tmp_path, monkeypatch):
+    use(monkeypatch, onnx_runner)
+    models = {"free": linear(tmp_path / "free.onnx"), "four": linear(tmp_path / "four.onnx", batch=4)}
+    report = bench_models(models, baseline="free", others=("fake",), memory=False, max_seconds=0.2, min_seconds=0.0)
+    rows = {row["model"]: (row["batch"], bool(row["p50 ratio"])) for row in report.tables[0].rows}
+    assert rows == {
+        "free": (1, True), "four": (4, False), "free in Fake": (1, True), "four in Fake": (4, False),
+    }  # fmt: skip
+
+
 def test_other_answers_are_told(asked, monkeypatch):
     def off(file, feed, threads):
         made = onnx_runner(file, feed, threads)

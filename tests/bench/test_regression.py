@@ -107,6 +107,18 @@ def test_what_cannot_be_compared_is_refused(kept, models, settings, match):
         against(read_earlier(kept()), bench(**models), settings, 0.05)
 
 
+def test_what_ran_is_compared_not_what_was_asked_for(kept):
+    ran = [
+        Report(rows=(Measurement(name="threads", value=n), Measurement(name="batch/dense", value=4))) for n in (2, 8)
+    ]
+    asked = {"threads": 0, "batch": 1}
+    old = read_earlier(kept(bench(**MODELS) + ran[0], settings=asked))
+    with pytest.raises(SettingsError, match="with threads 2, this bench with 8") as caught:
+        against(old, bench(**MODELS) + ran[1], asked, 0.05)
+    assert caught.value.hint == "measure both with --threads 2"
+    against(old, bench(**MODELS) + ran[0], {"threads": 2, "batch": 4}, 0.05)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"settings": {}, "report": {"rows": [], "notes": [], "tables": [], "curves": []}}', "\0"]
 )

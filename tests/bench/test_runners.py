@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from effxfer.bench.latency import compare, onnx_runner, torch_runner
-from effxfer.bench.runners import feed_for, open_session, torch_input
+from effxfer.bench.runners import batch_of, feed_for, open_session, torch_input
 from effxfer.errors import ModelFileError
 
 from .models import linear, photo
@@ -64,6 +64,13 @@ def test_a_feed_has_the_models_shapes_and_types(tmp_path):
     assert (feed["x"].shape, feed["x"].dtype) == ((3, 6), np.float32)
     image = feed_for(photo(tmp_path / "p.onnx"), batch=2, size=40)["image"]
     assert (image.shape, image.dtype) == ((2, 40, 40, 3), np.uint8)
+
+
+def test_the_batch_that_was_fed_is_known(tmp_path):
+    assert batch_of(feed_for(linear(tmp_path / "free.onnx"), batch=3)) == 3
+    assert batch_of(feed_for(linear(tmp_path / "fixed.onnx", batch=2), batch=3)) == 2
+    assert batch_of({"threshold": np.array(0.5), "x": np.zeros((4, 1))}) == 4
+    assert batch_of({"threshold": np.array(0.5)}) == 1
 
 
 @pytest.mark.parametrize(("stated", "side"), [(96, 96), (None, 224)])

@@ -11,7 +11,8 @@ def timing(name, ratio=1.0, spread=0.0, mean=5.0):
 
 
 def found(*timings, **more):
-    plain = {"baseline": "a", "batch": 8, "sizes": {}, "peaks": {}, "cold": {}}
+    fed = {timing.name: 8 for timing in timings}
+    plain = {"baseline": "a", "batch": 8, "batches": fed, "sizes": {}, "peaks": {}, "cold": {}}
     return Found(timings=timings, **{**plain, **more})
 
 

@@ -267,6 +267,21 @@ def test_a_broken_file_is_refused(tmp_path):
         examine(file)
 
 
+def test_what_was_fed_is_told_where_a_file_fixes_its_sides(tmp_path):
+    model = onnx.load(plain(16).save(tmp_path / "m.onnx"))
+    for dim, side in zip(model.graph.input[0].type.tensor_type.shape.dim, (4, *FEED["x"].shape[1:]), strict=True):
+        dim.dim_value = side
+    onnx.save(model, tmp_path / "fixed.onnx")
+    notes = examine(tmp_path / "fixed.onnx", batch=8, size=100)[0].notes
+    assert any(", batch 4, 1 thread;" in note for note in notes)
+    assert notes[-2:] == (
+        "the file: fed 4 images per call, not 8: the batch is fixed in the file",
+        "the file: fed no side of 100: its sides are fixed",
+    )
+    side = FEED["x"].shape[2]
+    assert not any("fixed" in note for note in examine(tmp_path / "fixed.onnx", batch=4, size=side)[0].notes)
+
+
 def test_the_real_clock_runs_too(tmp_path, monkeypatch):
     monkeypatch.undo()
     report, _ = examine(plain(16).save(tmp_path / "m.onnx"), max_seconds=0.2)

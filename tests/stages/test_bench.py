@@ -1,9 +1,9 @@
 import pytest
 
 from effxfer.errors import GateError, ModelFileError
-from effxfer.report import Table
+from effxfer.report import Measurement, Report, Table
 from effxfer.stages import STAGES
-from effxfer.stages.bench import bench, choose
+from effxfer.stages.bench import bench, choose, model_files, summarize
 from effxfer.stages.run import Where, compare
 from effxfer.stages.settings import SHIP
 from tests import tiny
@@ -60,6 +60,27 @@ def test_a_model_that_was_never_exported_is_named(dense):
 
 def row(model, accuracy, ratio):
     return {"model": model, "accuracy val %": accuracy, "p50 ratio": ratio}
+
+
+def test_a_model_without_a_ratio_never_ships():
+    rows = (row("a fp32", 90.0, 1.0), row("b fp32", 95.0, None))
+    assert choose(Table(title="", rows=rows), 1.0) == "a fp32"
+
+
+def test_a_file_of_another_batch_is_left_out_of_the_comparison(exports):
+    name, small = next(reversed(exports.items()))
+    table = summarize(exports, measured_at(exports, {f"{name} fp32": 4}))
+    assert table.rows[-1]["model"] == f"{name} fp32"
+    assert [table.rows[-1][column] for column in ("p50 ms", "p95 ms", "p50 ratio", "ratio 95 %")] == [None] * 4
+    assert table.rows[-1]["accuracy test %"] == small.manifest.report["accuracy/test/fp32"].value
+    assert table.rows[0]["p50 ratio"] == 1
+
+
+def measured_at(exports, batches):
+    files = list(model_files(exports))
+    comparable = [f for f in files if f not in batches]
+    rows = [Measurement(name=f"{what}/{f}", value=1.0) for f in files for what in ("p50", "p95", "size", "compressed")]
+    return Report(rows=(*rows, *(Measurement(name=f"ratio/{f}", value=1.0) for f in comparable)))
 
 
 @pytest.mark.parametrize(("max_drop", "chosen"), [(0.0, "a fp32"), (1.0, "b fp32"), (5.0, "b int8")])
