@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from effxfer.errors import SettingsError, did_you_mean
+from effxfer.runtime.reading import TooLargeError, read_regular
 
 MAX_BYTES = 1_000_000
 
@@ -67,10 +68,12 @@ def read_toml(file: Path) -> dict[str, Any]:
     """
     if not file.is_file():
         raise SettingsError(f"no settings file {file}", "shipped pipelines are listed by `effxfer run --list`")
-    if file.stat().st_size > MAX_BYTES:
-        raise SettingsError(f"{file} has {file.stat().st_size} bytes, more than {MAX_BYTES}", code="E212")
     try:
-        table = tomllib.loads(file.read_bytes().decode())
+        table = tomllib.loads(read_regular(file, MAX_BYTES).decode())
+    except TooLargeError:
+        raise SettingsError(f"{file} has more than {MAX_BYTES} bytes", "keep to settings", code="E212") from None
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}", code="E205") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}", code="E205") from None
     if not table:

@@ -25,6 +25,7 @@ from effxfer.data.leaks import leaks
 from effxfer.data.listing import SPLITS, Finding, Item, Listing, notes_of, summed
 from effxfer.data.load import survey
 from effxfer.data.settings import DataSettings
+from effxfer.data.unread import LEFT_OUT, REPAIR
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.image import ImageError, ImageFacts
@@ -133,10 +134,9 @@ def _one(root: Path | None, item: Item, settings: DataSettings) -> _Seen:
         decoded = pixels.decode_item(root, item, settings.max_pixels)
     except ImageError as error:
         severity = "warning" if settings.skip_bad else "error"
-        hint = error.hint or "repair or remove it, or leave it out with skip_bad (--skip-bad)"
+        hint = error.hint or REPAIR
         text = f"{error.problem}, left out" if settings.skip_bad else error.problem
-        group = "unreadable, left out"
-        bad = Finding(code=error.code, severity=severity, path=item.path, text=text, hint=hint, group=group)  # type: ignore[arg-type]
+        bad = Finding(code=error.code, severity=severity, path=item.path, text=text, hint=hint, group=LEFT_OUT)  # type: ignore[arg-type]
         return _Seen([bad], "")
     image = decoded.image
     content = hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).hexdigest()

@@ -148,7 +148,7 @@ class _Walker:
     def _link(self, path: Path, parts: tuple[str, ...]) -> None:
         if path.is_dir():
             self.links.append((path, parts))
-        elif path.is_file():
+        elif os.path.exists(path):  # noqa: PTH110 (never raises; what is no regular file is said when it is read)
             self._warn_outside(path, parts)
             self._file(parts)
         elif is_image(parts[-1]):

@@ -34,8 +34,10 @@ from effxfer.data.table import TABLES, read_table
 from effxfer.data.target import aim, aimed_at
 from effxfer.data.task import Split, Task
 from effxfer.data.unlabelled import without_labels
+from effxfer.data.unread import unread
 from effxfer.errors import DataError
 from effxfer.files import digest
+from effxfer.runtime.formats import byte_limit
 from effxfer.runtime.image import ImageError, Preprocess
 
 
@@ -66,7 +68,7 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
         ResourceError: As `scan`.
     """
     root, found = _source(settings, base)
-    hashed, unreadable = _with_digests(root, found.items, cache or default_cache(), settings.workers)
+    hashed, unreadable = _with_digests(root, found.items, cache or default_cache(), settings)
     items, decided = assign(hashed, settings)
     items.sort()
     free, about = without_labels(hashed, items, settings, base, root, cache or default_cache())
@@ -138,20 +140,14 @@ def _source(settings: DataSettings, base: Path) -> tuple[Path | None, Found]:
 
 
 def _with_digests(
-    root: Path | None, items: list[Item], cache: Path, workers: int | None
+    root: Path | None, items: list[Item], cache: Path, settings: DataSettings
 ) -> tuple[list[Item], list[Finding]]:
     if root is None:
         return items, []
-    hashed = content_digests(root, [item.path for item in items], cache, workers)
-    findings = [_unreadable(path, error) for path, error in sorted(hashed.failures.items())]
-    return [i._replace(sha256=hashed.digests[i.path]) for i in items if i.path in hashed.digests], findings
-
-
-def _unreadable(path: str, error: OSError) -> Finding:
-    code = "E333" if isinstance(error, FileNotFoundError | NotADirectoryError) else "E319"
-    text = "no such file" if code == "E333" else f"cannot be read ({error.strerror})"
-    hint = "correct the path column" if code == "E333" else "change its permissions, or move it away"
-    return Finding(code=code, severity="error", path=path, text=text, hint=hint)
+    limit = byte_limit(settings.max_pixels)
+    hashed = content_digests(root, [item.path for item in items], cache, settings.workers, limit=limit)
+    known = [i._replace(sha256=hashed.digests[i.path]) for i in items if i.path in hashed.digests]
+    return known, unread(hashed.failures, settings)
 
 
 def _single_class(name: str) -> Finding:

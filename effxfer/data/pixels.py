@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from effxfer.data.builtin import builtin_image
 from effxfer.data.index import cores
 from effxfer.data.listing import Item
+from effxfer.runtime.formats import byte_limit, unreadable
 from effxfer.runtime.image import ImageError, ImageFacts, Preprocess, decode_with_facts, filter_of, read_size
+from effxfer.runtime.reading import read_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,9 +65,9 @@ def decode_item(root: Path | None, item: Item, max_pixels: int) -> Decoded:
         return _decode_builtin(item)
     _here.complaints = []
     try:
-        data = (root / item.path).read_bytes()
+        data = read_regular(root / item.path, byte_limit(max_pixels))
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}", code="E300") from None
+        raise unreadable(error) from None
     if hashlib.sha256(data).hexdigest() != item.sha256:
         raise ImageError("changed while it was being used", "run again when the data set is at rest", code="E322")
     image, facts = decode_with_facts(data, max_pixels=max_pixels)

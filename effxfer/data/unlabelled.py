@@ -8,7 +8,9 @@ from effxfer.data.folder import walk
 from effxfer.data.index import content_digests
 from effxfer.data.listing import UNLABELLED, Finding, Item
 from effxfer.data.settings import REST, DataSettings
+from effxfer.data.unread import unread
 from effxfer.errors import DataError
+from effxfer.runtime.formats import byte_limit
 
 
 def without_labels(
@@ -32,7 +34,7 @@ def without_labels(
     """
     if settings.unlabelled is None:
         return (), []
-    items = found if settings.unlabelled == REST else listed(settings, base, root, cache)
+    items, unreadable = (found, []) if settings.unlabelled == REST else listed(settings, base, root, cache)
     known = {item.sha256 for item in used}
     new = {item.sha256: item for item in reversed(items) if item.sha256 not in known}
     if not new:
@@ -44,7 +46,7 @@ def without_labels(
     text = f"{len(free)} training images without labels" + (
         f", {n} known ones left out" if (n := repeats(items, new)) else ""
     )
-    return free, [Finding(code="W339", severity="note", path="", text=text)]
+    return free, [Finding(code="W339", severity="note", path="", text=text), *unreadable]
 
 
 def repeats(items: Sequence[Item], new: dict[str, Item]) -> int:
@@ -52,12 +54,14 @@ def repeats(items: Sequence[Item], new: dict[str, Item]) -> int:
     return sum(item.sha256 not in new for item in items if not item.label)
 
 
-def listed(settings: DataSettings, base: Path, root: Path | None, cache: Path) -> list[Item]:
-    """List and digest the images of a folder at any depth; paths are relative to `root`."""
+def listed(settings: DataSettings, base: Path, root: Path | None, cache: Path) -> tuple[Sequence[Item], list[Finding]]:
+    """List and digest the images of a folder at any depth; paths are relative to `root`; and say what is unreadable."""
     folder = base / Path(settings.unlabelled or "").expanduser()
     if root is None:
         raise DataError(f"{settings.source} takes no folder of images without labels", "give unlabelled = 'rest'")
     places = ["/".join(parts) for parts in walk(folder).files]
-    hashed = content_digests(folder, places, cache, settings.workers).digests
+    limit = byte_limit(settings.max_pixels)
+    hashed, failures = content_digests(folder, places, cache, settings.workers, limit=limit)
     start = os.path.relpath(folder.resolve(), root.resolve()).replace(os.sep, "/")
-    return [Item(f"{start}/{place}", "", UNLABELLED, "", hashed[place]) for place in places if place in hashed]
+    items = [Item(f"{start}/{place}", "", UNLABELLED, "", hashed[place]) for place in places if place in hashed]
+    return items, unread({f"{start}/{place}": error for place, error in failures.items()}, settings)

@@ -4,13 +4,19 @@ Only an explicit list of formats is tried: the other decoders of Pillow were the
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+
+from effxfer.runtime.reading import TooLargeError, open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 64_000_000
+MAX_BYTES = 256_000_000
+BYTES_PER_PIXEL = 4
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -22,7 +28,7 @@ class ImageError(ValueError):
         problem: What is wrong with it, in one line, without its path.
         hint: What would work; empty if there is nothing.
         code: `E300` unreadable file, `E301` not an image, `E302` truncated or damaged, `E304` pixel type without a
-            defined range, `E306` format that needs a package, `E307` too many pixels.
+            defined range, `E306` format that needs a package, `E307` too many pixels or bytes.
     """
 
     def __init__(self, problem: str, hint: str = "", *, code: str) -> None:
@@ -30,29 +36,65 @@ class ImageError(ValueError):
         super().__init__(f"{code} {problem}")
 
 
-def open_image(source: Path | bytes, max_pixels: int) -> "Image.Image":
-    """Read an image's header; its pixels are decoded later.
+def byte_limit(max_pixels: int) -> int:
+    """Give the most bytes that a file of an image of so many pixels may have."""
+    return max(MAX_BYTES, BYTES_PER_PIXEL * max_pixels)
+
+
+def unreadable(error: OSError) -> ImageError:
+    """Say why an image file could not be opened or read."""
+    if isinstance(error, TooLargeError):
+        return ImageError(str(error.strerror), "make it smaller, or raise max_pixels of the data settings", code="E307")
+    return ImageError(f"cannot be read: {error.strerror}", code="E300")
+
+
+@contextmanager
+def open_image(source: Path | bytes, max_pixels: int) -> "Iterator[Image.Image]":
+    """Read an image's header; its pixels are decoded within the block, which reads no more of the file than it must.
 
     Args:
         source: A file, or a file's bytes.
         max_pixels: Refuse images with more pixels (width x height); at most 178,956,970, Pillow's own limit.
 
     Raises:
-        ImageError: If it cannot be read, is of no known format, has a damaged header or too many pixels.
+        ImageError: If it cannot be read, is of no known format, has a damaged header or too many pixels or bytes.
     """
-    data = _read(source) if isinstance(source, Path) else source
+    with _opened(source, byte_limit(max_pixels)) as stream:
+        yield _header(stream, max_pixels)
+
+
+def _opened(source: Path | bytes, limit: int) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        return open_regular(source, limit)
+    except OSError as error:
+        raise unreadable(error) from None
+
+
+def _header(stream: BinaryIO, max_pixels: int) -> "Image.Image":
     from PIL import Image
 
-    formats = _formats(data)
+    start = _start(stream)
+    formats = _formats(start)
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
+        image: Image.Image = Image.open(stream, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(str(error), max_pixels) from None
     except Exception as error:  # plug-ins raise more than UnidentifiedImageError on broken headers
-        raise _not_an_image(data, error) from None
+        raise _not_an_image(start, error) from None
     if image.width * image.height > max_pixels:
         raise _too_large(f"{image.width * image.height / 1e6:.0f} MP", max_pixels)
     return image
+
+
+def _start(stream: BinaryIO) -> bytes:
+    try:
+        start = stream.read(64) or b""  # None where nothing is there yet
+    except OSError as error:
+        raise unreadable(error) from None
+    stream.seek(0)
+    return start
 
 
 def _formats(data: bytes) -> tuple[str, ...]:
@@ -97,10 +139,3 @@ def _not_an_image(data: bytes, error: Exception) -> ImageError:
 def _is_known(data: bytes) -> bool:
     signatures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
     return data.startswith(signatures) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}", code="E300") from None

@@ -113,7 +113,25 @@ def decode_with_facts(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> 
     Raises:
         ImageError: As `decode`.
     """
-    image = open_image(source, max_pixels)
+    with open_image(source, max_pixels) as image:
+        return _decoded(image)
+
+
+def read_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Give width and height as stored, from the header alone.
+
+    Args:
+        source: A file, or a file's bytes.
+        max_pixels: As in `decode`.
+
+    Raises:
+        ImageError: As `decode`, except for damage behind the header.
+    """
+    with open_image(source, max_pixels) as image:
+        return image.size
+
+
+def _decoded(image: "Image.Image") -> "tuple[Image.Image, ImageFacts]":
     mode, kind = image.mode, image.format or ""
     try:
         animated = kind in MULTI_FRAME and bool(getattr(image, "is_animated", False))
@@ -138,19 +156,6 @@ def decode_with_facts(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> 
         alpha=_has_alpha(image),
     )
     return rgb, facts
-
-
-def read_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Give width and height as stored, from the header alone.
-
-    Args:
-        source: A file, or a file's bytes.
-        max_pixels: As in `decode`.
-
-    Raises:
-        ImageError: As `decode`, except for damage behind the header.
-    """
-    return open_image(source, max_pixels).size
 
 
 def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:

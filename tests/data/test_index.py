@@ -25,9 +25,9 @@ def read_by(monkeypatch):
 
     digest = index._digest
 
-    def counting(file):
+    def counting(file, limit):
         seen.append(file.name)
-        return digest(file)
+        return digest(file, limit)
 
     monkeypatch.setattr(index, "_digest", counting)
     return seen
@@ -68,10 +68,10 @@ def test_absent_files_are_failures(files, tmp_path):
 
 
 def test_files_that_vanish_or_refuse_while_being_read(files, tmp_path, monkeypatch):
-    def refuse(file):
+    def refuse(file, limit):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(index.Path, "read_bytes", refuse)
+    monkeypatch.setattr(index, "open_regular", refuse)
     assert isinstance(content_digests(files, ["a"], tmp_path).failures["a"], PermissionError)
 
 
@@ -89,5 +89,5 @@ def test_damaged_index_is_ignored(files, tmp_path, content):
 def test_large_files_are_digested_piece_by_piece(files, tmp_path, monkeypatch):
     small = content_digests(files, ["a"], tmp_path / "one")
     monkeypatch.setattr(index, "LARGE", 0)
-    monkeypatch.setattr(index.Path, "read_bytes", None)
+    monkeypatch.setattr(index, "read_whole", None)
     assert content_digests(files, ["a"], tmp_path / "two") == small

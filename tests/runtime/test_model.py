@@ -216,6 +216,16 @@ def test_command_goes_on_after_a_bad_image(file, photos, tmp_path, capsys):
     assert rows[1]["label"] in CLASSES
 
 
+def test_command_waits_for_no_pipe_and_reads_no_device(file, photos, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    images = [tmp_path / "pipe.jpg", tmp_path / "endless.jpg", photos[0]]
+    assert main([str(file), *map(str, images)]) == 3
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    whys = ["it is a named pipe, no regular file", "it is a device, no regular file", None]
+    assert [row.get("error") for row in rows] == [why and f"E300 cannot be read: {why}" for why in whys]
+
+
 def test_command_names_a_bad_model(tmp_path, capsys):
     assert main([str(tmp_path / "absent.onnx"), "x.jpg"]) == 4
     captured = capsys.readouterr()
