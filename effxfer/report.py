@@ -136,6 +136,16 @@ class Report:
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
 
+def extent(values: Iterable[int]) -> int | str:
+    """Write what repeats came to in one cell: the number, or `2 to 5` where they differ.
+
+    >>> extent([3, 3]), extent([5, 2])
+    (3, '2 to 5')
+    """
+    ordered = sorted(values)
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
 def table_lines(table: Table) -> list[str]:
     """Lay a table out for a terminal, numbers to the right."""
     if not table.rows:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from effxfer.deploy.aim import Aim
 from effxfer.deploy.maker import Maker, feeds_of
 from effxfer.deploy.mixture import Clock, mix
-from effxfer.deploy.settings import DEFAULT
+from effxfer.deploy.qdq import HISTOGRAM_IMAGES
+from effxfer.deploy.settings import DEFAULT, RECIPES
 from effxfer.deploy.targets import ANY, Target
 from effxfer.deploy.trial import FP32, Judge, Trial
 from effxfer.files import PARTIAL, write_atomic
@@ -96,7 +97,7 @@ def quantize(
             kept, trials = aim.untimed(judge, trials)
             trials, mixed = [judge.dense, *trials], ""
         trials += [Trial(name=name, file=out, verdict=why) for name, why in aim.left_out(wanted).items()]
-        report = _report(trials, kept, threads, mixed)
+        report = _report(trials, kept, threads, mixed) + Report(notes=tuple(_calibrated(maker, wanted, images)))
         if kept is None:
             out.unlink(missing_ok=True)
             return None, report
@@ -156,6 +157,16 @@ def _report(trials: list[Trial], kept: Trial | None, threads: int, mixed: str) -
         return Report(notes=(text, *filter(None, [mixed]), note), tables=(table,))
     notes = (f"int8 recipe {kept.name}", *filter(None, [mixed]), note)
     return Report(rows=_rows(kept), notes=notes, tables=(table,))
+
+
+def _calibrated(maker: Maker, wanted: Sequence[str], asked: int) -> list[str]:
+    """Say on how many images ranges were measured, where that is fewer than were asked for."""
+    static = {RECIPES[name].calibration for name in wanted if RECIPES[name].kind == "static"}
+    there, fewer = len(maker.feeds.pixels), sorted(static - {"minmax"})
+    notes = [f"ranges measured on {there} training images, not {asked}: there are no more"] if there < asked else []
+    if fewer and there > HISTOGRAM_IMAGES:
+        notes.append(f"{' and '.join(fewer)} ranges measured on {HISTOGRAM_IMAGES} of them, to keep memory small")
+    return notes if static else []
 
 
 def _rows(kept: Trial) -> tuple[Measurement, ...]:

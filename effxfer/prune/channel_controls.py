@@ -29,7 +29,7 @@ class Contender:
 
     Attributes:
         name: How tables call it.
-        epochs: How long it was trained in this stage.
+        epochs: How long it was trained in this stage; of repeats that ended at different times, from and to.
         scores: Accuracy in percent by split, one value per training.
         timing: Of its exported float32 file, in turns with the dense network's.
         macs: Multiply-adds for one image.
@@ -37,7 +37,7 @@ class Contender:
     """
 
     name: str
-    epochs: int
+    epochs: int | str
     scores: Mapping[str, Sequence[float]]
     timing: Timing
     macs: int

@@ -16,7 +16,7 @@ from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.net import Net, rebuild
 from effxfer.prune.channel_controls import Contender, report_channel_controls
 from effxfer.prune.promise import Timing
-from effxfer.report import Report
+from effxfer.report import Report, extent
 from effxfer.runtime.image import Preprocess
 from effxfer.stages.controls import repeat_seed
 from effxfer.stages.finetune import train
@@ -39,7 +39,7 @@ def compared(contest: Contest) -> Report:
     nets = {DENSE: contest.dense, PRUNED: contest.net, **{rival.name: network(runs[rival][0]) for rival in runs}}
     timings = raced(contest, nets, notes)
 
-    def contender(name: str, epochs: int, found: list[Mapping[str, float]], advice: str = "") -> Contender:
+    def contender(name: str, epochs: int | str, found: list[Mapping[str, float]], advice: str = "") -> Contender:
         return Contender(
             name=name, epochs=epochs, scores={split: [one[split] for one in found] for split in found[0]},
             timing=timings[name], macs=multiply_adds(nets[name]), advice=advice,
@@ -47,12 +47,17 @@ def compared(contest: Contest) -> Report:
 
     ours = {split: contest.report[f"accuracy/{split}"].value for split in ("val", "test")}
     controls = [
-        contender(rival.name, rival.epochs, [one["scores"] for one in found], rival.advice)
+        contender(
+            rival.name,
+            extent(one.get("epochs", rival.epochs) for one in found),
+            [one["scores"] for one in found],
+            rival.advice,
+        )
         for rival, found in runs.items()
         if rival.name in timings
     ]
     dense = contender(DENSE, 0, [scores(contest, contest.dense)])
-    pruned = contender(PRUNED, contest.settings.fit.epochs, [ours])
+    pruned = contender(PRUNED, int(contest.report.get("epochs") or 0), [ours])
     return report_channel_controls(dense, pruned, controls) + Report(notes=tuple(notes))
 
 
@@ -73,13 +78,14 @@ def train_once(contest: Contest, rival: Rival, number: int) -> dict[str, Any]:
     """Train a control once; give its scores, and of the first repeat the network."""
     settings, seed = contest.settings, repeat_seed(contest.settings.seed, number)
     net = rival.start(seed)
-    train(
+    history = train(
         net, contest.seen_by(net), contest.strategy, settings.fit.model_copy(update={"epochs": rival.epochs}),
         device=contest.device, seed=seed_of(seed, 1) % 2**31, loss=loss_for(contest, net),
         work=contest.work.at(f"control-{rival.folder}-{number}"), label=f"control {rival.name} {number + 1}",
     )  # fmt: skip
     weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
-    return {"scores": scores(contest, net), "about": json.dumps(describe(net)), "weights": weights}
+    found = {"scores": scores(contest, net), "epochs": len(history)}
+    return {**found, "about": json.dumps(describe(net)), "weights": weights}
 
 
 def loss_for(contest: Contest, net: Net) -> Loss:

@@ -37,7 +37,7 @@ class Found:
         start: The state (weights and buffers) that the training of controls starts from.
         once: Scores the weights of `dense`, to prune them in one step; None where the ticket itself was pruned so.
         dense: The state to be pruned in one step.
-        epochs: How long the ticket was trained.
+        epochs: How long the ticket was trained; with patience, at most.
         report: What was measured of it.
     """
 
@@ -79,7 +79,8 @@ def compared(
         start=found.start, remember=work.once,
     )  # fmt: skip
     scores = {name: found.report[f"accuracy/{name}"].value for name in splits}
-    time = f"{found.epochs} epoch{'s' * (found.epochs != 1)}"
+    least = "up to " if settings.fit.patience else ""
+    time = f"{least}{found.epochs} epoch{'s' * (found.epochs != 1)}"
     return report_controls(scores, runs, ticket=found.mask, first=found.first, trainings=time)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from effxfer.data.batches import seed_of
 from effxfer.data.task import Task, part
 from effxfer.net.net import Net
-from effxfer.report import Curve, Measurement, Report, Table
+from effxfer.report import Curve, Measurement, Report, Table, extent
 from effxfer.stages.finetune import adapt, choose, finetune
 from effxfer.stages.settings import LearningCurve
 from effxfer.train.devices import Device
@@ -82,7 +82,7 @@ def compared(
     numbers = sorted({run["labels"] for run in runs})
     rows = [line(str(number), [run for run in runs if run["labels"] == number]) for number in numbers]
     ends = {name: whole[f"accuracy/{name}"].value for name in ("val", "test")}
-    full = {"labels": 0, "epochs": settings.fit.epochs, **ends}
+    full = {"labels": 0, "epochs": int(whole.get("epochs") or 0), **ends}
     rows.append(line(f"all ({per_class:.4g})", [full]))
     ordered = sorted(runs, key=lambda run: (run["labels"], run["repeat"]))
     curves = [
@@ -120,5 +120,5 @@ def line(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{f"accuracy {split} %": one.value for split, one in told.items()},
         **{f"{split} range": f"{one.low:.2f} to {one.high:.2f}" for split, one in told.items()},
         "repeats": len(runs),
-        "epochs": runs[0]["epochs"],
+        "epochs": extent(run["epochs"] for run in runs),
     }

@@ -103,6 +103,15 @@ def test_a_hopeless_candidate_is_not_timed(exported, pixels, labels, tmp_path):
     assert judge.screen(failed) == failed
 
 
+def test_the_images_that_ranges_were_measured_on_are_told(run):
+    names, clock = ("u8s8", "u8s8-percentile"), timings(u8s8=0.5)
+    _, report = run(recipes=names, images=128, compare=clock)
+    assert "ranges measured on 40 training images, not 128: there are no more" in report.notes
+    assert "percentile ranges measured on 32 of them, to keep memory small" in report.notes
+    _, report = run(recipes=names[:1], images=40, compare=clock)
+    assert not any("ranges" in note for note in report.notes)
+
+
 def test_a_recipe_that_fails_does_not_stop_the_others(run, monkeypatch):
     from effxfer.deploy import maker
 

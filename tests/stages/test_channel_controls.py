@@ -142,6 +142,13 @@ def test_full_trains_all_as_often_as_asked(clock, dense, data, tmp_path, monkeyp
     assert {"step-1", "control-fresh-1", "control-backbone-1-0"} <= parts
 
 
+def test_the_epochs_that_ran_are_told_not_those_that_were_asked_for(clock, dense, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(channel_controls, "train", lambda *args, label, **more: [{}] * int(label[-1]))
+    monkeypatch.setattr(prune, "train", lambda *args, **more: [])
+    made = tiny.stage(CHANNELS, dense, tmp_path / "full", data, **FULL, control_epochs=9)
+    assert [row["epochs"] for row in table(made).values()] == [0, 0, *["1 to 2"] * 4]
+
+
 def test_go_on_after_a_cut(clock, dense, data, tmp_path, monkeypatch):
     whole = tiny.stage(CHANNELS, dense, tmp_path / "whole", data, **FULL)
     Followed(monkeypatch, cut=f"control {NEW} 2")

@@ -55,6 +55,12 @@ def test_full_trains_all_as_often_as_asked(dense, data, tmp_path, monkeypatch):
     assert report.tables[1].title.endswith("each trained for 1 epoch")
 
 
+def test_trainings_that_may_end_early_are_told_so(dense, data, tmp_path):
+    fit = {**ONE, "patience": 3}
+    made = tiny.stage("prune lottery", dense, tmp_path / "fast", data, fit=fit, rewind=0.4, controls="fast")
+    assert made.manifest.report.tables[1].title.endswith("each trained for up to 1 epoch")
+
+
 @pytest.mark.parametrize(("kind", "trainings"), [("random", 2), ("re-initialised", 3), ("dense", 2)])
 def test_where_weights_go_on_controls_are_trained_through_as_many_rounds(
     dense, data, tmp_path, monkeypatch, kind, trainings

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
+from effxfer.report import Measurement, Report
 from effxfer.settings import build
 from effxfer.stages import finetune as module
-from effxfer.stages.curve import EPOCHS, LABELS, few
+from effxfer.stages.curve import EPOCHS, LABELS, compared, few
 from effxfer.stages.finetune import train
 from effxfer.stages.run import Where, load_task
 from effxfer.stages.settings import LearningCurve
@@ -42,6 +43,17 @@ def test_more_labels_are_worth_more_and_the_result_is_of_all(tmp_path, data):
     (points,) = (curve.points for curve in report.curves if (curve.title, curve.name) == (LABELS, "val"))
     assert [x for x, _ in points] == [1, 1, 4, 4, 12]
     assert "no training on 500 labels per class: the smallest class has 12" in report.notes
+
+
+def test_the_epochs_that_ran_are_told_not_those_that_were_asked_for():
+    runs = [
+        {"labels": 1, "repeat": n, "val": 50.0, "test": 50.0, "epochs": epochs, "passes": []}
+        for n, epochs in enumerate((3, 5))
+    ]
+    rows = [Measurement(name=name, value=90.0) for name in ("accuracy/val", "accuracy/test")]
+    whole = Report(rows=(*rows, Measurement(name="epochs", value=2)))
+    report = compared(runs, whole, 12.0, tiny.settings_of("curve", fit={**tiny.FIT, "epochs": 9}), 12)
+    assert [row["epochs"] for row in report.tables[0].rows] == ["3 to 5", 2]
 
 
 def test_goes_on_after_a_cut_and_trains_nothing_twice(tmp_path, dense, data, monkeypatch):
