@@ -48,11 +48,13 @@ class Model:
     Args:
         path: The `.onnx` file.
         threads: Within an operator; 0 is one per physical core.
-        providers: ONNX Runtime execution providers, the preferred one first.
+        providers: ONNX Runtime execution providers, the preferred one first; those that this ONNX Runtime lacks are
+            passed over. The attribute `providers` says which run.
         options: ONNX Runtime session options to start from; None is ONNX Runtime's own.
 
     Raises:
-        ModelError: If the file is absent, damaged, refused by ONNX Runtime, or not written by effxfer.
+        ModelError: If the file is absent, damaged, refused by ONNX Runtime, or not written by effxfer, or if none of
+            the providers is there.
     """
 
     def __init__(
@@ -67,6 +69,11 @@ class Model:
         self._given = dict[str, NDArray[Any]]()
         self._output = _output_for(self._session, self.metadata.labels, self.path)
         _check_input(self._input, self.metadata, self.path)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers that run the file, the preferred one first."""
+        return tuple(self._session.get_providers())
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -251,8 +258,14 @@ def _open(path: Path, threads: int, providers: Sequence[str], options: Any) -> A
     options = options or onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or options.intra_op_num_threads
     options.log_severity_level = 3
+    there = [name for name in providers if name in onnxruntime.get_available_providers()]
+    if not there:  # ONNX Runtime would take the CPU instead
+        known = ", ".join(onnxruntime.get_available_providers())
+        raise ModelError(
+            f"this ONNX Runtime has no {', '.join(providers) or 'provider'}", f"it has {known}", code="E424"
+        )
     try:
-        return onnxruntime.InferenceSession(path, options, providers=list(providers))
+        return onnxruntime.InferenceSession(path, options, providers=there)
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"ONNX Runtime refuses {path}: {cause}", "export it again", code="E424") from None

@@ -240,3 +240,10 @@ def test_softmax_is_a_distribution_in_the_order_of_the_logits(row):
     assert shares.sum() == pytest.approx(1, abs=1e-5)
     assert (shares >= 0).all()
     assert shares[0, logits[0].argmax()] == shares.max()
+
+
+def test_a_provider_that_is_not_there_is_refused_not_replaced(file):
+    with pytest.raises(ModelError, match=r"has no NoSuchProvider") as caught:
+        Model(file, providers=["NoSuchProvider"])
+    assert "CPUExecutionProvider" in caught.value.hint
+    assert Model(file, providers=["NoSuchProvider", "CPUExecutionProvider"]).providers == ("CPUExecutionProvider",)
