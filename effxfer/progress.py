@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TypeVar
 
 Advance = Callable[[int, str], None]
 Bar = Callable[[str, int], AbstractContextManager[Advance]]
-T = TypeVar("T")
+Say = Callable[[str], None]
 
 _sinks: list[Bar] = []
+_listeners: list[Say] = []
 
 
 def bar(label: str, total: int) -> AbstractContextManager[Advance]:
@@ -16,11 +16,19 @@ def bar(label: str, total: int) -> AbstractContextManager[Advance]:
     return _sinks[-1](label, total) if _sinks else nullcontext(lambda _steps, _text: None)
 
 
+def remark(text: str) -> None:
+    """Say what a person should know that is not about the result, such as that a damaged file is made again."""
+    if text and _listeners:
+        _listeners[-1](text)
+
+
 @contextmanager
-def shown_by(sink: Bar) -> Iterator[None]:
-    """Show all progress of the block through `sink`."""
+def shown_by(sink: Bar, say: Say = lambda _text: None) -> Iterator[None]:
+    """Show all progress of the block through `sink`, and remarks through `say`."""
     _sinks.append(sink)
+    _listeners.append(say)
     try:
         yield
     finally:
         _sinks.pop()
+        _listeners.pop()

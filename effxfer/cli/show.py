@@ -16,7 +16,7 @@ from effxfer.report import Report
 @contextmanager
 def progress() -> Iterator[None]:
     """Show the library's progress: bars on a terminal, a line now and then elsewhere."""
-    with shown_by(_bar if sys.stderr.isatty() else _lines):
+    with shown_by(_bar if sys.stderr.isatty() else _lines, lambda text: say(f"note: {text}")):
         yield
 
 
