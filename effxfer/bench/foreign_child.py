@@ -5,11 +5,13 @@ What is wrong comes out as `{"error": [code, problem, hint]}`; a crash, a hang o
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it reads this once
 KEYS = {"location", "offset", "length", "checksum"}
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
 HALF_BYTE, QUARTER_BYTE = ("INT4", "UINT4", "FLOAT4E2M1"), ("INT2", "UINT2")

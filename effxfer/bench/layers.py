@@ -21,6 +21,7 @@ from effxfer.data.index import default_cache
 from effxfer.errors import ResourceError
 from effxfer.files import digest, write_atomic
 from effxfer.net.layers import Layer, Site
+from effxfer.runtime.session import open_session, session_options
 
 FORMAT = 1
 WARMUP = 3
@@ -142,17 +143,13 @@ def time_layer(site: Site, inputs: int, outputs: int, threads: int = 1) -> float
 
     The mean of the middle half of the runs is taken, because the profile counts whole microseconds.
     """
-    import onnxruntime
-
     from effxfer.bench.nodes import node_model
 
     model, shape = node_model(site, inputs, outputs)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level, options.enable_profiling = 3, True
+    options = session_options(threads=threads, inter_op_num_threads=1, enable_profiling=True)
     with TemporaryDirectory(prefix="effxfer-") as scratch:
         options.profile_file_prefix = str(Path(scratch) / "profile")
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = open_session(model, options)
         _repeat(session, {"x": np.full(shape, 0.5, np.float32)})
         events = json.loads(Path(session.end_profiling()).read_text())
     return kernel_ms(events)

@@ -4,9 +4,12 @@
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it reads this once
 
 
 def peak_mb() -> float | None:

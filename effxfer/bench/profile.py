@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from effxfer.bench.runners import first_line
 from effxfer.errors import ModelFileError, ResourceError
+from effxfer.runtime.session import open_session, session_options
 
 WARMUP = 3
 MARK = "_kernel_time"
@@ -59,15 +60,11 @@ def profile(file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, s
         ModelFileError: If the file cannot be opened or run.
         ResourceError: If ONNX Runtime wrote no profile.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level, options.enable_profiling = 3, True
+    options = session_options(threads=threads, inter_op_num_threads=1, enable_profiling=True)
     with TemporaryDirectory(prefix="effxfer-") as scratch:
         options.profile_file_prefix = str(Path(scratch) / "profile")
         try:
-            session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            session = open_session(file, options)
             _repeat(session, feed, seconds)
         except Exception as error:  # ONNX Runtime's exceptions have no public home
             raise ModelFileError(f"ONNX Runtime cannot run {file}: {first_line(error)}", code="E424") from error

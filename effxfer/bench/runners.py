@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError
+from effxfer.runtime import session as sessions
 
 if TYPE_CHECKING:
     import torch
@@ -26,15 +27,10 @@ def open_session(file: Path, threads: int) -> Any:
     Raises:
         ModelFileError: If the file is absent or ONNX Runtime refuses it.
     """
-    import onnxruntime
-
     if not file.is_file():
         raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return sessions.open_session(file, sessions.session_options(threads=threads, inter_op_num_threads=1))
     except Exception as error:
         raise ModelFileError(f"ONNX Runtime refuses {file}: {first_line(error)}", code="E424") from error
 

@@ -1,8 +1,11 @@
 """The process that runs on an emulated CPU: imports nothing of effxfer, opens one model, writes its first output."""
 
 import json
+import os
 import sys
 from typing import Any
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it reads this once
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.graph import Graph, Rewrite, copy, named, replace_nodes
+from effxfer.runtime.session import FATAL, open_session, session_options
 
 if TYPE_CHECKING:
     import onnx
@@ -160,7 +161,6 @@ def recognise(graph: Graph, region: Region) -> Activation | None:
 
 def evaluate(graph: Graph, region: Region) -> Array | None:
     """Run a region over `POINTS`; None where ONNX Runtime does not take it, such as for numbers of another type."""
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
     read = {n for node in region.nodes for n in node.input if n in graph.constants}
@@ -174,10 +174,8 @@ def evaluate(graph: Graph, region: Region) -> Array | None:
     )
     imports = [o for o in graph.model.opset_import if o.domain in {"", "ai.onnx"}]
     model = helper.make_model(part, opset_imports=imports, ir_version=graph.model.ir_version)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = open_session(model.SerializeToString(), session_options(threads=1, severity=FATAL))
         found = np.asarray(session.run(None, {region.start: POINTS})[0], np.float64)
     except Exception:  # ONNX Runtime's exceptions have no public home; what cannot run alone is not fused
         return None

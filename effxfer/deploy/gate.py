@@ -13,6 +13,7 @@ from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime.image import Preprocess, normalize
 from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.session import session_options
 
 BATCHES = (1, 2, 7, 32)
 REJECTED = ".rejected"
@@ -31,11 +32,7 @@ def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
     Raises:
         ModelFileError: If `Model` refuses it.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    for name, value in (EXACT if exact else {}).items():
-        options.add_session_config_entry(name, value)
+    options = session_options(entries=EXACT if exact else {})
     try:
         return Model(file, threads=threads, options=options)
     except ModelError as error:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from effxfer.deploy.gate import EXACT
 from effxfer.errors import ModelFileError
+from effxfer.runtime.session import FATAL, open_session, session_options
 
 if TYPE_CHECKING:
     import onnx
@@ -125,17 +126,12 @@ def session(model: Path | bytes, optimized: Path | None = None, *, exact: bool =
     Raises:
         ModelFileError: If ONNX Runtime refuses it.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    if optimized:
-        options.optimized_model_filepath = str(optimized)
-    for name, value in {**AS_ON_X86, **(EXACT if exact else {})}.items():
-        options.add_session_config_entry(name, value)
+    entries, written = {**AS_ON_X86, **(EXACT if exact else {})}, {"optimized_model_filepath": str(optimized)}
+    options = session_options(
+        threads=1, level="ORT_ENABLE_EXTENDED", severity=FATAL, entries=entries, **(written if optimized else {})
+    )
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return open_session(model, options)
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelFileError(f"ONNX Runtime refuses the file: {cause}", "export it again", code="E424") from None

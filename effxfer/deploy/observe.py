@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.qdq import Feeds
+from effxfer.runtime.session import open_session, session_options
 
 if TYPE_CHECKING:
     import onnx
@@ -60,7 +61,6 @@ def observe(model: "onnx.ModelProto", names: Iterable[str], feeds: Feeds) -> Map
 def _session(model: "onnx.ModelProto", names: Iterable[str]) -> tuple[Any, dict[str, int]]:
     """Open a graph that gives `names` as well; give the session, and the axis of channels of each."""
     import onnx
-    import onnxruntime
 
     wider = onnx.ModelProto()
     wider.CopyFrom(model)
@@ -71,9 +71,7 @@ def _session(model: "onnx.ModelProto", names: Iterable[str]) -> tuple[Any, dict[
     wider.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in wanted if name not in outputs
     )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    return onnxruntime.InferenceSession(wider.SerializeToString(), options, providers=["CPUExecutionProvider"]), wanted
+    return open_session(wider.SerializeToString(), session_options(threads=1)), wanted
 
 
 def _channel_axes(model: "onnx.ModelProto") -> dict[str, int]:

@@ -15,6 +15,7 @@ from effxfer.progress import bar
 from effxfer.report import Measurement, Report
 from effxfer.runtime.image import Preprocess, normalize, passable
 from effxfer.runtime.model import Model
+from effxfer.runtime.session import open_session, session_options
 
 LEVEL = 1.0
 RARE = 1e-5
@@ -120,12 +121,7 @@ def check_preprocessing(
 
 
 def _open_front(file: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    content = front_of(file).SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return open_session(front_of(file).SerializeToString(), session_options(threads=threads))
 
 
 def _levels(front: Any, image: NDArray[np.uint8], pixels: NDArray[np.uint8], model: Model) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from effxfer.deploy.widths import drop_dead, infer, widen
 from effxfer.errors import ModelFileError
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.session import FATAL, open_session, session_options
 
 FILE = "as exported"
 LEVELS = {
@@ -159,14 +160,9 @@ def _written(model: Any, file: Path, about: Mapping[str, str]) -> Path:
 
 def _offline(file: Path, out: Path, name: str, level: str, cpu: str) -> Attempt:
     """Let ONNX Runtime save the graph that it would run."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    options.optimized_model_filepath = str(out)
+    options = session_options(threads=1, level=level, severity=FATAL, optimized_model_filepath=str(out))
     try:
-        onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        open_session(file, options)
     except Exception as error:  # ONNX Runtime's exceptions have no public home
         return Attempt(name=name, file=out, verdict=f"failed: {first_line(error)}")
     if not out.is_file():

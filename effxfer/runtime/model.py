@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from effxfer.runtime.image import ImageError, Preprocess, decode, normalize, passable, resize_crop
 from effxfer.runtime.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
+from effxfer.runtime.session import CPU, known_providers, open_session, session_options
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Model", "ModelError", "Prediction", "Source"]
 
 Source = str | Path | bytes | NDArray[np.uint8]
-CPU = ("CPUExecutionProvider",)
 
 
 @dataclass(frozen=True)
@@ -251,21 +251,18 @@ def _image(source: Source) -> "Image.Image":
 
 
 def _open(path: Path, threads: int, providers: Sequence[str], options: Any) -> Any:
-    import onnxruntime
-
     if not path.is_file():
         raise ModelError(f"no model file {path}", "write one with `effxfer export`", code="E424")
-    options = options or onnxruntime.SessionOptions()
+    options = options or session_options()
     options.intra_op_num_threads = threads or options.intra_op_num_threads
-    options.log_severity_level = 3
-    there = [name for name in providers if name in onnxruntime.get_available_providers()]
+    there = [name for name in providers if name in known_providers()]
     if not there:  # ONNX Runtime would take the CPU instead
-        known = ", ".join(onnxruntime.get_available_providers())
+        known = ", ".join(known_providers())
         raise ModelError(
             f"this ONNX Runtime has no {', '.join(providers) or 'provider'}", f"it has {known}", code="E424"
         )
     try:
-        return onnxruntime.InferenceSession(path, options, providers=there)
+        return open_session(path, options, there)
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"ONNX Runtime refuses {path}: {cause}", "export it again", code="E424") from None

@@ -21,6 +21,7 @@ LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 METHODS = 3
 BESIDE = {("deploy", "bench")}
 APART = {"__init__", "__main__", "runtime"}
+SILENCE = "os.environ['ORT_DISABLE_TELEMETRY'] = '1'"
 FILES = sorted(ROOT.rglob("*.py"))
 
 
@@ -63,6 +64,25 @@ def test_nothing_runs_what_it_reads(file):
         assert name not in {"eval", "exec", "pickle.load", "pickle.loads", "yaml.load", "torch.hub.load"}, name
         assert name != "torch.load" or words.get("weights_only") == "True"
         assert words.get("shell") != "True"
+
+
+def opened(tree: ast.AST) -> bool:
+    return any(isinstance(n, ast.Call) and ast.unparse(n.func).endswith("InferenceSession") for n in ast.walk(tree))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_one_place_opens_sessions_and_nothing_reports_home(file):
+    """Files that run alone as a child say so themselves; all others import effxfer, which does."""
+    tree = ast.parse(file.read_text())
+    alone = not imported(tree) and file.name.endswith("_child.py")
+    if alone and "onnxruntime" in ast.unparse(tree):
+        assert SILENCE in [ast.unparse(node) for node in tree.body]
+    elif opened(tree):
+        assert file == ROOT / "runtime/session.py", "open it with runtime.session.open_session"
+
+
+def test_importing_effxfer_turns_reports_home_off():
+    assert SILENCE in [ast.unparse(node) for node in ast.parse((ROOT / "__init__.py").read_text()).body]
 
 
 def test_help_loads_nothing_heavy():

@@ -89,7 +89,7 @@ def test_the_example_says_what_the_runtime_says(exported, pixels, tmp_path, crop
     write_metadata(model, replace(read_metadata(exported), preprocess=about))
     onnx.save(model, file)
     bundle = bundled(file, tmp_path)
-    assert len([line for line in (bundle / "example.py").read_text().splitlines() if line]) <= 13
+    assert len([line for line in (bundle / "example.py").read_text().splitlines() if line]) <= 15
     for i, size in enumerate(((40, 60), (70, 33))):
         photo = tmp_path / f"{i}.jpg"
         Image.fromarray(pixels[i]).resize(size).save(photo)
