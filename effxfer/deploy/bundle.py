@@ -16,8 +16,10 @@ from effxfer.bench.table import MACHINE
 from effxfer.deploy.onnx import load, read_metadata
 from effxfer.deploy.ort_web import OrtWeb
 from effxfer.report import Report, Table, cell
+from effxfer.runtime import __file__ as runtime
 from effxfer.runtime.image import Preprocess
 
+PACKAGE, RUNTIME = "effxfer_runtime", Path(runtime).parent
 WEB = Path(__file__).with_name("web")
 PAGE = ("index.html", "app.js", "preprocess.js")
 SHOWN = 10
@@ -93,14 +95,15 @@ def write_bundle(
     (folder / "ort").mkdir()
     for name, content in web.files.items():
         (folder / "ort" / name).write_bytes(content)
+    copy_runtime(folder)
     texts = {
-        "labels.txt": "\n".join(" ".join(label.splitlines()) for label in about.labels) + "\n",
+        "labels.txt": "\n".join(map(one_line, about.labels)) + "\n",
         "model.json": json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
-        "example.py": example(models[0], about.preprocess),
+        "example.py": _filled("example.py.txt", model=models[0]),
         "README.md": card(facts, origin, about.key, accuracy, speed, web.version),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_bytes(text.encode("utf-8", "backslashreplace"))  # in JSON, that is an escape
     return folder
 
 
@@ -115,12 +118,21 @@ def model_of(file: Path) -> Model:
     )  # fmt: skip
 
 
-def example(model: Model, preprocess: Preprocess) -> str:
-    """Write a Python program that classifies one file."""
-    return _filled(
-        "example.py.txt", model=model, short=short_side(preprocess), size=preprocess.size,
-        filter=preprocess.interpolation.upper(), mean=list(preprocess.mean), std=list(preprocess.std),
-    )  # fmt: skip
+def copy_runtime(folder: Path) -> Path:
+    """Put the runtime into a bundle as a package of its own name: an installed effxfer may be of another version."""
+    place = folder / PACKAGE
+    place.mkdir()
+    for file in sorted(RUNTIME.glob("*.py")):
+        text = file.read_text(encoding="utf-8").replace("effxfer.runtime", PACKAGE)
+        (place / file.name).write_bytes(
+            f"# SPDX-License-Identifier: Apache-2.0 (effxfer {__version__})\n{text}".encode()
+        )
+    return place
+
+
+def one_line(label: str) -> str:
+    """Give a name of one line; the exact ones are in `model.json`."""
+    return label.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def short_side(preprocess: Preprocess) -> int:
