@@ -6,6 +6,7 @@ Beyond what `scan` finds (layout, tables, splits), the audit finds
 * `W303` a decoder's complaint, `W304` 16 bits, `W305` several frames, `W308` tiny or extremely long,
 * `W381` another colour type, `W382` transparency, `W383` EXIF rotation, `W384` a name that belies the format,
 * `E320` equal pixels in two splits, even if the files differ,
+* `W385` so wide or tall that a centre crop loses more than half of it,
 * `W338` labels that may be wrong, where it is passed what finds them.
 
 Damage that a JPEG decoder can paper over (a flipped bit in the scan) is not found: Pillow hides libjpeg's warnings.

@@ -1,11 +1,12 @@
 """The images of a listing, decoded once into cached arrays: evaluation views, and canvases to augment from."""
 
 import hashlib
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,13 @@ from effxfer.data.listing import SPLITS, UNLABELLED, Item, Listing
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.files import digest
-from effxfer.runtime.image import ImageError, Preprocess, resize_crop
+from effxfer.runtime.crop import border, resize_crop
+from effxfer.runtime.image import ImageError, Preprocess
 
-DECODER = 1
+if TYPE_CHECKING:
+    from PIL import Image
+
+DECODER = 2  # 2: facts hold `lost`
 AUGMENTED = frozenset({"train", UNLABELLED})
 PASSING = frozenset({"E300", "E322"})
 
@@ -33,9 +38,10 @@ class Bad(NamedTuple):
 
 
 class Good(NamedTuple):
-    """A decoded image: warnings by code, and a digest of its evaluation view."""
+    """A decoded image: warnings by code, the share that the centre crop loses, a digest of its evaluation view."""
 
     seen: tuple[str, ...]
+    lost: float
     view: str
 
 
@@ -59,6 +65,8 @@ class Plan(NamedTuple):
         from PIL import __version__ as pillow
 
         view = {k: v for k, v in self.preprocess.to_json().items() if k not in ("mean", "std")}
+        if colour := border(self.preprocess):
+            view["border"] = colour
         heic = any(item.path.lower().endswith((".heic", ".heif")) for item in self.listing.items)
         limits = [self.settings.canvas_scale, self.settings.max_pixels, heic and find_spec("pillow_heif") is not None]
         return digest([DECODER, pillow, self.listing.digest, view, limits], length=24)
@@ -75,6 +83,7 @@ class Plan(NamedTuple):
 
         Returns:
             `rows`: shape of one row by array; `bad`: `Bad` images, whose rows are left out; `seen`: paths by warning;
+            `lost`: median share of what the centre crop loses of the images with W385;
             `twins`: images whose evaluation view equals that of an image in an earlier split, as pairs of paths.
 
         Raises:
@@ -90,6 +99,7 @@ class Plan(NamedTuple):
             "rows": {name: list(array.shape[1:]) for name, array in arrays.items()},
             "bad": bad,
             "seen": _seen(items, results),
+            "lost": _lost(results),
             "twins": [[f.path, f.text] for f in leaks(self.listing.items, views, "same pixels", "warning")],
         }
 
@@ -138,9 +148,18 @@ class Plan(NamedTuple):
         arrays[f"{item.split}_pixels"][row] = view
         if item.split in AUGMENTED:
             canvas = arrays[f"{item.split}_canvas"]
-            canvas[row] = pixels.squash(decoded.image, canvas.shape[1], self.preprocess)
-            arrays[f"{item.split}_aspect"][row] = decoded.image.width / decoded.image.height
-        return Good(tuple(pixels.kinds(decoded)), hashlib.blake2b(view.tobytes(), digest_size=16).hexdigest())
+            canvas[row] = pixels.canvas(decoded.image, canvas.shape[1], self.preprocess)
+            arrays[f"{item.split}_aspect"][row] = self._aspect(decoded.image)
+        seen = pixels.kinds(decoded, self.preprocess.crop)
+        lost = pixels.cut_off(decoded.facts) if "W385" in seen else 0.0
+        return Good(tuple(seen), lost, hashlib.blake2b(view.tobytes(), digest_size=16).hexdigest())
+
+    def _aspect(self, image: "Image.Image") -> float:
+        """Give what augmentation takes the canvas for: a squashed photograph is cropped to upright shapes again.
+
+        Where the network sees images squashed or letterboxed, crops are taken of what it sees.
+        """
+        return image.width / image.height if self.preprocess.crop == "center" else 1.0
 
     def _drop(self, arrays: Mapping[str, NDArray[Any]], lost: set[str], scratch: Path) -> None:
         for name, array in arrays.items():
@@ -164,6 +183,11 @@ def _seen(items: Iterable[Item], results: Iterable[Bad | Good]) -> dict[str, lis
         for code in result.seen if isinstance(result, Good) else ():
             seen[code].append(item.path)
     return dict(sorted(seen.items()))
+
+
+def _lost(results: Iterable[Bad | Good]) -> float:
+    shares = [result.lost for result in results if isinstance(result, Good) and result.lost]
+    return statistics.median(shares) if shares else 0.0
 
 
 def _stop_if_passing(bad: Iterable[Bad], where: str) -> None:

@@ -207,7 +207,8 @@ def _whole(root: Path | None, items: Sequence[Item], max_pixels: int, row: int) 
 
 def _decode_notes(facts: Mapping[str, Any], total: int) -> list[str]:
     bad, twins = [path for path, _, _ in facts["bad"]], [path for path, _ in facts["twins"]]
-    notes = [f"{code} {KINDS[code]}: {counted(paths)}" for code, paths in facts["seen"].items()]
+    lost = {"W385": f", {facts['lost']:.0%} in the median"}
+    notes = [f"{code} {KINDS[code]}: {counted(paths)}{lost.get(code, '')}" for code, paths in facts["seen"].items()]
     if bad:
         notes.insert(0, f"left out, unreadable: {len(bad) / total:.1%} of all images: {counted(bad)}")
     if twins:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -16,21 +17,23 @@ from numpy.typing import NDArray
 from effxfer.data.builtin import builtin_image
 from effxfer.data.index import cores
 from effxfer.data.listing import Item
+from effxfer.runtime.crop import resize_crop
 from effxfer.runtime.formats import byte_limit, unreadable
-from effxfer.runtime.image import ImageError, ImageFacts, Preprocess, decode_with_facts, filter_of, read_size
+from effxfer.runtime.image import ImageError, ImageFacts, Preprocess, decode_with_facts, read_size
 from effxfer.runtime.reading import read_regular
 
 if TYPE_CHECKING:
     from PIL import Image
 
 CHUNK = 32
-EXTREME_SIDE, EXTREME_ASPECT = 8, 20
+EXTREME_SIDE, EXTREME_ASPECT, LONG_ASPECT = 8, 20, 2
 SAMPLED, SMALL_SIDE = 64, 160
 KINDS = {
     "W303": "suspicious file, decoded nevertheless",
     "W304": "16 bits scaled to 8",
     "W305": "several frames, the first is used",
     "W308": "tiny, or extremely long",
+    "W385": "the centre crop loses more than half of it; keep all by backbone.crop = squash or letterbox",
 }
 T = TypeVar("T")
 _here = threading.local()
@@ -74,15 +77,19 @@ def decode_item(root: Path | None, item: Item, max_pixels: int) -> Decoded:
     return Decoded(image, facts, tuple(_here.complaints))
 
 
-def squash(image: "Image.Image", side: int, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Resize the whole image to a square: uint8 `(side, side, 3)`, antialiased."""
-    if image.size == (side, side):
-        return np.asarray(image)
-    return np.asarray(image.resize((side, side), filter_of(preprocess.interpolation)))
+def canvas(image: "Image.Image", side: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Put the whole image on a square, letterboxed if the network sees it so, or squashed: uint8 `(side, side, 3)`."""
+    shape = "letterbox" if preprocess.crop == "letterbox" else "squash"
+    return resize_crop(image, replace(preprocess, size=side, crop_pct=1.0, crop=shape))
 
 
-def kinds(decoded: Decoded) -> dict[str, str]:
-    """Say by code what is worth a warning about an image (`KINDS`), with details."""
+def kinds(decoded: Decoded, crop: str = "center") -> dict[str, str]:
+    """Say by code what is worth a warning about an image (`KINDS`), with details.
+
+    Args:
+        decoded: The image.
+        crop: As in `Preprocess`.
+    """
     facts, found = decoded.facts, {}
     if decoded.complaints:
         found["W303"] = "; ".join(decoded.complaints)
@@ -92,7 +99,14 @@ def kinds(decoded: Decoded) -> dict[str, str]:
         found["W305"] = facts.format
     if min(facts.width, facts.height) < EXTREME_SIDE or _aspect(facts) > EXTREME_ASPECT:
         found["W308"] = f"{facts.width}x{facts.height}"
+    elif crop == "center" and _aspect(facts) > LONG_ASPECT:
+        found["W385"] = f"{facts.width}x{facts.height}, {cut_off(facts):.0%} cut off"
     return {} if facts.format == "builtin" else found
+
+
+def cut_off(facts: ImageFacts) -> float:
+    """Give the share of an image that lies outside its largest square, in [0, 1)."""
+    return 1 - 1 / _aspect(facts)
 
 
 def _aspect(facts: ImageFacts) -> float:

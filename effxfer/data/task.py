@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.errors import DataError
+from effxfer.runtime.crop import border
 from effxfer.runtime.image import Preprocess
 
 
@@ -98,6 +99,6 @@ def part(split: Split, chosen: NDArray[np.int_]) -> Split:
     )  # fmt: skip
 
 
-def _view(preprocess: Preprocess) -> tuple[int, float, str]:
+def _view(preprocess: Preprocess) -> tuple[object, ...]:
     """What of a preprocessing the decoded pixels depend on."""
-    return preprocess.size, preprocess.crop_pct, preprocess.interpolation
+    return preprocess.size, preprocess.crop_pct, preprocess.interpolation, preprocess.crop, border(preprocess)

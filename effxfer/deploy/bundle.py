@@ -15,6 +15,7 @@ from effxfer import __version__
 from effxfer.bench.table import MACHINE
 from effxfer.deploy.onnx import load, read_metadata
 from effxfer.deploy.ort_web import OrtWeb
+from effxfer.deploy.preprocessing import tall_first
 from effxfer.report import Report, Table, cell
 from effxfer.runtime import __file__ as runtime
 from effxfer.runtime.image import Preprocess
@@ -86,7 +87,7 @@ def write_bundle(
     models, about = [model_of(file) for file in files], read_metadata(files[0])
     facts = {
         "title": origin.title, "labels": list(about.labels), "preprocess": about.preprocess.to_json(),
-        "models": [asdict(model) for model in models],
+        "tall_first": tall_first(), "models": [asdict(model) for model in models],
     }  # fmt: skip
     for file in files:
         shutil.copyfile(file, folder / file.name)

@@ -1,25 +1,27 @@
 """Resizing, cropping, scaling and softmax as ONNX operators, so that a device feeds decoded pixels of any size.
 
-The graph repeats `runtime.image.resize_crop` and `normalize` operator by operator. Where that is not obvious:
+The graph repeats `resize_crop` and `normalize` of the runtime operator by operator. Where that is not obvious:
 
 * Pillow leaves weights outside the image out (`exclude_outside`); its cubic has the coefficient -0.5.
 * Pillow resizes one axis after the other and rounds in between. The vertical axis comes first in images that lose more
   than twice as many rows as columns; not in all its versions, so the installed one is asked.
 * `axes` of Resize is not used: ONNX Runtime 1.32 moves the transposition behind the Resize and then miscounts them.
-* Sides round down, and half pixels in front of the crop round to even, as Python does it; all in whole numbers.
+* Sides round down, those of letterboxed images to the nearest, and half pixels in front of the crop round to even, as
+  Python does it; all in whole numbers.
+* Pad takes one value for all channels: the colour of the border is taken off before, and put back after.
 """
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from effxfer.deploy.onnx import BATCH, load, read_metadata, strip, write_metadata
 from effxfer.deploy.outside import write_model
 from effxfer.errors import ModelFileError
+from effxfer.runtime.crop import padding_colour, resized_side
 from effxfer.runtime.image import Preprocess
 
 if TYPE_CHECKING:
@@ -36,10 +38,7 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 3, side, 
     count = Shape <start = 0, end = 2> (planes)
     sides = Shape <start = 2> (planes)
 
-    short = Constant <value_ints = [$short]> ()
-    shorter = ReduceMin (sides)
-    product = Mul (sides, short)
-    wanted = Div (product, shorter)
+    $wanted
 
     zero = Constant <value_ints = [0]> ()
     twice = Constant <value_ints = [1, -2]> ()
@@ -59,7 +58,7 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 3, side, 
     side = Constant <value_ints = [$side]> ()
     two = Constant <value_ints = [2]> ()
     axes = Constant <value_ints = [2, 3]> ()
-    spare = Sub (wanted, side)
+    $spare
     half = Div (spare, two)
     odd = Mod (spare, two)
     uneven = Mod (half, two)
@@ -71,12 +70,65 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 3, side, 
     most = Constant <value_float = 255.0> ()
     mean = Constant <value = float[1, 3, 1, 1] $mean> ()
     std = Constant <value = float[1, 3, 1, 1] $std> ()
-    raw = Cast <to = 1> (cropped)
+    $raw
     scaled = Div (raw, most)
     centred = Sub (scaled, mean)
     images = Div (centred, std)
 }
 """
+
+
+class View(NamedTuple):
+    """The lines of `TEXT` that differ between the values of `Preprocess.crop`.
+
+    Attributes:
+        wanted: Height and width after resizing.
+        spare: How much of them is cut off.
+        raw: The square, padded if need be, as float32.
+    """
+
+    wanted: str
+    spare: str = "spare = Sub (wanted, side)"
+    raw: str = "raw = Cast <to = 1> (cropped)"
+
+
+VIEWS = {
+    "center": View(
+        wanted="""short = Constant <value_ints = [$short]> ()
+    shorter = ReduceMin (sides)
+    product = Mul (sides, short)
+    wanted = Div (product, shorter)"""
+    ),
+    "squash": View(wanted="wanted = Constant <value_ints = [$short, $short]> ()"),
+    "letterbox": View(
+        wanted="""short = Constant <value_ints = [$short]> ()
+    longer = ReduceMax (sides)
+    product = Mul (sides, short)
+    quotient = Div (product, longer)
+    rest = Mod (product, longer)
+    pair = Constant <value_ints = [2]> ()
+    unit = Constant <value_ints = [1]> ()
+    doubled = Mul (rest, pair)
+    odd_quotient = Mod (quotient, pair)
+    nudged = Add (doubled, odd_quotient)
+    above = Greater (nudged, longer)
+    more = Cast <to = 7> (above)
+    nearest = Add (quotient, more)
+    wanted = Max (nearest, unit)""",
+        spare="""beyond = Sub (wanted, side)
+    spare = Max (beyond, zero)""",
+        raw="""surplus = Sub (side, wanted)
+    lack = Max (surplus, zero)
+    before = Div (lack, two)
+    after = Sub (lack, before)
+    pads = Concat <axis = 0> (before, after)
+    colour = Constant <value = float[1, 3, 1, 1] $colour> ()
+    bare = Cast <to = 1> (cropped)
+    lowered = Sub (bare, colour)
+    bordered = Pad (lowered, pads, , axes)
+    raw = Add (bordered, colour)""",
+    ),
+}
 
 
 def add_preprocessing(file: Path) -> Path:
@@ -144,10 +196,11 @@ def front_of(file: Path) -> "onnx.ModelProto":
 
 
 def _filled(preprocess: Preprocess) -> str:
-    return Template(TEXT).substitute(
-        first="Xor (tall, order)" if _rows_first() else "Identity (order)",
+    return Template(Template(TEXT).safe_substitute(VIEWS[preprocess.crop]._asdict())).substitute(
+        first="Xor (tall, order)" if tall_first() else "Identity (order)",
         order="{0, 1}",
-        short=math.floor(preprocess.size / preprocess.crop_pct),
+        short=resized_side(preprocess),
+        colour=_braces(padding_colour(preprocess)),
         side=preprocess.size,
         mode=MODES[preprocess.interpolation],
         mean=_braces(preprocess.mean),
@@ -159,8 +212,8 @@ def _braces(values: tuple[float, ...]) -> str:
     return "{" + ", ".join(f"{np.float32(value):.9e}" for value in values) + "}"
 
 
-def _rows_first() -> bool:
-    """Whether the installed Pillow resizes tall images along the vertical axis first."""
+def tall_first() -> bool:
+    """Whether the installed Pillow, which training images went through, resizes tall ones vertically first."""
     from PIL import Image
 
     stripes = np.indices((24, 8)).sum(0) % 3 == 0

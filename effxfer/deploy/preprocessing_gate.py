@@ -13,7 +13,8 @@ from effxfer.deploy.preprocessing import front_of
 from effxfer.errors import DataError, GateError
 from effxfer.progress import bar
 from effxfer.report import Measurement, Report
-from effxfer.runtime.image import Preprocess, normalize, passable
+from effxfer.runtime.crop import passable
+from effxfer.runtime.image import Preprocess, normalize
 from effxfer.runtime.model import Model
 from effxfer.runtime.session import open_session, session_options
 

@@ -35,7 +35,7 @@ def native_preprocess(body: nn.Module, source: str) -> Preprocess:
     """What the network's published weights expect as input; ImageNet's usual where it does not say.
 
     A network of one's own says it in an attribute `pretrained_cfg`, as timm's do: `input_size`, `crop_pct`,
-    `interpolation`, `mean`, `std`.
+    `crop_mode`, `interpolation`, `mean`, `std`.
     """
     library, _, name = source.partition(":")
     if library == "torchvision":
@@ -46,6 +46,7 @@ def native_preprocess(body: nn.Module, source: str) -> Preprocess:
     return Preprocess(
         size=config["input_size"][-1],
         crop_pct=config["crop_pct"],
+        crop={"border": "letterbox"}.get(config["crop_mode"], config["crop_mode"]),
         interpolation=config["interpolation"],
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),

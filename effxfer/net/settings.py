@@ -21,6 +21,7 @@ class BackboneSettings(Settings):
         pretrained: Load weights. False starts from random ones, always the same.
         size: Side of the input in pixels; None is what the backbone was trained with.
         crop_pct: As in `Preprocess`; None is the backbone's, or 1 if `size` is given.
+        crop: As in `Preprocess`: `center`, `squash` or `letterbox`; None is the backbone's.
         interpolation: As in `Preprocess`; None is the backbone's.
         mean: As in `Preprocess`; None is the backbone's.
         std: As in `Preprocess`; None is the backbone's.
@@ -31,13 +32,14 @@ class BackboneSettings(Settings):
     pretrained: bool = True
     size: int | None = Field(default=None, ge=8, le=2048)
     crop_pct: float | None = Field(default=None, gt=0, le=1)
+    crop: Literal["center", "squash", "letterbox"] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
     def adjust(self, native: Preprocess) -> Preprocess:
         """Overlay what was set here on what the backbone expects."""
-        chosen = {k: v for k in ("size", "crop_pct", "interpolation", "mean", "std") if (v := getattr(self, k))}
+        chosen = {k: v for k in ("size", "crop_pct", "crop", "interpolation", "mean", "std") if (v := getattr(self, k))}
         if self.size and not self.crop_pct:
             chosen["crop_pct"] = 1.0
         return Preprocess.from_json({**native.to_json(), **chosen})

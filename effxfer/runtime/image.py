@@ -3,9 +3,8 @@
 Training, calibration, gates and deployment all pass through these functions, so that they see the same pixels.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +24,10 @@ __all__ = [
     "decode_with_facts",
     "filter_of",
     "normalize",
-    "passable",
     "read_size",
-    "resize_crop",
 ]
 BACKGROUND = (255, 255, 255)
 MULTI_FRAME = ("GIF", "WEBP", "TIFF", "MPO", "PNG", "AVIF")
-LARGEST_RESIZE = 64_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +36,10 @@ class Preprocess:
 
     Attributes:
         size: Side of the square input in pixels.
-        crop_pct: Share of the resized shorter side that the centre crop keeps, in (0, 1]; 1 crops nothing off it.
+        crop_pct: Share of the resized side that the centre crop keeps, in (0, 1]; 1 crops nothing off it.
+        crop: What becomes of images that are no squares: `center` resizes the shorter side and cuts off what is beyond
+            the square; `squash` resizes both sides to the square's; `letterbox` resizes the longer side and pads with
+            the mean colour. timm's `crop_mode` calls the last one `border`.
         interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`, with antialiasing.
         mean: Subtracted per channel after scaling pixels to [0, 1].
         std: Divided by per channel after that.
@@ -48,13 +47,15 @@ class Preprocess:
 
     size: int = 224
     crop_pct: float = 1.0
+    crop: str = "center"
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        """Give plain values; `crop` only if it is not `center`: so keys and files of before stay what they are."""
+        plain = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {name: value for name, value in plain.items() if (name, value) != ("crop", "center")}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Preprocess":
@@ -158,48 +159,6 @@ def _decoded(image: "Image.Image") -> "tuple[Image.Image, ImageFacts]":
     return rgb, facts
 
 
-def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Resize the shorter side and crop the centre: timm's evaluation transform, pixel for pixel.
-
-    Args:
-        image: 8-bit RGB of any size.
-        preprocess: `size`, `crop_pct` and `interpolation` are used.
-
-    Returns:
-        uint8 `(size, size, 3)`.
-    """
-    size, resample = preprocess.size, filter_of(preprocess.interpolation)
-    short = math.floor(size / preprocess.crop_pct)
-    width, height = _resized(image.width, image.height, short)
-    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
-    if width * height > LARGEST_RESIZE:
-        scale_x, scale_y = image.width / width, image.height / height
-        box = (left * scale_x, top * scale_y, (left + size) * scale_x, (top + size) * scale_y)
-        return np.asarray(image.resize((size, size), resample, box=box))
-    if (width, height) != image.size:
-        image = image.resize((width, height), resample)
-    if (width, height) != (size, size):
-        image = image.crop((left, top, left + size, top + size))
-    return np.asarray(image)
-
-
-def passable(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Give an image to a graph that resizes by itself: as it is, unless it is so long that resizing it takes gigabytes.
-
-    Args:
-        image: 8-bit RGB of any size.
-        preprocess: The graph's.
-
-    Returns:
-        uint8 `(H, W, 3)`; of an extremely long image the centre, resized already.
-    """
-    short = math.floor(preprocess.size / preprocess.crop_pct)
-    width, height = _resized(image.width, image.height, short)
-    if width * height <= LARGEST_RESIZE:
-        return np.asarray(image)
-    return resize_crop(image, replace(preprocess, size=short, crop_pct=1.0))
-
-
 def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
     """Scale pixels to [0, 1], subtract the mean, divide by the standard deviation.
 
@@ -279,9 +238,3 @@ def _from_16_bit(image: "Image.Image") -> "Image.Image":
     if values.min() < 0 or values.max() > 65535:
         raise ImageError("32-bit pixels have no defined range", "convert it to 8 or 16 bit", code="E304")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _resized(width: int, height: int, short: int) -> tuple[int, int]:
-    if width <= height:
-        return short, int(short * height / width)
-    return int(short * width / height), short

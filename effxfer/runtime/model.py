@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.runtime.image import ImageError, Preprocess, decode, normalize, passable, resize_crop
+from effxfer.runtime.crop import passable, resize_crop
+from effxfer.runtime.image import ImageError, Preprocess, decode, normalize
 from effxfer.runtime.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
 from effxfer.runtime.session import CPU, known_providers, open_session, session_options
 

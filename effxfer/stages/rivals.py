@@ -122,7 +122,7 @@ def open_others(settings: Channels, like: Preprocess, device: Device) -> dict[st
 def open_other(backbone: BackboneSettings, like: Preprocess) -> Net:
     """Open one backbone, for images as another network takes them; arguments and errors as in `open_others`."""
     if artifact.find(backbone.source) is None:
-        same = {"size": backbone.size or like.size, "crop_pct": backbone.crop_pct or like.crop_pct}
+        same = {name: getattr(backbone, name) or getattr(like, name) for name in ("size", "crop_pct", "crop")}
         backbone = backbone.model_copy(update=same)
     net, _notes = artifact.open_model(backbone)
     net.take_size(net.preprocess.size)

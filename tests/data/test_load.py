@@ -10,7 +10,8 @@ from effxfer.data import build
 from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError, ResourceError
-from effxfer.runtime.image import Preprocess, decode, resize_crop
+from effxfer.runtime.crop import resize_crop
+from effxfer.runtime.image import Preprocess, decode
 from tests.data.corpus import class_folders, encoded, images_table, jpeg, photo
 
 SMALL = Preprocess(size=24, crop_pct=0.9)
@@ -46,6 +47,36 @@ def test_canvas_holds_the_whole_image_and_its_aspect(root, tmp_path):
         np.testing.assert_array_equal(canvas, np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)))
         assert aspect == pytest.approx(image.width / image.height)
     assert done.val.canvas is done.test.canvas is done.val.aspect is None
+
+
+@pytest.mark.parametrize("crop", ["squash", "letterbox"])
+def test_what_is_squashed_or_letterboxed_is_cropped_as_it_is_seen(root, tmp_path, crop):
+    Image.fromarray(np.array(photo(99, 80, 20))).save(root / "cat" / "wide.png")
+    seen = Preprocess(size=24, crop=crop)
+    done = task(root, tmp_path, preprocess=seen)
+    side = done.train.canvas.shape[1]
+    for name, canvas, view in zip(done.train.names, done.train.canvas, done.train.pixels, strict=True):
+        image = decode(root / name)
+        np.testing.assert_array_equal(canvas, resize_crop(image, Preprocess(size=side, crop=crop)))
+        np.testing.assert_array_equal(view, resize_crop(image, seen))
+    assert (done.train.aspect == 1).all()
+    assert not any("W385" in note for note in done.notes)
+
+
+def test_a_note_says_what_the_centre_crop_cuts_off(root, tmp_path):
+    for number, width in enumerate((60, 80, 100)):
+        Image.fromarray(np.array(photo(number, width, 20))).save(root / "cat" / f"wide{number}.png")
+    (note,) = [note for note in task(root, tmp_path).notes if "W385" in note]
+    assert "backbone.crop = squash or letterbox: 3 (cat/wide" in note
+    assert note.endswith("75% in the median")
+
+
+def test_a_border_of_another_colour_is_decoded_anew(root, tmp_path):
+    Image.fromarray(np.array(photo(99, 80, 20))).save(root / "cat" / "wide.png")
+    task(root, tmp_path, preprocess=Preprocess(size=24, crop="letterbox"))
+    dark = task(root, tmp_path, preprocess=Preprocess(size=24, crop="letterbox", mean=(0.0, 0.0, 0.0)))
+    split = next(s for s in (dark.train, dark.val, dark.test) if "cat/wide.png" in s.names)
+    assert (split.pixels[list(split.names).index("cat/wide.png")][0] == 0).all()
 
 
 @pytest.mark.parametrize(

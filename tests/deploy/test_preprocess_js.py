@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from effxfer.deploy.bundle import WEB
-from effxfer.runtime.image import Preprocess, normalize, resize_crop
+from effxfer.deploy.preprocessing import tall_first
+from effxfer.runtime.crop import resize_crop
+from effxfer.runtime.image import Preprocess, normalize
 
 NODE = shutil.which("node")
 SCRIPT = """
@@ -22,13 +24,15 @@ const answers = JSON.parse(readFileSync(0)).map(({ data, width, height, about })
 console.log(JSON.stringify(answers));
 """
 CASES = [
-    (kind, size, crop, side)
+    (kind, size, share, side, crop)
     for kind in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-    for size, crop, side in (
+    for crop in ("center", "squash", "letterbox")
+    for size, share, side in (
         ((61, 43), 0.875, 32),
         ((20, 33), 1.0, 32),
         ((32, 32), 1.0, 32),
         ((7, 90), 0.95, 24),
+        ((60, 200), 0.875, 24),
         ((131, 130), 0.9, 17),
     )
 ]
@@ -37,10 +41,17 @@ CASES = [
 @pytest.mark.skipif(NODE is None, reason="no node here")
 def test_pixels_and_input_are_equal(tmp_path):
     rng, asked, expected = np.random.default_rng(0), [], []
-    for kind, (width, height), crop, side in CASES:
+    for kind, (width, height), share, side, crop in CASES:
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        about = Preprocess(size=side, crop_pct=crop, interpolation=kind)
-        asked.append({"data": pixels.reshape(-1).tolist(), "width": width, "height": height, "about": about.to_json()})
+        about = Preprocess(size=side, crop_pct=share, crop=crop, interpolation=kind)
+        asked.append(
+            {
+                "data": pixels.reshape(-1).tolist(),
+                "width": width,
+                "height": height,
+                "about": {**about.to_json(), "tall_first": tall_first()},
+            }
+        )
         cut = resize_crop(Image.fromarray(pixels), about)
         expected.append((cut, normalize(cut[None], about)[0]))
     module = tmp_path / "preprocess.mjs"

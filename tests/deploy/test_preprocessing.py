@@ -15,11 +15,18 @@ from effxfer.deploy.gate import onnx_logits
 from effxfer.deploy.onnx import BATCH, load, read_metadata, write_metadata
 from effxfer.deploy.preprocessing import add_preprocessing, front_of, preprocessing_graph
 from effxfer.errors import ModelFileError
-from effxfer.runtime.image import Preprocess, normalize, resize_crop
+from effxfer.runtime.crop import resize_crop
+from effxfer.runtime.image import Preprocess, normalize
 from effxfer.runtime.model import Model, softmax
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
-SHAPES = [(size, crop, how) for size in (16, 33) for crop in (1.0, 0.875) for how in ("bilinear", "bicubic")]
+SHAPES = [
+    (size, share, how, crop)
+    for size in (16, 33)
+    for share in (1.0, 0.875)
+    for how in ("bilinear", "bicubic")
+    for crop in ("center", "squash", "letterbox")
+]
 sides = st.integers(1, 400)
 
 
@@ -34,10 +41,11 @@ def session_of(graph, opset=18):
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-FRONTS = {
-    shape: session_of(preprocessing_graph(Preprocess(size=shape[0], crop_pct=shape[1], interpolation=shape[2])))
-    for shape in SHAPES
-}
+def seen(size, share, how, crop):
+    return Preprocess(size=size, crop_pct=share, interpolation=how, crop=crop)
+
+
+FRONTS = {shape: session_of(preprocessing_graph(seen(*shape))) for shape in SHAPES}
 
 
 def levels(session, image, preprocess):
@@ -54,8 +62,7 @@ def test_inputs_of_any_size_are_those_of_training(height, width, shape, seed, sm
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     if smooth:
         image = np.asarray(Image.fromarray(image[:4, :4]).resize((width, height), Image.Resampling.BICUBIC))
-    size, crop, how = shape
-    off = levels(FRONTS[shape], image, Preprocess(size=size, crop_pct=crop, interpolation=how))
+    off = levels(FRONTS[shape], image, seen(*shape))
     assert off.max() < 2.01
     assert (off > 1.01).sum() <= 1 + 1e-4 * off.size
 
@@ -64,16 +71,15 @@ def test_inputs_of_any_size_are_those_of_training(height, width, shape, seed, sm
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (7, 500), (159, 40), (531, 49), (240, 320)])
 def test_black_and_white_noise_of_odd_sizes(shape, height, width):
     """Overshoots are cut off between the two axes, so that their order shows."""
-    size, crop, how = shape
     noise = np.random.default_rng(3).random((height, width, 1)) < 0.5
     image = (255 * noise).astype(np.uint8).repeat(3, 2)
-    off = levels(FRONTS[shape], image, Preprocess(size=size, crop_pct=crop, interpolation=how))
+    off = levels(FRONTS[shape], image, seen(*shape))
     assert (off > 1.01).sum() <= 1
 
 
 def test_an_image_of_the_right_size_is_only_scaled():
     image = images(1, size=33)[0]
-    assert levels(FRONTS[33, 1.0, "bicubic"], image, Preprocess(size=33)).max() == 0
+    assert levels(FRONTS[33, 1.0, "bicubic", "center"], image, Preprocess(size=33)).max() == 0
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -85,7 +91,7 @@ def test_the_order_of_the_axes_is_asked_of_pillow(monkeypatch, first):
         return resize(resize(image, between, *args, **more), size, *args, **more)
 
     monkeypatch.setattr(Image.Image, "resize", in_order)
-    assert preprocessing._rows_first() == first
+    assert preprocessing.tall_first() == first
     noise = np.random.default_rng(3).random((159, 40, 1)) < 0.5
     image, about = (255 * noise).astype(np.uint8).repeat(3, 2), Preprocess(size=33)
     assert levels(session_of(preprocessing_graph(about)), image, about).max() < 1.01

@@ -12,7 +12,7 @@ from effxfer.deploy.onnx import load
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.deploy.preprocessing_gate import check_preprocessing, look
 from effxfer.errors import DataError, GateError
-from effxfer.runtime.image import resize_crop
+from effxfer.runtime.crop import resize_crop
 from tests.tiny_net import PREPROCESS, images
 
 

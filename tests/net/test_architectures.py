@@ -5,6 +5,8 @@ from torch import nn
 from effxfer.errors import SettingsError
 from effxfer.net.architectures import build_body, names, native_preprocess
 from effxfer.net.net import pool
+from effxfer.net.settings import BackboneSettings
+from effxfer.runtime.image import Preprocess
 
 
 @pytest.mark.parametrize(
@@ -70,3 +72,16 @@ def test_names_match_a_pattern():
     assert "mobilenetv2_100" in names("timm", "mobilenetv2*")
     assert all(name.startswith("resnet") for name in names("torchvision", "resnet*"))
     assert "resnet18" in names("torchvision", "resnet*")
+
+
+@pytest.mark.parametrize(("mode", "crop"), [("center", "center"), ("squash", "squash"), ("border", "letterbox")])
+def test_the_crop_is_the_one_that_timm_says(mode, crop):
+    body = nn.Identity()
+    body.pretrained_cfg = {"input_size": (3, 64, 64), "crop_mode": mode}
+    assert native_preprocess(body, "tests.net.nets:flat").crop == crop
+
+
+def test_the_users_crop_comes_before_the_backbones():
+    squashed = BackboneSettings(source="timm:test_resnet", crop="squash").adjust(Preprocess(crop="letterbox"))
+    assert squashed.crop == "squash"
+    assert BackboneSettings(source="timm:test_resnet").adjust(Preprocess(crop="letterbox")).crop == "letterbox"

@@ -15,7 +15,6 @@ from effxfer.runtime.image import (
     decode_with_facts,
     normalize,
     read_size,
-    resize_crop,
 )
 from tests.data import corpus
 from tests.data.corpus import IMAGES, encoded, photo, pixels
@@ -118,63 +117,12 @@ def test_mutated_files_decode_or_raise_image_error(kind, data):
     assert outcome in {"RGB", "E301", "E302", "E304", "E307"}
 
 
-SIZES = [(64, 48), (48, 64), (51, 51), (33, 500), (501, 37), (7, 9), (32, 32), (224, 225), (375, 500)]
-
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest", "lanczos"])
-@pytest.mark.parametrize(("side", "crop"), [(32, 1.0), (32, 0.875), (45, 0.95), (33, 0.9)])
-def test_resize_crop_equals_timm_pixel_for_pixel(size, interpolation, side, crop):
-    from timm.data import create_transform
-
-    image = photo(3, *size)
-    preprocess = Preprocess(size=side, crop_pct=crop, interpolation=interpolation)
-    transform = create_transform(
-        (3, side, side), interpolation=interpolation, crop_pct=crop, mean=preprocess.mean, std=preprocess.std
-    )
-    ours = resize_crop(image, preprocess)
-    theirs = image
-    for step in transform.transforms[:-2]:
-        theirs = step(theirs)
-    np.testing.assert_array_equal(ours, np.asarray(theirs))
-    np.testing.assert_array_equal(normalize(ours[None], preprocess)[0], transform(image).numpy())
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 48), st.floats(0.3, 1))
-def test_resize_crop_equals_torchvision_for_any_size(width, height, side, crop):
-    import math
-
-    from torchvision.transforms import functional as F
-    from torchvision.transforms.functional import InterpolationMode
-
-    image = photo(1, width, height)
-    resized = F.resize(image, math.floor(side / crop), InterpolationMode.BICUBIC)
-    expected = np.asarray(F.center_crop(resized, side))
-    np.testing.assert_array_equal(resize_crop(image, Preprocess(size=side, crop_pct=crop)), expected)
-
-
-def test_extreme_image_is_cropped_without_being_blown_up():
-    image = photo(1, 2, 40_000)
-    ours = resize_crop(image, Preprocess(size=128))
-    middle = image.crop((0, 19_990, 2, 20_010))
-    wanted = np.asarray(middle.resize((128, 1280), Image.Resampling.BICUBIC))[576:704]
-    assert ours.shape == (128, 128, 3)
-    assert np.abs(ours.astype(int) - wanted).mean() < 3
-
-
 def test_normalize_is_contiguous_float32():
     out = normalize(np.zeros((2, 5, 5, 3), np.uint8), Preprocess(size=5, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
     assert out.dtype == np.float32
     assert out.flags.c_contiguous
     assert out.shape == (2, 3, 5, 5)
     assert (out == -1).all()
-
-
-def test_unknown_interpolation_lists_the_known_ones():
-    with pytest.raises(ImageError) as caught:
-        resize_crop(photo(), Preprocess(interpolation="cubicle"))
-    assert "bicubic" in caught.value.hint
 
 
 def test_preprocess_survives_json():

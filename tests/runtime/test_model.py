@@ -16,8 +16,9 @@ from effxfer.deploy.gate import torch_logits
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.runtime.__main__ import main
+from effxfer.runtime.crop import resize_crop
 from effxfer.runtime.files import predict_files
-from effxfer.runtime.image import ImageError, decode, resize_crop
+from effxfer.runtime.image import ImageError, decode
 from effxfer.runtime.model import Model, ModelError, softmax
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 

@@ -36,7 +36,7 @@ async function decode(blob) {
 
 function tensor(image, model) {
   if (model.resizes) return new ort.Tensor("uint8", image.data, [1, image.height, image.width, 3]);
-  const cut = resizeCrop(image, about.preprocess);
+  const cut = resizeCrop(image, { ...about.preprocess, tall_first: about.tall_first });
   return new ort.Tensor("float32", normalize(cut, about.preprocess), [1, 3, cut.height, cut.width]);
 }
 

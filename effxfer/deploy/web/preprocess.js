@@ -76,25 +76,32 @@ function nearest(image, width, height, [left, top, right, bottom]) {
   return { data: out, width, height };
 }
 
-// Pillow's Image.resize(size, filter, box) of an RGB image {data, width, height}.
-export function resize(image, width, height, filter, box = [0, 0, image.width, image.height]) {
+function resizeRows(image, width, filter, [left, , right]) {
+  if (width === image.width && left === 0 && right === width) return image;
+  const plan = coefficients(image.width, left, right, width, FILTERS[filter]);
+  const out = new Uint8Array(width * image.height * 3);
+  pass(image.data, out, plan, image.height, 3, image.width * 3, 3, width * 3);
+  return { data: out, width, height: image.height };
+}
+
+function resizeColumns(image, height, filter, [, top, , bottom]) {
+  if (height === image.height && top === 0 && bottom === height) return image;
+  const plan = coefficients(image.height, top, bottom, height, FILTERS[filter]);
+  const out = new Uint8Array(image.width * height * 3);
+  pass(image.data, out, plan, image.width, image.width * 3, 3, image.width * 3, 3);
+  return { data: out, width: image.width, height };
+}
+
+// Pillow's Image.resize(size, filter, box) of an RGB image {data, width, height}. Values are rounded between the two
+// axes, so that their order shows: with `tallFirst`, as newer Pillows do it, images that lose more than twice as many
+// rows as columns are shortened first.
+export function resize(image, width, height, filter, tallFirst, box = [0, 0, image.width, image.height]) {
   const whole = box[0] === 0 && box[1] === 0 && box[2] === image.width && box[3] === image.height;
   if (whole && width === image.width && height === image.height) return image;
   if (filter === "nearest") return nearest(image, width, height, box);
-  let { data } = image;
-  if (width !== image.width || box[0] !== 0 || box[2] !== image.width) {
-    const plan = coefficients(image.width, box[0], box[2], width, FILTERS[filter]);
-    const out = new Uint8Array(width * image.height * 3);
-    pass(data, out, plan, image.height, 3, image.width * 3, 3, width * 3);
-    data = out;
-  }
-  if (height !== image.height || box[1] !== 0 || box[3] !== image.height) {
-    const plan = coefficients(image.height, box[1], box[3], height, FILTERS[filter]);
-    const out = new Uint8Array(width * height * 3);
-    pass(data, out, plan, width, width * 3, 3, width * 3, 3);
-    data = out;
-  }
-  return { data, width, height };
+  const excess = Math.max(image.height - height, 0) - 2 * Math.max(image.width - width, 0);
+  if (tallFirst && excess > 0) return resizeRows(resizeColumns(image, height, filter, box), width, filter, box);
+  return resizeColumns(resizeRows(image, width, filter, box), height, filter, box);
 }
 
 // Python's round: halves go to the even neighbour.
@@ -104,32 +111,59 @@ function round(value) {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
-function crop(image, left, top, size) {
+// What is kept of a resized side (from, to), and the padding before it.
+function span(side, size) {
+  if (side < size) return [0, side, Math.trunc((size - side) / 2)];
+  const start = round((side - size) / 2);
+  return [start, start + size, 0];
+}
+
+// The kept part of an image, on a square of the mean colour where it does not fill it.
+function place(image, [left, right, across], [top, bottom, down], { size, mean }) {
   const out = new Uint8Array(size * size * 3);
-  for (let row = 0; row < size; row += 1) {
+  const colour = mean.map((value) => round(255 * value));
+  for (let i = 0; i < out.length; i += 1) out[i] = colour[i % 3];
+  for (let row = 0; row < bottom - top; row += 1) {
     const from = ((top + row) * image.width + left) * 3;
-    out.set(image.data.subarray(from, from + size * 3), row * size * 3);
+    out.set(image.data.subarray(from, from + (right - left) * 3), ((down + row) * size + across) * 3);
   }
   return { data: out, width: size, height: size };
 }
 
-// Resize the shorter side and crop the centre; `about` is the preprocessing that model.json holds.
+// A whole number divided by another, rounded, halves to even.
+function divide(product, divisor) {
+  const rest = product % divisor;
+  const quotient = (product - rest) / divisor;
+  return quotient + (2 * rest > divisor || (2 * rest === divisor && quotient % 2 === 1) ? 1 : 0);
+}
+
+function resizedSides(image, about) {
+  const side = Math.floor(about.size / about.crop_pct);
+  if (about.crop === "squash") return [side, side];
+  if (about.crop === "letterbox") {
+    const longer = Math.max(image.width, image.height);
+    return [image.width, image.height].map((one) => Math.max(1, divide(one * side, longer)));
+  }
+  if (image.width > image.height) return [Math.trunc((side * image.width) / image.height), side];
+  return [side, Math.trunc((side * image.height) / image.width)];
+}
+
+// Resize, crop the centre and pad; `about` is the preprocessing that model.json holds, with its `tall_first`.
 export function resizeCrop(image, about) {
   const { size, interpolation } = about;
-  const short = Math.floor(size / about.crop_pct);
-  const wide = image.width > image.height;
-  const width = wide ? Math.trunc((short * image.width) / image.height) : short;
-  const height = wide ? short : Math.trunc((short * image.height) / image.width);
-  const left = round((width - size) / 2);
-  const top = round((height - size) / 2);
+  const [width, height] = resizedSides(image, about);
+  const [columns, rows] = [span(width, size), span(height, size)];
+  const [left, right] = columns;
+  const [top, bottom] = rows;
   if (width * height > 64000000) {
     const across = image.width / width;
     const down = image.height / height;
-    return resize(image, size, size, interpolation,
-      [left * across, top * down, (left + size) * across, (top + size) * down]);
+    const part = resize(image, right - left, bottom - top, interpolation, about.tall_first,
+      [left * across, top * down, right * across, bottom * down]);
+    return place(part, [0, right - left, columns[2]], [0, bottom - top, rows[2]], about);
   }
-  const resized = resize(image, width, height, interpolation);
-  return width === size && height === size ? resized : crop(resized, left, top, size);
+  const resized = resize(image, width, height, interpolation, about.tall_first);
+  return width === size && height === size ? resized : place(resized, columns, rows, about);
 }
 
 // Scale to [0, 1], subtract the mean, divide by the standard deviation; channels first.
