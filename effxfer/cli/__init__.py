@@ -1,72 +1,75 @@
 """The command line: parse, call one library function, print its report."""
 
 import os
-import signal
 import sys
 import traceback
-from types import FrameType
 
+from effxfer import interrupt
 from effxfer.errors import EffxferError, ResourceError
 
 DEBUG = "--debug"
-SIGNALS = {"KeyboardInterrupt": 130, "Terminated": 143}
-
-
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM)."""
 
 
 def main() -> None:
-    """Run the app: results on stdout, everything else on stderr, a mistake as one line and its exit code."""
+    """Run the app: results on stdout, everything else on stderr, a mistake as one line and its exit code.
+
+    Once a signal has come, the process ends as stopped, however the command ends: an error may be what a library made
+    of it.
+    """
+    interrupt.listen(lambda: f"effxfer: stopped; go on with: {reproduce()}")
+    code = 1
+    try:
+        try:
+            code = _run()
+        finally:
+            interrupt.leave()
+    except interrupt.SIGNALLED:  # it came between two instructions of the line above
+        interrupt.leave()
+    raise SystemExit(code)
+
+
+def _run() -> int:
+    """Run the app; give the exit code."""
     from effxfer.cli.app import app
 
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        app([word for word in sys.argv[1:] if word != DEBUG], standalone_mode=False)
-    except (EffxferError, KeyboardInterrupt, Terminated, OSError, MemoryError) as error:
-        _fail(error)
+        code = app([word for word in sys.argv[1:] if word != DEBUG], standalone_mode=False)
     except Exception as error:
-        _refuse(error)
+        interrupt.leave()
+        return _fail(error)
+    return code if isinstance(code, int) else 0
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
-
-
-def _fail(error: BaseException) -> None:
-    """Say what went wrong in a line or two, and exit with its code."""
-    if DEBUG in sys.argv:
-        traceback.print_exc()
-    name = type(error).__name__
-    if name in SIGNALS:
-        print(f"effxfer: stopped; go on with: {reproduce()}", file=sys.stderr, flush=True)
-        os._exit(SIGNALS[name])
+def _fail(error: BaseException) -> int:
+    """Say what went wrong in a line or two; give the exit code."""
     if isinstance(error, BrokenPipeError):
         os._exit(0)
     if isinstance(error, OSError | MemoryError):
-        error = ResourceError(f"{name}: {error}", "the traceback comes with --debug")
+        error = ResourceError(f"{type(error).__name__}: {error}", "the traceback comes with --debug")
+    elif type(error).__name__ == "OutOfMemoryError":
+        error = ResourceError(f"the GPU's memory is full: {error}", "use smaller batches: --set options.batch=16")
+    if not isinstance(error, EffxferError):
+        return _refuse(error)
+    _trace()
     print(f"effxfer: {error}", file=sys.stderr)
-    raise SystemExit(error.exit_code if isinstance(error, EffxferError) else 1) from None
+    return error.exit_code
 
 
-def _refuse(error: Exception) -> None:
+def _refuse(error: BaseException) -> int:
     """Show usage errors in the words of click, which newer typers carry inside; else it is our defect, and says so."""
-    import typer
-
-    if isinstance(error, typer.Exit):
-        raise SystemExit(error.exit_code) from None
-    if isinstance(error, typer.Abort):
-        raise SystemExit(130) from None
     if show := getattr(error, "show", None):
         show()
-        raise SystemExit(2) from None
-    if type(error).__name__ == "OutOfMemoryError":
-        _fail(ResourceError(f"the GPU's memory is full: {error}", "use smaller batches: --set options.batch=16"))
-    if DEBUG in sys.argv:
-        traceback.print_exc()
+        return 2
+    error = error.__cause__ or error if type(error).__name__ == "Abort" else error  # typer's word for an EOFError
+    _trace()
     line = f"effxfer: this is a defect of effxfer: {type(error).__name__}: {error}"
     print(f"{line}\n  hint: run again with --debug and report what it prints", file=sys.stderr)
-    raise SystemExit(1) from None
+    return 1
+
+
+def _trace() -> None:
+    if DEBUG in sys.argv:
+        traceback.print_exc()
 
 
 def reproduce() -> str:

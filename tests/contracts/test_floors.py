@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "effxfer"
 FLOORS = [
-    {"errors", "report", "files", "progress", "sealed"},
+    {"errors", "report", "files", "interrupt", "progress", "sealed"},
     {"settings", "data", "net"},
     {"adapter_file", "artifact", "train"},
     {"prune", "transfer", "search", "deploy", "bench", "rank"},
