@@ -88,21 +88,8 @@ def shrunk(exported, out):
     about = Preprocess(size=PREPROCESS.size, mean=PREPROCESS.mean, std=PREPROCESS.std, crop_pct=0.8)
     model = load(exported)
     write_metadata(model, replace(read_metadata(exported), preprocess=about))
-<<<<<<< HEAD
-    onnx.save(model, file)
-    bundle = bundled(file, tmp_path)
-    assert len([line for line in (bundle / "example.py").read_text().splitlines() if line]) <= 15
-    for i, size in enumerate(((40, 60), (70, 33))):
-        photo = tmp_path / f"{i}.jpg"
-        Image.fromarray(pixels[i]).resize(size).save(photo)
-        done = subprocess.run(
-            [sys.executable, "example.py", photo], cwd=bundle, capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == Model(file).predict([photo])[0].label
-=======
     onnx.save(model, out)
     return out
->>>>>>> c3614cc (The bundle's example runs the runtime's own files instead of a second copy of the preprocessing)
 
 
 @pytest.fixture
