@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from effxfer.data.augment import Augment, mix, normalize, vary
+from effxfer.data.resampling import resampled
 from effxfer.data.task import Split, Task
 from effxfer.runtime.image import Preprocess
 
 Make = Callable[[Tensor, Generator], Any]
+Order = Callable[[Generator], Tensor]
 RESIDENT_SHARE = 0.4
 COPIED_ROWS = 1024
 
@@ -36,11 +39,13 @@ class Batches:
         size: Examples per batch; a last, smaller batch is left out unless it is the only one.
         make: Turns indices `(size,)` and a generator into a batch.
         seed: Of the order and of every batch.
+        order: Draws the examples of the epoch, int64 `(count,)`; None shuffles them.
     """
 
-    def __init__(self, count: int, size: int, make: Make, seed: int) -> None:
-        order = torch.randperm(count, generator=generator(seed, "order"))
-        whole = order[: count // size * size] if count >= size else order
+    def __init__(self, count: int, size: int, make: Make, seed: int, order: Order | None = None) -> None:
+        rng = generator(seed, "order")
+        drawn = torch.randperm(count, generator=rng) if order is None else order(rng)
+        whole = drawn[: count // size * size] if count >= size else drawn
         self._indices = list(whole.split(size))
         self._make, self._seed = make, seed
 
@@ -90,17 +95,24 @@ def _on_gpu(array: NDArray[np.uint8], device: torch.device) -> Tensor:
     return there
 
 
-def images(task: Task, size: int, how: Augment, device: torch.device) -> Callable[[int], Batches]:
+def order_of(labels: Tensor, balance: float) -> Order | None:
+    """Give the order of an epoch's examples, as `resampled` draws it; a plain shuffle if `balance` is 0."""
+    return partial(resampled, labels, balance) if balance else None
+
+
+def images(task: Task, size: int, how: Augment, device: torch.device, balance: float = 0.0) -> Callable[[int], Batches]:
     """Prepare the training split of a task once; what comes back makes an epoch of batches from its seed.
 
     A batch is `(images, labels)`: float32 `(B, 3, S, S)` and int64 `(B,)`, or soft labels `(B, C)` under mixing.
+    `balance` is that of `resampled`.
     """
     look, labels = views(task.train, task.preprocess, how, device), torch.tensor(task.train.labels)
 
     def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         return mix(look(index, rng), labels[index].to(device), len(task.classes), how, rng)
 
-    return lambda seed: Batches(len(labels), size, make, seed)
+    order = order_of(labels, balance)
+    return lambda seed: Batches(len(labels), size, make, seed, order)
 
 
 def views(split: Split, preprocess: Preprocess, how: Augment, device: torch.device) -> Callable[..., Tensor]:

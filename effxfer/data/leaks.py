@@ -1,11 +1,12 @@
-"""Checks across splits: the same image in training and evaluation, contradicting labels, classes that differ."""
+"""Checks across splits: the same image in two of them, contradicting labels, classes that are absent or rare."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from effxfer.data.listing import SPLITS, Finding, Item, Severity
 from effxfer.data.settings import DataSettings
 
+LOPSIDED = 10  # from this ratio of classes on, accuracy alone hides what becomes of the rare ones
 LEAK_HINT = "remove one of each pair, or set allow_leakage (--allow-leakage) and expect figures that are too good"
 
 
@@ -58,6 +59,17 @@ def class_gaps(items: Sequence[Item], settings: DataSettings) -> list[Finding]:
         text, hint = "val or test images, but no training images", "add a train folder, or rows with split train"
         return [Finding(code="E310", severity="error", path="", text=text, hint=hint)]
     return [gap for split in ("val", "test") if classes[split] for gap in _gaps(split, classes, settings.allow_empty)]
+
+
+def lopsided(items: Sequence[Item]) -> list[Finding]:
+    """Warn where the largest class has ten times the training images of the smallest, or more (W340)."""
+    sizes = Counter(item.label for item in items if item.split == "train")
+    if not sizes or max(sizes.values()) < LOPSIDED * min(sizes.values()):
+        return []
+    (large, most), (small, least) = sizes.most_common(1)[0], sizes.most_common()[-1]
+    text = f"{most} training images of {large!r} against {least} of {small!r}: read the balanced accuracy"
+    hint = "show rare classes more often with options.balance=1, or collect more images of them"
+    return [Finding(code="W340", severity="warning", path="", text=f"{text}; {hint}", hint=hint)]
 
 
 def _gaps(split: str, classes: Mapping[str, set[str]], allow_empty: bool) -> list[Finding]:

@@ -14,7 +14,7 @@ from effxfer.data.builtin import read_builtin
 from effxfer.data.cache import Entry, open_or_build
 from effxfer.data.folder import read_folder
 from effxfer.data.index import content_digests, default_cache
-from effxfer.data.leaks import class_gaps, contradictions, leaks
+from effxfer.data.leaks import class_gaps, contradictions, leaks, lopsided
 from effxfer.data.listing import (
     SHOWN,
     SPLITS,
@@ -81,6 +81,7 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
         *decided,
         *about,
         *contradictions(items),
+        *lopsided(items),
         *leaks(items, {i.path: i.sha256 for i in items}, "same file", "warning" if settings.allow_leakage else "error"),
     )
     return Listing(

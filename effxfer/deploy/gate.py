@@ -77,30 +77,6 @@ def accuracy_of(logits: NDArray[np.float32], labels: NDArray[np.int64], name: st
     return Measurement(name=name, value=100 * float(correct.mean()), unit="%", n=len(labels), of="images")
 
 
-def evaluate_onnx(
-    file: Path,
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    *,
-    batch: int = 32,
-    threads: int = 0,
-    name: str = "accuracy",
-    exact: bool = False,
-) -> Measurement:
-    """Measure an exported file's accuracy with ONNX Runtime.
-
-    Args:
-        file: The model.
-        pixels: uint8 `(N, S, S, 3)`, the whole split.
-        labels: int64 `(N,)`.
-        batch: Images per call.
-        threads: Of ONNX Runtime; 0 is one per core.
-        name: Of the measurement.
-        exact: As in `open_model`.
-    """
-    return accuracy_of(onnx_logits(file, pixels, batch=batch, threads=threads, exact=exact), labels, name)
-
-
 def parity(
     file: Path,
     module: nn.Module,

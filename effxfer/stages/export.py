@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from effxfer.artifact import describe
 from effxfer.bench.size import measure_size
 from effxfer.data.task import Task
 from effxfer.deploy.aim import Aim
-from effxfer.deploy.gate import REJECTED, accuracy_of, check, evaluate_onnx, onnx_logits, open_model, second_size
+from effxfer.deploy.gate import REJECTED, accuracy_of, check, onnx_logits, open_model, second_size
 from effxfer.deploy.int8 import quantize
 from effxfer.deploy.onnx import export_onnx
 from effxfer.deploy.ort_web import find_ort_web
@@ -30,6 +34,7 @@ from effxfer.stages.run import RESULT
 from effxfer.stages.settings import FILES
 from effxfer.stages.target import file_at_target
 from effxfer.train.devices import Device
+from effxfer.train.evaluate import if_uneven
 from effxfer.train.state import Work
 
 
@@ -135,12 +140,10 @@ def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) ->
     """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
     splits = {"val": task.val, "test": task.test}
     exact = precision == "int8" and Aim(resolve(settings.target)).exact
-    rows = [
-        evaluate_onnx(
-            file, s.pixels, s.labels, threads=settings.threads, name=f"accuracy/{name}/{precision}", exact=exact
-        )
-        for name, s in splits.items()
-    ]
+    rows = list[Measurement]()
+    for name, split in splits.items():
+        logits = onnx_logits(file, split.pixels, threads=settings.threads, exact=exact)
+        rows += shares(logits, split.labels, f"{name}/{precision}")
     return Report(rows=(*rows, file_zeros(file, precision)))
 
 
@@ -158,11 +161,17 @@ def on_whole_images(file: Path, precision: str, task: Task, settings: ExportSett
     tested = look(file, task.test, threads=settings.threads)
     rows = (
         replace(gate["accuracy/whole"], name=f"accuracy/val/{precision}"),
-        accuracy_of(tested.probabilities, task.test.labels, f"accuracy/test/{precision}"),
+        *shares(tested.probabilities, task.test.labels, f"test/{precision}"),
         file_zeros(file, precision),
         *(replace(row, name=f"{row.name}/{precision}") for row in gate.rows if row.name.startswith("preprocessing/")),
     )
     return Report(rows=rows, notes=gate.notes)
+
+
+def shares(outputs: NDArray[np.float32], labels: NDArray[np.int64], name: str) -> tuple[Measurement, ...]:
+    """Give the accuracy of outputs `(N, classes)`, and the balanced one where classes differ in size."""
+    balanced = if_uneven(torch.from_numpy(outputs), labels, name)
+    return accuracy_of(outputs, labels, f"accuracy/{name}"), *balanced
 
 
 def file_zeros(file: Path, precision: str) -> Measurement:

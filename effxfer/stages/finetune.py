@@ -17,7 +17,7 @@ from effxfer.stages.settings import Finetune
 from effxfer.stages.target import at_target, warning
 from effxfer.stages.teacher import taught
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import score
+from effxfer.train.evaluate import accuracy, if_uneven, predict
 from effxfer.train.fit import Row, Span, fit
 from effxfer.train.gradients import Loss
 from effxfer.train.layout import channels_last
@@ -135,9 +135,11 @@ def head_of(net: Net) -> Mapping[str, Any]:
 
 def measured(net: Net, task: Task, device: Device) -> Report:
     """Measure accuracy on the validation and the test split, and on the target if there is one."""
-    splits = {"val": task.val, "test": task.test}
-    rows = tuple(score(net, s, net.preprocess, device, f"accuracy/{n}") for n, s in splits.items())
-    return Report(rows=rows) + at_target(net, task, device)
+    rows = list[Measurement]()
+    for name, split in {"val": task.val, "test": task.test}.items():
+        logits = predict(net, split.pixels, net.preprocess, device)
+        rows += accuracy(logits, split.labels, f"accuracy/{name}"), *if_uneven(logits, split.labels, name)
+    return Report(rows=tuple(rows)) + at_target(net, task, device)
 
 
 def learning(history: Sequence[Row], name: str = "") -> Report:

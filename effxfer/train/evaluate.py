@@ -48,6 +48,22 @@ def accuracy(logits: Tensor, labels: NDArray[np.int64], name: str) -> Measuremen
     return Measurement(name=name, value=100 * float(correct.double().mean()), unit="%", n=len(labels), of="images")
 
 
+def balanced_accuracy(logits: Tensor, labels: NDArray[np.int64], name: str) -> Measurement:
+    """Mean over the classes of the share of their images whose largest logit is the label's, in percent."""
+    correct = logits.argmax(1).eq(torch.from_numpy(labels)).numpy()
+    shares = [correct[labels == one].mean() for one in np.unique(labels)]
+    of = "images, all classes alike"
+    return Measurement(name=name, value=100 * float(np.mean(shares)), unit="%", n=len(labels), of=of)
+
+
+def if_uneven(logits: Tensor, labels: NDArray[np.int64], name: str) -> tuple[Measurement, ...]:
+    """Give `balanced accuracy/NAME` where a class has twice the images of another; where not, it says nothing new."""
+    sizes = np.unique(labels, return_counts=True)[1]
+    if not len(sizes) or sizes.max() < 2 * sizes.min():
+        return ()
+    return (balanced_accuracy(logits, labels, f"balanced accuracy/{name}"),)
+
+
 def score(module: nn.Module, split: Split, preprocess: Preprocess, device: Device, name: str) -> Measurement:
     """Measure a network's accuracy on a split."""
     return accuracy(predict(module, split.pixels, preprocess, device), split.labels, name)

@@ -15,7 +15,7 @@ from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.settings import Settings
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import score
+from effxfer.train.evaluate import accuracy, balanced_accuracy, predict
 from effxfer.train.modes import train_mode
 from effxfer.transfer.batchnorm import Mode, hold
 
@@ -30,6 +30,8 @@ class Strategy(Settings):
         batch: Images per step, over all processes.
         augment: How training images are varied.
         label_smoothing: Share of the label spread over all classes, in [0, 1); 0 is off.
+        balance: Show rare classes more often, in [0, 1]: classes of n images get shares in proportion to
+            n^(1 - balance); 0 is off, 1 shows all classes alike. Above 0, the balanced accuracy chooses the epoch.
         batchnorm: What moves of the body's BatchNorm, of frozen blocks too: `train` is what the strategy trains,
             `frozen` nothing, `statistics` only those, `affine` only scale and shift.
         of_images: Whether batches are `(images, labels)` for the network itself; then a teacher can be listened to.
@@ -43,6 +45,7 @@ class Strategy(Settings):
     batch: int = Field(default=64, ge=1)
     augment: Augment = Augment()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    balance: float = Field(default=0.0, ge=0, le=1)
     batchnorm: Mode = "train"
 
     @model_validator(mode="after")
@@ -66,7 +69,7 @@ class Strategy(Settings):
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Prepare the data once; return what makes an epoch of batches from its seed."""
-        return images(tasks[-1], self.batch, self.augment, device)
+        return images(tasks[-1], self.batch, self.augment, device, self.balance)
 
     def begin_epoch(self, learner: Any, progress: float) -> None:
         """Set modes, and freeze what waits until later; a function of `progress` in [0, 1) alone."""
@@ -80,8 +83,10 @@ class Strategy(Settings):
 
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
         """Say how good the learner is, larger is better, for the choice of an epoch; a target's labels have no say."""
-        net = plain(learner)
-        return score(net, tasks[-1].val, net.preprocess, device, "val").value
+        net, val = plain(learner), tasks[-1].val
+        logits = predict(net, val.pixels, net.preprocess, device)
+        measure = balanced_accuracy if self.balance else accuracy
+        return measure(logits, val.labels, "val").value
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
         """Turn the trained module back into a plain, exportable network, all of which can be trained."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer.data.augment import mix
-from effxfer.data.batches import Batches, views
+from effxfer.data.batches import Batches, order_of, views
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net, tap_widths
@@ -74,7 +74,8 @@ class Dann(Strategy):
             known = mix(here(index, rng), labels[index].to(device), len(task.classes), self.augment, rng)
             return *known, there(torch.randint(count, (len(index),), generator=rng), rng)
 
-        return lambda seed: Batches(len(labels), self.batch, make, seed)
+        order = order_of(labels, self.balance)
+        return lambda seed: Batches(len(labels), self.batch, make, seed, order)
 
     def loss(self, learner: "Opposed", batch: Batch, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy of labels, and of domains, whose gradient the body gets reversed."""

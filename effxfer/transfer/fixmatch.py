@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from effxfer.data.augment import Augment
-from effxfer.data.batches import Batches, views
+from effxfer.data.batches import Batches, order_of, views
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.transfer.base import Strategy
@@ -74,7 +74,8 @@ class FixMatch(Strategy):
                 weak(free, rng).unflatten(0, shape), strong(free, rng).unflatten(0, shape),
             )  # fmt: skip
 
-        return lambda seed: Batches(len(labels), self.batch, make, seed)
+        order = order_of(labels, self.balance)
+        return lambda seed: Batches(len(labels), self.batch, make, seed, order)
 
     def loss(self, learner: Any, batch: Batch, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy of labels, and of what the network is sure of; all images pass at once, for BatchNorm."""

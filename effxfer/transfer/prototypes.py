@@ -59,6 +59,10 @@ class PrototypeNet(Strategy):
             raise ValueError("mixup and cutmix have no effect on prototypes: an image has one class")
         if self.episodes < self.batch:
             raise ValueError("an epoch of fewer episodes than a step takes has no step: lower batch")
+        if self.balance:
+            raise ValueError(
+                "balance has no effect on prototypes: an episode has as many images of each of its classes"
+            )
         return self
 
     def head(self) -> Mapping[str, Any] | None:

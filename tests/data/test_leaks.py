@@ -1,4 +1,6 @@
-from effxfer.data.leaks import class_gaps, contradictions, leaks
+import pytest
+
+from effxfer.data.leaks import class_gaps, contradictions, leaks, lopsided
 from effxfer.data.listing import Item, notes_of, raise_errors
 from effxfer.data.settings import DataSettings
 
@@ -41,3 +43,12 @@ def test_summing_up():
     warnings = leaks(ITEMS, {item.path: item.sha256 for item in ITEMS}, "same file", "warning")
     raise_errors(warnings, "here")
     assert notes_of(warnings) == ("E320 same file in train and val: 1 (3)",)
+
+
+@pytest.mark.parametrize(("rare", "warned"), [(9, True), (10, True), (11, False)])
+def test_a_class_with_a_tenth_of_anothers_images_is_warned_of(rare, warned):
+    items = [Item(f"{i}.png", "a", "train") for i in range(100)]
+    items += [Item(f"b{i}.png", "b", "train") for i in range(rare)] + [Item("c.png", "b", "val")]
+    found = lopsided(items)
+    assert [finding.code for finding in found] == (["W340"] if warned else [])
+    assert all(f"100 training images of 'a' against {rare} of 'b'" in finding.text for finding in found)

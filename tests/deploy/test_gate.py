@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.deploy.gate import accuracy_of, check, drop_faults, evaluate_onnx, parity, torch_logits
+from effxfer.deploy.gate import accuracy_of, check, drop_faults, onnx_logits, parity, torch_logits
 from effxfer.deploy.onnx import export_onnx
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
@@ -89,7 +89,7 @@ def test_parity_needs_no_more_than_one_image(exported, net, pixels):
 def test_accuracy_of_the_whole_split_at_any_batch_size(exported, pixels, labels):
     wrong = labels.copy()
     wrong[:30] = (wrong[:30] + 1) % len(CLASSES)
-    found = [evaluate_onnx(exported, pixels, wrong, batch=b, threads=1) for b in (1, 7, 300)]
+    found = [accuracy_of(onnx_logits(exported, pixels, batch=b, threads=1), wrong) for b in (1, 7, 300)]
     assert [row.value for row in found] == [pytest.approx(90.0)] * 3
     assert {row.n for row in found} == {300}
 
