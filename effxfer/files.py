@@ -51,7 +51,7 @@ def write_atomic(file: Path, write: bytes | str | Callable[[Path], object]) -> P
             if callable(write):
                 write(scratch)
             else:
-                scratch.write_bytes(write if isinstance(write, bytes) else write.encode())
+                scratch.write_bytes(write if isinstance(write, bytes) else write.encode(errors="backslashreplace"))
             _flush(scratch)
             scratch.replace(file)
             _flush(file.parent)

@@ -1,5 +1,6 @@
 """The command line: parse, call one library function, print its report."""
 
+import io
 import os
 import sys
 import traceback
@@ -32,12 +33,20 @@ def _run() -> int:
     """Run the app; give the exit code."""
     from effxfer.cli.app import app
 
+    _any_name_can_be_printed()
     try:
         code = app([word for word in sys.argv[1:] if word != DEBUG], standalone_mode=False)
     except Exception as error:
         interrupt.leave()
         return _fail(error)
     return code if isinstance(code, int) else 0
+
+
+def _any_name_can_be_printed() -> None:
+    """Escape what the terminal cannot show, such as file names that are no text, instead of failing at it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(error: BaseException) -> int:

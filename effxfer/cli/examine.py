@@ -26,8 +26,8 @@ def check(
 
     from effxfer.cli import show
     from effxfer.data.audit import audit
+    from effxfer.data.listing import raise_errors
     from effxfer.data.settings import DataSettings
-    from effxfer.errors import DataError
     from effxfer.settings import build
 
     settings = build(DataSettings, {**table(changes), "source": data}, "data")
@@ -37,8 +37,7 @@ def check(
     if out:
         found.write_csv(out / "data_audit.csv")
     show.result(found.report, as_json)
-    if found.errors:
-        raise DataError(f"{len(found.errors)} errors in {data}", found.errors[0].hint, code=found.errors[0].code)
+    raise_errors(found.findings, data)
 
 
 def _suspected(source: str, data: "DataSettings", device: str) -> "Sequence[Finding]":

@@ -30,21 +30,11 @@ from effxfer.data.unread import LEFT_OUT, REPAIR
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.image import ImageError, ImageFacts
+from effxfer.runtime.names import SUFFIX_OF
 
 SUSPECTS = 50
 COLUMNS = ("path", "code", "severity", "text", "hint")
 PLAIN_MODES = frozenset({"RGB", "L"})
-SUFFIX_OF = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
-    "PNG": (".png",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-    "TIFF": (".tif", ".tiff"),
-    "AVIF": (".avif",),
-    "HEIF": (".heic", ".heif"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from effxfer.runtime.image import ImageError, Preprocess
 if TYPE_CHECKING:
     from PIL import Image
 
-DECODER = 2  # 2: facts hold `lost`
+DECODER = 3  # 2: facts hold `lost`; 3: portable maps are images
 AUGMENTED = frozenset({"train", UNLABELLED})
 PASSING = frozenset({"E300", "E322"})
 

@@ -23,6 +23,7 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 SHOWN = 5
+TABLES = (".csv", ".tsv", ".parquet")
 
 
 class Item(NamedTuple):
@@ -152,6 +153,16 @@ def _note(code: str, text: str, found: list[Finding]) -> str:
     if not paths:
         return f"{code} {text}"
     return f"{code} {text}: {counted(paths)}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Give the first of some names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d", "e", "f", "g"])
+    'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def counted(paths: Sequence[str]) -> str:

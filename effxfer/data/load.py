@@ -1,5 +1,6 @@
 """From data settings to a task: list, split and digest without decoding; then decode once into a mapped cache."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from effxfer.data.leaks import class_gaps, contradictions, leaks, lopsided
 from effxfer.data.listing import (
     SHOWN,
     SPLITS,
+    TABLES,
     UNLABELLED,
     Finding,
     Found,
@@ -30,7 +32,7 @@ from effxfer.data.listing import (
 from effxfer.data.pixels import KINDS, decode_item
 from effxfer.data.settings import DataSettings
 from effxfer.data.splits import assign
-from effxfer.data.table import TABLES, read_table
+from effxfer.data.table import read_table
 from effxfer.data.target import aim, aimed_at
 from effxfer.data.task import Split, Task
 from effxfer.data.unlabelled import without_labels
@@ -76,7 +78,7 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
     findings = (
         *found.findings,
         *unreadable,
-        *(_single_class(name) for name in classes if len(classes) == 1),
+        *_single_class(classes, found.findings),
         *class_gaps(hashed, settings),
         *decided,
         *about,
@@ -132,8 +134,8 @@ def load(
 
 
 def _source(settings: DataSettings, base: Path) -> tuple[Path | None, Found]:
-    place = base / Path(settings.source).expanduser()
-    if not place.exists() and "/" not in settings.source and not Path(settings.source).suffix:
+    place = base / os.path.expanduser(settings.source)  # noqa: PTH111 (never raises)
+    if not os.path.lexists(place) and "/" not in settings.source and not Path(settings.source).suffix:
         return None, read_builtin(settings.source)
     if place.suffix.lower() in TABLES and not place.is_dir():
         return place.parent, read_table(place, settings)
@@ -151,9 +153,11 @@ def _with_digests(
     return known, unread(hashed.failures, settings)
 
 
-def _single_class(name: str) -> Finding:
-    hint = "put each class into a folder of its own"
-    return Finding(code="E312", severity="error", path="", text=f"need >= 2 classes, found only {name!r}", hint=hint)
+def _single_class(classes: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
+    if len(classes) != 1 or any(finding.code == "E312" for finding in findings):
+        return []
+    text, hint = f"need >= 2 classes, found only {classes[0]!r}", "put each class into a folder of its own"
+    return [Finding(code="E312", severity="error", path="", text=text, hint=hint)]
 
 
 def _stop_at_bad(bad: Sequence[Sequence[str]], listing: Listing, settings: DataSettings) -> None:

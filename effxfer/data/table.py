@@ -13,7 +13,6 @@ from effxfer.data.listing import SPLIT_NAMES, Finding, Found, Item
 from effxfer.data.settings import SPLIT, DataSettings
 from effxfer.errors import DataError, did_you_mean, missing_package
 
-TABLES = (".csv", ".tsv", ".parquet")
 DELIMITERS = (",", "\t", ";", "|")
 NO_LABEL = frozenset({"", "nan", "null"})
 

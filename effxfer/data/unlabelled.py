@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from effxfer.data.folder import walk
 from effxfer.data.index import content_digests
 from effxfer.data.listing import UNLABELLED, Finding, Item
 from effxfer.data.settings import REST, DataSettings
 from effxfer.data.unread import unread
+from effxfer.data.walk import walk
 from effxfer.errors import DataError
 from effxfer.runtime.formats import byte_limit
 

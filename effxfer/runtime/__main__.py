@@ -7,8 +7,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from effxfer.runtime.files import row_of
 from effxfer.runtime.image import ImageError
@@ -39,8 +40,14 @@ def classify(model: Model, images: Sequence[Path], top: int) -> int:
             row = row_of(name, model.predict([name], top=top)[0])
         except ImageError as error:
             row, failed = {"file": str(name), "error": str(error)}, True
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        print(line_of(row), flush=True)
     return 3 if failed else 0
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """Give a line of JSON that can be printed, even if a file's name is no text or the terminal has few letters."""
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    return json.dumps(row, ensure_ascii=plain).encode(errors="backslashreplace").decode()
 
 
 def _parser() -> argparse.ArgumentParser:

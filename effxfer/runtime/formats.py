@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256_000_000
 BYTES_PER_PIXEL = 4
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -106,6 +106,7 @@ def _formats(data: bytes) -> tuple[str, ...]:
         JpegImagePlugin,
         MpoImagePlugin,
         PngImagePlugin,
+        PpmImagePlugin,
         TiffImagePlugin,
         WebPImagePlugin,
     )

@@ -188,8 +188,14 @@ def filter_of(interpolation: str) -> "Image.Resampling":
 
 
 def _bits(image: "Image.Image") -> int:
-    stored = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
-    return 16 if ";16" in image.mode or ";16" in stored or image.mode == "I" else 1 if image.mode == "1" else 8
+    stored = [tile[3] for tile in getattr(image, "tile", ())]
+    deep = any(";16" in str(args) or (image.format == "PPM" and _largest(args) > 255) for args in stored)
+    return 16 if deep or ";16" in image.mode or image.mode == "I" else 1 if image.mode == "1" else 8
+
+
+def _largest(args: object) -> int:
+    """Give the largest value that a PPM file says its samples have; 0 where its decoder needs none."""
+    return args[1] if isinstance(args, tuple) and isinstance(args[1], int) else 0
 
 
 def _upright(image: "Image.Image") -> "Image.Image":

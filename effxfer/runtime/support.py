@@ -5,6 +5,7 @@
 'my cup'
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,25 +13,25 @@ import numpy as np
 
 from effxfer.runtime.image import ImageError
 from effxfer.runtime.model import Model, Source
-
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".mpo", ".avif",
-    ".heic", ".heif",
-)  # fmt: skip
+from effxfer.runtime.names import is_image, is_litter
 
 
 def read_support(folder: str | Path) -> dict[str, list[Path]]:
     """List the images of a folder of class folders, by class.
 
     Raises:
-        ImageError: If there is no such folder, no class in it, or a class without images (`E310`).
+        ImageError: If there is no such folder, no class in it, or a class without images (`E310`), or a folder
+            cannot be read (`E319`).
     """
     root = Path(folder)
     hint = "give a folder that holds a folder of images for each class"
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 (never raises)
         raise ImageError(f"no folder {root}", hint, code="E310")
-    classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    found = {one.name: sorted(p for p in one.iterdir() if _is_image(p)) for one in classes}
+    try:
+        classes = sorted(p for p in root.iterdir() if p.is_dir() and not is_litter(p.name))
+        found = {one.name: sorted(p for p in one.iterdir() if _is_image(p)) for one in classes}
+    except OSError as error:
+        raise ImageError(f"{error.filename} cannot be read: {error.strerror}", hint, code="E319") from None
     empty = [name for name, images in found.items() if not images]
     if not found or empty:
         problem = f"no images in {root / empty[0]}" if empty else f"{root} holds no folder of a class"
@@ -63,4 +64,4 @@ def _features(model: Model, source: Source) -> np.ndarray[tuple[int], np.dtype[n
 
 
 def _is_image(file: Path) -> bool:
-    return file.is_file() and file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    return file.is_file() and is_image(file.name) and not is_litter(file.name)

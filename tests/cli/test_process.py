@@ -9,7 +9,7 @@ import time
 import pytest
 
 from effxfer.files import locked
-from tests import plans
+from tests import plans, tiny
 
 
 def start(*words):
@@ -40,6 +40,18 @@ def test_missing_data_end_in_3(dense, tmp_path):
     code, out, err = end(start("finetune", dense.path, "--data", tmp_path / "no", "--out", tmp_path / "out"))
     assert (code, out) == (3, "")
     assert str(tmp_path / "no") in err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_are_no_text_are_shown_nevertheless(tmp_path, monkeypatch, encoding):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    tiny.write_images(tmp_path / "data")
+    (tmp_path / "data" / "blue").rename(tmp_path / "data" / os.fsdecode(b"caf\xe9"))
+    (tmp_path / "data" / "red" / os.fsdecode(b"na\xefve.png")).touch()
+    code, out, err = end(start("check", tmp_path / "data", "--out", tmp_path))
+    assert code == 3
+    assert "na\\udcefve.png" in out + err
+    assert "na\\udcefve.png,E301" in (tmp_path / "data_audit.csv").read_text()
 
 
 def test_a_missing_model_ends_in_4(tmp_path):

@@ -53,6 +53,15 @@ def rgb16() -> bytes:
     return png_chunks(64, 48, 16, 2, b"".join(b"\0" + row.tobytes() for row in values))
 
 
+def pnm(magic: bytes, largest: int, seed: int = 0) -> bytes:
+    """Write a portable map by hand, binary (`P5`, `P6`) or as text (`P2`, `P3`); samples of 16 bits are `257 v`."""
+    values = pixels(seed)[..., 0] if magic in (b"P2", b"P5") else pixels(seed)
+    scaled = values.astype(np.uint16) * (257 if largest > 255 else 1)
+    text = magic in (b"P2", b"P3")
+    body = " ".join(map(str, scaled.ravel())).encode() if text else scaled.astype(">u2").tobytes()
+    return magic + b"\n# made by hand\n64 48\n%d\n" % largest + body
+
+
 def exif(orientation: int) -> bytes:
     tags = Image.Exif()
     tags[0x0112] = orientation
@@ -117,6 +126,16 @@ IMAGES = (
         "E302" if find_spec("pillow_heif") else "E306",
     ),
     Kind("fine.avif", lambda: encoded(photo(), "AVIF")),
+    Kind("gray.pgm", lambda: encoded(photo(7).convert("L"), "PPM")),
+    Kind("colour.ppm", lambda: encoded(photo(8), "PPM")),
+    Kind("colour.pnm", lambda: pnm(b"P3", 255, 10)),
+    Kind("bits.pbm", lambda: encoded(photo(9).convert("1"), "PPM"), warning="W381"),
+    Kind("gray16.pgm", lambda: pnm(b"P5", 65535, 11), warning="W304"),
+    Kind("gray16_plain.pgm", lambda: pnm(b"P2", 65535, 12), warning="W304"),
+    Kind("rgb16.ppm", lambda: pnm(b"P6", 65535, 13), warning="W304"),
+    Kind("truncated.ppm", lambda: encoded(photo(), "PPM")[:-600], "E302"),
+    Kind("float.pfm.ppm", lambda: b"Pf\n4 4\n-1.0\n" + bytes(64), "E304"),
+    Kind("bomb_196mp.ppm", lambda: b"P6\n14000 14000\n255\n", "E307"),
     Kind("turned.jpg", lambda: exif(6), warning="W383"),
     Kind("really_png.jpg", lambda: encoded(photo(), "PNG"), warning="W384"),
     Kind("bomb_100mp.png", lambda: png_chunks(10_000, 10_000, 1, 0, b""), "E307"),

@@ -54,7 +54,13 @@ def test_error_shows_what_the_file_starts_with():
         decode(b"<html>404</html>")
 
 
-@pytest.mark.parametrize(("make", "channels"), [(corpus.gray16, 1), (corpus.rgb16, 3)])
+@pytest.mark.parametrize(
+    ("make", "channels"),
+    [
+        (corpus.gray16, 1), (corpus.rgb16, 3), (lambda: corpus.pnm(b"P5", 65535), 1),
+        (lambda: corpus.pnm(b"P2", 65535), 1), (lambda: corpus.pnm(b"P6", 65535), 3),
+    ],
+)  # fmt: skip
 def test_16_bits_are_scaled_and_not_saturated(make, channels):
     image, facts = decode_with_facts(make())
     expected = pixels()[..., :channels] if channels == 3 else np.repeat(pixels()[..., :1], 3, -1)

@@ -227,6 +227,19 @@ def test_command_waits_for_no_pipe_and_reads_no_device(file, photos, tmp_path, c
     assert [row.get("error") for row in rows] == [why and f"E300 cannot be read: {why}" for why in whys]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_command_prints_json_whatever_a_file_is_called(file, tmp_path, encoding):
+    images = [tmp_path / os.fsdecode(b"caf\xe9 \xc3\xbc.jpg"), tmp_path / "ü\n.jpg"]
+    done = subprocess.run(
+        [sys.executable, "-m", "effxfer.runtime", file, *images],
+        check=False, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert done.returncode == 3
+    rows = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
+    assert [row["file"] for row in rows] == list(map(str, images))
+
+
 def test_command_names_a_bad_model(tmp_path, capsys):
     assert main([str(tmp_path / "absent.onnx"), "x.jpg"]) == 4
     captured = capsys.readouterr()
