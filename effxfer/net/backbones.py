@@ -13,7 +13,7 @@ from effxfer.errors import EffxferError, ResourceError
 from effxfer.net.architectures import build_body, native_preprocess
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
-from effxfer.net.weights import is_head, load_weights, read_state
+from effxfer.net.weights import classifier_in, load_classifier, load_weights
 
 
 def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
@@ -36,7 +36,7 @@ def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
     if not settings.pretrained:
         return net, ()
     if file is not None:
-        return net, load_weights(net.body, file)
+        return net, load_weights(net.body, file, settings.part())
     return net, _download(net.body, source, settings.args)
 
 
@@ -57,16 +57,9 @@ def source_classifier(settings: BackboneSettings, width: int) -> nn.Linear | Non
     library, _, name = source.partition(":")
     if not settings.pretrained or (file is None and library != "timm"):
         return None
-    state = read_state(file) if file else _classifier_timm(name, settings.args)
-    found = [
-        k for k, v in state.items() if is_head(k) and k.endswith("weight") and v.dim() == 2 and v.shape[1] == width
-    ]
-    if len(found) != 1:
-        return None
-    weight, bias = state[found[0]], state.get(f"{found[0].removesuffix('weight')}bias")
-    layer = nn.Linear(width, len(weight), bias=bias is not None)
-    layer.load_state_dict({"weight": weight, **({} if bias is None else {"bias": bias})})
-    return layer
+    if file is None:
+        return classifier_in(_classifier_timm(name, settings.args), width)
+    return load_classifier(build_body(source, settings.args), file, settings.part(), width)
 
 
 def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ class BackboneSettings(Settings):
 
     Attributes:
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`, each with `@FILE` for local weights
-            (`.safetensors`, `.pth`); a model directory; or the name of a bundled model.
+            (`.safetensors`, `.pth`), or `@FILE#PART` for one of several networks in it (`#teacher`, `#state_dict.ema`);
+            a model directory; or the name of a bundled model.
         args: Keyword arguments of the network, such as `pad_type = "same"`.
         pretrained: Load weights. False starts from random ones, always the same.
         size: Side of the input in pixels; None is what the backbone was trained with.
@@ -47,7 +48,11 @@ class BackboneSettings(Settings):
     def weights_file(self) -> Path | None:
         """The local file behind `@`, or None."""
         _, mark, file = self.source.partition("@")
-        return Path(file).expanduser() if mark else None
+        return _split(file)[0] if mark else None
+
+    def part(self) -> str:
+        """Which network of that file, behind `#`; empty where it is left to what the field takes."""
+        return _split(self.source.partition("@")[2])[1]
 
     def identity(self) -> dict[str, Any]:
         """What determines the network: these settings, with a local file replaced by its digest.
@@ -55,10 +60,18 @@ class BackboneSettings(Settings):
         Raises:
             ModelFileError: If the file is absent.
         """
-        file = self.weights_file()
+        file, part = self.weights_file(), self.part()
         plain = self.plain()
         if file is None:
             return plain
         if not file.is_file():
             raise ModelFileError(f"no weights file {file}", "give the path of a .safetensors or .pth file after @")
-        return {**plain, "source": self.source.partition("@")[0], "weights": sha256(file)}
+        weights = f"{sha256(file)}#{part}" if part else sha256(file)
+        return {**plain, "source": self.source.partition("@")[0], "weights": weights}
+
+
+def _split(file: str) -> tuple[Path, str]:
+    """Take apart `FILE#PART`; a file that has the mark in its name is one."""
+    path, _, part = file.rpartition("#")
+    whole = Path(file).expanduser()
+    return (Path(path).expanduser(), part) if path and not whole.is_file() else (whole, "")

@@ -1,105 +1,84 @@
-"""Weights files: tensors by name out of other people's files, without running code, and into a body.
+"""Weights of others, into a body: what fits is loaded, what no body needs is left out and named.
 
-What fits is loaded, the classifier is left out, everything else is named.
+A file is taken whole or refused: nothing is loaded by half.
 """
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError
+from effxfer.net.candidates import Candidate, choose
+from effxfer.net.checkpoint import some
 
-PREFIXES = ("module.", "model.", "backbone.", "body.", "encoder.", "net.", "_orig_mod.")
-NESTS = ("state_dict", "model", "model_state", "state_dict_ema", "model_ema", "net")
-PICKLES = (b"PK", b"\x80")
-HEADS = ("fc", "head", "classifier", "linear", "heads", "head_drop", "last_linear")
+HEADS = (
+    "fc", "head", "classifier", "linear", "heads", "head_drop", "last_linear",
+    "AuxLogits", "aux1", "aux2", "projector", "projection_head", "predictor",
+)  # fmt: skip
+# Tensors that trainers keep beside a network's own: losses, metrics, preprocessing, queues, counters of operations.
+SIDE = re.compile(
+    r"loss|criterion|metric|(^|_)(acc|accuracy|auroc|auc|f1|map|confmat|precision|recall)(_|$)|^queue|^ema_"
+    r"|^total_(ops|params)$|preprocess|normaliz|^(mean|std)$|^_extra_state$"
+)
 
 
-def load_weights(body: nn.Module, file: Path) -> tuple[str, ...]:
-    """Load a weights file into a body: prefixes are stripped, the classifier is left out, everything else must fit.
+def load_weights(body: nn.Module, file: Path, part: str = "") -> tuple[str, ...]:
+    """Load a weights file into a body: prefixes and what is no part of the network are left out, the rest must fit.
+
+    Args:
+        body: Any.
+        file: See `effxfer.net.checkpoint.read_tables`.
+        part: See `effxfer.net.candidates.choose`.
 
     Returns:
-        Notes on what was left out.
+        Notes on what was chosen, left out, or converted.
 
     Raises:
         ModelFileError: If the file is absent, holds code, is truncated, has NaN, or does not fit; with a table.
     """
-    state = _strip(read_state(file), set(body.state_dict()))
-    wanted = {k: v for k, v in body.state_dict().items() if not k.endswith("num_batches_tracked")}
-    missing = [k for k in wanted if k not in state]
-    wrong = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
-    left = [k for k in state if k not in body.state_dict()]
-    if missing or wrong:
-        raise ModelFileError(f"{file} does not fit: {_misfit(missing, wrong, left, state, wanted)}", code="E405")
-    odd = [k for k in left if not is_head(k)]
-    if odd:
-        raise ModelFileError(f"{file} has tensors that the network lacks: {_some(odd)}", "check `args`", code="E406")
-    body.load_state_dict({k: v for k, v in state.items() if k not in left}, strict=False)
-    return (f"{file.name}: classifier left out ({_some(left)})",) if left else ()
+    network, notes = choose(body, file, part)
+    own = body.state_dict()
+    left = [name for name in network.state if name not in own]
+    if not network.fits:
+        raise ModelFileError(f"{file} does not fit: {_misfit(network, left)}", code="E405")
+    if odd := [name for name in left if not is_head(name) and not _is_side(name, network.state[name])]:
+        raise ModelFileError(f"{file} has tensors that the network lacks: {some(odd)}", "check `args`", code="E406")
+    taken = {name: t for name, t in network.state.items() if name in own and t.shape == own[name].shape}
+    body.load_state_dict(_converted(taken, own, file), strict=False)
+    notes += (f"{file.name}: {network.how}",) if network.how else ()
+    return notes + _dtypes(taken, own, file) + _left_out([*left, *network.outside], file)
 
 
-def read_state(file: Path) -> dict[str, Tensor]:
-    """Read tensors by name from `.safetensors` or a weights-only `.pth`/`.pt`/`.bin`; never runs code.
+def load_classifier(body: nn.Module, file: Path, part: str, width: int) -> nn.Linear | None:
+    """Give the linear classifier that a weights file holds beside a body, from features of a width to its classes.
+
+    Returns:
+        None if there is no such layer, or more than one.
 
     Raises:
-        ModelFileError: If that is impossible, or a tensor holds NaN or infinity.
+        ModelFileError: If the file is unreadable.
     """
-    if not file.is_file():
-        raise ModelFileError(f"no weights file {file}", "give the path of a .safetensors or .pth file")
-    state = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
-    bad = [name for name, t in state.items() if t.is_floating_point() and not bool(t.isfinite().all())]
-    if bad:
-        raise ModelFileError(f"{file} has NaN or infinity in {_some(bad)}", "get an intact copy", code="E407")
-    return state
+    network, _ = choose(body, file, part)
+    return classifier_in(network.state, width) or classifier_in(network.outside, width)
 
 
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{file} is not a complete safetensors file: {error}", code="E403") from error
-
-
-def _read_torch(file: Path) -> dict[str, Tensor]:
-    from pickle import UnpicklingError
-    from warnings import catch_warnings, simplefilter
-
-    with file.open("rb") as stream:
-        start = stream.read(2)
-    try:
-        with catch_warnings():
-            simplefilter("ignore")
-            raw = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise anything
-        if isinstance(error, UnpicklingError) and start.startswith(PICKLES):
-            hint = "save its state_dict() with safetensors where you trust it"
-            raise ModelFileError(f"{file} holds code, not only tensors: refused", hint, code="E401") from error
-        why = str(error).partition("\n")[0] if start.startswith(PICKLES) else "it does not begin like one"
-        raise ModelFileError(f"{file} is not a complete weights file: {why}", code="E403") from error
-    while nest := next((n for n in NESTS if isinstance(raw, Mapping) and isinstance(raw.get(n), Mapping)), None):
-        raw = raw[nest]
-    if not isinstance(raw, Mapping) or not all(isinstance(v, Tensor) for v in raw.values()):
-        raise ModelFileError(f"{file} is not a table of tensors", "save the network's state_dict()", code="E402")
-    return dict(raw)
-
-
-def _strip(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
-    """Take off those leading prefixes, one after the other, without which the most names fit."""
-    best, tried = state, [state]
-    while tried:
-        tried = [
-            {name.removeprefix(prefix): tensor for name, tensor in one.items()}
-            for one in tried
-            for prefix in PREFIXES
-            if any(name.startswith(prefix) for name in one)
-        ]
-        best = max([best, *tried], key=lambda one: len(wanted & one.keys()))
-    return best
+def classifier_in(state: Mapping[str, Tensor], width: int) -> nn.Linear | None:
+    """Give the one linear classifier from features of a width that is in a table of tensors, or None."""
+    found = [
+        name
+        for name, t in state.items()
+        if is_head(name) and name.endswith("weight") and t.dim() == 2 and t.shape[1] == width and not _odd(t)
+    ]
+    if len(found) != 1:
+        return None
+    weight, bias = state[found[0]], state.get(f"{found[0].removesuffix('weight')}bias")
+    layer = nn.Linear(width, len(weight), bias=bias is not None)
+    layer.load_state_dict({"weight": weight, **({} if bias is None else {"bias": bias})})
+    return layer
 
 
 def is_head(name: str) -> bool:
@@ -107,14 +86,67 @@ def is_head(name: str) -> bool:
     return any(part in HEADS for part in name.split("."))
 
 
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _is_side(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is what trainers keep beside a network: by its name, or because it is a single number."""
+    first, _, _ = name.partition(".")
+    return tensor.dim() == 0 or any(SIDE.search(word) for word in (first, name.rpartition(".")[2]))
 
 
-def _misfit(
-    missing: list[str], wrong: list[str], left: list[str], state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> str:
-    shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(wanted[k].shape)}" for k in wrong]
-    parts = [f"{len(missing)} missing ({_some(missing)})" if missing else "", _some(shapes)]
-    parts += [f"{len(left)} unknown ({_some(left)})" if left else ""]
+def _converted(taken: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Give tensors as the body has them: dense, of its type.
+
+    Raises:
+        ModelFileError: If one cannot be, or holds what is no number.
+    """
+    if odd := [f"{name} is {why}" for name, tensor in taken.items() if (why := _odd(tensor))]:
+        text, hint = f"{file} has tensors that are no plain numbers: {some(odd)}", "save them as float32 on the CPU"
+        raise ModelFileError(text, hint, code="E409")
+    plain = {name: _dense(tensor).to(own[name].dtype) for name, tensor in taken.items()}
+    if bad := [name for name, tensor in plain.items() if not bool(tensor.isfinite().all())]:
+        raise ModelFileError(f"{file} has NaN or infinity in {some(bad)}", "get an intact copy", code="E407")
+    return plain
+
+
+def _odd(tensor: Tensor) -> str:
+    """Say why a tensor cannot be a weight; empty if it can."""
+    reasons = {
+        f"a {type(tensor).__name__}": type(tensor) not in (Tensor, nn.Parameter),
+        "without data": tensor.is_meta,
+        f"on {tensor.device}": tensor.device.type not in ("cpu", "meta"),
+        "nested": tensor.is_nested,
+        str(tensor.dtype).removeprefix("torch."): tensor.is_complex(),
+    }
+    return ", ".join(reason for reason, holds in reasons.items() if holds)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    plain = tensor.detach().dequantize() if tensor.is_quantized else tensor.detach()
+    return plain if plain.layout is torch.strided else plain.to_dense()
+
+
+def _dtypes(taken: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> tuple[str, ...]:
+    """Say which tensors were of another type than the body's (`W409`)."""
+    kinds = Counter(_kind(tensor) for name, tensor in taken.items() if own[name].is_floating_point())
+    other = {kind: count for kind, count in kinds.items() if kind != "float32"}
+    texts = [f"{count} tensor{'s are' if count > 1 else ' is'} {kind}" for kind, count in sorted(other.items())]
+    return (f"W409 {file.name}: {', '.join(texts)}, taken as float32",) if texts else ()
+
+
+def _kind(tensor: Tensor) -> str:
+    layout = "" if tensor.layout is torch.strided else f"{str(tensor.layout).removeprefix('torch.')} "
+    return layout + str(tensor.dtype).removeprefix("torch.")
+
+
+def _left_out(names: Iterable[str], file: Path) -> tuple[str, ...]:
+    heads = [name for name in names if is_head(name)]
+    rest = [name for name in names if not is_head(name)]
+    notes = (f"{file.name}: classifier left out ({some(heads)})",) if heads else ()
+    return notes + ((f"{file.name}: left out as no part of the network: {some(rest)}",) if rest else ())
+
+
+def _misfit(network: Candidate, left: list[str]) -> str:
+    missing, state, wanted = network.missing, network.state, network.wanted
+    shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(wanted[k].shape)}" for k in network.wrong]
+    parts = [f"{len(missing)} missing ({some(missing)})" if missing else "", some(shapes)]
+    parts += [f"{len(left)} unknown ({some(left)})" if left else ""]
     return "; ".join(part for part in parts if part)

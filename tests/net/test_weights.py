@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.weights import load_weights, read_state
+from effxfer.net.weights import load_classifier, load_weights
 from tests.net.nets import Flat
 
 
@@ -158,12 +158,111 @@ def test_a_pickled_network_is_refused(tmp_path, trained):
     refused(tmp_path / "w.pth", "E401", "safetensors")
 
 
-@pytest.mark.parametrize("value", [[1, 2], {"a": 3}, {"state_dict": {"a": "b"}}])
-def test_what_is_no_table_of_tensors_is_named(tmp_path, value):
-    torch.save(value, tmp_path / "w.pth")
-    refused(tmp_path / "w.pth", "E402")
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [
+        ({"loss_fn.weight": torch.ones(2)}, "loss_fn.weight"),
+        ({"val_acc.tp": torch.zeros(1), "train_metrics.f1.fn": torch.zeros(2)}, "val_acc.tp, train_metrics.f1.fn"),
+        ({"data_preprocessor.mean": torch.zeros(3, 1, 1)}, "data_preprocessor.mean"),
+        ({"n_averaged": torch.tensor(3)}, "n_averaged"),
+        ({"conv.total_ops": torch.zeros(1), "total_params": torch.zeros(1)}, "conv.total_ops, total_params"),
+        ({"queue": torch.zeros(3, 4), "queue_ptr": torch.zeros(1)}, "queue, queue_ptr"),
+        ({"ema_conv_weight": torch.zeros(4, 3, 3, 3)}, "ema_conv_weight"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_what_trainers_keep_beside_a_network_is_left_out_and_named(tmp_path, trained, beside, named, prefix):
+    state = {prefix + name: tensor for name, tensor in trained.state_dict().items() if not name.startswith("fc")}
+    torch.save({"state_dict": {**state, **beside}}, tmp_path / "w.pth")
+    loaded = body()
+    assert load_weights(loaded, tmp_path / "w.pth") == (f"w.pth: left out as no part of the network: {named}",)
+    assert same(loaded, trained)
 
 
-def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(ModelFileError, match="no weights file"):
-        read_state(tmp_path / "w.pth")
+def test_counters_of_a_network_that_averages_are_left_out(tmp_path, trained):
+    torch.save(torch.optim.swa_utils.AveragedModel(trained).state_dict(), tmp_path / "w.pth")
+    loaded = body()
+    notes = load_weights(loaded, tmp_path / "w.pth")
+    assert same(loaded, trained)
+    assert notes[1] == "w.pth: left out as no part of the network: n_averaged"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.float8_e5m2])
+def test_another_type_is_taken_and_noted(tmp_path, trained, dtype):
+    state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in trained.state_dict().items() if n[:2] != "fc"}
+    torch.save(state, tmp_path / "w.pth")
+    loaded = body()
+    (note,) = load_weights(loaded, tmp_path / "w.pth")
+    name = str(dtype).removeprefix("torch.")
+    assert note == f"W409 w.pth: 6 tensors are {name}, taken as float32"
+    assert torch.equal(loaded.conv.weight, state["conv.weight"].float())
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("sparse_coo float32", lambda t: t.to_sparse()),
+        ("qint8", lambda t: torch.quantize_per_tensor(t, 0.5, 0, torch.qint8)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+def test_another_layout_is_taken_and_noted(tmp_path, trained, kind, make):
+    with torch.no_grad():
+        trained.conv.weight.copy_(trained.conv.weight.mul(4).round() / 2)
+    torch.save({**trained.state_dict(), "conv.weight": make(trained.conv.weight.detach())}, tmp_path / "w.pth")
+    loaded = body()
+    assert load_weights(loaded, tmp_path / "w.pth")[0] == f"W409 w.pth: 1 tensor is {kind}, taken as float32"
+    assert same(loaded, trained)
+
+
+def test_an_expanded_tensor_is_taken(tmp_path, trained):
+    torch.save({**trained.state_dict(), "norm.weight": torch.full((1,), 3.0).expand(4)}, tmp_path / "w.pth")
+    loaded = body()
+    load_weights(loaded, tmp_path / "w.pth")
+    assert loaded.norm.weight.tolist() == [3.0] * 4
+
+
+def test_parameters_are_taken(tmp_path, trained):
+    torch.save({**dict(trained.named_parameters()), **dict(trained.named_buffers())}, tmp_path / "w.pth")
+    loaded = body()
+    load_weights(loaded, tmp_path / "w.pth")
+    assert same(loaded, trained)
+    assert loaded.conv.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("complex64", lambda t: t.to(torch.complex64)),
+        ("without data", lambda t: t.to("meta")),
+    ],
+)
+def test_what_is_no_plain_number_is_refused(tmp_path, trained, kind, make):
+    state = trained.state_dict()
+    torch.save({**state, "conv.weight": make(state["conv.weight"])}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "E409", f"conv.weight is {kind}")
+
+
+def test_a_number_that_is_too_large_for_the_body_is_named(tmp_path, trained):
+    torch.save({**trained.state_dict(), "norm.bias": torch.full((4,), 1e300, dtype=torch.float64)}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "E407", "norm.bias")
+
+
+def test_only_what_is_taken_is_looked_at(tmp_path, trained):
+    state = {**trained.state_dict(), "fc.weight": torch.full((5, 4), float("nan")), "empty.loss": torch.zeros(0)}
+    torch.save(
+        {"state_dict": state, "optimizer": {"state": {0: {"exp_avg": torch.tensor(1 + 1j)}}}}, tmp_path / "w.pth"
+    )
+    loaded = body()
+    load_weights(loaded, tmp_path / "w.pth")
+    assert same(loaded, trained)
+
+
+@pytest.mark.parametrize("part", ["teacher", "student"])
+def test_the_classifier_is_that_of_the_network_that_was_chosen(tmp_path, trained, part):
+    nets = {"teacher": trained.state_dict(), "student": {n: t + 1 for n, t in trained.state_dict().items()}}
+    torch.save({"model": {f"{name}.{n}": t for name, net in nets.items() for n, t in net.items()}}, tmp_path / "w.pth")
+    layer = load_classifier(body(), tmp_path / "w.pth", part, 4)
+    assert torch.equal(layer.weight, nets[part]["fc.weight"])
+    assert torch.equal(layer.bias, nets[part]["fc.bias"])
+    assert load_classifier(body(), tmp_path / "w.pth", part, 5) is None
