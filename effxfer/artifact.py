@@ -20,6 +20,7 @@ from effxfer import __version__
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.files import digest, sha256, write_atomic
 from effxfer.net.settings import BackboneSettings
+from effxfer.net.trust import check
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 
@@ -98,15 +99,17 @@ class Artifact:
         """Rebuild the network and load its weights, in evaluation mode.
 
         Raises:
-            ModelFileError: If it has no weights (a comparison), or they do not fit the recorded architecture.
+            ModelFileError: If it has no weights (a comparison), they do not fit the recorded architecture, or that
+                names code that is not trusted: see `effxfer.net.trust`.
         """
+        m = self.manifest
+        if WEIGHTS not in m.files:
+            raise ModelFileError(f"{self.path} is the result of {m.stage}: it holds no network", "name one that does")
+        check(m.backbone, str(self.path / MANIFEST))
         from safetensors.torch import load_file
 
         from effxfer.net.net import rebuild
 
-        m = self.manifest
-        if WEIGHTS not in m.files:
-            raise ModelFileError(f"{self.path} is the result of {m.stage}: it holds no network", "name one that does")
         net = rebuild(m.backbone, m.edits, Preprocess.from_json(m.preprocess), m.classes)
         try:
             net.load_state_dict(load_file(self.path / WEIGHTS))

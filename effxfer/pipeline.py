@@ -13,10 +13,11 @@ from effxfer.artifact import MANIFEST, Artifact
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import digest, is_locked, locked
+from effxfer.net.trust import naming
 from effxfer.plan import MAKES_NET, Plan, Step, read_plan
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
-from effxfer.stages.run import Where, compare, compare_key, key_of, transform
+from effxfer.stages.run import Where, compare, compare_key, key_of, named_in, transform
 from effxfer.stages.settings import SHIP
 from effxfer.stages.source import Adapted, Source, read_adapter, read_ticket
 from effxfer.stages.ticket_settings import Ticket
@@ -44,7 +45,7 @@ def run(
         LockedError: If another run works in `where.out`.
     """
     made: dict[str, Artifact] = {}
-    with locked(where.out) if leads() else nullcontext():
+    with locked(where.out) if leads() else nullcontext(), naming(*named_in_plan(plan)):
         began, due = time.monotonic(), 0.0
         check_options(plan, where)
         for step in plan.steps:
@@ -55,6 +56,11 @@ def run(
             due = time.monotonic() - began if there else due + shares.get(step.name, 0.0)
             tell(step, made[step.name])
     return list(made.values())
+
+
+def named_in_plan(plan: Plan) -> list[str]:
+    """Give the networks that a user's pipeline names: its steps may name them again in what they leave."""
+    return [plan.backbone.source, *(name for step in plan.steps for name in named_in(step.settings))]
 
 
 def leads() -> bool:

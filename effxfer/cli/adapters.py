@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from effxfer.cli.opening import opening
 from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Set, Source, table
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ def show(adapter: File, as_json: Json = False) -> None:
 
 
 @app.command()
+@opening
 def apply(
     adapter: File, base: Source, out: Out, data: Data = "",
     merge: Annotated[

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from effxfer.cli.opening import opening
 from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, table
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def show(ticket: File, as_json: Json = False) -> None:
 
 
 @app.command()
+@opening
 def apply(
     ticket: File, out: Out, data: Data = "", epochs: Epochs = None, lr: Rate = None,
     mask: Annotated[str | None, typer.Option(help="ticket; as a control, random or none.  [default: ticket]")] = None,
@@ -47,18 +49,21 @@ def apply(
 ) -> None:  # fmt: skip
     """Train a ticket on your data, from its rewind point, with a fresh head; its zeros stay."""
     from effxfer.cli.adapt import run_stage
+    from effxfer.net.trust import naming
     from effxfer.stages.run import Where
     from effxfer.stages.source import read_ticket, whole
 
     origin = read_ticket(ticket)
-    if backbone:
-        origin = whole(origin, backbone)
     given = table(changes, fit__epochs=epochs, fit__lr=lr, mask=mask, seed=seed)
     where = Where(out=out, device=device, force=force)
-    run_stage("ticket", origin, data, given, where, dry_run=dry_run, as_json=as_json)
+    with naming(backbone):
+        if backbone:
+            origin = whole(origin, backbone)
+        run_stage("ticket", origin, data, given, where, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
+@opening
 def matrix(
     tickets: Files, out: Out,
     data: Annotated[list[str], typer.Option(help="A task, as elsewhere; repeat.")],
@@ -93,6 +98,7 @@ def matrix(
 
 
 @app.command()
+@opening
 def pack(
     ticket: File, out: Annotated[Path, typer.Option(help="The file to write.")],
     backbone: Annotated[str, typer.Option(help="Leave the weights out: they are those of this backbone.")] = "",
@@ -100,11 +106,13 @@ def pack(
 ) -> None:  # fmt: skip
     """Write a ticket into a file of its own: with its weights, or without those that a backbone has."""
     from effxfer.cli import show as shown
+    from effxfer.net.trust import naming
     from effxfer.prune.ticket_report import describe
     from effxfer.stages.source import lean, read_ticket, whole, write_ticket
 
     one = whole(read_ticket(ticket))
-    packed = lean(one, backbone) if backbone else one
+    with naming(backbone):
+        packed = lean(one, backbone) if backbone else one
     write_ticket(packed, out, force=force)
     shown.result(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)
 

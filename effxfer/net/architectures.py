@@ -16,8 +16,8 @@ def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
     Args:
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`; a factory returns a module that maps
             images to features or feature maps, and is called with `num_classes=0` if it takes that argument. It is a
-            class derived from `nn.Module`, or a function annotated to return one; nothing else is called, because the
-            name may come out of an artifact that somebody else made.
+            class derived from `nn.Module`, or a function annotated to return one. It is imported: what comes out of a
+            file passes `trust.check` first.
         args: Keyword arguments of the network.
 
     Raises:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
+from effxfer.net import trust
 from effxfer.prune.ticket_bytes import KIND, MASK, WEIGHT, pack_mask, unpack_masks
 from effxfer.runtime.image import Preprocess
 from effxfer.sealed import altered, dump, load, only, raw_of, sha256
@@ -145,8 +146,10 @@ class TicketFile:
         Nothing is zeroed yet: `Net.constrain_` does that, and training does it first of all.
 
         Raises:
-            ModelFileError: If the weights or masks do not fit the recorded architecture, or are not in the file.
+            ModelFileError: If the weights or masks do not fit the recorded architecture, or are not in the file; or if
+                that names code that is not trusted: see `effxfer.net.trust`.
         """
+        trust.check(self.facts.backbone, "the ticket")
         import torch
 
         from effxfer.net.net import rebuild

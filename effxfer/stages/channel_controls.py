@@ -13,6 +13,7 @@ import torch
 from effxfer.artifact import describe
 from effxfer.data.batches import seed_of
 from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.net import trust
 from effxfer.net.net import Net, rebuild
 from effxfer.prune.channel_controls import Contender, report_channel_controls
 from effxfer.prune.promise import Timing
@@ -114,6 +115,7 @@ def scores(contest: Contest, net: Net) -> dict[str, float]:
 def network(found: Mapping[str, Any]) -> Net:
     """Rebuild the network of a first repeat."""
     about = json.loads(found["about"])
+    trust.check(about["backbone"], "unfinished work")
     net = rebuild(about["backbone"], about["edits"], Preprocess.from_json(about["preprocess"]), about["classes"])
     net.load_state_dict(found["weights"])
     return net.eval()

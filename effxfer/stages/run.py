@@ -17,13 +17,14 @@ from effxfer.data.task import Task
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import locked, read_lines, sweep, write_directory
 from effxfer.net.settings import BackboneSettings
+from effxfer.net.trust import naming
 from effxfer.prune.ticket import TicketFile
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.settings import Settings, build
 from effxfer.stages.place import check_ours, keep_out_of
 from effxfer.stages.settings import METRICS
-from effxfer.stages.source import Source, open_source, parent_of
+from effxfer.stages.source import Source, named_by, open_source, parent_of
 
 if TYPE_CHECKING:
     from effxfer.net.net import Net
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from effxfer.train.state import Work
 
 RESULT = "result"
+OTHERS = ("backbones", "control_backbones")
 TOGETHER = (
     "curve", "finetune", "prune channels", "prune gradual", "prune lottery", "prune structured", "qat", "ticket",
 )  # fmt: skip
@@ -95,7 +97,7 @@ def transform(
     from effxfer.train.devices import pick, together
 
     device = pick(where.device)
-    with held(where, device.leads), together(device):
+    with held(where, device.leads), together(device), naming(*named_by(source), *named_in(settings)):
         if name in TOGETHER:
             produce(name, find, settings, source, data, where, key, device)
         elif device.leads:
@@ -206,12 +208,17 @@ def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSet
 def identity(settings: Settings) -> dict[str, Any]:
     """What determines a stage's result of its settings: their values, other networks by what is in their files."""
     plain, teacher = settings.plain(), getattr(settings, "teacher", None)
-    for name in ("backbones", "control_backbones"):
+    for name in OTHERS:
         if others := getattr(settings, name, ()):
             plain[name] = [artifact.identity(other) for other in others]
     if teacher and teacher.source:
         plain["teacher"]["source"] = artifact.identity(BackboneSettings(source=teacher.source))
     return plain
+
+
+def named_in(settings: Settings) -> list[str]:
+    """Give the sources of other networks that the user's settings of a stage name."""
+    return [other.source for name in OTHERS for other in getattr(settings, name, ())]
 
 
 def about(

@@ -9,6 +9,7 @@ from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import write_atomic
+from effxfer.net import trust
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.ticket import TicketFile, unpack
 from effxfer.prune.ticket_bytes import KIND
@@ -58,6 +59,12 @@ def parent_of(source: Source) -> object:
     if isinstance(source, Adapted):
         return {"adapter": source.adapter.facts.identity, "base": parent_of(source.base)}
     return {"ticket": source.facts.identity} if isinstance(source, TicketFile) else artifact.identity(source)
+
+
+def named_by(source: Source) -> tuple[str, ...]:
+    """Give the sources that the user names by what a stage starts from; what files name is not among them."""
+    base = source.base if isinstance(source, Adapted) else source
+    return (base.source,) if isinstance(base, BackboneSettings) else ()
 
 
 def base_name(base: Artifact | BackboneSettings) -> str:
@@ -142,6 +149,7 @@ def whole(ticket: TicketFile, backbone: str = "") -> TicketFile:
         return ticket
     pointer = build(BackboneSettings, ticket.facts.pointer, "the ticket's backbone")
     told = _settings(ticket, backbone) if backbone else pointer
+    _check_trust(told)
     return ticket.holding(body_of(told), told.source)
 
 
@@ -152,6 +160,7 @@ def lean(ticket: TicketFile, backbone: str) -> TicketFile:
         ModelFileError: If the backbone has other weights than the ticket's rewind point.
     """
     told = _settings(ticket, backbone)
+    _check_trust(told)
     return ticket.pointing(told.plain(), body_of(told))
 
 
@@ -159,6 +168,12 @@ def body_of(backbone: BackboneSettings) -> "dict[str, Tensor]":
     """Open a backbone, and give the weights and buffers of its body."""
     net, _ = artifact.open_model(backbone)
     return {name: tensor for name, tensor in net.state_dict().items() if name.startswith("body.")}
+
+
+def _check_trust(told: BackboneSettings) -> None:
+    """Make sure that a network may be built though a ticket names it; a model directory sees to itself."""
+    if artifact.find(told.source) is None:
+        trust.check({"source": told.source.partition("@")[0], "args": told.args}, "the ticket")
 
 
 def _settings(ticket: TicketFile, backbone: str) -> BackboneSettings:

@@ -14,6 +14,7 @@ from effxfer.bench import latency as protocol
 from effxfer.data.settings import DataSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.settings import BackboneSettings
+from effxfer.net.trust import trusting
 from effxfer.prune.promise import Timing
 from effxfer.settings import build
 from effxfer.stages import channel_controls, latency, prune, rivals
@@ -48,6 +49,13 @@ def dense(tmp_path_factory, data):
     """A network of three convolutions that knows the classes of `folder`."""
     start = BackboneSettings(source=SOURCE, args={"width": 16}, pretrained=False, size=16)
     return tiny.stage("finetune", start, tmp_path_factory.mktemp("wide") / "dense", data)
+
+
+@pytest.fixture(autouse=True)
+def _own_networks():
+    """Results name the networks of tests."""
+    with trusting(SOURCE):
+        yield
 
 
 @contextmanager
