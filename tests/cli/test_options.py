@@ -35,6 +35,7 @@ OURS = {
     "force",
     "dry_run",
     "as_json",
+    "trust",
     "changes",
     "device",
     "compare",

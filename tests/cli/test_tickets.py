@@ -24,7 +24,7 @@ FLAGS = {
         },
     ),
 }  # fmt: skip
-OURS = {"ticket", "tickets", "out", "data", "backbone", "changes", "device", "force", "dry_run", "as_json"}
+OURS = {"ticket", "tickets", "out", "data", "backbone", "changes", "device", "force", "dry_run", "as_json", "trust"}
 
 
 @pytest.fixture(scope="module")
