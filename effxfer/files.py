@@ -20,6 +20,8 @@ from effxfer.errors import LockedError, ResourceError
 PARTIAL = ".effxfer-partial-"
 REPLACED = "-~replaced~-"
 PATIENCE = 0.3
+OUT = "give another --out"
+SEALED = '{"sha256":"%s","content":'
 
 
 def sha256(file: Path) -> str:
@@ -179,15 +181,60 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in complete.splitlines() if line]
 
 
+def write_sealed(file: Path, content: object) -> Path:
+    """Write plain values (what `json.dumps` takes) atomically, with a digest of their text before them.
+
+    Raises:
+        ResourceError: As `write_atomic`.
+    """
+    text = json.dumps(content, separators=(",", ":"))
+    return write_atomic(file, SEALED % hashlib.sha256(text.encode()).hexdigest() + text + "}")
+
+
+def read_sealed(file: Path) -> Any:
+    """Read what `write_sealed` wrote; None if it is absent, unreadable, or not what was written."""
+    try:
+        data = file.read_bytes()
+        start = len(SEALED % ("0" * 64))
+        content = data[start:-1]
+        if data[:start] != (SEALED % hashlib.sha256(content).hexdigest()).encode() or data[-1:] != b"}":
+            return None
+        return json.loads(content)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def reserve(stream: BinaryIO, size: int) -> None:
+    """Make an open file `size` bytes long, with room on the disk for all of them.
+
+    A memory map of a file that has no such room ends the process by a bus error as soon as the disk is full.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    stream.truncate(size)
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # the file system cannot reserve
+                raise
+
+
 @contextmanager
-def named_disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a folder without permission into a `ResourceError` that names path and free space."""
+def named_disk_errors(path: Path, hint: str = OUT) -> Iterator[None]:
+    """Turn a full disk or a folder without permission into a `ResourceError` that names path and free space.
+
+    Args:
+        path: What is written.
+        hint: What else would work.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG):
             raise
-        raise ResourceError(f"cannot write {path}: {error.strerror} ({_free(path)})", "give another --out") from error
+        raise ResourceError(f"cannot write {path}: {error.strerror} ({_free(path)})", hint) from error
 
 
 def _free(path: Path) -> str:

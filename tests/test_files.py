@@ -1,5 +1,6 @@
 """What must survive survives: failing writers, full disks, kill -9, two writers at once."""
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effxfer import files
 from effxfer.errors import LockedError, ResourceError
 from effxfer.files import (
     PARTIAL,
@@ -24,10 +26,13 @@ from effxfer.files import (
     is_locked,
     locked,
     read_lines,
+    read_sealed,
+    reserve,
     sha256,
     sweep,
     write_atomic,
     write_directory,
+    write_sealed,
 )
 
 LONG = {"timeout": 60, "check": False, "capture_output": True, "text": True}
@@ -306,3 +311,56 @@ def test_a_torn_line_is_the_only_loss(tmp_path_factory, before, after, tear):
 
 def test_a_journal_that_is_absent_is_empty(tmp_path):
     assert read_lines(tmp_path / "none") == []
+
+
+CONTENT = {"v": 1, "files": {"ä": ["1 2", "ab"]}}
+
+
+def test_sealed_content_is_read_back(tmp_path):
+    file = write_sealed(tmp_path / "new" / "x.json", CONTENT)
+    assert read_sealed(file) == CONTENT
+    assert json.loads(file.read_text())["content"] == CONTENT, "it is JSON for others, too"
+
+
+def test_any_byte_changed_in_sealed_content_is_found(tmp_path):
+    file = write_sealed(tmp_path / "x.json", CONTENT)
+    data = file.read_bytes()
+    for place in range(len(data)):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert read_sealed(file) is None
+    for cut in (b"", data[:30], data[:-1], data + b" "):
+        file.write_bytes(cut)
+        assert read_sealed(file) is None
+    assert read_sealed(tmp_path / "none.json") is None
+    assert read_sealed(tmp_path) is None
+
+
+def test_reserved_room_is_there(tmp_path):
+    with (tmp_path / "x").open("w+b") as stream:
+        reserve(stream, 100_000)
+        reserve(stream, 0)
+        reserve(stream, 50_000)
+    facts = (tmp_path / "x").stat()
+    assert facts.st_size == 50_000
+    assert facts.st_blocks * 512 >= 50_000
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EOPNOTSUPP])
+def test_a_full_disk_is_an_error_and_a_disk_that_cannot_reserve_is_none(tmp_path, monkeypatch, number):
+    def fail(*_args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with (tmp_path / "x").open("w+b") as stream:
+        if number == errno.ENOSPC:
+            with pytest.raises(OSError, match="No space left"):
+                reserve(stream, 9)
+        else:
+            reserve(stream, 9)
+            assert (tmp_path / "x").stat().st_size == 9
+
+
+def test_the_hint_is_the_callers(tmp_path):
+    with pytest.raises(ResourceError) as caught, files.named_disk_errors(tmp_path, "set THIS"):
+        raise OSError(errno.EROFS, "Read-only file system")
+    assert caught.value.hint == "set THIS"

@@ -17,13 +17,13 @@ import numpy as np
 from effxfer import progress
 from effxfer.bench import machine
 from effxfer.bench.grid import CLASSES, UNIT, Point, axis, bilinear, class_of, fast_step, stairs
-from effxfer.data.index import default_cache
+from effxfer.data.index import default_cache, forgo
 from effxfer.errors import ResourceError
-from effxfer.files import digest, write_atomic
+from effxfer.files import digest, read_sealed, write_sealed
 from effxfer.net.layers import Layer, Site
 from effxfer.runtime.session import open_session, session_options
 
-FORMAT = 1
+FORMAT = 2
 WARMUP = 3
 RUNS = (12, 40)
 SECONDS = 0.02
@@ -77,9 +77,6 @@ def measure_costs(
         threads: Of ONNX Runtime.
         folder: Where measurements are kept; None is the cache folder. What is there is not measured again.
         measure: Gives milliseconds for (site, inputs, outputs, threads); None is `time_layer`.
-
-    Raises:
-        ResourceError: If the folder cannot be written.
     """
     layers = list(layers)
     file = cache_file(folder or default_cache() / "latency", threads)
@@ -191,19 +188,22 @@ class _Clock:
         return row[key]
 
     def save(self) -> None:
-        """Write what is new, beside what another process may have written meanwhile."""
+        """Write what is new, beside what another process may have written meanwhile; what cannot be is forgotten."""
         if self.fresh:
             others = _read(self.file)
             merged = {site: {**others.get(site, {}), **row} for site, row in self.known.items()}
-            write_atomic(self.file, json.dumps({"about": about(self.threads), "ms": {**others, **merged}}))
+            try:
+                write_sealed(self.file, {"about": about(self.threads), "ms": {**others, **merged}})
+            except (OSError, ResourceError) as error:
+                forgo(self.file.parents[1], error)
             self.fresh = False
 
 
 def _read(file: Path) -> Known:
     try:
-        told = json.loads(file.read_text())["ms"]
+        told = read_sealed(file)["ms"]
         return {str(site): {str(key): float(ms) for key, ms in row.items()} for site, row in told.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

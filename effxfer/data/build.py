@@ -5,17 +5,17 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data import pixels
-from effxfer.data.cache import create, keep_rows
+from effxfer.data.cache import Entry
 from effxfer.data.leaks import leaks
 from effxfer.data.listing import SPLITS, UNLABELLED, Item, Listing
 from effxfer.data.settings import DataSettings
+from effxfer.data.store import Store
 from effxfer.errors import DataError
 from effxfer.files import digest
 from effxfer.runtime.crop import border, resize_crop
@@ -78,25 +78,24 @@ class Plan(NamedTuple):
             len(self.listing.split(name)) for name in AUGMENTED
         )
 
-    def build(self, scratch: Path) -> dict[str, Any]:
-        """Decode into files in `scratch`.
+    def build(self, store: Store) -> dict[str, Any]:
+        """Decode into arrays of a store.
 
         Returns:
-            `rows`: shape of one row by array; `bad`: `Bad` images, whose rows are left out; `seen`: paths by warning;
+            `bad`: `Bad` images, whose rows are left out; `seen`: paths by warning;
             `lost`: median share of what the centre crop loses of the images with W385;
             `twins`: images whose evaluation view equals that of an image in an earlier split, as pairs of paths.
 
         Raises:
             DataError: `E322` or `E300` if a file changed or vanished after it was listed.
         """
-        arrays, items = self._arrays(scratch), self.listing.everything
-        results = self._decode(arrays)
+        items = self.listing.everything
+        results = self._decode(self._arrays(store))
         bad = sorted(result for result in results if isinstance(result, Bad))
         _stop_if_passing(bad, str(self.listing.root))
-        self._drop(arrays, {one.path for one in bad}, scratch)
+        self._drop(store, {one.path for one in bad})
         views = {i.path: r.view for i, r in zip(items, results, strict=True) if isinstance(r, Good)}
         return {
-            "rows": {name: list(array.shape[1:]) for name, array in arrays.items()},
             "bad": bad,
             "seen": _seen(items, results),
             "lost": _lost(results),
@@ -114,14 +113,26 @@ class Plan(NamedTuple):
         """Give the median longer side of the training images in pixels."""
         return pixels.typical_side(self.listing.root, self.listing.split("train"), self.settings.max_pixels)
 
-    def _arrays(self, scratch: Path) -> dict[str, NDArray[Any]]:
-        count = Counter(item.split for item in self.listing.everything)
-        size, side = self.preprocess.size, self.canvas_side()
-        arrays = {f"{s}_pixels": create(scratch, f"{s}_pixels", (count[s], size, size, 3)) for s in self._splits()}
-        for s in AUGMENTED & set(self._splits()):
-            arrays[f"{s}_canvas"] = create(scratch, f"{s}_canvas", (count[s], side, side, 3))
-            arrays[f"{s}_aspect"] = create(scratch, f"{s}_aspect", (count[s],), "float32")
-        return arrays
+    def fits(self, entry: Entry) -> bool:
+        """Whether arrays are as many, and of the shapes, that the listing and what could not be read leave."""
+        lost = {path for path, _, _ in entry.facts["bad"]}
+        count = Counter(item.split for item in self.listing.everything if item.path not in lost)
+        shapes = {name: array.shape for name, array in entry.arrays.items()}
+        side = shapes["train_canvas"][1]
+        return shapes == self._shapes(count, side) and {"lost", "seen", "twins"} <= entry.facts.keys()
+
+    def _shapes(self, count: Mapping[str, int], side: int) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array, by the images of each split and the canvas side."""
+        size = self.preprocess.size
+        shapes: dict[str, tuple[int, ...]] = {f"{s}_pixels": (count[s], size, size, 3) for s in self._splits()}
+        augmented = [s for s in self._splits() if s in AUGMENTED]
+        shapes |= {f"{s}_canvas": (count[s], side, side, 3) for s in augmented}
+        return shapes | {f"{s}_aspect": (count[s],) for s in augmented}
+
+    def _arrays(self, store: Store) -> dict[str, NDArray[Any]]:
+        shapes = self._shapes(Counter(item.split for item in self.listing.everything), self.canvas_side())
+        kinds = {name: "float32" if name.endswith("_aspect") else "uint8" for name in shapes}
+        return {name: store.create(name, shape, kinds[name]) for name, shape in shapes.items()}
 
     def _splits(self) -> tuple[str, ...]:
         return (*SPLITS, UNLABELLED) if self.listing.unlabelled else SPLITS
@@ -161,11 +172,11 @@ class Plan(NamedTuple):
         """
         return image.width / image.height if self.preprocess.crop == "center" else 1.0
 
-    def _drop(self, arrays: Mapping[str, NDArray[Any]], lost: set[str], scratch: Path) -> None:
-        for name, array in arrays.items():
+    def _drop(self, store: Store, lost: set[str]) -> None:
+        for name in store.arrays:
             items = self.listing.split(name.partition("_")[0])
             keep = np.array([row for row, item in enumerate(items) if item.path not in lost], np.int64)
-            keep_rows(array, keep, scratch, name)
+            store.keep_rows(name, keep)
 
 
 def _rows(items: Iterable[Item]) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Digests of files, remembered by size and time stamps, so that an unchanged folder is not read again."""
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -9,14 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from effxfer.files import digest, write_atomic
+from effxfer.errors import EffxferError, ResourceError
+from effxfer.files import digest, read_sealed, write_sealed
+from effxfer.progress import remark
 from effxfer.runtime.formats import MAX_BYTES
 from effxfer.runtime.reading import open_regular, read_whole, refusal
 
-VERSION = 1
+VERSION = 2
 TOO_FRESH_NS = 100_000_000
 CHUNK = 64
 LARGE = 4_000_000
+Entries = dict[str, tuple[str, str]]
+_forgone: set[Path] = set()
+_unwritten: dict[Path, Entries] = {}
 
 
 class Hashed(NamedTuple):
@@ -27,8 +31,19 @@ class Hashed(NamedTuple):
 
 
 def default_cache() -> Path:
-    """Give `$EFFXFER_CACHE`, or `~/.cache/effxfer`."""
-    return Path(os.environ.get("EFFXFER_CACHE") or Path.home() / ".cache" / "effxfer").expanduser()
+    """Give `$EFFXFER_CACHE`, or `~/.cache/effxfer`; for a user without a home, a place that nobody can write to."""
+    try:
+        return Path(os.environ.get("EFFXFER_CACHE") or "~/.cache/effxfer").expanduser()
+    except RuntimeError:
+        return Path(os.devnull, "no-home")
+
+
+def forgo(cache: Path, error: Exception) -> None:
+    """Say, once for each cache, that it cannot be written; without it, work is done again at the next start."""
+    if cache not in _forgone:
+        _forgone.add(cache)
+        why = error.problem if isinstance(error, EffxferError) else str(error)
+        remark(f"{why}: nothing is remembered for the next run; set EFFXFER_CACHE to a folder that can be written")
 
 
 def cores() -> int:
@@ -49,7 +64,7 @@ def content_digests(
         limit: The most bytes that a file may have.
     """
     file = cache / "index" / f"{digest(str(root.resolve()))}.json"
-    known = _load(file)
+    known = _load(file) or _unwritten.get(file, {})
     stamps, failures = _stamps(root, paths, limit)
     fresh = [path for path, stamp in stamps.items() if known.get(path, ("", ""))[0] != stamp]
     digests = {path: known[path][1] for path in stamps.keys() - set(fresh)}
@@ -91,22 +106,23 @@ def _stamps(root: Path, paths: Iterable[str], limit: int) -> tuple[dict[str, str
             if unfit := refusal(facts, limit):
                 failures[path] = unfit
             else:
-                stamps[path] = f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+                stamps[path] = f"{facts.st_size} {facts.st_ino} {facts.st_mtime_ns} {facts.st_ctime_ns}"
         except OSError as error:
             failures[path] = error
     return stamps, failures
 
 
-def _load(file: Path) -> dict[str, tuple[str, str]]:
-    try:
-        raw = json.loads(file.read_text())
-        return {path: (stamp, found) for path, (stamp, found) in raw["files"].items()} if raw["v"] == VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+def _load(file: Path) -> Entries:
+    raw = read_sealed(file)
+    return {path: tuple(entry) for path, entry in raw["files"].items()} if raw and raw.get("v") == VERSION else {}
 
 
-def _save(file: Path, entries: dict[str, tuple[str, str]]) -> None:
+def _save(file: Path, entries: Entries) -> None:
     """Remember digests, except of files touched so recently that a second change may share their time stamp."""
     latest = time.time_ns() - TOO_FRESH_NS
     settled = {path: entry for path, entry in entries.items() if int(entry[0].rpartition(" ")[2]) < latest}
-    write_atomic(file, json.dumps({"v": VERSION, "files": settled}))
+    try:
+        write_sealed(file, {"v": VERSION, "files": settled})
+    except (OSError, ResourceError) as error:
+        forgo(file.parents[1], error)
+        _unwritten[file] = settled

@@ -118,12 +118,12 @@ def load(
     Raises:
         DataError: As `scan`; `E301` to `E307` for unreadable images unless `skip_bad`, with the first five;
             `E313` if leaving them out empties a class; `E322` if a file changes on the way.
-        ResourceError: If the cache cannot be written or the disk is too small.
+        ResourceError: If there is no room for the images, neither in the cache nor elsewhere.
     """
     cache = cache or default_cache()
     listing = scan(settings, base, cache=cache)
     plan = Plan(listing, settings, preprocess, progress)
-    entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build)
+    entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build, plan.fits)
     _stop_at_bad(entry.facts["bad"], listing, settings)
     task = _task(listing, preprocess, entry, settings.max_pixels)
     if settings.target is None:

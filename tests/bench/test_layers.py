@@ -1,4 +1,4 @@
-import json
+from contextlib import nullcontext
 
 import numpy as np
 import onnxruntime
@@ -9,7 +9,9 @@ from torch import nn
 from effxfer.bench.layers import cache_file, kernel_ms, measure_costs, plan, time_layer
 from effxfer.bench.nodes import node_model
 from effxfer.errors import ResourceError
+from effxfer.files import read_sealed
 from effxfer.net.layers import Site, trace
+from effxfer.progress import shown_by
 
 CONVS = [
     nn.Conv2d(3, 8, 3, 2, 1),
@@ -109,16 +111,28 @@ def test_nothing_is_measured_twice_on_a_machine(tmp_path):
     first = measure_costs(layers(), folder=tmp_path, measure=fake([]))
     again = measure_costs(layers(), folder=tmp_path, measure=lambda *_: pytest.fail("measured again"))
     assert again.points == first.points
-    told = json.loads(cache_file(tmp_path, 1).read_text())
+    told = read_sealed(cache_file(tmp_path, 1))
     assert {"cpu", "onnxruntime", "threads"} <= told["about"].keys()
     assert cache_file(tmp_path, 2) != cache_file(tmp_path, 1)
 
 
 def test_a_damaged_cache_is_measured_anew(tmp_path):
-    cache_file(tmp_path, 1).write_text('{"ms": {"conv')
-    calls = []
+    measure_costs(layers(), folder=tmp_path, measure=fake([]))
+    file, calls = cache_file(tmp_path, 1), []
+    file.write_text(file.read_text().replace("0.", "1.", 1))
     measure_costs(layers(), folder=tmp_path, measure=fake(calls))
     assert calls
+
+
+def test_measurements_that_cannot_be_kept_are_forgotten(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    calls, said = [], []
+    with shown_by(lambda *_: nullcontext(lambda *_: None), said.append):
+        for _ in range(2):
+            measure_costs(layers(), folder=tmp_path / "file" / "latency", measure=fake(calls))
+    assert len(calls) == 2 * len(set(calls))
+    assert len(said) == 1
+    assert "EFFXFER_CACHE" in said[0]
 
 
 def test_points_that_no_layer_needs_are_left_out():

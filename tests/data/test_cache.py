@@ -1,21 +1,22 @@
-import json
+import errno
 import os
 import shutil
 
 import numpy as np
 import pytest
 
-from effxfer.data import cache
+from effxfer.data import cache, store
 from effxfer.errors import SettingsError
-from effxfer.files import locked
+from effxfer.files import locked, read_sealed, write_sealed
+from effxfer.progress import shown_by
 
 
 def builder(rows=6, keep=None):
-    def build(scratch):
-        array = cache.create(scratch, "x", (rows, 2, 3))
+    def build(store):
+        array = store.create("x", (rows, 2, 3))
         array[:] = np.arange(rows)[:, None, None]
-        cache.keep_rows(array, np.arange(rows) if keep is None else np.array(keep, np.int64), scratch, "x")
-        return {"rows": {"x": [2, 3]}, "said": "hello"}
+        store.keep_rows("x", np.arange(rows) if keep is None else np.array(keep, np.int64))
+        return {"said": "hello"}
 
     return build
 
@@ -39,8 +40,8 @@ def test_no_rows_at_all(tmp_path):
 
 
 def test_failed_build_leaves_nothing(tmp_path):
-    def fail(scratch):
-        cache.create(scratch, "x", (3, 2))
+    def fail(store):
+        store.create("x", (3, 2))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -58,7 +59,7 @@ def test_what_a_killed_builder_left_is_swept(tmp_path):
 def test_another_format_is_redone(tmp_path):
     cache.open_or_build(tmp_path / "k", 100, builder())
     file = tmp_path / "k" / "arrays" / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 0}))
+    write_sealed(file, read_sealed(file) | {"format": 0})
     assert cache.read(tmp_path / "k" / "arrays") is None
     assert len(cache.open_or_build(tmp_path / "k", 100, builder(rows=4)).arrays["x"]) == 4
 
@@ -154,3 +155,79 @@ def test_a_limit_is_a_number(tmp_path, monkeypatch, told):
     monkeypatch.setenv("EFFXFER_CACHE_GB", told)
     with pytest.raises(SettingsError, match="EFFXFER_CACHE_GB"):
         cache.open_or_build(tmp_path / "a", SIZE, builder())
+
+
+def altered(file, old, new):
+    """Change letters of a file, and give it back the time stamp that it had."""
+    facts = file.stat()
+    data = file.read_bytes()
+    assert old in data
+    file.write_bytes(data.replace(old, new, 1))
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"hello", b"hallo"), (b'"row"', b'"roe"'), (b'"said"', b'"said "')])
+def test_a_letter_changed_in_the_manifest_is_found(tmp_path, old, new):
+    cache.open_or_build(tmp_path / "k", 100, builder())
+    altered(tmp_path / "k" / "arrays" / "manifest.json", old, new)
+    again = cache.open_or_build(tmp_path / "k", 100, builder(rows=4))
+    assert again.facts == {"said": "hello"}
+    assert len(again.arrays["x"]) == 4, "built again"
+
+
+def test_a_pixel_changed_with_its_time_stamp_kept_is_found(tmp_path):
+    cache.open_or_build(tmp_path / "k", 100, builder())
+    altered(tmp_path / "k" / "arrays" / "x.uint8", b"\x05", b"\x06")
+    assert cache.open_or_build(tmp_path / "k", 100, builder()).arrays["x"][5, 0, 0] == 5
+
+
+def test_an_entry_that_does_not_fit_is_built_again(tmp_path):
+    cache.open_or_build(tmp_path / "k", 100, builder(rows=3))
+    entry = cache.open_or_build(tmp_path / "k", 100, builder(rows=4), lambda entry: len(entry.arrays["x"]) == 4)
+    assert len(entry.arrays["x"]) == 4
+
+
+def test_a_copied_entry_is_digested_once(tmp_path, monkeypatch):
+    cache.open_or_build(tmp_path / "k", 100, builder())
+    shutil.copytree(tmp_path / "k", tmp_path / "copy", copy_function=shutil.copyfile)
+    read = []
+    monkeypatch.setattr(cache, "sha256", lambda file, whole=cache.sha256: read.append(file.name) or whole(file))
+    for _ in range(2):
+        cache.open_or_build(tmp_path / "copy", 100, lambda _: pytest.fail("built twice"))
+    assert read == ["x.uint8"]
+
+
+def no_room(*_args, **_options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_where_nothing_can_be_written_the_process_remembers(tmp_path, monkeypatch, memory):
+    """A file in the place of a folder stands for a read-only home, another user's cache and a full disk."""
+    (tmp_path / "file").write_text("in the way")
+    if memory:
+        monkeypatch.setattr(store, "TemporaryFile", no_room)
+    said, built = [], []
+
+    def build(made):
+        built.append(made)
+        return builder()(made)
+
+    with shown_by(lambda *_: None, said.append):
+        entries = [cache.open_or_build(tmp_path / "file" / "pixels" / key, 100, build) for key in "aabab"]
+    assert len(built) == 2
+    assert {tuple(entry.arrays["x"][:, 0, 0]) for entry in entries} == {(0, 1, 2, 3, 4, 5)}
+    assert not entries[0].arrays["x"].flags.writeable
+    assert len(said) == 1
+    assert "set EFFXFER_CACHE to a folder that can be written" in said[0]
+
+
+def test_a_disk_that_fills_up_while_an_entry_is_built(tmp_path, monkeypatch):
+    def full(*_args):
+        monkeypatch.undo()
+        no_room()
+
+    monkeypatch.setattr(store.os, "posix_fallocate", full)
+    entry = cache.open_or_build(tmp_path / "pixels" / "k", 100, builder())
+    assert entry.arrays["x"][:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert not (tmp_path / "pixels" / "k" / "arrays").exists()

@@ -1,4 +1,3 @@
-import json
 import os
 import time
 
@@ -6,7 +5,8 @@ import pytest
 
 from effxfer.data import index
 from effxfer.data.index import content_digests
-from effxfer.files import sha256
+from effxfer.files import read_sealed, sha256
+from effxfer.progress import shown_by
 
 
 @pytest.fixture
@@ -83,7 +83,25 @@ def test_damaged_index_is_ignored(files, tmp_path, content):
     (file,) = (tmp_path / "index").iterdir()
     file.write_text(content)
     assert content_digests(files, ["a"], tmp_path) == first
-    assert json.loads(file.read_text())["files"].keys() == {"a"}
+    assert read_sealed(file)["files"].keys() == {"a"}
+
+
+def test_a_digest_changed_in_the_index_is_found(files, tmp_path):
+    first = content_digests(files, ["a"], tmp_path)
+    (file,) = (tmp_path / "index").iterdir()
+    file.write_text(file.read_text().replace(first.digests["a"], "0" * 64))
+    assert content_digests(files, ["a"], tmp_path) == first
+
+
+def test_where_nothing_can_be_written_the_process_remembers(files, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    seen, said = read_by(monkeypatch), []
+    with shown_by(lambda *_: None, said.append):
+        first = content_digests(files, ["a", "b"], tmp_path / "file")
+        assert content_digests(files, ["a", "b"], tmp_path / "file") == first
+    assert sorted(seen) == ["a", "b"]
+    assert len(said) == 1
+    assert "nothing is remembered for the next run; set EFFXFER_CACHE" in said[0]
 
 
 def test_large_files_are_digested_piece_by_piece(files, tmp_path, monkeypatch):

@@ -9,7 +9,9 @@ from PIL import Image
 from effxfer.data import build
 from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
-from effxfer.errors import DataError, ResourceError
+from effxfer.errors import DataError
+from effxfer.files import read_sealed, write_sealed
+from effxfer.progress import shown_by
 from effxfer.runtime.crop import resize_crop
 from effxfer.runtime.image import Preprocess, decode
 from tests.data.corpus import class_folders, encoded, images_table, jpeg, photo
@@ -113,7 +115,7 @@ def flip(file, position=1000):
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "manifest"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "manifest", "name"])
 def test_damaged_cache_is_redone(root, tmp_path, damage):
     first = np.array(task(root, tmp_path).train.pixels)
     (entry,) = (tmp_path / "cache" / "pixels").glob("*/arrays")
@@ -124,6 +126,11 @@ def test_damaged_cache_is_redone(root, tmp_path, damage):
         file.write_bytes(file.read_bytes()[:-5])
     elif damage == "gone":
         file.unlink()
+    elif damage == "name":
+        facts = read_sealed(entry / "manifest.json")
+        facts["files"]["train_qixels.uint8"] = facts["files"].pop(file.name)
+        write_sealed(entry / "manifest.json", facts)
+        file.rename(entry / "train_qixels.uint8")
     else:
         (entry / "manifest.json").write_text('{"format": 1, "files"')
     np.testing.assert_array_equal(task(root, tmp_path).train.pixels, first)
@@ -302,10 +309,40 @@ def test_unknown_builtin_gets_a_suggestion(tmp_path):
         task("digit", tmp_path)
 
 
-def test_full_disk_is_named_before_anything_is_decoded(root, tmp_path, monkeypatch):
+def test_a_full_disk_is_seen_before_anything_is_decoded_and_no_obstacle(root, tmp_path, monkeypatch):
+    first, said = task(root, tmp_path), []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(ResourceError, match="decoded images need 0 MB"):
-        task(root, tmp_path)
+    with shown_by(lambda *_: None, said.append):
+        again = load(DataSettings(source=str(root)), SMALL, cache=tmp_path / "full")
+    np.testing.assert_array_equal(again.train.canvas, first.train.canvas)
+    assert again.digest == first.digest
+    assert len(said) == 1
+    assert said[0].startswith("decoded images need 0 MB in ")
+
+
+def test_rows_that_are_said_to_be_left_out_and_are_not(root, tmp_path):
+    """A manifest with the right digest whose numbers disagree: nothing is misaligned, the entry is made again."""
+    first = task(root, tmp_path)
+    (entry,) = (tmp_path / "cache" / "pixels").glob("*/arrays")
+    facts = read_sealed(entry / "manifest.json")
+    facts["facts"]["bad"] = [[first.train.names[0], "E301", "said to be bad"]]
+    write_sealed(entry / "manifest.json", facts)
+    again = task(root, tmp_path, skip_bad=True)
+    assert again.train.names == first.train.names
+    np.testing.assert_array_equal(again.train.pixels, first.train.pixels)
+
+
+def test_without_a_home_everything_works(root, tmp_path, monkeypatch):
+    def homeless(_path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("EFFXFER_CACHE")
+    monkeypatch.setattr(Path, "expanduser", lambda path: homeless(path) if path.parts[0] == "~" else path)
+    said = []
+    with shown_by(lambda *_: None, said.append):
+        assert load(DataSettings(source=str(root)), SMALL).digest == task(root, tmp_path).digest
+    assert len(said) == 1
+    assert "EFFXFER_CACHE" in said[0]
 
 
 def _load_elsewhere(root, cache, queue):
