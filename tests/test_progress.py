@@ -25,3 +25,12 @@ def test_the_innermost_watcher_is_told_and_then_the_outer_one_again():
         with progress.bar("search", 1):
             pass
     assert told == [("inner", "train", 2), ("inner", 2, "loss"), ("outer", "search", 1)]
+
+
+def test_remarks_reach_whoever_listens_and_empty_ones_nobody():
+    told = []
+    progress.remark("unheard")
+    with progress.shown_by(lambda label, total: None, told.append):
+        progress.remark("heard")
+        progress.remark("")
+    assert told == ["heard"]

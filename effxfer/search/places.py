@@ -53,6 +53,12 @@ class Place(Protocol):
     shared: bool
     name: str
 
+    def check(self) -> None:
+        """Make sure, before anything is computed, that there can be such a place; nothing is written."""
+
+    def mend(self) -> str:
+        """Leave out what is damaged, if nobody else can work with it, and say so; empty if there was nothing to do."""
+
     def open(self) -> Any:
         """Open the Optuna storage."""
 
@@ -80,15 +86,34 @@ class Journal:
     def __init__(self, file: Path, *, shared: bool = False) -> None:
         self.file, self.shared, self.name = file, shared, str(file.absolute())
 
+    def check(self) -> None:
+        """Make sure that a file that was named is a journal, or absent.
+
+        Raises:
+            SettingsError: If it is something else (E213).
+        """
+        from effxfer.search.journal import require_journal
+
+        if self.shared:
+            require_journal(self.file)
+
+    def mend(self) -> str:
+        """Cut a journal that is the search's own before its first damaged line, and say so."""
+        from effxfer.search.journal import cut_damage
+
+        return "" if self.shared else cut_damage(self.file)
+
     def open(self) -> Any:
         """Open it, made if it is absent; a torn last line is cut off.
 
         Raises:
-            ModelFileError: If it is damaged elsewhere than in its last line.
+            SettingsError: If a file that was named is no journal (E213).
+            ModelFileError: If it is damaged elsewhere than in its last line (E404).
             ResourceError: If its folder cannot be written.
         """
         from effxfer.search.journal import open_journal
 
+        self.check()
         return open_journal(self.file)
 
     @contextmanager
@@ -163,6 +188,14 @@ class Postgres:
         )
         self._opened: list[Any] = []
 
+    def check(self) -> None:
+        """Make sure that the server answers."""
+        self._session().close()
+
+    def mend(self) -> str:
+        """Nothing: a database mends itself."""
+        return ""
+
     def open(self) -> Any:
         """Open the Optuna storage; whoever comes first makes its tables."""
         from optuna.storages import RDBStorage
@@ -234,6 +267,20 @@ def place_of(storage: str | None, folder: Path) -> Place:
     if storage.startswith("journal:"):
         return Journal(Path(storage.removeprefix("journal:")).expanduser(), shared=True)
     return Postgres(storage)
+
+
+def check_place(storage: str | None) -> None:
+    """Make sure, before anything is computed, that trials can be kept where the setting `storage` says.
+
+    Raises:
+        SettingsError: If a file that it names is no journal (E213), or psycopg is not installed.
+        ResourceError: If the server does not answer, or refuses.
+    """
+    place = place_of(storage, Path())
+    try:
+        place.check()
+    finally:
+        place.close()
 
 
 def own(folder: Path) -> Journal:

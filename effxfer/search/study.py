@@ -57,7 +57,7 @@ def search_head(
         storage_dir: A folder of its own for the study, locked meanwhile.
         seed: Of everything random.
         clock: Times body and heads; None leaves latency out.
-        until: `time.time()` at which all of it is to be done.
+        until: `time.monotonic()` at which all of it is to be done.
         closing: Seconds that the caller needs afterwards.
 
     Raises:
@@ -69,7 +69,7 @@ def search_head(
         SettingsError: If `taps` or `max_parameters` cannot be met.
     """
     if math.isinf(until) and settings.seconds is not None:
-        until = time.time() + settings.seconds
+        until = time.monotonic() + settings.seconds
     if not features.train_maps:
         settings = settings.model_copy(update={"pools": ("mean",)})
     search = Search(
@@ -83,10 +83,12 @@ def search_head(
         given=place_of(settings.storage, storage_dir),
     )
     _check_limit(search)
+    search.place.check()
     with locked(storage_dir), _quiet():
         sweep(storage_dir)
         place = search.place
         try:
+            progress.remark(place.mend())
             study = open_study(place, facts(search))
             costs = timed(study, search, clock)
             if clock and costs:

@@ -41,7 +41,7 @@ class Search:
         folder: For logs, and the journal that is the search's own.
         stop: Whether to stop; asked after every epoch.
         costs: Latencies; None where nothing is known of them.
-        until: `time.time()` at which all is to be done, with finalists trained; infinite without a limit.
+        until: `time.monotonic()` at which all is to be done, with finalists trained; infinite without a limit.
         closing: Seconds that must be left then for what does not depend on trials.
         given: Where trials are kept, if it is open already.
     """
@@ -124,7 +124,7 @@ def work(study: Any, search: Search, finished: Callable[[], None] = lambda: None
 
 def late(study: Any, search: Search) -> bool:
     """Whether it is time to stop: what is left to do takes all the time that is left."""
-    return search.stop() or time.time() + closing(study, search) > search.until
+    return search.stop() or time.monotonic() + closing(study, search) > search.until
 
 
 def closing(study: Any, search: Search) -> float:
@@ -252,7 +252,7 @@ def _checker(study: Any, trial: Any, search: Search) -> Callable[[], None]:
     protected, reserve = trial.params == baseline(search.choices), closing(study, search)
 
     def check() -> None:
-        if not protected and (search.stop() or time.time() + reserve > search.until):
+        if not protected and (search.stop() or time.monotonic() + reserve > search.until):
             raise StoppedError
 
     return check

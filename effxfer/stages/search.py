@@ -17,6 +17,7 @@ from effxfer.report import Measurement, Report
 from effxfer.search.finalists import SearchResult
 from effxfer.search.incumbent import better
 from effxfer.search.objective import measure
+from effxfer.search.places import check_place
 from effxfer.search.study import search_head
 from effxfer.stages.finetune import measured
 from effxfer.stages.search_clock import Stopwatch
@@ -42,16 +43,17 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
         device: Where features are computed; heads are trained on the CPU.
         work: Keeps features and the study.
     """
-    began, task = time.time(), tasks[-1]
+    began, task = time.monotonic(), tasks[-1]
+    check_place(settings.storage)
     net.to(device.torch)
     taps = taps_of(net, settings)
     images = len(task.train) + len(task.val)
     pools = any(pool != "mean" for pool in settings.pools)
     kept = plan(net, taps, images, grid=settings.grid, cache_mb=settings.cache_mb if pools else 0)
     with _folder(work.file("features")) as folder, TemporaryDirectory(prefix="effxfer-") as scratch:
-        start = time.time()
+        start = time.monotonic()
         features = computed(net, task, kept, folder, device)
-        again = (time.time() - start) * (len(task.val) + len(task.test)) / images
+        again = (time.monotonic() - start) * (len(task.val) + len(task.test)) / images
         clock = Stopwatch(net, kept, settings, len(task.classes), Path(scratch)) if settings.latency else None
         found = search_head(
             features, settings=settings, storage_dir=work.file("search") or Path(scratch) / "search",
@@ -65,7 +67,7 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     else:
         put(net, kept, found, task)
     report = measured(net.to(device.torch), task, device) + report
-    return net, report + _kept_time(settings, time.time() - began)
+    return net, report + _kept_time(settings, time.monotonic() - began)
 
 
 def taps_of(net: Net, settings: Search) -> list[str]:

@@ -102,10 +102,10 @@ class Stopwatch:
 
         None if that and the timing of finalists cannot be done `until` then.
         """
-        began, ends = time.time(), {JOIN.join(taps): deepest(self.net, taps) for taps in choices}
+        began, ends = time.monotonic(), {JOIN.join(taps): deepest(self.net, taps) for taps in choices}
         self._body_graph()
         timing = BODY_SECONDS * len(set(ends.values())) + FINAL_SECONDS * (self.settings.finalists + 1)
-        if time.time() + PARTS * (time.time() - began) + timing > until:
+        if time.monotonic() + PARTS * (time.monotonic() - began) + timing > until:
             return None
         body = self._bodies(list(dict.fromkeys(ends.values())))
         millions = {end: self._millions(end) for end in set(ends.values())}
@@ -205,13 +205,13 @@ class Stopwatch:
 
     def _export(self, parts: Sequence[tuple[nn.Module, Sequence[str]]]) -> Any:
         """Convert modules fed by layers, all in one go."""
-        began = time.time()
+        began = time.monotonic()
         several = Several([(part, [self.names.index(name) for name in names]) for part, names in parts]).eval()
         made = convert(
             several, tuple(self.examples[name] for name in self.names),
             free={self._layer(name): FREE for name in self.names}, outputs=[f"made{k}" for k in range(len(parts))],
         )  # fmt: skip
-        self._seconds = time.time() - began
+        self._seconds = time.monotonic() - began
         return made
 
     def _piece(self, graph: Any, inputs: list[str], outputs: list[str], name: str) -> Path:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,15 @@ def test_when_time_is_up_there_is_still_a_linear_head(tmp_path):
     result = search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
     assert result.report.get("trials complete") == 1
     assert result.spec.kind == "linear"
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_a_search(tmp_path, monkeypatch):
+    moments = chain([time.time()], repeat(time.time() - 86_400))
+    monkeypatch.setattr(time, "time", lambda: next(moments))
+    features, labels = table(blobs, n=60, n_val=30)
+    settings = SearchSettings(trials=200, seconds=0.3, epochs=3, folds=1, startup=200)
+    result = search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
+    assert result.report.get("trials complete") < 100
 
 
 def test_killed_in_the_middle_and_resumed_it_ends_like_the_uninterrupted_search(tmp_path):
