@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -125,6 +125,23 @@ def listen(message: Callable[[], str], patience: float = PATIENCE) -> None:
         signal.signal(number, watch.handle)
     _keep_quiet()
     threading.Thread(target=watch.run, args=(numbers,), name="signals", daemon=True).start()
+
+
+@contextmanager
+def heeded(message: Callable[[], str], patience: float = PATIENCE) -> Iterator[None]:
+    """Let signals end this process while the block runs, as `listen` says, and after it as `leave` says.
+
+    Whatever the block raises, or gives, once a signal has come, the process ends as stopped: an error may be what a
+    library made of it.
+    """
+    listen(message, patience)
+    try:
+        try:
+            yield
+        finally:
+            leave()
+    except SIGNALLED:  # it came between two instructions of the line above
+        leave()
 
 
 def leave() -> None:

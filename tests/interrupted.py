@@ -116,7 +116,7 @@ if __name__ == "__main__":
     # a suite that runs in the background ignores it
     signal.signal(signal.SIGINT, signal.SIG_IGN if MODE == "ignored" else signal.default_int_handler)
     cli.interrupt = SimpleNamespace(**vars(interrupt))
-    cli.interrupt.listen = partial(interrupt.listen, patience=60.0 if MODE in PATIENT else 2.0)
+    cli.interrupt.heeded = partial(interrupt.heeded, patience=60.0 if MODE in PATIENT else 2.0)
     pipeline.read_plan = lambda *_, **__: globals()[MODE]()
     sys.argv = ["effxfer", "status", "demo", "--seed", "3", "--json"]
     cli.main()

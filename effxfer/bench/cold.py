@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from effxfer import children
 from effxfer.errors import ModelFileError, ResourceError
 
 CHILD = Path(__file__).with_name("cold_child.py")
@@ -67,9 +67,7 @@ def _start(file: Path, feed: Mapping[str, NDArray[Any]], threads: int, seconds: 
     ask = json.dumps({"file": str(file), "feed": shapes, "threads": threads})
     begun = time.monotonic_ns()
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", CHILD, ask], capture_output=True, text=True, timeout=seconds, check=False
-        )
+        done = children.run(CHILD, ask, seconds=seconds)
     except subprocess.TimeoutExpired:
         raise ResourceError(f"{file} gave no answer within {seconds:.0f} s", "measure a smaller batch") from None
     if done.returncode < 0:

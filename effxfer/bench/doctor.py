@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from effxfer import children
 from effxfer.bench import machine
 from effxfer.report import Measurement, Report, Table
 
@@ -125,9 +126,7 @@ def probe_torch(seconds: float = PATIENCE) -> dict[str, Any]:
     """
     child = Path(__file__).with_name("doctor_child.py")
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", child], capture_output=True, text=True, timeout=seconds, check=False
-        )
+        done = children.run(child, seconds=seconds)
     except subprocess.TimeoutExpired:
         return {"error": f"importing torch took longer than {seconds:.0f} s"}
     try:

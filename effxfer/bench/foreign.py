@@ -7,12 +7,12 @@ afterwards.
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from effxfer import children
 from effxfer.artifact import read_manifest
 from effxfer.errors import ModelFileError
 from effxfer.files import sha256
@@ -90,10 +90,7 @@ def is_foreign(file: Path) -> bool:
 
 def _asked(ask: Mapping[str, Any], file: Path, seconds: float) -> dict[str, Any]:
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", CHILD, json.dumps(ask)],
-            capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
-        )  # fmt: skip
+        done = children.run(CHILD, json.dumps(ask), seconds=seconds)
     except subprocess.TimeoutExpired:
         raise ModelFileError(f"{file} was not open after {seconds:.0f} s", "do not use it", code="E427") from None
     try:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from effxfer.errors import ResourceError
 from effxfer.files import digest, read_sealed, write_sealed
 from effxfer.net.layers import Layer, Site
 from effxfer.runtime.session import open_session, session_options
+from effxfer.scratch import scratch_folder
 
 FORMAT = 2
 WARMUP = 3
@@ -144,8 +144,8 @@ def time_layer(site: Site, inputs: int, outputs: int, threads: int = 1) -> float
 
     model, shape = node_model(site, inputs, outputs)
     options = session_options(threads=threads, inter_op_num_threads=1, enable_profiling=True)
-    with TemporaryDirectory(prefix="effxfer-") as scratch:
-        options.profile_file_prefix = str(Path(scratch) / "profile")
+    with scratch_folder() as scratch:
+        options.profile_file_prefix = str(scratch / "profile")
         session = open_session(model, options)
         _repeat(session, {"x": np.full(shape, 0.5, np.float32)})
         events = json.loads(Path(session.end_profiling()).read_text())

@@ -2,14 +2,13 @@
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from effxfer.bench.runners import torch_input
+from effxfer.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +48,7 @@ def _converted(net: "torch.nn.Module", value: NDArray[Any]) -> bytes:
     import litert_torch
     import torch
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        file = Path(folder) / "model.tflite"
+    with scratch_folder() as folder, contextlib.redirect_stdout(sys.stderr):
+        file = folder / "model.tflite"
         litert_torch.convert(net.eval(), (torch.from_numpy(value),)).export(str(file))
         return file.read_bytes()

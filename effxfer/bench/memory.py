@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from effxfer import children
 from effxfer.errors import ModelFileError, ResourceError
 
 CHILD = Path(__file__).with_name("memory_child.py")
@@ -55,9 +55,7 @@ def measure_memory(
     shapes = {name: [list(value.shape), str(value.dtype)] for name, value in feed.items()}
     ask = json.dumps({"file": str(file), "feed": shapes, "threads": threads, "runs": runs})
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", CHILD, ask], capture_output=True, text=True, timeout=seconds, check=False
-        )
+        done = children.run(CHILD, ask, seconds=seconds)
     except subprocess.TimeoutExpired:
         raise ResourceError(
             f"{file} did not run {runs} times within {seconds:.0f} s", "measure a smaller batch"

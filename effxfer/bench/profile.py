@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from effxfer.bench.runners import first_line
 from effxfer.errors import ModelFileError, ResourceError
 from effxfer.runtime.session import open_session, session_options
+from effxfer.scratch import scratch_folder
 
 WARMUP = 3
 MARK = "_kernel_time"
@@ -61,8 +61,8 @@ def profile(file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, s
         ResourceError: If ONNX Runtime wrote no profile.
     """
     options = session_options(threads=threads, inter_op_num_threads=1, enable_profiling=True)
-    with TemporaryDirectory(prefix="effxfer-") as scratch:
-        options.profile_file_prefix = str(Path(scratch) / "profile")
+    with scratch_folder() as scratch:
+        options.profile_file_prefix = str(scratch / "profile")
         try:
             session = open_session(file, options)
             _repeat(session, feed, seconds)

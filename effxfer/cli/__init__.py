@@ -12,20 +12,10 @@ DEBUG = "--debug"
 
 
 def main() -> None:
-    """Run the app: results on stdout, everything else on stderr, a mistake as one line and its exit code.
-
-    Once a signal has come, the process ends as stopped, however the command ends: an error may be what a library made
-    of it.
-    """
-    interrupt.listen(lambda: f"effxfer: stopped; go on with: {reproduce()}")
+    """Run the app: results on stdout, everything else on stderr, a mistake as one line and its exit code."""
     code = 1
-    try:
-        try:
-            code = _run()
-        finally:
-            interrupt.leave()
-    except interrupt.SIGNALLED:  # it came between two instructions of the line above
-        interrupt.leave()
+    with interrupt.heeded(lambda: f"effxfer: stopped; go on with: {reproduce()}"):
+        code = _run()
     raise SystemExit(code)
 
 

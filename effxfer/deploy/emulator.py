@@ -7,18 +7,16 @@ knows no AVX-512 and no VNNI. An ARM process needs a folder with the ARM builds 
 """
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer import children
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.gate import onnx_logits, open_model
@@ -27,6 +25,7 @@ from effxfer.deploy.saturation import saturation
 from effxfer.deploy.targets import coverage, this
 from effxfer.errors import ModelFileError, ResourceError, SettingsError, did_you_mean
 from effxfer.report import Report, Table
+from effxfer.scratch import scratch_folder
 
 CHILD = Path(__file__).with_name("emulator_child.py")
 FILES = ("model.int8.onnx", "model.onnx")
@@ -114,15 +113,12 @@ def emulated_logits(
         ModelFileError: If the model does not run there.
     """
     words, variables = command(name, root)
-    with TemporaryDirectory() as folder:
-        images, logits = Path(folder) / "images.npy", Path(folder) / "logits.npy"
+    with scratch_folder() as folder:
+        images, logits = folder / "images.npy", folder / "logits.npy"
         np.save(images, next(iter(feeds.feed(0, len(feeds.pixels)).values())))
         ask = {"file": str(file.resolve()), "images": str(images), "logits": str(logits), "batch": 4}
         try:
-            done = subprocess.run(
-                [*words, str(CHILD), json.dumps(ask)], capture_output=True, text=True, timeout=seconds, check=False,
-                env={**os.environ, **variables},
-            )  # fmt: skip
+            done = children.run(CHILD, json.dumps(ask), seconds=seconds, python=words, variables=variables)
         except subprocess.TimeoutExpired:
             raise ResourceError(
                 f"{file} took over {seconds:.0f} s on an emulated {name}", "give fewer images"
@@ -151,8 +147,8 @@ def command(name: str, root: Path | None) -> tuple[list[str], dict[str, str]]:
     start = [cpu.program, "-cpu", cpu.model]
     variables = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     if cpu.program == "qemu-x86_64":
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        return [*start, os.path.realpath(sys.executable), "-P"], {**variables, "PYTHONPATH": path}
+        python, path = children.interpreter()
+        return [*start, python], {**variables, **path}
     if root is None or not (root / "usr/bin/python3").exists():
         raise SettingsError(
             f"{name} needs a folder with an ARM Python, not {root}", "bash benchmarks/arm64_root.sh FOLDER makes one"
@@ -160,7 +156,7 @@ def command(name: str, root: Path | None) -> tuple[list[str], dict[str, str]]:
     place = root.resolve()
     inside = {"PYTHONHOME": str(place / "usr"), "PYTHONPATH": str(place / "site"), **variables}
     given = [word for key, value in inside.items() for word in ("-E", f"{key}={value}")]
-    return [*start, "-L", str(place), *given, str(place / "usr/bin/python3"), "-P"], variables
+    return [*start, "-L", str(place), *given, str(place / "usr/bin/python3")], variables
 
 
 def compare(file: Path, feeds: Feeds, names: Sequence[str], *, root: Path | None = None) -> Report:

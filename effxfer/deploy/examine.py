@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from effxfer.deploy.findings import FINDINGS, MANY_ZEROS, MUCH_MOVING, Finding
 from effxfer.deploy.graph import Graph, Rewrite, open_graph
 from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report, Table
+from effxfer.scratch import scratch_folder
 
 FILE, AGAIN = "the file", "the file again"
 NOTHING = (
@@ -88,9 +88,9 @@ def thread_counts(usable: int) -> list[int]:
 
 def _compared(known: Examined, file: Path, threads: int, seconds: float, seed: int) -> Examined:
     """Time all alternatives, and the file with other numbers of threads, in turns with the file."""
-    with TemporaryDirectory(prefix="effxfer-") as scratch:
+    with scratch_folder() as scratch:
         built = alternatives(known)
-        made = _written(built, file, Path(scratch), known.feed)
+        made = _written(built, file, scratch, known.feed)
         runners: dict[str, Factory] = {name: onnx_runner(file, known.feed, threads) for name in (FILE, AGAIN)}
         runners |= {name: onnx_runner(path, known.feed, threads) for name, (_, path) in made.items()}
         for count in thread_counts(machine.usable_threads()):

@@ -10,7 +10,6 @@ Axes: N images, C channels, M rows of a product (pixels of all images), K produc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from effxfer.deploy.gate import EXACT
 from effxfer.errors import ModelFileError
 from effxfer.runtime.session import FATAL, open_session, session_options
+from effxfer.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -106,8 +106,8 @@ def integer_products(file: Path) -> tuple["onnx.ModelProto", list[Product]]:
     """
     import onnx
 
-    with TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
+    with scratch_folder() as folder:
+        optimized = folder / "optimized.onnx"
         session(file, optimized)
         model = onnx.load(optimized)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -4,12 +4,12 @@ import json
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from effxfer.errors import ResourceError
+from effxfer.scratch import scratch_folder
 
 PACKAGE = "onnxruntime-web"
 VERSION = "1.30.0"
@@ -73,19 +73,27 @@ def fetch(seconds: float) -> OrtWeb:
     npm = shutil.which("npm")
     if npm is None:
         raise ResourceError(f"a bundle needs {PACKAGE}, and there is neither node_modules nor npm here", HINT)
-    with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--ignore-scripts", "--pack-destination", folder]
+    with scratch_folder() as folder:
+        command = [
+            npm,
+            "pack",
+            f"{PACKAGE}@{VERSION}",
+            "--silent",
+            "--ignore-scripts",
+            "--pack-destination",
+            str(folder),
+        ]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
             raise ResourceError(f"npm did not fetch {PACKAGE} within {seconds:.0f} s", HINT) from None
-        packed = next(Path(folder).glob("*.tgz"), None)
+        packed = next(folder.glob("*.tgz"), None)
         if done.returncode or packed is None:
             cause = ([line for line in done.stderr.splitlines() if "error" in line.lower()] or ["no message"])[0]
             raise ResourceError(f"npm cannot fetch {PACKAGE} {VERSION}: {cause[:200]}", HINT)
         with tarfile.open(packed) as archive:
             archive.extractall(folder, filter="data")
-        return read_package(Path(folder) / "package")
+        return read_package(folder / "package")
 
 
 def _version(places: Iterable[Path]) -> str:

@@ -8,7 +8,6 @@ one CPU: it says so in its metadata.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from effxfer.errors import ModelFileError
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.session import FATAL, open_session, session_options
+from effxfer.scratch import scratch_folder
 
 FILE = "as exported"
 LEVELS = {
@@ -97,8 +97,8 @@ def tune(
         ModelFileError: If the file is absent or was not written by effxfer.
     """
     about = read_metadata(file)
-    with TemporaryDirectory(prefix="effxfer-") as scratch:
-        attempts = [_judged(one, file, pixels, tolerance, threads) for one in _attempts(file, Path(scratch), pixels)]
+    with scratch_folder() as scratch:
+        attempts = [_judged(one, file, pixels, tolerance, threads) for one in _attempts(file, scratch, pixels)]
         again, attempts = _timed(file, attempts, _feed(file, pixels), threads, seconds, seed, compare)
         kept, attempts = _choose(attempts, again)
         if kept is not None:

@@ -1,6 +1,6 @@
 """Several worker processes on one study; features travel as memory-mapped files, never as pickles.
 
-`python -m effxfer.search.workers FOLDER PARENT THREADS` is one worker.
+The module with the arguments FOLDER PARENT THREADS is one worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-import effxfer
+from effxfer import children, interrupt
 from effxfer.errors import ResourceError
 from effxfer.files import write_atomic
 from effxfer.search.costs import Costs
@@ -32,7 +32,7 @@ from effxfer.settings import build
 
 SHARED = "features"
 POLL = 0.3
-GRACE = 10.0
+GRACE = 3.0  # less than a process has that was asked to end
 
 
 def run_workers(study: Any, search: Search, finished: Callable[[], None]) -> None:
@@ -77,21 +77,18 @@ def _round(study: Any, search: Search, finished: Callable[[], None]) -> bool:
 
 def _start(search: Search, k: int) -> subprocess.Popen[bytes]:
     threads = max(1, _cores() // search.settings.workers)
-    path = os.pathsep.join(filter(None, [str(Path(effxfer.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "effxfer.search.workers", str(search.folder), str(os.getpid()), str(threads)]
     with (search.folder / f"worker-{k}.log").open("wb") as log:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": path}
-        )
+        return children.start("effxfer.search.workers", str(search.folder), str(os.getpid()), str(threads), log=log)
 
 
 def _end(workers: list[subprocess.Popen[bytes]]) -> None:
     for worker in workers:
         if worker.poll() is None:
             worker.terminate()
+    until = time.monotonic() + GRACE
     for worker in workers:
         try:
-            worker.wait(GRACE)
+            worker.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             worker.kill()
             worker.wait()
@@ -181,25 +178,18 @@ def _load(folder: Path, parent: int) -> tuple[Any, Search]:
     return load_study(search.place, job["study"]), search
 
 
-def _interrupt(_signal: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
 def main(folder: Path, parent: int, threads: int) -> None:
     """Be one worker: Ctrl-C is left to the parent, which ends its workers with SIGTERM."""
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
-    torch.set_num_threads(threads)
-    try:
+    with interrupt.heeded(lambda: "stopped", patience=GRACE / 2):
+        import torch
+
+        torch.set_num_threads(threads)
         study, search = _load(folder, parent)
         try:
             work(study, search)
         finally:
             search.place.close()
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from effxfer.prune.channel_controls import Contender, report_channel_controls
 from effxfer.prune.promise import Timing
 from effxfer.report import Report, extent
 from effxfer.runtime.image import Preprocess
+from effxfer.scratch import scratch_folder
 from effxfer.stages.controls import repeat_seed
 from effxfer.stages.finetune import train
 from effxfer.stages.latency import DENSE, PRUNED, exported, in_turns
@@ -126,10 +126,10 @@ def raced(contest: Contest, nets: Mapping[str, Net], notes: list[str]) -> dict[s
 
     def compute() -> dict[str, Any]:
         files, refused = dict[str, Path](), dict[str, str]()
-        with TemporaryDirectory(prefix="effxfer-") as folder:
+        with scratch_folder() as folder:
             for number, (name, net) in enumerate(nets.items()):
                 try:
-                    files[name] = exported(net, Path(folder) / f"{number}.onnx")
+                    files[name] = exported(net, folder / f"{number}.onnx")
                 except ModelFileError as error:
                     if name in (DENSE, PRUNED):
                         raise

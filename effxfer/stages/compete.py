@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import log2
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from effxfer import artifact
@@ -21,6 +20,7 @@ from effxfer.data.task import Task
 from effxfer.errors import GateError, SettingsError
 from effxfer.net.net import Net
 from effxfer.report import Curve, Report, Table
+from effxfer.scratch import scratch_folder
 from effxfer.search.halving import part, rounds, whole_part
 from effxfer.stages.compete_settings import Compete
 from effxfer.stages.finetune import adapt, choose, fresh_head, learning, measured
@@ -213,13 +213,13 @@ def ranked(
 
 def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
     """Time each network once for each side of its images, exported with a fresh head: p50 in ms, by shape."""
-    with TemporaryDirectory(prefix="effxfer-") as folder:
+    with scratch_folder() as folder:
         runners = {}
         for number, one in enumerate({one.shape: one for one in entered}.values()):
             net = deepcopy(one.net)
             net.take_size(one.side)
             fresh_head(net, one.tasks[-1], seed)
-            file = exported(net, Path(folder) / f"{number}.onnx")
+            file = exported(net, folder / f"{number}.onnx")
             runners[one.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)
         timed = compare(runners, baseline=next(iter(runners)), max_seconds=TIMING_SECONDS, seed=seed)
     return {one.name: one.p50 for one in timed}

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from effxfer.bench.latency import compare, onnx_runner
 from effxfer.bench.layers import measure_costs
@@ -21,6 +20,7 @@ from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss
 from effxfer.prune.surgery import example_of
 from effxfer.report import Report
+from effxfer.scratch import scratch_folder
 from effxfer.stages.prune_settings import Channels
 
 PRECISION = 0.015
@@ -81,11 +81,11 @@ def target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], f
 @contextmanager
 def stopwatch(dense: Net, threads: int, seed: int) -> Iterator[Callable[[Net], Timing]]:
     """Give a function that exports a network and times it in turns with the dense one."""
-    with TemporaryDirectory(prefix="effxfer-") as folder:
-        base = exported(dense, Path(folder) / f"{DENSE}.onnx")
+    with scratch_folder() as folder:
+        base = exported(dense, folder / f"{DENSE}.onnx")
 
         def time(net: Net) -> Timing:
-            file = exported(net, Path(folder) / f"{PRUNED}.onnx")
+            file = exported(net, folder / f"{PRUNED}.onnx")
             return in_turns({DENSE: base, PRUNED: file}, threads, seed)[PRUNED]
 
         yield time

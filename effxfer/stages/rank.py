@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.rank import SCORES
 from effxfer.rank.leep import leep
 from effxfer.report import Curve, Report, Table
+from effxfer.scratch import scratch_folder
 from effxfer.stages.finetune import fresh_head
 from effxfer.stages.latency import exported
 from effxfer.stages.run import Where, load_task
@@ -76,10 +76,10 @@ def rank(settings: Rank, data: DataSettings, where: Where) -> Report:
         ModelFileError: If its weights do not fit.
     """
     device, seen = pick(where.device), dict[str, Seen]()
-    with TemporaryDirectory(prefix="effxfer-") as folder:
+    with scratch_folder() as folder:
         with progress.bar("backbones", len(settings.backbones)) as advance:
             for number, (name, backbone) in enumerate(named(settings.backbones).items()):
-                seen[name] = look(backbone, settings, data, where, device, Path(folder) / f"{number}.onnx")
+                seen[name] = look(backbone, settings, data, where, device, folder / f"{number}.onnx")
                 advance(1, name)
         table = ranked(seen, settings)
     best = [str(row["backbone"]) for row in table.rows if row["front"]]

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -14,6 +13,7 @@ from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.cut import after, cuts_cleanly
 from effxfer.net.net import Net, tap_widths
 from effxfer.report import Measurement, Report
+from effxfer.scratch import scratch_folder
 from effxfer.search.finalists import SearchResult
 from effxfer.search.incumbent import better
 from effxfer.search.objective import measure
@@ -50,13 +50,13 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     images = len(task.train) + len(task.val)
     pools = any(pool != "mean" for pool in settings.pools)
     kept = plan(net, taps, images, grid=settings.grid, cache_mb=settings.cache_mb if pools else 0)
-    with _folder(work.file("features")) as folder, TemporaryDirectory(prefix="effxfer-") as scratch:
+    with _folder(work.file("features")) as folder, scratch_folder() as scratch:
         start = time.monotonic()
         features = computed(net, task, kept, folder, device)
         again = (time.monotonic() - start) * (len(task.val) + len(task.test)) / images
-        clock = Stopwatch(net, kept, settings, len(task.classes), Path(scratch)) if settings.latency else None
+        clock = Stopwatch(net, kept, settings, len(task.classes), scratch) if settings.latency else None
         found = search_head(
-            features, settings=settings, storage_dir=work.file("search") or Path(scratch) / "search",
+            features, settings=settings, storage_dir=work.file("search") or scratch / "search",
             seed=settings.seed, clock=clock, until=began + (settings.seconds or float("inf")),
             closing=again,
         )  # fmt: skip
@@ -117,8 +117,8 @@ def _folder(path: Path | None) -> Iterator[Path]:
     if path:
         yield path
         return
-    with TemporaryDirectory(prefix="effxfer-") as scratch:
-        yield Path(scratch) / "features"
+    with scratch_folder() as scratch:
+        yield scratch / "features"
 
 
 def remain(net: Net, task: Task, found: SearchResult, settings: Search, device: Device) -> Report | None:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "effxfer"
 FLOORS = [
-    {"errors", "report", "files", "interrupt", "progress", "sealed"},
+    {"children", "errors", "report", "files", "interrupt", "progress", "scratch", "sealed"},
     {"settings", "data", "net"},
     {"adapter_file", "artifact", "train"},
     {"prune", "transfer", "search", "deploy", "bench", "rank"},
@@ -20,7 +20,7 @@ FLOORS = [
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 METHODS = 3
 BESIDE = {("deploy", "bench")}
-APART = {"__init__", "__main__", "runtime"}
+APART = {"child", "__init__", "__main__", "runtime"}
 SILENCE = "os.environ['ORT_DISABLE_TELEMETRY'] = '1'"
 FILES = sorted(ROOT.rglob("*.py"))
 
