@@ -13,6 +13,7 @@ from typing import Any
 
 from effxfer import __version__
 from effxfer.bench.table import MACHINE
+from effxfer.deploy.markdown import Markdown, code, escape, quoted
 from effxfer.deploy.onnx import load, read_metadata
 from effxfer.deploy.ort_web import OrtWeb
 from effxfer.deploy.preprocessing import tall_first
@@ -151,23 +152,25 @@ def card(
         "card.md", **{**facts, **asdict(origin)}, key=key, version=__version__, web_version=web_version, shown=shown,
         short=short_side(preprocess), accuracy=_accuracies(accuracy), results=_results(accuracy),
         table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes, warnings=_warnings(origin),
-        quoted=lambda value: json.dumps(str(value), ensure_ascii=False),
     )  # fmt: skip
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Table) -> Markdown:
     """Lay a table out in Markdown."""
     columns = [name for name in table.rows[0] if any(row[name] is not None for row in table.rows)]
-    lines = [columns, ["---"] * len(columns), *([cell(row[name]) for name in columns] for row in table.rows)]
-    return "\n".join(f"| {' | '.join(text.replace('|', '/') for text in line)} |" for line in lines)
+    lines = [columns, *([cell(row[name]) for name in columns] for row in table.rows)]
+    head, *body = (f"| {' | '.join(map(escape, line))} |" for line in lines)
+    return Markdown("\n".join([head, "|" + " --- |" * len(columns), *body]))
 
 
 def _filled(template: str, **values: Any) -> str:
+    """Fill in a template; whatever it puts in is escaped, unless `code` or `quoted` made it."""
     from jinja2 import Environment, StrictUndefined
 
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    environment = Environment(undefined=StrictUndefined, autoescape=False, **options)
-    return environment.from_string((WEB / template).read_text()).render(**values)
+    environment = Environment(undefined=StrictUndefined, autoescape=False, finalize=escape, **options)
+    text = (WEB / template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(**values, code=code, quoted=quoted)
 
 
 def _accuracies(report: Report) -> list[str]:

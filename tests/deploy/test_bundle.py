@@ -8,6 +8,7 @@ from dataclasses import replace
 import onnx
 import pytest
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from effxfer.deploy.bundle import PACKAGE, RUNTIME, Origin, markdown, write_bundle
 from effxfer.deploy.onnx import export_onnx, load, read_metadata, write_metadata
@@ -153,6 +154,30 @@ def test_the_example_names_what_is_no_image(bundle, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_names_of_others_add_nothing_to_the_card(exported, tmp_path):
+    bad = "<b>|`[x](http://evil.example)\n# h"
+    model = load(exported)
+    write_metadata(model, replace(read_metadata(exported), labels=(bad, *CLASSES[1:])))
+    onnx.save(model, tmp_path / "model.onnx")
+    origin = Origin(title=bad, backbone=bad, backbone_license=bad, data=bad, data_license=bad)
+    speed = replace(SPEED, tables=(Table(title="Models", rows=({"model": bad, "p50 ms": 1.0},)),), notes=(bad,))
+    out = tmp_path / "bundle"
+    write_bundle(out, [tmp_path / "model.onnx"], origin=origin, accuracy=ACCURACY, speed=speed, web=WEB)
+    text = (out / "README.md").read_text(encoding="utf-8").partition("\n---\n")[2]
+    plain = (bundled(exported, tmp_path / "plain") / "README.md").read_text(encoding="utf-8").partition("\n---\n")[2]
+    parser = MarkdownIt("commonmark").enable("table")
+
+    def kinds(text):
+        tokens = parser.parse(text)
+        return {token.type for token in tokens} | {c.type for token in tokens for c in token.children or ()}
+
+    assert kinds(text) - {"text_special"} == kinds(plain) - {"text_special"}
+    assert "link_open" not in kinds(text)
+    assert sum(token.type == "heading_open" for token in parser.parse(text)) == 6
+    card = ModelCard((out / "README.md").read_text(encoding="utf-8"))
+    assert (card.data.license, card.data.to_dict()["data"]) == (bad, bad)
+
+
 def test_every_file_of_the_runtime_is_there_and_knows_no_other_package(bundle):
     assert {file.name for file in (bundle / PACKAGE).iterdir()} == {file.name for file in RUNTIME.glob("*.py")}
     for file in (bundle / PACKAGE).iterdir():
@@ -185,4 +210,4 @@ def test_scripts_are_well_formed(bundle, tmp_path):
 
 def test_empty_columns_are_left_out_and_bars_do_not_break_cells():
     table = Table(title="", rows=({"a": "x|y", "b": None, "c": 0.123456},))
-    assert markdown(table) == "| a | c |\n| --- | --- |\n| x/y | 0.1235 |"
+    assert markdown(table) == "| a | c |\n| --- | --- |\n| x\\|y | 0.1235 |"
