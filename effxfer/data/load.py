@@ -137,9 +137,19 @@ def _source(settings: DataSettings, base: Path) -> tuple[Path | None, Found]:
     place = base / os.path.expanduser(settings.source)  # noqa: PTH111 (never raises)
     if not os.path.lexists(place) and "/" not in settings.source and not Path(settings.source).suffix:
         return None, read_builtin(settings.source)
-    if place.suffix.lower() in TABLES and not place.is_dir():
-        return place.parent, read_table(place, settings)
-    return place, read_folder(place, settings)
+    if not settings.source.lower().endswith(TABLES) or os.path.isdir(place):  # noqa: PTH112 (never raises)
+        return place, read_folder(place, settings)
+    root = _table_root(place, settings, base)
+    return root, read_table(place, settings, root)
+
+
+def _table_root(table: Path, settings: DataSettings, base: Path) -> Path:
+    if settings.root is None:
+        return table.parent
+    root = base / os.path.expanduser(settings.root)  # noqa: PTH111 (never raises)
+    if not os.path.isdir(root):  # noqa: PTH112 (never raises)
+        raise DataError(f"data.root is {root}, which is no folder", "name the folder of the images", code="E310")
+    return root
 
 
 def _with_digests(

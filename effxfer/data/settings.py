@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Optional
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from effxfer.data.listing import TABLES
 from effxfer.settings import Settings
 
 PIL_LIMIT = 178_956_970
@@ -25,6 +26,8 @@ class DataSettings(Settings):
 
     Attributes:
         source: A folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or a built-in name (`digits`).
+        root: Folder that holds the images of a table, which its paths are relative to; None is the table's own folder.
+            Absolute paths must lie in it.
         name: How pipelines and reports call the task; the folder's or table's name if None.
         class_from: `first`: the class is the first folder below the source (or below `train`, `val`, `test`), deeper
             folders belong to it. `parent`: the class is the folder that holds the image, folders above it are domains:
@@ -37,7 +40,7 @@ class DataSettings(Settings):
         allow_empty: Accept class folders without images, and classes that are missing in the validation or test split.
         allow_leakage: Accept the same image in training and in validation or test, and say how many.
         max_pixels: Refuse images with more pixels than this (width x height) before decoding them.
-        path_column: Column of a table that holds the image's path, relative to the table's folder.
+        path_column: Column of a table that holds the image's path, relative to `root`.
         label_column: Column of a table that holds the class.
         split_column: Column of a table that holds `train`, `val` or `test`. A table without the column `split` is split
             by fractions; a column of another name must be there.
@@ -57,6 +60,7 @@ class DataSettings(Settings):
     """
 
     source: str = Field(min_length=1)
+    root: str | None = Field(default=None, min_length=1)
     name: str | None = Field(default=None, min_length=1)
     class_from: Literal["first", "parent", "path"] = "first"
     val_fraction: float = Field(default=0.1, gt=0, le=0.5)
@@ -82,6 +86,8 @@ class DataSettings(Settings):
             raise ValueError("val_fraction + test_fraction must leave at least 0.1 for training")
         if len({self.path_column, self.label_column, self.split_column}) < 3:
             raise ValueError("path_column, label_column and split_column must be three different columns")
+        if self.root and not self.source.lower().endswith(TABLES):
+            raise ValueError(f"root is the folder of a table's images, and {self.source} is no table")
         if self.unlabelled == REST and self.max_per_class is None:
             raise ValueError("unlabelled = 'rest' is what max_per_class leaves out: give max_per_class")
         if self.target and (self.target.target or self.target.unlabelled):

@@ -1,151 +1,108 @@
-"""CSV, TSV and Parquet tables of image paths and labels; paths are relative to the table's folder."""
+"""Tables of image paths and labels: which rows are images, and what is wrong with the others.
 
-import csv
-import math
+Paths are relative to the table's folder, or to another one that the settings name.
+"""
+
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from effxfer.data.folder import collisions
-from effxfer.data.listing import SPLIT_NAMES, Finding, Found, Item
-from effxfer.data.settings import SPLIT, DataSettings
-from effxfer.errors import DataError, did_you_mean, missing_package
+from effxfer.data.listing import SPLIT_NAMES, Finding, Found, Item, counted, some
+from effxfer.data.rows import Row, read_rows
+from effxfer.data.settings import DataSettings
+from effxfer.errors import DataError
 
-DELIMITERS = (",", "\t", ";", "|")
 NO_LABEL = frozenset({"", "nan", "null"})
 
 
-class Row(NamedTuple):
-    """One row as text, with its line or row number for messages."""
-
-    number: int
-    path: str
-    label: str
-    split: str
-
-
-def read_table(file: Path, settings: DataSettings) -> Found:
+def read_table(file: Path, settings: DataSettings, root: Path | None = None) -> Found:
     """List the images of a table with a path, a label and optionally a split column.
 
     A CSV file may start with a byte order mark, end its lines as it likes, and be separated by comma, semicolon, tab
-    or bar, which its header line decides. Labels are names: `1` is the class "1".
+    or bar, which its header line decides. Labels are names: `1` is the class "1". Backslashes separate folders where
+    the file lies there.
 
     Args:
         file: `.csv`, `.tsv` or `.parquet`.
         settings: Column names.
+        root: Folder that holds the images; None is the table's.
 
     Raises:
         DataError: `E310` without rows, `E330` if it is not one table, `E331` without a needed column.
         ResourceError: If it is Parquet and pyarrow is not installed.
     """
-    if not file.is_file():
-        raise DataError(f"no table {file}", "give a .csv, .tsv or .parquet file", code="E310")
-    rows = _parquet_rows(file, settings) if file.suffix.lower() == ".parquet" else _text_rows(file, settings)
+    rows, odd = read_rows(file, settings)
     if not rows:
         raise DataError(f"{file} has a header and no rows", "add a row for each image", code="E310")
-    return _checked(rows, file.parent)
-
-
-def _text_rows(file: Path, settings: DataSettings) -> list[Row]:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        try:
-            header = stream.readline()
-            stream.seek(0)
-            reader = csv.reader(stream, delimiter=_delimiter(header, settings), strict=True)
-            columns = _columns(next(reader, []), settings, file)
-            return _named(reader, columns, file)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{file} is not UTF-8 text ({error})", "save it as UTF-8", code="E330") from None
-        except csv.Error as error:
-            raise DataError(f"{file} is not a table: {error}", "look for an open quote", code="E330") from None
-
-
-def _named(reader: Any, columns: Mapping[str, int], file: Path) -> list[Row]:
-    width, rows = columns["width"], []
-    for values in reader:
-        if not values:
-            continue
-        if len(values) != width:
-            problem = f"{file} line {reader.line_num} has {len(values)} fields, the header has {width}"
-            raise DataError(problem, "use one delimiter throughout, and quote fields that hold it", code="E330")
-        split = values[columns["split"]].strip() if "split" in columns else ""
-        rows.append(Row(reader.line_num, values[columns["path"]].strip(), values[columns["label"]].strip(), split))
-    return rows
-
-
-def _delimiter(header: str, settings: DataSettings) -> str:
-    wanted = {settings.path_column, settings.label_column, settings.split_column}
-
-    def fits(delimiter: str) -> tuple[int, int]:
-        names = [name.strip().strip('"') for name in header.strip().split(delimiter)]
-        return len(wanted & set(names)), len(names)
-
-    return max(DELIMITERS, key=fits)
-
-
-def _columns(header: Sequence[str], settings: DataSettings, file: Path) -> dict[str, int]:
-    """Find the columns by name: `path`, `label`, `split` if there is one, and the `width` of a row."""
-    names = [name.strip() for name in header]
-    split_needed = settings.split_column != SPLIT
-    wanted = {"path": settings.path_column, "label": settings.label_column}
-    wanted |= {"split": settings.split_column} if split_needed or settings.split_column in names else {}
-    missing = [column for column in wanted.values() if column not in names]
-    if missing:
-        near = did_you_mean(missing[0], names)
-        problem = f"{file} has no column {', '.join(map(repr, missing))}{near}; it has {', '.join(map(repr, names))}"
-        hint = "name them with path_column, label_column and split_column, or add a header line"
-        raise DataError(problem, hint, code="E331")
-    return {role: names.index(column) for role, column in wanted.items()} | {"width": len(names)}
-
-
-def _parquet_rows(file: Path, settings: DataSettings) -> list[Row]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise missing_package("pyarrow", "table", "Parquet tables") from None
-    try:
-        names = parquet.ParquetFile(file).schema_arrow.names
-        columns = _columns(names, settings, file)
-        wanted = [names[columns[role]] for role in ("path", "label", "split") if role in columns]
-        values = [column.to_pylist() for column in parquet.read_table(file, columns=wanted).columns]
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a Parquet table: {error}", "write it anew", code="E330") from None
-    return [
-        Row(number, *(_text(v) for v in (*row, "", "")[:3])) for number, row in enumerate(zip(*values, strict=True), 1)
-    ]
-
-
-def _text(value: object) -> str:
-    """Give a cell as text: whole floats without `.0` (a column with gaps holds floats), nothing for NaN."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    items, findings = _checked(rows, root or file.parent)
+    return Found(items, [*findings, *odd])
 
 
 def _checked(rows: Sequence[Row], root: Path) -> Found:
-    places = {row.path: _inside(row.path, root) for row in rows}
+    places = _places(rows, root)
     findings = [finding for row in rows for finding in _row_findings(row, places[row.path])]
     good = [row for row in rows if not _row_findings(row, places[row.path])]
     items = [Item(places[row.path] or "", row.label, SPLIT_NAMES.get(row.split.lower(), "")) for row in good]
-    findings += [*_repeated(good, places), *_partly_split(good)]
+    findings += [*_repeated(good, places), *_partly_split(good), *_backslashes(places), *_through_links(items, root)]
     unique = list({item.path: item for item in items}.values())
     return Found(unique, [*findings, *_numeric({i.label for i in items}), *collisions({i.label for i in items})])
 
 
-def _inside(path: str, root: Path) -> str | None:
-    """Give `path` relative to `root` without `..`, or None if it leads out of it."""
+def _places(rows: Iterable[Row], root: Path) -> dict[str, str | None]:
+    """Give each path relative to `root` without `..`, or None where it leads out of it."""
     base = os.path.abspath(root)  # noqa: PTH100 (resolve() would follow links, which are allowed here)
-    full = os.path.normpath(f"{base}/{path}" if not path.startswith("/") else path)
-    return full[len(base) + 1 :] if full.startswith(f"{base}/") else None
+    bases = [base.rstrip("/"), os.path.realpath(root).rstrip("/")]
+    return {row.path: _place(row.path, bases) for row in rows}
+
+
+def _place(path: str, bases: Sequence[str]) -> str | None:
+    place = _inside(path, bases)
+    if "\\" not in path or (place and os.path.lexists(f"{bases[0]}/{place}")):
+        return place
+    turned = _inside(path.replace("\\", "/"), bases)
+    return turned if turned and os.path.lexists(f"{bases[0]}/{turned}") else place
+
+
+def _inside(path: str, bases: Sequence[str]) -> str | None:
+    full = os.path.normpath(path if path.startswith("/") else f"{bases[0]}/{path}")
+    return next((full[len(base) + 1 :] for base in bases if full.startswith(f"{base}/")), None)
+
+
+def _backslashes(places: Mapping[str, str | None]) -> list[Finding]:
+    turned = [path for path, place in places.items() if "\\" in path and place and "\\" not in place]
+    text = f"backslashes taken as folder separators: {counted(turned)}" if turned else ""
+    return [Finding(code="W333", severity="note", path="", text=text)] if turned else []
+
+
+def _through_links(items: Iterable[Item], root: Path) -> list[Finding]:
+    """Say which images lie outside of the root, behind links: of folders, each once, or of the files themselves."""
+    base, real, findings = os.path.realpath(root).rstrip("/"), dict[str, str](), list[Finding]()
+    for item in items:
+        folder, _, name = item.path.rpartition("/")
+        if folder not in real:
+            real[folder] = os.path.realpath(f"{root}/{folder}")
+            findings += _outside(real[folder], folder, base)
+        file = f"{real[folder]}/{name}"
+        if os.path.islink(file):  # noqa: PTH114 (a third of the time, and there may be millions)
+            findings += _outside(os.path.realpath(file), item.path, base)
+    return findings
+
+
+def _outside(real: str, path: str, base: str) -> list[Finding]:
+    text = "link to outside of the data folder, followed"
+    inside = f"{real}/".startswith(f"{base}/")
+    return [] if inside else [Finding(code="W317", severity="warning", path=path, text=text)]
 
 
 def _row_findings(row: Row, place: str | None) -> list[Finding]:
     found = []
     if place is None:
-        hint = "keep images in the table's folder, and give paths relative to it"
-        found.append(_error("E335", row, "path leads out of the table's folder", hint))
+        hint = "give paths relative to the table's folder, or name the images' folder: --set data.root=DIR"
+        found.append(_error("E335", row, "path leads out of the folder of the images", hint))
+    if not row.path or "\0" in row.path:
+        found = [_error("E333", row, "no path" if not row.path else "path with a NUL byte", "correct the path column")]
     if row.label.casefold() in NO_LABEL:
         found.append(_error("E334", row, f"no label ({row.label!r})", "label the image or remove the row"))
     if row.split and row.split.lower() not in SPLIT_NAMES:
@@ -165,7 +122,7 @@ def _repeated(rows: Iterable[Row], places: Mapping[str, str | None]) -> list[Fin
     for same in groups.values():
         labels = sorted({row.label for row in same})
         if len(labels) > 1:
-            text = f"one file with the labels {', '.join(map(repr, labels))}"
+            text = f"one file with the labels {some([repr(label) for label in labels])}"
             findings.append(_error("E336", same[1], text, "keep one row for each image"))
         elif len(same) > 1:
             text = f"the same file as in row {same[0].number}"
@@ -191,5 +148,5 @@ def _numeric(labels: set[str]) -> list[Finding]:
     equal = [names for names in same.values() if len(names) > 1]
     return [
         Finding(code="W337", severity="warning", path="", text=f"equal as numbers, taken as separate classes: {names}")
-        for names in (", ".join(map(repr, group)) for group in equal)
+        for names in (some([repr(name) for name in group]) for group in equal)
     ]

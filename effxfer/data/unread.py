@@ -6,6 +6,7 @@ from effxfer.data.listing import Finding
 from effxfer.data.settings import DataSettings
 from effxfer.runtime.formats import unreadable
 
+CORRECT = "correct the table's path column, or name the folder of its images: --set data.root=DIR"
 LEFT_OUT = "unreadable, left out"
 REPAIR = "repair or remove it, or leave it out with skip_bad (--set data.skip_bad=true)"
 
@@ -25,7 +26,7 @@ def unread(failures: Mapping[str, OSError], settings: DataSettings) -> list[Find
 
 def _finding(path: str, error: OSError, skip_bad: bool) -> Finding:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return Finding(code="E333", severity="error", path=path, text="no such file", hint="correct the path column")
+        return Finding(code="E333", severity="error", path=path, text="no such file", hint=CORRECT)
     code, text, hint = _why(error)
     if skip_bad:
         return Finding(code=code, severity="warning", path=path, text=f"{text}, left out", group=LEFT_OUT)

@@ -4,11 +4,12 @@ import sys
 
 import pytest
 
+from effxfer.data.load import survey
 from effxfer.data.settings import DataSettings
 from effxfer.data.table import read_table
-from effxfer.errors import DataError, ResourceError
+from effxfer.errors import DataError, ResourceError, SettingsError
 from effxfer.settings import build
-from tests.data.corpus import images_table
+from tests.data.corpus import class_folders, images_table, jpeg
 
 
 def write(root, rows, header=("path", "label"), delimiter=",", newline="\n", encoding="utf-8", name="t.csv"):
@@ -164,3 +165,90 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "t.parquet").touch()
     with pytest.raises(ResourceError, match=r"effxfer\[table\]"):
         read(tmp_path / "t.parquet")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of images, and a table elsewhere."""
+    class_folders(tmp_path / "store", {"img": 4})
+    (tmp_path / "lists").mkdir()
+    return tmp_path / "store"
+
+
+def listed(tmp_path, paths, **options):
+    file = write(tmp_path / "lists", [(path, "cat" if n % 2 else "dog") for n, path in enumerate(paths)])
+    return survey(DataSettings(source=str(file), **options), cache=tmp_path / "cache")
+
+
+def problems(listing):
+    return [(f.code, f.path) for f in listing.findings if f.code in ("W317", "E333", "E335")]
+
+
+@pytest.mark.parametrize("prefix", ["img/", "./img/", "{root}/img/", "img\\"])
+def test_images_elsewhere_than_the_table(tmp_path, images, prefix):
+    paths = [f"{prefix.format(root=images)}{n:03d}.jpg" for n in range(4)]
+    found = listed(tmp_path, paths, root=str(images))
+    assert [item.path for item in found.items] == [f"img/{n:03d}.jpg" for n in range(4)]
+    assert found.root == images
+    assert {code for code, _ in problems(found) if code.startswith("E")} == set()
+
+
+def test_a_root_may_be_named_by_a_link(tmp_path, images):
+    (tmp_path / "link").symlink_to(images)
+    found = listed(tmp_path, [f"{images}/img/{n:03d}.jpg" for n in range(4)], root=str(tmp_path / "link"))
+    assert [item.path for item in found.items] == [f"img/{n:03d}.jpg" for n in range(4)]
+
+
+def test_nothing_outside_of_the_root_is_read(tmp_path, images):
+    found = listed(
+        tmp_path, ["img/000.jpg", "../lists/t.csv", "/etc/passwd", f"{tmp_path}/lists/x.jpg"], root=str(images)
+    )
+    assert [code for code, _ in problems(found)] == ["E335"] * 3
+    assert "--set data.root=DIR" in next(f.hint for f in found.findings if f.code == "E335")
+
+
+def test_links_out_of_the_root_are_followed_with_a_warning(tmp_path, images):
+    class_folders(tmp_path, {"far": 3}, seed=90)
+    (images / "out").symlink_to(tmp_path / "far")
+    (images / "one.jpg").symlink_to(tmp_path / "far" / "002.jpg")
+    found = listed(tmp_path, ["img/000.jpg", "out/000.jpg", "out/001.jpg", "one.jpg"], root=str(images))
+    assert problems(found) == [("W317", "out"), ("W317", "one.jpg")]
+    assert len(found.items) == 4
+
+
+def test_a_root_that_is_no_folder(tmp_path, images):
+    with pytest.raises(DataError, match=r"data.root is .*nowhere, which is no folder") as caught:
+        listed(tmp_path, ["img/000.jpg"], root=str(images / "nowhere"))
+    assert caught.value.code == "E310"
+    with pytest.raises(SettingsError, match="is no table"):
+        build(DataSettings, {"source": str(images), "root": str(images)}, "data")
+
+
+def test_backslashes_are_separators_where_the_file_lies_there(tmp_path, images):
+    (images / "odd\\name.jpg").write_bytes(jpeg(70))
+    paths = ["img\\000.jpg", "img\\001.jpg", "odd\\name.jpg", "img\\gone.jpg", "..\\lists\\t.csv"]
+    found = listed(tmp_path, paths, root=str(images))
+    assert [item.path for item in found.items] == ["img/000.jpg", "img/001.jpg", "odd\\name.jpg"]
+    notes = [f.text for f in found.findings if f.code == "W333"]
+    assert notes == ["backslashes taken as folder separators: 2 (img\\000.jpg ...)"]
+    assert [f.path for f in found.findings if f.code == "E333"] == ["..\\lists\\t.csv", "img\\gone.jpg"]
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_a_row_without_a_path(tmp_path, images, path):
+    assert problems(listed(tmp_path, ["img/000.jpg", path], root=str(images)))[0] == ("E333", "")
+
+
+def test_a_path_with_a_nul_byte(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"path": ["a\0.jpg"], "label": ["cat"]}), tmp_path / "t.parquet")
+    found = read(tmp_path / "t.parquet")
+    assert [(f.code, f.text) for f in found.findings] == [("E333", "row 1: path with a NUL byte")]
+
+
+def test_equal_numbers_are_separate_classes_and_noted(tmp_path):
+    found = read(write(tmp_path, [(f"{n}.jpg", label) for n, label in enumerate(["1", "1.0", "01", "2"])]))
+    (warning,) = found.findings
+    assert (warning.code, warning.text) == ("W337", "equal as numbers, taken as separate classes: '01', '1', '1.0'")

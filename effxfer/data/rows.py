@@ -1,0 +1,202 @@
+"""CSV, TSV and Parquet tables as rows of text, and why a file is none."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from effxfer.data.listing import Finding, counted, some
+from effxfer.data.settings import SPLIT, DataSettings
+from effxfer.errors import DataError, did_you_mean, missing_package
+from effxfer.runtime.reading import TooLargeError, open_regular, read_regular
+
+MAX_BYTES = 256_000_000
+MAX_ROWS = 5_000_000
+DELIMITERS = (",", "\t", ";", "|")
+SAVE = "save it as UTF-8 text (in Excel: CSV UTF-8)"
+
+
+class Row(NamedTuple):
+    """One row as text, with its line or row number for messages."""
+
+    number: int
+    path: str
+    label: str
+    split: str
+
+
+class Rows(NamedTuple):
+    """The rows of a table, and what is odd about them."""
+
+    rows: list[Row]
+    findings: list[Finding]
+
+
+def read_rows(file: Path, settings: DataSettings) -> Rows:
+    """Read the path, the label and, if there is one, the split of each row.
+
+    Args:
+        file: `.csv`, `.tsv` or `.parquet`.
+        settings: Column names.
+
+    Raises:
+        DataError: `E310` if there is no such file, `E330` if it is not one table, or one of more than 256 MB of text or
+            5 million rows, `E331` without a needed column.
+        ResourceError: If it is Parquet and pyarrow is not installed.
+    """
+    read = _parquet_rows if file.suffix.lower() == ".parquet" else _text_rows
+    try:
+        return read(file, settings)
+    except FileNotFoundError:
+        raise DataError(f"no table {file}", "give a .csv, .tsv or .parquet file", code="E310") from None
+    except TooLargeError as error:
+        raise DataError(f"{file}: {error.strerror} for a table", "split it", code="E330") from None
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}", code="E330") from None
+
+
+def _text_rows(file: Path, settings: DataSettings) -> Rows:
+    data = read_regular(file, MAX_BYTES)
+    _refuse_other_bytes(data, file)
+    reader = None
+    try:
+        delimiter = _delimiter(next(_lines(data), ""), settings)
+        reader = csv.reader(_lines(data), delimiter=delimiter, strict=True)
+        columns = _columns(next(reader, []), settings, file)
+        found = _named(reader, columns, file)
+    except UnicodeDecodeError:
+        raise _no_text(data, file) from None
+    except csv.Error as error:
+        line = f" near line {reader.line_num}" if reader else ""
+        raise DataError(f"{file} is not a table: {error}{line}", "look for an open quote", code="E330") from None
+    return Rows(found.rows, [*found.findings, *_quoted_and_bare(data, found.rows, delimiter, columns)])
+
+
+def _lines(data: bytes) -> Iterator[str]:
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+
+
+def _refuse_other_bytes(data: bytes, file: Path) -> None:
+    """Say what a file is that cannot be UTF-8 text."""
+    if data.startswith(b"PK\x03\x04"):
+        raise DataError(f"{file} is a packed or an Excel file, no text", SAVE, code="E330")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{file} is UTF-16 text", SAVE, code="E330")
+    if (where := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, where) + 1
+        raise DataError(f"{file} holds a NUL byte in line {line}", f"it is damaged or no text; {SAVE}", code="E330")
+
+
+def _no_text(data: bytes, file: Path) -> DataError:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return DataError(f"{file} is not UTF-8 text: byte 0x{data[error.start]:02x} in line {line}", SAVE, code="E330")
+    return DataError(f"{file} is not UTF-8 text", SAVE, code="E330")
+
+
+def _delimiter(header: str, settings: DataSettings) -> str:
+    wanted = {settings.path_column, settings.label_column, settings.split_column}
+
+    def fits(delimiter: str) -> tuple[int, int]:
+        names = [name.strip().strip('"') for name in header.strip().split(delimiter)]
+        return len(wanted & set(names)), len(names)
+
+    return max(DELIMITERS, key=fits)
+
+
+def _columns(header: Sequence[str], settings: DataSettings, file: Path) -> dict[str, int]:
+    """Find the columns by name: `path`, `label`, `split` if there is one, and the `width` of a row."""
+    names = [name.strip() for name in header]
+    split_needed = settings.split_column != SPLIT
+    wanted = {"path": settings.path_column, "label": settings.label_column}
+    wanted |= {"split": settings.split_column} if split_needed or settings.split_column in names else {}
+    missing = [column for column in wanted.values() if column not in names]
+    twice = [column for column in wanted.values() if names.count(column) > 1]
+    if missing:
+        near = did_you_mean(missing[0], names)
+        have = some([repr(name) for name in names])
+        problem = f"{file} has no column {', '.join(map(repr, missing))}{near}; it has {have}"
+        hint = "name them with path_column, label_column and split_column, or add a header line"
+        raise DataError(problem, hint, code="E331")
+    if twice:
+        raise DataError(f"{file} has several columns {twice[0]!r}", "rename all but one", code="E331")
+    return {role: names.index(column) for role, column in wanted.items()} | {"width": len(names)}
+
+
+def _named(reader: Any, columns: Mapping[str, int], file: Path) -> Rows:
+    width, rows, blank = columns["width"], list[Row](), list[str]()
+    for values in reader:
+        if not any(value.strip() for value in values):
+            blank += [f"row {reader.line_num}"] if values else []
+            continue
+        if len(values) != width:
+            problem = f"{file} line {reader.line_num} has {len(values)} fields, the header has {width}"
+            raise DataError(problem, "use one delimiter throughout, and quote fields that hold it", code="E330")
+        split = values[columns["split"]].strip() if "split" in columns else ""
+        rows.append(Row(reader.line_num, values[columns["path"]].strip(), values[columns["label"]].strip(), split))
+        _refuse_too_many(len(rows), file)
+    return Rows(rows, [_note("W330", f"empty rows left out: {counted(blank)}")] if blank else [])
+
+
+def _refuse_too_many(count: int, file: Path) -> None:
+    if count > MAX_ROWS:
+        raise DataError(f"{file} has more than {MAX_ROWS} rows", "split it into several tables", code="E330")
+
+
+def _quoted_and_bare(data: bytes, rows: Sequence[Row], delimiter: str, columns: Mapping[str, int]) -> list[Finding]:
+    """Say where a number is a label both with quotes and without: to some programs these are two."""
+    numbers = {row.label for row in rows if row.label[-1:].isdigit()}
+    if not numbers or b'"' not in data:
+        return []
+    cells = (line.rstrip("\r\n").split(delimiter) for line in _lines(data))
+    labels = {cell[columns["label"]].strip() for cell in cells if len(cell) == columns["width"]}
+    both = sorted(label for label in numbers if label in labels and f'"{label}"' in labels)
+    text = f"with and without quotes, taken as one class each: {some([repr(label) for label in both])}"
+    return [Finding(code="W337", severity="warning", path="", text=text)] if both else []
+
+
+def _note(code: str, text: str) -> Finding:
+    return Finding(code=code, severity="note", path="", text=text)
+
+
+def _parquet_rows(file: Path, settings: DataSettings) -> Rows:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise missing_package("pyarrow", "table", "Parquet tables") from None
+    with open_regular(file) as stream:
+        try:
+            table = parquet.ParquetFile(stream)
+            _refuse_too_many(table.metadata.num_rows, file)
+            fields = _fields(table.schema_arrow, settings, file)
+            read = table.read(columns=[field.name for field in fields])
+            values = [read.column(field.name).to_pylist() for field in fields]
+        except (ArrowException, OSError) as error:
+            raise DataError(f"{file} is not a Parquet table: {error}", "write it anew", code="E330") from None
+    numbered = enumerate(zip(*values, strict=True), 1)
+    return Rows([Row(number, *(_text(value) for value in (*row, "", "")[:3])) for number, row in numbered], [])
+
+
+def _fields(schema: Any, settings: DataSettings, file: Path) -> list[Any]:
+    """Give the columns of path, label and, if there is one, split; they must hold text or numbers."""
+    from pyarrow import types
+
+    columns = _columns(schema.names, settings, file)
+    fields = [schema.field(columns[role]) for role in ("path", "label", "split") if role in columns]
+    for field in fields:
+        kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+        if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+            hint = "give columns of text or numbers, and images as files"
+            raise DataError(f"{file}: column {field.name!r} holds {kind}, no text", hint, code="E331")
+    return fields
+
+
+def _text(value: object) -> str:
+    """Give a cell as text: whole floats without `.0` (a column with gaps holds floats), nothing for NaN."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
