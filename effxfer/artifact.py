@@ -23,12 +23,15 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.net.trust import check
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
+from effxfer.runtime.reading import read_regular
 
 if TYPE_CHECKING:
     from effxfer.net.net import Edit, Net
 
 SCHEMA = 1
 MANIFEST, WEIGHTS, SEAL = "manifest.json", "weights.safetensors", "sha256"
+LARGEST_MANIFEST = 2**26
+DEEPEST = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +86,8 @@ class Artifact:
             ModelFileError: If the directory is absent, incomplete, altered or of another schema.
         """
         raw = read_manifest(path)
-        for name, expected in raw["files"].items():
-            file = path / name
-            actual = sha256(file) if file.is_file() else "absent"
-            if actual != expected:
-                text = f"{file} was changed since it was written: SHA-256 is {actual[:12]}, not {expected[:12]}"
-                raise ModelFileError(text, "restore it, or run the stage again with --force", code="E404")
+        for name in raw["files"]:
+            check_file(path, name, raw["files"])
         try:
             facts = {**raw, "classes": tuple(raw["classes"]), "data": tuple(raw["data"])}
             return cls(path, Manifest(**{**facts, "report": Report.from_json(raw["report"])}))
@@ -119,26 +118,77 @@ class Artifact:
         return net.eval()
 
 
+def check_file(path: Path, name: str, files: Mapping[str, str]) -> Path:
+    """Make sure that a file of a model directory is what the manifest says.
+
+    Args:
+        path: The directory.
+        name: As `files` have it, which `read_manifest` gave.
+        files: SHA-256 by name.
+
+    Returns:
+        The file.
+
+    Raises:
+        ModelFileError: If it is absent, is reached by a link, is no regular file, or was changed.
+    """
+    file, hint = path / name, "restore it, or run the stage again with --force"
+    steps = [file, *(above for above in file.parents if above != path and above.is_relative_to(path))]
+    try:
+        if any(step.is_symlink() for step in steps):
+            raise ModelFileError(f"{file} is a link: the files of a model are its own", "copy them", code="E404")
+        actual = sha256(file)
+    except FileNotFoundError:
+        actual = "absent"
+    except OSError as error:
+        raise ModelFileError(f"{file} cannot be read: {error.strerror}", hint, code="E404") from None
+    if actual != files[name]:
+        text = f"{file} was changed since it was written: SHA-256 is {actual[:12]}, not {files[name][:12]}"
+        raise ModelFileError(text, hint, code="E404")
+    return file
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest without checking the files it lists.
 
     Raises:
-        ModelFileError: If it is absent, altered or of another schema.
+        ModelFileError: If it is absent, altered, without a seal or of another schema.
     """
     source = path / MANIFEST
-    if not source.is_file():
-        raise ModelFileError(f"{path} is not a model directory: no {MANIFEST}", "make one with `effxfer finetune`")
     try:
-        raw: dict[str, Any] = json.loads(source.read_text())
+        raw: dict[str, Any] = json.loads(_text(path))
         schema, files = raw["schema"], raw["files"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(source, str(error)) from error
     if schema != SCHEMA:
         raise ModelFileError(f"{path} has schema {schema}, this effxfer reads {SCHEMA}", "install a matching effxfer")
-    seal = raw.pop(SEAL, None)
-    if seal not in (None, _seal(raw)) or not isinstance(files, dict):
+    if (seal := raw.pop(SEAL, None)) is None:
+        raise damaged(source, "it has no seal")
+    if seal != _seal(raw) or not isinstance(files, dict):
         raise damaged(source, "it was changed since it was written")
+    if wrong := [name for name in files if not _is_inside(name)]:
+        raise damaged(source, f"it lists {wrong[0]!r}, which is no file of its own folder")
     return raw
+
+
+def _text(path: Path) -> bytes:
+    """Read the bytes of a manifest."""
+    source = path / MANIFEST
+    if source.is_symlink():
+        raise damaged(source, "it is a link")
+    try:
+        return read_regular(source, LARGEST_MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        hint = "make one with `effxfer finetune`"
+        raise ModelFileError(f"{path} is not a model directory: no {MANIFEST}", hint) from None
+    except OSError as error:
+        raise damaged(source, str(error.strerror)) from error
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name can only be that of a file in a model directory, or in a folder of it."""
+    parts = name.split("/")
+    return name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(parts) and len(parts) <= DEEPEST
 
 
 def damaged(manifest: Path, why: str) -> ModelFileError:

@@ -16,17 +16,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from effxfer.errors import LockedError, ResourceError
+from effxfer.runtime.reading import open_regular
 
 PARTIAL = ".effxfer-partial-"
 REPLACED = "-~replaced~-"
 PATIENCE = 0.3
+LARGEST = 2**34
 OUT = "give another --out"
 SEALED = '{"sha256":"%s","content":'
 
 
 def sha256(file: Path) -> str:
-    """Digest a file's bytes, in hexadecimal."""
-    with file.open("rb") as stream:
+    """Digest a regular file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: If it cannot be read; `UnfitFileError` if it is a named pipe, a device or larger than 16 GB.
+    """
+    with open_regular(file, LARGEST) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -28,16 +28,9 @@ def leaderboard(folders: Sequence[Path], by: By = "accuracy") -> Report:
 
     Raises:
         SettingsError: If there is no model directory in the folders.
+        ModelFileError: If all of them are damaged.
     """
-    found, notes = [], list[str]()
-    for path in sorted({file.parent for folder in folders for file in folder.rglob(MANIFEST)}):
-        try:
-            found.append(Artifact.load(path))
-        except ModelFileError as error:
-            notes.append(f"left out: {path}: {error.problem}")
-    if not found:
-        places = ", ".join(str(folder) for folder in folders)
-        raise SettingsError(f"no model directory in {places}", "give the directory of a run, such as runs/")
+    found, notes = opened(folders)
     times = timed(found)
     tasks: dict[str, list[dict[str, Any]]] = {}
     for one in found:
@@ -48,6 +41,29 @@ def leaderboard(folders: Sequence[Path], by: By = "accuracy") -> Report:
     if times:
         notes.append("p50 is that of the last comparison of a model; `effxfer bench` times models side by side")
     return Report(tables=tuple(tables), curves=curves, notes=tuple(notes))
+
+
+def opened(folders: Sequence[Path]) -> tuple[list[Artifact], list[str]]:
+    """Open every model directory that is whole, and say of each other one why it is left out.
+
+    Raises:
+        SettingsError: If there is none.
+        ModelFileError: If all are damaged, with the first one's reason.
+    """
+    found, damaged = list[Artifact](), dict[Path, ModelFileError]()
+    for path in sorted({file.parent for folder in folders for file in folder.rglob(MANIFEST)}):
+        try:
+            found.append(Artifact.load(path))
+        except ModelFileError as error:
+            damaged[path] = error
+    places = ", ".join(str(folder) for folder in folders)
+    if damaged and not found:
+        first = next(iter(damaged.values()))
+        text = f"no model directory in {places} is whole: {first.problem}"
+        raise ModelFileError(text, first.hint, code=first.code)
+    if not found:
+        raise SettingsError(f"no model directory in {places}", "give the directory of a run, such as runs/")
+    return found, [f"left out: {path}: {error.problem}" for path, error in damaged.items()]
 
 
 def task_of(one: Artifact) -> str:

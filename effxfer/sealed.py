@@ -5,16 +5,21 @@ The document is the only entry of the metadata, because more than one would be w
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effxfer.errors import ModelFileError
+from effxfer.runtime.reading import open_regular, read_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEAL = "sha256"
+LARGEST = 2**33
+LARGEST_HEADER = 100_000_000
 Raw = tuple[str, list[int], bytes]
 
 
@@ -80,6 +85,35 @@ def load(content: bytes, name: str, kind: Kind) -> tuple[dict[str, Raw], dict[st
         text = f"{name} has schema {document.get('schema')}, this effxfer reads {kind.schema}"
         raise ModelFileError(text, "install a matching effxfer")
     return found, document
+
+
+def read_sealed(file: Path) -> bytes:
+    """Read a file that should be one of `dump`'s, after a look at how long its own beginning says that it is.
+
+    Raises:
+        ModelFileError: If it cannot be read, is no regular file, or is longer or shorter.
+    """
+    hint, broken = "get an intact copy", f"{file} is not a complete safetensors file"
+    try:
+        with open_regular(file, LARGEST) as stream:
+            size, length = os.fstat(stream.fileno()).st_size, int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= min(LARGEST_HEADER, size - 8):
+                raise ModelFileError(
+                    f"{file} is not a complete safetensors file: its header is none", hint, code="E403"
+                )
+            end = max((entry["data_offsets"][1] for entry in _entries(stream.read(length))), default=0)
+            if 8 + length + end != size:
+                raise ModelFileError(f"{broken}: it has {size} bytes, not {8 + length + end}", hint, code="E403")
+            stream.seek(0)
+            return read_whole(stream, LARGEST)
+    except OSError as error:
+        raise ModelFileError(f"{file} cannot be read: {error.strerror}", hint, code="E403") from None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise ModelFileError(f"{broken}: {error}", hint, code="E403") from None
+
+
+def _entries(header: bytes) -> list[Any]:
+    return [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
 
 
 def only(tensors: Mapping[str, Raw], prefix: str) -> dict[str, Raw]:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -24,6 +25,7 @@ from effxfer.errors import ModelFileError
 from effxfer.files import write_directory
 from effxfer.net.settings import BackboneSettings
 from tests import tiny
+from tests.forged import listed, reseal
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -125,11 +127,30 @@ def test_a_directory_without_manifest_is_none(copy):
         Artifact.load(copy)
 
 
-def rewrite(copy, seal=True, **changes):
+def rewrite(copy, **changes):
     raw = json.loads((copy / MANIFEST).read_text()) | changes
-    if not seal:
-        raw.pop(SEAL)
     (copy / MANIFEST).write_text(json.dumps(raw))
+
+
+def test_a_manifest_without_a_seal_is_refused(copy):
+    raw = json.loads((copy / MANIFEST).read_text())
+    raw.pop(SEAL)
+    (copy / MANIFEST).write_text(json.dumps(raw))
+    with pytest.raises(ModelFileError, match="is damaged: it has no seal") as caught:
+        Artifact.load(copy)
+    assert caught.value.code == "E404"
+
+
+@pytest.mark.parametrize("seal", [None, "", 0, [], "0" * 64])
+def test_no_other_seal_will_do(copy, seal):
+    rewrite(copy, **{SEAL: seal})
+    with pytest.raises(ModelFileError, match="is damaged"):
+        Artifact.load(copy)
+
+
+def test_the_bundled_models_are_whole():
+    for name in bundled_models():
+        assert find(name).net().classes
 
 
 def test_another_schema_is_refused_by_its_number(copy):
@@ -160,14 +181,14 @@ def test_a_damaged_manifest_is_named(copy, text):
 
 @pytest.mark.parametrize("changes", [{"files": []}, {"report": {}}, {"classes": 3}])
 def test_a_manifest_of_the_wrong_shape_is_named(copy, changes):
-    rewrite(copy, seal=False, **changes)
+    reseal(copy, **changes)
     with pytest.raises(ModelFileError, match="damaged"):
         Artifact.load(copy)
 
 
 def test_weights_that_do_not_fit_are_named(copy):
     raw = json.loads((copy / MANIFEST).read_text())
-    rewrite(copy, seal=False, backbone={**raw["backbone"], "args": {"width": 8}})
+    reseal(copy, backbone={**raw["backbone"], "args": {"width": 8}})
     with pytest.raises(ModelFileError, match="does not fit") as caught:
         Artifact.load(copy).net()
     assert caught.value.code == "E405"
@@ -198,3 +219,70 @@ def test_a_model_moved_elsewhere_is_the_same_backbone(dense, copy):
     here, there = (identity(BackboneSettings(source=str(path))) for path in (dense.path, copy))
     assert here == there
     assert here != identity(BackboneSettings(source=str(copy), size=20))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "..",
+        ".",
+        "",
+        "a//b",
+        "./a",
+        "a/",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        "/".join("abcdefghi"),
+    ],
+)
+def test_a_manifest_lists_files_of_its_own_folder_only(copy, name):
+    reseal(copy, files={name: "0" * 64})
+    with pytest.raises(ModelFileError, match="which is no file of its own folder") as caught:
+        Artifact.load(copy)
+    assert caught.value.code == "E404"
+
+
+def test_folders_in_a_model_directory_are_its_own(copy):
+    (copy / "bundle").mkdir()
+    listed(copy, "bundle/labels.txt", b"red")
+    assert Artifact.load(copy).manifest.files["bundle/labels.txt"]
+
+
+def test_links_are_refused_wherever_they_lead(copy, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/labels.txt").write_bytes(b"red")
+    (copy / "bundle").symlink_to(tmp_path / "elsewhere")
+    listed(copy, "bundle/labels.txt", b"red")
+    with pytest.raises(ModelFileError, match=r"labels\.txt is a link: the files of a model are its own"):
+        Artifact.load(copy)
+    (copy / "bundle").unlink()
+    (copy / WEIGHTS).rename(tmp_path / "weights")
+    (copy / WEIGHTS).symlink_to(tmp_path / "weights")
+    with pytest.raises(ModelFileError, match="is a link"):
+        Artifact.load(copy)
+
+
+def test_a_manifest_is_no_link(copy, tmp_path):
+    (copy / MANIFEST).rename(tmp_path / "kept")
+    (copy / MANIFEST).symlink_to(tmp_path / "kept")
+    with pytest.raises(ModelFileError, match="is damaged: it is a link"):
+        Artifact.load(copy)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS])
+def test_a_named_pipe_is_not_waited_for(copy, name):
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(ModelFileError, match="a named pipe, no regular file") as caught:
+        Artifact.load(copy)
+    assert caught.value.code == "E404"
+
+
+def test_a_manifest_of_a_terabyte_is_not_read(copy):
+    os.truncate(copy / MANIFEST, 2**40)
+    with pytest.raises(ModelFileError, match="is above the limit of 67 MB"):
+        Artifact.load(copy)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from effxfer.errors import SettingsError
+from effxfer.errors import ModelFileError, SettingsError
 from effxfer.leaderboard import leaderboard, on_front
 from effxfer.stages import STAGES
 from effxfer.stages.run import Where, compare
@@ -59,6 +59,14 @@ def test_a_damaged_model_is_named_and_left_out(tried, tmp_path):
     report = leaderboard([tmp_path])
     assert all("1-finetune" not in str(row["model"]) for row in report.tables[0].rows)
     assert any(note.startswith("left out") and "1-finetune" in note for note in report.notes)
+
+
+def test_nothing_but_damage_says_so(dense, tmp_path):
+    shutil.copytree(dense.path, tmp_path / "run")
+    (tmp_path / "run/weights.safetensors").write_bytes(b"no")
+    with pytest.raises(ModelFileError, match=r"is whole: .*was changed since it was written") as caught:
+        leaderboard([tmp_path])
+    assert caught.value.code == "E404"
 
 
 def test_nothing_there(tmp_path):

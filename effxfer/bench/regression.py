@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from effxfer.artifact import MANIFEST, Artifact
 from effxfer.bench.latency import MIN_ROUNDS
 from effxfer.bench.table import MACHINE
 from effxfer.errors import GateError, SettingsError
 from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.reading import read_regular
 
 MUST_AGREE = ("threads", "batch")
 PASSING = ("load", "memory_gb", "os")
+LARGEST = 2**26
 HINT = "keep one with `effxfer bench ... --json > old.json`, or name the directory of `effxfer bench --out`"
 
 
@@ -34,17 +37,19 @@ def read_earlier(path: Path) -> Earlier:
 
     Raises:
         SettingsError: If it is absent or something else.
+        ModelFileError: If it is a directory that was altered.
     """
-    file = path / "manifest.json" if path.is_dir() else path
-    if not file.is_file():
+    if not path.exists() or (path.is_dir() and not (path / MANIFEST).exists()):
         raise SettingsError(f"no earlier bench {path}", HINT)
+    kept = Artifact.load(path).manifest if path.is_dir() else None
     try:
-        raw = json.loads(file.read_text())
-        settings, report = dict(raw["settings"]), Report.from_json(raw["report"])
+        raw = {} if kept else json.loads(read_regular(path, LARGEST))
+        settings = dict(kept.settings if kept else raw["settings"])
+        report = kept.report if kept else Report.from_json(raw["report"])
         for name in names(report):
             change(report[f"ratio/{name}"], report[f"ratio/{name}"], name)
         return Earlier(where=str(path), settings=settings, report=report)
-    except (ValueError, KeyError, TypeError, ArithmeticError, OSError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError, OSError, RecursionError) as error:
         raise SettingsError(f"{path} is not an earlier bench: {type(error).__name__} {error}", HINT) from None
 
 

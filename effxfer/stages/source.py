@@ -13,6 +13,7 @@ from effxfer.net import trust
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.ticket import TicketFile, unpack
 from effxfer.prune.ticket_bytes import KIND
+from effxfer.sealed import Kind, read_sealed
 from effxfer.settings import build
 from effxfer.stages.settings import ADAPTER, TICKET
 
@@ -81,13 +82,8 @@ def read_adapter(path: Path) -> AdapterFile:
     Raises:
         ModelFileError: If there is none, or it is not what was written.
     """
-    file = path / ADAPTER if path.is_dir() else path
-    if file.is_file():
-        return adapter_file.unpack(file.read_bytes(), str(file))
-    if (path / MANIFEST).is_file():
-        stage = artifact.read_manifest(path)["stage"]
-        raise ModelFileError(f"{path} is the result of {stage} and holds no {ADAPTER}", adapter_file.KIND.make)
-    raise ModelFileError(f"no adapter {path}", f"name a {ADAPTER}, or a model directory that holds one")
+    file = file_of(path, ADAPTER, adapter_file.KIND)
+    return adapter_file.unpack(read_sealed(file), str(file))
 
 
 def read_ticket(path: Path) -> TicketFile:
@@ -99,13 +95,26 @@ def read_ticket(path: Path) -> TicketFile:
     Raises:
         ModelFileError: If there is none, or it is not what was written.
     """
-    file = path / TICKET if path.is_dir() else path
-    if file.is_file():
-        return unpack(file.read_bytes(), str(file))
-    if (path / MANIFEST).is_file():
-        stage = artifact.read_manifest(path)["stage"]
-        raise ModelFileError(f"{path} is the result of {stage} and holds no {TICKET}", KIND.make)
-    raise ModelFileError(f"no ticket {path}", f"name a {TICKET}, or a model directory that holds one")
+    file = file_of(path, TICKET, KIND)
+    return unpack(read_sealed(file), str(file))
+
+
+def file_of(path: Path, name: str, kind: Kind) -> Path:
+    """Find the file that a path means: itself, or the one of a model directory, as the manifest says it is.
+
+    Raises:
+        ModelFileError: If there is none, or the manifest does not vouch for it.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise ModelFileError(f"no {kind.name} {path}", f"name a {name}, or a model directory that holds one")
+        return path
+    if not (path / MANIFEST).exists() and (path / name).exists():
+        raise ModelFileError(f"{path} is no model directory: nothing vouches for its {name}", f"name {path / name}")
+    known = artifact.read_manifest(path)
+    if name not in known["files"]:
+        raise ModelFileError(f"{path} is the result of {known['stage']} and holds no {name}", kind.make)
+    return artifact.check_file(path, name, known["files"])
 
 
 def write_ticket(ticket: TicketFile, file: Path, *, force: bool = False) -> None:
@@ -121,7 +130,7 @@ def write_ticket(ticket: TicketFile, file: Path, *, force: bool = False) -> None
     """
     if file.exists():
         try:
-            there = read_ticket(file).facts.identity if file.is_file() else ""
+            there = read_ticket(file).facts.identity if not file.is_dir() else ""
         except ModelFileError:
             there = ""
         if not there:

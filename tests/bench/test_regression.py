@@ -1,9 +1,11 @@
 import json
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effxfer.artifact import MANIFEST, save
 from effxfer.bench.regression import (
     against,
     change,
@@ -14,8 +16,10 @@ from effxfer.bench.regression import (
     regressed,
 )
 from effxfer.bench.table import MACHINE
-from effxfer.errors import GateError, SettingsError
+from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.files import write_directory
 from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.image import Preprocess
 
 SETTINGS = {"threads": 1, "batch": 1}
 MODELS = {"dense": (1.0, 0.0), "small": (0.5, 0.01)}
@@ -157,3 +161,24 @@ def test_the_interval_holds_the_change_and_a_bench_never_regresses_against_itsel
     assert found.low <= found.value + 1e-12
     assert found.value <= found.high + 1e-12
     assert not regressed(change(old, old, "a"), limit)
+
+
+def test_a_directory_is_a_bench_that_nobody_changed(tmp_path):
+    folder = tmp_path / "bench"
+    facts = {"backbone": {"source": "effxfer.net.cifar:resnet20", "args": {}}, "edits": [], "classes": ("a",)}
+    facts |= {"preprocess": Preprocess(size=16).to_json(), "data": (), "key": "k", "stage": "bench", "parent": ["k"]}
+    with write_directory(folder) as scratch:
+        save(scratch, None, **facts, settings=SETTINGS, report=bench(**MODELS))
+    assert names(read_earlier(folder).report) == ["dense", "small"]
+    changed = json.loads((folder / MANIFEST).read_text())
+    changed["report"]["rows"][1]["value"] = 2.0
+    (folder / MANIFEST).write_text(json.dumps(changed))
+    with pytest.raises(ModelFileError, match="it was changed since it was written") as caught:
+        read_earlier(folder)
+    assert caught.value.code == "E404"
+
+
+def test_a_pipe_is_no_earlier_bench(tmp_path):
+    os.mkfifo(tmp_path / "old.json")
+    with pytest.raises(SettingsError, match="is not an earlier bench"):
+        read_earlier(tmp_path / "old.json")

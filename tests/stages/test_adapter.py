@@ -123,7 +123,7 @@ def test_a_flipped_byte_is_found(lora, tmp_path):
     content[-5] ^= 1
     (tmp_path / ADAPTER).write_bytes(content)
     with pytest.raises(ModelFileError, match="was changed since it was written"):
-        read_adapter(tmp_path)
+        read_adapter(tmp_path / ADAPTER)
 
 
 def test_what_holds_no_adapter_is_named(dense, tmp_path):
