@@ -185,7 +185,8 @@ def test_a_fresh_process_rebuilds_the_same_network(found, tmp_path):
     code = (
         "import sys, torch; from pathlib import Path; from safetensors.torch import load_file;"
         "from effxfer.stages.source import read_ticket; torch.set_num_threads(1); here = Path(sys.argv[1]);"
-        "net = read_ticket(here / 'ticket.safetensors').network(); net.constrain_(); io = load_file(here / 'io.safetensors');"
+        "net = read_ticket(here / 'ticket.safetensors').network(); net.constrain_();"
+        "io = load_file(here / 'io.safetensors');"
         "torch.set_grad_enabled(False); sys.exit(not torch.equal(net(io['example']), io['expected']))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
