@@ -11,6 +11,8 @@
 The library raises these; only the command line turns them into exit codes.
 """
 
+from collections.abc import Sequence
+
 
 class EffxferError(Exception):
     """A problem in one line, what would work, and the code under which it is documented.
@@ -88,3 +90,22 @@ def did_you_mean(name: str, known: object) -> str:
 
     near = get_close_matches(name, [str(k) for k in known], n=3, cutoff=0.6)  # type: ignore[attr-defined]
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+
+
+def short(text: str, most: int = 200) -> str:
+    """Cut a text that is too long for a sentence.
+
+    >>> short("epochs"), short("9" * 900, 12)
+    ('epochs', '999999999999 ...')
+    """
+    return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def joined(mistakes: Sequence[str], most: int = 20) -> str:
+    """Put sentences together, and only count those that nobody would read.
+
+    >>> joined(["a is required", "b is required", "c is required"], 2)
+    'a is required; b is required; and 1 more'
+    """
+    more = [f"and {len(mistakes) - most} more"] if len(mistakes) > most else []
+    return "; ".join([*mistakes[:most], *more])

@@ -11,7 +11,7 @@ from typing import Any
 
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.data.settings import DataSettings
-from effxfer.errors import ModelFileError, SettingsError
+from effxfer.errors import ModelFileError, SettingsError, joined
 from effxfer.files import digest, is_locked, locked
 from effxfer.net.trust import naming
 from effxfer.plan import MAKES_NET, Plan, Step, read_plan
@@ -113,7 +113,7 @@ def check_options(plan: Plan, where: Where) -> None:
         except SettingsError as error:
             mistakes.append(f"stage {step.name!r}: {error.problem}")
     if mistakes:
-        raise SettingsError(f"{plan.name}: " + "; ".join(mistakes), code="E201")
+        raise SettingsError(f"{plan.name}: {joined(mistakes)}", code="E201")
 
 
 def strategy_of(plan: Plan, step: Step) -> tuple[str, dict[str, Any]] | None:

@@ -9,18 +9,22 @@ See `pipelines/` for examples.
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from effxfer.artifact import bundled
 from effxfer.data.settings import DataSettings
-from effxfer.errors import SettingsError, did_you_mean
+from effxfer.errors import SettingsError, did_you_mean, joined, short
 from effxfer.net.settings import BackboneSettings
-from effxfer.settings import Settings, build, parse_value, problems, read_toml
+from effxfer.settings import Settings, build, problems
 from effxfer.stages import STAGES, stage_of
+from effxfer.toml import parse_value, read_toml, split_key
 
 MAKES_NET = ("adapter", "net", "ticket")
+MOST_STAGES = 500
+NAME_BYTES = 100  # with a number before it, and the prefixes of unfinished work, it is a directory's name of up to 255
 RESERVED = ("run", "name", "from", "tasks", "models", "file")
 
 
@@ -102,12 +106,13 @@ def locate(file: str | Path) -> Path:
     """
     shipped = {path.stem: path for path in sorted(bundled("pipelines").glob("*.toml"))}
     path = Path(file)
-    if path.is_file():
-        return path
+    with suppress(OSError, ValueError):  # of a name that is too long, or has a NUL byte
+        if path.exists() and not (path.is_dir() and path.name in shipped):
+            return path
     if path.stem in shipped:
         return shipped[path.stem]
     hint = f"shipped pipelines: {', '.join(shipped)}"
-    raise SettingsError(f"no pipeline {str(file)!r}{did_you_mean(path.stem, shipped)}", hint)
+    raise SettingsError(f"no pipeline {short(str(file))!r}{did_you_mean(short(path.stem), shipped)}", hint)
 
 
 def preset(name: str) -> Path:
@@ -129,9 +134,9 @@ def change(table: dict[str, Any], text: str) -> None:
         SettingsError: If it is not of that form, or there is no such table.
     """
     key, mark, value = text.partition("=")
-    path = key.strip().split(".")
+    path = split_key(key)
     if not mark or len(path) < 2:
-        raise SettingsError(f"{text!r} is not KEY=VALUE with a dotted key", "such as dense.fit.epochs=3")
+        raise SettingsError(f"{short(text)!r} is not KEY=VALUE with a dotted key", "such as dense.fit.epochs=3")
     put(table, path, parse_value(value.strip()))
 
 
@@ -163,16 +168,15 @@ def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> 
         SettingsError: With every mistake of every table.
     """
     mistakes = [
-        f"unknown table {key!r}{did_you_mean(key, ['backbone', 'data', 'stage'])}"
+        f"unknown table {short(key)!r}{did_you_mean(short(key), ['backbone', 'data', 'stage'])}"
         for key in table if key not in ("backbone", "data", "stage")
     ]  # fmt: skip
     data = _data(table.get("data", {}), mistakes)
     mistakes += [f"[backbone] {m}" for m in problems(BackboneSettings, table.get("backbone", {}))]
     steps = _steps(table, data, seed, mistakes)
     if mistakes:
-        raise SettingsError(
-            f"{name}: " + "; ".join(mistakes), "`effxfer run --help` shows how to change one value", code="E201"
-        )
+        hint = "change one value by --set, such as --set dense.fit.epochs=3, by the stage's name"
+        raise SettingsError(f"{name}: {joined(mistakes)}", hint, code="E201")
     return Plan(name=name, backbone=build(BackboneSettings, table["backbone"], "[backbone]"), data=data, steps=steps)
 
 
@@ -211,11 +215,14 @@ def _steps(
             "there is no stage: write [[stage]], with two brackets" if "stage" in table else "there is no [[stage]]"
         )
         return ()
+    if len(tables) > MOST_STAGES:
+        mistakes.append(f"there are {len(tables)} stages: at most {MOST_STAGES}")
+        return ()
     before: dict[str, str] = {}
     for one in tables:
         name, wrong = name_of(one), list[str]()
         step = _step(one, before, data, seed, wrong)
-        mistakes += [f"stage {name!r}: {text}" for text in wrong]
+        mistakes += [f"stage {short(name)!r}: {text}" for text in wrong]
         if step:
             steps.append(step)
         before[name] = step.stage if step else ""
@@ -311,6 +318,8 @@ def _given(table: Mapping[str, Any], key: str, known: Sequence[str], wrong: list
 def _check_name(name: str, before: Mapping[str, str], wrong: list[str]) -> None:
     if not re.fullmatch(r"[\w-]+", name):
         wrong.append("a name has letters, digits, - and _ only: it is part of a directory's")
+    if len(name.encode(errors="replace")) > NAME_BYTES:
+        wrong.append(f"a name has at most {NAME_BYTES} bytes: it is part of a directory's")
     if name in ("data", "backbone"):
         wrong.append("another table is called so: give it another `name`")
     if name in before:

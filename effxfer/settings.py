@@ -2,18 +2,13 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from math import isfinite
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from effxfer.errors import SettingsError, did_you_mean
-from effxfer.runtime.reading import TooLargeError, read_regular
-
-MAX_BYTES = 1_000_000
+from effxfer.errors import SettingsError, did_you_mean, joined, short
 
 
 class Settings(BaseModel):
@@ -45,7 +40,7 @@ def build(cls: type[S], table: Mapping[str, Any], where: str) -> S:
     mistakes = problems(cls, table)
     if mistakes:
         known = ", ".join(cls.model_fields)
-        raise SettingsError(f"{where}: " + "; ".join(mistakes), f"settings are: {known}", code="E201")
+        raise SettingsError(f"{where}: {joined(mistakes)}", f"settings are: {known}", code="E201")
     return cls.model_validate_json(_text(table))
 
 
@@ -57,28 +52,9 @@ def problems(cls: type[BaseModel], table: Mapping[str, Any]) -> list[str]:
         return [_sentence(cls, dict(mistake)) for mistake in error.errors(include_url=False)]
     except RecursionError:
         return ["tables are nested too deeply"]
+    except ValueError:  # of Python, which writes no more than 4300 digits
+        return ["an integer has too many digits"]
     return [f"{path} should be a finite number" for path in _infinite(table)]
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """Read a settings file.
-
-    Raises:
-        SettingsError: If it is absent, larger than 1 MB, empty or not TOML; a syntax error names line and column.
-    """
-    if not file.is_file():
-        raise SettingsError(f"no settings file {file}", "shipped pipelines are listed by `effxfer run --list`")
-    try:
-        table = tomllib.loads(read_regular(file, MAX_BYTES).decode())
-    except TooLargeError:
-        raise SettingsError(f"{file} has more than {MAX_BYTES} bytes", "keep to settings", code="E212") from None
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}", code="E205") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SettingsError(f"{file} is not TOML: {error}", code="E205") from None
-    if not table:
-        raise SettingsError(f"{file} is empty", "see pipelines/ for examples", code="E206")
-    return table
 
 
 def overlaid(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,18 +71,6 @@ def overlaid(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return made
 
 
-def parse_value(text: str) -> Any:
-    """Read a value as TOML writes it (`3`, `0.1`, `true`, `["a"]`); anything else is a string.
-
-    >>> parse_value("1e-3"), parse_value("bicubic")
-    (0.001, 'bicubic')
-    """
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
 def _text(table: Mapping[str, Any]) -> str:
     return json.dumps(table, default=str)
 
@@ -121,12 +85,12 @@ def _infinite(value: object, path: str = "") -> list[str]:
 
 
 def _sentence(cls: type[BaseModel], mistake: dict[str, Any]) -> str:
-    path = ".".join(str(part) for part in mistake["loc"])
+    path = short(".".join(str(part) for part in mistake["loc"]))
     if mistake["type"] == "extra_forbidden":
-        return f"unknown setting {path!r}{did_you_mean(str(mistake['loc'][-1]), _known(cls, mistake['loc']))}"
+        return f"unknown setting {path!r}{did_you_mean(short(str(mistake['loc'][-1])), _known(cls, mistake['loc']))}"
     if mistake["type"] == "missing":
         return f"{path} is required"
-    given = "" if isinstance(mistake["input"], Mapping) else f", not {masked(repr(mistake['input']))}"
+    given = "" if isinstance(mistake["input"], Mapping) else f", not {short(masked(repr(mistake['input'])))}"
     text = mistake["msg"].removeprefix("Value error, ")
     return f"{path}: {text[:1].lower()}{text[1:]}{given}" if path else text
 

@@ -13,7 +13,7 @@ from effxfer.artifact import MANIFEST, WEIGHTS, Artifact
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.checkpoint import read_tables
 from effxfer.plan import check_plan, read_plan
-from effxfer.settings import read_toml
+from effxfer.toml import read_toml
 from tests import plans
 
 few = profile(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))

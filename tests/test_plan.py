@@ -1,10 +1,11 @@
 import copy
+import os
 
 import pytest
 
 from effxfer.errors import SettingsError
 from effxfer.plan import check_plan, locate, read_plan
-from effxfer.settings import read_toml
+from effxfer.toml import read_toml
 from tests import plans
 
 TABLE = {
@@ -87,10 +88,49 @@ def test_a_mistake_in_a_step_is_not_told_again_by_those_that_use_it(table):
     assert text.count(";") == 0
 
 
-@pytest.mark.parametrize("name", ["a/b", "", "a b", "..", "é!"])
+@pytest.mark.parametrize("name", ["a/b", "", "a b", "..", "é!", ".work-x", "a\0b", "a\nb", "a\n", "\x1b[31m", "\u202e"])
 def test_names_are_directories_so_they_are_plain(table, name):
     table["stage"][0]["name"] = name
     assert "letters, digits, - and _ only" in mistakes(table)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "é" * 60])
+def test_a_name_that_no_directory_can_have_is_refused(table, name):
+    table["stage"][0]["name"] = name
+    text = mistakes(table)
+    assert "a name has at most 100 bytes" in text
+    assert len(text) < 1000
+
+
+def test_stages_beyond_all_use_are_counted(table):
+    table["stage"] *= 4000
+    assert "there are 20000 stages: at most 500" in mistakes(table)
+
+
+@pytest.mark.parametrize("text", [".".join(["a"] * 50_000) + "=1", "dense" + ".x" * 30 + "=1"])
+def test_a_change_of_too_many_parts_is_refused(file, text):
+    with pytest.raises(SettingsError, match="parts: tables go at most 20 deep") as caught:
+        read_plan(file, changes=[text])
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("value", ["9" * 100_000, "-" + "9" * 5000, str(2**64)])
+def test_a_change_to_a_number_of_any_size_is_refused(file, value):
+    with pytest.raises(SettingsError, match=r"dense.*fit\.epochs") as caught:
+        read_plan(file, changes=[f"dense.fit.epochs={value}"])
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_pipeline_that_is_no_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for name, words in {
+        "pipe.toml": "a named pipe",
+        ".": "a folder",
+        "no" * 300: "no pipeline",
+        "a\0": "no pipeline",
+    }.items():
+        with pytest.raises(SettingsError, match=words):
+            read_plan(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["data", "backbone"])

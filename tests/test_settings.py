@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 import effxfer
 from effxfer.errors import SettingsError
-from effxfer.settings import MAX_BYTES, Settings, build, parse_value, problems, read_toml
+from effxfer.settings import Settings, build, problems
 from effxfer.stages import STAGES
 from effxfer.train.settings import FitSettings
 from effxfer.transfer import STRATEGIES
@@ -167,59 +167,6 @@ def test_defaults_of_every_stage_survive(name):
     assert build(STAGES[name].settings, made.plain(), name) == made
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3", 3),
-        ("1e-3", 0.001),
-        ("true", True),
-        ('["a", "b"]', ["a", "b"]),
-        ("bicubic", "bicubic"),
-        ("'3'", "3"),
-        ("no", "no"),
-        ("", ""),
-        ("a/b=c", "a/b=c"),
-    ],
-)
-def test_a_value_on_the_command_line_reads_as_in_toml_or_is_a_word(text, value):
-    assert parse_value(text) == value
-    assert type(parse_value(text)) is type(value)
-
-
-@pytest.mark.parametrize(
-    ("content", "code", "text"),
-    [
-        (b"", "E206", "is empty"),
-        (b"# nothing\n", "E206", "is empty"),
-        (b"a = 1\na = 2\n", "E205", "line 2"),
-        (b"a = \n", "E205", "line 1, column 5"),
-        (b"a: 1\n", "E205", "line 1"),
-        (b"a = '\xff'\n", "E205", "utf-8"),
-        (b"a = '\0'\n", "E205", "line 1"),
-        (b"a = " + b"[" * 100_000, "E205", "is not TOML"),
-        (b"a = 1 #" + b"x" * MAX_BYTES, "E212", "more than 1000000"),
-    ],
-)
-def test_a_file_that_is_none_is_named_with_its_place(tmp_path, content, code, text):
-    file = tmp_path / "mine.toml"
-    file.write_bytes(content)
-    with pytest.raises(SettingsError, match=r"mine\.toml") as caught:
-        read_toml(file)
-    assert caught.value.code == code
-    assert text in str(caught.value)
-
-
-def test_a_file_that_is_absent_is_named(tmp_path):
-    with pytest.raises(SettingsError, match="no settings file"):
-        read_toml(tmp_path / "none.toml")
-
-
-def test_a_file_is_read_as_it_stands(tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_text('lr = 1e-3\nname = "no"\nsecret = "${HOME}"\nfit.epochs = 3\n')
-    assert read_toml(file) == {"lr": 0.001, "name": "no", "secret": "${HOME}", "fit": {"epochs": 3}}
-
-
 def test_a_table_nested_beyond_reason_is_refused():
     table: dict[str, object] = {}
     for _ in range(100_000):
@@ -238,3 +185,16 @@ def test_checking_settings_loads_no_torch():
 
 def test_a_rate_that_is_no_number_never_reaches_training():
     assert problems(FitSettings, {"lr": float("inf")}) == ["lr: input should be a finite number, not inf"]
+
+
+def test_many_mistakes_are_counted_and_long_ones_cut():
+    with pytest.raises(SettingsError) as caught:
+        build(Outer, {"name": "x", **{f"{'n' * 5000}{i}": 0 for i in range(100)}}, "x")
+    assert "and 80 more" in caught.value.problem
+    assert len(caught.value.problem) < 20_000
+
+
+def test_an_integer_of_any_size_is_a_mistake_of_whoever_gave_it():
+    assert problems(Outer, {"name": "x", "fit": {"epochs": 10**5000}}) == ["an integer has too many digits"]
+    (mistake,) = problems(Outer, {"name": "x", "fit": {"lr": -(10**4000)}})
+    assert len(mistake) < 300

@@ -26,7 +26,7 @@ def table(changes: list[str] | None, **flags: Any) -> dict[str, Any]:
         SettingsError: If a text is not of that form.
     """
     from effxfer.errors import SettingsError
-    from effxfer.settings import parse_value
+    from effxfer.toml import parse_value, split_key
 
     made: dict[str, Any] = {}
     for name, value in flags.items():
@@ -36,7 +36,7 @@ def table(changes: list[str] | None, **flags: Any) -> dict[str, Any]:
         key, mark, value = text.partition("=")
         if not mark:
             raise SettingsError(f"{text!r} is not KEY=VALUE", "such as --set fit.ema=0.99")
-        _put(made, key.strip().split("."), parse_value(value.strip()))
+        _put(made, split_key(key), parse_value(value.strip()))
     return made
 
 

@@ -97,12 +97,25 @@ def pick(name: str = "auto") -> Device:
     """Choose a device: `auto` takes the GPU if there is one; under `torchrun`, this process's GPU.
 
     Raises:
-        SettingsError: If the named device is not there, or no device is called so.
+        SettingsError: If the named device is not there, or no device is called so; or the environment has a rank that
+            is none.
     """
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = _told("RANK", "0"), _told("WORLD_SIZE", "1")
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return Device(torch=_named("cpu" if name == "auto" else name), rank=rank, world=world)
+
+
+def _told(variable: str, default: str) -> int:
+    """Read what `torchrun` says in the environment.
+
+    Raises:
+        SettingsError: If it is not a whole number.
+    """
+    text = os.environ.get(variable) or default
+    if not text.isdecimal():
+        raise SettingsError(f"{variable} is {text!r}, not a whole number", f"torchrun sets it: unset {variable}")
+    return int(text)
 
 
 def _named(name: str) -> torch.device:

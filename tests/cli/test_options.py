@@ -9,8 +9,8 @@ from typer.main import get_command
 from effxfer.cli.app import app
 from effxfer.cli.options import duration, numbers, table
 from effxfer.errors import SettingsError
-from effxfer.settings import parse_value
 from effxfer.stages import STAGES
+from effxfer.toml import parse_value
 
 COMMANDS = get_command(app).commands
 FIELDS = {

@@ -7,10 +7,10 @@ from effxfer.artifact import Artifact
 from effxfer.cli.app import app
 from effxfer.cli.options import table
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.settings import parse_value
 from effxfer.stages.settings import TICKET
 from effxfer.stages.source import read_ticket
 from effxfer.stages.ticket_settings import Matrix, Ticket
+from effxfer.toml import parse_value
 from tests import tiny
 
 COMMANDS = get_command(app).commands["ticket"].commands

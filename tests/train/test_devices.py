@@ -31,6 +31,13 @@ def test_torchrun_is_read_from_the_environment(monkeypatch):
     assert (device.rank, device.world, device.leads) == (3, 4, False)
 
 
+@pytest.mark.parametrize("variable", ["RANK", "WORLD_SIZE"])
+def test_a_rank_that_is_none_is_named(monkeypatch, variable):
+    monkeypatch.setenv(variable, "abc")
+    with pytest.raises(SettingsError, match=f"{variable} is 'abc', not a whole number"):
+        pick("cpu")
+
+
 @pytest.mark.parametrize(("name", "text"), [("foo", "no device is called 'foo'"), ("cpu:x", "no device is called")])
 def test_a_device_that_is_none_is_named(name, text):
     with pytest.raises(SettingsError, match=text):
