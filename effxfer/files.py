@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from effxfer import progress
 from effxfer.errors import LockedError, ResourceError
 from effxfer.runtime.reading import open_regular
 
@@ -180,11 +181,14 @@ def append_line(file: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Read a journal; a torn last line is left out, an absent file is empty."""
+    """Read a journal; a torn last line is left out, and a damaged one with a remark; an absent file is empty."""
     if not file.is_file():
         return []
     complete = file.read_bytes().rpartition(b"\n")[0]
-    return [json.loads(line) for line in complete.splitlines() if line]
+    rows = [_row(line) for line in complete.split(b"\n") if line]
+    if lost := rows.count(None):
+        progress.remark(f"{file} is damaged: {lost} of its {len(rows)} lines cannot be read and are left out")
+    return [row for row in rows if row is not None]
 
 
 def write_sealed(file: Path, content: object) -> Path:
@@ -279,7 +283,15 @@ def _alive(pid: int) -> bool:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        facts: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError):
+        return _row(file.read_bytes()) or {}
+    except OSError:
         return {}
-    return facts
+
+
+def _row(text: bytes) -> dict[str, Any] | None:
+    """Read a JSON object; None if it is none."""
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None

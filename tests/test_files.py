@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer import files
+from effxfer import files, progress
 from effxfer.errors import LockedError, ResourceError
 from effxfer.files import (
     PARTIAL,
@@ -364,3 +364,18 @@ def test_the_hint_is_the_callers(tmp_path):
     with pytest.raises(ResourceError) as caught, files.named_disk_errors(tmp_path, "set THIS"):
         raise OSError(errno.EROFS, "Read-only file system")
     assert caught.value.hint == "set THIS"
+def test_lines_that_cannot_be_read_are_left_out_and_told_of(tmp_path):
+    said = []
+    lines = [b'{"a": 1}', b"[]", b"\xff\xfe", b"{", b"[" * 100_000, b'{"a": 2}', b'{"torn']
+    (tmp_path / "rows").write_bytes(b"\n".join(lines))
+    with progress.shown_by(lambda label, total: None, said.append):
+        assert read_lines(tmp_path / "rows") == [{"a": 1}, {"a": 2}]
+    assert said == [f"{tmp_path / 'rows'} is damaged: 4 of its 6 lines cannot be read and are left out"]
+
+
+@pytest.mark.parametrize("content", [b"[]", b"\xff", b"", b'"x"'])
+def test_a_holder_that_cannot_be_read_is_unknown(tmp_path, content):
+    with locked(tmp_path):
+        (tmp_path / ".lock.json").write_bytes(content)
+        code = "try: locked(Path(sys.argv[1])).__enter__()\nexcept Exception as error: print(error)"
+        assert "is in use by process ? on ? since ?" in python(code, tmp_path).stdout

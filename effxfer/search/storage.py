@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import Any
 
 from effxfer.errors import ModelFileError
@@ -92,10 +93,35 @@ def revive_claiming(study: Any, place: Place) -> int:
         if "accepted" in trial.user_attrs:
             params = params | trial.params
         if params:
-            marks = {"retry_of": trial.number, "retries": trial.user_attrs.get("retries", 0) + 1}
+            marks = {"retry_of": trial.number, "retries": trial.user_attrs.get("retries", 0) + 1, "turn": turn(trial)}
             study.enqueue_trial(params, user_attrs=marks)
             queued += 1
     return queued
+
+
+def ask(study: Any) -> Any:
+    """Begin a trial: of those that wait, the one whose turn it is; the trials of a resumed search keep their order.
+
+    Optuna would begin one that was queued again after all others, which a short search never comes to.
+    """
+    study._pop_waiting_trial_id = partial(_begin_waiting, study)
+    return study.ask()
+
+
+def _begin_waiting(study: Any) -> int | None:
+    from optuna.trial import TrialState
+
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    if not waiting:
+        return None
+    first: int = min(waiting, key=turn)._trial_id
+    study._storage.set_trial_state_values(first, state=TrialState.RUNNING)
+    return first
+
+
+def turn(trial: Any) -> int:
+    """The number of a trial, or of the one that it takes up again."""
+    return int(trial.user_attrs.get("turn", trial.number))
 
 
 def is_lost(trial: Any) -> bool:

@@ -155,7 +155,8 @@ def _prepare(study: Any, search: Search) -> None:
         trials = study.get_trials(deepcopy=False)
         known = [t.system_attrs.get("fixed_params", {}) | t.params for t in trials if t.state.name != "FAIL"]
         first = starts(search.settings, search.choices)
-        for params in first if not trials else first[:1]:
+        begun = any(t.state.name != "WAITING" for t in trials)
+        for params in first[:1] if begun else first:
             if params not in known:
                 study.enqueue_trial(params)
 

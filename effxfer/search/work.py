@@ -19,7 +19,7 @@ from effxfer.search.given import Rows
 from effxfer.search.objective import DivergedError, fold_rows, judge, rungs, size_penalty
 from effxfer.search.places import Place, place_of
 from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, starts, suggest
-from effxfer.search.storage import counts, is_lost, owner, revive_claiming
+from effxfer.search.storage import ask, counts, is_lost, owner, revive_claiming
 
 MAX_REFUSALS = 200
 POLL = 0.2
@@ -159,7 +159,7 @@ def claim(study: Any, search: Search, place: Place) -> tuple[Any, Candidate] | N
             if slot >= search.settings.most:
                 return None
             study.sampler = make_sampler(search, slot, attempt)
-            trial = study.ask()
+            trial = ask(study)
             trial.set_user_attr("owner", owner(place))
             candidate = suggest(trial, search.settings, search.choices)
             reason = refusal(study, trial, candidate, search)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from effxfer import progress
 from effxfer.data.augment import normalize
 from effxfer.data.task import Split, Task
-from effxfer.files import write_atomic, write_directory
+from effxfer.files import reserve, sha256, write_atomic, write_directory
 from effxfer.net.net import Net, example_input, pool
 from effxfer.net.passes import as_evaluated, hooks
 from effxfer.net.pools import as_maps
@@ -106,16 +106,18 @@ def megabytes(net: Net, whole: Mapping[str, str], images: int, grid: int) -> flo
 def computed(net: Net, task: Task, kept: Kept, folder: Path, device: Device) -> Features:
     """Compute what is kept of the training and the validation split, or find it in `folder`.
 
+    What is there and not what was written is computed again.
+
     Raises:
         ResourceError: If the disk is full.
     """
-    if not (folder / INDEX).is_file():
+    if not _whole(folder, kept):
         with write_directory(folder) as scratch, evaluating(net):
             total = sum(len(split) for split in splits(task).values())
             with progress.bar("features", total) as advance:
                 for name, split in splits(task).items():
                     _compute(net, split, kept, scratch / name, device, advance)
-            write_atomic(scratch / INDEX, json.dumps({"taps": kept.taps, "whole": dict(kept.whole), "grid": kept.grid}))
+            write_atomic(scratch / INDEX, json.dumps(_index(kept) | {"digests": _digests(scratch)}))
     return Features(
         train=_mapped(folder / "train", "mean", kept.taps),
         val=_mapped(folder / "val", "mean", kept.taps),
@@ -125,6 +127,27 @@ def computed(net: Net, task: Task, kept: Kept, folder: Path, device: Device) -> 
         train_maps=_mapped(folder / "train", "whole", tuple(kept.whole)),
         val_maps=_mapped(folder / "val", "whole", tuple(kept.whole)),
     )
+
+
+def _index(kept: Kept) -> dict[str, Any]:
+    return {"taps": list(kept.taps), "whole": dict(kept.whole), "grid": kept.grid}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.glob("*/*.npy"))}
+
+
+def _whole(folder: Path, kept: Kept) -> bool:
+    """Whether a folder holds what is kept, as it was written."""
+    if not folder.exists():
+        return False
+    try:
+        if json.loads((folder / INDEX).read_bytes()) == _index(kept) | {"digests": _digests(folder)}:
+            return True
+    except (OSError, ValueError, RecursionError):
+        pass
+    progress.remark(f"{folder} is damaged: features are computed again")
+    return False
 
 
 def splits(task: Task) -> dict[str, Split]:
@@ -144,6 +167,8 @@ def _compute(net: Net, split: Split, kept: Kept, folder: Path, device: Device, a
                 if file not in files:
                     shape = (len(split), *values.shape[1:])
                     files[file] = open_memmap(folder / file, mode="w+", dtype=values.dtype, shape=shape)
+                    with (folder / file).open("r+b") as stream:
+                        reserve(stream, files[file].offset + files[file].nbytes)
                     stack.callback(files[file].flush)
                 files[file][start : start + len(values)] = values
             advance(len(chunk), "")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effxfer import progress
 from effxfer.files import append_line, write_atomic
 
 DIGEST_BYTES = 32
@@ -33,12 +34,13 @@ def save(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(file: Path) -> dict[str, Any] | None:
-    """Read a checkpoint; None if there is none, or if it is not what was written."""
+    """Read a checkpoint; None if there is none, and with a remark if it is not what was written."""
     if not file.is_file():
         return None
     with file.open("rb") as stream:
         witness, body = stream.read(DIGEST_BYTES), stream.read()
     if hashlib.sha256(body).digest() != witness:
+        progress.remark(f"{file} is damaged: that part is done again")
         return None
     state: dict[str, Any] = torch.load(BytesIO(body), map_location="cpu", weights_only=True)
     return state

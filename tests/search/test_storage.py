@@ -10,6 +10,7 @@ from effxfer.errors import ModelFileError
 from effxfer.search.places import own
 from effxfer.search.storage import (
     MAX_RETRIES,
+    ask,
     counts,
     is_alive,
     open_study,
@@ -79,7 +80,7 @@ def test_trials_of_dead_workers_are_failed_and_queued_again_once(tmp_path):
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     again = study.ask()
     assert again.suggest_float("x", 0, 1) == lost.params["x"] != mine.params["x"] != done.params["x"]
-    assert again.user_attrs == {"retry_of": lost.number, "retries": 1}
+    assert again.user_attrs == {"retry_of": lost.number, "retries": 1, "turn": lost.number}
 
 
 def test_a_trial_that_kills_its_worker_is_given_up(tmp_path):
@@ -118,3 +119,16 @@ def test_refused_and_unstarted_trials_are_not_queued_again(tmp_path):
     study.ask()
     assert revive(study, own(tmp_path)) == 0
     assert counts(study.trials, own(tmp_path)) == {"complete": 0, "pruned": 0, "running": 0, "refused": 1, "lost": 1}
+
+
+def test_a_lost_trial_that_is_queued_again_keeps_its_turn(tmp_path):
+    study = open_study(own(tmp_path), {})
+    for x in (0.1, 0.2, 0.3):
+        study.enqueue_trial({"x": x})
+    for _ in range(2):
+        lost = ask(study)
+        assert lost.suggest_float("x", 0, 1) == 0.1
+        study.tell(lost, state=TrialState.FAIL)
+        revive(study, own(tmp_path))
+    assert [ask(study).suggest_float("x", 0, 1) for _ in range(3)] == [0.1, 0.2, 0.3]
+    assert ask(study).number == 5

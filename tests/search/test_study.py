@@ -181,6 +181,20 @@ def test_a_clock_that_is_set_back_does_not_prolong_a_search(tmp_path, monkeypatc
     assert result.report.get("trials complete") < 100
 
 
+@pytest.mark.parametrize("lines", [2, 3, 5, 12, 20])
+def test_cut_off_before_its_first_trial_was_done_it_ends_alike(tmp_path, lines):
+    features = features_of(table(blobs, n=60, n_val=30), 3)
+    settings = SearchSettings(trials=3, epochs=3, folds=1, startup=2, finalists=1)
+    whole = search_head(features, settings=settings, storage_dir=tmp_path / "whole", seed=1)
+    (tmp_path / "cut").mkdir()
+    journal = (tmp_path / "whole" / JOURNAL).read_bytes().splitlines(keepends=True)
+    (tmp_path / "cut" / JOURNAL).write_bytes(b"".join(journal[:lines]))
+    cut = search_head(features, settings=settings, storage_dir=tmp_path / "cut", seed=1)
+    assert cut.spec == whole.spec
+    assert all(torch.equal(cut.state[name], tensor) for name, tensor in whole.state.items())
+    assert cut.report.get("trials complete") == whole.report.get("trials complete") == 3
+
+
 def test_killed_in_the_middle_and_resumed_it_ends_like_the_uninterrupted_search(tmp_path):
     process = start(tmp_path / "cut", 14, 1)
     wait_for(tmp_path / "cut", lambda study: len(finished(study)) >= 5, process)

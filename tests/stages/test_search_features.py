@@ -1,7 +1,13 @@
+import errno
+import os
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
+from effxfer import progress
+from effxfer.errors import ResourceError
 from effxfer.net.net import pool
 from effxfer.stages.run import Where, load_task
 from effxfer.stages.search_features import computed, deepest, megabytes, plan, with_positions
@@ -75,3 +81,40 @@ def test_layers_are_ordered_by_when_they_are_done(net):
     assert deepest(net, ["stage2", "stage1"]) == "stage2"
     assert deepest(net, ["out", "stage1"]) == "out"
     assert tiny.CLASSES
+
+
+def _another_type(file):
+    np.save(file, np.load(file).astype(np.float64))
+
+
+DAMAGES = {
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:100]),
+    "of another type": _another_type,
+    "a changed number": lambda file: file.write_bytes(file.read_bytes()[:-1] + b"?"),
+    "gone": lambda file: file.unlink(),
+}
+
+
+@pytest.mark.parametrize("name", ["train/mean-0.npy", "val/whole-1.npy", "index.json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_features_that_are_damaged_are_computed_again(net, task, tmp_path, name, damage):
+    if name == "index.json" and damage == "of another type":
+        pytest.skip("it has none")
+    kept = plan(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
+    whole = computed(net, task, kept, tmp_path / "features", pick("cpu")).digest()
+    DAMAGES[damage](tmp_path / "features" / name)
+    said = []
+    with progress.shown_by(lambda label, total: nullcontext(lambda steps, text: None), said.append):
+        assert computed(net, task, kept, tmp_path / "features", pick("cpu")).digest() == whole
+    assert said == [f"{tmp_path / 'features'} is damaged: features are computed again"]
+
+
+def test_a_full_disk_is_no_bus_error(net, task, tmp_path, monkeypatch):
+    def full(_handle, _start, _size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    kept = plan(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
+    with pytest.raises(ResourceError, match="No space left on device"):
+        computed(net, task, kept, tmp_path / "features", pick("cpu"))
+    assert not (tmp_path / "features").exists()
