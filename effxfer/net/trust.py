@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.settings import read_toml
+from effxfer.toml import read_toml
 
 LIBRARIES = ("timm", "torchvision")
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
