@@ -364,6 +364,8 @@ def test_the_hint_is_the_callers(tmp_path):
     with pytest.raises(ResourceError) as caught, files.named_disk_errors(tmp_path, "set THIS"):
         raise OSError(errno.EROFS, "Read-only file system")
     assert caught.value.hint == "set THIS"
+
+
 def test_lines_that_cannot_be_read_are_left_out_and_told_of(tmp_path):
     said = []
     lines = [b'{"a": 1}', b"[]", b"\xff\xfe", b"{", b"[" * 100_000, b'{"a": 2}', b'{"torn']
