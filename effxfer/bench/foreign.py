@@ -7,16 +7,19 @@ afterwards.
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from effxfer import children
-from effxfer.artifact import read_manifest
+from effxfer.artifact import MANIFEST, Artifact, read_manifest
 from effxfer.errors import ModelFileError
 from effxfer.files import sha256
+from effxfer.runtime.metadata import ModelError
+from effxfer.runtime.seal import is_sealed, read_model
 
+SUMS = "SHA256SUMS"
 CHILD = Path(__file__).with_name("foreign_child.py")
 LARGEST = 2**31
 MEMORY_GB = 4.0
@@ -76,16 +79,83 @@ def vet(file: Path, *, size: int | None = None, memory_gb: float = MEMORY_GB, se
     return Foreign(**found)
 
 
+def locate(model: Path, names: Sequence[str] = ("model.onnx",)) -> Path:
+    """Give the file that is meant by a path to it, or to the directory that holds it.
+
+    Args:
+        model: A file; or a result, which is then checked as a whole; or a directory of any other kind.
+        names: What is looked for in a directory, the preferred one first.
+
+    Raises:
+        ModelFileError: If a result was changed since it was written (`E404`), or holds no exported model.
+    """
+    if not model.is_dir():
+        return model
+    if (model / MANIFEST).exists():
+        there = Artifact.load(model).manifest.files
+        if not any(name in there for name in names):
+            raise ModelFileError(f"{model} holds no exported model", "make one with `effxfer export`")
+    else:
+        there = {name: "" for name in names if (model / name).is_file()}
+    return model / next((name for name in names if name in there), names[0])
+
+
 def is_foreign(file: Path) -> bool:
-    """Whether no manifest of a result vouches for a file: it lies in no result, or was changed since.
+    """Whether a file is in no result: no manifest beside it lists it.
 
     A manifest is a seal against mix-ups, not a signature: take results only from people you trust.
+
+    Raises:
+        ModelFileError: If a manifest or `SHA256SUMS` beside it lists it with another digest, or it was changed since
+            it was given a seal (`E404`).
+    """
+    listed, sums = _listed(file.parent), _sums(file.parent)
+    told = listed.get(file.name) or sums.get(file.name)
+    if told and file.is_file() and (actual := sha256(file)) != told:
+        where = file.with_name(MANIFEST if file.name in listed else SUMS)
+        text = f"{file} is not the file that {where} lists: SHA-256 is {actual[:12]}, not {str(told)[:12]}"
+        raise ModelFileError(text, "restore it, or copy it away from there", code="E404")
+    has_seal(file)
+    return file.name not in listed
+
+
+def has_seal(file: Path) -> bool:
+    """Whether a file vouches for itself.
+
+    Raises:
+        ModelFileError: If it was changed since it was given a seal (`E404`).
     """
     try:
-        listed = read_manifest(file.parent)["files"]
+        return file.is_file() and is_sealed(read_model(file), file)
+    except ModelError as error:
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
+
+
+def unvouched(files: Iterable[Path]) -> tuple[str, ...]:
+    """Name, in notes, the files that nothing vouches for: no manifest, no list of digests, no seal."""
+    return tuple(
+        f"nothing vouches for {file}: no list of digests names it, and it carries none of its own"
+        for file in files
+        if not has_seal(file) and file.name not in {**_listed(file.parent), **_sums(file.parent)}
+    )
+
+
+def _listed(folder: Path) -> Mapping[str, str]:
+    """Give the digests that a result's manifest lists; nothing if there is no result."""
+    try:
+        listed: Mapping[str, str] = read_manifest(folder)["files"]
     except ModelFileError:
-        return True
-    return not file.is_file() or bool(listed.get(file.name) != sha256(file))
+        return {}
+    return listed
+
+
+def _sums(folder: Path) -> Mapping[str, str]:
+    """Give the digests that a bundle lists; nothing if there is no bundle."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def _asked(ask: Mapping[str, Any], file: Path, seconds: float) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.bench.runners import first_line
 from effxfer.errors import ModelFileError, ResourceError
-from effxfer.runtime.session import open_session, session_options
+from effxfer.runtime.session import open_session, reason, session_options
 from effxfer.scratch import scratch_folder
 
 WARMUP = 3
@@ -67,7 +66,7 @@ def profile(file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, s
             session = open_session(file, options)
             _repeat(session, feed, seconds)
         except Exception as error:  # ONNX Runtime's exceptions have no public home
-            raise ModelFileError(f"ONNX Runtime cannot run {file}: {first_line(error)}", code="E424") from error
+            raise ModelFileError(f"ONNX Runtime cannot run {file}: {reason(error)}", code="E424") from error
         events = json.loads(Path(session.end_profiling()).read_text())
     return kernels(events)
 

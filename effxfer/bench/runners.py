@@ -32,7 +32,7 @@ def open_session(file: Path, threads: int) -> Any:
     try:
         return sessions.open_session(file, sessions.session_options(threads=threads, inter_op_num_threads=1))
     except Exception as error:
-        raise ModelFileError(f"ONNX Runtime refuses {file}: {first_line(error)}", code="E424") from error
+        raise ModelFileError(f"ONNX Runtime refuses {file}: {sessions.reason(error)}", code="E424") from error
 
 
 def onnx_runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int = 1) -> "Factory":
@@ -148,8 +148,3 @@ def _values(kind: str, shape: list[int], rng: np.random.Generator) -> NDArray[An
         case "tensor(bool)":
             return np.ones(shape, dtype=bool)
     raise ModelFileError(f"an input of type {kind} cannot be made up", "give a feed of your own")
-
-
-def first_line(error: Exception) -> str:
-    """Give the first line of an error's text, at most 300 characters, or its type."""
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

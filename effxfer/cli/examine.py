@@ -146,10 +146,11 @@ def doctor(
             raise SettingsError(f"--{min(chosen).replace('_', '-')} is about a model", "name an .onnx file")
         report, _checks = diagnose()
     else:
+        from effxfer.bench.foreign import locate
         from effxfer.deploy.examine import examine
 
         with show.progress():
-            report, _found = examine(model / "model.onnx" if model.is_dir() else model, **chosen)
+            report, _found = examine(locate(model), **chosen)
     show.result(report, as_json)
 
 

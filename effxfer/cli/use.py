@@ -102,16 +102,18 @@ def predict(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Classify images with an exported model; needs no torch."""
-    from effxfer.bench.foreign import is_foreign, vet
+    from effxfer.bench.foreign import is_foreign, locate, unvouched, vet
     from effxfer.cli import reproduce, show
     from effxfer.errors import DataError, ModelFileError
     from effxfer.runtime.files import predict_files
     from effxfer.runtime.image import ImageError
     from effxfer.runtime.model import ModelError
 
-    file = model / "model.onnx" if model.is_dir() else model
+    file = locate(model)
     if is_foreign(file):
         vet(file)
+        for note in unvouched([file]):
+            show.say(f"note: {note}")
     try:
         rows = predict_files(file, images, support=support, top=top, threads=threads)
     except ModelError as error:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from effxfer import __version__
+from effxfer.bench.foreign import SUMS
 from effxfer.bench.table import MACHINE
 from effxfer.deploy.markdown import Markdown, code, escape, quoted
 from effxfer.deploy.onnx import load, read_metadata
 from effxfer.deploy.ort_web import OrtWeb
 from effxfer.deploy.preprocessing import tall_first
+from effxfer.files import sha256
 from effxfer.report import Report, Table, cell
 from effxfer.runtime import __file__ as runtime
 from effxfer.runtime.image import Preprocess
@@ -106,7 +108,14 @@ def write_bundle(
     }
     for name, text in texts.items():
         (folder / name).write_bytes(text.encode("utf-8", "backslashreplace"))  # in JSON, that is an escape
+    (folder / SUMS).write_text(sums(folder), encoding="utf-8")
     return folder
+
+
+def sums(folder: Path) -> str:
+    """List the digest of every file, as `sha256sum --check` reads it."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return "".join(f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
 
 
 def model_of(file: Path) -> Model:

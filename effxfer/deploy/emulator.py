@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer import children
+from effxfer.bench.foreign import is_foreign, locate, unvouched, vet
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.gate import onnx_logits, open_model
@@ -77,11 +78,9 @@ def examine(
     """
     for name in names:
         command(name, root)
-    file = (
-        next((model / name for name in FILES if (model / name).is_file()), model / FILES[1])
-        if model.is_dir()
-        else model
-    )
+    file = locate(model, FILES)
+    if is_foreign(file):
+        vet(file)
     opened = open_model(file, 1)
     if opened.with_preprocessing:
         raise ModelFileError(f"{file} resizes images by itself", "name one that was exported without", code="E428")
@@ -89,7 +88,7 @@ def examine(
     feeds = Feeds(name=opened.input_name, pixels=pixels, preprocess=opened.preprocess).some(images)
     found = saturation(file, feeds)
     where = Report(tables=(coverage(found, this(), len(feeds.pixels)),))
-    return found.report(file.stem) + where + compare(file, feeds, names, root=root)
+    return found.report(file.stem) + where + compare(file, feeds, names, root=root) + Report(notes=unvouched([file]))
 
 
 def emulated_logits(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from effxfer.bench import machine
 from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, macs, moved
-from effxfer.bench.foreign import is_foreign, vet
+from effxfer.bench.foreign import is_foreign, unvouched, vet
 from effxfer.bench.latency import MIN_ROUNDS, Factory, Timing, compare
 from effxfer.bench.profile import Shape, profile
 from effxfer.bench.runners import batch_of, feed_for, onnx_runner, open_session
@@ -64,7 +64,7 @@ def examine(
     known = Examined(graph, feed, profile(file, feed, threads=threads), {}, {})
     known = _compared(known, file, threads, max_seconds, seed)
     found = sorted((one for find in FINDINGS for one in find(known)), key=lambda one: -one.gain)
-    return _report(known, found, threads, top) + Report(notes=tuple(_unlike(feed, batch, size))), found
+    return _report(known, found, threads, top) + Report(notes=(*_unlike(feed, batch, size), *unvouched([file]))), found
 
 
 def same_outputs(one: Path, other: Path, feed: Feed, tolerance: float = 1e-3) -> bool:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.bench.runners import first_line, open_session
+from effxfer.bench.runners import open_session
 from effxfer.bench.size import read_onnx, sidecars
 from effxfer.errors import ModelFileError
+from effxfer.runtime.session import reason
 
 if TYPE_CHECKING:
     import onnx
@@ -111,7 +112,7 @@ def open_graph(file: Path) -> Graph:
     except ModelFileError:
         raise
     except Exception as error:  # damaged tensors raise anything
-        raise ModelFileError(f"{file} is damaged: {first_line(error)}", "export it again", code="E424") from error
+        raise ModelFileError(f"{file} is damaged: {reason(error)}", "export it again", code="E424") from error
     open_session(file, 1)
     return Graph(named(model))
 

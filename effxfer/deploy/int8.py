@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from effxfer.deploy.aim import Aim
 from effxfer.deploy.maker import Maker, feeds_of
 from effxfer.deploy.mixture import Clock, mix
+from effxfer.deploy.outside import write_sealed
 from effxfer.deploy.qdq import HISTOGRAM_IMAGES
 from effxfer.deploy.settings import DEFAULT, RECIPES
 from effxfer.deploy.targets import ANY, Target
 from effxfer.deploy.trial import FP32, Judge, Trial
-from effxfer.files import PARTIAL, write_atomic
+from effxfer.files import PARTIAL
 from effxfer.report import Measurement, Report, Table
 
 NEAR = 1.03
@@ -102,7 +103,7 @@ def quantize(
             out.unlink(missing_ok=True)
             return None, report
         report += aim.report(kept, maker.feeds)
-        write_atomic(out, kept.file.read_bytes())
+        write_sealed(out, kept.file.read_bytes())
     return out, report
 
 

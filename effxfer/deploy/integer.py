@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from effxfer.deploy.gate import EXACT
 from effxfer.errors import ModelFileError
-from effxfer.runtime.session import FATAL, open_session, session_options
+from effxfer.runtime.session import FATAL, open_session, reason, session_options
 from effxfer.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -133,8 +133,9 @@ def session(model: Path | bytes, optimized: Path | None = None, *, exact: bool =
     try:
         return open_session(model, options)
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelFileError(f"ONNX Runtime refuses the file: {cause}", "export it again", code="E424") from None
+        raise ModelFileError(
+            f"ONNX Runtime refuses the file: {reason(error)}", "export it again", code="E424"
+        ) from None
 
 
 def quantized(values: NDArray[np.float32]) -> NDArray[np.uint8]:

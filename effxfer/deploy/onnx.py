@@ -15,7 +15,8 @@ from effxfer import __version__
 from effxfer.deploy.outside import write_model
 from effxfer.errors import ModelFileError
 from effxfer.runtime.image import Preprocess
-from effxfer.runtime.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
+from effxfer.runtime.metadata import FEATURES, PROTOTYPES, SEALS, Metadata, ModelError
+from effxfer.runtime.seal import is_sealed, read_model
 
 if TYPE_CHECKING:
     import onnx
@@ -89,10 +90,12 @@ def read_metadata(file: Path) -> Metadata:
     """Read what an exported file says about itself.
 
     Raises:
-        ModelFileError: If it is absent or not ONNX (E424), or not written by effxfer (E428).
+        ModelFileError: If it is absent or not ONNX (E424), was changed since it was written (E404), or not written by
+            effxfer (E428).
     """
     model = load(file)
     try:
+        is_sealed(read_model(file), file)
         return Metadata.from_properties({p.key: p.value for p in model.metadata_props}, str(file))
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
@@ -108,7 +111,7 @@ def write_metadata(model: "onnx.ModelProto", about: Metadata) -> None:
 
 
 def load(file: Path) -> "onnx.ModelProto":
-    """Read an ONNX file, without following it to weights in other files.
+    """Read an ONNX file, without following it to weights in other files; its seal stays behind.
 
     Raises:
         ModelFileError: If it is absent, empty or not ONNX.
@@ -123,6 +126,9 @@ def load(file: Path) -> "onnx.ModelProto":
         raise ModelFileError(f"{file} is not an ONNX model: {error}", "export it again", code="E424") from None
     if not model.graph.node:
         raise ModelFileError(f"{file} holds no graph", "export it again", code="E424")
+    about = [entry for entry in model.metadata_props if entry.key not in SEALS]
+    del model.metadata_props[:]
+    model.metadata_props.extend(about)
     return model
 
 

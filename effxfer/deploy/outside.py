@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from effxfer.errors import ModelFileError
 from effxfer.files import PARTIAL, write_atomic
+from effxfer.runtime.seal import sealed
 
 if TYPE_CHECKING:
     import onnx
@@ -16,7 +17,7 @@ SMALL = 1024
 
 
 def write_model(model: "onnx.ModelProto", file: Path) -> Path:
-    """Check a model and write it; above 2 GB of weights they go into `FILE.data` beside it.
+    """Check a model and write it with a seal; above 2 GB of weights they go into `FILE.data` beside it.
 
     Args:
         model: With its weights inside, or in a file that lies beside `file` already.
@@ -26,13 +27,20 @@ def write_model(model: "onnx.ModelProto", file: Path) -> Path:
         ModelFileError: If the graph is invalid (E426); an older file is intact.
         ResourceError: If the disk is full; an older file is intact.
     """
-    aside, held = weights_of(file), sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    held = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if held > LIMIT:
         return _write_two(model, file)
-    write_atomic(file, lambda scratch: _write_checked(model, scratch))
-    if not any(tensor.external_data for tensor in model.graph.initializer):
+    apart = any(tensor.external_data for tensor in model.graph.initializer)
+    aside = weights_of(file)
+    write_atomic(file, lambda scratch: _write_checked(model, scratch, aside if apart else None))
+    if not apart:
         aside.unlink(missing_ok=True)
     return file
+
+
+def write_sealed(file: Path, content: bytes) -> Path:
+    """Write a serialized model, its weights inside, with a seal; replaced only by a complete file."""
+    return write_atomic(file, sealed(content))
 
 
 def weights_of(file: Path) -> Path:
@@ -50,12 +58,13 @@ def _write_two(model: "onnx.ModelProto", file: Path) -> Path:
         made = Path(folder) / file.name
         onnx.save_model(model, made, save_as_external_data=True, location=aside.name, size_threshold=SMALL)
         _check(made)
+        content = sealed(made.read_bytes(), made.with_name(aside.name))
         write_atomic(aside, lambda scratch: made.with_name(aside.name).replace(scratch))
-        return write_atomic(file, made.read_bytes())
+        return write_atomic(file, content)
 
 
-def _write_checked(model: "onnx.ModelProto", scratch: Path) -> None:
-    scratch.write_bytes(model.SerializeToString())
+def _write_checked(model: "onnx.ModelProto", scratch: Path, weights: Path | None) -> None:
+    scratch.write_bytes(sealed(model.SerializeToString(), weights))
     _check(scratch)
 
 

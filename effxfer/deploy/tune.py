@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.bench import latency, machine
-from effxfer.bench.runners import first_line
 from effxfer.deploy.fold import fold
 from effxfer.deploy.fuse import fuse
 from effxfer.deploy.gate import onnx_logits, open_model
 from effxfer.deploy.graph import Graph, Rewrite, named
 from effxfer.deploy.onnx import load, read_metadata, strip, write_metadata
+from effxfer.deploy.outside import write_sealed
 from effxfer.deploy.qdq import Feeds
 from effxfer.deploy.widths import drop_dead, infer, widen
 from effxfer.errors import ModelFileError
-from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
-from effxfer.runtime.session import FATAL, open_session, session_options
+from effxfer.runtime.seal import unsealed
+from effxfer.runtime.session import FATAL, open_session, reason, session_options
 from effxfer.scratch import scratch_folder
 
 FILE = "as exported"
@@ -106,7 +106,7 @@ def tune(
             strip(model)
             extra = {**about.extra, TUNED: kept.name, **({ONLY: kept.cpu} if kept.cpu else {})}
             write_metadata(model, replace(about, extra=extra))
-            write_atomic(file, model.SerializeToString())
+            write_sealed(file, model.SerializeToString())
     return _report(attempts, kept, file)
 
 
@@ -162,9 +162,9 @@ def _offline(file: Path, out: Path, name: str, level: str, cpu: str) -> Attempt:
     """Let ONNX Runtime save the graph that it would run."""
     options = session_options(threads=1, level=level, severity=FATAL, optimized_model_filepath=str(out))
     try:
-        open_session(file, options)
+        open_session(unsealed(file.read_bytes()), options)
     except Exception as error:  # ONNX Runtime's exceptions have no public home
-        return Attempt(name=name, file=out, verdict=f"failed: {first_line(error)}")
+        return Attempt(name=name, file=out, verdict=f"failed: {reason(error)}")
     if not out.is_file():
         return Attempt(name=name, file=out, verdict="failed: ONNX Runtime wrote nothing")
     foreign = any(node.domain not in {"", "ai.onnx"} for node in load(out).graph.node)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from effxfer.runtime.image import Preprocess
 
 PROTOTYPES, FEATURES = "prototypes", "features"
-OWN = ("labels", "preprocess", "key", "effxfer", "precision", "with_preprocessing")
+SEALS = FORMAT, SEAL, WEIGHTS = "effxfer.format", "effxfer.sha256", "effxfer.weights"
+OWN = (*SEALS, "labels", "preprocess", "key", "effxfer", "precision", "with_preprocessing")
 
 
 class ModelError(ValueError):
@@ -16,7 +17,8 @@ class ModelError(ValueError):
     Args:
         problem: What is wrong with it, in one line.
         hint: What would work; empty if there is nothing.
-        code: `E424` absent, damaged or refused by ONNX Runtime, `E428` without (usable) effxfer metadata.
+        code: `E404` changed since it was written, `E424` absent, damaged or refused by ONNX Runtime,
+            `E428` without (usable) effxfer metadata.
     """
 
     exit_code = 4

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from effxfer.runtime.crop import passable, resize_crop
 from effxfer.runtime.image import ImageError, Preprocess, decode, normalize
 from effxfer.runtime.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
-from effxfer.runtime.session import CPU, known_providers, open_session, session_options
+from effxfer.runtime.seal import is_sealed, read_model
+from effxfer.runtime.session import CPU, FOLDER, known_providers, open_session, reason, session_options, version
+from effxfer.runtime.wire import versions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,7 +64,9 @@ class Model:
         self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = CPU, options: Any = None
     ) -> None:
         self.path = Path(path)
-        self._session = _open(self.path, threads, providers, options)
+        content = read_model(self.path)
+        self.sealed = is_sealed(content, self.path)
+        self._session = _open(self.path, content, threads, providers, options)
         self.metadata = Metadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, f"the model {self.path}"
         )
@@ -251,11 +255,10 @@ def _image(source: Source) -> "Image.Image":
     return Image.fromarray(array).convert("RGB")
 
 
-def _open(path: Path, threads: int, providers: Sequence[str], options: Any) -> Any:
-    if not path.is_file():
-        raise ModelError(f"no model file {path}", "write one with `effxfer export`", code="E424")
+def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], options: Any) -> Any:
     options = options or session_options()
     options.intra_op_num_threads = threads or options.intra_op_num_threads
+    options.add_session_config_entry(FOLDER, str(path.parent))
     there = [name for name in providers if name in known_providers()]
     if not there:  # ONNX Runtime would take the CPU instead
         known = ", ".join(known_providers())
@@ -263,10 +266,10 @@ def _open(path: Path, threads: int, providers: Sequence[str], options: Any) -> A
             f"this ONNX Runtime has no {', '.join(providers) or 'provider'}", f"it has {known}", code="E424"
         )
     try:
-        return open_session(path, options, there)
+        return open_session(content, options, there)
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"ONNX Runtime refuses {path}: {cause}", "export it again", code="E424") from None
+        problem = f"{version()} refuses {path} ({versions(content) or 'no ONNX model'}): {reason(error)}"
+        raise ModelError(problem, "export it again, or install an ONNX Runtime that takes it", code="E424") from None
 
 
 def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:

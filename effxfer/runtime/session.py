@@ -4,6 +4,7 @@ Its builds since 1.32 report to their maker and keep a device's identity on disk
 before they are imported. Importing effxfer sets it, so that processes that effxfer starts inherit it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +12,9 @@ from typing import Any
 
 CPU = ("CPUExecutionProvider",)
 ERRORS, FATAL = 3, 4
+SOURCE_PLACE = re.compile(r"\S*/\S+\.(?:cc|h|cpp):\d+ (?:[\w:~&<> ]+\((?:[^()]|\([^()]*\))*\) (?:const )?)?")
+LONGEST = 300
+FOLDER = "session.model_external_initializers_file_folder_path"
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -51,6 +55,22 @@ def open_session(model: Path | bytes, options: Any = None, providers: Sequence[s
 
     onnxruntime.disable_telemetry_events()  # for programs that imported it before effxfer: the variable came too late
     return onnxruntime.InferenceSession(model, options or session_options(), providers=list(providers))
+
+
+def reason(error: Exception) -> str:
+    """Give an error's text in one line, without the places in ONNX Runtime's source.
+
+    Where it is long its end is kept: that is where ONNX Runtime says what was wrong.
+    """
+    text = " ".join(SOURCE_PLACE.sub("", str(error)).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"... {text[-LONGEST:]}"
+
+
+def version() -> str:
+    """Name the installed ONNX Runtime."""
+    import onnxruntime
+
+    return f"ONNX Runtime {onnxruntime.__version__}"
 
 
 def known_providers() -> list[str]:

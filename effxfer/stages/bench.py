@@ -6,7 +6,7 @@ from typing import Any
 
 from effxfer.artifact import Artifact
 from effxfer.bench.compare import EAGER, bench_models, enforce
-from effxfer.bench.foreign import is_foreign, vet
+from effxfer.bench.foreign import is_foreign, unvouched, vet
 from effxfer.bench.sweep import sweep
 from effxfer.errors import ModelFileError
 from effxfer.report import Report, Table
@@ -61,7 +61,7 @@ def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
     measured = measure(given, settings)
     names = [name for name in given if name != next(iter(given))] or list(given)
     enforce(measured, names, max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
-    return measured
+    return measured + Report(notes=unvouched(given.values()))
 
 
 def measure(files: Mapping[str, Path], settings: Bench, **more: Any) -> Report:

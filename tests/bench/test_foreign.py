@@ -1,5 +1,6 @@
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from effxfer.bench import foreign
-from effxfer.bench.foreign import is_foreign, vet
+from effxfer.bench.foreign import SUMS, is_foreign, locate, unvouched, vet
 from effxfer.bench.foreign_child import Refused, check_numbers, look
 from effxfer.errors import ModelFileError
+from effxfer.files import sha256
+from effxfer.runtime.seal import unsealed
 from tests.bench.models import linear, photo, save
 
 
@@ -234,7 +237,47 @@ def test_only_what_a_result_lists_is_known(exported, good, tmp_path):
     assert is_foreign(tmp_path / "absent.onnx")
     there = shutil.copytree(exported.path, tmp_path / "copy")
     assert not is_foreign(there / "model.onnx")
-    (there / "model.onnx").write_bytes((there / "model.onnx").read_bytes() + b"\0")
     shutil.copy(good, there / "other.onnx")
-    assert is_foreign(there / "model.onnx")
     assert is_foreign(there / "other.onnx")
+
+
+@pytest.mark.parametrize("damage", ["byte", "another", "short", "manifest cut", "manifest empty", "seal"])
+def test_what_a_result_lists_otherwise_is_refused(exported, good, tmp_path, damage):
+    there = shutil.copytree(exported.path, tmp_path / "copy")
+    file, manifest = there / "model.onnx", there / "manifest.json"
+    content = file.read_bytes()
+    damaged = {
+        "byte": content[:900] + bytes([content[900] ^ 1]) + content[901:], "another": good.read_bytes(),
+        "short": content[:-1], "seal": unsealed(content),
+    }  # fmt: skip
+    file.write_bytes(damaged.get(damage, content))
+    if damage.startswith("manifest"):
+        manifest.write_bytes(manifest.read_bytes()[: 900 if damage == "manifest cut" else 0])
+    else:
+        with pytest.raises(ModelFileError) as caught:
+            is_foreign(file)
+        assert caught.value.code == "E404"
+        assert str(file) in caught.value.problem
+    with pytest.raises(ModelFileError) as caught:
+        locate(there)
+    assert caught.value.code == "E404"
+
+
+def test_a_result_without_an_exported_model_says_so(dense, exported, tmp_path):
+    with pytest.raises(ModelFileError, match="holds no exported model"):
+        locate(dense.path)
+    assert locate(exported.path) == exported.path / "model.onnx"
+    shutil.copy(exported.path / "model.onnx", tmp_path)
+    assert locate(tmp_path) == tmp_path / "model.onnx"
+    assert locate(tmp_path, ("model.int8.onnx", "model.onnx")) == tmp_path / "model.onnx"
+
+
+def test_a_bundle_lists_its_files_and_a_seal_vouches_alone(exported, good, tmp_path):
+    file = Path(shutil.copy(exported.path / "model.onnx", tmp_path / "model.onnx"))
+    assert (unvouched([file]), is_foreign(file)) == ((), True)
+    assert [note.partition(":")[0] for note in unvouched([good])] == [f"nothing vouches for {good}"]
+    (tmp_path / SUMS).write_text(f"{sha256(good)}  {good.name}\n{'0' * 64}  model.onnx\n")
+    assert unvouched([good]) == ()
+    with pytest.raises(ModelFileError, match=f"is not the file that .*{SUMS} lists") as caught:
+        is_foreign(file)
+    assert caught.value.code == "E404"

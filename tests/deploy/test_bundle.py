@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import onnx
 import pytest
@@ -14,6 +15,7 @@ from effxfer.deploy.bundle import PACKAGE, RUNTIME, Origin, markdown, write_bund
 from effxfer.deploy.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.ort_web import FILES, OrtWeb
 from effxfer.deploy.preprocessing import add_preprocessing
+from effxfer.files import sha256
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.image import Preprocess
 from effxfer.runtime.model import Model
@@ -181,7 +183,14 @@ def test_names_of_others_add_nothing_to_the_card(exported, tmp_path):
 def test_every_file_of_the_runtime_is_there_and_knows_no_other_package(bundle):
     assert {file.name for file in (bundle / PACKAGE).iterdir()} == {file.name for file in RUNTIME.glob("*.py")}
     for file in (bundle / PACKAGE).iterdir():
-        assert "effxfer." not in file.read_text(encoding="utf-8").replace(f"{PACKAGE}.", "")
+        words = file.read_text(encoding="utf-8").replace(PACKAGE, "").split()
+        assert [b for a, b in pairwise(words) if a in ("from", "import") and b.split(".")[0] == "effxfer"] == []
+
+
+def test_a_list_of_digests_covers_all_files(bundle):
+    listed = dict(reversed(line.split("  ", 1)) for line in (bundle / "SHA256SUMS").read_text().splitlines())
+    files = [file for file in bundle.rglob("*") if file.is_file() and file.name != "SHA256SUMS"]
+    assert listed == {file.relative_to(bundle).as_posix(): sha256(file) for file in files}
 
 
 def test_labels_are_exact(exported, tmp_path):

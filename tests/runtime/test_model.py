@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from effxfer.deploy.gate import torch_logits
-from effxfer.deploy.onnx import export_onnx
+from effxfer.deploy.onnx import export_onnx, load
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.runtime.__main__ import main
 from effxfer.runtime.crop import resize_crop
@@ -143,7 +143,7 @@ def test_a_graph_that_resizes_sees_images_as_the_runtime_decodes_them(model, who
 
 
 def test_metadata_that_deny_the_input_are_refused(file, tmp_path):
-    proto = onnx.load(file)
+    proto = load(file)
     next(p for p in proto.metadata_props if p.key == "with_preprocessing").value = "true"
     onnx.save(proto, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"takes tensor\(float\), which its metadata deny"):
@@ -186,7 +186,7 @@ def test_what_is_no_model_is_named(file, tmp_path, content):
     ],
 )
 def test_missing_or_broken_metadata(file, tmp_path, change, problem):
-    proto = onnx.load(file)
+    proto = load(file)
     props = {p.key: p.value for p in proto.metadata_props} | change
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, {k: v for k, v in props.items() if v is not None})

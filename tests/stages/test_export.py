@@ -8,6 +8,7 @@ from onnx import numpy_helper
 from effxfer.bench.compare import bench_models
 from effxfer.bench.size import measure_size
 from effxfer.deploy.gate import REJECTED
+from effxfer.deploy.onnx import load
 from effxfer.deploy.ort_web import FILES as ORT_WEB
 from effxfer.errors import DataError, GateError, ResourceError
 from effxfer.runtime.model import Model
@@ -51,7 +52,7 @@ def test_a_file_that_is_too_far_off_does_not_ship(dense, data, tmp_path):
 def test_a_damaged_graph_does_not_ship(dense, data, tmp_path, monkeypatch):
     def spoil(*args, **more):
         file = made(*args, **more)
-        model = onnx.load(file)
+        model = load(file)
         largest = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
         values = -3 * numpy_helper.to_array(largest)
         largest.CopyFrom(numpy_helper.from_array(values, largest.name))
