@@ -11,6 +11,7 @@
 The library raises these; only the command line turns them into exit codes.
 """
 
+import re
 from collections.abc import Sequence
 
 
@@ -78,6 +79,48 @@ def missing_package(package: str, extra: str, purpose: str) -> ResourceError:
       hint: pip install 'effxfer[table]'
     """
     return ResourceError(f"{purpose} need the package {package}", f"pip install 'effxfer[{extra}]'")
+
+
+# As torch, numpy, C++, threads and the loader of shared libraries say it.
+HUNGRY = (
+    "can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation", "unable to allocate",
+    "out of memory", "failed to map segment", "failed to allocate", "can't start new thread",
+)  # fmt: skip
+UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50, "EiB": 2**60}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of a GPU or of the machine; an error of ours already says so in its own words.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
+    True
+    """
+    text = str(error).lower()
+    hungry = isinstance(error, MemoryError) or any(words in text for words in HUNGRY)
+    return hungry and not isinstance(error, EffxferError)
+
+
+def asked_for(error: BaseException) -> int:
+    """Give how many bytes there were not; 0 where it is not said.
+
+    >>> asked_for(MemoryError("Unable to allocate 2.00 GiB for an array with shape (2,) and data type float32"))
+    2147483648
+    """
+    found = re.search(rf"allocate ([\d.]+) ({'|'.join(filter(None, UNITS))})", str(error))
+    return int(float(found[1]) * UNITS[found[2]]) if found else 0
+
+
+def memory_full(error: BaseException) -> ResourceError:
+    """Say that memory ran out, how much was asked for, and what would help."""
+    if "failed to map segment" in str(error):
+        text = f"memory is too small to load {str(error).partition(':')[0]}"
+        return ResourceError(
+            text, "raise the limit (`ulimit -v`, the container's); loading torch takes about 8 GB of it"
+        )
+    size = asked_for(error)
+    text = "the GPU's memory is full" if type(error).__name__ == "OutOfMemoryError" else "the memory is full"
+    text += f": {size / 1e9:,.3f} GB more were asked for" if size else ""
+    return ResourceError(text, "use smaller batches (--set options.batch=16) or images, or raise the memory limit")
 
 
 def did_you_mean(name: str, known: object) -> str:

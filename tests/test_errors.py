@@ -1,7 +1,15 @@
 import pytest
 
 from effxfer import errors
-from effxfer.errors import EffxferError, SettingsError, did_you_mean, missing_package
+from effxfer.errors import (
+    EffxferError,
+    ResourceError,
+    SettingsError,
+    did_you_mean,
+    memory_full,
+    missing_package,
+    out_of_memory,
+)
 
 CODES = {
     "SettingsError": 2,
@@ -51,3 +59,38 @@ def test_a_missing_package_names_the_command_that_brings_it():
 )
 def test_suggests_only_what_is_near(name, known, text):
     assert did_you_mean(name, known) == text
+
+
+ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    " 10000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RuntimeError(ALLOCATOR), "the memory is full: 10,000.000 GB more were asked for"),
+        (RuntimeError("std::bad_alloc"), "the memory is full"),
+        (RuntimeError("can't start new thread"), "the memory is full"),
+        (MemoryError(), "the memory is full"),
+        (MemoryError("Unable to allocate 7.28 TiB for an array with shape (1000, 10**9)"), "8,004.445 GB more"),
+        (OSError(12, "Cannot allocate memory"), "the memory is full"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "too small to load libtorch_cpu.so"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB"), "GPU's"),
+    ],
+)
+def test_a_lack_of_memory_is_recognised_however_it_is_said(error, text):
+    assert out_of_memory(error)
+    full = memory_full(error)
+    assert full.exit_code == 5
+    assert text in full.problem
+    assert full.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("shapes do not match"), ImportError("no module"), ResourceError("out of memory"), OSError(28)],
+)
+def test_other_errors_are_no_lack_of_memory(error):
+    assert not out_of_memory(error)

@@ -6,7 +6,7 @@ import sys
 import traceback
 
 from effxfer import interrupt
-from effxfer.errors import EffxferError, ResourceError
+from effxfer.errors import EffxferError, ResourceError, memory_full, out_of_memory
 
 DEBUG = "--debug"
 
@@ -43,10 +43,10 @@ def _fail(error: BaseException) -> int:
     """Say what went wrong in a line or two; give the exit code."""
     if isinstance(error, BrokenPipeError):
         os._exit(0)
-    if isinstance(error, OSError | MemoryError):
+    if out_of_memory(error):
+        error = memory_full(error)
+    elif isinstance(error, OSError):
         error = ResourceError(f"{type(error).__name__}: {error}", "the traceback comes with --debug")
-    elif type(error).__name__ == "OutOfMemoryError":
-        error = ResourceError(f"the GPU's memory is full: {error}", "use smaller batches: --set options.batch=16")
     if not isinstance(error, EffxferError):
         return _refuse(error)
     _trace()

@@ -1,12 +1,13 @@
 """Untrained network bodies by name: `timm:NAME`, `torchvision:NAME`, `package.module:factory`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from effxfer.errors import SettingsError, did_you_mean
+from effxfer.errors import EffxferError, SettingsError, did_you_mean, out_of_memory
 from effxfer.runtime.image import Preprocess
 
 
@@ -27,8 +28,14 @@ def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
     builders = {"timm": _timm, "torchvision": _torchvision}
     try:
         return builders[library](name, args) if library in builders else _own(library, name, args)
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"{source} does not take {dict(args)}: {error}", "see `args` of [backbone]") from error
+    except EffxferError:
+        raise
+    except Exception as error:  # whatever somebody's factory raises
+        if out_of_memory(error):
+            raise
+        why = "does not take" if isinstance(error, TypeError | ValueError) else "cannot be built with"
+        text = f"{source} {why} {dict(args)}: {type(error).__name__}: {error}"
+        raise SettingsError(text, "see `args` of [backbone]") from error
 
 
 def native_preprocess(body: nn.Module, source: str) -> Preprocess:
@@ -48,8 +55,8 @@ def native_preprocess(body: nn.Module, source: str) -> Preprocess:
         crop_pct=config["crop_pct"],
         crop={"border": "letterbox"}.get(config["crop_mode"], config["crop_mode"]),
         interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
+        mean=_of_three(config["mean"]),
+        std=_of_three(config["std"]),
     )
 
 
@@ -101,15 +108,28 @@ def _own(module: str, factory: str, args: Mapping[str, Any]) -> nn.Module:
 
     try:
         make = getattr(import_module(module), factory)
-    except (ImportError, AttributeError, ValueError) as error:
-        hint = "write timm:NAME, torchvision:NAME, package.module:factory, or a model directory"
-        raise SettingsError(f"no backbone {module}:{factory}: {error}", hint) from error
+    except Exception as error:  # whatever somebody's module raises when it is imported
+        if out_of_memory(error):
+            raise
+        plain = isinstance(error, ImportError | AttributeError)
+        why = str(error) if plain else f"importing it raises {type(error).__name__}: {error}"
+        raise SettingsError(f"no backbone {module}:{factory}: {why}", _where(module)) from error
     if not _makes_modules(make):
         hint = "name a class derived from torch.nn.Module, or write def {factory}(...) -> torch.nn.Module"
         raise SettingsError(f"{module}:{factory} does not say that it makes a network", hint.format(factory=factory))
     headless = {"num_classes": 0} if "num_classes" in signature(make).parameters else {}
-    body: nn.Module = make(**headless, **args)
+    body = make(**headless, **args)
+    if not isinstance(body, nn.Module):
+        raise SettingsError(f"{module}:{factory} gives {type(body).__name__}, no torch.nn.Module", "let it give one")
     return body
+
+
+def _where(module: str) -> str:
+    """Say how a module is found that lies in the working directory, where nothing is imported from."""
+    file = Path(*module.split("."))
+    if module and (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()):
+        return f"{module} is in the working directory, which is not searched: set PYTHONPATH=. before effxfer"
+    return "write timm:NAME, torchvision:NAME, package.module:factory, or a model directory"
 
 
 def _makes_modules(make: Any) -> bool:
@@ -122,6 +142,13 @@ def _makes_modules(make: Any) -> bool:
         except (TypeError, NameError):
             return False
     return isinstance(make, type) and issubclass(make, nn.Module)
+
+
+def _of_three(values: Sequence[float]) -> tuple[float, float, float]:
+    """Give a value for each channel of an image: to networks for grey ones all are the same."""
+    first, *others = values
+    second, third = others or (first, first)
+    return first, second, third
 
 
 def _torchvision_preprocess(name: str) -> Preprocess:

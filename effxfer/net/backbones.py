@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import EffxferError, ResourceError
-from effxfer.net.architectures import build_body, native_preprocess
 from effxfer.net.net import Net
+from effxfer.net.opening import examine, untrained
 from effxfer.net.settings import BackboneSettings
 from effxfer.net.weights import classifier_in, load_classifier, load_weights
 
@@ -23,21 +23,17 @@ def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
         The network, and notes on what was left out of or not found in a weights file.
 
     Raises:
-        SettingsError: If there is no such network.
+        SettingsError: If there is no such network, or it takes no images.
         ModelFileError: If the weights are unreadable or do not fit.
         ResourceError: If weights must be downloaded and there is no network.
     """
-    source = settings.source.partition("@")[0]
-    file = settings.weights_file()
-    body = build_body(source, settings.args)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = Net({"source": source, "args": settings.args}, settings.adjust(native_preprocess(body, source)))
-    if not settings.pretrained:
-        return net, ()
-    if file is not None:
-        return net, load_weights(net.body, file, settings.part())
-    return net, _download(net.body, source, settings.args)
+    source, file = settings.source.partition("@")[0], settings.weights_file()
+    net, notes = untrained(settings)
+    if settings.pretrained and file is not None:
+        notes += load_weights(net.body, file, settings.part())
+    elif settings.pretrained:
+        notes += _download(net.body, source, net.backbone["args"])
+    return net, notes + (examine(net, settings.source) if settings.pretrained else ())
 
 
 def source_classifier(settings: BackboneSettings, width: int) -> nn.Linear | None:
@@ -59,7 +55,7 @@ def source_classifier(settings: BackboneSettings, width: int) -> nn.Linear | Non
         return None
     if file is None:
         return classifier_in(_classifier_timm(name, settings.args), width)
-    return load_classifier(build_body(source, settings.args), file, settings.part(), width)
+    return load_classifier(untrained(settings)[0].body, file, settings.part(), width)
 
 
 def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[str, ...]:

@@ -105,12 +105,12 @@ def choose(body: nn.Module, file: Path, part: str = "") -> tuple[Candidate, tupl
 
 
 def candidates(body: nn.Module, tables: Mapping[str, Mapping[str, Tensor]]) -> list[Candidate]:
-    """List the networks in tables of tensors; where none fits, also what timm makes of them for its own networks."""
+    """List the networks in tables of tensors; where none fits, also what its library makes of them for the body."""
     wanted = {name: tensor for name, tensor in body.state_dict().items() if not name.endswith("num_batches_tracked")}
     found = [one for path, table in tables.items() for one in _in_table(path, _unwrapped(table, wanted), wanted)]
     if any(one.fits for one in found):
         return found
-    return [converted for one in found if (converted := _by_timm(body, one)).fits] or found
+    return [converted for one in found if (converted := _by_library(body, one)).fits] or found
 
 
 def _in_table(path: str, table: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[Candidate]:
@@ -137,20 +137,35 @@ def _unwrapped(table: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dic
     return {short[name]: tensor for name, tensor in table.items() if short[name] == name or short[name] not in plain}
 
 
-def _by_timm(body: nn.Module, network: Candidate) -> Candidate:
-    """Bring other names of a network of timm, and position embeddings of another size, to this body's, as timm does."""
-    module = type(body).__module__
-    convert: Any = (
-        getattr(sys.modules.get(module), "checkpoint_filter_fn", None) if module.startswith("timm.") else None
-    )
-    if convert is None:
-        return network
+def _by_library(body: nn.Module, network: Candidate) -> Candidate:
+    """Bring other names of a network of timm, position embeddings of another size, and a first layer for another
+    number of channels to this body's, as timm and torchvision do it.
+    """  # noqa: D205
+    module, state = type(body).__module__, dict(network.state)
     try:
-        state = convert(dict(network.state), body)
+        if module.startswith("timm."):
+            convert: Any = getattr(sys.modules.get(module), "checkpoint_filter_fn", None)
+            state = _other_channels(body, convert(state, body) if convert else state)
+        elif "encoder.pos_embedding" in state:
+            from torchvision.models.vision_transformer import interpolate_embeddings
+
+            state = dict(interpolate_embeddings(body.image_size, body.patch_size, state))
     except Exception:  # made for intact files of certain trainers: of others it raises anything
         return network
-    how = f"{network.label or 'its'} names and shapes brought to the network's as timm does"
+    how = f"{network.label or 'its'} names and shapes brought to the network's as {module.partition('.')[0]} does"
     return Candidate(network.label, state, network.outside, network.wanted, how)
+
+
+def _other_channels(body: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Sum up, or repeat, the channels that a first layer of timm sees."""
+    from timm.models import adapt_input_conv
+
+    first = (getattr(body, "pretrained_cfg", None) or {}).get("first_conv") or ()
+    for name in [f"{layer}.weight" for layer in ([first] if isinstance(first, str) else first)]:
+        channels = body.get_parameter(name).shape[1]
+        if state[name].shape[1] != channels:
+            state = {**state, name: adapt_input_conv(channels, state[name])}
+    return state
 
 
 def _says(network: Candidate, part: str) -> bool:

@@ -12,7 +12,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from torch import Tensor
 
-from effxfer.errors import ModelFileError
+from effxfer.errors import ModelFileError, asked_for, out_of_memory
 
 Tables = dict[str, dict[str, Tensor]]
 
@@ -130,9 +130,9 @@ def _read_torch(file: Path, start: bytes) -> Any:
         with catch_warnings(), torch.serialization.safe_globals(_stand_ins()), file.open("rb") as stream:
             simplefilter("ignore")
             return torch.load(stream, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # damaged files raise anything
+        if out_of_memory(error) and asked_for(error) <= file.stat().st_size + EXCESS:
+            raise  # the machine is short of it; what a damaged file says of its sizes is not
         if isinstance(error, UnpicklingError) or "TorchScript" in str(error):
             raise _code(file) from error
         why = str(error).partition("\n")[0]

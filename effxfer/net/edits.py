@@ -62,6 +62,11 @@ def add_bias(net: Net, *, layers: Sequence[str]) -> None:
         module.bias = nn.Parameter(torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device))
 
 
+def grey(net: Net) -> None:
+    """Let the body see the mean of the three channels, as images of one: it was made for those."""
+    net.body.register_forward_pre_hook(_mean_of_channels)
+
+
 def densify(net: Net, *, weights: Sequence[str]) -> None:
     """Take the masks of the named weights away."""
     for name in weights:
@@ -137,6 +142,10 @@ def record_resize(net: Net, before: tuple[dict[str, list[int]], Sizes]) -> None:
     )
 
 
+def _mean_of_channels(_body: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (inputs[0].mean(1, keepdim=True), *inputs[1:])
+
+
 def _numbers(module: nn.Module) -> dict[str, Any]:
     """The attributes that are numbers or tuples of whole ones, as JSON gives them back."""
     found: dict[str, Any] = {}
@@ -157,6 +166,7 @@ EDITS: dict[str, Callable[..., None]] = {
     "add_bias": add_bias,
     "cut": cut,
     "densify": densify,
+    "grey": grey,
     "houlsby": houlsby,
     "ia3": ia3,
     "lora": lora,

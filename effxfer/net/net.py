@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effxfer.errors import SettingsError
+from effxfer.errors import SettingsError, out_of_memory
 from effxfer.net.architectures import build_body
+from effxfer.net.outputs import tensor_of
 from effxfer.net.passes import as_evaluated, hooks
 from effxfer.net.pools import pool_of
 from effxfer.runtime.image import Preprocess
@@ -68,7 +69,15 @@ class Net(nn.Module):
         self.edits: list[Edit] = []
         self.smoothing = 0.0
         self.body = build_body(**self.backbone)
+        self._settle()
         self.head: nn.Module = nn.Identity()
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Let lazy layers learn their shapes."""
+        if any(isinstance(parameter, nn.UninitializedParameter) for parameter in self.body.parameters()):
+            with as_evaluated(self.body):
+                self.body(torch.zeros(2, 3, self.preprocess.size, self.preprocess.size))
 
     def tapped(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Map images `(B, 3, S, S)` to the pooled features `(B, D)` of each of `taps`."""
@@ -108,6 +117,8 @@ class Net(nn.Module):
                 self.tapped(example_input(self), self.taps)
         except Exception as error:  # whatever a foreign backbone raises at a size it does not know
             self.preprocess = before
+            if out_of_memory(error):
+                raise
             text = f"the backbone cannot take images of {size} px: {str(error).splitlines()[0]}"
             raise SettingsError(text, f"leave size out, or give {before.size}") from None
 
@@ -149,10 +160,14 @@ def rebuild(
     return net
 
 
-def in_order(body: nn.Module, output: Tensor) -> Tensor:
-    """Put the channels of maps `(B, h, w, D)` second, where a body says that they are last (Swin's of timm are)."""
-    last = getattr(body, "output_fmt", "") == "NHWC" and output.dim() == 4
-    return output.permute(0, 3, 1, 2) if last else output
+def in_order(body: nn.Module, output: Any) -> Tensor:
+    """Choose the tensor of what a body or one of its modules gives, see `tensor_of`, with its channels second.
+
+    They are last where a body says so: `(B, h, w, D)`, as Swin's of timm are.
+    """
+    tensor = tensor_of(output)
+    last = getattr(body, "output_fmt", "") == "NHWC" and tensor.dim() == 4
+    return tensor.permute(0, 3, 1, 2) if last else tensor
 
 
 def pool(output: Tensor) -> Tensor:
@@ -192,8 +207,9 @@ def tap_widths(net: Net, names: Sequence[str] = ()) -> dict[str, int]:
 
 def example_input(net: Net) -> Tensor:
     """Give two black images `(2, 3, S, S)`, where the network is."""
-    weight = next(net.parameters())
-    return torch.zeros(2, 3, net.preprocess.size, net.preprocess.size, device=weight.device)
+    weight = next(net.parameters(), None)
+    device = torch.device("cpu") if weight is None else weight.device
+    return torch.zeros(2, 3, net.preprocess.size, net.preprocess.size, device=device)
 
 
 def stage_ends(net: Net) -> list[str]:
@@ -208,7 +224,11 @@ def stage_ends(net: Net) -> list[str]:
     sides: dict[int, str] = {}
 
     def note(name: str) -> Any:
-        return lambda _m, _i, out: sides.__setitem__(out.shape[-1], name) if out.dim() == 4 else None
+        def see(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.dim() == 4:
+                sides[output.shape[-1]] = name
+
+        return see
 
     shallow = {n: m for n, m in modules.items() if n and n.count(".") <= 1 and any(True for _ in m.parameters())}
     handles = [m.register_forward_hook(note(n)) for n, m in shallow.items() if not isinstance(m, nn.BatchNorm2d)]

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from effxfer.errors import out_of_memory
 from effxfer.files import digest
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
@@ -223,12 +224,10 @@ def run_trial(
 @contextmanager
 def _memory_errors() -> Iterator[None]:
     """Turn torch's way of saying that memory is short into a `MemoryError`."""
-    from effxfer.train.memory import ran_out
-
     try:
         yield
     except RuntimeError as error:
-        if ran_out(error):
+        if out_of_memory(error):
             raise MemoryError(str(error)) from None
         raise
 

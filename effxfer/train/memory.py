@@ -11,11 +11,6 @@ from torch import Tensor
 MOST_PARTS = 16
 
 
-def ran_out(error: RuntimeError) -> bool:
-    """Whether memory ran out, of a GPU or of the machine."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def split(batch: Any, count: int) -> list[tuple[float, Any]]:
     """Cut a batch into parts along the first dimension.
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.data.batches import seed_of
-from effxfer.errors import ResourceError
+from effxfer.errors import EffxferError, SettingsError, memory_full, out_of_memory
 from effxfer.train.average import Average
 from effxfer.train.devices import Device
 from effxfer.train.gradients import Gradients, Loss
 from effxfer.train.groups import optimizer
-from effxfer.train.memory import MOST_PARTS, ran_out
+from effxfer.train.memory import MOST_PARTS
 from effxfer.train.settings import FitSettings
 
 
@@ -108,17 +108,33 @@ class Update:
 
     def _differentiate(self, batch: Any, step: int, done: float) -> dict[str, float]:
         """Compute the gradients of a batch; in parts, twice as many at a time, where memory runs out."""
+        full: EffxferError | None = None
         while True:
             self.device.draw_from(seed_of(self.seed, "step", step, self.device.rank))
             self.optimizer.zero_grad()
             try:
                 return self.gradients.add_up(batch, done, self.parts)
-            except RuntimeError as error:
-                if not ran_out(error):
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
                     raise
-                problem = str(error).partition(". ")[0]
+                full = memory_full(error)
+            except ValueError as error:
+                raise _too_few(error, full) from error
             if self.device.world > 1 or self.parts >= MOST_PARTS:
-                raise ResourceError(f"out of memory: {problem}", "give a smaller options.batch or backbone.size")
+                raise full
             self.parts *= 2
             self.note({"out_of_memory": step, "parts": self.parts})
             torch.cuda.empty_cache()
+
+
+def _too_few(error: ValueError, full: EffxferError | None) -> Exception:
+    """Say what to do where BatchNorm has one value for each channel; any other error stays what it is.
+
+    Args:
+        error: What was raised.
+        full: That memory ran out, where that is why parts are so small.
+    """
+    if "more than 1 value per channel" not in str(error):
+        return error
+    text = "BatchNorm cannot learn from a batch of one image: it has one value for each channel"
+    return full or SettingsError(text, "give options.batch=2 or more, and two images or more to train on", code="E217")

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -85,3 +87,38 @@ def test_the_users_crop_comes_before_the_backbones():
     squashed = BackboneSettings(source="timm:test_resnet", crop="squash").adjust(Preprocess(crop="letterbox"))
     assert squashed.crop == "squash"
     assert BackboneSettings(source="timm:test_resnet").adjust(Preprocess(crop="letterbox")).crop == "letterbox"
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("number", "gives int, no torch.nn.Module"),
+        ("raises", "cannot be built with {}: ZeroDivisionError: nothing left"),
+        ("wants", "missing 1 required positional argument: 'width'"),
+    ],
+)
+def test_a_factory_that_makes_no_network_is_told(factory, said):
+    with pytest.raises(SettingsError) as caught:
+        build_body(f"tests.net.foreign:{factory}", {})
+    assert said in caught.value.problem
+
+
+@pytest.mark.parametrize("name", ["ownnet.py", "ownnet/__init__.py"])
+def test_a_module_in_the_working_directory_is_told_apart_from_none(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(SettingsError) as caught:
+        build_body("ownnet:make", {})
+    assert "set PYTHONPATH=." in caught.value.hint
+    with pytest.raises(SettingsError) as caught:
+        build_body("othernet:make", {})
+    assert "PYTHONPATH" not in caught.value.hint
+
+
+def test_a_module_that_cannot_be_imported_is_told(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "brokennet.py").write_text("1 / 0\n")
+    with pytest.raises(SettingsError, match="importing it raises ZeroDivisionError"):
+        build_body("brokennet:make", {})

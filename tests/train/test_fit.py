@@ -205,11 +205,16 @@ def test_a_span_counts_steps_from_the_whole():
     assert numbers == [4, 5, 6, 7]
 
 
+GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes")
+MACHINE = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12")
+
+
+@pytest.mark.parametrize("error", [GPU, MACHINE, MemoryError(), RuntimeError("std::bad_alloc")])
 @pytest.mark.parametrize(("fits", "parts"), [(8, 1), (4, 2), (3, 4), (1, 8)])
-def test_where_memory_runs_out_the_batch_is_halved_and_the_gradients_are_the_same(tmp_path, fits, parts):
+def test_where_memory_runs_out_the_batch_is_halved_and_the_gradients_are_the_same(tmp_path, fits, parts, error):
     def greedy(net, batch, progress):
         if len(batch[0]) > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes")
+            raise error
         return loss(net, batch, progress)
 
     def plain() -> nn.Module:
@@ -228,9 +233,9 @@ def test_where_memory_runs_out_the_batch_is_halved_and_the_gradients_are_the_sam
 
 def test_memory_that_never_suffices_is_named():
     def hungry(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes")
+        raise GPU
 
-    with pytest.raises(ResourceError, match="CUDA out of memory"):
+    with pytest.raises(ResourceError, match="the GPU's memory is full"):
         fit(make(), epochs, hungry, FitSettings(epochs=1), device=CPU, seed=3)
 
 

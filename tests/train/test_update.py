@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from effxfer.errors import ResourceError, SettingsError
 from effxfer.train.devices import pick
 from effxfer.train.gradients import DivergedError
 from effxfer.train.settings import FitSettings
@@ -99,3 +100,30 @@ def test_after_a_reset_the_average_begins_anew():
     one.reset()
     assert torch.equal(one.average.weights["0.weight"], net[0].weight)
     assert not one.optimizer.state
+
+
+def test_a_batch_of_one_image_under_batchnorm_is_said():
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    with pytest.raises(SettingsError) as caught:
+        update(net)((BATCH[0][:1], BATCH[1][:1]), step=0, done=0.0, factor=0.5)
+    assert caught.value.code == "E217"
+    assert "options.batch=2" in caught.value.hint
+
+
+def test_parts_of_one_image_under_batchnorm_are_a_lack_of_memory():
+    def hungry(net, batch, done):
+        if len(batch[0]) > 1:
+            raise MemoryError
+        return loss(net, batch, done)
+
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    with pytest.raises(ResourceError, match="the memory is full"):
+        update(net, loss=hungry)(BATCH, step=0, done=0.0, factor=0.5)
+
+
+def test_another_error_stays_what_it_is():
+    def wrong(*_):
+        raise ValueError("something else")
+
+    with pytest.raises(ValueError, match="something else"):
+        update(make(), loss=wrong)(BATCH, step=0, done=0.0, factor=0.5)
