@@ -10,8 +10,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -135,13 +135,16 @@ def sweep(folder: Path, *, deep: bool = True) -> list[Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes; the kernel frees the lock when this one dies, however it dies.
 
+    A folder that was made for the lock and into which nothing was written is gone afterwards.
+
     Raises:
         LockedError: At once, naming the holder, if another process holds it (for longer than a look by `is_locked`).
     """
     from filelock import FileLock, Timeout
 
-    holder = folder / ".lock.json"
+    holder, fresh = folder / ".lock.json", list[Path]()
     with named_disk_errors(folder):
+        fresh = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=PATIENCE)
         try:
@@ -155,7 +158,18 @@ def locked(folder: Path) -> Iterator[None]:
         write_atomic(holder, json.dumps(facts))
         yield
     finally:
+        _vacate(folder, holder, fresh)
         lock.release()
+
+
+def _vacate(folder: Path, holder: Path, fresh: Sequence[Path]) -> None:
+    """Remove the lock's own files from a folder that holds nothing else, and the folders that were made for it."""
+    with suppress(OSError):
+        holder.unlink(missing_ok=True)
+        if {file.name for file in folder.iterdir()} <= {".lock"}:
+            (folder / ".lock").unlink(missing_ok=True)
+            for place in fresh:
+                place.rmdir()
 
 
 def is_locked(folder: Path) -> bool:
@@ -169,6 +183,8 @@ def is_locked(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # it was removed meanwhile, or is another user's
+        return False
 
 
 def append_line(file: Path, row: Mapping[str, Any]) -> None:

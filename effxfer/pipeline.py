@@ -17,6 +17,7 @@ from effxfer.net.trust import naming
 from effxfer.plan import MAKES_NET, Plan, Step, read_plan
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
+from effxfer.stages.place import check_directory, check_folder
 from effxfer.stages.run import Where, compare, compare_key, key_of, named_in, transform
 from effxfer.stages.settings import SHIP
 from effxfer.stages.source import Adapted, Source, read_adapter, read_ticket
@@ -45,6 +46,7 @@ def run(
         LockedError: If another run works in `where.out`.
     """
     made: dict[str, Artifact] = {}
+    check_places(plan, where)
     with locked(where.out) if leads() else nullcontext(), naming(*named_in_plan(plan)):
         began, due = time.monotonic(), 0.0
         check_options(plan, where)
@@ -56,6 +58,17 @@ def run(
             due = time.monotonic() - began if there else due + shares.get(step.name, 0.0)
             tell(step, made[step.name])
     return list(made.values())
+
+
+def check_places(plan: Plan, where: Where) -> None:
+    """Refuse a place into which the plan's results cannot be written.
+
+    Raises:
+        SettingsError: If one of its directories cannot be made.
+    """
+    check_folder(where.out)
+    for step in plan.steps:
+        check_directory(where.out / plan.place(step))
 
 
 def named_in_plan(plan: Plan) -> list[str]:
@@ -134,7 +147,9 @@ def statuses(plan: Plan, where: Where) -> list[dict[str, str]]:
     """Say of every step how it stands.
 
     It is `done`, `running`, `cut off`, `stale` (made from other inputs), `altered` (not what was written) or `to do`.
+    Of a run that is on, the first step that is not done is running, also while its inputs are still looked at.
     """
+    check_places(plan, where)
     rows, made = [], dict[str, Artifact]()
     for step in plan.steps:
         here = replace(where, out=where.out / plan.place(step))
@@ -147,6 +162,9 @@ def statuses(plan: Plan, where: Where) -> list[dict[str, str]]:
                 "from": ", ".join(step.models) or step.source or step.file or "backbone",
             }
         )
+    undone = [row for row in rows if row["state"] != "done"]
+    if undone and is_locked(where.out) and all(row["state"] != "running" for row in undone):
+        undone[0]["state"] = "running"
     return rows
 
 

@@ -292,6 +292,19 @@ def test_an_error_in_the_block_frees_the_lock_and_is_not_mistaken_for_one_of_the
     assert not is_locked(tmp_path / "none")
 
 
+def test_a_lock_leaves_nothing_where_nothing_was_written(tmp_path):
+    with pytest.raises(SystemExit), locked(tmp_path / "runs" / "mine"):
+        raise SystemExit
+    assert names(tmp_path) == []
+    (tmp_path / "mine").mkdir()
+    with locked(tmp_path / "mine"):
+        pass
+    assert names(tmp_path) == ["mine"]
+    with locked(tmp_path / "other"):
+        (tmp_path / "other" / "result").touch()
+    assert names(tmp_path / "other") == [".lock", "result"]
+
+
 rows = st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5), max_size=3), max_size=4)
 
 

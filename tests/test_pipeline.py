@@ -6,7 +6,7 @@ import pytest
 
 from effxfer import pipeline
 from effxfer.artifact import MANIFEST, Artifact
-from effxfer.errors import LockedError, ModelFileError, SettingsError
+from effxfer.errors import DataError, LockedError, ModelFileError, SettingsError
 from effxfer.files import locked, sha256
 from effxfer.plan import read_plan
 from effxfer.stages.run import Where
@@ -94,9 +94,10 @@ def test_before_a_run_everything_is_to_do(file, tmp_path):
 
 
 def cut_off(monkeypatch, name):
-    """Make a stage stop as at Ctrl-C; give back what it was."""
+    """Make a stage stop as at Ctrl-C, in the middle of its work."""
 
-    def stop(*_args, **_more):
+    def stop(*_args, work, **_more):
+        work.note({"epoch": 1})
         raise KeyboardInterrupt
 
     monkeypatch.setitem(pipeline.STAGES, name, replace(pipeline.STAGES[name], find=lambda: stop))
@@ -135,6 +136,33 @@ def test_a_step_at_work_is_running(done):
     plan, where, _ = done
     with held_by_another(where.out / f".work-{plan.place(plan.steps[1])}"):
         assert states(plan, where) == ["done", "running", "done", "stale", "stale"]
+
+
+def test_a_run_that_still_looks_at_its_inputs_is_running(done, file, tmp_path):
+    plan, _, _ = done
+    where = Where(out=tmp_path / "out", device="cpu")
+    with held_by_another(where.out):
+        assert states(plan, where) == ["running", *["to do"] * 4]
+    assert states(plan, where) == ["to do"] * 5
+    plan, where, _ = done
+    with held_by_another(where.out):
+        assert states(plan, where) == ["done"] * 5
+
+
+def test_a_refused_run_leaves_nothing(file, tmp_path):
+    for change in ("dense.strategy=fulll", "data.source=/no/such/folder"):
+        with pytest.raises((SettingsError, DataError)):
+            pipeline.run(read_plan(file, changes=[change]), Where(out=tmp_path / "runs" / "out", device="cpu"))
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "a" * 300])
+def test_a_name_too_long_is_refused_before_anything_is_read(folder, tmp_path, name):
+    plan = read_plan(plans.write(tmp_path / "mine.toml", folder), changes=[f"bench.name={name}"])
+    for call in (pipeline.run, pipeline.statuses):
+        with pytest.raises(SettingsError, match=f"name of {len(name) + 2} letters"):
+            call(plan, Where(out=tmp_path / "out", device="cpu"))
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
 
 
 class held_by_another:  # noqa: N801 - a context manager

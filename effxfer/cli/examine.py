@@ -29,13 +29,15 @@ def check(
     from effxfer.data.listing import raise_errors
     from effxfer.data.settings import DataSettings
     from effxfer.settings import build
+    from effxfer.stages.place import check_file_in
 
     settings = build(DataSettings, {**table(changes), "source": data}, "data")
+    file = check_file_in(out, "data_audit.csv") if out else None
     also = partial(_suspected, suspects, settings, device) if suspects else tuple
     with show.progress():
         found = audit(settings, also=also)
-    if out:
-        found.write_csv(out / "data_audit.csv")
+    if file:
+        found.write_csv(file)
     show.result(found.report, as_json)
     raise_errors(found.findings, data)
 
@@ -63,12 +65,14 @@ def rank(
     from effxfer.cli import reproduce, show
     from effxfer.data.settings import DataSettings
     from effxfer.settings import build
+    from effxfer.stages.place import check_file_in
     from effxfer.stages.settings import Rank
 
     sources = [source.strip() for source in backbones.split(",") if source.strip()] or None
     given = table(changes, backbones=sources, by=by, size=size, seed=seed)
     task = build(DataSettings, {"source": data, **given.pop("data", {})}, "data")
     settings = build(Rank, given, "rank")
+    file = check_file_in(out, "rank.html") if out else None
     if dry_run:
         show.document({"stage": "rank", "data": task.plain(), "settings": settings.plain()})
         return
@@ -78,13 +82,13 @@ def rank(
     with show.progress():
         report = ranking(settings, task, Where(out=out or Path("rank"), device=device))
     facts = {}
-    if out:
+    if file:
         from effxfer.bench.machine import facts as machine
         from effxfer.page import Section, write_page
 
         section = Section(title="rank", report=report, command=reproduce())
         title = f"Backbones for {Path(task.source).name}"
-        page = write_page(out / "rank.html", title=title, sections=[section], summary=report.tables[0], facts=machine())
+        page = write_page(file, title=title, sections=[section], summary=report.tables[0], facts=machine())
         facts["page"] = page
     show.result(report, as_json, **facts)
 

@@ -76,17 +76,19 @@ def leaderboard(
     from effxfer.errors import SettingsError, did_you_mean
     from effxfer.leaderboard import ORDER
     from effxfer.leaderboard import leaderboard as board
+    from effxfer.stages.place import check_file_in
 
     if by not in ORDER:
         raise SettingsError(f"cannot order by {by!r}{did_you_mean(by, ORDER)}", f"by: {', '.join(ORDER)}")
+    file = check_file_in(out, "leaderboard.html") if out else None
     report, facts = board(folders, by), {}  # type: ignore[arg-type]
-    if out:
+    if file:
         from effxfer.bench.machine import facts as machine
         from effxfer.page import Section, write_page
 
         section = Section(title="leaderboard", report=report, command=reproduce())
         facts["page"] = write_page(
-            out / "leaderboard.html", title="Leaderboard", sections=[section], summary=report.tables[0], facts=machine()
+            file, title="Leaderboard", sections=[section], summary=report.tables[0], facts=machine()
         )  # fmt: skip
     show.result(report, as_json, **facts)
 

@@ -108,8 +108,10 @@ def pack(
     from effxfer.cli import show as shown
     from effxfer.net.trust import naming
     from effxfer.prune.ticket_report import describe
+    from effxfer.stages.place import check_file
     from effxfer.stages.source import lean, read_ticket, whole, write_ticket
 
+    check_file(out)
     one = whole(read_ticket(ticket))
     with naming(backbone):
         packed = lean(one, backbone) if backbone else one

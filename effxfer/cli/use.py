@@ -108,7 +108,9 @@ def predict(
     from effxfer.runtime.files import predict_files
     from effxfer.runtime.image import ImageError
     from effxfer.runtime.model import ModelError
+    from effxfer.stages.place import check_file
 
+    check_file(out)
     file = locate(model)
     if is_foreign(file):
         vet(file)

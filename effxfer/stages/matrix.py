@@ -17,6 +17,7 @@ from effxfer.files import digest
 from effxfer.prune.ticket import TicketFile
 from effxfer.report import Measurement, Report, Table
 from effxfer.stages import STAGES
+from effxfer.stages.place import check_folder
 from effxfer.stages.run import Where, compare, preview, transform
 from effxfer.stages.ticket_settings import Matrix, Ticket
 
@@ -73,6 +74,7 @@ def matrix(
         SettingsError: If another result is in the way of one of them, before anything is trained.
     """
     planned = cells(tickets, tasks, settings)
+    check_folder(where.out)
     outline(planned, where)
     made = {one.place: transform(*_call(one, where)) for one in planned}
     table = Where(out=where.out / TABLE, device=where.device, force=True)

@@ -1,10 +1,11 @@
 """Run one stage from a model to a model directory: skip it if it is done, resume it if it was cut off."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from effxfer.artifact import Artifact
 from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
-from effxfer.errors import ModelFileError, SettingsError
+from effxfer.errors import LockedError, ModelFileError, ResourceError, SettingsError
 from effxfer.files import locked, read_lines, sweep, write_directory
 from effxfer.net.settings import BackboneSettings
 from effxfer.net.trust import naming
@@ -22,7 +23,7 @@ from effxfer.prune.ticket import TicketFile
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.settings import Settings, build
-from effxfer.stages.place import check_ours, keep_out_of
+from effxfer.stages.place import check_directory, check_ours, check_writable, keep_out_of
 from effxfer.stages.settings import METRICS
 from effxfer.stages.source import Source, named_by, open_source, parent_of
 
@@ -58,7 +59,7 @@ class Where:
     spare: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.out.name in ("", ".."):
+        if self.out.name in ("", "..") or (os.path.islink(self.out) and self.out.is_dir()):  # noqa: PTH114 (never raises)
             object.__setattr__(self, "out", self.out.resolve())
 
     @property
@@ -89,11 +90,13 @@ def transform(
         SettingsError: If another result, or something that effxfer did not write, is in the way.
         LockedError: If another process works on it.
     """
+    check_directory(where.out)
     keep_out_of(where.out, data)
     key = key_of(name, settings, source, data, where)
     done = finished(where, key)
     if done:
         return done
+    check_writable(where.out)
     from effxfer.train.devices import pick, together
 
     device = pick(where.device)
@@ -148,10 +151,12 @@ def compare(
         made: What to compare; the first one is the baseline.
         where: As in `transform`.
     """
+    check_directory(where.out)
     key = compare_key(name, settings, made)
     done = finished(where, key)
     if done:
         return done
+    check_writable(where.out)
     from effxfer.train.devices import pick, together
 
     device = pick("cpu")
@@ -178,6 +183,8 @@ def preview(
     name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where
 ) -> dict[str, Any]:
     """What `transform` would do, as plain values; decodes nothing."""
+    check_directory(where.out)
+    check_writable(where.out)
     keep_out_of(where.out, data)
     key = key_of(name, settings, source, data, where)
     counts = [{n: len(found.split(n)) for n in ("train", "val", "test")} for found in (scan(d) for d in data)]
@@ -293,12 +300,22 @@ def finished(where: Where, key: str) -> Artifact | None:
             return None
         raise
     if there.manifest.key == key:
+        tidy(where, key)
         return there
     if where.force:
         check_ours(where.out)
         return None
     text = f"{where.out} holds a {there.manifest.stage} result made from other settings, data or model"
     raise SettingsError(text, "replace it with --force, or give another --out", code="E211")
+
+
+def tidy(where: Where, key: str) -> None:
+    """Remove what a process that was killed when it had written its result left of the work, if nobody works now."""
+    if not where.work.is_dir() or any(other.name != f"key-{key}" for other in where.work.glob("key-*")):
+        return
+    with suppress(LockedError, ResourceError), locked(where.work):
+        sweep(where.out.parent, deep=False)
+        shutil.rmtree(where.work, ignore_errors=True)
 
 
 def unfinished(where: Where, key: str) -> "Work":

@@ -141,6 +141,44 @@ def test_work_of_another_key_is_thrown_away(find, dense, data, tmp_path):
     assert not list(tmp_path.glob(".work-out/key-*"))
 
 
+@pytest.mark.parametrize("other", [False, True], ids=["its own", "of another key"])
+def test_work_of_a_kill_after_the_result_was_written_goes_with_the_next_call(find, dense, data, tmp_path, other):
+    key = run(find, dense, data, tmp_path).manifest.key
+    left = tmp_path / ".work-out" / f"key-{'other' if other else key}"
+    left.mkdir(parents=True)
+    (left / "checkpoint.pt").write_bytes(b"x")
+    (tmp_path / ".work-out" / ".lock").touch()
+    with locked(tmp_path / ".work-out"):
+        run(find, dense, data, tmp_path)
+        assert left.exists(), "another process works there"
+    run(find, dense, data, tmp_path)
+    assert (tmp_path / ".work-out").exists() == other
+    assert find.calls == 1
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "a" * 300, "file/out", "nowhere"])
+def test_an_impossible_output_is_refused_before_anything_is_read(find, dense, tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "nowhere").symlink_to("gone")
+    before = sorted(tmp_path.iterdir())
+    here, absent = Where(out=tmp_path / name, device="cpu"), DataSettings(source=str(tmp_path / "no data"))
+    for call in (preview, lambda *words: transform(words[0], find, *words[1:])):
+        with pytest.raises(SettingsError) as caught:
+            call(NAME, SETTINGS, dense, [absent], here)
+        assert caught.value.code == "E211"
+    assert (sorted(tmp_path.iterdir()), find.found) == (before, 0)
+
+
+def test_a_link_to_a_folder_stays_one(find, dense, data, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    made = run(find, dense, data, tmp_path)
+    assert made.path == tmp_path / "disk"
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "out" / MANIFEST).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "out"]
+
+
 def test_metrics_come_along_with_the_result(find, dense, data, tmp_path):
     made = run(find, dense, data, tmp_path)
     assert [json.loads(line) for line in (made.path / METRICS).read_text().splitlines()] == [{"epoch": 1, "loss": 0.5}]
