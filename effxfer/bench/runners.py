@@ -1,6 +1,5 @@
 """What `compare` times: ONNX Runtime sessions and eager torch modules, opened afresh for every block."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,9 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError
 from effxfer.runtime import session as sessions
+from effxfer.runtime.metadata import Metadata
+
+FREE = 224
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +108,7 @@ def feed_for(file: Path, *, batch: int = 1, size: int | None = None, seed: int =
         ModelFileError: If the file cannot be opened or takes something that is not a tensor of numbers.
     """
     rng, session, feed = np.random.default_rng(seed), open_session(file, 1), {}
-    free = size or _stated_size(session.get_modelmeta().custom_metadata_map)
+    free = size or Metadata.stated_size(session.get_modelmeta().custom_metadata_map) or FREE
     for put in session.get_inputs():
         fixed = [n if isinstance(n, int) and n > 0 else (free if axis else batch) for axis, n in enumerate(put.shape)]
         feed[put.name] = _values(put.type, fixed, rng)
@@ -124,16 +126,6 @@ def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     if value.dtype == np.uint8 and value.ndim == 4 and value.shape[-1] == 3:
         value = value.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(value, dtype=np.float32)
-
-
-def _stated_size(metadata: Mapping[str, str]) -> int:
-    for key, text in metadata.items():
-        if key.endswith("preprocess"):
-            try:
-                return int(json.loads(text)["size"])
-            except (ValueError, KeyError, TypeError):
-                break
-    return 224
 
 
 def _values(kind: str, shape: list[int], rng: np.random.Generator) -> NDArray[Any]:

@@ -126,24 +126,33 @@ def predict(
         write_predictions(rows, out)
     if as_json:
         show.document({"predictions": rows})
-        return
-    for row in rows:
-        print(f"{row['file']}\t" + "\t".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"]))
-    print(reproduce())
+    else:
+        print(*(f"{row['file']}\t{_answer(row)}" for row in rows), reproduce(), sep="\n")
+    failed = [row for row in rows if "error" in row]
+    if failed:
+        problem, first = f"{len(failed)} of {len(rows)} images could not be used", failed[0]
+        raise DataError(problem, f"the first is {first['file']}: {first['error']}", code=first["error"][:4])
+
+
+def _answer(row: Mapping[str, Any]) -> str:
+    if "error" in row:
+        return str(row["error"])
+    return "\t".join(f"{one['label']} {100 * one['probability']:.1f} %" for one in row["top"])
 
 
 def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
-    """Write a CSV file (UTF-8), a row per image: `file`, `label`, `probability`, `label 2` and so on."""
+    """Write a CSV file (UTF-8), a row per image: `file`, `label`, `probability`, `label 2` and so on, `error`."""
     import csv
     import io
 
     from effxfer.files import write_atomic
 
     text = io.StringIO(newline="")
-    ranks = range(1, 1 + max((len(row["top"]) for row in rows), default=1))
-    writer = csv.writer(text)
-    writer.writerow(
-        ["file", *(f"{what} {rank}".removesuffix(" 1") for rank in ranks for what in ("label", "probability"))]
-    )
-    writer.writerows([row["file"], *(t[what] for t in row["top"] for what in ("label", "probability"))] for row in rows)
+    ranks = range(1, 1 + max((len(row.get("top", ())) for row in rows), default=1))
+    names = [f"{what} {rank}".removesuffix(" 1") for rank in ranks for what in ("label", "probability")]
+    writer = csv.DictWriter(text, ["file", *names, "error"], restval="")
+    writer.writeheader()
+    for row in rows:
+        values = [one[what] for one in row.get("top", ()) for what in ("label", "probability")]
+        writer.writerow({"file": row["file"], **dict(zip(names, values, strict=False)), "error": row.get("error", "")})
     return write_atomic(file, text.getvalue().encode("utf-8", "backslashreplace"))

@@ -1,6 +1,7 @@
 """`python -m effxfer.runtime model.onnx photo.jpg ...`: one JSON line per image, on standard output.
 
-Exit codes: 0, or 3 if an image could not be used (its line holds `error`), or 4 if the model could not.
+Exit codes: 0, or 3 if an image could not be used (its line holds `error`), or 4 if the model could not, or 5 for want
+of memory.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from effxfer.runtime.files import row_of
+from effxfer.runtime.files import answers
 from effxfer.runtime.image import ImageError
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.support import learn, read_support
@@ -23,23 +24,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         model = Model(options.model, threads=options.threads)
         model = learn(model, read_support(options.support)) if options.support else model
+        return classify(model, options.images, options.top)
     except (ModelError, ImageError) as error:
         print(f"{error}\n  hint: {error.hint}", file=sys.stderr)
         return error.exit_code if isinstance(error, ModelError) else 3
-    try:
-        return classify(model, options.images, options.top)
     except BrokenPipeError:
         os._exit(0)  # the reader has seen enough; a normal exit would flush into the closed pipe and complain
+    except OSError as error:
+        print(f"E300 {error.filename or error}: {error.strerror}", file=sys.stderr)
+        return 3
+    except MemoryError:
+        print("not enough memory\n  hint: give fewer or smaller images, or a smaller model", file=sys.stderr)
+        return 5
+    except KeyboardInterrupt:
+        return 130
 
 
 def classify(model: Model, images: Sequence[Path], top: int) -> int:
     """Print a line per image; give the exit code."""
     failed = False
-    for name in images:
-        try:
-            row = row_of(name, model.predict([name], top=top)[0])
-        except ImageError as error:
-            row, failed = {"file": str(name), "error": str(error)}, True
+    for row in answers(model, images, top=top, batch=1):
+        failed |= "error" in row
         print(line_of(row), flush=True)
     return 3 if failed else 0
 
@@ -47,7 +52,7 @@ def classify(model: Model, images: Sequence[Path], top: int) -> int:
 def line_of(row: Mapping[str, Any]) -> str:
     """Give a line of JSON that can be printed, even if a file's name is no text or the terminal has few letters."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    return json.dumps(row, ensure_ascii=plain).encode(errors="backslashreplace").decode()
+    return json.dumps(row, ensure_ascii=plain, allow_nan=False).encode(errors="backslashreplace").decode()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.runtime import strict
 from effxfer.runtime.formats import MAX_PIXELS, ImageError, open_image
 
 if TYPE_CHECKING:
@@ -59,8 +60,12 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Preprocess":
-        """Read what `to_json` gave."""
-        return cls(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: If a field is unknown, missing or out of its range.
+        """
+        return cls(**strict.preprocess(raw))
 
 
 @dataclass(frozen=True, kw_only=True)

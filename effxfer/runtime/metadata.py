@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from effxfer.runtime import strict
 from effxfer.runtime.image import Preprocess
 
 PROTOTYPES, FEATURES = "prototypes", "features"
@@ -18,7 +19,8 @@ class ModelError(ValueError):
         problem: What is wrong with it, in one line.
         hint: What would work; empty if there is nothing.
         code: `E404` changed since it was written, `E424` absent, damaged or refused by ONNX Runtime,
-            `E428` without (usable) effxfer metadata.
+            `E427` does not run, `E428` without (usable) effxfer metadata, `E429` answers with what is no
+            number.
     """
 
     exit_code = 4
@@ -63,6 +65,15 @@ class Metadata:
             "with_preprocessing": json.dumps(self.with_preprocessing),
         }
 
+    @staticmethod
+    def stated_size(properties: Mapping[str, str]) -> int | None:
+        """Give the side of the images that `metadata_props` state, if they do in a usable way; raises nothing."""
+        try:
+            raw = strict.read_json(next(text for key, text in properties.items() if key.endswith("preprocess")))
+            return strict.side("size", raw["size"])
+        except (StopIteration, ValueError, TypeError, LookupError):
+            return None
+
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], where: str) -> "Metadata":
         """Read `metadata_props`.
@@ -78,9 +89,9 @@ class Metadata:
         if "labels" not in properties or "preprocess" not in properties:
             raise ModelError(f"{where} carries no effxfer metadata", hint, code="E428")
         try:
-            labels = tuple(str(label) for label in json.loads(properties["labels"]))
-            preprocess = Preprocess.from_json(json.loads(properties["preprocess"]))
-        except (ValueError, TypeError, KeyError) as error:
+            labels = strict.labels(strict.read_json(properties["labels"]))
+            preprocess = Preprocess.from_json(strict.read_json(properties["preprocess"]))
+        except ValueError as error:
             raise ModelError(f"{where} carries unreadable effxfer metadata: {error}", hint, code="E428") from None
         return cls(
             labels=labels,

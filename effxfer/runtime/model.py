@@ -199,9 +199,40 @@ class Model:
         Raises:
             ImageError: If one of them is not a usable image.
         """
-        if self.with_preprocessing:
-            return np.concatenate([self._feed(passable(_image(s), self.preprocess)[None]) for s in sources])
-        return softmax(self._run(np.stack([self.pixels(s) for s in sources])))
+        return self.shares([self.feed(source) for source in sources], [*map(_name, sources, range(len(sources)))])
+
+    def feed(self, source: Source) -> NDArray[np.uint8]:
+        """Decode one image as the file takes it: resized and cropped, or as it is if the graph does that.
+
+        Args:
+            source: As in `pixels`.
+
+        Returns:
+            uint8 `(S, S, 3)`, or `(H, W, 3)`.
+
+        Raises:
+            ImageError: As `pixels`.
+        """
+        image = _image(source)
+        take = passable if self.with_preprocessing else resize_crop
+        return take(image, self.preprocess)
+
+    def shares(self, feeds: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> NDArray[np.float32]:
+        """Classify what `feed` gave; at least one.
+
+        Args:
+            feeds: Images.
+            names: Of them, for errors.
+
+        Returns:
+            float32 `(N, classes)`, each row with sum 1.
+
+        Raises:
+            ModelError: If the file does not run (`E427`), or answers with what is no number (`E429`).
+        """
+        if not self.with_preprocessing:
+            return softmax(self._checked(self._run(np.stack(feeds)), names))
+        return np.concatenate([self._checked(self._feed(f[None]), [n]) for f, n in zip(feeds, names, strict=True)])
 
     def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = 32) -> list[Prediction]:
         """Classify images.
@@ -217,9 +248,11 @@ class Model:
         Raises:
             ImageError: At the first source that is not a usable image.
         """
-        predictions, iterator = [], iter(sources)
+        predictions, iterator = list[Prediction](), iter(sources)
         while chunk := list(islice(iterator, batch)):
-            predictions += [self._rank(row, top) for row in self.probabilities(chunk)]
+            names = [_name(source, len(predictions) + place) for place, source in enumerate(chunk)]
+            rows = self.shares([self.feed(source) for source in chunk], names)
+            predictions += [self.rank(row, top) for row in rows]
         return predictions
 
     def _run(self, pixels: NDArray[np.uint8], output: str = "") -> NDArray[np.float32]:
@@ -227,10 +260,25 @@ class Model:
 
     def _feed(self, feed: NDArray[Any], output: str = "") -> NDArray[np.float32]:
         feeds = {self.input_name: feed, **self._given}
-        result: NDArray[np.float32] = self._session.run([output or self._output], feeds)[0]
+        try:
+            result: NDArray[np.float32] = self._session.run([output or self._output], feeds)[0]
+        except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
+            problem = f"{version()} cannot run {self.path} on {feed.dtype} {feed.shape}: {reason(error)}"
+            raise ModelError(problem, "export it again", code="E427") from None
         return result
 
-    def _rank(self, probabilities: NDArray[np.float32], top: int) -> Prediction:
+    def _checked(self, answers: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
+        expected, hint = (len(names), len(self.labels)), "export it again, from a network that was checked"
+        if getattr(answers, "shape", None) != expected or answers.dtype.kind != "f":
+            problem = f"{self.path} answers {names[0]} with {_described(answers)}, not float {expected}"
+            raise ModelError(problem, hint, code="E428")
+        for name, row in zip(names, answers, strict=True):
+            if not np.isfinite(row).all():
+                raise ModelError(f"{self.path} answers {name} with NaN or infinity", hint, code="E429")
+        return answers
+
+    def rank(self, probabilities: NDArray[np.float32], top: int) -> Prediction:
+        """Name the classes of one row of `shares`, the most probable ones first."""
         order = np.argsort(-probabilities, kind="stable")[: max(top, 1)]
         ranked = tuple((self.labels[i], float(probabilities[i])) for i in order)
         return Prediction(*ranked[0], ranked)
@@ -241,6 +289,14 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
     return shares
+
+
+def _name(source: Source, place: int) -> str:
+    return str(source) if isinstance(source, str | Path) else f"image {place + 1}"
+
+
+def _described(answers: Any) -> str:
+    return f"{answers.dtype} {answers.shape}" if isinstance(answers, np.ndarray) else f"a {type(answers).__name__}"
 
 
 def _image(source: Source) -> "Image.Image":

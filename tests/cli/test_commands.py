@@ -6,9 +6,11 @@ import shlex
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
 from effxfer.artifact import Artifact
 from effxfer.bench import foreign
+from effxfer.cli.app import app
 from effxfer.cli.use import distinct
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
 from tests import plans, tiny
@@ -89,7 +91,7 @@ def test_predictions_are_written_as_a_table(call, exported, folder, tmp_path):
     files = [folder / "red" / "00.png", folder / "blue" / "01.jpg"]
     call("predict", exported.path, *files, "--top", 2, "--out", tmp_path / "all.csv")
     header, *rows = csv.reader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines())
-    assert header == ["file", "label", "probability", "label 2", "probability 2"]
+    assert header == ["file", "label", "probability", "label 2", "probability 2", "error"]
     assert [row[:2] for row in rows] == [[str(files[0]), "red"], [str(files[1]), "blue"]]
     assert all(0 <= float(row[4]) <= float(row[2]) <= 1 for row in rows)
 
@@ -100,6 +102,22 @@ def test_predict_names_what_it_cannot_read(call, exported, tmp_path):
         call("predict", exported.path, tmp_path / "no.png")
     with pytest.raises(ModelFileError):
         call("predict", tmp_path / "nowhere", tmp_path / "no.png")
+
+
+def test_predict_answers_the_others_when_an_image_is_damaged(exported, folder, tmp_path):
+    good, bad = folder / "red" / "00.png", tmp_path / "cut.png"
+    bad.write_bytes(good.read_bytes()[:60])
+    words = ["predict", str(exported.path), str(good), str(bad), str(good)]
+    with pytest.raises(DataError, match="1 of 3 images could not be used") as caught:
+        CliRunner().invoke(app, [*words, "--out", str(tmp_path / "all.csv")], catch_exceptions=False)
+    assert (caught.value.code, caught.value.exit_code) == ("E302", 3)
+    _header, *rows = csv.reader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines())
+    assert [(row[1], row[-1].partition(" ")[0]) for row in rows] == [("red", ""), ("", "E302"), ("red", "")]
+    done = CliRunner().invoke(app, [*words, "--json"])
+    told = json.loads(done.stdout)["predictions"]
+    assert [row.get("label") for row in told] == ["red", None, "red"]
+    assert told[1]["file"] == str(bad)
+    assert told[1]["error"].startswith("E302")
 
 
 def test_bench_without_out_keeps_nothing(call, exported, tmp_path):

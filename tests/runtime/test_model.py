@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from PIL import Image
 
 from effxfer.deploy.gate import torch_logits
@@ -176,6 +177,10 @@ def test_what_is_no_model_is_named(file, tmp_path, content):
     assert "\n" not in caught.value.problem
 
 
+def stated(**change):
+    return json.dumps({**PREPROCESS.to_json(), **change})
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -183,6 +188,26 @@ def test_what_is_no_model_is_named(file, tmp_path, content):
         ({"preprocess": "{"}, "unreadable effxfer metadata"),
         ({"preprocess": '{"mean": [0, 0, 0], "std": [1, 1, 1], "colour": 1}'}, "unreadable effxfer metadata"),
         ({"labels": '["a", "b"]'}, "its metadata names 2 labels"),
+        ({"labels": "[" * 100_000}, "nested too deeply"),
+        ({"labels": "{}"}, "labels are no list"),
+        ({"labels": "[]"}, "labels are no list"),
+        ({"labels": json.dumps(["a"] * 100_001)}, "labels are no list of 1 to 100000"),
+        ({"labels": json.dumps(["a" * 1001])}, "no text of at most 1000 characters"),
+        ({"labels": "[1]"}, "the label 1 is no text"),
+        ({"preprocess": stated(size=10**9)}, "size is 1000000000, no whole number from 1 to 8192"),
+        ({"preprocess": stated(size=-3)}, "size is -3"),
+        ({"preprocess": stated(size="big")}, "size is 'big'"),
+        ({"preprocess": stated(size=True)}, "size is True"),
+        ({"preprocess": stated(crop_pct=0)}, "crop_pct is 0"),
+        ({"preprocess": stated(crop_pct=1e-300)}, "crop_pct is 1e-300"),
+        ({"preprocess": stated(crop_pct=2)}, "crop_pct is 2"),
+        ({"preprocess": stated(mean=[0, 0])}, "mean is a list, no list of three numbers"),
+        ({"preprocess": stated(mean=[0, 0, float("nan")])}, "no list of three numbers"),
+        ({"preprocess": stated(std=[1, 0, 1])}, "std is a list, not above 0"),
+        ({"preprocess": stated(std=None)}, "std is None"),
+        ({"preprocess": stated(interpolation="magic")}, "interpolation is 'magic', none of"),
+        ({"preprocess": stated(crop="round")}, "crop is 'round', none of"),
+        ({"preprocess": "[]"}, "preprocess is a list, no table"),
     ],
 )
 def test_missing_or_broken_metadata(file, tmp_path, change, problem):
@@ -196,11 +221,78 @@ def test_missing_or_broken_metadata(file, tmp_path, change, problem):
     assert caught.value.code == "E428"
 
 
-def test_a_bad_image_is_named(file, photos, tmp_path):
+def test_a_bad_image_is_a_row_and_the_others_are_answered(file, photos, tmp_path):
     (tmp_path / "page.jpg").write_text("<html>")
-    with pytest.raises(ImageError, match=r"page\.jpg: not an image") as caught:
-        predict_files(file, [photos[0], tmp_path / "page.jpg"])
-    assert caught.value.code == "E301"
+    rows = predict_files(file, [photos[0], tmp_path / "page.jpg", photos[1]])
+    assert [row["file"] for row in rows] == [str(photos[0]), str(tmp_path / "page.jpg"), str(photos[1])]
+    assert rows[1]["error"].startswith("E301 not an image")
+    assert [rows[0], rows[2]] == predict_files(file, photos[:2])
+
+
+def with_bias(file, out, value):
+    """The same network, whose last bias holds `value`."""
+    proto = load(file)
+    weights = {put for node in proto.graph.node for put in node.input}
+    bias = next(t for t in proto.graph.initializer if list(t.dims) == [len(CLASSES)] and t.name in weights)
+    bias.CopyFrom(numpy_helper.from_array(np.array([value, *[0] * (len(CLASSES) - 1)], np.float32), bias.name))
+    onnx.save(proto, out)
+    return out
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_answers_that_are_no_numbers_name_file_and_image(file, photos, tmp_path, value, capsys):
+    bad = with_bias(file, tmp_path / "m.onnx", value)
+    with pytest.raises(ModelError, match="with NaN or infinity") as caught:
+        predict_files(bad, photos)
+    assert caught.value.code == "E429"
+    assert str(bad) in caught.value.problem
+    assert str(photos[0]) in caught.value.problem
+    with pytest.raises(ModelError, match="answers image 1 with NaN or infinity"):
+        Model(bad).probabilities([images(1)[0]])
+    assert main([str(bad), *map(str, photos)]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("E429")
+
+
+def test_an_answer_of_another_shape_names_what_it_is(file, photos, tmp_path):
+    proto = load(file)
+    last = proto.graph.output[0].name
+    for node in proto.graph.node:
+        node.output[:] = ["before" if name == last else name for name in node.output]
+    two = numpy_helper.from_array(np.array([2, 1], np.int64), "two")
+    proto.graph.initializer.append(two)
+    proto.graph.node.append(onnx.helper.make_node("Tile", ["before", "two"], [last]))
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"with float32 \(10, 5\), not float \(5, 5\)") as caught:
+        predict_files(tmp_path / "m.onnx", photos)
+    assert caught.value.code == "E428"
+
+
+ODD = {"directory": "no regular file", "fifo": "no regular file", "empty": "holds 0 bytes", "text": "no ONNX model",
+       "ir": "IR version 99"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_the_command_shows_no_traceback_for_odd_files(file, tmp_path, kind, capsys):
+    odd = tmp_path / "m.onnx"
+    if kind == "directory":
+        odd.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(odd)
+    elif kind == "ir":
+        proto = load(file)
+        proto.ir_version = 99
+        odd.write_bytes(proto.SerializeToString())
+    else:
+        odd.write_bytes(b"" if kind == "empty" else b"hello")
+    assert main([str(odd), "x.jpg"]) == 4
+    said = capsys.readouterr().err
+    assert said.startswith("E424")
+    assert ODD[kind] in said
+    if kind == "ir":
+        assert "Unsupported model IR version: 99" in said
+        assert "ONNX Runtime 1." in said
 
 
 def test_command_prints_json_lines(file, photos, capsys):
