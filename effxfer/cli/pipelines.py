@@ -22,6 +22,8 @@ def run(
     from effxfer import pipeline
     from effxfer.budget import allot
     from effxfer.cli import reproduce, show
+    from effxfer.net.beside import import_beside
+    from effxfer.plan import locate
     from effxfer.stages.run import Where
 
     plan = pipeline.read_plan(_file(file, preset), data=data, backbone=backbone, seed=seed, changes=changes or ())
@@ -30,6 +32,8 @@ def run(
     if dry_run:
         _statuses(plan, where, as_json)
         return
+    for source in pipeline.named_in_plan(plan):
+        import_beside(source, locate(_file(file, preset)).resolve().parent)
     with show.progress():
         made = pipeline.run(
             plan, where, lambda step, one: show.say(f"done {plan.place(step)}: {_headline(one)}"), shares=shares
