@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from effxfer.data.listing import SPLITS, Finding, Item, Severity
+from effxfer.data.listing import SHOWN, SPLITS, Finding, Item, Severity, some
 from effxfer.data.settings import DataSettings
 
 LOPSIDED = 10  # from this ratio of classes on, accuracy alone hides what becomes of the rare ones
@@ -36,13 +36,17 @@ def contradictions(items: Sequence[Item]) -> list[Finding]:
     labels = defaultdict(set)
     for item in items:
         labels[item.sha256].add(item.label)
-    both = {content: " and ".join(sorted(names)) for content, names in labels.items() if len(names) > 1}
+    both = {content: _among(sorted(names)) for content, names in labels.items() if len(names) > 1}
     what = "the same content has two labels"
     return [
         Finding(code="W336", severity="warning", path=i.path, text=f"{what}: {both[i.sha256]}", group=what)
         for i in items
         if i.sha256 in both
     ]
+
+
+def _among(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) < SHOWN else some(names)  # one content may carry thousands
 
 
 def class_gaps(items: Sequence[Item], settings: DataSettings) -> list[Finding]:

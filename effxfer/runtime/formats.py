@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from effxfer.runtime.reading import TooLargeError, open_regular
+from effxfer.runtime.slow import is_map, why_slow
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256_000_000
 BYTES_PER_PIXEL = 4
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
+TEXT_TOO_LARGE = ("Decompressed data too large", "Too much memory used in text chunks")  # Pillow's words
+WITHOUT_MAPS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = (*WITHOUT_MAPS, "PPM")
+START = 4096
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -49,18 +53,22 @@ def unreadable(error: OSError) -> ImageError:
 
 
 @contextmanager
-def open_image(source: Path | bytes, max_pixels: int) -> "Iterator[Image.Image]":
+def open_image(source: Path | bytes, max_pixels: int, *, to_decode: bool = False) -> "Iterator[Image.Image]":
     """Read an image's header; its pixels are decoded within the block, which reads no more of the file than it must.
 
     Args:
         source: A file, or a file's bytes.
         max_pixels: Refuse images with more pixels (width x height); at most 178,956,970, Pillow's own limit.
+        to_decode: Refuse what would take very long to decode, too.
 
     Raises:
         ImageError: If it cannot be read, is of no known format, has a damaged header or too many pixels or bytes.
     """
     with _opened(source, byte_limit(max_pixels)) as stream:
-        yield _header(stream, max_pixels)
+        image = _header(stream, max_pixels)
+        if to_decode and (why := why_slow(image, stream)):
+            raise ImageError(why, "write it anew with another program", code="E307")
+        yield image
 
 
 def _opened(source: Path | bytes, limit: int) -> BinaryIO:
@@ -90,7 +98,7 @@ def _header(stream: BinaryIO, max_pixels: int) -> "Image.Image":
 
 def _start(stream: BinaryIO) -> bytes:
     try:
-        start = stream.read(64) or b""  # None where nothing is there yet
+        start = stream.read(START) or b""  # None where nothing is there yet
     except OSError as error:
         raise unreadable(error) from None
     stream.seek(0)
@@ -111,14 +119,16 @@ def _formats(data: bytes) -> tuple[str, ...]:
         WebPImagePlugin,
     )
 
+    if is_map(data):
+        return ("PPM",)
     if data[4:8] != b"ftyp" or data[8:12] not in HEIC_BRANDS or b"avif" in data[8:64]:
-        return FORMATS
+        return WITHOUT_MAPS
     try:
         import pillow_heif
     except ImportError:
         raise ImageError("HEIC needs the package pillow-heif", "pip install 'effxfer[heic]'", code="E306") from None
     pillow_heif.register_heif_opener()
-    return (*FORMATS, "HEIF")
+    return (*WITHOUT_MAPS, "HEIF")
 
 
 def _too_large(found: str, max_pixels: int) -> ImageError:
@@ -132,6 +142,9 @@ def _not_an_image(data: bytes, error: Exception) -> ImageError:
     if not data:
         return ImageError("not an image: the file is empty", "restore the file or remove it", code="E301")
     start = data[:16].decode("ascii", "replace").replace("\ufffd", "?")
+    if isinstance(error, ValueError) and str(error).startswith(TEXT_TOO_LARGE):
+        hint = "write it anew without its metadata"
+        return ImageError("its text or colour profile is too large", hint, code="E307")
     if _is_known(data) or not isinstance(error, UnidentifiedImageError):
         return ImageError(f"truncated or damaged header (starts with {start!r})", "restore the file", code="E302")
     return ImageError(f"not an image (starts with {start!r})", f"known formats are {', '.join(FORMATS)}", code="E301")

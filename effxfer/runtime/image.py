@@ -119,7 +119,7 @@ def decode_with_facts(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> 
     Raises:
         ImageError: As `decode`.
     """
-    with open_image(source, max_pixels) as image:
+    with open_image(source, max_pixels, to_decode=True) as image:
         return _decoded(image)
 
 

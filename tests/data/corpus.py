@@ -53,6 +53,27 @@ def rgb16() -> bytes:
     return png_chunks(64, 48, 16, 2, b"".join(b"\0" + row.tobytes() for row in values))
 
 
+def with_chunk(name: bytes, body: bytes) -> bytes:
+    """Put a chunk behind the header of a PNG."""
+    data = encoded(photo(), "PNG")
+    chunk = struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    return data[:33] + chunk + data[33:]
+
+
+def scan_bomb() -> bytes:
+    """A progressive JPEG whose last scan comes 200 times."""
+    data = jpeg(progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * 200 + b"\xff\xd9"
+
+
+def many_frames() -> bytes:
+    """A GIF of 30,000 equal frames, written by hand: Pillow would make one of them."""
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 8, 8, 0) + b"\x02\x05\x84\x8f\xa9\xcb\x5d\0"
+    screen = struct.pack("<HHBBB", 8, 8, 0x80, 0, 0) + bytes([0, 0, 0, 255, 255, 255])
+    return b"GIF89a" + screen + frame * 30_000 + b"\x3b"
+
+
 def pnm(magic: bytes, largest: int, seed: int = 0) -> bytes:
     """Write a portable map by hand, binary (`P5`, `P6`) or as text (`P2`, `P3`); samples of 16 bits are `257 v`."""
     values = pixels(seed)[..., 0] if magic in (b"P2", b"P5") else pixels(seed)
@@ -134,8 +155,14 @@ IMAGES = (
     Kind("gray16_plain.pgm", lambda: pnm(b"P2", 65535, 12), warning="W304"),
     Kind("rgb16.ppm", lambda: pnm(b"P6", 65535, 13), warning="W304"),
     Kind("truncated.ppm", lambda: encoded(photo(), "PPM")[:-600], "E302"),
-    Kind("float.pfm.ppm", lambda: b"Pf\n4 4\n-1.0\n" + bytes(64), "E304"),
+    Kind("float.pfm.ppm", lambda: b"Pf\n4 4\n-1.0\n" + bytes(64), "E301"),
     Kind("bomb_196mp.ppm", lambda: b"P6\n14000 14000\n255\n", "E307"),
+    Kind("comment_without_end.ppm", lambda: b"P6 #" + b"x" * 5000 + b"\n64 48 255\n" + bytes(64 * 48 * 3), "E301"),
+    Kind("text_2mp.pgm", lambda: b"P2 2000 1000 255\n" + b"1 " * 2_000_000, "E307"),
+    Kind("scans.jpg", scan_bomb, "E307"),
+    Kind("text_too_large.png", lambda: with_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000))), "E307"),
+    Kind("profile_too_large.png", lambda: with_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2_000_000))), "E307"),
+    Kind("many_frames.gif", many_frames, warning="W305"),
     Kind("turned.jpg", lambda: exif(6), warning="W383"),
     Kind("really_png.jpg", lambda: encoded(photo(), "PNG"), warning="W384"),
     Kind("bomb_100mp.png", lambda: png_chunks(10_000, 10_000, 1, 0, b""), "E307"),

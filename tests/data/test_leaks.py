@@ -52,3 +52,11 @@ def test_a_class_with_a_tenth_of_anothers_images_is_warned_of(rare, warned):
     found = lopsided(items)
     assert [finding.code for finding in found] == (["W340"] if warned else [])
     assert all(f"100 training images of 'a' against {rare} of 'b'" in finding.text for finding in found)
+
+
+def test_a_content_under_thousands_of_labels_takes_no_thousands_of_sentences():
+    items = [Item(f"{n}.jpg", f"class {n:05d}", "train", sha256="same") for n in range(20_000)]
+    found = contradictions(items)
+    assert len(found) == len(items)
+    assert max(len(finding.text) for finding in found) < 150
+    assert found[0].text.endswith("class 00003, class 00004 and 19995 more")
