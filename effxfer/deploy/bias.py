@@ -66,7 +66,7 @@ def shift(error: Array, mean: Array, node: "onnx.NodeProto") -> Array:
 
 
 def _subtract(held: dict[str, "onnx.TensorProto"], made: dict[str, "onnx.NodeProto"], name: str, change: Array) -> bool:
-    """Change a bias that is a float tensor, or 32-bit integers with a scale; say if it could be found."""
+    """Change a bias that is a float tensor, or 32-bit integers with a scale; say if that could be done."""
     from onnx import numpy_helper
 
     source = made.get(name)
@@ -75,7 +75,11 @@ def _subtract(held: dict[str, "onnx.TensorProto"], made: dict[str, "onnx.NodePro
         return False
     values = numpy_helper.to_array(held[stored])
     step = _numbers(held[source.input[1]]) if source is not None else np.ones(1)
-    moved = values - (change if source is None else np.rint(change / step))
+    if not np.isfinite(change).all() or not (step > 0).all():
+        return False
+    moved = values.astype(np.float64) - (change if source is None else np.rint(change / step))
+    if source is not None:
+        moved = moved.clip(np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
     held[stored].CopyFrom(numpy_helper.from_array(moved.astype(values.dtype), stored))
     return True
 

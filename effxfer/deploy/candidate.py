@@ -10,6 +10,7 @@ from effxfer.deploy.dynamic import write_dynamic, write_weights
 from effxfer.deploy.equalize import equalize
 from effxfer.deploy.onnx import load
 from effxfer.deploy.qdq import HISTOGRAM_IMAGES, Feeds, is_depthwise, write_candidate
+from effxfer.deploy.rescale import rescale
 from effxfer.deploy.settings import AUTO, DEFAULT, HEAVY, Recipe
 from effxfer.errors import ModelFileError
 
@@ -38,10 +39,11 @@ def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, left
         return write_weights(prepared, out, left)
     base = equalized(prepared, feeds) if recipe.equalize else prepared
     write_candidate(base, out, recipe, feeds, base.parent, left)
+    model, exact = load(out), load(base)
+    rescale(model, exact)
     if recipe.correct:
-        model = load(out)
-        correct(model, load(base), feeds.some(HISTOGRAM_IMAGES))
-        out.write_bytes(model.SerializeToString())
+        correct(model, exact, feeds.some(HISTOGRAM_IMAGES))
+    out.write_bytes(model.SerializeToString())
     return out
 
 

@@ -83,6 +83,7 @@ def scales(high: Array, weight: Array | None, bound: float = np.inf) -> Array:
     Returns:
         `(C,)`, positive; 1 for channels that are always zero, or reach the bound.
     """
+    high = np.where(np.isfinite(high), high, 0)
     alive = (high > TINY) & (high < bound * (1 - 1e-6))
     alive &= True if weight is None else weight > TINY
     if not alive.any():
