@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,13 +186,13 @@ def thread_check(known: Mapping[str, Any], environ: Mapping[str, str]) -> Check:
     """Compare the threads that will be started with the cores that there are."""
     cores = known["quota"] or known["usable"]
     asked = environ.get("OMP_NUM_THREADS", "")
-    started = int(asked) if asked.isdigit() else known["usable"]
-    text = f"{known['usable']} of {known['threads']} threads usable"
+    started = int(asked) if asked.isdigit() else known["used"]
+    text = f"{known['usable']} of {known['threads']} threads usable, {known['used']} used where none are asked for"
     text += f", a limit of {known['quota']:g} cores" if known["quota"] else ""
     text += f", OMP_NUM_THREADS={asked}" if asked else ""
-    if started > max(1, round(cores)):
+    if started > max(1, ceil(cores)):
         text += f": {started} threads will share {cores:g} cores"
-        return Check(name="threads", status="warn", text=text, fix=f"export OMP_NUM_THREADS={max(1, int(cores))}")
+        return Check(name="threads", status="warn", text=text, fix=f"export OMP_NUM_THREADS={known['used']}")
     return Check(name="threads", status="ok", text=text)
 
 

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from effxfer.runtime.threads import allowed, cpu_quota, usable_cores
+
 X86 = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "amx_bf16")
 ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve")
 FLAGS = (*X86, *ARM)
@@ -19,9 +21,9 @@ def facts() -> dict[str, Any]:
 
     Returns:
         `cpu` (model name), `cores` (physical, or None), `threads` (logical), `usable` (allowed to this process),
-        `quota` (cores' worth of time a container may use, or None), `flags` (those that matter to inference),
-        `memory_gb` (10^9 bytes), `governor` (or None), `load` (average over a minute per logical core, or None),
-        `os`, `python`, `packages` (version by name).
+        `quota` (cores' worth of time a container may use, or None), `used` (threads where 0 are asked for), `flags`
+        (those that matter to inference), `memory_gb` (10^9 bytes), `governor` (or None), `load` (average over a minute
+        per logical core, or None), `os`, `python`, `packages` (version by name).
     """
     info = _cpuinfo()
     return {
@@ -29,8 +31,9 @@ def facts() -> dict[str, Any]:
         "arch": platform.machine(),
         "cores": _physical(info),
         "threads": os.cpu_count() or 1,
-        "usable": usable_threads(),
+        "usable": len(allowed()),
         "quota": cpu_quota(),
+        "used": usable_cores(),
         "flags": cpu_flags(info),
         "memory_gb": _memory_gb(),
         "governor": _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
@@ -55,25 +58,6 @@ def version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def usable_threads() -> int:
-    """Give how many logical cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Give the cores' worth of time that a container's limit allows, or None without a limit.
-
-    Args:
-        root: Where control groups are mounted: version 2 has `cpu.max`, version 1 `cpu/cpu.cfs_quota_us`.
-    """
-    quota, _, period = _text(root / "cpu.max").partition(" ")
-    if not period:
-        quota, period = _text(root / "cpu/cpu.cfs_quota_us"), _text(root / "cpu/cpu.cfs_period_us")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
 
 
 def load_share() -> float | None:

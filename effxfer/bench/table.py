@@ -62,7 +62,7 @@ def report(found: Found, precision: float) -> Report:
 def facts_table() -> Table:
     """What of this machine the figures depend on, so that they can be compared with those of another one."""
     known = machine.facts()
-    kept = ("cpu", "arch", "cores", "usable", "quota", "flags", "memory_gb", "governor", "load", "os")
+    kept = ("cpu", "arch", "cores", "usable", "quota", "used", "flags", "memory_gb", "governor", "load", "os")
     facts = {name: known[name] for name in kept} | {"onnxruntime": known["packages"].get("onnxruntime")}
     rows = [{"fact": name, "found": _text(value)} for name, value in facts.items() if value is not None]
     return Table(title=MACHINE, rows=tuple(rows))

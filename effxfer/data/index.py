@@ -13,6 +13,7 @@ from effxfer.files import digest, read_sealed, write_sealed
 from effxfer.progress import remark
 from effxfer.runtime.formats import MAX_BYTES
 from effxfer.runtime.reading import open_regular, read_whole, refusal
+from effxfer.runtime.threads import allowed, within_quota
 
 VERSION = 2
 TOO_FRESH_NS = 100_000_000
@@ -48,7 +49,7 @@ def forgo(cache: Path, error: Exception) -> None:
 
 def cores() -> int:
     """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return within_quota(len(allowed()))
 
 
 def content_digests(

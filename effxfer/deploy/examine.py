@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.bench import machine
 from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, macs, moved
 from effxfer.bench.foreign import is_foreign, unvouched, vet
 from effxfer.bench.latency import MIN_ROUNDS, Factory, Timing, compare
@@ -20,6 +19,7 @@ from effxfer.deploy.findings import FINDINGS, MANY_ZEROS, MUCH_MOVING, Finding
 from effxfer.deploy.graph import Graph, Rewrite, open_graph
 from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.threads import usable_cores
 from effxfer.scratch import scratch_folder
 
 FILE, AGAIN = "the file", "the file again"
@@ -93,7 +93,7 @@ def _compared(known: Examined, file: Path, threads: int, seconds: float, seed: i
         made = _written(built, file, scratch, known.feed)
         runners: dict[str, Factory] = {name: onnx_runner(file, known.feed, threads) for name in (FILE, AGAIN)}
         runners |= {name: onnx_runner(path, known.feed, threads) for name, (_, path) in made.items()}
-        for count in thread_counts(machine.usable_threads()):
+        for count in thread_counts(usable_cores()):
             if count != threads:
                 runners[_threads(count)] = onnx_runner(file, known.feed, count)
         found = compare(runners, baseline=FILE, threads=threads, precision=0.01, max_seconds=seconds, seed=seed)

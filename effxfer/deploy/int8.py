@@ -26,6 +26,7 @@ from effxfer.deploy.targets import ANY, Target
 from effxfer.deploy.trial import FP32, Judge, Trial
 from effxfer.files import PARTIAL
 from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.threads import usable_cores
 
 NEAR = 1.03
 
@@ -151,7 +152,9 @@ def _choose(judge: Judge, trials: list[Trial]) -> tuple[Trial | None, list[Trial
 
 
 def _report(trials: list[Trial], kept: Trial | None, threads: int, mixed: str) -> Report:
-    note = f"latency at batch 1, {threads or 'all'} threads; ratios are p50 against the float file, 95 % interval"
+    note = (
+        f"latency at batch 1, {threads or usable_cores()} threads; ratios are p50 against the float file, 95 % interval"
+    )
     table = Table(title="int8 recipes", rows=tuple(trial.row() for trial in trials))
     if kept is None:
         text = "no int8 file: no recipe was both faster than fp32 and within the allowed drop"

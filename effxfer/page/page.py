@@ -18,6 +18,7 @@ LABELS = {
     "threads": "logical cores",
     "usable": "usable to this process",
     "quota": "container limit, cores",
+    "used": "threads by default",
     "flags": "instruction sets",
     "memory_gb": "memory, GB",
     "load": "load per core",

@@ -20,6 +20,7 @@ from effxfer.runtime.image import ImageError, Preprocess, decode, normalize
 from effxfer.runtime.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
 from effxfer.runtime.seal import is_sealed, read_model
 from effxfer.runtime.session import CPU, FOLDER, known_providers, open_session, reason, session_options, version
+from effxfer.runtime.threads import usable_cores
 from effxfer.runtime.wire import versions
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Model:
 
     Args:
         path: The `.onnx` file.
-        threads: Within an operator; 0 is one per physical core.
+        threads: Within an operator; 0 is one per physical core, and no more than a container's limit has time for.
         providers: ONNX Runtime execution providers, the preferred one first; those that this ONNX Runtime lacks are
             passed over. The attribute `providers` says which run.
         options: ONNX Runtime session options to start from; None is ONNX Runtime's own.
@@ -313,7 +314,7 @@ def _image(source: Source) -> "Image.Image":
 
 def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], options: Any) -> Any:
     options = options or session_options()
-    options.intra_op_num_threads = threads or options.intra_op_num_threads
+    options.intra_op_num_threads = threads or options.intra_op_num_threads or usable_cores()
     options.add_session_config_entry(FOLDER, str(path.parent))
     there = [name for name in providers if name in known_providers()]
     if not there:  # ONNX Runtime would take the CPU instead

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from effxfer.runtime.threads import usable_cores
+
 CPU = ("CPUExecutionProvider",)
 ERRORS, FATAL = 3, 4
 SOURCE_PLACE = re.compile(r"\S*/\S+\.(?:cc|h|cpp):\d+ (?:[\w:~&<> ]+\((?:[^()]|\([^()]*\))*\) (?:const )?)?")
@@ -24,7 +26,7 @@ def session_options(
     """Give ONNX Runtime's session options.
 
     Args:
-        threads: Within an operator; 0 is one per physical core.
+        threads: Within an operator; 0 is as many as `usable_cores`.
         level: Of graph optimization, such as `ORT_ENABLE_EXTENDED`; empty for ONNX Runtime's own.
         severity: The least that it prints: `ERRORS`, or `FATAL` where errors are told by other means.
         entries: Session configuration entries by key.
@@ -33,7 +35,7 @@ def session_options(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, severity
+    options.intra_op_num_threads, options.log_severity_level = threads or usable_cores(), severity
     if level:
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     for key, value in entries.items():

@@ -23,6 +23,7 @@ import numpy as np
 from effxfer import children, interrupt
 from effxfer.errors import ResourceError
 from effxfer.files import write_atomic
+from effxfer.runtime.threads import allowed, within_quota
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.space import SearchSettings
@@ -76,7 +77,7 @@ def _round(study: Any, search: Search, finished: Callable[[], None]) -> bool:
 
 
 def _start(search: Search, k: int) -> subprocess.Popen[bytes]:
-    threads = max(1, _cores() // search.settings.workers)
+    threads = max(1, within_quota(len(allowed())) // search.settings.workers)
     with (search.folder / f"worker-{k}.log").open("wb") as log:
         return children.start("effxfer.search.workers", str(search.folder), str(os.getpid()), str(threads), log=log)
 
@@ -103,10 +104,6 @@ def _last_words(folder: Path) -> str:
     texts = [log.read_text(errors="replace").splitlines() for log in sorted(folder.glob("worker-*.log"))]
     said = [[line for line in lines if line.strip() and not line.strip().startswith("hint:")] for lines in texts]
     return next((lines[-1].strip() for lines in said if lines), "they were killed")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from effxfer.bench.foreign import is_foreign, unvouched, vet
 from effxfer.bench.sweep import sweep
 from effxfer.errors import ModelFileError
 from effxfer.report import Report, Table
+from effxfer.runtime.threads import usable_cores
 from effxfer.stages.settings import FILES, SHIP, Bench
 
 
@@ -72,7 +73,7 @@ def measure(files: Mapping[str, Path], settings: Bench, **more: Any) -> Report:
         settings: How.
         more: Arguments of `bench_models`.
     """
-    threads, baseline = settings.threads or cores(), next(iter(files))
+    threads, baseline = settings.threads or usable_cores(), next(iter(files))
     measured = bench_models(
         files, baseline=baseline, others=settings.runtimes, threads=threads, batch=settings.batch,
         precision=settings.precision, max_seconds=settings.max_seconds, cold=settings.cold, seed=settings.seed, **more,
@@ -114,13 +115,6 @@ def choose(summary: Table, max_drop: float) -> str:
     files = [row for row in summary.rows if str(row["model"]).rpartition(" ")[2] in FILES]
     fit = [row for row in files if row["accuracy val %"] >= base["accuracy val %"] - max_drop and row["p50 ratio"]]
     return str(min(fit, key=lambda row: float(row["p50 ratio"]))["model"])
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _row(name: str, exports: Mapping[str, Artifact], measured: Report) -> dict[str, Any]:

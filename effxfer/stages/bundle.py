@@ -10,7 +10,7 @@ from effxfer.deploy.ort_web import OrtWeb
 from effxfer.deploy.settings import ExportSettings
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
-from effxfer.stages.bench import cores
+from effxfer.runtime.threads import usable_cores
 
 BUNDLE = "bundle"
 
@@ -40,7 +40,7 @@ def bundle(
         How large the bundle is.
     """
     speed = bench_models(
-        {file.name: file for file in files}, baseline=files[0].name, threads=settings.threads or cores(),
+        {file.name: file for file in files}, baseline=files[0].name, threads=settings.threads or usable_cores(),
         size=net.preprocess.size, max_seconds=settings.latency_seconds, min_seconds=0.0, cold=1, seed=settings.seed,
     )  # fmt: skip
     backbone = str(net.backbone.get("source", UNKNOWN)).partition("@")[0]

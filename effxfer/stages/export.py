@@ -27,6 +27,7 @@ from effxfer.errors import DataError, GateError, ModelFileError
 from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
+from effxfer.runtime.threads import usable_cores
 from effxfer.stages.adapting import merged
 from effxfer.stages.bundle import BUNDLE, bundle
 from effxfer.stages.finetune import measured
@@ -55,6 +56,7 @@ def export(
         GateError: If the ONNX model does not answer like the network.
         ResourceError: If a bundle is asked for and ONNX Runtime Web is not to be had; this is seen before all else.
     """
+    settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
     task, folder = tasks[-1], work.file(RESULT) or Path()
     web = find_ort_web(settings.ort_web or "") if settings.bundle else None
     if net.classes != task.classes:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from effxfer.bench.latency import compare, onnx_runner
 from effxfer.bench.layers import measure_costs
-from effxfer.bench.machine import usable_threads
 from effxfer.bench.runners import feed_for
 from effxfer.deploy.onnx import export_onnx
 from effxfer.errors import SettingsError
@@ -20,6 +19,7 @@ from effxfer.prune.scores.evidence import Losses
 from effxfer.prune.sensitivity import Loss
 from effxfer.prune.surgery import example_of
 from effxfer.report import Report
+from effxfer.runtime.threads import usable_cores
 from effxfer.scratch import scratch_folder
 from effxfer.stages.prune_settings import Channels
 
@@ -43,7 +43,7 @@ def cut_to_latency(
         examples: Losses of batches, for the `taylor` importance.
         left: Learns, of each layer that lost outputs, which ones are left.
     """
-    threads = settings.threads or usable_threads()
+    threads = settings.threads or usable_cores()
     before, now = example_of(dense), example_of(net)
     costs = measure_costs([*trace(dense, before), *trace(net, now)], threads=threads)
     whole = modelled(dense, before, costs.ms)

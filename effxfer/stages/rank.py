@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from effxfer import artifact, progress
 from effxfer.bench.latency import compare, onnx_runner
-from effxfer.bench.machine import usable_threads
 from effxfer.bench.runners import feed_for
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Split, Task
@@ -22,6 +21,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.rank import SCORES
 from effxfer.rank.leep import leep
 from effxfer.report import Curve, Report, Table
+from effxfer.runtime.threads import usable_cores
 from effxfer.scratch import scratch_folder
 from effxfer.stages.finetune import fresh_head
 from effxfer.stages.latency import exported
@@ -154,11 +154,11 @@ def source_probabilities(
 def ranked(seen: Mapping[str, Seen], settings: Rank) -> Table:
     """Time the exported files in turns; give a row for each backbone, best score first."""
     runners = {
-        name: onnx_runner(one.file, feed_for(one.file, seed=settings.seed), settings.threads or usable_threads())
+        name: onnx_runner(one.file, feed_for(one.file, seed=settings.seed), settings.threads or usable_cores())
         for name, one in seen.items()
     }
     timed = compare(
-        runners, baseline=next(iter(runners)), threads=settings.threads or usable_threads(),
+        runners, baseline=next(iter(runners)), threads=settings.threads or usable_cores(),
         max_seconds=settings.max_seconds, seed=settings.seed,
     )  # fmt: skip
     ms = {one.name: one.p50 for one in timed}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from effxfer import artifact
-from effxfer.bench.machine import usable_threads
 from effxfer.data.batches import seed_of
 from effxfer.data.task import Task
 from effxfer.errors import ModelFileError, SettingsError
@@ -22,6 +21,7 @@ from effxfer.prune.structured import remove_channels
 from effxfer.prune.surgery import example_of
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
+from effxfer.runtime.threads import usable_cores
 from effxfer.stages.examples import TAYLOR_BATCHES, plain_batches
 from effxfer.stages.finetune import fresh_head
 from effxfer.stages.latency import DENSE, PRECISION, PRUNED, stopwatch
@@ -72,7 +72,7 @@ class Contest:
     @property
     def threads(self) -> int:
         """Of ONNX Runtime."""
-        return self.settings.threads or usable_threads()
+        return self.settings.threads or usable_cores()
 
     def seen_by(self, net: Net) -> list[Task]:
         """The tasks with images as a network takes them."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.bench.latency import Timing, compare, onnx_runner
-from effxfer.bench.machine import usable_threads
 from effxfer.bench.runners import feed_for
 from effxfer.deploy.onnx import FREE, INPUT, convert
 from effxfer.net.cut import after, cuts_cleanly
 from effxfer.net.heads import HeadSpec, build_head
 from effxfer.net.net import Net, example_input
 from effxfer.net.pools import Pool
+from effxfer.runtime.threads import usable_cores
 from effxfer.search.costs import Costs
 from effxfer.search.finalists import Clocked, Heads
 from effxfer.search.space import JOIN, SearchSettings, Taps
@@ -89,7 +89,7 @@ class Stopwatch:
 
     def __init__(self, net: Net, kept: Kept, settings: SearchSettings, classes: int, folder: Path) -> None:
         self.net, self.kept, self.settings, self.classes = deepcopy(net).cpu().eval(), kept, settings, classes
-        self.folder, self.threads = folder, settings.threads or usable_threads()
+        self.folder, self.threads = folder, settings.threads or usable_cores()
         self.names = list(dict.fromkeys([*kept.taps, *kept.whole.values()]))
         self._body: Any = None
         self._seconds = EXPORT_SECONDS

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from effxfer.errors import SettingsError
+from effxfer.runtime.threads import within_quota
 from effxfer.train.settings import Amp
 
 LONGEST_WAIT = timedelta(days=1)
@@ -100,10 +101,17 @@ def pick(name: str = "auto") -> Device:
         SettingsError: If the named device is not there, or no device is called so; or the environment has a rank that
             is none.
     """
+    _keep_within_quota()
     rank, world = _told("RANK", "0"), _told("WORLD_SIZE", "1")
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return Device(torch=_named("cpu" if name == "auto" else name), rank=rank, world=world)
+
+
+def _keep_within_quota() -> None:
+    """Give torch no more threads than a container's limit has time for, unless the user says how many."""
+    if "OMP_NUM_THREADS" not in os.environ and within_quota(torch.get_num_threads()) < torch.get_num_threads():
+        torch.set_num_threads(within_quota(torch.get_num_threads()))
 
 
 def _told(variable: str, default: str) -> int:

@@ -17,7 +17,7 @@ from effxfer.bench.doctor import (
     version_checks,
 )
 
-KNOWN = {"cpu": "X", "usable": 8, "threads": 8, "quota": None, "flags": []}
+KNOWN = {"cpu": "X", "usable": 8, "threads": 8, "used": 8, "quota": None, "flags": []}
 
 
 def test_this_environment_is_fit_and_nothing_heavy_is_imported_here(tmp_path):
@@ -105,9 +105,14 @@ def test_devices(monkeypatch, found, smi, status, text):
 
 def test_threads_beyond_a_containers_limit_are_a_warning():
     assert thread_check(KNOWN, {}).status == "ok"
-    check = thread_check({**KNOWN, "quota": 1.5}, {})
-    assert (check.status, check.fix) == ("warn", "export OMP_NUM_THREADS=1")
-    assert thread_check({**KNOWN, "quota": 1.5}, {"OMP_NUM_THREADS": "1"}).status == "ok"
+    limited = {**KNOWN, "quota": 1.5, "used": 2}
+    check = thread_check(limited, {})
+    assert (check.status, check.fix) == ("ok", "")
+    assert "a limit of 1.5 cores" in check.text
+    assert "2 used where none are asked for" in check.text
+    check = thread_check(limited, {"OMP_NUM_THREADS": "8"})
+    assert (check.status, check.fix) == ("warn", "export OMP_NUM_THREADS=2")
+    assert thread_check(limited, {"OMP_NUM_THREADS": "1"}).status == "ok"
     assert thread_check(KNOWN, {"OMP_NUM_THREADS": "64"}).status == "warn"
 
 

@@ -40,20 +40,6 @@ def test_vnni(flags, expected):
     assert machine.vnni({"flags": flags}) is expected
 
 
-def test_a_container_limit_is_read_in_both_versions(tmp_path):
-    assert machine.cpu_quota(tmp_path) is None
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1\n")
-    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
-    assert machine.cpu_quota(tmp_path) is None
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("50000\n")
-    assert machine.cpu_quota(tmp_path) == 0.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert machine.cpu_quota(tmp_path) is None
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert machine.cpu_quota(tmp_path) == 1.5
-
-
 def test_versions_are_read_without_importing():
     assert machine.version("numpy")
     assert machine.version("no-such-package-anywhere") is None
