@@ -41,7 +41,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SettingsError(f"{file} is not TOML: {error}", code="E205") from None
     if not table:
-        raise SettingsError(f"{file} is empty", "see pipelines/ for examples", code="E206")
+        raise SettingsError(f"{file} is empty", "give [data], [backbone] and [[stage]] tables", code="E206")
     return table
 
 

@@ -139,4 +139,6 @@ def _values(kind: str, shape: list[int], rng: np.random.Generator) -> NDArray[An
             return rng.integers(0, 2, shape).astype(kind.removeprefix("tensor(").rstrip(")"))
         case "tensor(bool)":
             return np.ones(shape, dtype=bool)
-    raise ModelFileError(f"an input of type {kind} cannot be made up", "give a feed of your own")
+    raise ModelFileError(
+        f"an input of type {kind} cannot be made up", "export it with inputs of numbers: float, integer or bool"
+    )

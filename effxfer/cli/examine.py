@@ -25,13 +25,16 @@ def check(
     from functools import partial
 
     from effxfer.cli import show
+    from effxfer.cli.adapt import inner
     from effxfer.data.audit import audit
     from effxfer.data.listing import raise_errors
     from effxfer.data.settings import DataSettings
     from effxfer.settings import build
     from effxfer.stages.place import check_file_in
 
-    settings = build(DataSettings, {**table(changes), "source": data}, "data")
+    given = table(changes)
+    told = inner(given, "data")
+    settings = build(DataSettings, {**given, **told, "source": data}, "data")
     file = check_file_in(out, "data_audit.csv") if out else None
     also = partial(_suspected, suspects, settings, device) if suspects else tuple
     with show.progress():

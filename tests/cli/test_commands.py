@@ -167,6 +167,17 @@ def test_check_tells_of_a_folder(call, folder, tmp_path):
     assert (tmp_path / "data_audit.csv").is_file()
 
 
+@pytest.mark.parametrize("key", ["data.allow_empty", "allow_empty"])
+def test_check_takes_the_settings_of_data_as_every_command_does(call, tmp_path, key):
+    tiny.write_images(tmp_path / "images")
+    (tmp_path / "images" / "none").mkdir()
+    with pytest.raises(DataError, match=r"--set data\.allow_empty=true"):
+        call("check", tmp_path / "images")
+    call("check", tmp_path / "images", "--set", f"{key}=true")
+    with pytest.raises(SettingsError, match="did you mean 'allow_empty'"):
+        call("check", tmp_path / "images", "--set", "data.allow_emty=true")
+
+
 def test_check_fails_on_unreadable_images(call, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
