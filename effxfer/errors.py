@@ -14,6 +14,8 @@ The library raises these; only the command line turns them into exit codes.
 import re
 from collections.abc import Sequence
 
+from effxfer.runtime.printing import printable
+
 
 class EffxferError(Exception):
     """A problem in one line, what would work, and the code under which it is documented.
@@ -31,8 +33,9 @@ class EffxferError(Exception):
         super().__init__(problem)
 
     def __str__(self) -> str:
-        head = f"{self.code} {self.problem}" if self.code else self.problem
-        return f"{head}\n  hint: {self.hint}" if self.hint else head
+        problem = printable(self.problem)
+        head = f"{self.code} {problem}" if self.code else problem
+        return f"{head}\n  hint: {printable(self.hint)}" if self.hint else head
 
 
 class SettingsError(EffxferError):

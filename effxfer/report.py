@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from effxfer.runtime.printing import printable
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -130,10 +132,11 @@ class Report:
         )
 
     def __str__(self) -> str:
-        width = max((len(row.name) for row in self.rows), default=0)
-        lines = [f"{row.name:<{width}}  {row}" for row in self.rows]
+        names = [printable(row.name) for row in self.rows]
+        width = max(map(len, names), default=0)
+        lines = [f"{name:<{width}}  {printable(row)}" for name, row in zip(names, self.rows, strict=True)]
         lines += [text for table in self.tables for text in ("", *table_lines(table))]
-        return "\n".join(lines + [f"note: {note}" for note in self.notes])
+        return "\n".join(lines + [f"note: {printable(note)}" for note in self.notes])
 
 
 def extent(values: Iterable[int]) -> int | str:
@@ -147,18 +150,19 @@ def extent(values: Iterable[int]) -> int | str:
 
 
 def table_lines(table: Table) -> list[str]:
-    """Lay a table out for a terminal, numbers to the right."""
+    """Lay a table out for a terminal, numbers to the right; what names would make it do is shown instead."""
+    title = printable(table.title)
     if not table.rows:
-        return [table.title, "  (empty)"]
+        return [title, "  (empty)"]
     columns = list(table.rows[0])
-    cells = [columns, *([cell(row[c]) for c in columns] for row in table.rows)]
+    cells = [[printable(c) for c in columns], *([printable(cell(row[c])) for c in columns] for row in table.rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     numeric = [all(isinstance(row[c], int | float) or row[c] in ("", None) for row in table.rows) for c in columns]
     aligned = [
         "  ".join(f"{c:>{w}}" if n else f"{c:<{w}}" for c, w, n in zip(line, widths, numeric, strict=True)).rstrip()
         for line in cells
     ]
-    return [table.title, *aligned]
+    return [title, *aligned]
 
 
 def cell(value: object) -> str:

@@ -7,6 +7,7 @@ import traceback
 
 from effxfer import interrupt
 from effxfer.errors import EffxferError, ResourceError, memory_full, out_of_memory
+from effxfer.runtime.printing import printable
 
 DEBUG = "--debug"
 
@@ -61,7 +62,7 @@ def _refuse(error: BaseException) -> int:
         return 2
     error = error.__cause__ or error if type(error).__name__ == "Abort" else error  # typer's word for an EOFError
     _trace()
-    line = f"effxfer: this is a defect of effxfer: {type(error).__name__}: {error}"
+    line = f"effxfer: this is a defect of effxfer: {type(error).__name__}: {printable(error)}"
     print(f"{line}\n  hint: run again with --debug and report what it prints", file=sys.stderr)
     return 1
 
@@ -72,7 +73,20 @@ def _trace() -> None:
 
 
 def reproduce() -> str:
-    """The command that this process was started with."""
+    """The command that this process was started with, in one line that a shell takes."""
+    words = ["effxfer", *(a for a in sys.argv[1:] if a not in ("--json", DEBUG, "--dry-run", "--force"))]
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell; by its escapes, if it holds what a terminal would obey."""
     import shlex
 
-    return shlex.join(["effxfer", *(a for a in sys.argv[1:] if a not in ("--json", DEBUG, "--dry-run", "--force"))])
+    if printable(word) == word:
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(c if printable(c) == c else _octal(c) for c in escaped) + "'"
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in character.encode(errors="surrogateescape"))

@@ -11,6 +11,7 @@ from typing import Any
 from effxfer.cli import reproduce
 from effxfer.progress import Advance, shown_by
 from effxfer.report import Report
+from effxfer.runtime.printing import printable
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def progress() -> Iterator[None]:
 def say(text: str) -> None:
     """Tell a person something that is not part of the result."""
     if leads():
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def leads() -> bool:
@@ -37,7 +38,7 @@ def result(report: Report, as_json: bool, **facts: Any) -> None:
         document({**facts, "report": report.to_json()})
         return
     if leads():
-        print(*(f"{name}: {value}" for name, value in facts.items()), report, reproduce(), sep="\n")
+        print(*(f"{name}: {printable(value)}" for name, value in facts.items()), report, reproduce(), sep="\n")
 
 
 def document(value: Mapping[str, Any]) -> None:
@@ -60,12 +61,12 @@ def _bar(label: str, total: int) -> Iterator[Advance]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(label, total=total or None, text="")
-        yield lambda steps, text: shown.update(task, advance=steps, text=text)
+        task = shown.add_task(printable(label), total=total or None, text="")
+        yield lambda steps, text: shown.update(task, advance=steps, text=printable(text))
 
 
 @contextmanager

@@ -108,6 +108,7 @@ def predict(
     from effxfer.runtime.files import predict_files
     from effxfer.runtime.image import ImageError
     from effxfer.runtime.model import ModelError
+    from effxfer.runtime.printing import printable
     from effxfer.stages.place import check_file
 
     check_file(out)
@@ -127,7 +128,7 @@ def predict(
     if as_json:
         show.document({"predictions": rows})
     else:
-        print(*(f"{row['file']}\t{_answer(row)}" for row in rows), reproduce(), sep="\n")
+        print(*(f"{printable(row['file'])}\t{_answer(row)}" for row in rows), reproduce(), sep="\n")
     failed = [row for row in rows if "error" in row]
     if failed:
         problem, first = f"{len(failed)} of {len(rows)} images could not be used", failed[0]
@@ -135,17 +136,23 @@ def predict(
 
 
 def _answer(row: Mapping[str, Any]) -> str:
+    from effxfer.runtime.printing import printable
+
     if "error" in row:
-        return str(row["error"])
-    return "\t".join(f"{one['label']} {100 * one['probability']:.1f} %" for one in row["top"])
+        return printable(row["error"])
+    return "\t".join(f"{printable(one['label'])} {100 * one['probability']:.1f} %" for one in row["top"])
 
 
 def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
-    """Write a CSV file (UTF-8), a row per image: `file`, `label`, `probability`, `label 2` and so on, `error`."""
+    """Write a CSV file (UTF-8), a row per image: `file`, `label`, `probability`, `label 2` and so on, `error`.
+
+    Files and labels that a spreadsheet would take for formulas begin with `'` (see `csv_cell`).
+    """
     import csv
     import io
 
     from effxfer.files import write_atomic
+    from effxfer.runtime.printing import csv_cell
 
     text = io.StringIO(newline="")
     ranks = range(1, 1 + max((len(row.get("top", ())) for row in rows), default=1))
@@ -154,5 +161,6 @@ def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
     writer.writeheader()
     for row in rows:
         values = [one[what] for one in row.get("top", ()) for what in ("label", "probability")]
-        writer.writerow({"file": row["file"], **dict(zip(names, values, strict=False)), "error": row.get("error", "")})
+        cells = {"file": row["file"], **dict(zip(names, values, strict=False)), "error": row.get("error", "")}
+        writer.writerow({name: csv_cell(value) for name, value in cells.items()})
     return write_atomic(file, text.getvalue().encode("utf-8", "backslashreplace"))

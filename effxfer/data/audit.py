@@ -31,6 +31,7 @@ from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.image import ImageError, ImageFacts
 from effxfer.runtime.names import SUFFIX_OF
+from effxfer.runtime.printing import csv_cell
 
 SUSPECTS = 50
 COLUMNS = ("path", "code", "severity", "text", "hint")
@@ -61,11 +62,11 @@ class Audit:
         return [{column: str(getattr(finding, column)) for column in COLUMNS} for finding in self.findings]
 
     def write_csv(self, file: Path) -> Path:
-        """Write `rows` as a CSV file (UTF-8), atomically."""
+        """Write `rows` as a CSV file (UTF-8), atomically; what looks like a formula begins with `'` (see `csv_cell`)."""
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, COLUMNS)
         table.writeheader()
-        table.writerows(self.rows())
+        table.writerows({name: csv_cell(value) for name, value in row.items()} for row in self.rows())
         return write_atomic(file, text.getvalue().encode("utf-8", "backslashreplace"))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from effxfer.runtime.files import answers
 from effxfer.runtime.image import ImageError
 from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.printing import json_line, printable
 from effxfer.runtime.support import learn, read_support
 
 
@@ -26,12 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = learn(model, read_support(options.support)) if options.support else model
         return classify(model, options.images, options.top)
     except (ModelError, ImageError) as error:
-        print(f"{error}\n  hint: {error.hint}", file=sys.stderr)
+        print(f"{printable(error)}\n  hint: {printable(error.hint)}", file=sys.stderr)
         return error.exit_code if isinstance(error, ModelError) else 3
     except BrokenPipeError:
         os._exit(0)  # the reader has seen enough; a normal exit would flush into the closed pipe and complain
     except OSError as error:
-        print(f"E300 {error.filename or error}: {error.strerror}", file=sys.stderr)
+        print(f"E300 {printable(error.filename or error)}: {error.strerror}", file=sys.stderr)
         return 3
     except MemoryError:
         print("not enough memory\n  hint: give fewer or smaller images, or a smaller model", file=sys.stderr)
@@ -52,7 +53,8 @@ def classify(model: Model, images: Sequence[Path], top: int) -> int:
 def line_of(row: Mapping[str, Any]) -> str:
     """Give a line of JSON that can be printed, even if a file's name is no text or the terminal has few letters."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    return json.dumps(row, ensure_ascii=plain, allow_nan=False).encode(errors="backslashreplace").decode()
+    line = json_line(json.dumps(row, ensure_ascii=plain, allow_nan=False))
+    return line.encode(errors="backslashreplace").decode()
 
 
 def _parser() -> argparse.ArgumentParser:

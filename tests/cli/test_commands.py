@@ -1,18 +1,22 @@
 """Commands in this process: what they print, and which mistakes they name."""
 
 import csv
+import io
 import json
 import shlex
 import shutil
+import subprocess
 
 import pytest
 from typer.testing import CliRunner
 
 from effxfer.artifact import Artifact
 from effxfer.bench import foreign
+from effxfer.cli import reproduce
 from effxfer.cli.app import app
 from effxfer.cli.use import distinct
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
+from effxfer.runtime.printing import printable
 from tests import plans, tiny
 from tests.bench.models import linear
 
@@ -238,3 +242,51 @@ def test_a_bench_that_cannot_be_is_refused_before_it_starts(call, exported, word
 def test_several_threads_and_batches_are_a_sweep(call, exported):
     told = json.loads(call("bench", exported.path, "--threads", "1,2", "--batch", "4,8", "--dry-run"))["settings"]
     assert (told["threads"], told["sweep_threads"], told["batch"], told["sweep_batches"]) == (1, [1, 2], 4, [4, 8])
+
+
+NAUGHTY = ["=cmd|x", "\x1b[31mred", "row\nforged  100.0", "gnp\u202e"]
+
+
+@pytest.fixture(scope="module")
+def naughty(tmp_path_factory):
+    """A folder of classes whose names command terminals and spreadsheets, and a model of them."""
+    folder = tiny.write_images(tmp_path_factory.mktemp("naughty") / "images")
+    for name, other in zip(tiny.CLASSES, NAUGHTY, strict=False):
+        (folder / name).rename(folder / other)
+    (folder / NAUGHTY[3]).mkdir()
+    for file in (folder / NAUGHTY[0]).iterdir():
+        shutil.copy(file, folder / NAUGHTY[3])
+    data = tiny.data_of(folder, allow_leakage=True)
+    dense = tiny.finetune(folder.parent / "dense", data, fit={"epochs": 0})
+    return folder, tiny.stage("export", dense, folder.parent / "onnx", data, int8=False)
+
+
+def test_names_command_no_terminal_and_no_spreadsheet(call, naughty, tmp_path):
+    folder, made = naughty
+    files = sorted(folder.rglob("*0.png"))
+    told = call("predict", made.path, *files, "--out", tmp_path / "rows.csv", "--top", 4)
+    told += call("check", folder, "--set", "data.allow_leakage=true", "--out", tmp_path)
+    assert len(told.splitlines()[: len(files) + 1]) == len(files) + 1
+    assert printable(told.replace("\n", "").replace("\t", "")) == told.replace("\n", "").replace("\t", "")
+    for table in ("rows.csv", "data_audit.csv"):
+        content = io.StringIO((tmp_path / table).read_bytes().decode(), newline="")
+        cells = [cell for row in csv.reader(content) for cell in row]
+        assert cells
+        assert not [cell for cell in cells if cell.startswith(("=", "@", "+", "\t"))]
+    exact = json.loads(call("predict", made.path, *files, "--json", "--top", 4))["predictions"]
+    assert {one["label"] for one in exact[0]["top"]} == set(NAUGHTY)
+
+
+def test_the_command_that_goes_on_is_one_line_that_a_shell_takes(monkeypatch):
+    words = ["effxfer", "predict", "a b", "x\ny'\\", "\x1b[31m", "\u202e", "\udcff", "é"]
+    monkeypatch.setattr("sys.argv", words)
+    line = reproduce()
+    assert printable(line) == line
+    code = f"printf '%s\\0' {line}"
+    told = subprocess.run(["bash", "-c", code], capture_output=True, check=True).stdout
+    assert told.split(b"\0")[:-1] == [word.encode(errors="surrogateescape") for word in words]
+
+
+def test_an_error_is_two_lines_whatever_its_names_are():
+    error = SettingsError("no class 'a\nb'\x1b[2J\n  hint: rm -rf", "give c\rd", code="E201")
+    assert str(error) == "E201 no class 'a\\nb'\\x1b[2J\\n  hint: rm -rf\n  hint: give c\\rd"
