@@ -62,7 +62,7 @@ class Audit:
         return [{column: str(getattr(finding, column)) for column in COLUMNS} for finding in self.findings]
 
     def write_csv(self, file: Path) -> Path:
-        """Write `rows` as a CSV file (UTF-8), atomically; what looks like a formula begins with `'` (see `csv_cell`)."""
+        """Write `rows` as a CSV file (UTF-8), atomically; before what looks like a formula stands `'` (`csv_cell`)."""
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, COLUMNS)
         table.writeheader()

@@ -14,10 +14,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def printable(text: object) -> str:
-    """Give a text as one line that shows its control characters instead of obeying them.
+    r"""Give a text as one line that shows its control characters instead of obeying them.
 
-    >>> printable("cat\\n\\x1b[31mdog"), printable("Käfer 🐞")
-    ('cat\\\\n\\\\x1b[31mdog', 'Käfer 🐞')
+    >>> printable("cat\n\x1b[31mdog"), printable("Käfer 🐞")
+    ('cat\\n\\x1b[31mdog', 'Käfer 🐞')
     """
     line = str(text)
     return line if line.isprintable() else "".join(_shown(character) for character in line)
