@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from effxfer.documents import AdapterDocument, fault
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.report import Measurement, Report
 from effxfer.runtime.image import Preprocess
-from effxfer.sealed import Kind, altered, dump, load, raw_of, sha256
+from effxfer.sealed import Kind, altered, damaged, dump, load, raw_of, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +97,7 @@ class AdapterFile:
         from safetensors.torch import load as read
 
         from effxfer.net.merge import adapters, base_state
+        from effxfer.net.recorded import replaying
 
         if adapters(net):
             text = f"{whose} has an adapter already ({adapters(net)[0]['kind']}), which is not merged"
@@ -106,8 +108,9 @@ class AdapterFile:
             hint = f"name the {self.facts.backbone['source']} with the weights it had then"
             raise ModelFileError(text, hint, code="E411")
         _behead(net)
-        for edit in self.facts.edits:
-            net.edit(**edit)
+        with replaying("the adapter", len(self.content)):
+            for edit in self.facts.edits:
+                net.edit(**edit)
         _fill(net, read(self.content), bare)
         net.classes, net.preprocess = tuple(self.facts.classes), Preprocess.from_json(self.facts.preprocess)
         net.smoothing = self.facts.smoothing
@@ -166,10 +169,9 @@ def unpack(content: bytes, name: str = "the adapter") -> AdapterFile:
         ModelFileError: If it is no adapter, is truncated, was altered, or is of another schema.
     """
     tensors, document = load(content, name, KIND)
-    try:
-        facts = Facts(**document)
-    except TypeError as error:
-        raise altered(name, str(error)) from error
+    if why := fault(AdapterDocument, document):
+        raise damaged(name, why)
+    facts = Facts(**document)
     if (found := sha256(tensors)) != facts.tensors:
         raise altered(name, f"SHA-256 of its tensors is {found[:12]}, not {str(facts.tensors)[:12]}")
     return AdapterFile(facts, content)
@@ -179,8 +181,9 @@ def describe(adapter: AdapterFile) -> Report:
     """Say how large an adapter is, for which classes, of which network, where it was trained, and how."""
     facts = adapter.facts
     reached = facts.origin.get("reached", {})
-    fit, tasks = facts.recipe["fit"], ", ".join(one["name"] for one in facts.origin["data"])
-    told = ", ".join(f"{name} {fit[name]}" for name in ("epochs", "optimizer", "lr", "schedule"))
+    fit, tasks = facts.recipe.get("fit"), ", ".join(str(one.get("name")) for one in facts.origin.get("data", ()))
+    known = fit if isinstance(fit, Mapping) else {}
+    told = ", ".join(f"{name} {known[name]}" for name in ("epochs", "optimizer", "lr", "schedule") if name in known)
     classes = ", ".join(facts.classes[:8]) + (" ..." if len(facts.classes) > 8 else "")
     return sizes(adapter) + Report(
         rows=tuple(Measurement(name=f"{n} where trained", value=value, unit="%") for n, value in reached.items()),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effxfer import __version__
+from effxfer.documents import ManifestDocument, fault
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.files import digest, sha256, write_atomic
 from effxfer.net.settings import BackboneSettings
@@ -88,11 +89,8 @@ class Artifact:
         raw = read_manifest(path)
         for name in raw["files"]:
             check_file(path, name, raw["files"])
-        try:
-            facts = {**raw, "classes": tuple(raw["classes"]), "data": tuple(raw["data"])}
-            return cls(path, Manifest(**{**facts, "report": Report.from_json(raw["report"])}))
-        except (KeyError, TypeError, ValueError) as error:
-            raise damaged(path / MANIFEST, f"{type(error).__name__} {error}") from error
+        facts = {**raw, "classes": tuple(raw["classes"]), "data": tuple(raw.get("data", ()))}
+        return cls(path, Manifest(**{**facts, "report": Report.from_json(raw["report"])}))
 
     def net(self) -> "Net":
         """Rebuild the network and load its weights, in evaluation mode.
@@ -105,15 +103,19 @@ class Artifact:
         if WEIGHTS not in m.files:
             raise ModelFileError(f"{self.path} is the result of {m.stage}: it holds no network", "name one that does")
         check(m.backbone, str(self.path / MANIFEST))
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from effxfer.net.net import rebuild
+        from effxfer.net.recorded import replaying
 
-        net = rebuild(m.backbone, m.edits, Preprocess.from_json(m.preprocess), m.classes)
+        weights = self.path / WEIGHTS
+        with replaying(str(self.path / MANIFEST), weights.stat().st_size):
+            net = rebuild(m.backbone, m.edits, Preprocess.from_json(m.preprocess), m.classes)
         try:
-            net.load_state_dict(load_file(self.path / WEIGHTS))
-        except RuntimeError as error:
-            raise ModelFileError(f"{self.path / WEIGHTS} does not fit its manifest: {error}", code="E405") from error
+            net.load_state_dict(load_file(weights))
+        except (RuntimeError, SafetensorError) as error:
+            raise ModelFileError(f"{weights} does not fit its manifest: {error}", code="E405") from error
         net.smoothing = m.smoothing
         return net.eval()
 
@@ -157,16 +159,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     source = path / MANIFEST
     try:
         raw: dict[str, Any] = json.loads(_text(path))
-        schema, files = raw["schema"], raw["files"]
+        schema = raw["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(source, str(error)) from error
     if schema != SCHEMA:
         raise ModelFileError(f"{path} has schema {schema}, this effxfer reads {SCHEMA}", "install a matching effxfer")
     if (seal := raw.pop(SEAL, None)) is None:
         raise damaged(source, "it has no seal")
-    if seal != _seal(raw) or not isinstance(files, dict):
+    if seal != _seal(raw):
         raise damaged(source, "it was changed since it was written")
-    if wrong := [name for name in files if not _is_inside(name)]:
+    if why := fault(ManifestDocument, raw):
+        raise damaged(source, why)
+    if wrong := [name for name in raw["files"] if not _is_inside(name)]:
         raise damaged(source, f"it lists {wrong[0]!r}, which is no file of its own folder")
     return raw
 

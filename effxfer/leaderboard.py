@@ -1,6 +1,7 @@
 """What was tried: every model directory below some folders, the better ones first."""
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ def opened(folders: Sequence[Path]) -> tuple[list[Artifact], list[str]]:
         ModelFileError: If all are damaged, with the first one's reason.
     """
     found, damaged = list[Artifact](), dict[Path, ModelFileError]()
-    for path in sorted({file.parent for folder in folders for file in folder.rglob(MANIFEST)}):
+    for path in sorted({path for folder in folders for path in below(folder)}):
         try:
             found.append(Artifact.load(path))
         except ModelFileError as error:
@@ -66,6 +67,19 @@ def opened(folders: Sequence[Path]) -> tuple[list[Artifact], list[str]]:
     return found, [f"left out: {path}: {error.problem}" for path, error in damaged.items()]
 
 
+def below(folder: Path) -> Iterator[Path]:
+    """Give every folder with a manifest, at any depth; no link is followed, and what cannot be read is left out."""
+    left = [folder]
+    while left:
+        place = left.pop()
+        try:
+            entries = sorted(place.iterdir())
+        except OSError:
+            continue
+        left += [one for one in entries if one.is_dir() and not one.is_symlink()]
+        yield from (place for one in entries if one.name == MANIFEST)
+
+
 def task_of(one: Artifact) -> str:
     """Name the task that a model was trained on last, so that other images or splits are another task."""
     last = one.manifest.data[-1]
@@ -77,8 +91,9 @@ def timed(found: Sequence[Artifact]) -> dict[tuple[str, str], dict[str, Any]]:
     named = {one.manifest.key: one.path.name.partition("-")[2] or one.path.name for one in found}
     times = {}
     for bench in (one for one in found if one.manifest.stage == NO_NETWORK and one.manifest.report.tables):
-        rows = {str(row["model"]): row for row in bench.manifest.report.tables[0].rows}
-        for key in bench.manifest.parent:
+        rows = {str(row.get("model")): row for row in bench.manifest.report.tables[0].rows}
+        parents = bench.manifest.parent if isinstance(bench.manifest.parent, list) else []
+        for key in (key for key in parents if isinstance(key, str)):
             for precision in FILES:
                 row = rows.get(f"{named.get(key)} {precision}")
                 if row:
@@ -103,7 +118,7 @@ def lines(one: Artifact, times: dict[tuple[str, str], dict[str, Any]]) -> Iterat
             **told,
             "accuracy val %": report.get(f"accuracy/val/{precision}"),
             "accuracy test %": report.get(f"accuracy/test/{precision}"),
-            "p50 ms": seen.get("p50 ms"),
+            "p50 ms": number(seen.get("p50 ms")),
             "size MB": file.stat().st_size / 1e6,
         }
     if not files and "accuracy/val" in [row.name for row in report.rows]:
@@ -119,8 +134,13 @@ def lines(one: Artifact, times: dict[tuple[str, str], dict[str, Any]]) -> Iterat
 
 def strategy_of(one: Artifact) -> str:
     """How a network was trained: where recipes competed, by which of them."""
-    boards = [table for table in one.manifest.report.tables if table.title == BOARD]
-    return str(boards[0].rows[0]["strategy"] if boards else one.manifest.settings.get("strategy") or "")
+    boards = [table.rows[0] for table in one.manifest.report.tables if table.title == BOARD and table.rows]
+    return str(boards[0].get("strategy") if boards else one.manifest.settings.get("strategy") or "")
+
+
+def number(value: object) -> float | None:
+    """Give a cell that is a number, and None for another one."""
+    return value if isinstance(value, int | float) and isfinite(value) else None
 
 
 def ordered(rows: Sequence[dict[str, Any]], by: By) -> tuple[dict[str, Any], ...]:

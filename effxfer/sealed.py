@@ -139,6 +139,11 @@ def seal(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
+def damaged(name: str, why: str) -> ModelFileError:
+    """Say that a document makes no sense, though it has a good seal."""
+    return ModelFileError(f"{name} is damaged: {why}", "get an intact copy, or make it again", code="E404")
+
+
 def altered(name: str, why: str) -> ModelFileError:
     """Say that a file cannot be trusted."""
     return ModelFileError(

@@ -1,5 +1,6 @@
 """What was tried stands side by side: by task, ordered, with the times of the last comparison."""
 
+import os
 import shutil
 
 import pytest
@@ -80,3 +81,18 @@ def test_only_what_another_beats_in_both_is_off_the_front():
 
     rows = [row(90, 2.0), row(80, 1.0), row(85, 3.0), row(90, 2.0), row(99, None), row(None, 0.1)]
     assert [on_front(one, rows) for one in rows] == [True, True, False, True, False, False]
+
+
+def test_a_folder_of_any_depth_is_searched(dense, tmp_path, monkeypatch):
+    shutil.copytree(dense.path, tmp_path / "made")
+    (tmp_path / "again").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("d")  # noqa: PTH102
+        os.chdir("d")
+    try:
+        assert len(leaderboard([tmp_path]).tables[0].rows) == 1
+    finally:  # nothing that clears away goes so deep
+        for _ in range(1200):
+            os.chdir("..")
+            os.rmdir("d")  # noqa: PTH106

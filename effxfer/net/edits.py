@@ -42,7 +42,11 @@ def sparsify(net: Net, *, weights: Sequence[str]) -> None:
 
 
 def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give tensors the shapes, and modules the attributes, that pruning left them."""
+    """Give tensors the shapes, and modules the attributes, that pruning left them.
+
+    Raises:
+        ModelFileError: If an attribute is something else than a number, or than numbers.
+    """
     for name, shape in shapes.items():
         owner, leaf = _owner(net, name)
         old = getattr(owner, leaf)
@@ -51,6 +55,8 @@ def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str,
     for name, attributes in sizes.items():
         module = net.get_submodule(name)
         for attribute, value in attributes.items():
+            if attribute.startswith("_") or (attribute not in _numbers(module) and hasattr(module, attribute)):
+                raise ModelFileError(f"{name}.{attribute} is no number that pruning may change", code="E404")
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
 
 

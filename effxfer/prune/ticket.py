@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.documents import TicketDocument, fault
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.net import trust
 from effxfer.prune.ticket_bytes import KIND, MASK, WEIGHT, pack_mask, unpack_masks
 from effxfer.runtime.image import Preprocess
-from effxfer.sealed import altered, dump, load, only, raw_of, sha256
+from effxfer.sealed import altered, damaged, dump, load, only, raw_of, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,11 +154,13 @@ class TicketFile:
         import torch
 
         from effxfer.net.net import rebuild
+        from effxfer.net.recorded import replaying
 
         weights = self.weights()
         if weights is None:
             raise ModelFileError("the ticket has no weights of its own", "open the backbone that it points to")
-        net = rebuild(self.facts.backbone, self.facts.edits, Preprocess.from_json(self.facts.preprocess))
+        with replaying("the ticket", len(self.content)):
+            net = rebuild(self.facts.backbone, self.facts.edits, Preprocess.from_json(self.facts.preprocess))
         _check_fits(weights, _body(net.state_dict()), "weights", "E405")
         net.load_state_dict(weights, strict=False)
         masks = {name: torch.from_numpy(mask) for name, mask in self.masks().items()}
@@ -208,8 +211,10 @@ def unpack(content: bytes, name: str = "the ticket") -> TicketFile:
         ModelFileError: If it is no ticket, is truncated, was altered, or is of another schema.
     """
     tensors, document = load(content, name, KIND)
+    if why := fault(TicketDocument, document):
+        raise damaged(name, why)
+    facts = Facts(**document)
     try:
-        facts = Facts(**document)
         found = {part: sha256(only(tensors, prefix)) for part, prefix in _parts(facts).items()}
         kept = sum(int(mask.sum()) for mask in unpack_masks(tensors, facts.shapes).values())
     except (TypeError, ValueError, AttributeError) as error:

@@ -6,12 +6,12 @@ from effxfer.report import Measurement, Report, Table
 
 def describe(ticket: TicketFile) -> Report:
     """Say how sparse a ticket is, by both denominators, of which network, where it was found, and how it is trained."""
-    facts = ticket.facts
+    facts, reached = ticket.facts, ticket.facts.origin.get("reached", {})
     rows = (
         _share("sparsity/prunable", facts, facts.masked, "prunable weights"),
         _share("sparsity/all", facts, facts.everything, "all weights of the body"),
         Measurement(name="weights kept", value=facts.everything - facts.masked + facts.kept),
-        *(Measurement(name=f"{n} where found", value=value, unit="%") for n, value in facts.origin["reached"].items()),
+        *(Measurement(name=f"{n} where found", value=value, unit="%") for n, value in reached.items()),
         Measurement(name="size", value=len(ticket.content) / 1e6, unit="MB"),
     )
     layers = tuple(
@@ -24,12 +24,13 @@ def describe(ticket: TicketFile) -> Report:
 
 def _notes(facts: Facts) -> tuple[str, ...]:
     told = facts.recipe["settings"]
-    tasks = ", ".join(one["name"] for one in facts.origin["data"])
+    tasks = ", ".join(str(one.get("name")) for one in facts.origin.get("data", ()))
     place = f"those of {facts.pointer['source']}" if facts.pointer else "in the file"
-    fit = ", ".join(f"{name} {told['fit'][name]}" for name in ("epochs", "optimizer", "lr", "schedule"))
+    names = [name for name in ("epochs", "optimizer", "lr", "schedule") if name in told["fit"]]
+    fit = ", ".join(f"{name} {told['fit'][name]}" for name in names)
     return (
         f"network: {facts.backbone['source']}, {facts.preprocess['size']} px",
-        f"found by {facts.recipe['stage']} on {tasks}, result {facts.origin['key']}",
+        f"found by {facts.recipe['stage']} on {tasks}, result {facts.origin.get('key', '')}",
         f"goes back to {facts.rewind}: {place}, SHA-256 {facts.weights[:12]}",
         f"recipe: strategy {told['strategy']}, {fit}",
     )

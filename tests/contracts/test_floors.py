@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "effxfer"
 FLOORS = [
     {"children", "errors", "report", "files", "interrupt", "progress", "scratch", "sealed"},
-    {"settings", "toml", "data", "net"},
+    {"documents", "settings", "toml", "data", "net"},
     {"adapter_file", "artifact", "train"},
     {"prune", "transfer", "search", "deploy", "bench", "rank"},
     {"stages"},
