@@ -5,11 +5,12 @@ A seal finds damage; that a document with a good seal makes sense is checked her
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from effxfer.net.settings import BackboneSettings
+from effxfer.runtime.strict import preprocess
 from effxfer.settings import Settings
 
 DEEPEST = 32
@@ -25,25 +26,22 @@ Width = Annotated[int, Field(ge=1, le=2**20)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 Shape = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=8)]
 Table = dict[Name, Any]
-Mean = Annotated[float, Field(ge=-1000, le=1000)]
-Deviation = Annotated[float, Field(gt=0, le=1000)]
+
+
+def _seen(table: dict[str, Any]) -> dict[str, Any]:
+    if "size" not in table:
+        raise ValueError("it has no field 'size'")
+    preprocess(table)
+    return table
+
+
+Input = Annotated[Table, AfterValidator(_seen)]
 
 
 class Loose(BaseModel):
     """A document to which other versions may add fields, and in which a measurement may be no number."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
-
-
-class Input(Settings):
-    """As `Preprocess` gives it."""
-
-    size: int = Field(ge=1, le=2**14)
-    crop_pct: float = Field(gt=0, le=1)
-    crop: Literal["center", "squash", "letterbox"] = "center"
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
-    mean: tuple[Mean, Mean, Mean]
-    std: tuple[Deviation, Deviation, Deviation]
 
 
 class Body(Settings):
@@ -88,6 +86,7 @@ EDITS: dict[str, type[Edit]] = {
     "add_bias": _edit("add_bias", layers=Names),
     "cut": _edit("cut", gone=Names),
     "densify": _edit("densify", weights=Names),
+    "grey": _edit("grey"),
     "houlsby": _edit("houlsby", sites=dict[Name, Site], rank=Width),
     "ia3": _edit("ia3", outputs=dict[Name, Count], inputs=Names),
     "lora": _edit("lora", weights=Names, rank=Width, alpha=Number),

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from effxfer.errors import EffxferError, ModelFileError, SettingsError
+from effxfer.errors import EffxferError, ModelFileError, SettingsError, out_of_memory
 
 # A body may be that much larger than what pruning left of it, and be drawn before it is cut.
 ROOM = 64
@@ -62,5 +62,7 @@ def replaying(where: str, size: int) -> Iterator[None]:
     except EffxferError:
         raise
     except Exception as error:  # whatever an architecture raises that is given what it cannot be given
+        if out_of_memory(error):
+            raise
         text = str(error) if isinstance(error, TooLargeError) else f"{type(error).__name__} {error}"
         raise ModelFileError(f"{where} is damaged: {text:.300}", HINT, code="E404") from error
