@@ -84,10 +84,11 @@ def missing_package(package: str, extra: str, purpose: str) -> ResourceError:
     return ResourceError(f"{purpose} need the package {package}", f"pip install 'effxfer[{extra}]'")
 
 
-# As torch, numpy, C++, threads and the loader of shared libraries say it.
+# As torch, oneDNN, numpy, C++, threads and the loader of shared libraries say it.
 HUNGRY = (
     "can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation", "unable to allocate",
     "out of memory", "failed to map segment", "failed to allocate", "can't start new thread",
+    "could not execute a primitive",  # oneDNN's only words for it
 )  # fmt: skip
 UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50, "EiB": 2**60}
 
@@ -115,10 +116,10 @@ def asked_for(error: BaseException) -> int:
 
 def memory_full(error: BaseException) -> ResourceError:
     """Say that memory ran out, how much was asked for, and what would help."""
-    if "failed to map segment" in str(error):
-        text = f"memory is too small to load {str(error).partition(':')[0]}"
+    if library := re.search(r"([^/\s]+): failed to map segment", str(error)):
+        text = f"memory is too small to load {library[1]}"
         return ResourceError(
-            text, "raise the limit (`ulimit -v`, the container's); loading torch takes about 8 GB of it"
+            text, "raise the limit (`ulimit -v`, the container's); torch alone takes 4 GB of address space"
         )
     size = asked_for(error)
     text = "the GPU's memory is full" if type(error).__name__ == "OutOfMemoryError" else "the memory is full"

@@ -76,6 +76,8 @@ ALLOCATOR = (
         (MemoryError(), "the memory is full"),
         (MemoryError("Unable to allocate 7.28 TiB for an array with shape (1000, 10**9)"), "8,004.445 GB more"),
         (OSError(12, "Cannot allocate memory"), "the memory is full"),
+        (RuntimeError("could not execute a primitive"), "the memory is full"),
+        (ImportError("\n\nIMPORTANT: READ\n* /a/libx.so.13: failed to map segment from it"), "to load libx.so.13"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "too small to load libtorch_cpu.so"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB"), "GPU's"),
     ],

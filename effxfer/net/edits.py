@@ -1,6 +1,7 @@
 """Architecture changes that can be recorded as JSON and replayed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from effxfer.net.net import KEEP, Edit, Net
 from effxfer.settings import build
 
 BODY = "body."
+LARGE = 2**20  # no layer of a backbone gives more features
 Sizes = dict[str, dict[str, Any]]
 
 
@@ -30,6 +32,7 @@ def set_head(
     taps: Sequence[str] = ("out",),
 ) -> None:
     """Put a fresh head on the network, fed by the named layers; `features` are the channels of each, or their sum."""
+    _check_size("head", features if isinstance(features, int) else sum(features))
     net.head = build_head(build(HeadSpec, spec, "head"), features, len(classes))
     net.classes, net.taps = tuple(classes), tuple(taps)
 
@@ -50,6 +53,7 @@ def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str,
     for name, shape in shapes.items():
         owner, leaf = _owner(net, name)
         old = getattr(owner, leaf)
+        _check_size(name, prod(shape), old.numel())
         new = torch.zeros(list(shape), dtype=old.dtype, device=old.device)
         setattr(owner, leaf, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
     for name, attributes in sizes.items():
@@ -150,6 +154,17 @@ def record_resize(net: Net, before: tuple[dict[str, list[int]], Sizes]) -> None:
 
 def _mean_of_channels(_body: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return (inputs[0].mean(1, keepdim=True), *inputs[1:])
+
+
+def _check_size(name: str, size: int, before: int = 0) -> None:
+    """Refuse what a damaged or foreign file could fill the memory with: pruning makes nothing larger.
+
+    Raises:
+        ModelFileError: If there are more numbers than `LARGE`, and than before.
+    """
+    if size > max(before, LARGE):
+        text = f"an edit makes {name} of {size:,} numbers, where {before or LARGE:,} are the most"
+        raise ModelFileError(text, "get an intact copy", code="E405")
 
 
 def _numbers(module: nn.Module) -> dict[str, Any]:

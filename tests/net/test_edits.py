@@ -8,7 +8,7 @@ from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import EDITS, measure, of_body, record_resize
 from effxfer.net.net import Net, rebuild
 from effxfer.train.groups import parameter_groups
-from tests.net.nets import SMALL, inputs, made
+from tests.net.nets import SMALL, WIDE, inputs, made
 
 
 def halved(net: Net) -> None:
@@ -141,3 +141,18 @@ def test_edits_of_the_body_rebuild_it_without_the_head():
     assert ours == theirs
     assert "head" not in json.dumps(of_body(net.edits))
     assert net.edits[0]["kind"] == "set_head", "what it was given stays as it is"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"kind": "resize", "shapes": {"body.stem.0.weight": [10**12, 3, 3, 3]}, "sizes": {}},
+        {"kind": "resize", "shapes": {"body.stem.0.weight": [5 * 10**9]}, "sizes": {}},
+        {"kind": "set_head", "spec": {"kind": "linear"}, "features": 10**9, "classes": ["a", "b"]},
+        {"kind": "set_head", "spec": {"kind": "linear"}, "features": [10**9, 3], "classes": ["a", "b"]},
+    ],
+)
+def test_no_edit_fills_the_memory(edit):
+    with pytest.raises(ModelFileError, match="numbers, where") as caught:
+        rebuild(WIDE, [edit], SMALL)
+    assert caught.value.code == "E405"
