@@ -167,12 +167,13 @@ def _asked(ask: Mapping[str, Any], file: Path, seconds: float) -> dict[str, Any]
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         raise ModelFileError(
-            f"opening {file} ended the process: {_last_words(done)}", "do not use it", code="E427"
+            f"opening {file} ended the process: {last_words(done)}", "do not use it", code="E427"
         ) from None
     return found
 
 
-def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
+def last_words(done: "subprocess.CompletedProcess[str]") -> str:
+    """Say what ended a child: a signal, or the last line that it wrote to standard error."""
     if done.returncode < 0:
         return f"signal {-done.returncode}"
     return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:200]

@@ -18,19 +18,20 @@ HALF_BYTE, QUARTER_BYTE = ("INT4", "UINT4", "FLOAT4E2M1"), ("INT2", "UINT2")
 HUNGRY = ("bad_alloc", "allocate memory", "bad allocation", "MemoryError", "out of memory")
 TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 FREE = 224
+LARGEST_SIDE = 8192
 
 
 class Refused(Exception):  # noqa: N818
     """Something is wrong with the file: code, problem, hint."""
 
 
-def limit(memory: int, seconds: int) -> None:
+def limit(memory: int, seconds: int, largest_file: int = 0) -> None:
     """Bound this process's address space, processor time, core dumps and files, where the system knows how."""
     try:
         import resource
     except ImportError:
         return
-    bounds = ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0))
+    bounds = ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, largest_file))
     for kind, value in (*bounds, (resource.RLIMIT_AS, memory)):
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (value if hard < 0 else min(value, hard), hard))
@@ -45,7 +46,7 @@ def read(file: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # protobuf's DecodeError has no public home
-        raise Refused("E424", f"not an ONNX model: {_first_line(error)}", "is it complete?") from None
+        raise Refused("E424", f"not an ONNX model: {_reason(error)}", "is it complete?") from None
     if not model.graph.node:
         raise Refused("E424", "no ONNX model, or one without operators", "is it complete?")
     return model
@@ -185,9 +186,10 @@ def run(file: Path, size: int | None) -> dict[str, Any]:
 
 def _stated(about: dict[str, str]) -> int:
     try:
-        return int(json.loads(about["preprocess"])["size"])
-    except (ValueError, KeyError, TypeError):
+        size = json.loads(about["preprocess"])["size"]
+    except (ValueError, LookupError, TypeError, RecursionError):
         return FREE
+    return size if type(size) is int and 0 < size <= LARGEST_SIDE else FREE
 
 
 def _dtype(kind: str) -> str:
@@ -226,7 +228,7 @@ def examine(file: Path, memory: int, seconds: int, size: int | None) -> dict[str
     except (Refused, MemoryError):
         raise
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-        raise Refused(_kind(error), f"ONNX Runtime refuses it: {_first_line(error)}", "") from None
+        raise Refused(_kind(error), f"ONNX Runtime refuses it: {_reason(error)}", "") from None
 
 
 def _kind(error: Exception) -> str:
@@ -236,8 +238,9 @@ def _kind(error: Exception) -> str:
     return "E426" if any(word in f"{type(error).__name__} {error}" for word in known) else "E427"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+def _reason(error: Exception) -> str:
+    """Give an error in one line; of a long one the end, where ONNX Runtime says what was wrong."""
+    return (" ".join(str(error).split()) or type(error).__name__)[-300:]
 
 
 def main() -> None:

@@ -102,7 +102,8 @@ def predict(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Classify images with an exported model; needs no torch."""
-    from effxfer.bench.foreign import is_foreign, locate, unvouched, vet
+    from effxfer.bench.foreign import is_foreign, locate, unvouched
+    from effxfer.bench.inside import inside
     from effxfer.cli import reproduce, show
     from effxfer.errors import DataError, ModelFileError
     from effxfer.runtime.files import predict_files
@@ -113,12 +114,15 @@ def predict(
 
     check_file(out)
     file = locate(model)
-    if is_foreign(file):
-        vet(file)
-        for note in unvouched([file]):
-            show.say(f"note: {note}")
+    asked: dict[str, Any] = {"file": str(file), "images": [str(image) for image in images], "top": top}
+    asked |= {"support": str(support) if support else None, "threads": threads}
     try:
-        rows = predict_files(file, images, support=support, top=top, threads=threads)
+        if is_foreign(file):
+            rows = inside("effxfer.runtime.files:predict_files", [file], asked, seconds=2.0 * len(images))
+            for note in unvouched([file]):
+                show.say(f"note: {note}")
+        else:
+            rows = predict_files(**asked)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
     except ImageError as error:

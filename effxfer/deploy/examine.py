@@ -1,7 +1,7 @@
 """Look at an exported model and say why it is not faster."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, macs, moved
-from effxfer.bench.foreign import is_foreign, unvouched, vet
+from effxfer.bench.foreign import is_foreign, unvouched
+from effxfer.bench.inside import inside
 from effxfer.bench.latency import MIN_ROUNDS, Factory, Timing, compare
 from effxfer.bench.profile import Shape, profile
 from effxfer.bench.runners import batch_of, feed_for, onnx_runner, open_session
@@ -22,6 +23,7 @@ from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.threads import usable_cores
 from effxfer.scratch import scratch_folder
 
+PLAIN = "effxfer.deploy.examine:plain_examination"
 FILE, AGAIN = "the file", "the file again"
 NOTHING = (
     f"nothing found: no other graph was seen to be faster by {LEAST:g} % or more, no layer has {MANY_ZEROS:g} % zeros, "
@@ -57,8 +59,30 @@ def examine(
     Raises:
         ModelFileError: If the file is absent, broken, or cannot be run.
     """
-    if is_foreign(file):
-        vet(file, size=size)
+    how: dict[str, Any] = {
+        "threads": threads,
+        "batch": batch,
+        "size": size,
+        "max_seconds": max_seconds,
+        "top": top,
+        "seed": seed,
+    }
+    if not is_foreign(file):
+        return _examined(file, **how)
+    asked = {"file": str(file), **how}
+    plain, rows = inside(PLAIN, [file], asked, seconds=4 * max_seconds, size=size)
+    return Report.from_json(plain), [Finding(**{**row, "where": tuple(row["where"])}) for row in rows]
+
+
+def plain_examination(file: str, **how: Any) -> list[Any]:
+    """Examine a file in this process; give report and findings as plain values."""
+    report, found = _examined(Path(file), **how)
+    return [report.to_json(), [asdict(finding) for finding in found]]
+
+
+def _examined(
+    file: Path, *, threads: int, batch: int, size: int | None, max_seconds: float, top: int, seed: int
+) -> tuple[Report, list[Finding]]:
     graph = open_graph(file)
     feed = feed_for(file, batch=batch, size=size, seed=seed)
     known = Examined(graph, feed, profile(file, feed, threads=threads), {}, {})

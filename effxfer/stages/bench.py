@@ -1,17 +1,21 @@
 """Time exported models against each other, and say which one to ship."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from effxfer.artifact import Artifact
 from effxfer.bench.compare import EAGER, bench_models, enforce
-from effxfer.bench.foreign import is_foreign, unvouched, vet
+from effxfer.bench.foreign import is_foreign, unvouched
+from effxfer.bench.inside import inside
 from effxfer.bench.sweep import sweep
 from effxfer.errors import ModelFileError
 from effxfer.report import Report, Table
 from effxfer.runtime.threads import usable_cores
+from effxfer.settings import build
 from effxfer.stages.settings import FILES, SHIP, Bench
+
+PLAIN = "effxfer.stages.bench:plain_measure"
 
 
 def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
@@ -44,7 +48,7 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
 
 
 def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
-    """Compare ONNX files of any origin with the first one; what no result vouches for is vetted before.
+    """Compare ONNX files of any origin with the first one; what no result vouches for is measured in a child process.
 
     Args:
         files: `.onnx` files, or results of `export`, by name; the first one is the baseline.
@@ -57,12 +61,23 @@ def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
     given = dict[str, Path]()
     for name, path in files.items():
         given |= model_files({name: Artifact.load(path)}) if path.is_dir() else {name: path}
-    for file in filter(is_foreign, given.values()):
-        vet(file)
-    measured = measure(given, settings)
+    strangers = [file for file in given.values() if is_foreign(file)]
+    measured = _inside(given, strangers, settings) if strangers else measure(given, settings)
     names = [name for name in given if name != next(iter(given))] or list(given)
     enforce(measured, names, max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
     return measured + Report(notes=unvouched(given.values()))
+
+
+def _inside(files: Mapping[str, Path], strangers: Sequence[Path], settings: Bench) -> Report:
+    """Measure where some files come from nobody knows: all in one child process, in turns."""
+    sweeps = len(settings.sweep_threads or (1,)) * len(settings.sweep_batches or (1,))
+    asked = {"files": {name: str(file) for name, file in files.items()}, "settings": settings.plain()}
+    return Report.from_json(inside(PLAIN, strangers, asked, seconds=4 * settings.max_seconds * (1 + sweeps)))
+
+
+def plain_measure(files: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure in this process, from and into plain values."""
+    return measure({name: Path(file) for name, file in files.items()}, build(Bench, settings, "bench")).to_json()
 
 
 def measure(files: Mapping[str, Path], settings: Bench, **more: Any) -> Report:

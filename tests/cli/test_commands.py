@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from effxfer.artifact import Artifact
-from effxfer.bench import foreign
 from effxfer.cli import reproduce
 from effxfer.cli.app import app
 from effxfer.cli.use import distinct
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
+from effxfer.runtime import files as runtime
 from effxfer.runtime.printing import printable
 from tests import plans, tiny
 from tests.bench.models import linear
@@ -143,13 +143,11 @@ def test_bench_takes_bare_files_and_vets_those_of_others(call, exported, tmp_pat
     assert (caught.value.code, caught.value.exit_code) == ("E424", 4)
 
 
-def test_predict_vets_a_file_of_others_and_asks_for_labels(call, folder, tmp_path, monkeypatch):
-    vetted = []
-    monkeypatch.setattr(foreign, "vet", vetted.append)
+def test_predict_opens_a_file_of_others_elsewhere_and_asks_for_labels(call, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "predict_files", None)
     with pytest.raises(ModelFileError, match="carries no effxfer metadata") as caught:
         call("predict", linear(tmp_path / "other.onnx"), next(folder.rglob("*.png")))
     assert caught.value.code == "E428"
-    assert vetted == [tmp_path / "other.onnx"]
 
 
 def test_bench_previews_without_measuring(call, exported):
