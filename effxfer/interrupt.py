@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -38,14 +38,14 @@ class _Watch:
     """What is known of signals in this process.
 
     Attributes:
-        message: Gives what to say at the end.
+        message: What to say at the end.
         patience: Seconds from the first signal to the end.
         heard: Receives the numbers of signals, a byte for each.
         number: The first signal that came; 0 is none.
         over: The process is about to end by itself.
     """
 
-    message: Callable[[], str]
+    message: str
     patience: float
     heard: socket.socket
     wake: socket.socket
@@ -97,21 +97,21 @@ class _Watch:
         """Say what there is to say and end, without asking whoever holds what; only the first caller speaks."""
         self.ending.acquire(timeout=1)
         with suppress(OSError):
-            text = self.message()
-            os.write(2, f"{SHOW_CURSOR if os.isatty(2) else ''}{text}\n".encode())
+            text = f"{SHOW_CURSOR if os.isatty(2) else ''}{self.message}\n"
+            os.write(2, text.encode(errors="backslashreplace"))
         os._exit(128 + self.number)
 
 
 _watches: list[_Watch] = []
 
 
-def listen(message: Callable[[], str], patience: float = PATIENCE) -> None:
+def listen(message: str, patience: float = PATIENCE) -> None:
     """Let SIGINT, SIGTERM and SIGHUP end this process, with 128 and their number; call it in the main thread.
 
     A signal that is ignored stays so: that of a job in the background, or under nohup. A second Ctrl-C ends at once.
 
     Args:
-        message: Gives what to print on stderr at the end; it may be called in another thread.
+        message: What to print on stderr at the end.
         patience: Seconds that the process may take to clean up.
     """
     found = [number for name in NAMES if (number := getattr(signal, name, None)) is not None]
@@ -128,7 +128,7 @@ def listen(message: Callable[[], str], patience: float = PATIENCE) -> None:
 
 
 @contextmanager
-def heeded(message: Callable[[], str], patience: float = PATIENCE) -> Iterator[None]:
+def heeded(message: str, patience: float = PATIENCE) -> Iterator[None]:
     """Let signals end this process while the block runs, as `listen` says, and after it as `leave` says.
 
     Whatever the block raises, or gives, once a signal has come, the process ends as stopped: an error may be what a

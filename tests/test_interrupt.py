@@ -11,7 +11,7 @@ from effxfer import interrupt
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-STOPPED = "effxfer: stopped; go on with: effxfer status demo --seed 3"
+STOPPED = "effxfer: stopped; go on with: effxfer status demo --seed 3 --json"
 SWALLOWING = ("swallowed", "swallowed_for_ever", "another_error", "went_on", "another_handler", "native")
 
 

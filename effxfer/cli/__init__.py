@@ -10,12 +10,13 @@ from effxfer.errors import EffxferError, ResourceError, memory_full, out_of_memo
 from effxfer.runtime.printing import printable
 
 DEBUG = "--debug"
+ONCE = ("--json", DEBUG, "--dry-run", "--force")
 
 
 def main() -> None:
     """Run the app: results on stdout, everything else on stderr, a mistake as one line and its exit code."""
     code = 1
-    with interrupt.heeded(lambda: f"effxfer: stopped; go on with: {reproduce()}"):
+    with interrupt.heeded(f"effxfer: stopped; go on with: {reproduce(as_it_was=True)}"):
         code = _run()
     raise SystemExit(code)
 
@@ -72,10 +73,14 @@ def _trace() -> None:
         traceback.print_exc()
 
 
-def reproduce() -> str:
-    """The command that this process was started with, in one line that a shell takes."""
-    words = ["effxfer", *(a for a in sys.argv[1:] if a not in ("--json", DEBUG, "--dry-run", "--force"))]
-    return " ".join(map(_quoted, words))
+def reproduce(*, as_it_was: bool = False) -> str:
+    """The command that this process was started with, in one line that a shell takes.
+
+    Args:
+        as_it_was: With the words that a result does not depend on: --force is needed to go on where an older result is.
+    """
+    words = [word for word in sys.argv[1:] if as_it_was or word not in ONCE]
+    return " ".join(map(_quoted, ["effxfer", *words]))
 
 
 def _quoted(word: str) -> str:
