@@ -17,7 +17,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,9 @@ from effxfer.data.leaks import leaks
 from effxfer.data.listing import SPLITS, Finding, Item, Listing, notes_of, summed
 from effxfer.data.load import survey
 from effxfer.data.settings import DataSettings
-from effxfer.data.unread import LEFT_OUT, REPAIR
+from effxfer.data.target import aimed_at
+from effxfer.data.unread import LEFT_OUT, REPAIR, emptied
+from effxfer.errors import DataError
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.image import ImageError, ImageFacts
@@ -100,7 +102,8 @@ def audit(
     listing = survey(settings, base, cache=cache)
     seen = _look(listing, settings, progress)
     decoded = [finding for one in seen for finding in one.findings]
-    findings = [*listing.findings, *decoded, *_twins(listing, seen, settings)]
+    findings = [*listing.findings, *decoded, *_left_out(listing, decoded), *_twins(listing, seen, settings)]
+    findings += _of_target(listing, settings, base, cache)
     if not any(finding.severity == "error" for finding in findings):
         findings += also()
     ranks = {"error": 0, "warning": 1, "note": 2}
@@ -109,7 +112,7 @@ def audit(
 
 
 def _look(listing: Listing, settings: DataSettings, progress: Callable[[int, int], None] | None) -> list[_Seen]:
-    items, done = listing.items, 0
+    items, done = listing.everything, 0
     seen = [_Seen([], "")] * len(items)
     workers = pixels.threads(settings.workers, pixels.typical_side(listing.root, items, settings.max_pixels))
     for batch in pixels.run(lambda item: _one(listing.root, item, settings), items, workers):
@@ -140,6 +143,25 @@ def _one(root: Path | None, item: Item, settings: DataSettings) -> _Seen:
     return _Seen([*warnings, *_conversions(item, decoded.facts)], content)
 
 
+def _left_out(listing: Listing, decoded: Sequence[Finding]) -> list[Finding]:
+    """Refuse classes that lose all their training images where unreadable ones are left out."""
+    lost = {finding.path for finding in decoded if finding.group == LEFT_OUT}
+    return emptied(listing.classes, listing.split("train"), lost) if lost else []
+
+
+def _of_target(listing: Listing, settings: DataSettings, base: Path, cache: Path | None) -> list[Finding]:
+    """Look at where the network is to work, too, and at whether it fits."""
+    if settings.target is None:
+        return []
+    there = audit(settings.target, base, cache=cache)
+    found = [replace(one, path=f"{settings.target.source}/{one.path}".rstrip("/")) for one in there.findings]
+    try:
+        aimed_at(listing, there.listing, settings)
+    except DataError as error:
+        found.append(Finding(code=error.code, severity="error", path="", text=error.problem, hint=error.hint))
+    return found
+
+
 def _conversions(item: Item, facts: ImageFacts) -> list[Finding]:
     if facts.format == "builtin":
         return []
@@ -158,7 +180,7 @@ def _conversions(item: Item, facts: ImageFacts) -> list[Finding]:
 
 def _twins(listing: Listing, seen: Sequence[_Seen], settings: DataSettings) -> list[Finding]:
     """Find equal pixels in two splits, where the files differ; an error where the splits were given."""
-    content = {item.path: one.content for item, one in zip(listing.items, seen, strict=True) if one.content}
+    content = {item.path: one.content for item, one in zip(listing.everything, seen, strict=True) if one.content}
     known = {finding.path for finding in listing.findings if finding.code == "E320"}
     made_here = any(finding.code == "W339" for finding in listing.findings)
     found = leaks(listing.items, content, "same pixels", "warning" if settings.allow_leakage or made_here else "error")
@@ -167,9 +189,9 @@ def _twins(listing: Listing, seen: Sequence[_Seen], settings: DataSettings) -> l
 
 def _report(listing: Listing, findings: Sequence[Finding], decoded: Sequence[Finding]) -> Report:
     severities = Counter(finding.severity for finding in findings)
-    total, unreadable = len(listing.items), sum(finding.code.startswith("E") for finding in decoded)
+    total, unreadable = len(listing.everything), sum(finding.code.startswith("E") for finding in decoded)
     rows = [
-        Measurement(name="images", value=total),
+        Measurement(name="images", value=len(listing.items)),
         *(Measurement(name=f"images/{split}", value=len(listing.split(split))) for split in SPLITS),
         Measurement(name="classes", value=len(listing.classes)),
         Measurement(name="unreadable", value=100 * unreadable / max(1, total), unit="%", n=total, of="images"),

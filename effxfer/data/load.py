@@ -36,7 +36,7 @@ from effxfer.data.table import read_table
 from effxfer.data.target import aim, aimed_at
 from effxfer.data.task import Split, Task
 from effxfer.data.unlabelled import without_labels
-from effxfer.data.unread import unread
+from effxfer.data.unread import emptied, unread
 from effxfer.errors import DataError
 from effxfer.files import digest
 from effxfer.runtime.formats import byte_limit
@@ -160,7 +160,10 @@ def _with_digests(
     limit = byte_limit(settings.max_pixels)
     hashed = content_digests(root, [item.path for item in items], cache, settings.workers, limit=limit)
     known = [i._replace(sha256=hashed.digests[i.path]) for i in items if i.path in hashed.digests]
-    return known, unread(hashed.failures, settings)
+    return known, [
+        *unread(hashed.failures, settings),
+        *emptied(sorted({item.label for item in items}), known),
+    ]
 
 
 def _single_class(classes: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
@@ -179,11 +182,7 @@ def _stop_at_bad(bad: Sequence[Sequence[str]], listing: Listing, settings: DataS
         most = Counter(code for _, code, _ in bad).most_common(1)[0][0]
         raise DataError(f"{settings.source}: {share}: {shown}{more}", hint, code=most)
     lost = {path for path, _, _ in bad}
-    left = {item.label for item in listing.split("train") if item.path not in lost}
-    if left != set(listing.classes):
-        gone = ", ".join(repr(name) for name in listing.classes if name not in left)
-        problem = f"{settings.source}: no readable training image is left of {gone}"
-        raise DataError(problem, "repair these images, or remove the classes", code="E313")
+    raise_errors(emptied(listing.classes, listing.split("train"), lost), settings.source)
 
 
 def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: int) -> Task:

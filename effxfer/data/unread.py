@@ -1,8 +1,8 @@
 """What is said of listed files that cannot be read, before any of them is decoded."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from effxfer.data.listing import Finding
+from effxfer.data.listing import Finding, Item, some
 from effxfer.data.settings import DataSettings
 from effxfer.runtime.formats import unreadable
 
@@ -22,6 +22,20 @@ def unread(failures: Mapping[str, OSError], settings: DataSettings) -> list[Find
         settings: `skip_bad` is used.
     """
     return [_finding(path, error, settings.skip_bad) for path, error in sorted(failures.items())]
+
+
+def emptied(classes: Sequence[str], items: Iterable[Item], lost: Collection[str] = ()) -> list[Finding]:
+    """Refuse classes of which no image is left (`E313`).
+
+    Args:
+        classes: All of them.
+        items: Of which each class needs one.
+        lost: Paths that do not count.
+    """
+    left = {item.label for item in items if item.path not in lost}
+    gone = [repr(name) for name in classes if name not in left]
+    text, hint = f"no readable training image is left of {some(gone)}", "repair these images, or remove the classes"
+    return [Finding(code="E313", severity="error", path="", text=text, hint=hint)] if gone else []
 
 
 def _finding(path: str, error: OSError, skip_bad: bool) -> Finding:

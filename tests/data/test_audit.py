@@ -1,11 +1,14 @@
 import csv
+import os
 
 import pytest
 
 from effxfer.data.audit import COLUMNS, audit
+from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
-from tests.data.corpus import IMAGES, class_folders, encoded, images_table, photo
+from effxfer.runtime.image import Preprocess
+from tests.data.corpus import IMAGES, class_folders, encoded, images_table, jpeg, photo
 
 
 def look(root, tmp_path, **options):
@@ -117,3 +120,51 @@ def test_progress(tmp_path):
     audit(DataSettings(source=str(root)), cache=tmp_path / "cache", progress=lambda *call: calls.append(call))
     assert calls[-1] == (80, 80)
     assert len(calls) > 1
+
+
+def codes_of_load(tmp_path, **options):
+    """The code that every command ends in, which loads the data as these do; empty if it goes on."""
+    try:
+        load(DataSettings(**options), Preprocess(size=16), cache=tmp_path / "cache")
+    except DataError as error:
+        return error.code
+    return ""
+
+
+def small(root, folders, seed=0):
+    return str(class_folders(root, dict.fromkeys(folders, 12), seed=seed))
+
+
+def test_images_without_labels_are_looked_at_as_the_commands_do(tmp_path):
+    source, more = small(tmp_path / "data", ("cat", "dog")), small(tmp_path / "more", ("x",), seed=500)
+    (tmp_path / "more" / "x" / "broken.jpg").write_bytes(jpeg()[:200])
+    found = look(source, tmp_path, unlabelled=more)
+    assert [(f.code, f.path) for f in found.errors] == [("E302", "../more/x/broken.jpg")]
+    assert codes_of_load(tmp_path, source=source, unlabelled=more) == "E302"
+    assert found.report["images"].value == 24
+
+
+def test_a_target_is_looked_at_as_the_commands_do(tmp_path):
+    source, there = small(tmp_path / "data", ("cat", "dog")), small(tmp_path / "there", ("cat", "owl"), seed=500)
+    assert [f.code for f in look(source, tmp_path, target=there).errors] == ["E321"]
+    assert codes_of_load(tmp_path, source=source, target=there) == "E321"
+    assert not look(source, tmp_path, target=there, target_classes="same").errors
+    assert codes_of_load(tmp_path, source=source, target=there, target_classes="same") == ""
+    (tmp_path / "there" / "cat" / "broken.jpg").write_bytes(jpeg()[:200])
+    (error,) = look(source, tmp_path, target=there, target_classes="same").errors
+    assert (error.code, error.path) == ("E302", f"{there}/cat/broken.jpg")
+    assert codes_of_load(tmp_path, source=source, target=there, target_classes="same") == "E302"
+
+
+@pytest.mark.parametrize("kind", ["truncated", "pipe"])
+def test_a_class_that_loses_all_its_images_is_an_error_even_where_bad_ones_are_left_out(tmp_path, kind):
+    source = small(tmp_path / "data", ("cat", "dog", "owl"))
+    for file in (tmp_path / "data" / "owl").iterdir():
+        if kind == "truncated":
+            file.write_bytes(b"gone " + file.name.encode())
+        else:
+            file.unlink()
+            os.mkfifo(file)
+    (error,) = look(source, tmp_path, skip_bad=True).errors
+    assert (error.code, error.text) == ("E313", "no readable training image is left of 'owl'")
+    assert codes_of_load(tmp_path, source=source, skip_bad=True) == "E313"
