@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from effxfer.data.build import Plan
 from effxfer.data.builtin import read_builtin
 from effxfer.data.cache import Entry, open_or_build
+from effxfer.data.enough import need_validation, thin
 from effxfer.data.folder import read_folder
 from effxfer.data.index import content_digests, default_cache
 from effxfer.data.leaks import class_gaps, contradictions, leaks, lopsided
@@ -81,6 +82,7 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
         *_single_class(classes, found.findings),
         *class_gaps(hashed, settings),
         *decided,
+        *thin(items),
         *about,
         *contradictions(items),
         *lopsided(items),
@@ -126,6 +128,7 @@ def load(
     entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build, plan.fits)
     _stop_at_bad(entry.facts["bad"], listing, settings)
     task = _task(listing, preprocess, entry, settings.max_pixels)
+    need_validation(task)
     if settings.target is None:
         return task
     return aim(

@@ -70,6 +70,11 @@ class Task:
     notes: tuple[str, ...] = ()
     decode: "Callable[[Preprocess], Task] | None" = None
 
+    @property
+    def reported(self) -> "dict[str, Split]":
+        """The splits that accuracy is reported on, by name: a test split that is empty is none."""
+        return {name: split for name, split in (("val", self.val), ("test", self.test)) if len(split)}
+
     def seen_by(self, preprocess: Preprocess) -> "Task":
         """Give the same examples as a network of another preprocessing sees them.
 

@@ -46,7 +46,7 @@ def compared(contest: Contest) -> Report:
             timing=timings[name], macs=multiply_adds(nets[name]), advice=advice,
         )  # fmt: skip
 
-    ours = {split: contest.report[f"accuracy/{split}"].value for split in ("val", "test")}
+    ours = {split: contest.report[f"accuracy/{split}"].value for split in contest.tasks[-1].reported}
     controls = [
         contender(
             rival.name,
@@ -108,8 +108,8 @@ def loss_for(contest: Contest, net: Net) -> Loss:
 def scores(contest: Contest, net: Net) -> dict[str, float]:
     """Measure accuracy in percent on the validation and the test split."""
     task = contest.seen_by(net)[-1]
-    splits = {"val": task.val, "test": task.test}
-    return {name: score(net, split, net.preprocess, contest.device, name).value for name, split in splits.items()}
+    splits = task.reported.items()
+    return {name: score(net, split, net.preprocess, contest.device, name).value for name, split in splits}
 
 
 def network(found: Mapping[str, Any]) -> Net:

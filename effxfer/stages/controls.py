@@ -67,7 +67,7 @@ def compared(
     kinds = tuple(kind for kind in KINDS[settings.controls] if kind != "one-shot" or found.once)
     if not kinds:
         return Report()
-    splits = {"val": task.val, "test": task.test}
+    splits = task.reported
 
     def trained(net: Net, kind: Kind, number: int) -> dict[str, float]:
         train(net, kind, number, work.at(f"control-{kind}-{number}"))

@@ -61,8 +61,8 @@ def adapted(
     label = f"{number} label{'s' * (number > 1)} per class, {repeat + 1} of {settings.repeats}"
     among = [*tasks[:-1], task]
     history, _about = adapt(copy, among, own, device=device, work=work.at(f"{number}-{repeat}"), label=label)
-    splits = {"val": task.val, "test": task.test}
-    scores = {name: score(copy, split, copy.preprocess, device, name).value for name, split in splits.items()}
+    splits = task.reported.items()
+    scores = {name: score(copy, split, copy.preprocess, device, name).value for name, split in splits}
     passes = [(row["epoch"], row["score"]) for row in history if "score" in row]
     return {"labels": number, "repeat": repeat, **scores, "epochs": len(history), "passes": passes}
 
@@ -81,7 +81,7 @@ def compared(
     """Put trainings on few labels beside the one on all."""
     numbers = sorted({run["labels"] for run in runs})
     rows = [line(str(number), [run for run in runs if run["labels"] == number]) for number in numbers]
-    ends = {name: whole[f"accuracy/{name}"].value for name in ("val", "test")}
+    ends = {name: value for name in ("val", "test") if (value := whole.get(f"accuracy/{name}")) is not None}
     full = {"labels": 0, "epochs": int(whole.get("epochs") or 0), **ends}
     rows.append(line(f"all ({per_class:.4g})", [full]))
     ordered = sorted(runs, key=lambda run: (run["labels"], run["repeat"]))
@@ -114,7 +114,9 @@ def points(runs: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, fl
 
 def line(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summarise the repeats of one number of labels."""
-    told = {split: Measurement.spread(split, [run[split] for run in runs]) for split in ("val", "test")}
+    told = {
+        split: Measurement.spread(split, [run[split] for run in runs]) for split in ("val", "test") if split in runs[0]
+    }
     return {
         "labels per class": name,
         **{f"accuracy {split} %": one.value for split, one in told.items()},

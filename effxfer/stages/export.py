@@ -140,10 +140,9 @@ def try_tune(file: Path, precision: str, task: Task, settings: ExportSettings) -
 
 def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
     """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
-    splits = {"val": task.val, "test": task.test}
     exact = precision == "int8" and Aim(resolve(settings.target)).exact
     rows = list[Measurement]()
-    for name, split in splits.items():
+    for name, split in task.reported.items():
         logits = onnx_logits(file, split.pixels, threads=settings.threads, exact=exact)
         rows += shares(logits, split.labels, f"{name}/{precision}")
     return Report(rows=(*rows, file_zeros(file, precision)))
@@ -160,14 +159,21 @@ def on_whole_images(file: Path, precision: str, task: Task, settings: ExportSett
     gate = check_preprocessing(
         file, task.val, expected, max_drop=settings.preprocessing_drop, threads=settings.threads
     )  # fmt: skip
-    tested = look(file, task.test, threads=settings.threads)
     rows = (
         replace(gate["accuracy/whole"], name=f"accuracy/val/{precision}"),
-        *shares(tested.probabilities, task.test.labels, f"test/{precision}"),
+        *tested(file, precision, task, settings),
         file_zeros(file, precision),
         *(replace(row, name=f"{row.name}/{precision}") for row in gate.rows if row.name.startswith("preprocessing/")),
     )
     return Report(rows=rows, notes=gate.notes)
+
+
+def tested(file: Path, precision: str, task: Task, settings: ExportSettings) -> tuple[Measurement, ...]:
+    """Measure a file that resizes by itself on the test split, if there is one."""
+    if not len(task.test):
+        return ()
+    seen = look(file, task.test, threads=settings.threads)
+    return shares(seen.probabilities, task.test.labels, f"test/{precision}")
 
 
 def shares(outputs: NDArray[np.float32], labels: NDArray[np.int64], name: str) -> tuple[Measurement, ...]:

@@ -134,9 +134,9 @@ def head_of(net: Net) -> Mapping[str, Any]:
 
 
 def measured(net: Net, task: Task, device: Device) -> Report:
-    """Measure accuracy on the validation and the test split, and on the target if there is one."""
+    """Measure accuracy on the validation and the test split, as far as there are such, and on a target."""
     rows = list[Measurement]()
-    for name, split in {"val": task.val, "test": task.test}.items():
+    for name, split in task.reported.items():
         logits = predict(net, split.pixels, net.preprocess, device)
         rows += accuracy(logits, split.labels, f"accuracy/{name}"), *if_uneven(logits, split.labels, name)
     return Report(rows=tuple(rows)) + at_target(net, task, device)

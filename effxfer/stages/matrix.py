@@ -23,7 +23,7 @@ from effxfer.stages.ticket_settings import Matrix, Ticket
 
 WORDS = {"ticket": "ticket", "random": "random mask", "none": "dense"}
 TABLE = "matrix"
-SPLITS = ("val", "test")
+SPLITS = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def tabulate(planned: Sequence[Cell], done: Mapping[str, Artifact]) -> Report:
         Measurement.spread(
             f"accuracy/{split}/{task}/{'+'.join(names)}/{WORDS[mask]}", _values(reports, split), "%"
         )
-        for (names, mask, task), reports in found.items() for split in SPLITS
+        for (names, mask, task), reports in found.items() for split in _splits(reports)
     )  # fmt: skip
     return Report(
         rows=measured, notes=(*_verdicts(found), *_sizes(found), *_recipes(planned)),
@@ -161,12 +161,17 @@ def _row(names: tuple[str, ...], mask: str, tasks: Sequence[str], found: Found) 
     gone = reports[0][0].get("sparsity/prunable") or 0.0
     row: dict[str, Any] = {"ticket": ", ".join(names), "network": WORDS[mask], "weights %": 100 - gone}
     for task, repeats in zip(tasks, reports, strict=True):
-        for split in SPLITS:
+        for split in _splits(repeats):
             values = _values(repeats, split)
             row[f"{task} {split}"] = median(values)
             if len(values) > 1:
                 row[f"{task} {split} range"] = f"{min(values):.2f} to {max(values):.2f}"
     return row | {"n": len(reports[0])}
+
+
+def _splits(reports: list[Report]) -> list[str]:
+    """The splits that a task has images of."""
+    return [split for split in SPLITS if reports[0].get(f"accuracy/{split}") is not None]
 
 
 def _values(reports: Sequence[Report], split: str) -> list[float]:
@@ -191,8 +196,11 @@ def _verdicts(found: Found) -> list[str]:
 
 
 def _sizes(found: Found) -> list[str]:
-    told = {task: [reports[0][f"accuracy/{split}"].n for split in SPLITS] for (_, _, task), reports in found.items()}
-    return [f"{task}: {val} validation and {test} test images" for task, (val, test) in told.items()]
+    told = {
+        task: [f"{reports[0][f'accuracy/{split}'].n} {SPLITS[split]}" for split in _splits(reports)]
+        for (_, _, task), reports in found.items()
+    }
+    return [f"{task}: {' and '.join(counts)} images" for task, counts in told.items()]
 
 
 def _recipes(planned: Sequence[Cell]) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from effxfer import artifact, progress
 from effxfer.bench.latency import compare, onnx_runner
 from effxfer.bench.runners import feed_for
+from effxfer.data.enough import need_folds
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Split, Task
 from effxfer.errors import SettingsError
@@ -74,6 +75,7 @@ def rank(settings: Rank, data: DataSettings, where: Where) -> Report:
     Raises:
         SettingsError: If a backbone does not exist, or one is named twice.
         ModelFileError: If its weights do not fit.
+        DataError: As `load`, and `E313` if there is one training image of each class.
     """
     device, seen = pick(where.device), dict[str, Seen]()
     with scratch_folder() as folder:
@@ -116,6 +118,7 @@ def look(
     net, notes = artifact.open_model(backbone)
     net.take_size(net.preprocess.size)
     task = load_task(data, net.preprocess, where)
+    need_folds(task)
     split = some_of(task, settings)
     net.to(device.torch)
     features = predict(Features(net), split.pixels, net.preprocess, device).double().numpy()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from effxfer.data.batches import seed_of
+from effxfer.data.enough import need_folds
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.cut import after, cuts_cleanly
@@ -45,6 +46,7 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     """
     began, task = time.monotonic(), tasks[-1]
     check_place(settings.storage)
+    need_folds(task)
     net.to(device.torch)
     taps = taps_of(net, settings)
     images = len(task.train) + len(task.val)

@@ -19,6 +19,7 @@ from effxfer.train.evaluate import accuracy, predict
 from effxfer.transfer.linear import Features
 
 TARGET = "accuracy/target"
+NOTHING = Report(notes=("the target has no test images: nothing is reported on it",))
 
 
 def at_target(net: Net, task: Task, device: Device) -> Report:
@@ -38,6 +39,8 @@ def at_target(net: Net, task: Task, device: Device) -> Report:
         split = whole(task.target)
         features = predict(Features(net), split.pixels, net.preprocess, device)
         return on_new(features, split, distance_of(net))
+    if not len(task.target.test):
+        return NOTHING
     return by_domain(predict(net, task.target.test.pixels, net.preprocess, device), task.target.test)
 
 
@@ -53,7 +56,7 @@ def file_at_target(model: Model, task: Task, net: Net) -> Report:
         return Report()
     if not is_new(task):
         test = task.target.test
-        return by_domain(torch.from_numpy(model.logits(test.pixels)), test)
+        return by_domain(torch.from_numpy(model.logits(test.pixels)), test) if len(test) else NOTHING
     if not model.takes_prototypes:
         return Report(notes=("the file knows its classes and takes no others: nothing to report on new ones",))
     split = whole(task.target)

@@ -5,6 +5,7 @@ import torch
 
 from effxfer import adapter_file
 from effxfer.artifact import Artifact
+from effxfer.errors import DataError
 from effxfer.net.merge import base_state
 from effxfer.prune.mask import Mask
 from effxfer.prune.ticket import pack
@@ -79,3 +80,22 @@ def test_reads_a_model_and_leaves_a_whole_one(name, tmp_path, dense, exported, d
     if STAGES[name].kind != "times":
         assert made.net().classes == tiny.CLASSES
     assert run(name, tmp_path / "out", dense, exported, data).manifest == made.manifest
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory):
+    """Two images of each class: one to train on, one to validate on, none to test."""
+    return tiny.data_of(tiny.write_images(tmp_path_factory.mktemp("few") / "shapes", per_class=2))
+
+
+@pytest.mark.parametrize("name", sorted(STAGES.keys() - {"bench", "search"}))
+def test_two_images_of_each_class_are_enough(name, tmp_path, dense, exported, few):
+    report = run(name, tmp_path / "out", dense, exported, few).manifest.report
+    assert "W313 no test images: accuracy is reported on the validation split alone" in report.notes
+    assert not [row.name for row in report.rows if row.name.split("/")[1:2] == ["test"]]
+
+
+def test_a_search_says_how_many_images_it_needs(tmp_path, dense, exported, few):
+    with pytest.raises(DataError, match=r"one training image of each class: .* one class at least needs two") as caught:
+        run("search", tmp_path / "out", dense, exported, few)
+    assert caught.value.code == "E313"

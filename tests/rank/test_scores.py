@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 from effxfer.rank import SCORES
 from effxfer.rank.h_score import h_score
 from effxfer.rank.leep import leep
-from effxfer.rank.linear import linear
+from effxfer.rank.linear import held_out, linear
 from effxfer.rank.logme import logme
 from effxfer.rank.neighbours import neighbours
 
@@ -105,3 +105,23 @@ def test_few_images_of_many_features(name):
 def test_a_linear_probe_is_judged_on_what_it_has_not_seen():
     rng = np.random.default_rng(6)
     assert linear(rng.normal(size=(60, 80)), np.arange(60) % 3) < 55
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 0, 0, 1, 1], [0, 0, 1, 1, 2, 2]])
+def test_two_images_of_each_class_are_held_out_in_turn(labels):
+    y = np.array(labels)
+    assert linear(np.eye(3)[y] + 0.01 * np.arange(len(y))[:, None], y) == 100
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 0, 0, 1], [1, 0, 2]])
+def test_a_class_that_is_held_out_whole_is_not_found(labels):
+    y = np.array(labels)
+    scores = held_out(np.eye(3)[y], y)
+    assert np.isfinite(scores).all()
+    assert (scores.argmax(1) != y)[[labels.index(one) for one in set(labels) if labels.count(one) == 1]].all()
+
+
+@pytest.mark.parametrize("score", sorted(SCORES))
+def test_every_score_is_a_number_for_four_images(score):
+    rng = np.random.default_rng(0)
+    assert np.isfinite(SCORES[score](rng.normal(size=(4, 16)), np.array([0, 0, 1, 1])))

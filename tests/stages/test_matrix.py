@@ -143,3 +143,13 @@ def test_recipes_that_differ_are_told(tickets, tasks):
     assert any("recipes differ" in note for note in tabulate(planned, done).notes)
     alike = cells(tickets, {"shapes": tasks["shapes"]}, settings(controls=False))
     assert not any("recipes differ" in note for note in tabulate(alike, done).notes)
+
+
+def test_a_task_without_test_images_has_no_such_column(tickets, tasks):
+    planned = cells({"a": tickets["a"]}, {"shapes": tasks["shapes"]}, settings(controls=False))
+    made = Made(50, 50)
+    made.manifest.report = Report(rows=made.manifest.report.rows[:1])
+    report = tabulate(planned, dict.fromkeys((one.place for one in planned), made))
+    assert [name for name in report.tables[0].rows[0] if name.startswith("shapes")] == ["shapes val"]
+    assert report["accuracy/val/shapes/a/ticket"].value == 50
+    assert "shapes: 1 validation images" in report.notes

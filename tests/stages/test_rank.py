@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from effxfer.bench import latency as protocol
-from effxfer.errors import SettingsError
+from effxfer.errors import DataError, SettingsError
 from effxfer.net.backbones import source_classifier
 from effxfer.net.settings import BackboneSettings
 from effxfer.rank import SCORES
@@ -83,3 +83,10 @@ def test_it_needs_backbones():
 
 def test_every_score_has_a_column():
     assert COLUMNS.keys() == SCORES.keys()
+
+
+def test_it_says_how_many_images_it_needs(tmp_path):
+    data = tiny.data_of(tiny.write_images(tmp_path / "images", per_class=2))
+    with pytest.raises(DataError, match="one class at least needs two") as caught:
+        made(tmp_path, data, RANDOM)
+    assert caught.value.code == "E313"

@@ -15,6 +15,7 @@ from effxfer.runtime.model import Model, ModelError
 from effxfer.settings import build
 from effxfer.stages.run import data_for
 from tests import tiny
+from tests.contracts.test_stages import adapted as adapted_by
 
 CONV = BackboneSettings(source="effxfer.net.conv4:conv4", args={"width": 16}, pretrained=False, size=16)
 EPISODES = {"way": 3, "query": 3, "episodes": 20, "augment": {"crop": "none", "flip": False}}
@@ -154,3 +155,11 @@ def test_a_result_is_kept_out_of_the_target(dense, new):
 def test_prototypes_of_another_width_are_refused(points):
     with pytest.raises(ModelError, match="need prototypes of shape"):
         Model(points.path / "model.onnx").with_prototypes(np.zeros((2, 3), np.float32), ["a", "b"])
+
+
+def test_a_target_without_test_images_is_left_out_with_a_note(dense, tmp_path):
+    target = tiny.data_of(tiny.write_images(tmp_path / "few", per_class=2, seed=9))
+    data = tiny.data_of(tiny.write_images(tmp_path / "many", per_class=5), target=target)
+    report = tiny.stage("adapter", adapted_by(dense), tmp_path / "out", data).manifest.report
+    assert "the target has no test images: nothing is reported on it" in report.notes
+    assert "accuracy/target" not in [row.name for row in report.rows]
