@@ -166,9 +166,9 @@ def _vacate(folder: Path, holder: Path, fresh: Sequence[Path]) -> None:
     """Remove the lock's own files from a folder that holds nothing else, and the folders that were made for it."""
     with suppress(OSError):
         holder.unlink(missing_ok=True)
-        if {file.name for file in folder.iterdir()} <= {".lock"}:
+        if {file.name for file in folder.glob("*")} <= {".lock"}:  # or it was removed in the block
             (folder / ".lock").unlink(missing_ok=True)
-            for place in fresh:
+            for place in (place for place in fresh if place.exists()):
                 place.rmdir()
 
 

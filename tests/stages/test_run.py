@@ -126,6 +126,16 @@ def test_a_stage_that_failed_before_it_did_anything_leaves_nothing(dense, data, 
     assert not list(tmp_path.glob(".work-*"))
 
 
+def test_a_refused_stage_leaves_no_folder_that_was_made_for_it(dense, data, tmp_path):
+    def refuse(*_args, **_more):
+        raise SettingsError("no")
+
+    here = Where(out=tmp_path / "runs" / "mine" / "out", device="cpu")
+    with pytest.raises(SettingsError):
+        transform(NAME, lambda: refuse, SETTINGS, dense, [data], here)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_replacement_leaves_the_old_result(find, dense, data, tmp_path):
     before = state(run(find, dense, data, tmp_path).path)
     failing = Counted(fault=RuntimeError("power is out"))
