@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from effxfer.artifact import MANIFEST, Artifact
+from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError, joined
 from effxfer.files import digest, is_locked, locked
@@ -17,13 +18,13 @@ from effxfer.net.trust import naming
 from effxfer.plan import MAKES_NET, Plan, Step, read_plan
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
-from effxfer.stages.place import check_directory, check_folder
+from effxfer.stages.checks import check_backbone, check_settings
+from effxfer.stages.place import check_directory, check_folder, check_writable, keep_out_of
 from effxfer.stages.run import Where, compare, compare_key, key_of, named_in, transform
 from effxfer.stages.settings import SHIP
 from effxfer.stages.source import Adapted, Source, read_adapter, read_ticket
-from effxfer.stages.ticket_settings import Ticket
 
-__all__ = ["Plan", "Step", "check_options", "conclusion", "publish", "read_plan", "run", "statuses"]
+__all__ = ["Plan", "Step", "check", "check_options", "conclusion", "publish", "read_plan", "run", "statuses"]
 
 
 def run(
@@ -107,40 +108,65 @@ def data_of(plan: Plan, step: Step) -> list[DataSettings]:
     return [plan.data[name] for name in step.tasks] or list(plan.data.values())
 
 
+def check(plan: Plan, where: Where) -> None:
+    """Check all that can be without running: places, settings, networks, tickets, and that data are there.
+
+    Raises:
+        EffxferError: As `run` does before its first step.
+    """
+    from effxfer.train.devices import pick
+
+    check_places(plan, where)
+    check_writable(where.out)
+    pick(where.device)
+    with naming(*named_in_plan(plan)):
+        check_options(plan, where)
+
+
 def check_options(plan: Plan, where: Where) -> None:
     """Check what needs heavy imports or other files to be checked, before the first step that has work to do.
 
     Raises:
-        SettingsError: With every strategy that does not exist or does not take its options.
-        ModelFileError: If a ticket that a step names cannot be read.
+        SettingsError: With every strategy that does not exist or does not take its options, and every network that
+            its library does not know.
+        DataError: If data are absent or cannot be trained on.
+        ModelFileError: If a ticket, a model directory or a weights file that is named cannot be read.
     """
     if all((where.out / plan.place(step) / MANIFEST).is_file() for step in plan.steps):
         return
-    from effxfer.stages.finetune import choose
-
-    mistakes = []
-    for step in plan.steps:
-        try:
-            if told := strategy_of(plan, step):
-                choose(*told)
-        except SettingsError as error:
-            mistakes.append(f"stage {step.name!r}: {error.problem}")
+    mistakes = [f"stage {step.name!r}: {text}" for step in plan.steps for text in _mistake(plan, step)]
     if mistakes:
         raise SettingsError(f"{plan.name}: {joined(mistakes)}", code="E201")
+    check_backbone(plan.backbone)
+    keep_out_of(where.out, list(plan.data.values()))
+    for task in plan.data.values():
+        scan(task, cache=where.cache)
 
 
-def strategy_of(plan: Plan, step: Step) -> tuple[str, dict[str, Any]] | None:
-    """The strategy that a step trains by, and its options; None for a step that trains nothing.
+def _mistake(plan: Plan, step: Step) -> list[str]:
+    """What is wrong with a step's settings; nothing, or one sentence."""
+    try:
+        check_settings(step.settings, _recipe(plan, step))
+    except SettingsError as error:
+        return [error.problem]
+    return []
+
+
+def _recipe(plan: Plan, step: Step) -> Mapping[str, Any] | None:
+    """How the ticket was trained that a step trains: by its file, or as the step before it is told.
 
     Raises:
-        ModelFileError: If it is that of a ticket that cannot be read.
+        ModelFileError: If a ticket or an adapter that is named cannot be read.
     """
-    if isinstance(step.settings, Ticket):
-        found = next((one.settings.plain() for one in plan.steps if one.name == step.source), {})
-        recipe = read_ticket(Path(step.file)).facts.recipe if step.file else {"settings": found}
-        return step.settings.training(recipe)[:2]
-    strategy = getattr(step.settings, "strategy", None)
-    return (strategy, getattr(step.settings, "options", {})) if strategy else None
+    kind = STAGES[step.stage].kind
+    if step.file:
+        return read_ticket(Path(step.file)).facts.recipe if kind == "ticket" else _adapter_is_there(step)
+    found = next((one.settings.plain() for one in plan.steps if one.name == step.source), {})
+    return {"settings": found} if kind == "ticket" else None
+
+
+def _adapter_is_there(step: Step) -> None:
+    read_adapter(Path(step.file))
 
 
 def statuses(plan: Plan, where: Where) -> list[dict[str, str]]:

@@ -77,7 +77,12 @@ def rank(
     settings = build(Rank, given, "rank")
     file = check_file_in(out, "rank.html") if out else None
     if dry_run:
-        show.document({"stage": "rank", "data": task.plain(), "settings": settings.plain()})
+        from effxfer.data.load import scan
+        from effxfer.stages.checks import NOT_CHECKED, check_settings
+
+        check_settings(settings)
+        scan(task)
+        show.document({"stage": "rank", "data": task.plain(), "settings": settings.plain(), "note": NOT_CHECKED})
         return
     from effxfer.stages.rank import rank as ranking
     from effxfer.stages.run import Where

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check settings, data, names and places; say what would be done.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a result that was made from other inputs.")]
 Seed = Annotated[int | None, typer.Option(help="Of everything random.  [default: 0]")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]

@@ -24,16 +24,18 @@ def run(
     from effxfer.cli import reproduce, show
     from effxfer.net.beside import import_beside
     from effxfer.plan import locate
+    from effxfer.stages.checks import NOT_CHECKED
     from effxfer.stages.run import Where
 
     plan = pipeline.read_plan(_file(file, preset), data=data, backbone=backbone, seed=seed, changes=changes or ())
     plan, shares = allot(plan, duration(budget)) if budget else (plan, {})
     where = Where(out=out or Path("runs") / plan.name, device=device, force=force)
-    if dry_run:
-        _statuses(plan, where, as_json)
-        return
     for source in pipeline.named_in_plan(plan):
         import_beside(source, locate(_file(file, preset)).resolve().parent)
+    if dry_run:
+        pipeline.check(plan, where)
+        _statuses(plan, where, as_json, NOT_CHECKED)
+        return
     with show.progress():
         made = pipeline.run(
             plan, where, lambda step, one: show.say(f"done {plan.place(step)}: {_headline(one)}"), shares=shares
@@ -97,13 +99,13 @@ def leaderboard(
     show.result(report, as_json, **facts)
 
 
-def _statuses(plan: "object", where: "object", as_json: bool) -> None:
+def _statuses(plan: "object", where: "object", as_json: bool, *notes: str) -> None:
     from effxfer import pipeline
     from effxfer.cli import show
     from effxfer.report import Report, Table
 
     rows = pipeline.statuses(plan, where)  # type: ignore[arg-type]
-    show.result(Report(tables=(Table(title="Pipeline", rows=tuple(rows)),)), as_json)
+    show.result(Report(tables=(Table(title="Pipeline", rows=tuple(rows)),), notes=notes), as_json)
 
 
 def _headline(one: "object") -> str:

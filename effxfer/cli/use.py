@@ -28,7 +28,7 @@ def bench(
     from effxfer.errors import SettingsError
     from effxfer.settings import build
     from effxfer.stages import STAGES, run
-    from effxfer.stages.bench import bench_files
+    from effxfer.stages.bench import bench_files, files_of
     from effxfer.stages.settings import Bench
 
     limit = regression.parse_share(max_regression)
@@ -43,6 +43,7 @@ def bench(
         raise SettingsError("--out keeps a comparison of results, not of bare files", "leave it out")
     made = {} if bare else {name: Artifact.load(path) for name, path in named.items()}
     if dry_run:
+        files_of(named)
         show.document({"stage": "bench", "models": list(named), "settings": settings.plain()})
         return
     with show.progress():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,31 @@ def names(library: str, pattern: str = "*") -> list[str]:
     import torchvision
 
     return matching(torchvision.models.list_models(module=torchvision.models), pattern)
+
+
+def require(source: str) -> None:
+    """Make sure that there is a network of a name, without building it; a module of somebody else's is not imported.
+
+    Args:
+        source: As in `BackboneSettings`.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    library, _, name = source.partition("@")[0].partition(":")
+    if library in ("timm", "torchvision"):
+        if name.split(".", maxsplit=1)[0] not in names(library):
+            raise _unknown(library, name)
+    elif not _is_module(library):
+        raise SettingsError(f"no backbone {library}:{name}: no module named {library!r}", _where(library))
+
+
+def _is_module(name: str) -> bool:
+    """Whether a module, or the package that it is in, can be found."""
+    try:
+        return find_spec(name.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _timm(name: str, args: Mapping[str, Any]) -> nn.Module:

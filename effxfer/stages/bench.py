@@ -58,9 +58,7 @@ def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
         GateError: If a file is slower than allowed, or larger.
         ModelFileError: If one of them is damaged, dangerous or does not run.
     """
-    given = dict[str, Path]()
-    for name, path in files.items():
-        given |= model_files({name: Artifact.load(path)}) if path.is_dir() else {name: path}
+    given = files_of(files)
     strangers = [file for file in given.values() if is_foreign(file)]
     measured = _inside(given, strangers, settings) if strangers else measure(given, settings)
     names = [name for name in given if name != next(iter(given))] or list(given)
@@ -78,6 +76,21 @@ def _inside(files: Mapping[str, Path], strangers: Sequence[Path], settings: Benc
 def plain_measure(files: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Measure in this process, from and into plain values."""
     return measure({name: Path(file) for name, file in files.items()}, build(Bench, settings, "bench")).to_json()
+
+
+def files_of(named: Mapping[str, Path]) -> dict[str, Path]:
+    """Give the ONNX files of what is to be compared: files, or results of `export`, by name.
+
+    Raises:
+        ModelFileError: If one of them is absent, or a directory holds no export.
+    """
+    found = dict[str, Path]()
+    for name, path in named.items():
+        found |= model_files({name: Artifact.load(path)}) if path.is_dir() else {name: path}
+    absent = [file for file in found.values() if not file.exists()]
+    if absent:
+        raise ModelFileError(f"no model file {absent[0]}", "write one with `effxfer export`", code="E424")
+    return found
 
 
 def measure(files: Mapping[str, Path], settings: Bench, **more: Any) -> Report:

@@ -23,9 +23,10 @@ from effxfer.prune.ticket import TicketFile
 from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.settings import Settings, build
+from effxfer.stages.checks import NOT_CHECKED, OTHERS, check_backbone, check_settings
 from effxfer.stages.place import check_directory, check_ours, check_writable, keep_out_of
 from effxfer.stages.settings import METRICS
-from effxfer.stages.source import Source, named_by, open_source, parent_of
+from effxfer.stages.source import Adapted, Source, named_by, open_source, parent_of
 
 if TYPE_CHECKING:
     from effxfer.net.net import Net
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from effxfer.train.state import Work
 
 RESULT = "result"
-OTHERS = ("backbones", "control_backbones")
 TOGETHER = (
     "curve", "finetune", "prune channels", "prune gradual", "prune lottery", "prune structured", "qat", "ticket",
 )  # fmt: skip
@@ -97,6 +97,7 @@ def transform(
     if done:
         return done
     check_writable(where.out)
+    check_settings(settings, recipe_of(source))
     from effxfer.train.devices import pick, together
 
     device = pick(where.device)
@@ -122,7 +123,8 @@ def produce(
     refuse(name, net, settings)
     side = getattr(settings, "size", None) or net.preprocess.size
     tasks = [load_task(d, replace(net.preprocess, size=side), where) for d in data]
-    told = {"recipe": source.facts.recipe} if isinstance(source, TicketFile) else {}
+    recipe = recipe_of(source)
+    told = {} if recipe is None else {"recipe": recipe}
     held = in_time(settings, where.spare - (time.monotonic() - began))
     net, report = find()(net, tasks, held, device=device, work=unfinished(where, key), **told)
     notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
@@ -182,14 +184,35 @@ def compare_key(name: str, settings: Settings, made: Mapping[str, Artifact]) -> 
 def preview(
     name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where
 ) -> dict[str, Any]:
-    """What `transform` would do, as plain values; decodes nothing."""
+    """What `transform` would do, as plain values, after all checks that need no network and no images.
+
+    Raises:
+        EffxferError: As `transform` does for settings, data, networks and places that cannot be.
+    """
+    from effxfer.train.devices import pick
+
     check_directory(where.out)
     check_writable(where.out)
     keep_out_of(where.out, data)
+    pick(where.device)
+    check_settings(settings, recipe_of(source))
+    check_source(source)
     key = key_of(name, settings, source, data, where)
     counts = [{n: len(found.split(n)) for n in ("train", "val", "test")} for found in (scan(d) for d in data)]
     return {"stage": name, "done": finished(where, key) is not None, "key": key, "out": str(where.out),
-            "settings": settings.plain(), "images": counts}  # fmt: skip
+            "settings": settings.plain(), "images": counts, "note": NOT_CHECKED}  # fmt: skip
+
+
+def recipe_of(source: Source) -> Mapping[str, Any] | None:
+    """How a ticket was trained; None for another source."""
+    return source.facts.recipe if isinstance(source, TicketFile) else None
+
+
+def check_source(source: Source) -> None:
+    """Make sure that what a stage starts from is there, as far as that can be seen without opening it."""
+    base = source.base if isinstance(source, Adapted) else source
+    if isinstance(base, BackboneSettings):
+        check_backbone(base)
 
 
 def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
@@ -216,8 +239,8 @@ def identity(settings: Settings) -> dict[str, Any]:
     """What determines a stage's result of its settings: their values, other networks by what is in their files."""
     plain, teacher = settings.plain(), getattr(settings, "teacher", None)
     for name in OTHERS:
-        if others := getattr(settings, name, ()):
-            plain[name] = [artifact.identity(other) for other in others]
+        if several := getattr(settings, name, ()):
+            plain[name] = [artifact.identity(other) for other in several]
     if teacher and teacher.source:
         plain["teacher"]["source"] = artifact.identity(BackboneSettings(source=teacher.source))
     return plain

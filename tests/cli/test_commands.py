@@ -207,7 +207,8 @@ def test_status_and_dry_run_say_the_same_and_write_nothing(call, folder, tmp_pat
     file = plans.write(tmp_path / "mine.toml", folder)
     words = [file, "--out", tmp_path / "out", "--json"]
     told, planned = (json.loads(call(*head, *words)) for head in (["status"], ["run", "--dry-run"]))
-    assert told["report"] == planned["report"]
+    assert told["report"]["tables"] == planned["report"]["tables"]
+    assert "not checked without running" in planned["report"]["notes"][0]
     rows = told["report"]["tables"][0]["rows"]
     assert [row["state"] for row in rows] == ["to do"] * 5
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
@@ -288,3 +289,78 @@ def test_the_command_that_goes_on_is_one_line_that_a_shell_takes(monkeypatch):
 def test_an_error_is_two_lines_whatever_its_names_are():
     error = SettingsError("no class 'a\nb'\x1b[2J\n  hint: rm -rf", "give c\rd", code="E201")
     assert str(error) == "E201 no class 'a\\nb'\\x1b[2J\\n  hint: rm -rf\n  hint: give c\\rd"
+
+
+DRY = [
+    (["--set", "options.batch=0"], SettingsError, "greater than or equal to 1"),
+    (["--set", "options.bach=8"], SettingsError, "did you mean 'batch'"),
+    (["--strategy", "fulll"], SettingsError, "did you mean 'full'"),
+    (["--device", "toaster"], SettingsError, "no device is called 'toaster'"),
+    (
+        ["--set", "teacher.logits=0.5", "--set", "teacher.source=timm:resnet5o"],
+        SettingsError,
+        "timm has no network 'resnet5o'",
+    ),
+    (["--data", "nowhere"], DataError, "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("words", "error", "text"), DRY)
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_dry_run_of_a_stage_finds_what_the_stage_would(call, dense, tmp_path, words, error, text, dry, monkeypatch):
+    monkeypatch.setattr("effxfer.stages.run.load_task", lambda *_: pytest.fail("it is found before images are decoded"))
+    with pytest.raises(error, match=text):
+        call("finetune", dense.path, "--out", tmp_path / "out", *words, *dry)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "text"),
+    [
+        ("timm:mobilenetv2_10", SettingsError, r"timm has no network 'mobilenetv2_10' \(did you mean"),
+        ("torchvision:resnet19", SettingsError, "torchvision has no network 'resnet19'"),
+        ("nobody.has.this:net", SettingsError, "no module named 'nobody.has.this'"),
+        ("timm:mobilenetv2_100@none.safetensors", ModelFileError, "no weights file none.safetensors"),
+    ],
+)
+def test_a_dry_run_knows_the_networks_there_are(call, folder, tmp_path, source, error, text):
+    with pytest.raises(error, match=text):
+        call("finetune", source, "--data", folder, "--out", tmp_path / "out", "--dry-run")
+    with pytest.raises(error, match=text):
+        call("rank", "--data", folder, "--backbones", source, "--dry-run")
+    file = plans.write(tmp_path / "mine.toml", folder)
+    with pytest.raises(error, match=text):
+        call("run", file, "--backbone", source, "--out", tmp_path / "out", "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ("data.source=nowhere", DataError, "nowhere"),
+        ("dense.options.batch=0", SettingsError, "stage 'dense': options of strategy full: batch: input should be"),
+        ("dense.strategy=fulll", SettingsError, "did you mean 'full'"),
+        (
+            "small.teacher={source='timm:resnet5o',logits=0.5}",
+            SettingsError,
+            "stage 'small': backbone timm:resnet5o: timm has no",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_dry_run_of_a_pipeline_finds_what_its_stages_would(call, folder, tmp_path, change, error, text, dry):
+    file = plans.write(tmp_path / "mine.toml", folder)
+    with pytest.raises(error, match=text):
+        call("run", file, "--out", tmp_path / "out", "--set", change, *dry)
+
+
+def test_a_dry_run_looks_for_the_place_of_trials_and_for_candidates(call, dense, tmp_path):
+    (tmp_path / "notes").write_text("no journal")
+    with pytest.raises(SettingsError, match="is not a journal of trials"):
+        call("search", dense.path, "--out", tmp_path / "out", "--storage", f"journal:{tmp_path / 'notes'}", "--dry-run")
+    with pytest.raises(SettingsError, match="candidate 'fulll': no strategy 'fulll'"):
+        call("compete", dense.path, "--out", tmp_path / "out", "--strategies", "fulll", "--dry-run")
+    with pytest.raises(SettingsError, match="timm has no network"):
+        call("compete", dense.path, "--out", tmp_path / "out", "--backbones", "timm:resnet5o", "--dry-run")
+    with pytest.raises(ModelFileError, match="no model file"):
+        call("bench", tmp_path / "none.onnx", "--dry-run")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
