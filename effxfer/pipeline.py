@@ -159,14 +159,12 @@ def _recipe(plan: Plan, step: Step) -> Mapping[str, Any] | None:
         ModelFileError: If a ticket or an adapter that is named cannot be read.
     """
     kind = STAGES[step.stage].kind
-    if step.file:
-        return read_ticket(Path(step.file)).facts.recipe if kind == "ticket" else _adapter_is_there(step)
+    if kind == "adapter":
+        read_adapter(Path(step.file))
+    if kind == "ticket" and step.file:
+        return read_ticket(Path(step.file)).facts.recipe
     found = next((one.settings.plain() for one in plan.steps if one.name == step.source), {})
     return {"settings": found} if kind == "ticket" else None
-
-
-def _adapter_is_there(step: Step) -> None:
-    read_adapter(Path(step.file))
 
 
 def statuses(plan: Plan, where: Where) -> list[dict[str, str]]:
