@@ -6,9 +6,10 @@ from effxfer.bench.profile import Kernel, Shape
 
 CONV = {"Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger"}
 GEMM = {"Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QLinearMatMul", "MatMulInteger", "QGemm", "MatMulIntegerToFloat",
-        "DynamicQuantizeMatMul"}  # fmt: skip
+        "DynamicQuantizeMatMul", "MatMulNBits"}  # fmt: skip
+ATTENTION = {"Attention", "QAttention"}
 TRANSPOSED = {"ConvTranspose", "QLinearConvTranspose"}
-COMPUTE = CONV | GEMM | TRANSPOSED
+COMPUTE = CONV | GEMM | TRANSPOSED | ATTENTION
 CONVERT = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 MOVE = {"Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "ReorderInput", "ReorderOutput",
         "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "DepthToSpace", "SpaceToDepth"}  # fmt: skip
@@ -31,6 +32,8 @@ def macs(kernel: Kernel, weight: Shape = ()) -> int:
         return prod(kernel.inputs[0]) * prod((_weight(kernel) or weight or (0, 0))[1:])
     if kernel.op in GEMM:
         return prod(kernel.outputs[0]) * _inner(kernel)
+    if kernel.op in ATTENTION and len(kernel.inputs[0]) == 3:
+        return _attention(kernel)
     return 0
 
 
@@ -50,6 +53,12 @@ def _weight(kernel: Kernel) -> Shape:
     """The first input after the activation that has as many axes as it."""
     axes = len(kernel.inputs[0])
     return next((shape for shape in kernel.inputs[1:] if len(shape) == axes), ())
+
+
+def _attention(kernel: Kernel) -> int:
+    """Of ONNX Runtime's own operators: one product for queries, keys and values, and two of words with words."""
+    (batch, words, wide), out = kernel.inputs[0], kernel.outputs[0][-1]
+    return batch * words * (3 * wide * out + 2 * words * out)
 
 
 def _inner(kernel: Kernel) -> int:

@@ -15,6 +15,7 @@ from effxfer.bench.latency import MIN_ROUNDS, Factory, Timing, compare
 from effxfer.bench.profile import Shape, profile
 from effxfer.bench.runners import batch_of, feed_for, onnx_runner, open_session
 from effxfer.bench.table import doubts, fixed_batches
+from effxfer.deploy import qoperators
 from effxfer.deploy.examined import LEAST, Examined, alternatives
 from effxfer.deploy.findings import FINDINGS, MANY_ZEROS, MUCH_MOVING, Finding
 from effxfer.deploy.graph import Graph, Rewrite, open_graph
@@ -183,10 +184,11 @@ def _weights(known: Examined) -> list[Shape]:
 
 
 def _weight(graph: Graph, node: Any) -> Shape:
-    if len(node.input) < 2:
+    place = 3 if node.op_type in qoperators.LAYERS else 1
+    if len(node.input) <= place:
         return ()
-    maker = graph.producers.get(node.input[1])
-    name = maker.input[0] if maker is not None and maker.input else node.input[1]
+    maker = graph.producers.get(node.input[place])
+    name = maker.input[0] if maker is not None and maker.input else node.input[place]
     return tuple(graph.constants[name].shape) if name in graph.constants else ()
 
 

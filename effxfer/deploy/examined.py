@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, quantized
 from effxfer.bench.latency import MIN_ROUNDS, Timing
 from effxfer.bench.profile import Kernel, origin
+from effxfer.deploy import qoperators
 from effxfer.deploy.channels import Shapes
 from effxfer.deploy.fold import fold
 from effxfer.deploy.fuse import fuse
 from effxfer.deploy.graph import Graph, Rewrite
+from effxfer.deploy.qoperators import dynamic_to_float, to_qdq
 from effxfer.deploy.unquantize import DQ, is_quantized, to_float, to_unsigned
 from effxfer.deploy.widths import drop_dead, infer, widen
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+QUANTIZED = qoperators.LAYERS.keys() | qoperators.DYNAMIC.keys()
 COMPOSED = {"Celu", "Elu", "Gelu", "GroupNormalization", "HardSwish", "Mish", "Selu", "Softplus"}
 LEAST = 2.0
 AROUND = 6
@@ -91,14 +94,17 @@ class Examined:
 def alternatives(known: Examined) -> dict[str, Rewrite]:
     """Build the graphs that findings are measured on; those that would not differ are left out."""
     graph, shapes = known.graph, known.shapes
+    qdq = to_qdq(graph)
+    pairs = graph if qdq is None else Graph(qdq.model)
     made = {
         "folded": fold(graph),
         "fused": fuse(graph),
         "widened": widen(graph, shapes),
         "without dead channels": drop_dead(graph, shapes),
-        "in float32": to_float(graph),
+        "in float32": to_float(pairs) or dynamic_to_float(graph),
+        "with QDQ nodes": qdq,
         "float32 around islands": to_float(graph, float_nodes(known)) if is_quantized(graph) else None,
-        "uint8 activations": to_unsigned(graph),
+        "uint8 activations": to_unsigned(pairs),
     }
     return {name: rewrite for name, rewrite in made.items() if rewrite is not None}
 
@@ -130,7 +136,7 @@ def _layer_before(graph: Graph, node: "onnx.NodeProto") -> str:
     level = [node]
     for _ in range(AROUND):
         for one in level:
-            if one.op_type in LAYERS:
+            if one.op_type in LAYERS | QUANTIZED:
                 return str(one.name)
         level = [graph.producers[name] for one in level for name in one.input if name in graph.producers]
     return str(node.name)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from effxfer.bench.costs import CONVERT, MOVE
+from effxfer.bench.costs import COMPUTE, CONVERT, MOVE, quantized
 from effxfer.bench.grid import UNIT
+from effxfer.deploy import qoperators
 from effxfer.deploy.examined import LAYERS, LEAST, Examined, float_nodes
 from effxfer.deploy.graph import Graph, attributes
 from effxfer.deploy.unquantize import DQ, is_quantized
@@ -135,6 +136,24 @@ def islands(known: Examined) -> list[Finding]:
     return [_at_most("conversions between int8 and float32", names, share, do, share)]
 
 
+def integer_operators(known: Examined) -> list[Finding]:
+    """Operators of quantized files without QDQ nodes that are slower than float32, or than with such nodes."""
+    kinds = qoperators.kinds(known.graph)
+    best = min(
+        (t for name in ("in float32", "with QDQ nodes") if kinds and (t := known.faster(name))),
+        key=lambda timing: timing.ratio, default=None,
+    )  # fmt: skip
+    if best is None:
+        return []
+    whole = best.name == "in float32"
+    name = f"{', '.join(kinds)} slower than {'float32' if whole else 'the same with QDQ nodes'}"
+    do = "ship the float32 file; " if whole else ""
+    do += "quantize with ranges measured beforehand, QDQ nodes and uint8 activations: `effxfer export` measures it"
+    return measured(
+        known, best.name, name, do, known.share(lambda kernel, _: kernel.op in COMPUTE and quantized(kernel))
+    )
+
+
 def signed(known: Examined) -> list[Finding]:
     """Activations quantized to int8, for which x86 has no fast kernels in ONNX Runtime."""
     do = "quantize activations to uint8 (recipe `u8s8`) on x86; check the accuracy, sums may saturate without VNNI"
@@ -156,7 +175,7 @@ def movement(known: Examined) -> list[Finding]:
 
 
 FINDINGS: tuple[Callable[[Examined], list[Finding]], ...] = (
-    dead, islands, movement, off_path, scattered, signed, unfolded, unfused,
+    dead, integer_operators, islands, movement, off_path, scattered, signed, unfolded, unfused,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from effxfer.deploy.settings import RECIPES
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
 FEEDS = Feeds(name="images", pixels=images(32), preprocess=PREPROCESS)
-DEAD = (0.0, 1e-8, 1e-30, 1e-42)
+DEAD = (0.0, 1e-8, 3e-6, 1e-5)  # of the last two, sums of products overflow beside a bias that fills 32 bits
 BIAS = 1.25
 
 
@@ -29,7 +29,7 @@ def planted(bias, depthwise=False):
     with torch.no_grad():
         for layer in (first, second):
             for channel, weight in enumerate(DEAD):
-                layer.weight[channel].sign_().mul_(weight)
+                layer.weight[channel].fill_(weight)
                 layer.bias[channel] = bias
     return net
 
@@ -64,12 +64,12 @@ def logits(exported, prepared, out, recipe="u8s8"):
 
 @pytest.mark.parametrize(
     ("recipe", "depthwise"),
-    [("u8s8", False), ("u8s8", True), ("u8s8-uncorrected", True), ("u8s8-equal-7bit", True), ("u8u8", True),
+    [("u8s8", False), ("u8s8", True), ("u8s8-uncorrected", False), ("u8s8-equal-7bit", True), ("u8u8", True),
      ("s8s8-7bit", False), ("u8s8-tensor", False)],
 )  # fmt: skip
 def test_a_dead_channel_keeps_its_bias(dead, tmp_path, recipe, depthwise):
     got, exact = logits(*dead(depthwise=depthwise), tmp_path / "q.onnx", recipe)
-    assert np.abs(exact[:, : len(DEAD)] - BIAS).max() < 1e-6
+    assert np.abs(exact[:, : len(DEAD)] - BIAS).max() < 1e-3
     assert np.abs(got[:, : len(DEAD)] - BIAS).max() <= 2 * np.ptp(exact) / 255, "a code of the output, rounded twice"
     assert np.abs(got - exact).max() < 0.1 * np.ptp(exact)
 
