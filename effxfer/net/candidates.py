@@ -83,8 +83,8 @@ def choose(body: nn.Module, file: Path, part: str = "") -> tuple[Candidate, tupl
     Args:
         body: Any.
         file: A weights file.
-        part: Which of several, by words of its place in the file (`teacher`, `state_dict.encoder_q`); empty is what
-            the field takes.
+        part: Which of several, by its place in the file (`state_dict.encoder_q`) or words of it (`encoder_q`); empty is
+            what the field takes.
 
     Returns:
         The network, which may still not fit, and notes on others that were there.
@@ -93,7 +93,8 @@ def choose(body: nn.Module, file: Path, part: str = "") -> tuple[Candidate, tupl
         ModelFileError: If the file cannot be read, holds no such part, or several and nothing says which.
     """
     found = candidates(body, read_tables(file))
-    named = [one for one in found if _says(one, part)]
+    named = [one for one in found if f"{one.label}.".startswith(f"{part}.")] if part else found
+    named = named or [one for one in found if f".{part}." in f".{one.label}."]
     if not named:
         whole = max(one.matched for one in found) / 2  # a block's names may be found below the stem's, and mean nothing
         places = sorted({one.label or "(the file itself)" for one in found if one.matched >= whole})
@@ -166,11 +167,6 @@ def _other_channels(body: nn.Module, state: dict[str, Tensor]) -> dict[str, Tens
         if state[name].shape[1] != channels:
             state = {**state, name: adapt_input_conv(channels, state[name])}
     return state
-
-
-def _says(network: Candidate, part: str) -> bool:
-    """Whether the words of a part stand together in a network's label."""
-    return f".{part}." in f".{network.label}." if part else True
 
 
 def _one_of(fitting: list[Candidate], file: Path) -> tuple[Candidate, tuple[str, ...]]:

@@ -181,7 +181,8 @@ def _tables(raw: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
             continue
         seen.add(id(node))
         entries = dict(_entries(node))
-        if tensors := {name: value for name, value in entries.items() if isinstance(value, Tensor)}:
+        tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
+        if tensors := {name: tensor for name, tensor in tensors.items() if not tensor.is_nested}:  # one has no shape
             yield path, tensors
         queue.extend((f"{path}.{name}".lstrip("."), depth + 1, inner) for name, inner in entries.items())
 

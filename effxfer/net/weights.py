@@ -113,7 +113,6 @@ def _odd(tensor: Tensor) -> str:
         f"a {type(tensor).__name__}": type(tensor) not in (Tensor, nn.Parameter),
         "without data": tensor.is_meta,
         f"on {tensor.device}": tensor.device.type not in ("cpu", "meta"),
-        "nested": tensor.is_nested,
         str(tensor.dtype).removeprefix("torch."): tensor.is_complex(),
     }
     return ", ".join(reason for reason, holds in reasons.items() if holds)

@@ -84,6 +84,13 @@ def test_another_is_taken_where_it_is_named(tmp_path, kind, part):
     assert notes == ()
 
 
+def test_a_place_that_is_named_in_full_comes_before_one_that_ends_like_it(tmp_path):
+    value = {"state_dict": OTHER, "ema": {"state_dict": GOOD}}
+    assert chosen(tmp_path, value)[0].label == "ema.state_dict"
+    assert chosen(tmp_path, value, "state_dict")[0].label == "state_dict"
+    assert chosen(tmp_path, value, "ema")[0].label == "ema.state_dict"
+
+
 def test_what_does_not_fit_is_no_choice(tmp_path):
     value = {"discriminator": {"conv.weight": torch.zeros(1)}, "generator": GOOD, "optimizer": {"m": torch.zeros(1)}}
     network, notes = chosen(tmp_path, value)

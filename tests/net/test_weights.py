@@ -266,3 +266,10 @@ def test_the_classifier_is_that_of_the_network_that_was_chosen(tmp_path, trained
     assert torch.equal(layer.weight, nets[part]["fc.weight"])
     assert torch.equal(layer.bias, nets[part]["fc.bias"])
     assert load_classifier(body(), tmp_path / "w.pth", part, 5) is None
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_missing(tmp_path, trained):
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(2)])
+    torch.save({**trained.state_dict(), "norm.weight": nested}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "E405", "1 missing (norm.weight)")
