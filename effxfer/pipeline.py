@@ -238,12 +238,13 @@ def _fared(place: str, report: Report) -> dict[str, Any]:
 
 
 def publish(plan: Plan, made: Sequence[Artifact], where: Where, command: str) -> Path:
-    """Write `report.html` for a run that is done, unless it is there already."""
+    """Write `report.html` for a run that is done, unless it is there already as it was written."""
+    from effxfer.page.page import Section, is_whole, write_page
+
     page = where.out / f"report-{digest([one.manifest.key for one in made], 8)}.html"
-    if page.is_file():
+    if is_whole(page):
         return page
     from effxfer.bench.machine import facts
-    from effxfer.page.page import Section, write_page
 
     end = conclusion(plan, made)
     sections = [

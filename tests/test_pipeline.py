@@ -8,6 +8,7 @@ from effxfer import pipeline
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import DataError, LockedError, ModelFileError, SettingsError
 from effxfer.files import locked, sha256
+from effxfer.page.page import is_whole
 from effxfer.plan import read_plan
 from effxfer.stages.run import Where
 from tests import plans, tiny
@@ -79,9 +80,23 @@ def test_the_page_is_written_once(done):
     text = page.read_text()
     assert "effxfer run mine" in text
     assert all(one.path.name in text for one in made)
-    page.write_text("read already")
+    written = page.stat().st_ino
     assert pipeline.publish(plan, made, where, "effxfer run mine") == page
-    assert page.read_text() == "read already"
+    assert page.stat().st_ino == written
+    page.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda page: page[:-1000], lambda page: b"", lambda page: page.replace(b"%", b"?", 1)]
+)
+def test_a_page_that_is_damaged_is_made_again(done, damage):
+    plan, where, made = done
+    page = pipeline.publish(plan, made, where, "effxfer run mine")
+    whole = page.read_bytes()
+    page.write_bytes(damage(whole))
+    assert pipeline.publish(plan, made, where, "effxfer run mine") == page
+    assert is_whole(page)
+    assert len(page.read_bytes()) > 0.9 * len(whole)
     page.unlink()
 
 

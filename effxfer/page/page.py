@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from effxfer.page.columns import NOTHING, Columns, column_texts, is_number
 from effxfer.page.figures import Figure, curve_figures, frontier, pareto
 from effxfer.report import Report, Table
 
+SEAL = b"<!-- sha256 %s -->\n"
 HERE = Path(__file__).parent
 LABELS = {
     "cores": "physical cores",
@@ -81,7 +83,17 @@ def write_page(
         "command": command,
         "figures": _no_nan(figures),
     }
-    return write_atomic(file, render(context))
+    page = render(context).encode()
+    return write_atomic(file, page + SEAL % sha256(page).hexdigest().encode())
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a page is there as it was written: it ends with the digest of what stands before."""
+    if not file.is_file():
+        return False
+    content = file.read_bytes()
+    page = content[: -len(SEAL % bytes(64))]
+    return content == page + SEAL % sha256(page).hexdigest().encode()
 
 
 def render(context: Mapping[str, Any]) -> str:
