@@ -1,3 +1,4 @@
+import ast
 import hashlib
 import subprocess
 import sys
@@ -190,3 +191,16 @@ def test_own_networks_are_those_of_this_package():
     assert made <= trust.OWN.keys()
     for source in made:
         build_body(source, {"width": 4})
+
+
+def test_every_place_that_rebuilds_is_known():
+    """A new one either has a network in memory, or asks `trust.check` first."""
+    root, places = Path(trust.__file__).parents[1], set()
+    for file in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"rebuild", "build_body", "Net"}:
+                places.add(str(file.relative_to(root)))
+    in_memory = {"net/fresh.py", "net/net.py", "net/opening.py", "prune/surgery.py"}
+    assert places == in_memory | {"artifact.py", "prune/ticket.py", "stages/channel_controls.py"}
+    for name in places - in_memory:
+        assert "check(" in (root / name).read_text()

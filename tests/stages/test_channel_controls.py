@@ -240,6 +240,13 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
         assert part in said
 
 
+def test_unfinished_work_names_no_code():
+    about = {"backbone": {"source": "evil:make", "args": {}}, "edits": [], "preprocess": {}, "classes": []}
+    with pytest.raises(ModelFileError, match="unfinished work names the network 'evil:make'") as caught:
+        channel_controls.network({"about": json.dumps(about), "weights": {}})
+    assert caught.value.code == "E413"
+
+
 def test_only_sides_that_a_network_takes_are_tried(dense):
     assert sides(dense.net()) == [8, 12, 16]
     patches = {"source": "timm:test_vit", "pretrained": False, "size": 48}
