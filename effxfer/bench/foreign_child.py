@@ -26,13 +26,17 @@ class Refused(Exception):  # noqa: N818
 
 
 def limit(memory: int, seconds: int, largest_file: int = 0) -> None:
-    """Bound this process's address space, processor time, core dumps and files, where the system knows how."""
+    """Bound this process's address space, processor time, core dumps and files, where the system knows how.
+
+    No `seconds` leave processor time unbounded: under a bound Linux reads its clock to a few milliseconds only, and
+    for good, so that nothing can be timed.
+    """
     try:
         import resource
     except ImportError:
         return
-    bounds = ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, largest_file))
-    for kind, value in (*bounds, (resource.RLIMIT_AS, memory)):
+    bounds = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, largest_file), (resource.RLIMIT_AS, memory)]
+    for kind, value in [*bounds, *([(resource.RLIMIT_CPU, seconds)] if seconds else [])]:
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (value if hard < 0 else min(value, hard), hard))
 

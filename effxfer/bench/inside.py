@@ -36,7 +36,7 @@ def inside(
         function: `effxfer.module:name`; takes and gives plain values.
         files: Those that nobody vouches for.
         arguments: Of the function.
-        seconds: What it may take on top of `EFFXFER_FOREIGN_SECONDS` (60), of the clock and of a processor.
+        seconds: What it may take on top of `EFFXFER_FOREIGN_SECONDS` (60).
         size: As in `foreign.vet`.
 
     Returns:
@@ -50,11 +50,9 @@ def inside(
     """
     limit = setting("EFFXFER_FOREIGN_SECONDS", SECONDS) + seconds
     memory = setting("EFFXFER_FOREIGN_GB", MEMORY_GB) * 1e9 + 4 * sum(map(_bytes_of, files))
-    threads = os.cpu_count() or 1
     ask = {
         "function": function, "arguments": dict(arguments), "files": [str(file.absolute()) for file in files],
-        "memory": int(memory), "more": int(threads * THREAD_GB * 1e9), "threads": threads, "seconds": int(limit) + 1,
-        "size": size,
+        "memory": int(memory), "more": int((os.cpu_count() or 1) * THREAD_GB * 1e9), "size": size,
     }  # fmt: skip
     found = _asked(ask, " and ".join(map(str, files)), limit)
     if "error" in found:

@@ -47,6 +47,9 @@ def classify(model: Model, images: Sequence[Path], top: int) -> int:
     for row in answers(model, images, top=top, batch=1):
         failed |= "error" in row
         print(line_of(row), flush=True)
+    if not model.sealed:
+        note = f"note: nothing vouches for {model.path}: it carries no digest of itself"
+        print(printable(note), file=sys.stderr)
     return 3 if failed else 0
 
 

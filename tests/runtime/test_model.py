@@ -21,6 +21,7 @@ from effxfer.runtime.crop import resize_crop
 from effxfer.runtime.files import predict_files
 from effxfer.runtime.image import ImageError, decode
 from effxfer.runtime.model import Model, ModelError, softmax
+from effxfer.runtime.seal import unsealed
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 FORBIDDEN = ("torch", "torchvision", "timm", "pydantic", "onnx", "optuna", "sklearn", "typer", "rich", "filelock")
@@ -330,6 +331,18 @@ def test_command_prints_json_whatever_a_file_is_called(file, tmp_path, encoding)
     assert done.returncode == 3
     rows = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
     assert [row["file"] for row in rows] == list(map(str, images))
+
+
+def test_command_says_that_nothing_vouches_for_a_file_of_before(file, photos, tmp_path, capsys):
+    assert main([str(file), str(photos[0])]) == 0
+    expected = capsys.readouterr()
+    assert expected.err == ""
+    (tmp_path / "m.onnx").write_bytes(unsealed(file.read_bytes()))
+    assert main([str(tmp_path / "m.onnx"), str(photos[0])]) == 0
+    assert capsys.readouterr() == (
+        expected.out,
+        f"note: nothing vouches for {tmp_path / 'm.onnx'}: it carries no digest of itself\n",
+    )
 
 
 def test_command_names_a_bad_model(tmp_path, capsys):
