@@ -1,7 +1,10 @@
 """Any damage to a file ends in one of this project's errors, or in nothing at all; never in another exception."""
 
+import io
 import json
 import shutil
+from contextlib import suppress
+from functools import cache
 
 import pytest
 import torch
@@ -10,7 +13,9 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from effxfer.artifact import MANIFEST, WEIGHTS, Artifact
-from effxfer.errors import ModelFileError, SettingsError
+from effxfer.data.settings import DataSettings
+from effxfer.data.table import read_table
+from effxfer.errors import DataError, ModelFileError, SettingsError
 from effxfer.net.checkpoint import read_tables
 from effxfer.plan import check_plan, read_plan
 from effxfer.toml import read_toml
@@ -137,3 +142,30 @@ def test_any_bytes_are_settings_or_are_explained(tmp_path_factory, content):
     file.write_bytes(content)
     table, error = tried(lambda: read_toml(file))
     assert error.code in {"E205", "E206"} if error else json.dumps(table, default=str)
+
+
+TABLE = b'path,label,split\na.jpg,cat,train\n"b,c.jpg","1",val\nd\\e.jpg,1,test\n,,\nz.jpg,dog,train\n'
+
+
+@few
+@given(how=st.lists(damage, min_size=1, max_size=4))
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_damaged_table_is_read_or_refused(tmp_path_factory, name, how):
+    file = tmp_path_factory.getbasetemp() / name
+    content = TABLE if name == "t.csv" else parquet_table()
+    for one in how:
+        content = damaged(content or b"x", one)
+    file.write_bytes(content)
+    with suppress(DataError):
+        read_table(file, DataSettings(source=str(file)))
+
+
+@cache
+def parquet_table():
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    stream = io.BytesIO()
+    rows = {"path": ["a.jpg", "b.jpg"] * 9, "label": ["cat", "dog"] * 9, "split": ["train", "val"] * 9}
+    parquet.write_table(pa.table(rows), stream)
+    return stream.getvalue()

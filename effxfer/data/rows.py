@@ -175,7 +175,7 @@ def _parquet_rows(file: Path, settings: DataSettings) -> Rows:
             fields = _fields(table.schema_arrow, settings, file)
             read = table.read(columns=[field.name for field in fields])
             values = [read.column(field.name).to_pylist() for field in fields]
-        except (ArrowException, OSError) as error:
+        except (ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file} is not a Parquet table: {error}", "write it anew", code="E330") from None
     numbered = enumerate(zip(*values, strict=True), 1)
     return Rows([Row(number, *(_text(value) for value in (*row, "", "")[:3])) for number, row in numbered], [])

@@ -8,7 +8,7 @@ from effxfer.runtime.formats import unreadable
 
 CORRECT = "correct the table's path column, or name the folder of its images: --set data.root=DIR"
 LEFT_OUT = "unreadable, left out"
-REPAIR = "repair or remove it, or leave it out with skip_bad (--set data.skip_bad=true)"
+REPAIR = "repair or remove it, or leave it out: --set data.skip_bad=true"
 
 
 def unread(failures: Mapping[str, OSError], settings: DataSettings) -> list[Finding]:

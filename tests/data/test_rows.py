@@ -113,3 +113,15 @@ def test_what_other_columns_of_parquet_hold_does_not_matter(tmp_path):
     )
     found = read_rows(tmp_path / "t.parquet", DataSettings(source="t.parquet")).rows
     assert [row[:3] for row in found] == [(1, "a", "cat"), (2, "b", "dog")]
+
+
+def test_text_of_parquet_that_is_no_utf8(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"path": ["kept.jpg"], "label": ["qqqq"]}), tmp_path / "t.parquet", compression="none")
+    content = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(content.replace(b"qqqq", b"\xd5qqq"))
+    with pytest.raises(DataError, match="is not a Parquet table: 'utf-8' codec") as caught:
+        read_rows(tmp_path / "t.parquet", DataSettings(source="t.parquet"))
+    assert caught.value.code == "E330"
