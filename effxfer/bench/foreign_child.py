@@ -18,6 +18,7 @@ HALF_BYTE, QUARTER_BYTE = ("INT4", "UINT4", "FLOAT4E2M1"), ("INT2", "UINT2")
 HUNGRY = ("bad_alloc", "allocate memory", "bad allocation", "MemoryError", "out of memory")
 TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 FREE = 224
+LONGEST = 200
 LARGEST_SIDE = 8192
 
 
@@ -226,13 +227,17 @@ def examine(file: Path, memory: int, seconds: int, size: int | None) -> dict[str
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "outside_bytes": outside,
     }
+    wants = f"IR version {model.ir_version}, " + ", ".join(f"opset {o.domain} {o.version}" for o in model.opset_import)
     del model, tensors
     try:
         return {**facts, **run(file, size)}
     except (Refused, MemoryError):
         raise
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-        raise Refused(_kind(error), f"ONNX Runtime refuses it: {_reason(error)}", "") from None
+        import onnxruntime
+
+        problem = f"ONNX Runtime {onnxruntime.__version__} refuses it ({' '.join(wants.split())}): {_reason(error)}"
+        raise Refused(_kind(error), problem, "") from None
 
 
 def _kind(error: Exception) -> str:
@@ -244,7 +249,8 @@ def _kind(error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     """Give an error in one line; of a long one the end, where ONNX Runtime says what was wrong."""
-    return (" ".join(str(error).split()) or type(error).__name__)[-300:]
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"... {text[-LONGEST:]}"
 
 
 def main() -> None:

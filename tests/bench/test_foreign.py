@@ -179,6 +179,15 @@ def test_a_memory_bomb_is_stopped(tmp_path):
     assert caught.value.code == "E427"
 
 
+def test_a_version_that_the_runtime_lacks_is_named_to_the_end(good):
+    def edit(model):
+        model.ir_version = 99
+
+    with pytest.raises(ModelFileError, match=r"ONNX Runtime 1\.\S+ refuses it \(IR version 99, opset 1") as caught:
+        vet(change(good, edit))
+    assert "Unsupported model IR version: 99, max supported IR version" in caught.value.problem
+
+
 def test_operators_that_the_runtime_lacks_are_named(good):
     def edit(model):
         model.graph.node[0].op_type = "Quantum"
