@@ -86,6 +86,7 @@ class Listing:
         digest: Digest of paths, contents, labels and splits.
         unlabelled: Images without a label, sorted by path; not among `items`.
         target: What lies where the network is to work, if that is elsewhere.
+        assigned: The labelled images with those that `max_per_class` leaves out, each in its split.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Listing:
     digest: str
     unlabelled: tuple[Item, ...] = ()
     target: "Listing | None" = None
+    assigned: tuple[Item, ...] = ()
 
     @property
     def key(self) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from effxfer.data.builtin import read_builtin
 from effxfer.data.cache import Entry, open_or_build
 from effxfer.data.enough import need_validation, thin
 from effxfer.data.folder import read_folder
+from effxfer.data.history import NONE, History, difference, record_of, trained_before
 from effxfer.data.index import content_digests, default_cache
 from effxfer.data.leaks import class_gaps, contradictions, leaks, lopsided
 from effxfer.data.listing import (
@@ -26,6 +28,7 @@ from effxfer.data.listing import (
     Found,
     Item,
     Listing,
+    Severity,
     counted,
     notes_of,
     raise_errors,
@@ -44,26 +47,30 @@ from effxfer.runtime.formats import byte_limit
 from effxfer.runtime.image import ImageError, Preprocess
 
 
-def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None) -> Listing:
+def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE) -> Listing:
     """List files, labels and splits, and digest them, without decoding an image.
 
     Args:
         settings: What to list.
         base: Folder that a relative source starts from.
         cache: Where digests of unchanged files are remembered; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
+        history: What the network was trained on before: its splits hold.
 
     Raises:
         DataError: If the layout, the table or the splits have errors: `E310` to `E337`.
         ResourceError: If a package that the source needs is not installed.
     """
-    listing = survey(settings, base, cache=cache)
+    listing = survey(settings, base, cache=cache, history=history)
     raise_errors(listing.findings, settings.source)
-    if settings.target is None:
-        return listing
-    return aimed_at(listing, scan(settings.target, base, cache=cache), settings)
+    if settings.target is not None:
+        listing = aimed_at(listing, scan(settings.target, base, cache=cache, history=history), settings)
+    findings = (*listing.findings, *difference(listing, history, settings.source))
+    return replace(listing, findings=findings, notes=notes_of(findings))
 
 
-def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None) -> Listing:
+def survey(
+    settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE
+) -> Listing:
     """List as `scan` does, but keep errors as findings instead of stopping at them.
 
     Raises:
@@ -72,10 +79,11 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
     """
     root, found = _source(settings, base)
     hashed, unreadable = _with_digests(root, found.items, cache or default_cache(), settings)
-    items, decided = assign(hashed, settings)
+    items, decided, every = assign(hashed, settings, history.of)
     items.sort()
     free, about = without_labels(hashed, items, settings, base, root, cache or default_cache())
     classes = tuple(sorted({item.label for item in items}))
+    severity: Severity = "warning" if settings.allow_leakage else "error"
     findings = (
         *found.findings,
         *unreadable,
@@ -86,7 +94,8 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
         *about,
         *contradictions(items),
         *lopsided(items),
-        *leaks(items, {i.path: i.sha256 for i in items}, "same file", "warning" if settings.allow_leakage else "error"),
+        *leaks(items, {i.path: i.sha256 for i in items}, "same file", severity),
+        *trained_before(items, history, severity),
     )
     return Listing(
         name=settings.name or Path(settings.source).stem,
@@ -97,6 +106,7 @@ def survey(settings: DataSettings, base: Path = Path(), *, cache: Path | None = 
         notes=notes_of(findings),
         digest=digest([[i.path, i.sha256, i.label, i.split] for i in (*items, *free)]),
         unlabelled=free,
+        assigned=tuple(every),
     )
 
 
@@ -107,6 +117,7 @@ def load(
     base: Path = Path(),
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    history: History = NONE,
 ) -> Task:
     """Make a task: decoded once, then memory-mapped from the cache.
 
@@ -116,6 +127,7 @@ def load(
         base: Folder that a relative source starts from.
         cache: Where decoded images are kept; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
         progress: Called with images decoded so far and in all; not called if the cache holds them.
+        history: As in `scan`.
 
     Raises:
         DataError: As `scan`; `E301` to `E307` for unreadable images unless `skip_bad`, with the first five;
@@ -123,7 +135,7 @@ def load(
         ResourceError: If there is no room for the images, neither in the cache nor elsewhere.
     """
     cache = cache or default_cache()
-    listing = scan(settings, base, cache=cache)
+    listing = scan(settings, base, cache=cache, history=history)
     plan = Plan(listing, settings, preprocess, progress)
     entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build, plan.fits)
     _stop_at_bad(entry.facts["bad"], listing, settings)
@@ -131,9 +143,8 @@ def load(
     need_validation(task)
     if settings.target is None:
         return task
-    return aim(
-        task, load(settings.target, preprocess, base=base, cache=cache, progress=progress), settings.target_classes
-    )
+    target = load(settings.target, preprocess, base=base, cache=cache, progress=progress, history=history)
+    return aim(task, target, settings.target_classes)
 
 
 def _source(settings: DataSettings, base: Path) -> tuple[Path | None, Found]:
@@ -211,6 +222,7 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: in
         unlabelled=splits.get(UNLABELLED),
         preprocess=preprocess,
         digest=listing.key,
+        records=(record_of(listing),),
         notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.everything))),
     )
 

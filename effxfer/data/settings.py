@@ -35,7 +35,8 @@ class DataSettings(Settings):
             is the whole path of that folder, such as `Greek/alpha`.
         val_fraction: Share of each class taken for validation where the source has no validation split, in (0, 0.5].
         test_fraction: Share of each class taken for testing where the source has no splits at all, in (0, 0.5].
-        split_seed: Chooses which images those are.
+        split_seed: Chooses which images those are, of those that the network did not have in an earlier stage: what it
+            had stays in its split.
         skip_bad: Leave out unreadable images and say how many, instead of stopping at them.
         allow_empty: Accept class folders without images, and classes that are missing in the validation or test split.
         allow_leakage: Accept the same image in training and in validation or test, and say how many.

@@ -5,21 +5,30 @@ Equal images always share a split, domains are spread evenly, and every class ke
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from effxfer.data.listing import SPLITS, Finding, Item
 from effxfer.data.settings import DataSettings
 
+Before = Callable[[Item], str]
+
 
 class Assigned(NamedTuple):
-    """Items with a split each, and what was decided on the way."""
+    """Items with a split each, and what was decided on the way.
+
+    Attributes:
+        items: Those that are used.
+        findings: What a user should know of it.
+        every: The items before few-label settings left some out.
+    """
 
     items: list[Item]
     findings: list[Finding]
+    every: Sequence[Item] = ()
 
 
-def assign(items: Sequence[Item], settings: DataSettings) -> Assigned:
+def assign(items: Sequence[Item], settings: DataSettings, before: Before = lambda _item: "") -> Assigned:
     """Give every item a split.
 
     * train, val and test are given: kept.
@@ -27,23 +36,28 @@ def assign(items: Sequence[Item], settings: DataSettings) -> Assigned:
     * only train and test: val is cut off train.
     * only train, or no splits: val and test are cut off.
 
+    What was in a split before stays there; then new images of the class are put by their own content, so that no other
+    image moves.
+
     Args:
         items: With `sha256`; either all have a split or none has.
         settings: Fractions, seed and `max_per_class`.
+        before: Gives the split that an image had in an earlier stage, or nothing.
     """
     given = {item.split for item in items} - {""}
     if not items or given >= set(SPLITS):
         cut = Assigned(list(items), [])
     elif "val" in given:
-        cut = _cut(items, "val", {"val": 0.5, "test": 0.5}, 0, "no test split: val was cut in half")
+        cut = _cut(items, "val", {"val": 0.5, "test": 0.5}, 0, "no test split: val was cut in half", before)
     elif "test" in given:
         shares = {"train": 1 - settings.val_fraction, "val": settings.val_fraction}
-        cut = _cut(items, "train", shares, settings.split_seed, "no val split: taken from train")
+        cut = _cut(items, "train", shares, settings.split_seed, "no val split: taken from train", before)
     else:
         held = settings.val_fraction + settings.test_fraction
         shares = {"train": 1 - held, "val": settings.val_fraction, "test": settings.test_fraction}
-        cut = _cut(items, next(iter(given), ""), shares, settings.split_seed, "no val and test splits: taken from all")
-    return _fewer(cut, settings)
+        what = "no val and test splits: taken from all"
+        cut = _cut(items, next(iter(given), ""), shares, settings.split_seed, what, before)
+    return _fewer(cut, settings)._replace(every=cut.items)
 
 
 def order_key(seed: int | str, content: str) -> str:
@@ -82,18 +96,43 @@ def shared_out(count: int, shares: dict[str, float]) -> dict[str, int]:
     return counts
 
 
-def _cut(items: Sequence[Item], source: str, shares: dict[str, float], seed: int, what: str) -> Assigned:
+def _cut(
+    items: Sequence[Item], source: str, shares: dict[str, float], seed: int, what: str, before: Before
+) -> Assigned:
     by_class = defaultdict(list)
     for item in items:
         if item.split == source:
             by_class[item.label].append(item)
     places: dict[str, str] = {}
+    old = {item.sha256: split for item in items if item.split == source and (split := before(item)) in shares}
     for label in sorted(by_class):
         contents = [c for c in spread(by_class[label], seed) if c not in places]
-        counts = shared_out(len(contents), shares)
-        places |= zip(contents, (name for name in shares for _ in range(counts[name])), strict=True)
+        places |= (
+            _grown(contents, label, shares, seed, old) if old.keys() & set(contents) else _ranked(contents, shares)
+        )
     done = [i._replace(split=places[i.sha256]) if i.split == source else i for i in items]
     return Assigned(done, [_told(done, seed, what), *_too_few(done, by_class, source, shares)])
+
+
+def _ranked(contents: Sequence[str], shares: dict[str, float]) -> dict[str, str]:
+    counts = shared_out(len(contents), shares)
+    return dict(zip(contents, (name for name in shares for _ in range(counts[name])), strict=True))
+
+
+def _grown(
+    contents: Iterable[str], label: str, shares: dict[str, float], seed: int, old: Mapping[str, str]
+) -> dict[str, str]:
+    """Leave contents where they were, and put each new one where its own digest points to."""
+    return {c: old[c] if c in old else _pointed(order_key(f"{seed}:{label}", c), shares) for c in contents}
+
+
+def _pointed(key: str, shares: dict[str, float]) -> str:
+    left = int(key[:13], 16) / 16**13
+    for name, share in shares.items():
+        left -= share
+        if left < 0:
+            return name
+    return next(iter(shares))
 
 
 def _told(items: Sequence[Item], seed: int, what: str) -> Finding:

@@ -50,6 +50,7 @@ def aim(task: Task, target: Task, which: TargetClasses = None) -> Task:
     """
     classes = chosen(target.classes, task.classes, which)
     new = classes[0] not in task.classes
+    task = replace(task, records=(*task.records, *target.records))
     target = _of(target, classes, classes if new else task.classes)
     notes = (*task.notes, *(f"target: {note}" for note in target.notes))
     if new:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.data.history import Record
 from effxfer.errors import DataError
 from effxfer.runtime.crop import border
 from effxfer.runtime.image import Preprocess
@@ -55,6 +56,7 @@ class Task:
         target: Where the network is to work, if that is elsewhere: images of another domain, with labels for the same
             classes, or of new classes. Its labels are for reports: nothing is trained on them or chosen by them.
         notes: What a reader of a report must know about the splits and the images.
+        records: Which images are in which split, of the target's too.
         decode: Makes the task of another preprocessing; None where the images are not at hand.
     """
 
@@ -68,6 +70,7 @@ class Task:
     unlabelled: Split | None = None
     target: "Task | None" = None
     notes: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
     decode: "Callable[[Preprocess], Task] | None" = None
 
     @property

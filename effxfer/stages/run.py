@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from effxfer import artifact, progress
 from effxfer.artifact import Artifact
+from effxfer.data.history import NONE, SPLITS_FILE, History, write_history
 from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
@@ -24,6 +25,7 @@ from effxfer.report import Report
 from effxfer.runtime.image import Preprocess
 from effxfer.settings import Settings, build
 from effxfer.stages.checks import NOT_CHECKED, OTHERS, check_backbone, check_settings
+from effxfer.stages.history import found_again, history_of, places_of
 from effxfer.stages.place import check_directory, check_ours, check_writable, keep_out_of
 from effxfer.stages.settings import METRICS
 from effxfer.stages.source import Adapted, Source, named_by, open_source, parent_of
@@ -122,7 +124,8 @@ def produce(
     net, notes = open_source(source)
     refuse(name, net, settings)
     side = getattr(settings, "size", None) or net.preprocess.size
-    tasks = [load_task(d, replace(net.preprocess, size=side), where) for d in data]
+    history = history_of(source, settings)
+    tasks = [load_task(d, replace(net.preprocess, size=side), where, history) for d in data]
     recipe = recipe_of(source)
     told = {} if recipe is None else {"recipe": recipe}
     held = in_time(settings, where.spare - (time.monotonic() - began))
@@ -130,7 +133,7 @@ def produce(
     notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
     facts = about(name, key, settings, source, zip(tasks, data, strict=True), Report(notes=notes) + report)
     if device.leads:
-        commit(where, net, facts)
+        commit(where, net, facts, history.after(record for task in tasks for record in task.records))
 
 
 def in_time(settings: Settings, more: float) -> Settings:
@@ -198,7 +201,8 @@ def preview(
     check_settings(settings, recipe_of(source))
     check_source(source)
     key = key_of(name, settings, source, data, where)
-    counts = [{n: len(found.split(n)) for n in ("train", "val", "test")} for found in (scan(d) for d in data)]
+    listings = [scan(d, cache=where.cache, history=history_of(source, settings)) for d in data]
+    counts = [{n: len(found.split(n)) for n in ("train", "val", "test")} for found in listings]
     return {"stage": name, "done": finished(where, key) is not None, "key": key, "out": str(where.out),
             "settings": settings.plain(), "images": counts, "note": NOT_CHECKED}  # fmt: skip
 
@@ -223,7 +227,8 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
     """
     if "source" in table:
         return [build(DataSettings, table, "data")]
-    known = [one["settings"] for one in source.manifest.data] if isinstance(source, Artifact) else []
+    made = source.manifest.data if isinstance(source, Artifact) else ()
+    known = [found_again(one["settings"], one.get("places", {})) for one in made]
     if not known:
         raise SettingsError("no data given", "give --data FOLDER, a .csv or .parquet table, or digits")
     return [build(DataSettings, {**one, **table}, "data") for one in known]
@@ -231,7 +236,8 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
 
 def key_of(name: str, settings: Settings, source: Source, data: Sequence[DataSettings], where: Where) -> str:
     """Digest everything that determines a stage's result; decodes nothing and loads no torch."""
-    listings = [scan(d, cache=where.cache) for d in data]
+    history = history_of(source, settings)
+    listings = [scan(d, cache=where.cache, history=history) for d in data]
     return artifact.key_of(name, identity(settings), [found.key for found in listings], parent_of(source))
 
 
@@ -261,7 +267,10 @@ def about(
         "stage": name,
         "settings": settings.plain(),
         "parent": parent_of(source),
-        "data": tuple({"name": task.name, "digest": task.digest, "settings": d.plain()} for task, d in data),
+        "data": tuple(
+            {"name": task.name, "digest": task.digest, "settings": d.plain(), "places": places_of(d)}
+            for task, d in data
+        ),
         "report": report,
     }
 
@@ -285,14 +294,16 @@ def held(where: Where, leads: bool) -> Iterator[None]:
         shutil.rmtree(where.work, ignore_errors=True)
 
 
-def commit(where: Where, net: "Net | None", facts: Mapping[str, Any]) -> None:
-    """Write a result, with the files that the stage left in its work directory's `result`, and its metrics."""
+def commit(where: Where, net: "Net | None", facts: Mapping[str, Any], history: History = NONE) -> None:
+    """Write a result, with the files that the stage left in its work directory's `result`, its metrics and splits."""
     with write_directory(where.out) as scratch:
         for left in where.work.glob(f"key-*/{RESULT}/*"):
             shutil.move(left, scratch / left.name)
         rows = list(metrics(where.work))
         if rows:
             (scratch / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if history.records:
+            write_history(scratch / SPLITS_FILE, history)
         artifact.save(scratch, net, **facts)
 
 
@@ -356,7 +367,7 @@ def key_of_work(work: "Work") -> str:
     return work.path.name.removeprefix("key-") if work.path else ""
 
 
-def load_task(settings: DataSettings, preprocess: Preprocess, where: Where) -> Task:
+def load_task(settings: DataSettings, preprocess: Preprocess, where: Where, history: History = NONE) -> Task:
     """Decode a task, with a progress bar if there is anything to decode."""
     with ExitStack() as stack:
         done, advance = 0, None
@@ -369,5 +380,5 @@ def load_task(settings: DataSettings, preprocess: Preprocess, where: Where) -> T
             advance(now - done, "")
             done = now
 
-        task = load(settings, preprocess, cache=where.cache, progress=count)
-    return replace(task, decode=lambda other: load_task(settings, other, where))
+        task = load(settings, preprocess, cache=where.cache, progress=count, history=history)
+    return replace(task, decode=lambda other: load_task(settings, other, where, history))

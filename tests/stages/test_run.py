@@ -80,7 +80,7 @@ def test_every_input_is_part_of_the_key(dense, data, folder, tmp_path):
         key_of("prune lottery", SETTINGS, dense, [data], here),
         key_of(NAME, tiny.settings_of(NAME, seed=1), dense, [data], here),
         key_of(NAME, SETTINGS, tiny.BACKBONE, [data], here),
-        key_of(NAME, SETTINGS, dense, [tiny.data_of(folder, split_seed=1)], here),
+        key_of(NAME, SETTINGS, tiny.BACKBONE, [tiny.data_of(folder, split_seed=1)], here),
         key_of(NAME, SETTINGS, dense, [tiny.data_of(folder, max_per_class=5)], here),
         key_of(NAME, SETTINGS, dense, [data, data], here),
     ]
