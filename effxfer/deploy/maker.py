@@ -11,6 +11,7 @@ from effxfer.deploy.aim import Aim
 from effxfer.deploy.candidate import make_candidate, suitable
 from effxfer.deploy.gate import open_model
 from effxfer.deploy.onnx import load, read_metadata, strip, write_metadata
+from effxfer.deploy.outside import write_sealed
 from effxfer.deploy.prototypes import from_prototypes
 from effxfer.deploy.qdq import Feeds, matching, prepare
 from effxfer.deploy.settings import RECIPES, Recipe
@@ -60,5 +61,5 @@ class Maker:
         model = load(file)
         strip(model)
         write_metadata(model, replace(read_metadata(self.fp32), precision=f"int8 {name}"))
-        file.write_bytes(model.SerializeToString())
+        write_sealed(file, model.SerializeToString())
         return self.aim.vetoed(Trial(name=name, file=file), self.feeds)
