@@ -4,11 +4,16 @@ import os
 
 import pytest
 import torch
+from hypothesis import HealthCheck
+from hypothesis import settings as profile
 
 from effxfer.artifact import Artifact
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from tests import tiny
+
+profile.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+profile.load_profile("busy")  # nothing is held to a time: the machine may have other work
 
 
 def pytest_collection_modifyitems(items):

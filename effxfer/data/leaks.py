@@ -68,14 +68,14 @@ def class_gaps(items: Sequence[Item], settings: DataSettings) -> list[Finding]:
 
 
 def lopsided(items: Sequence[Item]) -> list[Finding]:
-    """Warn where the largest class has ten times the training images of the smallest, or more (W340)."""
+    """Warn where the largest class has ten times the training images of the smallest, or more (W341)."""
     sizes = Counter(item.label for item in items if item.split == "train")
     if not sizes or max(sizes.values()) < LOPSIDED * min(sizes.values()):
         return []
     (large, most), (small, least) = sizes.most_common(1)[0], sizes.most_common()[-1]
     text = f"{most} training images of {large!r} against {least} of {small!r}: read the balanced accuracy"
     hint = "show rare classes more often with options.balance=1, or collect more images of them"
-    return [Finding(code="W340", severity="warning", path="", text=f"{text}; {hint}", hint=hint)]
+    return [Finding(code="W341", severity="warning", path="", text=f"{text}; {hint}", hint=hint)]
 
 
 def _gaps(split: str, classes: Mapping[str, set[str]], allow_empty: bool) -> list[Finding]:

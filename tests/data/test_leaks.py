@@ -50,7 +50,7 @@ def test_a_class_with_a_tenth_of_anothers_images_is_warned_of(rare, warned):
     items = [Item(f"{i}.png", "a", "train") for i in range(100)]
     items += [Item(f"b{i}.png", "b", "train") for i in range(rare)] + [Item("c.png", "b", "val")]
     found = lopsided(items)
-    assert [finding.code for finding in found] == (["W340"] if warned else [])
+    assert [finding.code for finding in found] == (["W341"] if warned else [])
     assert all(f"100 training images of 'a' against {rare} of 'b'" in finding.text for finding in found)
 
 

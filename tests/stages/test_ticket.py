@@ -205,15 +205,15 @@ def test_reading_one_loads_no_torch(found):
 def test_goes_on_after_a_cut_bit_for_bit(found, other, tmp_path, monkeypatch):
     ticket, more = read_ticket(found.path), {"fit": {"epochs": 3}}
     made = apply(ticket, tmp_path / "whole", other, **more)
-    calls, score = [], finetune.score
+    calls, predict = [], finetune.predict
 
     def cut_off(*args, **rest):
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return score(*args, **rest)
+        return predict(*args, **rest)
 
-    monkeypatch.setattr(finetune, "score", cut_off)
+    monkeypatch.setattr(finetune, "predict", cut_off)
     with pytest.raises(KeyboardInterrupt):
         apply(ticket, tmp_path / "cut", other, **more)
     assert not (tmp_path / "cut").exists()
