@@ -155,7 +155,7 @@ def _check_zip(file: Path, start: bytes) -> None:
         raise ModelFileError(f"{file} is not a complete weights file: {error}", code="E403") from error
     if size > file.stat().st_size:
         text = f"{file} of {file.stat().st_size:,} bytes unpacks to {size:,}"
-        raise ModelFileError(text, "save it with torch.save, which packs nothing", code="E408")
+        raise ModelFileError(text, "save its state_dict() with torch.save, which packs nothing", code="E408")
 
 
 def _code(file: Path) -> ModelFileError:
@@ -182,6 +182,8 @@ def _tables(raw: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
         seen.add(id(node))
         entries = dict(_entries(node))
         tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
+        for tensor in tensors.values():
+            vars(tensor).clear()  # what a file hangs on a tensor hides its methods
         if tensors := {name: tensor for name, tensor in tensors.items() if not tensor.is_nested}:  # one has no shape
             yield path, tensors
         queue.extend((f"{path}.{name}".lstrip("."), depth + 1, inner) for name, inner in entries.items())

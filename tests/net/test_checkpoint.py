@@ -139,6 +139,18 @@ def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path, make
     refused(saved(tmp_path, {"a": make(torch.ones(1))}), "E408", "1,000,000,000,000")
 
 
+@pytest.mark.parametrize("kind", [torch.Tensor.clone, nn.Parameter])
+@pytest.mark.parametrize("name", ["numel", "element_size", "is_complex", "detach", "to", "dim", "dequantize"])
+def test_what_a_file_hangs_on_a_tensor_is_taken_off(tmp_path, name, kind):
+    """Else the first call of that method raises a TypeError, which would be a defect."""
+    tensor = kind(torch.ones(2))
+    setattr(tensor, name, 5)
+    ((read,),) = (table.values() for table in read_tables(saved(tmp_path, {"a": tensor})).values())
+    assert not vars(read)
+    assert callable(getattr(read, name))
+    assert torch.equal(read, torch.ones(2))
+
+
 def test_an_archive_that_unpacks_to_more_is_refused(tmp_path):
     refused(archive(tmp_path, b"\x80\x02}.", zipfile.ZIP_DEFLATED, bytes(10**7)), "E408", "unpacks to 10,000")
 
