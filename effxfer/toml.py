@@ -37,7 +37,9 @@ def read_toml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"no settings file {file}: {error.strerror}") from None
     try:
-        table = parse_toml(content.decode())
+        table = parse_toml(content.decode("utf-8-sig"))  # some editors put a mark before the text
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not TOML: {error}", "save it as UTF-8 text", code="E205") from None
     except ValueError as error:
         raise SettingsError(f"{file} is not TOML: {error}", code="E205") from None
     if not table:

@@ -54,6 +54,20 @@ def test_a_file_that_is_absent_is_named(tmp_path):
         read_toml(tmp_path / "none.toml")
 
 
+def test_a_mark_before_the_text_is_none_of_it(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b"\xef\xbb\xbf[data]\nname = 'a'\n")
+    assert read_toml(file) == {"data": {"name": "a"}}
+
+
+def test_another_encoding_is_said_how_to_mend(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_bytes("a = 1".encode("utf-16"))
+    with pytest.raises(SettingsError, match="save it as UTF-8 text") as caught:
+        read_toml(file)
+    assert caught.value.code == "E205"
+
+
 def test_a_file_is_read_as_it_stands(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('lr = 1e-3\nname = "no"\nsecret = "${HOME}"\nfit.epochs = 3\n')

@@ -86,6 +86,8 @@ class _Walker:
     def _enter_link(self, link: Path, parts: Parts) -> None:
         if _inode(link) in self.visited:
             self._note("W315", "warning", parts, "link to a folder that is already listed, left out")
+        elif Path(self.root).is_relative_to(os.path.realpath(link)):
+            self._note("W315", "warning", parts, "link to a folder above the data folder, left out")
         elif self.is_kernels(link):
             self._note("W314", "note", parts, "link to the running system ignored")
         else:
@@ -140,6 +142,9 @@ class _Walker:
     def _folder(self, path: Path, parts: Parts) -> bool:
         if is_image(parts[-1]) and not _has_folders(path):
             self._note("W319", "note", parts, "folder with the name of an image ignored")
+            return False
+        if self.is_kernels(path):
+            self._note("W314", "note", parts, "folder of the running system ignored")
             return False
         if len(parts) > MAX_DEPTH:
             text = f"folders are nested more than {MAX_DEPTH} deep: what lies below is not looked at"

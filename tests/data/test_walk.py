@@ -184,6 +184,25 @@ def test_a_link_into_the_running_system_is_not_followed(tmp_path):
     assert [(f.code, f.path) for f in walk(root).findings] == [("W314", "cat/all")]
 
 
+def test_a_folder_of_the_running_system_is_not_entered(tmp_path, monkeypatch):
+    """A link may lead to a folder in which it is mounted."""
+    root = class_folders(tmp_path, {"cat": 1, "dog": 1, "dog/proc": 1})
+    monkeypatch.setattr("effxfer.data.walk._Walker.is_kernels", lambda _self, folder: folder.name == "proc")
+    tree = walk(root)
+    assert [(f.code, f.path) for f in tree.findings] == [("W314", "dog/proc")]
+    assert len(tree.files) == 2
+
+
+@pytest.mark.parametrize("above", ["..", "../..", "/"])
+def test_a_link_to_what_lies_above_is_a_loop(tmp_path, above):
+    """To the root of the disk, it would be all that is on it."""
+    root = class_folders(tmp_path / "photos", {"cat": 2, "dog": 2})
+    (root / "cat" / "up").symlink_to(root / above)
+    found = read(root)
+    assert labels(found) == [("", "cat"), ("", "dog")]
+    assert [(f.code, f.path) for f in found.findings] == [("W315", "cat/up")]
+
+
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "X.TGZ", "x.7z"])
 def test_a_packed_file_is_to_be_unpacked(tmp_path, name):
     (tmp_path / name).touch()
