@@ -17,12 +17,12 @@ from typing import Any, BinaryIO
 
 from effxfer import progress
 from effxfer.errors import LockedError, ResourceError
-from effxfer.runtime.reading import open_regular
+from effxfer.runtime.reading import open_regular, read_regular
 
 PARTIAL = ".effxfer-partial-"
 REPLACED = "-~replaced~-"
 PATIENCE = 0.3
-LARGEST = 2**34
+LARGEST, LARGEST_SEALED, LARGEST_HOLDER = 2**34, 2**31, 2**16
 OUT = "give another --out"
 SEALED = '{"sha256":"%s","content":'
 
@@ -220,7 +220,7 @@ def write_sealed(file: Path, content: object) -> Path:
 def read_sealed(file: Path) -> Any:
     """Read what `write_sealed` wrote; None if it is absent, unreadable, or not what was written."""
     try:
-        data = file.read_bytes()
+        data = read_regular(file, LARGEST_SEALED)
         start = len(SEALED % ("0" * 64))
         content = data[start:-1]
         if data[:start] != (SEALED % hashlib.sha256(content).hexdigest()).encode() or data[-1:] != b"}":
@@ -299,7 +299,7 @@ def _alive(pid: int) -> bool:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return _row(file.read_bytes()) or {}
+        return _row(read_regular(file, LARGEST_HOLDER)) or {}
     except OSError:
         return {}
 

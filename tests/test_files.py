@@ -348,6 +348,12 @@ def test_any_byte_changed_in_sealed_content_is_found(tmp_path):
     assert read_sealed(tmp_path) is None
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda file: file.symlink_to("/dev/zero"), Path.mkdir])
+def test_what_is_no_regular_file_is_no_sealed_content_and_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "x.json")
+    assert read_sealed(tmp_path / "x.json") is None
+
+
 def test_reserved_room_is_there(tmp_path):
     with (tmp_path / "x").open("w+b") as stream:
         reserve(stream, 100_000)

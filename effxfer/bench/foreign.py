@@ -17,11 +17,12 @@ from effxfer.artifact import MANIFEST, Artifact, read_manifest
 from effxfer.errors import ModelFileError
 from effxfer.files import sha256
 from effxfer.runtime.metadata import ModelError
+from effxfer.runtime.reading import read_regular
 from effxfer.runtime.seal import is_sealed, read_model
 
 SUMS = "SHA256SUMS"
 CHILD = Path(__file__).with_name("foreign_child.py")
-LARGEST = 2**31
+LARGEST, LARGEST_SUMS = 2**31, 2**20
 MEMORY_GB = 4.0
 SECONDS = 60.0
 
@@ -150,9 +151,9 @@ def _listed(folder: Path) -> Mapping[str, str]:
 
 
 def _sums(folder: Path) -> Mapping[str, str]:
-    """Give the digests that a bundle lists; nothing if there is no bundle."""
+    """Give the digests that a bundle lists; nothing if there is no bundle, or what it has there is no list."""
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_regular(folder / SUMS, LARGEST_SUMS).decode("utf-8", "replace").splitlines()
     except OSError:
         return {}
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -290,3 +290,11 @@ def test_a_bundle_lists_its_files_and_a_seal_vouches_alone(exported, good, tmp_p
     with pytest.raises(ModelFileError, match=f"is not the file that .*{SUMS} lists") as caught:
         is_foreign(file)
     assert caught.value.code == "E404"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda file: file.symlink_to("/dev/zero"), Path.mkdir])
+def test_what_is_no_list_of_digests_is_not_waited_for(tmp_path, make):
+    """It lies beside a file that somebody else made: a pipe would hang, a device fill the memory."""
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    make(tmp_path / SUMS)
+    assert is_foreign(tmp_path / "m.onnx")
