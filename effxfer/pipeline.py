@@ -134,22 +134,27 @@ def check_options(plan: Plan, where: Where) -> None:
     """
     if all((where.out / plan.place(step) / MANIFEST).is_file() for step in plan.steps):
         return
-    mistakes = [f"stage {step.name!r}: {text}" for step in plan.steps for text in _mistake(plan, step)]
-    if mistakes:
-        raise SettingsError(f"{plan.name}: {joined(mistakes)}", code="E201")
+    if wrong := mistakes(plan):
+        raise SettingsError(f"{plan.name}: {joined(wrong)}", code="E201")
     check_backbone(plan.backbone)
     keep_out_of(where.out, list(plan.data.values()))
     for task in plan.data.values():
         scan(task, cache=where.cache)
 
 
-def _mistake(plan: Plan, step: Step) -> list[str]:
-    """What is wrong with a step's settings; nothing, or one sentence."""
-    try:
-        check_settings(step.settings, _recipe(plan, step))
-    except SettingsError as error:
-        return [error.problem]
-    return []
+def mistakes(plan: Plan) -> list[str]:
+    """Say what is wrong with the settings of a plan's steps, a sentence for each step.
+
+    Raises:
+        ModelFileError: If a ticket, a model directory or a weights file that one names cannot be read.
+    """
+    wrong = []
+    for step in plan.steps:
+        try:
+            check_settings(step.settings, _recipe(plan, step))
+        except SettingsError as error:
+            wrong.append(f"stage {step.name!r}: {error.problem}")
+    return wrong
 
 
 def _recipe(plan: Plan, step: Step) -> Mapping[str, Any] | None:
