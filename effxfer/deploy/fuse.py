@@ -85,9 +85,14 @@ class Region:
     end: str
 
 
-def fuse(graph: Graph) -> Rewrite | None:
-    """Put one operator in the place of every activation that was exported in pieces; None if there is none."""
-    found = list(_activations(graph))
+def fuse(graph: Graph, newest: int | None = None) -> Rewrite | None:
+    """Put one operator in the place of every activation that was exported in pieces; None if there is none.
+
+    Args:
+        graph: Brought to the operator set that has the operators.
+        newest: Use operators of this operator set or older ones only; None is all.
+    """
+    found = list(_activations(graph, newest))
     if not found:
         return None
     model = _raised(copy(graph.model), max(activation.opset for _, activation in found))
@@ -108,7 +113,7 @@ def fuse(graph: Graph) -> Rewrite | None:
     return Rewrite(model=replace_nodes(model, nodes), nodes=tuple(sorted(gone)))
 
 
-def _activations(graph: Graph) -> Iterator[tuple[Region, Activation]]:
+def _activations(graph: Graph, newest: int | None) -> Iterator[tuple[Region, Activation]]:
     """Regions that are a known activation, the largest first where several end in one node; they do not overlap."""
     order = {node.name: number for number, node in enumerate(graph.nodes)}
     taken, seen = set[str](), dict[str, Activation | None]()
@@ -119,7 +124,8 @@ def _activations(graph: Graph) -> Iterator[tuple[Region, Activation]]:
             key = _signature(graph, region)
             if key not in seen:
                 seen[key] = recognise(graph, region)
-            if activation := seen[key]:
+            activation = seen[key]
+            if activation and activation.opset <= (newest or activation.opset):
                 taken |= {one.name for one in region.nodes}
                 yield region, activation
                 break

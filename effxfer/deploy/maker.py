@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from effxfer.deploy.aim import Aim
 from effxfer.deploy.candidate import make_candidate, suitable
 from effxfer.deploy.gate import open_model
+from effxfer.deploy.graph import Graph
 from effxfer.deploy.onnx import load, read_metadata, strip, write_metadata
+from effxfer.deploy.opset import left_behind
 from effxfer.deploy.outside import write_sealed
 from effxfer.deploy.prototypes import from_prototypes
 from effxfer.deploy.qdq import Feeds, matching, prepare
@@ -59,6 +61,8 @@ class Maker:
         except ModelFileError as error:
             return Trial(name=name, file=file, verdict=f"failed: {error.problem}")
         model = load(file)
+        if reason := left_behind(model, Graph(load(self.fp32)).opset):
+            return Trial(name=name, file=file, verdict=f"rejected: {reason}")
         strip(model)
         write_metadata(model, replace(read_metadata(self.fp32), precision=f"int8 {name}"))
         write_sealed(file, model.SerializeToString())

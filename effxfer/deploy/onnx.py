@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer import __version__
+from effxfer.deploy.opset import NATIVE, lower
 from effxfer.deploy.outside import write_model
 from effxfer.errors import ModelFileError
 from effxfer.runtime.image import Preprocess
@@ -53,14 +54,15 @@ def export_onnx(
         preprocess: `size` is S; all of it goes into the metadata.
         classes: Names, one per output.
         key: Of the artifact that is exported.
-        opset: ONNX operator set; checked in what was written.
+        opset: ONNX operator set, 13 or later; checked in what was written. Below 18 the IR version is as old.
         dynamic_size: Leave height and width free, too, where the network does not depend on them.
         prototypes: What the second input is where it is not given, `(classes, D)`; None for a file without it.
         extra: More metadata.
 
     Raises:
         ModelFileError: If the module is in training mode (E430), holds NaN or inf (E407), cannot be expressed in this
-            operator set or with free sides (E426), or has not one output per class (E406).
+            operator set (E426, below 18 E431 with the operator) or with free sides (E426), or has not one output per
+            class (E406).
         ResourceError: If the disk is full; an older file is intact.
     """
     _check_module(module)
@@ -69,9 +71,11 @@ def export_onnx(
     if prototypes is not None:
         free[PROTOTYPES] = FREE_CLASSES
         examples.append(prototypes.detach())
-    model = convert(module, tuple(examples), opset, free, outputs=[OUTPUT, FEATURES][: len(free)])
+    model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=[OUTPUT, FEATURES][: len(free)])
     strip(model)
-    _check_graph(model, len(classes) if prototypes is None else FREE_CLASSES[0], opset, free)
+    _check_graph(model, len(classes) if prototypes is None else FREE_CLASSES[0], max(opset, NATIVE), free)
+    if opset < NATIVE:
+        lower(model, opset)
     if prototypes is not None:
         put_default(model, PROTOTYPES, prototypes)
     about = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__, extra=extra)
@@ -242,7 +246,7 @@ def _check_graph(
     written = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     if written.get("ai.onnx") != opset:
         problem = f"asked for operator set {opset}, the exporter wrote {written.get('ai.onnx')}"
-        raise ModelFileError(problem, "set opset to 18 or later", code="E426")
+        raise ModelFileError(problem, "set another opset", code="E426")
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
     if foreign:
         raise ModelFileError(f"operators outside ONNX: {', '.join(foreign)}", code="E426")

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from effxfer.deploy.graph import Graph
 from effxfer.deploy.onnx import BATCH, load, read_metadata, strip, write_metadata
 from effxfer.deploy.outside import write_model
+from effxfer.deploy.settings import RESIZES
 from effxfer.errors import ModelFileError
 from effxfer.runtime.crop import padding_colour, resized_side
 from effxfer.runtime.image import Preprocess
@@ -148,6 +150,9 @@ def add_preprocessing(file: Path) -> Path:
     about, model = read_metadata(file), load(file)
     if about.with_preprocessing:
         raise ModelFileError(f"{file} has its preprocessing inside already", "export it again", code="E428")
+    if Graph(model).opset < RESIZES:
+        problem = f"{file} is of operator set {Graph(model).opset}, images can be resized inside from {RESIZES} on"
+        raise ModelFileError(problem, f"export it with opset={RESIZES} or later", code="E426")
     front = preprocessing_graph(about.preprocess)
     graph = model.graph
     images, logits = graph.input[0], graph.output[0]

@@ -79,6 +79,8 @@ AUTO = {
     "linear": ("dynamic", "dynamic-7bit", "u8s8-heavy", "u8s8-heavy-7bit"),
 }
 DEFAULT = ("auto",)
+OPSET = 20
+RESIZES = 18  # the first operator set whose Resize smooths as Pillow does
 
 
 Targets = Literal["this", "arm64", "portable", "x86-avx2", "x86-vnni"]
@@ -88,7 +90,8 @@ class ExportSettings(Settings):
     """What `export` writes and checks.
 
     Attributes:
-        opset: ONNX operator set.
+        opset: ONNX operator set. Below 18, what torch writes is brought down, see `effxfer.deploy.opset`. Nothing that
+            is done to a file takes it out of one older than 20.
         dynamic_size: Leave height and width of the input free, and check a second size. Not every network can.
         with_preprocessing: Resize, crop, scale and take the softmax inside the graph: it takes decoded images of any
             size, uint8 `(1, H, W, 3)`, and gives probabilities.
@@ -121,7 +124,7 @@ class ExportSettings(Settings):
         seed: Of the choice of calibration images, and of the order of timing.
     """
 
-    opset: int = Field(default=20, ge=18, le=26)
+    opset: int = Field(default=OPSET, ge=13, le=26)
     dynamic_size: bool = False
     with_preprocessing: bool = False
     preprocessing_drop: float = Field(default=0.1, ge=0, le=100)
@@ -167,4 +170,6 @@ class ExportSettings(Settings):
     def _makes_sense(self) -> "ExportSettings":
         if self.dynamic_size and self.with_preprocessing:
             raise ValueError("with_preprocessing resizes every image to one size: leave dynamic_size out")
+        if self.with_preprocessing and self.opset < RESIZES:
+            raise ValueError(f"with_preprocessing needs opset {RESIZES} or later: before, Resize had no antialias")
         return self

@@ -19,8 +19,10 @@ from effxfer.deploy.fuse import fuse
 from effxfer.deploy.gate import onnx_logits, open_model
 from effxfer.deploy.graph import Graph, Rewrite, named
 from effxfer.deploy.onnx import load, read_metadata, strip, write_metadata
+from effxfer.deploy.opset import left_behind
 from effxfer.deploy.outside import write_sealed
 from effxfer.deploy.qdq import Feeds
+from effxfer.deploy.settings import OPSET
 from effxfer.deploy.widths import drop_dead, infer, widen
 from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report, Table
@@ -132,11 +134,15 @@ def _attempts(file: Path, folder: Path, pixels: NDArray[np.uint8]) -> list[Attem
 
 
 def rewrites(graph: Graph, feed: Mapping[str, NDArray[Any]]) -> dict[str, Rewrite]:
-    """Give graphs that compute the same, by what was done, and under `together` all of it."""
+    """Give graphs that compute the same, by what was done, and under `together` all of it.
+
+    What is of an older operator set than the usual stays in it.
+    """
+    newest = graph.opset if graph.opset < OPSET else None
     steps: dict[str, Callable[[Graph], Rewrite | None]] = {
         "dropped": lambda one: drop_dead(one, infer(one, feed)),
         "folded": fold,
-        "fused": fuse,
+        "fused": lambda one: fuse(one, newest),
         "widened": lambda one: widen(one, infer(one, feed)),
     }
     found = {name: made for name, step in steps.items() if (made := step(graph)) is not None}
@@ -167,7 +173,10 @@ def _offline(file: Path, out: Path, name: str, level: str, cpu: str) -> Attempt:
         return Attempt(name=name, file=out, verdict=f"failed: {reason(error)}")
     if not out.is_file():
         return Attempt(name=name, file=out, verdict="failed: ONNX Runtime wrote nothing")
-    foreign = any(node.domain not in {"", "ai.onnx"} for node in load(out).graph.node)
+    saved = load(out)
+    if gone := left_behind(saved, Graph(load(file)).opset):
+        return Attempt(name=name, file=out, verdict=f"rejected: {gone}")
+    foreign = any(node.domain not in {"", "ai.onnx"} for node in saved.graph.node)
     return Attempt(name=name, file=out, cpu=cpu if foreign else "")
 
 

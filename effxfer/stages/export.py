@@ -15,7 +15,8 @@ from effxfer.data.task import Task
 from effxfer.deploy.aim import Aim
 from effxfer.deploy.gate import REJECTED, accuracy_of, check, onnx_logits, open_model, second_size
 from effxfer.deploy.int8 import quantize
-from effxfer.deploy.onnx import export_onnx
+from effxfer.deploy.onnx import export_onnx, load
+from effxfer.deploy.opset import left_behind
 from effxfer.deploy.ort_web import find_ort_web
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.deploy.preprocessing_gate import check_preprocessing, look
@@ -113,6 +114,8 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
         return Report()
     exact = precision == "int8" and Aim(resolve(settings.target)).exact
     report = try_tune(file, precision, task, settings)
+    if gone := left_behind(load(file), settings.opset):
+        raise ModelFileError(f"{file.name} is not of the operator set asked for: {gone}", "leave tune out", code="E431")
     model = open_model(file, settings.threads, exact=exact)
     report += renamed(check_prototypes(model, net, task.val.pixels, settings.tolerance), precision)
     report += renamed(file_at_target(model, task, net), precision)

@@ -25,7 +25,8 @@ def test_a_misspelt_recipe_gets_a_suggestion():
 @pytest.mark.parametrize(
     "table",
     [
-        {"opset": 17},
+        {"opset": 12},
+        {"opset": 27},
         {"max_drop": -1},
         {"tolerance": 0},
         {"recipes": []},
@@ -37,6 +38,11 @@ def test_a_misspelt_recipe_gets_a_suggestion():
 def test_nonsense_is_refused(table):
     with pytest.raises(SettingsError):
         build(ExportSettings, table, "export")
+
+
+def test_preprocessing_inside_needs_an_operator_set_that_smooths():
+    with pytest.raises(SettingsError, match="with_preprocessing needs opset 18 or later"):
+        build(ExportSettings, {"with_preprocessing": True, "opset": 17}, "export")
 
 
 @pytest.mark.parametrize("name", ["ort_web", "backbone_license", "data_license"])

@@ -95,16 +95,30 @@ def test_int8_ships_only_where_it_is_worth_it(dense, data, tmp_path):
     assert not list(made.path.glob(f"*{REJECTED}"))
 
 
+def halved(runners, *, baseline, **_):
+    """Say that all takes half the time of what it is compared with."""
+    ratios = {name: 1.0 if name == baseline else 0.5 for name in runners}
+    return [SimpleNamespace(name=n, p50=r, ratio=r, ratio_low=r, ratio_high=r, n=1) for n, r in ratios.items()]
+
+
+def test_both_files_are_of_an_old_operator_set_that_is_asked_for(dense, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("effxfer.bench.latency.compare", halved)
+    made = tiny.stage("export", dense, tmp_path / "out", data, opset=13, max_drop=100.0)
+    for name in FILES.values():
+        model = load(made.path / name)
+        assert [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")] == [13]
+        assert model.ir_version == 7
+        onnx.checker.check_model(model, full_check=True)
+        assert Model(made.path / name).logits(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, len(tiny.CLASSES))
+    assert made.manifest.report["accuracy/val/fp32"].value == made.manifest.report["accuracy/val/torch"].value
+
+
 @pytest.fixture(scope="module")
 def small_int8(tmp_path_factory, dense, data):
     """A ticket, without half of its channels, as int8, whatever that brings."""
     folder = tmp_path_factory.mktemp("int8")
     ticket = tiny.stage("prune lottery", dense, folder / "ticket", data, sparsity=0.6, rounds=1)
     small = tiny.stage("prune channels", ticket, folder / "small", data)
-
-    def halved(runners, *, baseline, **_):
-        ratios = {name: 1.0 if name == baseline else 0.5 for name in runners}
-        return [SimpleNamespace(name=n, p50=r, ratio=r, ratio_low=r, ratio_high=r, n=1) for n, r in ratios.items()]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("effxfer.bench.latency.compare", halved)
