@@ -44,7 +44,8 @@ def _checked(rows: Sequence[Row], root: Path) -> Found:
     places = _places(rows, root)
     findings = [finding for row in rows for finding in _row_findings(row, places[row.path])]
     good = [row for row in rows if not _row_findings(row, places[row.path])]
-    items = [Item(places[row.path] or "", row.label, SPLIT_NAMES.get(row.split.lower(), "")) for row in good]
+    placed = [row for row in good if row.split] or good  # of rows without a split beside others, nothing can be said
+    items = [Item(places[row.path] or "", row.label, SPLIT_NAMES.get(row.split.lower(), "")) for row in placed]
     findings += [*_repeated(good, places), *_partly_split(good), *_backslashes(places), *_through_links(items, root)]
     unique = list({item.path: item for item in items}.values())
     return Found(unique, [*findings, *_numeric({i.label for i in items}), *collisions({i.label for i in items})])

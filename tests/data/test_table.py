@@ -131,6 +131,18 @@ def test_some_rows_without_split(tmp_path):
     found = read(write(tmp_path, [("a.jpg", "cat", "train"), ("b.jpg", "cat", "")], header=("path", "label", "split")))
     assert codes(found) == ["E334"]
     assert found.findings[0].path == "b.jpg"
+    assert [item.path for item in found.items] == ["a.jpg"]
+
+
+def test_rows_without_a_split_beside_all_three_are_an_error_and_no_defect(tmp_path):
+    root = class_folders(tmp_path, {"cat": 6, "dog": 6}, seed=91)
+    splits = ["train", "train", "val", "test", "", "train"]
+    rows = [(f"{label}/{n:03d}.jpg", label, splits[n]) for label in ("cat", "dog") for n in range(6)]
+    table = write(root, rows, header=("path", "label", "split"))
+    listing = survey(DataSettings(source=str(table)), cache=tmp_path / "cache")
+    assert [(f.code, f.path) for f in listing.findings if f.severity == "error"] == [
+        ("E334", "cat/004.jpg"), ("E334", "dog/004.jpg"),
+    ]  # fmt: skip
 
 
 def test_labels_are_names(tmp_path):
