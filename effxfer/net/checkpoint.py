@@ -16,7 +16,7 @@ from effxfer.errors import ModelFileError, asked_for, out_of_memory
 
 Tables = dict[str, dict[str, Tensor]]
 
-ZIP, PICKLE = b"PK", b"\x80"
+ZIP, PICKLE, POINTER = b"PK", b"\x80", b"version h"
 MOST_NODES = 100_000  # containers that are looked into: a checkpoint with an optimizer's state has some thousand
 MOST_DEPTH = 32
 # An expanded tensor (stride 0) says more numbers than its file holds; of honest ones the excess is small.
@@ -93,6 +93,9 @@ def read_tables(file: Path) -> Tables:
         raise ModelFileError(f"no weights file {file}", "give the path of a .safetensors or .pth file")
     with file.open("rb") as stream:
         start = stream.read(9)
+    if start == POINTER:
+        text = f"{file} is a pointer of Git LFS, not the file that it stands for"
+        raise ModelFileError(text, "fetch that with `git lfs pull`", code="E403")
     pickled = start.startswith((ZIP, PICKLE))
     by_content = pickled or start[8:] == b"{"
     safe = not pickled if by_content else file.suffix == ".safetensors"
@@ -123,7 +126,8 @@ def _read_torch(file: Path, start: bytes) -> Any:
     from warnings import catch_warnings, simplefilter
 
     if not start.startswith((ZIP, PICKLE)):
-        raise ModelFileError(f"{file} is not a complete weights file: it does not begin like one", code="E403")
+        text = f"{file} is not a complete weights file: it does not begin like one"
+        raise ModelFileError(text, "give a .safetensors file, or what torch.save wrote", code="E403")
     _check_zip(file, start)
     try:
         # A stream: by its name torch would take a file for another kind.

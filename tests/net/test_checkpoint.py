@@ -174,6 +174,18 @@ def test_what_would_have_run_is_named(tmp_path):
     refused(archive(tmp_path, sharded), "E401", "one part of sharded training")
 
 
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.bin"])
+def test_a_pointer_to_a_file_elsewhere_says_how_to_fetch_it(tmp_path, name):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    refused(tmp_path / name, "E403", "git lfs pull")
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html>", b"\x89HDF\r\n\x1a\n", b'{"weight_map": {}}'])
+def test_what_begins_like_no_weights_says_what_would_do(tmp_path, content):
+    (tmp_path / "w.pth").write_bytes(content)
+    refused(tmp_path / "w.pth", "E403", "give a .safetensors file")
+
+
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(ModelFileError, match="no weights file"):
         read_tables(tmp_path / "w.pth")
