@@ -183,9 +183,9 @@ def limit() -> float:
 def _make_room(folder: Path, needed: int, most: float) -> None:
     """Let the entries leave that were not used for longest, until another one of `needed` bytes fits.
 
-    Others may do the same at the same time; what is in use, or is not ours to remove, stays.
+    Others may do the same at the same time; what is in use, or is not ours, as what a link leads to, stays.
     """
-    others = [entry for entry in folder.parent.iterdir() if entry != folder]
+    others = [entry for entry in folder.parent.iterdir() if entry != folder and not entry.is_symlink()]
     sizes = {entry: size for entry in others if (size := _bytes(entry))}
     total = sum(sizes.values())
     for entry in sorted(sizes, key=lambda entry: entry.stat().st_mtime_ns):

@@ -140,6 +140,16 @@ def test_a_file_beside_the_entries_is_left_alone(tmp_path, monkeypatch):
     assert (tmp_path / "notes.txt").exists()
 
 
+def test_what_a_link_leads_to_is_nobodys_entry(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere" / "arrays").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "arrays" / "thesis.txt").write_text("mine")
+    (tmp_path / "pixels").mkdir()
+    (tmp_path / "pixels" / "b").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("EFFXFER_CACHE_GB", "0")
+    cache.open_or_build(tmp_path / "pixels" / "a", SIZE, builder())
+    assert [file.name for file in (tmp_path / "elsewhere").rglob("*")] == ["arrays", "thesis.txt"]
+
+
 def test_a_full_disk_is_emptied_of_old_entries_first(tmp_path, monkeypatch):
     fill(tmp_path, "a", "b")
     usage = shutil.disk_usage(tmp_path)
