@@ -21,6 +21,7 @@ from effxfer.deploy.outside import write_model
 from effxfer.deploy.preprocessing import add_preprocessing
 from effxfer.deploy.tune import rewrites
 from effxfer.errors import ModelFileError
+from effxfer.net.prototypes import nearness
 from effxfer.runtime.model import Model
 from tests.deploy import clock
 from tests.deploy.graphs import FEED, Maker
@@ -288,3 +289,28 @@ def test_weights_are_the_same_numbers(native):
     kept = {t.name: numpy_helper.to_array(t) for t in older.graph.initializer}
     assert weights.keys() <= kept.keys()
     assert all(np.array_equal(values, kept[name]) for name, values in weights.items())
+
+
+def test_prototypes_are_still_an_input_that_need_not_be_given(tmp_path):
+    class Near(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Mish(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+        def forward(self, x, prototypes):
+            features = self.body(x)
+            return nearness(features, prototypes, "cosine"), features
+
+    torch.manual_seed(0)
+    net, own, other = Near().eval(), torch.randn(len(CLASSES), 8), torch.randn(3, 8)
+    file = export_onnx(
+        net, tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k", opset=13, prototypes=own
+    )  # fmt: skip
+    model = load(file)
+    assert (model.opset_import[0].version, model.ir_version) == (13, 7)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    x = torch.randn(2, 3, 16, 16)
+    for prototypes, feed in ((own, {}), (other, {"prototypes": other.numpy()})):
+        expected = [one.detach().numpy() for one in net(x, prototypes)]
+        for mine, theirs in zip(session.run(None, {"images": x.numpy(), **feed}), expected, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
