@@ -48,6 +48,8 @@ def inside(
         EffxferError: What the function raised.
         SettingsError: If one of the variables is no number above 0.
     """
+    if absent := [file for file in files if not file.exists()]:
+        raise ModelFileError(f"no model file {absent[0]}", "write one with `effxfer export`", code="E424")
     limit = setting("EFFXFER_FOREIGN_SECONDS", SECONDS) + seconds
     memory = setting("EFFXFER_FOREIGN_GB", MEMORY_GB) * 1e9 + 4 * sum(map(_bytes_of, files))
     ask = {

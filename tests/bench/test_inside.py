@@ -135,3 +135,13 @@ def test_metadata_are_not_believed(exported, photo, tmp_path, stated):
     with pytest.raises(ModelFileError, match="unreadable effxfer metadata") as caught:
         inside(PREDICT, [tmp_path / "m.onnx"], {"file": str(tmp_path / "m.onnx"), "images": [str(photo)]})
     assert caught.value.code == "E428"
+
+
+@pytest.mark.parametrize(
+    "command", [["predict", "none.onnx", "photo.png"], ["doctor", "none.onnx"], ["bench", "none.onnx"]]
+)
+def test_an_absent_file_is_called_so(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    caught = CliRunner().invoke(app, command).exception
+    assert isinstance(caught, ModelFileError), caught
+    assert (caught.code, str(caught.problem)) == ("E424", "no model file none.onnx")
