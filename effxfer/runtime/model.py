@@ -5,6 +5,7 @@
 Prediction(label='cat', probability=0.98, top=(('cat', 0.98),))
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -51,7 +52,8 @@ class Model:
 
     Args:
         path: The `.onnx` file.
-        threads: Within an operator; 0 is one per physical core, and no more than a container's limit has time for.
+        threads: Within an operator; 0 is one per physical core, and no more than a container's limit has time for. Of
+            more than the machine has logical cores as many are started: others would only wait for each other.
         providers: ONNX Runtime execution providers, the preferred one first; those that this ONNX Runtime lacks are
             passed over. The attribute `providers` says which run.
         options: ONNX Runtime session options to start from; None is ONNX Runtime's own.
@@ -314,7 +316,7 @@ def _image(source: Source) -> "Image.Image":
 
 def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], options: Any) -> Any:
     options = options or session_options()
-    options.intra_op_num_threads = threads or options.intra_op_num_threads or usable_cores()
+    options.intra_op_num_threads = min(threads, os.cpu_count() or 1) or options.intra_op_num_threads or usable_cores()
     options.add_session_config_entry(FOLDER, str(path.parent))
     there = [name for name in providers if name in known_providers()]
     if not there:  # ONNX Runtime would take the CPU instead

@@ -46,6 +46,12 @@ def photos(tmp_path_factory):
     return sorted(folder.iterdir())
 
 
+@pytest.mark.parametrize(("asked", "started"), [(1, 1), (10**6, os.cpu_count())])
+def test_no_more_threads_are_started_than_the_machine_has_cores(file, asked, started):
+    """500 on two cores waited for each other for minutes."""
+    assert Model(file, threads=asked)._session.get_session_options().intra_op_num_threads == started
+
+
 def test_predictions_equal_the_library_and_torch_is_not_imported(file, photos):
     script = f"""
 import sys, json
