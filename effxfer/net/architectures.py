@@ -31,7 +31,7 @@ def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
         return builders[library](name, args) if library in builders else _own(library, name, args)
     except EffxferError:
         raise
-    except Exception as error:  # whatever somebody's factory raises
+    except (Exception, SystemExit) as error:  # whatever somebody's factory raises
         if out_of_memory(error):
             raise
         why = "does not take" if isinstance(error, TypeError | ValueError) else "cannot be built with"
@@ -134,7 +134,7 @@ def _own(module: str, factory: str, args: Mapping[str, Any]) -> nn.Module:
 
     try:
         make = getattr(import_module(module), factory)
-    except Exception as error:  # whatever somebody's module raises when it is imported
+    except (Exception, SystemExit) as error:  # whatever somebody's module raises when it is imported
         if out_of_memory(error):
             raise
         plain = isinstance(error, ImportError | AttributeError)

@@ -58,7 +58,7 @@ def problem(net: Net) -> str:
     """Say what is wrong with what a body gives for two images; empty if nothing is."""
     try:
         out = _pass(net)
-    except Exception as error:  # whatever a foreign network raises
+    except (Exception, SystemExit) as error:  # whatever a foreign network raises; it may not end the program in silence
         if out_of_memory(error):
             raise
         return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -159,3 +159,12 @@ def raises() -> nn.Module:
 
 def wants(width: int) -> nn.Module:
     return Base(width)
+
+
+class Leaving(Base):
+    def forward(self, _x: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+
+def leaves() -> nn.Module:
+    raise SystemExit(0)

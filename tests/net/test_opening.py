@@ -88,6 +88,7 @@ def test_auxiliary_classifiers_of_torchvision_are_left_out():
         ("Five", "it gives a tensor of shape (2, 8, 1, 24, 24)", "features (B, D)"),
         ("Single", "it gives a tensor of shape (2,)", "features (B, D)"),
         ("Words", "it gives str, not a tensor", "features (B, D)"),
+        ("Leaving", "SystemExit: 0", "features (B, D)"),
         ("Fixed", "mat1 and mat2 shapes cannot be multiplied", "images of 32 px would do: backbone.size=32"),
     ],
 )
@@ -98,6 +99,11 @@ def test_what_cannot_be_used_is_said_with_what_would_do(name, said, hint):
     assert said in caught.value.problem
     assert "images of 48 px" in caught.value.problem
     assert hint in caught.value.hint
+
+
+def test_a_factory_that_leaves_does_not_end_the_program_in_silence():
+    with pytest.raises(SettingsError, match="SystemExit"):
+        opened("leaves")
 
 
 def test_channels_that_no_image_has_are_said():
