@@ -96,7 +96,8 @@ def _check_place(out: Path) -> None:
     place = out.resolve()
     if len(place.parts) == 1:
         raise SettingsError(f"{out} is the root", HINT, code="E211")
-    if any(place.is_relative_to(system) for system in SYSTEM) and not place.is_relative_to(MEMORY):
+    written = out.absolute()  # a link there, such as /dev/stdout, would be replaced itself
+    if any(p.is_relative_to(system) and not p.is_relative_to(MEMORY) for p in (place, written) for system in SYSTEM):
         raise SettingsError(f"{out} lies in a place of the system, which keeps no files", HINT, code="E211")
     above = _nearest(place)
     if not above.is_dir():

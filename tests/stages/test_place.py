@@ -1,6 +1,7 @@
 """What an output may be, said before anything is read."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +98,11 @@ def test_a_link_to_a_folder_is_followed(tmp_path):
     assert Where(out=tmp_path / "link").out == (tmp_path / "folder").resolve()
     assert Where(out=tmp_path / "new").out == tmp_path / "new"
     assert Where(out=tmp_path / ("a" * 300)).out == tmp_path / ("a" * 300)
+
+
+@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/stderr", "/dev/fd/1"])
+def test_a_link_of_the_system_is_never_replaced_by_a_file(out):
+    """`/dev/stdout` leads to a regular file where the output is kept in one."""
+    with pytest.raises(SettingsError) as caught:
+        check_file(Path(out))
+    assert caught.value.code == "E211"
