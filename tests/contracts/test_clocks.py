@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "effxfer"
+STAMPS = {"data/index.py"}  # no time is counted there: files carry stamps of the wall clock, and are compared with it
 SET_BY_PEOPLE = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
 
 
@@ -22,7 +23,7 @@ def _last(node: ast.AST) -> str:
 
 def test_no_time_is_counted_by_the_wall_clock():
     found = {str(file.relative_to(ROOT)): reads(ast.parse(file.read_text())) for file in sorted(ROOT.rglob("*.py"))}
-    assert {file: lines for file, lines in found.items() if lines} == {}
+    assert {file: lines for file, lines in found.items() if lines}.keys() == STAMPS
 
 
 def test_the_wall_clock_would_be_found():
