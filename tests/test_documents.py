@@ -271,3 +271,16 @@ def test_a_report_may_hold_what_is_no_number(folder):
     raw.pop("sha256")
     raw["report"]["rows"][0]["value"] = float("nan")
     assert fault(ManifestDocument, raw) == ""
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"stride": [0, 0]}, {"padding": [3000, 3000]}, {"groups": 0}, {"kernel_size": [3, 3, 3]}, {"dilation": [2, 2]}],
+    ids=str,
+)
+def test_pruning_makes_no_stride_of_nothing_and_no_larger_padding(folder, tmp_path, sizes):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    reseal(copy, edits=[{"kind": "resize", "shapes": {}, "sizes": {"body.stage1.0.conv1": sizes}}])
+    with pytest.raises(ModelFileError, match=f"an edit makes body.stage1.0.conv1.{next(iter(sizes))}") as caught:
+        Artifact.load(copy).net()
+    assert caught.value.code == "E404"

@@ -1,5 +1,6 @@
 """The command line: parse, call one library function, print its report."""
 
+import errno
 import io
 import os
 import sys
@@ -48,12 +49,21 @@ def _fail(error: BaseException) -> int:
     if out_of_memory(error):
         error = memory_full(error)
     elif isinstance(error, OSError):
-        error = ResourceError(f"{type(error).__name__}: {error}", "the traceback comes with --debug")
+        error = _no_output(error) or ResourceError(
+            f"{type(error).__name__}: {error}", "the traceback comes with --debug"
+        )
     if not isinstance(error, EffxferError):
         return _refuse(error)
     _trace()
     print(f"effxfer: {error}", file=sys.stderr)
     return error.exit_code
+
+
+def _no_output(error: OSError) -> ResourceError | None:
+    """Say that an output such as the terminal's cannot be written, if that went wrong: the error names no file."""
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+        return None
+    return ResourceError(f"an output cannot be written: {error.strerror}", "make room, or print to another place")
 
 
 def _refuse(error: BaseException) -> int:

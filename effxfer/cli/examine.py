@@ -30,11 +30,13 @@ def check(
     from effxfer.data.listing import raise_errors
     from effxfer.data.settings import DataSettings
     from effxfer.settings import build
-    from effxfer.stages.place import check_file_in
+    from effxfer.stages.place import check_file_in, keep_out_of
 
     given = table(changes)
     told = inner(given, "data")
     settings = build(DataSettings, {**given, **told, "source": data}, "data")
+    if out:
+        keep_out_of(out, [settings])
     file = check_file_in(out, "data_audit.csv") if out else None
     also = partial(_suspected, suspects, settings, device) if suspects else tuple
     with show.progress():

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from effxfer.errors import EffxferError, ResourceError
+from effxfer.errors import EffxferError, ResourceError, SettingsError
 from effxfer.files import digest, read_sealed, write_sealed
 from effxfer.progress import remark
 from effxfer.runtime.formats import MAX_BYTES
@@ -37,6 +37,18 @@ def default_cache() -> Path:
         return Path(os.environ.get("EFFXFER_CACHE") or "~/.cache/effxfer").expanduser()
     except RuntimeError:
         return Path(os.devnull, "no-home")
+
+
+def keep_outside(cache: Path, source: str, base: Path) -> None:
+    """Refuse a cache inside a folder of images, where it would be taken for a class the next time.
+
+    Raises:
+        SettingsError: If it lies there.
+    """
+    root = base / Path(source).expanduser()
+    if root.is_dir() and cache.absolute().resolve().is_relative_to(root.resolve()):
+        text = f"the cache {cache} lies inside the data set {source}, where it would be taken for a class"
+        raise SettingsError(text, "set EFFXFER_CACHE to a folder elsewhere", code="E211")
 
 
 def forgo(cache: Path, error: Exception) -> None:

@@ -17,7 +17,7 @@ from effxfer.data.cache import Entry, open_or_build
 from effxfer.data.enough import need_validation, thin
 from effxfer.data.folder import read_folder
 from effxfer.data.history import NONE, History, difference, record_of, trained_before
-from effxfer.data.index import content_digests, default_cache
+from effxfer.data.index import content_digests, default_cache, keep_outside
 from effxfer.data.leaks import class_gaps, contradictions, leaks, lopsided
 from effxfer.data.listing import (
     SHOWN,
@@ -75,9 +75,11 @@ def survey(
 
     Raises:
         DataError: Only if there is nothing to list: no such source, or a table that cannot be read.
+        SettingsError: If the cache lies inside the folder.
         ResourceError: As `scan`.
     """
     root, found = _source(settings, base)
+    keep_outside(cache or default_cache(), settings.source, base)
     hashed, unreadable = _with_digests(root, found.items, cache or default_cache(), settings)
     items, decided, every = assign(hashed, settings, history.of)
     items.sort()

@@ -15,7 +15,7 @@ from effxfer.progress import bar
 from effxfer.report import Measurement, Report
 from effxfer.runtime.crop import passable
 from effxfer.runtime.image import Preprocess, normalize
-from effxfer.runtime.model import Model
+from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.session import open_session, session_options
 
 LEVEL = 1.0
@@ -60,7 +60,7 @@ def look(file: Path, split: Split, *, threads: int = 0) -> Seen:
         for row in range(len(split)):
             image = split.whole(row)
             off = _levels(front, image, split.pixels[row : row + 1], model)
-            rows.append(model.probabilities([image]))
+            rows.append(_answer(model, image))
             largest = float(np.maximum(largest, off.max()))  # not max: it drops NaN
             beyond += float((off > LEVEL + 1e-2).mean())
             sizes.add(image.shape[:2])
@@ -119,6 +119,16 @@ def check_preprocessing(
         )
         raise GateError(f"{file.name} does not see what it was trained on: {'; '.join(faults)}", hint, code="E602")
     return report
+
+
+def _answer(model: Model, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give the probabilities of an image, `(1, classes)`: NaN where the model answers so, for the gate to judge."""
+    try:
+        return model.probabilities([image])
+    except ModelError as error:
+        if error.code != "E429":
+            raise
+        return np.full((1, len(model.labels)), np.nan, np.float32)
 
 
 def _open_front(file: Path, threads: int) -> Any:

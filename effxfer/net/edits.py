@@ -61,6 +61,7 @@ def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str,
         for attribute, value in attributes.items():
             if attribute.startswith("_") or (attribute not in _numbers(module) and hasattr(module, attribute)):
                 raise ModelFileError(f"{name}.{attribute} is no number that pruning may change", code="E404")
+            _check_number(f"{name}.{attribute}", getattr(module, attribute, None), value)
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
 
 
@@ -165,6 +166,22 @@ def _check_size(name: str, size: int, before: int = 0) -> None:
     if size > max(before, LARGE):
         text = f"an edit makes {name} of {size:,} numbers, where {before or LARGE:,} are the most"
         raise ModelFileError(text, "get an intact copy", code="E405")
+
+
+def _check_number(name: str, before: Any, value: Any) -> None:
+    """Refuse a count or a stride of 0, and a kernel or a padding that grew: they make a pass impossible, or endless.
+
+    Raises:
+        ModelFileError: If pruning could not have made this number of the one before.
+    """
+    if isinstance(before, int) and isinstance(value, int):
+        fits = value >= min(before, 1)
+    elif isinstance(before, tuple) and isinstance(value, list):
+        fits = len(value) == len(before) and all(min(b, 1) <= v <= b for v, b in zip(value, before, strict=True))
+    else:
+        fits = True
+    if not fits:
+        raise ModelFileError(f"an edit makes {name} {value}, where it is {before}", "get an intact copy", code="E404")
 
 
 def _numbers(module: nn.Module) -> dict[str, Any]:

@@ -136,6 +136,13 @@ def _named(name: str) -> torch.device:
     if (device.index or 0) >= count:
         seen = f"torch sees {count} GPUs" if count else "torch sees no GPU"
         raise SettingsError(f"no device {name!r}: {seen}", hint)
+    if device.type in ("cpu", "cuda"):
+        return device
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # each kind of device has its own words
+        why = str(error).partition("\n")[0][:200]
+        raise SettingsError(f"torch cannot compute on {name!r} here: {why}", hint) from None
     return device
 
 

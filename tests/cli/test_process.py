@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,12 @@ def test_a_terminated_run_says_how_to_go_on(dense, tmp_path):
     assert "--seed 3" in err
     assert not (tmp_path / "out").exists()
     assert list((tmp_path / ".work-out").glob("key-*/checkpoint.pt")), "what was done is kept"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_an_output_without_room_is_named():
+    command = [sys.executable, "-m", "effxfer", "models"]
+    with Path("/dev/full").open("w") as stream:
+        done = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    assert done.returncode == 5
+    assert "an output cannot be written: No space left on device" in done.stderr

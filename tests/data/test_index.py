@@ -5,8 +5,12 @@ import pytest
 
 from effxfer.data import index
 from effxfer.data.index import content_digests
+from effxfer.data.load import survey
+from effxfer.data.settings import DataSettings
+from effxfer.errors import SettingsError
 from effxfer.files import read_sealed, sha256
 from effxfer.progress import shown_by
+from tests.data.corpus import class_folders
 
 
 @pytest.fixture
@@ -109,3 +113,11 @@ def test_large_files_are_digested_piece_by_piece(files, tmp_path, monkeypatch):
     monkeypatch.setattr(index, "LARGE", 0)
     monkeypatch.setattr(index, "read_whole", None)
     assert content_digests(files, ["a"], tmp_path / "two") == small
+
+
+def test_a_cache_inside_the_data_is_refused(tmp_path):
+    root = class_folders(tmp_path / "data", {"cat": 4, "dog": 4})
+    with pytest.raises(SettingsError, match="lies inside the data set") as caught:
+        survey(DataSettings(source=str(root)), cache=root / "cache")
+    assert caught.value.code == "E211"
+    assert sorted(path.name for path in root.iterdir()) == ["cat", "dog"]

@@ -135,3 +135,11 @@ def test_what_is_drawn_depends_on_the_seed_alone():
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
     assert torch.equal(drawn[0], torch.rand(3, generator=torch.Generator().manual_seed(7)))
+
+
+@pytest.mark.parametrize("name", ["meta", "mps", "xpu"])
+def test_a_device_that_torch_cannot_compute_on_is_refused(name):
+    if name != "meta" and getattr(torch, name).is_available():
+        pytest.skip(f"this machine has {name}")
+    with pytest.raises(SettingsError, match=f"torch cannot compute on '{name}' here"):
+        pick(name)
