@@ -339,7 +339,7 @@ def test_other_weights_of_a_backbone_are_another_key(dense, data, tmp_path):
 def test_mistakes_show_before_anything_is_trained(dense, data, tmp_path, monkeypatch):
     monkeypatch.setattr(prune, "train", lambda *_, **__: pytest.fail("training began"))
     unknown, patches = "timm:mobilenetv2_350", {"source": "timm:test_vit", "pretrained": False, "size": 24}
-    for backbone, text in [(unknown, "has no network"), (patches, "cannot take images of 24 px")]:
+    for backbone, text in [(unknown, "has no network"), (patches, "cannot be used with images of 24 px")]:
         with pytest.raises(SettingsError, match=text):
             tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "control_backbones": [backbone]})
     together = Device(torch=torch.device("cpu"), world=2)
