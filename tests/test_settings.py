@@ -106,8 +106,8 @@ def test_plain_values_make_the_same_settings(settings):
 
 
 def every(cls=Settings):
-    """All settings models of effxfer."""
-    below = [other for sub in cls.__subclasses__() for other in every(sub)]
+    """All settings models of effxfer; those of documents are read, and never written by themselves."""
+    below = [other for sub in cls.__subclasses__() for other in every(sub) if sub.__module__ != "effxfer.documents"]
     return [cls, *below] if cls.__module__.startswith("effxfer.") and cls is not Settings else below
 
 
