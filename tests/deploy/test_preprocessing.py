@@ -64,7 +64,8 @@ def test_inputs_of_any_size_are_those_of_training(height, width, shape, seed, sm
         image = np.asarray(Image.fromarray(image[:4, :4]).resize((width, height), Image.Resampling.BICUBIC))
     off = levels(FRONTS[shape], image, seen(*shape))
     assert off.max() < 2.01
-    assert (off > 1.01).sum() <= 5 + 1e-4 * off.size  # 5 in a 2 x 288 image, found by hypothesis
+    few = 5 if min(height, width) < 3 else 1  # 5 in an image of 2 x 288, found by hypothesis
+    assert (off > 1.01).sum() <= few + 1e-4 * off.size
 
 
 @pytest.mark.parametrize("shape", SHAPES)
