@@ -1,23 +1,11 @@
 import pytest
 
 from effxfer.data.audit import audit
-from effxfer.data.folder import read_folder
 from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from tests.data.corpus import class_folders, jpeg
-
-
-def read(root, **options):
-    return read_folder(root, DataSettings(source=str(root), **options))
-
-
-def codes(found):
-    return sorted(finding.code for finding in found.findings)
-
-
-def labels(found):
-    return sorted({(item.split, item.label) for item in found.items})
+from tests.data.folders import codes, labels, read
 
 
 def test_domains_above_classes(tmp_path):

@@ -3,23 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from effxfer.data.folder import read_folder
-from effxfer.data.settings import DataSettings
 from effxfer.data.walk import MAX_DEPTH, walk
 from effxfer.errors import DataError
 from tests.data.corpus import class_folders
-
-
-def read(root, **options):
-    return read_folder(root, DataSettings(source=str(root), **options))
-
-
-def codes(found):
-    return sorted(finding.code for finding in found.findings)
-
-
-def labels(found):
-    return sorted({(item.split, item.label) for item in found.items})
+from tests.data.folders import codes, labels, read
 
 
 def test_absent_root_and_a_file(tmp_path):

@@ -1,0 +1,16 @@
+"""Folders of images, read, and what was found in them in short."""
+
+from effxfer.data.folder import read_folder
+from effxfer.data.settings import DataSettings
+
+
+def read(root, **options):
+    return read_folder(root, DataSettings(source=str(root), **options))
+
+
+def codes(found):
+    return sorted(finding.code for finding in found.findings)
+
+
+def labels(found):
+    return sorted({(item.split, item.label) for item in found.items})
