@@ -50,11 +50,11 @@ def network() -> nn.Module:
 
 def effxfer_epochs(folder: Path) -> Iterator[float]:
     """Time each epoch of `fit`; decoding happened before."""
-    from effxfer.data.augment import Augment
-    from effxfer.data.batches import images
+    from effxfer.data.batches.augment import Augment
+    from effxfer.data.batches.batches import images
     from effxfer.data.load import load
     from effxfer.data.settings import DataSettings
-    from effxfer.runtime.image import Preprocess
+    from effxfer.runtime.images.preprocess import Preprocess
     from effxfer.train.devices import pick
     from effxfer.train.fit import fit
     from effxfer.train.settings import FitSettings

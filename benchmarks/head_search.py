@@ -52,7 +52,7 @@ def loaded(folder: Path) -> tuple[Any, Any]:
 def features_of(net: Any, task: Any, folder: Path) -> Any:
     """Averages of all stages, as the search keeps them."""
     from effxfer.net.net import tap_widths
-    from effxfer.stages.search_features import Kept, computed
+    from effxfer.stages.head_search.features import Kept, computed
     from effxfer.train.devices import pick
 
     return computed(net, task, Kept(taps=tuple(tap_widths(net))), folder / "features", pick("cpu"))
@@ -69,7 +69,7 @@ def trials(features: Any, folder: Path, *, trials: int, epochs: int, workers: in
 
 def plain(net: Any, task: Any) -> float:
     """Trials per minute of the loop that runs the body for every batch."""
-    from effxfer.data.augment import normalize
+    from effxfer.data.batches.augment import normalize
 
     labels = torch.tensor(task.train.labels)
     head = nn.Linear(64, len(task.classes))

@@ -28,8 +28,8 @@ class Stepped:
 
     def __init__(self, sparsity: float) -> None:
         from effxfer.net.net import Net
-        from effxfer.prune.mask import Mask
-        from effxfer.runtime.image import Preprocess
+        from effxfer.prune.weights.mask import Mask
+        from effxfer.runtime.images.preprocess import Preprocess
 
         torch.manual_seed(0)
         self.net = Net({"source": NETWORK, "args": {}}, Preprocess(size=SIDE)).to(memory_format=torch.channels_last)

@@ -16,8 +16,8 @@ def measure(folder: Path) -> dict[str, Any]:
     import timm
 
     from effxfer.bench.compare import bench_models
-    from effxfer.deploy.onnx import export_onnx
-    from effxfer.runtime.image import Preprocess
+    from effxfer.deploy.export.onnx import export_onnx
+    from effxfer.runtime.images.preprocess import Preprocess
 
     net = timm.create_model("mobilenetv2_100", num_classes=10).eval()
     about = Preprocess(size=128)

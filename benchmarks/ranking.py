@@ -19,9 +19,9 @@ from effxfer.data.settings import DataSettings
 from effxfer.report import Report, Table
 from effxfer.settings import build
 from effxfer.stages import STAGES
-from effxfer.stages.rank import COLUMNS, named, rank
-from effxfer.stages.run import Where, transform
-from effxfer.stages.settings import Rank
+from effxfer.stages.data.rank_backbones import COLUMNS, named, rank
+from effxfer.stages.runner.run import Where, transform
+from effxfer.stages.settings.common import Rank
 
 RECIPE: dict[str, dict[str, Any]] = {
     "fit": {"lr": 5e-4, "head_lr": 4.0, "warmup": 0.5, "keep": "last"},

@@ -22,7 +22,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report, Table
 from effxfer.settings import build
 from effxfer.stages import STAGES
-from effxfer.stages.run import Where, transform
+from effxfer.stages.runner.run import Where, transform
 
 UNLABELLED, UNVARIED = ("fixmatch",), ("probe",)
 OPTIONS = {"batch": 8, "augment": {"scale": 0.5}}

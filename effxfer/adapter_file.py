@@ -13,8 +13,8 @@ from effxfer.documents import AdapterDocument, fault
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.report import Measurement, Report
-from effxfer.runtime.image import Preprocess
-from effxfer.sealed import Kind, altered, damaged, dump, load, raw_of, sha256
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.signed_safetensors import Kind, altered, damaged, dump, load, raw_of, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,8 +96,8 @@ class AdapterFile:
         """
         from safetensors.torch import load as read
 
+        from effxfer.net.backbones.recorded import replaying
         from effxfer.net.merge import adapters, base_state
-        from effxfer.net.recorded import replaying
 
         if adapters(net):
             text = f"{whose} has an adapter already ({adapters(net)[0]['kind']}), which is not merged"

@@ -20,10 +20,10 @@ from effxfer import __version__
 from effxfer.documents import ManifestDocument, fault
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.files import digest, sha256, write_atomic
+from effxfer.net.backbones.trust import check
 from effxfer.net.settings import BackboneSettings
-from effxfer.net.trust import check
 from effxfer.report import Report
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.reading import read_regular
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Artifact:
 
         Raises:
             ModelFileError: If it has no weights (a comparison), they do not fit the recorded architecture, or that
-                names code that is not trusted: see `effxfer.net.trust`.
+                names code that is not trusted: see `effxfer.net.backbones.trust`.
         """
         m = self.manifest
         if WEIGHTS not in m.files:
@@ -106,8 +106,8 @@ class Artifact:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        from effxfer.net.backbones.recorded import replaying
         from effxfer.net.net import rebuild
-        from effxfer.net.recorded import replaying
 
         weights = self.path / WEIGHTS
         with replaying(str(self.path / MANIFEST), weights.stat().st_size):
@@ -282,7 +282,7 @@ def open_model(settings: BackboneSettings) -> "tuple[Net, tuple[str, ...]]":
     Returns:
         The network and notes on its weights.
     """
-    from effxfer.net.backbones import open_backbone
+    from effxfer.net.backbones.pretrained import open_backbone
 
     artifact = find(settings.source)
     if artifact is None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from effxfer.net.settings import BackboneSettings
-from effxfer.runtime.strict import preprocess
+from effxfer.runtime.model_file.strict import preprocess
 from effxfer.settings import Settings
 
 DEEPEST = 32

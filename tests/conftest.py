@@ -6,8 +6,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck
 from hypothesis import settings as profile
+from typer.testing import CliRunner
 
 from effxfer.artifact import Artifact
+from effxfer.cli.app import app
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from tests import tiny
@@ -65,3 +67,19 @@ def dense(tmp_path_factory, data) -> Artifact:
 def exported(tmp_path_factory, dense, data) -> Artifact:
     """`dense` as ONNX, without int8; do not write into its directory."""
     return tiny.stage("export", dense, tmp_path_factory.mktemp("exported") / "onnx", data, int8=False)
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Run a command; give its standard output. Library errors come through as they are."""
+
+    def run(*words):
+        words = [str(word) for word in words]
+        monkeypatch.setattr("sys.argv", ["effxfer", *words])
+        done = CliRunner().invoke(app, words)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from effxfer.artifact import MANIFEST, SEAL
 from effxfer.files import sha256
-from effxfer.sealed import Kind, dump, load, seal
+from effxfer.signed_safetensors import Kind, dump, load, seal
 
 
 def reseal(folder: Path, **changes: object) -> Path:

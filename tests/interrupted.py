@@ -14,8 +14,10 @@ from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 
-from effxfer import cli, interrupt, pipeline
+from effxfer import cli
 from effxfer.errors import ModelFileError
+from effxfer.pipeline import run as pipeline
+from effxfer.process import interrupt
 
 MODE, NUMBER = sys.argv[1], int(sys.argv[2])
 LONG = 300.0

@@ -14,15 +14,15 @@ from effxfer.artifact import MANIFEST, Artifact, Manifest, describe, save
 from effxfer.documents import EDITS, AdapterDocument, ManifestDocument, TicketDocument, fault
 from effxfer.errors import EffxferError, ModelFileError
 from effxfer.files import write_directory
-from effxfer.leaderboard import leaderboard
 from effxfer.net import edits
 from effxfer.net.merge import base_state
 from effxfer.net.net import rebuild
-from effxfer.prune import ticket, ticket_report
-from effxfer.prune.ticket_bytes import KIND
+from effxfer.pipeline.leaderboard import leaderboard
+from effxfer.prune.tickets import file, ticket_report
+from effxfer.prune.tickets.codec import KIND
 from effxfer.report import Curve, Measurement, Report, Table
-from effxfer.runtime.image import Preprocess
-from effxfer.stages.source import read_ticket
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.stages.runner.source import read_ticket
 from tests.forged import listed, reseal, rewritten
 
 SOURCE = {"source": "effxfer.net.cifar:resnet20", "args": {"width": 4}}
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
     facts = {"key": "k", "stage": "finetune", "settings": {"strategy": "full"}, "parent": "p", "report": REPORT}
     with write_directory(out) as scratch:
         save(scratch, made, **facts, data=({"name": "t", "digest": "d" * 16, "settings": {"source": "x"}},))
-    packed = ticket.pack(made, made.state_dict(), rewind="the start", recipe=RECIPE, origin=ORIGIN)
+    packed = file.pack(made, made.state_dict(), rewind="the start", recipe=RECIPE, origin=ORIGIN)
     listed(out, "ticket.safetensors", packed.content)
     return out
 
@@ -162,14 +162,14 @@ def test_manifests(folder, tmp_path, memory, seed, count):
 def test_tickets(folder, memory, seed, count):
     rng, refused = random.Random(seed), 0
     content = (folder / "ticket.safetensors").read_bytes()
-    original = dict(ticket.load(content, "it", KIND)[1])
+    original = dict(file.load(content, "it", KIND)[1])
     for _ in range(count):
         changed = mutated(original, rng)
         dropped = dict.fromkeys(original.keys() - changed.keys())
         made = rewritten(content, KIND, **{**changed, **dropped})
 
         def whole(made=made):
-            found = ticket.unpack(made)
+            found = file.unpack(made)
             str(ticket_report.describe(found))
             assert found.facts.identity
             found.network()
@@ -260,7 +260,7 @@ def test_the_models_are_those_of_what_is_written():
         return {field.alias or name for name, field in model.model_fields.items()}
 
     assert told(ManifestDocument) == {field.name for field in fields(Manifest)}
-    assert told(TicketDocument) == {field.name for field in fields(ticket.Facts)}
+    assert told(TicketDocument) == {field.name for field in fields(file.Facts)}
     assert told(AdapterDocument) == {field.name for field in fields(adapter_file.Facts)}
     assert EDITS.keys() == edits.EDITS.keys()
     assert describe(net())["edits"]

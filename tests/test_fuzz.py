@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from effxfer.artifact import MANIFEST, WEIGHTS, Artifact
 from effxfer.data.settings import DataSettings
-from effxfer.data.table import read_table
+from effxfer.data.sources.table import read_table
 from effxfer.errors import DataError, ModelFileError, SettingsError
-from effxfer.net.checkpoint import read_tables
-from effxfer.plan import check_plan, read_plan
+from effxfer.net.backbones.checkpoint import read_tables
+from effxfer.pipeline.plan import check_plan, read_plan
 from effxfer.toml import read_toml
 from tests import plans
 

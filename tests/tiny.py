@@ -10,8 +10,8 @@ from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import Settings, build
 from effxfer.stages import STAGES
-from effxfer.stages.run import Where, transform
-from effxfer.stages.source import Source
+from effxfer.stages.runner.run import Where, transform
+from effxfer.stages.runner.source import Source
 
 CLASSES = ("blue", "green", "red")
 BACKBONE = BackboneSettings(source="effxfer.net.cifar:resnet20", pretrained=False, size=16)

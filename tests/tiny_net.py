@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 
 PREPROCESS = Preprocess(size=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 CLASSES = ("ant", "bée", "cat", "dog", 'e"f')

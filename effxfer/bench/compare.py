@@ -4,13 +4,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effxfer.bench.cold import measure_cold
-from effxfer.bench.latency import Timing, compare, onnx_runner, torch_runner
-from effxfer.bench.memory import measure_memory
-from effxfer.bench.others import Feed, model_of, other_runners
-from effxfer.bench.runners import batch_of, feed_for, torch_input
-from effxfer.bench.size import measure_size
-from effxfer.bench.table import AGAIN, Found, report
+from effxfer.bench.measure.cold_start import measure_cold
+from effxfer.bench.measure.memory import measure_memory
+from effxfer.bench.measure.size import measure_size
+from effxfer.bench.protocol.latency import Timing, compare, onnx_runner, torch_runner
+from effxfer.bench.protocol.runners import batch_of, feed_for, torch_input
+from effxfer.bench.report import AGAIN, Found, report
+from effxfer.bench.runtimes.registry import Feed, model_of, other_runners
 from effxfer.errors import GateError, SettingsError, did_you_mean
 from effxfer.report import Report
 

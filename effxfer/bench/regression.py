@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.artifact import MANIFEST, Artifact
-from effxfer.bench.latency import MIN_ROUNDS
-from effxfer.bench.table import MACHINE
+from effxfer.bench.protocol.latency import MIN_ROUNDS
+from effxfer.bench.report import MACHINE
 from effxfer.errors import GateError, SettingsError
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.reading import read_regular

@@ -5,10 +5,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from effxfer.bench.latency import Factory, Timing, compare, onnx_runner
-from effxfer.bench.memory import Memory, measure_memory
-from effxfer.bench.runners import batch_of, feed_for
-from effxfer.bench.table import span, throughput
+from effxfer.bench.measure.memory import Memory, measure_memory
+from effxfer.bench.protocol.latency import Factory, Timing, compare, onnx_runner
+from effxfer.bench.protocol.runners import batch_of, feed_for
+from effxfer.bench.report import span, throughput
 from effxfer.report import Measurement, Report, Table
 
 TITLE = "Threads and batches"

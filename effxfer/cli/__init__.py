@@ -6,8 +6,8 @@ import os
 import sys
 import traceback
 
-from effxfer import interrupt
 from effxfer.errors import EffxferError, ResourceError, memory_full, out_of_memory
+from effxfer.process import interrupt
 from effxfer.runtime.printing import printable
 
 DEBUG = "--debug"

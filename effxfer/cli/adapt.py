@@ -11,8 +11,8 @@ from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Out, 
 if TYPE_CHECKING:
     from effxfer.artifact import Artifact
     from effxfer.net.settings import BackboneSettings
-    from effxfer.stages.run import Where
-    from effxfer.stages.source import Source as Origin
+    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.source import Source as Origin
 
 
 def finetune(
@@ -156,7 +156,7 @@ def _stage(
     name: str, source: str, data: str, out: Path, given: dict[str, Any], *,
     device: str, force: bool, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    from effxfer.stages.run import Where
+    from effxfer.stages.runner.run import Where
 
     origin = origin_of(source, given)
     where = Where(out=out, device=device, force=force)
@@ -203,7 +203,7 @@ def run_stage(
     from effxfer.cli import show
     from effxfer.settings import build
     from effxfer.stages import STAGES
-    from effxfer.stages.run import data_for, preview, transform
+    from effxfer.stages.runner.run import data_for, preview, transform
 
     tasks = data_for(origin, {**inner(given, "data"), **({"source": data} if data else {})})
     settings = build(STAGES[name].settings, given, name)

@@ -23,7 +23,7 @@ def show(adapter: File, as_json: Json = False) -> None:
 
     from effxfer.adapter_file import describe
     from effxfer.cli import show as shown
-    from effxfer.stages.source import read_adapter
+    from effxfer.stages.runner.source import read_adapter
 
     one = read_adapter(adapter)
     if as_json:
@@ -43,8 +43,8 @@ def apply(
 ) -> None:  # fmt: skip
     """Put an adapter, with its head, on the network that it was trained on, and measure the result."""
     from effxfer.cli.adapt import origin_of, run_stage
-    from effxfer.stages.run import Where
-    from effxfer.stages.source import Adapted, read_adapter
+    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.source import Adapted, read_adapter
 
     given = table(changes, merge=merge)
     origin = Adapted(origin_of(base, given), read_adapter(adapter))

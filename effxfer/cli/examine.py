@@ -26,11 +26,11 @@ def check(
 
     from effxfer.cli import show
     from effxfer.cli.adapt import inner
-    from effxfer.data.audit import audit
+    from effxfer.data.checks.audit import audit
     from effxfer.data.listing import raise_errors
     from effxfer.data.settings import DataSettings
     from effxfer.settings import build
-    from effxfer.stages.place import check_file_in, keep_out_of
+    from effxfer.stages.runner.output_dir import check_file_in, keep_out_of
 
     given = table(changes)
     told = inner(given, "data")
@@ -51,8 +51,8 @@ def _suspected(source: str, data: "DataSettings", device: str) -> "Sequence[Find
     """Find labels that may be wrong by a backbone's features."""
     from effxfer.net.settings import BackboneSettings
     from effxfer.settings import build
-    from effxfer.stages.mislabelled import mislabelled
-    from effxfer.stages.run import Where
+    from effxfer.stages.data.mislabelled import mislabelled
+    from effxfer.stages.runner.run import Where
 
     backbone = build(BackboneSettings, {"source": source}, "backbone")
     return mislabelled(backbone, data, Where(out=Path("check"), device=device))
@@ -70,8 +70,8 @@ def rank(
     from effxfer.cli import reproduce, show
     from effxfer.data.settings import DataSettings
     from effxfer.settings import build
-    from effxfer.stages.place import check_file_in
-    from effxfer.stages.settings import Rank
+    from effxfer.stages.runner.output_dir import check_file_in
+    from effxfer.stages.settings.common import Rank
 
     sources = [source.strip() for source in backbones.split(",") if source.strip()] or None
     given = table(changes, backbones=sources, by=by, size=size, seed=seed)
@@ -80,20 +80,20 @@ def rank(
     file = check_file_in(out, "rank.html") if out else None
     if dry_run:
         from effxfer.data.load import scan
-        from effxfer.stages.checks import NOT_CHECKED, check_settings
+        from effxfer.stages.runner.checks import NOT_CHECKED, check_settings
 
         check_settings(settings)
         scan(task)
         show.document({"stage": "rank", "data": task.plain(), "settings": settings.plain(), "note": NOT_CHECKED})
         return
-    from effxfer.stages.rank import rank as ranking
-    from effxfer.stages.run import Where
+    from effxfer.stages.data.rank_backbones import rank as ranking
+    from effxfer.stages.runner.run import Where
 
     with show.progress():
         report = ranking(settings, task, Where(out=out or Path("rank"), device=device))
     facts = {}
     if file:
-        from effxfer.bench.machine import facts as machine
+        from effxfer.bench.machine.facts import facts as machine
         from effxfer.page import Section, write_page
 
         section = Section(title="rank", report=report, command=reproduce())
@@ -114,7 +114,7 @@ def models(
     from effxfer.report import Report, Table
 
     if pattern:
-        from effxfer.net.architectures import names
+        from effxfer.net.backbones.architectures import names
 
         found = tuple({"backbone": f"{library}:{name}"} for name in names(library, pattern))
         show.result(Report(tables=(Table(title=f"{len(found)} networks of {library}", rows=found),)), as_json)
@@ -154,14 +154,14 @@ def doctor(
     given = {"threads": threads, "batch": batch, "size": size, "max_seconds": max_seconds, "top": top}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if model is None:
-        from effxfer.bench.doctor import diagnose
+        from effxfer.bench.machine.doctor import diagnose
 
         if chosen:
             raise SettingsError(f"--{min(chosen).replace('_', '-')} is about a model", "name an .onnx file")
         report, _checks = diagnose()
     else:
-        from effxfer.bench.foreign import locate
-        from effxfer.deploy.examine import examine
+        from effxfer.bench.untrusted.vet import locate
+        from effxfer.deploy.diagnose.model_report import examine
 
         with show.progress():
             report, _found = examine(locate(model), **chosen)
@@ -179,7 +179,7 @@ def cpus(
     """Say on which CPUs an exported model answers the same: counted, and run on emulated ones."""
     from effxfer.cli import show
     from effxfer.data.settings import DataSettings
-    from effxfer.deploy.emulator import examine
+    from effxfer.deploy.cpu.emulator import examine
     from effxfer.settings import build
 
     settings = build(DataSettings, {**table(changes), "source": data}, "data")

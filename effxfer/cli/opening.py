@@ -21,7 +21,7 @@ def opening(command: Command) -> Command:
     def opened(*arguments: Any, trust: list[str] | None = None, **named: Any) -> Any:
         if not trust:
             return command(*arguments, **named)
-        from effxfer.net.trust import trusting
+        from effxfer.net.backbones.trust import trusting
 
         with trusting(*trust):
             return command(*arguments, **named)

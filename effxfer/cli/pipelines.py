@@ -19,13 +19,13 @@ def run(
     dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a pipeline; what is done is skipped, what was cut off goes on."""
-    from effxfer import pipeline
-    from effxfer.budget import allot
     from effxfer.cli import reproduce, show
-    from effxfer.net.beside import import_beside
-    from effxfer.plan import locate
-    from effxfer.stages.checks import NOT_CHECKED
-    from effxfer.stages.run import Where
+    from effxfer.net.backbones.local_module import import_beside
+    from effxfer.pipeline import run as pipeline
+    from effxfer.pipeline.plan import locate
+    from effxfer.pipeline.time_allocation import allot
+    from effxfer.stages.runner.checks import NOT_CHECKED
+    from effxfer.stages.runner.run import Where
 
     plan = pipeline.read_plan(_file(file, preset), data=data, backbone=backbone, seed=seed, changes=changes or ())
     plan, shares = allot(plan, duration(budget)) if budget else (plan, {})
@@ -51,8 +51,8 @@ def _file(file: str, preset: str) -> str:
     Raises:
         SettingsError: If there are both or neither.
     """
-    from effxfer import plan
     from effxfer.errors import SettingsError
+    from effxfer.pipeline import plan
 
     if bool(file) == bool(preset):
         raise SettingsError("give either a pipeline or --preset", "such as `effxfer run --preset balanced`")
@@ -64,8 +64,8 @@ def status(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Say what of a pipeline is done, running, cut off, stale or still to do."""
-    from effxfer import pipeline
-    from effxfer.stages.run import Where
+    from effxfer.pipeline import run as pipeline
+    from effxfer.stages.runner.run import Where
 
     plan = pipeline.read_plan(file, data=data, backbone=backbone, seed=seed, changes=changes or ())
     _statuses(plan, Where(out=out or Path("runs") / plan.name), as_json)
@@ -80,16 +80,16 @@ def leaderboard(
     """Put all that was trained and exported side by side, the better ones first."""
     from effxfer.cli import reproduce, show
     from effxfer.errors import SettingsError, did_you_mean
-    from effxfer.leaderboard import ORDER
-    from effxfer.leaderboard import leaderboard as board
-    from effxfer.stages.place import check_file_in
+    from effxfer.pipeline.leaderboard import ORDER
+    from effxfer.pipeline.leaderboard import leaderboard as board
+    from effxfer.stages.runner.output_dir import check_file_in
 
     if by not in ORDER:
         raise SettingsError(f"cannot order by {by!r}{did_you_mean(by, ORDER)}", f"by: {', '.join(ORDER)}")
     file = check_file_in(out, "leaderboard.html") if out else None
     report, facts = board(folders, by), {}  # type: ignore[arg-type]
     if file:
-        from effxfer.bench.machine import facts as machine
+        from effxfer.bench.machine.facts import facts as machine
         from effxfer.page import Section, write_page
 
         section = Section(title="leaderboard", report=report, command=reproduce())
@@ -100,8 +100,8 @@ def leaderboard(
 
 
 def _statuses(plan: "object", where: "object", as_json: bool, *notes: str) -> None:
-    from effxfer import pipeline
     from effxfer.cli import show
+    from effxfer.pipeline import run as pipeline
     from effxfer.report import Report, Table
 
     rows = pipeline.statuses(plan, where)  # type: ignore[arg-type]

@@ -29,8 +29,8 @@ def show(ticket: File, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from effxfer.cli import show as shown
-    from effxfer.prune.ticket_report import describe
-    from effxfer.stages.source import read_ticket
+    from effxfer.prune.tickets.ticket_report import describe
+    from effxfer.stages.runner.source import read_ticket
 
     one = read_ticket(ticket)
     if as_json:
@@ -49,9 +49,9 @@ def apply(
 ) -> None:  # fmt: skip
     """Train a ticket on your data, from its rewind point, with a fresh head; its zeros stay."""
     from effxfer.cli.adapt import run_stage
-    from effxfer.net.trust import naming
-    from effxfer.stages.run import Where
-    from effxfer.stages.source import read_ticket, whole
+    from effxfer.net.backbones.trust import naming
+    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.source import read_ticket, whole
 
     origin = read_ticket(ticket)
     given = table(changes, fit__epochs=epochs, fit__lr=lr, mask=mask, seed=seed)
@@ -79,10 +79,10 @@ def matrix(
     from effxfer.cli import show as shown
     from effxfer.cli.adapt import inner
     from effxfer.settings import build
-    from effxfer.stages.matrix import cells, matrix, outline
-    from effxfer.stages.run import Where
-    from effxfer.stages.source import read_ticket
-    from effxfer.stages.ticket_settings import Matrix
+    from effxfer.stages.prune.ticket_matrix import cells, matrix, outline
+    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.source import read_ticket
+    from effxfer.stages.settings.ticket_settings import Matrix
 
     given = table(changes, fit__epochs=epochs, fit__lr=lr, seeds=seeds, controls=controls, seed=seed)
     tasks = _tasks(data, inner(given, "data"))
@@ -106,10 +106,10 @@ def pack(
 ) -> None:  # fmt: skip
     """Write a ticket into a file of its own: with its weights, or without those that a backbone has."""
     from effxfer.cli import show as shown
-    from effxfer.net.trust import naming
-    from effxfer.prune.ticket_report import describe
-    from effxfer.stages.place import check_file
-    from effxfer.stages.source import lean, read_ticket, whole, write_ticket
+    from effxfer.net.backbones.trust import naming
+    from effxfer.prune.tickets.ticket_report import describe
+    from effxfer.stages.runner.output_dir import check_file
+    from effxfer.stages.runner.source import lean, read_ticket, whole, write_ticket
 
     check_file(out)
     one = whole(read_ticket(ticket))
@@ -132,7 +132,7 @@ def _tasks(sources: list[str], told: dict[str, Any]) -> "dict[str, DataSettings]
 def _names(tickets: list[Path]) -> list[str]:
     """Name every ticket by its file, or by the directory that holds it."""
     from effxfer.cli.use import distinct
-    from effxfer.stages.settings import TICKET
+    from effxfer.stages.settings.common import TICKET
 
     return distinct(
         [path.parent if path.name == TICKET else path.with_suffix("") for path in map(Path.resolve, tickets)]

@@ -27,9 +27,10 @@ def bench(
     from effxfer.cli import show
     from effxfer.errors import SettingsError
     from effxfer.settings import build
-    from effxfer.stages import STAGES, run
-    from effxfer.stages.bench import bench_files, files_of
-    from effxfer.stages.settings import Bench
+    from effxfer.stages import STAGES
+    from effxfer.stages.deliver.bench import bench_files, files_of
+    from effxfer.stages.runner import run
+    from effxfer.stages.settings.common import Bench
 
     limit = regression.parse_share(max_regression)
     earlier = regression.read_earlier(compare) if compare else None
@@ -103,15 +104,15 @@ def predict(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Classify images with an exported model; needs no torch."""
-    from effxfer.bench.foreign import is_foreign, locate, unvouched
-    from effxfer.bench.inside import inside
+    from effxfer.bench.untrusted.sandbox import inside
+    from effxfer.bench.untrusted.vet import is_foreign, locate, unvouched
     from effxfer.cli import reproduce, show
     from effxfer.errors import DataError, ModelFileError
-    from effxfer.runtime.files import predict_files
-    from effxfer.runtime.image import ImageError
+    from effxfer.runtime.images.preprocess import ImageError
     from effxfer.runtime.model import ModelError
+    from effxfer.runtime.predict import predict_files
     from effxfer.runtime.printing import printable
-    from effxfer.stages.place import check_file
+    from effxfer.stages.runner.output_dir import check_file
 
     check_file(out)
     file = locate(model)
@@ -119,7 +120,7 @@ def predict(
     asked |= {"support": str(support) if support else None, "threads": threads}
     try:
         if is_foreign(file):
-            rows = inside("effxfer.runtime.files:predict_files", [file], asked, seconds=2.0 * len(images))
+            rows = inside("effxfer.runtime.predict:predict_files", [file], asked, seconds=2.0 * len(images))
             for note in unvouched([file]):
                 show.say(f"note: {note}")
         else:

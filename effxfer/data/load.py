@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.data.build import Plan
-from effxfer.data.builtin import read_builtin
-from effxfer.data.cache import Entry, open_or_build
-from effxfer.data.enough import need_validation, thin
-from effxfer.data.folder import read_folder
+from effxfer.data.checks.enough import need_validation, thin
+from effxfer.data.checks.leaks import class_gaps, contradictions, leaks, lopsided
+from effxfer.data.checks.unread import emptied, unread
+from effxfer.data.decoded.cache import Entry, open_or_build
+from effxfer.data.decoded.decode import KINDS, decode_item
+from effxfer.data.decoded.decode_cache import Plan
 from effxfer.data.history import NONE, History, difference, record_of, trained_before
-from effxfer.data.index import content_digests, default_cache, keep_outside
-from effxfer.data.leaks import class_gaps, contradictions, leaks, lopsided
 from effxfer.data.listing import (
     SHOWN,
     SPLITS,
@@ -33,18 +32,19 @@ from effxfer.data.listing import (
     notes_of,
     raise_errors,
 )
-from effxfer.data.pixels import KINDS, decode_item
 from effxfer.data.settings import DataSettings
+from effxfer.data.sources.builtin import read_builtin
+from effxfer.data.sources.file_hashes import content_digests, default_cache, keep_outside
+from effxfer.data.sources.folder import read_folder
+from effxfer.data.sources.table import read_table
+from effxfer.data.sources.unlabelled import without_labels
 from effxfer.data.splits import assign
-from effxfer.data.table import read_table
 from effxfer.data.target import aim, aimed_at
 from effxfer.data.task import Split, Task
-from effxfer.data.unlabelled import without_labels
-from effxfer.data.unread import emptied, unread
 from effxfer.errors import DataError
 from effxfer.files import digest
-from effxfer.runtime.formats import byte_limit
-from effxfer.runtime.image import ImageError, Preprocess
+from effxfer.runtime.images.formats import byte_limit
+from effxfer.runtime.images.preprocess import ImageError, Preprocess
 
 
 def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE) -> Listing:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from effxfer.data.leaks import LEAK_HINT
+from effxfer.data.checks.leaks import LEAK_HINT
 from effxfer.data.listing import Finding, Listing, notes_of, raise_errors
 from effxfer.data.settings import DataSettings, TargetClasses
 from effxfer.data.task import Split, Task, part

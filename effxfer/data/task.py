@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from effxfer.data.history import Record
 from effxfer.errors import DataError
-from effxfer.runtime.crop import border
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.crop import border
+from effxfer.runtime.images.preprocess import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

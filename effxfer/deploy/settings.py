@@ -23,8 +23,8 @@ class Recipe:
         per_channel: A scale per output channel of weights; false is one per tensor.
         reduce_range: Keep weights to 7 bits, so that sums of two products fit 16 bits on AVX2 and AVX-512 without VNNI.
         calibration: How ranges of activations are found; `static` only, as are all below.
-        equalize: Scale channels between convolutions first, as `effxfer.deploy.equalize` does.
-        correct: Take the mean error of rounded weights out of the biases, as `effxfer.deploy.bias` does.
+        equalize: Scale channels between convolutions first, as `effxfer.deploy.int8.equalize` does.
+        correct: Take the mean error of rounded weights out of the biases, see `deploy.int8.bias_correction`.
         only: Operator types to quantize, such as `Conv`; empty is all that can be.
         float_first: Leading convolutions (or matrix products) that stay in float32.
         float_last: The last convolution or matrix product stays in float32.
@@ -90,7 +90,7 @@ class ExportSettings(Settings):
     """What `export` writes and checks.
 
     Attributes:
-        opset: ONNX operator set. Below 18, what torch writes is brought down, see `effxfer.deploy.opset`. Nothing that
+        opset: ONNX operator set. Below 18, what torch writes is brought down, see `deploy.export.opset`. Nothing that
             is done to a file takes it out of one older than 20.
         dynamic_size: Leave height and width of the input free, and check a second size. Not every network can.
         with_preprocessing: Resize, crop, scale and take the softmax inside the graph: it takes decoded images of any
@@ -114,7 +114,7 @@ class ExportSettings(Settings):
         calibration: Training images that ranges of activations are measured on.
         threads: Of ONNX Runtime while accuracy and latency are measured; 0 is one per core.
         latency_seconds: Time for all int8 recipes together.
-        tune: Try to make what was exported faster without changing its answers, see `effxfer.deploy.tune`; kept only if
+        tune: Try to make what was exported faster without changing its answers, see `deploy.graph.tune`; kept only if
             it is measurably faster.
         tune_seconds: Time for the attempts on one file.
         bundle: Write a directory `bundle` as well: models, labels, model card, a Python example and a web page.

@@ -13,8 +13,8 @@ from effxfer.net.adapters.ia3 import ia3
 from effxfer.net.adapters.lora import lora
 from effxfer.net.adapters.prompts import prompts
 from effxfer.net.adapters.ssf import ssf
-from effxfer.net.cut import cut
-from effxfer.net.heads import HeadSpec, build_head
+from effxfer.net.early_exit import cut
+from effxfer.net.heads.build import HeadSpec, build_head
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.settings import build
 

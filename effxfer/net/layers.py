@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from effxfer.net.passes import as_evaluated, hooks
+from effxfer.net.hooks import as_evaluated, hooks
 
 Pair = tuple[int, int]
 

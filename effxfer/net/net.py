@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import SettingsError, out_of_memory
-from effxfer.net.architectures import build_body
-from effxfer.net.outputs import tensor_of
-from effxfer.net.passes import as_evaluated, hooks
-from effxfer.net.pools import pool_of
-from effxfer.runtime.image import Preprocess
+from effxfer.net.backbones.architectures import build_body
+from effxfer.net.backbones.outputs import tensor_of
+from effxfer.net.heads.pools import pool_of
+from effxfer.net.hooks import as_evaluated, hooks
+from effxfer.runtime.images.preprocess import Preprocess
 
 Edit = dict[str, Any]
 KEEP = "keep/"
@@ -35,7 +35,7 @@ class Left(Exception):  # noqa: N818
 
 
 class Cut(nn.Module):
-    """A body that ends early: see `effxfer.net.cut`. Its class is derived from the body's own."""
+    """A body that ends early: see `effxfer.net.early_exit`. Its class is derived from the body's own."""
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run the body up to its end."""

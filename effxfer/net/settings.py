@@ -7,7 +7,7 @@ from pydantic import Field
 
 from effxfer.errors import ModelFileError
 from effxfer.files import sha256
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import Settings
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import escape
 
 from effxfer.page.columns import Columns
-from effxfer.page.labels import place_labels
+from effxfer.page.label_placement import place_labels
 from effxfer.report import Curve, Table
 
 Figure = dict[str, Any]

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from effxfer.runtime.files import answers
-from effxfer.runtime.image import ImageError
+from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.predict import answers
 from effxfer.runtime.printing import json_line, printable
 from effxfer.runtime.support import learn, read_support
 

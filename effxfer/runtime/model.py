@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.runtime.crop import passable, resize_crop
-from effxfer.runtime.image import ImageError, Preprocess, decode, normalize
-from effxfer.runtime.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
-from effxfer.runtime.seal import is_sealed, read_model
+from effxfer.runtime.images.crop import passable, resize_crop
+from effxfer.runtime.images.preprocess import ImageError, Preprocess, decode, normalize
+from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
+from effxfer.runtime.model_file.seal import is_sealed, read_model
+from effxfer.runtime.model_file.wire import versions
 from effxfer.runtime.session import CPU, FOLDER, known_providers, open_session, reason, session_options, version
 from effxfer.runtime.threads import usable_cores
-from effxfer.runtime.wire import versions
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from effxfer.runtime.image import ImageError
+from effxfer.runtime.images.names import is_image, is_litter
+from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import Model, Source
-from effxfer.runtime.names import is_image, is_litter
 
 
 def read_support(folder: str | Path) -> dict[str, list[Path]]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from effxfer.errors import DataError
 from effxfer.files import digest
-from effxfer.net.heads import HeadSpec, head_parameters
-from effxfer.search.given import Matrices
+from effxfer.net.heads.build import HeadSpec, head_parameters
+from effxfer.search.inputs import Matrices
 from effxfer.search.space import Taps
 
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from effxfer import progress
 from effxfer.errors import ResourceError
-from effxfer.net.heads import HeadSpec, describe
+from effxfer.net.heads.build import HeadSpec, describe
 from effxfer.report import Report
-from effxfer.search.objective import DivergedError, answers, score_head, size_penalty, train_head
+from effxfer.search.head_training import DivergedError, answers, score_head, size_penalty, train_head
+from effxfer.search.report import report_of
 from effxfer.search.space import Candidate, baseline
-from effxfer.search.told import report_of
-from effxfer.search.work import Search, candidate_of, trial_seed
+from effxfer.search.worker import Search, candidate_of, trial_seed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from effxfer.search.objective import measure
+from effxfer.search.head_training import measure
 
 DRAWS = 1000
 

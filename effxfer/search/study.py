@@ -16,11 +16,11 @@ from effxfer.files import locked, sweep
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.finalists import Clocked, Heads, SearchResult, conclude
-from effxfer.search.places import place_of
 from effxfer.search.space import SearchSettings, Taps, baseline, starts, tap_choices
-from effxfer.search.storage import counts, open_study, revive
-from effxfer.search.work import Search, work
-from effxfer.search.workers import run_workers
+from effxfer.search.storage.backends import place_of
+from effxfer.search.storage.trials import counts, open_study, revive
+from effxfer.search.worker import Search, work
+from effxfer.search.worker_pool import run_workers
 
 FREE = (
     "trials",

@@ -7,11 +7,11 @@ from typing import Any
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.settings import Settings
-from effxfer.stages.compete_settings import Compete
-from effxfer.stages.prune_settings import Channels, Compact, Gradual, Lottery, Structured
-from effxfer.stages.qat_settings import Qat
-from effxfer.stages.settings import Bench, Finetune, LearningCurve, Search
-from effxfer.stages.ticket_settings import Adapter, Ticket
+from effxfer.stages.settings.common import Bench, Finetune, LearningCurve, Search
+from effxfer.stages.settings.compete_settings import Compete
+from effxfer.stages.settings.prune_settings import Channels, Compact, Gradual, Lottery, Structured
+from effxfer.stages.settings.qat_settings import Qat
+from effxfer.stages.settings.ticket_settings import Adapter, Ticket
 
 
 @dataclass(frozen=True)
@@ -33,85 +33,85 @@ class Stage:
 
 
 def _adapter() -> Callable[..., Any]:
-    from effxfer.stages.adapter import adapter
+    from effxfer.stages.train.adapter import adapter
 
     return adapter
 
 
 def _finetune() -> Callable[..., Any]:
-    from effxfer.stages.finetune import finetune
+    from effxfer.stages.train.finetune import finetune
 
     return finetune
 
 
 def _curve() -> Callable[..., Any]:
-    from effxfer.stages.curve import curve
+    from effxfer.stages.train.learning_curve import curve
 
     return curve
 
 
 def _compete() -> Callable[..., Any]:
-    from effxfer.stages.compete import compete
+    from effxfer.stages.train.compete import compete
 
     return compete
 
 
 def _lottery() -> Callable[..., Any]:
-    from effxfer.stages.lottery import lottery
+    from effxfer.stages.prune.lottery import lottery
 
     return lottery
 
 
 def _gradual() -> Callable[..., Any]:
-    from effxfer.stages.gradual import gradual
+    from effxfer.stages.prune.gradual import gradual
 
     return gradual
 
 
 def _channels() -> Callable[..., Any]:
-    from effxfer.stages.prune import channels
+    from effxfer.stages.prune.channels import channels
 
     return channels
 
 
 def _compact() -> Callable[..., Any]:
-    from effxfer.stages.compact import compact
+    from effxfer.stages.prune.compact import compact
 
     return compact
 
 
 def _structured() -> Callable[..., Any]:
-    from effxfer.stages.structured import structured
+    from effxfer.stages.prune.channel_lottery import structured
 
     return structured
 
 
 def _ticket() -> Callable[..., Any]:
-    from effxfer.stages.ticket import ticket
+    from effxfer.stages.prune.ticket import ticket
 
     return ticket
 
 
 def _qat() -> Callable[..., Any]:
-    from effxfer.stages.qat import qat
+    from effxfer.stages.train.qat import qat
 
     return qat
 
 
 def _search() -> Callable[..., Any]:
-    from effxfer.stages.search import search
+    from effxfer.stages.head_search.search import search
 
     return search
 
 
 def _export() -> Callable[..., Any]:
-    from effxfer.stages.export import export
+    from effxfer.stages.deliver.export import export
 
     return export
 
 
 def _bench() -> Callable[..., Any]:
-    from effxfer.stages.bench import bench
+    from effxfer.stages.deliver.bench import bench
 
     return bench
 

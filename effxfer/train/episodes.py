@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from effxfer.data.batches import generator
-from effxfer.data.episodes import Episodes
+from effxfer.data.batches.batches import generator
+from effxfer.data.batches.episodes import Episodes
 from effxfer.report import Measurement, Report
 
 EPISODES, QUERIES = 600, 15

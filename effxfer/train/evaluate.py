@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from effxfer.data.augment import normalize
+from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Split
-from effxfer.net.passes import as_evaluated
+from effxfer.net.hooks import as_evaluated
 from effxfer.report import Measurement
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.train.devices import Device
 from effxfer.train.settings import Amp
 

@@ -14,15 +14,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from effxfer import progress
-from effxfer.data.batches import Batches, seed_of
+from effxfer.data.batches.batches import Batches, seed_of
 from effxfer.errors import GateError
 from effxfer.train.devices import Device
-from effxfer.train.gradients import DivergedError, Loss
-from effxfer.train.modes import train_mode
-from effxfer.train.pace import Allowance, Pace, Timetable, measure_pace
+from effxfer.train.optim.gradients import DivergedError, Loss
+from effxfer.train.optim.update import Update
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone, load, save
-from effxfer.train.update import Update
+from effxfer.train.time_budget import Allowance, Pace, Timetable, measure_pace
+from effxfer.train.train_mode import train_mode
 
 Row = dict[str, float]
 LATE = 0.99

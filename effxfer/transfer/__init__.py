@@ -1,26 +1,26 @@
 """How to adapt a network to new tasks: one strategy, one file."""
 
-from effxfer.transfer.auto import Auto
+from effxfer.transfer.adapters.bitfit import BitFit
+from effxfer.transfer.adapters.houlsby import Houlsby
+from effxfer.transfer.adapters.ia3 import Ia3
+from effxfer.transfer.adapters.lora import Lora
+from effxfer.transfer.adapters.parallel_adapter import ParallelAdapter
+from effxfer.transfer.adapters.prompts import Prompts
+from effxfer.transfer.adapters.ssf import Ssf
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.bi_tuning import BiTuning
-from effxfer.transfer.bitfit import BitFit
-from effxfer.transfer.bss import Bss
-from effxfer.transfer.dann import Dann
-from effxfer.transfer.delta import Delta
-from effxfer.transfer.fixmatch import FixMatch
-from effxfer.transfer.freeze import Freeze
-from effxfer.transfer.full import Full
-from effxfer.transfer.houlsby import Houlsby
-from effxfer.transfer.ia3 import Ia3
-from effxfer.transfer.l2_sp import L2Sp
-from effxfer.transfer.lora import Lora
-from effxfer.transfer.lp_ft import LpFt
-from effxfer.transfer.parallel_adapter import ParallelAdapter
-from effxfer.transfer.probe import Probe
-from effxfer.transfer.prompts import Prompts
-from effxfer.transfer.prototypes import PrototypeNet
-from effxfer.transfer.ssf import Ssf
-from effxfer.transfer.unfreeze import Unfreeze
+from effxfer.transfer.domain_adaptation.dann import Dann
+from effxfer.transfer.few_shot.prototypes import PrototypeNet
+from effxfer.transfer.fine_tuning.auto import Auto
+from effxfer.transfer.fine_tuning.freeze import Freeze
+from effxfer.transfer.fine_tuning.full import Full
+from effxfer.transfer.fine_tuning.lp_ft import LpFt
+from effxfer.transfer.fine_tuning.probe import Probe
+from effxfer.transfer.fine_tuning.unfreeze import Unfreeze
+from effxfer.transfer.regularized.bi_tuning import BiTuning
+from effxfer.transfer.regularized.bss import Bss
+from effxfer.transfer.regularized.delta import Delta
+from effxfer.transfer.regularized.l2_sp import L2Sp
+from effxfer.transfer.semi_supervised.fixmatch import FixMatch
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "auto": Auto,

@@ -8,16 +8,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effxfer.data.augment import Augment
-from effxfer.data.batches import Batches, images
+from effxfer.data.batches.augment import Augment
+from effxfer.data.batches.batches import Batches, images
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.settings import Settings
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import accuracy, balanced_accuracy, predict
-from effxfer.train.modes import train_mode
-from effxfer.transfer.batchnorm import Mode, hold
+from effxfer.train.train_mode import train_mode
+from effxfer.transfer.fine_tuning.batchnorm import Mode, hold
 
 
 class Strategy(Settings):

@@ -2,11 +2,10 @@ import pytest
 import torch
 
 from effxfer.bench.compare import EAGER, bench_models, enforce, failures, gated_names
-from effxfer.bench.table import AGAIN
+from effxfer.bench.report import AGAIN
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.report import Measurement, Report
-
-from .models import linear
+from tests.bench.models import linear
 
 QUICK = {"max_seconds": 0.4, "min_seconds": 0.0, "block": 5, "warmup": 1}
 

@@ -15,11 +15,11 @@ from effxfer.bench.regression import (
     read_earlier,
     regressed,
 )
-from effxfer.bench.table import MACHINE
+from effxfer.bench.report import MACHINE
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.files import write_directory
 from effxfer.report import Measurement, Report, Table
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 
 SETTINGS = {"threads": 1, "batch": 1}
 MODELS = {"dense": (1.0, 0.0), "small": (0.5, 0.01)}

@@ -1,6 +1,5 @@
 from effxfer.bench.sweep import sweep
-
-from .models import linear
+from tests.bench.models import linear
 
 
 def test_every_pair_of_threads_and_batch_is_measured_for_every_model(tmp_path):

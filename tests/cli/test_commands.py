@@ -15,7 +15,7 @@ from effxfer.cli import reproduce
 from effxfer.cli.app import app
 from effxfer.cli.use import distinct
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
-from effxfer.runtime import files as runtime
+from effxfer.runtime import predict as runtime
 from effxfer.runtime.printing import printable
 from tests import plans, tiny
 from tests.bench.models import linear
@@ -308,7 +308,9 @@ DRY = [
 @pytest.mark.parametrize(("words", "error", "text"), DRY)
 @pytest.mark.parametrize("dry", [["--dry-run"], []])
 def test_a_dry_run_of_a_stage_finds_what_the_stage_would(call, dense, tmp_path, words, error, text, dry, monkeypatch):
-    monkeypatch.setattr("effxfer.stages.run.load_task", lambda *_: pytest.fail("it is found before images are decoded"))
+    monkeypatch.setattr(
+        "effxfer.stages.runner.run.load_task", lambda *_: pytest.fail("it is found before images are decoded")
+    )
     with pytest.raises(error, match=text):
         call("finetune", dense.path, "--out", tmp_path / "out", *words, *dry)
     assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,9 @@ from effxfer.artifact import Artifact
 from effxfer.cli.app import app
 from effxfer.cli.options import table
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.stages.settings import TICKET
-from effxfer.stages.source import read_ticket
-from effxfer.stages.ticket_settings import Matrix, Ticket
+from effxfer.stages.runner.source import read_ticket
+from effxfer.stages.settings.common import TICKET
+from effxfer.stages.settings.ticket_settings import Matrix, Ticket
 from effxfer.toml import parse_value
 from tests import tiny
 

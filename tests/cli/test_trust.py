@@ -11,9 +11,9 @@ from effxfer import adapter_file
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.merge import base_state
 from effxfer.net.net import rebuild
-from effxfer.prune.ticket import pack
-from effxfer.prune.ticket_bytes import KIND
-from effxfer.runtime.image import Preprocess
+from effxfer.prune.tickets.codec import KIND
+from effxfer.prune.tickets.file import pack
+from effxfer.runtime.images.preprocess import Preprocess
 from tests import forged, plans
 
 NAME = "someones_network"
@@ -110,7 +110,7 @@ def test_no_command_runs_what_a_file_names(way, places, canary, call, tmp_path):
 
 def test_the_library_is_as_careful(places, canary):
     from effxfer.artifact import Artifact
-    from effxfer.stages.source import open_source, read_ticket
+    from effxfer.stages.runner.source import open_source, read_ticket
 
     for open_ in (Artifact.load(places["net"]).net, lambda: open_source(read_ticket(places["ticket"]))):
         with pytest.raises(ModelFileError, match="opening it would import"):

@@ -9,18 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "effxfer"
 FLOORS = [
-    {"children", "errors", "report", "files", "interrupt", "progress", "scratch", "sealed"},
+    {"errors", "report", "files", "process", "progress", "signed_safetensors"},
     {"documents", "settings", "toml", "data", "net"},
     {"adapter_file", "artifact", "train"},
     {"prune", "transfer", "search", "deploy", "bench", "rank"},
     {"stages"},
-    {"budget", "leaderboard", "plan", "pipeline", "page"},
+    {"pipeline", "page"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 METHODS = 3
 BESIDE = {("deploy", "bench")}
-APART = {"child", "__init__", "__main__", "runtime"}
+APART = {"__init__", "__main__", "runtime"}
 SILENCE = "os.environ['ORT_DISABLE_TELEMETRY'] = '1'"
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -13,10 +13,10 @@ from typer.main import get_command
 from effxfer.cli.app import app
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
-from effxfer.plan import locate
+from effxfer.pipeline.plan import locate
 from effxfer.stages import STAGES
-from effxfer.stages.settings import Rank
-from effxfer.stages.ticket_settings import Matrix
+from effxfer.stages.settings.common import Rank
+from effxfer.stages.settings.ticket_settings import Matrix
 from effxfer.toml import read_toml
 from effxfer.transfer import STRATEGIES
 

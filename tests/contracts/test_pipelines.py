@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from effxfer import pipeline
-from effxfer.bench import latency as protocol
-from effxfer.bench import layers
-from effxfer.budget import allot
-from effxfer.plan import preset, read_plan
-from effxfer.prune import promise
-from effxfer.stages import latency
-from effxfer.stages.run import Where
-from effxfer.stages.settings import SHIP
+from effxfer.bench.layer_table import table
+from effxfer.bench.protocol import latency as protocol
+from effxfer.pipeline import run as pipeline
+from effxfer.pipeline.plan import preset, read_plan
+from effxfer.pipeline.time_allocation import allot
+from effxfer.prune.channels import latency_loop
+from effxfer.stages.prune import latency
+from effxfer.stages.runner.run import Where
+from effxfer.stages.settings.common import SHIP
 from tests import tiny
 
 FOLDER = Path(__file__).parents[2] / "pipelines"
@@ -45,8 +45,8 @@ SHORT = [
 def coarse(monkeypatch):
     """Latency is measured in a moment, and any promise about it counts as kept."""
     for where, what, value in [
-        (promise, "ALLOWED", 100.0), (promise, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
-        (latency, "MIN_SECONDS", 0.1), (layers, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
+        (latency_loop, "ALLOWED", 100.0), (latency_loop, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
+        (latency, "MIN_SECONDS", 0.1), (table, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
     ]:  # fmt: skip
         monkeypatch.setattr(where, what, value)
 

@@ -7,12 +7,12 @@ from effxfer import adapter_file
 from effxfer.artifact import Artifact
 from effxfer.errors import DataError
 from effxfer.net.merge import base_state
-from effxfer.prune.mask import Mask
-from effxfer.prune.ticket import pack
+from effxfer.prune.tickets.file import pack
+from effxfer.prune.weights.mask import Mask
 from effxfer.settings import Settings
 from effxfer.stages import STAGES, stage_of
-from effxfer.stages.run import Where, compare
-from effxfer.stages.source import Adapted
+from effxfer.stages.runner.run import Where, compare
+from effxfer.stages.runner.source import Adapted
 from tests import tiny
 
 

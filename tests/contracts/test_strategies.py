@@ -13,7 +13,7 @@ from effxfer.net.merge import adapters
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build
-from effxfer.stages.settings import ADAPTER
+from effxfer.stages.settings.common import ADAPTER
 from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy

@@ -1,7 +1,7 @@
 """Folders of images, read, and what was found in them in short."""
 
-from effxfer.data.folder import read_folder
 from effxfer.data.settings import DataSettings
+from effxfer.data.sources.folder import read_folder
 
 
 def read(root, **options):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effxfer.data import build
+from effxfer.data.decoded import decode_cache
 from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.files import read_sealed, write_sealed
 from effxfer.progress import shown_by
-from effxfer.runtime.crop import resize_crop
-from effxfer.runtime.image import Preprocess, decode
+from effxfer.runtime.images.crop import resize_crop
+from effxfer.runtime.images.preprocess import Preprocess, decode
 from tests.data.corpus import class_folders, encoded, images_table, jpeg, photo
 
 SMALL = Preprocess(size=24, crop_pct=0.9)
@@ -92,7 +92,7 @@ def test_second_load_decodes_nothing_and_is_equal(root, tmp_path, monkeypatch):
     calls = []
     first = task(root, tmp_path, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (27, 27)
-    monkeypatch.setattr(build.pixels, "decode_item", None)
+    monkeypatch.setattr(decode_cache.decode, "decode_item", None)
     again = task(root, tmp_path, progress=lambda done, total: calls.append("again"))
     assert "again" not in calls
     assert again.digest == first.digest
@@ -139,7 +139,7 @@ def test_damaged_cache_is_redone(root, tmp_path, damage):
 def test_copied_cache_is_accepted_by_its_digests(root, tmp_path, monkeypatch):
     task(root, tmp_path)
     shutil.copytree(tmp_path / "cache", tmp_path / "other", copy_function=shutil.copyfile)
-    monkeypatch.setattr(build.pixels, "decode_item", None)
+    monkeypatch.setattr(decode_cache.decode, "decode_item", None)
     assert len(load(DataSettings(source=str(root)), SMALL, cache=tmp_path / "other").train) == 22
 
 
@@ -208,13 +208,13 @@ def test_skip_bad_does_not_lose_a_class(tmp_path):
 
 
 def test_file_changed_between_listing_and_decoding(root, tmp_path, monkeypatch):
-    original = build.Plan.build
+    original = decode_cache.Plan.build
 
     def late(self, scratch):
         (root / "cat" / "003.jpg").write_bytes(jpeg(123))
         return original(self, scratch)
 
-    monkeypatch.setattr(build.Plan, "build", late)
+    monkeypatch.setattr(decode_cache.Plan, "build", late)
     with pytest.raises(DataError, match="changed") as caught:
         task(root, tmp_path)
     assert caught.value.code == "E322"

@@ -8,7 +8,7 @@ from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
 from effxfer.data.target import chosen, whole
 from effxfer.errors import DataError, SettingsError
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import build
 from tests import tiny
 

@@ -10,7 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from effxfer.deploy.ort_web import PACKAGE
+from effxfer.deploy.bundle.ort_web import PACKAGE
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ORT_WEB = os.environ.get("EFFXFER_ORT_WEB", "")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from effxfer.deploy.onnx import export_onnx
+from effxfer.deploy.export.onnx import export_onnx
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 
@@ -25,6 +25,6 @@ def exported(net, tmp_path_factory):
 @pytest.fixture(scope="session")
 def labels(exported, pixels):
     """What the float file says: it is right about every image."""
-    from effxfer.deploy.gate import onnx_logits
+    from effxfer.deploy.export.parity import onnx_logits
 
     return onnx_logits(exported, pixels, threads=1).argmax(1).astype(np.int64)

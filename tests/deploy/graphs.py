@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from effxfer.deploy.graph import Graph, named
+from effxfer.deploy.graph.graph import Graph, named
 
 FEED = {"x": np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)}
 

@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from effxfer.deploy.bundle import Origin, write_bundle
-from effxfer.deploy.ort_web import find_ort_web
+from effxfer.deploy.bundle.bundle import Origin, write_bundle
+from effxfer.deploy.bundle.ort_web import find_ort_web
 from effxfer.report import Report, Table
 from effxfer.runtime.model import Model
 from tests.deploy import browser

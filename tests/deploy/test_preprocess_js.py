@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effxfer.deploy.bundle import WEB
-from effxfer.deploy.preprocessing import tall_first
-from effxfer.runtime.crop import resize_crop
-from effxfer.runtime.image import Preprocess, normalize
+from effxfer.deploy.bundle.bundle import WEB
+from effxfer.deploy.export.preprocessing import tall_first
+from effxfer.runtime.images.crop import resize_crop
+from effxfer.runtime.images.preprocess import Preprocess, normalize
 
 NODE = shutil.which("node")
 SCRIPT = """

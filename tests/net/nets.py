@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.net.net import Net, tap_widths
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 
 WIDE = {"source": "effxfer.net.cifar:resnet20", "args": {"width": 8}}
 SMALL = Preprocess(size=16)

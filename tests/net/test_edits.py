@@ -7,7 +7,7 @@ from torch import nn
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import EDITS, measure, of_body, record_resize
 from effxfer.net.net import Net, rebuild
-from effxfer.train.groups import parameter_groups
+from effxfer.train.optim.param_groups import parameter_groups
 from tests.net.nets import SMALL, WIDE, inputs, made
 
 

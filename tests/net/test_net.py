@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from effxfer.artifact import describe
 from effxfer.net.net import Net, pool, rebuild, tap_widths
-from effxfer.prune.mask import Mask
-from effxfer.prune.structured import remove_channels
-from effxfer.runtime.image import Preprocess
+from effxfer.prune.channels.remove import remove_channels
+from effxfer.prune.weights.mask import Mask
+from effxfer.runtime.images.preprocess import Preprocess
 from tests.net.nets import SMALL, WIDE, inputs, made
 from tests.prune.nets import without_smallest
 
@@ -20,7 +20,7 @@ REBUILD = """
 import json, sys, torch
 from safetensors.torch import load_file, save_file
 from effxfer.net.net import rebuild
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 folder = sys.argv[1]
 facts = json.load(open(folder + "/facts.json"))
 torch.set_num_threads(1)

@@ -2,9 +2,9 @@
 
 import torch
 
-from effxfer.prune.mask import Mask
-from effxfer.prune.surgery import example_of, traceable
-from effxfer.prune.units import channels_of, units_in
+from effxfer.prune.graph.groups import channels_of, units_in
+from effxfer.prune.graph.transaction import example_of, traceable
+from effxfer.prune.weights.mask import Mask
 
 
 @torch.no_grad()

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from effxfer.net.net import Net, tap_widths
-from effxfer.prune.lottery import by_magnitude
-from effxfer.prune.select import select
-from effxfer.runtime.image import Preprocess
+from effxfer.prune.weights.lottery import by_magnitude
+from effxfer.prune.weights.select import select
+from effxfer.runtime.images.preprocess import Preprocess
 
 
 class Tiny(nn.Module):

@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from effxfer.deploy.onnx import export_onnx
-from effxfer.prune.structured import remove_channels
+from effxfer.deploy.export.onnx import export_onnx
+from effxfer.prune.channels.remove import remove_channels
 from tests.prune.dead import outspoken
 from tests.prune.nets import make, save
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from effxfer.net.net import rebuild
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 
 
 def main(folder):

@@ -11,8 +11,8 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from effxfer.prune.surgery import example_of, traceable
-from effxfer.prune.units import channels_of, units_in
+from effxfer.prune.graph.groups import channels_of, units_in
+from effxfer.prune.graph.transaction import example_of, traceable
 from tests.prune.nets import make
 
 KNOWN = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)

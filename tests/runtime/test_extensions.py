@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from effxfer.bench.foreign import vet
-from effxfer.deploy.onnx import export_onnx
-from effxfer.deploy.outside import write_sealed
+from effxfer.bench.untrusted.vet import vet
+from effxfer.deploy.export.external_data import write_sealed
+from effxfer.deploy.export.onnx import export_onnx
 from effxfer.errors import ModelFileError
 from effxfer.runtime.model import Model, ModelError
-from effxfer.runtime.seal import SEAL
+from effxfer.runtime.model_file.seal import SEAL
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 ROOT = Path(__file__).parents[2] / "effxfer"

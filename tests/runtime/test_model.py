@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from PIL import Image
 
-from effxfer.deploy.gate import torch_logits
-from effxfer.deploy.onnx import export_onnx, load
-from effxfer.deploy.preprocessing import add_preprocessing
+from effxfer.deploy.export.onnx import export_onnx, load
+from effxfer.deploy.export.parity import torch_logits
+from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.runtime.__main__ import main
-from effxfer.runtime.crop import resize_crop
-from effxfer.runtime.files import predict_files
-from effxfer.runtime.image import ImageError, decode
+from effxfer.runtime.images.crop import resize_crop
+from effxfer.runtime.images.preprocess import ImageError, decode
 from effxfer.runtime.model import Model, ModelError, softmax
-from effxfer.runtime.seal import unsealed
+from effxfer.runtime.model_file.seal import unsealed
+from effxfer.runtime.predict import predict_files
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 FORBIDDEN = ("torch", "torchvision", "timm", "pydantic", "onnx", "optuna", "sklearn", "typer", "rich", "filelock")
@@ -61,7 +61,7 @@ class Blocked:
             raise ImportError(name + " is not here")
 sys.meta_path.insert(0, Blocked())
 import effxfer
-from effxfer.runtime.files import predict_files
+from effxfer.runtime.predict import predict_files
 rows = predict_files(sys.argv[1], sys.argv[2:], top=5)
 loaded = {{name.split(".")[0] for name in sys.modules}} & set({FORBIDDEN!r})
 print(json.dumps([rows, sorted(loaded), [n for n in sys.modules if n.startswith("effxfer")]]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from effxfer.deploy.onnx import export_onnx
+from effxfer.deploy.export.onnx import export_onnx
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 PLACES = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")
@@ -18,7 +18,7 @@ COMMANDS = {
     "predict": ["-m", "effxfer", "predict", "m.onnx", "p.png"],
     "doctor": ["-m", "effxfer", "doctor", "m.onnx"],
     "bench": ["-m", "effxfer", "bench", "m.onnx", "--max-seconds", "1"],
-    "quantizer": ["-c", "import effxfer.deploy.qdq, onnxruntime.quantization"],
+    "quantizer": ["-c", "import effxfer.deploy.int8.static, onnxruntime.quantization"],
 }
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from effxfer.deploy.onnx import export_onnx
-from effxfer.deploy.preprocessing import add_preprocessing
-from effxfer.deploy.prototypes import opened
+from effxfer.deploy.export.onnx import export_onnx
+from effxfer.deploy.export.preprocessing import add_preprocessing
+from effxfer.deploy.export.prototypes import opened
 from effxfer.net.net import Net
 from effxfer.runtime.__main__ import main
-from effxfer.runtime.files import predict_files
-from effxfer.runtime.image import ImageError, Preprocess
+from effxfer.runtime.images.preprocess import ImageError, Preprocess
 from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.predict import predict_files
 from effxfer.runtime.support import learn, read_support
 from tests.tiny_net import CLASSES, PREPROCESS, tiny_net
 

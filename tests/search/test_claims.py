@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from effxfer.net.heads import HeadSpec
-from effxfer.search.objective import score_head, train_head
+from effxfer.net.heads.build import HeadSpec
+from effxfer.search.head_training import score_head, train_head
 from effxfer.search.space import Candidate, SearchSettings
 from tests.search.tasks import features_of
 

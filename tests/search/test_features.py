@@ -3,7 +3,7 @@ import pytest
 
 from effxfer.errors import DataError
 from effxfer.search.features import Features
-from tests.search.test_objective import features
+from tests.search.test_head_training import features
 
 
 @pytest.mark.parametrize(

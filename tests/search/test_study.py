@@ -13,11 +13,11 @@ import torch
 from effxfer import progress
 from effxfer.errors import LockedError, ModelFileError, SettingsError
 from effxfer.files import locked
-from effxfer.net.heads import build_head
+from effxfer.net.heads.build import build_head
 from effxfer.report import Report
-from effxfer.search.places import JOURNAL, own
 from effxfer.search.space import SearchSettings
-from effxfer.search.storage import counts, load_study
+from effxfer.search.storage.backends import JOURNAL, own
+from effxfer.search.storage.trials import counts, load_study
 from effxfer.search.study import search_head
 from tests.search import killed
 from tests.search.tasks import blobs, features_of, table, xor

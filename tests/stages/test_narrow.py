@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from effxfer.net.settings import BackboneSettings
-from effxfer.runtime.image import normalize
+from effxfer.runtime.images.preprocess import normalize
 from tests import tiny
 
 NARROW = BackboneSettings(source="effxfer.net.cifar:resnet20", args={"width": 4}, pretrained=False, size=16)

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from effxfer import pipeline
 from effxfer.artifact import Artifact
-from effxfer.plan import read_plan
-from effxfer.stages.run import Where
+from effxfer.pipeline import run as pipeline
+from effxfer.pipeline.plan import read_plan
+from effxfer.stages.runner.run import Where
 from tests import plans
 from tests.train.test_devices import ended, start
 

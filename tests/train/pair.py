@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from effxfer.data.batches import Batches
+from effxfer.data.batches.batches import Batches
 from effxfer.train.devices import pick, together
 from effxfer.train.fit import fit
 from effxfer.train.settings import FitSettings

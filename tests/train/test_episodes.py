@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from effxfer.net.prototypes import nearness
+from effxfer.net.heads.prototypes import nearness
 from effxfer.train.episodes import few_shot
 
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from effxfer.data.augment import normalize
+from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Split
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.train.devices import pick
 from effxfer.train.evaluate import accuracy, evaluating, predict, score
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from effxfer.data.batches import Batches
+from effxfer.data.batches.batches import Batches
 from effxfer.errors import GateError, ResourceError
 from effxfer.train.devices import pick
 from effxfer.train.fit import Span, fit

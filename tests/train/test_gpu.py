@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from effxfer.data import batches
-from effxfer.data.augment import Augment, vary
-from effxfer.data.batches import Batches, Pixels, generator
+from effxfer.data.batches import batches
+from effxfer.data.batches.augment import Augment, vary
+from effxfer.data.batches.batches import Batches, Pixels, generator
 from effxfer.train.devices import pick
 from effxfer.train.fit import Span, fit
 from effxfer.train.settings import FitSettings

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from effxfer.train.groups import parameter_groups
+from effxfer.train.optim.param_groups import parameter_groups
 from effxfer.train.settings import FitSettings, rate
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from effxfer.train.state import clone
-from effxfer.transfer.full import Full
+from effxfer.transfer.fine_tuning.full import Full
 from tests.transfer.tasks import adapt, body, task
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from effxfer.data.builtin import digits
+from effxfer.data.sources.builtin import digits
 from effxfer.data.target import aim
 from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
-from effxfer.runtime.image import Preprocess
+from effxfer.runtime.images.preprocess import Preprocess
 
 PREPROCESS = Preprocess(size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 PLAIN = {"batch": 30, "augment": {"crop": "padded", "flip": False}}

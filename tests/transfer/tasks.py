@@ -5,8 +5,8 @@ import torch
 
 from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
-from effxfer.runtime.image import Preprocess
-from effxfer.stages.finetune import fresh_head, train
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.stages.train.finetune import fresh_head, train
 from effxfer.train.devices import pick
 from effxfer.train.evaluate import score
 from effxfer.train.settings import FitSettings

@@ -8,7 +8,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.merge import adapter_parameters, adapters
 from effxfer.net.net import Net
 from effxfer.transfer import STRATEGIES
-from effxfer.transfer.adapting import matching
+from effxfer.transfer.adapters.attach import matching
 from tests.transfer.tasks import PREPROCESS, accuracy, adapt, body, task
 
 PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}

@@ -6,11 +6,11 @@ import pytest
 from effxfer.data.task import part
 from effxfer.errors import SettingsError
 from effxfer.settings import build
-from effxfer.stages.finetune import measured
+from effxfer.stages.train.finetune import measured
 from effxfer.train.evaluate import balanced_accuracy, predict
 from effxfer.transfer import STRATEGIES
-from effxfer.transfer.full import Full
-from effxfer.transfer.probe import Probe
+from effxfer.transfer.fine_tuning.full import Full
+from effxfer.transfer.fine_tuning.probe import Probe
 from tests.transfer.tasks import CPU, adapt, body, task
 
 PLAIN = {"batch": 16, "augment": {"crop": "none", "flip": False}}

@@ -14,7 +14,7 @@ from effxfer.net.adapters.lora import LowRank, low_rank_size
 from effxfer.net.adapters.scaling import Scale, Shift
 from effxfer.net.merge import adapter_parameters, adapters, base_name, base_state, merge_
 from effxfer.net.net import rebuild
-from effxfer.prune.mask import Mask
+from effxfer.prune.weights.mask import Mask
 from tests.net.nets import inputs, made
 
 quick = profile(max_examples=25, deadline=None)

@@ -1,0 +1,1 @@
+"""What single layers cost on this machine: a table of measurements, and what lies between them."""

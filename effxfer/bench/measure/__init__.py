@@ -1,0 +1,1 @@
+"""What is measured beside latency: cold start, memory, size, time per operator."""

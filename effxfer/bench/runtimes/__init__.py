@@ -1,0 +1,1 @@
+"""Other runtimes beside ONNX Runtime: OpenVINO, LiteRT, ExecuTorch."""

@@ -1,0 +1,147 @@
+"""Augmentation of whole batches on the training device: random resized crop, padded crop, flip, colour, mixup, CutMix.
+
+Every random number is drawn on the CPU from a generator that the caller seeds per batch, so that a batch depends on
+its seed alone: not on the device, not on what was drawn before it.
+
+Shape legend: B batch, T side of the canvas, S side of the input.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.settings import Settings
+
+
+class Augment(Settings):
+    """How training images are varied.
+
+    Attributes:
+        crop: `resized` takes a random area and aspect (Szegedy et al., 2014, https://arxiv.org/abs/1409.4842);
+            `padded` shifts by up to an eighth of the side, as is usual for CIFAR; `none` gives the evaluation view.
+        scale: Smallest share of the image's area that a resized crop takes, in (0, 1]; 1 takes it all.
+        flip: Mirror left and right with probability one half.
+        colour: Largest relative change of brightness, contrast and saturation, in [0, 1); 0 changes nothing.
+        mixup: Alpha of mixup (Zhang et al., 2017, https://arxiv.org/abs/1710.09412); 0 turns it off.
+        cutmix: Alpha of CutMix (Yun et al., 2019, https://arxiv.org/abs/1905.04899); 0 turns it off.
+    """
+
+    crop: Literal["resized", "padded", "none"] = "resized"
+    scale: float = Field(default=0.35, gt=0, le=1)
+    flip: bool = True
+    colour: float = Field(default=0.0, ge=0, lt=1)
+    mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
+
+
+def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:
+    """Turn uint8 `(B, S, S, 3)` into the network's input: float32 `(B, 3, S, S)`, channels last in memory."""
+    scale = 1 / (255 * torch.tensor(preprocess.std, device=pixels.device))
+    shift = -torch.tensor(preprocess.mean, device=pixels.device) / torch.tensor(preprocess.std, device=pixels.device)
+    return torch.addcmul(shift, pixels.float(), scale).permute(0, 3, 1, 2)
+
+
+def vary(pixels: Tensor, aspect: Tensor | None, size: int, how: Augment, generator: Generator) -> Tensor:
+    """Crop, mirror and recolour a batch.
+
+    Args:
+        pixels: uint8 `(B, T, T, 3)`.
+        aspect: Width over height before the image was squashed to a square, float32 `(B,)`; None for square images.
+        size: Side S of the result.
+        how: What to do.
+        generator: On the CPU.
+
+    Returns:
+        uint8 `(B, S, S, 3)`.
+    """
+    count = len(pixels)
+    if how.crop == "none":
+        flipped = torch.rand(count, generator=generator) < 0.5 if how.flip else torch.zeros(count, dtype=torch.bool)
+        result = torch.where(flipped.to(pixels.device)[:, None, None, None], pixels.flip(2), pixels)
+    else:
+        box = (
+            _resized(count, aspect, how.scale, generator) if how.crop == "resized" else _shifted(count, size, generator)
+        )
+        if how.flip:
+            box[:, 2] *= 1 - 2 * (torch.rand(count, generator=generator) < 0.5).float()
+        result = _take(pixels, box.to(pixels.device), size)
+    return _recolour(result, how.colour, generator) if how.colour else result
+
+
+def mix(images: Tensor, labels: Tensor, classes: int, how: Augment, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Blend each image with another one of the batch: `(B, 3, S, S)` and int64 `(B,)` to soft labels `(B, classes)`.
+
+    With both alphas set, each batch draws one of the two; with neither, images and labels come back as they are.
+    """
+    if not how.mixup and not how.cutmix:
+        return images, labels
+    cut = bool(how.cutmix) and (not how.mixup or bool(torch.rand(1, generator=generator) < 0.5))
+    alpha = how.cutmix if cut else how.mixup
+    share = float(_beta(alpha, generator))
+    other = torch.randperm(len(images), generator=generator).to(images.device)
+    if cut:
+        images, share = _paste(images, images[other], share, generator)
+    else:
+        images = images.lerp(images[other], 1 - share)
+    hard = F.one_hot(labels, classes).to(images.dtype)
+    return images, hard * share + hard[other] * (1 - share)
+
+
+def _resized(count: int, aspect: Tensor | None, scale: float, generator: Generator) -> Tensor:
+    """Draw boxes (centre x, centre y, width, height) in units of the canvas, of the wanted area and true aspect."""
+    area = torch.empty(count).uniform_(scale, 1, generator=generator)
+    ratio = torch.empty(count).uniform_(-0.2877, 0.2877, generator=generator).exp()
+    squash = torch.ones(count) if aspect is None else aspect.cpu().float()
+    width = (area * ratio / squash).sqrt().clamp(max=1)
+    height = (area / ratio * squash).sqrt().clamp(max=1)
+    x, y = torch.rand(2, count, generator=generator)
+    return torch.stack([(1 - width) * x + width / 2, (1 - height) * y + height / 2, width, height], 1)
+
+
+def _shifted(count: int, size: int, generator: Generator) -> Tensor:
+    reach = max(1, size // 8)
+    move = torch.randint(-reach, reach + 1, (2, count), generator=generator) / size
+    return torch.stack([0.5 + move[0], 0.5 + move[1], torch.ones(count), torch.ones(count)], 1)
+
+
+def _take(pixels: Tensor, box: Tensor, size: int) -> Tensor:
+    """Sample boxes bilinearly; what lies outside the image is black."""
+    x, y, width, height = box.unbind(1)
+    zero = torch.zeros_like(x)
+    theta = torch.stack([width, zero, 2 * x - 1, zero, height, 2 * y - 1], 1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, [len(box), 3, size, size], align_corners=False)
+    images = pixels.permute(0, 3, 1, 2).float()
+    taken = F.grid_sample(images, grid, align_corners=False)
+    return taken.round_().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _recolour(pixels: Tensor, strength: float, generator: Generator) -> Tensor:
+    factors = torch.empty(3, len(pixels)).uniform_(1 - strength, 1 + strength, generator=generator)
+    brightness, contrast, saturation = factors.to(pixels.device)[:, :, None, None, None]
+    images = pixels.float() * brightness
+    luma = images @ torch.tensor([0.299, 0.587, 0.114], device=pixels.device)
+    images = images.lerp(luma[..., None], 1 - saturation)
+    images = images.lerp(luma.mean((1, 2))[:, None, None, None], 1 - contrast)
+    result: Tensor = images.clamp_(0, 255).round_().to(torch.uint8)
+    return result
+
+
+def _beta(alpha: float, generator: Generator) -> Tensor:
+    """Draw from Beta(alpha, alpha) by its ratio of two gamma variates, from this generator (not the global one)."""
+    share: Tensor = torch._sample_dirichlet(torch.tensor([alpha, alpha]), generator)[0]
+    return share
+
+
+def _paste(images: Tensor, others: Tensor, share: float, generator: Generator) -> tuple[Tensor, float]:
+    height, width = images.shape[-2:]
+    side = (1 - share) ** 0.5
+    y, x = (int(torch.randint(n, (1,), generator=generator)) for n in (height, width))
+    top, bottom = max(0, y - int(side * height) // 2), min(height, y + int(side * height) // 2)
+    left, right = max(0, x - int(side * width) // 2), min(width, x + int(side * width) // 2)
+    images = images.clone()
+    images[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+    return images, 1 - (bottom - top) * (right - left) / (height * width)

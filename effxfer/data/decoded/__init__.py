@@ -1,0 +1,1 @@
+"""Decoded images: made once, kept in memory-mapped files."""

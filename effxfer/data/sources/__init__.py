@@ -1,0 +1,1 @@
+"""Where examples come from: folders, tables, built-in data sets."""

@@ -1,0 +1,1 @@
+"""A folder to hand over: model, card, example, web page."""

@@ -1,0 +1,211 @@
+"""A directory to hand on: models, labels, a model card with the measured figures, a Python example and a web page.
+
+The card is a README with the metadata of Hugging Face (https://huggingface.co/docs/hub/model-cards).
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from effxfer import __version__
+from effxfer.bench.report import MACHINE
+from effxfer.bench.untrusted.vet import SUMS
+from effxfer.deploy.bundle.markdown import Markdown, code, escape, quoted
+from effxfer.deploy.bundle.ort_web import OrtWeb
+from effxfer.deploy.export.onnx import load, read_metadata
+from effxfer.deploy.export.preprocessing import tall_first
+from effxfer.files import sha256
+from effxfer.report import Report, Table, cell
+from effxfer.runtime import __file__ as runtime
+from effxfer.runtime.images.preprocess import Preprocess
+
+PACKAGE, RUNTIME = "effxfer_runtime", Path(runtime).parent
+WEB = Path(__file__).with_name("web")
+PAGE = ("index.html", "app.js", "preprocess.js")
+SHOWN = 10
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What the models were made from.
+
+    Attributes:
+        title: Of page and card.
+        backbone: Name of the pretrained network.
+        backbone_license: Of its weights.
+        data: Name of the data.
+        data_license: Of the data.
+    """
+
+    title: str
+    backbone: str
+    backbone_license: str = UNKNOWN
+    data: str
+    data_license: str = UNKNOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """How a program calls one exported file.
+
+    Attributes:
+        file: Its name.
+        title: `float32`, or `int8` with its recipe.
+        input: Name of the input.
+        output: Name of the output.
+        resizes: It takes uint8 `(1, H, W, 3)` of any size and gives probabilities; else float32 `(N, 3, S, S)`, logits.
+        takes: The input in words.
+    """
+
+    file: str
+    title: str
+    input: str
+    output: str
+    resizes: bool
+    takes: str
+
+
+def write_bundle(
+    folder: Path, files: Sequence[Path], *, origin: Origin, accuracy: Report, speed: Report, web: OrtWeb
+) -> Path:
+    """Write a bundle.
+
+    Args:
+        folder: Where; it must not exist.
+        files: Exported models of the same network, the one that the example takes first.
+        origin: What they were made from.
+        accuracy: Rows `accuracy/SPLIT/PRECISION`.
+        speed: Of `bench_models` on the files, named as here.
+        web: ONNX Runtime Web.
+
+    Returns:
+        `folder`.
+    """
+    folder.mkdir(parents=True)
+    models, about = [model_of(file) for file in files], read_metadata(files[0])
+    facts = {
+        "title": origin.title, "labels": list(about.labels), "preprocess": about.preprocess.to_json(),
+        "tall_first": tall_first(), "models": [asdict(model) for model in models],
+    }  # fmt: skip
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    for name in PAGE:
+        shutil.copyfile(WEB / name, folder / name)
+    (folder / "ort").mkdir()
+    for name, content in web.files.items():
+        (folder / "ort" / name).write_bytes(content)
+    copy_runtime(folder)
+    texts = {
+        "labels.txt": "\n".join(map(one_line, about.labels)) + "\n",
+        "model.json": json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
+        "example.py": _filled("example.py.txt", model=models[0]),
+        "README.md": card(facts, origin, about.key, accuracy, speed, web.version),
+    }
+    for name, text in texts.items():
+        (folder / name).write_bytes(text.encode("utf-8", "backslashreplace"))  # in JSON, that is an escape
+    (folder / SUMS).write_text(sums(folder), encoding="utf-8")
+    return folder
+
+
+def sums(folder: Path) -> str:
+    """List the digest of every file, as `sha256sum --check` reads it."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return "".join(f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
+
+
+def model_of(file: Path) -> Model:
+    """Read from an exported file how to call it."""
+    graph, about = load(file).graph, read_metadata(file)
+    put, size, resizes = graph.input[0], about.preprocess.size, about.with_preprocessing
+    takes = "uint8 (1, H, W, 3)" if resizes else f"float32 (N, 3, {size}, {size})"
+    title = "float32" if about.precision == "fp32" else f"int8 ({about.precision})"
+    return Model(
+        file=file.name, title=title, input=put.name, output=graph.output[0].name, resizes=resizes, takes=takes,
+    )  # fmt: skip
+
+
+def copy_runtime(folder: Path) -> Path:
+    """Put the runtime into a bundle as a package of its own name: an installed effxfer may be of another version."""
+    place = folder / PACKAGE
+    for file in sorted(RUNTIME.rglob("*.py")):
+        text = file.read_text(encoding="utf-8").replace("effxfer.runtime", PACKAGE)
+        copy = place / file.relative_to(RUNTIME)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(f"# SPDX-License-Identifier: Apache-2.0 (effxfer {__version__})\n{text}".encode())
+    return place
+
+
+def one_line(label: str) -> str:
+    """Give a name of one line; the exact ones are in `model.json`."""
+    return label.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def short_side(preprocess: Preprocess) -> int:
+    """The shorter side of an image before its centre is cropped, in pixels."""
+    return math.floor(preprocess.size / preprocess.crop_pct)
+
+
+def card(
+    facts: Mapping[str, Any], origin: Origin, key: str, accuracy: Report, speed: Report, web_version: str
+) -> str:  # fmt: skip
+    """Write the model card."""
+    labels, preprocess = facts["labels"], Preprocess.from_json(facts["preprocess"])
+    shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+    return _filled(
+        "card.md", **{**facts, **asdict(origin)}, key=key, version=__version__, web_version=web_version, shown=shown,
+        short=short_side(preprocess), accuracy=_accuracies(accuracy), results=_results(accuracy),
+        table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes, warnings=_warnings(origin),
+    )  # fmt: skip
+
+
+def markdown(table: Table) -> Markdown:
+    """Lay a table out in Markdown."""
+    columns = [name for name in table.rows[0] if any(row[name] is not None for row in table.rows)]
+    lines = [columns, *([cell(row[name]) for name in columns] for row in table.rows)]
+    head, *body = (f"| {' | '.join(map(escape, line))} |" for line in lines)
+    return Markdown("\n".join([head, "|" + " --- |" * len(columns), *body]))
+
+
+def _filled(template: str, **values: Any) -> str:
+    """Fill in a template; whatever it puts in is escaped, unless `code` or `quoted` made it."""
+    from jinja2 import Environment, StrictUndefined
+
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(undefined=StrictUndefined, autoescape=False, finalize=escape, **options)
+    text = (WEB / template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(**values, code=code, quoted=quoted)
+
+
+def _accuracies(report: Report) -> list[str]:
+    return [f"{row.name}: {row}" for row in report.rows if row.name.startswith("accuracy/")]
+
+
+def _results(report: Report) -> list[dict[str, Any]]:
+    found = []
+    for row in report.rows:
+        what, _, rest = row.name.partition("/")
+        split, _, precision = rest.partition("/")
+        if what == "accuracy" and precision in ("fp32", "int8"):
+            found.append({"split": split, "file": precision, "value": round(row.value, 2)})
+    return found
+
+
+def _machine(speed: Report) -> str:
+    rows = next((table.rows for table in speed.tables if table.title == MACHINE), ())
+    return "; ".join(f"{row['fact']} {row['found']}" for row in rows) or UNKNOWN
+
+
+def _warnings(origin: Origin) -> list[str]:
+    named = (("backbone", origin.backbone_license), ("data", origin.data_license))
+    found = [f"the licence of the {what} is not known: find out before you publish" for what, one in named
+             if one == UNKNOWN]  # fmt: skip
+    return found + [
+        f"the licence of the {what} ({one}) does not allow commercial use"
+        for what, one in named
+        if set(one.lower().replace("_", "-").split("-")) & {"nc"} or "non-commercial" in one.lower()
+    ]

@@ -1,0 +1,1 @@
+"""Why a model is not faster or smaller: its layers, measured, and what could be changed."""

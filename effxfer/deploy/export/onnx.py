@@ -1,0 +1,289 @@
+"""From a torch module to one ONNX file that says how to use it and nothing about the machine it was made on."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer import __version__
+from effxfer.deploy.export.external_data import write_model
+from effxfer.deploy.export.opset import NATIVE, lower
+from effxfer.errors import ModelFileError
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, SEALS, Metadata, ModelError
+from effxfer.runtime.model_file.seal import is_sealed, read_model
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUT, OUTPUT, BATCH = "images", "logits", "batch"
+FREE, FREE_SIZE = {0: BATCH}, {0: BATCH, 2: "height", 3: "width"}
+FREE_CLASSES = {0: "classes"}
+NO_EXTRA: Mapping[str, str] = {}
+
+
+def export_onnx(
+    module: nn.Module,
+    file: Path,
+    *,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    key: str,
+    opset: int = 20,
+    dynamic_size: bool = False,
+    prototypes: Tensor | None = None,
+    extra: Mapping[str, str] = NO_EXTRA,
+) -> Path:
+    """Write a classifier as one ONNX file; above 2 GB, as one with its weights in `FILE.data` beside it.
+
+    The input is `images`, float32 `(batch, 3, S, S)`; the output is `logits`, float32 `(batch, classes)`. The batch
+    axis is free. With `prototypes` there is a second input of that name, float32 `(any number, D)`, which need not be
+    given, and a second output `features`, float32 `(batch, D)`. The file's metadata hold labels, preprocessing, key
+    and version; paths, stack traces and torch's bookkeeping are removed.
+
+    Args:
+        module: In evaluation mode, on any device; takes float32 `(N, 3, S, S)`, with `prototypes` these as well, and
+            then gives logits and features. It is not changed.
+        file: Where to write; replaced only by a complete file.
+        preprocess: `size` is S; all of it goes into the metadata.
+        classes: Names, one per output.
+        key: Of the artifact that is exported.
+        opset: ONNX operator set, 13 or later; checked in what was written. Below 18 the IR version is as old.
+        dynamic_size: Leave height and width free, too, where the network does not depend on them.
+        prototypes: What the second input is where it is not given, `(classes, D)`; None for a file without it.
+        extra: More metadata.
+
+    Raises:
+        ModelFileError: If the module is in training mode (E430), holds NaN or inf (E407), cannot be expressed in this
+            operator set (E426, below 18 E431 with the operator) or with free sides (E426), or has not one output per
+            class (E406).
+        ResourceError: If the disk is full; an older file is intact.
+    """
+    _check_module(module)
+    free: dict[str, Mapping[int, str]] = {INPUT: FREE_SIZE if dynamic_size else FREE}
+    examples = [_example(module, preprocess.size)]
+    if prototypes is not None:
+        free[PROTOTYPES] = FREE_CLASSES
+        examples.append(prototypes.detach())
+    model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=[OUTPUT, FEATURES][: len(free)])
+    strip(model)
+    _check_graph(model, len(classes) if prototypes is None else FREE_CLASSES[0], max(opset, NATIVE), free)
+    if opset < NATIVE:
+        lower(model, opset)
+    if prototypes is not None:
+        put_default(model, PROTOTYPES, prototypes)
+    about = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__, extra=extra)
+    write_metadata(model, about)
+    return write_model(model, file)
+
+
+def put_default(model: "onnx.ModelProto", name: str, value: Tensor) -> None:
+    """Give an input a value for callers that leave it out."""
+    from onnx import numpy_helper
+
+    model.graph.initializer.append(numpy_helper.from_array(value.detach().cpu().numpy(), name))
+
+
+def read_metadata(file: Path) -> Metadata:
+    """Read what an exported file says about itself.
+
+    Raises:
+        ModelFileError: If it is absent or not ONNX (E424), was changed since it was written (E404), or not written by
+            effxfer (E428).
+    """
+    model = load(file)
+    try:
+        is_sealed(read_model(file), file)
+        return Metadata.from_properties({p.key: p.value for p in model.metadata_props}, str(file))
+    except ModelError as error:
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
+
+
+def write_metadata(model: "onnx.ModelProto", about: Metadata) -> None:
+    """Put metadata into a model, in place of what is there."""
+    import onnx
+
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, about.to_properties())
+    model.producer_name, model.producer_version = "effxfer", about.version
+
+
+def load(file: Path) -> "onnx.ModelProto":
+    """Read an ONNX file, without following it to weights in other files; its seal stays behind.
+
+    Raises:
+        ModelFileError: If it is absent, empty or not ONNX.
+    """
+    import onnx
+
+    if not file.is_file():
+        raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError has no public home
+        raise ModelFileError(f"{file} is not an ONNX model: {error}", "export it again", code="E424") from None
+    if not model.graph.node:
+        raise ModelFileError(f"{file} holds no graph", "export it again", code="E424")
+    about = [entry for entry in model.metadata_props if entry.key not in SEALS]
+    del model.metadata_props[:]
+    model.metadata_props.extend(about)
+    return model
+
+
+def strip(model: "onnx.ModelProto") -> None:
+    """Remove bookkeeping, descriptions and paths from a model and everything in it."""
+    for message in _messages(model):
+        for name in ("metadata_props", "doc_string"):
+            if name in message.DESCRIPTOR.fields_by_name:
+                message.ClearField(name)
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Walk a protobuf message and all messages inside it, weights' bytes left out."""
+    yield message
+    for kind, value in message.ListFields():
+        if kind.message_type is None:
+            continue
+        for child in [value] if hasattr(value, "ListFields") else value:
+            yield from _messages(child)
+
+
+def _check_module(module: nn.Module) -> None:
+    training = [name or "the module" for name, m in module.named_modules() if m.training]
+    if training:
+        raise ModelFileError(f"{training[0]} is in training mode", "call .eval() first", code="E430")
+    state = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
+    broken = [name for name, t in state.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if broken:
+        names = ", ".join(broken[:5]) + (" ..." if len(broken) > 5 else "")
+        raise ModelFileError(f"NaN or inf in {names}", "go back to the last good artifact", code="E407")
+
+
+def _example(module: nn.Module, size: int) -> Tensor:
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    return torch.zeros(2, 3, size, size, device=device)
+
+
+def convert(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    opset: int = 20,
+    free: Mapping[str, Mapping[int, str]] = MappingProxyType({INPUT: FREE}),
+    *,
+    outputs: Sequence[str] = (OUTPUT,),
+) -> "onnx.ModelProto":
+    """Convert a module to ONNX, unchecked and with torch's bookkeeping.
+
+    Args:
+        module: In evaluation mode.
+        examples: What it is called with; `(B, ...)` each, B at least 2.
+        opset: ONNX operator set.
+        free: Names of the axes that stay free, by the name of each input.
+        outputs: Names of the outputs.
+
+    Raises:
+        ModelFileError: If the module cannot be expressed (E426).
+    """
+    chatter = io.StringIO()
+    quiet = (contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter), warnings.catch_warnings())
+    with contextlib.ExitStack() as stack, torch.no_grad(), _out_of_place(module):
+        for context in quiet:
+            stack.enter_context(context)
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                module,
+                examples,
+                dynamo=True,
+                verbose=False,
+                opset_version=opset,
+                input_names=list(free),
+                output_names=list(outputs),
+                dynamic_shapes=_shapes(module, free),
+                external_data=False,
+            )
+        except Exception as error:
+            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelFileError(
+                f"torch cannot export this network: {cause}",
+                "--debug shows where; replace the operator, or set another opset",
+                code="E426",
+            ) from error
+    if program is None:
+        raise ModelFileError("torch exported nothing", code="E426")
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _shapes(module: nn.Module, free: Mapping[str, Mapping[int, str]]) -> tuple[Any, ...]:
+    """The free axes of each input; of a module that takes any number of them, as it takes them."""
+    each = tuple({axis: torch.export.Dim(name) for axis, name in axes.items()} for axes in free.values())
+    return (each,) if getattr(module, "takes_any", False) else each
+
+
+@contextlib.contextmanager
+def _out_of_place(module: nn.Module) -> Iterator[None]:
+    """Let activations work out of place: torch decomposes in-place ones, which takes a third of the export's time."""
+    eager = [m for m in module.modules() if getattr(m, "inplace", False) is True]
+    for m in eager:
+        m.inplace = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for m in eager:
+            m.inplace = True  # type: ignore[assignment]
+
+
+def _check_graph(
+    model: "onnx.ModelProto", classes: int | str, opset: int, free: Mapping[str, Mapping[int, str]]
+) -> None:
+    written = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+    if written.get("ai.onnx") != opset:
+        problem = f"asked for operator set {opset}, the exporter wrote {written.get('ai.onnx')}"
+        raise ModelFileError(problem, "set another opset", code="E426")
+    foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
+    if foreign:
+        raise ModelFileError(f"operators outside ONNX: {', '.join(foreign)}", code="E426")
+    for put, axes in zip(model.graph.input, free.values(), strict=True):
+        _name_axes(model, put, axes)
+    found = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
+    if found != [BATCH, classes]:
+        raise ModelFileError(
+            f"the network gives {found}, not [{BATCH!r}, {classes}]", "one output per class", code="E406"
+        )
+    _check_weights(model)
+
+
+def _check_weights(model: "onnx.ModelProto") -> None:
+    """Refuse NaN anywhere, and infinities in layers: folding may make them. Masks hold infinities on purpose."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    layers = {name for n in model.graph.node if n.op_type in ("Conv", "Gemm", "MatMul") for name in n.input}
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and (np.isnan(values).any() or (tensor.name in layers and np.isinf(values).any())):
+            problem = f"NaN or inf in {tensor.name} as it was written"
+            raise ModelFileError(
+                problem, "a batch norm of nearly no variance? go back to the last artifact", code="E407"
+            )
+
+
+def _name_axes(model: "onnx.ModelProto", put: "onnx.ValueInfoProto", names: Mapping[int, str]) -> None:
+    """Rename the exporter's symbols of an input's free axes, wherever they are used."""
+    taken = put.type.tensor_type.shape.dim
+    found = {axis: taken[axis].dim_param for axis in names}
+    for axis, name in names.items():
+        if not found[axis]:
+            raise ModelFileError(f"the exporter fixed the {name}", "the network must not depend on it", code="E426")
+    new = {found[axis]: name for axis, name in names.items()}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param in new:
+                side.dim_param = new[side.dim_param]

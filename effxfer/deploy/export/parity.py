@@ -1,0 +1,258 @@
+"""Nothing ships unchecked: the exported file itself is run, on the real validation split, against torch."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from effxfer.errors import GateError, ModelFileError
+from effxfer.report import Measurement, Report
+from effxfer.runtime.images.preprocess import Preprocess, normalize
+from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.session import session_options
+
+BATCHES = (1, 2, 7, 32)
+REJECTED = ".rejected"
+EXACT = {"session.x64quantprecision": "1"}
+SOME = 8
+
+
+def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
+    """Open an exported file as its users will.
+
+    Args:
+        file: The model.
+        threads: Of ONNX Runtime; 0 is one per core.
+        exact: Let x86 without VNNI add up 8-bit products without loss, as all other CPUs do; slower.
+
+    Raises:
+        ModelFileError: If `Model` refuses it.
+    """
+    options = session_options(entries=EXACT if exact else {})
+    try:
+        return Model(file, threads=threads, options=options)
+    except ModelError as error:
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
+
+
+def onnx_logits(
+    file: Path, pixels: NDArray[np.uint8], *, batch: int = 32, threads: int = 0, exact: bool = False
+) -> NDArray[np.float32]:
+    """Run an exported file over images.
+
+    Args:
+        file: The model.
+        pixels: uint8 `(N, S, S, 3)`.
+        batch: Images per call.
+        threads: Of ONNX Runtime; 0 is one per core.
+        exact: As in `open_model`.
+
+    Returns:
+        float32 `(N, classes)`.
+    """
+    return open_model(file, threads, exact=exact).logits(pixels, batch=batch)
+
+
+def torch_logits(
+    module: nn.Module, pixels: NDArray[np.uint8], preprocess: Preprocess, *, batch: int = 32
+) -> NDArray[np.float32]:
+    """Run a module in evaluation mode over images `(N, S, S, 3)`; give float32 `(N, classes)`."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    with torch.inference_mode():
+        parts = [
+            module(torch.from_numpy(normalize(pixels[start : start + batch], preprocess)).to(device)).float().cpu()
+            for start in range(0, len(pixels), batch)
+        ]
+    result: NDArray[np.float32] = torch.cat(parts).numpy()
+    return result
+
+
+def accuracy_of(logits: NDArray[np.float32], labels: NDArray[np.int64], name: str = "accuracy") -> Measurement:
+    """Share of images whose largest logit is the label's, in percent; an image with NaN among its logits is wrong."""
+    correct = (logits.argmax(1) == labels) & np.isfinite(logits).all(1)
+    return Measurement(name=name, value=100 * float(correct.mean()), unit="%", n=len(labels), of="images")
+
+
+def parity(
+    file: Path,
+    module: nn.Module,
+    pixels: NDArray[np.uint8],
+    preprocess: Preprocess,
+    batches: Sequence[int] = BATCHES,
+    *,
+    threads: int = 0,
+) -> Report:
+    """Compare ONNX Runtime with torch, image by image, at several batch sizes.
+
+    Args:
+        file: The exported file.
+        module: What it was exported from, in evaluation mode.
+        pixels: uint8 `(N, S, S, 3)`, N at least 1; repeated where a batch is larger than N.
+        preprocess: The module's.
+        batches: Batch sizes.
+        threads: Of ONNX Runtime; 0 is one per core.
+
+    Returns:
+        `parity/batchB`: largest absolute difference of a logit (NaN if either side gave NaN), n images.
+    """
+    model, largest = open_model(file, threads), max(batches)
+    images = np.resize(pixels, (largest, *pixels.shape[1:]))
+    return Report(rows=tuple(_batch_row(model, module, images[:batch], preprocess) for batch in batches))
+
+
+def check(
+    file: Path,
+    module: nn.Module,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    preprocess: Preprocess,
+    *,
+    max_drop: float = 1.0,
+    tolerance: float = 1e-3,
+    expected: NDArray[np.float32] | None = None,
+    batches: Sequence[int] = BATCHES,
+    sizes: Sequence[tuple[int, int]] = (),
+    threads: int = 0,
+) -> Report:
+    """Let an exported file pass, or put it out of the way.
+
+    Args:
+        file: The exported file.
+        module: What it was exported from, in evaluation mode.
+        pixels: uint8 `(N, S, S, 3)`, the whole validation split.
+        labels: int64 `(N,)`.
+        preprocess: The module's.
+        max_drop: Points of accuracy that the file may lose against torch.
+        tolerance: Largest difference of a logit, as a share of the largest logit (of 1, where all are smaller).
+        expected: The module's logits `(N, classes)` on this split, if they are known; otherwise they are computed.
+        batches: Batch sizes to compare.
+        sizes: Other heights and widths to compare at, of a file whose sides are free.
+        threads: Of ONNX Runtime; 0 is one per core.
+
+    Returns:
+        `parity/batchB`, `parity/sizeHxW` and `parity/split`: largest absolute difference of a logit, at each batch
+        size, at other sizes of images and over the whole split; `parity/scale`: torch's largest absolute logit;
+        `parity/agreement`: images of the split with the same best class, in percent; `accuracy/torch` and
+        `accuracy/onnx`.
+
+    Raises:
+        GateError: With the figures; the file is renamed to `*.rejected`.
+        ModelFileError: If the file cannot be opened at all; it is renamed too.
+    """
+    try:
+        report = parity(file, module, pixels, preprocess, batches, threads=threads)
+        report += _size_rows(file, module, pixels, preprocess, sizes, threads)
+        got = onnx_logits(file, pixels, threads=threads)
+    except ModelFileError:
+        reject(file)
+        raise
+    report += _split_rows(torch_logits(module, pixels, preprocess) if expected is None else expected, got, labels)
+    faults = [*_nan(got), *_parity_faults(report, tolerance), *drop_faults(report, max_drop)]
+    if faults:
+        reject(file)
+        hint = f"the file was set aside as {file.name}{REJECTED}; raise max_drop or tolerance only if you know why"
+        raise GateError(f"{file.name} differs from the network it came from: {'; '.join(faults)}", hint, code="E601")
+    return report
+
+
+def reject(file: Path) -> Path:
+    """Rename a file that must not be used; give its new name."""
+    return file.replace(file.with_name(file.name + REJECTED)) if file.exists() else file
+
+
+def drop_faults(report: Report, max_drop: float) -> list[str]:
+    """Say if `accuracy/onnx` is more than `max_drop` points below `accuracy/torch`."""
+    before, after = report["accuracy/torch"], report["accuracy/onnx"]
+    if before.value - after.value <= max_drop + 1e-9:
+        return []
+    return [
+        f"accuracy fell by {before.value - after.value:.2f} points, from {before.value:.2f} % to {after.value:.2f} %"
+        f" of {after.n} images, allowed are {max_drop:g}"
+    ]
+
+
+def _batch_row(model: Model, module: nn.Module, images: NDArray[np.uint8], preprocess: Preprocess) -> Measurement:
+    batch = len(images)
+    expected, got = torch_logits(module, images, preprocess, batch=batch), model.logits(images, batch=batch)
+    return Measurement(name=f"parity/batch{batch}", value=_distance(expected, got), n=batch)
+
+
+def second_size(module: nn.Module, preprocess: Preprocess) -> tuple[int, int]:
+    """Give a height and width that are not the network's own, after trying them.
+
+    Raises:
+        ModelFileError: If the network takes images of its own size only, with torch's reason, or pads by their size.
+    """
+    height, width = preprocess.size + 32, preprocess.size + 64
+    padding = [name for name, one in module.named_modules() if type(one).__name__.endswith("Same")]
+    if padding:  # the exporter's symbols grow with each of them: it did not finish MobileNetV2 within 5 minutes
+        problem = f"{padding[0]} and {len(padding) - 1} more layers pad by the size of what they get (timm's `same`)"
+        raise ModelFileError(f"{problem}: that cannot be exported", "leave out dynamic_size", code="E426")
+    problem, cause = f"the network does not take images of {height} x {width}", None
+    try:
+        answers = len(torch_logits(module, np.zeros((1, height, width, 3), np.uint8), preprocess))
+        why = "" if answers == 1 else f"it gives {answers} answers for one"
+    except Exception as error:  # a network says it in its own way: AssertionError, RuntimeError ...
+        cause, why = error, (str(error).strip() or type(error).__name__).splitlines()[0]
+    if why:
+        raise ModelFileError(f"{problem}: {why}", "leave out dynamic_size", code="E426") from cause
+    return height, width
+
+
+def _size_rows(
+    file: Path,
+    module: nn.Module,
+    pixels: NDArray[np.uint8],
+    preprocess: Preprocess,
+    sizes: Sequence[tuple[int, int]],
+    threads: int,
+) -> Report:
+    from PIL import Image
+
+    rows, model = [], open_model(file, threads)
+    for height, width in sizes:
+        images = np.stack([np.asarray(Image.fromarray(one).resize((width, height))) for one in pixels[:SOME]])
+        expected = torch_logits(module, images, preprocess)
+        try:
+            got = model.logits(images)
+        except Exception as error:  # ONNX Runtime raises its own types
+            problem = f"{file.name} does not take images of {height} x {width}, which the network takes"
+            raise ModelFileError(problem, "leave out dynamic_size", code="E426") from error
+        name = f"parity/size{height}x{width}"
+        rows.append(Measurement(name=name, value=_distance(expected, got), n=len(images)))
+    return Report(rows=tuple(rows))
+
+
+def _split_rows(expected: NDArray[np.float32], got: NDArray[np.float32], labels: NDArray[np.int64]) -> Report:
+    same, n = expected.argmax(1) == got.argmax(1), len(labels)
+    return Report(
+        rows=(
+            Measurement(name="parity/split", value=_distance(expected, got), n=n),
+            Measurement(name="parity/scale", value=float(np.abs(expected).max()), n=n),
+            Measurement(name="parity/agreement", value=100 * float(same.mean()), unit="%", n=n, of="images"),
+            accuracy_of(expected, labels, "accuracy/torch"),
+            accuracy_of(got, labels, "accuracy/onnx"),
+        )
+    )
+
+
+def _distance(expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    return float(np.abs(expected - got).max())
+
+
+def _nan(logits: NDArray[np.float32]) -> list[str]:
+    broken = int((~np.isfinite(logits)).any(1).sum())
+    return [f"NaN or inf for {broken} of {len(logits)} images"] if broken else []
+
+
+def _parity_faults(report: Report, tolerance: float) -> list[str]:
+    rows = [row for row in report.rows if row.name.startswith(("parity/batch", "parity/size", "parity/split"))]
+    worst = max(rows, key=lambda row: math.inf if math.isnan(row.value) else row.value)
+    allowed = tolerance * max(1.0, report["parity/scale"].value)
+    if worst.value <= allowed:
+        return []
+    return [f"a logit differs by {worst.value:.3g} at {worst.name.removeprefix('parity/')}, allowed are {allowed:.3g}"]

@@ -1,0 +1,164 @@
+"""A file that resizes by itself must see what the network was trained on: checked on the real images, of all sizes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.data.task import Split
+from effxfer.deploy.export.parity import REJECTED, accuracy_of, open_model, reject
+from effxfer.deploy.export.preprocessing import front_of
+from effxfer.errors import DataError, GateError
+from effxfer.progress import bar
+from effxfer.report import Measurement, Report
+from effxfer.runtime.images.crop import passable
+from effxfer.runtime.images.preprocess import Preprocess, normalize
+from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.session import open_session, session_options
+
+LEVEL = 1.0
+RARE = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What a file made of the images of a split.
+
+    Attributes:
+        probabilities: float32 `(N, classes)`.
+        largest: Largest difference between an input of the network and the one that Pillow makes, in 1/255 of the
+            range of a colour.
+        beyond: Share of these inputs that differ by more than 1/255.
+        sizes: Different sizes among the images.
+    """
+
+    probabilities: NDArray[np.float32]
+    largest: float
+    beyond: float
+    sizes: int
+
+
+def look(file: Path, split: Split, *, threads: int = 0) -> Seen:
+    """Feed all images of a split, decoded anew, to a file with preprocessing.
+
+    Args:
+        file: What `add_preprocessing` wrote.
+        split: With `whole`, its images as they are.
+        threads: Of ONNX Runtime; 0 is one per core.
+
+    Raises:
+        ModelFileError: If the file cannot be opened.
+        DataError: If the images are not at hand, or cannot be decoded any more.
+    """
+    if split.whole is None:
+        raise DataError("the images are not at hand, only their resized pixels", "give the folder they come from")
+    model, front = open_model(file, threads), _open_front(file, threads)
+    rows, largest, beyond, sizes = [], 0.0, 0.0, set()
+    with bar("whole images", len(split)) as advance:
+        for row in range(len(split)):
+            image = split.whole(row)
+            off = _levels(front, image, split.pixels[row : row + 1], model)
+            rows.append(_answer(model, image))
+            largest = float(np.maximum(largest, off.max()))  # not max: it drops NaN
+            beyond += float((off > LEVEL + 1e-2).mean())
+            sizes.add(image.shape[:2])
+            advance(1, "")
+    return Seen(
+        probabilities=np.concatenate(rows), largest=largest, beyond=beyond / max(len(split), 1), sizes=len(sizes)
+    )
+
+
+def check_preprocessing(
+    file: Path,
+    split: Split,
+    expected: NDArray[np.float32],
+    *,
+    max_drop: float = 0.1,
+    threads: int = 0,
+) -> Report:
+    """Let a file with preprocessing pass, or put it out of the way.
+
+    An input of the network may differ by 1/255 from the one that it was trained on; by 2/255 in at most one of 100,000
+    values, because ONNX Runtime's weights are of single precision and both round twice.
+
+    Args:
+        file: What `add_preprocessing` wrote.
+        split: The whole validation split, with `whole`.
+        expected: The same network's logits `(N, classes)` for `split.pixels`, without preprocessing.
+        max_drop: Points of accuracy that resizing inside the graph may cost.
+        threads: Of ONNX Runtime; 0 is one per core.
+
+    Returns:
+        `preprocessing/input`: largest difference of an input in 1/255; `preprocessing/agreement`: images with the same
+        best class, in percent; `accuracy/pixels` and `accuracy/whole`: without and with preprocessing inside.
+
+    Raises:
+        GateError: With the figures (`E602`); the file is renamed to `*.rejected`.
+        ModelFileError: If the file cannot be opened.
+        DataError: As `look`.
+    """
+    seen = look(file, split, threads=threads)
+    same, n = seen.probabilities.argmax(1) == expected.argmax(1), len(split)
+    report = Report(
+        rows=(
+            Measurement(name="preprocessing/input", value=seen.largest, unit="of 255", n=n),
+            Measurement(name="preprocessing/agreement", value=100 * float(same.mean()), unit="%", n=n, of="images"),
+            accuracy_of(expected, split.labels, "accuracy/pixels"),
+            accuracy_of(seen.probabilities, split.labels, "accuracy/whole"),
+        ),
+        notes=(f"preprocessing inside the graph: {n} images of {seen.sizes} sizes",),
+    )
+    faults = [*_input_faults(seen), *_drop_faults(report, max_drop)]
+    if faults:
+        reject(file)
+        hint = (
+            f"the file was set aside as {file.name}{REJECTED}; "
+            "leave out with_preprocessing, or raise preprocessing_drop"
+        )
+        raise GateError(f"{file.name} does not see what it was trained on: {'; '.join(faults)}", hint, code="E602")
+    return report
+
+
+def _answer(model: Model, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give the probabilities of an image, `(1, classes)`: NaN where the model answers so, for the gate to judge."""
+    try:
+        return model.probabilities([image])
+    except ModelError as error:
+        if error.code != "E429":
+            raise
+        return np.full((1, len(model.labels)), np.nan, np.float32)
+
+
+def _open_front(file: Path, threads: int) -> Any:
+    return open_session(front_of(file).SerializeToString(), session_options(threads=threads))
+
+
+def _levels(front: Any, image: NDArray[np.uint8], pixels: NDArray[np.uint8], model: Model) -> NDArray[np.float32]:
+    """Give how far each input `(1, 3, S, S)` is from the trained one, in 1/255 of the range of a colour."""
+    from PIL import Image
+
+    preprocess: Preprocess = model.preprocess
+    given = passable(Image.fromarray(image), preprocess)
+    got = front.run(None, {model.input_name: given[None]})[0]
+    std = np.asarray(preprocess.std, np.float32)[:, None, None]
+    off: NDArray[np.float32] = np.abs(got - normalize(pixels, preprocess)) * std * np.float32(255)
+    return off
+
+
+def _input_faults(seen: Seen) -> list[str]:
+    if np.isfinite(seen.largest) and seen.largest <= 2 * LEVEL + 1e-2 and seen.beyond <= RARE:
+        return []
+    share = f"{100 * seen.beyond:.2g} % of the values by more than 1"
+    return [f"an input differs by {seen.largest:.1f}/255, {share}, allowed is 1"]
+
+
+def _drop_faults(report: Report, allowed: float) -> list[str]:
+    before, after = report["accuracy/pixels"], report["accuracy/whole"]
+    if before.value - after.value <= allowed + 1e-9:
+        return []
+    return [
+        f"accuracy fell by {before.value - after.value:.2f} points, from {before.value:.2f} % to {after.value:.2f} %"
+        f" of {after.n} images, allowed are {allowed:g}"
+    ]

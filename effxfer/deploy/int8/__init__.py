@@ -1,0 +1,1 @@
+"""Int8 candidates of an exported file: how they are made, judged and chosen."""

@@ -1,0 +1,83 @@
+"""One int8 candidate, of any kind: a float file, images and a recipe in; a quantized file out."""
+
+from collections.abc import Collection, Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effxfer.deploy.export.onnx import load
+from effxfer.deploy.int8.bias_correction import correct
+from effxfer.deploy.int8.dynamic import write_dynamic, write_weights
+from effxfer.deploy.int8.equalize import equalize
+from effxfer.deploy.int8.rescale import rescale
+from effxfer.deploy.int8.static import HISTOGRAM_IMAGES, Feeds, is_depthwise, write_candidate
+from effxfer.deploy.settings import AUTO, DEFAULT, HEAVY, Recipe
+from effxfer.errors import ModelFileError
+
+if TYPE_CHECKING:
+    import onnx
+
+LINEAR, DEPTHWISE = 0.5, 0.2
+
+
+def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, left: Collection[str] = ()) -> Path:
+    """Quantize as a recipe says.
+
+    Args:
+        prepared: What `prepare` wrote. Beside it, what several recipes need is kept: ranges, the equalized graph.
+        out: Where the candidate goes; a scratch file, without metadata.
+        recipe: How.
+        feeds: Calibration images.
+        left: Nodes that stay in float32 besides the recipe's.
+
+    Raises:
+        ModelFileError: If the recipe does not fit the graph.
+    """
+    if recipe.kind == "dynamic":
+        return write_dynamic(prepared, out, recipe, left)
+    if recipe.kind == "weights":
+        return write_weights(prepared, out, left)
+    base = equalized(prepared, feeds) if recipe.equalize else prepared
+    write_candidate(base, out, recipe, feeds, base.parent, left)
+    model, exact = load(out), load(base)
+    rescale(model, exact)
+    if recipe.correct:
+        correct(model, exact, feeds.some(HISTOGRAM_IMAGES))
+    out.write_bytes(model.SerializeToString())
+    return out
+
+
+def equalized(prepared: Path, feeds: Feeds) -> Path:
+    """Give the equalized graph, in a folder of its own, so that its ranges are too.
+
+    Raises:
+        ModelFileError: If there is nothing to equalize.
+    """
+    file = prepared.parent / "equalized" / prepared.name
+    if not file.exists():
+        model = load(prepared)
+        if not equalize(model, feeds):
+            raise ModelFileError("no two convolutions that can be equalized", "use a recipe without it", code="E426")
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(model.SerializeToString())
+    return file
+
+
+def suitable(graph: "onnx.GraphProto", recipes: Sequence[str]) -> tuple[str, ...]:
+    """Replace `auto` by the recipes that suit what a network consists of.
+
+    Most weights in matrix products: dynamic ones. A fifth or more of its convolutions depthwise: equalized ones.
+    """
+    if tuple(recipes) != DEFAULT:
+        return tuple(recipes)
+    size = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
+    weights = {kind: _weights(graph, kind, size) for kind in HEAVY}
+    if weights["MatMul"] > LINEAR * sum(weights.values()):
+        return AUTO["linear"]
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    narrow = sum(map(is_depthwise, convolutions))
+    return AUTO["depthwise" if narrow > DEPTHWISE * len(convolutions) else "convolutions"]
+
+
+def _weights(graph: "onnx.GraphProto", kind: str, size: dict[str, int]) -> int:
+    return sum(size.get(name, 0) for node in graph.node if node.op_type == kind for name in node.input[1:2])

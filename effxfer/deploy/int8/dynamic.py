@@ -1,0 +1,116 @@
+"""int8 without calibration images, for networks of matrix products: dynamic quantization, and weights alone.
+
+Both are plain ONNX. A matrix product whose inputs are quantized while it runs is `MatMulInteger`. Weights alone are
+`DequantizeLinear` in blocks along the axis that is summed over, which ONNX Runtime fuses with the product
+(https://github.com/microsoft/onnxruntime/pull/27614).
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.deploy.export.onnx import load
+from effxfer.deploy.int8.static import quiet, refusing
+from effxfer.deploy.settings import Recipe
+from effxfer.errors import ModelFileError
+
+if TYPE_CHECKING:
+    import onnx
+
+BLOCK, TINY = 32, 1e-30
+BLOCKED_OPSET, BLOCKED_IR = 21, 10
+
+
+def write_dynamic(prepared: Path, out: Path, recipe: Recipe, left: Collection[str] = ()) -> Path:
+    """Quantize the weights of matrix products; ranges of their inputs are found while they run.
+
+    Args:
+        prepared: What `prepare` wrote.
+        out: Where the candidate goes; a scratch file, without metadata.
+        recipe: How; of kind `dynamic`.
+        left: Nodes that stay in float32.
+
+    Raises:
+        ModelFileError: If there is no matrix product with weights, or the quantizer refuses the graph.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    _check(load(prepared), left)
+    with quiet(), refusing(prepared):
+        quantize_dynamic(
+            prepared,
+            out,
+            op_types_to_quantize=["MatMul"],
+            per_channel=recipe.per_channel,
+            reduce_range=recipe.reduce_range,
+            weight_type={"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}[recipe.weight],
+            nodes_to_exclude=sorted(left),
+            extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True},
+        )
+    return out
+
+
+def write_weights(prepared: Path, out: Path, left: Collection[str] = ()) -> Path:
+    """Store the weights of matrix products as int8, in blocks of 32 with a scale each; the products are in float32.
+
+    Args:
+        prepared: What `prepare` wrote.
+        out: Where the candidate goes; a scratch file, without metadata.
+        left: Nodes that stay in float32.
+
+    Raises:
+        ModelFileError: If there is no matrix product with weights.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model = load(prepared)
+    _check(model, left)
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes, stored = [], {name: numpy_helper.to_array(held[name]) for name in _weights(model, left)}
+    for name, weight in stored.items():
+        codes, scale = blocked(weight)
+        held[name].CopyFrom(numpy_helper.from_array(codes, f"{name}_quantized"))
+        model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        parts = [f"{name}_quantized", f"{name}_scale"]
+        node = onnx.helper.make_node("DequantizeLinear", parts, [name], axis=0, block_size=BLOCK, name=f"{name}_float")
+        nodes.append(node)
+    body = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *body])
+    _raise_opset(model)
+    out.write_bytes(model.SerializeToString())
+    return out
+
+
+def blocked(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round a matrix `(C, O)` to 8 bits; give codes `(C, O)` and the scales of its blocks `(C / 32, O)`."""
+    blocks = weight.reshape(-1, BLOCK, weight.shape[1])
+    largest = np.abs(blocks).max(1)
+    scale = np.where(largest > TINY, largest / 127, 1).astype(np.float32)
+    codes = np.rint(blocks / scale[:, None]).astype(np.int8)
+    return codes.reshape(weight.shape), scale
+
+
+def _check(model: "onnx.ModelProto", left: Collection[str]) -> None:
+    if not _weights(model, left):
+        raise ModelFileError("no matrix product with weights to quantize", "use a static recipe", code="E426")
+
+
+def _weights(model: "onnx.ModelProto", left: Collection[str]) -> list[str]:
+    """Name the matrices `(C, O)` that only products read, C a multiple of the block."""
+    held = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    read = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in held]
+    other = {name for node in model.graph.node for name in node.input[: 1 if node in read else None]}
+    names = dict.fromkeys(node.input[1] for node in read if node.name not in left)
+    return [n for n in names if n not in other and len(held[n]) == 2 and held[n][0] % BLOCK == 0]
+
+
+def _raise_opset(model: "onnx.ModelProto") -> None:
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx"):
+            opset.version = max(opset.version, BLOCKED_OPSET)
+    model.ir_version = max(model.ir_version, BLOCKED_IR)

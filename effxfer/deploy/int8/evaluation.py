@@ -1,0 +1,94 @@
+"""What is known of an int8 candidate, and what it is measured against."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.deploy.cpu.saturation import Saturation
+from effxfer.deploy.export.parity import accuracy_of, onnx_logits
+
+FP32 = "fp32"
+SCREEN = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What is known of one recipe so far.
+
+    Attributes:
+        name: Key of the recipe, or `fp32`.
+        file: The candidate.
+        accuracy: In percent of the n images; None before it is measured.
+        drop: Points below the float file on the same images.
+        agreement: Images with the float file's best class, in percent.
+        n: Images.
+        timing: As `effxfer.bench.protocol.latency.compare` gives it; None if it was not timed.
+        saturation: What x86 without VNNI would do to it; None before it is counted.
+        verdict: Why it was kept or not.
+    """
+
+    name: str
+    file: Path
+    accuracy: float | None = None
+    drop: float | None = None
+    agreement: float | None = None
+    n: int = 0
+    timing: Any = None
+    saturation: Saturation | None = None
+    verdict: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Give a row of the report's table."""
+        timed = {c: getattr(self.timing, c, None) for c in ("p50", "ratio", "ratio_low", "ratio_high")}
+        size = self.file.stat().st_size / 1e6 if self.n and self.file.exists() else None
+        shares = {"accuracy %": self.accuracy, "drop, points": self.drop, "agreement %": self.agreement}
+        return {"recipe": self.name, **shares, "images": self.n, **timed, "MB": size, "verdict": self.verdict}
+
+
+class Judge:
+    """Measures candidates against the float file on the validation split."""
+
+    def __init__(
+        self, fp32: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64], max_drop: float, threads: int,
+        exact: bool = False,
+    ) -> None:  # fmt: skip
+        self.exact = exact
+        self.pixels, self.labels, self.max_drop, self.threads = pixels, labels, max_drop, threads
+        self.logits = onnx_logits(fp32, pixels, threads=threads)
+        accuracy = accuracy_of(self.logits, labels).value
+        self.dense = Trial(name=FP32, file=fp32, accuracy=accuracy, drop=0.0, agreement=100.0, n=len(labels))
+
+    def screen(self, trial: Trial) -> Trial:
+        """Measure on part of the split; a drop that chance cannot explain is the end of it."""
+        if trial.verdict:
+            return trial
+        some = np.unique(np.linspace(0, len(self.labels) - 1, SCREEN).astype(int))
+        trial, discordant = self._measured(trial, some)
+        slack = 200 * float(np.sqrt(discordant)) / len(some)
+        if trial.drop is not None and trial.drop - slack > self.max_drop:
+            return replace(trial, verdict=self._too_low(trial))
+        return trial
+
+    def whole(self, trial: Trial) -> Trial:
+        """Measure on the whole split."""
+        trial, _ = self._measured(trial, np.arange(len(self.labels)))
+        return replace(trial, verdict="" if self._fits(trial) else self._too_low(trial))
+
+    def _fits(self, trial: Trial) -> bool:
+        return trial.drop is not None and trial.drop <= self.max_drop + 1e-9
+
+    def _too_low(self, trial: Trial) -> str:
+        return f"rejected: {trial.drop:.2f} points below fp32 on {trial.n} images, allowed are {self.max_drop:g}"
+
+    def _measured(self, trial: Trial, which: NDArray[np.int_]) -> tuple[Trial, int]:
+        """Give the trial with its figures, and on how many images exactly one of the two files is right."""
+        labels, dense = self.labels[which], self.logits[which]
+        got = onnx_logits(trial.file, self.pixels[which], threads=self.threads, exact=self.exact)
+        accuracy, before = accuracy_of(got, labels).value, accuracy_of(dense, labels).value
+        discordant = int(((got.argmax(1) == labels) != (dense.argmax(1) == labels)).sum())
+        same = 100 * float((got.argmax(1) == dense.argmax(1)).mean())
+        found = replace(trial, accuracy=accuracy, drop=before - accuracy, agreement=same, n=len(which))
+        return found, discordant

@@ -1,0 +1,182 @@
+"""int8: several recipes are tried, and one is kept only if it is both faster and good enough.
+
+Which recipe wins depends on the CPU. Without VNNI, sums of two uint8 x int8 products saturate at 16 bits (the
+`vpmaddubsw` instruction), which ruins layers whose inputs are large everywhere, first of all the one that sees the
+pixels; int8 activations have no fast kernels on x86; and layers with few products per output gain nothing. So every
+recipe is run and timed against the float file on the machine at hand.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.deploy.cpu.targets import ANY, Target
+from effxfer.deploy.export.external_data import write_sealed
+from effxfer.deploy.int8.builder import Maker, feeds_of
+from effxfer.deploy.int8.evaluation import FP32, Judge, Trial
+from effxfer.deploy.int8.mixed_precision_files import Clock, mix
+from effxfer.deploy.int8.static import HISTOGRAM_IMAGES
+from effxfer.deploy.int8.target_policy import Aim
+from effxfer.deploy.settings import DEFAULT, RECIPES
+from effxfer.files import PARTIAL
+from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.threads import usable_cores
+
+NEAR = 1.03
+
+Compare = Callable[..., Sequence[Any]]
+
+
+def quantize(
+    fp32: Path,
+    out: Path,
+    *,
+    calibration: NDArray[np.uint8],
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    max_drop: float = 1.0,
+    recipes: Sequence[str] = DEFAULT,
+    float_layers: Sequence[str] = (),
+    float_operators: Sequence[str] = (),
+    images: int = 128,
+    threads: int = 1,
+    latency_seconds: float = 20.0,
+    mixed_seconds: float = 0.0,
+    seed: int = 0,
+    compare: Compare | None = None,
+    target: Target = ANY,
+) -> tuple[Path | None, Report]:
+    """Try int8 recipes on an exported float file and keep the fastest that is good enough.
+
+    Each recipe is screened on part of the validation split, the survivors are timed against the float file in one
+    interleaved run, and then measured on the whole split, fastest first. Among recipes within 3 % of the fastest
+    accepted one, the most accurate is kept.
+
+    Args:
+        fp32: What `export_onnx` wrote.
+        out: Where the int8 file goes; nothing is written, and an older file removed, if no recipe is kept.
+        calibration: uint8 `(K, S, S, 3)` from the training split; `images` of them are used, one of each even
+            stretch.
+        pixels: uint8 `(N, S, S, 3)`, the whole validation split.
+        labels: int64 `(N,)`.
+        max_drop: Points of accuracy that int8 may lose against the float file.
+        recipes: Keys of `RECIPES`, or `auto` alone.
+        float_layers: As in `ExportSettings`.
+        float_operators: As in `ExportSettings`.
+        images: Images to calibrate on.
+        threads: Of ONNX Runtime; 0 is one per core.
+        latency_seconds: Time for all recipes together.
+        mixed_seconds: Time for mixing precisions where no recipe suits the whole network; 0 is never.
+        seed: Of the choice of calibration images.
+        compare: Times runners; None is `effxfer.bench.protocol.latency.compare`.
+        target: CPUs that the file is for. Recipes without kernels there are left out, candidates that would saturate
+            there are refused, and if they are not like this one, accuracy alone decides among the fastest kinds.
+
+    Returns:
+        `out`, or None if no recipe was both faster and good enough; and a report with a table of what was tried.
+
+    Raises:
+        ModelFileError: If `fp32` is absent or not written by effxfer.
+    """
+    aim = Aim(target)
+    judge = Judge(fp32, pixels, labels, max_drop, threads, exact=aim.exact)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
+        maker = Maker(fp32, Path(folder), feeds_of(fp32, calibration).some(images, seed), aim)
+        maker.leave(float_layers, float_operators)
+        clock = Clock(one=feeds_of(fp32, pixels[:1]), threads=threads, compare=compare)
+        wanted = maker.suitable(recipes)
+        trials = [judge.screen(trial) for trial in maker.candidates(aim.recipes(wanted))]
+        if aim.timed:
+            kept, trials, mixed = _raced(maker, judge, trials, clock, latency_seconds, mixed_seconds)
+        else:
+            kept, trials = aim.untimed(judge, trials)
+            trials, mixed = [judge.dense, *trials], ""
+        trials += [Trial(name=name, file=out, verdict=why) for name, why in aim.left_out(wanted).items()]
+        report = _report(trials, kept, threads, mixed) + Report(notes=tuple(_calibrated(maker, wanted, images)))
+        if kept is None:
+            out.unlink(missing_ok=True)
+            return None, report
+        report += aim.report(kept, maker.feeds)
+        write_sealed(out, kept.file.read_bytes())
+    return out, report
+
+
+def _raced(
+    maker: Maker, judge: Judge, trials: list[Trial], clock: Clock, seconds: float, mixed_seconds: float
+) -> tuple[Trial | None, list[Trial], str]:
+    """Time candidates, and where none is fit, one of mixed precision; give what is kept, all, and how mixing went."""
+    kept, trials = _choose(judge, _timed(judge.dense, trials, clock, seconds))
+    if kept is not None or not mixed_seconds:
+        return kept, trials, ""
+    mixture, note = mix(maker, judge, trials, clock, mixed_seconds)
+    if mixture is None:
+        return None, trials, note
+    kept, [_, mixture] = _choose(judge, _timed(judge.dense, [mixture], clock, seconds))
+    return kept, [*trials, mixture], note
+
+
+def _timed(dense: Trial, trials: list[Trial], clock: Clock, seconds: float) -> list[Trial]:
+    """Time what is still in the race against the float file; give the float file first."""
+    racing = [trial for trial in trials if not trial.verdict]
+    timings = clock(dense, racing, seconds) if racing else {}
+    return [replace(trial, timing=timings.get(trial.name)) for trial in (dense, *trials)]
+
+
+def _choose(judge: Judge, trials: list[Trial]) -> tuple[Trial | None, list[Trial]]:
+    """Measure what is faster on the whole split, fastest first, and stop once nothing can win any more."""
+    done = {trial.name: trial for trial in trials}
+    accepted: list[Trial] = []
+    for trial in sorted((t for t in trials if t.timing and t.name != FP32), key=lambda t: t.timing.ratio):
+        if trial.timing.ratio_high >= 1:
+            verdict = (
+                f"rejected: not faster than fp32 (ratio {trial.timing.ratio:.2f}, up to {trial.timing.ratio_high:.2f})"
+            )
+            done[trial.name] = replace(trial, verdict=verdict)
+        elif accepted and trial.timing.ratio > NEAR * accepted[0].timing.ratio:
+            done[trial.name] = replace(trial, verdict=f"slower than {accepted[0].name}")
+        else:
+            done[trial.name] = judge.whole(trial)
+            accepted += [] if done[trial.name].verdict else [done[trial.name]]
+    kept = max(accepted, key=lambda t: (t.accuracy, -t.timing.ratio), default=None)
+    for trial in accepted:
+        verdict = "kept" if trial is kept else f"as fast as {kept.name}, not more accurate" if kept else ""
+        done[trial.name] = replace(trial, verdict=verdict)
+    return kept and done[kept.name], list(done.values())
+
+
+def _report(trials: list[Trial], kept: Trial | None, threads: int, mixed: str) -> Report:
+    note = (
+        f"latency at batch 1, {threads or usable_cores()} threads; ratios are p50 against the float file, 95 % interval"
+    )
+    table = Table(title="int8 recipes", rows=tuple(trial.row() for trial in trials))
+    if kept is None:
+        text = "no int8 file: no recipe was both faster than fp32 and within the allowed drop"
+        return Report(notes=(text, *filter(None, [mixed]), note), tables=(table,))
+    notes = (f"int8 recipe {kept.name}", *filter(None, [mixed]), note)
+    return Report(rows=_rows(kept), notes=notes, tables=(table,))
+
+
+def _calibrated(maker: Maker, wanted: Sequence[str], asked: int) -> list[str]:
+    """Say on how many images ranges were measured, where that is fewer than were asked for."""
+    static = {RECIPES[name].calibration for name in wanted if RECIPES[name].kind == "static"}
+    there, fewer = len(maker.feeds.pixels), sorted(static - {"minmax"})
+    notes = [f"ranges measured on {there} training images, not {asked}: there are no more"] if there < asked else []
+    if fewer and there > HISTOGRAM_IMAGES:
+        notes.append(f"{' and '.join(fewer)} ranges measured on {HISTOGRAM_IMAGES} of them, to keep memory small")
+    return notes if static else []
+
+
+def _rows(kept: Trial) -> tuple[Measurement, ...]:
+    shares = {"accuracy/int8": kept.accuracy, "agreement/int8": kept.agreement}
+    rows = [Measurement(name=k, value=v or 0.0, unit="%", n=kept.n, of="images") for k, v in shares.items()]
+    if t := kept.timing:
+        ratio = {"value": t.ratio, "low": t.ratio_low, "high": t.ratio_high}
+        rows.append(Measurement(name="p50-ratio/int8", unit="x", n=t.n, **ratio))
+    return (*rows, Measurement(name="size/int8", value=kept.file.stat().st_size / 1e6, unit="MB"))

@@ -1,0 +1,212 @@
+"""One int8 candidate: a float ONNX file, calibration images and a recipe in; a file with QDQ nodes out.
+
+Static quantization after Jacob et al. 2018 (https://arxiv.org/abs/1712.05877), by `onnxruntime.quantization`. Weights
+are symmetric, so a pruned weight stays exactly zero.
+"""
+
+import fnmatch
+import logging
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.deploy.export.onnx import load
+from effxfer.deploy.settings import HEAVY, Recipe
+from effxfer.errors import ModelFileError, did_you_mean
+from effxfer.runtime.images.preprocess import Preprocess, normalize
+
+if TYPE_CHECKING:
+    import onnx
+
+HISTOGRAM_IMAGES = 32  # the quantizer keeps every activation of every image in memory to build histograms
+
+
+def prepare(fp32: Path, out: Path) -> Path:
+    """Infer shapes and fold what can be folded, so that the quantizer sees every tensor.
+
+    Raises:
+        ModelFileError: If the file cannot be prepared.
+    """
+    from onnxruntime.quantization import quant_pre_process
+
+    with quiet(), refusing(fp32):
+        try:
+            quant_pre_process(fp32, out)
+        except TypeError:  # symbolic shape inference of ONNX Runtime 1.32 stumbles over Expand by a computed shape
+            quant_pre_process(fp32, out, skip_symbolic_shape=True)
+    return out
+
+
+def write_candidate(
+    prepared: Path, out: Path, recipe: Recipe, feeds: "Feeds", ranges: Path, left: Collection[str] = ()
+) -> Path:
+    """Quantize with ranges measured beforehand.
+
+    Args:
+        prepared: What `prepare` wrote.
+        out: Where the candidate goes; a scratch file, without metadata.
+        recipe: How; of kind `static`.
+        feeds: Calibration images.
+        ranges: Folder in which activation ranges are kept from one recipe to the next.
+        left: Nodes that stay in float32 besides the recipe's.
+
+    Raises:
+        ModelFileError: If the quantizer refuses the graph.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    kinds = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+    with quiet(), refusing(prepared):
+        quantize_static(
+            prepared,
+            out,
+            (feeds if recipe.calibration == "minmax" else feeds.some(HISTOGRAM_IMAGES)).reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(recipe.only) or None,
+            per_channel=recipe.per_channel,
+            reduce_range=recipe.reduce_range,
+            activation_type=kinds[recipe.activation],
+            weight_type=kinds[recipe.weight],
+            nodes_to_exclude=sorted({*left_in_float(load(prepared).graph, recipe), *left}),
+            calibrate_method=_method(recipe),
+            calibration_cache_path=ranges / _ranges_name(recipe),
+            extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, "CalibPercentile": 99.99},
+        )
+    return out
+
+
+def left_in_float(graph: "onnx.GraphProto", recipe: Recipe) -> list[str]:
+    """Name the nodes that a recipe does not quantize.
+
+    What runs before the first convolution or matrix product is always left.
+    """
+    names = [node.name for node in graph.node]
+    heavy = [node.name for node in graph.node if node.op_type in HEAVY]
+    if not heavy:
+        return []
+    left = names[: names.index(heavy[0])] + heavy[: recipe.float_first]
+    left += heavy[-1:] if recipe.float_last else []
+    left += [node.name for node in graph.node if is_depthwise(node)] if recipe.float_depthwise else []
+    return sorted(set(left))
+
+
+def matching(graph: "onnx.GraphProto", layers: Sequence[str] = (), operators: Sequence[str] = ()) -> list[str]:
+    """Name the nodes of some operator types, and those that a shell pattern names, by themselves or their weights.
+
+    Raises:
+        ModelFileError: If a pattern or an operator fits nothing, with the names there are.
+    """
+    held = {tensor.name for tensor in graph.initializer}
+    known = {node.name: (node.name, *(name for name in node.input if name in held)) for node in graph.node}
+    there = {node.op_type for node in graph.node}
+    for name in operators:
+        if name not in there:
+            text = f"no operator {name!r} in the graph{did_you_mean(name, there)}"
+            raise ModelFileError(text, f"operators: {', '.join(sorted(there))}", code="E426")
+    for pattern in layers:
+        if not any(fnmatch.filter(names, pattern) for names in known.values()):
+            weights = [name for names in known.values() for name in names[1:] if name.endswith("weight")]
+            raise ModelFileError(f"no layer fits {pattern!r}", f"weights: {', '.join(weights[:6])} ...", code="E426")
+    fits = {name for name, names in known.items() if any(fnmatch.filter(names, pattern) for pattern in layers)}
+    return sorted(fits | {node.name for node in graph.node if node.op_type in operators})
+
+
+def is_depthwise(node: "onnx.NodeProto") -> bool:
+    """Tell a convolution with more than one group."""
+    return node.op_type == "Conv" and any(a.name == "group" and a.i > 1 for a in node.attribute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feeds:
+    """Calibration images in the form that a file takes.
+
+    Attributes:
+        name: Of the input.
+        pixels: uint8 `(N, S, S, 3)`.
+        preprocess: The file's.
+        batch: Images per call.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    preprocess: Preprocess
+    batch: int = 16
+
+    def feed(self, start: int, count: int) -> dict[str, NDArray[Any]]:
+        """Give `count` images from `start` on."""
+        chunk = self.pixels[start : start + count]
+        return {self.name: normalize(chunk, self.preprocess)}
+
+    def some(self, count: int, seed: int = 0) -> "Feeds":
+        """Keep at most `count` images, one of each even stretch: in a split sorted by class every class has a share."""
+        ends = np.linspace(0, len(self.pixels), min(count, len(self.pixels)) + 1).astype(int)
+        which = np.random.default_rng(seed).integers(ends[:-1], ends[1:])
+        return replace(self, pixels=self.pixels[which])
+
+    def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Give all images in batches of equal size, the last one moved up to fit."""
+        last = max(len(self.pixels) - self.batch, 0)
+        return (self.feed(min(start, last), self.batch) for start in range(0, len(self.pixels), self.batch))
+
+    def reader(self) -> Any:
+        """Give what `onnxruntime.quantization` draws from."""
+        from onnxruntime.quantization import CalibrationDataReader
+
+        feeds = self.batches()
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def get_next(self) -> dict[str, NDArray[Any]] | None:
+                return next(feeds, None)
+
+        return Reader()
+
+
+def _method(recipe: Recipe) -> Any:
+    from onnxruntime.quantization import CalibrationMethod
+
+    return {
+        "minmax": CalibrationMethod.MinMax,
+        "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
+    }[recipe.calibration]
+
+
+def _ranges_name(recipe: Recipe) -> str:
+    """Ranges are measured where something is quantized, so they are kept by the operators that are."""
+    return "-".join((recipe.calibration, *recipe.only)) + ".json"
+
+
+@contextmanager
+def refusing(file: Path) -> Iterator[None]:
+    """Turn whatever the quantizer raises into a ModelFileError."""
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except Exception as error:  # the quantizer raises anything
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelFileError(f"{file.name} cannot be quantized: {cause}", "switch int8 off", code="E426") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the quantizer's advice off the screen: it logs to the root logger, prints and warns."""
+    import onnxruntime
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        with redirect_stdout(StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        onnxruntime.set_default_logger_severity(2)

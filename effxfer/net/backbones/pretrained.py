@@ -1,0 +1,129 @@
+"""Pretrained bodies: which weights go into which architecture, and what input they expect."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.errors import EffxferError, ResourceError
+from effxfer.net.backbones.probe import examine, untrained
+from effxfer.net.backbones.weights import classifier_in, load_classifier, load_weights
+from effxfer.net.net import Net
+from effxfer.net.settings import BackboneSettings
+
+
+def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
+    """Make a network with pretrained body and no head.
+
+    Returns:
+        The network, and notes on what was left out of or not found in a weights file.
+
+    Raises:
+        SettingsError: If there is no such network, or it takes no images.
+        ModelFileError: If the weights are unreadable or do not fit.
+        ResourceError: If weights must be downloaded and there is no network.
+    """
+    source, file = settings.source.partition("@")[0], settings.weights_file()
+    net, notes = untrained(settings)
+    if settings.pretrained and file is not None:
+        notes += load_weights(net.body, file, settings.part())
+    elif settings.pretrained:
+        notes += _download(net.body, source, net.backbone["args"])
+    return net, notes + (examine(net, settings.source) if settings.pretrained else ())
+
+
+def source_classifier(settings: BackboneSettings, width: int) -> nn.Linear | None:
+    """Give the linear classifier that a backbone was pretrained with, where its weights hold one.
+
+    Args:
+        settings: Which backbone.
+        width: Of its features.
+
+    Returns:
+        From features to logits of the source's classes; None if there is no such layer, or more than one.
+
+    Raises:
+        ModelFileError: If the weights are unreadable.
+    """
+    source, file = settings.source.partition("@")[0], settings.weights_file()
+    library, _, name = source.partition(":")
+    if not settings.pretrained or (file is None and library != "timm"):
+        return None
+    if file is None:
+        return classifier_in(_classifier_timm(name, settings.args), width)
+    return load_classifier(untrained(settings)[0].body, file, settings.part(), width)
+
+
+def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[str, ...]:
+    library, _, name = source.partition(":")
+    if library not in ("timm", "torchvision"):
+        return (f"{source} has the weights that its factory gave it",)
+    host = "huggingface.co" if library == "timm" else "download.pytorch.org"
+    if not (_is_cached(body) if library == "timm" else _is_in_hub(name)):
+        _preflight(host, source)
+    try:
+        state = _fetch_timm(name, args) if library == "timm" else _fetch_torchvision(name)
+    except EffxferError:
+        raise
+    except Exception as error:
+        raise _no_weights(source, f"{type(error).__name__} from {host}") from error
+    body.load_state_dict({k: v for k, v in state.items() if k in body.state_dict()})
+    return ()
+
+
+def _fetch_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
+    import timm
+
+    state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0, **args).state_dict()
+    return state
+
+
+def _classifier_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
+    import timm
+
+    classifier: Any = timm.create_model(name, pretrained=True, **args).get_classifier()  # type: ignore[operator]
+    state = classifier.state_dict()
+    return {f"head.{key}": tensor for key, tensor in state.items()}
+
+
+def _fetch_torchvision(name: str) -> dict[str, Tensor]:
+    import torchvision
+
+    state: dict[str, Tensor] = torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False)
+    return state
+
+
+def _is_cached(body: nn.Module) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    hub = str((getattr(body, "pretrained_cfg", None) or {}).get("hf_hub_id") or "")
+    files = ("model.safetensors", "pytorch_model.bin")
+    return bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
+
+
+def _is_in_hub(name: str) -> bool:
+    import torchvision
+
+    file = Path(torchvision.models.get_model_weights(name).DEFAULT.url).name
+    return Path(torch.hub.get_dir(), "checkpoints", file).is_file()
+
+
+def _preflight(host: str, source: str) -> None:
+    """Ask in at most three seconds whether a host can be reached at all; a configured proxy is trusted."""
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise _no_weights(source, "HF_HUB_OFFLINE is set")
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return
+    try:
+        socket.create_connection((host, 443), timeout=3).close()
+    except OSError as error:
+        raise _no_weights(source, f"{host} cannot be reached ({error})") from error
+
+
+def _no_weights(source: str, why: str) -> ResourceError:
+    hint = f"give a local file: {source}@weights.safetensors, or a bundled model (`effxfer models`)"
+    return ResourceError(f"no pretrained weights for {source}: {why}", hint)

@@ -1,0 +1,1 @@
+"""Classifier heads: their specification, their pooling, and how they are built."""

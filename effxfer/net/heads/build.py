@@ -1,0 +1,274 @@
+"""Classifiers on features of one or several layers: linear, cosine, multi-layer perceptron, on any pooling; prototypes.
+
+Cosine heads: Gidaris and Komodakis 2018, "Dynamic Few-Shot Visual Learning without Forgetting",
+https://arxiv.org/abs/1804.09458.
+
+Shape legend: B batch, D features, C classes.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from effxfer.net.heads.pools import Pool
+from effxfer.net.heads.prototypes import Distance, Prototypes
+from effxfer.settings import Settings
+
+TINY = 1e-12
+Kind = Literal["linear", "cosine", "mlp", "prototypes"]
+Pooling = Literal["mean", "gem", "attention", "bilinear"]
+ONLY: dict[tuple[str, str], tuple[str, ...]] = {
+    ("kind", "cosine"): ("scale", "learn_scale"),
+    ("kind", "mlp"): ("width", "depth", "activation", "norm", "bottleneck"),
+    ("kind", "prototypes"): ("distance",),
+    ("pool", "gem"): ("power", "learn_power"),
+    ("pool", "attention"): ("queries",),
+    ("pool", "bilinear"): ("rank",),
+    ("join", "gate"): ("mix",),
+}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
+NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+class HeadSpec(Settings):
+    """What a head looks like; `plain()` is what a manifest stores and `build(HeadSpec, ...)` reads.
+
+    A setting that has no effect on the chosen kind is refused unless it has its default value.
+
+    Attributes:
+        kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`.
+        dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
+        standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
+            a fresh head stores 0 and 1.
+        scale: Cosine only: what the cosine is multiplied by, at first.
+        learn_scale: Cosine only: train the scale.
+        width: MLP only: units of each hidden layer.
+        depth: MLP only: hidden layers.
+        activation: MLP only.
+        norm: MLP only: normalisation before each activation.
+        distance: Prototypes only: as in `nearness`.
+        bottleneck: MLP only: rank of the first hidden layer's weights, which are a product then; 0 is full rank.
+        pool: How positions of a layer become one vector: `mean`; `gem`; `attention`; `bilinear`, the mean and beside
+            it second moments.
+        join: How several layers become one: `concat`, side by side; `gate`, added up with weights found per image.
+        grid: For all but `mean` and `concat`: maps are averaged over windows first, such that a side of at least so
+            many positions keeps less than twice as many; 0 keeps all.
+        power: GeM only: the exponent, at first; 1 is the mean of what is positive.
+        learn_power: GeM only: train the exponent.
+        queries: Attention only: how many averages are taken.
+        rank: Bilinear only: linear combinations of channels, each two of which are multiplied.
+        mix: Gate only: the width that layers are brought to.
+    """
+
+    kind: Kind = "linear"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    standardize: bool = False
+    scale: float = Field(default=16.0, gt=0, le=1000, allow_inf_nan=False)
+    learn_scale: bool = True
+    width: int = Field(default=256, ge=1, le=65536)
+    depth: int = Field(default=1, ge=1, le=3)
+    activation: Literal["relu", "gelu", "hardswish"] = "relu"
+    norm: Literal["none", "batch", "layer"] = "none"
+    distance: Distance = "euclidean"
+    bottleneck: int = Field(default=0, ge=0, le=65536)
+    pool: Pooling = "mean"
+    join: Literal["concat", "gate"] = "concat"
+    grid: int = Field(default=0, ge=0, le=256)
+    power: float = Field(default=3.0, ge=1, le=32, allow_inf_nan=False)
+    learn_power: bool = True
+    queries: int = Field(default=1, ge=1, le=64)
+    rank: int = Field(default=16, ge=1, le=1024)
+    mix: int = Field(default=64, ge=1, le=65536)
+
+    @property
+    def pools(self) -> bool:
+        """Whether the head wants layers as they are, and not their averages side by side."""
+        return self.pool != "mean" or self.join != "concat"
+
+    @model_validator(mode="after")
+    def _only_what_acts(self) -> "HeadSpec":
+        foreign = {
+            name: place for place, names in ONLY.items() if getattr(self, place[0]) != place[1] for name in names
+        }
+        if not self.pools:
+            foreign["grid"] = ("pool", "")
+        idle = [name for name in foreign if getattr(self, name) != type(self).model_fields[name].default]
+        if idle:
+            whose = getattr(self, foreign[idle[0]][0])
+            raise ValueError(f"a {whose} head has no {' or '.join(idle)}")
+        if self.kind == "prototypes" and (self.dropout or self.standardize or self.pools):
+            raise ValueError("a prototypes head compares features as they are: no dropout, standardize, pool or join")
+        return self
+
+
+def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int) -> nn.Module:
+    """Make an untrained head.
+
+    Whatever the kind, its last layer is `head.out`, an `nn.Linear` with one row for each class. If `spec.pools`, it has
+    a part `head.pool` that makes one vector of what layers give; the rest of the head maps that to logits.
+
+    Args:
+        spec: What it looks like.
+        features: Channels of each layer that feeds it, at least 1; where it takes averages, their sum will do.
+        classes: Width of its output, at least 1.
+
+    Returns:
+        A module that maps one vector for each image `(B, ...)` to logits `(B, classes)`.
+    """
+    channels = [features] if isinstance(features, int) else list(features)
+    if not spec.pools:
+        return _classifier(spec, sum(channels), classes)
+    pool = Pool(spec, channels)
+    head = _classifier(spec, pool.gives, classes)
+    head.pool = pool
+    return head
+
+
+def head_parameters(spec: HeadSpec, features: int | Sequence[int], classes: int) -> int:
+    """Count the trainable numbers of a head; for its multiply-adds per image, too, this is the order of magnitude."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_head(spec, features, classes).parameters())
+
+
+def describe(spec: HeadSpec) -> str:
+    """Name a head in a few words.
+
+    >>> describe(HeadSpec(kind="mlp", width=64, depth=2, norm="batch"))
+    'mlp 2 x 64 relu, batch norm'
+    """
+    text: str = spec.kind
+    if spec.kind == "mlp":
+        text += f" {spec.depth} x {spec.width} {spec.activation}"
+        text += f", {spec.norm} norm" if spec.norm != "none" else ""
+        text += f", bottleneck {spec.bottleneck}" if spec.bottleneck else ""
+    if spec.kind == "cosine":
+        text += f" x {spec.scale:.3g}{'' if spec.learn_scale else ' fixed'}"
+    if spec.kind == "prototypes":
+        text += f", {spec.distance}"
+    return text + _of_pool(spec) + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
+
+
+def _of_pool(spec: HeadSpec) -> str:
+    pools = {
+        "mean": "",
+        "gem": f" on gem {spec.power:.3g}{'' if spec.learn_power else ' fixed'}",
+        "attention": f" on attention x {spec.queries}",
+        "bilinear": f" on bilinear {spec.rank}",
+    }
+    return pools[spec.pool] + (f", gate {spec.mix}" if spec.join == "gate" else "")
+
+
+class Layers(nn.Sequential):
+    """Layers one after the other, with room for a `pool` that is not among them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map one vector for each image to `(B, C)`."""
+        for name, layer in self.named_children():
+            x = x if name == "pool" else layer(x)
+        return x
+
+
+class Standardize(nn.BatchNorm1d):
+    """`(x - mean) / deviation` with stored statistics, in training as in evaluation.
+
+    A batch norm underneath, so that channel pruning and exporters know what it is.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, eps=TINY, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, D)` to `(B, D)`."""
+        return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+
+    @torch.no_grad()
+    def fit_(self, mean: Tensor, deviation: Tensor) -> None:
+        """Store the statistics `(D,)`, in place; a deviation of almost 0 counts as 1."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(safe_deviation(deviation) ** 2)
+
+
+def safe_deviation(deviation: Tensor) -> Tensor:
+    """Replace deviations `(D,)` below a thousandth of their mean, which are noise, with 1."""
+    return torch.where(deviation > 1e-3 * deviation.mean(), deviation, torch.ones_like(deviation))
+
+
+class Cosine(nn.Module):
+    """Logits are `scale * cos(x, w_c)`."""
+
+    def __init__(self, spec: HeadSpec, features: int, classes: int) -> None:
+        super().__init__()
+        self.standardize = Standardize(features) if spec.standardize else nn.Identity()
+        self.dropout = nn.Dropout(spec.dropout)
+        self.out = nn.Linear(features, classes, bias=False)
+        scale = torch.tensor(float(spec.scale))
+        if spec.learn_scale:
+            self.scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, D)` to `(B, C)`."""
+        x = self.dropout(self.standardize(x))
+        unit = x / x.norm(dim=1, keepdim=True).clamp_min(TINY)
+        length = self.out.weight.norm(dim=1).clamp_min(TINY)
+        logits: Tensor = self.out(unit) * (self.scale / length)
+        return logits
+
+
+@torch.no_grad()
+def fold_standardize(spec: HeadSpec, state: dict[str, Tensor]) -> tuple[HeadSpec, dict[str, Tensor]]:
+    """Merge the standardisation of a trained head into its first layer, exactly up to rounding.
+
+    A cosine head keeps it: there it changes the angles.
+
+    Returns:
+        The spec without standardisation and the weights that fit it; or both as they were.
+    """
+    if spec.kind == "cosine" or not spec.standardize:
+        return spec, state
+    first = ("reduce" if spec.bottleneck else "hidden0") if spec.kind == "mlp" else "out"
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith("standardize.")}
+    mean = state["standardize.running_mean"].double()
+    deviation = (state["standardize.running_var"].double() + TINY).sqrt()
+    weight = state[f"{first}.weight"].double() / deviation
+    kept[f"{first}.weight"] = weight.float()
+    kept[f"{first}.bias"] = (state[f"{first}.bias"].double() - weight @ mean).float()
+    return spec.model_copy(update={"standardize": False}), kept
+
+
+def _classifier(spec: HeadSpec, features: int, classes: int) -> nn.Module:
+    if spec.kind == "cosine":
+        return Cosine(spec, features, classes)
+    if spec.kind == "prototypes":
+        return Prototypes(spec.distance, features, classes)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if spec.standardize:
+        layers["standardize"] = Standardize(features)
+    if spec.kind == "mlp":
+        if spec.bottleneck:
+            layers["reduce"] = nn.Linear(features, spec.bottleneck)
+        for i in range(spec.depth):
+            layers |= _hidden(spec, i, (spec.bottleneck or features) if i == 0 else spec.width)
+        features = spec.width
+    elif spec.dropout:
+        layers["dropout"] = nn.Dropout(spec.dropout)
+    return Layers(layers | {"out": nn.Linear(features, classes)})
+
+
+def _hidden(spec: HeadSpec, i: int, features: int) -> dict[str, nn.Module]:
+    layers: dict[str, nn.Module] = {f"hidden{i}": nn.Linear(features, spec.width)}
+    if spec.norm != "none":
+        norm: Any = NORMS[spec.norm]
+        layers[f"norm{i}"] = norm(spec.width)
+    layers[f"activation{i}"] = ACTIVATIONS[spec.activation]()
+    if spec.dropout:
+        layers[f"dropout{i}"] = nn.Dropout(spec.dropout)
+    return layers

@@ -1,0 +1,1 @@
+"""Processes: children that end with their parent, signals, temporary folders."""

@@ -1,0 +1,1 @@
+"""Removal of channels: importance, selection, latency targets."""

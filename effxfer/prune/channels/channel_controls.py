@@ -1,0 +1,132 @@
+"""What channel pruning must be compared with: other networks that are as fast, trained as long.
+
+A network of fewer channels says something only where it beats the unpruned one on smaller images, the same share of
+every layer removed, its own shape trained from weights drawn anew (Liu et al., 2019,
+https://arxiv.org/abs/1810.05270), and a network that was made smaller from the start (Blalock et al., 2020,
+https://arxiv.org/abs/2003.03033).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, TypeVar
+
+from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.weights.controls import cells
+from effxfer.prune.weights.lottery import SCORE
+from effxfer.report import Curve, Measurement, Report, Table
+
+AS_FAST = 1.03
+PLOT = "Accuracy against latency of the pruned network and its controls"
+SHARE = "p50, share of the dense network's"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A network, as measured.
+
+    Attributes:
+        name: How tables call it.
+        epochs: How long it was trained in this stage; of repeats that ended at different times, from and to.
+        scores: Accuracy in percent by split, one value per training.
+        timing: Of its exported float32 file, in turns with the dense network's.
+        macs: Multiply-adds for one image.
+        advice: What to do to have it.
+    """
+
+    name: str
+    epochs: int | str
+    scores: Mapping[str, Sequence[float]]
+    timing: Timing
+    macs: int
+    advice: str = ""
+
+
+def largest_within(sizes: Sequence[T], cost: Callable[[T], float], limit: float) -> T | None:
+    """Find, by bisection, the largest size that costs at most `limit`.
+
+    Args:
+        sizes: From small to large.
+        cost: Of a size; taken to rise with it. Where it wavers, as what is measured does, what is found still cost
+            no more than `limit`, but need not be the largest.
+        limit: In the unit of `cost`.
+
+    Returns:
+        The size; None if there is none.
+    """
+    low, high, best = 0, len(sizes), None
+    while low < high:
+        middle = (low + high) // 2
+        if cost(sizes[middle]) <= limit:
+            low, best = middle + 1, sizes[middle]
+        else:
+            high = middle
+    return best
+
+
+def wins(control: Contender, pruned: Contender) -> bool:
+    """Whether a control is at most 3 % slower than the pruned network, and its median score is higher."""
+    as_fast = control.timing.ratio <= AS_FAST * pruned.timing.ratio
+    return as_fast and _score(control) > _score(pruned)
+
+
+def report_channel_controls(dense: Contender, pruned: Contender, controls: Sequence[Contender]) -> Report:
+    """Put a pruned network beside its controls, and say which of them win.
+
+    Args:
+        dense: The network before pruning.
+        pruned: The network after it.
+        controls: What it is compared with; their first score decides what notes say.
+    """
+    everyone, repeated = (dense, pruned, *controls), any(len(_scores(c)) > 1 for c in controls)
+    return Report(
+        rows=tuple(row for one in (pruned, *controls) for row in _rows(one, accuracy=one is not pruned)),
+        tables=(Table(title="Controls", rows=tuple(_line(one, repeated) for one in everyone)),),
+        notes=tuple(_verdict(one, pruned) for one in controls if wins(one, pruned)),
+        curves=tuple(
+            Curve(title=PLOT, name=one.name, x=SHARE, y=SCORE, line=False,
+                  points=tuple((one.timing.ratio, score) for score in _scores(one)))
+            for one in everyone
+        ),
+    )  # fmt: skip
+
+
+def _scores(one: Contender) -> Sequence[float]:
+    return next(iter(one.scores.values()))
+
+
+def _score(one: Contender) -> float:
+    return median(_scores(one))
+
+
+def _rows(one: Contender, accuracy: bool) -> list[Measurement]:
+    timing = one.timing
+    rows = [Measurement.spread(f"{one.name} accuracy/{s}", found, unit="%") for s, found in one.scores.items()]
+    return (rows if accuracy else []) + [
+        Measurement(name=f"{one.name} p50/ratio", value=timing.ratio, unit="x", low=timing.low, high=timing.high,
+                    n=timing.n, of="the dense network's p50"),
+        Measurement(name=f"{one.name} macs", value=one.macs / 1e6, unit="M"),
+    ]  # fmt: skip
+
+
+def _line(one: Contender, repeated: bool) -> dict[str, Any]:
+    return {
+        "network": one.name,
+        "epochs": one.epochs,
+        **cells(one.scores, repeated),
+        "p50 ms": one.timing.ms,
+        "p50 ratio": one.timing.ratio,
+        "ratio 95 %": f"{one.timing.low:.3f} to {one.timing.high:.3f}",
+        "multiply-adds M": one.macs / 1e6,
+    }
+
+
+def _verdict(control: Contender, pruned: Contender) -> str:
+    scores = _scores(control)
+    spread = f", {min(scores):.2f} to {max(scores):.2f}" if len(scores) > 1 else ""
+    theirs = f"{_score(control):.2f} % (n={len(scores)}{spread}) at {control.timing.ratio:.3f} of the dense p50"
+    ours = f"{_score(pruned):.2f} % at {pruned.timing.ratio:.3f}"
+    advice = f": {control.advice}" if control.advice else ""
+    return f"the control {control.name} wins: {theirs}, the pruned network {ours}; prefer it{advice}"

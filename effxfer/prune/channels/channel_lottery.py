@@ -1,0 +1,214 @@
+"""Structured lottery tickets: iterative pruning of whole channels and heads, with rewinding.
+
+The loop of Frankle & Carbin (2019, https://arxiv.org/abs/1803.03635) on groups of weights: a channel's whole producing
+weights, norm and bias go together (as in https://arxiv.org/abs/2202.04736), so that the mask becomes smaller layers in
+full: see `compact`.
+
+Shape suffixes: U units (channels or heads) of one set of tied layers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.net.net import Net
+from effxfer.prune.channels.importance import Importance
+from effxfer.prune.channels.rule import Gone, Rule
+from effxfer.prune.channels.selection import Scope
+from effxfer.prune.graph.groups import Units, channels_of, units_in
+from effxfer.prune.graph.macs import HINT
+from effxfer.prune.graph.transaction import example_of, traceable
+from effxfer.prune.weights.lottery import (
+    Remember,
+    Round,
+    Ticket,
+    Train,
+    Training,
+    forget,
+    rewind_,
+    schedule,
+    weights_of,
+)
+from effxfer.prune.weights.lottery import report as lottery_report
+from effxfer.prune.weights.mask import Mask
+from effxfer.prune.weights.scores.context import Losses
+from effxfer.report import Measurement, Report, Table
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StructuredTicket(Ticket):
+    """What iterative pruning of channels found; its mask is also of biases and norms.
+
+    Attributes:
+        gone: By layer, which channels or heads are removed `(U,)`.
+    """
+
+    mask: Mask
+    rounds: tuple[Round, ...]
+    gone: Gone
+
+
+def find_structured_ticket(
+    net: Net,
+    train: Train,
+    *,
+    ratio: float,
+    rounds: int,
+    importance: Importance = "magnitude",
+    scope: Scope = "global",
+    round_to: int = 1,
+    max_ratio_per_layer: float = 0.9,
+    exclude: Sequence[str] = (),
+    rewind: Mapping[str, Tensor] | None = None,
+    examples: Losses | None = None,
+    remember: Remember = forget,
+) -> StructuredTicket:
+    """Train, remove channels by mask, and rewind, `rounds` times, then train the ticket.
+
+    Each round removes the same share of the channels, heads and hidden units that remain. A network that already
+    holds such a ticket goes on from it. Channels over which a norm averages stay, because they could not be compacted.
+
+    Args:
+        net: Changed in place; ends as the trained ticket, and holds its mask.
+        train: As in `lottery.find_ticket`.
+        ratio: Share of the units to be gone at the end, in (0, 1).
+        rounds: How many times to prune; 1 is one-shot pruning.
+        importance: `magnitude` is the L2 norm of all weights that make or read a unit, against the mean of the units
+            tied to the same layers; `taylor` is how much the loss changes without it, to first order (Molchanov et
+            al., 2019, https://arxiv.org/abs/1906.10771), against the same mean, and needs `examples`.
+        scope: `layer` removes the same share everywhere; `global` ranks all units together.
+        round_to: Channels that remain are a multiple of this where a layer has that many; 1 does not round.
+        max_ratio_per_layer: Largest share of its units that a layer may lose, in (0, 1).
+        exclude: Shell patterns of layers whose outputs stay; empty is none.
+        rewind: As in `lottery.find_ticket`.
+        examples: Gives the losses of some batches under the network that it is passed, the same ones each time.
+        remember: As in `lottery.find_ticket`.
+
+    Returns:
+        The ticket and how each round went.
+
+    Raises:
+        SettingsError: If a setting is out of range, or a pattern matches nothing.
+        ModelFileError: If the network cannot be traced, has nothing to prune, or `rewind` does not fit.
+        EffxferError: If `train` lets removed weights grow back.
+    """
+    _check(ratio, rounds, round_to, max_ratio_per_layer, importance, examples)
+    rule = Rule(
+        importance=importance, scope=scope, round_to=round_to, max_ratio_per_layer=max_ratio_per_layer,
+        examples=examples,
+    )  # fmt: skip
+    units, start = prunable_units(net, exclude), weights_of(net if rewind is None else rewind)
+    gone, history, dense = gone_in(net, units), list[Round](), dict[str, Tensor]()
+    mask = first = mask_of(net, units, gone)
+    for number, target in enumerate([share_of(gone), *schedule(share_of(gone), rounds, sparsity=ratio)]):
+        if number:
+            gone = weakest(net, units, gone, target, rule)
+            mask = mask_of(net, units, gone)
+        rewind_(net, start)
+        mask.store_(net)
+        state = remember(f"round-{number}", Training(net, train, mask, number))
+        dense = dense or state["weights"]
+        net.load_state_dict(state["weights"])
+        history.append(Round(remaining=1 - mask.sparsity, score=state["score"]))
+    return StructuredTicket(
+        mask=mask, number=rounds, rounds=tuple(history), first=first, dense=dense, gone=gone
+    )  # fmt: skip
+
+
+def prunable_units(net: Net, exclude: Sequence[str] = ()) -> list[Units]:
+    """Find the channels, heads and hidden units that a mask can silence such that they can be compacted.
+
+    Raises:
+        ModelFileError: If there are none.
+    """
+    structure = units_in(traceable(net), example_of(net), exclude)
+    found = [one for one in structure.units if one.reads and not one.mixed and not one.loose]
+    if not found:
+        why = "; ".join(f"{layer}: {text}" for layer, text in structure.refused.items())
+        raise ModelFileError(f"the network has no channels that a ticket could remove{': ' * bool(why)}{why}", HINT)
+    return found
+
+
+def mask_of(net: Net, units: Sequence[Units], gone: Gone) -> Mask:
+    """Mask everything that makes the units which are gone `(U,)`, on top of the masks that the network holds."""
+    own = dict(net.named_parameters())
+    keep = {name: held.clone() for name, held in net.kept().items()}
+    for one in units:
+        for layer, places in one.makes.items():
+            for name in (f"{layer}.weight", f"{layer}.bias"):
+                if name in own:
+                    mask = keep.setdefault(name, torch.ones_like(own[name], dtype=torch.bool))
+                    mask[channels_of(places, gone[one.layer]).to(mask.device)] = False
+    return Mask(keep)
+
+
+def gone_in(net: Net, units: Sequence[Units]) -> Gone:
+    """Read off the network's masks which units `(U,)` are gone already: those that no weight makes any more."""
+    held, gone = net.kept(), dict[str, Tensor]()
+    for one in units:
+        dead = torch.ones(one.count, dtype=torch.bool)
+        for layer, places in one.makes.items():
+            mask = held.get(f"{layer}.weight")
+            removed = None if mask is None else ~mask.cpu().view(len(mask), -1).any(1)
+            dead &= False if removed is None else one.all_of(places, removed)
+        gone[one.layer] = dead
+    return gone
+
+
+def shuffled_units(net: Net, seed: int) -> Mask:
+    """Draw a mask that removes as many units of each set of tied layers as the network's own, but at random.
+
+    The network's masks are all true afterwards.
+    """
+    units = prunable_units(net)
+    counts = {layer: int(lost.sum()) for layer, lost in gone_in(net, units).items()}
+    for keep in net.kept().values():
+        keep.fill_(True)
+    generator, gone = torch.Generator().manual_seed(seed), dict[str, Tensor]()
+    for one in units:
+        gone[one.layer] = torch.zeros(one.count, dtype=torch.bool)
+        gone[one.layer][torch.randperm(one.count, generator=generator)[: counts[one.layer]]] = True
+    return mask_of(net, units, gone)
+
+
+def share_of(gone: Gone) -> float:
+    """Share of all units that are gone, in [0, 1]."""
+    return sum(int(lost.sum()) for lost in gone.values()) / sum(len(lost) for lost in gone.values())
+
+
+def weakest(net: Net, units: Sequence[Units], gone: Gone, ratio: float, rule: Rule) -> Gone:
+    """Let the least important units go, until a share of all is gone; those that are gone already stay so."""
+    initial = {one.layer: one.count for one in units}
+    plan = rule.plan(rule.scored(net, units, gone, initial), ratio)
+    found = {layer: lost.clone() for layer, lost in gone.items()}
+    for layer, positions in plan.items():
+        alive = (~gone[layer]).nonzero()[:, 0]
+        found[layer][alive[positions]] = True
+    return found
+
+
+def report(net: Net, ticket: StructuredTicket) -> Report:
+    """Say how sparse a network with a structured ticket is, in weights and in channels, and how its score fell."""
+    counts = {layer: (len(lost), int((~lost).sum())) for layer, lost in ticket.gone.items()}
+    total = sum(before for before, _ in counts.values())
+    removed = Measurement(
+        name="sparsity/channels", value=100 * share_of(ticket.gone), unit="%", n=total, of="channels and heads"
+    )  # fmt: skip
+    rows = tuple({"layer": layer, "units": before, "kept": left} for layer, (before, left) in counts.items())
+    table = Table(title="Channels kept, by the layers tied together", rows=rows)
+    return Report(rows=(removed,), tables=(table,)) + lottery_report(net, ticket)
+
+
+def _check(
+    ratio: float, rounds: int, round_to: int, max_ratio: float, importance: str, examples: Losses | None
+) -> None:
+    shares = {"ratio": ratio, "max_ratio_per_layer": max_ratio}
+    wrong = [f"{name} must be in (0, 1), not {value}" for name, value in shares.items() if not 0 < value < 1]
+    wrong += [f"{n} must be at least 1, not {v}" for n, v in {"rounds": rounds, "round_to": round_to}.items() if v < 1]
+    if wrong:
+        raise SettingsError("; ".join(wrong), code="E204")
+    if importance == "taylor" and examples is None:
+        raise SettingsError("taylor importance needs examples", "pass losses, or use importance = 'magnitude'")

@@ -1,0 +1,105 @@
+"""What a channel, head or hidden unit is worth, over all weights tied to it.
+
+Shape suffixes: K channels of one layer, U units.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.net.net import Net
+from effxfer.prune.graph.groups import Places, Units
+from effxfer.prune.weights.scores.context import Losses
+
+Importance = Literal["magnitude", "taylor"]
+
+
+def magnitude(net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the L2 norm of all weights that make or read each unit.
+
+    Args:
+        net: The trained network.
+        units: All units.
+        gone: By layer, those that do not count `(U,)`.
+
+    Returns:
+        By layer, `(U,)`: 1 is the mean of the units that are not gone.
+
+    Raises:
+        ModelFileError: If a weight is NaN or infinite.
+    """
+    own = {name: p.detach().cpu().double() for name, p in net.named_parameters()}
+    scores = {}
+    for one in units:
+        power = torch.zeros(one.count, dtype=torch.double)
+        for name, places, reading in _tied(one):
+            weight = own.get(f"{name}.weight")
+            if weight is not None:
+                power += one.total(places, per_channel(weight.square(), net.get_submodule(name), reading))
+        if not bool(power.isfinite().all()):
+            raise ModelFileError(f"what is tied to {one.layer} holds NaN or infinity", "prune an intact network")
+        scores[one.layer] = _relative(power.sqrt(), gone[one.layer])
+    return scores
+
+
+def taylor(net: Net, units: Sequence[Units], gone: Mapping[str, Tensor], examples: Losses | None) -> dict[str, Tensor]:
+    """Estimate how much the loss changes without each unit (https://arxiv.org/abs/1906.10771, equation 8).
+
+    Weight times gradient is summed over the weights that make a unit; of that the root mean square over batches.
+
+    Args:
+        net: The trained network.
+        units: All units.
+        gone: By layer, those that do not count `(U,)`.
+        examples: Gives the losses of some batches under the network that it is passed.
+
+    Returns:
+        By layer, `(U,)`: 1 is the mean of the units that are not gone.
+
+    Raises:
+        SettingsError: If there are no examples.
+    """
+    if examples is None:
+        raise SettingsError("taylor importance needs examples", "pass losses, or use importance = 'magnitude'")
+    trial = deepcopy(net).eval().requires_grad_(True)
+    scores = {one.layer: torch.zeros(one.count, dtype=torch.double) for one in units}
+    with torch.enable_grad():
+        for loss in examples(trial):
+            trial.zero_grad(set_to_none=True)
+            loss.backward()
+            for one in units:
+                scores[one.layer] += _saliency(trial, one).square()
+    return {one.layer: _relative(scores[one.layer].sqrt(), gone[one.layer]) for one in units}
+
+
+def _relative(scores_U: Tensor, gone_U: Tensor) -> Tensor:
+    return scores_U / scores_U[~gone_U].mean().clamp_min(1e-30)
+
+
+def _saliency(net: nn.Module, units: Units) -> Tensor:
+    own = dict(net.named_parameters())
+    total = torch.zeros(units.count, dtype=torch.double)
+    for layer, places in units.makes.items():
+        for name in (f"{layer}.weight", f"{layer}.bias"):
+            weight = own.get(name)
+            if weight is not None and weight.grad is not None:
+                change = (weight * weight.grad).detach().cpu().double()
+                total += units.total(places, change.reshape(len(change), -1).sum(1))
+    return total
+
+
+def _tied(units: Units) -> Iterator[tuple[str, Places, bool]]:
+    yield from ((name, places, False) for name, places in units.makes.items())
+    yield from ((name, places, True) for name, places in units.reads.items())
+
+
+def per_channel(amount: Tensor, layer: nn.Module, reading: bool) -> Tensor:
+    """Sum what is given for each weight over all weights of an output, or input, channel `(K,)`."""
+    if not reading:
+        return amount.reshape(len(amount), -1).sum(1)
+    groups = int(getattr(layer, "groups", 1))
+    return amount.reshape(groups, amount.shape[0] // groups, amount.shape[1], -1).sum((1, 3)).flatten()

@@ -1,0 +1,170 @@
+"""Ask a model of the latency, measure what it gave, correct the model, and ask again: no disk, no clock of its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from effxfer.errors import GateError, SettingsError
+from effxfer.prune.channels.knapsack import Choice
+from effxfer.report import Measurement, Report, Table
+
+CORRECTIONS = 4
+NEAR = 0.05
+ALLOWED = 0.10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A latency to reach.
+
+    Attributes:
+        value: The figure, above 0.
+        unit: `x`: a share of the dense network's latency; `ms`: milliseconds.
+        per_ms: What one millisecond of the cost model is in that unit, before anything was measured.
+    """
+
+    value: float
+    unit: Literal["x", "ms"]
+    per_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} {self.unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What an exported network takes.
+
+    Attributes:
+        ratio: Of its median latency to the dense network's, measured in turns.
+        low: Lower end of the ratio's 95 % interval.
+        high: Upper end.
+        ms: Median latency in milliseconds.
+        dense_ms: The dense network's.
+        n: How many times both were opened.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    ms: float
+    dense_ms: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One configuration, as the model saw it and as it was measured.
+
+    Attributes:
+        told: What the search was told to reach, in milliseconds of the cost model.
+        predicted: What the model, as corrected by then, said that it takes, in the unit of what was asked.
+        timing: What it takes.
+        choice: The configuration.
+    """
+
+    told: float
+    predicted: float
+    timing: Timing
+    choice: Choice
+
+    def off(self, asked: Asked) -> float:
+        """By what share the measured latency is above (positive) or below what was asked."""
+        return self.measured(asked) / asked.value - 1
+
+    def measured(self, asked: Asked) -> float:
+        """The measured latency in the unit of what was asked."""
+        return self.timing.ratio if asked.unit == "x" else self.timing.ms
+
+
+def keep_promise(
+    asked: Asked, solve: Callable[[float], Choice], time: Callable[[Choice], Timing]
+) -> list[Round]:  # fmt: skip
+    """Search, measure, and correct the model by measured over predicted, until it is within 5 % of what was asked.
+
+    Args:
+        asked: The latency to reach.
+        solve: Gives the best configuration of at most so many milliseconds of the cost model.
+        time: Measures a configuration.
+
+    Returns:
+        All rounds, at most five; it ends early where the search gives a configuration again.
+
+    Raises:
+        SettingsError: If the model knows no configuration that is fast enough.
+    """
+    rounds, per_ms = list[Round](), asked.per_ms
+    for number in range(CORRECTIONS + 1):
+        choice = solve(asked.value / per_ms)
+        if not number and not choice.reached:
+            least = Asked(value=choice.ms * per_ms, unit=asked.unit, per_ms=per_ms)
+            hint = "ask for more time, exclude fewer layers, or take a smaller backbone"
+            raise SettingsError(f"a latency of {asked} cannot be reached: {least} remains at least", hint)
+        if any(_same(choice, known.choice) for known in rounds):
+            break
+        predicted = choice.ms * per_ms
+        now = Round(told=asked.value / per_ms, predicted=predicted, timing=time(choice), choice=choice)
+        rounds.append(now)
+        if abs(now.off(asked)) <= NEAR or not choice.reached:
+            break
+        per_ms *= now.measured(asked) / predicted
+    return rounds
+
+
+def nearest(rounds: Sequence[Round], asked: Asked) -> Round:
+    """Give the round nearest to what was asked, of those that are at most 10 % slower.
+
+    Raises:
+        GateError: If there is none.
+    """
+    kept = [one for one in rounds if one.off(asked) <= ALLOWED]
+    best = min(kept or rounds, key=lambda one: abs(one.off(asked)))
+    if not kept:
+        text = f"asked for a latency of {asked}, got {best.measured(asked):.4g} {asked.unit}"
+        known = sorted(one.measured(asked) for one in rounds)
+        tried = ", ".join(f"{value:.3g}" for value in known)
+        hint = f"ask for what it can be (tried: {tried} {asked.unit}), or measure again when the machine is quiet"
+        raise GateError(f"{text} in {len(rounds)} searches", hint)
+    return best
+
+
+def promise_report(rounds: Sequence[Round], best: Round, asked: Asked) -> Report:
+    """Tell what was asked, predicted and measured, and how the model was corrected."""
+    timing, of = best.timing, "the dense network's p50" if asked.unit == "x" else ""
+    rows = (
+        Measurement(name="latency/asked", value=asked.value, unit=asked.unit, of=of),
+        Measurement(name="latency/predicted", value=best.predicted, unit=asked.unit, of=of),
+        Measurement(
+            name="latency/measured", value=timing.ratio, unit="x", low=timing.low, high=timing.high, n=timing.n,
+            of="the dense network's p50",
+        ),
+        Measurement(name="latency/p50", value=timing.ms, unit="ms", n=timing.n),
+        Measurement(name="latency/p50 dense", value=timing.dense_ms, unit="ms", n=timing.n),
+        Measurement(name="latency/corrections", value=len(rounds) - 1),
+    )  # fmt: skip
+    lines = tuple(
+        {
+            "search": number,
+            "told ms": one.told,
+            "predicted": one.predicted,
+            "measured": one.measured(asked),
+            "ratio 95 %": f"{one.timing.low:.3f} to {one.timing.high:.3f}",
+            "loss rise": one.choice.loss,
+            "taken": "yes" if one is best else "",
+        }
+        for number, one in enumerate(rounds, 1)
+    )
+    table = Table(title=f"Searches for a latency of {asked}", rows=lines)
+    return Report(rows=rows, tables=(table,), notes=_faster(best, asked))
+
+
+def _faster(best: Round, asked: Asked) -> tuple[str, ...]:
+    """Say where the network is faster than it had to be: a slower one could have kept more."""
+    if best.off(asked) >= -ALLOWED:
+        return ()
+    got = f"{best.measured(asked):.3g} {asked.unit}"
+    return (f"faster than asked: {got} where {asked} was allowed, because channels and blocks leave in steps",)
+
+
+def _same(one: Choice, other: Choice) -> bool:
+    return dict(one.gone) == dict(other.gone) and one.dropped == other.dropped

@@ -1,0 +1,184 @@
+"""One step of pruning: what could leave a network, and what leaves it for a share or for a number of multiply-adds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+
+from torch import Tensor
+
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.net.net import Net
+from effxfer.prune.channels.rule import Gone, Rule, none_gone
+from effxfer.prune.channels.selection import Channels, returned
+from effxfer.prune.graph.groups import Units, units_in
+from effxfer.prune.graph.macs import HINT, cost, run
+from effxfer.prune.graph.removal import outputs_left, remove_units_, silenced
+from effxfer.prune.graph.transaction import weed, widths
+
+Plan = dict[str, list[int]]
+Left = dict[str, list[int]]
+HALVINGS = 9
+TOLERANCE = 1e-3
+ROOM = 0.01
+
+
+class Cut:
+    """One step of pruning: what could leave, what it is worth, and which sets of layers turned out to be sound.
+
+    Args:
+        trial: The network, not changed.
+        example: One input `(1, 3, S, S)`.
+        rule: How units are chosen.
+        exclude: Shell patterns of layers whose outputs stay.
+        initial: Learns how many units of each kind there were at first.
+        stay: Learns, by layer, why its units stay.
+
+    Raises:
+        ModelFileError: If nothing could leave; names the layers and what is in the way.
+    """
+
+    def __init__(
+        self, trial: Net, example: Tensor, rule: Rule, exclude: Sequence[str], initial: dict[str, int],
+        stay: dict[str, str],
+    ) -> None:  # fmt: skip
+        self.trial, self.example, self.rule, self.stay = trial, example, rule, stay
+        self.structure = units_in(trial, example, exclude, widths=True)
+        stay |= {layer: why for layer, why in self.structure.refused.items() if layer not in stay}
+        self._keep({one.layer: _alone(one) for one in self.structure.units if one.count == 1})
+        units = [one for one in self.structure.units if one.layer not in stay]
+        for one in units:
+            initial.setdefault(one.layer, one.count)
+        self.channels = rule.scored(trial, units, none_gone(units), initial)
+        self._some(self.channels)
+
+    def by(self, ratio: float) -> Plan:
+        """Choose a share of the units, in [0, 1], where they can leave."""
+        return self._sound(lambda: self.rule.plan(self.channels, ratio))
+
+    def until(self, target: float) -> Plan:
+        """Choose the smallest share of the units without which the network needs so many multiply-adds."""
+        self._sound(lambda: self.rule.plan(self.channels, 0.5))
+        return self._sound(lambda: self._plan_until(target))
+
+    def without(self, plan: Plan) -> Net:
+        """Copy the network without the units of a plan."""
+        smaller = deepcopy(self.trial)
+        remove_units_(smaller, self.structure, self._gone(plan))
+        return smaller
+
+    def checked(self, plan: Plan) -> Net:
+        """Copy the network without the units of a plan, as it computes what it does with silent ones.
+
+        Raises:
+            ModelFileError: If it does not; names the sets.
+        """
+        text = self._problem(plan, list(plan))
+        if text:
+            raise ModelFileError(f"without channels of {', '.join(plan)} {text}", HINT)
+        return self.without(plan)
+
+    def note_left(self, left: Left | None, plan: Plan) -> None:
+        """Let `left` learn what a plan leaves of the outputs, as positions in the first network it was told of."""
+        if left is None:
+            return
+        for layer, positions in outputs_left(self.trial, self.structure, self._gone(plan)).items():
+            known = left.get(layer)
+            left[layer] = positions if known is None else [known[i] for i in positions if known]
+
+    def sound(self) -> "Cut":
+        """Leave out the sets of layers without which the network computes something else."""
+        self._sound(lambda: self.rule.plan(self.channels, 0.5))
+        return self
+
+    def _gone(self, plan: Plan) -> Gone:
+        gone = none_gone(self.structure.units)
+        for layer, positions in plan.items():
+            gone[layer][positions] = True
+        return {layer: gone[layer] for layer in plan}
+
+    def _sound(self, choose: Callable[[], Plan]) -> Plan:
+        """Choose, check, and choose again without the sets that are a problem, until there is none."""
+        while True:
+            plan, bad = choose(), dict[str, str]()
+            weed(list(plan), lambda layers: self._problem(plan, layers), bad, ModelFileError)  # noqa: B023
+            if not bad:
+                return plan
+            self._keep(bad)
+            self.channels = [c for c in self.channels if c.layer not in bad]
+            self._some(self.channels)
+
+    def _keep(self, why: Mapping[str, str]) -> None:
+        """Let sets stay; what is tied to them is named as well."""
+        self.stay |= why
+        for one in self.structure.units:
+            if one.layer in why:
+                tied = {name: f"it is tied to {one.layer}" for name in one.makes if name in widths(self.trial)}
+                self.stay |= {name: text for name, text in tied.items() if name not in self.stay}
+
+    def _some(self, channels: Sequence[Channels]) -> None:
+        if not channels:
+            why = "; ".join(f"{layer}: {text}" for layer, text in self.stay.items())
+            text = "the network has no layer whose channels could be removed"
+            raise ModelFileError(f"{text}: {why}" if why else text, HINT)
+
+    def _problem(self, plan: Plan, layers: Sequence[str]) -> str:
+        """Say what is wrong without the units of some layers; empty if nothing is."""
+        some = {layer: plan[layer] for layer in layers}
+        try:
+            found = run(self.without(some), self.example)
+        except ModelFileError as error:
+            return error.problem
+        copy = deepcopy(self.trial)
+        with silenced(copy, self.structure, self._gone(some)) as exact:
+            same = not exact or _close(found, run(copy, self.example))
+        return "" if same else "the network computes something else"
+
+    def _plan_until(self, target: float) -> Plan:
+        """Find, by bisection, the smallest share of units whose removal meets a number of multiply-adds."""
+
+        def macs(plan: Plan) -> int:
+            return cost(self.without(plan), self.example)[0]
+
+        low, high, best = 0.0, 1.0, self.rule.plan(self.channels, 1.0)
+        least = macs(best)
+        if least > target:
+            text = f"{target / 1e6:.3g} M multiply-adds cannot be reached: {least / 1e6:.3g} M remain"
+            raise SettingsError(
+                text, "raise macs_ratio or max_ratio_per_layer, lower round_to, or exclude fewer layers"
+            )
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            plan = self.rule.plan(self.channels, middle)
+            if macs(plan) > target:
+                low = middle
+            else:
+                high, best = middle, plan
+        return self._filled(best, macs, target) if self.rule.scope == "global" else best
+
+    def _filled(self, plan: Plan, macs: Callable[[Plan], int], target: float) -> Plan:
+        """Return channels where rounding left room, each set once: first what is worth most for its multiply-adds."""
+        needed = macs(plan)
+        if needed > target * (1 - ROOM):
+            return plan
+        options = list[tuple[float, int, Channels]]()
+        for one in self.channels:
+            wider = returned(plan, one, self.rule.round_to)
+            back = set(plan.get(one.layer, [])).difference(wider.get(one.layer, []))
+            if back:
+                more = macs(wider) - needed
+                options.append((float(one.scores[list(back)].sum()) / max(more, 1), more, one))
+        for _worth, more, one in sorted(options, key=lambda option: -option[0]):
+            if needed + more > target:  # nor would it fit beside what came back: it needs at least as many there
+                continue
+            wider = returned(plan, one, self.rule.round_to)
+            found = macs(wider)
+            if found <= target:
+                plan, needed = wider, found
+        return plan
+
+
+def _alone(one: Units) -> str:
+    return "it has only one of them" if one.heads or one.copies == 1 else "all of its channels are tied together"
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return float((one - other).abs().max()) <= TOLERANCE * max(float(other.abs().max()), 1e-6)

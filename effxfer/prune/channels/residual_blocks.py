@@ -1,0 +1,76 @@
+"""Residual blocks that a network can do without: those that add something to their input and keep its shape.
+
+Leaving out whole blocks shortens a network where thinner layers no longer pay (ShortGPT, Men et al., 2024,
+https://arxiv.org/abs/2403.03853; for convolutions, Elkerdawy et al., 2020, https://arxiv.org/abs/2007.10260).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.net.edits import tapped_within
+from effxfer.net.hooks import hooks
+from effxfer.net.net import Net
+
+
+@torch.no_grad()
+def residual_blocks(net: Net, example: Tensor, fixed: Sequence[nn.Module] = ()) -> list[str]:
+    """Name the body's innermost blocks that give their input back, positive as it is, once their weights are zero.
+
+    Args:
+        net: In evaluation mode; its weights are back in place afterwards.
+        example: One input `(1, 3, S, S)`.
+        fixed: Modules that must stay; a block that holds one of them is left out of the list.
+    """
+    shapes = _shapes(net, example)
+    held = {id(module) for module in fixed}
+    found = [name for name, shape in shapes.items() if _adds(net.get_submodule(name), shape, example)]
+    return [
+        name
+        for name in found
+        if not any(other.startswith(f"{name}.") for other in found)
+        and not tapped_within(net, name)
+        and not any(id(module) in held for module in net.get_submodule(name).modules())
+    ]
+
+
+def _shapes(net: Net, example: Tensor) -> dict[str, torch.Size]:
+    """The shapes of the modules with layers inside that map one tensor to one of its shape, and are called once."""
+    shapes: dict[str, torch.Size | None] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def see(_module: nn.Module, inputs: tuple[Any, ...], given: dict[str, Any], output: Any) -> None:
+            alone = len(inputs) == 1 and not given and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)
+            fits = alone and name not in shapes and inputs[0].shape == output.shape
+            shapes[name] = output.shape if fits else None
+
+        return see
+
+    composed = {n: m for n, m in net.named_modules() if n.startswith("body.") and _weighs(m)}
+    with hooks(m.register_forward_hook(note(n), with_kwargs=True) for n, m in composed.items()):
+        net(example)
+    return {name: shape for name, shape in shapes.items() if shape is not None}
+
+
+def _weighs(module: nn.Module) -> bool:
+    layers = [m for m in module.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)]
+    return bool(layers) and layers[0] is not module
+
+
+def _adds(block: nn.Module, shape: torch.Size, example: Tensor) -> bool:
+    """Whether a block with zero weights gives back a positive input."""
+    kept = {name: tensor.clone() for name, tensor in block.state_dict().items()}
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(example.device)
+    try:
+        for parameter in block.parameters():
+            parameter.zero_()
+        for norm in block.modules():
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
+                norm.running_mean.zero_()
+        return bool(torch.allclose(block(x.clone()), x))
+    except Exception:  # a block that cannot run by itself is not one that can be left out
+        return False
+    finally:
+        block.load_state_dict(kept)

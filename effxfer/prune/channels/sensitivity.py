@@ -1,0 +1,117 @@
+"""What the loss rises by without some channels, or without a block, measured on data one set at a time.
+
+Norms see the statistics of the batch while this is measured, as they will once they are estimated anew; with the old
+ones the damage looks far larger than what training starts from (EagleEye, https://arxiv.org/abs/2007.02491).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from effxfer import progress
+from effxfer.net.heads.build import Standardize
+from effxfer.net.net import Net
+from effxfer.prune.channels.selection import Channels
+from effxfer.prune.graph.groups import Structure
+from effxfer.prune.graph.removal import silenced
+
+Loss = Callable[[Net], float]
+SHARES = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossCurve:
+    """How the loss rises with the number of channels that are gone.
+
+    Attributes:
+        counts: Where it was measured, ascending from 0.
+        rises: By how much it is higher there than with all channels; 0 at first, never falling.
+    """
+
+    counts: tuple[int, ...]
+    rises: tuple[float, ...]
+
+    def __call__(self, gone: int) -> float:
+        """Interpolate; beyond the last measured count, the last value."""
+        return float(np.interp(gone, self.counts, self.rises))
+
+
+def loss_curves(
+    net: Net, structure: Structure, layers: Sequence[Channels], least: Mapping[str, int], loss: Loss
+) -> dict[str, LossCurve]:  # fmt: skip
+    """Measure a curve for every set of tied layers: its weakest quarter, half, three quarters and all it may lose.
+
+    Args:
+        net: Not changed.
+        structure: What `units_in` found in it.
+        layers: The sets, with the importance of their channels.
+        least: By set, how many channels must stay.
+        loss: Gives the loss of a network on some images.
+    """
+    probe = deepcopy(net)
+    kept = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
+    found = dict[str, LossCurve]()
+    with adapting(probe), progress.bar("loss without channels", len(layers)) as advance:
+        base = loss(probe)
+        for channels in layers:
+            weakest = channels.scores.argsort(stable=True).tolist()
+            counts, rises = [0], [0.0]
+            for count in _counts(len(weakest), least[channels.layer]):
+                gone = torch.zeros(len(weakest), dtype=torch.bool)
+                gone[weakest[:count]] = True
+                with silenced(probe, structure, {channels.layer: gone}):
+                    rises.append(max(rises[-1], _finite(loss(probe) - base)))
+                counts.append(count)
+                probe.load_state_dict(kept)
+            found[channels.layer] = LossCurve(counts=tuple(counts), rises=tuple(rises))
+            advance(1, channels.layer)
+    return found
+
+
+def block_losses(net: Net, names: Sequence[str], loss: Loss) -> dict[str, float]:
+    """Measure what the loss rises by without each block, at least 0; the network is not changed."""
+    probe = deepcopy(net)
+    with adapting(probe), progress.bar("loss without blocks", len(names)) as advance:
+        base, found = loss(probe), dict[str, float]()
+        for name in names:
+            block = probe.get_submodule(name)
+            probe.set_submodule(name, nn.Identity())
+            found[name] = max(0.0, _finite(loss(probe) - base))
+            probe.set_submodule(name, block)
+            advance(1, name)
+    return found
+
+
+@contextmanager
+def adapting(net: nn.Module) -> Iterator[None]:
+    """Let norms use the statistics of each batch, without keeping them; all else is in evaluation mode."""
+    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and not isinstance(m, Standardize)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    net.eval()
+    for norm in norms:
+        norm.momentum = 0.0
+        norm.train()
+    try:
+        yield
+    finally:
+        net.eval()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _counts(width: int, least: int) -> list[int]:
+    most = width - least
+    counts = {min(round(width * share), most) for share in SHARES} | {most}
+    return sorted(count for count in counts if count > 0)
+
+
+def _finite(rise: float) -> float:
+    """A network that gives no number any more is as bad as can be."""
+    return rise if bool(torch.tensor(rise).isfinite()) else 1e9

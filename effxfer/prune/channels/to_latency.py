@@ -1,0 +1,228 @@
+"""Remove channels and whole residual blocks until the network is as fast as asked.
+
+The method is HALP's (Shen et al., 2022, https://arxiv.org/abs/2110.10811): a table of measured layers, and a knapsack
+over it; here the loss is measured per group, blocks may leave whole, and the outcome is timed and the model corrected.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import gcd
+
+from torch import Tensor, nn
+
+from effxfer.net.edits import measure, record_resize
+from effxfer.net.layers import Site, trace
+from effxfer.net.net import Net
+from effxfer.prune.channels.importance import Importance
+from effxfer.prune.channels.knapsack import Block, Choice, Group, Timed, latency, search
+from effxfer.prune.channels.latency_loop import Asked, Timing, keep_promise, nearest, promise_report
+from effxfer.prune.channels.pruner import Cut, Left, Plan
+from effxfer.prune.channels.remove import shrink_masks_, size_report
+from effxfer.prune.channels.residual_blocks import residual_blocks
+from effxfer.prune.channels.rule import Rule
+from effxfer.prune.channels.selection import Channels
+from effxfer.prune.channels.sensitivity import Loss, block_losses, loss_curves
+from effxfer.prune.graph.macs import cost as multiply_adds
+from effxfer.prune.graph.macs import run
+from effxfer.prune.graph.removal import counted
+from effxfer.prune.graph.trace import WEIGHING, depthwise
+from effxfer.prune.graph.transaction import adopt_, example_of, fixed, traceable, widths
+from effxfer.prune.weights.scores.context import Losses
+from effxfer.report import Report, Table
+
+SPARED = "other layers give time for less loss"
+Cost = Callable[[Site, int, int], float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Knapsack:
+    """A network as the search sees it.
+
+    Attributes:
+        channels: The sets of tied layers, with scores.
+        groups: The same, with widths and losses.
+        blocks: What can be left out whole.
+        layers: What costs time.
+    """
+
+    channels: Sequence[Channels]
+    groups: Sequence[Group]
+    blocks: Sequence[Block]
+    layers: Sequence[Timed]
+
+    def plan(self, choice: Choice) -> Plan:
+        """Give the positions to remove: the weakest of each set."""
+        weakest = {c.layer: c.scores.argsort(stable=True)[: choice.gone[c.layer]].tolist() for c in self.channels}
+        return {layer: sorted(positions) for layer, positions in weakest.items() if positions}
+
+
+def prune_to_latency(
+    net: Net,
+    *,
+    asked: Asked,
+    cost: Cost,
+    step: int,
+    time: Callable[[Net], Timing],
+    loss: Loss,
+    importance: Importance = "magnitude",
+    exclude: Sequence[str] = (),
+    max_ratio_per_layer: float = 0.9,
+    examples: Losses | None = None,
+    left: Left | None = None,
+) -> Report:
+    """Remove channels and blocks, in place, until the network meets a latency; record it as edits.
+
+    Args:
+        net: With a head. Where anything fails it stays as it was. A ticket stays a ticket.
+        asked: The latency, and what a millisecond of `cost` is in its unit.
+        cost: Gives the milliseconds of a layer of a shape, for (inputs, outputs).
+        step: Widths that are tried are multiples of this: the fast path of the runtime, as measured.
+        time: Measures a candidate beside the dense network.
+        loss: Gives the mean loss of a network on some training images, always the same ones.
+        importance: As in `remove_channels`: which channels of a set go first.
+        exclude: Shell patterns of layers whose outputs stay, and whose blocks stay.
+        max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
+        examples: As in `remove_channels`; used by `taylor` only.
+        left: As in `remove_channels`.
+
+    Returns:
+        What was asked, predicted and measured; multiply-adds and parameters; tables of layers, groups, blocks and
+        searches.
+
+    Raises:
+        SettingsError: If the latency cannot be reached.
+        GateError: If what was measured is more than 10 % slower than what was asked, after four corrections.
+        ModelFileError: If the network cannot be traced, pruned or rebuilt; names the layer.
+    """
+    rule = Rule(
+        importance=importance, max_ratio_per_layer=max_ratio_per_layer, examples=examples, squared=True
+    )  # fmt: skip
+    trial, example, wide = traceable(net), example_of(net), widths(net)
+    before = multiply_adds(trial, example)
+    stay = dict[str, str]()
+    cut = Cut(trial, example, rule, exclude, {}, stay).sound()
+    task = knapsack(cut, fixed(trial, exclude), cost, step, loss)
+    rounds = keep_promise(
+        asked,
+        lambda target: search(task.groups, task.blocks, task.layers, target),
+        lambda choice: time(candidate(cut, task, choice)),
+    )
+    best = nearest(rounds, asked)
+    plan = task.plan(best.choice)
+    smaller = cut.checked(plan)
+    cut.note_left(left, plan)
+    shrink_masks_(smaller)
+    record_resize(smaller, measure(net))
+    adopt_(net, smaller, example)
+    if best.choice.dropped:
+        net.edit("remove_blocks", names=sorted(best.choice.dropped))
+    report = size_report(net, wide, before, multiply_adds(net, example), stay, spared=SPARED)
+    return report + promise_report(rounds, best, asked) + Report(tables=given_up(task, best.choice))
+
+
+def knapsack(cut: Cut, stays: Sequence[nn.Module], cost: Cost, step: int, loss: Loss) -> Knapsack:
+    """Find what can be removed, and what each part of it costs in loss and in time."""
+    trial, example = cut.trial, cut.example
+    channels = [c for c in cut.channels if not c.within]
+    least = {c.layer: c.least(cut.rule.max_ratio_per_layer, 1) for c in channels}
+    curves = loss_curves(trial, cut.structure, channels, least, loss)
+    groups = [
+        Group(
+            name=c.layer, width=len(c.scores), least=least[c.layer], step=1 if c.whole else step // gcd(step, c.copies),
+            loss=cache(curves[c.layer]),
+        )
+        for c in channels
+    ]  # fmt: skip
+    names = residual_blocks(trial, example, stays)
+    ties = _ties(cut, {c.layer for c in channels})
+    losses = block_losses(trial, names, loss)
+    blocks = [Block(name=n, loss=losses[n], inside=_inside(n, ties)) for n in names]
+    return Knapsack(channels=channels, groups=groups, blocks=blocks, layers=_timed(trial, example, ties, names, cost))
+
+
+def candidate(cut: Cut, task: Knapsack, choice: Choice) -> Net:
+    """Copy a network without what a configuration gives up.
+
+    Raises:
+        ModelFileError: If the copy does not run.
+    """
+    smaller = cut.without(task.plan(choice))
+    smaller.edit("remove_blocks", names=sorted(choice.dropped))
+    run(smaller, cut.example)
+    return smaller
+
+
+def modelled(net: nn.Module, example: Tensor, cost: Cost) -> float:
+    """Add up what the cost model says of a network's layers, in milliseconds."""
+    return sum(cost(layer.site, layer.inputs, layer.outputs) for layer in trace(net, example))
+
+
+def given_up(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
+    """Say what every group and block costs: its loss, and the time that taking it back would cost."""
+    rows = [
+        {
+            "group": group.name,
+            "before": group.width,
+            "after": group.width - choice.gone[group.name],
+            "loss rise": group.loss(choice.gone[group.name]),
+            "ms saved": latency(task.layers, {**choice.gone, group.name: 0}, choice.dropped) - choice.ms,
+        }
+        for group in task.groups
+    ]
+    blocks = [
+        {
+            "block": block.name,
+            "left out": "yes" if block.name in choice.dropped else "",
+            "loss rise": block.loss,
+            "ms": latency(task.layers, choice.gone, choice.dropped - {block.name})
+            - latency(task.layers, choice.gone, choice.dropped | {block.name}),
+        }
+        for block in task.blocks
+    ]
+    return (
+        Table(title="Channels given up for the latency", rows=tuple(rows)),
+        Table(title="Residual blocks that could be left out", rows=tuple(blocks)),
+    )
+
+
+Ties = dict[str, tuple[dict[str, int], dict[str, int]]]
+
+
+def _ties(cut: Cut, sets: Collection[str]) -> Ties:
+    """By set, how many inputs and outputs of each layer go with one unit."""
+    found: Ties = {}
+    for one in cut.structure.units:
+        if one.layer in sets:
+            parts = [part for part in counted(one) if isinstance(cut.trial.get_submodule(part[0]), WEIGHING)]
+            alone = {name for name, _, _ in parts if depthwise(cut.trial.get_submodule(name))}
+            reads = {name: made if name in alone else read for name, read, made in parts if read or name in alone}
+            found[one.layer] = reads, {name: made for name, _, made in parts if made}
+    return found
+
+
+def _inside(block: str, ties: Ties) -> frozenset[str]:
+    """The groups of which no layer is outside a block."""
+    return frozenset(
+        group
+        for group, (reads, writes) in ties.items()
+        if all(layer.startswith(f"{block}.") for layer in (*reads, *writes))
+    )
+
+
+def _timed(trial: Net, example: Tensor, ties: Ties, blocks: Sequence[str], cost: Cost) -> list[Timed]:
+    def ms(site: Site) -> Callable[[int, int], float]:
+        return cache(lambda inputs, outputs: cost(site, inputs, outputs))
+
+    return [
+        Timed(
+            name=layer.name,
+            inputs=layer.inputs,
+            outputs=layer.outputs,
+            reads={group: reads[layer.name] for group, (reads, _) in ties.items() if layer.name in reads},
+            writes={group: writes[layer.name] for group, (_, writes) in ties.items() if layer.name in writes},
+            blocks=frozenset(block for block in blocks if layer.name.startswith(f"{block}.")),
+            ms=ms(layer.site),
+        )
+        for layer in trace(trial, example)
+    ]

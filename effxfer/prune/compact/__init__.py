@@ -1,0 +1,1 @@
+"""Compaction of sparse tickets: units without effect are removed, and the rest stays equal."""

@@ -1,0 +1,133 @@
+"""Which units a network can spare within an allowed error of its outputs.
+
+A unit is replaced by its mean, which the layers that read it absorb; what is lost is its variance times the weights
+that read it, so those with the least of it, against the variance of the reader's outputs, go first (the idea of
+https://arxiv.org/abs/1611.06440, with the output of each layer in place of the loss).
+
+Shape suffixes: I input channels of a layer, U units.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.net.hooks import hooks
+from effxfer.net.net import Net
+from effxfer.prune.channels.importance import per_channel
+from effxfer.prune.compact.constant_folding import fold_
+from effxfer.prune.compact.dead_channels import Gone, cuts, empty_
+from effxfer.prune.compact.noise_probe import probe, rows_of
+from effxfer.prune.graph.groups import Units
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moments:
+    """What a layer saw.
+
+    Attributes:
+        mean: Of each input `(I,)`.
+        variance: Of each input `(I,)`.
+        output: Variance of all outputs together.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    output: float
+
+
+def spare(
+    net: Net, example: Tensor, units: Sequence[Units], masked: Net, images: Sequence[Tensor], max_error: float
+) -> tuple[Net, Gone]:
+    """Cut off as many units, cheapest first, as the allowed error permits.
+
+    Args:
+        net: From which the dead units are cut off already; stays as it is.
+        example: One input `(1, 3, S, S)`.
+        units: What may leave; at least one of each kind stays alive.
+        masked: The network whose outputs count.
+        images: Batches of network inputs `(B, 3, S, S)`.
+        max_error: Largest `relative_change`, in (0, 1).
+
+    Returns:
+        A copy that reads fewer units, and by layer those that are cut off `(U,)`, the dead ones included.
+    """
+    flows, seen = probe(net, example), moments(net, {name for one in units for name in one.reads}, images)
+    means = {name: found.mean for name, found in seen.items()}
+    order = ranked(net, units, seen)
+
+    def cheaper(count: int) -> Net:
+        chosen = {one.layer: torch.zeros(one.count, dtype=torch.bool) for one in units}
+        for layer, unit in order[:count]:
+            chosen[layer][unit] = True
+        trial = deepcopy(net)
+        fold_(trial, cuts(trial, units, chosen, flows, means))
+        return trial
+
+    low, high, best = 0, len(order) + 1, net
+    while high - low > 1:
+        middle = (low + high) // 2
+        trial = cheaper(middle)
+        if relative_change(masked, trial, images) <= max_error:
+            low, best = middle, trial
+        else:
+            high = middle
+    best = deepcopy(best)
+    gone, _ = empty_(best, example, units)
+    return best, gone
+
+
+@torch.no_grad()
+def relative_change(one: Net, other: Net, batches: Iterable[Tensor]) -> float:
+    """Give the largest change of an output between two networks, as a share of the largest output of the first."""
+    pairs = [(one(batch), other(batch)) for batch in batches]
+    scale = max(float(ours.abs().max()) for ours, _ in pairs)
+    change = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+    return change / max(scale, 1e-12)
+
+
+def ranked(net: Net, units: Sequence[Units], seen: Mapping[str, Moments]) -> list[tuple[str, int]]:
+    """Order units by what their variance is worth to the layers that read them, the least first.
+
+    Units that are cut off already come first, at no cost; the dearest one of each kind is left out.
+    """
+    priced: list[tuple[float, str, int]] = []
+    for one in units:
+        if one.mixed or not one.reads or not one.reads.keys() <= seen.keys():
+            continue
+        price = torch.zeros(one.count, dtype=torch.double)
+        for name, places in one.reads.items():
+            layer = net.get_submodule(name)
+            weight = layer.get_parameter("weight").detach().double().cpu()
+            lost = seen[name].variance * per_channel(weight.square(), layer, reading=True)
+            price += (one.total(places, lost) / max(seen[name].output, 1e-30)).sqrt()
+        order = price.argsort(stable=True)[:-1].tolist()
+        priced += [(float(price[unit]), one.layer, unit) for unit in order]
+    return [(layer, unit) for _, layer, unit in sorted(priced)]
+
+
+@torch.no_grad()
+def moments(net: Net, layers: Iterable[str], batches: Iterable[Tensor]) -> dict[str, Moments]:
+    """Measure what passes through layers, by their name; those that no image reaches are left out."""
+    sums: dict[str, list[Any]] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            read, made = (rows_of(t, module).double().cpu() for t in (inputs[0], output))
+            parts = (len(read), read.sum(0), read.square().sum(0), made.var(0, correction=0).sum())
+            sums[name] = [a + b for a, b in zip(sums.get(name, [0, 0, 0, 0]), parts, strict=True)]
+
+        return hook
+
+    count = 0
+    with hooks(net.get_submodule(name).register_forward_hook(note(name)) for name in layers):
+        for batch in batches:
+            net(batch)
+            count += 1
+    return {
+        name: Moments(mean=s / n, variance=(sq / n - (s / n).square()).clamp_min(0), output=float(out) / count)
+        for name, (n, s, sq, out) in sums.items()
+    }

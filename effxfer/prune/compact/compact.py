@@ -1,0 +1,165 @@
+"""Turn the zeros of a ticket into smaller layers that compute the same.
+
+Zeros alone make nothing faster. Channels, attention heads and hidden units that carry nothing can leave along the
+dependency graph (DepGraph, https://arxiv.org/abs/2301.12900), once the constants that they still emit are absorbed by
+the layers that read them (as Nagel et al., 2019, https://arxiv.org/abs/1906.04721, absorb biases).
+"""
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+
+from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.net.edits import measure, record_resize
+from effxfer.net.net import KEEP, Net
+from effxfer.prune.compact.approximate import relative_change, spare
+from effxfer.prune.compact.compaction_report import Compaction, size_of
+from effxfer.prune.compact.dead_channels import Gone, Why, empty_
+from effxfer.prune.graph.groups import Structure, Units, units_in
+from effxfer.prune.graph.removal import remove_units_
+from effxfer.prune.graph.transaction import adopt_, example_of, traceable, weed, widths
+from effxfer.report import Report
+
+TOLERANCE = 1e-5
+RANDOM = 8
+
+
+def compact(
+    net: Net, *, max_error: float = 0.0, calibration: Sequence[Tensor] = (), check: Sequence[Tensor] = ()
+) -> Report:
+    """Remove, in place, the channels, attention heads and hidden units that carry nothing.
+
+    A unit leaves if everywhere it is read it is a constant that folds into the reader exactly, or if nobody reads it;
+    a constant other than zero does not fold into a convolution that pads with zeros. Masks of what is left stay,
+    unless nothing of a weight is masked any more. The result is compared with the masked network on random inputs and
+    on `check`, and recorded as edits. Where no unit can leave, the network stays as it was, and the report says why.
+
+    Args:
+        net: With or without a head and a ticket. Stays on its device and in its mode.
+        max_error: Largest change of a logit, as a share of the largest logit, over `calibration`, within which units
+            that are alive leave too, cheapest first; in [0, 1), 0 is none.
+        calibration: Batches of network inputs `(B, 3, S, S)`; needed where `max_error` is above 0.
+        check: Batches of network inputs on which the result must agree as well.
+
+    Returns:
+        Parameters and multiply-adds before and after, what share of the masked weights left, the largest difference,
+        and tables of the layers and of what could not leave.
+
+    Raises:
+        SettingsError: If `max_error` is out of range or lacks `calibration`.
+        ModelFileError: If the network cannot be traced or rebuilt.
+        GateError: If the smaller network differs by more than 1e-5 (of the largest logit, where that is above 1);
+            names the layers.
+    """
+    _check(max_error, calibration)
+    masked, example = traceable(net), example_of(net)
+    structure = units_in(masked, example)
+    units, refused = structure.units, structure.refused
+    batches = [_random(example), *check]
+    emptied, gone, why = _emptied(masked, example, units, batches, refused)
+    target = masked
+    if max_error:
+        emptied, gone = spare(emptied, example, units, masked, calibration, max_error)
+        target = emptied
+    smaller, gone = _removed(emptied, structure, gone, target, batches)
+    before, wide = size_of(masked, example), widths(net)
+    if gone:
+        adopt_(net, smaller, example)
+    return Compaction(
+        before=before, after=size_of(smaller, example), widths=(wide, widths(smaller)), units=units, gone=gone, why=why,
+        refused=refused, difference=difference(target, smaller, batches)[0], images=sum(map(len, batches)),
+        max_error=max_error, error=relative_change(masked, smaller, calibration) if max_error else 0.0,
+    ).report()  # fmt: skip
+
+
+@torch.no_grad()
+def difference(one: Net, other: Net, batches: Iterable[Tensor]) -> tuple[float, float]:
+    """Give the largest difference between two networks' outputs, and the largest output of the first."""
+    largest, scale = 0.0, 0.0
+    for batch in batches:
+        ours, theirs = one(batch), other(batch)
+        if ours.shape != theirs.shape:
+            return float("inf"), scale
+        largest = max(largest, float((ours - theirs).abs().nan_to_num(float("inf")).max()))
+        scale = max(scale, float(ours.abs().max()))
+    return largest, scale
+
+
+def _check(max_error: float, calibration: Sequence[Tensor]) -> None:
+    if not 0 <= max_error < 1:
+        raise SettingsError(f"max_error must be in [0, 1), not {max_error}", "0 changes nothing", code="E204")
+    if max_error and not calibration:
+        raise SettingsError("max_error needs calibration images", "pass some, or use max_error = 0")
+
+
+def _random(example: Tensor) -> Tensor:
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(RANDOM, *example.shape[1:], generator=rng).to(example.device)
+
+
+def _emptied(
+    masked: Net, example: Tensor, units: list[Units], batches: Sequence[Tensor], refused: dict[str, str]
+) -> tuple[Net, Gone, Why]:
+    """Cut off what carries nothing from a copy; units for which that goes wrong move from `units` to `refused`."""
+    found: dict[str, tuple[Net, Gone, Why]] = {}
+
+    def problem(layers: Sequence[str]) -> str:
+        trial = deepcopy(masked)
+        gone, why = empty_(trial, example, [one for one in units if one.layer in layers])
+        found["last"] = trial, gone, why
+        return _differs(masked, trial, batches)
+
+    every = [one.layer for one in units]
+    weed(every, problem, refused, GateError)
+    units[:] = [one for one in units if one.layer not in refused]
+    return found["last"]
+
+
+def _removed(
+    emptied: Net, structure: Structure, gone: Gone, target: Net, batches: Sequence[Tensor]
+) -> tuple[Net, Gone]:  # fmt: skip
+    """Remove from a copy what was cut off, as far as that goes well."""
+
+    def problem(layers: Sequence[str]) -> str:
+        try:
+            return _differs(target, _cut(emptied, structure, {n: gone[n] for n in layers}), batches)
+        except (ModelFileError, RuntimeError, ValueError) as error:
+            return str(error).partition("\n")[0]
+
+    layers = [layer for layer, chosen in gone.items() if bool(chosen.any())]
+    left = weed(layers, problem, structure.refused, GateError) if layers else []
+    gone = {layer: gone[layer] for layer in left}
+    return _without(emptied, structure, gone) if left else emptied, gone
+
+
+def _differs(one: Net, other: Net, batches: Sequence[Tensor]) -> str:
+    """Say by how much two networks differ, if that is more than rounding."""
+    found, scale = difference(one, other, batches)
+    limit = TOLERANCE * max(1.0, scale)
+    return f"the outputs change by {found:.2g}, and {limit:.2g} is allowed" if found > limit else ""
+
+
+def _cut(emptied: Net, structure: Structure, gone: Gone) -> Net:
+    smaller = deepcopy(emptied)
+    remove_units_(smaller, structure, gone)
+    return smaller
+
+
+@torch.no_grad()
+def _without(emptied: Net, structure: Structure, gone: Gone) -> Net:
+    """Copy a network without units that are cut off already; masks lose the same channels."""
+    smaller, masks = _cut(emptied, structure, gone), emptied.kept()
+    if masks:
+        shadow = deepcopy(emptied)
+        for name, keep in masks.items():
+            shadow.get_parameter(name).copy_(keep)
+        shadow = _cut(shadow, structure, gone)
+        for name in masks:
+            smaller.register_buffer(KEEP + name.replace(".", "/"), shadow.get_parameter(name) != 0)
+    record_resize(smaller, measure(emptied))
+    full = [name for name, keep in smaller.kept().items() if bool(keep.all())]
+    if full:
+        smaller.edit("densify", weights=full)
+    return smaller

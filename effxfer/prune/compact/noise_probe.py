@@ -1,0 +1,150 @@
+"""Which channels of a network carry nothing, found by sending noise through it.
+
+Every layer's output is replaced by noise of either sign and three scales, except where it does not vary: so no
+activation or gate can hide what is alive, and whatever lies between two layers (norms, activations, concatenation,
+shuffles, attention) is executed as it is instead of being understood. A channel that is the same number for all
+inputs and positions is constant; one whose gradient is exactly zero is read by nobody.
+
+Shape suffixes: I input and O output channels of a layer.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from effxfer.net.net import Net
+from effxfer.prune.graph.groups import channels_in
+from effxfer.prune.graph.trace import WEIGHING
+
+SCALES = (0.3, 10.0, 300.0)
+SAME = 1e-9
+NOTHING = 1e-12
+
+
+@dataclass(kw_only=True, eq=False)
+class Flow:
+    """What passes through one convolution or linear layer.
+
+    Attributes:
+        constant: Inputs that are the same number everywhere `(I,)`.
+        value: That number, in double precision; 0 for other inputs `(I,)`.
+        read: Inputs that the network's output depends on through this layer `(I,)`.
+        still: Outputs that are the same number everywhere `(O,)`.
+        norm: The BatchNorm that takes the layer's output; empty if another layer does.
+    """
+
+    constant: Tensor
+    value: Tensor
+    read: Tensor
+    still: Tensor
+    norm: str = ""
+
+    @property
+    def zero(self) -> Tensor:
+        """Inputs that are zero everywhere `(I,)`."""
+        return self.constant & (self.value.abs() <= NOTHING)
+
+
+def probe(net: Net, example: Tensor, seed: int = 0) -> dict[str, Flow]:
+    """Follow noise through a network.
+
+    Args:
+        net: In any mode and on any device; a copy in double precision runs on the CPU.
+        example: One input `(1, 3, S, S)`, for its size.
+        seed: Of the noise.
+
+    Returns:
+        By name, each convolution and linear layer that took part.
+    """
+    twin = deepcopy(net).cpu().double().eval().requires_grad_(False)
+    watch = _Watch(twin, torch.Generator().manual_seed(seed))
+    noise = watch.noise((2 * len(SCALES), *example.shape[1:])).requires_grad_(True)
+    with torch.enable_grad():
+        output = twin(noise)
+        (output * watch.noise(tuple(output.shape))).sum().backward()
+    return watch.flows
+
+
+class _Watch:
+    """Hooks on every weighing layer of a network that is thrown away afterwards."""
+
+    def __init__(self, twin: nn.Module, rng: torch.Generator) -> None:
+        self.flows, self._rng, self._made = dict[str, Flow](), rng, dict[int, tuple[str, Tensor]]()
+        for name, module in twin.named_modules():
+            if isinstance(module, WEIGHING):
+                module.register_forward_pre_hook(self._before(name))
+                module.register_forward_hook(self._after(name))
+            elif isinstance(module, _BatchNorm) and module.running_mean is not None:
+                module.register_forward_pre_hook(self._norm(name))
+
+    def noise(self, shape: tuple[int, ...]) -> Tensor:
+        """Draw noise whose second half is the negative of the first, at a scale that depends on the row."""
+        rows = max(shape[0] // 2, 1)
+        scale = torch.tensor(SCALES, dtype=torch.double).repeat(rows // len(SCALES) + 1)[:rows]
+        half = torch.randn(rows, *shape[1:], generator=self._rng, dtype=torch.double)
+        half = half * scale.view(-1, *[1] * (len(shape) - 1))
+        return torch.cat([half, -half])[: shape[0]] if shape[0] > 1 else half
+
+    def _before(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            own = inputs[0].view_as(inputs[0])
+            constant, value = _constant(own, module)
+            flow = self.flows.get(name)
+            if flow is None:
+                silent = torch.zeros_like(constant)
+                still = torch.ones(channels_in(module, reading=False), dtype=torch.bool)
+                flow = self.flows[name] = Flow(constant=constant, value=value, read=silent, still=still)
+            flow.constant = flow.constant & constant & ((flow.value - value).abs() <= NOTHING)
+            flow.value = torch.where(flow.constant, value, 0.0)
+            if own.requires_grad:
+                own.register_hook(lambda grad: self._hear(flow, grad, module))
+            else:
+                flow.read = torch.ones_like(constant)
+            return (own, *inputs[1:])
+
+        return hook
+
+    def _hear(self, flow: Flow, grad: Tensor, module: nn.Module) -> None:
+        flow.read = flow.read | (rows_of(grad, module) != 0).any(0)
+
+    def _after(self, name: str) -> Any:
+        def hook(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+            still, _ = _constant(output, module)
+            self.flows[name].still = self.flows[name].still & still
+            shape = [1, -1] + [1] * (output.dim() - 2) if _spatial(module) else [-1]
+            noisy = self.noise(tuple(output.shape)) + output - output.detach()
+            mixed = torch.where(still.view(shape), output, noisy)
+            self._made[id(mixed)] = name, mixed
+            return mixed
+
+        return hook
+
+    def _norm(self, norm: str) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            name, made = self._made.get(id(inputs[0]), ("", None))
+            if made is inputs[0]:
+                self.flows[name].norm = norm
+
+        return hook
+
+
+def _spatial(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd)
+
+
+def rows_of(tensor: Tensor, module: nn.Module) -> Tensor:
+    """Lay a layer's input or output out as `(positions, channels)`."""
+    last = tensor.movedim(1, -1) if _spatial(module) else tensor
+    return last.reshape(-1, last.shape[-1])
+
+
+def _constant(tensor: Tensor, module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Which channels are the same number everywhere, and that number (0 where they are not)."""
+    rows = rows_of(tensor.detach(), module)
+    low, high = rows.amin(0), rows.amax(0)
+    same = (high - low) <= SAME * torch.maximum(low.abs(), high.abs())
+    return same, torch.where(same, rows.mean(0), 0.0)

@@ -1,0 +1,1 @@
+"""Which channels hang together in a network, and how they are removed from it."""

@@ -1,0 +1,186 @@
+"""Which channels a tensor consists of, and what a forward pass tells about them.
+
+Shape suffixes: K channels along the axis that carries them.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.net.hooks import hooks
+from effxfer.prune.graph.union_find import Ties
+
+LARGEST_PARAMETER = 2**22
+
+
+class Along(NamedTuple):
+    """The channels that a tensor consists of: `ids` `(K,)` along one `axis`."""
+
+    axis: int
+    ids: Tensor
+
+
+class Raw(NamedTuple):
+    """A number for every single element, of a parameter that no layer owns."""
+
+    ids: Tensor
+
+
+Label = Along | Raw | None
+
+
+@dataclass(kw_only=True, eq=False)
+class Trail:
+    """What was seen.
+
+    Attributes:
+        ties: The classes of channels.
+        makes: By layer or norm, the numbers of its outputs `(K,)`.
+        reads: By convolution or linear layer, those of its inputs `(K,)`.
+        loose: By parameter that no layer owns, those of its elements.
+        mixed: By norm, or by module that averages, the numbers over which that happens.
+        axes: By norm over channels, the axis that they are along.
+        sizes: Sizes that a module used when it moved channels: module, size, and the numbers of those channels.
+        scaled: Modules whose attention divides by the root of the width of these numbers.
+    """
+
+    ties: Ties = field(default_factory=Ties)
+    makes: dict[str, Tensor] = field(default_factory=dict)
+    reads: dict[str, Tensor] = field(default_factory=dict)
+    loose: dict[str, Tensor] = field(default_factory=dict)
+    mixed: dict[str, Tensor] = field(default_factory=dict)
+    axes: dict[str, int] = field(default_factory=dict)
+    sizes: list[tuple[str, int, Tensor]] = field(default_factory=list)
+    scaled: dict[str, Tensor] = field(default_factory=dict)
+
+    def even(self, ids_K: Tensor, parts: int, why: str) -> None:
+        """Tie equal parts of channels position by position: each of them will lose as many."""
+        first, *others = ids_K.view(parts, -1)
+        for other in others:
+            self.ties.tie(first, other, why)
+
+    def over(self, place: str, ids_K: Tensor) -> None:
+        """Remember that something averages over channels."""
+        known = self.mixed.get(place)
+        self.mixed[place] = ids_K if known is None else torch.cat([known, ids_K])
+
+
+class Labels:
+    """The labels of all tensors of one forward pass, and the module that is at work.
+
+    Args:
+        net: Its parameters have labels from the start.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self.trail = Trail()
+        self._where = [""]
+        self._known = dict[int, tuple[Tensor, Label]]()  # holds the tensors, so that no id is used twice
+        self._loose = {id(parameter): name for name, parameter in net.named_parameters()}
+
+    @property
+    def place(self) -> str:
+        """Name the innermost module at work."""
+        return self._where[-1]
+
+    def enter(self, name: str) -> None:
+        """Note that a module begins."""
+        self._where.append(name)
+
+    def leave(self) -> None:
+        """Note that it ends."""
+        self._where.pop()
+
+    def of(self, tensor: Any) -> Label:
+        """Give what is known of a tensor."""
+        known = self._known.get(id(tensor))
+        if known:
+            return known[1]
+        name = self._loose.get(id(tensor))
+        if name is None or tensor.numel() > LARGEST_PARAMETER:
+            return None
+        if name not in self.trail.loose:
+            self.trail.loose[name] = self.trail.ties.fresh(tensor.numel()).view(tensor.shape)
+        return Raw(self.trail.loose[name])
+
+    def set(self, tensor: Tensor, label: Label) -> None:
+        """Label a tensor."""
+        self._known[id(tensor)] = tensor, label
+
+    def pin(self, labels: Sequence[Label], why: str) -> None:
+        """Make channels stay, because of what the module at work does."""
+        for label in labels:
+            if label is not None:
+                self.trail.ties.pin(label.ids, f"{self.place or 'the network'} {why}")
+
+    def along(self, axis: int, ids_K: Tensor) -> Along | None:
+        """Make a label, unless all is one class: that cannot leave, because nothing would be left."""
+        roots = self.trail.ties.roots(ids_K)
+        if bool((roots == roots[0]).all()):
+            self.trail.ties.pin(ids_K, "it is the only one")
+            return None
+        return Along(axis, ids_K)
+
+    def packed(self, ids: Tensor, prefer: int | None = None) -> Along | None:
+        """Bring the numbers of all elements back to one axis; those that share a place there are tied."""
+        ties = self.trail.ties
+        roots = ties.roots(compact(ids))
+        axes = varying(roots)
+        if not axes:
+            ties.pin(roots.flatten()[:1], "it is the only one")
+            return None
+        keep = prefer if prefer in axes else axes[-1]
+        for d in set(range(roots.dim())) - set(axes):
+            roots = roots.narrow(d, 0, 1)
+        rows = roots.movedim(keep, -1).reshape(-1, roots.shape[keep])
+        for row in rows[1:].unique(dim=0) if len(rows) > 1 else ():
+            ties.tie(rows[0], row, f"{self.place} puts something else beside them")
+        return self.along(keep, ties.roots(rows[0]))
+
+
+def compact(ids: Tensor) -> Tensor:
+    """Leave out repetitions that are not even stored."""
+    for d in range(ids.dim()):
+        if ids.stride(d) == 0:
+            ids = ids.narrow(d, 0, 1)
+    return ids.contiguous()
+
+
+def varying(roots: Tensor) -> list[int]:
+    """Give the axes along which classes differ."""
+    return [d for d in range(roots.dim()) if bool((roots != roots.narrow(d, 0, 1)).any())]
+
+
+def spread(label: Label, tensor: Tensor) -> Tensor:
+    """Give every element its number."""
+    if isinstance(label, Raw):
+        return label.ids
+    if label is None:
+        return torch.zeros((1,) * tensor.dim(), dtype=torch.long).expand(tensor.shape)
+    shape = [1] * tensor.dim()
+    shape[label.axis] = -1
+    return label.ids.view(shape).expand(tensor.shape)
+
+
+def tensors_in(found: Any) -> Iterator[Tensor]:
+    """Walk all tensors in nested lists and tuples."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, list | tuple):
+        for part in found:
+            yield from tensors_in(part)
+
+
+@contextmanager
+def hooked(net: nn.Module, enter: Any, leave: Any) -> Iterator[None]:
+    """Have functions called around the forward pass of every module, with its name first."""
+    handles = []
+    for name, module in net.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda m, _x, name=name: enter(name, m)))
+        handles.append(module.register_forward_hook(lambda m, x, y, name=name: leave(name, m, x, y)))
+    with hooks(handles):
+        yield

@@ -1,0 +1,265 @@
+"""What leaves a network together: a channel with everything that makes and reads it, or an attention head.
+
+Which channels are tied is followed through one forward pass (see `trace`); attention heads
+(https://arxiv.org/abs/1905.10650) are found by the attributes of their module, because what their number decides is
+Python's business.
+
+Shape suffixes: K channels of one layer, U units.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.errors import ModelFileError
+from effxfer.net.net import Net
+from effxfer.prune.graph.channel_ids import Trail
+from effxfer.prune.graph.macs import HINT
+from effxfer.prune.graph.trace import WEIGHING, depthwise, follow
+from effxfer.prune.graph.transaction import fixed
+
+Places = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Units:
+    """The channels of one set of tied layers, or the heads of one attention layer.
+
+    Attributes:
+        layer: The first of the tied layers, or the attention layer.
+        count: How many there are.
+        makes: By layer or norm, channels of its output `(K,)` and the unit that each belongs to `(K,)`.
+        reads: By layer, the same of its input.
+        copies: How many outputs of the layer one unit stands for; above 1 in grouped convolutions.
+        heads: Whether these are attention heads.
+        within: The attention layer of whose heads these are the width; empty is none.
+        mixed: A norm that averages over the units; empty is none.
+        loose: Whether a parameter outside of any known layer takes part.
+    """
+
+    layer: str
+    count: int
+    makes: Mapping[str, Places]
+    reads: Mapping[str, Places]
+    copies: int = 1
+    heads: bool = False
+    within: str = ""
+    mixed: str = ""
+    loose: bool = False
+
+    def all_of(self, places: Places, good_K: Tensor) -> Tensor:
+        """Say of each unit `(U,)` whether all of its channels are good, given that of all channels of a layer."""
+        channels, units = places
+        bad = torch.bincount(units[~good_K[channels]], minlength=self.count)
+        return bad == 0
+
+    def total(self, places: Places, amount_K: Tensor) -> Tensor:
+        """Add up, for each unit `(U,)`, an amount given for all channels of a layer."""
+        channels, units = places
+        return torch.zeros(self.count, dtype=amount_K.dtype).index_add_(0, units, amount_K[channels])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Structure:
+    """What could leave a network.
+
+    Attributes:
+        units: All kinds of units, in the order in which the network makes them.
+        refused: By layer, why units of it stay.
+        trail: Which channels are tied.
+    """
+
+    units: list[Units]
+    refused: dict[str, str]
+    trail: Trail
+
+
+def channels_of(places: Places, chosen_U: Tensor) -> Tensor:
+    """Give the channels that belong to the chosen units, sorted."""
+    channels, units = places
+    found: Tensor = channels[chosen_U[units]].unique()
+    return found
+
+
+def units_in(net: Net, example: Tensor, exclude: Collection[str] = (), *, widths: bool = False) -> Structure:
+    """Find what could leave a network.
+
+    Args:
+        net: In evaluation mode.
+        example: One input `(1, 3, S, S)`.
+        exclude: Shell patterns of layers whose outputs stay.
+        widths: Whether the width of attention heads counts as well.
+
+    Raises:
+        ModelFileError: If the network cannot be traced.
+        SettingsError: If a pattern matches nothing.
+    """
+    twin = net if example.device.type == "cpu" else deepcopy(net).cpu()
+    names = {module: name for name, module in net.named_modules()}
+    stays = {names[module] for module in fixed(net, tuple(exclude))}
+    try:
+        trail = follow(twin, example.cpu())
+    except Exception as error:  # whatever a foreign network raises
+        raise ModelFileError(f"the network cannot be traced: {error}", HINT) from error
+    for name in stays & trail.makes.keys():
+        trail.ties.pin(trail.makes[name], "" if name.startswith("head.") else "it is excluded")
+    _pin_unscalable(net, trail)
+    found, refused = _sets(net, trail), _stay(net, trail)
+    heads, without = _attention(net, stays)
+    owners = {f"{name}.qkv": name for name in (*(one.layer for one in heads), *without)}
+    found = [_within(one, owners) for one in found]
+    return Structure(
+        units=[one for one in found if widths or not one.within] + heads, refused=refused | without, trail=trail
+    )
+
+
+def scaled_by(attention: Any) -> list[tuple[nn.Module, int]]:
+    """Give the layers whose outputs can take up a factor of the queries, and how many of their outputs; or none."""
+    norm, query, qkv = (getattr(attention, leaf, None) for leaf in ("q_norm", "q", "qkv"))
+    if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
+        weight = getattr(norm, "weight", None)
+        return [(norm, len(weight))] if isinstance(weight, Tensor) else []
+    if isinstance(query, WEIGHING):
+        return [(query, int(query.weight.shape[0]))]
+    if isinstance(qkv, WEIGHING) and qkv.weight.shape[0] % 3 == 0:
+        return [(qkv, int(qkv.weight.shape[0]) // 3)]
+    return []
+
+
+def _pin_unscalable(net: Net, trail: Trail) -> None:
+    for name, ids in trail.scaled.items():
+        if not scaled_by(net.get_submodule(name)):
+            trail.ties.pin(ids, f"the scale of {name} follows from its width")
+
+
+def _within(one: Units, owners: Mapping[str, str]) -> Units:
+    owner = next((owners[name] for name in one.makes if name in owners), "")
+    return Units(**{**vars(one), "within": owner}) if owner else one
+
+
+def _sets(net: Net, trail: Trail) -> list[Units]:
+    """Sort classes of channels into sets whose members are made and read by the same layers."""
+    pinned, members = trail.ties.pinned(), _members(trail)
+    makers = {name for name in trail.makes if _weighs(net, name)}
+    averaged = {name: set(trail.ties.roots(ids).tolist()) for name, ids in trail.mixed.items()}
+    sets: dict[Any, list[int]] = defaultdict(list)
+    for root, where in members.items():
+        if root not in pinned and any(name in makers for kind, name in where if kind == "makes"):
+            sets[tuple((key, len(places)) for key, places in where.items())].append(root)
+    found, taken = [], set[str]()
+    for roots in sets.values():
+        mixed = next((name for name, over in averaged.items() if not over.isdisjoint(roots)), "")
+        one = _set(net, roots, [members[root] for root in roots], makers, taken, mixed)
+        taken.add(one.layer)
+        found.append(one)
+    return found
+
+
+def _members(trail: Trail) -> dict[int, dict[tuple[str, str], list[int]]]:
+    """By class, its channels in each layer that makes or reads them, and in parameters that no layer owns."""
+    found: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(dict)
+    for kind in ("makes", "reads", "loose"):
+        for name, ids in getattr(trail, kind).items():
+            key = kind, name
+            for place, root in enumerate(trail.ties.roots(ids.contiguous()).flatten().tolist()):
+                if root:
+                    where = found[root]
+                    if key in where:
+                        where[key].append(place)
+                    else:
+                        where[key] = [place]
+    return found
+
+
+def _weighs(net: Net, name: str) -> bool:
+    module = net.get_submodule(name)
+    return isinstance(module, WEIGHING) and not depthwise(module)
+
+
+def _set(
+    net: Net, roots: list[int], members: Sequence[Mapping[tuple[str, str], list[int]]], weighing: Collection[str],
+    taken: Collection[str], mixed: str,
+) -> Units:  # fmt: skip
+    sides: dict[str, dict[str, Places]] = {"makes": {}, "reads": {}}
+    for kind, name in members[0]:
+        if kind in sides and any(True for _ in net.get_submodule(name).parameters(recurse=False)):
+            pairs = [(place, unit) for unit, where in enumerate(members) for place in where[kind, name]]
+            channels, units = torch.tensor(sorted(pairs)).T
+            sides[kind][name] = channels, units
+    makers = [name for name in sides["makes"] if name in weighing]
+    layer = next((name for name in makers if name not in taken), "") or _numbered(makers[0], taken)
+    return Units(
+        layer=layer, count=len(roots), makes=sides["makes"], reads=sides["reads"], mixed=mixed,
+        copies=len(sides["makes"][makers[0]][0]) // len(roots), loose=any(kind == "loose" for kind, _ in members[0]),
+    )  # fmt: skip
+
+
+def _numbered(layer: str, taken: Collection[str]) -> str:
+    """Name a further part of a layer."""
+    return next(name for part in range(2, len(taken) + 3) if (name := f"{layer}, part {part}") not in taken)
+
+
+def _stay(net: Net, trail: Trail) -> dict[str, str]:
+    """By layer, why channels of it stay."""
+    pinned, found = trail.ties.pinned(), dict[str, str]()
+    for name, ids in trail.makes.items():
+        if name.startswith("body.") and isinstance(net.get_submodule(name), WEIGHING):
+            reasons = [pinned.get(root) for root in trail.ties.roots(ids).tolist()]
+            why = next((reason for reason in reasons if reason), "")
+            count = sum(reason is not None for reason in reasons)
+            if why:
+                found[name if count == len(reasons) else f"{name}, {count} of its {len(reasons)} channels"] = why
+    return found
+
+
+def channels_in(module: nn.Module, reading: bool) -> int:
+    """How many channels a layer reads, or makes."""
+    weight = module.get_parameter("weight")
+    return int(weight.shape[1]) * int(getattr(module, "groups", 1)) if reading else int(weight.shape[0])
+
+
+def _attention(net: Net, stays: Collection[str]) -> tuple[list[Units], dict[str, str]]:
+    """Give the heads that could leave, and by attention layer why those of others stay."""
+    found, refused = [], {}
+    for name, module in net.body.named_modules(prefix="body"):
+        if hasattr(module, "num_heads"):
+            why = _not_understood(module)
+            if why:
+                refused[name] = why
+            elif f"{name}.qkv" not in stays:
+                found.append(_heads(name, module))
+    return found, refused
+
+
+def _not_understood(attention: Any) -> str:
+    """Say why the heads of an attention layer cannot leave; empty if they can."""
+    qkv, proj = getattr(attention, "qkv", None), getattr(attention, "proj", None)
+    if not (isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear)):
+        return "its heads stay: it has no qkv and proj"
+    width = int(getattr(attention, "attn_dim", 0))
+    told = 0 < width == attention.num_heads * getattr(attention, "head_dim", 0)
+    if not told or (qkv.out_features, proj.in_features) != (3 * width, width):
+        return "its heads stay: their width is not told"
+    known = {id(p) for leaf in ("qkv", "proj", "q_norm", "k_norm") for p in _parameters(attention, leaf)}
+    foreign = [n for n, p in attention.named_parameters() if id(p) not in known]
+    return f"its heads stay: what {foreign[0]} does is not understood" if foreign else ""
+
+
+def _parameters(attention: nn.Module, leaf: str) -> Iterator[nn.Parameter]:
+    module = getattr(attention, leaf, None)
+    return module.parameters() if isinstance(module, nn.Module) else iter(())
+
+
+def _heads(name: str, attention: Any) -> Units:
+    heads, width = int(attention.num_heads), int(attention.head_dim)
+    unit_K = torch.arange(heads * width) // width
+    rows = torch.arange(3 * heads * width), unit_K.repeat(3)
+    columns = torch.arange(heads * width), unit_K
+    return Units(
+        layer=name, count=heads, makes={f"{name}.qkv": rows}, reads={f"{name}.proj": columns}, heads=True
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""Run a network and say where it fails; count what it costs. The only place that imports torch-pruning."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.errors import ModelFileError
+from effxfer.net.hooks import hooks
+
+HINT = "exclude the layer, or choose another backbone"
+
+
+def cost(net: nn.Module, example: Tensor) -> tuple[int, int]:
+    """Count multiply-adds for one input (as torch-pruning does: norms and biases too) and parameters."""
+    import torch_pruning as tp
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="torch_pruning")
+        macs, parameters = tp.utils.count_ops_and_params(net, example)
+    return int(macs), int(parameters)
+
+
+@contextmanager
+def entering(net: nn.Module) -> Iterator[list[str]]:
+    """Note the layers that a forward pass enters, the innermost last: the last one is where it fails."""
+    seen: list[str] = []
+    named = [(name, module) for name, module in net.named_modules() if name]
+    with hooks(m.register_forward_pre_hook(lambda _m, _x, name=name: seen.append(name)) for name, m in named):
+        yield seen
+
+
+@torch.no_grad()
+def run(net: nn.Module, example: Tensor) -> Tensor:
+    """Give a network's output.
+
+    Raises:
+        ModelFileError: Naming the layer in which it fails.
+    """
+    with entering(net) as seen:
+        try:
+            output: Tensor = net(example)
+        except Exception as error:  # whatever a network with wrong sizes raises
+            where = seen[-1] if seen else "its input"
+            text = f"the pruned network fails in {where}: {error}"
+            raise ModelFileError(text, HINT) from error
+    return output

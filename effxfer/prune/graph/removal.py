@@ -1,0 +1,272 @@
+"""Take units out of a network, or cut them off where they are.
+
+Shape suffixes: K channels of one layer, U units.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from effxfer.errors import ModelFileError
+from effxfer.net.hooks import hooks
+from effxfer.net.net import Net
+from effxfer.prune.graph.channel_ids import Trail
+from effxfer.prune.graph.groups import Structure, Units, channels_of, scaled_by
+from effxfer.prune.graph.macs import HINT
+from effxfer.prune.graph.trace import WEIGHING, axis_of, depthwise
+
+WIDTHS = ("dim", "chs", "chan", "width", "feat", "planes", "dh")
+Gone = Mapping[str, Tensor]
+
+
+@torch.no_grad()
+def remove_units_(net: Net, structure: Structure, gone: Gone) -> None:
+    """Remove units from a network, in place; at least one of each kind must stay.
+
+    Args:
+        net: Of the shape in which `structure` was found.
+        structure: What `units_in` found.
+        gone: By layer, which units go `(U,)`; layers that lose none may be left out.
+
+    Raises:
+        ModelFileError: Naming the layer whose units cannot be removed.
+    """
+    trail, (made, read) = structure.trail, lost(structure, gone)
+    dead = _dead(structure, gone)
+    for name in {**trail.makes, **trail.reads}:
+        outputs, inputs = made.get(name), read.get(name)
+        if _any(outputs) or _any(inputs):
+            _narrow_(net.get_submodule(name), name, outputs, inputs)
+    for name, ids in trail.loose.items():
+        _narrow_parameter_(net, name, trail, ids, dead)
+    _rename_sizes_(net, trail, dead)
+    _rescale_(net, trail, dead)
+    for one in structure.units:
+        if one.heads and one.layer in gone:
+            attention: Any = net.get_submodule(one.layer)
+            attention.num_heads -= int(gone[one.layer].sum())
+            attention.attn_dim = attention.num_heads * attention.head_dim
+
+
+def lost(structure: Structure, gone: Gone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """By layer, which outputs and which inputs leave with the units `(K,)`."""
+    trail, dead = structure.trail, _dead(structure, gone)
+    made = {name: dead[trail.ties.roots(ids)] for name, ids in trail.makes.items()}
+    read = {name: dead[trail.ties.roots(ids)] for name, ids in trail.reads.items()}
+    for one in structure.units:
+        if one.heads and one.layer in gone:
+            for sides, ours in ((one.makes, made), (one.reads, read)):
+                for name, places in sides.items():
+                    ours[name] = ours[name].index_fill(0, channels_of(places, gone[one.layer]), True)
+    return made, read
+
+
+def outputs_left(net: Net, structure: Structure, gone: Gone) -> dict[str, list[int]]:
+    """Name the outputs that are left of each convolution or linear layer that loses some.
+
+    Args:
+        net: As it is before.
+        structure: What `units_in` found.
+        gone: As in `remove_units_`.
+
+    Returns:
+        By layer, positions; none where `remove_units_` scales what is left anew.
+    """
+    made, trail = lost(structure, gone)[0], structure.trail
+    left = {
+        name: (~outputs).nonzero()[:, 0].tolist()
+        for name, outputs in made.items()
+        if _any(outputs) and isinstance(net.get_submodule(name), WEIGHING)
+    }
+    scaled = [name for name, _ in _rescaled(trail, _dead(structure, gone))]
+    others = {layer for name in scaled for layer, _ in scaled_by(net.get_submodule(name))}
+    return {name: [] if net.get_submodule(name) in others else positions for name, positions in left.items()}
+
+
+def _dead(structure: Structure, gone: Gone) -> Tensor:
+    """Mark the classes of channels that leave, `(classes,)`."""
+    ties, dead = structure.trail.ties, torch.zeros(len(structure.trail.ties), dtype=torch.bool)
+    for one in structure.units:
+        if not one.heads and one.layer in gone:
+            name, places = next(iter(one.makes.items()))
+            dead |= ties.mask(structure.trail.makes[name][channels_of(places, gone[one.layer])])
+    return dead
+
+
+def _any(marked: Tensor | None) -> bool:
+    return marked is not None and bool(marked.any())
+
+
+def _narrow_(layer: Any, name: str, made_K: Tensor | None, read_K: Tensor | None) -> None:
+    """Give a layer fewer outputs and inputs."""
+    rows, columns = (None if k is None else (~k).nonzero()[:, 0] for k in (made_K, read_K))
+    if any(kept is not None and not len(kept) for kept in (rows, columns)):
+        raise ModelFileError(f"the channels of {name} cannot be removed: it would lose all of them", HINT)
+    weighs = isinstance(layer, WEIGHING)
+    if weighs and columns is not None and not depthwise(layer):
+        groups = int(getattr(layer, "groups", 1))
+        kept = (~read_K).view(groups, -1)  # type: ignore[operator]
+        if not bool((kept == kept[0]).all()):
+            raise ModelFileError(f"the channels of {name} cannot be removed: its groups would differ", HINT)
+        _select_(layer, ("weight",), 1, kept[0].nonzero()[:, 0])
+    if rows is not None:
+        _select_(layer, ("weight", "bias", "running_mean", "running_var"), 0, rows)
+    _tell_sizes_(layer, None if rows is None else len(rows), None if columns is None else len(columns))
+
+
+def _select_(module: nn.Module, leaves: Collection[str], dim: int, kept: Tensor) -> None:
+    """Keep slices of tensors of a module."""
+    for leaf in leaves:
+        old = getattr(module, leaf, None)
+        if isinstance(old, Tensor) and old.dim() > dim:
+            new = old.index_select(dim, kept.to(old.device)).clone()
+            setattr(module, leaf, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
+
+
+def _tell_sizes_(layer: Any, rows: int | None, columns: int | None) -> None:
+    """Let a layer say how wide it is."""
+    if isinstance(layer, _ConvNd):
+        if depthwise(layer) and rows is not None:
+            each = layer.out_channels // layer.in_channels
+            layer.groups = layer.in_channels = rows // each
+        layer.out_channels = rows or layer.out_channels
+        layer.in_channels = columns or layer.in_channels
+    elif isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = rows or layer.out_features, columns or layer.in_features
+    elif isinstance(layer, _BatchNorm):
+        layer.num_features = rows or layer.num_features
+    elif isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        layer.normalized_shape = (rows or layer.normalized_shape[0],)
+    elif isinstance(layer, nn.GroupNorm):
+        layer.num_channels = rows or layer.num_channels
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = rows or layer.num_parameters
+
+
+def _narrow_parameter_(net: Net, name: str, trail: Trail, ids: Tensor, dead: Tensor) -> None:
+    roots = trail.ties.roots(ids)
+    if not bool(dead[roots].any()):
+        return
+    axis = axis_of(trail, ids)
+    assert axis is not None
+    line = roots.movedim(axis, -1).reshape(-1, roots.shape[axis])[0]
+    owner, _, leaf = name.rpartition(".")
+    _select_(net.get_submodule(owner), (leaf,), axis, (~dead[line]).nonzero()[:, 0])
+
+
+def _rename_sizes_(net: Net, trail: Trail, dead: Tensor) -> None:
+    """Correct the numbers by which modules name how many channels they move.
+
+    A module that cuts or reshapes channels often holds their number as an attribute. One that is equal to a number
+    that was used, and is called like a width, is set to what is left; whether that is right, the outputs tell.
+    """
+    wanted: dict[tuple[str, str], int] = {}
+    for name, size, ids in trail.sizes:
+        for attribute, value in vars(net.get_submodule(name)).items():
+            named = type(value) is int and value == size and any(word in attribute for word in WIDTHS)
+            if named:
+                wanted.setdefault((name, attribute), int((~dead[trail.ties.roots(ids)]).sum()))
+    for (name, attribute), left in wanted.items():
+        setattr(net.get_submodule(name), attribute, left)
+
+
+def _rescaled(trail: Trail, dead: Tensor) -> Iterator[tuple[str, float]]:
+    """Give the attention whose heads become narrower, and the root of the share of their width that is left."""
+    for name, ids in trail.scaled.items():
+        left = int((~dead[trail.ties.roots(ids)]).sum())
+        if left < len(ids):
+            yield name, (left / len(ids)) ** 0.5
+
+
+def _rescale_(net: Net, trail: Trail, dead: Tensor) -> None:
+    """Keep the temperature of attention that divides by the root of its width."""
+    for name, factor in _rescaled(trail, dead):
+        attention: Any = net.get_submodule(name)
+        for layer, count in scaled_by(attention):
+            for leaf in ("weight", "bias"):
+                tensor = getattr(layer, leaf, None)
+                if tensor is not None:
+                    tensor[:count] *= factor
+        if isinstance(getattr(attention, "scale", None), float):
+            attention.scale /= factor
+
+
+@contextmanager
+def silenced(net: Net, structure: Structure, gone: Gone) -> Iterator[bool]:
+    """Cut units off, without removing them: they are zero, and nothing reads them any more.
+
+    Norms over channels average over the others alone, as they will without them, until the context ends; the weights
+    stay cut.
+
+    Yields:
+        Whether removing them must give the same outputs: not so where something else averages over channels.
+    """
+    made, read = lost(structure, gone)
+    handles = []
+    with torch.no_grad():
+        for name, inputs in read.items():
+            if _any(inputs):
+                _cut_(net.get_submodule(name), inputs.nonzero()[:, 0].tolist())
+        for name, outputs in made.items():
+            layer = net.get_submodule(name)
+            if _any(outputs) and name in structure.trail.axes:
+                handles.append(layer.register_forward_hook(_averaging(structure.trail.axes[name], ~outputs)))
+            elif _any(outputs) and not isinstance(layer, nn.PReLU):
+                _mute_(layer, outputs)
+    ties, dead = structure.trail.ties, _dead(structure, gone)
+    averaging = {name for name, ids in structure.trail.mixed.items() if bool(dead[ties.roots(ids)].any())}
+    with hooks(handles):
+        yield averaging <= structure.trail.axes.keys()
+
+
+def _cut_(layer: nn.Module, positions: list[int]) -> None:
+    """Zero what a layer reads from some inputs, in place."""
+    weight = layer.get_parameter("weight")
+    groups = getattr(layer, "groups", 1)
+    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
+    for position in positions:
+        group, column = divmod(position, inputs)
+        weight[group * outputs : (group + 1) * outputs, column] = 0
+
+
+def _mute_(layer: nn.Module, gone_K: Tensor) -> None:
+    """Make some outputs of a layer zero, in place."""
+    for leaf in ("weight", "bias", "running_mean"):
+        tensor = getattr(layer, leaf, None)
+        if tensor is not None:
+            tensor[gone_K] = 0
+
+
+def _averaging(axis: int, kept_K: Tensor) -> Any:
+    """Make a hook that norms the kept channels by themselves; the others become zero."""
+    places = kept_K.nonzero()[:, 0]
+
+    def hook(layer: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+        kept = places.to(inputs[0].device)
+        some = inputs[0].index_select(axis, kept)
+        weight, bias = (None if p is None else p[kept] for p in (layer.weight, getattr(layer, "bias", None)))
+        if isinstance(layer, nn.GroupNorm):
+            found = F.group_norm(some, layer.num_groups, weight, bias, layer.eps)
+        else:
+            last, shape = some.movedim(axis, -1), (len(kept),)
+            root = isinstance(layer, nn.RMSNorm)
+            normed = F.rms_norm(last, shape, weight, layer.eps) if root else F.layer_norm(
+                last, shape, weight, bias, layer.eps
+            )  # fmt: skip
+            found = normed.movedim(-1, axis)
+        return torch.zeros_like(inputs[0]).index_copy(axis, kept, found)
+
+    return hook
+
+
+def counted(one: Units) -> Iterator[tuple[str, int, int]]:
+    """Give, by layer that weighs, how many inputs and outputs leave with one unit of a kind."""
+    for name in {**one.makes, **one.reads}:
+        reads, makes = (len(side[name][0]) // one.count if name in side else 0 for side in (one.reads, one.makes))
+        yield name, reads, makes

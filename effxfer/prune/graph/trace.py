@@ -1,0 +1,172 @@
+"""Follow the channels of a network through everything that one forward pass executes.
+
+DepGraph (Fang et al., 2023, https://arxiv.org/abs/2301.12900) reads off autograd which layers must lose channels
+together. Here every tensor carries, along one of its axes, the numbers of the channels that it consists of, and what
+merely moves elements (views, permutations, concatenation, splits, windows, shuffles) is done to those numbers as well:
+so they arrive where the channels do, whatever lies between. What is not understood keeps its channels and is named.
+
+Shape suffixes: K channels along the axis that carries them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from effxfer.prune.graph.channel_ids import Along, Labels, Trail, compact, hooked, tensors_in, varying
+from effxfer.prune.graph.operations import Operation, see
+
+OVER_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+WEIGHING = (_ConvNd, nn.Linear)
+WHOLE = (*WEIGHING, *OVER_CHANNELS, _BatchNorm, nn.PReLU, nn.MultiheadAttention)
+
+
+@torch.no_grad()
+def follow(net: nn.Module, example: Tensor) -> Trail:
+    """Send one image through a network and note what becomes of its channels.
+
+    Args:
+        net: In evaluation mode, on the CPU; not changed.
+        example: One input `(1, 3, S, S)`.
+
+    Raises:
+        Exception: Whatever the network raises.
+    """
+    watch = _Watch(net)
+    with hooked(net, watch.enter, watch.leave), watch:
+        output = net(example)
+    trail = watch.labels.trail
+    for tensor in tensors_in(output):
+        watch.labels.pin([watch.labels.of(tensor)], "gives them to whoever calls it")
+    for name, ids in trail.loose.items():
+        if axis_of(trail, ids) is None:
+            trail.ties.pin(ids, f"they are tied to parts of {name}")
+    return trail
+
+
+def axis_of(trail: Trail, ids: Tensor) -> int | None:
+    """Give the only axis of a parameter along which classes differ; None if there are several, or none."""
+    axes = varying(trail.ties.roots(compact(ids)))
+    return axes[0] if len(axes) == 1 else None
+
+
+def depthwise(module: nn.Module) -> bool:
+    """Whether a convolution has one filter per channel."""
+    return isinstance(module, _ConvNd) and module.groups > 1 and module.groups == module.in_channels
+
+
+class _Watch(TorchDispatchMode):
+    """Takes known layers as a whole, and sees every operation outside of them."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.labels, self._inside = Labels(net), 0
+
+    def enter(self, name: str, module: nn.Module) -> None:
+        """Look away while a known layer is at work."""
+        self.labels.enter(name)
+        self._inside += isinstance(module, WHOLE)
+
+    def leave(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Say what a known layer did as a whole."""
+        if isinstance(module, WHOLE):
+            if self._inside == 1:
+                _layer(self.labels, name, module, inputs, output)
+            self._inside -= 1
+        self.labels.leave()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Execute an operation and label what it gave."""
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if not self._inside:
+            given = [*tensors_in(list(args)), *tensors_in(list(kwargs.values()))]
+            known = [self.labels.of(tensor) for tensor in given]
+            if any(label is not None for label in known):
+                one = Operation(
+                    func=func, args=args, kwargs=kwargs, given=given, labels=known, outputs=list(tensors_in(output))
+                )  # fmt: skip
+                see(self.labels, one)
+        return output
+
+
+def _layer(labels: Labels, name: str, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, *more = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
+    label = labels.of(x)
+    if not isinstance(label, Along | None) or isinstance(module, nn.MultiheadAttention | _ConvTransposeNd):
+        labels.pin([label, *(labels.of(tensor) for tensor in more)], "does with them what is not understood")
+    elif depthwise(module):
+        labels.set(output, _depthwise(labels, name, module, label))
+    elif isinstance(module, WEIGHING):
+        labels.set(output, _weigh(labels, name, module, x, label))
+    elif label is not None:
+        labels.set(output, label)
+        _scale(labels, name, module, x, label)
+
+
+def _weigh(labels: Labels, name: str, module: Any, x: Tensor, label: Along | None) -> Along | None:
+    """Read channels, and make new ones."""
+    trail, linear = labels.trail, isinstance(module, nn.Linear)
+    axis, groups = (x.dim() - 1, 1) if linear else (1, module.groups)
+    outputs = module.out_features if linear else module.out_channels
+    if name not in trail.makes:
+        trail.makes[name] = trail.ties.fresh(outputs // groups).repeat(groups)
+    if label is None:
+        return labels.along(axis, trail.makes[name])
+    if label.axis != axis:
+        trail.ties.pin(trail.makes[name], "it weighs positions, not channels")
+        labels.pin([] if linear else [label], "weighs them like positions")
+        return label if linear else None
+    trail.even(label.ids, groups, f"a part of {name} reads something else")
+    _note(trail, trail.reads, name, label.ids)
+    return labels.along(axis, trail.makes[name])
+
+
+def _depthwise(labels: Labels, name: str, module: Any, label: Along | None) -> Along | None:
+    """Filter each channel by itself."""
+    if label is None or label.axis != 1:
+        labels.pin([label], "filters positions")
+        return None
+    made = label.ids.repeat_interleave(module.out_channels // module.in_channels)
+    _note(labels.trail, labels.trail.makes, name, made)
+    return labels.along(1, made)
+
+
+def _scale(labels: Labels, name: str, module: Any, x: Tensor, label: Along) -> None:
+    """Scale each channel: by itself, or by what all are together."""
+    trail, count = labels.trail, _channels(module)
+    if isinstance(module, nn.PReLU) and count == 1:
+        return
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and _across(module, x, label, count):
+        return
+    if isinstance(module, nn.GroupNorm) and 1 < module.num_groups < count:
+        trail.even(label.ids, module.num_groups, f"a part of {name} norms something else")
+    if count != len(label.ids) or (isinstance(module, nn.GroupNorm) and module.num_groups == count):
+        labels.pin([label], "does with them what is not understood")
+    _note(trail, trail.makes, name, label.ids)
+    if isinstance(module, OVER_CHANNELS):
+        trail.over(name, label.ids)
+        trail.axes[name] = label.axis
+
+
+def _channels(module: Any) -> int:
+    """How many channels a norm or activation works on."""
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return int(module.normalized_shape[-1])
+    if isinstance(module, nn.GroupNorm):
+        return module.num_channels
+    return int(module.num_parameters if isinstance(module, nn.PReLU) else module.num_features)
+
+
+def _across(module: nn.Module, x: Tensor, label: Along, count: int) -> bool:
+    """Whether a norm is over another axis than that of the channels, and takes each of them by itself."""
+    plain = type(module) in (nn.LayerNorm, nn.RMSNorm) or count != len(label.ids)
+    return plain and label.axis != x.dim() - 1 and x.shape[-1] == count
+
+
+def _note(trail: Trail, where: dict[str, Tensor], name: str, ids_K: Tensor) -> None:
+    """Remember what a layer has to do with channels; where it is called again, both are tied."""
+    trail.ties.tie(where.setdefault(name, ids_K), ids_K, f"{name} is used for something else, too")

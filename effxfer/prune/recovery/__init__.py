@@ -1,0 +1,1 @@
+"""Recovery without training: least squares, BatchNorm statistics."""

@@ -1,0 +1,188 @@
+"""Solve the weights that are left anew, so that each layer gives what it gave before channels left; no training.
+
+Least squares after He et al., 2017 (https://arxiv.org/abs/1707.06168), layer by layer from input to output: inputs come
+from the pruned network, so that a layer also makes up for what those before it lost, targets from the unpruned one.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.net.hooks import as_evaluated, hooks
+from effxfer.net.layers import trace
+from effxfer.net.net import Net
+from effxfer.prune.recovery.least_squares import SIDE, TINY, Grid, Normal, change, in_groups, normal_of, rows_of, weighs
+from effxfer.report import Report, Table
+
+Batches = Callable[[], Iterable[Tensor]]
+Note = Callable[[Tensor, Tensor], None]
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+MOST_HELD = 64_000_000
+MOST_WORK = 1e12
+
+
+def reconstruct_(net: Net, dense: Net, batches: Batches, left: Mapping[str, Sequence[int]]) -> Report:
+    """Solve every convolution and linear layer for the outputs that it had in the dense network, in place.
+
+    The change of the weights is kept small by a ridge. Half of each batch's images solve with several, the other half
+    say which is best; if none is better than no change, the layer stays as it is. Then all images solve together: on
+    them, given the inputs that the layer has by then, its squared error never grows. A ticket's zeros stay zeros.
+    BatchNorm statistics should be estimated anew afterwards.
+
+    Args:
+        net: The pruned network.
+        dense: The network before, on the same device; stays as it is.
+        batches: Gives the same batches `(B, 3, S, S)` of training images, as evaluation sees them, whenever it is
+            called; some hundred images do. At most 8 x 8 positions of each image are looked at, on a grid that is moved
+            from batch to batch.
+        left: By layer, which outputs of the dense one are left, none if they are scaled anew; a layer that is not named
+            has all of them.
+
+    Returns:
+        A table of the layers with their squared error before and after, and why a layer was left alone.
+    """
+    lines = dict[str, dict[str, Any]]()
+    images = [len(batch) for batch in batches()]
+    with torch.no_grad(), as_evaluated(net), as_evaluated(dense):
+        calls = Counter(layer.name for layer in trace(net, next(iter(batches()))[:1]))
+        for name, times in calls.items():
+            scaled = "its outputs are not scaled as they were" if name in left and not left[name] else ""
+            lines[name] = _row("it is called more than once" if times > 1 else scaled or _unfit(net, name))
+        able = [name for name in lines if not lines[name]["left alone"]]
+        for wave in _waves(net, able, sum(images)):
+            targets = _targets(net, dense, wave, batches, left)
+            for name in wave:
+                lines[name] |= _solve_(net, name, batches, targets.pop(name))
+    done = sum(not line["left alone"] for line in lines.values())
+    note = f"weights of {done} of {len(lines)} layers solved anew by least squares on {sum(images)} training images"
+    rows = tuple({"layer": name, **line} for name, line in lines.items())
+    return Report(tables=(Table(title="Weights solved anew", rows=rows),), notes=(note,))
+
+
+def _row(why: str = "", before: float | None = None, after: float | None = None, ridge: Any = None) -> dict[str, Any]:
+    return {"error before %": before, "error after %": after, "ridge": ridge, "left alone": why}
+
+
+def _unfit(net: Net, name: str) -> str:
+    """Say why a layer cannot be solved; empty if it can."""
+    layer, keep = net.get_submodule(name), net.kept().get(f"{name}.weight")
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+        return "its padding is not plain zeros"
+    work = 0.0 if keep is None else float((keep.flatten(1).sum(1).double() ** 3).sum()) / 3 * (len(RIDGES) + 1)
+    return "too many of a ticket's weights for one solution per output" if work > MOST_WORK else ""
+
+
+def _waves(net: Net, names: Sequence[str], images: int) -> Iterator[list[str]]:
+    """Divide layers, in order, so that what each part should give fits in memory."""
+    wave, held = list[str](), 0
+    for name in names:
+        size = images * SIDE**2 * len(net.get_submodule(name).get_parameter("weight"))
+        if wave and held + size > MOST_HELD:
+            yield wave
+            wave, held = [], 0
+        wave.append(name)
+        held += size
+    if wave:
+        yield wave
+
+
+def _targets(
+    net: Net, dense: Net, names: Sequence[str], batches: Batches, left: Mapping[str, Sequence[int]]
+) -> dict[str, list[Tensor]]:
+    """Give what layers should give: by name, the looked-at outputs `(B, O, ...)` of each batch, of those left."""
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def note(name: str) -> Note:
+        layer, own = net.get_submodule(name), left.get(name)
+
+        def take(_inputs: Tensor, wanted: Tensor) -> None:
+            part = Grid.of(layer, wanted, len(found[name])).outputs(layer, wanted)
+            kept = torch.arange(wanted.shape[_channels(layer)]) if own is None else torch.tensor(own)
+            found[name].append(part.index_select(_channels(layer), kept.to(part.device)))
+
+        return take
+
+    for images in batches():
+        _run(dense, {name: note(name) for name in names}, images)
+    return found
+
+
+def _solve_(net: Net, name: str, batches: Batches, targets: Sequence[Tensor]) -> dict[str, Any]:
+    """Solve one layer in place; give its row of the table."""
+    layer: Any = net.get_submodule(name)
+    halves: list[Normal | None] = [None, None]
+    for number, images in enumerate(batches()):
+        inputs, given = _at(net, name, images)
+        grid = Grid.of(layer, given, number)
+        given, wanted = grid.outputs(layer, given), targets[number]
+        if wanted.shape != given.shape:
+            return _row("its outputs are not those of the dense network")
+        for which in (0, 1):
+            for rows in rows_of(layer, grid, inputs[which::2], wanted[which::2], given[which::2]):
+                if not weighs(layer, *rows):
+                    return _row("it computes more than its weights say")
+                part, known = normal_of(*rows), halves[which]
+                halves[which] = part if known is None else known + part
+    first, second = halves
+    if first is None or second is None:
+        return _row("there are too few images")
+    return _improve_(layer, first, second, net.kept().get(f"{name}.weight"))
+
+
+def _improve_(layer: Any, first: Normal, second: Normal, keep: Tensor | None) -> dict[str, Any]:
+    """Choose the ridge on the second half of the images, and solve on all."""
+    allowed = None if keep is None else in_groups(keep, layer)
+    if allowed is not None and layer.bias is not None:
+        allowed = torch.cat([allowed, torch.ones_like(allowed[:, :1])], 1)
+    scored = [(second.after(change(first, ridge, allowed)), ridge) for ridge in RIDGES]
+    error, ridge = min(scored)
+    if not error < second.missing:
+        return _row("nothing to gain")
+    both = first + second
+    found = change(both, ridge, allowed)
+    error = both.after(found)
+    if not error < both.missing:
+        return _row("nothing to gain")
+    if layer.bias is not None:
+        layer.bias += found[:, -1].reshape(-1).to(layer.bias.dtype)
+        found = found[:, :-1]
+    layer.weight += found.transpose(1, 2).reshape(layer.weight.shape).to(layer.weight.dtype)
+    of = 100 / max(both.power, TINY)
+    return _row(before=of * both.missing, after=of * error, ridge=ridge)
+
+
+def _channels(layer: nn.Module) -> int:
+    return -1 if isinstance(layer, nn.Linear) else 1
+
+
+class _ReachedError(Exception):
+    """The layers that were waited for have run."""
+
+
+def _run(net: Net, notes: Mapping[str, Note], images: Tensor) -> None:
+    """Run a network until all of the named layers have run, and hand over each one's input and output meanwhile."""
+    waiting = set(notes)
+
+    def hand_over(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            notes[name](inputs[0], output)
+            waiting.discard(name)
+            if not waiting:
+                raise _ReachedError
+
+        return hook
+
+    handles = (net.get_submodule(name).register_forward_hook(hand_over(name)) for name in notes)
+    with hooks(handles), suppress(_ReachedError):
+        net(images)
+
+
+def _at(net: Net, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a network as far as a layer; give the layer's input and output."""
+    seen = list[Tensor]()
+    _run(net, {name: lambda inputs, output: seen.extend((inputs, output))}, images)
+    return seen[0], seen[1]

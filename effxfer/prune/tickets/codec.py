@@ -1,0 +1,50 @@
+"""The bytes of a ticket: a safetensors file with bit-packed masks, and a JSON document with a digest of itself.
+
+`mask/NAME` holds the mask of the weight `NAME`, eight weights to a byte, the first one in the highest bit, rows one
+after the other; `weight/NAME` the body's weights and buffers at the rewind point.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import ceil, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.errors import ModelFileError
+from effxfer.signed_safetensors import Kind, Raw, only
+
+MASK, WEIGHT = "mask/", "weight/"
+KIND = Kind(name="ticket", document="effxfer.ticket", make="make one with `effxfer prune --method lottery`")
+
+
+def pack_mask(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Pack a mask of any shape, eight weights to a byte.
+
+    >>> pack_mask(np.array([[True, False, False], [True, True, False]])).tolist()
+    [152]
+    """
+    return np.packbits(mask.reshape(-1))
+
+
+def unpack_mask(packed: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """Undo `pack_mask`.
+
+    Raises:
+        ModelFileError: If there are more or fewer bytes than a mask of that shape takes.
+    """
+    count = prod(shape)
+    if packed.size != ceil(count / 8):
+        raise ModelFileError(f"{packed.size} bytes are no mask of shape {tuple(shape)}", code="E410")
+    return np.unpackbits(packed, count=count).astype(bool).reshape(tuple(shape))
+
+
+def unpack_masks(tensors: Mapping[str, Raw], shapes: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.bool_]]:
+    """Unpack all masks of a ticket, by the weight's name.
+
+    Raises:
+        ModelFileError: If `shapes` are those of other masks.
+    """
+    packed = only(tensors, MASK)
+    if shapes.keys() != packed.keys():
+        raise ModelFileError("the ticket's masks and their shapes have other names", code="E410")
+    return {name: unpack_mask(np.frombuffer(packed[name][2], np.uint8), shape) for name, shape in shapes.items()}

@@ -1,0 +1,259 @@
+"""A lottery ticket as one file: which weights survive, the weights they go back to, and how they are trained.
+
+Tickets found on one task win on others (Morcos et al., 2019, https://arxiv.org/abs/1906.02773; Chen et al., 2021,
+https://arxiv.org/abs/2012.06908), so that they are worth carrying around. `ticket_bytes` says how the file is laid out.
+Reading one needs no torch; only its network does.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.documents import TicketDocument, fault
+from effxfer.errors import ModelFileError
+from effxfer.files import digest
+from effxfer.net.backbones import trust
+from effxfer.prune.tickets.codec import KIND, MASK, WEIGHT, pack_mask, unpack_masks
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.signed_safetensors import altered, damaged, dump, load, only, raw_of, sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from effxfer.net.net import Edit, Net
+
+BODY = "body."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a ticket's document says.
+
+    Attributes:
+        backbone: The body before `edits`: `{"source": ..., "args": {...}}`.
+        edits: Architecture changes to replay, in order; those of a head are left out.
+        preprocess: What the network's input must look like.
+        shapes: Shape of each mask, by the weight's name.
+        kept: How many weights survive.
+        masked: How many have a mask.
+        everything: How many weights the body has.
+        rewind: The rewind point in words.
+        masks: SHA-256 of the masks.
+        weights: SHA-256 of the body's weights and buffers at the rewind point.
+        recipe: Name and settings of the stage that found the ticket: `{"stage": ..., "settings": {...}}`.
+        origin: Where it came from: key of that stage's result, its data, what it reached, and package versions.
+        pointer: The settings of a backbone that has those weights; None if they are in the file.
+        schema: Version of this layout.
+    """
+
+    backbone: Mapping[str, Any]
+    edits: "list[Edit]"
+    preprocess: Mapping[str, Any]
+    shapes: Mapping[str, list[int]]
+    kept: int
+    masked: int
+    everything: int
+    rewind: str
+    masks: str
+    weights: str
+    recipe: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    pointer: Mapping[str, Any] | None = None
+    schema: int = KIND.schema
+
+    @property
+    def identity(self) -> str:
+        """Digest of what determines a training of this ticket: not where it came from, nor where its weights lie."""
+        parts = ("schema", "backbone", "edits", "preprocess", "shapes", "masks", "weights", "recipe")
+        return digest({part: getattr(self, part) for part in parts})
+
+    @property
+    def start(self) -> str:
+        """Digest of the network at its rewind point, before anything is removed."""
+        edits = [edit for edit in self.edits if edit["kind"] not in ("densify", "sparsify")]
+        return digest([self.backbone, edits, self.preprocess, self.weights])
+
+
+@dataclass(frozen=True, eq=False)
+class TicketFile:
+    """A ticket, checked.
+
+    Attributes:
+        facts: What it says of itself.
+        content: The file's bytes.
+    """
+
+    facts: Facts
+    content: bytes
+
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """Unpack the masks, by the weight's name; true means keep."""
+        return unpack_masks(load(self.content, "the ticket", KIND)[0], self.facts.shapes)
+
+    def weights(self) -> "dict[str, Tensor] | None":
+        """Give the body's weights and buffers at the rewind point; None if the ticket points to them."""
+        from safetensors.torch import load as read
+
+        if self.facts.pointer is not None:
+            return None
+        found = read(self.content)
+        return {name.removeprefix(WEIGHT): found[name] for name in found if name.startswith(WEIGHT)}
+
+    def pointing(self, backbone: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> "TicketFile":
+        """Give the same ticket without its weights.
+
+        Args:
+            backbone: Settings of a backbone that has them.
+            weights: What that backbone has.
+
+        Raises:
+            ModelFileError: If those are others.
+        """
+        self.check(weights, str(backbone.get("source")))
+        return _assembled(replace(self.facts, pointer=dict(backbone)), self.masks(), None)
+
+    def holding(self, weights: "Mapping[str, Tensor]", whose: str) -> "TicketFile":
+        """Give the same ticket with its weights inside.
+
+        Args:
+            weights: The body's weights and buffers at the rewind point.
+            whose: Where they come from, to name it in errors.
+
+        Raises:
+            ModelFileError: If they are others than those that the ticket was found with.
+        """
+        self.check(weights, whose)
+        return _assembled(replace(self.facts, pointer=None), self.masks(), weights)
+
+    def check(self, weights: "Mapping[str, Tensor]", whose: str) -> None:
+        """Make sure that weights are those of the ticket's rewind point.
+
+        Raises:
+            ModelFileError: If they are not.
+        """
+        found = sha256(raw_of(weights))
+        if found != self.facts.weights:
+            text = f"{whose} is not what the ticket was found in: SHA-256 of its weights is {found[:12]}"
+            hint = f"name a {self.facts.backbone['source']} with the weights it had then"
+            raise ModelFileError(f"{text}, not {self.facts.weights[:12]}", hint, code="E404")
+
+    def network(self) -> "Net":
+        """Rebuild the body at its rewind point, with the ticket's masks and without a head.
+
+        Nothing is zeroed yet: `Net.constrain_` does that, and training does it first of all.
+
+        Raises:
+            ModelFileError: If the weights or masks do not fit the recorded architecture, or are not in the file; or if
+                that names code that is not trusted: see `effxfer.net.backbones.trust`.
+        """
+        trust.check(self.facts.backbone, "the ticket")
+        import torch
+
+        from effxfer.net.backbones.recorded import replaying
+        from effxfer.net.net import rebuild
+
+        weights = self.weights()
+        if weights is None:
+            raise ModelFileError("the ticket has no weights of its own", "open the backbone that it points to")
+        with replaying("the ticket", len(self.content)):
+            net = rebuild(self.facts.backbone, self.facts.edits, Preprocess.from_json(self.facts.preprocess))
+        _check_fits(weights, _body(net.state_dict()), "weights", "E405")
+        net.load_state_dict(weights, strict=False)
+        masks = {name: torch.from_numpy(mask) for name, mask in self.masks().items()}
+        _check_fits(masks, net.kept(), "masks", "E410")
+        for name, held in net.kept().items():
+            held.copy_(masks[name])
+        return net.eval()
+
+
+def pack(
+    net: "Net", start: "Mapping[str, Tensor]", *, rewind: str, recipe: Mapping[str, Any], origin: Mapping[str, Any]
+) -> TicketFile:
+    """Make a ticket of a network that holds its masks.
+
+    Args:
+        net: Its masks, and its architecture without the head.
+        start: Its weights and buffers at the rewind point, by name; what is not of the body is left out.
+        rewind: That point in words.
+        recipe: As in `Facts`.
+        origin: As in `Facts`.
+
+    Raises:
+        ModelFileError: If `start` does not fit the network.
+    """
+    from effxfer.net.edits import of_body
+
+    weights, held = _body(start), _body(net.kept())
+    _check_fits(weights, _body(net.state_dict()), "weights", "E405")
+    masks = {name: held[name].cpu().numpy() for name in sorted(held)}
+    facts = Facts(
+        backbone=net.backbone, edits=of_body(net.edits), preprocess=net.preprocess.to_json(),
+        shapes={name: list(mask.shape) for name, mask in masks.items()},
+        kept=sum(int(mask.sum()) for mask in masks.values()), masked=sum(mask.size for mask in masks.values()),
+        everything=sum(weight.numel() for weight in net.body.parameters()),
+        rewind=rewind, masks="", weights="", recipe=recipe, origin=origin,
+    )  # fmt: skip
+    return _assembled(facts, masks, weights)
+
+
+def unpack(content: bytes, name: str = "the ticket") -> TicketFile:
+    """Read a ticket, and check everything that can be checked without its network.
+
+    Args:
+        content: The file's bytes.
+        name: What to call it in errors.
+
+    Raises:
+        ModelFileError: If it is no ticket, is truncated, was altered, or is of another schema.
+    """
+    tensors, document = load(content, name, KIND)
+    if why := fault(TicketDocument, document):
+        raise damaged(name, why)
+    facts = Facts(**document)
+    try:
+        found = {part: sha256(only(tensors, prefix)) for part, prefix in _parts(facts).items()}
+        kept = sum(int(mask.sum()) for mask in unpack_masks(tensors, facts.shapes).values())
+    except (TypeError, ValueError, AttributeError) as error:
+        raise altered(name, str(error)) from error
+    for part, actual in found.items():
+        expected = getattr(facts, part)
+        if actual != expected:
+            raise altered(name, f"SHA-256 of its {part} is {actual[:12]}, not {expected[:12]}")
+    if kept != facts.kept or len(tensors) != sum(len(only(tensors, prefix)) for prefix in _parts(facts).values()):
+        raise altered(name, f"it should keep {facts.kept} weights, and hold nothing but masks and weights")
+    return TicketFile(facts, content)
+
+
+def _assembled(
+    facts: Facts, masks: Mapping[str, NDArray[np.bool_]], weights: "Mapping[str, Tensor] | None"
+) -> TicketFile:
+    """Write down the digests, and everything as bytes."""
+    import torch
+
+    tensors = {MASK + name: torch.from_numpy(pack_mask(mask)) for name, mask in masks.items()}
+    tensors |= {WEIGHT + name: tensor for name, tensor in (weights or {}).items()}
+    raw = raw_of(tensors)
+    digests = {part: sha256(only(raw, prefix)) for part, prefix in _parts(facts).items()}
+    document = json.loads(json.dumps({**asdict(facts), **digests}, allow_nan=False))
+    return TicketFile(Facts(**document), dump(tensors, document, KIND.document))
+
+
+def _parts(facts: Facts) -> dict[str, str]:
+    """The digests that are of something in the file, and how the names of those tensors begin."""
+    return {"masks": MASK} | ({} if facts.pointer is not None else {"weights": WEIGHT})
+
+
+def _body(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(BODY)}
+
+
+def _check_fits(given: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]", what: str, code: str) -> None:
+    wrong = [name for name in wanted if name not in given or given[name].shape != wanted[name].shape]
+    wrong += [name for name in given if name not in wanted]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ModelFileError(f"the ticket's {what} do not fit its network: {', '.join(wrong[:5])}{more}", code=code)

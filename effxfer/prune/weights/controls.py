@@ -1,0 +1,162 @@
+"""What a ticket must be compared with: the same training under other masks and other weights.
+
+A ticket says something only where it beats a random mask with as many weights per layer, its own mask on weights
+drawn anew (Frankle & Carbin, 2019, https://arxiv.org/abs/1803.03635), and pruning in one shot; and it costs nothing
+only where it reaches the dense network trained as long (Liu et al., 2019, https://arxiv.org/abs/1810.05270).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any, Literal
+
+from torch import Tensor
+
+from effxfer.data.batches.batches import seed_of
+from effxfer.net.net import Net
+from effxfer.net.reinitialize import fresh_weights
+from effxfer.prune.weights.lottery import PLOT, PRUNABLE, SCORE, Remember, forget
+from effxfer.prune.weights.mask import Mask
+from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.random import random
+from effxfer.prune.weights.select import strongest
+from effxfer.report import Curve, Measurement, Report, Table
+
+Kind = Literal["dense", "one-shot", "random", "re-initialised"]
+Train = Callable[[Net, Kind, int], Mapping[str, float]]
+WORDS: Mapping[Kind, str] = {
+    "random": "random mask",
+    "re-initialised": "weights drawn anew",
+    "one-shot": "one-shot mask",
+    "dense": "dense, trained as long",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """One training of a control.
+
+    Attributes:
+        kind: Which control.
+        number: Which repeat, from 0.
+        scores: What `train` returned, e.g. accuracy in percent by split.
+    """
+
+    kind: Kind
+    number: int
+    scores: Mapping[str, float]
+
+
+def run_controls(
+    net: Net,
+    train: Train,
+    *,
+    kinds: Sequence[Kind],
+    repeats: int,
+    seed: int,
+    ticket: Mask,
+    first: Mask,
+    one_shot: Mask,
+    start: Mapping[str, Tensor],
+    remember: Remember = forget,
+) -> tuple[Control, ...]:
+    """Train every control `repeats` times, each as often and as long as the ticket was.
+
+    Args:
+        net: The architecture; stays as it is.
+        train: `(net, kind, repeat) -> scores` trains the network in place and keeps removed weights at zero.
+        kinds: Which controls.
+        repeats: How often, at least 1; each repeat draws masks and weights anew.
+        seed: Of what is drawn.
+        ticket: The ticket's mask: `re-initialised` has it, `random` has as many weights of each layer.
+        first: What survived before pruning: `dense` has it, and the others keep no weight outside.
+        one_shot: The mask of the ticket's sparsity that pruning in one step gave.
+        start: The state (weights and buffers) that the ticket's training started from.
+        remember: As in `find_ticket`.
+
+    Raises:
+        EffxferError: If `train` lets removed weights grow back.
+    """
+
+    def begun(kind: Kind, number: int) -> tuple[Mapping[str, Tensor], Mask]:
+        drawn = seed_of(seed, "control", kind, number) % 2**32
+        masks = {"dense": first, "one-shot": one_shot, "re-initialised": ticket}
+        mask = shuffled(net, ticket, first, drawn) if kind == "random" else masks[kind]
+        return fresh_weights(net, drawn) if kind == "re-initialised" else start, mask
+
+    def one(kind: Kind, number: int) -> dict[str, Any]:
+        trial, (weights, mask) = deepcopy(net), begun(kind, number)
+        trial.load_state_dict(weights, strict=False)
+        mask.replace_(trial)
+        scores = train(trial, kind, number)
+        mask.check_zero(trial)
+        return {"scores": dict(scores)}
+
+    runs = [(kind, number) for number in range(repeats) for kind in kinds]
+    found = {run: remember("control-{}-{}".format(*run), partial(one, *run)) for run in runs}
+    return tuple(Control(kind=k, number=n, scores=found[k, n]["scores"]) for k, n in sorted(runs, key=_order))
+
+
+def shuffled(net: Net, mask: Mask, within: Mask, seed: int) -> Mask:
+    """Draw a mask that keeps as many weights of each layer as `mask`, all of them kept by `within`."""
+    scores = random(net, list(mask.keep), Evidence(seed=seed))
+    inside = {name: score.masked_fill(~within.keep[name].to(score.device), -1.0) for name, score in scores.items()}
+    return Mask({name: strongest(score, int(mask.keep[name].sum())) for name, score in inside.items()})
+
+
+def report_controls(
+    scores: Mapping[str, float], controls: Sequence[Control], *, ticket: Mask, first: Mask, trainings: str
+) -> Report:
+    """Put a ticket beside its controls.
+
+    Args:
+        scores: The ticket's, named as those of the controls; the first one decides what a note says.
+        controls: What `run_controls` gave.
+        ticket: The ticket's mask.
+        first: What survived before pruning.
+        trainings: How long each was trained, in words, such as `3 epochs`.
+    """
+    kinds = [kind for kind in WORDS if any(c.kind == kind for c in controls)]
+    values = {k: {s: [c.scores[s] for c in controls if c.kind == k] for s in scores} for k in kinds}
+    left = {k: 100 * (1 - (first if k == "dense" else ticket).sparsity) for k in WORDS}
+    ranges = any(c.number for c in controls)
+    rows = [{"network": "ticket", "weights %": left["random"], **cells({s: [v] for s, v in scores.items()}, ranges)}]
+    rows += [{"network": WORDS[k], "weights %": left[k], **cells(values[k], ranges)} for k in kinds]
+    main = next(iter(scores))
+    points = {k: tuple((left[k], value) for value in values[k][main]) for k in kinds}
+    return Report(
+        rows=tuple(
+            Measurement.spread(f"{WORDS[k]} accuracy/{s}", v, unit="%") for k in kinds for s, v in values[k].items()
+        ),
+        tables=(Table(title=f"Ticket and controls, each trained for {trainings}", rows=tuple(rows)),),
+        notes=tuple(text for k in kinds for text in _verdict(k, scores[main], values[k][main])),
+        curves=tuple(
+            Curve(title=PLOT, name=WORDS[k], x=PRUNABLE, y=SCORE, points=points[k], line=False) for k in kinds
+        ),
+    )
+
+
+def cells(values: Mapping[str, Sequence[float]], ranges: bool) -> dict[str, Any]:
+    """Give a table's cells for repeated scores in percent by split: their medians, their ranges if asked, and n."""
+    made: dict[str, Any] = {}
+    for split, found in values.items():
+        made[f"accuracy {split} %"] = median(found)
+        if ranges:
+            made[f"{split} range"] = f"{min(found):.2f} to {max(found):.2f}" if len(found) > 1 else ""
+    return made | {"n": len(next(iter(values.values())))}
+
+
+def _order(run: tuple[Kind, int]) -> tuple[int, int]:
+    return list(WORDS).index(run[0]), run[1]
+
+
+def _verdict(kind: Kind, ticket: float, values: Sequence[float]) -> tuple[str, ...]:
+    """Say it where a control does as well as the ticket, or the dense network better."""
+    found = f"{median(values):.2f} (n={len(values)})"
+    if kind == "dense" and median(values) > ticket:
+        return (f"the ticket ({ticket:.2f}) does not match the dense network trained as long ({found})",)
+    if kind != "dense" and median(values) >= ticket:
+        return (f"the ticket ({ticket:.2f}) does not beat its control, {WORDS[kind]} ({found})",)
+    return ()

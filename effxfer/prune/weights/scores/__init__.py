@@ -1,0 +1,23 @@
+"""Scores of single weights: what each is worth; larger means keep."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from effxfer.net.net import Net
+from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.fisher import fisher
+from effxfer.prune.weights.scores.magnitude import magnitude
+from effxfer.prune.weights.scores.movement import movement
+from effxfer.prune.weights.scores.random import random
+from effxfer.prune.weights.scores.taylor import taylor
+
+Score = Callable[[Net, Sequence[str], Evidence], dict[str, Tensor]]
+
+SCORES: dict[str, Score] = {
+    "fisher": fisher,
+    "magnitude": magnitude,
+    "movement": movement,
+    "random": random,
+    "taylor": taylor,
+}

@@ -1,0 +1,58 @@
+"""What scores may be estimated from beside the weights themselves, and gradients of losses that the caller gives."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.errors import SettingsError
+from effxfer.net.hooks import as_evaluated
+from effxfer.net.net import Net
+
+Losses = Callable[[Net], Iterable[Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a score may need; each score says which of these it uses.
+
+    Attributes:
+        examples: Gives the losses of some batches under the network that it is passed, one after the other.
+        seed: Of whatever is drawn.
+    """
+
+    examples: Losses | None = None
+    seed: int = 0
+
+
+def gradients(net: Net, names: Sequence[str], losses: Losses | None) -> Iterator[list[Tensor]]:
+    """Give the gradients of each loss by the named weights, one after the other.
+
+    The network runs in evaluation mode, so that its statistics do not move; its own gradients, its mode and what is
+    frozen stay as they are. A weight that a loss does not depend on has a gradient of zero.
+
+    Raises:
+        SettingsError: If there are no losses.
+    """
+    if losses is None:
+        raise SettingsError("this score needs examples", "pass losses, or use score = 'magnitude'")
+    weights = [net.get_parameter(name) for name in names]
+    with _differentiable(net, weights), torch.enable_grad():
+        for loss in losses(net):
+            found = torch.autograd.grad(loss, weights, allow_unused=True)
+            yield [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
+
+
+@contextmanager
+def _differentiable(net: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
+    frozen = [w for w in weights if not w.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        with as_evaluated(net):
+            yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)

@@ -1,0 +1,22 @@
+"""Magnitude: the smallest weights go (Han et al., 2015, https://arxiv.org/abs/1506.02626)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from effxfer.net.net import Net
+from effxfer.prune.weights.scores.context import Evidence
+
+
+def magnitude(net: Net, names: Sequence[str], _evidence: Evidence) -> dict[str, Tensor]:
+    """Score each weight by its absolute value, in the weight's own unit.
+
+    Args:
+        net: The trained network.
+        names: Of the weights to score.
+        _evidence: Not used.
+
+    Returns:
+        By name, `|w|` of the weight's shape, at least 0; 0 is a weight that does nothing.
+    """
+    return {name: net.get_parameter(name).detach().abs() for name in names}

@@ -1,0 +1,29 @@
+"""Random: the control of every other score (Frankle & Carbin, 2019, https://arxiv.org/abs/1803.03635)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from effxfer.data.batches.batches import generator
+from effxfer.net.net import Net
+from effxfer.prune.weights.scores.context import Evidence
+
+
+def random(net: Net, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
+    """Draw each weight's score, without unit.
+
+    Args:
+        net: Only its shapes matter.
+        names: Of the weights to score; what one gets does not depend on which others there are.
+        evidence: Its `seed`.
+
+    Returns:
+        By name, scores of the weight's shape in [0, 1), the same for every device; none of them means anything.
+    """
+    drawn = {}
+    for name in names:
+        weight = net.get_parameter(name)
+        drawn[name] = torch.rand(weight.shape, generator=generator(evidence.seed, "random score", name))
+        drawn[name] = drawn[name].to(weight.device)
+    return drawn

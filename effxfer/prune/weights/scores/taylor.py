@@ -1,0 +1,33 @@
+"""First-order Taylor: the change of the loss without a weight (Molchanov et al., 2017, https://arxiv.org/abs/1611.06440).
+
+Of a network that is not trained yet, this is connection sensitivity (Lee et al., 2019,
+https://arxiv.org/abs/1810.02340).
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from effxfer.net.net import Net
+from effxfer.prune.weights.scores.context import Evidence, gradients
+
+
+def taylor(net: Net, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
+    """Score each weight by how much the loss changes without it, to first order, in the loss's unit.
+
+    Args:
+        net: The network; its gradients and statistics stay as they are.
+        names: Of the weights to score.
+        evidence: Its `examples`; `g` is the mean of their gradients.
+
+    Returns:
+        By name, `|w * g|` of the weight's shape, at least 0; 0 is a weight whose removal does not change the loss.
+
+    Raises:
+        SettingsError: If there are no examples.
+    """
+    sums, count = [net.get_parameter(name).new_zeros(()) for name in names], 0
+    for found in gradients(net, names, evidence.examples):
+        sums, count = [total + g for total, g in zip(sums, found, strict=True)], count + 1
+    weights = (net.get_parameter(name).detach() for name in names)
+    return {n: (w * g / max(count, 1)).abs() for n, w, g in zip(names, weights, sums, strict=True)}

@@ -1,0 +1,37 @@
+"""How sparse a network is, by both denominators: the weights that could be pruned, and all of them."""
+
+from effxfer.net.net import Net
+from effxfer.prune.weights.mask import Mask
+from effxfer.report import Measurement, Report, Table
+
+
+def density(net: Net, mask: Mask) -> Report:
+    """Say how many weights a network kept, in all and per layer.
+
+    Args:
+        net: The network that holds the ticket.
+        mask: What was pruned now. Layers of an earlier ticket that were left alone count among all weights only.
+    """
+    kept, prunable = mask.counts
+    everything, gone = totals(net)
+    rows = [
+        {"weight": n, "kept": int(k.sum()), "of": k.numel(), "kept, %": 100 * float(k.double().mean())}
+        for n, k in mask.keep.items()
+    ]
+    return Report(
+        rows=(
+            _share("sparsity/prunable", prunable - kept, prunable, "prunable weights"),
+            _share("sparsity/all", gone, everything, "all weights"),
+            Measurement(name="weights kept", value=everything - gone),
+        ),
+        tables=(Table(title="Weights kept per layer", rows=tuple(rows)),),
+    )
+
+
+def totals(net: Net) -> tuple[int, int]:
+    """Count all weights, and those that the network's own masks remove."""
+    return sum(p.numel() for p in net.parameters()), sum(int((~keep).sum()) for keep in net.kept().values())
+
+
+def _share(name: str, part: int, whole: int, of: str) -> Measurement:
+    return Measurement(name=name, value=100 * part / whole, unit="%", n=whole, of=of)

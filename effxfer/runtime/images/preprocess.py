@@ -1,0 +1,251 @@
+"""From an image file to the network's input, with pillow and numpy only.
+
+Training, calibration, gates and deployment all pass through these functions, so that they see the same pixels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.runtime.images.formats import MAX_PIXELS, ImageError, open_image
+from effxfer.runtime.model_file import strict
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "ImageError",
+    "ImageFacts",
+    "Preprocess",
+    "decode",
+    "decode_with_facts",
+    "filter_of",
+    "normalize",
+    "read_size",
+]
+BACKGROUND = (255, 255, 255)
+MULTI_FRAME = ("GIF", "WEBP", "TIFF", "MPO", "PNG", "AVIF")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How an image becomes the network's input; travels in every artifact and ONNX file.
+
+    Attributes:
+        size: Side of the square input in pixels.
+        crop_pct: Share of the resized side that the centre crop keeps, in (0, 1]; 1 crops nothing off it.
+        crop: What becomes of images that are no squares: `center` resizes the shorter side and cuts off what is beyond
+            the square; `squash` resizes both sides to the square's; `letterbox` resizes the longer side and pads with
+            the mean colour. timm's `crop_mode` calls the last one `border`.
+        interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`, with antialiasing.
+        mean: Subtracted per channel after scaling pixels to [0, 1].
+        std: Divided by per channel after that.
+    """
+
+    size: int = 224
+    crop_pct: float = 1.0
+    crop: str = "center"
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values; `crop` only if it is not `center`: so keys and files of before stay what they are."""
+        plain = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {name: value for name, value in plain.items() if (name, value) != ("crop", "center")}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "Preprocess":
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: If a field is unknown, missing or out of its range.
+        """
+        return cls(**strict.preprocess(raw))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What a decoder saw in a file before it became 8-bit RGB.
+
+    Attributes:
+        format: Pillow's name of the file format, e.g. `JPEG`.
+        mode: Pillow's name of the stored pixel type, e.g. `RGB`, `CMYK`, `I;16`.
+        width: Pixels, after rotation.
+        height: Pixels, after rotation.
+        bits: Bits per channel as stored.
+        animated: The file holds more frames than the first one, which is used.
+        rotated: An EXIF orientation was applied.
+        alpha: Transparency was composited on white.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    bits: int = 8
+    animated: bool = False
+    rotated: bool = False
+    alpha: bool = False
+
+
+def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
+    """Read an image as 8-bit RGB, the way up it was taken.
+
+    EXIF orientation is applied, 16 bits are scaled to 8, transparency is composited on white, CMYK, palette, grey and
+    1-bit images are converted, and the first frame of an animation is taken.
+
+    Args:
+        source: A file, or a file's bytes.
+        max_pixels: Refuse images with more pixels (width x height), before decoding them; at most 178,956,970.
+
+    Raises:
+        ImageError: If it is not an image of a known format, damaged, too large or of an undefined range.
+    """
+    return decode_with_facts(source, max_pixels=max_pixels)[0]
+
+
+def decode_with_facts(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> "tuple[Image.Image, ImageFacts]":
+    """Read an image as `decode` does, and say what it was before.
+
+    Args:
+        source: A file, or a file's bytes.
+        max_pixels: As in `decode`.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    with open_image(source, max_pixels, to_decode=True) as image:
+        return _decoded(image)
+
+
+def read_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Give width and height as stored, from the header alone.
+
+    Args:
+        source: A file, or a file's bytes.
+        max_pixels: As in `decode`.
+
+    Raises:
+        ImageError: As `decode`, except for damage behind the header.
+    """
+    with open_image(source, max_pixels) as image:
+        return image.size
+
+
+def _decoded(image: "Image.Image") -> "tuple[Image.Image, ImageFacts]":
+    mode, kind = image.mode, image.format or ""
+    try:
+        animated = kind in MULTI_FRAME and bool(getattr(image, "is_animated", False))
+        bits = _bits(image)
+        image.load()
+        upright = _upright(image)
+        rgb = _to_rgb(upright)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError ...
+        raise ImageError(
+            f"truncated or damaged {kind}: {error}", "restore the file or remove it", code="E302"
+        ) from None
+    facts = ImageFacts(
+        format=kind,
+        mode=mode,
+        width=rgb.width,
+        height=rgb.height,
+        bits=bits,
+        animated=animated,
+        rotated=upright is not image,
+        alpha=_has_alpha(image),
+    )
+    return rgb, facts
+
+
+def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
+    """Scale pixels to [0, 1], subtract the mean, divide by the standard deviation.
+
+    Args:
+        pixels: uint8 `(N, S, S, 3)`.
+        preprocess: `mean` and `std` are used.
+
+    Returns:
+        float32 `(N, 3, S, S)`, contiguous, equal to torchvision's `ToTensor` and `Normalize`.
+    """
+    scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)
+    scaled /= np.float32(255)
+    scaled -= np.asarray(preprocess.mean, np.float32)[:, None, None]
+    scaled /= np.asarray(preprocess.std, np.float32)[:, None, None]
+    return scaled
+
+
+def filter_of(interpolation: str) -> "Image.Resampling":
+    """Give Pillow's antialiasing filter for a name such as `bicubic`."""
+    from PIL import Image
+
+    try:
+        return Image.Resampling[interpolation.upper()]
+    except KeyError:
+        known = ", ".join(sorted(r.name.lower() for r in Image.Resampling))
+        raise ImageError(f"unknown interpolation {interpolation!r}", f"one of {known}", code="E204") from None
+
+
+def _bits(image: "Image.Image") -> int:
+    stored = [tile[3] for tile in getattr(image, "tile", ())]
+    deep = any(";16" in str(args) or (image.format == "PPM" and _largest(args) > 255) for args in stored)
+    return 16 if deep or ";16" in image.mode or image.mode == "I" else 1 if image.mode == "1" else 8
+
+
+def _largest(args: object) -> int:
+    """Give the largest value that a PPM file says its samples have; 0 where its decoder needs none."""
+    return args[1] if isinstance(args, tuple) and isinstance(args[1], int) else 0
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # broken EXIF blocks raise anything; the pixels are fine
+        return image
+    turns = Image.Transpose
+    turn = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _has_alpha(image: "Image.Image") -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _to_rgb(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in {"F", "LAB"}:
+        raise ImageError(f"pixels of type {image.mode} have no defined range", "convert it to 8 bit", code="E304")
+    if image.mode.startswith("I"):
+        return _from_16_bit(image).convert("RGB")
+    if not _has_alpha(image):
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (*BACKGROUND, 255)), layer).convert("RGB")
+
+
+def _from_16_bit(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError("32-bit pixels have no defined range", "convert it to 8 or 16 bit", code="E304")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))

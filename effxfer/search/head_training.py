@@ -1,0 +1,227 @@
+"""Training and judging one head on features that are computed once.
+
+Shape legend: N examples, D features, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from effxfer.net.heads.build import HeadSpec, build_head
+from effxfer.net.heads.pools import pool_of
+from effxfer.search.features import Features
+from effxfer.search.flat_optim import OPTIMIZERS, replace_dropout
+from effxfer.search.inputs import CHUNK, Layers, Rows, Vectors, gather
+from effxfer.search.space import Candidate, SearchSettings, Taps
+
+Report = Callable[[int, float], None]
+MIN_BATCH, MIN_STEPS = 16, 8
+
+
+class DivergedError(ArithmeticError):
+    """A head whose loss became infinite or not a number."""
+
+
+def fold_rows(labels: NDArray[np.int64], folds: int, seed: int) -> list[tuple[Rows, Rows]]:
+    """Cut examples into parts with the same share of each class; a class with one example is only trained on.
+
+    Args:
+        labels: `(N,)`.
+        folds: What `SearchSettings.folds` says.
+        seed: Of the shuffle.
+
+    Returns:
+        For each fold the rows to train on and the rows to judge on, disjoint and in rising order.
+    """
+    n = len(labels)
+    folds = folds or (5 if n < 500 else 3 if n < 3000 else 1)
+    parts = min(5 if folds == 1 else folds, n)
+    order = np.random.default_rng(seed).permutation(n)
+    order = order[np.argsort(labels[order], kind="stable")]
+    part = np.empty(n, np.int64)
+    part[order] = np.arange(n) % parts
+    part[np.bincount(labels)[labels] == 1] = -1
+    found = [(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in range(folds)]
+    return [(train, judge) for train, judge in found if len(train) and len(judge)]
+
+
+def rungs(epochs: int) -> list[int]:
+    """List the epochs after which a trial is judged: a ninth, a third, all."""
+    return sorted({max(1, epochs // 9), max(1, epochs // 3), epochs})
+
+
+def judge(
+    features: Features,
+    candidate: Candidate,
+    settings: SearchSettings,
+    *,
+    folds: list[tuple[Rows, Rows]],
+    penalty: float,
+    seed: int,
+    report: Report,
+    check: Callable[[], None] = lambda: None,
+) -> float:
+    """Train a head on all but one part of the training split, judge it on the part, and average over the folds.
+
+    Early rungs use few folds, the last one all: a trial that is stopped early costs little.
+
+    Args:
+        features: Only its training split is used.
+        candidate: The head.
+        settings: Epochs, batch and metric.
+        folds: What `fold_rows` gave.
+        penalty: What is taken off the metric for size and latency.
+        seed: Of initialisation, shuffling and dropout.
+        report: Told epoch and objective at every rung; may raise to stop the trial.
+        check: Called after every epoch of every fold; may raise to stop it, too.
+
+    Returns:
+        The metric, 0 to 1, minus the penalty.
+
+    Raises:
+        DivergedError: If the loss becomes infinite or not a number.
+    """
+    runs = [Training(features, candidate, settings, rows=train, seed=seed + k) for k, (train, _) in enumerate(folds)]
+    value, marks = 0.0, rungs(settings.epochs)
+    for k, epoch in enumerate(marks, 1):
+        scores = []
+        for run, (_, rows) in islice(zip(runs, folds, strict=True), math.ceil(len(runs) * k / len(marks))):
+            run.advance(epoch, check)
+            scores.append(run.score("train", rows, settings.metric))
+        value = sum(scores) / len(scores) - penalty
+        report(epoch, value)
+    return value
+
+
+def size_penalty(features: Features, candidate: Candidate, settings: SearchSettings, reference: int) -> float:
+    """Give what is taken off the metric: `size_penalty` for each factor of ten over the reference; less is a gift."""
+    own = features.parameters(candidate.spec, candidate.taps)
+    return settings.size_penalty * math.log10(own / reference)
+
+
+class Training:
+    """One head on its way through the epochs: warm-up over a twentieth of the steps, cosine to zero."""
+
+    def __init__(
+        self, features: Features, candidate: Candidate, settings: SearchSettings, *, rows: Rows | None, seed: int
+    ) -> None:
+        self.features, self.spec = features, candidate.spec
+        self.lr, self.epochs = candidate.lr, settings.epochs
+        kind = Layers if self.spec.pools else Vectors
+        self.given = kind(features.seen("train", self.spec), candidate.taps, self.spec, rows)
+        self.y = torch.from_numpy(features.labels if rows is None else features.labels[rows])
+        self.epoch, n = 0, len(self.given)
+        self.batch = min(settings.batch, max(MIN_BATCH, n // MIN_STEPS), n)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            inner = self.spec.model_copy(update={"standardize": False})
+            self.head = build_head(inner, features.channels(candidate.taps, self.spec), features.classes)
+            self.given.start(self.head)
+        self.random = np.random.Generator(np.random.SFC64(seed))
+        replace_dropout(self.head, self.random)
+        make = OPTIMIZERS[candidate.optimizer]
+        self.optimizer = make(self.head.parameters(), weight_decay=candidate.weight_decay)
+
+    def advance(self, epoch: int, check: Callable[[], None] = lambda: None) -> None:
+        """Train up to the end of `epoch`; `check` is called after each one and may raise.
+
+        Raises:
+            DivergedError: If the loss becomes infinite or not a number.
+        """
+        self.head.train()
+        while self.epoch < epoch:
+            self._one_epoch()
+            self.epoch += 1
+            check()
+
+    def score(self, split: Literal["train", "val"], rows: Rows | None, metric: str) -> float:
+        """Judge the head on some examples of a split; None takes all."""
+        self.head.eval()
+        labels = self.features.labels if split == "train" else self.features.val_labels
+        with torch.inference_mode():
+            pieces = self.given.others(self.head, self.features.seen(split, self.spec), rows)
+            predicted = torch.cat([self.head(piece).argmax(1) for piece in pieces])
+        return measure(predicted, torch.from_numpy(labels if rows is None else labels[rows]), metric)
+
+    def result(self) -> tuple[HeadSpec, dict[str, Tensor]]:
+        """Give the head and its weights, with the standardisation merged into the weights where that is exact."""
+        with torch.no_grad():
+            return self.given.result(self.head)
+
+    def _one_epoch(self) -> None:
+        batches = len(self.y) // self.batch
+        order = torch.from_numpy(self.random.permutation(len(self.y)))
+        total = torch.zeros(())
+        for rows in order[: batches * self.batch].view(batches, self.batch):
+            loss = F.cross_entropy(self.head(self.given.batch(self.head, rows)), self.y.index_select(0, rows))
+            loss.backward()
+            self.optimizer.step(self._rate(batches * self.epochs))
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise DivergedError(f"loss {float(total)} in epoch {self.epoch + 1} at lr {self.lr:.3g}")
+
+    def _rate(self, steps: int) -> float:
+        step = self.optimizer.steps
+        warm = min(1.0, (step + 1) / max(1, steps // 20))
+        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def train_head(
+    features: Features, candidate: Candidate, settings: SearchSettings, seed: int
+) -> tuple[HeadSpec, dict[str, Tensor]]:
+    """Train a head on the whole training split; the same arguments give the same weights.
+
+    Raises:
+        DivergedError: If the loss becomes infinite or not a number.
+    """
+    training = Training(features, candidate, settings, rows=None, seed=seed)
+    training.advance(settings.epochs)
+    return training.result()
+
+
+def score_head(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor], metric: str) -> float:
+    """Judge trained weights on the validation split: the metric, 0 to 1."""
+    return measure(answers(features, taps, spec, state), torch.from_numpy(features.val_labels), metric)
+
+
+@torch.inference_mode()
+def answers(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor]) -> Tensor:
+    """Give the classes that trained weights predict on the validation split: int64 `(M,)`."""
+    head = build_head(spec, features.channels(taps, spec), features.classes)
+    head.load_state_dict(dict(state))
+    head.eval()
+    pool, seen = pool_of(head), features.seen("val", spec)
+    if pool is None:
+        return head(gather(seen, taps)).argmax(1)  # type: ignore[no-any-return]
+    found = []
+    for start in range(0, len(features.val_labels), CHUNK):
+        rows = slice(start, start + CHUNK)
+        layers = [torch.from_numpy(np.array(seen[tap][rows], dtype=np.float32)) for tap in taps]
+        found.append(head(pool(layers)).argmax(1))
+    return torch.cat(found)
+
+
+def measure(predicted: Tensor, labels: Tensor, metric: str) -> float:
+    """Compare classes `(N,)` with classes `(N,)`.
+
+    Returns:
+        `accuracy`; `balanced_accuracy` (mean recall of the classes that occur); or `macro_f1` (mean F1 of the
+        classes that occur or are predicted): 0 to 1.
+    """
+    if metric == "accuracy":
+        return float((predicted == labels).float().mean())
+    classes = int(torch.maximum(predicted.max(), labels.max())) + 1
+    hits = torch.bincount(labels[predicted == labels], minlength=classes).double()
+    truth, guesses = (torch.bincount(v, minlength=classes).double() for v in (labels, predicted))
+    if metric == "balanced_accuracy":
+        return float((hits / truth)[truth > 0].mean())
+    return float((2 * hits / (truth + guesses))[truth + guesses > 0].mean())

@@ -1,0 +1,1 @@
+"""Stages before training: backbones compared, labels checked, splits remembered."""

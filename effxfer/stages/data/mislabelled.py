@@ -1,0 +1,50 @@
+"""Labels that are likely wrong, by a backbone's features of all splits; nothing is trained but linear probes."""
+
+import numpy as np
+
+from effxfer import artifact
+from effxfer.data.listing import Finding
+from effxfer.data.settings import DataSettings
+from effxfer.net.settings import BackboneSettings
+from effxfer.rank.suspects import suspects
+from effxfer.stages.runner.run import Where, load_task
+from effxfer.train.devices import pick
+from effxfer.train.evaluate import predict
+from effxfer.transfer.fine_tuning.linear import Features
+
+GROUP = "labels that may be wrong"
+
+
+def mislabelled(backbone: BackboneSettings, data: DataSettings, where: Where, *, seed: int = 0) -> list[Finding]:
+    """Find the images of a data set whose label is likely wrong (`W338`), the likeliest first.
+
+    Args:
+        backbone: Whose features tell classes apart; one trained on the very labels would not see anything wrong.
+        data: The data set, without errors.
+        where: Device and cache; `out` is not used.
+        seed: Of the folds.
+
+    Returns:
+        A warning for each, with its label and what it looks like.
+
+    Raises:
+        SettingsError: If the backbone does not exist.
+        ModelFileError: If its weights do not fit.
+        DataError: If the data cannot be loaded.
+    """
+    net, _ = artifact.open_model(backbone)
+    net.take_size(net.preprocess.size)
+    device, task = pick(where.device), load_task(data, net.preprocess, where)
+    net.to(device.torch)
+    splits = [split for split in (task.train, task.val, task.test) if len(split)]
+    features = [predict(Features(net), split.pixels, net.preprocess, device).double().numpy() for split in splits]
+    labels = np.concatenate([split.labels for split in splits])
+    names = [name for split in splits for name in split.names]
+    return [
+        Finding(
+            code="W338", severity="warning", path=names[one.row], group=GROUP,
+            text=f"labelled {task.classes[labels[one.row]]}, looks like {task.classes[one.looks_like]}",
+            hint="look at it, and correct the label if it is wrong",
+        )
+        for one in suspects(np.concatenate(features), labels, seed=seed)
+    ]  # fmt: skip

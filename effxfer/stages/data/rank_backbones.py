@@ -1,0 +1,193 @@
+"""Which backbone to start from: scores of its features against its measured latency, before anything is trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from effxfer import artifact, progress
+from effxfer.bench.protocol.latency import compare, onnx_runner
+from effxfer.bench.protocol.runners import feed_for
+from effxfer.data.checks.enough import need_folds
+from effxfer.data.settings import DataSettings
+from effxfer.data.task import Split, Task
+from effxfer.errors import SettingsError
+from effxfer.net.backbones.pretrained import source_classifier
+from effxfer.net.net import Net
+from effxfer.net.settings import BackboneSettings
+from effxfer.process.scratch import scratch_folder
+from effxfer.rank import SCORES
+from effxfer.rank.leep import leep
+from effxfer.report import Curve, Report, Table
+from effxfer.runtime.threads import usable_cores
+from effxfer.stages.prune.latency import exported
+from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.settings.common import Rank
+from effxfer.stages.train.finetune import fresh_head
+from effxfer.train.devices import Device, pick
+from effxfer.train.evaluate import predict
+from effxfer.transfer.fine_tuning.linear import Features
+
+TITLE = "Backbones, before any training"
+COLUMNS = {
+    "linear": "accuracy linear probe %",
+    "neighbours": "accuracy neighbours %",
+    "logme": "LogME",
+    "nleep": "N-LEEP",
+    "h_score": "H-score",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is known of one backbone.
+
+    Attributes:
+        file: With a fresh linear head, as ONNX.
+        size: Side of its images.
+        scores: By name; `leep` only where the classes of the source are known.
+        n: Training images that the scores looked at.
+        notes: On its weights.
+    """
+
+    file: Path
+    size: int
+    scores: Mapping[str, float]
+    n: int
+    notes: tuple[str, ...]
+
+
+def rank(settings: Rank, data: DataSettings, where: Where) -> Report:
+    """Score backbones on the training split of a task and time them side by side; nothing is trained.
+
+    Args:
+        settings: Which backbones, and how to order them.
+        data: The task; its validation and test split are not looked at.
+        where: Device and cache; `out` is not used.
+
+    Returns:
+        A table, best first, and the backbones that nothing beats in both score and latency.
+
+    Raises:
+        SettingsError: If a backbone does not exist, or one is named twice.
+        ModelFileError: If its weights do not fit.
+        DataError: As `load`, and `E313` if there is one training image of each class.
+    """
+    device, seen = pick(where.device), dict[str, Seen]()
+    with scratch_folder() as folder:
+        with progress.bar("backbones", len(settings.backbones)) as advance:
+            for number, (name, backbone) in enumerate(named(settings.backbones).items()):
+                seen[name] = look(backbone, settings, data, where, device, folder / f"{number}.onnx")
+                advance(1, name)
+        table = ranked(seen, settings)
+    best = [str(row["backbone"]) for row in table.rows if row["front"]]
+    n = next(iter(seen.values())).n
+    notes = [f"{name}: {note}" for name, one in seen.items() for note in one.notes]
+    notes += [
+        f"scores are of {n} training images; the linear probe is judged on folds of them; ordered by {settings.by}",
+        f"nothing is both better and faster than: {', '.join(best)}",
+    ]
+    return Report(tables=(table,), curves=_plot(table, settings.by), notes=tuple(notes))
+
+
+def named(backbones: Sequence[BackboneSettings]) -> dict[str, BackboneSettings]:
+    """Name backbones as short as they can be told apart.
+
+    Raises:
+        SettingsError: If one is named twice.
+    """
+    whole = [one.source for one in backbones]
+    short = [Path(source.partition("@")[0]).name for source in whole]
+    names = [s if short.count(s) == 1 else w for s, w in zip(short, whole, strict=True)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SettingsError(f"{twice[0]} is named twice", "name each backbone once")
+    return dict(zip(names, backbones, strict=True))
+
+
+def look(
+    backbone: BackboneSettings, settings: Rank, data: DataSettings, where: Where, device: Device, file: Path
+) -> Seen:
+    """Compute a backbone's features once, score them, and export it with a head of the task's size."""
+    if settings.size and not backbone.size:
+        backbone = backbone.model_copy(update={"size": settings.size})
+    net, notes = artifact.open_model(backbone)
+    net.take_size(net.preprocess.size)
+    task = load_task(data, net.preprocess, where)
+    need_folds(task)
+    split = some_of(task, settings)
+    net.to(device.torch)
+    features = predict(Features(net), split.pixels, net.preprocess, device).double().numpy()
+    scores = {name: score(features, split.labels) for name, score in SCORES.items()}
+    source = source_probabilities(net, backbone, features)
+    if source is not None:
+        scores["leep"] = leep(source, split.labels)
+    fresh_head(net, task, settings.seed)
+    return Seen(file=exported(net, file), size=net.preprocess.size, scores=scores, n=len(split), notes=notes)
+
+
+def some_of(task: Task, settings: Rank) -> Split:
+    """Choose training images, of each class the same share."""
+    labels, n = task.train.labels, len(task.train)
+    order = np.random.default_rng(settings.seed).permutation(n)
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    chosen = np.sort(by_class[np.linspace(0, n - 1, min(settings.images, n)).round().astype(int)])
+    return Split(pixels=task.train.pixels[chosen], labels=labels[chosen], names=[task.train.names[i] for i in chosen])
+
+
+@torch.inference_mode()
+def source_probabilities(
+    net: Net, backbone: BackboneSettings, features: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Give what a backbone says of its own classes `(N, Z)`; None where its classifier is not known."""
+    classifier = net.head if net.classes else None
+    if classifier is None and artifact.find(backbone.source) is None:
+        classifier = source_classifier(backbone, features.shape[1])
+    if classifier is None:
+        return None
+    inputs = torch.from_numpy(features).float()
+    found: NDArray[np.float64] = classifier.cpu().eval()(inputs).double().softmax(1).numpy()
+    return found
+
+
+def ranked(seen: Mapping[str, Seen], settings: Rank) -> Table:
+    """Time the exported files in turns; give a row for each backbone, best score first."""
+    runners = {
+        name: onnx_runner(one.file, feed_for(one.file, seed=settings.seed), settings.threads or usable_cores())
+        for name, one in seen.items()
+    }
+    timed = compare(
+        runners, baseline=next(iter(runners)), threads=settings.threads or usable_cores(),
+        max_seconds=settings.max_seconds, seed=settings.seed,
+    )  # fmt: skip
+    ms = {one.name: one.p50 for one in timed}
+    order = sorted(seen, key=lambda name: (-seen[name].scores[settings.by], ms[name]))
+    rows = [
+        {
+            "backbone": name,
+            **{column: seen[name].scores[score] for score, column in COLUMNS.items()},
+            "LEEP": seen[name].scores.get("leep"),
+            "p50 ms": ms[name],
+            "size MB": seen[name].file.stat().st_size / 1e6,
+            "side px": seen[name].size,
+            "front": "yes" if all(ms[name] < ms[better] for better in order[:place]) else "",
+        }
+        for place, name in enumerate(order)
+    ]
+    return Table(title=TITLE, rows=tuple(rows))
+
+
+def _plot(table: Table, by: str) -> tuple[Curve, ...]:
+    y, title = COLUMNS[by], "Score against latency"
+    front = [(float(row["p50 ms"]), float(row[y])) for row in table.rows if row["front"]]
+    rest = [(float(row["p50 ms"]), float(row[y])) for row in table.rows if not row["front"]]
+    found: list[Any] = [("nothing beats these", sorted(front), True), ("others", rest, False)]
+    return tuple(
+        Curve(title=title, name=name, x="p50, ms", y=y, points=tuple(points), line=line)
+        for name, points, line in found
+        if points
+    )

@@ -1,0 +1,1 @@
+"""Stages after training: export, bench, bundle."""

@@ -1,0 +1,213 @@
+"""Write a network as ONNX, prove that it answers like the network, and quantize it where that is worth it."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from effxfer.artifact import describe
+from effxfer.bench.measure.size import measure_size
+from effxfer.data.task import Task
+from effxfer.deploy.bundle.ort_web import find_ort_web
+from effxfer.deploy.cpu.targets import resolve
+from effxfer.deploy.export.onnx import export_onnx, load
+from effxfer.deploy.export.opset import left_behind
+from effxfer.deploy.export.parity import REJECTED, accuracy_of, check, onnx_logits, open_model, second_size
+from effxfer.deploy.export.preprocessing import add_preprocessing
+from effxfer.deploy.export.preprocessing_parity import check_preprocessing, look
+from effxfer.deploy.export.prototypes import check_prototypes, opened
+from effxfer.deploy.graph.tune import tune
+from effxfer.deploy.int8.search import quantize
+from effxfer.deploy.int8.target_policy import Aim
+from effxfer.deploy.settings import ExportSettings
+from effxfer.errors import DataError, GateError, ModelFileError
+from effxfer.files import digest
+from effxfer.net.net import Net
+from effxfer.report import Measurement, Report
+from effxfer.runtime.threads import usable_cores
+from effxfer.stages.deliver.bundle import BUNDLE, bundle
+from effxfer.stages.runner.run import RESULT
+from effxfer.stages.settings.common import FILES
+from effxfer.stages.train.adapter_training import merged
+from effxfer.stages.train.finetune import measured
+from effxfer.stages.train.target_domain import file_at_target
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import if_uneven
+from effxfer.train.state import Work
+
+
+def export(
+    net: Net, tasks: Sequence[Task], settings: ExportSettings, *, device: Device, work: Work
+) -> tuple[Net, Report]:
+    """Write `model.onnx`, and `model.int8.onnx` if it is both faster and accurate enough; and a bundle if asked.
+
+    Args:
+        net: With a head for the classes of the last task.
+        tasks: The last one's validation split is the gate's, its training split calibrates int8.
+        settings: Format, gate and int8.
+        device: Where torch's side of the comparison runs; the files run on the CPU.
+        work: The files are left in its `result`.
+
+    Raises:
+        DataError: If the task's classes are not the network's.
+        GateError: If the ONNX model does not answer like the network.
+        ResourceError: If a bundle is asked for and ONNX Runtime Web is not to be had; this is seen before all else.
+    """
+    settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
+    task, folder = tasks[-1], work.file(RESULT) or Path()
+    web = find_ort_web(settings.ort_web or "") if settings.bundle else None
+    if net.classes != task.classes:
+        raise DataError(
+            f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
+        )
+    for file in FILES.values():
+        (folder / (file + REJECTED)).unlink(missing_ok=True)
+    net.cpu().eval()
+    sizes = [second_size(net, net.preprocess)] if settings.dynamic_size else []
+    proof = merged(net, task)
+    module, prototypes = opened(net)
+    fp32 = export_onnx(
+        module, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),
+        opset=settings.opset, dynamic_size=settings.dynamic_size, prototypes=prototypes,
+    )  # fmt: skip
+    gate = check(
+        fp32, net, task.val.pixels, task.val.labels, net.preprocess,
+        max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes, threads=settings.threads,
+    )  # fmt: skip
+    report = proof + renamed(measured(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
+    report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)
+    if settings.int8:
+        report += try_int8(fp32, folder / FILES["int8"], task, settings)
+    for precision, name in FILES.items():
+        report += finish(folder / name, precision, task, settings, net)
+    if web:
+        shutil.rmtree(folder / BUNDLE, ignore_errors=True)
+        files = [folder / file for file in FILES.values() if (folder / file).is_file()]
+        report += bundle(
+            folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, web=web
+        )  # fmt: skip
+    return net, report + zeros(net)
+
+
+def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Report:
+    """Quantize, and say what was tried; `out` exists afterwards only if it is worth it."""
+    try:
+        _, report = quantize(
+            fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
+            max_drop=settings.max_drop, recipes=settings.recipes, float_layers=settings.float_layers,
+            float_operators=settings.float_operators, images=settings.calibration,
+            threads=settings.threads, latency_seconds=settings.latency_seconds,
+            mixed_seconds=settings.mixed_seconds, seed=settings.seed, target=resolve(settings.target),
+        )  # fmt: skip
+    except ModelFileError as error:
+        return Report(notes=(f"no int8 model: {error.problem}",))
+    return report
+
+
+def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net: Net) -> Report:
+    """Tune a file that is there and put preprocessing into it, where that is asked for, and measure it."""
+    if not file.exists():
+        return Report()
+    exact = precision == "int8" and Aim(resolve(settings.target)).exact
+    report = try_tune(file, precision, task, settings)
+    if gone := left_behind(load(file), settings.opset):
+        raise ModelFileError(f"{file.name} is not of the operator set asked for: {gone}", "leave tune out", code="E431")
+    model = open_model(file, settings.threads, exact=exact)
+    report += renamed(check_prototypes(model, net, task.val.pixels, settings.tolerance), precision)
+    report += renamed(file_at_target(model, task, net), precision)
+    if not settings.with_preprocessing:
+        return report + on_file(file, precision, task, settings)
+    try:
+        return report + on_whole_images(file, precision, task, settings)
+    except GateError as error:
+        if precision == "fp32":
+            raise
+        file.with_name(file.name + REJECTED).unlink()
+        return Report(notes=(f"no {precision} model: {error.problem}",))
+
+
+def try_tune(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+    """Make a file faster if that is asked for and works, and say what was tried."""
+    if not settings.tune:
+        return Report()
+    report = tune(
+        file, pixels=task.val.pixels, tolerance=settings.tolerance, threads=settings.threads,
+        seconds=settings.tune_seconds, seed=settings.seed,
+    )  # fmt: skip
+    return renamed(report, precision)
+
+
+def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+    """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
+    exact = precision == "int8" and Aim(resolve(settings.target)).exact
+    rows = list[Measurement]()
+    for name, split in task.reported.items():
+        logits = onnx_logits(file, split.pixels, threads=settings.threads, exact=exact)
+        rows += shares(logits, split.labels, f"{name}/{precision}")
+    return Report(rows=(*rows, file_zeros(file, precision)))
+
+
+def on_whole_images(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+    """Put preprocessing into an exported file, and measure it on images as they are, which it resizes by itself.
+
+    Raises:
+        GateError: If it does not see what the network was trained on.
+    """
+    expected = onnx_logits(file, task.val.pixels, threads=settings.threads)
+    add_preprocessing(file)
+    gate = check_preprocessing(
+        file, task.val, expected, max_drop=settings.preprocessing_drop, threads=settings.threads
+    )  # fmt: skip
+    rows = (
+        replace(gate["accuracy/whole"], name=f"accuracy/val/{precision}"),
+        *tested(file, precision, task, settings),
+        file_zeros(file, precision),
+        *(replace(row, name=f"{row.name}/{precision}") for row in gate.rows if row.name.startswith("preprocessing/")),
+    )
+    return Report(rows=rows, notes=gate.notes)
+
+
+def tested(file: Path, precision: str, task: Task, settings: ExportSettings) -> tuple[Measurement, ...]:
+    """Measure a file that resizes by itself on the test split, if there is one."""
+    if not len(task.test):
+        return ()
+    seen = look(file, task.test, threads=settings.threads)
+    return shares(seen.probabilities, task.test.labels, f"test/{precision}")
+
+
+def shares(outputs: NDArray[np.float32], labels: NDArray[np.int64], name: str) -> tuple[Measurement, ...]:
+    """Give the accuracy of outputs `(N, classes)`, and the balanced one where classes differ in size."""
+    balanced = if_uneven(torch.from_numpy(outputs), labels, name)
+    return accuracy_of(outputs, labels, f"accuracy/{name}"), *balanced
+
+
+def file_zeros(file: Path, precision: str) -> Measurement:
+    """Count how many weights of an exported file are zero."""
+    size, of = measure_size(file), "the file's weights"
+    return Measurement(name=f"zeros/{precision}", value=size.zeros, unit="%", of=of, n=size.params)
+
+
+def identity(net: Net) -> str:
+    """Digest a network's architecture and weights: what an exported file can be traced back to."""
+    import hashlib
+
+    weights = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        weights.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest([describe(net), weights.hexdigest()])
+
+
+def zeros(net: Net) -> Report:
+    """Share of the parameters that a ticket holds at zero."""
+    total = sum(p.numel() for p in net.parameters())
+    gone = sum(int((~keep).sum()) for keep in net.kept().values())
+    return Report(rows=(Measurement(name="zeros", value=100 * gone / total, unit="%", of="all parameters", n=total),))
+
+
+def renamed(report: Report, suffix: str) -> Report:
+    """Add a suffix to the names of all rows."""
+    return replace(report, rows=tuple(replace(row, name=f"{row.name}/{suffix}") for row in report.rows))

@@ -1,0 +1,258 @@
+"""Latency of heads and of bodies that end early, in ONNX Runtime: everything is exported once and timed in pieces.
+
+A network of the search is a piece of the exported body, up to its deepest layer, and a head's graph on top.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.bench.protocol.latency import Timing, compare, onnx_runner
+from effxfer.bench.protocol.runners import feed_for
+from effxfer.deploy.export.onnx import FREE, INPUT, convert
+from effxfer.net.early_exit import after, cuts_cleanly
+from effxfer.net.heads.build import HeadSpec, build_head
+from effxfer.net.heads.pools import Pool
+from effxfer.net.net import Net, example_input
+from effxfer.runtime.threads import usable_cores
+from effxfer.search.costs import Costs
+from effxfer.search.finalists import Clocked, Heads
+from effxfer.search.space import JOIN, SearchSettings, Taps
+from effxfer.stages.head_search.features import Kept, deepest
+
+BODY_SECONDS, POOL_SECONDS, FINAL_SECONDS = 1.5, 0.15, 2.0
+PARTS, EXPORT_SECONDS = 2, 10.0  # what is left to export takes up to so many times what the body took
+PRECISION = 0.02
+WIDE = 512
+
+
+class Several(nn.Module):
+    """Modules side by side, each fed by some of several inputs.
+
+    Args:
+        parts: Each with the places of its inputs, which it takes as one list.
+    """
+
+    takes_any = True
+
+    def __init__(self, parts: Sequence[tuple[nn.Module, Sequence[int]]]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(part for part, _ in parts)
+        self.places = [list(places) for _, places in parts]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Give what each of them gives."""
+        return tuple(part([inputs[k] for k in places]) for part, places in zip(self.parts, self.places, strict=True))
+
+
+class Body(nn.Module):
+    """A network's layers, as they are."""
+
+    def __init__(self, net: Net, names: Sequence[str]) -> None:
+        super().__init__()
+        self.net, self.names = net, list(names)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images `(B, 3, S, S)` to the outputs of the layers named."""
+        found = self.net.outputs(x, self.names)
+        return tuple(found[name].clone() for name in self.names)
+
+
+class Head(nn.Module):
+    """A head, fed by layers as they are."""
+
+    def __init__(self, head: nn.Module, pool: nn.Module) -> None:
+        super().__init__()
+        self.head, self.pool = head, pool
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Map layers to logits `(B, C)`."""
+        found: Tensor = self.head(self.pool(layers))
+        return found
+
+
+class Stopwatch:
+    """Times a body cut at sets of layers, and heads on it; everything is measured at one image a call.
+
+    Args:
+        net: Its head does not matter.
+        kept: What features there are.
+        settings: How many threads, and how large pools may be.
+        classes: How many there are.
+        folder: For files, which the caller removes.
+    """
+
+    def __init__(self, net: Net, kept: Kept, settings: SearchSettings, classes: int, folder: Path) -> None:
+        self.net, self.kept, self.settings, self.classes = deepcopy(net).cpu().eval(), kept, settings, classes
+        self.folder, self.threads = folder, settings.threads or usable_cores()
+        self.names = list(dict.fromkeys([*kept.taps, *kept.whole.values()]))
+        self._body: Any = None
+        self._seconds = EXPORT_SECONDS
+        with torch.no_grad():
+            found = self.net.outputs(example_input(self.net), self.names)
+        self.examples = {name: found[name].clone() for name in self.names}
+
+    def costs(self, choices: Sequence[Taps], until: float) -> Costs | None:
+        """Time the body cut at each set of layers, each pool on each layer, and two classifiers.
+
+        None if that and the timing of finalists cannot be done `until` then.
+        """
+        began, ends = time.monotonic(), {JOIN.join(taps): deepest(self.net, taps) for taps in choices}
+        self._body_graph()
+        timing = BODY_SECONDS * len(set(ends.values())) + FINAL_SECONDS * (self.settings.finalists + 1)
+        if time.monotonic() + PARTS * (time.monotonic() - began) + timing > until:
+            return None
+        body = self._bodies(list(dict.fromkeys(ends.values())))
+        millions = {end: self._millions(end) for end in set(ends.values())}
+        pools, sizes, base, slope = self._pools()
+        return Costs(
+            body={name: body[end] for name, end in ends.items()},
+            pools=pools,
+            sizes=sizes,
+            base=base,
+            per_million=slope,
+            millions={name: millions[end] for name, end in ends.items()},
+        )
+
+    def finalists(self, heads: Heads, plain: int) -> Mapping[int, Clocked]:
+        """Time whole networks with heads, by their number, against the one with the plain linear head."""
+        sources = {n: [self._source(spec, tap) for tap in taps] for n, (spec, taps, _) in heads.items()}
+        made = [(self._head(spec, taps, state), sources[n]) for n, (spec, taps, state) in heads.items()]
+        together = self._export(made)
+        files = dict[int, Path]()
+        for k, (number, names) in enumerate(sources.items()):
+            files[number] = self._whole(together, k, names, self.folder / f"finalist-{number}.onnx")
+        timed = self._compare({str(n): file for n, file in files.items()}, str(plain), FINAL_SECONDS)
+        return {
+            int(name): Clocked(ms=one.p50, ratio=one.ratio, low=one.ratio_low, high=one.ratio_high)
+            for name, one in timed.items()
+        }
+
+    def closing(self) -> float:
+        """Guess the seconds that `finalists` takes: an export like the last one, and their turns."""
+        return self._seconds + FINAL_SECONDS * (self.settings.finalists + 1)
+
+    def _source(self, spec: HeadSpec, tap: str) -> str:
+        return self.kept.whole[tap] if spec.pool != "mean" else tap
+
+    def _head(self, spec: HeadSpec, taps: Taps, state: Mapping[str, Tensor] | None = None) -> Head:
+        widths = [_channels(self.examples[self._source(spec, tap)]) for tap in taps]
+        head = build_head(spec, widths, self.classes)
+        if state is not None:
+            head.load_state_dict(dict(state))
+        pool = getattr(head, "pool", None) or Pool(HeadSpec(), widths)
+        return Head(head, pool).eval()
+
+    def _body_graph(self) -> Any:
+        if self._body is None:
+            module = Body(self.net, self.names).eval()
+            outputs = [f"layer{k}" for k in range(len(self.names))]
+            self._body = convert(module, (example_input(self.net),), outputs=outputs)
+        return self._body
+
+    def _bodies(self, ends: Sequence[str]) -> dict[str, float]:
+        """p50 of the body up to each of some layers, in turns."""
+        files = {end: self._piece(self._body_graph(), [INPUT], [self._layer(end)], f"body-{k}")
+                 for k, end in enumerate(ends)}  # fmt: skip
+        last = deepest(self.net, ends)
+        return {end: one.p50 for end, one in self._compare(files, last, BODY_SECONDS).items()}
+
+    def _layer(self, name: str) -> str:
+        return f"layer{self.names.index(name)}"
+
+    def _millions(self, end: str) -> float:
+        gone = after(self.net, end)
+        trial = deepcopy(self.net)
+        if cuts_cleanly(self.net, end, gone):
+            trial.edit("cut", gone=gone)
+        return sum(p.numel() for p in trial.body.parameters()) / 1e6
+
+    def _pools(self) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[int, int]], float, float]:
+        """Time each pool on each layer at its smallest and its largest, and a classifier of two sizes."""
+        kinds = ["mean", *(p for p in self.settings.pools if p != "mean" and self.kept.whole)]
+        parts, names = list[tuple[nn.Module, list[str]]](), list[tuple[str, str, int]]()
+        sizes = {kind: _sizes(kind, self.settings) for kind in kinds}
+        for kind in kinds:
+            for tap in self.kept.taps:
+                for side, spec in enumerate(self._extremes(kind, sizes[kind])):
+                    source = self._source(spec, tap)
+                    parts.append((Pool(spec, [_channels(self.examples[source])]), [source]))
+                    names.append((kind, tap, side))
+        tap = self.kept.taps[-1]
+        for spec in (HeadSpec(), HeadSpec(kind="mlp", width=WIDE)):
+            parts.append((self._head(spec, (tap,)), [tap]))
+            names.append((spec.kind, tap, 0))
+        graph = self._export(parts)
+        ms = {name: self._quick(graph, k, parts[k][1]) for k, name in enumerate(names)}
+        pools = {f"{kind} {tap}": (ms[kind, tap, 0], ms.get((kind, tap, 1), ms[kind, tap, 0]))
+                 for kind in kinds for tap in self.kept.taps}  # fmt: skip
+        small, large = (ms[kind, tap, 0] - pools[f"mean {tap}"][0] for kind in ("linear", "mlp"))
+        width = _channels(self.examples[tap])
+        more = ((width + 1) * WIDE + (WIDE + 1) * self.classes - (width + 1) * self.classes) / 1e6
+        return pools, sizes, max(small, 0.0), max(large - small, 0.0) / more
+
+    def _extremes(self, kind: str, sizes: tuple[int, int]) -> list[HeadSpec]:
+        plain = HeadSpec.model_validate({"pool": kind, "grid": 0 if kind == "mean" else self.kept.grid})
+        fields = {"attention": "queries", "bilinear": "rank"}
+        if kind not in fields:
+            return [plain.model_copy(update={"learn_power": False})]
+        return [plain.model_copy(update={fields[kind]: size}) for size in sizes]
+
+    def _export(self, parts: Sequence[tuple[nn.Module, Sequence[str]]]) -> Any:
+        """Convert modules fed by layers, all in one go."""
+        began = time.monotonic()
+        several = Several([(part, [self.names.index(name) for name in names]) for part, names in parts]).eval()
+        made = convert(
+            several, tuple(self.examples[name] for name in self.names),
+            free={self._layer(name): FREE for name in self.names}, outputs=[f"made{k}" for k in range(len(parts))],
+        )  # fmt: skip
+        self._seconds = time.monotonic() - began
+        return made
+
+    def _piece(self, graph: Any, inputs: list[str], outputs: list[str], name: str) -> Path:
+        """Write the part of a graph that leads from some tensors to others."""
+        import onnx
+
+        file = self.folder / f"{name}.onnx"
+        onnx.save(onnx.utils.Extractor(graph).extract_model(inputs, outputs), file)
+        return file
+
+    def _whole(self, heads: Any, k: int, names: Sequence[str], file: Path) -> Path:
+        """Put a head's graph on the body's, which ends where the head needs no more of it."""
+        import onnx
+
+        used = [self._layer(name) for name in dict.fromkeys(names)]
+        extract = onnx.utils.Extractor
+        head = onnx.compose.add_prefix(extract(heads).extract_model(used, [f"made{k}"]), "head/")
+        body = extract(self._body_graph()).extract_model([INPUT], used)
+        links = [(name, f"head/{name}") for name in used]
+        onnx.save(onnx.compose.merge_models(body, head, io_map=links), file)
+        return file
+
+    def _quick(self, graph: Any, k: int, names: Sequence[str]) -> float:
+        used = [self._layer(name) for name in dict.fromkeys(names)]
+        file = self._piece(graph, used, [f"made{k}"], f"part-{k}")
+        return self._compare({"it": file}, "it", POOL_SECONDS)["it"].p50
+
+    def _compare(self, files: Mapping[str, Path], baseline: str, seconds: float) -> dict[str, Timing]:
+        runners = {name: onnx_runner(file, feed_for(file, size=self.net.preprocess.size), self.threads)
+                   for name, file in files.items()}  # fmt: skip
+        found = compare(
+            runners, baseline=baseline, threads=self.threads, precision=PRECISION, min_seconds=0.0,
+            max_seconds=seconds * len(files),
+        )  # fmt: skip
+        return {one.name: one for one in found}
+
+
+def _channels(layer: Tensor) -> int:
+    return layer.shape[2] if layer.dim() == 3 else layer.shape[1]
+
+
+def _sizes(kind: str, settings: SearchSettings) -> tuple[int, int]:
+    most = {"attention": settings.max_queries, "bilinear": settings.max_rank}.get(kind, 1)
+    return min({"bilinear": 4}.get(kind, 1), most), most

@@ -1,0 +1,60 @@
+"""Find a lottery ticket of whole channels."""
+
+from collections.abc import Sequence
+
+from effxfer.data.batches.batches import seed_of
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.prune.channels.channel_lottery import find_structured_ticket, report
+from effxfer.prune.weights.mask import Mask
+from effxfer.report import Report
+from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches
+from effxfer.stages.prune.lottery import rewind_point
+from effxfer.stages.prune.ticket import leave_ticket, rewound
+from effxfer.stages.settings.prune_settings import Structured
+from effxfer.stages.train.distillation import taught
+from effxfer.stages.train.finetune import choose, fresh_head, measured, train
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import score
+from effxfer.train.fit import Span
+from effxfer.train.state import Work
+
+
+def structured(
+    net: Net, tasks: Sequence[Task], settings: Structured, *, device: Device, work: Work
+) -> tuple[Net, Report]:  # fmt: skip
+    """Find a structured ticket: train, remove channels by mask, rewind, `settings.rounds` times, then train the ticket.
+
+    Args:
+        net: Changed in place; ends as the trained ticket, with its masks.
+        tasks: As in `finetune`.
+        settings: How much to remove, and how to train.
+        device: Where.
+        work: Keeps every finished round and the checkpoint of the present one.
+    """
+    strategy = choose(settings.strategy, settings.options)
+    fresh = fresh_head(net, tasks[-1], settings.seed)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
+    first, start = rewind_point(net, tasks, strategy, settings, device, work, loss)
+    plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "structured"))
+
+    def train_round(net: Net, mask: Mask, number: int) -> float:
+        mask.store_(net)
+        train(
+            net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(first=first),
+            work=work.at(f"round-{number}"), label=f"structured round {number} of {settings.rounds}",
+            loss=loss,
+        )  # fmt: skip
+        return score(net, tasks[-1].val, net.preprocess, device, "val").value
+
+    ticket = find_structured_ticket(
+        net, train_round, ratio=settings.ratio or 0.0, rounds=settings.rounds, importance=settings.importance,
+        scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude, rewind=start,
+        examples=losses(plain, TAYLOR_BATCHES), remember=work.once,
+    )  # fmt: skip
+    rows = measured(net, tasks[-1], device) + report(net, ticket) + why + about
+    leave_ticket(
+        net, start, settings, rewind=rewound(settings), tasks=tasks, report=rows, device=device, work=work
+    )  # fmt: skip
+    return net, rows

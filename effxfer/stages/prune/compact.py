@@ -1,0 +1,73 @@
+"""Make smaller layers of a ticket's zeros."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from effxfer.data.batches.augment import Augment, normalize
+from effxfer.data.batches.batches import images, seed_of
+from effxfer.data.task import Split, Task
+from effxfer.errors import SettingsError
+from effxfer.net.net import Net
+from effxfer.prune.compact import compact as pruning
+from effxfer.report import Report
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.stages.settings.prune_settings import Compact
+from effxfer.stages.train.finetune import measured
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import score
+from effxfer.train.state import Work
+
+BATCH = 32
+
+
+def compact(
+    net: Net,
+    tasks: Sequence[Task],
+    settings: Compact,
+    *,
+    device: Device,
+    work: Work,  # noqa: ARG001
+) -> tuple[Net, Report]:
+    """Remove what carries nothing, and measure what is left; trains nothing.
+
+    Args:
+        net: Changed in place.
+        tasks: The last one gives the images on which the networks are compared.
+        settings: How much the outputs may change.
+        device: Where.
+        work: Stays empty: this takes seconds to minutes, and is done again after a kill.
+
+    Raises:
+        SettingsError: If the network is not trained for the task's classes.
+        GateError: If the smaller network computes something else.
+    """
+    task = tasks[-1]
+    if net.classes != task.classes:
+        raise SettingsError("compact: the network is not trained for these classes yet", "run finetune before it")
+    net.to(device.torch)
+    before = score(net, task.val, net.preprocess, device, "accuracy/val before").value
+    report = pruning.compact(
+        net,
+        max_error=settings.max_error,
+        calibration=training_images(task, settings, device) if settings.max_error else (),
+        check=validation_images(task.val, net.preprocess, settings.images, device),
+    )
+    note = f"accuracy on the validation split before: {before:.2f} %"
+    return net, measured(net, task, device) + report + Report(notes=(note,))
+
+
+def training_images(task: Task, settings: Compact, device: Device) -> list[Tensor]:
+    """Draw training images as evaluation sees them, in batches `(B, 3, S, S)`."""
+    size = min(BATCH, settings.images)
+    drawn = images(task, size, Augment(crop="none", flip=False), device.torch)(seed_of(settings.seed, "compact"))
+    return [inputs for inputs, _ in islice(drawn, settings.images // size)]
+
+
+def validation_images(split: Split, preprocess: Preprocess, count: int, device: Device) -> list[Tensor]:
+    """Give the first images of a split in batches `(B, 3, S, S)`."""
+    starts = range(0, min(count, len(split)), BATCH)
+    chunks = (torch.tensor(split.pixels[i : min(i + BATCH, count)]).to(device.torch) for i in starts)
+    return [normalize(chunk, preprocess) for chunk in chunks]

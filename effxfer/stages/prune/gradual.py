@@ -1,0 +1,86 @@
+"""Prune gradually, during one training."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError
+from effxfer.net.net import Net
+from effxfer.prune.weights.controls import Kind
+from effxfer.prune.weights.gradual import Ramp, shrinking
+from effxfer.prune.weights.lottery import by_magnitude
+from effxfer.prune.weights.mask import Mask
+from effxfer.prune.weights.scores.movement import add_movement_, forget_, watch_
+from effxfer.prune.weights.sparsity import density
+from effxfer.report import Curve, Report
+from effxfer.stages.prune.calibration import ranking
+from effxfer.stages.prune.ticket import TRAINED, leave_ticket
+from effxfer.stages.prune.ticket_controls import Found, compared, repeat_seed
+from effxfer.stages.settings.prune_settings import Gradual
+from effxfer.stages.train.distillation import taught
+from effxfer.stages.train.finetune import choose, fresh_head, learning, measured, train
+from effxfer.train.devices import Device
+from effxfer.train.state import Work, clone
+
+
+def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Device, work: Work) -> tuple[Net, Report]:
+    """Train once while weights go, after a cubic.
+
+    Args:
+        net: Changed in place; ends trained, with its masks.
+        tasks: As in `finetune`.
+        settings: How much to remove when, and how to train.
+        device: Where.
+        work: Keeps the checkpoint of the training, and every finished control.
+    """
+    strategy = choose(settings.strategy, settings.options)
+    if not strategy.of_images:
+        hint = "use strategy = 'full', or method = 'lottery'"
+        raise SettingsError(f"strategy {settings.strategy!r} does not train the weights that would go", hint)
+    fresh = fresh_head(net, tasks[-1], settings.seed)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
+    first, start = Mask.of(net, settings.exclude), clone(net)
+    length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))
+    ramp, rank = ramp_of(settings, length, first), ranking(settings, tasks[-1], device)
+    if settings.score == "movement":
+        watch_(net, list(first.keep))
+    shrink = shrinking(net, first, ramp, score=rank, scope=settings.scope)
+    history = train(
+        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work.at("gradual"),
+        before_step=partial(add_movement_, net), after_step=shrink, settled=ramp.last, loss=loss,
+    )  # fmt: skip
+    forget_(net)
+    ticket = Mask({name: net.kept()[name].clone() for name in first.keep})
+    report = measured(net, tasks[-1], device) + density(net, ticket) + learning(history) + falling(ramp, length)
+    report += why + about
+    leave_ticket(
+        net, net.state_dict(), settings, rewind=TRAINED, tasks=tasks, report=report, device=device, work=work
+    )  # fmt: skip
+
+    def train_control(net: Net, kind: Kind, number: int, work: Work) -> None:
+        train(
+            net, tasks, strategy, settings.fit, device=device, seed=repeat_seed(settings.seed, number), work=work,
+            label=f"control {kind} {number + 1}", loss=loss,
+        )  # fmt: skip
+
+    found = Found(
+        mask=ticket, first=first, start=start, dense=start, epochs=settings.fit.epochs, report=report,
+        once=by_magnitude if settings.score == "movement" else rank,
+    )  # fmt: skip
+    return net, report + compared(net, train_control, found, settings, task=tasks[-1], device=device, work=work)
+
+
+def ramp_of(settings: Gradual, length: int, first: Mask) -> Ramp:
+    """Lay the cubic over the training's steps."""
+    steps = settings.fit.epochs * length
+    last = max(round(settings.end * steps), 1)
+    begin = min(round(settings.begin * steps), last)
+    return Ramp(first=begin, last=last, every=settings.every, start=first.sparsity, final=settings.sparsity)
+
+
+def falling(ramp: Ramp, length: int) -> Report:
+    """Draw the weights that remain over the epochs."""
+    points = tuple((step / length, 100 * (1 - ramp.at(step))) for step in range(ramp.last + 1) if ramp.due(step))
+    shown = Curve(title="Weights remaining", name="ticket", x="epoch", y="prunable weights remaining, %", points=points)
+    return Report(curves=(shown,))

@@ -1,0 +1,170 @@
+"""Find lottery tickets, and put them beside their controls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError
+from effxfer.net.net import Net
+from effxfer.net.reinitialize import fresh_weights
+from effxfer.prune.weights.controls import Kind
+from effxfer.prune.weights.lottery import Rank, Ticket, find_ticket, report
+from effxfer.prune.weights.mask import Mask
+from effxfer.prune.weights.scores.movement import add_movement_, forget_, watch_
+from effxfer.report import Report
+from effxfer.stages.prune.calibration import ranking
+from effxfer.stages.prune.ticket import leave_ticket, rewound
+from effxfer.stages.prune.ticket_controls import Found, compared, repeat_seed
+from effxfer.stages.settings.prune_settings import Lottery, Structured
+from effxfer.stages.train.distillation import taught
+from effxfer.stages.train.finetune import choose, fresh_head, measured, train
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import score
+from effxfer.train.fit import Span
+from effxfer.train.optim.gradients import Loss
+from effxfer.train.settings import FitSettings, rate
+from effxfer.train.state import Work, clone
+from effxfer.transfer.base import Strategy
+
+LATE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """How every round of a ticket, and of its controls, is trained.
+
+    Attributes:
+        tasks: As in `finetune`.
+        strategy: How.
+        settings: Of the stage.
+        device: Where.
+        first: The step that training starts at; above 0 after rewinding to a step.
+        loss: What is minimised.
+    """
+
+    tasks: Sequence[Task]
+    strategy: Strategy
+    settings: Lottery
+    device: Device
+    first: int
+    loss: Loss
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether a round goes on from the weights of the one before."""
+        return self.settings.rewind in ("rate", "none")
+
+    def train(self, net: Net, number: int, *, seed: int, work: Work, label: str) -> None:
+        """Train a network, which holds its mask, as round `number` does."""
+        watching = self.settings.score == "movement"
+        if watching:
+            watch_(net, list(net.kept()))
+        fine = number and self.settings.rewind == "none"
+        train(
+            net, self.tasks, self.strategy, last_phase(self.settings.fit) if fine else self.settings.fit,
+            device=self.device, seed=seed, span=Span(first=self.first), work=work, label=label,
+            before_step=partial(add_movement_, net) if watching else lambda: None, loss=self.loss,
+        )  # fmt: skip
+
+
+def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Device, work: Work) -> tuple[Net, Report]:
+    """Find a lottery ticket: train, prune, rewind, `settings.rounds` times, then train the ticket.
+
+    Args:
+        net: Changed in place; ends as the trained ticket, with its masks.
+        tasks: As in `finetune`.
+        settings: How much to remove, and how to train.
+        device: Where.
+        work: Keeps every finished round and control, and the checkpoint of the present one.
+    """
+    strategy = choose(settings.strategy, settings.options)
+    fresh = fresh_head(net, tasks[-1], settings.seed)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
+    first, start = rewind_point(net, tasks, strategy, settings, device, work, loss)
+    rounds = Rounds(tasks=tasks, strategy=strategy, settings=settings, device=device, first=first, loss=loss)
+    if settings.score == "movement":
+        watch_(net, list(Mask.of(net).keep))
+    rank = ranking(settings, tasks[-1], device)
+
+    def train_round(net: Net, _mask: Mask, number: int) -> float:
+        label = f"ticket round {number} of {settings.rounds}"
+        rounds.train(net, number, seed=settings.seed, work=work.at(f"round-{number}"), label=label)
+        return score(net, tasks[-1].val, net.preprocess, device, "val").value
+
+    ticket = find_ticket(
+        net, train_round, rounds=settings.rounds, sparsity=settings.sparsity, fraction=settings.fraction, score=rank,
+        scope=settings.scope, exclude=settings.exclude, rewind=start, keep_weights=rounds.keeps_weights,
+        max_drop=settings.max_drop, remember=work.once,
+    )  # fmt: skip
+    rows = measured(net, tasks[-1], device) + report(net, ticket) + why + about
+    leave_ticket(
+        net, net.state_dict() if rounds.keeps_weights else start, settings, rewind=rewound(settings), tasks=tasks,
+        report=rows, device=device, work=work,
+    )  # fmt: skip
+    beside = controls(net, rounds, ticket, start, rank, rows, work) if ticket.number else Report()
+    forget_(net)
+    return net, rows + beside
+
+
+def rewind_point(
+    net: Net,
+    tasks: Sequence[Task],
+    strategy: Strategy,
+    settings: Lottery | Structured,
+    device: Device,
+    work: Work,
+    loss: Loss,
+) -> tuple[int, dict[str, Tensor]]:
+    """Give the step and the weights that rounds go back to (Frankle et al., 2019, https://arxiv.org/abs/1912.05671)."""
+    if settings.rewind == "init":
+        return 0, fresh_weights(net, settings.seed)
+    if isinstance(settings.rewind, str) or not settings.rewind:
+        return 0, clone(net)
+    length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))
+    step = round(settings.rewind * length)
+    if step >= settings.fit.epochs * length:
+        raise SettingsError(f"rewind is {settings.rewind} epochs of {settings.fit.epochs}", "rewind to an early point")
+    train(
+        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(last=step),
+        work=work.at("rewind"), label="train to the rewind point", loss=loss,
+    )  # fmt: skip
+    return step, clone(net)
+
+
+def last_phase(fit: FitSettings) -> FitSettings:
+    """Train at the constant rate that a schedule has where its last tenth begins: fine-tuning after pruning."""
+    return fit.model_copy(update={"lr": fit.lr * rate(LATE, fit), "schedule": "constant", "warmup": 0.0})
+
+
+def controls(
+    net: Net, rounds: Rounds, ticket: Ticket, start: dict[str, Tensor], rank: Rank, rows: Report, work: Work
+) -> Report:
+    """Train the ticket's controls through as many rounds as its weights went through, and compare them.
+
+    Args:
+        net: Holds the ticket; stays as it is.
+        rounds: How rounds are trained.
+        ticket: What was found.
+        start: The state that rounds rewind to.
+        rank: How weights were scored.
+        rows: What was measured of the ticket.
+        work: Keeps every finished control.
+    """
+    last, keeps, settings = ticket.number, rounds.keeps_weights, rounds.settings
+
+    def train_control(net: Net, kind: Kind, repeat: int, work: Work) -> None:
+        seed, label = repeat_seed(settings.seed, repeat), f"control {kind} {repeat + 1}"
+        began = last if not keeps else 0 if kind == "re-initialised" else 1
+        for number in range(began, last + 1):
+            rounds.train(net, number, seed=seed, work=work.at(f"round-{number}"), label=label)
+
+    found = Found(
+        mask=ticket.mask, first=ticket.first, start=ticket.dense if keeps else start, dense=ticket.dense,
+        once=rank if last > 1 else None, epochs=settings.fit.epochs * (last + 1 if keeps else 1), report=rows,
+    )  # fmt: skip
+    task, device = rounds.tasks[-1], rounds.device
+    return compared(net, train_control, found, settings, task=task, device=device, work=work)

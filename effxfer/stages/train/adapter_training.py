@@ -1,0 +1,143 @@
+"""What fine-tuning leaves of an adapter: its file, its size, and the proof that merging changed nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from effxfer import artifact
+from effxfer.adapter_file import AdapterFile, pack, sizes
+from effxfer.data.batches.augment import normalize
+from effxfer.data.task import Task
+from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.files import write_atomic
+from effxfer.net.merge import MERGING, adapters, base_state, merge_
+from effxfer.net.net import Net
+from effxfer.report import Measurement, Report
+from effxfer.settings import Settings
+from effxfer.stages.runner.run import RESULT, key_of_work
+from effxfer.stages.settings.common import ADAPTER, Finetune
+from effxfer.train.devices import Device
+from effxfer.train.state import Work
+from effxfer.transfer.base import Strategy
+
+IMAGES = 32
+TOLERANCE = 1e-5
+
+
+class Adapting:
+    """One fine-tuning by a strategy that puts an adapter on a frozen body.
+
+    Args:
+        net: With its head, before the strategy has prepared it.
+        task: What it is trained on.
+        strategy: Puts the adapter on.
+        settings: Of the stage.
+        work: The file is left in its `result`.
+    """
+
+    def __init__(self, net: Net, task: Task, strategy: Strategy, settings: Finetune, work: Work) -> None:
+        net.constrain_()
+        self.task, self.strategy, self.settings, self.work = task, strategy, settings, work
+        self.base = {name: tensor.detach().cpu().clone() for name, tensor in base_state(net).items()}
+        self.packed: AdapterFile | None = None
+        self.before = torch.empty(0)
+
+    def watch(self, net: Net) -> None:
+        """Take down what was trained, before it is merged."""
+        if self.settings.fit.epochs:
+            net.smoothing = max(net.smoothing, self.strategy.label_smoothing)
+        origin = {
+            "key": key_of_work(self.work),
+            "data": [{"name": self.task.name, "digest": self.task.digest, "classes": len(self.task.classes)}],
+            "versions": artifact.versions(),
+        }
+        self.packed = pack(
+            net, self.base, strategy=self.settings.strategy, recipe=self.settings.plain(), origin=origin,
+            trained=sum(p.numel() for p in net.parameters() if p.requires_grad),
+        )  # fmt: skip
+        self.before = answers(net, self.task)
+
+    def leave(self, net: Net, reached: Report, device: Device) -> Report:
+        """Write the adapter's file beside the result, and say how large it is and what merging changed.
+
+        Args:
+            net: After the strategy has finished it.
+            reached: Its accuracy.
+            device: Only the process that leads writes.
+        """
+        if self.packed is None:
+            return Report()
+        scores = {row.name: row.value for row in reached.rows if row.name.startswith("accuracy/")}
+        packed, file = self.packed.telling(reached=scores), self.work.file(RESULT)
+        if file is not None and device.leads:
+            write_atomic(file / ADAPTER, packed.content)
+        proof = Report() if self.strategy.stays() else difference(self.before, answers(net, self.task))
+        return sizes(packed) + proof
+
+
+def merged(net: Net, task: Task) -> Report:
+    """Merge a network's adapters where they only change weights, and prove that nothing changed; else say so.
+
+    Raises:
+        GateError: As in `difference`.
+    """
+    held = adapters(net)
+    if not held:
+        return Report()
+    if not any(edit["kind"] in MERGING for edit in held):
+        names = ", ".join(edit["kind"] for edit in held)
+        return Report(notes=(f"{names} cannot be merged: it stays as layers of its own",))
+    before = answers(net, task)
+    merge_(net)
+    return difference(before, answers(net, task))
+
+
+@torch.inference_mode()
+def answers(net: Net, task: Task) -> Tensor:
+    """Give a network's logits `(B, C)` for the first validation images, in float32."""
+    net.eval()
+    device = next(net.parameters()).device
+    logits: Tensor = net(normalize(torch.tensor(task.val.pixels[:IMAGES]).to(device), net.preprocess))
+    return logits.float().cpu().clone()
+
+
+def difference(before: Tensor, after: Tensor) -> Report:
+    """Measure what merging changed in logits `(B, C)`.
+
+    Raises:
+        GateError: If it is more than 1e-5, or of logits beyond 1 that share of the largest one.
+    """
+    found = float((after - before).abs().max())
+    if not found <= TOLERANCE * max(1.0, float(before.abs().max())):
+        text = f"merging the adapter changed a logit by {found:.2g}"
+        raise GateError(text, "keep it as it is with options.merge = false, and report the network's name")
+    return Report(rows=(Measurement(name="merge/difference", value=found, n=len(before)),))
+
+
+def refuse(stage: str, net: Net, settings: Settings) -> None:
+    """Refuse to prune what an adapter is still on, or by training that leaves one on.
+
+    Raises:
+        ModelFileError: If the network has an adapter that is not merged.
+        SettingsError: If the strategy leaves one, or puts one on while weights leave.
+    """
+    if not stage.startswith("prune"):
+        return
+    if held := [edit["kind"] for edit in adapters(net)]:
+        hint = "prune first, and adapt what is left: tickets keep their zeros"
+        if held[0] in MERGING:
+            hint = "merge it: `effxfer finetune` with --set options.merge=true, or `effxfer adapter apply`"
+        raise ModelFileError(f"{stage}: the network has an adapter that is not merged ({held[0]})", hint, code="E412")
+    told: Mapping[str, Any] = settings.plain()
+    _refuse_strategy(stage, str(told.get("strategy", "full")), told.get("options", {}))
+
+
+def _refuse_strategy(stage: str, name: str, options: dict[str, Any]) -> None:
+    from effxfer.stages.train.finetune import choose
+
+    strategy = choose(name, options)
+    if strategy.stays() or (strategy.adds and stage == "prune gradual"):
+        text = f"{stage}: strategy {name} puts an adapter on the network that stays while it is pruned"
+        raise SettingsError(text, "prune with strategy full, and adapt what is left by `finetune`")

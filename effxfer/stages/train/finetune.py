@@ -1,0 +1,170 @@
+"""Adapt a network to tasks."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError, did_you_mean
+from effxfer.net.net import Net, tap_widths
+from effxfer.report import Curve, Measurement, Report
+from effxfer.settings import build
+from effxfer.stages.settings.common import Finetune
+from effxfer.stages.train.adapter_training import Adapting
+from effxfer.stages.train.distillation import taught
+from effxfer.stages.train.target_domain import at_target, warning
+from effxfer.train.channels_last import channels_last
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import accuracy, if_uneven, predict
+from effxfer.train.fit import Row, Span, fit
+from effxfer.train.optim.gradients import Loss
+from effxfer.train.settings import FitSettings
+from effxfer.train.state import Work
+from effxfer.train.time_budget import Allowance
+from effxfer.transfer import STRATEGIES
+from effxfer.transfer.base import Strategy
+
+
+def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work) -> tuple[Net, Report]:
+    """Adapt a network to the last of `tasks`.
+
+    Args:
+        net: Changed in place. It gets a fresh linear head unless it has one for the same classes.
+        tasks: One is plain fine-tuning; other strategies take several.
+        settings: What to train, how long and how fast.
+        device: Where.
+        work: Where checkpoints go.
+    """
+    history, about = adapt(net, tasks, settings, device=device, work=work)
+    return net, measured(net, tasks[-1], device) + learning(history) + about
+
+
+def adapt(
+    net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work, label: str = "train"
+) -> tuple[list[Row], Report]:  # fmt: skip
+    """Do what `finetune` does, without measuring; give the history, and what strategy and teacher have to say."""
+    began = time.perf_counter()
+    strategy = choose(settings.strategy, settings.options)
+    fresh = fresh_head(net, tasks[-1], settings.seed, strategy.head())
+    before = deepcopy(net)
+    if settings.size:
+        net.take_size(settings.size)
+    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    loss, about = taught(before.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
+    history = train(
+        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
+        trained=adapting.watch if adapting else None, allowance=allowed(settings.seconds, began, tasks[-1]),
+    )  # fmt: skip
+    if adapting:
+        about += adapting.leave(net, measured(net, tasks[-1], device), device)
+    return history, why + about + warning(tasks, settings.fit.keep)
+
+
+def train(
+    net: Net, tasks: Sequence[Task], strategy: Strategy, settings: FitSettings, *,
+    device: Device, seed: int, work: Work, span: Span = Span(), label: str = "train", loss: Loss | None = None,  # noqa: B008
+    before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _done: None,
+    settled: int = 0, trained: Callable[[Net], None] | None = None, allowance: Allowance | None = None,
+) -> list[Row]:  # fmt: skip
+    """Train a network in place by a strategy, or by its batches and another loss; a ticket's zeros stay zeros.
+
+    `trained` is called with what was trained before the strategy makes a plain network of it.
+    """
+    net.to(device.torch)
+    net.constrain_()
+    torch.manual_seed(seed)
+    learner = strategy.prepare(net, tasks).to(device.torch)
+
+    def constrained(done: int) -> None:
+        after_step(done)
+        net.constrain_()
+
+    def validate() -> float:
+        net.constrain_()  # averaged weights are not zero as soon as they are removed
+        return strategy.judge(learner, tasks, device)
+
+    with channels_last(learner):
+        history = fit(
+            learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
+            device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
+            after_step=constrained, settled=settled, validate=validate, work=work, span=span,
+            allowance=allowance, label=label,
+        )  # fmt: skip
+    if trained:
+        trained(net)
+    strategy.finish(learner, tasks).constrain_()
+    if settings.epochs:
+        net.smoothing = max(net.smoothing, strategy.label_smoothing)
+    return history
+
+
+def allowed(seconds: float | None, began: float, task: Task) -> Allowance | None:
+    """What is left for training of a stage's time: it began at `began`, and ends with a measurement of two splits."""
+    if seconds is None:
+        return None
+    measuring = (len(task.val) + len(task.test)) / len(task.val)
+    return Allowance(seconds=seconds - (time.perf_counter() - began), validations=measuring)
+
+
+def fresh_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = None) -> bool:
+    """Give a network a new head, unless it has one with the task's classes; say whether it got one.
+
+    Args:
+        net: Changed in place.
+        task: Names the classes.
+        seed: Of the new weights.
+        spec: What the head must be; None is any, and a linear one where it is new.
+    """
+    if net.classes == task.classes and (spec is None or spec == head_of(net)):
+        return False
+    torch.manual_seed(seed)
+    net.smoothing = 0.0
+    told = dict(spec or {"kind": "linear"})
+    net.edit("set_head", spec=told, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
+    return True
+
+
+def head_of(net: Net) -> Mapping[str, Any]:
+    """Say what head a network has; nothing before its first."""
+    return next((edit["spec"] for edit in reversed(net.edits) if edit["kind"] == "set_head"), {})
+
+
+def measured(net: Net, task: Task, device: Device) -> Report:
+    """Measure accuracy on the validation and the test split, as far as there are such, and on a target."""
+    rows = list[Measurement]()
+    for name, split in task.reported.items():
+        logits = predict(net, split.pixels, net.preprocess, device)
+        rows += accuracy(logits, split.labels, f"accuracy/{name}"), *if_uneven(logits, split.labels, name)
+    return Report(rows=tuple(rows)) + at_target(net, task, device)
+
+
+def learning(history: Sequence[Row], name: str = "") -> Report:
+    """Say how training went: its length, its speed, and its curves."""
+    if not history:
+        return Report()
+    losses = tuple((row["epoch"], row["loss"]) for row in history)
+    scores = tuple((row["epoch"], row["score"]) for row in history if "score" in row)
+    speed = Measurement.spread("steps per second", [row["steps_per_s"] for row in history])
+    return Report(
+        rows=(Measurement(name="epochs", value=len(history)), speed),
+        curves=(
+            Curve(title="Training loss", name=name or "loss", x="epoch", y="loss", points=losses),
+            Curve(title="Validation accuracy", name=name or "validation", x="epoch", y="accuracy, %", points=scores),
+        ),
+    )
+
+
+def choose(name: str, options: dict[str, Any]) -> Strategy:
+    """Make a strategy from its name and its own settings.
+
+    Raises:
+        SettingsError: If there is no such strategy, or its options are wrong.
+    """
+    if name not in STRATEGIES:
+        hint = f"strategies are: {', '.join(STRATEGIES)}"
+        raise SettingsError(f"no strategy {name!r}{did_you_mean(name, STRATEGIES)}", hint)
+    return build(STRATEGIES[name], options, f"options of strategy {name}")

@@ -1,0 +1,67 @@
+"""Fine-tune a network as if it were int8 already, so that it loses less when it is."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from torch import nn
+
+from effxfer.data.task import Task
+from effxfer.errors import DataError
+from effxfer.net.net import Net
+from effxfer.report import Measurement, Report
+from effxfer.stages.settings.qat_settings import Qat
+from effxfer.stages.train.finetune import choose, learning, measured, train
+from effxfer.train.devices import Device
+from effxfer.train.fake_quant import fake_quantized
+from effxfer.train.state import Work
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work: Work) -> tuple[Net, Report]:
+    """Fine-tune with fake quantization on the last of `tasks`; what comes out is a plain network, made for int8.
+
+    Args:
+        net: Changed in place; has a head for the task's classes.
+        tasks: As in `finetune`.
+        settings: Of the rounding and the training.
+        device: Where.
+        work: Where checkpoints go.
+
+    Raises:
+        DataError: If the task's classes are not the network's.
+    """
+    task = tasks[-1]
+    if net.classes != task.classes:
+        raise DataError(
+            f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
+        )
+    net.to(device.torch).eval()
+    before = measured(net, task, device)
+    strategy = choose(settings.strategy, settings.options)
+    with frozen_norms(net, settings.norms), fake_quantized(
+        net, bits=settings.bits, momentum=settings.momentum, skip=settings.float_first
+    ):  # fmt: skip
+        history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)
+        simulated = measured(net.eval(), task, device)
+    rows = (*_renamed(before, "before"), *_renamed(simulated, "simulated"))
+    return net, measured(net, task, device) + Report(rows=rows) + learning(history)
+
+
+@contextmanager
+def frozen_norms(net: nn.Module, norms: str) -> Iterator[None]:
+    """Keep the statistics and weights of BatchNorms as they are for the length of the block, unless they may move."""
+    held = [m for m in net.modules() if isinstance(m, NORMS)] if norms == "frozen" else []
+    state = [(p, p.requires_grad) for m in held for p in m.parameters()]
+    for parameter, _ in state:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, was in state:
+            parameter.requires_grad_(was)
+
+
+def _renamed(report: Report, suffix: str) -> tuple[Measurement, ...]:
+    return tuple(replace(row, name=f"{row.name}/{suffix}") for row in report.rows)

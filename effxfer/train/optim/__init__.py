@@ -1,0 +1,1 @@
+"""One optimizer step: parameter groups, gradients, micro-batches, averaged weights."""

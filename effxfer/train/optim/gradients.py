@@ -1,0 +1,66 @@
+"""Gradients of a batch."""
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.train.devices import Device
+from effxfer.train.optim.microbatch import split
+from effxfer.train.settings import Amp
+
+Loss = Callable[[Any, Any, float], Mapping[str, Tensor]]
+
+
+class DivergedError(Exception):
+    """The loss is not a finite number."""
+
+
+class Gradients:
+    """Gradients of a loss, averaged over processes and scaled where the precision needs it.
+
+    Args:
+        learner: On the device.
+        loss: Gives the terms of the loss from (learner, batch, progress in [0, 1)).
+        device: Where, and with which other processes.
+        amp: As in `FitSettings`.
+    """
+
+    def __init__(self, learner: nn.Module, loss: Loss, device: Device, amp: Amp) -> None:
+        self.device, self.amp = device, amp
+        self.terms = device.parallel(_Terms(learner, loss))
+        self.scaler = device.scaler(amp)
+
+    def add_up(self, batch: Any, done: float, parts: int) -> dict[str, float]:
+        """Add a batch's gradients, of its parts one after the other, to those that the parameters have.
+
+        Returns:
+            The terms of the batch's loss.
+
+        Raises:
+            DivergedError: If the loss is not finite, in any process.
+        """
+        sums = dict[str, float]()
+        for share, part in split(batch, parts):
+            with self.device.autocast(self.amp):
+                terms = self.terms(part, done)
+            values = torch.stack([term.float() for term in terms.values()])
+            found = values.tolist()  # the only wait for a GPU in a step: it works off the rest while Python goes on
+            if not self.device.agree(isfinite(sum(found))):
+                raise DivergedError(f"the loss is {sum(found)}")
+            self.scaler.scale(values.sum() * share).backward()
+            sums = {name: sums.get(name, 0.0) + share * value for name, value in zip(terms, found, strict=True)}
+        return sums
+
+
+class _Terms(nn.Module):
+    """The loss as a module, so that gradients are averaged over processes for every kind of learner."""
+
+    def __init__(self, learner: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.learner, self._loss = learner, loss
+
+    def forward(self, batch: Any, done: float) -> dict[str, Tensor]:
+        return dict(self._loss(self.learner, batch, done))

@@ -1,0 +1,31 @@
+"""BitFit: train the biases alone (Ben Zaken et al., 2021, https://arxiv.org/abs/2106.10199)."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.transfer.adapters.attach import put_on, taken_off
+from effxfer.transfer.base import Strategy
+
+
+class BitFit(Strategy):
+    """Train the biases of all layers and norms, and the head; statistics of BatchNorm stay.
+
+    A network without a bias in its body trains the head alone.
+    """
+
+    adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Freeze all but the biases."""
+        put_on(net, None)
+        for name, parameter in net.body.named_parameters():
+            parameter.requires_grad_(name.endswith("bias"))
+        return net
+
+    def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
+        """Thaw the body."""
+        return taken_off(learner, merge=False)

@@ -1,0 +1,39 @@
+"""Bottlenecks behind parts of a frozen body (Houlsby et al., 2019, https://arxiv.org/abs/1902.00751)."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.transfer.adapters.adapter_sites import sites_of
+from effxfer.transfer.adapters.attach import put_on, taken_off
+from effxfer.transfer.base import Strategy
+
+
+class Houlsby(Strategy):
+    """Train bottlenecks behind attention and MLP, or behind each block of a convolutional network, and the head.
+
+    They are nonlinear, and stay layers of their own in what is exported.
+
+    Attributes:
+        rank: Channels of a bottleneck; 0 trains the head alone.
+        sites: Shell patterns of modules to stand behind; none are attention and MLP of each block, or the block.
+    """
+
+    adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
+
+    rank: int = Field(default=8, ge=0, le=4096)
+    sites: tuple[str, ...] = ()
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Freeze the body and put the bottlenecks in."""
+        if not self.rank:
+            return put_on(net, None)
+        return put_on(net, {"kind": "houlsby", "sites": sites_of(net, self.sites), "rank": self.rank})
+
+    def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
+        """Thaw the body."""
+        return taken_off(learner, merge=False)

@@ -1,0 +1,59 @@
+"""LoRA: low-rank changes of a frozen body's weights (Hu et al., 2021, https://arxiv.org/abs/2106.09685)."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from effxfer.data.task import Task
+from effxfer.net.adapters.lora import low_rank_size
+from effxfer.net.net import Net
+from effxfer.transfer.adapters.attach import layers_of, matching, put_on, taken_off
+from effxfer.transfer.base import Strategy
+
+
+class Lora(Strategy):
+    """Train low-rank changes of weights, and the head; the body stays frozen, with its BatchNorm statistics.
+
+    Attributes:
+        rank: Of the changes; 0 trains the head alone.
+        alpha: The changes are multiplied by `alpha / rank`.
+        layers: Shell patterns of the layers to change, such as `*.attn.qkv`; none are all whose weight has more numbers
+            than its change would have, which leaves depthwise convolutions out.
+        merge: Put the changes into the weights after training; otherwise they stay until `export`.
+    """
+
+    adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
+
+    rank: int = Field(default=4, ge=0, le=1024)
+    alpha: float = Field(default=8.0, gt=0)
+    layers: tuple[str, ...] = ()
+    merge: bool = True
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Freeze the body and put the changes on."""
+        weights = self.weights(net) if self.rank else []
+        edit = {"kind": "lora", "weights": weights, "rank": self.rank, "alpha": self.alpha}
+        return put_on(net, edit if weights else None)
+
+    def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
+        """Merge the changes if asked; thaw the body."""
+        return taken_off(learner, merge=self.merge)
+
+    def weights(self, net: Net) -> list[str]:
+        """Name the weights to change."""
+        if self.layers:
+            return [f"{name}.weight" for name in matching(list(_weighing(net)), self.layers, "layer")]
+        found = [f"{n}.weight" for n, m in _weighing(net).items() if self._saves(net, f"{n}.weight", m)]
+        fused = layers_of(net, nn.MultiheadAttention)
+        return found + [f"{n}.in_proj_weight" for n, m in fused.items() if hasattr(m, "in_proj_weight")]
+
+    def _saves(self, net: Net, weight: str, layer: nn.Module) -> bool:
+        groups = int(getattr(layer, "groups", 1))
+        tensor = net.original(weight)
+        return low_rank_size(tensor, self.rank, groups) < tensor.numel()
+
+
+def _weighing(net: Net) -> dict[str, nn.Module]:
+    return layers_of(net, nn.Conv2d, nn.Linear)

@@ -1,0 +1,42 @@
+"""Bottlenecks beside parts of a frozen body (He et al., 2021, https://arxiv.org/abs/2110.04366)."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.transfer.adapters.adapter_sites import sites_of
+from effxfer.transfer.adapters.attach import put_on, taken_off
+from effxfer.transfer.base import Strategy
+
+
+class ParallelAdapter(Strategy):
+    """Train bottlenecks beside each MLP of a transformer, or each block of a convolutional network, and the head.
+
+    They are nonlinear, and stay layers of their own in what is exported.
+
+    Attributes:
+        rank: Channels of a bottleneck; 0 trains the head alone.
+        scale: What its output is multiplied by.
+        sites: Shell patterns of modules to stand beside; none are the MLP of each block, or the block.
+    """
+
+    adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
+
+    rank: int = Field(default=8, ge=0, le=4096)
+    scale: float = Field(default=1.0, gt=0)
+    sites: tuple[str, ...] = ()
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Freeze the body and put the bottlenecks in."""
+        if not self.rank:
+            return put_on(net, None)
+        sites = sites_of(net, self.sites, attention=False)
+        return put_on(net, {"kind": "parallel_adapter", "sites": sites, "rank": self.rank, "scale": self.scale})
+
+    def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
+        """Thaw the body."""
+        return taken_off(learner, merge=False)

@@ -1,0 +1,76 @@
+"""VPT: learned tokens in a frozen vision transformer (Jia et al., 2022, https://arxiv.org/abs/2203.12119)."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError
+from effxfer.net.merge import adapters
+from effxfer.net.net import Net
+from effxfer.transfer.adapters.adapter_sites import blocks_of, watch
+from effxfer.transfer.adapters.attach import put_on, taken_off
+from effxfer.transfer.base import Strategy
+
+
+class Prompts(Strategy):
+    """Train tokens that attention sees beside those of the image, and the head; needs attention over all tokens.
+
+    Attributes:
+        tokens: How many; 0 trains the head alone.
+        deep: Every block has tokens of its own; otherwise those of the first block go through all of them.
+    """
+
+    adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
+
+    tokens: int = Field(default=10, ge=0, le=1024)
+    deep: bool = True
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Freeze the body and put the tokens in."""
+        if not self.tokens:
+            return put_on(net, None)
+        blocks, width = transformer_blocks(net)
+        return put_on(
+            net, {"kind": "prompts", "blocks": blocks, "count": self.tokens, "width": width, "deep": self.deep}
+        )
+
+    def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
+        """Thaw the body."""
+        return taken_off(learner, merge=False)
+
+
+def transformer_blocks(net: Net) -> tuple[list[str], int]:
+    """Name a transformer's blocks in the order in which they run, and give the width of its tokens.
+
+    Raises:
+        SettingsError: If the network has none, or they do not take one token more.
+    """
+    seen = watch(net, list(blocks_of(net)))
+    shapes, hint = {(s.inputs, s.outputs) for s in seen.values()}, "lora, ssf and houlsby adapt any network"
+    if not seen or len(shapes) != 1 or len(next(iter(shapes))[0]) != 3 or not _attends(net, list(seen)):
+        raise SettingsError("prompts need a transformer whose blocks all read the same tokens, as ViT has", hint)
+    width = next(iter(seen.values())).inputs[-1]
+    if not adapters(net) and not _takes_one_more(net, list(seen), width):
+        raise SettingsError("prompts need attention over all tokens, whatever their number", hint)
+    return list(seen), width
+
+
+def _attends(net: Net, names: list[str]) -> bool:
+    return all(any("attention" in type(m).__name__.lower() for m in net.get_submodule(n).modules()) for n in names)
+
+
+@torch.no_grad()
+def _takes_one_more(net: Net, names: list[str], width: int) -> bool:
+    """Whether the network works with one token more in its blocks; what it raises otherwise is its own affair."""
+    trial = deepcopy(net).eval()
+    trial.edit("prompts", blocks=names, count=1, width=width, deep=True)
+    try:
+        watch(trial, names)
+    except Exception:  # whatever a foreign network raises
+        return False
+    return True

@@ -1,0 +1,144 @@
+"""Learn features by which images of two domains cannot be told apart (DANN; Ganin et al., 2016).
+
+https://arxiv.org/abs/1505.07818.
+
+Shape legend: B images of each domain, D features.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import exp
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from effxfer.data.batches.augment import mix
+from effxfer.data.batches.batches import Batches, order_of, views
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError
+from effxfer.net.net import Net, tap_widths
+from effxfer.transfer.base import Strategy
+from effxfer.transfer.regularized.reference_model import Around
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Dann(Strategy):
+    """Fine-tune every weight on labelled images of one domain, with features that hide the domain from a discriminator.
+
+    The other domain is `data.target`, or any `data.unlabelled`; an epoch is a pass over the labelled images. The
+    discriminator learns at the head's rate (`fit.head_lr`; the paper's is 10) and is thrown away.
+
+    Attributes:
+        weight: Of the reversed gradient at the end of training; 0 is the null value: the discriminator is ignored.
+        gamma: How fast the weight rises: `weight * (2 / (1 + exp(-gamma * progress)) - 1)`. The paper's is 10.
+        width: Units of the discriminator's two hidden layers.
+        statistics: Of BatchNorm. `joint`: both domains pass as one batch; what is learnt is what evaluation then does
+            for either domain. `separate`: each passes by itself, so that a shift that all its images share is gone
+            before the discriminator sees it; the network keeps the target's statistics alone, and what is measured on
+            the source, too, is measured with these.
+    """
+
+    of_images: ClassVar[bool] = False
+
+    weight: float = Field(default=1.0, ge=0)
+    gamma: float = Field(default=10.0, gt=0)
+    width: int = Field(default=256, ge=1)
+    statistics: Literal["joint", "separate"] = "joint"
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Put a discriminator beside the network."""
+        super().prepare(net, tasks)
+        return Opposed(net, sum(tap_widths(net, net.taps).values()), self.width)
+
+    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
+        """Batches of images `(B, 3, S, S)`, their labels, and as many images of the other domain.
+
+        Raises:
+            SettingsError: If the task has no images of another domain.
+        """
+        task = tasks[-1]
+        if task.unlabelled is None:
+            hint = "name them with data.target, or data.unlabelled"
+            raise SettingsError("dann needs images of another domain of the same classes", hint)
+        count, labels = len(task.unlabelled), torch.tensor(task.train.labels)
+        here, there = (
+            views(split, task.preprocess, self.augment, device) for split in (task.train, task.unlabelled)
+        )  # fmt: skip
+
+        def make(index: Tensor, rng: Generator) -> Batch:
+            known = mix(here(index, rng), labels[index].to(device), len(task.classes), self.augment, rng)
+            return *known, there(torch.randint(count, (len(index),), generator=rng), rng)
+
+        order = order_of(labels, self.balance)
+        return lambda seed: Batches(len(labels), self.batch, make, seed, order)
+
+    def loss(self, learner: "Opposed", batch: Batch, progress: float) -> Mapping[str, Tensor]:
+        """Cross-entropy of labels, and of domains, whose gradient the body gets reversed."""
+        images, labels, others = batch
+        source, target = self.features(learner.net, images, others)
+        label = F.cross_entropy(learner.net.head(source), labels, label_smoothing=self.label_smoothing)
+        told = learner.discriminator(reverse(torch.cat([source, target]), self.reversal(progress)))
+        domain = torch.cat([torch.zeros(len(source)), torch.ones(len(target))]).to(told)
+        return {"label": label, "domain": F.binary_cross_entropy_with_logits(told[:, 0], domain)}
+
+    def features(self, net: Net, images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the features `(B, D)` of both domains."""
+        if self.statistics == "joint":
+            source, target = net.features(torch.cat([images, others])).split([len(images), len(others)])
+            return source, target
+        with unremembered(net):
+            source = net.features(images)
+        return source, net.features(others)
+
+    def reversal(self, progress: float) -> float:
+        """Give the weight of the reversed gradient at a progress in [0, 1).
+
+        >>> [round(Dann().reversal(progress), 3) for progress in (0, 0.1, 0.5, 1)]
+        [0.0, 0.462, 0.987, 1.0]
+        """
+        return self.weight * (2 / (1 + exp(-self.gamma * progress)) - 1)
+
+
+class Opposed(Around):
+    """A network, and a discriminator that tells domains apart by what its head sees."""
+
+    def __init__(self, net: Net, features: int, width: int) -> None:
+        super().__init__(net)
+        self.discriminator = nn.Sequential(
+            nn.Linear(features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
+        )
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * gradients[0], None
+
+
+def reverse(x: Tensor, weight: float) -> Tensor:
+    """Give `x`; its gradient is multiplied by `-weight`."""
+    result: Tensor = _Reverse.apply(x, weight)
+    return result
+
+
+@contextmanager
+def unremembered(net: Net) -> Iterator[None]:
+    """Let batches that pass within the block leave BatchNorm's running statistics as they are."""
+    norms = [(m, m.momentum) for m in net.body.modules() if isinstance(m, _BatchNorm)]
+    for norm, _ in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in norms:
+            norm.momentum = momentum

@@ -1,0 +1,1 @@
+"""Few-shot learning: classes known by a few examples."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: which weights are trained, and when."""

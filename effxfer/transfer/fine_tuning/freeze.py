@@ -1,0 +1,51 @@
+"""Train the upper part of a network alone (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792)."""
+
+from collections.abc import Sequence
+
+from pydantic import field_validator
+from torch import nn
+
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError, did_you_mean
+from effxfer.net.net import Net
+from effxfer.train.optim.param_groups import block, blocks_of, is_head
+from effxfer.transfer.base import Strategy
+
+
+class Freeze(Strategy):
+    """Freeze the body from the input up to a block, its BatchNorm included, and train the rest.
+
+    Attributes:
+        until: The last frozen block, such as `blocks.3` or `stage2`; or the share of the blocks to freeze, in [0, 1]:
+            0 is plain fine-tuning, 1 leaves the head (and what `batchnorm` says).
+    """
+
+    until: str | float = 0.5
+
+    @field_validator("until")
+    @classmethod
+    def _is_share(cls, value: str | float) -> str | float:
+        if not isinstance(value, str) and not 0 <= value <= 1:
+            raise ValueError("should be the name of a block, or a share in [0, 1]")
+        return value
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Freeze.
+
+        Raises:
+            SettingsError: If there is no such block; with those that there are.
+        """
+        frozen = lowest(blocks_of(name for name, _ in net.named_parameters()), self.until)
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(is_head(name) or block(name) not in frozen)
+        return super().prepare(net, tasks)
+
+
+def lowest(blocks: Sequence[str], until: str | float) -> Sequence[str]:
+    """Give the lowest of a body's blocks, lowest first, up to a name or a share of them."""
+    if not isinstance(until, str):
+        return blocks[: round(until * len(blocks))]
+    if until not in blocks:
+        hint = f"its blocks are: {', '.join(blocks)}"
+        raise SettingsError(f"freeze: the body has no block {until!r}{did_you_mean(until, blocks)}", hint)
+    return blocks[: list(blocks).index(until) + 1]

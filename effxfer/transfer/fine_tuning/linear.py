@@ -1,0 +1,63 @@
+"""A head solved on fixed features, instead of trained in epochs.
+
+Shape legend: N images, D features.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from effxfer.data.task import Task
+from effxfer.net.hooks import as_evaluated
+from effxfer.net.net import Net
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import predict
+
+MOST_STEPS = 200
+
+
+class Features(nn.Module):
+    """A network's features as a module of their own, for evaluation over a whole split."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 3, S, S)` to features `(B, D)`."""
+        return self.net.features(x)
+
+
+def features_of(net: Net, task: Task) -> tuple[Tensor, Tensor]:
+    """Compute features `(N, D)` and labels `(N,)` of the training split's evaluation view, on the network's device."""
+    device = next(net.parameters()).device
+    features = predict(Features(net), task.train.pixels, net.preprocess, Device(torch=device)).to(device)
+    return features, torch.tensor(task.train.labels).to(device)
+
+
+def solve_(head: nn.Module, features: Tensor, labels: Tensor, l2: float) -> float:
+    """Minimise cross-entropy plus `l2 / 2 * |w|^2` over a head in place, by L-BFGS; convex for a linear head.
+
+    Args:
+        head: Maps features to logits; its dropout and statistics stand still.
+        features: float32 `(N, D)`.
+        labels: int64 `(N,)`.
+        l2: At least 0; on matrices, not on biases.
+
+    Returns:
+        The value reached.
+    """
+    trained = list(head.parameters())
+    optimizer = torch.optim.LBFGS(trained, max_iter=MOST_STEPS, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(head(features), labels)
+        loss = loss + l2 / 2 * torch.stack([p.square().sum() for p in trained if p.dim() > 1]).sum()
+        loss.backward()
+        return loss
+
+    with as_evaluated(head):
+        reached = float(optimizer.step(closure).detach())
+    optimizer.zero_grad()
+    return reached

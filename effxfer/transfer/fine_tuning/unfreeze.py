@@ -1,0 +1,42 @@
+"""Gradual unfreezing, top to bottom (ULMFiT; Howard & Ruder, 2018, https://arxiv.org/abs/1801.06146)."""
+
+from typing import Any
+
+from pydantic import Field
+
+from effxfer.train.optim.param_groups import block, blocks_of, is_head
+from effxfer.transfer.base import Strategy
+
+
+class Unfreeze(Strategy):
+    """Train the head first, then the body as well, one block more at a time, from the top down.
+
+    Discriminative rates, which belong to it, are `fit.layer_decay` (the paper's is 1 / 2.6 from layer to layer), the
+    slanted triangle is `fit.schedule = "linear"` with `fit.warmup`. Blocks that wait do not move, BatchNorm included.
+
+    Attributes:
+        over: Share of the training until the whole body learns, in [0, 1]; 0 is plain fine-tuning. Blocks join at the
+            starts of epochs.
+    """
+
+    over: float = Field(default=0.5, ge=0, le=1)
+
+    def begin_epoch(self, learner: Any, progress: float) -> None:
+        """Freeze the blocks whose turn has not come."""
+        named = [(name, p) for name, p in learner.named_parameters()]
+        blocks = blocks_of(name for name, _ in named)
+        waiting = set(blocks[: len(blocks) - joined(len(blocks), progress, self.over)])
+        for name, parameter in named:
+            parameter.requires_grad_(is_head(name) or block(name) not in waiting)
+        super().begin_epoch(learner, progress)
+
+
+def joined(blocks: int, progress: float, over: float) -> int:
+    """How many of a body's blocks learn at a progress in [0, 1).
+
+    >>> [joined(4, step / 10, 0.5) for step in range(6)]
+    [0, 1, 2, 3, 4, 4]
+    """
+    if progress >= over:
+        return blocks
+    return int(progress / over * (blocks + 1))

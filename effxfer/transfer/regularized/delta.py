@@ -1,0 +1,98 @@
+"""Keep what the pretrained layers say of an image, where it matters (DELTA; Li et al., 2019).
+
+https://arxiv.org/abs/1901.09229. Here distances are relative to the size of the pretrained maps, so that one `alpha`
+serves all networks, and what a channel matters is estimated to first order instead of by leaving each one out.
+
+Shape legend: B images, C channels, P positions.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from effxfer.data.batches.augment import normalize
+from effxfer.data.task import Task
+from effxfer.net.net import Net, caught, stage_ends
+from effxfer.transfer.base import Strategy
+from effxfer.transfer.fine_tuning.linear import features_of, solve_
+from effxfer.transfer.regularized.reference_model import Beside
+
+IMAGES = 128
+
+
+class Delta(Strategy):
+    """Fine-tune every weight, and keep the maps at the ends of the body's stages near the pretrained network's.
+
+    Attributes:
+        alpha: Weight of the squared distance; 0 is plain fine-tuning.
+        attention: Weigh channels by what the loss of a probe on the pretrained network rises without them; else alike.
+    """
+
+    alpha: float = Field(default=1.0, ge=0)
+    attention: bool = True
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Remember the network, and weigh its channels."""
+        super().prepare(net, tasks)
+        taps = (*stage_ends(net), "out")
+        weights = channel_weights(net, tasks[-1], taps) if self.attention else dict.fromkeys(taps, torch.ones(()))
+        return Beside(net, {name: weight.to(next(net.parameters()).device) for name, weight in weights.items()})
+
+    def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
+        """Cross-entropy and the distance, averaged over images and stages."""
+        taps = tuple(learner.weights)
+        with torch.no_grad(), caught(learner.source, taps) as then:
+            learner.source(batch[0])
+        with caught(learner.net, taps) as now:
+            terms = super().loss(learner, batch, progress)
+        far = torch.stack([distance(now[tap], then[tap], weight) for tap, weight in learner.weights.items()])
+        return {**terms, "distance": self.alpha * far.mean()}
+
+
+def by_channel(maps: Tensor) -> Tensor:
+    """Bring maps `(B, C, h, w)`, tokens `(B, P, C)` or features `(B, C)` into the form `(B, C, P)`."""
+    if maps.dim() == 3:
+        return maps.mT.float()
+    return maps.reshape(*maps.shape[:2], -1).float()
+
+
+def distance(now: Tensor, then: Tensor, weight: Tensor) -> Tensor:
+    """Give the squared distance of maps from what they were, over the latter's size; 0 where nothing changed.
+
+    Args:
+        now: As `by_channel` takes them.
+        then: The same of the pretrained network.
+        weight: Of each channel `(C,)`, of mean 1; or one number.
+    """
+    size = by_channel(then).square().sum((1, 2)).mean().clamp_min(1e-12)
+    apart = (by_channel(now) - by_channel(then)).square().sum(2)
+    return (apart * weight).sum(1).mean() / size
+
+
+def channel_weights(net: Net, task: Task, taps: Sequence[str]) -> dict[str, Tensor]:
+    """Weigh the channels `(C,)` of each tap by what a probe's loss would rise without them; of mean 1.
+
+    The rise is estimated to first order from up to 128 training images, brought to deviation 1, and put through a
+    softmax.
+    """
+    probe = deepcopy(net).eval()
+    solve_(probe.requires_grad_(True).head, *features_of(probe, task), 1e-3)
+    chosen = torch.linspace(0, len(task.train) - 1, min(IMAGES, len(task.train))).long()
+    device = next(probe.parameters()).device
+    pixels = torch.tensor(task.train.pixels[chosen.numpy()]).to(device)
+    labels = torch.tensor(task.train.labels[chosen.numpy()]).to(device)
+    with caught(probe, taps) as maps:
+        loss = F.cross_entropy(probe(normalize(pixels, net.preprocess)), labels)
+    slopes = torch.autograd.grad(loss, [maps[tap] for tap in taps])
+    return {tap: softened(-by_channel(maps[tap] * slope).sum((0, 2))) for tap, slope in zip(taps, slopes, strict=True)}
+
+
+def softened(rise: Tensor) -> Tensor:
+    """Turn rises of the loss `(C,)` into weights of mean 1."""
+    rise = rise.detach()
+    return len(rise) * ((rise - rise.mean()) / rise.std().clamp_min(1e-12)).softmax(0)

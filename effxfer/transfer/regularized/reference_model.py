@@ -1,0 +1,63 @@
+"""A network in training, and what it is trained with beside it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from effxfer.net.hooks import hooks
+from effxfer.net.net import Net
+from effxfer.transfer.regularized.distill import listener
+
+
+class Around(nn.Module):
+    """A network as what is trained together with it sees it.
+
+    Attributes:
+        net: What is trained, and all that is left in the end.
+    """
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+
+    @property
+    def body(self) -> nn.Module:
+        """The body of what is trained."""
+        return self.net.body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 3, S, S)` to logits `(B, C)`."""
+        logits: Tensor = self.net(x)
+        return logits
+
+
+class Beside(Around):
+    """A network that remembers what it was: `source` neither learns nor belongs to what is saved.
+
+    Attributes:
+        weights: What else a strategy must remember, on the network's device.
+    """
+
+    def __init__(self, net: Net, weights: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__(net)
+        self.weights = dict(weights or {})
+        self._source = (listener(net),)
+
+    @property
+    def source(self) -> Net:
+        """The network as it was when training began, in evaluation mode."""
+        return self._source[0]
+
+
+@contextmanager
+def seen_by_head(net: Net) -> Iterator[list[Tensor]]:
+    """Collect what the head sees in the block: features `(B, D)` of each forward pass."""
+    seen: list[Tensor] = []
+
+    def note(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.append(inputs[0])
+
+    with hooks([net.head.register_forward_pre_hook(note)]):
+        yield seen

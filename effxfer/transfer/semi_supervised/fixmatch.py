@@ -1,0 +1,100 @@
+"""Learn from images without labels where the network is sure (FixMatch; Sohn et al., 2020).
+
+https://arxiv.org/abs/2001.07685. With `augment` and `strong` alike and `threshold` 0 these are plain pseudo-labels.
+
+Shape legend: B labelled images, M images without a label for each of them, C classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, model_validator
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from effxfer.data.batches.augment import Augment
+from effxfer.data.batches.batches import Batches, order_of, views
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError
+from effxfer.transfer.base import Strategy
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class FixMatch(Strategy):
+    """Fine-tune every weight on labelled images, and on others by what the network is sure they are.
+
+    What a weakly varied image without a label (`augment`) is surely taken for is the label of the same image varied
+    strongly. An epoch is a pass over the labelled images.
+
+    Attributes:
+        weight: Of the loss on images without labels; 0 is plain fine-tuning, but that BatchNorm sees them, too.
+        threshold: Probability in [0, 1] from which the network is sure. The paper's is 0.95.
+        ratio: Images without a label for each labelled one. The paper's is 7.
+        align: Divide probabilities by their average over the batch's images without labels before they are judged, so
+            that no class takes them all (distribution alignment; Berthelot et al., 2020,
+            https://arxiv.org/abs/1911.09785; over one batch, for classes that are about equally frequent).
+        strong: How images without labels are varied strongly.
+    """
+
+    of_images: ClassVar[bool] = False
+
+    weight: float = Field(default=1.0, ge=0)
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    ratio: int = Field(default=3, ge=1)
+    align: bool = False
+    strong: Augment = Augment(scale=0.2, colour=0.5)
+
+    @model_validator(mode="after")
+    def _mixes_nothing(self) -> "FixMatch":
+        if any(how.mixup or how.cutmix for how in (self.augment, self.strong)):
+            raise ValueError("mixup and cutmix need labels, which half of the images do not have")
+        return self
+
+    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
+        """Batches of images `(B, 3, S, S)`, labels `(B,)`, and weak and strong views `(B, M, 3, S, S)` of others.
+
+        Raises:
+            SettingsError: If the task has no images without labels.
+        """
+        task = tasks[-1]
+        if task.unlabelled is None:
+            raise SettingsError("fixmatch needs images without labels", "name them with data.unlabelled")
+        others, count = task.unlabelled, len(task.unlabelled)
+        look = views(task.train, task.preprocess, self.augment, device)
+        weak, strong = (views(others, task.preprocess, how, device) for how in (self.augment, self.strong))
+        labels = torch.tensor(task.train.labels)
+
+        def make(index: Tensor, rng: Generator) -> Batch:
+            free = torch.randint(count, (len(index) * self.ratio,), generator=rng)
+            shape = (len(index), self.ratio)
+            return (
+                look(index, rng), labels[index].to(device),
+                weak(free, rng).unflatten(0, shape), strong(free, rng).unflatten(0, shape),
+            )  # fmt: skip
+
+        order = order_of(labels, self.balance)
+        return lambda seed: Batches(len(labels), self.batch, make, seed, order)
+
+    def loss(self, learner: Any, batch: Batch, progress: float) -> Mapping[str, Tensor]:
+        """Cross-entropy of labels, and of what the network is sure of; all images pass at once, for BatchNorm."""
+        images, labels, weak, strong = batch
+        parts = [images, weak.flatten(0, 1), strong.flatten(0, 1)]
+        known, sure, told = learner(torch.cat(parts)).split([len(part) for part in parts])
+        label = F.cross_entropy(known, labels, label_smoothing=self.label_smoothing)
+        return {"label": label, "unlabelled": self.weight * agreement(sure, told, self.threshold, self.align)}
+
+
+def agreement(weak: Tensor, strong: Tensor, threshold: float, align: bool = False) -> Tensor:
+    """Average, over all images, the cross-entropy of `strong` logits `(N, C)` on what `weak` ones are sure of."""
+    chances = weak.detach().softmax(1)
+    likely, guess = (aligned(chances) if align else chances).max(1)
+    each = F.cross_entropy(strong, guess, reduction="none")
+    return (each * (likely >= threshold)).mean()
+
+
+def aligned(chances: Tensor) -> Tensor:
+    """Weigh classes so that rarely guessed ones count for more: rows of `(N, C)` still sum to 1."""
+    weighed = chances / chances.mean(0, keepdim=True).clamp_min(1e-6)
+    return weighed / weighed.sum(1, keepdim=True)

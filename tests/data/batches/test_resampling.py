@@ -1,0 +1,36 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effxfer.data.batches.batches import generator
+from effxfer.data.batches.resampling import resampled
+
+sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+
+
+@given(sizes, st.floats(0, 1), st.integers(0, 2**32))
+def test_classes_get_their_shares_and_images_of_a_class_come_equally_often(sizes, balance, seed):
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    order = resampled(labels, balance, generator(seed))
+    shares = torch.tensor(sizes).double() ** (1 - balance)
+    expected = shares / shares.sum() * len(labels)
+    assert len(order) == len(labels)
+    for one, count in enumerate(expected):
+        shown = order[labels[order] == one]
+        assert abs(len(shown) - count) <= 1
+        often = torch.bincount(shown, minlength=len(labels))[labels == one]
+        assert often.max() - often.min() <= 1
+
+
+@given(sizes, st.integers(0, 2**32))
+def test_without_balance_each_image_comes_once(sizes, seed):
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    assert sorted(resampled(labels, 0.0, generator(seed)).tolist()) == list(range(len(labels)))
+
+
+def test_an_order_is_a_function_of_its_seed():
+    labels = torch.tensor([0] * 30 + [1] * 3)
+    first, again, other = (resampled(labels, 1.0, generator(seed)).tolist() for seed in (1, 1, 2))
+    assert first == again != other
+    assert (labels[first] == 1).sum() == pytest.approx(16.5, abs=0.5)

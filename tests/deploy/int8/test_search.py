@@ -1,0 +1,234 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from effxfer.deploy.cpu.targets import TARGETS
+from effxfer.deploy.export.onnx import export_onnx, load, read_metadata
+from effxfer.deploy.export.parity import onnx_logits
+from effxfer.deploy.int8.evaluation import FP32, Judge, Trial
+from effxfer.deploy.int8.search import quantize
+from effxfer.deploy.int8.target_policy import Aim
+from effxfer.deploy.settings import AUTO, DEFAULT
+from effxfer.errors import ModelFileError
+from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
+
+
+def timings(**ratios):
+    """Fake the clock: a ratio per recipe, known to 1 %."""
+
+    def compare(runners, *, baseline, threads, max_seconds):
+        assert baseline == FP32
+        for factory in runners.values():
+            factory()()
+        found = {name: ratios.get(name.replace("-", "_"), 1.0 if name == FP32 else 2.0) for name in runners}
+        return [
+            SimpleNamespace(name=n, p50=10 * r, ratio=r, ratio_low=r * 0.99, ratio_high=r * 1.01, n=100)
+            for n, r in found.items()
+        ]
+
+    return compare
+
+
+@pytest.fixture
+def run(exported, pixels, labels, tmp_path):
+    def go(**more):
+        given = {"calibration": images(40, seed=9), "pixels": pixels, "labels": labels, "max_drop": 20.0, **more}
+        return quantize(exported, tmp_path / "int8.onnx", **given)
+
+    return go
+
+
+def verdicts(report):
+    return {row["recipe"]: row["verdict"] for row in report.tables[0].rows}
+
+
+def test_the_fastest_acceptable_recipe_is_kept(run, exported, pixels, labels, tmp_path):
+    out, report = run(recipes=("u8s8", "u8s8-stem"), compare=timings(u8s8=0.8, u8s8_stem=0.5))
+    assert out == tmp_path / "int8.onnx"
+    assert [p.name for p in tmp_path.iterdir()] == ["int8.onnx"]
+    assert verdicts(report) == {FP32: "", "u8s8": "slower than u8s8-stem", "u8s8-stem": "kept"}
+    assert report["p50-ratio/int8"].value == 0.5
+    assert report["size/int8"].value == pytest.approx(out.stat().st_size / 1e6)
+    measured = 100 * float((onnx_logits(out, pixels).argmax(1) == labels).mean())
+    assert report["accuracy/int8"].value == pytest.approx(measured)
+    assert report["accuracy/int8"].n == len(labels)
+    about, before = read_metadata(out), read_metadata(exported)
+    assert about.precision == "int8 u8s8-stem"
+    assert (about.labels, about.preprocess, about.key, about.extra) == (
+        before.labels, before.preprocess, before.key, before.extra,
+    )  # fmt: skip
+
+
+def test_among_equally_fast_recipes_the_most_accurate_is_kept(run):
+    _, report = run(recipes=("u8s8", "u8s8-front"), compare=timings(u8s8=0.500, u8s8_front=0.510))
+    rows = {row["recipe"]: row for row in report.tables[0].rows}
+    best = max(("u8s8", "u8s8-front"), key=lambda name: (rows[name]["accuracy %"], -rows[name]["ratio"]))
+    assert rows[best]["verdict"] == "kept"
+    assert report["accuracy/int8"].value == max(rows[n]["accuracy %"] for n in ("u8s8", "u8s8-front"))
+
+
+@pytest.mark.parametrize("ratio", [0.995, 1.0, 1.5])
+def test_nothing_slower_is_kept_and_an_older_file_goes(run, tmp_path, ratio):
+    (tmp_path / "int8.onnx").write_bytes(b"older")
+    out, report = run(recipes=("u8s8",), compare=timings(u8s8=ratio))
+    assert out is None
+    assert list(tmp_path.iterdir()) == []
+    assert verdicts(report)["u8s8"].startswith("rejected: not faster than fp32 (ratio")
+    assert report.notes[0].startswith("no int8 file")
+    assert report.rows == ()
+
+
+def test_nothing_less_accurate_is_kept(run, pixels, labels, exported):
+    out, report = run(recipes=("u8s8", "u8s8-7bit"), max_drop=0.0, compare=timings(u8s8=0.1, u8s8_7bit=0.2))
+    rows = {row["recipe"]: row for row in report.tables[0].rows}
+    for name in ("u8s8", "u8s8-7bit"):
+        assert ("points below fp32" in rows[name]["verdict"]) == (rows[name]["drop, points"] > 0)
+    assert rows["u8s8"]["drop, points"] > 0
+    assert (out is None) == (rows["u8s8-7bit"]["drop, points"] > 0)
+
+
+def test_a_hopeless_candidate_is_not_timed(exported, pixels, labels, tmp_path):
+    other = export_onnx(tiny_net(seed=3), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
+    judge = Judge(exported, pixels, labels, 1.0, 1)
+    screened = judge.screen(Trial(name="other", file=other))
+    assert screened.verdict.startswith("rejected: ")
+    assert screened.n == 256
+    whole = judge.whole(Trial(name="other", file=other))
+    assert whole.n == len(labels)
+    assert whole.verdict == f"rejected: {whole.drop:.2f} points below fp32 on 300 images, allowed are 1"
+    assert judge.whole(Trial(name="same", file=exported)).verdict == ""
+    assert judge.screen(Trial(name="same", file=exported)).verdict == ""
+    failed = Trial(name="failed", file=other, verdict="failed: x")
+    assert judge.screen(failed) == failed
+
+
+def test_the_images_that_ranges_were_measured_on_are_told(run):
+    names, clock = ("u8s8", "u8s8-percentile"), timings(u8s8=0.5)
+    _, report = run(recipes=names, images=128, compare=clock)
+    assert "ranges measured on 40 training images, not 128: there are no more" in report.notes
+    assert "percentile ranges measured on 32 of them, to keep memory small" in report.notes
+    _, report = run(recipes=names[:1], images=40, compare=clock)
+    assert not any("ranges" in note for note in report.notes)
+
+
+def test_a_recipe_that_fails_does_not_stop_the_others(run, monkeypatch):
+    from effxfer.deploy.int8 import builder
+
+    make = builder.make_candidate
+
+    def picky(prepared, out, recipe, feeds, left):
+        if recipe.reduce_range:
+            raise ModelFileError("no such kernel")
+        return make(prepared, out, recipe, feeds, left)
+
+    monkeypatch.setattr(builder, "make_candidate", picky)
+    out, report = run(recipes=("u8s8-7bit", "u8s8"), compare=timings(u8s8=0.5))
+    assert out is not None
+    assert verdicts(report) == {FP32: "", "u8s8-7bit": "failed: no such kernel", "u8s8": "kept"}
+
+
+def test_the_real_clock_and_the_default_recipes(run, labels):
+    _, report = run(recipes=DEFAULT, latency_seconds=0.5)
+    rows = {row["recipe"]: row for row in report.tables[0].rows}
+    assert set(rows) == {FP32, *AUTO["depthwise"]}
+    assert rows[FP32]["ratio"] == 1
+    timed = [row for row in rows.values() if row["p50"] is not None]
+    assert len(timed) > 1
+    assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in timed)
+    assert all(row["verdict"] for name, row in rows.items() if name != FP32)
+    str(report)
+
+
+def test_a_foreign_file_is_refused(tmp_path, pixels, labels):
+    with pytest.raises(ModelFileError, match="no model file"):
+        quantize(tmp_path / "absent.onnx", tmp_path / "q.onnx", calibration=pixels, pixels=pixels, labels=labels)
+
+
+@pytest.fixture
+def vetoing(monkeypatch):
+    """A target that refuses candidates by name; gives the names that it was asked about."""
+    seen = []
+
+    def refuse(start):
+        def vetoed(_aim, trial, _feeds):
+            seen.append(trial.name)
+            return replace(trial, verdict="refused: saturates") if trial.name.startswith(start) else trial
+
+        monkeypatch.setattr(Aim, "vetoed", vetoed)
+        return seen
+
+    return refuse
+
+
+def test_recipes_that_are_left_out_are_not_made_and_vetoed_files_not_measured(run, vetoing, monkeypatch):
+    monkeypatch.setattr("effxfer.deploy.int8.target_policy.timed_here", lambda *_: True)
+    seen = vetoing("u8s8-7bit")
+    out, report = run(
+        recipes=("s8s8", "u8s8-7bit", "u8s8-stem"), compare=timings(u8s8_7bit=0.1, s8s8=0.1, u8s8_stem=0.9),
+        target=TARGETS["x86-vnni"],
+    )  # fmt: skip
+    assert out is not None
+    assert seen == ["u8s8-7bit", "u8s8-stem"]
+    found = verdicts(report)
+    assert found.pop("s8s8").startswith("left out: int8 activations")
+    assert found == {FP32: "", "u8s8-7bit": "refused: saturates", "u8s8-stem": "kept"}
+    rows = {row["recipe"]: row for row in report.tables[0].rows}
+    assert rows["s8s8"]["images"] == rows["u8s8-7bit"]["images"] == 0
+
+
+def test_layers_and_operators_stay_in_float(run):
+    def kinds(**given):
+        out, _ = run(recipes=("u8s8",), compare=timings(u8s8=0.5), **given)
+        graph = load(out).graph
+        held = {t.name for t in graph.initializer}
+        return [(n.op_type, n.input[1] in held) for n in graph.node if n.op_type in ("Conv", "Gemm")]
+
+    every = [("Conv", False), ("Conv", False), ("Conv", False), ("Gemm", False)]
+    assert kinds() == every
+    assert kinds(float_layers=("depthwise.*", "head.*")) == [every[0], ("Conv", True), every[2], ("Gemm", True)]
+    assert kinds(float_operators=("Gemm",)) == [*every[:3], ("Gemm", True)]
+    with pytest.raises(ModelFileError, match="no layer fits 'tail"):
+        kinds(float_layers=("tail.*",))
+    with pytest.raises(ModelFileError, match=r"no operator 'Gem' .*did you mean 'Gemm'"):
+        kinds(float_operators=("Gem",))
+
+
+def mixed_timings(full, *gain):
+    """A clock on which each block in int8 saves a share of the time, and all of them together give `full`."""
+
+    def compare(runners, *, baseline, threads, max_seconds):
+        def ratio(name):
+            if not name.startswith("mixed-"):
+                return 1.0 if name == FP32 else full
+            chosen = [int(i) - 1 for i in name.removeprefix("mixed-").split("-")]
+            return 1 - sum(gain[i] for i in chosen)
+
+        return [
+            SimpleNamespace(name=n, p50=10 * ratio(n), ratio=ratio(n), ratio_low=ratio(n), ratio_high=ratio(n), n=100)
+            for n in runners
+        ]
+
+    return compare
+
+
+def test_where_int8_is_slower_the_blocks_that_gain_are_shipped(run):
+    out, report = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.7, 0.3, -0.1))
+    assert verdicts(report)["mixed-2"] == "kept"
+    assert read_metadata(out).precision == "int8 mixed-2"
+    assert any(note.endswith("in float32: block 1, 3") for note in report.notes)
+    graph = load(out).graph
+    held = {t.name for t in graph.initializer}
+    assert [n.input[1] in held for n in graph.node if n.op_type in ("Conv", "Gemm")] == [True, False, False, True]
+
+
+def test_where_no_block_gains_nothing_ships_and_the_report_says_why(run):
+    out, report = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.1, -0.1, -0.1))
+    assert out is None
+    assert any(note.endswith("no block was faster in int8 than in float32") for note in report.notes)
+
+
+def test_a_vetoed_mixture_does_not_ship(run, vetoing):
+    vetoing("mixed")
+    out, _ = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.7, 0.3, -0.1))
+    assert out is None

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from effxfer.net.conv4 import conv4
+from effxfer.net.heads.prototypes import Prototypes, class_means, nearness
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def test_euclidean_nearness_is_the_distance_but_for_what_all_classes_share():
+    x, points = torch.randn(7, 5, generator=GENERATOR), torch.randn(3, 5, generator=GENERATOR)
+    far = -(torch.cdist(x, points) ** 2)
+    torch.testing.assert_close(nearness(x, points).softmax(1), far.softmax(1))
+    torch.testing.assert_close(nearness(x, points) - (x * x).sum(1, keepdim=True), far)
+
+
+def test_cosine_nearness_ignores_lengths():
+    x, points = torch.randn(7, 5, generator=GENERATOR), torch.randn(3, 5, generator=GENERATOR)
+    scaled = nearness(3 * x, torch.tensor([[0.5], [2.0], [9.0]]) * points, "cosine")
+    torch.testing.assert_close(scaled, nearness(x, points, "cosine"))
+    assert nearness(points, points, "cosine").diagonal().tolist() == pytest.approx([10] * 3)
+    assert nearness(torch.zeros(1, 5), points, "cosine").tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_a_head_compares_with_its_own_weights(distance):
+    head, x = Prototypes(distance, 5, 3), torch.randn(7, 5, generator=GENERATOR)
+    torch.testing.assert_close(head(x), nearness(x, head.out.weight, distance))
+
+
+def test_class_means_by_hand():
+    features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 0.0]])
+    means = class_means(features, torch.tensor([0, 0, 2]), 3)
+    assert means.tolist() == [[2, 3], [0, 0], [5, 0]]
+
+
+def test_conv4_has_the_papers_size():
+    net = conv4()
+    assert net(torch.zeros(2, 3, 28, 28)).shape == (2, 64, 1, 1)
+    assert sum(p.numel() for p in net.parameters()) == 112_832

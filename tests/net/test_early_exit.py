@@ -1,0 +1,111 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from effxfer.errors import ModelFileError
+from effxfer.net.early_exit import after, cuts_cleanly
+from effxfer.net.heads.build import HeadSpec
+from effxfer.net.net import Cut, Net, rebuild, stage_ends, tap_widths
+from effxfer.runtime.images.preprocess import Preprocess
+
+SMALL = Preprocess(size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+SPECS = [HeadSpec(), HeadSpec(pool="gem"), HeadSpec(pool="attention"), HeadSpec(pool="bilinear", rank=2)]
+
+
+class Nested(nn.Module):
+    """A body whose middle is a module with a forward of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.middle = Middle()
+        self.last = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        return self.last(self.middle(self.stem(x)))
+
+
+class Middle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        return self.second(self.first(x)).relu()
+
+
+ARGS = {
+    "timm:test_vit": {"img_size": 32},
+    "timm:swin_tiny_patch4_window7_224": {
+        "img_size": 32, "window_size": 4, "embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8],
+    },
+}  # fmt: skip
+
+
+def net_of(source="effxfer.net.cifar:resnet20", taps=("stage1",), spec=HeadSpec(), **args):  # noqa: B008
+    net = Net({"source": source, "args": args}, SMALL)
+    widths = tap_widths(net, taps)
+    net.edit("set_head", spec=spec.plain(), features=[widths[tap] for tap in taps], classes=["a", "b"], taps=list(taps))
+    return net.eval()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.pool)
+@pytest.mark.parametrize(
+    ("source", "taps"),
+    [
+        ("effxfer.net.cifar:resnet20", ("stage1", "stage2")),
+        ("timm:mobilenetv2_035", ("blocks.2",)),
+        ("timm:test_vit", ("blocks.0",)),
+        ("torchvision:resnet18", ("layer1",)),
+        ("timm:swin_tiny_patch4_window7_224", ("layers.1",)),
+    ],
+)
+def test_what_is_cut_off_changes_nothing_leaves_for_good_and_rebuilds(source, taps, spec):
+    net = net_of(source, taps, spec, **ARGS.get(source, {}))
+    x, before = torch.rand(2, 3, 32, 32), sum(p.numel() for p in net.parameters())
+    wanted, gone = net(x), after(net, taps[-1])
+    assert cuts_cleanly(net, taps[-1], gone)
+    net.edit("cut", gone=gone)
+    net.eval()
+    assert torch.equal(net(x), wanted)
+    assert sum(p.numel() for p in net.parameters()) < 0.8 * before
+    again = rebuild(net.backbone, net.edits, net.preprocess, net.classes).eval()
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again(x), wanted)
+    assert torch.equal(deepcopy(net)(x), wanted)
+
+
+def test_a_cut_body_has_an_output_trains_and_takes_another_head():
+    net = net_of()
+    net.edit("cut", gone=after(net, "stage1"))
+    assert isinstance(net.body, Cut)
+    assert stage_ends(net) == []
+    found = net.outputs(torch.rand(2, 3, 32, 32), ("stage1",))
+    assert torch.equal(found["out"], found["stage1"])
+    net.edit("set_head", spec={"kind": "linear"}, features=tap_widths(net, ("out",))["out"], classes=["a", "b", "c"])
+    net.train()(torch.rand(4, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_the_output_leaves_nothing_to_cut():
+    net = net_of(taps=("out",))
+    assert after(net, "out") == []
+    assert not cuts_cleanly(net, "out", [])
+
+
+def test_a_body_ends_between_its_own_layers_only():
+    net = net_of("tests.net.test_early_exit:make_nested", ("middle.first",))
+    gone = after(net, "middle.first")
+    assert "middle.second" in gone
+    assert not cuts_cleanly(net, "middle.first", gone)
+    with pytest.raises(ModelFileError, match="in the middle of middle"):
+        net.edit("cut", gone=["middle.second"])
+    with pytest.raises(ModelFileError, match="did you mean 'middle'"):
+        net.edit("cut", gone=["midle"])
+    assert cuts_cleanly(net, "middle", after(net, "middle"))
+
+
+def make_nested() -> nn.Module:
+    return Nested()

@@ -1,0 +1,98 @@
+"""What was tried stands side by side: by task, ordered, with the times of the last comparison."""
+
+import os
+import shutil
+
+import pytest
+
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.pipeline.leaderboard import leaderboard, on_front
+from effxfer.stages import STAGES
+from effxfer.stages.runner.run import Where, compare
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory, dense, exported):
+    """A network, its exported files, and a comparison that timed them."""
+    folder = tmp_path_factory.mktemp("tried")
+    for number, one in enumerate((dense, exported), 1):
+        shutil.copytree(one.path, folder / f"{number}-{one.manifest.stage}")
+    where = Where(out=folder / "3-bench", device="cpu")
+    compare("bench", STAGES["bench"].find, tiny.settings_of("bench"), {"export": exported}, where)
+    return folder
+
+
+def test_networks_and_files_with_their_figures(tried, dense, exported):
+    report = leaderboard([tried])
+    (table,) = report.tables
+    by_name = {row["model"]: row for row in table.rows}
+    network, file = by_name[str(tried / "1-finetune")], by_name[f"{tried / '2-export'} fp32"]
+    assert network["accuracy val %"] == dense.manifest.report["accuracy/val"].value
+    assert network["strategy"] == "full"
+    assert file["accuracy test %"] == exported.manifest.report["accuracy/test/fp32"].value
+    assert file["size MB"] == (exported.path / "model.onnx").stat().st_size / 1e6
+    assert file["p50 ms"] > 0
+    assert [row["place"] for row in table.rows] == list(range(1, len(table.rows) + 1))
+    assert report.curves[0].name == "nothing beats these"
+
+
+@pytest.mark.parametrize(
+    ("by", "column", "sign"), [("accuracy", "accuracy val %", -1), ("p50", "p50 ms", 1), ("size", "size MB", 1)]
+)
+def test_is_ordered(tried, by, column, sign):
+    values = [row[column] for row in leaderboard([tried], by).tables[0].rows]
+    known = [sign * value for value in values if value is not None]
+    assert known == sorted(known)
+    assert values[len(known) :] == [None] * (len(values) - len(known))
+
+
+def test_another_task_has_a_table_of_its_own(tried, tmp_path, dense, data):
+    tiny.stage("finetune", dense, tmp_path / "other", data.model_copy(update={"max_per_class": 10}))
+    tables = leaderboard([tried, tmp_path]).tables
+    assert len(tables) == 2
+    assert len({table.title for table in tables}) == 2
+
+
+def test_a_damaged_model_is_named_and_left_out(tried, tmp_path):
+    shutil.copytree(tried, tmp_path / "run")
+    (tmp_path / "run/1-finetune/weights.safetensors").write_bytes(b"no")
+    report = leaderboard([tmp_path])
+    assert all("1-finetune" not in str(row["model"]) for row in report.tables[0].rows)
+    assert any(note.startswith("left out") and "1-finetune" in note for note in report.notes)
+
+
+def test_nothing_but_damage_says_so(dense, tmp_path):
+    shutil.copytree(dense.path, tmp_path / "run")
+    (tmp_path / "run/weights.safetensors").write_bytes(b"no")
+    with pytest.raises(ModelFileError, match=r"is whole: .*was changed since it was written") as caught:
+        leaderboard([tmp_path])
+    assert caught.value.code == "E404"
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(SettingsError, match="no model directory"):
+        leaderboard([tmp_path])
+
+
+def test_only_what_another_beats_in_both_is_off_the_front():
+    def row(accuracy, p50):
+        return {"accuracy val %": accuracy, "p50 ms": p50}
+
+    rows = [row(90, 2.0), row(80, 1.0), row(85, 3.0), row(90, 2.0), row(99, None), row(None, 0.1)]
+    assert [on_front(one, rows) for one in rows] == [True, True, False, True, False, False]
+
+
+def test_a_folder_of_any_depth_is_searched(dense, tmp_path, monkeypatch):
+    shutil.copytree(dense.path, tmp_path / "made")
+    (tmp_path / "again").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("d")  # noqa: PTH102
+        os.chdir("d")
+    try:
+        assert len(leaderboard([tmp_path]).tables[0].rows) == 1
+    finally:  # nothing that clears away goes so deep
+        for _ in range(1200):
+            os.chdir("..")
+            os.rmdir("d")  # noqa: PTH106

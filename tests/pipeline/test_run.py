@@ -1,0 +1,332 @@
+import json
+from dataclasses import replace
+from threading import Event, Thread
+
+import pytest
+
+from effxfer.artifact import MANIFEST, Artifact
+from effxfer.errors import DataError, LockedError, ModelFileError, SettingsError
+from effxfer.files import locked, sha256
+from effxfer.page.page import is_whole
+from effxfer.pipeline import run as pipeline
+from effxfer.pipeline.plan import read_plan
+from effxfer.stages.runner.run import Where
+from tests import plans, tiny
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory, folder):
+    return plans.write(tmp_path_factory.mktemp("plan") / "mine.toml", folder)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, file):
+    """A run that is over; tests that change it work on their own copy."""
+    where = Where(out=tmp_path_factory.mktemp("run") / "out", device="cpu")
+    plan = read_plan(file)
+    return plan, where, pipeline.run(plan, where)
+
+
+def states(plan, where):
+    return [row["state"] for row in pipeline.statuses(plan, where)]
+
+
+def contents(folder):
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
+    return {str(path.relative_to(folder)): (sha256(path), path.stat().st_mtime_ns) for path in found}
+
+
+def test_every_step_has_a_directory_and_a_parent(done):
+    plan, where, made = done
+    assert [one.path.name for one in made] == ["1-dense", "2-small", "3-dense-onnx", "4-small-onnx", "5-bench"]
+    dense, small, dense_onnx, small_onnx, bench = (one.manifest for one in made)
+    assert [small.parent, dense_onnx.parent, small_onnx.parent] == [dense.key, dense.key, small.key]
+    assert bench.parent == [dense_onnx.key, small_onnx.key]
+    assert set(states(plan, where)) == {"done"}
+
+
+def test_a_second_run_does_nothing(done, monkeypatch):
+    plan, where, made = done
+    before, told = contents(where.out), []
+    for stage in pipeline.STAGES:
+        refuse = replace(pipeline.STAGES[stage], find=lambda: pytest.fail("a finished stage was run again"))
+        monkeypatch.setitem(pipeline.STAGES, stage, refuse)
+    again = pipeline.run(plan, where, lambda step, _: told.append(step.name))
+    assert [one.manifest for one in again] == [one.manifest for one in made]
+    assert told == [step.name for step in plan.steps]
+    assert contents(where.out) == before
+
+
+def test_a_changed_step_makes_what_follows_stale(done, file):
+    _, where, _ = done
+    changed = read_plan(file, changes=["small.fit.epochs=2"])
+    assert states(changed, where) == ["done", "stale", "done", "stale", "stale"]
+    with pytest.raises(SettingsError, match="2-small holds a prune channels result made from other"):
+        pipeline.run(changed, where)
+
+
+def test_the_conclusion_tells_of_every_network_and_the_models(done):
+    plan, _, made = done
+    networks, models = pipeline.conclusion(plan, made).tables
+    assert [row["stage"] for row in networks.rows] == ["1-dense", "2-small"]
+    assert networks.rows[0]["accuracy test %"] == made[0].manifest.report["accuracy/test"].value
+    assert networks.rows[1]["multiply-adds M"] == made[1].manifest.report["macs/after"].value
+    assert models.rows == made[-1].manifest.report.tables[0].rows
+
+
+def test_the_page_is_written_once(done):
+    plan, where, made = done
+    page = pipeline.publish(plan, made, where, "effxfer run mine")
+    text = page.read_text()
+    assert "effxfer run mine" in text
+    assert all(one.path.name in text for one in made)
+    written = page.stat().st_ino
+    assert pipeline.publish(plan, made, where, "effxfer run mine") == page
+    assert page.stat().st_ino == written
+    page.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda page: page[:-1000], lambda page: b"", lambda page: page.replace(b"%", b"?", 1)]
+)
+def test_a_page_that_is_damaged_is_made_again(done, damage):
+    plan, where, made = done
+    page = pipeline.publish(plan, made, where, "effxfer run mine")
+    whole = page.read_bytes()
+    page.write_bytes(damage(whole))
+    assert pipeline.publish(plan, made, where, "effxfer run mine") == page
+    assert is_whole(page)
+    assert len(page.read_bytes()) > 0.9 * len(whole)
+    page.unlink()
+
+
+def test_before_a_run_everything_is_to_do(file, tmp_path):
+    plan, where = read_plan(file), Where(out=tmp_path / "out")
+    rows = pipeline.statuses(plan, where)
+    assert {row["state"] for row in rows} == {"to do"}
+    assert [row["from"] for row in rows] == ["backbone", "dense", "dense", "small", "dense-onnx, small-onnx"]
+    assert not (tmp_path / "out").exists(), "looking writes nothing"
+
+
+def cut_off(monkeypatch, name):
+    """Make a stage stop as at Ctrl-C, in the middle of its work."""
+
+    def stop(*_args, work, **_more):
+        work.note({"epoch": 1})
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(pipeline.STAGES, name, replace(pipeline.STAGES[name], find=lambda: stop))
+
+
+def test_a_run_that_was_cut_off_goes_on(done, file, tmp_path, monkeypatch):
+    plan, _, made = done
+    where = Where(out=tmp_path / "out", device="cpu")
+    cut_off(monkeypatch, "prune channels")
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(plan, where)
+    assert states(plan, where) == ["done", "cut off", "to do", "to do", "to do"]
+    before = contents(where.out / "1-dense")
+    monkeypatch.undo()
+    plan = replace(plan, steps=plan.steps[:2])
+    again = pipeline.run(plan, where)
+    assert contents(where.out / "1-dense") == before
+    assert [one.manifest.key for one in again] == [one.manifest.key for one in made[:2]]
+    assert [one.manifest.files["weights.safetensors"] for one in again] == [
+        one.manifest.files["weights.safetensors"] for one in made[:2]
+    ], "equal keys, equal weights"
+
+
+def test_an_altered_result_is_named(done, file, tmp_path):
+    import shutil
+
+    plan, where, _ = done
+    copy = Where(out=shutil.copytree(where.out, tmp_path / "copy"))
+    manifest = copy.out / "1-dense" / MANIFEST
+    raw = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**raw, "key": "0" * 16}))
+    assert states(plan, copy)[:3] == ["altered", "stale", "stale"]
+
+
+def test_a_step_at_work_is_running(done):
+    plan, where, _ = done
+    with held_by_another(where.out / f".work-{plan.place(plan.steps[1])}"):
+        assert states(plan, where) == ["done", "running", "done", "stale", "stale"]
+
+
+def test_a_run_that_still_looks_at_its_inputs_is_running(done, file, tmp_path):
+    plan, _, _ = done
+    where = Where(out=tmp_path / "out", device="cpu")
+    with held_by_another(where.out):
+        assert states(plan, where) == ["running", *["to do"] * 4]
+    assert states(plan, where) == ["to do"] * 5
+    plan, where, _ = done
+    with held_by_another(where.out):
+        assert states(plan, where) == ["done"] * 5
+
+
+def test_a_refused_run_leaves_nothing(file, tmp_path):
+    for change in ("dense.strategy=fulll", "data.source=/no/such/folder"):
+        with pytest.raises((SettingsError, DataError)):
+            pipeline.run(read_plan(file, changes=[change]), Where(out=tmp_path / "runs" / "out", device="cpu"))
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "a" * 300])
+def test_a_name_too_long_is_refused_before_anything_is_read(folder, tmp_path, name):
+    plan = read_plan(plans.write(tmp_path / "mine.toml", folder))
+    plan = replace(plan, steps=(replace(plan.steps[0], name=name), *plan.steps[1:]))
+    for call in (pipeline.run, pipeline.statuses):
+        with pytest.raises(SettingsError, match=f"name of {len(name) + 2} letters"):
+            call(plan, Where(out=tmp_path / "out", device="cpu"))
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
+
+
+class held_by_another:  # noqa: N801 - a context manager
+    """Hold a folder from another thread, as another process would."""
+
+    def __init__(self, folder):
+        self.folder, self.ready, self.over = folder, Event(), Event()
+        self.thread = Thread(target=self.hold)
+
+    def hold(self):
+        with locked(self.folder):
+            self.ready.set()
+            self.over.wait(60)
+
+    def __enter__(self):
+        self.thread.start()
+        assert self.ready.wait(60)
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def test_a_second_run_beside_the_first_is_refused(done):
+    plan, where, _ = done
+    with held_by_another(where.out), pytest.raises(LockedError, match="in use by process"):
+        pipeline.run(plan, where)
+
+
+def test_strategies_of_all_steps_are_checked_before_the_first_runs(file, tmp_path):
+    plan = read_plan(file, changes=["dense.strategy=fulll", "small.options.bach=3"])
+    with pytest.raises(SettingsError) as caught:
+        pipeline.run(plan, Where(out=tmp_path / "out"))
+    assert "stage 'dense': no strategy 'fulll' (did you mean 'full'?)" in str(caught.value)
+    assert (
+        "stage 'small': options of strategy full: unknown setting 'bach' (did you mean 'batch' or 'batchnorm'?)"
+        in str(caught.value)
+    )
+    assert not list(tmp_path.glob("out/*/"))
+
+
+TICKETS = """
+[[data]]
+name = "here"
+source = "{folder}"
+val_fraction = 0.2
+test_fraction = 0.2
+
+[[data]]
+name = "there"
+source = "{folder}"
+val_fraction = 0.2
+test_fraction = 0.2
+max_per_class = 5
+
+[backbone]
+source = "effxfer.net.cifar:resnet20"
+pretrained = false
+size = 16
+
+[[stage]]
+name = "found"
+run = "prune"
+sparsity = 0.5
+rounds = 1
+tasks = ["here"]
+options.batch = 8
+fit.epochs = 0
+
+[[stage]]
+run = "ticket"
+tasks = ["there"]
+
+[[stage]]
+name = "carried"
+run = "ticket"
+file = "{ticket}"
+tasks = ["there"]
+mask = "random"
+"""
+
+
+@pytest.fixture
+def tickets(folder, tmp_path):
+    """A pipeline that finds a ticket, trains it on another task, and trains one from a file."""
+    text = TICKETS.replace("{ticket}", str(tmp_path / "out" / "1-found" / "ticket.safetensors"))
+    return plans.write(tmp_path / "tickets.toml", folder, text), Where(out=tmp_path / "out", device="cpu")
+
+
+def test_a_ticket_is_trained_on_another_task_in_a_pipeline(tickets):
+    file, where = tickets
+    plan = read_plan(file)
+    assert [(step.source, bool(step.file)) for step in plan.steps] == [("", False), ("found", False), ("", True)]
+    pipeline.run(replace(plan, steps=plan.steps[:1]), where)
+    made = pipeline.run(plan, where)
+    assert set(states(plan, where)) == {"done"}
+    assert made[1].manifest.parent == made[2].manifest.parent
+    assert [one["name"] for one in made[1].manifest.data] == ["there"]
+    assert [row["stage"] for row in pipeline.conclusion(plan, made).tables[0].rows] == [
+        "1-found", "2-ticket", "3-carried"
+    ]  # fmt: skip
+    assert made[1].net().kept().keys() == made[0].net().kept().keys()
+    assert pipeline.statuses(plan, where)[2]["from"].endswith("ticket.safetensors")
+
+
+def test_what_a_ticket_cannot_be_trained_by_is_told_before_the_first_stage(tickets, tmp_path):
+    file, where = tickets
+    with pytest.raises(ModelFileError, match="no ticket"):
+        pipeline.run(read_plan(file), where)
+    plan = read_plan(file, changes=["ticket.options.bach=3"])
+    with pytest.raises(SettingsError, match="stage 'ticket': options of strategy full: unknown setting 'bach'"):
+        pipeline.run(replace(plan, steps=plan.steps[:2]), where)
+    assert not list(where.out.glob("*/"))
+
+
+ADAPTED = """
+[data]
+source = "{folder}"
+val_fraction = 0.2
+test_fraction = 0.2
+
+[backbone]
+source = "effxfer.net.cifar:resnet20"
+pretrained = false
+size = 16
+
+[[stage]]
+name = "again"
+run = "adapter"
+file = "{adapter}"
+
+[[stage]]
+name = "more"
+run = "finetune"
+fit.epochs = 0
+"""
+
+
+def test_an_adapter_goes_on_the_backbone_in_a_pipeline(folder, data, tmp_path):
+    told = {"strategy": "ssf", "options": tiny.PLAIN, "fit": {**tiny.FIT, "epochs": 1}}
+    made = tiny.finetune(tmp_path / "made", data, **told)
+    file = tmp_path / "adapted.toml"
+    file.write_text(ADAPTED.format(folder=folder, adapter=made.path))
+    done = pipeline.run(read_plan(file), Where(out=tmp_path / "out", device="cpu"))
+    again, more = (Artifact.load(tmp_path / "out" / name) for name in ("1-again", "2-more"))
+    assert again.manifest.files["weights.safetensors"] == made.manifest.files["weights.safetensors"]
+    assert more.manifest.parent == again.manifest.key
+    assert done is not None
+    file.write_text(ADAPTED.format(folder=folder, adapter=made.path).replace("file =", "#"))
+    with pytest.raises(SettingsError, match="there is no adapter to put on"):
+        read_plan(file)

@@ -1,0 +1,117 @@
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from effxfer.bench.layer_table import table as layers
+from effxfer.bench.protocol import latency as protocol
+from effxfer.errors import SettingsError
+from effxfer.prune.channels import latency_loop
+from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.channels.to_latency import modelled
+from effxfer.settings import build
+from effxfer.stages.prune import channels, latency
+from effxfer.stages.prune.latency import target
+from effxfer.stages.settings.prune_settings import Channels
+from effxfer.stages.train.finetune import train
+from tests import tiny
+from tests.prune.channels.test_to_latency import cost
+
+CHANNELS = "prune channels"
+STEPS = {"ratio": None, "latency_ratio": 0.5, "steps": 2, "fit": {**tiny.FIT, "epochs": 2}}
+
+
+class Costs:
+    """A cost table of multiply-adds."""
+
+    step = 8
+    ms = staticmethod(cost)
+
+
+@contextmanager
+def stopwatch(dense, threads, seed):
+    """A clock that says what the cost model says, ten times as slow."""
+    example = torch.zeros(1, 3, 16, 16)
+    base = 10 * modelled(dense, example, cost)
+
+    def time(net):
+        ms = 10 * modelled(net, example, cost)
+        return Timing(ratio=ms / base, low=ms / base, high=ms / base, ms=ms, dense_ms=base, n=5)
+
+    yield time
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(latency, "measure_costs", lambda *_, **__: Costs())
+    monkeypatch.setattr(latency, "stopwatch", stopwatch)
+
+
+def dense_ms(dense):
+    return 10 * modelled(dense.net(), torch.zeros(1, 3, 16, 16), cost)
+
+
+@pytest.mark.slow
+def test_steps_meet_the_latency_and_a_resumed_run_measures_nothing_again(fake, dense, data, tmp_path, monkeypatch):
+    labels = []
+
+    def cut_off(*args, label, **more):
+        labels.append(label)
+        if label == "recover 2 of 2" and labels.count(label) == 1:
+            raise KeyboardInterrupt
+        return train(*args, label=label, **more)
+
+    whole = tiny.stage(CHANNELS, dense, tmp_path / "whole", data, **STEPS)
+    report = whole.manifest.report
+    assert abs(report["latency/measured"].value / 0.5 - 1) <= 0.1
+    assert report["latency/asked"].value == 0.5
+    assert report["macs/before"].value == pytest.approx(report["macs/after"].value / report["macs/ratio"].value)
+    titles = [table.title for table in report.tables]
+    parts = "Searches for a latency", "Channels given up for the latency", "Residual blocks that could be left out"
+    ends = [f"step {number} of 2" for number in (1, 2)]
+    assert all(sum(t.startswith(part) and t.endswith(end) for t in titles) == 1 for part in parts for end in ends)
+    monkeypatch.setattr(channels, "train", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
+    monkeypatch.setattr(channels, "cut_to_latency", lambda *_, **__: pytest.fail("a finished cut was done again"))
+    resumed = tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
+    assert resumed.manifest.edits == whole.manifest.edits
+    ours, theirs = resumed.net().state_dict(), whole.net().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_milliseconds_are_those_of_the_file(fake, dense, data, tmp_path):
+    wanted = 0.6 * dense_ms(dense)
+    made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ms=wanted, fit={"epochs": 0})
+    assert abs(made.manifest.report["latency/p50"].value / wanted - 1) <= 0.1
+    assert made.manifest.report["latency/asked"].unit == "ms"
+
+
+def test_what_is_fast_already_is_said(fake, dense, data, tmp_path):
+    with pytest.raises(SettingsError, match=r"the network takes .* ms already"):
+        tiny.stage(CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ms=1e6)
+
+
+@pytest.mark.parametrize("wish", [{"latency_ratio": 0.25}, {"latency_ms": 1.0}])
+def test_steps_are_even_factors(wish):
+    settings = build(Channels, {**wish, "steps": 2}, CHANNELS)
+    first, last = (target(settings, step, 2.0, lambda: 4.0) for step in (1, 2))
+    scale = 1 if "latency_ratio" in wish else 4.0
+    assert (first.value, last.value) == pytest.approx((0.5 * scale, 0.25 * scale))
+    assert 2.0 * first.per_ms == pytest.approx(scale)
+
+
+@pytest.mark.slow
+def test_on_this_machine(dense, data, tmp_path, monkeypatch):
+    """The real clocks, for a moment: what they say on a busy machine is not asserted."""
+    for where, name, value in [
+        (latency_loop, "ALLOWED", 100.0), (latency_loop, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
+        (latency, "MIN_SECONDS", 0.1), (layers, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
+    ]:  # fmt: skip
+        monkeypatch.setattr(where, name, value)
+    made = tiny.stage(
+        CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ratio=0.6, size=12, fit={"epochs": 0}
+    )
+    report = made.manifest.report
+    assert report["latency/predicted"].value <= report["latency/asked"].value
+    assert report["latency/measured"].value > 0

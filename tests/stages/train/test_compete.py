@@ -1,0 +1,137 @@
+"""Recipes compete: the better one wins, time is shared, nothing is trained twice."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from effxfer.errors import SettingsError
+from effxfer.settings import build
+from effxfer.stages.settings.common import BOARD
+from effxfer.stages.settings.compete_settings import CANDIDATES, Compete
+from effxfer.stages.train import compete as module
+from effxfer.stages.train.finetune import adapt
+from tests import tiny
+
+HOPELESS = {"fit": {"lr": 1e-7, "head_lr": 1.0}}
+FIT = {**tiny.FIT, "epochs": 9}
+
+
+def board(made):
+    (table,) = (table for table in made.manifest.report.tables if table.title == BOARD)
+    return list(table.rows)
+
+
+def test_the_recipe_that_learns_wins_and_is_trained_as_finetune_would(tmp_path, data):
+    entered = {"asleep": HOPELESS, "full": {}, "half": {"fit": {"lr": 1e-6}}}
+    made = tiny.stage("compete", tiny.BACKBONE, tmp_path / "made", data, candidates=entered, fit=FIT)
+    whole = tiny.finetune(tmp_path / "whole", data, fit=FIT)
+    ours, theirs = made.net().state_dict(), whole.net().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    rows = board(made)
+    assert [row["place"] for row in rows] == [1, 2, 3]
+    assert rows[0]["candidate"] == "full"
+    assert [row["rounds"] for row in rows] == [2, 1, 1]
+    assert [row["epochs"] for row in rows] == [9, 3, 3]
+    assert rows[0]["accuracy val %"] == made.manifest.report["accuracy/val"].value
+    assert any("2 candidates" in note or "3 candidates" in note for note in made.manifest.report.notes)
+
+
+@pytest.mark.slow
+def test_every_recipe_meets_every_network_and_the_faster_one_is_worth_something(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(module, "TIMING_SECONDS", 0.5)
+    other = {"source": tiny.BACKBONE.source, "pretrained": False, "size": 32}
+    told = {"candidates": {"asleep": HOPELESS}, "backbones": [other], "fit": {**tiny.FIT, "epochs": 1}}
+    with pytest.raises(SettingsError, match="competes already"):
+        tiny.stage("compete", tiny.BACKBONE, tmp_path / "twice", data, **told)
+    other |= {"source": "timm:test_resnet", "size": 96}
+    made = tiny.stage("compete", tiny.BACKBONE, tmp_path / "made", data, latency_penalty=1000.0, **told)
+    rows = board(made)
+    assert {row["side px"] for row in rows} == {16, 96}
+    assert rows[0]["network"] == "effxfer.net.cifar:resnet20"
+    assert rows[0]["p50 ms"] < rows[1]["p50 ms"]
+
+
+def test_goes_on_after_a_cut_and_trains_nothing_twice(tmp_path, dense, data, monkeypatch):
+    labels = []
+
+    def cut_off(*args, label, **more):
+        labels.append(label)
+        if len(labels) == 2:
+            raise KeyboardInterrupt
+        return adapt(*args, label=label, **more)
+
+    monkeypatch.setattr(module, "adapt", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.stage("compete", dense, tmp_path / "cut", data)
+    resumed = tiny.stage("compete", dense, tmp_path / "cut", data)
+    assert labels[:3] == ["1: full", "1: probe", "1: probe"]
+    assert len(labels) == 4
+    whole = tiny.stage("compete", dense, tmp_path / "whole", data)
+    ours, theirs = resumed.net().state_dict(), whole.net().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_candidate_that_diverges_is_out(tmp_path, data):
+    entered = {"wild": {"fit": {"lr": 1e30}}, "full": {}}
+    made = tiny.stage("compete", tiny.BACKBONE, tmp_path / "made", data, candidates=entered)
+    last = board(made)[-1]
+    assert (last["candidate"], last["accuracy val %"]) == ("wild", None)
+    assert any(note.startswith("wild: training diverged") for note in made.manifest.report.notes)
+
+
+def test_time_is_shared(tmp_path, dense, data, monkeypatch):
+    """Equal time within a round, and eta times as much in the next."""
+    given = []
+
+    def watched(net, tasks, settings, **more):
+        given.append(settings.seconds)
+        return adapt(net, tasks, settings, **more)
+
+    monkeypatch.setattr(module, "adapt", watched)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+    entered = {str(i): {} for i in range(4)}
+    tiny.stage("compete", dense, tmp_path / "made", data, candidates=entered, eta=2, seconds=120.0)
+    assert given[:4] == [pytest.approx(120 * (1 / 4) / (4 / 4 + 2 / 2 + 1) / (1 - i / 12), rel=0.02) for i in range(4)]
+    assert given[-1] == pytest.approx(120, rel=0.02), "no time has passed, so the last training has all of it"
+
+
+def test_candidates_that_there_is_no_time_for_are_named(tmp_path, dense, data, monkeypatch):
+    """Each training takes ten seconds, however little it was given."""
+    clock = SimpleNamespace(now=0.0)
+
+    def slow(*args, **more):
+        clock.now += 10
+        return adapt(*args, **more)
+
+    monkeypatch.setattr(module, "adapt", slow)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    entered = {str(i): {} for i in range(5)}
+    made = tiny.stage("compete", dense, tmp_path / "made", data, candidates=entered, eta=2, seconds=30.0)
+    assert clock.now == 20, "one in the first round, and the last training"
+    assert [row["candidate"] for row in board(made)] == ["0"]
+    assert any(note.startswith("not tried") and note.endswith(": 1, 2, 3, 4") for note in made.manifest.report.notes)
+
+
+def test_its_default_candidates_are_recipes():
+    recipes = build(Compete, {"options": {"augment": {"flip": False}}}, "compete").recipes()
+    assert recipes.keys() == CANDIDATES.keys()
+    assert recipes["probe, then full"].strategy == "lp_ft"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"seconds": 3}, "same for all"),
+        ({"fit": {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"strategie": "full"}, "did you mean 'strategy'"),
+    ],
+)
+def test_what_a_candidate_may_not_change_is_told(changes, text):
+    with pytest.raises(SettingsError, match=text):
+        build(Compete, {"candidates": {"one": changes}}, "compete")
+
+
+def test_a_strategy_that_does_not_exist_is_told(tmp_path, dense, data):
+    with pytest.raises(SettingsError, match=r"candidate 'one': no strategy 'ful'.*'full'"):
+        tiny.stage("compete", dense, tmp_path / "made", data, candidates={"one": {"strategy": "ful"}})

@@ -1,0 +1,53 @@
+from math import log
+
+import pytest
+import torch
+
+from effxfer.errors import SettingsError
+from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.train.finetune import choose, fresh_head, learning
+from tests import tiny
+
+
+def test_learns(dense):
+    report = dense.manifest.report
+    assert report["accuracy/val"].value >= 90
+    assert report["accuracy/test"].value >= 90
+    assert report["accuracy/test"].n == 12
+    assert [curve.title for curve in report.curves] == ["Training loss", "Validation accuracy"]
+    losses = [loss for _, loss in report.curves[0].points]
+    assert len(losses) == tiny.FIT["epochs"]
+    assert losses[-1] < log(3), "better than guessing"
+
+
+def test_no_epochs_measure_the_network_as_it_is(dense, data, tmp_path):
+    made = tiny.stage("finetune", dense, tmp_path / "same", data, fit={"epochs": 0})
+    before, after = dense.net().state_dict(), made.net().state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert made.manifest.report["accuracy/val"] == dense.manifest.report["accuracy/val"]
+    assert made.manifest.parent == dense.manifest.key
+
+
+def test_a_head_for_the_same_classes_stays(dense, data, tmp_path):
+    net = dense.net()
+    task = load_task(data, net.preprocess, Where(out=tmp_path / "out"))
+    head = net.head
+    assert fresh_head(net, task, 0) is False
+    assert net.head is head
+    net.classes = ("one", "other")
+    assert fresh_head(net, task, 0) is True
+    assert net.classes == tiny.CLASSES
+
+
+def test_a_strategy_that_is_not_there_is_suggested():
+    with pytest.raises(SettingsError, match="did you mean 'full'"):
+        choose("fulll", {})
+
+
+def test_options_are_checked_against_the_strategy():
+    with pytest.raises(SettingsError, match="did you mean 'batch'"):
+        choose("full", {"bach": 3})
+
+
+def test_no_training_shows_no_curves():
+    assert not learning([]).rows
