@@ -15,7 +15,7 @@ LIMIT = 0.02
 def measure(folder: Path) -> dict[str, Any]:
     import timm
 
-    from effxfer.bench.compare import bench_models
+    from effxfer.benchmark.compare import bench_models
     from effxfer.deploy.export.onnx import export_onnx
     from effxfer.runtime.images.preprocess import Preprocess
 

@@ -93,7 +93,7 @@ def rank(
         report = ranking(settings, task, Where(out=out or Path("rank"), device=device))
     facts = {}
     if file:
-        from effxfer.bench.machine.facts import facts as machine
+        from effxfer.benchmark.machine.facts import facts as machine
         from effxfer.page import Section, write_page
 
         section = Section(title="rank", report=report, command=reproduce())
@@ -154,13 +154,13 @@ def doctor(
     given = {"threads": threads, "batch": batch, "size": size, "max_seconds": max_seconds, "top": top}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if model is None:
-        from effxfer.bench.machine.doctor import diagnose
+        from effxfer.benchmark.machine.doctor import diagnose
 
         if chosen:
             raise SettingsError(f"--{min(chosen).replace('_', '-')} is about a model", "name an .onnx file")
         report, _checks = diagnose()
     else:
-        from effxfer.bench.untrusted.vet import locate
+        from effxfer.benchmark.untrusted.vet import locate
         from effxfer.deploy.diagnose.model_report import examine
 
         with show.progress():

@@ -89,7 +89,7 @@ def leaderboard(
     file = check_file_in(out, "leaderboard.html") if out else None
     report, facts = board(folders, by), {}  # type: ignore[arg-type]
     if file:
-        from effxfer.bench.machine.facts import facts as machine
+        from effxfer.benchmark.machine.facts import facts as machine
         from effxfer.page import Section, write_page
 
         section = Section(title="leaderboard", report=report, command=reproduce())

@@ -23,7 +23,7 @@ def bench(
 ) -> None:  # fmt: skip
     """Time exported models side by side; fail if the model to ship is too slow or too large."""
     from effxfer.artifact import Artifact
-    from effxfer.bench import regression
+    from effxfer.benchmark import regression
     from effxfer.cli import show
     from effxfer.errors import SettingsError
     from effxfer.settings import build
@@ -104,8 +104,8 @@ def predict(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Classify images with an exported model; needs no torch."""
-    from effxfer.bench.untrusted.sandbox import inside
-    from effxfer.bench.untrusted.vet import is_foreign, locate, unvouched
+    from effxfer.benchmark.untrusted.sandbox import inside
+    from effxfer.benchmark.untrusted.vet import is_foreign, locate, unvouched
     from effxfer.cli import reproduce, show
     from effxfer.errors import DataError, ModelFileError
     from effxfer.runtime.images.preprocess import ImageError

@@ -60,7 +60,8 @@ def write_page(
         sections: The stages, in their order.
         summary: One row per model, the baseline first. The columns `model`, `accuracy …`, `p50 … ms`, `… ratio …`
             and `size …` (see `Columns`) feed the plot and the headline; all columns are shown.
-        facts: What the figures depend on, e.g. `bench.machine.facts()`; values may be lists or tables of plain values.
+        facts: What the figures depend on, e.g. `benchmark.machine.facts.facts()`; values are plain, or lists or tables
+            of plain ones.
         chosen: The model of `summary` that the run recommends; its figures against the baseline head the page.
         command: What reproduces the whole run.
 

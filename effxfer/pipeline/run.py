@@ -249,7 +249,7 @@ def publish(plan: Plan, made: Sequence[Artifact], where: Where, command: str) ->
     page = where.out / f"report-{digest([one.manifest.key for one in made], 8)}.html"
     if is_whole(page):
         return page
-    from effxfer.bench.machine.facts import facts
+    from effxfer.benchmark.machine.facts import facts
 
     end = conclusion(plan, made)
     sections = [

@@ -18,7 +18,7 @@ from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
 from effxfer.runtime import predict as runtime
 from effxfer.runtime.printing import printable
 from tests import plans, tiny
-from tests.bench.models import linear
+from tests.benchmark.models import linear
 
 
 def test_version(call):
@@ -227,7 +227,7 @@ def test_a_bench_is_held_against_an_earlier_one(call, exported, tmp_path, monkey
         if row["name"] == "ratio/twin fp32":
             row.update(value=0.001, low=0.001, high=0.001)
     old.write_text(json.dumps(earlier))
-    monkeypatch.setattr("effxfer.bench.regression.MIN_ROUNDS", 1)
+    monkeypatch.setattr("effxfer.benchmark.regression.MIN_ROUNDS", 1)
     with pytest.raises(GateError, match="twin fp32: p50 ratio grew by"):
         call(*words, "--compare", old)
 

@@ -12,14 +12,14 @@ FLOORS = [
     {"errors", "report", "files", "process", "progress", "signed_safetensors"},
     {"documents", "settings", "toml", "data", "net"},
     {"adapter_file", "artifact", "train"},
-    {"prune", "transfer", "search", "deploy", "bench", "rank"},
+    {"prune", "transfer", "search", "deploy", "benchmark", "transferability"},
     {"stages"},
     {"pipeline", "page"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 METHODS = 3
-BESIDE = {("deploy", "bench")}
+BESIDE = {("deploy", "benchmark")}
 APART = {"__init__", "__main__", "runtime"}
 SILENCE = "os.environ['ORT_DISABLE_TELEMETRY'] = '1'"
 FILES = sorted(ROOT.rglob("*.py"))

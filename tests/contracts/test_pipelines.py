@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from effxfer.bench.layer_table import table
-from effxfer.bench.protocol import latency as protocol
+from effxfer.benchmark.layer_table import table
+from effxfer.benchmark.protocol import latency as protocol
 from effxfer.pipeline import run as pipeline
 from effxfer.pipeline.plan import preset, read_plan
 from effxfer.pipeline.time_allocation import allot

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from math import prod
 
-from effxfer.bench.measure.op_costs import COMPUTE, CONVERT, macs, moved, quantized
-from effxfer.bench.measure.profile import profile
-from effxfer.bench.protocol.latency import Timing
+from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, macs, moved, quantized
+from effxfer.benchmark.measure.profile import profile
+from effxfer.benchmark.protocol.latency import Timing
 
 
 def cost(kernel):

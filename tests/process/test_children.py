@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from effxfer.bench.measure import cold_start, memory
-from effxfer.bench.untrusted import vet
+from effxfer.benchmark.measure import cold_start, memory
+from effxfer.benchmark.untrusted import vet
 from effxfer.deploy.cpu import emulator
 from effxfer.process import children
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from effxfer.bench.untrusted.vet import vet
+from effxfer.benchmark.untrusted.vet import vet
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.export.onnx import export_onnx
 from effxfer.errors import ModelFileError

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from effxfer import __version__
-from effxfer.bench.report import MACHINE
-from effxfer.bench.untrusted.vet import SUMS
+from effxfer.benchmark.report import MACHINE
+from effxfer.benchmark.untrusted.vet import SUMS
 from effxfer.deploy.bundle.markdown import Markdown, code, escape, quoted
 from effxfer.deploy.bundle.ort_web import OrtWeb
 from effxfer.deploy.export.onnx import load, read_metadata

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.bench.untrusted.vet import is_foreign, locate, unvouched, vet
+from effxfer.benchmark.untrusted.vet import is_foreign, locate, unvouched, vet
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.cpu.saturation import saturation

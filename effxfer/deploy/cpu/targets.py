@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from effxfer.bench.machine import facts
+from effxfer.benchmark.machine import facts
 from effxfer.deploy.cpu.saturation import Saturation
 from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.report import Table
@@ -90,7 +90,7 @@ def this(known: Mapping[str, Any] | None = None) -> Target:
     """Tell which target this machine is, from its instruction sets.
 
     Args:
-        known: As `effxfer.bench.machine.facts.facts` gives it; None is this machine.
+        known: As `effxfer.benchmark.machine.facts.facts` gives it; None is this machine.
 
     Returns:
         `portable` where the CPU is none of the others.

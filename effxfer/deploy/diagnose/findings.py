@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from effxfer.bench.layer_table.interpolation import UNIT
-from effxfer.bench.measure.op_costs import COMPUTE, CONVERT, MOVE, quantized
+from effxfer.benchmark.layer_table.interpolation import UNIT
+from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, quantized
 from effxfer.deploy.diagnose.measurements import LAYERS, LEAST, Examined, float_nodes
 from effxfer.deploy.graph import qoperators
 from effxfer.deploy.graph.dequantize import DQ, is_quantized

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from effxfer.bench.measure.op_costs import COMPUTE, CONVERT, MOVE, quantized
-from effxfer.bench.measure.profile import Kernel, origin
-from effxfer.bench.protocol.latency import MIN_ROUNDS, Timing
+from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, quantized
+from effxfer.benchmark.measure.profile import Kernel, origin
+from effxfer.benchmark.protocol.latency import MIN_ROUNDS, Timing
 from effxfer.deploy.graph import qoperators
 from effxfer.deploy.graph.channel_groups import Shapes
 from effxfer.deploy.graph.dequantize import DQ, is_quantized, to_float, to_unsigned

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.bench.measure.op_costs import COMPUTE, CONVERT, MOVE, macs, moved
-from effxfer.bench.measure.profile import Shape, profile
-from effxfer.bench.protocol.latency import MIN_ROUNDS, Factory, Timing, compare
-from effxfer.bench.protocol.runners import batch_of, feed_for, onnx_runner, open_session
-from effxfer.bench.report import doubts, fixed_batches
-from effxfer.bench.untrusted.sandbox import inside
-from effxfer.bench.untrusted.vet import is_foreign, unvouched
+from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, macs, moved
+from effxfer.benchmark.measure.profile import Shape, profile
+from effxfer.benchmark.protocol.latency import MIN_ROUNDS, Factory, Timing, compare
+from effxfer.benchmark.protocol.runners import batch_of, feed_for, onnx_runner, open_session
+from effxfer.benchmark.report import doubts, fixed_batches
+from effxfer.benchmark.untrusted.sandbox import inside
+from effxfer.benchmark.untrusted.vet import is_foreign, unvouched
 from effxfer.deploy.diagnose.findings import FINDINGS, MANY_ZEROS, MUCH_MOVING, Finding
 from effxfer.deploy.diagnose.measurements import LEAST, Examined, alternatives
 from effxfer.deploy.graph import qoperators

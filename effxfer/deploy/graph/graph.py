@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.bench.measure.size import read_onnx, sidecars
-from effxfer.bench.protocol.runners import open_session
+from effxfer.benchmark.measure.size import read_onnx, sidecars
+from effxfer.benchmark.protocol.runners import open_session
 from effxfer.errors import ModelFileError
 from effxfer.runtime.session import reason
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.bench.layer_table.interpolation import UNIT
+from effxfer.benchmark.layer_table.interpolation import UNIT
 from effxfer.deploy.graph.channel_groups import Array, Group, Shapes, Slice, channel_groups
 from effxfer.deploy.graph.graph import Graph, Rewrite, copy, put, replace_nodes
 

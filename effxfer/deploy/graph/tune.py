@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.bench.machine import facts
-from effxfer.bench.protocol import latency
+from effxfer.benchmark.machine import facts
+from effxfer.benchmark.protocol import latency
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.export.onnx import load, read_metadata, strip, write_metadata
 from effxfer.deploy.export.opset import left_behind
@@ -88,7 +88,7 @@ def tune(
         threads: Of ONNX Runtime; 0 is one per core.
         seconds: Time for all attempts together.
         seed: Of the order of timing.
-        compare: Times runners; None is `effxfer.bench.protocol.latency.compare`.
+        compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
 
     Returns:
         A table of what was tried. With what was kept: `p50-ratio/tuned`, and a note that names it, and the CPU if it

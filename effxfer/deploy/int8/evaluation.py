@@ -25,7 +25,7 @@ class Trial:
         drop: Points below the float file on the same images.
         agreement: Images with the float file's best class, in percent.
         n: Images.
-        timing: As `effxfer.bench.protocol.latency.compare` gives it; None if it was not timed.
+        timing: As `effxfer.benchmark.protocol.latency.compare` gives it; None if it was not timed.
         saturation: What x86 without VNNI would do to it; None before it is counted.
         verdict: Why it was kept or not.
     """

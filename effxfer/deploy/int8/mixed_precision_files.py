@@ -25,7 +25,7 @@ class Clock:
     Attributes:
         one: An image.
         threads: Of ONNX Runtime.
-        compare: Times runners; None is `effxfer.bench.protocol.latency.compare`.
+        compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
     """
 
     one: Feeds
@@ -34,7 +34,7 @@ class Clock:
 
     def __call__(self, dense: Trial, trials: Collection[Trial], seconds: float) -> dict[str, Any]:
         """Time candidates against the float file; give timings by name."""
-        from effxfer.bench.protocol import latency
+        from effxfer.benchmark.protocol import latency
 
         feed = self.one.feed(0, 1)
         runners = {t.name: latency.onnx_runner(t.file, feed, self.threads) for t in (dense, *trials)}

@@ -74,7 +74,7 @@ def quantize(
         latency_seconds: Time for all recipes together.
         mixed_seconds: Time for mixing precisions where no recipe suits the whole network; 0 is never.
         seed: Of the choice of calibration images.
-        compare: Times runners; None is `effxfer.bench.protocol.latency.compare`.
+        compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
         target: CPUs that the file is for. Recipes without kernels there are left out, candidates that would saturate
             there are refused, and if they are not like this one, accuracy alone decides among the fastest kinds.
 

@@ -6,11 +6,11 @@ from effxfer import artifact
 from effxfer.data.listing import Finding
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
-from effxfer.rank.suspects import suspects
 from effxfer.stages.runner.run import Where, load_task
 from effxfer.train.devices import pick
 from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.linear import Features
+from effxfer.transferability.suspects import suspects
 
 GROUP = "labels that may be wrong"
 

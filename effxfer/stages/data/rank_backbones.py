@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from effxfer import artifact, progress
-from effxfer.bench.protocol.latency import compare, onnx_runner
-from effxfer.bench.protocol.runners import feed_for
+from effxfer.benchmark.protocol.latency import compare, onnx_runner
+from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.data.checks.enough import need_folds
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Split, Task
@@ -20,8 +20,6 @@ from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
 from effxfer.process.scratch import scratch_folder
-from effxfer.rank import SCORES
-from effxfer.rank.leep import leep
 from effxfer.report import Curve, Report, Table
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.prune.latency import exported
@@ -31,6 +29,8 @@ from effxfer.stages.train.finetune import fresh_head
 from effxfer.train.devices import Device, pick
 from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.linear import Features
+from effxfer.transferability import SCORES
+from effxfer.transferability.leep import leep
 
 TITLE = "Backbones, before any training"
 COLUMNS = {

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.artifact import Artifact
-from effxfer.bench.compare import EAGER, bench_models, enforce
-from effxfer.bench.sweep import sweep
-from effxfer.bench.untrusted.sandbox import inside
-from effxfer.bench.untrusted.vet import is_foreign, unvouched
+from effxfer.benchmark.compare import EAGER, bench_models, enforce
+from effxfer.benchmark.sweep import sweep
+from effxfer.benchmark.untrusted.sandbox import inside
+from effxfer.benchmark.untrusted.vet import is_foreign, unvouched
 from effxfer.errors import ModelFileError
 from effxfer.report import Report, Table
 from effxfer.runtime.threads import usable_cores

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from effxfer.bench.compare import bench_models
+from effxfer.benchmark.compare import bench_models
 from effxfer.data.task import Task
 from effxfer.deploy.bundle.bundle import UNKNOWN, Origin, write_bundle
 from effxfer.deploy.bundle.ort_web import OrtWeb

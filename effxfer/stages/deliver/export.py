@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from effxfer.artifact import describe
-from effxfer.bench.measure.size import measure_size
+from effxfer.benchmark.measure.size import measure_size
 from effxfer.data.task import Task
 from effxfer.deploy.bundle.ort_web import find_ort_web
 from effxfer.deploy.cpu.targets import resolve

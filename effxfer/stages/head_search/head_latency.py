@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effxfer.bench.protocol.latency import Timing, compare, onnx_runner
-from effxfer.bench.protocol.runners import feed_for
+from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner
+from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.deploy.export.onnx import FREE, INPUT, convert
 from effxfer.net.early_exit import after, cuts_cleanly
 from effxfer.net.heads.build import HeadSpec, build_head

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
-from effxfer.bench.layer_table.table import measure_costs
-from effxfer.bench.protocol.latency import compare, onnx_runner
-from effxfer.bench.protocol.runners import feed_for
+from effxfer.benchmark.layer_table.table import measure_costs
+from effxfer.benchmark.protocol.latency import compare, onnx_runner
+from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.deploy.export.onnx import export_onnx
 from effxfer.errors import SettingsError
 from effxfer.net.layers import trace

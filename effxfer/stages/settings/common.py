@@ -129,7 +129,7 @@ class Rank(Settings):
     Attributes:
         backbones: Each a source, or a table as `[backbone]` is.
         size: Side of the images for those that do not say; None is what each was trained with.
-        by: The score that orders them: a key of `effxfer.rank.SCORES`.
+        by: The score that orders them: a key of `effxfer.transferability.SCORES`.
         images: Training images that scores look at, at most, of each class alike.
         threads: Of ONNX Runtime; 0 is one per core.
         max_seconds: Time for measuring latency of all of them together.

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from effxfer import artifact
-from effxfer.bench.protocol.latency import compare, onnx_runner
-from effxfer.bench.protocol.runners import feed_for
+from effxfer.benchmark.protocol.latency import compare, onnx_runner
+from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.data.task import Task
 from effxfer.errors import GateError, SettingsError
 from effxfer.net.net import Net

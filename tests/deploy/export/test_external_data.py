@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from effxfer.bench.measure.size import measure_size
-from effxfer.bench.untrusted.vet import vet
+from effxfer.benchmark.measure.size import measure_size
+from effxfer.benchmark.untrusted.vet import vet
 from effxfer.deploy.export import external_data
 from effxfer.deploy.export.external_data import weights_of, write_model
 from effxfer.deploy.export.onnx import load

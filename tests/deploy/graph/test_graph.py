@@ -4,7 +4,7 @@ from onnx import TensorProto, helper
 
 from effxfer.deploy.graph.graph import Graph, copy, named, open_graph, put, replace_nodes
 from effxfer.errors import ModelFileError
-from tests.bench.models import linear
+from tests.benchmark.models import linear
 from tests.deploy.graphs import Maker, plain
 
 

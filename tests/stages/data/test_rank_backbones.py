@@ -4,15 +4,15 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from effxfer.bench.protocol import latency as protocol
+from effxfer.benchmark.protocol import latency as protocol
 from effxfer.errors import DataError, SettingsError
 from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.settings import BackboneSettings
-from effxfer.rank import SCORES
 from effxfer.settings import build
 from effxfer.stages.data.rank_backbones import COLUMNS, named, rank, some_of
 from effxfer.stages.runner.run import Where, load_task
 from effxfer.stages.settings.common import Rank
+from effxfer.transferability import SCORES
 from tests import tiny
 
 RANDOM = {"source": "effxfer.net.cifar:resnet20", "pretrained": False, "size": 16}

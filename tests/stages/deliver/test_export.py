@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from effxfer.bench.compare import bench_models
-from effxfer.bench.measure.size import measure_size
+from effxfer.benchmark.compare import bench_models
+from effxfer.benchmark.measure.size import measure_size
 from effxfer.deploy.bundle.ort_web import FILES as ORT_WEB
 from effxfer.deploy.export.onnx import load
 from effxfer.deploy.export.parity import REJECTED
@@ -102,7 +102,7 @@ def halved(runners, *, baseline, **_):
 
 
 def test_both_files_are_of_an_old_operator_set_that_is_asked_for(dense, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("effxfer.bench.protocol.latency.compare", halved)
+    monkeypatch.setattr("effxfer.benchmark.protocol.latency.compare", halved)
     made = tiny.stage("export", dense, tmp_path / "out", data, opset=13, max_drop=100.0)
     for name in FILES.values():
         model = load(made.path / name)
@@ -121,7 +121,7 @@ def small_int8(tmp_path_factory, dense, data):
     small = tiny.stage("prune channels", ticket, folder / "small", data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("effxfer.bench.protocol.latency.compare", halved)
+        patch.setattr("effxfer.benchmark.protocol.latency.compare", halved)
         return small, tiny.stage("export", small, folder / "onnx", data, max_drop=100.0)
 
 
@@ -200,7 +200,7 @@ def test_an_int8_file_that_sees_other_pixels_is_left_out(dense, data, tmp_path, 
         return checked(file, *args, **more)
 
     checked = stage.check_preprocessing
-    monkeypatch.setattr("effxfer.bench.protocol.latency.compare", halved)
+    monkeypatch.setattr("effxfer.benchmark.protocol.latency.compare", halved)
     monkeypatch.setattr(stage, "check_preprocessing", lambda file, *a, **m: refuse(stage_reject(file), *a, **m))
     made = tiny.stage("export", dense, tmp_path / "out", data, max_drop=100.0, with_preprocessing=True)
     assert "no int8 model: it sees stars" in made.manifest.report.notes

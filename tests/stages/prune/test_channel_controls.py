@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from effxfer.artifact import open_model
-from effxfer.bench.protocol import latency as protocol
+from effxfer.benchmark.protocol import latency as protocol
 from effxfer.data.settings import DataSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.backbones.trust import trusting

@@ -3,8 +3,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from effxfer.bench.layer_table import table as layers
-from effxfer.bench.protocol import latency as protocol
+from effxfer.benchmark.layer_table import table as layers
+from effxfer.benchmark.protocol import latency as protocol
 from effxfer.errors import SettingsError
 from effxfer.prune.channels import latency_loop
 from effxfer.prune.channels.latency_loop import Timing

@@ -1,0 +1,69 @@
+"""How much work a kernel does: multiply-adds and bytes, from the shapes that it ran on."""
+
+from math import prod
+
+from effxfer.benchmark.measure.profile import Kernel, Shape
+
+CONV = {"Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger"}
+GEMM = {"Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QLinearMatMul", "MatMulInteger", "QGemm", "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul", "MatMulNBits"}  # fmt: skip
+ATTENTION = {"Attention", "QAttention"}
+TRANSPOSED = {"ConvTranspose", "QLinearConvTranspose"}
+COMPUTE = CONV | GEMM | TRANSPOSED | ATTENTION
+CONVERT = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+MOVE = {"Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "ReorderInput", "ReorderOutput",
+        "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "DepthToSpace", "SpaceToDepth"}  # fmt: skip
+INT8 = {"uint8", "int8"}
+
+
+def macs(kernel: Kernel, weight: Shape = ()) -> int:
+    """Count a kernel's multiply-adds; 0 for operators that are neither convolution nor matrix product.
+
+    Args:
+        kernel: What ran.
+        weight: Shape of the weight in the file, `(out, in / groups, ...)`: the profile does not show weights that ONNX
+            Runtime packed for itself. Empty where it is unknown.
+    """
+    if not kernel.outputs or not kernel.inputs:
+        return 0
+    if kernel.op in CONV:
+        return prod(kernel.outputs[0]) * prod((_weight(kernel) or weight or (0, 0))[1:])
+    if kernel.op in TRANSPOSED:
+        return prod(kernel.inputs[0]) * prod((_weight(kernel) or weight or (0, 0))[1:])
+    if kernel.op in GEMM:
+        return prod(kernel.outputs[0]) * _inner(kernel)
+    if kernel.op in ATTENTION and len(kernel.inputs[0]) == 3:
+        return _attention(kernel)
+    return 0
+
+
+def moved(kernel: Kernel, weight: Shape = ()) -> int:
+    """Count the bytes that a kernel reads and writes, weights that ONNX Runtime packed for itself included."""
+    if kernel.op not in COMPUTE or _weight(kernel):
+        return kernel.bytes
+    return kernel.bytes + prod(weight or (0,)) * (1 if quantized(kernel) else 4)
+
+
+def quantized(kernel: Kernel) -> bool:
+    """Tell a kernel that computes on 8-bit numbers; conversions from and to them are none."""
+    return kernel.op not in CONVERT | MOVE and bool(kernel.types) and kernel.types[0] in INT8
+
+
+def _weight(kernel: Kernel) -> Shape:
+    """The first input after the activation that has as many axes as it."""
+    axes = len(kernel.inputs[0])
+    return next((shape for shape in kernel.inputs[1:] if len(shape) == axes), ())
+
+
+def _attention(kernel: Kernel) -> int:
+    """Of ONNX Runtime's own operators: one product for queries, keys and values, and two of words with words."""
+    (batch, words, wide), out = kernel.inputs[0], kernel.outputs[0][-1]
+    return batch * words * (3 * wide * out + 2 * words * out)
+
+
+def _inner(kernel: Kernel) -> int:
+    """The length of the products that are summed; a Gemm may read its first matrix transposed."""
+    first = kernel.inputs[0]
+    if len(first) == 2 and first[0] not in {1, kernel.outputs[0][0]}:
+        return first[0]
+    return first[-1] if first else 0

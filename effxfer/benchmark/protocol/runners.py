@@ -1,0 +1,144 @@
+"""What `compare` times: ONNX Runtime sessions and eager torch modules, opened afresh for every block."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.errors import ModelFileError
+from effxfer.runtime import session as sessions
+from effxfer.runtime.model_file.metadata import Metadata
+
+FREE = 224
+
+if TYPE_CHECKING:
+    import torch
+
+    from effxfer.benchmark.protocol.latency import Factory
+
+
+def open_session(file: Path, threads: int) -> Any:
+    """Open an ONNX Runtime session on the CPU, one operator at a time.
+
+    Args:
+        file: The model.
+        threads: Threads within an operator, at least 1.
+
+    Raises:
+        ModelFileError: If the file is absent or ONNX Runtime refuses it.
+    """
+    if not file.is_file():
+        raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
+    try:
+        return sessions.open_session(file, sessions.session_options(threads=threads, inter_op_num_threads=1))
+    except Exception as error:
+        raise ModelFileError(f"ONNX Runtime refuses {file}: {sessions.reason(error)}", code="E424") from error
+
+
+def onnx_runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int = 1) -> "Factory":
+    """Make a factory that opens a session and runs it on `feed`.
+
+    Args:
+        file: The model.
+        feed: Input arrays by name, as `feed_for` makes them.
+        threads: Threads within an operator.
+    """
+
+    def open_model() -> Callable[[], object]:
+        session, values = open_session(file, threads), dict(feed)
+        return lambda: session.run(None, values)
+
+    return open_model
+
+
+class _TorchCall:
+    """An eager module on one input, with torch's thread count set until it is closed."""
+
+    def __init__(self, module: "torch.nn.Module", example: "torch.Tensor", threads: int) -> None:
+        import torch
+
+        self._before, self._mode = torch.get_num_threads(), torch.inference_mode
+        torch.set_num_threads(threads)
+        self._module, self._example = module.eval(), example
+
+    def __call__(self) -> object:
+        with self._mode():
+            return self._module(self._example)
+
+    def close(self) -> None:
+        """Give torch its threads back."""
+        import torch
+
+        torch.set_num_threads(self._before)
+
+
+def torch_runner(
+    module_factory: "Callable[[], torch.nn.Module]", example: "torch.Tensor | NDArray[Any]", threads: int = 1
+) -> "Factory":
+    """Make a factory that runs a module eagerly, in inference mode, on the CPU.
+
+    Args:
+        module_factory: Gives the module; called once per block, so building and loading count as `load_ms`.
+        example: The input, batch first.
+        threads: Torch's threads while the block runs; restored afterwards.
+    """
+
+    def open_model() -> Callable[[], object]:
+        import torch
+
+        tensor = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
+        return _TorchCall(module_factory(), tensor, threads)
+
+    return open_model
+
+
+def feed_for(file: Path, *, batch: int = 1, size: int | None = None, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Make random input that fits a model file.
+
+    Args:
+        file: The model.
+        batch: Value of a free first axis; a fixed one stays, and `batch_of` says what it is.
+        size: Value of any other free axis (height and width, or the length of a text); None for the side
+            that the file's own preprocessing metadata gives, else 224.
+        seed: Of the values: normal for floats, 0 to 255 for bytes, 0 and 1 for other integers.
+
+    Raises:
+        ModelFileError: If the file cannot be opened or takes something that is not a tensor of numbers.
+    """
+    rng, session, feed = np.random.default_rng(seed), open_session(file, 1), {}
+    free = size or Metadata.stated_size(session.get_modelmeta().custom_metadata_map) or FREE
+    for put in session.get_inputs():
+        fixed = [n if isinstance(n, int) and n > 0 else (free if axis else batch) for axis, n in enumerate(put.shape)]
+        feed[put.name] = _values(put.type, fixed, rng)
+    return feed
+
+
+def batch_of(feed: Mapping[str, NDArray[Any]]) -> int:
+    """Give how many images a call with `feed` takes: the first side of its first array that has any."""
+    return next((value.shape[0] for value in feed.values() if value.ndim), 1)
+
+
+def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Give the torch module's input for an ONNX feed: its first array as float32, images channels first."""
+    value = next(iter(feed.values()))
+    if value.dtype == np.uint8 and value.ndim == 4 and value.shape[-1] == 3:
+        value = value.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(value, dtype=np.float32)
+
+
+def _values(kind: str, shape: list[int], rng: np.random.Generator) -> NDArray[Any]:
+    match kind:
+        case "tensor(float)" | "tensor(float16)" | "tensor(double)":
+            dtype = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(double)": "f8"}[kind]
+            return rng.standard_normal(shape).astype(dtype)
+        case "tensor(uint8)":
+            return rng.integers(0, 256, shape, dtype=np.uint8)
+        case "tensor(int8)" | "tensor(int32)" | "tensor(int64)":
+            return rng.integers(0, 2, shape).astype(kind.removeprefix("tensor(").rstrip(")"))
+        case "tensor(bool)":
+            return np.ones(shape, dtype=bool)
+    raise ModelFileError(
+        f"an input of type {kind} cannot be made up", "export it with inputs of numbers: float, integer or bool"
+    )

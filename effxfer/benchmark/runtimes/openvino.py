@@ -1,0 +1,35 @@
+"""ONNX files in OpenVINO.
+
+Compiling takes seconds, which would leave no time to measure, and its idle threads sleep instead of spinning, so a
+model is compiled once and kept.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from effxfer.benchmark.protocol.latency import Factory
+
+
+def runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int) -> "Factory":
+    """Compile a model for the CPU, in float32 where its weights are, and make a factory that runs it on `feed`.
+
+    Args:
+        file: The ONNX file.
+        feed: Arrays by input name.
+        threads: Threads of one request.
+    """
+    import openvino
+
+    core = openvino.Core()
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    compiled, values = core.compile_model(core.read_model(file), "CPU", hints), dict(feed)
+
+    def open_model() -> Callable[[], object]:
+        request = compiled.create_infer_request()
+        return lambda: request.infer(values, share_inputs=True, share_outputs=True)
+
+    return open_model

@@ -1,0 +1,42 @@
+"""N-LEEP: LEEP with clusters of features in place of source classes (Li et al., 2021, arXiv 2011.11200).
+
+https://arxiv.org/abs/2011.11200. Shape legend: N images, D features.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.transferability.leep import leep
+
+ENERGY = 0.8
+PER_CLASS = 5
+FLOOR = 1e-3
+
+
+def nleep(features_ND: NDArray[np.float64], labels_N: NDArray[np.int64], *, seed: int = 0) -> float:
+    """Give LEEP under the posteriors of a Gaussian mixture on the principal components of features.
+
+    The components that hold 80 % of the variance are kept, and five clusters per class fitted (one for every three
+    images, where that is less), each with variances of its own along the components.
+
+    Args:
+        features_ND: Of a backbone, one row per image.
+        labels_N: Indices of classes.
+        seed: Of the clusters' start.
+
+    Returns:
+        At most 0; larger is better.
+    """
+    import warnings
+
+    from sklearn.decomposition import PCA
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    points = PCA(n_components=ENERGY, svd_solver="full").fit_transform(features_ND)
+    points = points / max(float(points.std()), np.finfo(float).tiny)
+    clusters = max(min(PER_CLASS * len(np.unique(labels_N)), len(points) // 3), 1)
+    mixture = GaussianMixture(clusters, covariance_type="diag", reg_covar=FLOOR, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return leep(mixture.fit(points).predict_proba(points), labels_N)
