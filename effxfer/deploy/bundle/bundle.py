@@ -16,14 +16,13 @@ from effxfer.benchmark.report import MACHINE
 from effxfer.benchmark.untrusted.vet import SUMS
 from effxfer.deploy.bundle.markdown import Markdown, code, escape, quoted
 from effxfer.deploy.bundle.ort_web import OrtWeb
+from effxfer.deploy.bundle.runtime_copy import copy_runtime
 from effxfer.deploy.export.onnx import load, read_metadata
 from effxfer.deploy.export.preprocessing import tall_first
 from effxfer.files import sha256
 from effxfer.report import Report, Table, cell
-from effxfer.runtime import __file__ as runtime
 from effxfer.runtime.images.preprocess import Preprocess
 
-PACKAGE, RUNTIME = "effxfer_runtime", Path(runtime).parent
 WEB = Path(__file__).with_name("web")
 PAGE = ("index.html", "app.js", "preprocess.js")
 SHOWN = 10
@@ -127,17 +126,6 @@ def model_of(file: Path) -> Model:
     return Model(
         file=file.name, title=title, input=put.name, output=graph.output[0].name, resizes=resizes, takes=takes,
     )  # fmt: skip
-
-
-def copy_runtime(folder: Path) -> Path:
-    """Put the runtime into a bundle as a package of its own name: an installed effxfer may be of another version."""
-    place = folder / PACKAGE
-    for file in sorted(RUNTIME.rglob("*.py")):
-        text = file.read_text(encoding="utf-8").replace("effxfer.runtime", PACKAGE)
-        copy = place / file.relative_to(RUNTIME)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(f"# SPDX-License-Identifier: Apache-2.0 (effxfer {__version__})\n{text}".encode())
-    return place
 
 
 def one_line(label: str) -> str:

@@ -11,8 +11,9 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from effxfer.deploy.bundle.bundle import PACKAGE, RUNTIME, Origin, markdown, write_bundle
+from effxfer.deploy.bundle.bundle import Origin, markdown, write_bundle
 from effxfer.deploy.bundle.ort_web import FILES, OrtWeb
+from effxfer.deploy.bundle.runtime_copy import PACKAGE, RUNTIME
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.files import sha256
