@@ -19,8 +19,10 @@ from effxfer.data.settings import DataSettings
 from effxfer.report import Report, Table
 from effxfer.settings import build
 from effxfer.stages import STAGES
-from effxfer.stages.data.rank_backbones import COLUMNS, named, rank
-from effxfer.stages.runner.run import Where, transform
+from effxfer.stages.data.rank_backbones import COLUMNS, rank
+from effxfer.stages.runner.backbone_names import short_names
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.run import transform
 from effxfer.stages.settings.common import Rank
 
 RECIPE: dict[str, dict[str, Any]] = {
@@ -42,10 +44,10 @@ def main() -> None:
     data = build(DataSettings, {"val_fraction": 0.25, **settings_of(told.data)}, "data")
     with tempfile.TemporaryDirectory() as scratch, show.progress():
         folder = told.out or Path(scratch)
-        table = rank(settings, data, Where(out=folder / "rank")).tables[0]
+        table = rank(settings, data, RunContext(out=folder / "rank")).tables[0]
         after = {
             name: tuned(name, one, settings, data, told.epochs, folder)
-            for name, one in named(settings.backbones).items()
+            for name, one in short_names(settings.backbones).items()
         }
     rows = tuple({**row, "fine-tuned val %": after[str(row["backbone"])]} for row in table.rows)
     print(Report(tables=(Table(title=f"{len(rows)} backbones, {told.epochs} epochs each", rows=rows), taus(rows))))
@@ -56,7 +58,7 @@ def tuned(name: str, backbone: Any, settings: Rank, data: DataSettings, epochs: 
     sized = backbone.model_copy(update={"size": backbone.size or settings.size})
     stage = STAGES["finetune"]
     recipe = build(stage.settings, {**RECIPE, "fit": {**RECIPE["fit"], "epochs": epochs}}, "finetune")
-    made = transform("finetune", stage.find, recipe, sized, [data], Where(out=folder / name.replace(":", "-")))
+    made = transform(stage, recipe, sized, [data], RunContext(out=folder / name.replace(":", "-")))
     return made.manifest.report["accuracy/val"].value
 
 

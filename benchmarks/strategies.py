@@ -22,7 +22,8 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report, Table
 from effxfer.settings import build
 from effxfer.stages import STAGES
-from effxfer.stages.runner.run import Where, transform
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.run import transform
 
 UNLABELLED, UNVARIED = ("fixmatch",), ("probe",)
 OPTIONS = {"batch": 8, "augment": {"scale": 0.5}}
@@ -64,10 +65,8 @@ def tuned(word: str, seed: int, told: argparse.Namespace, folder: Path) -> dict[
     stage = STAGES["finetune"]
     recipe = build(stage.settings, {"strategy": name, "fit": fit, "options": options, "seed": seed}, "finetune")
     backbone = build(BackboneSettings, {"size": told.size, **settings_of(told.backbone)}, "backbone")
-    where = Where(out=folder / f"{head}{'-' + digest(own) if own else ''}-{seed}")
-    report = transform(
-        "finetune", stage.find, recipe, backbone, [build(DataSettings, data, "data")], where
-    ).manifest.report
+    context = RunContext(out=folder / f"{head}{'-' + digest(own) if own else ''}-{seed}")
+    report = transform(stage, recipe, backbone, [build(DataSettings, data, "data")], context).manifest.report
     trained = next((row.value for row in report.rows if row.name == "trained parameters"), None)
     return {"test": report["accuracy/test"].value, "trained": trained}
 

@@ -1,5 +1,7 @@
 """A data set and a network so small that a whole pipeline takes seconds."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,13 @@ from PIL import Image
 from effxfer.artifact import Artifact
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
-from effxfer.settings import Settings, build
+from effxfer.settings import build
 from effxfer.stages import STAGES
-from effxfer.stages.runner.run import Where, transform
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.run import transform
 from effxfer.stages.runner.source import Source
+from effxfer.stages.settings.base import StageSettings
+from effxfer.stages.stage import Stage
 
 CLASSES = ("blue", "green", "red")
 BACKBONE = BackboneSettings(source="effxfer.net.cifar:resnet20", pretrained=False, size=16)
@@ -39,6 +44,26 @@ QUICK = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Substitute(Stage):
+    """A stage whose function comes from elsewhere.
+
+    Attributes:
+        loader: Gives the function, as `Stage.function` does.
+    """
+
+    loader: Callable[[], Callable[..., object]]
+
+    def function(self) -> Callable[..., object]:
+        """Ask the loader."""
+        return self.loader()
+
+
+def substitute(name: str, loader: Callable[[], Callable[..., object]]) -> Substitute:
+    """Put another function in the place of a stage's own."""
+    return Substitute(**vars(STAGES[name]), loader=loader)
+
+
 def write_images(folder: Path, per_class: int = 20, seed: int = 0) -> Path:
     """Write noisy images whose class is their colour, PNG and JPEG in turn."""
     rng = np.random.default_rng(seed)
@@ -58,15 +83,15 @@ def data_of(folder: Path, **more: object) -> DataSettings:
     return DataSettings(source=str(folder), val_fraction=0.2, test_fraction=0.2, **more)
 
 
-def settings_of(stage: str, **changes: object) -> Settings:
+def settings_of(stage: str, **changes: object) -> StageSettings:
     """Settings of a stage that runs in a second or two."""
     return build(STAGES[stage].settings, {**QUICK[stage], **changes}, stage)
 
 
 def stage(name: str, source: Source, out: Path, data: DataSettings, **changes: object) -> Artifact:
     """Run a stage as the command line does, on the CPU."""
-    where = Where(out=out, device="cpu", force=bool(changes.pop("force", False)))
-    return transform(name, STAGES[name].find, settings_of(name, **changes), source, [data], where)
+    context = RunContext(out=out, device="cpu", force=bool(changes.pop("force", False)))
+    return transform(STAGES[name], settings_of(name, **changes), source, [data], context)
 
 
 def finetune(out: Path, data: DataSettings, **changes: object) -> Artifact:

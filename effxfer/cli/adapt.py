@@ -11,7 +11,7 @@ from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Out, 
 if TYPE_CHECKING:
     from effxfer.artifact import Artifact
     from effxfer.net.settings import BackboneSettings
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
     from effxfer.stages.runner.source import Source as Origin
 
 
@@ -156,11 +156,11 @@ def _stage(
     name: str, source: str, data: str, out: Path, given: dict[str, Any], *,
     device: str, force: bool, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
 
     origin = origin_of(source, given)
-    where = Where(out=out, device=device, force=force)
-    run_stage(name, origin, data, given, where, dry_run=dry_run, as_json=as_json)
+    context = RunContext(out=out, device=device, force=force)
+    run_stage(name, origin, data, given, context, dry_run=dry_run, as_json=as_json)
 
 
 def origin_of(source: str, given: dict[str, Any]) -> "Artifact | BackboneSettings":
@@ -197,19 +197,27 @@ def inner(given: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def run_stage(
-    name: str, origin: "Origin", data: str, given: dict[str, Any], where: "Where", *, dry_run: bool, as_json: bool
+    name: str,
+    origin: "Origin",
+    data: str,
+    given: dict[str, Any],
+    context: "RunContext",
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Run a stage, or say what it would do, and print the result."""
     from effxfer.cli import show
     from effxfer.settings import build
     from effxfer.stages import STAGES
-    from effxfer.stages.runner.run import data_for, preview, transform
+    from effxfer.stages.runner.run import preview, transform
+    from effxfer.stages.runner.tasks import data_for
 
     tasks = data_for(origin, {**inner(given, "data"), **({"source": data} if data else {})})
     settings = build(STAGES[name].settings, given, name)
     if dry_run:
-        show.document(preview(name, settings, origin, tasks, where))
+        show.document(preview(STAGES[name], settings, origin, tasks, context))
         return
     with show.progress():
-        made = transform(name, STAGES[name].find, settings, origin, tasks, where)
+        made = transform(STAGES[name], settings, origin, tasks, context)
     show.result(made.manifest.report, as_json, model=str(made.path), key=made.manifest.key)

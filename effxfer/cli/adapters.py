@@ -43,10 +43,10 @@ def apply(
 ) -> None:  # fmt: skip
     """Put an adapter, with its head, on the network that it was trained on, and measure the result."""
     from effxfer.cli.adapt import origin_of, run_stage
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
     from effxfer.stages.runner.source import Adapted, read_adapter
 
     given = table(changes, merge=merge)
     origin = Adapted(origin_of(base, given), read_adapter(adapter))
-    where = Where(out=out, device=device, force=force)
-    run_stage("adapter", origin, data, given, where, dry_run=dry_run, as_json=as_json)
+    context = RunContext(out=out, device=device, force=force)
+    run_stage("adapter", origin, data, given, context, dry_run=dry_run, as_json=as_json)

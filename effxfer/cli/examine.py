@@ -52,10 +52,10 @@ def _suspected(source: str, data: "DataSettings", device: str) -> "Sequence[Find
     from effxfer.net.settings import BackboneSettings
     from effxfer.settings import build
     from effxfer.stages.data.mislabelled import mislabelled
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
 
     backbone = build(BackboneSettings, {"source": source}, "backbone")
-    return mislabelled(backbone, data, Where(out=Path("check"), device=device))
+    return mislabelled(backbone, data, RunContext(out=Path("check"), device=device))
 
 
 def rank(
@@ -87,10 +87,10 @@ def rank(
         show.document({"stage": "rank", "data": task.plain(), "settings": settings.plain(), "note": NOT_CHECKED})
         return
     from effxfer.stages.data.rank_backbones import rank as ranking
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
 
     with show.progress():
-        report = ranking(settings, task, Where(out=out or Path("rank"), device=device))
+        report = ranking(settings, task, RunContext(out=out or Path("rank"), device=device))
     facts = {}
     if file:
         from effxfer.benchmark.machine.facts import facts as machine

@@ -25,23 +25,23 @@ def run(
     from effxfer.pipeline.plan import locate
     from effxfer.pipeline.time_allocation import allot
     from effxfer.stages.runner.checks import NOT_CHECKED
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
 
     plan = pipeline.read_plan(_file(file, preset), data=data, backbone=backbone, seed=seed, changes=changes or ())
     plan, shares = allot(plan, duration(budget)) if budget else (plan, {})
-    where = Where(out=out or Path("runs") / plan.name, device=device, force=force)
+    context = RunContext(out=out or Path("runs") / plan.name, device=device, force=force)
     for source in pipeline.named_in_plan(plan):
         import_beside(source, locate(_file(file, preset)).resolve().parent)
     if dry_run:
-        pipeline.check(plan, where)
-        _statuses(plan, where, as_json, NOT_CHECKED)
+        pipeline.check(plan, context)
+        _statuses(plan, context, as_json, NOT_CHECKED)
         return
     with show.progress():
         made = pipeline.run(
-            plan, where, lambda step, one: show.say(f"done {plan.place(step)}: {_headline(one)}"), shares=shares
+            plan, context, lambda step, one: show.say(f"done {plan.place(step)}: {_headline(one)}"), shares=shares
         )  # fmt: skip
-    page = pipeline.publish(plan, made, where, reproduce())
-    facts = {"run": str(where.out), "page": str(page)}
+    page = pipeline.publish(plan, made, context, reproduce())
+    facts = {"run": str(context.out), "page": str(page)}
     show.result(pipeline.conclusion(plan, made), as_json, **facts)
 
 
@@ -65,10 +65,10 @@ def status(
 ) -> None:  # fmt: skip
     """Say what of a pipeline is done, running, cut off, stale or still to do."""
     from effxfer.pipeline import run as pipeline
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
 
     plan = pipeline.read_plan(file, data=data, backbone=backbone, seed=seed, changes=changes or ())
-    _statuses(plan, Where(out=out or Path("runs") / plan.name), as_json)
+    _statuses(plan, RunContext(out=out or Path("runs") / plan.name), as_json)
 
 
 def leaderboard(
@@ -99,12 +99,12 @@ def leaderboard(
     show.result(report, as_json, **facts)
 
 
-def _statuses(plan: "object", where: "object", as_json: bool, *notes: str) -> None:
+def _statuses(plan: "object", context: "object", as_json: bool, *notes: str) -> None:
     from effxfer.cli import show
     from effxfer.pipeline import run as pipeline
     from effxfer.report import Report, Table
 
-    rows = pipeline.statuses(plan, where)  # type: ignore[arg-type]
+    rows = pipeline.statuses(plan, context)  # type: ignore[arg-type]
     show.result(Report(tables=(Table(title="Pipeline", rows=tuple(rows)),), notes=notes), as_json)
 
 

@@ -50,16 +50,16 @@ def apply(
     """Train a ticket on your data, from its rewind point, with a fresh head; its zeros stay."""
     from effxfer.cli.adapt import run_stage
     from effxfer.net.backbones.trust import naming
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
     from effxfer.stages.runner.source import read_ticket, whole
 
     origin = read_ticket(ticket)
     given = table(changes, fit__epochs=epochs, fit__lr=lr, mask=mask, seed=seed)
-    where = Where(out=out, device=device, force=force)
+    context = RunContext(out=out, device=device, force=force)
     with naming(backbone):
         if backbone:
             origin = whole(origin, backbone)
-        run_stage("ticket", origin, data, given, where, dry_run=dry_run, as_json=as_json)
+        run_stage("ticket", origin, data, given, context, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -80,7 +80,7 @@ def matrix(
     from effxfer.cli.adapt import inner
     from effxfer.settings import build
     from effxfer.stages.prune.ticket_matrix import cells, matrix, outline
-    from effxfer.stages.runner.run import Where
+    from effxfer.stages.runner.context import RunContext
     from effxfer.stages.runner.source import read_ticket
     from effxfer.stages.settings.ticket_settings import Matrix
 
@@ -88,12 +88,12 @@ def matrix(
     tasks = _tasks(data, inner(given, "data"))
     settings = build(Matrix, given, "ticket matrix")
     named = dict(zip(_names(tickets), map(read_ticket, tickets), strict=True))
-    where = Where(out=out, device=device, force=force)
+    context = RunContext(out=out, device=device, force=force)
     if dry_run:
-        shown.document({"cells": outline(cells(named, tasks, settings), where), "settings": settings.plain()})
+        shown.document({"cells": outline(cells(named, tasks, settings), context), "settings": settings.plain()})
         return
     with shown.progress():
-        made = matrix(named, tasks, settings, where)
+        made = matrix(named, tasks, settings, context)
     shown.result(made.manifest.report, as_json, matrix=str(made.path), key=made.manifest.key)
 
 

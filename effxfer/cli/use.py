@@ -29,7 +29,8 @@ def bench(
     from effxfer.settings import build
     from effxfer.stages import STAGES
     from effxfer.stages.deliver.bench import bench_files, files_of
-    from effxfer.stages.runner import run
+    from effxfer.stages.runner.context import RunContext
+    from effxfer.stages.runner.run import compare as compare_models
     from effxfer.stages.settings.common import Bench
 
     limit = regression.parse_share(max_regression)
@@ -51,10 +52,10 @@ def bench(
         if bare:
             report = bench_files(named, settings)
         elif out:
-            where = run.Where(out=out, force=force)
-            report = run.compare("bench", STAGES["bench"].find, settings, made, where).manifest.report
+            context = RunContext(out=out, force=force)
+            report = compare_models("bench", STAGES["bench"].function, settings, made, context).manifest.report
         else:
-            report = STAGES["bench"].find()(made, settings)
+            report = STAGES["bench"].function()(made, settings)
     regressions = list[str]()
     if earlier:
         compared, regressions = regression.against(earlier, report, settings.plain(), limit)

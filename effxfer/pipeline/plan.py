@@ -18,11 +18,12 @@ from effxfer.artifact import bundled
 from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError, did_you_mean, joined, short
 from effxfer.net.settings import BackboneSettings
-from effxfer.settings import Settings, build, problems
+from effxfer.settings import build, problems
 from effxfer.stages import STAGES, stage_of
+from effxfer.stages.settings.base import StageSettings
 from effxfer.toml import parse_value, read_toml, split_key
 
-MAKES_NET = ("adapter", "net", "ticket")
+MAKES_NET = ("adapter", "network", "ticket")
 MOST_STAGES = 500
 NAME_BYTES = 100  # with a number before it, and the prefixes of unfinished work, it is a directory's name of up to 255
 RESERVED = ("run", "name", "from", "tasks", "models", "file")
@@ -45,7 +46,7 @@ class Step:
 
     name: str
     stage: str
-    settings: Settings
+    settings: StageSettings
     source: str
     file: str
     models: tuple[str, ...]
@@ -260,7 +261,7 @@ def _step(
     links = {"from": (), "models": (), "tasks": tuple(data)} | _links(kind.kind, before)
     given = {key: _given(table, key, links[key], wrong) for key in links}
     file = _file(table, kind.kind, links["from"], wrong)
-    if kind.kind == "times" and not links["models"]:
+    if kind.kind == "comparison" and not links["models"]:
         wrong.append("there is nothing to compare: put an `export` before it")
     if wrong:
         return None
@@ -275,11 +276,11 @@ def _step(
 
 def _links(kind: str, before: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """What steps before it may be to a step: it compares exports, trains the ticket of one, or takes its network."""
-    if kind == "times":
+    if kind == "comparison":
         return {"models": tuple(n for n, was in before.items() if _kind(was) in ("files", "unknown")), "tasks": ()}
     if kind == "ticket":
         return {"from": tuple(name for name, was in before.items() if not was or STAGES[was].leaves_ticket)}
-    return {"from": tuple(name for name, was in before.items() if _kind(was) != "times")}
+    return {"from": tuple(name for name, was in before.items() if _kind(was) != "comparison")}
 
 
 def _kind(stage: str) -> str:

@@ -19,8 +19,10 @@ from effxfer.pipeline.plan import MAKES_NET, Plan, Step, read_plan
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
 from effxfer.stages.runner.checks import check_backbone, check_settings
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.key import comparison_key, stage_key
 from effxfer.stages.runner.output_dir import check_directory, check_folder, check_writable, keep_out_of
-from effxfer.stages.runner.run import Where, compare, compare_key, key_of, named_in, transform
+from effxfer.stages.runner.run import compare, named_networks, transform
 from effxfer.stages.runner.source import Adapted, Source, read_adapter, read_ticket
 from effxfer.stages.settings.common import SHIP
 
@@ -28,14 +30,14 @@ __all__ = ["Plan", "Step", "check", "check_options", "conclusion", "publish", "r
 
 
 def run(
-    plan: Plan, where: Where, tell: Callable[[Step, Artifact], None] = lambda _step, _made: None, *,
+    plan: Plan, context: RunContext, tell: Callable[[Step, Artifact], None] = lambda _step, _made: None, *,
     shares: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Artifact]:  # fmt: skip
     """Run every step that is not done yet.
 
     Args:
         plan: What to do.
-        where: `out` receives `1-dense/`, `2-ticket/` and so on.
+        context: `out` receives `1-dense/`, `2-ticket/` and so on.
         tell: Called with each step and its result, done now or before.
         shares: The time that each step may take, by its name, in seconds. What one leaves, or takes beyond it, is the
             next one's gain or loss.
@@ -44,16 +46,16 @@ def run(
         The results, in order.
 
     Raises:
-        LockedError: If another run works in `where.out`.
+        LockedError: If another run works in `context.out`.
     """
     made: dict[str, Artifact] = {}
-    check_places(plan, where)
-    with locked(where.out) if leads() else nullcontext(), naming(*named_in_plan(plan)):
+    check_places(plan, context)
+    with locked(context.out) if leads() else nullcontext(), naming(*named_in_plan(plan)):
         began, due = time.monotonic(), 0.0
-        check_options(plan, where)
+        check_options(plan, context)
         for step in plan.steps:
-            spare = due - (time.monotonic() - began) if shares else 0.0
-            here = replace(where, out=where.out / plan.place(step), spare=spare)
+            extra = due - (time.monotonic() - began) if shares else 0.0
+            here = replace(context, out=context.out / plan.place(step), extra_seconds=extra)
             there = (here.out / MANIFEST).is_file()
             made[step.name] = run_step(plan, step, made, here)
             due = time.monotonic() - began if there else due + shares.get(step.name, 0.0)
@@ -61,20 +63,20 @@ def run(
     return list(made.values())
 
 
-def check_places(plan: Plan, where: Where) -> None:
+def check_places(plan: Plan, context: RunContext) -> None:
     """Refuse a place into which the plan's results cannot be written.
 
     Raises:
         SettingsError: If one of its directories cannot be made.
     """
-    check_folder(where.out)
+    check_folder(context.out)
     for step in plan.steps:
-        check_directory(where.out / plan.place(step))
+        check_directory(context.out / plan.place(step))
 
 
 def named_in_plan(plan: Plan) -> list[str]:
     """Give the networks that a user's pipeline names: its steps may name them again in what they leave."""
-    return [plan.backbone.source, *(name for step in plan.steps for name in named_in(step.settings))]
+    return [plan.backbone.source, *(name for step in plan.steps for name in named_networks(step.settings))]
 
 
 def leads() -> bool:
@@ -82,13 +84,13 @@ def leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def run_step(plan: Plan, step: Step, made: Mapping[str, Artifact], where: Where) -> Artifact:
+def run_step(plan: Plan, step: Step, made: Mapping[str, Artifact], context: RunContext) -> Artifact:
     """Run one step, given the results of those before it."""
     kind = STAGES[step.stage]
-    if kind.kind == "times":
-        return compare(step.stage, kind.find, step.settings, {name: made[name] for name in step.models}, where)
+    if kind.kind == "comparison":
+        return compare(step.stage, kind.function, step.settings, {name: made[name] for name in step.models}, context)
     source = source_of(plan, step, made)
-    return transform(step.stage, kind.find, step.settings, source, data_of(plan, step), where)
+    return transform(kind, step.settings, source, data_of(plan, step), context)
 
 
 def source_of(plan: Plan, step: Step, made: Mapping[str, Artifact]) -> Source:
@@ -108,7 +110,7 @@ def data_of(plan: Plan, step: Step) -> list[DataSettings]:
     return [plan.data[name] for name in step.tasks] or list(plan.data.values())
 
 
-def check(plan: Plan, where: Where) -> None:
+def check(plan: Plan, context: RunContext) -> None:
     """Check all that can be without running: places, settings, networks, tickets, and that data are there.
 
     Raises:
@@ -116,14 +118,14 @@ def check(plan: Plan, where: Where) -> None:
     """
     from effxfer.train.devices import pick
 
-    check_places(plan, where)
-    check_writable(where.out)
-    pick(where.device)
+    check_places(plan, context)
+    check_writable(context.out)
+    pick(context.device)
     with naming(*named_in_plan(plan)):
-        check_options(plan, where)
+        check_options(plan, context)
 
 
-def check_options(plan: Plan, where: Where) -> None:
+def check_options(plan: Plan, context: RunContext) -> None:
     """Check what needs heavy imports or other files to be checked, before the first step that has work to do.
 
     Raises:
@@ -132,14 +134,14 @@ def check_options(plan: Plan, where: Where) -> None:
         DataError: If data are absent or cannot be trained on.
         ModelFileError: If a ticket, a model directory or a weights file that is named cannot be read.
     """
-    if all((where.out / plan.place(step) / MANIFEST).is_file() for step in plan.steps):
+    if all((context.out / plan.place(step) / MANIFEST).is_file() for step in plan.steps):
         return
     if wrong := mistakes(plan):
         raise SettingsError(f"{plan.name}: {joined(wrong)}", code="E201")
     check_backbone(plan.backbone)
-    keep_out_of(where.out, list(plan.data.values()))
+    keep_out_of(context.out, list(plan.data.values()))
     for task in plan.data.values():
-        scan(task, cache=where.cache)
+        scan(task, cache=context.cache)
 
 
 def mistakes(plan: Plan) -> list[str]:
@@ -172,16 +174,16 @@ def _recipe(plan: Plan, step: Step) -> Mapping[str, Any] | None:
     return {"settings": found} if kind == "ticket" else None
 
 
-def statuses(plan: Plan, where: Where) -> list[dict[str, str]]:
+def statuses(plan: Plan, context: RunContext) -> list[dict[str, str]]:
     """Say of every step how it stands.
 
     It is `done`, `running`, `cut off`, `stale` (made from other inputs), `altered` (not what was written) or `to do`.
     Of a run that is on, the first step that is not done is running, also while its inputs are still looked at.
     """
-    check_places(plan, where)
+    check_places(plan, context)
     rows, made = [], dict[str, Artifact]()
     for step in plan.steps:
-        here = replace(where, out=where.out / plan.place(step))
+        here = replace(context, out=context.out / plan.place(step))
         state = _status(plan, step, made, here)
         rows.append(
             {
@@ -192,38 +194,38 @@ def statuses(plan: Plan, where: Where) -> list[dict[str, str]]:
             }
         )
     undone = [row for row in rows if row["state"] != "done"]
-    if undone and is_locked(where.out) and all(row["state"] != "running" for row in undone):
+    if undone and is_locked(context.out) and all(row["state"] != "running" for row in undone):
         undone[0]["state"] = "running"
     return rows
 
 
-def _status(plan: Plan, step: Step, made: dict[str, Artifact], where: Where) -> str:
-    if is_locked(where.work):
+def _status(plan: Plan, step: Step, made: dict[str, Artifact], context: RunContext) -> str:
+    if is_locked(context.work_dir):
         return "running"
     needed = step.models or ((step.source,) if step.source else ())
-    if (where.out / MANIFEST).is_file():
+    if (context.out / MANIFEST).is_file():
         try:
-            there = Artifact.load(where.out)
+            there = Artifact.load(context.out)
         except ModelFileError:
             return "altered"
-        if all(name in made for name in needed) and there.manifest.key == expected_key(plan, step, made, where):
+        if all(name in made for name in needed) and there.manifest.key == expected_key(plan, step, made, context):
             made[step.name] = there
             return "done"
         return "stale"
-    return "cut off" if where.work.is_dir() else "to do"
+    return "cut off" if context.work_dir.is_dir() else "to do"
 
 
-def expected_key(plan: Plan, step: Step, made: Mapping[str, Artifact], where: Where) -> str:
+def expected_key(plan: Plan, step: Step, made: Mapping[str, Artifact], context: RunContext) -> str:
     """The key that a step's result would have."""
-    if STAGES[step.stage].kind == "times":
-        return compare_key(step.stage, step.settings, {name: made[name] for name in step.models})
-    return key_of(step.stage, step.settings, source_of(plan, step, made), data_of(plan, step), where)
+    if STAGES[step.stage].kind == "comparison":
+        return comparison_key(step.stage, step.settings, {name: made[name] for name in step.models})
+    return stage_key(step.stage, step.settings, source_of(plan, step, made), data_of(plan, step), context)
 
 
 def conclusion(plan: Plan, made: Sequence[Artifact]) -> Report:
     """What a run comes to: how the networks fared stage by stage, and the models of its last comparison."""
     pairs = list(zip(plan.steps, made, strict=True))
-    compared = [one for step, one in pairs if STAGES[step.stage].kind == "times"]
+    compared = [one for step, one in pairs if STAGES[step.stage].kind == "comparison"]
     rows = tuple(
         _fared(plan.place(step), one.manifest.report) for step, one in pairs if STAGES[step.stage].kind in MAKES_NET
     )
@@ -242,11 +244,11 @@ def _fared(place: str, report: Report) -> dict[str, Any]:
     }
 
 
-def publish(plan: Plan, made: Sequence[Artifact], where: Where, command: str) -> Path:
+def publish(plan: Plan, made: Sequence[Artifact], context: RunContext, command: str) -> Path:
     """Write `report.html` for a run that is done, unless it is there already as it was written."""
     from effxfer.page.page import Section, is_whole, write_page
 
-    page = where.out / f"report-{digest([one.manifest.key for one in made], 8)}.html"
+    page = context.out / f"report-{digest([one.manifest.key for one in made], 8)}.html"
     if is_whole(page):
         return page
     from effxfer.benchmark.machine.facts import facts

@@ -1,137 +1,50 @@
 """The stages: each reads a model, does one thing, and writes a model directory."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError, did_you_mean
-from effxfer.settings import Settings
-from effxfer.stages.settings.common import Bench, Finetune, LearningCurve, Search
+from effxfer.stages.settings.common import Bench, Export, Finetune, LearningCurve, Search
 from effxfer.stages.settings.compete_settings import Compete
 from effxfer.stages.settings.prune_settings import Channels, Compact, Gradual, Lottery, Structured
 from effxfer.stages.settings.qat_settings import Qat
 from effxfer.stages.settings.ticket_settings import Adapter, Ticket
+from effxfer.stages.stage import Stage
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One kind of stage.
-
-    Attributes:
-        settings: What it is told.
-        find: Imports its function.
-        kind: `net` makes a network from a network, `ticket` from a ticket, `adapter` from a network and an adapter;
-            `files` adds files to one; `times` compares several.
-        leaves_ticket: Whether its result holds a ticket.
-    """
-
-    settings: type[Settings]
-    find: Callable[[], Callable[..., Any]]
-    kind: str = "net"
-    leaves_ticket: bool = False
-
-
-def _adapter() -> Callable[..., Any]:
-    from effxfer.stages.train.adapter import adapter
-
-    return adapter
-
-
-def _finetune() -> Callable[..., Any]:
-    from effxfer.stages.train.finetune import finetune
-
-    return finetune
-
-
-def _curve() -> Callable[..., Any]:
-    from effxfer.stages.train.learning_curve import curve
-
-    return curve
-
-
-def _compete() -> Callable[..., Any]:
-    from effxfer.stages.train.compete import compete
-
-    return compete
-
-
-def _lottery() -> Callable[..., Any]:
-    from effxfer.stages.prune.lottery import lottery
-
-    return lottery
-
-
-def _gradual() -> Callable[..., Any]:
-    from effxfer.stages.prune.gradual import gradual
-
-    return gradual
-
-
-def _channels() -> Callable[..., Any]:
-    from effxfer.stages.prune.channels import channels
-
-    return channels
-
-
-def _compact() -> Callable[..., Any]:
-    from effxfer.stages.prune.compact import compact
-
-    return compact
-
-
-def _structured() -> Callable[..., Any]:
-    from effxfer.stages.prune.channel_lottery import structured
-
-    return structured
-
-
-def _ticket() -> Callable[..., Any]:
-    from effxfer.stages.prune.ticket import ticket
-
-    return ticket
-
-
-def _qat() -> Callable[..., Any]:
-    from effxfer.stages.train.qat import qat
-
-    return qat
-
-
-def _search() -> Callable[..., Any]:
-    from effxfer.stages.head_search.search import search
-
-    return search
-
-
-def _export() -> Callable[..., Any]:
-    from effxfer.stages.deliver.export import export
-
-    return export
-
-
-def _bench() -> Callable[..., Any]:
-    from effxfer.stages.deliver.bench import bench
-
-    return bench
-
+TRAIN, PRUNE, DELIVER = "effxfer.stages.train", "effxfer.stages.prune", "effxfer.stages.deliver"
+PRUNABLE = f"{PRUNE}.preconditions:check_prunable"
 
 STAGES: dict[str, Stage] = {
-    "adapter": Stage(Adapter, _adapter, "adapter"),
-    "bench": Stage(Bench, _bench, "times"),
-    "compete": Stage(Compete, _compete),
-    "curve": Stage(LearningCurve, _curve),
-    "export": Stage(ExportSettings, _export, "files"),
-    "finetune": Stage(Finetune, _finetune),
-    "prune channels": Stage(Channels, _channels),
-    "prune compact": Stage(Compact, _compact),
-    "prune gradual": Stage(Gradual, _gradual, leaves_ticket=True),
-    "prune lottery": Stage(Lottery, _lottery, leaves_ticket=True),
-    "prune structured": Stage(Structured, _structured, leaves_ticket=True),
-    "qat": Stage(Qat, _qat),
-    "search": Stage(Search, _search),
-    "ticket": Stage(Ticket, _ticket, "ticket"),
-}
+    stage.name: stage
+    for stage in (
+        Stage(name="adapter", settings=Adapter, load=f"{TRAIN}.adapter:adapter", kind="adapter"),
+        Stage(name="bench", settings=Bench, load=f"{DELIVER}.bench:bench", kind="comparison"),
+        Stage(name="compete", settings=Compete, load=f"{TRAIN}.compete:compete"),
+        Stage(name="curve", settings=LearningCurve, load=f"{TRAIN}.learning_curve:curve", distributed=True),
+        Stage(name="export", settings=Export, load=f"{DELIVER}.export:export", kind="files"),
+        Stage(name="finetune", settings=Finetune, load=f"{TRAIN}.finetune:finetune", distributed=True),
+        Stage(
+            name="prune channels", settings=Channels, load=f"{PRUNE}.channels:channels", distributed=True,
+            precondition=PRUNABLE,
+        ),
+        Stage(name="prune compact", settings=Compact, load=f"{PRUNE}.compact:compact", precondition=PRUNABLE),
+        Stage(
+            name="prune gradual", settings=Gradual, load=f"{PRUNE}.gradual:gradual", distributed=True,
+            leaves_ticket=True, precondition=PRUNABLE,
+        ),
+        Stage(
+            name="prune lottery", settings=Lottery, load=f"{PRUNE}.lottery:lottery", distributed=True,
+            leaves_ticket=True, precondition=PRUNABLE,
+        ),
+        Stage(
+            name="prune structured", settings=Structured, load=f"{PRUNE}.channel_lottery:structured", distributed=True,
+            leaves_ticket=True, precondition=PRUNABLE,
+        ),
+        Stage(name="qat", settings=Qat, load=f"{TRAIN}.qat:qat", distributed=True),
+        Stage(name="search", settings=Search, load="effxfer.stages.head_search.search:search"),
+        Stage(name="ticket", settings=Ticket, load=f"{PRUNE}.ticket:ticket", kind="ticket", distributed=True),
+    )
+}  # fmt: skip
 
 
 def stage_of(table: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from effxfer import progress
 from effxfer.files import append_line, write_atomic
 
 DIGEST_BYTES = 32
-METRICS = "metrics.jsonl"
+METRICS, RESULT = "metrics.jsonl", "result"
 
 
 def save(file: Path, state: Mapping[str, Any]) -> None:
@@ -60,6 +60,16 @@ class Work:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+
+    @property
+    def result(self) -> Path | None:
+        """Folder of the files that belong beside the result; None if nothing is kept."""
+        return self.file(RESULT)
+
+    @property
+    def key(self) -> str:
+        """The key of the result that this work is for; empty if nothing is kept."""
+        return self.path.name.removeprefix("key-") if self.path else ""
 
     def at(self, name: str) -> "Work":
         """Give a part of this directory to a part of the computation."""

@@ -11,7 +11,7 @@ from effxfer.pipeline.plan import preset, read_plan
 from effxfer.pipeline.time_allocation import allot
 from effxfer.prune.channels import latency_loop
 from effxfer.stages.prune import latency
-from effxfer.stages.runner.run import Where
+from effxfer.stages.runner.context import RunContext
 from effxfer.stages.settings.common import SHIP
 from tests import tiny
 
@@ -44,11 +44,11 @@ SHORT = [
 @pytest.fixture
 def coarse(monkeypatch):
     """Latency is measured in a moment, and any promise about it counts as kept."""
-    for where, what, value in [
+    for context, what, value in [
         (latency_loop, "ALLOWED", 100.0), (latency_loop, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
         (latency, "MIN_SECONDS", 0.1), (table, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
     ]:  # fmt: skip
-        monkeypatch.setattr(where, what, value)
+        monkeypatch.setattr(context, what, value)
 
 
 def test_there_are_pipelines():
@@ -115,7 +115,7 @@ def test_every_pipeline_is_run():
 def test_the_others_run_shortened(name, tmp_path):
     changes = [f"data.source={tiny.write_images(tmp_path / 'images')}", "backbone.pretrained=false", "backbone.size=16"]
     plan = read_plan(name, backbone="effxfer.net.cifar:resnet20", changes=[*changes, *OTHERS[name]])
-    made = pipeline.run(plan, Where(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"))
+    made = pipeline.run(plan, RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"))
     assert len(made) == len(plan.steps)
     networks = [one.manifest.report.rows for one in made if one.manifest.stage != "bench"]
     assert all(any(row.name.startswith("accuracy/test") and row.n for row in rows) for rows in networks)
@@ -141,7 +141,7 @@ def test_presets_run_shortened_and_held_to_a_time(name, tmp_path):
     plan = read_plan(preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes)
     changes += [f'{step.name}.recipes=["u8s8-7bit"]' for step in plan.steps if step.stage == "export"]
     plan, shares = allot(read_plan(preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes), 5)
-    made = pipeline.run(plan, Where(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"), shares=shares)
+    made = pipeline.run(plan, RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"), shares=shares)
     assert len(made) == len(plan.steps)
     assert any(note.startswith(SHIP) for note in pipeline.conclusion(plan, made).notes)
 
@@ -149,15 +149,15 @@ def test_presets_run_shortened_and_held_to_a_time(name, tmp_path):
 @pytest.mark.slow  # the README's test runs it, too
 def test_the_demo_goes_the_whole_way_and_a_second_run_does_nothing(tmp_path, monkeypatch):
     plan = read_plan("demo", backbone="effxfer.net.cifar:resnet20", seed=1, changes=SHORT)
-    where = Where(out=tmp_path / "demo", device="cpu")
-    made = pipeline.run(plan, where)
-    assert {row["state"] for row in pipeline.statuses(plan, where)} == {"done"}
+    context = RunContext(out=tmp_path / "demo", device="cpu")
+    made = pipeline.run(plan, context)
+    assert {row["state"] for row in pipeline.statuses(plan, context)} == {"done"}
     end = pipeline.conclusion(plan, made)
     assert {row["model"].split()[0] for row in end.tables[-1].rows} >= set(EXPORTS)
     assert any(note.startswith(SHIP) for note in end.notes)
-    before = {path: path.stat().st_mtime_ns for path in where.out.rglob("*") if not path.name.startswith(".lock")}
-    assert [one.manifest.key for one in pipeline.run(plan, where)] == [one.manifest.key for one in made]
-    after = {path: path.stat().st_mtime_ns for path in where.out.rglob("*") if not path.name.startswith(".lock")}
-    before.pop(where.out, None)
-    after.pop(where.out, None)
+    before = {path: path.stat().st_mtime_ns for path in context.out.rglob("*") if not path.name.startswith(".lock")}
+    assert [one.manifest.key for one in pipeline.run(plan, context)] == [one.manifest.key for one in made]
+    after = {path: path.stat().st_mtime_ns for path in context.out.rglob("*") if not path.name.startswith(".lock")}
+    before.pop(context.out, None)
+    after.pop(context.out, None)
     assert after == before

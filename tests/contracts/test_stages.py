@@ -11,15 +11,16 @@ from effxfer.prune.tickets.file import pack
 from effxfer.prune.weights.mask import Mask
 from effxfer.settings import Settings
 from effxfer.stages import STAGES, stage_of
-from effxfer.stages.runner.run import Where, compare
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.run import compare
 from effxfer.stages.runner.source import Adapted
 from tests import tiny
 
 
 def run(name, out, dense, exported, data, **changes):
-    if STAGES[name].kind == "times":
-        where = Where(out=out, device="cpu")
-        return compare(name, STAGES[name].find, tiny.settings_of(name, **changes), {"only": exported}, where)
+    if STAGES[name].kind == "comparison":
+        context = RunContext(out=out, device="cpu")
+        return compare(name, STAGES[name].function, tiny.settings_of(name, **changes), {"only": exported}, context)
     source = {"ticket": ticket_of, "adapter": adapted}.get(STAGES[name].kind, lambda given: given)(dense)
     return tiny.stage(name, source, out, data, **changes)
 
@@ -63,7 +64,7 @@ def test_its_settings_are_checked_and_told(name):
 def test_a_pipeline_can_name_it(name):
     run, _, method = name.partition(" ")
     assert stage_of({"run": run, "method": method} if method else {"run": run}) == name
-    assert STAGES[name].kind in {"net", "ticket", "adapter", "files", "times"}
+    assert STAGES[name].kind in {"network", "ticket", "adapter", "files", "comparison"}
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))
@@ -77,7 +78,7 @@ def test_reads_a_model_and_leaves_a_whole_one(name, tmp_path, dense, exported, d
     assert Artifact.load(made.path).manifest == made.manifest
     assert not list(tmp_path.glob(".work-out/key-*")), "unfinished work is gone"
     assert Artifact.load(dense.path).manifest.files == before, "what it read is as it was"
-    if STAGES[name].kind != "times":
+    if STAGES[name].kind != "comparison":
         assert made.net().classes == tiny.CLASSES
     assert run(name, tmp_path / "out", dense, exported, data).manifest == made.manifest
 

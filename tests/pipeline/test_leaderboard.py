@@ -8,7 +8,8 @@ import pytest
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.pipeline.leaderboard import leaderboard, on_front
 from effxfer.stages import STAGES
-from effxfer.stages.runner.run import Where, compare
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.run import compare
 from tests import tiny
 
 
@@ -18,8 +19,8 @@ def tried(tmp_path_factory, dense, exported):
     folder = tmp_path_factory.mktemp("tried")
     for number, one in enumerate((dense, exported), 1):
         shutil.copytree(one.path, folder / f"{number}-{one.manifest.stage}")
-    where = Where(out=folder / "3-bench", device="cpu")
-    compare("bench", STAGES["bench"].find, tiny.settings_of("bench"), {"export": exported}, where)
+    context = RunContext(out=folder / "3-bench", device="cpu")
+    compare("bench", STAGES["bench"].function, tiny.settings_of("bench"), {"export": exported}, context)
     return folder
 
 

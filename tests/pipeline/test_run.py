@@ -10,7 +10,7 @@ from effxfer.files import locked, sha256
 from effxfer.page.page import is_whole
 from effxfer.pipeline import run as pipeline
 from effxfer.pipeline.plan import read_plan
-from effxfer.stages.runner.run import Where
+from effxfer.stages.runner.context import RunContext
 from tests import plans, tiny
 
 
@@ -22,13 +22,13 @@ def file(tmp_path_factory, folder):
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, file):
     """A run that is over; tests that change it work on their own copy."""
-    where = Where(out=tmp_path_factory.mktemp("run") / "out", device="cpu")
+    context = RunContext(out=tmp_path_factory.mktemp("run") / "out", device="cpu")
     plan = read_plan(file)
-    return plan, where, pipeline.run(plan, where)
+    return plan, context, pipeline.run(plan, context)
 
 
-def states(plan, where):
-    return [row["state"] for row in pipeline.statuses(plan, where)]
+def states(plan, context):
+    return [row["state"] for row in pipeline.statuses(plan, context)]
 
 
 def contents(folder):
@@ -37,32 +37,32 @@ def contents(folder):
 
 
 def test_every_step_has_a_directory_and_a_parent(done):
-    plan, where, made = done
+    plan, context, made = done
     assert [one.path.name for one in made] == ["1-dense", "2-small", "3-dense-onnx", "4-small-onnx", "5-bench"]
     dense, small, dense_onnx, small_onnx, bench = (one.manifest for one in made)
     assert [small.parent, dense_onnx.parent, small_onnx.parent] == [dense.key, dense.key, small.key]
     assert bench.parent == [dense_onnx.key, small_onnx.key]
-    assert set(states(plan, where)) == {"done"}
+    assert set(states(plan, context)) == {"done"}
 
 
 def test_a_second_run_does_nothing(done, monkeypatch):
-    plan, where, made = done
-    before, told = contents(where.out), []
+    plan, context, made = done
+    before, told = contents(context.out), []
     for stage in pipeline.STAGES:
-        refuse = replace(pipeline.STAGES[stage], find=lambda: pytest.fail("a finished stage was run again"))
+        refuse = tiny.substitute(stage, lambda: pytest.fail("a finished stage was run again"))
         monkeypatch.setitem(pipeline.STAGES, stage, refuse)
-    again = pipeline.run(plan, where, lambda step, _: told.append(step.name))
+    again = pipeline.run(plan, context, lambda step, _: told.append(step.name))
     assert [one.manifest for one in again] == [one.manifest for one in made]
     assert told == [step.name for step in plan.steps]
-    assert contents(where.out) == before
+    assert contents(context.out) == before
 
 
 def test_a_changed_step_makes_what_follows_stale(done, file):
-    _, where, _ = done
+    _, context, _ = done
     changed = read_plan(file, changes=["small.fit.epochs=2"])
-    assert states(changed, where) == ["done", "stale", "done", "stale", "stale"]
+    assert states(changed, context) == ["done", "stale", "done", "stale", "stale"]
     with pytest.raises(SettingsError, match="2-small holds a prune channels result made from other"):
-        pipeline.run(changed, where)
+        pipeline.run(changed, context)
 
 
 def test_the_conclusion_tells_of_every_network_and_the_models(done):
@@ -75,13 +75,13 @@ def test_the_conclusion_tells_of_every_network_and_the_models(done):
 
 
 def test_the_page_is_written_once(done):
-    plan, where, made = done
-    page = pipeline.publish(plan, made, where, "effxfer run mine")
+    plan, context, made = done
+    page = pipeline.publish(plan, made, context, "effxfer run mine")
     text = page.read_text()
     assert "effxfer run mine" in text
     assert all(one.path.name in text for one in made)
     written = page.stat().st_ino
-    assert pipeline.publish(plan, made, where, "effxfer run mine") == page
+    assert pipeline.publish(plan, made, context, "effxfer run mine") == page
     assert page.stat().st_ino == written
     page.unlink()
 
@@ -90,19 +90,19 @@ def test_the_page_is_written_once(done):
     "damage", [lambda page: page[:-1000], lambda page: b"", lambda page: page.replace(b"%", b"?", 1)]
 )
 def test_a_page_that_is_damaged_is_made_again(done, damage):
-    plan, where, made = done
-    page = pipeline.publish(plan, made, where, "effxfer run mine")
+    plan, context, made = done
+    page = pipeline.publish(plan, made, context, "effxfer run mine")
     whole = page.read_bytes()
     page.write_bytes(damage(whole))
-    assert pipeline.publish(plan, made, where, "effxfer run mine") == page
+    assert pipeline.publish(plan, made, context, "effxfer run mine") == page
     assert is_whole(page)
     assert len(page.read_bytes()) > 0.9 * len(whole)
     page.unlink()
 
 
 def test_before_a_run_everything_is_to_do(file, tmp_path):
-    plan, where = read_plan(file), Where(out=tmp_path / "out")
-    rows = pipeline.statuses(plan, where)
+    plan, context = read_plan(file), RunContext(out=tmp_path / "out")
+    rows = pipeline.statuses(plan, context)
     assert {row["state"] for row in rows} == {"to do"}
     assert [row["from"] for row in rows] == ["backbone", "dense", "dense", "small", "dense-onnx, small-onnx"]
     assert not (tmp_path / "out").exists(), "looking writes nothing"
@@ -115,21 +115,21 @@ def cut_off(monkeypatch, name):
         work.note({"epoch": 1})
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(pipeline.STAGES, name, replace(pipeline.STAGES[name], find=lambda: stop))
+    monkeypatch.setitem(pipeline.STAGES, name, tiny.substitute(name, lambda: stop))
 
 
 def test_a_run_that_was_cut_off_goes_on(done, file, tmp_path, monkeypatch):
     plan, _, made = done
-    where = Where(out=tmp_path / "out", device="cpu")
+    context = RunContext(out=tmp_path / "out", device="cpu")
     cut_off(monkeypatch, "prune channels")
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(plan, where)
-    assert states(plan, where) == ["done", "cut off", "to do", "to do", "to do"]
-    before = contents(where.out / "1-dense")
+        pipeline.run(plan, context)
+    assert states(plan, context) == ["done", "cut off", "to do", "to do", "to do"]
+    before = contents(context.out / "1-dense")
     monkeypatch.undo()
     plan = replace(plan, steps=plan.steps[:2])
-    again = pipeline.run(plan, where)
-    assert contents(where.out / "1-dense") == before
+    again = pipeline.run(plan, context)
+    assert contents(context.out / "1-dense") == before
     assert [one.manifest.key for one in again] == [one.manifest.key for one in made[:2]]
     assert [one.manifest.files["weights.safetensors"] for one in again] == [
         one.manifest.files["weights.safetensors"] for one in made[:2]
@@ -139,8 +139,8 @@ def test_a_run_that_was_cut_off_goes_on(done, file, tmp_path, monkeypatch):
 def test_an_altered_result_is_named(done, file, tmp_path):
     import shutil
 
-    plan, where, _ = done
-    copy = Where(out=shutil.copytree(where.out, tmp_path / "copy"))
+    plan, context, _ = done
+    copy = RunContext(out=shutil.copytree(context.out, tmp_path / "copy"))
     manifest = copy.out / "1-dense" / MANIFEST
     raw = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**raw, "key": "0" * 16}))
@@ -148,26 +148,26 @@ def test_an_altered_result_is_named(done, file, tmp_path):
 
 
 def test_a_step_at_work_is_running(done):
-    plan, where, _ = done
-    with held_by_another(where.out / f".work-{plan.place(plan.steps[1])}"):
-        assert states(plan, where) == ["done", "running", "done", "stale", "stale"]
+    plan, context, _ = done
+    with held_by_another(context.out / f".work-{plan.place(plan.steps[1])}"):
+        assert states(plan, context) == ["done", "running", "done", "stale", "stale"]
 
 
 def test_a_run_that_still_looks_at_its_inputs_is_running(done, file, tmp_path):
     plan, _, _ = done
-    where = Where(out=tmp_path / "out", device="cpu")
-    with held_by_another(where.out):
-        assert states(plan, where) == ["running", *["to do"] * 4]
-    assert states(plan, where) == ["to do"] * 5
-    plan, where, _ = done
-    with held_by_another(where.out):
-        assert states(plan, where) == ["done"] * 5
+    context = RunContext(out=tmp_path / "out", device="cpu")
+    with held_by_another(context.out):
+        assert states(plan, context) == ["running", *["to do"] * 4]
+    assert states(plan, context) == ["to do"] * 5
+    plan, context, _ = done
+    with held_by_another(context.out):
+        assert states(plan, context) == ["done"] * 5
 
 
 def test_a_refused_run_leaves_nothing(file, tmp_path):
     for change in ("dense.strategy=fulll", "data.source=/no/such/folder"):
         with pytest.raises((SettingsError, DataError)):
-            pipeline.run(read_plan(file, changes=[change]), Where(out=tmp_path / "runs" / "out", device="cpu"))
+            pipeline.run(read_plan(file, changes=[change]), RunContext(out=tmp_path / "runs" / "out", device="cpu"))
         assert list(tmp_path.iterdir()) == []
 
 
@@ -177,7 +177,7 @@ def test_a_name_too_long_is_refused_before_anything_is_read(folder, tmp_path, na
     plan = replace(plan, steps=(replace(plan.steps[0], name=name), *plan.steps[1:]))
     for call in (pipeline.run, pipeline.statuses):
         with pytest.raises(SettingsError, match=f"name of {len(name) + 2} letters"):
-            call(plan, Where(out=tmp_path / "out", device="cpu"))
+            call(plan, RunContext(out=tmp_path / "out", device="cpu"))
     assert [file.name for file in tmp_path.iterdir()] == ["mine.toml"]
 
 
@@ -203,15 +203,15 @@ class held_by_another:  # noqa: N801 - a context manager
 
 
 def test_a_second_run_beside_the_first_is_refused(done):
-    plan, where, _ = done
-    with held_by_another(where.out), pytest.raises(LockedError, match="in use by process"):
-        pipeline.run(plan, where)
+    plan, context, _ = done
+    with held_by_another(context.out), pytest.raises(LockedError, match="in use by process"):
+        pipeline.run(plan, context)
 
 
 def test_strategies_of_all_steps_are_checked_before_the_first_runs(file, tmp_path):
     plan = read_plan(file, changes=["dense.strategy=fulll", "small.options.bach=3"])
     with pytest.raises(SettingsError) as caught:
-        pipeline.run(plan, Where(out=tmp_path / "out"))
+        pipeline.run(plan, RunContext(out=tmp_path / "out"))
     assert "stage 'dense': no strategy 'fulll' (did you mean 'full'?)" in str(caught.value)
     assert (
         "stage 'small': options of strategy full: unknown setting 'bach' (did you mean 'batch' or 'batchnorm'?)"
@@ -265,33 +265,33 @@ mask = "random"
 def tickets(folder, tmp_path):
     """A pipeline that finds a ticket, trains it on another task, and trains one from a file."""
     text = TICKETS.replace("{ticket}", str(tmp_path / "out" / "1-found" / "ticket.safetensors"))
-    return plans.write(tmp_path / "tickets.toml", folder, text), Where(out=tmp_path / "out", device="cpu")
+    return plans.write(tmp_path / "tickets.toml", folder, text), RunContext(out=tmp_path / "out", device="cpu")
 
 
 def test_a_ticket_is_trained_on_another_task_in_a_pipeline(tickets):
-    file, where = tickets
+    file, context = tickets
     plan = read_plan(file)
     assert [(step.source, bool(step.file)) for step in plan.steps] == [("", False), ("found", False), ("", True)]
-    pipeline.run(replace(plan, steps=plan.steps[:1]), where)
-    made = pipeline.run(plan, where)
-    assert set(states(plan, where)) == {"done"}
+    pipeline.run(replace(plan, steps=plan.steps[:1]), context)
+    made = pipeline.run(plan, context)
+    assert set(states(plan, context)) == {"done"}
     assert made[1].manifest.parent == made[2].manifest.parent
     assert [one["name"] for one in made[1].manifest.data] == ["there"]
     assert [row["stage"] for row in pipeline.conclusion(plan, made).tables[0].rows] == [
         "1-found", "2-ticket", "3-carried"
     ]  # fmt: skip
     assert made[1].net().kept().keys() == made[0].net().kept().keys()
-    assert pipeline.statuses(plan, where)[2]["from"].endswith("ticket.safetensors")
+    assert pipeline.statuses(plan, context)[2]["from"].endswith("ticket.safetensors")
 
 
 def test_what_a_ticket_cannot_be_trained_by_is_told_before_the_first_stage(tickets, tmp_path):
-    file, where = tickets
+    file, context = tickets
     with pytest.raises(ModelFileError, match="no ticket"):
-        pipeline.run(read_plan(file), where)
+        pipeline.run(read_plan(file), context)
     plan = read_plan(file, changes=["ticket.options.bach=3"])
     with pytest.raises(SettingsError, match="stage 'ticket': options of strategy full: unknown setting 'bach'"):
-        pipeline.run(replace(plan, steps=plan.steps[:2]), where)
-    assert not list(where.out.glob("*/"))
+        pipeline.run(replace(plan, steps=plan.steps[:2]), context)
+    assert not list(context.out.glob("*/"))
 
 
 ADAPTED = """
@@ -322,7 +322,7 @@ def test_an_adapter_goes_on_the_backbone_in_a_pipeline(folder, data, tmp_path):
     made = tiny.finetune(tmp_path / "made", data, **told)
     file = tmp_path / "adapted.toml"
     file.write_text(ADAPTED.format(folder=folder, adapter=made.path))
-    done = pipeline.run(read_plan(file), Where(out=tmp_path / "out", device="cpu"))
+    done = pipeline.run(read_plan(file), RunContext(out=tmp_path / "out", device="cpu"))
     again, more = (Artifact.load(tmp_path / "out" / name) for name in ("1-again", "2-more"))
     assert again.manifest.files["weights.safetensors"] == made.manifest.files["weights.safetensors"]
     assert more.manifest.parent == again.manifest.key

@@ -6,7 +6,8 @@ from effxfer import artifact
 from effxfer.data.listing import Finding
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
-from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.tasks import load_task
 from effxfer.train.devices import pick
 from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.linear import Features
@@ -15,13 +16,13 @@ from effxfer.transferability.suspects import suspects
 GROUP = "labels that may be wrong"
 
 
-def mislabelled(backbone: BackboneSettings, data: DataSettings, where: Where, *, seed: int = 0) -> list[Finding]:
+def mislabelled(backbone: BackboneSettings, data: DataSettings, context: RunContext, *, seed: int = 0) -> list[Finding]:
     """Find the images of a data set whose label is likely wrong (`W338`), the likeliest first.
 
     Args:
         backbone: Whose features tell classes apart; one trained on the very labels would not see anything wrong.
         data: The data set, without errors.
-        where: Device and cache; `out` is not used.
+        context: Device and cache; `out` is not used.
         seed: Of the folds.
 
     Returns:
@@ -34,7 +35,7 @@ def mislabelled(backbone: BackboneSettings, data: DataSettings, where: Where, *,
     """
     net, _ = artifact.open_model(backbone)
     net.take_size(net.preprocess.size)
-    device, task = pick(where.device), load_task(data, net.preprocess, where)
+    device, task = pick(context.device), load_task(data, net.preprocess, context)
     net.to(device.torch)
     splits = [split for split in (task.train, task.val, task.test) if len(split)]
     features = [predict(Features(net), split.pixels, net.preprocess, device).double().numpy() for split in splits]

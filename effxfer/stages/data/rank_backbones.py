@@ -1,6 +1,6 @@
 """Which backbone to start from: scores of its features against its measured latency, before anything is trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.data.checks.enough import need_folds
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Split, Task
-from effxfer.errors import SettingsError
 from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Curve, Report, Table
 from effxfer.runtime.threads import usable_cores
-from effxfer.stages.prune.latency import exported
-from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.runner.backbone_names import short_names
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.onnx_timing import exported
+from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Rank
 from effxfer.stages.train.finetune import fresh_head
 from effxfer.train.devices import Device, pick
@@ -61,13 +62,13 @@ class Seen:
     notes: tuple[str, ...]
 
 
-def rank(settings: Rank, data: DataSettings, where: Where) -> Report:
+def rank(settings: Rank, data: DataSettings, context: RunContext) -> Report:
     """Score backbones on the training split of a task and time them side by side; nothing is trained.
 
     Args:
         settings: Which backbones, and how to order them.
         data: The task; its validation and test split are not looked at.
-        where: Device and cache; `out` is not used.
+        context: Device and cache; `out` is not used.
 
     Returns:
         A table, best first, and the backbones that nothing beats in both score and latency.
@@ -77,11 +78,11 @@ def rank(settings: Rank, data: DataSettings, where: Where) -> Report:
         ModelFileError: If its weights do not fit.
         DataError: As `load`, and `E313` if there is one training image of each class.
     """
-    device, seen = pick(where.device), dict[str, Seen]()
+    device, seen = pick(context.device), dict[str, Seen]()
     with scratch_folder() as folder:
         with progress.bar("backbones", len(settings.backbones)) as advance:
-            for number, (name, backbone) in enumerate(named(settings.backbones).items()):
-                seen[name] = look(backbone, settings, data, where, device, folder / f"{number}.onnx")
+            for number, (name, backbone) in enumerate(short_names(settings.backbones).items()):
+                seen[name] = look(backbone, settings, data, context, device, folder / f"{number}.onnx")
                 advance(1, name)
         table = ranked(seen, settings)
     best = [str(row["backbone"]) for row in table.rows if row["front"]]
@@ -94,30 +95,15 @@ def rank(settings: Rank, data: DataSettings, where: Where) -> Report:
     return Report(tables=(table,), curves=_plot(table, settings.by), notes=tuple(notes))
 
 
-def named(backbones: Sequence[BackboneSettings]) -> dict[str, BackboneSettings]:
-    """Name backbones as short as they can be told apart.
-
-    Raises:
-        SettingsError: If one is named twice.
-    """
-    whole = [one.source for one in backbones]
-    short = [Path(source.partition("@")[0]).name for source in whole]
-    names = [s if short.count(s) == 1 else w for s, w in zip(short, whole, strict=True)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SettingsError(f"{twice[0]} is named twice", "name each backbone once")
-    return dict(zip(names, backbones, strict=True))
-
-
 def look(
-    backbone: BackboneSettings, settings: Rank, data: DataSettings, where: Where, device: Device, file: Path
+    backbone: BackboneSettings, settings: Rank, data: DataSettings, context: RunContext, device: Device, file: Path
 ) -> Seen:
     """Compute a backbone's features once, score them, and export it with a head of the task's size."""
     if settings.size and not backbone.size:
         backbone = backbone.model_copy(update={"size": settings.size})
     net, notes = artifact.open_model(backbone)
     net.take_size(net.preprocess.size)
-    task = load_task(data, net.preprocess, where)
+    task = load_task(data, net.preprocess, context)
     need_folds(task)
     split = some_of(task, settings)
     net.to(device.torch)

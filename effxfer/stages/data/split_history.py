@@ -9,24 +9,22 @@ from effxfer import artifact
 from effxfer.artifact import Artifact
 from effxfer.data.history import NONE, SPLITS_FILE, History, Record, read_history
 from effxfer.data.settings import DataSettings
-from effxfer.net.settings import BackboneSettings
 from effxfer.prune.tickets.file import TicketFile
-from effxfer.settings import Settings
 from effxfer.stages.runner.source import Adapted, Source
+from effxfer.stages.settings.base import StageSettings
 
 PLACES = ("source", "root", "unlabelled")
 
 
-def history_of(source: Source, settings: Settings) -> History:
+def history_of(source: Source, settings: StageSettings) -> History:
     """Give what the network to start from, its teacher and the other backbones of a stage were trained on before.
 
     Raises:
         ModelFileError: If one of them cannot be read.
     """
     start = source.base if isinstance(source, Adapted) else source
-    teacher = getattr(settings, "teacher", None)
-    others = [BackboneSettings(source=teacher.source)] if teacher and teacher.source else []
-    others += [*getattr(settings, "backbones", ()), *getattr(settings, "control_backbones", ())]
+    others = [settings.teacher_network] if settings.teacher_network else []
+    others += [backbone for backbones in settings.networks.values() for backbone in backbones]
     named = [*others, start] if not isinstance(start, TicketFile) else others
     history = NONE
     for one in named:

@@ -30,7 +30,6 @@ from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle
-from effxfer.stages.runner.run import RESULT
 from effxfer.stages.settings.common import FILES
 from effxfer.stages.train.adapter_training import merged
 from effxfer.stages.train.finetune import measured
@@ -58,7 +57,7 @@ def export(
         ResourceError: If a bundle is asked for and ONNX Runtime Web is not to be had; this is seen before all else.
     """
     settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
-    task, folder = tasks[-1], work.file(RESULT) or Path()
+    task, folder = tasks[-1], work.result or Path()
     web = find_ort_web(settings.ort_web or "") if settings.bundle else None
     if net.classes != task.classes:
         raise DataError(

@@ -20,8 +20,8 @@ from effxfer.prune.channels.latency_loop import Timing
 from effxfer.report import Report, extent
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.stages.prune.control_networks import Contest, Rival, multiply_adds, rivals
-from effxfer.stages.prune.latency import DENSE, PRUNED, exported, in_turns
 from effxfer.stages.prune.ticket_controls import repeat_seed
+from effxfer.stages.runner.onnx_timing import DENSE, PRUNED, exported, in_turns
 from effxfer.stages.train.finetune import train
 from effxfer.train.evaluate import score
 from effxfer.train.optim.gradients import Loss

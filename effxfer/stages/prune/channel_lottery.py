@@ -13,11 +13,12 @@ from effxfer.stages.prune.lottery import rewind_point
 from effxfer.stages.prune.ticket import leave_ticket, rewound
 from effxfer.stages.settings.prune_settings import Structured
 from effxfer.stages.train.distillation import taught
-from effxfer.stages.train.finetune import choose, fresh_head, measured, train
+from effxfer.stages.train.finetune import fresh_head, measured, train
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
 from effxfer.train.state import Work
+from effxfer.transfer.strategies import make_strategy
 
 
 def structured(
@@ -32,7 +33,7 @@ def structured(
         device: Where.
         work: Keeps every finished round and the checkpoint of the present one.
     """
-    strategy = choose(settings.strategy, settings.options)
+    strategy = make_strategy(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     loss, about = taught(net, strategy, settings.teacher, fresh=fresh)

@@ -25,11 +25,12 @@ from effxfer.stages.prune.control_networks import Contest, open_others
 from effxfer.stages.prune.latency import cut_to_latency
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.distillation import taught
-from effxfer.stages.train.finetune import allowed, choose, fresh_head, learning, measured, train
+from effxfer.stages.train.finetune import allowed, fresh_head, learning, measured, train
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
 from effxfer.train.state import Work, clone
+from effxfer.transfer.strategies import make_strategy
 
 LOSS_BATCHES = 2
 SOLVE_BATCHES = 4
@@ -45,7 +46,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         device: Where.
         work: Keeps every finished step and the checkpoint of the present one.
     """
-    began, strategy = time.perf_counter(), choose(settings.strategy, settings.options)
+    began, strategy = time.perf_counter(), make_strategy(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     loss, about = taught(net, strategy, settings.teacher, fresh=fresh)

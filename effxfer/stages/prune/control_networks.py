@@ -23,7 +23,7 @@ from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.prune.calibration import TAYLOR_BATCHES, plain_batches
-from effxfer.stages.prune.latency import DENSE, PRECISION, PRUNED, stopwatch
+from effxfer.stages.runner.onnx_timing import DENSE, PRECISION, PRUNED, stopwatch
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.finetune import fresh_head
 from effxfer.train.devices import Device

@@ -18,9 +18,10 @@ from effxfer.stages.prune.ticket import TRAINED, leave_ticket
 from effxfer.stages.prune.ticket_controls import Found, compared, repeat_seed
 from effxfer.stages.settings.prune_settings import Gradual
 from effxfer.stages.train.distillation import taught
-from effxfer.stages.train.finetune import choose, fresh_head, learning, measured, train
+from effxfer.stages.train.finetune import fresh_head, learning, measured, train
 from effxfer.train.devices import Device
 from effxfer.train.state import Work, clone
+from effxfer.transfer.strategies import make_strategy
 
 
 def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Device, work: Work) -> tuple[Net, Report]:
@@ -33,7 +34,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
         device: Where.
         work: Keeps the checkpoint of the training, and every finished control.
     """
-    strategy = choose(settings.strategy, settings.options)
+    strategy = make_strategy(settings.strategy, settings.options)
     if not strategy.of_images:
         hint = "use strategy = 'full', or method = 'lottery'"
         raise SettingsError(f"strategy {settings.strategy!r} does not train the weights that would go", hint)

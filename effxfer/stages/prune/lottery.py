@@ -20,7 +20,7 @@ from effxfer.stages.prune.ticket import leave_ticket, rewound
 from effxfer.stages.prune.ticket_controls import Found, compared, repeat_seed
 from effxfer.stages.settings.prune_settings import Lottery, Structured
 from effxfer.stages.train.distillation import taught
-from effxfer.stages.train.finetune import choose, fresh_head, measured, train
+from effxfer.stages.train.finetune import fresh_head, measured, train
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
@@ -28,6 +28,7 @@ from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.strategies import make_strategy
 
 LATE = 0.9
 
@@ -80,7 +81,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         device: Where.
         work: Keeps every finished round and control, and the checkpoint of the present one.
     """
-    strategy = choose(settings.strategy, settings.options)
+    strategy = make_strategy(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     loss, about = taught(net, strategy, settings.teacher, fresh=fresh)

@@ -21,13 +21,13 @@ from effxfer.prune.weights.controls import shuffled
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.sparsity import density
 from effxfer.report import Report
-from effxfer.stages.runner.run import RESULT, key_of_work
 from effxfer.stages.settings.common import TICKET
 from effxfer.stages.settings.prune_settings import Gradual, Lottery, Structured
 from effxfer.stages.settings.ticket_settings import Ticket
-from effxfer.stages.train.finetune import choose, fresh_head, learning, measured, train
+from effxfer.stages.train.finetune import fresh_head, learning, measured, train
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
+from effxfer.transfer.strategies import make_strategy
 
 STRUCTURED = "prune structured"
 TRAINED = "the weights that the ticket was trained to"
@@ -50,7 +50,7 @@ def ticket(
         SettingsError: If the strategy does not take the options.
     """
     name, options, fit = settings.training(recipe)
-    strategy = choose(name, options)
+    strategy = make_strategy(name, options)
     if settings.size:
         net.take_size(settings.size)
     fresh_head(net, tasks[-1], settings.seed)  # without one, the body's last channels would seem to be its result
@@ -94,11 +94,11 @@ def leave_ticket(
         device: Only the process that leads writes.
         work: The file is left in its `result`.
     """
-    file = work.file(RESULT)
+    file = work.result
     if file is None or not device.leads:
         return
     origin = {
-        "key": key_of_work(work),
+        "key": work.key,
         "data": [{"name": task.name, "digest": task.digest, "classes": len(task.classes)} for task in tasks],
         "reached": {row.name: row.value for row in report.rows if row.name.startswith("accuracy/")},
         "versions": artifact.versions(),

@@ -17,8 +17,9 @@ from effxfer.files import digest
 from effxfer.prune.tickets.file import TicketFile
 from effxfer.report import Measurement, Report, Table
 from effxfer.stages import STAGES
+from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.output_dir import check_folder
-from effxfer.stages.runner.run import Where, compare, preview, transform
+from effxfer.stages.runner.run import compare, preview, transform
 from effxfer.stages.settings.ticket_settings import Matrix, Ticket
 
 WORDS = {"ticket": "ticket", "random": "random mask", "none": "dense"}
@@ -55,7 +56,7 @@ class Cell:
 
 
 def matrix(
-    tickets: Mapping[str, TicketFile], tasks: Mapping[str, DataSettings], settings: Matrix, where: Where
+    tickets: Mapping[str, TicketFile], tasks: Mapping[str, DataSettings], settings: Matrix, context: RunContext
 ) -> Artifact:
     """Train every ticket, and its controls, on every task, each into a directory of its own.
 
@@ -65,7 +66,7 @@ def matrix(
         tickets: By name.
         tasks: By name.
         settings: Which controls, how often, and what differs from the tickets' recipes.
-        where: `out` receives a model directory for each training, and `matrix/` with the table.
+        context: `out` receives a model directory for each training, and `matrix/` with the table.
 
     Returns:
         The table, made anew from the trained networks.
@@ -74,19 +75,18 @@ def matrix(
         SettingsError: If another result is in the way of one of them, before anything is trained.
     """
     planned = cells(tickets, tasks, settings)
-    check_folder(where.out)
-    outline(planned, where)
-    made = {one.place: transform(*_call(one, where)) for one in planned}
-    table = Where(out=where.out / TABLE, device=where.device, force=True)
+    check_folder(context.out)
+    outline(planned, context)
+    made = {one.place: transform(*_call(one, context)) for one in planned}
+    table = RunContext(out=context.out / TABLE, device=context.device, force=True)
     return compare("ticket matrix", lambda: lambda done, _told: tabulate(planned, done), settings, made, table)
 
 
-def outline(planned: Sequence[Cell], where: Where) -> list[dict[str, Any]]:
+def outline(planned: Sequence[Cell], context: RunContext) -> list[dict[str, Any]]:
     """Say of every training what it is and whether it is done; trains nothing."""
     rows = []
     for one in planned:
-        name, _find, settings, source, data, here = _call(one, where)
-        seen = preview(name, settings, source, data, here)
+        seen = preview(*_call(one, context))
         rows.append({"network": one.place, "task": one.task, "done": seen["done"], "images": seen["images"][0]})
     return rows
 
@@ -151,9 +151,9 @@ def tabulate(planned: Sequence[Cell], done: Mapping[str, Artifact]) -> Report:
 Found = Mapping[tuple[tuple[str, ...], str, str], list[Report]]
 
 
-def _call(one: Cell, where: Where) -> tuple[Any, ...]:
-    here = Where(out=where.out / one.place, device=where.device, cache=where.cache, force=where.force)
-    return "ticket", STAGES["ticket"].find, one.settings, one.source, [one.data], here
+def _call(one: Cell, context: RunContext) -> tuple[Any, ...]:
+    here = RunContext(out=context.out / one.place, device=context.device, cache=context.cache, force=context.force)
+    return STAGES["ticket"], one.settings, one.source, [one.data], here
 
 
 def _row(names: tuple[str, ...], mask: str, tasks: Sequence[str], found: Found) -> dict[str, Any]:
@@ -184,8 +184,8 @@ def _verdicts(found: Found) -> list[str]:
     for (names, mask, task), reports in found.items():
         others = {
             kind: median(_values(rest, "val"))
-            for (owners, kind, where), rest in found.items()
-            if mask == "ticket" and kind != "ticket" and where == task and names[0] in owners
+            for (owners, kind, context), rest in found.items()
+            if mask == "ticket" and kind != "ticket" and context == task and names[0] in owners
         }
         own = median(_values(reports, "val"))
         if others.get("random", -1.0) >= own:

@@ -1,4 +1,4 @@
-"""What can be known of a stage before it has anything to work on: its strategy, and the networks and files it names."""
+"""What is checked of a stage before it has anything to work on: its strategies, and the networks and files it names."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,20 +6,17 @@ from typing import Any
 from effxfer import artifact
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
-from effxfer.settings import Settings
-from effxfer.stages.settings.common import Search
-from effxfer.stages.settings.compete_settings import Compete
-from effxfer.stages.settings.ticket_settings import Ticket
+from effxfer.stages.runner.source import Adapted, Source
+from effxfer.stages.settings.base import StageSettings
 
-OTHERS = ("backbones", "control_backbones")
 NOT_CHECKED = (
     "not checked without running: that weights can be downloaded and fit, what is in the images (`effxfer check`), "
     "names of layers, targets of latency and size, room on the disk, memory and time"
 )
 
 
-def check_settings(settings: Settings, recipe: Mapping[str, Any] | None = None) -> None:
-    """Check a stage's strategies by the models of their own, the networks that it names, and where trials are kept.
+def check_settings(settings: StageSettings, recipe: Mapping[str, Any] | None = None) -> None:
+    """Check a stage's strategies by their own settings, the networks that it names, and what it needs outside.
 
     Args:
         settings: Of the stage.
@@ -30,43 +27,28 @@ def check_settings(settings: Settings, recipe: Mapping[str, Any] | None = None) 
         ModelFileError: If a model directory or a weights file is absent.
         ResourceError: If trials are to be kept at a server that does not answer.
     """
-    from effxfer.stages.train.finetune import choose
+    from effxfer.transfer.strategies import make_strategy
 
-    for name, options in strategies(settings, recipe):
-        choose(name, options)
-    for other in others(settings):
+    for name, options in settings.strategies(recipe):
+        make_strategy(name, options)
+    for other in other_networks(settings):
         check_backbone(other)
-    if isinstance(settings, Search):
-        from effxfer.search.storage.backends import check_place
-
-        check_place(settings.storage)
+    settings.check_resources()
 
 
-def strategies(settings: Settings, recipe: Mapping[str, Any] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the strategies that a stage trains by, with their options.
-
-    Raises:
-        SettingsError: If a candidate of a competition has none that works.
-    """
-    if isinstance(settings, Compete):
-        from effxfer.stages.train.compete import workable
-
-        recipes = [workable(name, one, settings) for name, one in settings.recipes().items()]
-        yield from ((one.strategy, one.options) for one in recipes)
-    elif isinstance(settings, Ticket):
-        if recipe is not None:
-            yield settings.training(recipe)[:2]
-    elif strategy := getattr(settings, "strategy", None):
-        yield strategy, getattr(settings, "options", {})
+def other_networks(settings: StageSettings) -> Iterator[BackboneSettings]:
+    """Yield the networks that a stage names beside the one that it starts from."""
+    for backbones in settings.networks.values():
+        yield from backbones
+    if settings.teacher_network:
+        yield settings.teacher_network
 
 
-def others(settings: Settings) -> Iterator[BackboneSettings]:
-    """Give the networks that a stage names beside the one that it starts from."""
-    for name in OTHERS:
-        yield from getattr(settings, name, ())
-    teacher = getattr(settings, "teacher", None)
-    if teacher and teacher.source:
-        yield BackboneSettings(source=teacher.source)
+def check_source(source: Source) -> None:
+    """Make sure that what a stage starts from is there, as far as that can be seen without opening it."""
+    base = source.base if isinstance(source, Adapted) else source
+    if isinstance(base, BackboneSettings):
+        check_backbone(base)
 
 
 def check_backbone(backbone: BackboneSettings) -> None:

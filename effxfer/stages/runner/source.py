@@ -1,8 +1,9 @@
 """What a stage starts from: a model directory, a backbone, a ticket, or an adapter and its base."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from effxfer import adapter_file, artifact
 from effxfer.adapter_file import AdapterFile
@@ -60,6 +61,11 @@ def parent_of(source: Source) -> object:
     if isinstance(source, Adapted):
         return {"adapter": source.adapter.facts.identity, "base": parent_of(source.base)}
     return {"ticket": source.facts.identity} if isinstance(source, TicketFile) else artifact.identity(source)
+
+
+def recipe_of(source: Source) -> Mapping[str, Any] | None:
+    """How a ticket was trained; None for another source."""
+    return source.facts.recipe if isinstance(source, TicketFile) else None
 
 
 def named_by(source: Source) -> tuple[str, ...]:

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from effxfer.net.settings import BackboneSettings
+from effxfer.deploy.settings import ExportSettings
 from effxfer.search.space import SearchSettings
-from effxfer.settings import Settings
+from effxfer.stages.settings.base import Backbone, StageSettings
 from effxfer.train.settings import FitSettings, Teacher
 
 METRICS = "metrics.jsonl"
@@ -18,17 +18,7 @@ Controls = Literal["none", "fast", "full"]
 Runtime = Literal["executorch", "litert", "openvino"]
 
 
-def _backbone(value: object) -> object:
-    """Read a name as the source of a backbone."""
-    if isinstance(value, dict):
-        return {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
-    return {"source": value} if isinstance(value, str) else value
-
-
-Backbone = Annotated[BackboneSettings, BeforeValidator(_backbone)]
-
-
-class Finetune(Settings):
+class Finetune(StageSettings):
     """Adapt a network to tasks.
 
     Attributes:
@@ -80,7 +70,7 @@ class LearningCurve(Finetune):
         return value
 
 
-class Search(SearchSettings):
+class Search(SearchSettings, StageSettings):
     """Search the head on frozen features.
 
     Attributes:
@@ -89,8 +79,22 @@ class Search(SearchSettings):
 
     seed: int = Field(default=0, ge=0, lt=2**32)
 
+    def check_resources(self) -> None:
+        """Make sure that trials can be kept where `storage` says.
 
-class Bench(Settings):
+        Raises:
+            ResourceError: If a server does not answer.
+        """
+        from effxfer.search.storage.backends import check_place
+
+        check_place(self.storage)
+
+
+class Export(ExportSettings, StageSettings):
+    """Write an ONNX model, and an int8 one if it is faster and accurate enough: see `ExportSettings`."""
+
+
+class Bench(StageSettings):
     """Time exported models against each other on this machine.
 
     Attributes:
@@ -123,7 +127,7 @@ class Bench(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
-class Rank(Settings):
+class Rank(StageSettings):
     """Compare backbones on a task before anything is trained.
 
     Attributes:

@@ -1,12 +1,14 @@
 """Settings of the competition of recipes; light, like `settings`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field, field_validator
 
+from effxfer.errors import SettingsError
 from effxfer.settings import build, overlaid, problems
-from effxfer.stages.settings.common import Backbone, Finetune
+from effxfer.stages.settings.base import Backbone
+from effxfer.stages.settings.common import Finetune
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     "full": {},
@@ -57,3 +59,34 @@ class Compete(Finetune):
             name: build(Finetune, overlaid(shared, changes), f"candidate {name!r}")
             for name, changes in self.candidates.items()
         }
+
+    def strategies(self, recipe: Mapping[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the strategies and options of all candidates.
+
+        Raises:
+            SettingsError: If a candidate's strategy does not exist, or does not take its own options.
+        """
+        for candidate in self.workable_recipes().values():
+            yield candidate.strategy, candidate.options
+
+    def workable_recipes(self) -> dict[str, Finetune]:
+        """The candidates' settings; those whose strategy does not take the shared options have their own alone.
+
+        Raises:
+            SettingsError: If a candidate's strategy does not exist, or does not take its own options.
+        """
+        return {name: self._workable(name, recipe) for name, recipe in self.recipes().items()}
+
+    def _workable(self, name: str, recipe: Finetune) -> Finetune:
+        from effxfer.transfer.strategies import make_strategy
+
+        own = recipe.model_copy(update={"options": self.candidates[name].get("options", {})})
+        try:
+            make_strategy(recipe.strategy, recipe.options)
+        except SettingsError:
+            try:
+                make_strategy(own.strategy, own.options)
+            except SettingsError as error:
+                raise SettingsError(f"candidate {name!r}: {error.problem}", error.hint) from None
+            return own
+        return recipe

@@ -4,8 +4,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from effxfer.settings import Settings
-from effxfer.stages.settings.common import Backbone, Controls
+from effxfer.stages.settings.base import Backbone, StageSettings
+from effxfer.stages.settings.common import Controls
 from effxfer.train.settings import FitSettings, Teacher
 
 Start = Literal["init", "none", "pretrained", "rate"]
@@ -13,7 +13,7 @@ Scope = Literal["erk", "global", "layer"]
 Score = Literal["fisher", "magnitude", "movement", "random", "taylor"]
 
 
-class Lottery(Settings):
+class Lottery(StageSettings):
     """Find a lottery ticket by iterative pruning with rewinding.
 
     Attributes:
@@ -80,7 +80,7 @@ class Lottery(Settings):
         return self
 
 
-class Gradual(Settings):
+class Gradual(StageSettings):
     """Remove weights little by little during one training, after a cubic.
 
     Attributes:
@@ -127,7 +127,7 @@ class Gradual(Settings):
         return self
 
 
-class Channels(Settings):
+class Channels(StageSettings):
     """Remove whole channels along the dependency graph, and train what is left.
 
     Attributes:
@@ -221,7 +221,7 @@ class Channels(Settings):
         return self.latency_ratio is not None or self.latency_ms is not None
 
 
-class Compact(Settings):
+class Compact(StageSettings):
     """Remove the channels, attention heads and hidden units that a ticket left without weights.
 
     Attributes:
@@ -239,7 +239,7 @@ class Compact(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
-class Structured(Settings):
+class Structured(StageSettings):
     """Find a lottery ticket of whole channels by iterative pruning with rewinding; `compact` makes it smaller in full.
 
     Attributes:

@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from effxfer.settings import Settings
+from effxfer.stages.settings.base import StageSettings
 from effxfer.train.settings import FitSettings
 
 
-class Qat(Settings):
+class Qat(StageSettings):
     """Fine-tune a network with its weights and activations rounded to int8; `export` then quantizes it as any other.
 
     Attributes:

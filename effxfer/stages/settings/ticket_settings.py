@@ -1,15 +1,16 @@
 """Settings of what takes tickets and adapters that were found before; light, like `settings`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from effxfer.settings import Settings, build, overlaid, problems
+from effxfer.stages.settings.base import StageSettings
 from effxfer.train.settings import FitSettings
 
 
-class Ticket(Settings):
+class Ticket(StageSettings):
     """Train a ticket, as its recipe says or otherwise, on the task at hand.
 
     Attributes:
@@ -37,6 +38,11 @@ class Ticket(Settings):
             raise ValueError("; ".join(wrong))
         return value
 
+    def strategies(self, recipe: Mapping[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the strategy and options of the recipe, with what is changed here; nothing while it is not known."""
+        if recipe is not None:
+            yield self.training(recipe)[:2]
+
     def training(self, recipe: Mapping[str, Any]) -> tuple[str, dict[str, Any], FitSettings]:
         """Give strategy, its options, and the fit: a recipe's, with what is changed here.
 
@@ -51,7 +57,7 @@ class Ticket(Settings):
         return self.strategy or told["strategy"], options, build(FitSettings, overlaid(told["fit"], self.fit), "fit")
 
 
-class Adapter(Settings):
+class Adapter(StageSettings):
     """Put an adapter on the body that it was trained on, and measure the result; trains nothing.
 
     Attributes:

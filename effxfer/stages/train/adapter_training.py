@@ -1,8 +1,5 @@
 """What fine-tuning leaves of an adapter: its file, its size, and the proof that merging changed nothing."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -10,13 +7,11 @@ from effxfer import artifact
 from effxfer.adapter_file import AdapterFile, pack, sizes
 from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Task
-from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.errors import GateError
 from effxfer.files import write_atomic
 from effxfer.net.merge import MERGING, adapters, base_state, merge_
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
-from effxfer.settings import Settings
-from effxfer.stages.runner.run import RESULT, key_of_work
 from effxfer.stages.settings.common import ADAPTER, Finetune
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
@@ -49,7 +44,7 @@ class Adapting:
         if self.settings.fit.epochs:
             net.smoothing = max(net.smoothing, self.strategy.label_smoothing)
         origin = {
-            "key": key_of_work(self.work),
+            "key": self.work.key,
             "data": [{"name": self.task.name, "digest": self.task.digest, "classes": len(self.task.classes)}],
             "versions": artifact.versions(),
         }
@@ -70,7 +65,7 @@ class Adapting:
         if self.packed is None:
             return Report()
         scores = {row.name: row.value for row in reached.rows if row.name.startswith("accuracy/")}
-        packed, file = self.packed.telling(reached=scores), self.work.file(RESULT)
+        packed, file = self.packed.telling(reached=scores), self.work.result
         if file is not None and device.leads:
             write_atomic(file / ADAPTER, packed.content)
         proof = Report() if self.strategy.stays() else difference(self.before, answers(net, self.task))
@@ -114,30 +109,3 @@ def difference(before: Tensor, after: Tensor) -> Report:
         text = f"merging the adapter changed a logit by {found:.2g}"
         raise GateError(text, "keep it as it is with options.merge = false, and report the network's name")
     return Report(rows=(Measurement(name="merge/difference", value=found, n=len(before)),))
-
-
-def refuse(stage: str, net: Net, settings: Settings) -> None:
-    """Refuse to prune what an adapter is still on, or by training that leaves one on.
-
-    Raises:
-        ModelFileError: If the network has an adapter that is not merged.
-        SettingsError: If the strategy leaves one, or puts one on while weights leave.
-    """
-    if not stage.startswith("prune"):
-        return
-    if held := [edit["kind"] for edit in adapters(net)]:
-        hint = "prune first, and adapt what is left: tickets keep their zeros"
-        if held[0] in MERGING:
-            hint = "merge it: `effxfer finetune` with --set options.merge=true, or `effxfer adapter apply`"
-        raise ModelFileError(f"{stage}: the network has an adapter that is not merged ({held[0]})", hint, code="E412")
-    told: Mapping[str, Any] = settings.plain()
-    _refuse_strategy(stage, str(told.get("strategy", "full")), told.get("options", {}))
-
-
-def _refuse_strategy(stage: str, name: str, options: dict[str, Any]) -> None:
-    from effxfer.stages.train.finetune import choose
-
-    strategy = choose(name, options)
-    if strategy.stays() or (strategy.adds and stage == "prune gradual"):
-        text = f"{stage}: strategy {name} puts an adapter on the network that stays while it is pruned"
-        raise SettingsError(text, "prune with strategy full, and adapt what is left by `finetune`")

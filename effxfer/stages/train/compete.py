@@ -22,11 +22,11 @@ from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Curve, Report, Table
 from effxfer.search.halving import part, rounds, whole_part
-from effxfer.stages.data.rank_backbones import named
-from effxfer.stages.prune.latency import exported
+from effxfer.stages.runner.backbone_names import short_names
+from effxfer.stages.runner.onnx_timing import exported
 from effxfer.stages.settings.common import BOARD, Finetune
 from effxfer.stages.settings.compete_settings import Compete
-from effxfer.stages.train.finetune import adapt, choose, fresh_head, learning, measured
+from effxfer.stages.train.finetune import adapt, fresh_head, learning, measured
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
@@ -124,10 +124,10 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
     Raises:
         SettingsError: If a strategy or a backbone does not exist, or a network is named twice.
     """
-    recipes = {name: workable(name, recipe, settings) for name, recipe in settings.recipes().items()}
+    recipes = settings.workable_recipes()
     own = Path(str(net.backbone["source"]).partition("@")[0]).name
     networks, notes = {own: net}, list[str]()
-    for network, backbone in named(settings.backbones).items():
+    for network, backbone in short_names(settings.backbones).items():
         if network in networks:
             raise SettingsError(f"{network} competes already", "leave it out of backbones")
         networks[network], said = artifact.open_model(backbone)
@@ -142,24 +142,6 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
         for name, recipe in recipes.items()
     ]  # fmt: skip
     return found, tuple(notes)
-
-
-def workable(name: str, recipe: Finetune, settings: Compete) -> Finetune:
-    """Check a recipe's strategy; leave the shared options out where it does not take them.
-
-    Raises:
-        SettingsError: If there is no such strategy, or its own options are wrong.
-    """
-    own = recipe.model_copy(update={"options": settings.candidates[name].get("options", {})})
-    try:
-        choose(recipe.strategy, recipe.options)
-    except SettingsError:
-        try:
-            choose(own.strategy, own.options)
-        except SettingsError as error:
-            raise SettingsError(f"candidate {name!r}: {error.problem}", error.hint) from None
-        return own
-    return recipe
 
 
 def tried(one: Candidate, recipe: Finetune, device: Device, work: Work, label: str) -> dict[str, Any]:

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 
 from effxfer.data.task import Task
-from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.net import Net, tap_widths
 from effxfer.report import Curve, Measurement, Report
-from effxfer.settings import build
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.train.adapter_training import Adapting
 from effxfer.stages.train.distillation import taught
@@ -24,8 +22,8 @@ from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.train.time_budget import Allowance
-from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.strategies import make_strategy
 
 
 def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work) -> tuple[Net, Report]:
@@ -47,7 +45,7 @@ def adapt(
 ) -> tuple[list[Row], Report]:  # fmt: skip
     """Do what `finetune` does, without measuring; give the history, and what strategy and teacher have to say."""
     began = time.perf_counter()
-    strategy = choose(settings.strategy, settings.options)
+    strategy = make_strategy(settings.strategy, settings.options)
     fresh = fresh_head(net, tasks[-1], settings.seed, strategy.head())
     before = deepcopy(net)
     if settings.size:
@@ -156,15 +154,3 @@ def learning(history: Sequence[Row], name: str = "") -> Report:
             Curve(title="Validation accuracy", name=name or "validation", x="epoch", y="accuracy, %", points=scores),
         ),
     )
-
-
-def choose(name: str, options: dict[str, Any]) -> Strategy:
-    """Make a strategy from its name and its own settings.
-
-    Raises:
-        SettingsError: If there is no such strategy, or its options are wrong.
-    """
-    if name not in STRATEGIES:
-        hint = f"strategies are: {', '.join(STRATEGIES)}"
-        raise SettingsError(f"no strategy {name!r}{did_you_mean(name, STRATEGIES)}", hint)
-    return build(STRATEGIES[name], options, f"options of strategy {name}")

@@ -12,10 +12,11 @@ from effxfer.data.task import Task, part
 from effxfer.net.net import Net
 from effxfer.report import Curve, Measurement, Report, Table, extent
 from effxfer.stages.settings.common import LearningCurve
-from effxfer.stages.train.finetune import adapt, choose, finetune
+from effxfer.stages.train.finetune import adapt, finetune
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.state import Work
+from effxfer.transfer.strategies import make_strategy
 
 LABELS = "Accuracy by labels per class"
 EPOCHS = "Validation accuracy by labels per class"
@@ -54,7 +55,7 @@ def adapted(
 ) -> dict[str, Any]:
     """Train a copy on `number` labels per class; which ones depends on the repeat, and fewer are among more."""
     task = few(tasks[-1], number, seed_of(settings.seed, "labels", repeat))
-    batch = choose(settings.strategy, settings.options).batch
+    batch = make_strategy(settings.strategy, settings.options).batch
     epochs = max(settings.fit.epochs, -(-settings.min_steps // max(-(-len(task.train) // batch), 1)))
     fit = settings.fit.model_copy(update={"epochs": epochs})
     copy, own = deepcopy(net), settings.model_copy(update={"fit": fit, "seed": settings.seed + repeat})

@@ -11,10 +11,11 @@ from effxfer.errors import DataError
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.stages.settings.qat_settings import Qat
-from effxfer.stages.train.finetune import choose, learning, measured, train
+from effxfer.stages.train.finetune import learning, measured, train
 from effxfer.train.devices import Device
 from effxfer.train.fake_quant import fake_quantized
 from effxfer.train.state import Work
+from effxfer.transfer.strategies import make_strategy
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -39,7 +40,7 @@ def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work:
         )
     net.to(device.torch).eval()
     before = measured(net, task, device)
-    strategy = choose(settings.strategy, settings.options)
+    strategy = make_strategy(settings.strategy, settings.options)
     with frozen_norms(net, settings.norms), fake_quantized(
         net, bits=settings.bits, momentum=settings.momentum, skip=settings.float_first
     ):  # fmt: skip

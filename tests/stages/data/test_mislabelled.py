@@ -11,7 +11,7 @@ from effxfer.data.checks.audit import audit
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from effxfer.stages.data.mislabelled import GROUP, mislabelled
-from effxfer.stages.runner.run import Where
+from effxfer.stages.runner.context import RunContext
 
 WRONG = 0.2
 
@@ -36,7 +36,7 @@ def digits(tmp_path_factory):
 def test_most_wrong_labels_are_found_and_few_right_ones_are_accused(digits, tmp_path):
     root, wrong = digits
     backbone, data = BackboneSettings(source="resnet20-cifar10"), DataSettings(source=str(root))
-    found = mislabelled(backbone, data, Where(out=tmp_path, device="cpu"))
+    found = mislabelled(backbone, data, RunContext(out=tmp_path, device="cpu"))
     paths = [one.path for one in found]
     assert {one.code for one in found} == {"W338"}
     assert {one.group for one in found} == {GROUP}
@@ -48,7 +48,9 @@ def test_most_wrong_labels_are_found_and_few_right_ones_are_accused(digits, tmp_
 def test_an_audit_lists_them_after_what_it_finds_itself(digits, tmp_path):
     root, wrong = digits
     data = DataSettings(source=str(root))
-    suspect = partial(mislabelled, BackboneSettings(source="resnet20-cifar10"), data, Where(out=tmp_path, device="cpu"))
+    suspect = partial(
+        mislabelled, BackboneSettings(source="resnet20-cifar10"), data, RunContext(out=tmp_path, device="cpu")
+    )
     found = audit(data, also=suspect)
     table = next(one for one in found.report.tables if "may be wrong" in one.title)
     assert len(table.rows) == 50

@@ -9,8 +9,10 @@ from effxfer.errors import DataError, SettingsError
 from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build
-from effxfer.stages.data.rank_backbones import COLUMNS, named, rank, some_of
-from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.data.rank_backbones import COLUMNS, rank, some_of
+from effxfer.stages.runner.backbone_names import short_names
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Rank
 from effxfer.transferability import SCORES
 from tests import tiny
@@ -30,7 +32,7 @@ def data(tmp_path):
 
 def made(tmp_path, data, *backbones, **more):
     settings = build(Rank, {"backbones": list(backbones), "max_seconds": 0.3, **more}, "rank")
-    return rank(settings, data, Where(out=tmp_path / "rank", device="cpu", cache=tmp_path / "cache"))
+    return rank(settings, data, RunContext(out=tmp_path / "rank", device="cpu", cache=tmp_path / "cache"))
 
 
 @pytest.mark.slow
@@ -61,7 +63,7 @@ def test_the_classifier_of_a_weights_file_is_the_source(tmp_path):
 def test_some_images_of_each_class_alike(tmp_path, data):
     settings = build(Rank, {"backbones": ["x"], "images": 12}, "rank")
     net_view = tiny.finetune(tmp_path / "net", data, fit={**tiny.FIT, "epochs": 0}).net().preprocess
-    task = load_task(data, net_view, Where(out=tmp_path / "rank", cache=tmp_path / "cache"))
+    task = load_task(data, net_view, RunContext(out=tmp_path / "rank", cache=tmp_path / "cache"))
     split = some_of(task, settings)
     assert np.bincount(split.labels).tolist() == [4, 4, 4]
     assert split.pixels.shape[0] == 12
@@ -71,9 +73,9 @@ def test_some_images_of_each_class_alike(tmp_path, data):
 
 def test_names_are_short_and_told_apart():
     backbones = ["timm:a@x/one.pth", "timm:a@x/two.pth", "some/where/model"]
-    assert list(named(build(Rank, {"backbones": backbones}, "rank").backbones)) == [*backbones[:2], "model"]
+    assert list(short_names(build(Rank, {"backbones": backbones}, "rank").backbones)) == [*backbones[:2], "model"]
     with pytest.raises(SettingsError, match="timm:a is named twice"):
-        named(build(Rank, {"backbones": ["timm:a", "timm:a"]}, "rank").backbones)
+        short_names(build(Rank, {"backbones": ["timm:a", "timm:a"]}, "rank").backbones)
 
 
 def test_it_needs_backbones():

@@ -7,7 +7,9 @@ from effxfer.artifact import MANIFEST, Artifact
 from effxfer.data.history import SPLITS_FILE
 from effxfer.net.settings import BackboneSettings
 from effxfer.stages.data.split_history import history_of
-from effxfer.stages.runner.run import Where, data_for, key_of
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.key import stage_key
+from effxfer.stages.runner.tasks import data_for
 from tests import tiny
 
 NAME = "prune compact"
@@ -69,11 +71,11 @@ def test_data_are_found_again_from_elsewhere(made, tmp_path, monkeypatch):
     (found,) = data_for(first, {})
     assert found.source == str(copy)
     assert data_for(first, {"source": "shapes"})[0].source == "shapes", "what is given is taken"
-    here = Where(out=tmp_path / "x", device="cpu")
-    elsewhere = key_of(NAME, SETTINGS, first, [found], here)
+    here = RunContext(out=tmp_path / "x", device="cpu")
+    elsewhere = stage_key(NAME, SETTINGS, first, [found], here)
     copy.rename(tmp_path / "two" / "moved")
     moved = tiny.data_of(tmp_path / "two" / "moved", name="shapes")
-    assert key_of(NAME, SETTINGS, first, [moved], here) == elsewhere, "a place is part of no key"
+    assert stage_key(NAME, SETTINGS, first, [moved], here) == elsewhere, "a place is part of no key"
     assert data_for(first, {})[0].source == "shapes", "what is gone is looked for where it was said to be"
 
 

@@ -4,7 +4,8 @@ from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report, Table
 from effxfer.stages import STAGES
 from effxfer.stages.deliver.bench import bench, choose, model_files, summarize
-from effxfer.stages.runner.run import Where, compare
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.run import compare
 from effxfer.stages.settings.common import SHIP
 from tests import tiny
 
@@ -21,8 +22,8 @@ def exports(tmp_path_factory, dense, exported, data):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, exports):
-    where = Where(out=tmp_path_factory.mktemp("bench") / "bench")
-    return compare("bench", STAGES["bench"].find, tiny.settings_of("bench"), exports, where)
+    context = RunContext(out=tmp_path_factory.mktemp("bench") / "bench")
+    return compare("bench", STAGES["bench"].function, tiny.settings_of("bench"), exports, context)
 
 
 def test_every_file_is_measured_beside_the_baseline(compared):
@@ -49,7 +50,7 @@ def test_one_model_is_named_to_ship(compared):
 def test_an_impossible_ratio_fails_and_leaves_nothing(exports, tmp_path):
     settings = tiny.settings_of("bench", max_p50_ratio=1e-6)
     with pytest.raises(GateError, match="p50 ratio"):
-        compare("bench", STAGES["bench"].find, settings, exports, Where(out=tmp_path / "out"))
+        compare("bench", STAGES["bench"].function, settings, exports, RunContext(out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -14,7 +14,8 @@ from effxfer.errors import DataError, GateError, ResourceError
 from effxfer.runtime.model import Model
 from effxfer.stages.deliver import export as stage
 from effxfer.stages.deliver.bench import model_files, summarize
-from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import FILES
 from tests import tiny
 
@@ -24,7 +25,7 @@ def test_the_file_answers_like_the_network(exported, dense, data, tmp_path):
     assert report["accuracy/val/fp32"].value == report["accuracy/val/torch"].value
     assert report["accuracy/val/torch"].value == dense.manifest.report["accuracy/val"].value
     assert report["parity/agreement"].value == 100
-    task = load_task(data, dense.net().preprocess, Where(out=tmp_path / "out"))
+    task = load_task(data, dense.net().preprocess, RunContext(out=tmp_path / "out"))
     model = Model(exported.path / "model.onnx")
     found = model.logits(np.asarray(task.test.pixels)).argmax(1)
     accuracy = 100 * float((found == task.test.labels).mean())

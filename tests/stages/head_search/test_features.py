@@ -10,7 +10,8 @@ from effxfer import progress
 from effxfer.errors import ResourceError
 from effxfer.net.net import pool
 from effxfer.stages.head_search.features import computed, deepest, megabytes, plan, with_positions
-from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.tasks import load_task
 from effxfer.train.devices import pick
 from tests import tiny
 
@@ -24,7 +25,7 @@ def net(dense):
 
 @pytest.fixture
 def task(net, data, tmp_path):
-    return load_task(data, net.preprocess, Where(out=tmp_path / "out"))
+    return load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
 
 
 def test_features_are_what_the_network_gives_and_are_computed_once(net, task, tmp_path):

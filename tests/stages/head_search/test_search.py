@@ -6,7 +6,8 @@ from effxfer.net.early_exit import after
 from effxfer.net.net import rebuild, tap_widths
 from effxfer.stages.head_search.search import search
 from effxfer.stages.prune.channels import channels as channels_stage
-from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.train.finetune import finetune
 from effxfer.train.devices import pick
 from effxfer.train.state import Work
@@ -69,7 +70,7 @@ def test_a_worse_head_is_replaced(dense, data, tmp_path):
     net = dense.net()
     for parameter in net.head.parameters():
         parameter.data.zero_()
-    task = load_task(data, net.preprocess, Where(out=tmp_path / "out"))
+    task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     settings = tiny.settings_of("search", taps=[["out"]])
     net, report = search(net, [task], settings, device=pick("cpu"), work=Work(None))
     assert report["accuracy/val"].value >= 75
@@ -104,7 +105,7 @@ def test_a_network_whose_head_pools_loses_channels_and_is_trained_on(spec, dense
     channels = list(tap_widths(net, taps).values())
     net.edit("set_head", spec=spec, features=channels, classes=list(tiny.CLASSES), taps=taps)
     net.edit("cut", gone=after(net, "stage2"))
-    task = load_task(data, net.preprocess, Where(out=tmp_path / "out"))
+    task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     before = sum(p.numel() for p in net.body.parameters())
     net, _ = channels_stage(
         net, [task], tiny.settings_of("prune channels"), device=pick("cpu"), work=Work(None)
@@ -122,7 +123,7 @@ def test_a_network_whose_head_pools_is_fine_tuned(strategy, dense, data, tmp_pat
     taps = ["stage1", "stage2"]
     channels = list(tap_widths(net, taps).values())
     net.edit("set_head", spec={"pool": "attention"}, features=channels, classes=list(tiny.CLASSES), taps=taps)
-    task = load_task(data, net.preprocess, Where(out=tmp_path / "out"))
+    task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     options = {"batch": 8} if strategy == "probe" else tiny.PLAIN
     settings = tiny.settings_of("finetune", strategy=strategy, options=options, fit={**tiny.FIT, "epochs": 4})
     _, report = finetune(net, [task], settings, device=pick("cpu"), work=Work(None))

@@ -17,10 +17,13 @@ from effxfer.net.backbones.trust import trusting
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.channels.latency_loop import Timing
 from effxfer.settings import build
+from effxfer.stages import STAGES
 from effxfer.stages.prune import channel_controls, channels, control_networks, latency
 from effxfer.stages.prune.channel_controls import loss_for
 from effxfer.stages.prune.control_networks import multiply_adds, open_others, sides
-from effxfer.stages.runner.run import Where, identity, key_of, preview
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.key import settings_identity, stage_key
+from effxfer.stages.runner.run import preview
 from effxfer.stages.settings.common import METRICS
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.finetune import train
@@ -323,17 +326,17 @@ def test_a_backbone_is_a_name_or_a_table():
 
 
 def test_other_weights_of_a_backbone_are_another_key(dense, data, tmp_path):
-    here, file = Where(out=tmp_path / "out", device="cpu"), tmp_path / "w.safetensors"
+    here, file = RunContext(out=tmp_path / "out", device="cpu"), tmp_path / "w.safetensors"
     told = tiny.settings_of(CHANNELS, controls="full", control_backbones=[f"timm:mobilenetv2_035@{file}"])
     with pytest.raises(ModelFileError, match="no weights file"):
-        preview(CHANNELS, told, dense, [data], here)
+        preview(STAGES[CHANNELS], told, dense, [data], here)
     keys = set()
     for value in (0.0, 1.0):
         save_file({"x": torch.tensor([value])}, file)
-        keys.add(key_of(CHANNELS, told, dense, [data], here))
+        keys.add(stage_key(CHANNELS, told, dense, [data], here))
     assert len(keys) == 2
     plain = tiny.settings_of(CHANNELS)
-    assert identity(plain) == plain.plain()
+    assert settings_identity(plain) == plain.plain()
 
 
 def test_mistakes_show_before_anything_is_trained(dense, data, tmp_path, monkeypatch):
@@ -365,11 +368,11 @@ def test_backbones_take_images_as_the_pruned_network_does_and_models_as_they_do(
 @pytest.mark.slow
 def test_on_this_machine(dense, data, tmp_path, monkeypatch):
     """The real exporter and clock, for a moment: what they say on a busy machine is not asserted."""
-    for where, name, value in [
+    for context, name, value in [
         (latency, "MAX_SECONDS", 0.3), (latency, "MIN_SECONDS", 0.1), (protocol, "MIN_ROUNDS", 2),
         (control_networks, "stopwatch", stopwatch),
     ]:  # fmt: skip
-        monkeypatch.setattr(where, name, value)
+        monkeypatch.setattr(context, name, value)
     lines = table(tiny.stage(CHANNELS, dense, tmp_path / "out", data, controls="fast", fit=NONE))
     assert list(lines) == ["dense", "pruned", "smaller input (8 px)"]
     assert lines["dense"]["p50 ratio"] == 1.0

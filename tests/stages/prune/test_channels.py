@@ -130,10 +130,11 @@ def test_the_taylor_measure_meets_a_share_of_the_multiply_adds(dense, data, tmp_
     settings = tiny.QUICK[CHANNELS] | {"macs_ratio": 0.4, "importance": "taylor", "scope": "global", "round_to": 2}
     settings.pop("ratio")
     from effxfer.stages import STAGES
-    from effxfer.stages.runner.run import Where, transform
+    from effxfer.stages.runner.context import RunContext
+    from effxfer.stages.runner.run import transform
 
     settings = build(Channels, {**settings, "fit": {"epochs": 0}}, CHANNELS)
-    made = transform(CHANNELS, STAGES[CHANNELS].find, settings, dense, [data], Where(out=tmp_path / "o", device="cpu"))
+    made = transform(STAGES[CHANNELS], settings, dense, [data], RunContext(out=tmp_path / "o", device="cpu"))
     report = made.manifest.report
     assert report["macs/after"].value <= 0.42 * report["macs/before"].value
 

@@ -159,12 +159,13 @@ def test_rewinds_to_a_step_of_training(dense, data, tmp_path, monkeypatch):
 
 
 def step_count(data, dense):
-    from effxfer.stages.runner.run import Where, load_task
-    from effxfer.stages.train.finetune import choose
+    from effxfer.stages.runner.context import RunContext
+    from effxfer.stages.runner.tasks import load_task
+    from effxfer.transfer.strategies import make_strategy
 
     net = dense.net()
-    task = load_task(data, net.preprocess, Where(out=dense.path))
-    return len(choose("full", tiny.PLAIN).draw(net, [task], torch.device("cpu"))(0))
+    task = load_task(data, net.preprocess, RunContext(out=dense.path))
+    return len(make_strategy("full", tiny.PLAIN).draw(net, [task], torch.device("cpu"))(0))
 
 
 def test_rewinding_to_zero_starts_from_the_pretrained_weights(dense, data, tmp_path, monkeypatch):

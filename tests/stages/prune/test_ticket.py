@@ -15,7 +15,8 @@ from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.settings import BackboneSettings
 from effxfer.stages.prune import lottery
 from effxfer.stages.prune import ticket as stage
-from effxfer.stages.runner.run import Where, key_of
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.key import stage_key
 from effxfer.stages.runner.source import lean, read_ticket, whole, write_ticket
 from effxfer.stages.settings.common import TICKET
 from effxfer.stages.train import finetune
@@ -137,7 +138,7 @@ def test_its_zeros_stay_through_later_stages(found, other, tmp_path):
     net = made.net()
     gone = {name: ~keep for name, keep in net.kept().items()}
     assert all(torch.equal(~gone[name], keep) for name, keep in found.net().kept().items())
-    assert all(bool((net.get_parameter(name)[where] == 0).all()) for name, where in gone.items())
+    assert all(bool((net.get_parameter(name)[context] == 0).all()) for name, context in gone.items())
     assert made.manifest.report["sparsity/prunable"].value == pytest.approx(80, abs=0.01)
     small = tiny.stage("prune channels", made, tmp_path / "small", other, fit={**tiny.FIT, "epochs": 0}).net()
     assert all(bool((small.get_parameter(name)[~keep] == 0).all()) for name, keep in small.kept().items())
@@ -239,15 +240,15 @@ def test_a_lottery_that_was_cut_off_leaves_the_same_ticket(found, dense, data, t
 
 
 def test_the_key_is_of_the_ticket_not_of_its_place(found, dense, data, tmp_path):
-    ticket, where = read_ticket(found.path), Where(out=tmp_path / "out", device="cpu")
+    ticket, context = read_ticket(found.path), RunContext(out=tmp_path / "out", device="cpu")
     settings = tiny.settings_of("ticket")
-    key = key_of("ticket", settings, ticket, [data], where)
+    key = stage_key("ticket", settings, ticket, [data], context)
     shutil.copy(found.path / TICKET, tmp_path / "elsewhere.safetensors")
-    assert key_of("ticket", settings, read_ticket(tmp_path / "elsewhere.safetensors"), [data], where) == key
+    assert stage_key("ticket", settings, read_ticket(tmp_path / "elsewhere.safetensors"), [data], context) == key
     pointing = lean(ticket, str(dense.path))
-    assert key_of("ticket", settings, pointing, [data], where) == key
+    assert stage_key("ticket", settings, pointing, [data], context) == key
     sparser = tiny.stage("prune lottery", dense, tmp_path / "sparser", data, **{**FEW, "sparsity": 0.9})
-    assert key_of("ticket", settings, read_ticket(sparser.path), [data], where) != key
+    assert stage_key("ticket", settings, read_ticket(sparser.path), [data], context) != key
 
 
 def test_a_ticket_that_points_opens_what_it_points_to(found, dense, data, tmp_path):

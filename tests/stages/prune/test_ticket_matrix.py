@@ -7,7 +7,7 @@ from effxfer.report import Measurement, Report
 from effxfer.settings import build
 from effxfer.stages.prune import ticket as stage
 from effxfer.stages.prune.ticket_matrix import cells, matrix, outline, tabulate
-from effxfer.stages.runner.run import Where
+from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.source import read_ticket
 from effxfer.stages.settings.ticket_settings import Matrix
 from tests import tiny
@@ -35,8 +35,8 @@ def settings(**more):
 
 @pytest.fixture(scope="module")
 def made(tickets, tasks, tmp_path_factory):
-    where = Where(out=tmp_path_factory.mktemp("matrix") / "out", device="cpu")
-    return where, matrix(tickets, tasks, settings(options=tiny.PLAIN), where)
+    context = RunContext(out=tmp_path_factory.mktemp("matrix") / "out", device="cpu")
+    return context, matrix(tickets, tasks, settings(options=tiny.PLAIN), context)
 
 
 def test_every_ticket_meets_every_task_and_its_controls(tickets, tasks):
@@ -54,9 +54,9 @@ def test_tickets_of_other_recipes_have_dense_networks_of_their_own(tickets, task
 
 
 def test_each_is_an_ordinary_model_and_the_table_is_one_too(made, tickets):
-    where, table = made
+    context, table = made
     cell = "a-on-shapes", "a-random-on-shapes", "b-on-fewer", "a-dense-on-fewer"
-    names = {path.name for path in where.out.iterdir() if not path.name.startswith(".")}
+    names = {path.name for path in context.out.iterdir() if not path.name.startswith(".")}
     assert names > {*cell, "matrix"}
     assert len(names) == 11
     (shown,) = table.manifest.report.tables
@@ -70,13 +70,13 @@ def test_each_is_an_ordinary_model_and_the_table_is_one_too(made, tickets):
 
 
 def test_what_is_done_is_not_done_again(made, tickets, tasks, monkeypatch):
-    where, table = made
+    context, table = made
     monkeypatch.setattr(stage, "train", lambda *_args, **_more: pytest.fail("a finished cell was trained again"))
     told = settings(options=tiny.PLAIN)
-    assert all(row["done"] for row in outline(cells(tickets, tasks, told), where))
-    assert matrix(tickets, tasks, told, where).manifest == table.manifest
+    assert all(row["done"] for row in outline(cells(tickets, tasks, told), context))
+    assert matrix(tickets, tasks, told, context).manifest == table.manifest
     one_task = {"shapes": tasks["shapes"]}
-    smaller = matrix(tickets, one_task, told, where)
+    smaller = matrix(tickets, one_task, told, context)
     assert list(smaller.manifest.report.tables[0].rows[0]) == [
         "ticket", "network", "weights %", "shapes val", "shapes test", "n"
     ]  # fmt: skip
@@ -92,19 +92,19 @@ def test_it_goes_on_cell_by_cell(tickets, tasks, tmp_path, monkeypatch):
         return real(*args, **more)
 
     monkeypatch.setattr(stage, "train", cut_off)
-    where, told = Where(out=tmp_path / "out", device="cpu"), settings(controls=False)
+    context, told = RunContext(out=tmp_path / "out", device="cpu"), settings(controls=False)
     with pytest.raises(KeyboardInterrupt):
-        matrix(tickets, tasks, told, where)
-    assert [row["done"] for row in outline(cells(tickets, tasks, told), where)] == [True, True, False, False]
-    matrix(tickets, tasks, told, where)
+        matrix(tickets, tasks, told, context)
+    assert [row["done"] for row in outline(cells(tickets, tasks, told), context)] == [True, True, False, False]
+    matrix(tickets, tasks, told, context)
     assert len(seen) == 5
 
 
 def test_a_result_in_the_way_is_found_before_anything_is_trained(made, tickets, tasks, monkeypatch):
-    where, _ = made
+    context, _ = made
     monkeypatch.setattr(stage, "train", lambda *_args, **_more: pytest.fail("trained"))
     with pytest.raises(SettingsError, match="made from other settings"):
-        matrix(tickets, tasks, settings(seed=3), where)
+        matrix(tickets, tasks, settings(seed=3), context)
 
 
 def test_names_that_make_one_directory_are_refused(tickets, tasks):

@@ -7,6 +7,7 @@ import pytest
 
 from effxfer.errors import ResourceError, SettingsError
 from effxfer.stages.runner import output_dir
+from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.output_dir import (
     LONGEST_NAME,
     check_directory,
@@ -15,7 +16,6 @@ from effxfer.stages.runner.output_dir import (
     check_folder,
     check_writable,
 )  # fmt: skip
-from effxfer.stages.runner.run import Where
 
 
 @pytest.fixture(autouse=True)
@@ -95,9 +95,9 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_computed(tm
 
 
 def test_a_link_to_a_folder_is_followed(tmp_path):
-    assert Where(out=tmp_path / "link").out == (tmp_path / "folder").resolve()
-    assert Where(out=tmp_path / "new").out == tmp_path / "new"
-    assert Where(out=tmp_path / ("a" * 300)).out == tmp_path / ("a" * 300)
+    assert RunContext(out=tmp_path / "link").out == (tmp_path / "folder").resolve()
+    assert RunContext(out=tmp_path / "new").out == tmp_path / "new"
+    assert RunContext(out=tmp_path / ("a" * 300)).out == tmp_path / ("a" * 300)
 
 
 @pytest.mark.parametrize("out", ["/dev/stdout", "/dev/stderr", "/dev/fd/1"])

@@ -8,7 +8,11 @@ from effxfer.data.settings import DataSettings
 from effxfer.errors import LockedError, ModelFileError, SettingsError
 from effxfer.files import locked, sha256
 from effxfer.report import Measurement, Report
-from effxfer.stages.runner.run import Where, compare, data_for, key_of, preview, transform
+from effxfer.stages import STAGES
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.key import stage_key
+from effxfer.stages.runner.run import compare, preview, transform
+from effxfer.stages.runner.tasks import data_for
 from effxfer.stages.settings.common import METRICS
 from tests import tiny
 
@@ -40,12 +44,12 @@ def find():
     return Counted()
 
 
-def where(tmp_path, **more):
-    return Where(out=tmp_path / "out", device="cpu", **more)
+def context(tmp_path, **more):
+    return RunContext(out=tmp_path / "out", device="cpu", **more)
 
 
 def run(find, source, data, tmp_path, settings=SETTINGS, **more):
-    return transform(NAME, find, settings, source, [data], where(tmp_path, **more))
+    return transform(tiny.substitute(NAME, find), settings, source, [data], context(tmp_path, **more))
 
 
 def state(path):
@@ -74,30 +78,32 @@ def test_another_key_is_refused_without_force(find, dense, data, tmp_path):
 
 
 def test_every_input_is_part_of_the_key(dense, data, folder, tmp_path):
-    here = where(tmp_path)
+    here = context(tmp_path)
     keys = [
-        key_of(NAME, SETTINGS, dense, [data], here),
-        key_of("prune lottery", SETTINGS, dense, [data], here),
-        key_of(NAME, tiny.settings_of(NAME, seed=1), dense, [data], here),
-        key_of(NAME, SETTINGS, tiny.BACKBONE, [data], here),
-        key_of(NAME, SETTINGS, tiny.BACKBONE, [tiny.data_of(folder, split_seed=1)], here),
-        key_of(NAME, SETTINGS, dense, [tiny.data_of(folder, max_per_class=5)], here),
-        key_of(NAME, SETTINGS, dense, [data, data], here),
+        stage_key(NAME, SETTINGS, dense, [data], here),
+        stage_key("prune lottery", SETTINGS, dense, [data], here),
+        stage_key(NAME, tiny.settings_of(NAME, seed=1), dense, [data], here),
+        stage_key(NAME, SETTINGS, tiny.BACKBONE, [data], here),
+        stage_key(NAME, SETTINGS, tiny.BACKBONE, [tiny.data_of(folder, split_seed=1)], here),
+        stage_key(NAME, SETTINGS, dense, [tiny.data_of(folder, max_per_class=5)], here),
+        stage_key(NAME, SETTINGS, dense, [data, data], here),
     ]
     assert len(set(keys)) == len(keys)
 
 
 def test_where_it_runs_is_not_part_of_the_key(dense, data, tmp_path):
-    other = Where(out=tmp_path / "elsewhere", device="cpu", force=True)
-    assert key_of(NAME, SETTINGS, dense, [data], where(tmp_path)) == key_of(NAME, SETTINGS, dense, [data], other)
+    other = RunContext(out=tmp_path / "elsewhere", device="cpu", force=True)
+    assert stage_key(NAME, SETTINGS, dense, [data], context(tmp_path)) == stage_key(
+        NAME, SETTINGS, dense, [data], other
+    )
 
 
 def test_changed_images_change_the_key(dense, folder, tmp_path):
     copy = tiny.data_of(shutil.copytree(folder, tmp_path / "shapes"))
-    before = key_of(NAME, SETTINGS, dense, [copy], where(tmp_path))
+    before = stage_key(NAME, SETTINGS, dense, [copy], context(tmp_path))
     image = next((tmp_path / "shapes" / "red").glob("*.png"))
     image.write_bytes(next((tmp_path / "shapes" / "blue").glob("*.png")).read_bytes())
-    assert key_of(NAME, SETTINGS, dense, [copy], where(tmp_path)) != before
+    assert stage_key(NAME, SETTINGS, dense, [copy], context(tmp_path)) != before
 
 
 def test_a_result_that_was_altered_is_not_taken_for_done(find, dense, data, tmp_path):
@@ -122,7 +128,7 @@ def test_a_stage_that_failed_before_it_did_anything_leaves_nothing(dense, data, 
         raise RuntimeError("no such thing")
 
     with pytest.raises(RuntimeError, match="no such thing"):
-        transform(NAME, lambda: at_once, SETTINGS, dense, [data], where(tmp_path))
+        transform(tiny.substitute(NAME, lambda: at_once), SETTINGS, dense, [data], context(tmp_path))
     assert not list(tmp_path.glob(".work-*"))
 
 
@@ -130,9 +136,9 @@ def test_a_refused_stage_leaves_no_folder_that_was_made_for_it(dense, data, tmp_
     def refuse(*_args, **_more):
         raise SettingsError("no")
 
-    here = Where(out=tmp_path / "runs" / "mine" / "out", device="cpu")
+    here = RunContext(out=tmp_path / "runs" / "mine" / "out", device="cpu")
     with pytest.raises(SettingsError):
-        transform(NAME, lambda: refuse, SETTINGS, dense, [data], here)
+        transform(tiny.substitute(NAME, lambda: refuse), SETTINGS, dense, [data], here)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,10 +177,10 @@ def test_an_impossible_output_is_refused_before_anything_is_read(find, dense, tm
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to("gone")
     before = sorted(tmp_path.iterdir())
-    here, absent = Where(out=tmp_path / name, device="cpu"), DataSettings(source=str(tmp_path / "no data"))
-    for call in (preview, lambda *words: transform(words[0], find, *words[1:])):
+    here, absent = RunContext(out=tmp_path / name, device="cpu"), DataSettings(source=str(tmp_path / "no data"))
+    for call in (preview, transform):
         with pytest.raises(SettingsError) as caught:
-            call(NAME, SETTINGS, dense, [absent], here)
+            call(tiny.substitute(NAME, find), SETTINGS, dense, [absent], here)
         assert caught.value.code == "E211"
     assert (sorted(tmp_path.iterdir()), find.found) == (before, 0)
 
@@ -215,7 +221,9 @@ def test_a_file_beside_a_result_is_never_lost(find, dense, data, tmp_path):
 
 def test_nothing_is_written_into_a_data_set(find, dense, data, folder):
     with pytest.raises(SettingsError, match="inside the data set"):
-        transform(NAME, find, SETTINGS, dense, [data], Where(out=folder / "red" / "model", device="cpu"))
+        transform(
+            tiny.substitute(NAME, find), SETTINGS, dense, [data], RunContext(out=folder / "red" / "model", device="cpu")
+        )
 
 
 def test_work_held_by_another_process_is_refused_at_once(find, dense, data, tmp_path):
@@ -225,7 +233,7 @@ def test_work_held_by_another_process_is_refused_at_once(find, dense, data, tmp_
 
 
 def test_a_preview_decodes_and_writes_nothing(dense, data, tmp_path):
-    shown = preview(NAME, SETTINGS, dense, [data], where(tmp_path))
+    shown = preview(STAGES[NAME], SETTINGS, dense, [data], context(tmp_path))
     assert shown["done"] is False
     assert shown["images"] == [{"train": 36, "val": 12, "test": 12}]
     assert shown["settings"] == SETTINGS.plain()
@@ -246,7 +254,7 @@ def test_a_backbone_alone_has_no_data():
 
 def test_an_out_of_dot_means_the_present_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Where(out=tmp_path.__class__(".")).work == tmp_path.parent / f".work-{tmp_path.name}"
+    assert RunContext(out=tmp_path.__class__(".")).work_dir == tmp_path.parent / f".work-{tmp_path.name}"
 
 
 def test_a_comparison_is_made_once_for_the_same_models(dense, tmp_path):
@@ -257,7 +265,7 @@ def test_a_comparison_is_made_once_for_the_same_models(dense, tmp_path):
         return Report(notes=("compared",))
 
     settings = tiny.settings_of("bench")
-    here = where(tmp_path)
+    here = context(tmp_path)
     first = compare("bench", lambda: measure, settings, {"a": dense}, here)
     assert compare("bench", lambda: measure, settings, {"a": dense}, here).manifest == first.manifest
     assert calls == [["a"]]

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from effxfer.cli.app import app
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
 from effxfer.net.merge import adapters
-from effxfer.stages.runner.run import key_of_work
 from effxfer.stages.runner.source import Adapted, read_adapter
 from effxfer.stages.settings.common import ADAPTER
 from effxfer.stages.train.adapter_training import difference
@@ -165,4 +164,4 @@ def test_the_command_line_shows_and_applies(lora, dense, folder, tmp_path, monke
 
 
 def test_work_without_a_place_has_no_key():
-    assert key_of_work(Work(None)) == ""
+    assert Work(None).key == ""

@@ -7,7 +7,9 @@ from effxfer.data.batches.augment import normalize
 from effxfer.errors import EffxferError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import build
-from effxfer.stages.runner.run import Where, identity, load_task
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.key import settings_identity
+from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.distillation import listening
@@ -89,7 +91,7 @@ def test_a_network_listens_to_another_one(dense, data, tmp_path):
     taught = tiny.finetune(tmp_path / "taught", data, **given)
     alone = tiny.finetune(tmp_path / "alone", data, fit=given["fit"])
     assert '"teacher"' in (taught.path / "metrics.jsonl").read_text()
-    task = load_task(data, dense.net().preprocess, Where(out=tmp_path / "out"))
+    task = load_task(data, dense.net().preprocess, RunContext(out=tmp_path / "out"))
     images = normalize(torch.tensor(task.test.pixels), task.preprocess)
     with torch.inference_mode():
         wanted = dense.net().eval()(images)
@@ -100,7 +102,7 @@ def test_a_network_listens_to_another_one(dense, data, tmp_path):
 def test_its_key_is_what_is_in_the_teacher_not_where_it_lies(dense, tmp_path):
     moved = shutil.copytree(dense.path, tmp_path / "moved")
     keys = [
-        identity(build(Finetune, {"teacher": {"source": str(p), "logits": 0.5}}, "f"))["teacher"]
+        settings_identity(build(Finetune, {"teacher": {"source": str(p), "logits": 0.5}}, "f"))["teacher"]
         for p in (dense.path, moved)
     ]
     assert keys[0] == keys[1]

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
-from effxfer.stages.runner.run import Where, load_task
-from effxfer.stages.train.finetune import choose, fresh_head, learning
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.tasks import load_task
+from effxfer.stages.train.finetune import fresh_head, learning
+from effxfer.transfer.strategies import make_strategy
 from tests import tiny
 
 
@@ -30,7 +32,7 @@ def test_no_epochs_measure_the_network_as_it_is(dense, data, tmp_path):
 
 def test_a_head_for_the_same_classes_stays(dense, data, tmp_path):
     net = dense.net()
-    task = load_task(data, net.preprocess, Where(out=tmp_path / "out"))
+    task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     head = net.head
     assert fresh_head(net, task, 0) is False
     assert net.head is head
@@ -41,12 +43,12 @@ def test_a_head_for_the_same_classes_stays(dense, data, tmp_path):
 
 def test_a_strategy_that_is_not_there_is_suggested():
     with pytest.raises(SettingsError, match="did you mean 'full'"):
-        choose("fulll", {})
+        make_strategy("fulll", {})
 
 
 def test_options_are_checked_against_the_strategy():
     with pytest.raises(SettingsError, match="did you mean 'batch'"):
-        choose("full", {"bach": 3})
+        make_strategy("full", {"bach": 3})
 
 
 def test_no_training_shows_no_curves():

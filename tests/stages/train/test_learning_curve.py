@@ -5,7 +5,8 @@ import torch
 from effxfer.errors import SettingsError
 from effxfer.report import Measurement, Report
 from effxfer.settings import build
-from effxfer.stages.runner.run import Where, load_task
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import LearningCurve
 from effxfer.stages.train import finetune as module
 from effxfer.stages.train.finetune import train
@@ -15,7 +16,7 @@ from tests import tiny
 
 @pytest.fixture
 def task(tmp_path, dense, data):
-    return load_task(data, dense.net().preprocess, Where(out=tmp_path / "x", cache=tmp_path / "cache"))
+    return load_task(data, dense.net().preprocess, RunContext(out=tmp_path / "x", cache=tmp_path / "cache"))
 
 
 def test_few_are_among_more_and_alike_in_every_class(task):

@@ -13,7 +13,7 @@ from effxfer.errors import GateError, SettingsError
 from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.model import Model, ModelError
 from effxfer.settings import build
-from effxfer.stages.runner.run import data_for
+from effxfer.stages.runner.tasks import data_for
 from tests import tiny
 from tests.contracts.test_stages import adapted as adapted_by
 

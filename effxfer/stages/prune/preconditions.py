@@ -1,0 +1,34 @@
+"""What makes it impossible to prune a network: an adapter that is still on it, or one that training would leave."""
+
+from typing import Any
+
+from effxfer.errors import ModelFileError, SettingsError
+from effxfer.net.merge import MERGING, adapters
+from effxfer.net.net import Net
+from effxfer.stages.settings.base import StageSettings
+from effxfer.stages.settings.prune_settings import Gradual
+from effxfer.transfer.strategies import make_strategy
+
+
+def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:
+    """Refuse to prune a network with an adapter, or with a strategy that leaves one.
+
+    Raises:
+        ModelFileError: If the network has an adapter that is not merged.
+        SettingsError: If the strategy leaves one, or trains one while weights are removed.
+    """
+    if unmerged := [edit["kind"] for edit in adapters(net)]:
+        hint = "prune first, and adapt what is left: tickets keep their zeros"
+        if unmerged[0] in MERGING:
+            hint = "merge it: `effxfer finetune` with --set options.merge=true, or `effxfer adapter apply`"
+        text = f"{stage}: the network has an adapter that is not merged ({unmerged[0]})"
+        raise ModelFileError(text, hint, code="E412")
+    for name, options in settings.strategies(None):
+        _check_strategy(stage, name, options, during=isinstance(settings, Gradual))
+
+
+def _check_strategy(stage: str, name: str, options: dict[str, Any], *, during: bool) -> None:
+    strategy = make_strategy(name, options)
+    if strategy.stays() or (strategy.adds and during):
+        text = f"{stage}: strategy {name} puts an adapter on the network that stays while it is pruned"
+        raise SettingsError(text, "prune with strategy full, and adapt what is left by `finetune`")

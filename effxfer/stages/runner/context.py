@@ -1,0 +1,33 @@
+"""Where and how a stage runs."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """Output directory, device and cache of a run; never part of a stage's key.
+
+    Attributes:
+        out: The model directory to write.
+        device: As `devices.pick` takes it.
+        cache: Folder of decoded images; None is the user's cache directory.
+        force: Replace a result that was made with other inputs.
+        extra_seconds: What a stage with a time limit may take beyond it; negative where steps before it were late.
+    """
+
+    out: Path
+    device: str = "auto"
+    cache: Path | None = None
+    force: bool = False
+    extra_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.out.name in ("", "..") or (os.path.islink(self.out) and self.out.is_dir()):  # noqa: PTH114 (never raises)
+            object.__setattr__(self, "out", self.out.resolve())
+
+    @property
+    def work_dir(self) -> Path:
+        """Folder of unfinished work: beside the result, under a hidden name."""
+        return self.out.parent / f".work-{self.out.name}"

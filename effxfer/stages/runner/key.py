@@ -1,0 +1,50 @@
+"""The key of a stage's result: a digest of everything that determines it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from effxfer import artifact
+from effxfer.artifact import Artifact
+from effxfer.data.listing import Listing
+from effxfer.data.load import scan
+from effxfer.data.settings import DataSettings
+from effxfer.settings import Settings
+from effxfer.stages.data.split_history import history_of
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.source import Source, parent_of
+from effxfer.stages.settings.base import StageSettings
+
+
+def stage_key(
+    name: str, settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
+) -> str:
+    """Digest everything that determines a stage's result; decodes nothing and loads no torch."""
+    return key_of_listings(name, settings, source, list_data(settings, source, data, context))
+
+
+def list_data(
+    settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
+) -> list[Listing]:
+    """List the files, labels and splits of each task; decodes nothing."""
+    history = history_of(source, settings)
+    return [scan(one, cache=context.cache, history=history) for one in data]
+
+
+def key_of_listings(name: str, settings: StageSettings, source: Source, listings: Sequence[Listing]) -> str:
+    """Digest a stage's settings, its start and its data."""
+    return artifact.key_of(name, settings_identity(settings), [one.key for one in listings], parent_of(source))
+
+
+def settings_identity(settings: StageSettings) -> dict[str, Any]:
+    """The settings' values, with the networks they name identified by the content of their files."""
+    plain = settings.plain()
+    for name, backbones in settings.networks.items():
+        plain[name] = [artifact.identity(backbone) for backbone in backbones]
+    if settings.teacher_network:
+        plain["teacher"]["source"] = artifact.identity(settings.teacher_network)
+    return plain
+
+
+def comparison_key(name: str, settings: Settings, models: Mapping[str, Artifact]) -> str:
+    """Digest everything that determines a comparison."""
+    return artifact.key_of(name, settings.plain(), list(models), [model.manifest.key for model in models.values()])

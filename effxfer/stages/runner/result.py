@@ -1,0 +1,137 @@
+"""The directory of a stage's result: locked while a stage works, written at once, recognised when it is done."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effxfer import artifact
+from effxfer.artifact import Artifact
+from effxfer.data.history import NONE, SPLITS_FILE, History, write_history
+from effxfer.data.settings import DataSettings
+from effxfer.data.task import Task
+from effxfer.errors import LockedError, ModelFileError, ResourceError, SettingsError
+from effxfer.files import locked, read_lines, sweep, write_directory
+from effxfer.report import Report
+from effxfer.settings import Settings
+from effxfer.stages.data.split_history import places_of
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.output_dir import check_ours
+from effxfer.stages.runner.source import Source, parent_of
+from effxfer.stages.settings.common import METRICS
+
+if TYPE_CHECKING:
+    from effxfer.net.net import Net
+    from effxfer.train.state import Work
+
+RESULT = "result"  # as `effxfer.train.state.Work` names it, without importing torch
+
+
+@contextmanager
+def exclusive(context: RunContext, leads: bool) -> Iterator[None]:
+    """Lock out other processes while a stage runs.
+
+    Its work is removed when it succeeds, or fails before it has written any.
+    """
+    if not leads:
+        yield
+        return
+    with locked(context.work_dir):
+        sweep(context.work_dir)
+        sweep(context.out.parent, deep=False)
+        try:
+            yield
+        except Exception:
+            if any(file.is_file() for file in context.work_dir.glob("key-*/**/*")):
+                raise
+            shutil.rmtree(context.work_dir, ignore_errors=True)
+            raise
+        shutil.rmtree(context.work_dir, ignore_errors=True)
+
+
+def cached_result(context: RunContext, key: str) -> Artifact | None:
+    """Load the result of an earlier run with the same key; None if there is none, or `force` replaces it.
+
+    Raises:
+        SettingsError: If it was made from other inputs and may not be replaced, or effxfer did not write it.
+        ModelFileError: If it was altered.
+    """
+    if not (context.out / artifact.MANIFEST).is_file():
+        check_ours(context.out)
+        return None
+    try:
+        existing = Artifact.load(context.out)
+    except ModelFileError:
+        if context.force:
+            check_ours(context.out)
+            return None
+        raise
+    if existing.manifest.key == key:
+        remove_finished_work(context, key)
+        return existing
+    if context.force:
+        check_ours(context.out)
+        return None
+    text = f"{context.out} holds a {existing.manifest.stage} result made from other settings, data or model"
+    raise SettingsError(text, "replace it with --force, or give another --out", code="E211")
+
+
+def remove_finished_work(context: RunContext, key: str) -> None:
+    """Remove the work of a process that was killed after it had written its result, if nobody works now."""
+    if not context.work_dir.is_dir() or any(other.name != f"key-{key}" for other in context.work_dir.glob("key-*")):
+        return
+    with suppress(LockedError, ResourceError), locked(context.work_dir):
+        sweep(context.out.parent, deep=False)
+        shutil.rmtree(context.work_dir, ignore_errors=True)
+
+
+def open_work(context: RunContext, key: str) -> "Work":
+    """Open the work directory of a key; work for other keys is removed."""
+    from effxfer.train.state import Work
+
+    for other in context.work_dir.glob("key-*"):
+        if other.name != f"key-{key}":
+            shutil.rmtree(other, ignore_errors=True)
+    return Work(context.work_dir / f"key-{key}")
+
+
+def manifest_fields(
+    name: str, key: str, settings: Settings, source: Source,
+    data: Iterable[tuple[Task, DataSettings]], report: Report,
+) -> dict[str, Any]:  # fmt: skip
+    """The fields of a manifest that are not read off the network."""
+    return {
+        "key": key,
+        "stage": name,
+        "settings": settings.plain(),
+        "parent": parent_of(source),
+        "data": tuple(
+            {"name": task.name, "digest": task.digest, "settings": one.plain(), "places": places_of(one)}
+            for task, one in data
+        ),
+        "report": report,
+    }
+
+
+def commit(context: RunContext, net: "Net | None", fields: Mapping[str, Any], history: History = NONE) -> None:
+    """Write a result: the network, files that the stage put into its work's `result`, its metrics and splits."""
+    with write_directory(context.out) as scratch:
+        for file in context.work_dir.glob(f"key-*/{RESULT}/*"):
+            shutil.move(file, scratch / file.name)
+        rows = list(training_metrics(context.work_dir))
+        if rows:
+            (scratch / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if history.records:
+            write_history(scratch / SPLITS_FILE, history)
+        artifact.save(scratch, net, **fields)
+
+
+def training_metrics(work_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of each training of a stage; of an epoch that was repeated after a kill, the last ones."""
+    files = sorted(work_dir.glob(f"key-*/**/{METRICS}"), key=lambda file: (len(file.parent.name), file))
+    for file in files:
+        part = {} if file.parent.name.startswith("key-") else {"part": file.parent.name}
+        latest = {row.get("epoch", f"note {i}"): row for i, row in enumerate(read_lines(file))}
+        yield from ({**part, **row} for row in latest.values())
