@@ -51,7 +51,7 @@ def loaded(folder: Path) -> tuple[Any, Any]:
 
 def features_of(net: Any, task: Any, folder: Path) -> Any:
     """Averages of all stages, as the search keeps them."""
-    from effxfer.net.net import tap_widths
+    from effxfer.net.taps import tap_widths
     from effxfer.stages.head_search.features import Kept, computed
     from effxfer.train.devices import pick
 

@@ -27,13 +27,14 @@ class Stepped:
     """A network that is trained on the same batch for ever, as `fit` does it; with a random mask if `sparsity` > 0."""
 
     def __init__(self, sparsity: float) -> None:
+        from effxfer.net.edits import apply_edit
         from effxfer.net.net import Net
         from effxfer.prune.weights.mask import Mask
         from effxfer.runtime.images.preprocess import Preprocess
 
         torch.manual_seed(0)
         self.net = Net({"source": NETWORK, "args": {}}, Preprocess(size=SIDE)).to(memory_format=torch.channels_last)
-        self.net.edit("set_head", spec={"kind": "linear"}, features=64, classes=[str(i) for i in range(10)])
+        apply_edit(self.net, "set_head", spec={"kind": "linear"}, features=64, classes=[str(i) for i in range(10)])
         if sparsity:
             full = Mask.full(self.net).keep
             Mask({name: torch.rand(keep.shape) >= sparsity for name, keep in full.items()}).store_(self.net)
@@ -49,5 +50,5 @@ class Stepped:
             self.optimizer.zero_grad()
             nn.functional.cross_entropy(self.net(self.images), self.labels).backward()
             self.optimizer.step()
-            self.net.constrain_()
+            self.net.apply_masks_()
         return (time.perf_counter() - began) / STEPS

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from effxfer.documents import AdapterDocument, fault
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
+from effxfer.net.edits import apply_edit
 from effxfer.report import Measurement, Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.signed_safetensors import Kind, altered, damaged, dump, load, raw_of, sha256
@@ -110,7 +111,7 @@ class AdapterFile:
         _behead(net)
         with replaying("the adapter", len(self.content)):
             for edit in self.facts.edits:
-                net.edit(**edit)
+                apply_edit(net, **edit)
         _fill(net, read(self.content), bare)
         net.classes, net.preprocess = tuple(self.facts.classes), Preprocess.from_json(self.facts.preprocess)
         net.smoothing = self.facts.smoothing
@@ -124,11 +125,11 @@ def base_digest(net: "Net", state: "Mapping[str, Tensor] | None" = None) -> str:
         net: Any.
         state: What `base_state` gave at another time; None is now.
     """
-    from effxfer.net.edits import of_body
+    from effxfer.net.edits import body_edits
     from effxfer.net.merge import adapters, base_state
 
     held = adapters(net)
-    edits = [edit for edit in of_body(net.edits) if edit not in held]
+    edits = [edit for edit in body_edits(net.edits) if edit not in held]
     return digest([dict(net.backbone), edits, sha256(raw_of(base_state(net) if state is None else state))])
 
 
@@ -232,10 +233,10 @@ def _head(net: "Net") -> "list[Edit]":
 
 def _behead(net: "Net") -> None:
     """Forget how a network's head came to be, with the masks on it: another one takes its place."""
-    from effxfer.net.edits import of_body
+    from effxfer.net.edits import body_edits
     from effxfer.net.net import KEEP
 
-    net.edits = of_body(net.edits)
+    net.edits = body_edits(net.edits)
     for name in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(KEEP + "head/")]:
         delattr(net, name)
 

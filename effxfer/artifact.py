@@ -107,7 +107,7 @@ class Artifact:
         from safetensors.torch import load_file
 
         from effxfer.net.backbones.recorded import replaying
-        from effxfer.net.net import rebuild
+        from effxfer.net.edits import rebuild
 
         weights = self.path / WEIGHTS
         with replaying(str(self.path / MANIFEST), weights.stat().st_size):

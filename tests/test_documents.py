@@ -15,8 +15,8 @@ from effxfer.documents import EDITS, AdapterDocument, ManifestDocument, TicketDo
 from effxfer.errors import EffxferError, ModelFileError
 from effxfer.files import write_directory
 from effxfer.net import edits
+from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.merge import base_state
-from effxfer.net.net import rebuild
 from effxfer.pipeline.leaderboard import leaderboard
 from effxfer.prune.tickets import file, ticket_report
 from effxfer.prune.tickets.codec import KIND
@@ -42,12 +42,13 @@ VALUES = (
 
 def net():
     made = rebuild(SOURCE, [], Preprocess(size=16))
-    made.edit("set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
-    made.edit("add_bias", layers=["body.stem.0"])
-    made.edit("remove_blocks", names=["body.stage1.2"])
-    made.edit("sparsify", weights=["body.stem.0.weight"])
+    apply_edit(made, "set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
+    apply_edit(made, "add_bias", layers=["body.stem.0"])
+    apply_edit(made, "remove_blocks", names=["body.stage1.2"])
+    apply_edit(made, "sparsify", weights=["body.stem.0.weight"])
     shapes = edits.measure(made)[0]
-    made.edit("resize", shapes={"head.out.bias": shapes["head.out.bias"]}, sizes={"body.stem.0": {"out_channels": 4}})
+    resized = {"head.out.bias": shapes["head.out.bias"]}
+    apply_edit(made, "resize", shapes=resized, sizes={"body.stem.0": {"out_channels": 4}})
     return made.eval()
 
 
@@ -72,8 +73,8 @@ def bare():
 def adapter():
     made = bare()
     base = {name: tensor.clone() for name, tensor in base_state(made).items()}
-    made.edit("set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
-    made.edit("lora", weights=["body.stage1.0.conv1.weight"], rank=2, alpha=4.0)
+    apply_edit(made, "set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
+    apply_edit(made, "lora", weights=["body.stage1.0.conv1.weight"], rank=2, alpha=4.0)
     return adapter_file.pack(made, base, strategy="lora", trained=8, recipe={"fit": FIT}, origin=ORIGIN).content
 
 
@@ -197,7 +198,7 @@ def test_adapters(adapter, memory, seed, count):
 
 def test_what_was_not_changed_is_read(folder, adapter):
     assert Artifact.load(folder).net().classes == ("a", "b")
-    assert read_ticket(folder).network().kept()
+    assert read_ticket(folder).network().masks()
     found = adapter_file.unpack(adapter)
     assert found.put_on(bare(), "it").classes == ("a", "b")
 

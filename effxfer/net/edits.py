@@ -13,9 +13,11 @@ from effxfer.net.adapters.ia3 import ia3
 from effxfer.net.adapters.lora import lora
 from effxfer.net.adapters.prompts import prompts
 from effxfer.net.adapters.ssf import ssf
-from effxfer.net.early_exit import cut
-from effxfer.net.heads.build import HeadSpec, build_head
+from effxfer.net.early_exit import exit_early
+from effxfer.net.heads.build import build_head
+from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
+from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import build
 
 BODY = "body."
@@ -108,7 +110,7 @@ def tapped_within(net: Net, name: str) -> bool:
     return any(f"body.{tap}.".startswith(f"{name}.") for tap in net.taps)
 
 
-def of_body(edits: Sequence[Edit]) -> list[Edit]:
+def body_edits(edits: Sequence[Edit]) -> list[Edit]:
     """Leave out of edits what they say of a head, which belongs to a task and not to the body."""
     lists = {"add_bias": "layers", "densify": "weights", "sparsify": "weights"}
     found = list[Edit]()
@@ -202,7 +204,7 @@ def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 EDITS: dict[str, Callable[..., None]] = {
     "add_bias": add_bias,
-    "cut": cut,
+    "cut": exit_early,
     "densify": densify,
     "grey": grey,
     "houlsby": houlsby,
@@ -216,3 +218,26 @@ EDITS: dict[str, Callable[..., None]] = {
     "sparsify": sparsify,
     "ssf": ssf,
 }
+
+
+def apply_edit(net: Net, kind: str, **arguments: Any) -> None:
+    """Change a network's architecture and record the change.
+
+    Args:
+        net: Changed in place.
+        kind: A key of `EDITS`.
+        arguments: Of the edit, as JSON holds them.
+    """
+    EDITS[kind](net, **arguments)
+    net.edits.append({"kind": kind, **arguments})
+
+
+def rebuild(
+    backbone: Mapping[str, Any], edits: Sequence[Edit], preprocess: Preprocess, classes: Sequence[str] = ()
+) -> Net:
+    """Make an untrained network by replaying recorded edits."""
+    net = Net(backbone, preprocess)
+    for edit in edits:
+        apply_edit(net, **edit)
+    net.classes = tuple(classes)
+    return net

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from effxfer.errors import SettingsError
-from effxfer.net.net import KEEP, Net, rebuild
+from effxfer.net.edits import rebuild
+from effxfer.net.net import KEEP, Net
 
 
 def fresh_weights(net: Net, seed: int) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from effxfer.errors import DataError
 from effxfer.files import digest
-from effxfer.net.heads.build import HeadSpec, head_parameters
+from effxfer.net.heads.build import head_parameters
+from effxfer.net.heads.spec import HeadSpec
 from effxfer.search.inputs import Matrices
 from effxfer.search.space import Taps
 

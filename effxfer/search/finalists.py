@@ -16,7 +16,7 @@ from torch import Tensor
 
 from effxfer import progress
 from effxfer.errors import ResourceError
-from effxfer.net.heads.build import HeadSpec, describe
+from effxfer.net.heads.spec import HeadSpec, describe
 from effxfer.report import Report
 from effxfer.search.head_training import DivergedError, answers, score_head, size_penalty, train_head
 from effxfer.search.report import report_of

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from effxfer.net.heads.build import HeadSpec, build_head
+from effxfer.net.heads.build import build_head
 from effxfer.net.heads.pools import pool_of
+from effxfer.net.heads.spec import HeadSpec
 from effxfer.search.features import Features
 from effxfer.search.flat_optim import OPTIMIZERS, replace_dropout
 from effxfer.search.inputs import CHUNK, Layers, Rows, Vectors, gather

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from effxfer.net.heads.build import HeadSpec, Standardize, fold_standardize, safe_deviation
+from effxfer.net.heads.build import Standardize, fold_standardize, safe_deviation
 from effxfer.net.heads.pools import pool_of
+from effxfer.net.heads.spec import HeadSpec
 
 Rows = NDArray[np.int64]
 Matrices = Mapping[str, NDArray[Any]]

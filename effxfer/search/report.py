@@ -6,7 +6,7 @@ import math
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from effxfer.net.heads.build import describe
+from effxfer.net.heads.spec import describe
 from effxfer.report import Curve, Measurement, Report, Table
 from effxfer.search.space import JOIN
 from effxfer.search.storage.trials import counts

@@ -14,7 +14,7 @@ from effxfer.search.storage.backends import check_storage
 from effxfer.settings import Settings
 
 if TYPE_CHECKING:
-    from effxfer.net.heads.build import HeadSpec
+    from effxfer.net.heads.spec import HeadSpec
 
 Taps = tuple[str, ...]
 Pooling = Literal["mean", "gem", "attention", "bilinear"]
@@ -198,7 +198,7 @@ def suggest(trial: Any, settings: SearchSettings, choices: Sequence[Taps]) -> Ca
         settings: What heads may look like.
         choices: What `tap_choices` gave.
     """
-    from effxfer.net.heads.build import HeadSpec
+    from effxfer.net.heads.spec import HeadSpec
 
     kind = trial.suggest_categorical("kind", list(dict.fromkeys(["linear", *settings.kinds])))
     pool = trial.suggest_categorical("pool", list(dict.fromkeys(["mean", *settings.pools])))

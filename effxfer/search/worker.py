@@ -69,7 +69,7 @@ class Search:
 
     def reference(self) -> int:
         """Count the parameters of the plain linear head."""
-        from effxfer.net.heads.build import HeadSpec
+        from effxfer.net.heads.spec import HeadSpec
 
         return self.features.parameters(HeadSpec(kind="linear"), self.choices[0])
 

@@ -9,8 +9,8 @@ import pytest
 
 from effxfer import adapter_file
 from effxfer.errors import ModelFileError, SettingsError
+from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.merge import base_state
-from effxfer.net.net import rebuild
 from effxfer.prune.tickets.codec import KIND
 from effxfer.prune.tickets.file import pack
 from effxfer.runtime.images.preprocess import Preprocess
@@ -62,7 +62,7 @@ def places(tmp_path_factory, dense, exported, folder):
     """Every kind of file that names a network, each naming somebody's code."""
     root = tmp_path_factory.mktemp("evil")
     net = rebuild(dense.manifest.backbone, [], Preprocess(size=16))
-    net.edit("sparsify", weights=["body.stem.0.weight"])
+    apply_edit(net, "sparsify", weights=["body.stem.0.weight"])
     recipe = {"stage": "prune lottery", "settings": {"strategy": "full", "options": {}, "fit": {}}}
     origin = {"key": "", "data": [], "reached": {}, "versions": {}}
     ticket = pack(net, net.state_dict(), rewind="", recipe=recipe, origin=origin)

@@ -6,6 +6,7 @@ import torch
 from effxfer import adapter_file
 from effxfer.artifact import Artifact
 from effxfer.errors import DataError
+from effxfer.net.edits import apply_edit
 from effxfer.net.merge import base_state
 from effxfer.prune.tickets.file import pack
 from effxfer.prune.weights.mask import Mask
@@ -38,7 +39,7 @@ def adapted(dense):
     """A network that a stage made, and an adapter for its classes."""
     net = dense.net()
     base = {name: tensor.clone() for name, tensor in base_state(net).items()}
-    net.edit("ssf", layers=["body.stem.1"])
+    apply_edit(net, "ssf", layers=["body.stem.1"])
     fit = {"epochs": 1, "optimizer": "adamw", "lr": 0.1, "schedule": "cosine"}
     return Adapted(dense, adapter_file.pack(net, base, strategy="ssf", trained=8, recipe={"fit": fit}, origin={}))
 

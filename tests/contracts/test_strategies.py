@@ -8,7 +8,7 @@ import torch
 
 from effxfer.artifact import Artifact
 from effxfer.data.target import aim
-from effxfer.net.edits import of_body
+from effxfer.net.edits import body_edits
 from effxfer.net.merge import adapters
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
@@ -175,13 +175,13 @@ def test_keeps_a_tickets_zeros(data, tmp_path, name):
     fit = {**FIT.get(name, BRIEF), "epochs": 1}
     again = tiny.stage("finetune", ticket, tmp_path / "on", data, strategy=name, options=OPTIONS[name], fit=fit)
     net = again.net()
-    assert net.kept()
-    assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.kept().items())
+    assert net.masks()
+    assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.masks().items())
 
 
 def test_leaves_the_architecture_as_it_was_unless_an_adapter_stays(made, null, name):
     if name not in STAYING:
-        assert of_body(made.manifest.edits) == of_body(null.manifest.edits)
+        assert body_edits(made.manifest.edits) == body_edits(null.manifest.edits)
         (head,) = [edit for edit in made.manifest.edits if edit["kind"] == "set_head"]
         assert head["spec"] == (build(STRATEGIES[name], OPTIONS[name], "options").head() or {"kind": "linear"})
         assert made.manifest.backbone == null.manifest.backbone

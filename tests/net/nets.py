@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from effxfer.net.net import Net, tap_widths
+from effxfer.net.edits import apply_edit
+from effxfer.net.net import Net
+from effxfer.net.taps import tap_widths
 from effxfer.runtime.images.preprocess import Preprocess
 
 WIDE = {"source": "effxfer.net.cifar:resnet20", "args": {"width": 8}}
@@ -43,7 +45,8 @@ def made(taps=("out",), spec=None, backbone=None) -> Net:
     torch.manual_seed(0)
     net = Net(backbone or WIDE, SMALL).eval()
     widths = tap_widths(net, taps)
-    net.edit(
+    apply_edit(
+        net,
         "set_head",
         spec=spec or {"kind": "linear"},
         features=sum(widths.values()),

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.early_exit import after, cuts_cleanly
-from effxfer.net.heads.build import HeadSpec
-from effxfer.net.net import Cut, Net, rebuild, stage_ends, tap_widths
+from effxfer.net.early_exit import EarlyExit, exits_cleanly, modules_after
+from effxfer.net.edits import apply_edit, rebuild
+from effxfer.net.heads.spec import HeadSpec
+from effxfer.net.net import Net
+from effxfer.net.taps import example_input, stage_ends, tap_widths
 from effxfer.runtime.images.preprocess import Preprocess
 
 SMALL = Preprocess(size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -47,7 +49,8 @@ ARGS = {
 def net_of(source="effxfer.net.cifar:resnet20", taps=("stage1",), spec=HeadSpec(), **args):  # noqa: B008
     net = Net({"source": source, "args": args}, SMALL)
     widths = tap_widths(net, taps)
-    net.edit("set_head", spec=spec.plain(), features=[widths[tap] for tap in taps], classes=["a", "b"], taps=list(taps))
+    features = [widths[tap] for tap in taps]
+    apply_edit(net, "set_head", spec=spec.plain(), features=features, classes=["a", "b"], taps=list(taps))
     return net.eval()
 
 
@@ -65,9 +68,9 @@ def net_of(source="effxfer.net.cifar:resnet20", taps=("stage1",), spec=HeadSpec(
 def test_what_is_cut_off_changes_nothing_leaves_for_good_and_rebuilds(source, taps, spec):
     net = net_of(source, taps, spec, **ARGS.get(source, {}))
     x, before = torch.rand(2, 3, 32, 32), sum(p.numel() for p in net.parameters())
-    wanted, gone = net(x), after(net, taps[-1])
-    assert cuts_cleanly(net, taps[-1], gone)
-    net.edit("cut", gone=gone)
+    wanted, gone = net(x), modules_after(net, taps[-1])
+    assert exits_cleanly(net, taps[-1], gone)
+    apply_edit(net, "cut", gone=gone)
     net.eval()
     assert torch.equal(net(x), wanted)
     assert sum(p.numel() for p in net.parameters()) < 0.8 * before
@@ -79,32 +82,33 @@ def test_what_is_cut_off_changes_nothing_leaves_for_good_and_rebuilds(source, ta
 
 def test_a_cut_body_has_an_output_trains_and_takes_another_head():
     net = net_of()
-    net.edit("cut", gone=after(net, "stage1"))
-    assert isinstance(net.body, Cut)
-    assert stage_ends(net) == []
+    apply_edit(net, "cut", gone=modules_after(net, "stage1"))
+    assert isinstance(net.body, EarlyExit)
+    assert stage_ends(net.body, example_input(net)) == []
     found = net.outputs(torch.rand(2, 3, 32, 32), ("stage1",))
     assert torch.equal(found["out"], found["stage1"])
-    net.edit("set_head", spec={"kind": "linear"}, features=tap_widths(net, ("out",))["out"], classes=["a", "b", "c"])
+    width = tap_widths(net, ("out",))["out"]
+    apply_edit(net, "set_head", spec={"kind": "linear"}, features=width, classes=["a", "b", "c"])
     net.train()(torch.rand(4, 3, 32, 32)).sum().backward()
     assert all(p.grad is not None for p in net.parameters())
 
 
 def test_the_output_leaves_nothing_to_cut():
     net = net_of(taps=("out",))
-    assert after(net, "out") == []
-    assert not cuts_cleanly(net, "out", [])
+    assert modules_after(net, "out") == []
+    assert not exits_cleanly(net, "out", [])
 
 
 def test_a_body_ends_between_its_own_layers_only():
     net = net_of("tests.net.test_early_exit:make_nested", ("middle.first",))
-    gone = after(net, "middle.first")
+    gone = modules_after(net, "middle.first")
     assert "middle.second" in gone
-    assert not cuts_cleanly(net, "middle.first", gone)
+    assert not exits_cleanly(net, "middle.first", gone)
     with pytest.raises(ModelFileError, match="in the middle of middle"):
-        net.edit("cut", gone=["middle.second"])
+        apply_edit(net, "cut", gone=["middle.second"])
     with pytest.raises(ModelFileError, match="did you mean 'middle'"):
-        net.edit("cut", gone=["midle"])
-    assert cuts_cleanly(net, "middle", after(net, "middle"))
+        apply_edit(net, "cut", gone=["midle"])
+    assert exits_cleanly(net, "middle", modules_after(net, "middle"))
 
 
 def make_nested() -> nn.Module:

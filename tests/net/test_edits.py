@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.edits import EDITS, measure, of_body, record_resize
-from effxfer.net.net import Net, rebuild
+from effxfer.net.edits import EDITS, apply_edit, body_edits, measure, rebuild, record_resize
+from effxfer.net.net import Net
 from effxfer.train.optim.param_groups import parameter_groups
 from tests.net.nets import SMALL, WIDE, inputs, made
 
@@ -59,11 +59,11 @@ def test_a_resize_records_exactly_what_changed():
 
 def test_biases_and_the_end_of_a_mask_are_replayed():
     net, conv = made(), "body.stage1.0.conv1"
-    net.edit("sparsify", weights=[f"{conv}.weight", "body.stage1.0.conv2.weight"])
-    net.edit("add_bias", layers=[conv])
-    net.edit("densify", weights=[f"{conv}.weight"])
+    apply_edit(net, "sparsify", weights=[f"{conv}.weight", "body.stage1.0.conv2.weight"])
+    apply_edit(net, "add_bias", layers=[conv])
+    apply_edit(net, "densify", weights=[f"{conv}.weight"])
     assert not net.get_parameter(f"{conv}.bias").any()
-    assert list(net.kept()) == ["body.stage1.0.conv2.weight"]
+    assert list(net.masks()) == ["body.stage1.0.conv2.weight"]
     with torch.no_grad():
         net.get_parameter(f"{conv}.bias").normal_()
     again = rebuild(net.backbone, json.loads(json.dumps(net.edits)), SMALL, net.classes).eval()
@@ -83,25 +83,25 @@ def test_a_change_of_tensors_cannot_be_recorded():
 def test_a_head_that_makes_no_sense_is_refused_with_a_suggestion():
     net = made()
     with pytest.raises(SettingsError, match="did you mean 'kind'"):
-        net.edit("set_head", spec={"kid": "linear"}, features=32, classes=["a"])
+        apply_edit(net, "set_head", spec={"kid": "linear"}, features=32, classes=["a"])
     assert len(net.edits) == 1, "an edit that failed is not remembered"
 
 
 def test_classes_and_taps_follow_the_head():
     net = made()
-    net.edit("set_head", spec={"kind": "linear"}, features=16 + 32, classes=["x", "y"], taps=["stage2", "out"])
+    apply_edit(net, "set_head", spec={"kind": "linear"}, features=16 + 32, classes=["x", "y"], taps=["stage2", "out"])
     assert (net.classes, net.taps) == (("x", "y"), ("stage2", "out"))
     assert net(inputs()).shape == (3, 2)
 
 
 def test_removed_blocks_pass_their_input_on_and_come_back_removed():
     net = made()
-    net.edit("sparsify", weights=["body.stage1.0.conv1.weight", "body.stem.0.weight"])
+    apply_edit(net, "sparsify", weights=["body.stage1.0.conv1.weight", "body.stem.0.weight"])
     name = "body.stage1.0"
-    net.edit("remove_blocks", names=[name])
+    apply_edit(net, "remove_blocks", names=[name])
     assert isinstance(net.get_submodule(name), nn.Identity)
-    assert set(net.kept()) == {"body.stem.0.weight"}
-    net.constrain_()
+    assert set(net.masks()) == {"body.stem.0.weight"}
+    net.apply_masks_()
     fresh = rebuild(net.backbone, json.loads(json.dumps(net.edits)), net.preprocess, net.classes)
     fresh.load_state_dict(net.state_dict())
     assert torch.equal(fresh.eval()(inputs()), net.eval()(inputs()))
@@ -110,16 +110,16 @@ def test_removed_blocks_pass_their_input_on_and_come_back_removed():
 def test_a_block_that_is_not_there_or_feeds_the_head_stays():
     net = made()
     with pytest.raises(ModelFileError, match=r"no block 'body\.stage1\.9' \(did you mean"):
-        net.edit("remove_blocks", names=["body.stage1.9"])
+        apply_edit(net, "remove_blocks", names=["body.stage1.9"])
     net.taps = ("stage1", "out")
     with pytest.raises(ModelFileError, match=r"body\.stage1 cannot be left out: the head is fed by it"):
-        net.edit("remove_blocks", names=["body.stage1"])
-    net.edit("remove_blocks", names=["body.stage1.0"])
+        apply_edit(net, "remove_blocks", names=["body.stage1"])
+    apply_edit(net, "remove_blocks", names=["body.stage1.0"])
 
 
 def test_layers_above_a_removed_block_still_have_their_rates():
     net = made()
-    net.edit("remove_blocks", names=["body.stage1.0"])
+    apply_edit(net, "remove_blocks", names=["body.stage1.0"])
     groups = parameter_groups(net, lr=0.1, weight_decay=0.0, layer_decay=0.5)
     assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
     assert min(group["lr_scale"] for group in groups) > 0
@@ -132,14 +132,14 @@ def test_edits_of_the_body_rebuild_it_without_the_head():
     net.head.out.weight = nn.Parameter(net.head.out.weight[:, :-1].detach().clone())
     net.head.out.in_features -= 1
     record_resize(net, before)
-    net.edit("sparsify", weights=["body.stage2.0.conv1.weight", "head.out.weight"])
-    net.edit("densify", weights=["head.out.weight"])
-    again = rebuild(net.backbone, json.loads(json.dumps(of_body(net.edits))), net.preprocess)
+    apply_edit(net, "sparsify", weights=["body.stage2.0.conv1.weight", "head.out.weight"])
+    apply_edit(net, "densify", weights=["head.out.weight"])
+    again = rebuild(net.backbone, json.loads(json.dumps(body_edits(net.edits))), net.preprocess)
     assert isinstance(again.head, nn.Identity)
-    assert list(again.kept()) == ["body.stage2.0.conv1.weight"]
+    assert list(again.masks()) == ["body.stage2.0.conv1.weight"]
     ours, theirs = ({n: t.shape for n, t in one.body.state_dict().items()} for one in (again, net))
     assert ours == theirs
-    assert "head" not in json.dumps(of_body(net.edits))
+    assert "head" not in json.dumps(body_edits(net.edits))
     assert net.edits[0]["kind"] == "set_head", "what it was given stays as it is"
 
 

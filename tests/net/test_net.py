@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from effxfer.artifact import describe
-from effxfer.net.net import Net, pool, rebuild, tap_widths
+from effxfer.net.edits import apply_edit, rebuild
+from effxfer.net.net import Net
+from effxfer.net.taps import pool, tap_widths
 from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.weights.mask import Mask
 from effxfer.runtime.images.preprocess import Preprocess
@@ -19,7 +21,7 @@ from tests.prune.nets import without_smallest
 REBUILD = """
 import json, sys, torch
 from safetensors.torch import load_file, save_file
-from effxfer.net.net import rebuild
+from effxfer.net.edits import rebuild
 from effxfer.runtime.images.preprocess import Preprocess
 folder = sys.argv[1]
 facts = json.load(open(folder + "/facts.json"))
@@ -36,7 +38,7 @@ def shaped() -> Net:
     net = made(taps=("stage2.0", "out"), spec={"kind": "mlp", "width": 12, "norm": "batch"})
     without_smallest(net, Mask.full(net), sparsity=0.6).store_(net)
     remove_channels(net, ratio=0.3, round_to=2)
-    net.edit("set_head", spec={"kind": "cosine"}, features=net.head.hidden0.in_features, classes=["x", "y"],
+    apply_edit(net, "set_head", spec={"kind": "cosine"}, features=net.head.hidden0.in_features, classes=["x", "y"],
              taps=["stage2.0", "out"])  # fmt: skip
     remove_channels(net, ratio=0.2)
     return net.eval()
@@ -61,15 +63,15 @@ def test_rebuilding_twice_gives_the_same_edits_and_names():
     assert again.classes == net.classes == ("x", "y")
     shapes = {name: t.shape for name, t in net.state_dict().items()}
     assert {name: t.shape for name, t in again.state_dict().items()} == shapes
-    assert again.kept().keys() == net.kept().keys()
+    assert again.masks().keys() == net.masks().keys()
 
 
 def test_a_mask_is_a_buffer_and_zeroes_in_place():
     net = made()
     name = "body.stage1.0.conv1.weight"
-    net.edit("sparsify", weights=[name])
-    net.kept()[name][0] = False
-    net.constrain_()
+    apply_edit(net, "sparsify", weights=[name])
+    net.masks()[name][0] = False
+    net.apply_masks_()
     assert not bool(net.get_parameter(name)[0].any())
     assert bool(net.get_parameter(name)[1:].all())
     assert [key for key in net.state_dict() if key.startswith("keep/")] == ["keep/body/stage1/0/conv1/weight"]
@@ -78,7 +80,7 @@ def test_a_mask_is_a_buffer_and_zeroes_in_place():
 def test_features_of_several_layers_stand_side_by_side():
     net = made(taps=("stage1.2", "out", "stage2.0"))
     with torch.inference_mode():
-        found = net.tapped(inputs(), net.taps)
+        found = net.pooled_taps(inputs(), net.taps)
         assert [found[tap].shape[1] for tap in net.taps] == [8, 32, 16]
         assert torch.equal(net.features(inputs()), torch.cat([found[tap] for tap in net.taps], 1))
         assert torch.equal(found["out"], net.body(inputs()))

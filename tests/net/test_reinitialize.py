@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from effxfer.errors import SettingsError
+from effxfer.net.edits import apply_edit
 from effxfer.net.reinitialize import fresh_weights
 from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.weights.mask import Mask
@@ -55,6 +56,6 @@ class Scaled(nn.Module):
 def test_what_cannot_be_drawn_is_named():
     net = make("tests.net.test_reinitialize:Scaled")
     fresh_weights(net, 0)
-    net.edit("resize", shapes={"body.scale": [3]}, sizes={})
+    apply_edit(net, "resize", shapes={"body.scale": [3]}, sizes={})
     with pytest.raises(SettingsError, match=r"body\.scale lost channels"):
         fresh_weights(net, 0)

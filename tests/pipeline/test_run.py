@@ -280,7 +280,7 @@ def test_a_ticket_is_trained_on_another_task_in_a_pipeline(tickets):
     assert [row["stage"] for row in pipeline.conclusion(plan, made).tables[0].rows] == [
         "1-found", "2-ticket", "3-carried"
     ]  # fmt: skip
-    assert made[1].net().kept().keys() == made[0].net().kept().keys()
+    assert made[1].net().masks().keys() == made[0].net().masks().keys()
     assert pipeline.statuses(plan, context)[2]["from"].endswith("ticket.safetensors")
 
 

@@ -7,7 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from effxfer.net.net import Net, tap_widths
+from effxfer.net.edits import apply_edit
+from effxfer.net.net import Net
+from effxfer.net.taps import tap_widths
 from effxfer.prune.weights.lottery import by_magnitude
 from effxfer.prune.weights.select import select
 from effxfer.runtime.images.preprocess import Preprocess
@@ -109,7 +111,7 @@ def make(source="tests.prune.nets:Tiny", size=8, taps=("out",), spec=None, args=
     net = Net({"source": source, "args": args or {}}, Preprocess(size=size)).eval()
     names = [f"class{i}" for i in range(classes)]
     features = sum(tap_widths(net, taps).values())
-    net.edit("set_head", spec=spec or {"kind": "linear"}, features=features, classes=names, taps=list(taps))
+    apply_edit(net, "set_head", spec=spec or {"kind": "linear"}, features=features, classes=names, taps=list(taps))
     return shaken(net).eval()
 
 
@@ -155,7 +157,7 @@ def learn(net, images, labels, steps=60, lr=0.01, seed=0, before_step=lambda: No
         before_step()
         optimizer.step()
         after_step(step + 1)
-        net.constrain_()
+        net.apply_masks_()
     net.eval()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from effxfer.net.net import rebuild
+from effxfer.net.edits import rebuild
 from effxfer.runtime.images.preprocess import Preprocess
 
 
@@ -20,7 +20,7 @@ def main(folder):
         net.load_state_dict(tensors)
         with torch.inference_mode():
             same = torch.equal(net(example), expected)
-        masked = sum(int((net.get_parameter(n)[~k] != 0).sum()) for n, k in net.kept().items())
+        masked = sum(int((net.get_parameter(n)[~k] != 0).sum()) for n, k in net.masks().items())
         sys.stdout.write(json.dumps({"name": file.stem, "same": same, "revived": masked}) + "\n")
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from effxfer.deploy.export.onnx import export_onnx
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.prototypes import opened
+from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.runtime.__main__ import main
 from effxfer.runtime.images.preprocess import ImageError, Preprocess
@@ -24,7 +25,7 @@ SEEN = Preprocess(size=16, crop_pct=0.8, interpolation="bilinear", mean=(0.5, 0.
 def net():
     torch.manual_seed(0)
     net = Net({"source": "effxfer.net.conv4:conv4", "args": {"width": 8}}, SEEN)
-    net.edit("set_head", spec={"kind": "prototypes"}, features=8, classes=["old", "older"])
+    apply_edit(net, "set_head", spec={"kind": "prototypes"}, features=8, classes=["old", "older"])
     return net.eval()
 
 

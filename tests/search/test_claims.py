@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from effxfer.net.heads.build import HeadSpec
+from effxfer.net.heads.spec import HeadSpec
 from effxfer.search.head_training import score_head, train_head
 from effxfer.search.space import Candidate, SearchSettings
 from tests.search.tasks import features_of

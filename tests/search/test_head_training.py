@@ -6,7 +6,8 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from effxfer.net.heads.build import HeadSpec, build_head
+from effxfer.net.heads.build import build_head
+from effxfer.net.heads.spec import HeadSpec
 from effxfer.search.features import Features
 from effxfer.search.head_training import (
     DivergedError,

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from effxfer.net.heads.build import HeadSpec, build_head
+from effxfer.net.heads.build import build_head
 from effxfer.net.heads.pools import pool_of
+from effxfer.net.heads.spec import HeadSpec
 from effxfer.search import inputs as given_module
 from effxfer.search.head_training import Training, answers, measure, train_head
 from effxfer.search.inputs import HELD_BYTES

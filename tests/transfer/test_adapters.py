@@ -81,10 +81,10 @@ def test_depthwise_convolutions_are_left_out_unless_named():
     net = Net({"source": "timm:mobilenetv2_035", "args": {}}, PREPROCESS)
     chosen = STRATEGIES["lora"](rank=1).weights(net)
     assert chosen
-    assert not any(net.original(name).shape[1] == 1 for name in chosen)
+    assert not any(net.raw_weight(name).shape[1] == 1 for name in chosen)
     named = STRATEGIES["lora"](rank=1, layers=("*.conv_dw",)).weights(net)
     assert named
-    assert all(net.original(name).shape[1] == 1 for name in named)
+    assert all(net.raw_weight(name).shape[1] == 1 for name in named)
 
 
 def test_places_and_patterns():

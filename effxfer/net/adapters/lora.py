@@ -46,7 +46,7 @@ def low_rank_size(weight: Tensor, rank: int, groups: int = 1) -> int:
 
 def lora(net: Net, *, weights: Sequence[str], rank: int, alpha: float) -> None:
     """Give weights of convolutions and linear layers a low-rank change; as in `LowRank`."""
-    kept = net.kept()
+    kept = net.masks()
     for name in weights:
         path, _, leaf = name.rpartition(".")
         layer = net.get_submodule(path)

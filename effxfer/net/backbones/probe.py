@@ -13,9 +13,11 @@ from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError, out_of_memory
 from effxfer.net.backbones.architectures import build_body, native_preprocess
+from effxfer.net.edits import apply_edit
 from effxfer.net.hooks import as_evaluated
-from effxfer.net.net import Edit, Net, example_input, pool
+from effxfer.net.net import Edit, Net
 from effxfer.net.settings import BackboneSettings
+from effxfer.net.taps import example_input, pool
 from effxfer.runtime.images.preprocess import Preprocess
 
 Args = Mapping[str, Any]
@@ -97,7 +99,7 @@ def _made(source: str, args: Args, preprocess: Preprocess, edits: tuple[Edit, ..
         torch.manual_seed(0)
         net = Net({"source": source, "args": dict(args)}, preprocess)
     for edit in edits:
-        net.edit(**edit)
+        apply_edit(net, **edit)
     return net
 
 

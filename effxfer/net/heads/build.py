@@ -8,102 +8,19 @@ Shape legend: B batch, D features, C classes.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from effxfer.net.heads.pools import Pool
-from effxfer.net.heads.prototypes import Distance, Prototypes
-from effxfer.settings import Settings
+from effxfer.net.heads.prototypes import Prototypes
+from effxfer.net.heads.spec import HeadSpec
 
 TINY = 1e-12
-Kind = Literal["linear", "cosine", "mlp", "prototypes"]
-Pooling = Literal["mean", "gem", "attention", "bilinear"]
-ONLY: dict[tuple[str, str], tuple[str, ...]] = {
-    ("kind", "cosine"): ("scale", "learn_scale"),
-    ("kind", "mlp"): ("width", "depth", "activation", "norm", "bottleneck"),
-    ("kind", "prototypes"): ("distance",),
-    ("pool", "gem"): ("power", "learn_power"),
-    ("pool", "attention"): ("queries",),
-    ("pool", "bilinear"): ("rank",),
-    ("join", "gate"): ("mix",),
-}
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-
-
-class HeadSpec(Settings):
-    """What a head looks like; `plain()` is what a manifest stores and `build(HeadSpec, ...)` reads.
-
-    A setting that has no effect on the chosen kind is refused unless it has its default value.
-
-    Attributes:
-        kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`.
-        dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
-        standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
-            a fresh head stores 0 and 1.
-        scale: Cosine only: what the cosine is multiplied by, at first.
-        learn_scale: Cosine only: train the scale.
-        width: MLP only: units of each hidden layer.
-        depth: MLP only: hidden layers.
-        activation: MLP only.
-        norm: MLP only: normalisation before each activation.
-        distance: Prototypes only: as in `nearness`.
-        bottleneck: MLP only: rank of the first hidden layer's weights, which are a product then; 0 is full rank.
-        pool: How positions of a layer become one vector: `mean`; `gem`; `attention`; `bilinear`, the mean and beside
-            it second moments.
-        join: How several layers become one: `concat`, side by side; `gate`, added up with weights found per image.
-        grid: For all but `mean` and `concat`: maps are averaged over windows first, such that a side of at least so
-            many positions keeps less than twice as many; 0 keeps all.
-        power: GeM only: the exponent, at first; 1 is the mean of what is positive.
-        learn_power: GeM only: train the exponent.
-        queries: Attention only: how many averages are taken.
-        rank: Bilinear only: linear combinations of channels, each two of which are multiplied.
-        mix: Gate only: the width that layers are brought to.
-    """
-
-    kind: Kind = "linear"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    standardize: bool = False
-    scale: float = Field(default=16.0, gt=0, le=1000, allow_inf_nan=False)
-    learn_scale: bool = True
-    width: int = Field(default=256, ge=1, le=65536)
-    depth: int = Field(default=1, ge=1, le=3)
-    activation: Literal["relu", "gelu", "hardswish"] = "relu"
-    norm: Literal["none", "batch", "layer"] = "none"
-    distance: Distance = "euclidean"
-    bottleneck: int = Field(default=0, ge=0, le=65536)
-    pool: Pooling = "mean"
-    join: Literal["concat", "gate"] = "concat"
-    grid: int = Field(default=0, ge=0, le=256)
-    power: float = Field(default=3.0, ge=1, le=32, allow_inf_nan=False)
-    learn_power: bool = True
-    queries: int = Field(default=1, ge=1, le=64)
-    rank: int = Field(default=16, ge=1, le=1024)
-    mix: int = Field(default=64, ge=1, le=65536)
-
-    @property
-    def pools(self) -> bool:
-        """Whether the head wants layers as they are, and not their averages side by side."""
-        return self.pool != "mean" or self.join != "concat"
-
-    @model_validator(mode="after")
-    def _only_what_acts(self) -> "HeadSpec":
-        foreign = {
-            name: place for place, names in ONLY.items() if getattr(self, place[0]) != place[1] for name in names
-        }
-        if not self.pools:
-            foreign["grid"] = ("pool", "")
-        idle = [name for name in foreign if getattr(self, name) != type(self).model_fields[name].default]
-        if idle:
-            whose = getattr(self, foreign[idle[0]][0])
-            raise ValueError(f"a {whose} head has no {' or '.join(idle)}")
-        if self.kind == "prototypes" and (self.dropout or self.standardize or self.pools):
-            raise ValueError("a prototypes head compares features as they are: no dropout, standardize, pool or join")
-        return self
 
 
 def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int) -> nn.Module:
@@ -133,34 +50,6 @@ def head_parameters(spec: HeadSpec, features: int | Sequence[int], classes: int)
     """Count the trainable numbers of a head; for its multiply-adds per image, too, this is the order of magnitude."""
     with torch.device("meta"):
         return sum(p.numel() for p in build_head(spec, features, classes).parameters())
-
-
-def describe(spec: HeadSpec) -> str:
-    """Name a head in a few words.
-
-    >>> describe(HeadSpec(kind="mlp", width=64, depth=2, norm="batch"))
-    'mlp 2 x 64 relu, batch norm'
-    """
-    text: str = spec.kind
-    if spec.kind == "mlp":
-        text += f" {spec.depth} x {spec.width} {spec.activation}"
-        text += f", {spec.norm} norm" if spec.norm != "none" else ""
-        text += f", bottleneck {spec.bottleneck}" if spec.bottleneck else ""
-    if spec.kind == "cosine":
-        text += f" x {spec.scale:.3g}{'' if spec.learn_scale else ' fixed'}"
-    if spec.kind == "prototypes":
-        text += f", {spec.distance}"
-    return text + _of_pool(spec) + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
-
-
-def _of_pool(spec: HeadSpec) -> str:
-    pools = {
-        "mean": "",
-        "gem": f" on gem {spec.power:.3g}{'' if spec.learn_power else ' fixed'}",
-        "attention": f" on attention x {spec.queries}",
-        "bilinear": f" on bilinear {spec.rank}",
-    }
-    return pools[spec.pool] + (f", gate {spec.mix}" if spec.join == "gate" else "")
 
 
 class Layers(nn.Sequential):

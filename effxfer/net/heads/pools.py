@@ -8,14 +8,13 @@ Shape legend: B batch, D channels of one layer, h and w sides of its map, P numb
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from effxfer.net.heads.build import HeadSpec
+from effxfer.net.heads.spec import HeadSpec
 
 TINY = 1e-6
 ROOT = 1e-4
@@ -41,7 +40,7 @@ def as_maps(output: Tensor, grid: int = 0) -> Tensor:
 class Mean(nn.Module):
     """The average over positions: what every plain head sees."""
 
-    def __init__(self, _spec: "HeadSpec", channels: int) -> None:
+    def __init__(self, _spec: HeadSpec, channels: int) -> None:
         super().__init__()
         self.gives = channels
 
@@ -57,7 +56,7 @@ class Mean(nn.Module):
 class Gem(nn.Module):
     """Generalised mean: `mean(max(x, 0)^p)^(1/p)`; p = 1 is the average of what is positive, a large p the maximum."""
 
-    def __init__(self, spec: "HeadSpec", channels: int) -> None:
+    def __init__(self, spec: HeadSpec, channels: int) -> None:
         super().__init__()
         self.gives = channels
         power = torch.tensor(float(spec.power))
@@ -80,7 +79,7 @@ class Gem(nn.Module):
 class Attention(nn.Module):
     """Averages whose weights over positions are a softmax of a linear score, one for each query; 0 scores: the mean."""
 
-    def __init__(self, spec: "HeadSpec", channels: int) -> None:
+    def __init__(self, spec: HeadSpec, channels: int) -> None:
         super().__init__()
         self.gives = channels * spec.queries
         self.score = nn.Conv2d(channels, spec.queries, 1, bias=False)
@@ -103,7 +102,7 @@ class Bilinear(nn.Module):
     Products are brought to the sign and the root of their size, as is usual.
     """
 
-    def __init__(self, spec: "HeadSpec", channels: int) -> None:
+    def __init__(self, spec: HeadSpec, channels: int) -> None:
         super().__init__()
         self.gives = channels + spec.rank**2
         self.reduce = nn.Conv2d(channels, spec.rank, 1)
@@ -165,7 +164,7 @@ class Pool(nn.Module):
         gives: Width of the vector.
     """
 
-    def __init__(self, spec: "HeadSpec", channels: Sequence[int]) -> None:
+    def __init__(self, spec: HeadSpec, channels: Sequence[int]) -> None:
         super().__init__()
         self.grid = spec.grid
         each = [POOLS[spec.pool](spec, one) for one in channels]

@@ -5,12 +5,11 @@ Snell et al., 2017, https://arxiv.org/abs/1703.05175.
 Shape legend: B images, N images with labels, D features, C classes.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Distance = Literal["euclidean", "cosine"]
+from effxfer.net.heads.spec import Distance
+
 TINY = 1e-12
 SHARPNESS = 10.0
 

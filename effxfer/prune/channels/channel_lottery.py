@@ -135,7 +135,7 @@ def prunable_units(net: Net, exclude: Sequence[str] = ()) -> list[Units]:
 def mask_of(net: Net, units: Sequence[Units], gone: Gone) -> Mask:
     """Mask everything that makes the units which are gone `(U,)`, on top of the masks that the network holds."""
     own = dict(net.named_parameters())
-    keep = {name: held.clone() for name, held in net.kept().items()}
+    keep = {name: held.clone() for name, held in net.masks().items()}
     for one in units:
         for layer, places in one.makes.items():
             for name in (f"{layer}.weight", f"{layer}.bias"):
@@ -147,7 +147,7 @@ def mask_of(net: Net, units: Sequence[Units], gone: Gone) -> Mask:
 
 def gone_in(net: Net, units: Sequence[Units]) -> Gone:
     """Read off the network's masks which units `(U,)` are gone already: those that no weight makes any more."""
-    held, gone = net.kept(), dict[str, Tensor]()
+    held, gone = net.masks(), dict[str, Tensor]()
     for one in units:
         dead = torch.ones(one.count, dtype=torch.bool)
         for layer, places in one.makes.items():
@@ -165,7 +165,7 @@ def shuffled_units(net: Net, seed: int) -> Mask:
     """
     units = prunable_units(net)
     counts = {layer: int(lost.sum()) for layer, lost in gone_in(net, units).items()}
-    for keep in net.kept().values():
+    for keep in net.masks().values():
         keep.fill_(True)
     generator, gone = torch.Generator().manual_seed(seed), dict[str, Tensor]()
     for one in units:

@@ -102,7 +102,7 @@ def _check(
 @torch.no_grad()
 def shrink_masks_(trial: Net) -> None:
     """Give masked layers masks of their new shape: what is exactly zero stays removed."""
-    for name in trial.kept():
+    for name in trial.masks():
         trial.register_buffer(KEEP + name.replace(".", "/"), trial.get_parameter(name) != 0)
 
 
@@ -139,7 +139,7 @@ def _notes(left: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _ticket_rows(net: Net) -> tuple[Measurement, ...]:
-    if not net.kept():
+    if not net.masks():
         return ()
     mask = Mask.of(net)
     of = "prunable weights that survive"

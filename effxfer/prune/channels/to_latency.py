@@ -11,7 +11,7 @@ from math import gcd
 
 from torch import Tensor, nn
 
-from effxfer.net.edits import measure, record_resize
+from effxfer.net.edits import apply_edit, measure, record_resize
 from effxfer.net.layers import Site, trace
 from effxfer.net.net import Net
 from effxfer.prune.channels.importance import Importance
@@ -116,7 +116,7 @@ def prune_to_latency(
     record_resize(smaller, measure(net))
     adopt_(net, smaller, example)
     if best.choice.dropped:
-        net.edit("remove_blocks", names=sorted(best.choice.dropped))
+        apply_edit(net, "remove_blocks", names=sorted(best.choice.dropped))
     report = size_report(net, wide, before, multiply_adds(net, example), stay, spared=SPARED)
     return report + promise_report(rounds, best, asked) + Report(tables=given_up(task, best.choice))
 
@@ -148,7 +148,7 @@ def candidate(cut: Cut, task: Knapsack, choice: Choice) -> Net:
         ModelFileError: If the copy does not run.
     """
     smaller = cut.without(task.plan(choice))
-    smaller.edit("remove_blocks", names=sorted(choice.dropped))
+    apply_edit(smaller, "remove_blocks", names=sorted(choice.dropped))
     run(smaller, cut.example)
     return smaller
 

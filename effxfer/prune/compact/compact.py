@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from effxfer.errors import GateError, ModelFileError, SettingsError
-from effxfer.net.edits import measure, record_resize
+from effxfer.net.edits import apply_edit, measure, record_resize
 from effxfer.net.net import KEEP, Net
 from effxfer.prune.compact.approximate import relative_change, spare
 from effxfer.prune.compact.compaction_report import Compaction, size_of
@@ -150,7 +150,7 @@ def _cut(emptied: Net, structure: Structure, gone: Gone) -> Net:
 @torch.no_grad()
 def _without(emptied: Net, structure: Structure, gone: Gone) -> Net:
     """Copy a network without units that are cut off already; masks lose the same channels."""
-    smaller, masks = _cut(emptied, structure, gone), emptied.kept()
+    smaller, masks = _cut(emptied, structure, gone), emptied.masks()
     if masks:
         shadow = deepcopy(emptied)
         for name, keep in masks.items():
@@ -159,7 +159,7 @@ def _without(emptied: Net, structure: Structure, gone: Gone) -> Net:
         for name in masks:
             smaller.register_buffer(KEEP + name.replace(".", "/"), shadow.get_parameter(name) != 0)
     record_resize(smaller, measure(emptied))
-    full = [name for name, keep in smaller.kept().items() if bool(keep.all())]
+    full = [name for name, keep in smaller.masks().items() if bool(keep.all())]
     if full:
-        smaller.edit("densify", weights=full)
+        apply_edit(smaller, "densify", weights=full)
     return smaller

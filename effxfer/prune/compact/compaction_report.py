@@ -34,7 +34,7 @@ class Size:
 def size_of(net: Net, example: Tensor) -> Size:
     """Measure a network for one input `(1, 3, S, S)`."""
     macs, parameters = cost(deepcopy(net).eval(), example)
-    masks = net.kept().values()
+    masks = net.masks().values()
     return Size(
         macs=macs,
         parameters=parameters,

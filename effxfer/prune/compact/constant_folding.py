@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 
 ROLLED = ("circular", "reflect", "replicate")
@@ -60,7 +61,7 @@ def fold_(net: Net, cuts: Mapping[str, Cut]) -> None:
     shifts = {name: shift for name, shift in shifts.items() if bool((shift != 0).any())}
     lacking = [n for n in shifts if getattr(net.get_submodule(n), "bias", None) is None and not cuts[n].norm]
     if lacking:
-        net.edit("add_bias", layers=lacking)
+        apply_edit(net, "add_bias", layers=lacking)
     for name, shift in shifts.items():
         bias = getattr(net.get_submodule(name), "bias", None)
         if bias is not None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import EffxferError, ModelFileError
-from effxfer.net.net import Net, rebuild
+from effxfer.net.edits import apply_edit, rebuild
+from effxfer.net.net import Net
 from effxfer.prune.graph.macs import HINT, run
 from effxfer.prune.weights.mask import matching
 
@@ -15,7 +16,7 @@ from effxfer.prune.weights.mask import matching
 def traceable(net: Net) -> Net:
     """Copy a network such that all of it can be traced."""
     trial = deepcopy(net).eval().requires_grad_(True)
-    trial.constrain_()
+    trial.apply_masks_()
     return trial
 
 
@@ -52,7 +53,7 @@ def adopt_(net: Net, trial: Net, example: Tensor) -> None:
         raise ModelFileError("the pruned network cannot be rebuilt: rebuilt, it computes something else", HINT)
     frozen = {name for name, parameter in net.named_parameters() if not parameter.requires_grad}
     for edit in trial.edits[len(net.edits) :]:
-        net.edit(**edit)
+        apply_edit(net, **edit)
     net.load_state_dict(trial.state_dict())
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name not in frozen)

@@ -69,7 +69,7 @@ def _row(why: str = "", before: float | None = None, after: float | None = None,
 
 def _unfit(net: Net, name: str) -> str:
     """Say why a layer cannot be solved; empty if it can."""
-    layer, keep = net.get_submodule(name), net.kept().get(f"{name}.weight")
+    layer, keep = net.get_submodule(name), net.masks().get(f"{name}.weight")
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return "its padding is not plain zeros"
     work = 0.0 if keep is None else float((keep.flatten(1).sum(1).double() ** 3).sum()) / 3 * (len(RIDGES) + 1)
@@ -130,7 +130,7 @@ def _solve_(net: Net, name: str, batches: Batches, targets: Sequence[Tensor]) ->
     first, second = halves
     if first is None or second is None:
         return _row("there are too few images")
-    return _improve_(layer, first, second, net.kept().get(f"{name}.weight"))
+    return _improve_(layer, first, second, net.masks().get(f"{name}.weight"))
 
 
 def _improve_(layer: Any, first: Normal, second: Normal, keep: Tensor | None) -> dict[str, Any]:

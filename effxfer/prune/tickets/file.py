@@ -144,7 +144,7 @@ class TicketFile:
     def network(self) -> "Net":
         """Rebuild the body at its rewind point, with the ticket's masks and without a head.
 
-        Nothing is zeroed yet: `Net.constrain_` does that, and training does it first of all.
+        Nothing is zeroed yet: `Net.apply_masks_` does that, and training does it first of all.
 
         Raises:
             ModelFileError: If the weights or masks do not fit the recorded architecture, or are not in the file; or if
@@ -154,7 +154,7 @@ class TicketFile:
         import torch
 
         from effxfer.net.backbones.recorded import replaying
-        from effxfer.net.net import rebuild
+        from effxfer.net.edits import rebuild
 
         weights = self.weights()
         if weights is None:
@@ -164,8 +164,8 @@ class TicketFile:
         _check_fits(weights, _body(net.state_dict()), "weights", "E405")
         net.load_state_dict(weights, strict=False)
         masks = {name: torch.from_numpy(mask) for name, mask in self.masks().items()}
-        _check_fits(masks, net.kept(), "masks", "E410")
-        for name, held in net.kept().items():
+        _check_fits(masks, net.masks(), "masks", "E410")
+        for name, held in net.masks().items():
             held.copy_(masks[name])
         return net.eval()
 
@@ -185,13 +185,13 @@ def pack(
     Raises:
         ModelFileError: If `start` does not fit the network.
     """
-    from effxfer.net.edits import of_body
+    from effxfer.net.edits import body_edits
 
-    weights, held = _body(start), _body(net.kept())
+    weights, held = _body(start), _body(net.masks())
     _check_fits(weights, _body(net.state_dict()), "weights", "E405")
     masks = {name: held[name].cpu().numpy() for name in sorted(held)}
     facts = Facts(
-        backbone=net.backbone, edits=of_body(net.edits), preprocess=net.preprocess.to_json(),
+        backbone=net.backbone, edits=body_edits(net.edits), preprocess=net.preprocess.to_json(),
         shapes={name: list(mask.shape) for name, mask in masks.items()},
         kept=sum(int(mask.sum()) for mask in masks.values()), masked=sum(mask.size for mask in masks.values()),
         everything=sum(weight.numel() for weight in net.body.parameters()),

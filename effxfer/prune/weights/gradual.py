@@ -72,7 +72,7 @@ def shrinking(
 
     def after_step(done: int) -> None:
         if ramp.due(done):
-            held = Mask({name: net.kept()[name] for name in names})
+            held = Mask({name: net.masks()[name] for name in names})
             target = max(ramp.at(done), held.sparsity)
             select(score(net, held), held, sparsity=target, scope=scope).store_(net)
 

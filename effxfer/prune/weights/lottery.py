@@ -88,7 +88,7 @@ def find_ticket(
     Args:
         net: Changed in place; ends as the trained ticket, and holds its mask.
         train: `(net, mask, round) -> score` trains the network in place, keeps removed weights at zero
-            (`net.constrain_()` after every step) and gives a score, larger is better; rounds count from 0.
+            (`net.apply_masks_()` after every step) and gives a score, larger is better; rounds count from 0.
         rounds: How many times to prune; 1 is one-shot pruning.
         sparsity: Share of the prunable weights to remove in all, in (0, 1); not with `fraction`.
         fraction: Share of what remains to remove in each round, in (0, 1); not with `sparsity`.

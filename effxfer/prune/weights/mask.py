@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import EffxferError, ModelFileError, SettingsError, did_you_mean
+from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 
 
@@ -54,7 +55,7 @@ class Mask:
         Raises:
             SettingsError: As `full`.
         """
-        held = {name: keep.clone() for name, keep in net.kept().items()}
+        held = {name: keep.clone() for name, keep in net.masks().items()}
         if not held:
             return cls.full(net, exclude)
         left_out = matching(exclude, list(held))
@@ -83,7 +84,7 @@ class Mask:
         held = self._made_room(net)
         for name, keep in self.keep.items():
             held[name].logical_and_(keep.to(held[name].device))
-        net.constrain_()
+        net.apply_masks_()
 
     @torch.no_grad()
     def replace_(self, net: Net) -> None:
@@ -97,7 +98,7 @@ class Mask:
         held = self._made_room(net)
         for name, keep in self.keep.items():
             held[name].copy_(keep)
-        net.constrain_()
+        net.apply_masks_()
 
     @torch.no_grad()
     def apply_(self, net: nn.Module) -> None:
@@ -121,15 +122,15 @@ class Mask:
             weight = net.get_parameter(name).detach()
             revived = int((weight[~keep.to(weight.device)] != 0).sum())
             if revived:
-                hint = "call net.constrain_() after every optimizer step"
+                hint = "call net.apply_masks_() after every optimizer step"
                 raise EffxferError(f"training revived {revived} removed weights of {name}", hint)
 
     def _made_room(self, net: Net) -> dict[str, Tensor]:
         self._check_fits(net)
-        fresh = [name for name in self.keep if name not in net.kept()]
+        fresh = [name for name in self.keep if name not in net.masks()]
         if fresh:
-            net.edit("sparsify", weights=fresh)
-        return net.kept()
+            apply_edit(net, "sparsify", weights=fresh)
+        return net.masks()
 
     def _check_fits(self, net: nn.Module) -> None:
         weights = dict(net.named_parameters())

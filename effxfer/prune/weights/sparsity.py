@@ -30,7 +30,7 @@ def density(net: Net, mask: Mask) -> Report:
 
 def totals(net: Net) -> tuple[int, int]:
     """Count all weights, and those that the network's own masks remove."""
-    return sum(p.numel() for p in net.parameters()), sum(int((~keep).sum()) for keep in net.kept().values())
+    return sum(p.numel() for p in net.parameters()), sum(int((~keep).sum()) for keep in net.masks().values())
 
 
 def _share(name: str, part: int, whole: int, of: str) -> Measurement:

@@ -34,7 +34,7 @@ def mislabelled(backbone: BackboneSettings, data: DataSettings, context: RunCont
         DataError: If the data cannot be loaded.
     """
     net, _ = artifact.open_model(backbone)
-    net.take_size(net.preprocess.size)
+    net.set_input_size(net.preprocess.size)
     device, task = pick(context.device), load_task(data, net.preprocess, context)
     net.to(device.torch)
     splits = [split for split in (task.train, task.val, task.test) if len(split)]

@@ -102,7 +102,7 @@ def look(
     if settings.size and not backbone.size:
         backbone = backbone.model_copy(update={"size": settings.size})
     net, notes = artifact.open_model(backbone)
-    net.take_size(net.preprocess.size)
+    net.set_input_size(net.preprocess.size)
     task = load_task(data, net.preprocess, context)
     need_folds(task)
     split = some_of(task, settings)

@@ -203,7 +203,7 @@ def identity(net: Net) -> str:
 def zeros(net: Net) -> Report:
     """Share of the parameters that a ticket holds at zero."""
     total = sum(p.numel() for p in net.parameters())
-    gone = sum(int((~keep).sum()) for keep in net.kept().values())
+    gone = sum(int((~keep).sum()) for keep in net.masks().values())
     return Report(rows=(Measurement(name="zeros", value=100 * gone / total, unit="%", of="all parameters", n=total),))
 
 

@@ -25,7 +25,8 @@ from effxfer.data.task import Split, Task
 from effxfer.files import reserve, sha256, write_atomic, write_directory
 from effxfer.net.heads.pools import as_maps
 from effxfer.net.hooks import as_evaluated, hooks
-from effxfer.net.net import Net, example_input, pool
+from effxfer.net.net import Net
+from effxfer.net.taps import example_input, pool
 from effxfer.search.features import Features
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import evaluating

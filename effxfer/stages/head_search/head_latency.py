@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.deploy.export.onnx import FREE, INPUT, convert
-from effxfer.net.early_exit import after, cuts_cleanly
-from effxfer.net.heads.build import HeadSpec, build_head
+from effxfer.net.early_exit import exits_cleanly, modules_after
+from effxfer.net.edits import apply_edit
+from effxfer.net.heads.build import build_head
 from effxfer.net.heads.pools import Pool
-from effxfer.net.net import Net, example_input
+from effxfer.net.heads.spec import HeadSpec
+from effxfer.net.net import Net
+from effxfer.net.taps import example_input
 from effxfer.runtime.threads import usable_cores
 from effxfer.search.costs import Costs
 from effxfer.search.finalists import Clocked, Heads
@@ -166,10 +169,10 @@ class Stopwatch:
         return f"layer{self.names.index(name)}"
 
     def _millions(self, end: str) -> float:
-        gone = after(self.net, end)
+        gone = modules_after(self.net, end)
         trial = deepcopy(self.net)
-        if cuts_cleanly(self.net, end, gone):
-            trial.edit("cut", gone=gone)
+        if exits_cleanly(self.net, end, gone):
+            apply_edit(trial, "cut", gone=gone)
         return sum(p.numel() for p in trial.body.parameters()) / 1e6
 
     def _pools(self) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[int, int]], float, float]:

@@ -11,8 +11,10 @@ from effxfer.data.batches.batches import seed_of
 from effxfer.data.checks.enough import need_folds
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
-from effxfer.net.early_exit import after, cuts_cleanly
-from effxfer.net.net import Net, tap_widths
+from effxfer.net.early_exit import exits_cleanly, modules_after
+from effxfer.net.edits import apply_edit
+from effxfer.net.net import Net
+from effxfer.net.taps import tap_widths
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Measurement, Report
 from effxfer.search.finalists import SearchResult
@@ -94,12 +96,12 @@ def put(net: Net, kept: Kept, found: SearchResult, task: Task) -> None:
     widths = tap_widths(net, taps)
     channels = [widths[tap] for tap in taps]
     features = channels if found.spec.pools else sum(channels)
-    net.edit("set_head", spec=found.spec.plain(), features=features, classes=list(task.classes), taps=taps)
+    apply_edit(net, "set_head", spec=found.spec.plain(), features=features, classes=list(task.classes), taps=taps)
     net.head.load_state_dict(found.state)
     end = deepest(net, taps)
-    gone = after(net, end)
-    if cuts_cleanly(net, end, gone):
-        net.edit("cut", gone=gone)
+    gone = modules_after(net, end)
+    if exits_cleanly(net, end, gone):
+        apply_edit(net, "cut", gone=gone)
 
 
 def _kept_time(settings: Search, took: float) -> Report:

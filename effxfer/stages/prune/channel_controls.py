@@ -13,7 +13,8 @@ from effxfer.artifact import describe
 from effxfer.data.batches.batches import seed_of
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.backbones import trust
-from effxfer.net.net import Net, rebuild
+from effxfer.net.edits import rebuild
+from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.prune.channels.channel_controls import Contender, report_channel_controls
 from effxfer.prune.channels.latency_loop import Timing

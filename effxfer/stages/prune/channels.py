@@ -14,6 +14,7 @@ from torch import no_grad, stack
 from effxfer.data.batches.batches import seed_of
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
+from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.recovery.recalibrate import recalibrate_
@@ -58,7 +59,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     others = open_others(settings, replace(net.preprocess, size=side), device)
     dense = deepcopy(net) if settings.timed or settings.controls != "none" else net
     if settings.size:
-        net.take_size(settings.size)
+        net.set_input_size(settings.size)
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
     history, removed = list[Row](), list[Report]()
     for step in range(1, settings.steps + 1):
@@ -94,7 +95,7 @@ def cut_once(
     fresh, report = json.loads(found["facts"])
     if len(net.edits) == edits:
         for edit in fresh:
-            net.edit(**edit)
+            apply_edit(net, **edit)
     net.load_state_dict(found["weights"])
     return Report.from_json(report)
 

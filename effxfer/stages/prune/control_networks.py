@@ -125,7 +125,7 @@ def open_other(backbone: BackboneSettings, like: Preprocess) -> Net:
         same = {name: getattr(backbone, name) or getattr(like, name) for name in ("size", "crop_pct", "crop")}
         backbone = backbone.model_copy(update=same)
     net, _notes = artifact.open_model(backbone)
-    net.take_size(net.preprocess.size)
+    net.set_input_size(net.preprocess.size)
     return net
 
 
@@ -181,7 +181,7 @@ def sides(net: Net) -> list[int]:
 def at_side(net: Net, side: int) -> Net:
     """Copy a network for images of another side."""
     copy = deepcopy(net)
-    copy.take_size(side)
+    copy.set_input_size(side)
     return copy
 
 

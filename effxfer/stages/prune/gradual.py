@@ -52,7 +52,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
         before_step=partial(add_movement_, net), after_step=shrink, settled=ramp.last, loss=loss,
     )  # fmt: skip
     forget_(net)
-    ticket = Mask({name: net.kept()[name].clone() for name in first.keep})
+    ticket = Mask({name: net.masks()[name].clone() for name in first.keep})
     report = measured(net, tasks[-1], device) + density(net, ticket) + learning(history) + falling(ramp, length)
     report += why + about
     leave_ticket(

@@ -62,7 +62,7 @@ class Rounds:
         """Train a network, which holds its mask, as round `number` does."""
         watching = self.settings.score == "movement"
         if watching:
-            watch_(net, list(net.kept()))
+            watch_(net, list(net.masks()))
         fine = number and self.settings.rewind == "none"
         train(
             net, self.tasks, self.strategy, last_phase(self.settings.fit) if fine else self.settings.fit,

@@ -14,6 +14,7 @@ from effxfer import artifact
 from effxfer.data.batches.batches import seed_of
 from effxfer.data.task import Task
 from effxfer.files import write_atomic
+from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.prune.channels.channel_lottery import shuffled_units
 from effxfer.prune.tickets.file import pack
@@ -52,12 +53,12 @@ def ticket(
     name, options, fit = settings.training(recipe)
     strategy = make_strategy(name, options)
     if settings.size:
-        net.take_size(settings.size)
+        net.set_input_size(settings.size)
     fresh_head(net, tasks[-1], settings.seed)  # without one, the body's last channels would seem to be its result
     change_mask(net, settings, structured=recipe["stage"] == STRUCTURED)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     history = train(net, tasks, strategy, fit, device=device, seed=settings.seed, work=work)
-    held = Mask({name: keep.clone() for name, keep in net.kept().items()})
+    held = Mask({name: keep.clone() for name, keep in net.masks().items()})
     held.check_zero(net)
     report = measured(net, tasks[-1], device) + (density(net, held) if held.keep else Report())
     return net, report + learning(history) + why
@@ -66,15 +67,15 @@ def ticket(
 @torch.no_grad()
 def change_mask(net: Net, settings: Ticket, *, structured: bool) -> None:
     """Leave a network the ticket's masks, or give it those of a control; what they remove is zeroed in training."""
-    names = list(net.kept())
+    names = list(net.masks())
     if settings.mask == "none":
-        net.edit("densify", weights=names)
+        apply_edit(net, "densify", weights=names)
     if settings.mask == "random":
         seed = seed_of(settings.seed, "ticket", "random") % 2**32
-        held = Mask({name: keep.clone() for name, keep in net.kept().items()})
+        held = Mask({name: keep.clone() for name, keep in net.masks().items()})
         full = Mask({name: torch.ones_like(keep) for name, keep in held.keep.items()})
         drawn = shuffled_units(net, seed) if structured else shuffled(net, held, full, seed)
-        for name, keep in net.kept().items():
+        for name, keep in net.masks().items():
             keep.copy_(drawn.keep[name])
 
 

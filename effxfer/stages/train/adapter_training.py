@@ -33,7 +33,7 @@ class Adapting:
     """
 
     def __init__(self, net: Net, task: Task, strategy: Strategy, settings: Finetune, work: Work) -> None:
-        net.constrain_()
+        net.apply_masks_()
         self.task, self.strategy, self.settings, self.work = task, strategy, settings, work
         self.base = {name: tensor.detach().cpu().clone() for name, tensor in base_state(net).items()}
         self.packed: AdapterFile | None = None

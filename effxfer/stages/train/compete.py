@@ -199,7 +199,7 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
         runners = {}
         for number, one in enumerate({one.shape: one for one in entered}.values()):
             net = deepcopy(one.net)
-            net.take_size(one.side)
+            net.set_input_size(one.side)
             fresh_head(net, one.tasks[-1], seed)
             file = exported(net, folder / f"{number}.onnx")
             runners[one.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)

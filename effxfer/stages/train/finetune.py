@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from effxfer.data.task import Task
-from effxfer.net.net import Net, tap_widths
+from effxfer.net.edits import apply_edit
+from effxfer.net.net import Net
+from effxfer.net.taps import tap_widths
 from effxfer.report import Curve, Measurement, Report
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.train.adapter_training import Adapting
@@ -49,7 +51,7 @@ def adapt(
     fresh = fresh_head(net, tasks[-1], settings.seed, strategy.head())
     before = deepcopy(net)
     if settings.size:
-        net.take_size(settings.size)
+        net.set_input_size(settings.size)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     loss, about = taught(before.to(device.torch), strategy, settings.teacher, fresh=fresh)
     adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
@@ -73,16 +75,16 @@ def train(
     `trained` is called with what was trained before the strategy makes a plain network of it.
     """
     net.to(device.torch)
-    net.constrain_()
+    net.apply_masks_()
     torch.manual_seed(seed)
     learner = strategy.prepare(net, tasks).to(device.torch)
 
     def constrained(done: int) -> None:
         after_step(done)
-        net.constrain_()
+        net.apply_masks_()
 
     def validate() -> float:
-        net.constrain_()  # averaged weights are not zero as soon as they are removed
+        net.apply_masks_()  # averaged weights are not zero as soon as they are removed
         return strategy.judge(learner, tasks, device)
 
     with channels_last(learner):
@@ -94,7 +96,7 @@ def train(
         )  # fmt: skip
     if trained:
         trained(net)
-    strategy.finish(learner, tasks).constrain_()
+    strategy.finish(learner, tasks).apply_masks_()
     if settings.epochs:
         net.smoothing = max(net.smoothing, strategy.label_smoothing)
     return history
@@ -122,7 +124,7 @@ def fresh_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None =
     torch.manual_seed(seed)
     net.smoothing = 0.0
     told = dict(spec or {"kind": "linear"})
-    net.edit("set_head", spec=told, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
+    apply_edit(net, "set_head", spec=told, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
     return True
 
 

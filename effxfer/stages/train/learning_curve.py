@@ -36,7 +36,7 @@ def curve(
         work: Keeps every finished training.
     """
     if settings.size:
-        net.take_size(settings.size)
+        net.set_input_size(settings.size)
     least = int(np.bincount(tasks[-1].train.labels).min())
     numbers = [number for number in settings.labels if number < least]
 

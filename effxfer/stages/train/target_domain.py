@@ -9,7 +9,8 @@ from torch import Tensor
 
 from effxfer.data.target import whole
 from effxfer.data.task import Split, Task
-from effxfer.net.heads.prototypes import Distance, Prototypes, nearness
+from effxfer.net.heads.prototypes import Prototypes, nearness
+from effxfer.net.heads.spec import Distance
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.model import Model

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from effxfer.errors import SettingsError
+from effxfer.net.edits import apply_edit
 from effxfer.net.merge import adapter_parameters, adapters, merge_
 from effxfer.net.net import Edit, Net
 
@@ -26,7 +27,7 @@ def put_on(net: Net, edit: Edit | None) -> Net:
         text = f"the network has other adapters than those asked for: {names}, which are not merged"
         raise SettingsError(text, "start from the network that they were put on, or go on with the same settings")
     if edit and not held:
-        net.edit(**edit)
+        apply_edit(net, **edit)
     net.body.requires_grad_(False)
     for parameter in adapter_parameters(net):
         parameter.requires_grad_(True)

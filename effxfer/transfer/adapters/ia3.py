@@ -48,7 +48,7 @@ def keys_and_values(net: Net) -> dict[str, int]:
         if leaf in ("qkv", "qkv_proj") or (
             isinstance(layer, nn.MultiheadAttention) and hasattr(layer, "in_proj_weight")
         ):
-            found[weight] = net.original(weight).shape[0] // 3
+            found[weight] = net.raw_weight(weight).shape[0] // 3
         elif leaf in SINGLE:
             found[weight] = 0
     return found

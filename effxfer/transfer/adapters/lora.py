@@ -51,7 +51,7 @@ class Lora(Strategy):
 
     def _saves(self, net: Net, weight: str, layer: nn.Module) -> bool:
         groups = int(getattr(layer, "groups", 1))
-        tensor = net.original(weight)
+        tensor = net.raw_weight(weight)
         return low_rank_size(tensor, self.rank, groups) < tensor.numel()
 
 

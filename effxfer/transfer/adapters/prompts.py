@@ -10,6 +10,7 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
+from effxfer.net.edits import apply_edit
 from effxfer.net.merge import adapters
 from effxfer.net.net import Net
 from effxfer.transfer.adapters.adapter_sites import blocks_of, watch
@@ -68,7 +69,7 @@ def _attends(net: Net, names: list[str]) -> bool:
 def _takes_one_more(net: Net, names: list[str], width: int) -> bool:
     """Whether the network works with one token more in its blocks; what it raises otherwise is its own affair."""
     trial = deepcopy(net).eval()
-    trial.edit("prompts", blocks=names, count=1, width=width, deep=True)
+    apply_edit(trial, "prompts", blocks=names, count=1, width=width, deep=True)
     try:
         watch(trial, names)
     except Exception:  # whatever a foreign network raises

@@ -39,5 +39,5 @@ def _shifts(net: Net, name: str, layer: nn.Module) -> bool:
     """Whether a layer has one bias per channel; transposed convolutions have their channels elsewhere."""
     if any(getattr(layer, leaf, None) is None for leaf in ("weight", "bias")) or getattr(layer, "transposed", False):
         return False
-    weight, bias = net.original(f"{name}.weight"), net.original(f"{name}.bias")
+    weight, bias = net.raw_weight(f"{name}.weight"), net.raw_weight(f"{name}.bias")
     return bias.dim() == 1 and weight.dim() > 0 and weight.shape[0] == len(bias)

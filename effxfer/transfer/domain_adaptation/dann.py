@@ -20,7 +20,8 @@ from effxfer.data.batches.augment import mix
 from effxfer.data.batches.batches import Batches, order_of, views
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
-from effxfer.net.net import Net, tap_widths
+from effxfer.net.net import Net
+from effxfer.net.taps import tap_widths
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.reference_model import Around
 

@@ -17,7 +17,8 @@ from effxfer.data.batches.batches import Batches, views
 from effxfer.data.batches.episodes import Episodes
 from effxfer.data.task import Task
 from effxfer.errors import DataError, SettingsError
-from effxfer.net.heads.prototypes import Distance, Prototypes, class_means, nearness
+from effxfer.net.heads.prototypes import Prototypes, class_means, nearness
+from effxfer.net.heads.spec import Distance
 from effxfer.net.net import Net
 from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
@@ -136,4 +137,4 @@ def settle_(net: Net, task: Task) -> None:
     """Put a network's prototypes where the training images' features are; what a ticket removed stays zero."""
     features, labels = features_of(net, task)
     net.head.get_parameter("out.weight").copy_(class_means(features, labels, len(task.classes)))
-    net.constrain_()
+    net.apply_masks_()

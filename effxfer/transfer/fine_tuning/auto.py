@@ -21,7 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from effxfer.data.task import Task
 from effxfer.net.heads.build import safe_deviation
 from effxfer.net.hooks import hooks
-from effxfer.net.net import Net, tap_widths
+from effxfer.net.net import Net
+from effxfer.net.taps import tap_widths
 from effxfer.report import Curve, Measurement, Report
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import accuracy, predict
@@ -145,7 +146,7 @@ class Tapped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `(B, 3, S, S)` to features `(B, D)` of all layers."""
-        found = self.net.tapped(x, self.taps)
+        found = self.net.pooled_taps(x, self.taps)
         return torch.cat([found[tap] for tap in self.taps], 1)
 
 

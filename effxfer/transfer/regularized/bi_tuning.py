@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
-from effxfer.net.net import Net, tap_widths
+from effxfer.net.net import Net
+from effxfer.net.taps import tap_widths
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.reference_model import Around, seen_by_head
 

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Task
-from effxfer.net.net import Net, caught, stage_ends
+from effxfer.net.net import Net
+from effxfer.net.taps import capture_taps, example_input, stage_ends
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.fine_tuning.linear import features_of, solve_
 from effxfer.transfer.regularized.reference_model import Beside
@@ -39,16 +40,16 @@ class Delta(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Remember the network, and weigh its channels."""
         super().prepare(net, tasks)
-        taps = (*stage_ends(net), "out")
+        taps = (*stage_ends(net.body, example_input(net)), "out")
         weights = channel_weights(net, tasks[-1], taps) if self.attention else dict.fromkeys(taps, torch.ones(()))
         return Beside(net, {name: weight.to(next(net.parameters()).device) for name, weight in weights.items()})
 
     def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy and the distance, averaged over images and stages."""
         taps = tuple(learner.weights)
-        with torch.no_grad(), caught(learner.source, taps) as then:
+        with torch.no_grad(), capture_taps(learner.source, taps) as then:
             learner.source(batch[0])
-        with caught(learner.net, taps) as now:
+        with capture_taps(learner.net, taps) as now:
             terms = super().loss(learner, batch, progress)
         far = torch.stack([distance(now[tap], then[tap], weight) for tap, weight in learner.weights.items()])
         return {**terms, "distance": self.alpha * far.mean()}
@@ -86,7 +87,7 @@ def channel_weights(net: Net, task: Task, taps: Sequence[str]) -> dict[str, Tens
     device = next(probe.parameters()).device
     pixels = torch.tensor(task.train.pixels[chosen.numpy()]).to(device)
     labels = torch.tensor(task.train.labels[chosen.numpy()]).to(device)
-    with caught(probe, taps) as maps:
+    with capture_taps(probe, taps) as maps:
         loss = F.cross_entropy(probe(normalize(pixels, net.preprocess)), labels)
     slopes = torch.autograd.grad(loss, [maps[tap] for tap in taps])
     return {tap: softened(-by_channel(maps[tap] * slope).sum((0, 2))) for tap, slope in zip(taps, slopes, strict=True)}

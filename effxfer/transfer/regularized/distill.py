@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from effxfer.net.net import Net, caught, stage_ends
+from effxfer.net.net import Net
+from effxfer.net.taps import capture_taps, example_input, stage_ends
 
 Loss = Callable[[Any, Any, float], Mapping[str, Tensor]]
 TEMPERATURE = 2.0
@@ -41,17 +42,17 @@ def distilled(
     Returns:
         A loss with the terms of `loss`, scaled by `1 - logits`, and `teacher` and `features` where they have weight.
     """
-    taps = (*stage_ends(teacher), "out") if features else ()
+    taps = (*stage_ends(teacher.body, example_input(teacher)), "out") if features else ()
 
     def told(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.inference_mode(), caught(teacher, taps) as maps:
+        with torch.inference_mode(), capture_taps(teacher, taps) as maps:
             target = teacher(scaled(images, size))
             alike = {name: likeness(found) for name, found in maps.items()}
         return target.clone(), {name: found.clone() for name, found in alike.items()}
 
     def blended(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
         pupil = Overheard(learner)
-        with caught(learner, taps) as maps:
+        with capture_taps(learner, taps) as maps:
             terms = {k: (1 - logits) * v for k, v in loss(pupil, batch, progress).items()}
         target, alike = told(batch[0])
         if logits:

@@ -12,8 +12,8 @@ from torch.nn.utils import parametrize
 
 from effxfer.net.adapters.lora import LowRank, low_rank_size
 from effxfer.net.adapters.scaling import Scale, Shift
+from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.merge import adapter_parameters, adapters, base_name, base_state, merge_
-from effxfer.net.net import rebuild
 from effxfer.prune.weights.mask import Mask
 from tests.net.nets import inputs, made
 
@@ -109,7 +109,7 @@ def test_a_scale_and_a_shift_on_batch_norm_are_those_of_its_output():
 def changed(kind, net=None):
     """A network with an adapter that has learnt something."""
     net = net or made()
-    net.edit(kind, **CHANGES[kind])
+    apply_edit(net, kind, **CHANGES[kind])
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in adapter_parameters(net):
@@ -123,7 +123,7 @@ def test_it_starts_at_nothing_rebuilds_copies_and_merges(kind):
     with torch.no_grad():
         before = plain(inputs())
         untouched = made()
-        untouched.edit(kind, **CHANGES[kind])
+        apply_edit(untouched, kind, **CHANGES[kind])
         assert torch.equal(untouched(inputs()), before)
         net = changed(kind)
         unmerged = net(inputs())
@@ -155,19 +155,19 @@ def test_what_a_ticket_removed_gets_no_change():
     net = made()
     name = f"{CONV}.weight"
     Mask({n: torch.rand(keep.shape) > 0.6 for n, keep in Mask.full(net).keep.items()}).store_(net)
-    net.constrain_()
+    net.apply_masks_()
     changed("lora", net)
-    keep = net.kept()[name]
+    keep = net.masks()[name]
     weight = net.get_submodule(CONV).weight
     assert bool((weight[~keep] == 0).all())
-    assert bool((weight[keep] != net.original(name)[keep]).any())
+    assert bool((weight[keep] != net.raw_weight(name)[keep]).any())
     again = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
     again.load_state_dict(net.state_dict())
     assert torch.equal(again.get_submodule(CONV).weight, weight), "masks that are loaded later count"
     with torch.no_grad():
-        net.original(name).fill_(1)
-    net.constrain_()
-    assert bool((net.original(name)[~keep] == 0).all())
+        net.raw_weight(name).fill_(1)
+    net.apply_masks_()
+    assert bool((net.raw_weight(name)[~keep] == 0).all())
 
 
 def test_names_without_adapters():

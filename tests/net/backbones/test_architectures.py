@@ -6,8 +6,8 @@ from torch import nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.backbones.architectures import build_body, names, native_preprocess
-from effxfer.net.net import pool
 from effxfer.net.settings import BackboneSettings
+from effxfer.net.taps import pool
 from effxfer.runtime.images.preprocess import Preprocess
 
 

@@ -6,8 +6,9 @@ import torch
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.backbones.pretrained import open_backbone
 from effxfer.net.backbones.probe import untrained
-from effxfer.net.net import rebuild, tap_widths
+from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.settings import BackboneSettings
+from effxfer.net.taps import tap_widths
 from tests.net import foreign
 
 
@@ -24,7 +25,7 @@ def opened(name, size=32, **more):
 def test_what_can_be_carried_is_and_survives_a_rebuild(name, training):
     net, _ = opened(name, size=48)
     width = tap_widths(net)["out"]
-    net.edit("set_head", spec={"kind": "linear"}, features=width, classes=["a", "b"])
+    apply_edit(net, "set_head", spec={"kind": "linear"}, features=width, classes=["a", "b"])
     again = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
     again.load_state_dict(net.state_dict())
     x = torch.rand(3, 3, 48, 48)

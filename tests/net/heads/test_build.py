@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from effxfer.errors import SettingsError
-from effxfer.net.heads.build import HeadSpec, Standardize, build_head, describe, fold_standardize, head_parameters
+from effxfer.net.heads.build import Standardize, build_head, fold_standardize, head_parameters
+from effxfer.net.heads.spec import HeadSpec, describe
 from effxfer.settings import build
 
 common = {"dropout": st.floats(0, 0.9), "standardize": st.booleans()}

@@ -8,8 +8,9 @@ from torch import nn
 
 from effxfer.deploy.export.onnx import FREE, convert
 from effxfer.errors import SettingsError
-from effxfer.net.heads.build import HeadSpec, build_head, describe, head_parameters
+from effxfer.net.heads.build import build_head, head_parameters
 from effxfer.net.heads.pools import POOLS, Pool, as_maps, pool_of
+from effxfer.net.heads.spec import HeadSpec, describe
 from effxfer.settings import build
 
 pools = st.one_of(

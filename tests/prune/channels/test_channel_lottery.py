@@ -55,7 +55,7 @@ def test_all_of_its_sparsity_becomes_real(importance, scope):
     before = net(torch.ones(1, 3, 16, 16)).detach()
     real = compact(net)
     assert real["sparsity/real"].value == 100
-    assert not net.kept()
+    assert not net.masks()
     torch.testing.assert_close(net(torch.ones(1, 3, 16, 16)), before, rtol=0, atol=1e-5)
     after = {row["layer"]: row["after"] for row in real.tables[0].rows}
     assert {layer: after[layer] for layer in widths} == widths

@@ -64,22 +64,22 @@ def test_rebuilds_bit_equal_in_a_fresh_process(tmp_path):
 def test_a_ticket_stays_a_ticket():
     net = half_masked(make(RESNET, 32))
     remove_channels(net, ratio=0.3)
-    for name, keep in net.kept().items():
+    for name, keep in net.masks().items():
         weight = net.get_parameter(name)
         assert keep.shape == weight.shape
         assert torch.equal(keep, weight != 0)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(1)
-    net.constrain_()
+    net.apply_masks_()
     Mask.of(net).check_zero(net)
 
 
 def test_the_survivors_sparsity_is_reported():
     net = half_masked(make())
     report = remove_channels(net, ratio=0.5)
-    zeros = sum(int((net.get_parameter(n) == 0).sum()) for n in net.kept())
-    total = sum(k.numel() for k in net.kept().values())
+    zeros = sum(int((net.get_parameter(n) == 0).sum()) for n in net.masks())
+    total = sum(k.numel() for k in net.masks().values())
     assert report.get("sparsity/survivors") == pytest.approx(100 * zeros / total)
     assert remove_channels(make(), ratio=0.5).get("sparsity/survivors") is None
 

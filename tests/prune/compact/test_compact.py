@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effxfer.errors import GateError, ModelFileError, SettingsError
-from effxfer.net.net import rebuild
+from effxfer.net.edits import rebuild
 from effxfer.prune.compact import compact as module
 from effxfer.prune.compact.compact import compact, difference
 from effxfer.prune.weights.mask import Mask
@@ -69,8 +69,8 @@ def test_computes_the_same_with_fewer_parameters_and_can_be_rebuilt(case, seed, 
     assert torch.equal(fresh(batch), net(batch))
     if quiet:
         assert report["sparsity/real"].value == 100
-        assert not net.kept()
-    for name, keep in net.kept().items():
+        assert not net.masks()
+    for name, keep in net.masks().items():
         assert not bool(keep.all())
         assert not bool(net.get_parameter(name)[~keep].any())
 
@@ -142,14 +142,14 @@ def test_a_ticket_stays_a_ticket():
     extra = torch.rand_like(net.body.conv3.weight) < 0.5
     Mask({"body.conv3.weight": extra}).store_(net)
     with torch.no_grad():
-        net.body.conv3.weight[net.kept()["body.conv3.weight"]] = 1.0
+        net.body.conv3.weight[net.masks()["body.conv3.weight"]] = 1.0
         net.body.conv3.weight[0, 0] = 0  # kept, and zero by chance
-        net.kept()["body.conv3.weight"][0, 0] = True
+        net.masks()["body.conv3.weight"][0, 0] = True
     report = compact(net)
-    keep = net.kept()["body.conv3.weight"]
+    keep = net.masks()["body.conv3.weight"]
     assert keep.shape == net.body.conv3.weight.shape
     assert bool(keep[0, 0]) or not bool(net.body.conv3.weight[0, 0])
-    zeros = sum(int((~k).sum()) for k in net.kept().values())
+    zeros = sum(int((~k).sum()) for k in net.masks().values())
     assert report["zeros/after"].value == zeros > 0
     images, labels = stripes(64, size=12)
     learn(net, images, labels, steps=2)

@@ -114,7 +114,7 @@ def test_a_ticket_stays_a_ticket():
     dense = make(args={"width": 16})
     without_smallest(dense, Mask.full(dense), sparsity=0.6).store_(dense)
     net, left = pruned(dense, ratio=0.5)
-    masks = {name: keep.clone() for name, keep in net.kept().items()}
+    masks = {name: keep.clone() for name, keep in net.masks().items()}
     found = lines(reconstruct_(net, dense, lambda: images().split(32), left))
     assert not found["body.conv2"]["left alone"]
     for name, keep in masks.items():

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors.torch import load, save
 
 from effxfer.errors import ModelFileError
+from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.prune.tickets.codec import KIND, pack_mask, unpack_mask
 from effxfer.prune.tickets.file import TicketFile, pack, unpack
@@ -32,7 +33,7 @@ def net_with(*, sparsity=0.8, seed=0, head=True):
     torch.manual_seed(seed)
     net = Net({"source": "effxfer.net.cifar:resnet20", "args": {"width": 4}}, Preprocess(size=16))
     if head:
-        net.edit("set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
+        apply_edit(net, "set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
     full = Mask.full(net)
     Mask({name: torch.rand(keep.shape) >= sparsity for name, keep in full.keep.items()}).store_(net)
     return net.eval()
@@ -75,14 +76,14 @@ def test_any_ticket_comes_back(seed, sparsity):
     net = net_with(sparsity=sparsity, seed=seed)
     found = unpack(packed(net).content)
     again = found.network()
-    assert again.kept().keys() == net.kept().keys()
-    for name, keep in net.kept().items():
-        assert torch.equal(again.kept()[name], keep)
+    assert again.masks().keys() == net.masks().keys()
+    for name, keep in net.masks().items():
+        assert torch.equal(again.masks()[name], keep)
     for name, tensor in net.state_dict().items():
         if name.startswith("body."):
             assert torch.equal(again.state_dict()[name], tensor)
-    kept = sum(int(keep.sum()) for keep in net.kept().values())
-    assert (found.facts.kept, found.facts.masked) == (kept, sum(keep.numel() for keep in net.kept().values()))
+    kept = sum(int(keep.sum()) for keep in net.masks().values())
+    assert (found.facts.kept, found.facts.masked) == (kept, sum(keep.numel() for keep in net.masks().values()))
     assert found.facts.everything == sum(p.numel() for p in net.body.parameters())
 
 
@@ -108,11 +109,11 @@ def test_the_rewind_point_is_kept_whole(net):
     """Weights that the mask removes come along: a random mask and the dense network need them."""
     start = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in net.state_dict().items()}
     found = unpack(packed(net, start).content).network()
-    for name, keep in found.kept().items():
+    for name, keep in found.masks().items():
         assert torch.equal(found.get_parameter(name), start[name])
         assert not bool((found.get_parameter(name)[~keep] == 0).all())
-    found.constrain_()
-    assert all(bool((found.get_parameter(name)[~keep] == 0).all()) for name, keep in found.kept().items())
+    found.apply_masks_()
+    assert all(bool((found.get_parameter(name)[~keep] == 0).all()) for name, keep in found.masks().items())
 
 
 def test_identity_is_of_what_a_training_depends_on(net, ticket):

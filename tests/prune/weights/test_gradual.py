@@ -70,13 +70,13 @@ def test_shrinks_when_it_is_due_and_only_then(scope):
 def test_layers_left_out_and_an_earlier_ticket_stay():
     net = make()
     without_smallest(net, Mask.full(net), sparsity=0.5).store_(net)
-    before = {n: k.clone() for n, k in net.kept().items()}
+    before = {n: k.clone() for n, k in net.masks().items()}
     first = Mask.of(net, ["body.conv1"])
     shrink = shrinking(net, first, Ramp(first=0, last=4, every=1, start=first.sparsity, final=0.9))
     for done in range(1, 5):
         shrink(done)
-    assert torch.equal(net.kept()["body.conv1.weight"], before["body.conv1.weight"])
-    after = net.kept()["body.conv2.weight"]
+    assert torch.equal(net.masks()["body.conv1.weight"], before["body.conv1.weight"])
+    after = net.masks()["body.conv2.weight"]
     assert bool((after <= before["body.conv2.weight"]).all())
     assert 1 - float(after.double().mean()) == pytest.approx(0.9, abs=1e-3)
 
@@ -100,7 +100,7 @@ def trained(work, score="magnitude", cut_at=None, settled=RAMP.last, validate=de
 
     def after_step(done):
         shrink(done)
-        net.constrain_()
+        net.apply_masks_()
         if done == cut_at:
             raise CutOffError
 
@@ -113,7 +113,7 @@ def trained(work, score="magnitude", cut_at=None, settled=RAMP.last, validate=de
         device=pick("cpu"), seed=3, before_step=lambda: add_movement_(net), after_step=after_step,
         validate=lambda: validate(net), settled=settled, work=work,
     )  # fmt: skip
-    net.constrain_()
+    net.apply_masks_()
     return net, rows
 
 

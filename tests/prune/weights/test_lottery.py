@@ -18,7 +18,7 @@ def nudge(net, mask, number):
         for i, parameter in enumerate(net.parameters()):
             made = torch.Generator().manual_seed(100 * number + i)
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=made))
-    net.constrain_()
+    net.apply_masks_()
     return 90.0 - number
 
 
@@ -44,7 +44,7 @@ def test_ends_as_the_trained_ticket():
     expected.load_state_dict(net.state_dict())
     ticket = find_ticket(net, nudge, sparsity=0.5, rounds=2)
     ticket.mask.check_zero(net)
-    assert torch.equal(net.kept()[CONV], ticket.mask.keep[CONV])
+    assert torch.equal(net.masks()[CONV], ticket.mask.keep[CONV])
     ticket.mask.store_(expected)
     nudge(expected, ticket.mask, 2)
     assert all(torch.equal(t, net.state_dict()[n]) for n, t in expected.state_dict().items())
@@ -196,7 +196,7 @@ def test_stops_where_too_much_is_lost_and_keeps_the_ticket_before(max_drop, numb
     assert len(ticket.rounds) == min(number + 2, 4)
     assert [round(r.remaining, 3) for r in ticket.rounds] == [1, 0.5, 0.25, 0.125][: len(ticket.rounds)]
     assert ticket.mask.sparsity == pytest.approx(1 - 0.5**number)
-    assert torch.equal(net.kept()[CONV], ticket.mask.keep[CONV])
+    assert torch.equal(net.masks()[CONV], ticket.mask.keep[CONV])
     notes = report(net, ticket).notes
     assert bool(notes) == (number < 3)
     torch.manual_seed(0)
@@ -238,7 +238,7 @@ def test_what_an_earlier_ticket_removed_elsewhere_counts_among_all_weights():
     net = make()
     without_smallest(net, Mask.full(net), sparsity=0.5).store_(net)
     rows = report(net, find_ticket(net, nudge, sparsity=0.9, rounds=1, exclude=["body.conv1"]))
-    removed = sum(int((net.get_parameter(n) == 0).sum()) for n in net.kept())
+    removed = sum(int((net.get_parameter(n) == 0).sum()) for n in net.masks())
     everything = sum(p.numel() for p in net.parameters())
     assert rows.get("sparsity/all") == pytest.approx(100 * removed / everything)
     assert rows.curves[1].points[-1][0] == pytest.approx(100 * (1 - removed / everything))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from effxfer.errors import EffxferError, ModelFileError, SettingsError
-from effxfer.net.net import rebuild
+from effxfer.net.edits import rebuild
 from effxfer.prune.weights.mask import Mask
 from tests.prune.nets import make
 
@@ -72,8 +72,8 @@ def test_replace_gives_weights_back_that_were_removed():
     net = make()
     halves(net).store_(net)
     Mask.full(net, ["*conv1"]).replace_(net)
-    assert bool(net.kept()["body.conv2.weight"].all())
-    assert not bool(net.kept()["body.conv1.weight"].all()), "what the mask does not name stays"
+    assert bool(net.masks()["body.conv2.weight"].all())
+    assert not bool(net.masks()["body.conv1.weight"].all()), "what the mask does not name stays"
     halves(net).replace_(net)
     assert Mask.of(net).sparsity == 0.5
     halves(net).check_zero(net)

@@ -146,8 +146,8 @@ def weights_of(file):
 def test_int8_keeps_every_zero_of_a_ticket(small_int8):
     small, made = small_int8
     before, after = (weights_of(made.path / name) for name in ("model.onnx", "model.int8.onnx"))
-    gone = sum(int((~keep).sum()) for keep in small.net().kept().values())
-    assert gone > 0.3 * sum(keep.numel() for keep in small.net().kept().values())
+    gone = sum(int((~keep).sum()) for keep in small.net().masks().values())
+    assert gone > 0.3 * sum(keep.numel() for keep in small.net().masks().values())
     assert sum(int((values == 0).sum()) for values, _ in before.values()) == gone
     assert before.keys() == after.keys()
     for name, (exact, _) in before.items():

@@ -8,7 +8,7 @@ import torch
 
 from effxfer import progress
 from effxfer.errors import ResourceError
-from effxfer.net.net import pool
+from effxfer.net.taps import pool
 from effxfer.stages.head_search.features import computed, deepest, megabytes, plan, with_positions
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
-from effxfer.net.early_exit import after
-from effxfer.net.net import rebuild, tap_widths
+from effxfer.net.early_exit import modules_after
+from effxfer.net.edits import apply_edit, rebuild
+from effxfer.net.taps import tap_widths
 from effxfer.stages.head_search.search import search
 from effxfer.stages.prune.channels import channels as channels_stage
 from effxfer.stages.runner.context import RunContext
@@ -103,8 +104,8 @@ def test_a_network_whose_head_pools_loses_channels_and_is_trained_on(spec, dense
     net = dense.net()
     taps = ["stage1", "stage2"]
     channels = list(tap_widths(net, taps).values())
-    net.edit("set_head", spec=spec, features=channels, classes=list(tiny.CLASSES), taps=taps)
-    net.edit("cut", gone=after(net, "stage2"))
+    apply_edit(net, "set_head", spec=spec, features=channels, classes=list(tiny.CLASSES), taps=taps)
+    apply_edit(net, "cut", gone=modules_after(net, "stage2"))
     task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     before = sum(p.numel() for p in net.body.parameters())
     net, _ = channels_stage(
@@ -122,7 +123,7 @@ def test_a_network_whose_head_pools_is_fine_tuned(strategy, dense, data, tmp_pat
     net = dense.net()
     taps = ["stage1", "stage2"]
     channels = list(tap_widths(net, taps).values())
-    net.edit("set_head", spec={"pool": "attention"}, features=channels, classes=list(tiny.CLASSES), taps=taps)
+    apply_edit(net, "set_head", spec={"pool": "attention"}, features=channels, classes=list(tiny.CLASSES), taps=taps)
     task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     options = {"batch": 8} if strategy == "probe" else tiny.PLAIN
     settings = tiny.settings_of("finetune", strategy=strategy, options=options, fit={**tiny.FIT, "epochs": 4})

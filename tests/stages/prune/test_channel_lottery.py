@@ -17,8 +17,8 @@ def test_reports_channels_and_every_round(dense, data, tmp_path):
     assert report["sparsity/channels"].value == pytest.approx(50, abs=1)
     assert report["rounds"].value == 2
     assert len(report.curves[0].points) == 3
-    assert any(name.endswith("bn1.bias") for name in net.kept())
-    for name, keep in net.kept().items():
+    assert any(name.endswith("bn1.bias") for name in net.masks())
+    for name, keep in net.masks().items():
         assert not bool(net.get_parameter(name)[~keep].any())
 
 

@@ -25,7 +25,7 @@ def test_a_structured_ticket_becomes_smaller_in_full(ticket, small):
     assert report["zeros/after"].value == 0
     assert report["difference"].value <= 1e-5
     assert report["difference"].n == 8 + 8, "random inputs, and validation images"
-    assert not after.kept()
+    assert not after.masks()
     counts = [sum(p.numel() for p in net.parameters()) for net in (before, after)]
     assert counts[1] < 0.6 * counts[0]
     assert 1e6 * report["parameters/after"].value == pytest.approx(counts[1])

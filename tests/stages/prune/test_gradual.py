@@ -16,9 +16,9 @@ def made(tmp_path_factory, dense, data):
 
 def test_ends_with_the_sparsity_that_was_asked_for(made):
     net = made.net()
-    assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.kept().items())
-    gone = sum(int((~keep).sum()) for keep in net.kept().values())
-    total = sum(keep.numel() for keep in net.kept().values())
+    assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.masks().items())
+    gone = sum(int((~keep).sum()) for keep in net.masks().values())
+    total = sum(keep.numel() for keep in net.masks().values())
     assert gone == round(0.5 * total)
     assert made.manifest.report["sparsity/prunable"].value == pytest.approx(100 * gone / total)
 
@@ -55,7 +55,7 @@ def test_goes_on_after_a_cut_bit_for_bit(dense, data, tmp_path, monkeypatch, sco
 
 def test_goes_on_from_a_ticket_and_leaves_layers_out(made, data, tmp_path):
     sparser = tiny.stage(GRADUAL, made, tmp_path / "out", data, sparsity=0.8, exclude=["body.stem.*"], scope="erk")
-    before, after = made.net().kept(), sparser.net().kept()
+    before, after = made.net().masks(), sparser.net().masks()
     assert all(bool((after[name] <= keep).all()) for name, keep in before.items())
     assert torch.equal(after["body.stem.0.weight"], before["body.stem.0.weight"])
 

@@ -32,7 +32,7 @@ def same(one, other):
 
 
 def removed(net):
-    return {name: ~keep for name, keep in net.kept().items()}
+    return {name: ~keep for name, keep in net.masks().items()}
 
 
 def held(net):
@@ -52,9 +52,9 @@ def test_removes_exactly_the_share(ticket):
 
 def test_masks_are_stored_and_hold(ticket):
     net = ticket.net()
-    assert net.kept()
+    assert net.masks()
     assert held(net)
-    assert not any(name.startswith("head") for name in net.kept())
+    assert not any(name.startswith("head") for name in net.masks())
 
 
 def test_reports_every_round(ticket):
@@ -94,7 +94,7 @@ def test_repeats_bit_for_bit(ticket, dense, data, tmp_path):
 
 
 def masks_of(net):
-    return {name: keep.clone() for name, keep in net.kept().items()}
+    return {name: keep.clone() for name, keep in net.masks().items()}
 
 
 class Power:
@@ -133,7 +133,7 @@ def test_rewinds_to_a_step_of_training(dense, data, tmp_path, monkeypatch):
     starts = {}
 
     def watch(net, *args, span, label, **more):
-        net.constrain_()
+        net.apply_masks_()
         starts[label] = (span, {n: p.detach().clone() for n, p in net.named_parameters()}, masks_of(net))
         history = train(net, *args, span=span, label=label, **more)
         if label.startswith("train to"):
@@ -172,7 +172,7 @@ def test_rewinding_to_zero_starts_from_the_pretrained_weights(dense, data, tmp_p
     starts = []
 
     def watch(net, *args, span, **more):
-        net.constrain_()
+        net.apply_masks_()
         starts.append((span.first, {n: p.detach().clone() for n, p in net.named_parameters()}, masks_of(net)))
         return train(net, *args, span=span, **more)
 
@@ -190,7 +190,7 @@ def followed(monkeypatch):
     seen = []
 
     def watch(net, tasks, strategy, fit, **more):
-        net.constrain_()
+        net.apply_masks_()
         before = net.state_dict()
         seen.append({"fit": fit, "before": {n: t.clone() for n, t in before.items()}, "label": more["label"]})
         history = train(net, tasks, strategy, fit, **more)

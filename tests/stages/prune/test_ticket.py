@@ -54,8 +54,8 @@ def same(one, other):
 def test_a_lottery_leaves_its_ticket(found, dense):
     ticket = read_ticket(found.path)
     assert TICKET in found.manifest.files
-    net, kept = ticket.network(), found.net().kept()
-    assert all(torch.equal(net.kept()[name], keep) for name, keep in kept.items())
+    net, kept = ticket.network(), found.net().masks()
+    assert all(torch.equal(net.masks()[name], keep) for name, keep in kept.items())
     for name, tensor in dense.net().state_dict().items():
         assert name.startswith("head") or torch.equal(net.state_dict()[name], tensor)
     facts = ticket.facts
@@ -82,7 +82,7 @@ def test_every_search_for_tickets_leaves_one(dense, data, tmp_path, name, more, 
     ticket = read_ticket(made.path)
     assert point in ticket.facts.rewind
     net, trained, given = ticket.network(), made.net(), dense.net()
-    assert all(torch.equal(net.kept()[n], keep) for n, keep in trained.kept().items())
+    assert all(torch.equal(net.masks()[n], keep) for n, keep in trained.masks().items())
     body = "body.stage3.2.conv2.weight"
     begins = {
         "trained to": trained.get_parameter(body),
@@ -119,7 +119,7 @@ def test_it_starts_from_the_rewind_point_with_a_fresh_head(found, other, tmp_pat
     starts = []
 
     def watch(net, *args, **more):
-        net.constrain_()
+        net.apply_masks_()
         starts.append({name: tensor.clone() for name, tensor in net.state_dict().items()})
         return train(net, *args, **more)
 
@@ -128,7 +128,7 @@ def test_it_starts_from_the_rewind_point_with_a_fresh_head(found, other, tmp_pat
     made = apply(ticket, tmp_path / "out", other)
     assert made.manifest.classes == ("green", "warm")
     expected = ticket.network()
-    expected.constrain_()
+    expected.apply_masks_()
     for name, tensor in expected.state_dict().items():
         assert torch.equal(starts[0][name], tensor)
 
@@ -136,13 +136,13 @@ def test_it_starts_from_the_rewind_point_with_a_fresh_head(found, other, tmp_pat
 def test_its_zeros_stay_through_later_stages(found, other, tmp_path):
     made = apply(read_ticket(found.path), tmp_path / "out", other)
     net = made.net()
-    gone = {name: ~keep for name, keep in net.kept().items()}
-    assert all(torch.equal(~gone[name], keep) for name, keep in found.net().kept().items())
+    gone = {name: ~keep for name, keep in net.masks().items()}
+    assert all(torch.equal(~gone[name], keep) for name, keep in found.net().masks().items())
     assert all(bool((net.get_parameter(name)[context] == 0).all()) for name, context in gone.items())
     assert made.manifest.report["sparsity/prunable"].value == pytest.approx(80, abs=0.01)
     small = tiny.stage("prune channels", made, tmp_path / "small", other, fit={**tiny.FIT, "epochs": 0}).net()
-    assert all(bool((small.get_parameter(name)[~keep] == 0).all()) for name, keep in small.kept().items())
-    assert sum(int((~keep).sum()) for keep in small.kept().values()) > 0
+    assert all(bool((small.get_parameter(name)[~keep] == 0).all()) for name, keep in small.masks().items())
+    assert sum(int((~keep).sum()) for keep in small.masks().values()) > 0
 
 
 def test_controls_are_of_the_same_sparsity_and_the_same_start(found, data, tmp_path):
@@ -152,13 +152,13 @@ def test_controls_are_of_the_same_sparsity_and_the_same_start(found, data, tmp_p
         for number, (mask, seed) in enumerate([("ticket", 0), ("random", 0), ("random", 1), ("none", 0)])
     )
     start = ticket.network()
-    for name, keep in own.kept().items():
-        assert int(random.kept()[name].sum()) == int(keep.sum())
-        assert torch.equal(random.get_parameter(name), start.get_parameter(name) * random.kept()[name])
+    for name, keep in own.masks().items():
+        assert int(random.masks()[name].sum()) == int(keep.sum())
+        assert torch.equal(random.get_parameter(name), start.get_parameter(name) * random.masks()[name])
         assert torch.equal(dense.get_parameter(name), start.get_parameter(name))
-    assert any(not torch.equal(random.kept()[name], keep) for name, keep in own.kept().items())
-    assert any(not torch.equal(random.kept()[name], keep) for name, keep in again.kept().items())
-    assert dense.kept() == {}
+    assert any(not torch.equal(random.masks()[name], keep) for name, keep in own.masks().items())
+    assert any(not torch.equal(random.masks()[name], keep) for name, keep in again.masks().items())
+    assert dense.masks() == {}
     assert torch.equal(own.get_parameter("head.out.weight"), random.get_parameter("head.out.weight"))
 
 
@@ -167,10 +167,10 @@ def test_a_structured_ticket_has_random_channels_for_a_control(dense, data, tmp_
     ticket, none = read_ticket(made.path), {"epochs": 0}
     own = apply(ticket, tmp_path / "own", data, fit=none).net()
     random = apply(ticket, tmp_path / "random", data, mask="random", fit=none).net()
-    assert random.kept().keys() == own.kept().keys()
+    assert random.masks().keys() == own.masks().keys()
     differ = 0
-    for name, keep in own.kept().items():
-        rows = [mask.view(len(mask), -1).any(1) for mask in (keep, random.kept()[name])]
+    for name, keep in own.masks().items():
+        rows = [mask.view(len(mask), -1).any(1) for mask in (keep, random.masks()[name])]
         assert int(rows[0].sum()) == int(rows[1].sum())
         differ += int((rows[0] != rows[1]).sum())
     assert differ
@@ -180,14 +180,14 @@ def test_a_fresh_process_rebuilds_the_same_network(found, tmp_path):
     torch.manual_seed(1)
     example = torch.randn(4, 3, 16, 16)
     net = read_ticket(found.path).network()
-    net.constrain_()
+    net.apply_masks_()
     shutil.copy(found.path / TICKET, tmp_path / TICKET)
     with torch.inference_mode():
         save_file({"example": example, "expected": net(example)}, tmp_path / "io.safetensors")
     code = (
         "import sys, torch; from pathlib import Path; from safetensors.torch import load_file;"
         "from effxfer.stages.runner.source import read_ticket; torch.set_num_threads(1); here = Path(sys.argv[1]);"
-        "net = read_ticket(here / 'ticket.safetensors').network(); net.constrain_();"
+        "net = read_ticket(here / 'ticket.safetensors').network(); net.apply_masks_();"
         "io = load_file(here / 'io.safetensors');"
         "torch.set_grad_enabled(False); sys.exit(not torch.equal(net(io['example']), io['expected']))"
     )

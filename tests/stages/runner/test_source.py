@@ -8,8 +8,8 @@ import pytest
 
 from effxfer import adapter_file
 from effxfer.errors import ModelFileError
+from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.merge import base_state
-from effxfer.net.net import rebuild
 from effxfer.prune.tickets.file import pack
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.stages.runner.source import read_adapter, read_ticket
@@ -24,7 +24,7 @@ def contents(width):
     net = rebuild({"source": "effxfer.net.cifar:resnet20", "args": {"width": width}}, [], Preprocess(size=16))
     recipe = {"stage": "prune lottery", "settings": {"strategy": "full", "options": {}, "fit": {}}}
     adapter = adapter_file.pack(net, base_state(net), strategy="lora", trained=0, recipe={}, origin=ORIGIN)
-    net.edit("sparsify", weights=["body.stem.0.weight"])
+    apply_edit(net, "sparsify", weights=["body.stem.0.weight"])
     ticket = pack(net, net.state_dict(), rewind="", recipe=recipe, origin=ORIGIN)
     return {TICKET: ticket.content, ADAPTER: adapter.content}
 

@@ -113,7 +113,7 @@ def test_pruning_with_an_adapter_that_stays_is_refused(dense, data, tmp_path):
 def test_a_ticket_can_be_found_by_training_low_rank_changes(dense, data, tmp_path):
     told = {**FAST, "strategy": "lora", "rounds": 1}
     net = tiny.stage("prune lottery", dense, tmp_path / "x", data, **told).net()
-    assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.kept().items())
+    assert all(bool((net.get_parameter(n)[~keep] == 0).all()) for n, keep in net.masks().items())
     assert adapters(net) == []
 
 

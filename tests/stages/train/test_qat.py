@@ -28,7 +28,7 @@ def test_the_result_is_an_ordinary_network(dense, data, tmp_path):
 def test_zeros_of_a_ticket_stay(dense, data, tmp_path):
     ticket = tiny.stage("prune lottery", dense, tmp_path / "ticket", data, rounds=1)
     made = tiny.stage("qat", ticket, tmp_path / "qat", data).net()
-    kept = made.kept()
+    kept = made.masks()
     assert kept
     assert all((made.get_parameter(name)[~keep] == 0).all() for name, keep in kept.items())
     assert any((made.get_parameter(n) != p).any() for n, p in ticket.net().named_parameters())

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from effxfer.net.edits import apply_edit
 from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.regularized.delta import Delta, by_channel, channel_weights, distance, softened
 from tests.transfer.tasks import adapt, task
@@ -40,7 +41,7 @@ def test_channels_of_maps_tokens_and_features(shape, wanted):
 
 def test_channels_are_weighed_stage_by_stage(pretrained):
     given, net = task(), pretrained()
-    net.edit("set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
+    apply_edit(net, "set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
     weights = channel_weights(net, given, ("stage2", "out"))
     assert {name: len(weight) for name, weight in weights.items()} == {"stage2": 8, "out": 16}
     assert all(weight.mean().item() == pytest.approx(1, rel=1e-4) for weight in weights.values())

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from effxfer.net.edits import apply_edit
 from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.regularized.distill import distilled, divergence, likeness, listener
 from tests.transfer.tasks import adapt, body, task
@@ -42,7 +43,7 @@ def trained():
 def test_without_weight_the_loss_is_the_plain_one(trained):
     given, teacher = trained
     strategy, pupil = Full(**PLAIN), body()
-    pupil.edit("set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
+    apply_edit(pupil, "set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
     batch = strategy.draw(pupil, [given], torch.device("cpu"))(0)[0]
     pupil.eval()
     plain = strategy.loss(pupil, batch, 0.0)["label"]
@@ -116,7 +117,7 @@ def test_features_are_no_distance_from_a_copy_of_oneself(trained):
     assert same.keys() == {"label", "features"}
     assert same["features"].item() == pytest.approx(0, abs=1e-6)
     other = body(7)
-    other.edit("set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
+    apply_edit(other, "set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
     far = loss(other.eval(), batch, 0.0)["features"]
     assert far.item() > 0.01
     half = distilled(strategy.loss, listener(teacher), logits=0.0, features=1.5, size=8)(other, batch, 0.0)["features"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from effxfer.net.net import rebuild
+from effxfer.net.edits import rebuild
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores import SCORES
 from effxfer.prune.weights.scores.context import Evidence

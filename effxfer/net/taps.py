@@ -1,0 +1,99 @@
+"""Taps: the layers of a body whose outputs feed the head, and how wide and where they are.
+
+Shape legend: B batch, S side of the input, D features, h and w sides of a map, n tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from effxfer.net.backbones.outputs import tensor_of
+from effxfer.net.hooks import as_evaluated, hooks
+
+if TYPE_CHECKING:
+    from effxfer.net.net import Net
+
+
+def in_order(body: nn.Module, output: Any) -> Tensor:
+    """Choose the tensor of what a body or one of its modules gives, see `tensor_of`, with its channels second.
+
+    They are last where a body says so: `(B, h, w, D)`, as Swin's of timm are.
+    """
+    tensor = tensor_of(output)
+    last = getattr(body, "output_fmt", "") == "NHWC" and tensor.dim() == 4
+    return tensor.permute(0, 3, 1, 2) if last else tensor
+
+
+def pool(output: Tensor) -> Tensor:
+    """Average over positions: maps `(B, D, h, w)` or tokens `(B, n, D)` to `(B, D)`; `(B, D)` stays."""
+    if output.dim() == 4:
+        return output.mean((2, 3))
+    return output.mean(1) if output.dim() == 3 else output
+
+
+@contextmanager
+def capture_taps(body: nn.Module, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that holds, once the body has run in the block, the outputs of its submodules `taps`.
+
+    They are maps `(B, D, h, w)`, tokens `(B, n, D)` or features `(B, D)`; `out` is the body's own output.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def capture(name: str) -> Any:
+        return lambda _module, _inputs, output: outputs.__setitem__(name, in_order(body, output))
+
+    modules = [(tap, body.get_submodule("" if tap == "out" else tap)) for tap in taps]
+    with hooks(module.register_forward_hook(capture(tap)) for tap, module in modules):
+        yield outputs
+
+
+@torch.no_grad()
+def tap_widths(net: "Net", names: Sequence[str] = ()) -> dict[str, int]:
+    """Measure the width of each tap; without names, of the natural ones: the end of each stage of the body, and `out`.
+
+    Stages end where timm says so (`feature_info`); elsewhere, where the last of the body's blocks of one resolution is.
+    """
+    names = list(names) or [*stage_ends(net.body, example_input(net)), "out"]
+    with as_evaluated(net):
+        features = net.pooled_taps(example_input(net), names)
+    return {name: features[name].shape[1] for name in names}
+
+
+def example_input(net: "Net") -> Tensor:
+    """Give two black images `(2, 3, S, S)`, where the network is."""
+    weight = next(net.parameters(), None)
+    device = torch.device("cpu") if weight is None else weight.device
+    return torch.zeros(2, 3, net.preprocess.size, net.preprocess.size, device=device)
+
+
+def stage_ends(body: nn.Module, example: Tensor) -> list[str]:
+    """Name the submodules that end a stage of a body, but for the last where timm does not tell.
+
+    Args:
+        body: Any.
+        example: Images `(B, 3, S, S)`, where the body is.
+    """
+    modules = dict(body.named_modules())
+    info = getattr(body, "feature_info", None)
+    entries = info if isinstance(info, list) else getattr(info, "info", [])
+    listed = [str(entry["module"]) for entry in entries][1:]
+    present = [name for name in listed if name in modules]
+    if present and (present == listed or getattr(body, "exits_early", False)):
+        return present
+    sides: dict[int, str] = {}
+
+    def note(name: str) -> Any:
+        def record_side(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.dim() == 4:
+                sides[output.shape[-1]] = name
+
+        return record_side
+
+    shallow = {n: m for n, m in modules.items() if n and n.count(".") <= 1 and any(True for _ in m.parameters())}
+    handles = [m.register_forward_hook(note(n)) for n, m in shallow.items() if not isinstance(m, nn.BatchNorm2d)]
+    with as_evaluated(body), hooks(handles):
+        body(example)
+    return list(sides.values())[1:-1]
