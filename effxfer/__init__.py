@@ -1,8 +1,74 @@
-"""Compress a pretrained network, adapt it to your task, and export it to a checked ONNX model."""
+"""Compress a pretrained network, adapt it to your task, and export it to a checked ONNX model.
+
+The functions are described in `effxfer.api`; importing this package loads none of them, and no torch.
+"""
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from effxfer.api import (
+        bench,
+        check,
+        compact,
+        compete,
+        export,
+        find_ticket,
+        finetune,
+        learning_curve,
+        load,
+        load_data,
+        preview,
+        prune_channels,
+        prune_to_latency,
+        qat,
+        quantize,
+        rank,
+        run,
+        search_head,
+        train_ticket,
+    )
+    from effxfer.runtime.model import Model
 
 __version__ = "0.1.0"
+__all__ = [
+    "Model",
+    "bench",
+    "check",
+    "compact",
+    "compete",
+    "export",
+    "find_ticket",
+    "finetune",
+    "learning_curve",
+    "load",
+    "load_data",
+    "preview",
+    "prune_channels",
+    "prune_to_latency",
+    "qat",
+    "quantize",
+    "rank",
+    "run",
+    "search_head",
+    "train_ticket",
+]
 # Read when ONNX Runtime is imported, here and in every process that inherits it; its own switch comes after it has
 # written a device's identity to disk.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+if not TYPE_CHECKING:  # for a type checker a name that is not listed is a mistake
+
+    def __getattr__(name: str) -> Any:
+        """Import a function, or the class `Model`, when it is first used."""
+        if name not in __all__:
+            raise AttributeError(f"module 'effxfer' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module("effxfer.runtime.model" if name == "Model" else "effxfer.api"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from effxfer.cli.opening import opening
-from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Set, Source, table
+from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Set, Source
+from effxfer.cli.stage_command import run_stage
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
@@ -29,7 +30,7 @@ def show(adapter: File, as_json: Json = False) -> None:
     if as_json:
         shown.document({"adapter": str(adapter), "digest": one.facts.identity, **asdict(one.facts)})
         return
-    shown.result(describe(one), False, adapter=str(adapter), digest=one.facts.identity)
+    shown.report(describe(one), False, adapter=str(adapter), digest=one.facts.identity)
 
 
 @app.command()
@@ -42,11 +43,11 @@ def apply(
     changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Put an adapter, with its head, on the network that it was trained on, and measure the result."""
-    from effxfer.cli.adapt import origin_of, run_stage
-    from effxfer.stages.runner.context import RunContext
-    from effxfer.stages.runner.source import Adapted, read_adapter
+    from functools import partial
 
-    given = table(changes, merge=merge)
-    origin = Adapted(origin_of(base, given), read_adapter(adapter))
-    context = RunContext(out=out, device=device, force=force)
-    run_stage("adapter", origin, data, given, context, dry_run=dry_run, as_json=as_json)
+    from effxfer.api import apply_adapter
+
+    run_stage(
+        partial(apply_adapter, merge=merge), adapter, base, out=out, data=data, changes=changes, device=device,
+        force=force, dry_run=dry_run, as_json=as_json,
+    )  # fmt: skip

@@ -1,16 +1,12 @@
 """Commands that look without changing anything: check, rank, models, doctor, cpus."""
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from effxfer.cli.options import Data, Device, DryRun, Json, Seed, Set, table
-
-if TYPE_CHECKING:
-    from effxfer.data.listing import Finding
-    from effxfer.data.settings import DataSettings
+from effxfer.cli.options import Data, Device, DryRun, Json, Seed, Set, table, words
 
 
 def check(
@@ -22,40 +18,13 @@ def check(
     changes: Set = None, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Audit a data set: unreadable images, leaks between splits, odd layouts. Exits with 3 if there are errors."""
-    from functools import partial
-
+    import effxfer
     from effxfer.cli import show
-    from effxfer.cli.adapt import inner
-    from effxfer.data.checks.audit import audit
-    from effxfer.data.listing import raise_errors
-    from effxfer.data.settings import DataSettings
-    from effxfer.settings import build
-    from effxfer.stages.runner.output_dir import check_file_in, keep_out_of
 
-    given = table(changes)
-    told = inner(given, "data")
-    settings = build(DataSettings, {**given, **told, "source": data}, "data")
-    if out:
-        keep_out_of(out, [settings])
-    file = check_file_in(out, "data_audit.csv") if out else None
-    also = partial(_suspected, suspects, settings, device) if suspects else tuple
     with show.progress():
-        found = audit(settings, also=also)
-    if file:
-        found.write_csv(file)
-    show.result(found.report, as_json)
-    raise_errors(found.findings, data)
-
-
-def _suspected(source: str, data: "DataSettings", device: str) -> "Sequence[Finding]":
-    """Find labels that may be wrong by a backbone's features."""
-    from effxfer.net.settings import BackboneSettings
-    from effxfer.settings import build
-    from effxfer.stages.data.mislabelled import mislabelled
-    from effxfer.stages.runner.context import RunContext
-
-    backbone = build(BackboneSettings, {"source": source}, "backbone")
-    return mislabelled(backbone, data, RunContext(out=Path("check"), device=device))
+        checked = effxfer.check(data, out=out, suspects=suspects, device=device, settings=table(changes))
+    show.result(checked, as_json)
+    checked.raise_errors()
 
 
 def rank(
@@ -67,40 +36,20 @@ def rank(
     seed: Seed = None, changes: Set = None, device: Device = "auto", dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare backbones on a task before anything is trained: scores of features, against measured latency."""
+    import effxfer
+    from effxfer.api import preview
     from effxfer.cli import reproduce, show
-    from effxfer.data.settings import DataSettings
-    from effxfer.settings import build
-    from effxfer.stages.runner.output_dir import check_file_in
-    from effxfer.stages.settings.common import Rank
 
-    sources = [source.strip() for source in backbones.split(",") if source.strip()] or None
-    given = table(changes, backbones=sources, by=by, size=size, seed=seed)
-    task = build(DataSettings, {"source": data, **given.pop("data", {})}, "data")
-    settings = build(Rank, given, "rank")
-    file = check_file_in(out, "rank.html") if out else None
+    call = partial(
+        effxfer.rank, data, words(backbones), by=by, size=size, out=out, seed=seed, device=device,
+        command=reproduce(), settings=table(changes),
+    )  # fmt: skip
     if dry_run:
-        from effxfer.data.load import scan
-        from effxfer.stages.runner.checks import NOT_CHECKED, check_settings
-
-        check_settings(settings)
-        scan(task)
-        show.document({"stage": "rank", "data": task.plain(), "settings": settings.plain(), "note": NOT_CHECKED})
+        show.document(preview(call))
         return
-    from effxfer.stages.data.rank_backbones import rank as ranking
-    from effxfer.stages.runner.context import RunContext
-
     with show.progress():
-        report = ranking(settings, task, RunContext(out=out or Path("rank"), device=device))
-    facts = {}
-    if file:
-        from effxfer.benchmark.machine.facts import facts as machine
-        from effxfer.page import Section, write_page
-
-        section = Section(title="rank", report=report, command=reproduce())
-        title = f"Backbones for {Path(task.source).name}"
-        page = write_page(file, title=title, sections=[section], summary=report.tables[0], facts=machine())
-        facts["page"] = page
-    show.result(report, as_json, **facts)
+        ranking = call()
+    show.result(ranking, as_json)
 
 
 def models(
@@ -117,7 +66,7 @@ def models(
         from effxfer.net.backbones.architectures import names
 
         found = tuple({"backbone": f"{library}:{name}"} for name in names(library, pattern))
-        show.result(Report(tables=(Table(title=f"{len(found)} networks of {library}", rows=found),)), as_json)
+        show.report(Report(tables=(Table(title=f"{len(found)} networks of {library}", rows=found),)), as_json)
         return
     rows = list[dict[str, object]]()
     for name in bundled_models():
@@ -133,7 +82,7 @@ def models(
             }
         )
     note = "`effxfer models 'mobilenet*'` lists what timm offers"
-    show.result(Report(tables=(Table(title="Bundled", rows=tuple(rows)),), notes=(note,)), as_json)
+    show.report(Report(tables=(Table(title="Bundled", rows=tuple(rows)),), notes=(note,)), as_json)
 
 
 def doctor(
@@ -165,7 +114,7 @@ def doctor(
 
         with show.progress():
             report, _found = examine(locate(model), **chosen)
-    show.result(report, as_json)
+    show.report(report, as_json)
 
 
 def cpus(
@@ -185,4 +134,4 @@ def cpus(
     settings = build(DataSettings, {**table(changes), "source": data}, "data")
     with show.progress():
         report = examine(model, settings, images=images, names=emulate or [], root=arm_root)
-    show.result(report, as_json)
+    show.report(report, as_json)

@@ -63,6 +63,20 @@ def duration(text: str) -> float:
     return total
 
 
+def seconds_of(budget: str | None) -> float | None:
+    """Read a time that may be left out; None is no limit."""
+    return duration(budget) if budget else None
+
+
+def words(text: str) -> list[str]:
+    """Split what is between commas.
+
+    >>> words("full, lp_ft,")
+    ['full', 'lp_ft']
+    """
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def numbers(name: str, text: str, *, last: str = "") -> list[int]:
     """Read whole numbers with commas between.
 

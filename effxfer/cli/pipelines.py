@@ -1,11 +1,14 @@
 """Commands about whole pipelines: run, status, leaderboard."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Seed, Set, duration
+from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Seed, Set, seconds_of
+
+if TYPE_CHECKING:
+    from effxfer.api import Result
 
 File = Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped pipeline.")]
 Preset = Annotated[str, typer.Option(help="fast, balanced, small or best; instead of a pipeline.")]
@@ -19,44 +22,29 @@ def run(
     dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a pipeline; what is done is skipped, what was cut off goes on."""
+    import effxfer
+    from effxfer.api import status as status_of
     from effxfer.cli import reproduce, show
-    from effxfer.net.backbones.local_module import import_beside
-    from effxfer.pipeline import run as pipeline
-    from effxfer.pipeline.plan import locate
-    from effxfer.pipeline.time_allocation import allot
-    from effxfer.stages.runner.checks import NOT_CHECKED
-    from effxfer.stages.runner.context import RunContext
 
-    plan = pipeline.read_plan(_file(file, preset), data=data, backbone=backbone, seed=seed, changes=changes or ())
-    plan, shares = allot(plan, duration(budget)) if budget else (plan, {})
-    context = RunContext(out=out or Path("runs") / plan.name, device=device, force=force)
-    for source in pipeline.named_in_plan(plan):
-        import_beside(source, locate(_file(file, preset)).resolve().parent)
+    plan: dict[str, Any] = {
+        "preset": preset, "data": data, "backbone": backbone, "seconds": seconds_of(budget), "out": out, "seed": seed,
+        "device": device, "force": force, "settings": changes or (),
+    }  # fmt: skip
     if dry_run:
-        pipeline.check(plan, context)
-        _statuses(plan, context, as_json, NOT_CHECKED)
+        show.result(status_of(file, check=True, **plan), as_json)
         return
     with show.progress():
-        made = pipeline.run(
-            plan, context, lambda step, one: show.say(f"done {plan.place(step)}: {_headline(one)}"), shares=shares
-        )  # fmt: skip
-    page = pipeline.publish(plan, made, context, reproduce())
-    facts = {"run": str(context.out), "page": str(page)}
-    show.result(pipeline.conclusion(plan, made), as_json, **facts)
+        done = effxfer.run(file, command=reproduce(), on_stage=_announce, **plan)
+    show.result(done, as_json)
 
 
-def _file(file: str, preset: str) -> str:
-    """The pipeline that is meant: a file, or a preset.
+def _announce(stage: str, result: "Result") -> None:
+    """Say on stderr that a stage is done, with its accuracies."""
+    from effxfer.cli import show
 
-    Raises:
-        SettingsError: If there are both or neither.
-    """
-    from effxfer.errors import SettingsError
-    from effxfer.pipeline import plan
-
-    if bool(file) == bool(preset):
-        raise SettingsError("give either a pipeline or --preset", "such as `effxfer run --preset balanced`")
-    return file or str(plan.preset(preset))
+    rows = [row for row in result.report.rows if row.name.startswith("accuracy/")]
+    accuracies = ", ".join(f"{row.name} {row.value:.2f} {row.unit}" for row in rows)
+    show.say(f"done {stage}: {accuracies or f'{len(result.report.rows)} measurements'}")
 
 
 def status(
@@ -64,11 +52,11 @@ def status(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Say what of a pipeline is done, running, cut off, stale or still to do."""
-    from effxfer.pipeline import run as pipeline
-    from effxfer.stages.runner.context import RunContext
+    from effxfer.api import status as status_of
+    from effxfer.cli import show
 
-    plan = pipeline.read_plan(file, data=data, backbone=backbone, seed=seed, changes=changes or ())
-    _statuses(plan, RunContext(out=out or Path("runs") / plan.name), as_json)
+    told = status_of(file, data=data, backbone=backbone, out=out, seed=seed, settings=changes or ())
+    show.result(told, as_json)
 
 
 def leaderboard(
@@ -96,19 +84,4 @@ def leaderboard(
         facts["page"] = write_page(
             file, title="Leaderboard", sections=[section], summary=report.tables[0], facts=machine()
         )  # fmt: skip
-    show.result(report, as_json, **facts)
-
-
-def _statuses(plan: "object", context: "object", as_json: bool, *notes: str) -> None:
-    from effxfer.cli import show
-    from effxfer.pipeline import run as pipeline
-    from effxfer.report import Report, Table
-
-    rows = pipeline.statuses(plan, context)  # type: ignore[arg-type]
-    show.result(Report(tables=(Table(title="Pipeline", rows=tuple(rows)),), notes=notes), as_json)
-
-
-def _headline(one: "object") -> str:
-    report = one.manifest.report  # type: ignore[attr-defined]
-    rows = [row for row in report.rows if row.name.startswith("accuracy/")]
-    return ", ".join(f"{row.name} {row.value:.2f} {row.unit}" for row in rows) or f"{len(report.rows)} measurements"
+    show.report(report, as_json, **facts)

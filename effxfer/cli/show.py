@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from effxfer.cli import reproduce
 from effxfer.progress import Advance, shown_by
 from effxfer.report import Report
 from effxfer.runtime.printing import printable
+
+if TYPE_CHECKING:
+    from effxfer.api import Reported
 
 
 @contextmanager
@@ -32,13 +35,20 @@ def leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def result(report: Report, as_json: bool, **facts: Any) -> None:
-    """Print a result and the command that reproduces it; as JSON, both in one object."""
+def result(reported: "Reported", as_json: bool) -> None:
+    """Print what a function of the api returned, and the command that reproduces it; as JSON, both in one object."""
     if as_json:
-        document({**facts, "report": report.to_json()})
-        return
-    if leads():
-        print(*(f"{name}: {printable(value)}" for name, value in facts.items()), report, reproduce(), sep="\n")
+        document(reported.to_json())
+    elif leads():
+        print(reported, reproduce(), sep="\n")
+
+
+def report(measured: Report, as_json: bool, **facts: Any) -> None:
+    """Print a report below some facts, as `result` does."""
+    if as_json:
+        document({**facts, "report": measured.to_json()})
+    elif leads():
+        print(*(f"{name}: {printable(value)}" for name, value in facts.items()), measured, reproduce(), sep="\n")
 
 
 def document(value: Mapping[str, Any]) -> None:

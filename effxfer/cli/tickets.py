@@ -7,6 +7,7 @@ import typer
 
 from effxfer.cli.opening import opening
 from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, table
+from effxfer.cli.stage_command import run_stage
 
 if TYPE_CHECKING:
     from effxfer.data.settings import DataSettings
@@ -36,7 +37,7 @@ def show(ticket: File, as_json: Json = False) -> None:
     if as_json:
         shown.document({"ticket": str(ticket), "digest": one.facts.identity, **asdict(one.facts)})
         return
-    shown.result(describe(one), False, ticket=str(ticket), digest=one.facts.identity)
+    shown.report(describe(one), False, ticket=str(ticket), digest=one.facts.identity)
 
 
 @app.command()
@@ -48,18 +49,14 @@ def apply(
     dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a ticket on your data, from its rewind point, with a fresh head; its zeros stay."""
-    from effxfer.cli.adapt import run_stage
-    from effxfer.net.backbones.trust import naming
-    from effxfer.stages.runner.context import RunContext
-    from effxfer.stages.runner.source import read_ticket, whole
+    from functools import partial
 
-    origin = read_ticket(ticket)
-    given = table(changes, fit__epochs=epochs, fit__lr=lr, mask=mask, seed=seed)
-    context = RunContext(out=out, device=device, force=force)
-    with naming(backbone):
-        if backbone:
-            origin = whole(origin, backbone)
-        run_stage("ticket", origin, data, given, context, dry_run=dry_run, as_json=as_json)
+    import effxfer
+
+    run_stage(
+        partial(effxfer.train_ticket, epochs=epochs, lr=lr, mask=mask, backbone=backbone), ticket, out=out, data=data,
+        seed=seed, changes=changes, device=device, force=force, dry_run=dry_run, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()
@@ -76,8 +73,8 @@ def matrix(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train every ticket on every task, beside random masks and the dense network, and print the table."""
+    from effxfer.api.sources import inner_table
     from effxfer.cli import show as shown
-    from effxfer.cli.adapt import inner
     from effxfer.settings import build
     from effxfer.stages.prune.ticket_matrix import cells, matrix, outline
     from effxfer.stages.runner.context import RunContext
@@ -85,7 +82,7 @@ def matrix(
     from effxfer.stages.settings.ticket_settings import Matrix
 
     given = table(changes, fit__epochs=epochs, fit__lr=lr, seeds=seeds, controls=controls, seed=seed)
-    tasks = _tasks(data, inner(given, "data"))
+    tasks = _tasks(data, inner_table(given, "data"))
     settings = build(Matrix, given, "ticket matrix")
     named = dict(zip(_names(tickets), map(read_ticket, tickets), strict=True))
     context = RunContext(out=out, device=device, force=force)
@@ -94,7 +91,7 @@ def matrix(
         return
     with shown.progress():
         made = matrix(named, tasks, settings, context)
-    shown.result(made.manifest.report, as_json, matrix=str(made.path), key=made.manifest.key)
+    shown.report(made.manifest.report, as_json, matrix=str(made.path), key=made.manifest.key)
 
 
 @app.command()
@@ -116,24 +113,24 @@ def pack(
     with naming(backbone):
         packed = lean(one, backbone) if backbone else one
     write_ticket(packed, out, force=force)
-    shown.result(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)
+    shown.report(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)
 
 
 def _tasks(sources: list[str], told: dict[str, Any]) -> "dict[str, DataSettings]":
     """Name every task by its source, as far as it takes to tell them apart."""
-    from effxfer.cli.use import distinct
+    from effxfer.api.deliver import distinct_names
     from effxfer.data.settings import DataSettings
     from effxfer.settings import build
 
-    names = distinct([Path(source) for source in sources])
+    names = distinct_names([Path(source) for source in sources])
     return {n: build(DataSettings, {**told, "source": s}, "data") for n, s in zip(names, sources, strict=True)}
 
 
 def _names(tickets: list[Path]) -> list[str]:
     """Name every ticket by its file, or by the directory that holds it."""
-    from effxfer.cli.use import distinct
+    from effxfer.api.deliver import distinct_names
     from effxfer.stages.settings.common import TICKET
 
-    return distinct(
+    return distinct_names(
         [path.parent if path.name == TICKET else path.with_suffix("") for path in map(Path.resolve, tickets)]
     )

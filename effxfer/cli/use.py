@@ -1,6 +1,7 @@
 """Commands about exported models: bench, predict."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,77 +23,28 @@ def bench(
     seed: Seed = None, changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Time exported models side by side; fail if the model to ship is too slow or too large."""
-    from effxfer.artifact import Artifact
-    from effxfer.benchmark import regression
+    import effxfer
+    from effxfer.api import preview
+    from effxfer.benchmark.regression import parse_share
     from effxfer.cli import show
-    from effxfer.errors import SettingsError
-    from effxfer.settings import build
-    from effxfer.stages import STAGES
-    from effxfer.stages.deliver.bench import bench_files, files_of
-    from effxfer.stages.runner.context import RunContext
-    from effxfer.stages.runner.run import compare as compare_models
-    from effxfer.stages.settings.common import Bench
 
-    limit = regression.parse_share(max_regression)
-    earlier = regression.read_earlier(compare) if compare else None
-    given = table(
-        changes, **swept("threads", threads), **swept("batch", batch, "batches"), max_seconds=max_seconds,
-        max_p50_ratio=max_p50_ratio, max_mb=max_mb, seed=seed,
+    call = partial(
+        effxfer.bench, exports, out=out, threads=several("threads", threads), batch=several("batch", batch),
+        max_seconds=max_seconds, max_p50_ratio=max_p50_ratio, max_mb=max_mb, compare=compare,
+        max_regression=parse_share(max_regression), seed=seed, force=force, settings=table(changes),
     )  # fmt: skip
-    settings = build(Bench, given, "bench")
-    named, bare = dict(zip(distinct(exports), exports, strict=True)), any(path.suffix == ".onnx" for path in exports)
-    if bare and out:
-        raise SettingsError("--out keeps a comparison of results, not of bare files", "leave it out")
-    made = {} if bare else {name: Artifact.load(path) for name, path in named.items()}
     if dry_run:
-        files_of(named)
-        show.document({"stage": "bench", "models": list(named), "settings": settings.plain()})
+        show.document(preview(call))
         return
     with show.progress():
-        if bare:
-            report = bench_files(named, settings)
-        elif out:
-            context = RunContext(out=out, force=force)
-            report = compare_models("bench", STAGES["bench"].function, settings, made, context).manifest.report
-        else:
-            report = STAGES["bench"].function()(made, settings)
-    regressions = list[str]()
-    if earlier:
-        compared, regressions = regression.against(earlier, report, settings.plain(), limit)
-        report += compared
-    show.result(report, as_json, **({"settings": settings.plain()} if as_json else {}))
-    regression.enforce_regression(regressions)
+        compared = call()
+    show.result(compared, as_json)
+    compared.enforce()
 
 
-def swept(name: str, text: str | None, plural: str = "") -> dict[str, Any]:
-    """Read `4` as a setting, and `1,2,4` as the first of them and a sweep over all.
-
-    Raises:
-        SettingsError: If a part is not a whole number.
-
-    >>> swept("threads", "2"), swept("batch", "1,8", "batches")
-    ({'threads': 2}, {'batch': 1, 'sweep_batches': [1, 8]})
-    """
-    if text is None:
-        return {}
-    found = numbers(name, text)
-    return {name: found[0]} | ({f"sweep_{plural or name}": found} if len(found) > 1 else {})
-
-
-def distinct(paths: list[Path]) -> list[str]:
-    """Name paths by as many of their last parts as it takes to tell them apart.
-
-    >>> distinct([Path("a/onnx"), Path("b/onnx")])
-    ['a/onnx', 'b/onnx']
-    """
-    from effxfer.errors import SettingsError
-
-    full = [path.resolve().parts for path in paths]
-    if len(set(full)) < len(full):
-        raise SettingsError("the same directory is given twice", "name each model once")
-    names = ["/".join(parts[-n:]) for n in range(1, max(map(len, full)) + 1) for parts in full]
-    rows = [names[start : start + len(full)] for start in range(0, len(names), len(full))]
-    return next(row for row in rows if len(set(row)) == len(row))
+def several(name: str, text: str | None) -> list[int] | None:
+    """Read `4` or `1,2,4`; None if it was left out."""
+    return None if text is None else numbers(name, text)
 
 
 def predict(

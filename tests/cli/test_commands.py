@@ -10,10 +10,10 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
+from effxfer.api.deliver import distinct_names
 from effxfer.artifact import Artifact
 from effxfer.cli import reproduce
 from effxfer.cli.app import app
-from effxfer.cli.use import distinct
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
 from effxfer.runtime import predict as runtime
 from effxfer.runtime.printing import printable
@@ -157,10 +157,10 @@ def test_bench_previews_without_measuring(call, exported):
 
 
 def test_models_are_told_apart_by_as_much_of_their_path_as_it_takes(tmp_path):
-    assert distinct([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
-    assert distinct([tmp_path / "a" / "x" / "onnx", tmp_path / "b" / "x" / "onnx"]) == ["a/x/onnx", "b/x/onnx"]
+    assert distinct_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    assert distinct_names([tmp_path / "a" / "x" / "onnx", tmp_path / "b" / "x" / "onnx"]) == ["a/x/onnx", "b/x/onnx"]
     with pytest.raises(SettingsError, match="given twice"):
-        distinct([tmp_path / "a", tmp_path / "b" / ".." / "a"])
+        distinct_names([tmp_path / "a", tmp_path / "b" / ".." / "a"])
 
 
 def test_check_tells_of_a_folder(call, folder, tmp_path):

@@ -15,6 +15,7 @@ FLOORS = [
     {"prune", "transfer", "search", "deploy", "benchmark", "transferability"},
     {"stages"},
     {"pipeline", "page"},
+    {"api"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

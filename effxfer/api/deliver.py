@@ -1,0 +1,202 @@
+"""Functions that deliver: export to ONNX, quantize, and time exported models.
+
+`help(effxfer.api)` describes the arguments that all of them take.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effxfer.api.job import run_stage, stop_if_previewing
+from effxfer.api.result import Reported, Result
+from effxfer.api.sources import Data, PathLike, Source, path_of, table_of
+from effxfer.artifact import Artifact
+from effxfer.errors import GateError, SettingsError
+from effxfer.report import Report
+from effxfer.settings import build
+from effxfer.stages import STAGES
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.run import compare as compare_results
+from effxfer.stages.settings.common import SHIP, Bench
+
+
+def export(
+    source: Source, *, out: PathLike, data: Data | None = None, int8: bool | None = None,
+    max_drop: float | None = None, opset: int | None = None, target: str | None = None,
+    with_preprocessing: bool | None = None, bundle: bool | None = None, ort_web: str | None = None,
+    seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Result:  # fmt: skip
+    """Write a checked ONNX model, and an int8 one if it is faster and accurate enough.
+
+    Args:
+        int8: Try int8 recipes; True if None.
+        max_drop: Points of validation accuracy that a file may lose; 1 if None.
+        opset: ONNX operator set, 13 to 26; 20 if None.
+        target: CPUs that int8 is for: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
+        with_preprocessing: Resize, crop and scale inside the graph; False if None.
+        bundle: Write a folder with a model card, an example and a web page as well; False if None.
+        ort_web: Folder of npm's onnxruntime-web for the bundle's web page; None looks for it.
+    """
+    table = table_of(
+        settings, more, seed=seed, int8=int8, max_drop=max_drop, opset=opset, target=target,
+        with_preprocessing=with_preprocessing, bundle=bundle, ort_web=ort_web,
+    )  # fmt: skip
+    return run_stage("export", source, out=out, data=data, settings=table, device=device, force=force)
+
+
+def quantize(
+    source: Source, *, out: PathLike, data: Data | None = None, max_drop: float | None = None,
+    recipes: Sequence[str] | None = None, target: str | None = None, calibration: int | None = None,
+    seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Result:  # fmt: skip
+    """Export an int8 model that was calibrated on training images, and insist on it.
+
+    Args:
+        max_drop: Points of validation accuracy that the file may lose; 1 if None.
+        recipes: Keys of `effxfer.deploy.settings.RECIPES` to try, or `auto` or `all`; `auto` if None.
+        target: CPUs that int8 is for: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
+        calibration: Training images that ranges of activations are measured on; 128 if None.
+
+    Raises:
+        GateError: If no int8 file is both faster and accurate enough; the float32 export remains in `out`.
+    """
+    result = export(
+        source, out=out, data=data, int8=True, max_drop=max_drop, target=target, seed=seed, device=device, force=force,
+        settings=settings, **table_of(None, more, recipes=recipes, calibration=calibration),
+    )  # fmt: skip
+    if "int8" not in result.models:
+        hint = "read its report for the reason of each recipe, allow a larger max_drop, or train with qat first"
+        raise GateError(f"no int8 recipe is both faster and accurate enough: {result.path} holds float32 alone", hint)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Reported):
+    """Exported models that were timed side by side.
+
+    Attributes:
+        settings: How they were timed.
+        regressions: What became slower than an earlier bench allows, a sentence each.
+    """
+
+    settings: Bench
+    regressions: tuple[str, ...] = ()
+
+    @property
+    def ship(self) -> str:
+        """Name of the fastest model that is accurate enough; empty for bare files, whose accuracy is not known."""
+        return next((note.removeprefix(SHIP) for note in self.report.notes if note.startswith(SHIP)), "")
+
+    def enforce(self) -> None:
+        """Raise if a model became slower.
+
+        Raises:
+            GateError: With every regression.
+        """
+        from effxfer.benchmark.regression import enforce_regression
+
+        enforce_regression(list(self.regressions))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, with the settings that a later comparison needs."""
+        return {"settings": self.settings.plain(), **super().to_json()}
+
+
+def bench(
+    models: Sequence[PathLike | Result], *, baseline: PathLike | Result | None = None, out: PathLike | None = None,
+    threads: int | Sequence[int] | None = None, batch: int | Sequence[int] | None = None,
+    max_seconds: float | None = None, max_p50_ratio: float | None = None, max_mb: float | None = None,
+    compare: PathLike | None = None, max_regression: float = 0.05, seed: int | None = None, force: bool = False,
+    settings: Mapping[str, Any] | None = None, **more: Any,
+) -> Comparison:  # fmt: skip
+    """Time exported models side by side, and name the one to ship.
+
+    Args:
+        models: Results of `export`, their directories, or `.onnx` files.
+        baseline: What the others are compared with; the first model if None.
+        out: Keep the result in this directory; None keeps nothing.
+        threads: Threads of ONNX Runtime, 0 for one per core; several are a sweep. 1 if None.
+        batch: Images per call; several are a sweep. 1 if None.
+        max_seconds: Time for all models; 60 if None.
+        max_p50_ratio: Largest ratio of the p50 to the baseline's that the model to ship may have.
+        max_mb: Largest file of the model to ship, in megabytes.
+        compare: An earlier bench: its JSON file, or its directory.
+        max_regression: Growth of a p50 ratio against the earlier bench that is no regression, in [0, 1).
+
+    Raises:
+        GateError: If the model to ship is too slow or too large.
+        ModelFileError: If a model is absent or damaged, or holds no export.
+    """
+    from effxfer.benchmark import regression
+
+    earlier = regression.read_earlier(Path(compare)) if compare else None
+    table = table_of(
+        settings, more, **_swept("threads", threads), **_swept("batch", batch, "batches"), max_seconds=max_seconds,
+        max_p50_ratio=max_p50_ratio, max_mb=max_mb, seed=seed,
+    )  # fmt: skip
+    chosen, named = build(Bench, table, "bench"), _named([*([baseline] if baseline else []), *models])
+    report = _measured(named, chosen, Path(out) if out else None, force)
+    if earlier is None:
+        return Comparison(report=report, settings=chosen)
+    compared, regressions = regression.against(earlier, report, chosen.plain(), max_regression)
+    return Comparison(report=report + compared, settings=chosen, regressions=tuple(regressions))
+
+
+def _measured(named: Mapping[str, Path], settings: Bench, out: Path | None, force: bool) -> Report:
+    from effxfer.stages.deliver.bench import bench_files
+
+    bare = any(path.suffix == ".onnx" for path in named.values())
+    if bare and out:
+        raise SettingsError("--out keeps a comparison of results, not of bare files", "leave it out")
+    results = {} if bare else {name: Artifact.load(path) for name, path in named.items()}
+    stop_if_previewing(lambda: _preview(named, settings))
+    if bare:
+        return bench_files(named, settings)
+    load = STAGES["bench"].function
+    if out is None:
+        return load()(results, settings)  # type: ignore[no-any-return]
+    return compare_results("bench", load, settings, results, RunContext(out=out, force=force)).manifest.report
+
+
+def _preview(named: Mapping[str, Path], settings: Bench) -> dict[str, Any]:
+    from effxfer.stages.deliver.bench import files_of
+
+    files_of(named)
+    return {"stage": "bench", "models": list(named), "settings": settings.plain()}
+
+
+def _swept(name: str, values: int | Sequence[int] | None, plural: str = "") -> dict[str, Any]:
+    """Read a number as a setting, and several as the first of them and a sweep over all.
+
+    >>> _swept("threads", 2), _swept("batch", [1, 8], "batches")
+    ({'threads': 2}, {'batch': 1, 'sweep_batches': [1, 8]})
+    """
+    numbers = [values] if isinstance(values, int) else list(values or ())
+    sweep = {f"sweep_{plural or name}": numbers} if len(numbers) > 1 else {}
+    return {name: numbers[0], **sweep} if numbers else {}
+
+
+def _named(models: Sequence[PathLike | Result]) -> dict[str, Path]:
+    """Name models, each of them once, by as many of the last parts of their paths as it takes."""
+    paths = [path_of(model) for model in models]
+    return dict(zip(distinct_names(paths), paths, strict=True))
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Name paths by as many of their last parts as it takes to tell them apart.
+
+    >>> distinct_names([Path("a/onnx"), Path("b/onnx")])
+    ['a/onnx', 'b/onnx']
+
+    Raises:
+        SettingsError: If two are the same.
+    """
+    full = [path.resolve().parts for path in paths]
+    if len(set(full)) < len(full):
+        raise SettingsError("the same directory is given twice", "name each model once")
+    names = ["/".join(parts[-n:]) for n in range(1, max(map(len, full)) + 1) for parts in full]
+    rows = [names[start : start + len(full)] for start in range(0, len(names), len(full))]
+    return next(row for row in rows if len(set(row)) == len(row))

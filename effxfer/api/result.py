@@ -1,0 +1,169 @@
+"""What the functions of the api return: a report that prints itself, and the files it is about."""
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effxfer import artifact
+from effxfer.artifact import Artifact, Manifest
+from effxfer.net.backbones.trust import naming
+from effxfer.net.settings import BackboneSettings
+from effxfer.report import Measurement, Report, Table, cell
+from effxfer.runtime.printing import printable
+from effxfer.stages.settings.common import FILES
+
+if TYPE_CHECKING:
+    from effxfer.net.net import Net
+
+ACCURACIES = ("accuracy/{}", "accuracy/{}/int8", "accuracy/{}/fp32")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Reported:
+    """Anything with a report.
+
+    Attributes:
+        report: Measurements, notes, tables and curves.
+    """
+
+    report: Report
+
+    def facts(self) -> dict[str, Any]:
+        """Return the paths and digests that are printed above the report, by label."""
+        return {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that `json.dumps` takes."""
+        return {**self.facts(), "report": self.report.to_json()}
+
+    def __getitem__(self, name: str) -> Measurement:
+        """Return a measurement by its name, such as `accuracy/val`; `KeyError` if the report has none."""
+        return self.report[name]
+
+    def get(self, name: str) -> float | None:
+        """Return the value of a measurement, or None if the report has none of this name."""
+        return self.report.get(name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{''.join(f' {name}={value!s}' for name, value in self.facts().items())}>"
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {printable(value)}" for name, value in self.facts().items()]
+        return "\n".join([*lines, str(self.report)])
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.facts()) + report_html(self.report)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Result(Reported):
+    """A model directory that a function wrote.
+
+    Attributes:
+        artifact: The directory as the stages take it.
+    """
+
+    artifact: Artifact
+
+    @classmethod
+    def of(cls, directory: Artifact) -> "Result":
+        """Wrap an opened model directory."""
+        return cls(report=directory.manifest.report, artifact=directory)
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        return self.artifact.path
+
+    @property
+    def manifest(self) -> Manifest:
+        """How the model was made: stage, settings, data, classes, versions."""
+        return self.artifact.manifest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the network's outputs."""
+        return self.manifest.classes
+
+    @property
+    def accuracy(self) -> float | None:
+        """Validation accuracy in percent, of the int8 file where there is one; None if it was not measured."""
+        return self._accuracy("val")
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Test accuracy in percent, for reporting only; None without a test split."""
+        return self._accuracy("test")
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """The exported files by precision, `fp32` and `int8`; empty before `export`."""
+        return {name: self.path / file for name, file in FILES.items() if file in self.manifest.files}
+
+    def network(self) -> "Net":
+        """Rebuild the network with its weights, in evaluation mode; a `torch.nn.Module`.
+
+        Raises:
+            ModelFileError: If the directory holds no network, or names code that is not trusted.
+        """
+        return self.artifact.net()
+
+    def facts(self) -> dict[str, Any]:
+        """Return the directory and the key of what determined it."""
+        return {"model": str(self.path), "key": self.manifest.key}
+
+    def _accuracy(self, split: str) -> float | None:
+        values = (self.report.get(name.format(split)) for name in ACCURACIES)
+        return next((value for value in values if value is not None), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A pretrained network that is named but not adapted yet.
+
+    Attributes:
+        settings: Its source, weights, arguments and input.
+    """
+
+    settings: BackboneSettings
+
+    def network(self) -> "Net":
+        """Build the network with its weights, in evaluation mode; a `torch.nn.Module`.
+
+        Raises:
+            ModelFileError: If weights are absent or do not fit.
+        """
+        with naming(self.settings.source):
+            net, _ = artifact.open_model(self.settings)
+        return net.eval()
+
+
+def report_html(report: Report) -> str:
+    """Lay a report out as HTML for a notebook; every text is escaped."""
+    rows = [{"measurement": row.name, "value": str(row)} for row in report.rows]
+    tables = [Table(title="", rows=tuple(rows))] if rows else []
+    notes = "".join(f"<li>{_text(note)}</li>" for note in report.notes)
+    body = "".join(map(table_html, [*tables, *report.tables]))
+    return body + (f"<ul>{notes}</ul>" if notes else "")
+
+
+def table_html(table: Table) -> str:
+    """Lay a table out as HTML, its title as the caption."""
+    columns = list(table.rows[0]) if table.rows else []
+    head = "".join(f"<th>{_text(column)}</th>" for column in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{_text(cell(row[name]))}</td>' for name in columns)}</tr>" for row in table.rows
+    )
+    caption = f"<caption>{_text(table.title)}</caption>" if table.title else ""
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def facts_html(facts: dict[str, Any]) -> str:
+    """Lay paths and digests out as one HTML paragraph."""
+    lines = "<br>".join(f"{_text(name)}: <code>{_text(value)}</code>" for name, value in facts.items())
+    return f"<p>{lines}</p>" if lines else ""
+
+
+def _text(value: object) -> str:
+    return escape(printable(value))
