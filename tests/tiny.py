@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from effxfer.api.job import run_stage
+from effxfer.api.sources import Source
 from effxfer.artifact import Artifact
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build
 from effxfer.stages import STAGES
-from effxfer.stages.runner.context import RunContext
-from effxfer.stages.runner.run import transform
-from effxfer.stages.runner.source import Source
 from effxfer.stages.settings.base import StageSettings
 from effxfer.stages.stage import Stage
 
@@ -90,8 +89,9 @@ def settings_of(stage: str, **changes: object) -> StageSettings:
 
 def stage(name: str, source: Source, out: Path, data: DataSettings, **changes: object) -> Artifact:
     """Run a stage as the command line does, on the CPU."""
-    context = RunContext(out=out, device="cpu", force=bool(changes.pop("force", False)))
-    return transform(STAGES[name], settings_of(name, **changes), source, [data], context)
+    force = bool(changes.pop("force", False))
+    settings = {**QUICK[name], **changes}
+    return run_stage(name, source, out=out, data=data, settings=settings, device="cpu", force=force).artifact
 
 
 def finetune(out: Path, data: DataSettings, **changes: object) -> Artifact:

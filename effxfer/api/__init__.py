@@ -19,7 +19,7 @@ Functions that write a model directory take these arguments beside their own:
     device    `auto`, `cpu`, `cuda` or `cuda:1`
     force     replace a result that was made from other inputs
     settings  other settings as a table, as in a pipeline; a value here wins over the keyword of the same setting
-    more      other settings by name, such as `fit={"optimizer": "sgd"}`
+    extra     other settings by name, such as `fit={"optimizer": "sgd"}`
 
 They return a `Result`: its report, the directory with its manifest, and the network. They raise `EffxferError` for a
 mistake in what was passed, missing resources, or a stage that fails; `help(effxfer.errors)` lists the kinds.

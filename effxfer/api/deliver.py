@@ -26,7 +26,7 @@ def export(
     max_drop: float | None = None, opset: int | None = None, target: str | None = None,
     with_preprocessing: bool | None = None, bundle: bool | None = None, ort_web: str | None = None,
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
-    **more: Any,
+    **extra: Any,
 ) -> Result:  # fmt: skip
     """Write a checked ONNX model, and an int8 one if it is faster and accurate enough.
 
@@ -40,7 +40,7 @@ def export(
         ort_web: Folder of npm's onnxruntime-web for the bundle's web page; None looks for it.
     """
     table = table_of(
-        settings, more, seed=seed, int8=int8, max_drop=max_drop, opset=opset, target=target,
+        settings, extra, seed=seed, int8=int8, max_drop=max_drop, opset=opset, target=target,
         with_preprocessing=with_preprocessing, bundle=bundle, ort_web=ort_web,
     )  # fmt: skip
     return run_stage("export", source, out=out, data=data, settings=table, device=device, force=force)
@@ -50,7 +50,7 @@ def quantize(
     source: Source, *, out: PathLike, data: Data | None = None, max_drop: float | None = None,
     recipes: Sequence[str] | None = None, target: str | None = None, calibration: int | None = None,
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
-    **more: Any,
+    **extra: Any,
 ) -> Result:  # fmt: skip
     """Export an int8 model that was calibrated on training images, and insist on it.
 
@@ -65,7 +65,7 @@ def quantize(
     """
     result = export(
         source, out=out, data=data, int8=True, max_drop=max_drop, target=target, seed=seed, device=device, force=force,
-        settings=settings, **table_of(None, more, recipes=recipes, calibration=calibration),
+        settings=settings, **table_of(None, extra, recipes=recipes, calibration=calibration),
     )  # fmt: skip
     if "int8" not in result.models:
         hint = "read its report for the reason of each recipe, allow a larger max_drop, or train with qat first"
@@ -110,7 +110,7 @@ def bench(
     threads: int | Sequence[int] | None = None, batch: int | Sequence[int] | None = None,
     max_seconds: float | None = None, max_p50_ratio: float | None = None, max_mb: float | None = None,
     compare: PathLike | None = None, max_regression: float = 0.05, seed: int | None = None, force: bool = False,
-    settings: Mapping[str, Any] | None = None, **more: Any,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Comparison:  # fmt: skip
     """Time exported models side by side, and name the one to ship.
 
@@ -134,7 +134,7 @@ def bench(
 
     earlier = regression.read_earlier(Path(compare)) if compare else None
     table = table_of(
-        settings, more, **_swept("threads", threads), **_swept("batch", batch, "batches"), max_seconds=max_seconds,
+        settings, extra, **_swept("threads", threads), **_swept("batch", batch, "batches"), max_seconds=max_seconds,
         max_p50_ratio=max_p50_ratio, max_mb=max_mb, seed=seed,
     )  # fmt: skip
     chosen, named = build(Bench, table, "bench"), _named([*([baseline] if baseline else []), *models])

@@ -67,7 +67,7 @@ class Ranking(Reported):
 
 def check(
     data: Data, *, out: PathLike | None = None, suspects: str = "", device: str = "auto",
-    settings: Mapping[str, Any] | None = None, **more: Any,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> DataCheck:  # fmt: skip
     """Audit a data set: unreadable images, leaks between splits, odd layouts, labels that may be wrong.
 
@@ -77,7 +77,7 @@ def check(
         suspects: A backbone by whose features labels that may be wrong are found; empty does not look for them.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         settings: Settings of data as a table; a value here wins over the same keyword.
-        more: Settings of data by name.
+        extra: Settings of data by name.
 
     Returns:
         The report and its findings; `raise_errors` raises if there are errors.
@@ -87,7 +87,7 @@ def check(
     """
     from effxfer.data.checks.audit import audit
 
-    table = table_of(settings, more)
+    table = table_of(settings, extra)
     inner = inner_table(table, "data")
     chosen = build(DataSettings, data_table(data, {**table, **inner}), "data")
     if out:
@@ -110,7 +110,7 @@ def _suspects(source: str, data: DataSettings, device: str) -> Sequence[Finding]
 def rank(
     data: Data, backbones: Sequence[PathLike | Backbone], *, by: str | None = None, size: int | None = None,
     out: PathLike | None = None, seed: int | None = None, device: str = "auto", command: str = "",
-    settings: Mapping[str, Any] | None = None, **more: Any,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Ranking:  # fmt: skip
     """Compare backbones on a task before training: transferability scores against measured latency.
 
@@ -124,14 +124,14 @@ def rank(
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         command: What the page says it was made by.
         settings: Other settings as a table; a value here wins over the same keyword.
-        more: Other settings by name.
+        extra: Other settings by name.
 
     Raises:
         SettingsError: If a backbone does not exist, or two are the same.
         DataError: If the data cannot be loaded.
     """
     sources = [one.settings.plain() if isinstance(one, Backbone) else os.fspath(one) for one in backbones]
-    table = table_of(settings, more, backbones=sources or None, by=by, size=size, seed=seed)
+    table = table_of(settings, extra, backbones=sources or None, by=by, size=size, seed=seed)
     task = build(DataSettings, data_table(data, inner_table(table, "data")), "data")
     chosen = build(Rank, table, "rank")
     file = check_file_in(Path(out), "rank.html") if out else None

@@ -93,7 +93,7 @@ def run_stage(
 
     Args:
         stage: A key of `STAGES`.
-        source: A network; or a function that makes one from the table `backbone` of the settings.
+        source: What it starts from; or a function that opens it, given the table `backbone` of the settings.
         out: The model directory to write.
         data: As `load_data` takes it; None is what the network was made with.
         settings: Of the stage, with tables `backbone` and `data` for those.

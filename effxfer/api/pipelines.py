@@ -70,13 +70,13 @@ def run(
     plan, shares = allot(plan, seconds) if seconds else (plan, {})
     context = _context(plan, out, device, force)
     _import_own_networks(plan, pipeline)
-    done = pipelines.run(
-        plan, context, lambda step, made: on_stage(plan.place(step), Result.of(made)) if on_stage else None,
+    artifacts = pipelines.run(
+        plan, context, lambda step, artifact: on_stage(plan.place(step), Result.of(artifact)) if on_stage else None,
         shares=shares,
     )  # fmt: skip
-    page = pipelines.publish(plan, done, context, command)
-    results = {step.name: Result.of(made) for step, made in zip(plan.steps, done, strict=True)}
-    return PipelineRun(report=pipelines.conclusion(plan, done), path=context.out, page=page, results=results)
+    page = pipelines.publish(plan, artifacts, context, command)
+    results = {step.name: Result.of(artifact) for step, artifact in zip(plan.steps, artifacts, strict=True)}
+    return PipelineRun(report=pipelines.conclusion(plan, artifacts), path=context.out, page=page, results=results)
 
 
 def status(

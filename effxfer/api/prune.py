@@ -16,7 +16,7 @@ def find_ticket(
     source: Source, *, out: PathLike, data: Data | None = None, method: str = "lottery", sparsity: float | None = None,
     ratio: float | None = None, rounds: int | None = None, controls: str | None = None, epochs: int | None = None,
     lr: float | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
-    settings: Mapping[str, Any] | None = None, **more: Any,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Find a lottery ticket by pruning in rounds with rewinding (arXiv:1803.03635), or by gradual pruning.
 
@@ -30,7 +30,7 @@ def find_ticket(
         lr: Peak learning rate; 0.001 if None.
     """
     table = table_of(
-        settings, more, seed=seed, sparsity=sparsity, ratio=ratio, rounds=rounds, controls=controls,
+        settings, extra, seed=seed, sparsity=sparsity, ratio=ratio, rounds=rounds, controls=controls,
         fit__epochs=epochs, fit__lr=lr,
     )  # fmt: skip
     stage = stage_of({"run": "prune", "method": method})
@@ -42,7 +42,7 @@ def prune_channels(
     macs_ratio: float | None = None, latency_ratio: float | None = None, latency_ms: float | None = None,
     controls: str | None = None, epochs: int | None = None, lr: float | None = None, batch: int | None = None,
     seconds: float | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
-    settings: Mapping[str, Any] | None = None, **more: Any,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Remove whole channels along the dependency graph, and train the smaller network; pass exactly one target.
 
@@ -58,7 +58,7 @@ def prune_channels(
         seconds: Time for the whole stage; None is no limit.
     """
     table = table_of(
-        settings, more, seed=seed, ratio=ratio, macs_ratio=macs_ratio, latency_ratio=latency_ratio,
+        settings, extra, seed=seed, ratio=ratio, macs_ratio=macs_ratio, latency_ratio=latency_ratio,
         latency_ms=latency_ms, controls=controls, fit__epochs=epochs, fit__lr=lr, options__batch=batch,
         seconds=seconds,
     )  # fmt: skip
@@ -69,7 +69,7 @@ def prune_to_latency(
     source: Source, *, out: PathLike, data: Data | None = None, ratio: float | None = None, ms: float | None = None,
     epochs: int | None = None, lr: float | None = None, batch: int | None = None, seconds: float | None = None,
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
-    **more: Any,
+    **extra: Any,
 ) -> Result:  # fmt: skip
     """Remove channels and residual blocks until the exported file is fast enough; pass `ratio` or `ms`.
 
@@ -83,14 +83,14 @@ def prune_to_latency(
     """
     return prune_channels(
         source, out=out, data=data, latency_ratio=ratio, latency_ms=ms, epochs=epochs, lr=lr, batch=batch,
-        seconds=seconds, seed=seed, device=device, force=force, settings=settings, **more,
+        seconds=seconds, seed=seed, device=device, force=force, settings=settings, **extra,
     )  # fmt: skip
 
 
 def compact(
     source: Source, *, out: PathLike, data: Data | None = None, max_error: float | None = None,
     images: int | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
-    settings: Mapping[str, Any] | None = None, **more: Any,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Remove the channels, attention heads and hidden units that a ticket left without weights.
 
@@ -99,5 +99,5 @@ def compact(
             nothing leaves.
         images: Training images that the change is measured on; 256 if None.
     """
-    table = table_of(settings, more, seed=seed, max_error=max_error, images=images)
+    table = table_of(settings, extra, seed=seed, max_error=max_error, images=images)
     return run_stage("prune compact", source, out=out, data=data, settings=table, device=device, force=force)

@@ -13,8 +13,11 @@ from effxfer.data.listing import SPLITS, Listing
 from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
+from effxfer.prune.tickets.file import TicketFile
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import build, overlaid
+from effxfer.stages.runner.source import Adapted
+from effxfer.stages.runner.source import Source as Origin
 
 if TYPE_CHECKING:
     from effxfer.data.task import Task
@@ -60,7 +63,8 @@ class Dataset:
         return "\n".join([f"{self.settings.source}: {len(self.classes)} classes; {counts} images", *notes])
 
 
-Source = PathLike | Result | Artifact | Backbone | BackboneSettings
+Network = PathLike | Result | Artifact | Backbone | BackboneSettings
+Source = Network | TicketFile | Adapted
 Data = PathLike | Mapping[str, Any] | Dataset | DataSettings
 
 
@@ -80,14 +84,14 @@ def load(source: PathLike, *, settings: Mapping[str, Any] | None = None, **backb
         SettingsError: If a setting is unknown or impossible, or a model directory is passed settings.
         ModelFileError: If it looks like a model directory but is none.
     """
-    origin = origin_of(source, {**backbone, **(settings or {})})
+    origin = network_of(source, {**backbone, **(settings or {})})
     return Result.of(origin) if isinstance(origin, Artifact) else Backbone(settings=origin)
 
 
 def load_data(
     source: PathLike, *, val_fraction: float | None = None, test_fraction: float | None = None,
     max_per_class: int | None = None, skip_bad: bool | None = None,
-    settings: Mapping[str, Any] | None = None, **more: Any,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Dataset:  # fmt: skip
     """List and split labelled images.
 
@@ -98,7 +102,7 @@ def load_data(
         max_per_class: Training images of each class to use; None uses all.
         skip_bad: Leave out unreadable images instead of stopping at them.
         settings: Other settings of data as a table; a value here wins over the same keyword.
-        more: Other settings of data by name.
+        extra: Other settings of data by name.
 
     Raises:
         SettingsError: If a setting is unknown or impossible.
@@ -107,14 +111,14 @@ def load_data(
     from effxfer.data.load import scan
 
     table = table_of(
-        settings, more, source=os.fspath(source), val_fraction=val_fraction, test_fraction=test_fraction,
+        settings, extra, source=os.fspath(source), val_fraction=val_fraction, test_fraction=test_fraction,
         max_per_class=max_per_class, skip_bad=skip_bad,
     )  # fmt: skip
     chosen = build(DataSettings, table, "data")
     return Dataset(settings=chosen, listing=scan(chosen))
 
 
-def table_of(settings: Mapping[str, Any] | None, more: Mapping[str, Any], **keywords: Any) -> dict[str, Any]:
+def table_of(settings: Mapping[str, Any] | None, extra: Mapping[str, Any], **keywords: Any) -> dict[str, Any]:
     """Merge typed keywords (`fit__epochs` is `fit.epochs`, None is left out), other keywords, and a settings table.
 
     >>> table_of({"fit": {"lr": 0.1}}, {"round_to": 8}, fit__epochs=3, seed=None)
@@ -125,43 +129,44 @@ def table_of(settings: Mapping[str, Any] | None, more: Mapping[str, Any], **keyw
         first, _, inner = name.partition("__")
         if value is not None:
             table = overlaid(table, {first: {inner: value} if inner else value})
-    return overlaid(overlaid(table, more), settings or {})
+    return overlaid(overlaid(table, extra), settings or {})
 
 
-def origin_of(source: Source, backbone: Mapping[str, Any]) -> Artifact | BackboneSettings:
-    """Find the network that a source names.
+def origin_of(source: Source, backbone: Mapping[str, Any]) -> Origin:
+    """Return what a stage starts from.
 
     Args:
         source: A name, a path or an object.
         backbone: Settings of a backbone that is named.
 
     Raises:
-        SettingsError: If settings are passed for a model that is there already.
+        SettingsError: If settings are passed for something that is there already, or are unknown or impossible.
         ModelFileError: If the source looks like a model directory but is none.
     """
-    origin = _opened(source, backbone)
-    if backbone and (isinstance(origin, Artifact) or not isinstance(source, str | os.PathLike)):
-        raise SettingsError(f"{name_of(source)} is a model already: backbone settings have no effect on it")
-    return origin
+    if not isinstance(source, TicketFile | Adapted):
+        return network_of(source, backbone)
+    if backbone:
+        raise _already_opened("this")
+    return source
 
 
-def _opened(source: Source, backbone: Mapping[str, Any]) -> Artifact | BackboneSettings:
+def network_of(source: Network, backbone: Mapping[str, Any]) -> Artifact | BackboneSettings:
+    """Return the network that a source names; arguments and errors as in `origin_of`."""
+    if isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+        origin = artifact.find(name) or build(BackboneSettings, {"source": name, **backbone}, "backbone")
+        if backbone and isinstance(origin, Artifact):
+            raise _already_opened(name)
+        return origin
+    if backbone:
+        raise _already_opened(repr(source))
     if isinstance(source, Result):
         return source.artifact
-    if isinstance(source, Backbone):
-        return source.settings
-    if isinstance(source, Artifact | BackboneSettings):
-        return source
-    name = os.fspath(source)
-    return artifact.find(name) or build(BackboneSettings, {"source": name, **backbone}, "backbone")
+    return source.settings if isinstance(source, Backbone) else source
 
 
-def name_of(source: Source) -> str:
-    """Name a source for an error."""
-    if isinstance(source, Result | Artifact):
-        return str(source.path)
-    settings = source.settings if isinstance(source, Backbone) else source
-    return settings.source if isinstance(settings, BackboneSettings) else os.fspath(settings)
+def _already_opened(name: str) -> SettingsError:
+    return SettingsError(f"{name} is a model already: backbone settings have no effect on it")
 
 
 def data_table(data: Data | None, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from effxfer.api.job import run_stage
 from effxfer.api.result import Result
-from effxfer.api.sources import Data, PathLike, Source, origin_of, path_of, table_of
+from effxfer.api.sources import Data, Network, PathLike, Source, network_of, path_of, table_of
 from effxfer.net.backbones.trust import naming
 from effxfer.stages.runner.source import Adapted, read_adapter, read_ticket, whole
 
@@ -17,7 +17,7 @@ def finetune(
     source: Source, *, out: PathLike, data: Data | None = None, strategy: str | None = None,
     epochs: int | None = None, lr: float | None = None, batch: int | None = None, seconds: float | None = None,
     size: int | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
-    settings: Mapping[str, Any] | None = None, **more: Any,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Adapt a pretrained network to labelled images.
 
@@ -30,7 +30,7 @@ def finetune(
         size: Side of the images in pixels; None leaves it.
     """
     table = table_of(
-        settings, more, seed=seed, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch,
+        settings, extra, seed=seed, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch,
         seconds=seconds, size=size,
     )  # fmt: skip
     return run_stage("finetune", source, out=out, data=data, settings=table, device=device, force=force)
@@ -40,7 +40,7 @@ def compete(
     source: Source, *, out: PathLike, data: Data | None = None, seconds: float | None = None,
     backbones: Sequence[str] | None = None, candidates: Mapping[str, Mapping[str, Any]] | None = None,
     epochs: int | None = None, lr: float | None = None, latency_penalty: float | None = None, seed: int | None = None,
-    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **more: Any,
+    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Train recipes and backbones a little and the better ones longer; keep the best network.
 
@@ -53,7 +53,7 @@ def compete(
         latency_penalty: Points of validation accuracy that twice the speed is worth; 0 if None.
     """
     table = table_of(
-        settings, more, seed=seed, seconds=seconds, backbones=backbones, candidates=candidates,
+        settings, extra, seed=seed, seconds=seconds, backbones=backbones, candidates=candidates,
         fit__epochs=epochs, fit__lr=lr, latency_penalty=latency_penalty,
     )  # fmt: skip
     return run_stage("compete", source, out=out, data=data, settings=table, device=device, force=force)
@@ -63,7 +63,7 @@ def learning_curve(
     source: Source, *, out: PathLike, data: Data | None = None, labels: Sequence[int] | None = None,
     repeats: int | None = None, strategy: str | None = None, epochs: int | None = None, lr: float | None = None,
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
-    **more: Any,
+    **extra: Any,
 ) -> Result:  # fmt: skip
     """Measure how quickly a network adapts: accuracy by labels per class and by epochs.
 
@@ -75,7 +75,7 @@ def learning_curve(
         lr: Peak learning rate; 0.001 if None.
     """
     table = table_of(
-        settings, more, seed=seed, labels=labels, repeats=repeats, strategy=strategy, fit__epochs=epochs,
+        settings, extra, seed=seed, labels=labels, repeats=repeats, strategy=strategy, fit__epochs=epochs,
         fit__lr=lr,
     )  # fmt: skip
     return run_stage("curve", source, out=out, data=data, settings=table, device=device, force=force)
@@ -84,7 +84,7 @@ def learning_curve(
 def qat(
     source: Source, *, out: PathLike, data: Data | None = None, bits: int | None = None, epochs: int | None = None,
     lr: float | None = None, batch: int | None = None, seed: int | None = None, device: str = "auto",
-    force: bool = False, settings: Mapping[str, Any] | None = None, **more: Any,
+    force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Fine-tune with weights and activations rounded to int8 (quantization-aware training).
 
@@ -94,14 +94,14 @@ def qat(
         lr: Peak learning rate; 0.0001 if None.
         batch: Images per step; 64 if None.
     """
-    table = table_of(settings, more, seed=seed, bits=bits, fit__epochs=epochs, fit__lr=lr, options__batch=batch)
+    table = table_of(settings, extra, seed=seed, bits=bits, fit__epochs=epochs, fit__lr=lr, options__batch=batch)
     return run_stage("qat", source, out=out, data=data, settings=table, device=device, force=force)
 
 
 def search_head(
     source: Source, *, out: PathLike, data: Data | None = None, trials: int | None = None,
     seconds: float | None = None, workers: int | None = None, storage: str | None = None, seed: int | None = None,
-    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **more: Any,
+    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Search the head with Optuna on features of the frozen body, which are computed once.
 
@@ -111,14 +111,14 @@ def search_head(
         workers: Processes that try heads side by side; 1 if None.
         storage: Where several machines share trials: `postgresql://...` or `journal:PATH`.
     """
-    table = table_of(settings, more, seed=seed, trials=trials, seconds=seconds, workers=workers, storage=storage)
+    table = table_of(settings, extra, seed=seed, trials=trials, seconds=seconds, workers=workers, storage=storage)
     return run_stage("search", source, out=out, data=data, settings=table, device=device, force=force)
 
 
 def train_ticket(
     ticket: PathLike | Result, *, out: PathLike, data: Data | None = None, epochs: int | None = None,
     lr: float | None = None, mask: str | None = None, backbone: str = "", seed: int | None = None,
-    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **more: Any,
+    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Train a lottery ticket on labelled images from its rewind point, with a new head; its zeros stay.
 
@@ -129,16 +129,16 @@ def train_ticket(
         mask: `ticket`, or as a control `random` or `none`; `ticket` if None.
         backbone: Where the weights of a ticket without weights are, if not where it says.
     """
-    table = table_of(settings, more, seed=seed, fit__epochs=epochs, fit__lr=lr, mask=mask)
+    table = table_of(settings, extra, seed=seed, fit__epochs=epochs, fit__lr=lr, mask=mask)
     opened = read_ticket(path_of(ticket))
     with naming(backbone):
-        origin = whole(opened, backbone) if backbone else opened
-        return run_stage("ticket", lambda _: origin, out=out, data=data, settings=table, device=device, force=force)
+        source = whole(opened, backbone) if backbone else opened
+        return run_stage("ticket", source, out=out, data=data, settings=table, device=device, force=force)
 
 
 def apply_adapter(
-    adapter: PathLike | Result, base: Source, *, out: PathLike, data: Data | None = None, merge: bool | None = None,
-    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **more: Any,
+    adapter: PathLike | Result, base: Network, *, out: PathLike, data: Data | None = None, merge: bool | None = None,
+    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
     """Put an adapter with its head on the network that it was trained on, and measure the result.
 
@@ -149,6 +149,6 @@ def apply_adapter(
     """
     opened = read_adapter(path_of(adapter))
     return run_stage(
-        "adapter", lambda backbone: Adapted(origin_of(base, backbone), opened), out=out, data=data,
-        settings=table_of(settings, more, merge=merge), device=device, force=force,
+        "adapter", lambda backbone: Adapted(network_of(base, backbone), opened), out=out, data=data,
+        settings=table_of(settings, extra, merge=merge), device=device, force=force,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import typer
 
 from effxfer.cli import options
 from effxfer.cli.options import Budget, seconds_of
-from effxfer.cli.stage_command import given_flags, stage_command
+from effxfer.cli.stage_command import passed_flags, stage_command
 
 if TYPE_CHECKING:
     from effxfer.api import Result
@@ -90,7 +90,7 @@ def prune(
         "compact": partial(effxfer.compact),
     }
     function = functions.get(method) or partial(effxfer.find_ticket, method=method)
-    flags = given_flags(
+    flags = passed_flags(
         sparsity=sparsity, rounds=rounds, controls=controls, ratio=ratio, macs_ratio=macs_ratio,
         latency_ratio=latency_ratio, latency_ms=latency_ms, max_error=max_error, epochs=epochs, lr=lr,
     )  # fmt: skip

@@ -34,8 +34,8 @@ def run(
         show.result(status_of(file, check=True, **plan), as_json)
         return
     with show.progress():
-        done = effxfer.run(file, command=reproduce(), on_stage=_announce, **plan)
-    show.result(done, as_json)
+        finished = effxfer.run(file, command=reproduce(), on_stage=_announce, **plan)
+    show.result(finished, as_json)
 
 
 def _announce(stage: str, result: "Result") -> None:
@@ -55,8 +55,8 @@ def status(
     from effxfer.api import status as status_of
     from effxfer.cli import show
 
-    told = status_of(file, data=data, backbone=backbone, out=out, seed=seed, settings=changes or ())
-    show.result(told, as_json)
+    state = status_of(file, data=data, backbone=backbone, out=out, seed=seed, settings=changes or ())
+    show.result(state, as_json)
 
 
 def leaderboard(

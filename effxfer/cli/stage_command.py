@@ -33,13 +33,17 @@ def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[.
     """
 
     @wraps(command)
-    def complete(**given: Any) -> None:
-        shared = {name: given.pop(name) for name in SHARED}
+    def complete(**values: Any) -> None:
+        shared = {name: values.pop(name) for name in SHARED}
         source = shared.pop("source")
-        run_stage(command(**given), source, **shared)
+        run_stage(command(**values), source, **shared)
 
-    own = signature(command).parameters.values()
-    parameters = [*(SHARED[name] for name in FIRST), *own, *(one for name, one in SHARED.items() if name not in FIRST)]
+    flags = signature(command).parameters.values()
+    parameters = [
+        *(SHARED[name] for name in FIRST),
+        *flags,
+        *(one for name, one in SHARED.items() if name not in FIRST),
+    ]
     described: Any = complete
     described.__signature__ = signature(_shared).replace(
         parameters=[one.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for one in parameters]
@@ -75,6 +79,6 @@ def run_stage(
     show.result(result, as_json)
 
 
-def given_flags(**flags: Any) -> Mapping[str, Any]:
+def passed_flags(**flags: Any) -> Mapping[str, Any]:
     """Return the flags that were passed."""
     return {name: value for name, value in flags.items() if value is not None}

@@ -10,7 +10,6 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from effxfer.api.deliver import distinct_names
 from effxfer.artifact import Artifact
 from effxfer.cli import reproduce
 from effxfer.cli.app import app
@@ -154,13 +153,6 @@ def test_bench_previews_without_measuring(call, exported):
     told = json.loads(call("bench", exported.path, "--threads", 2, "--dry-run"))
     assert told["models"] == ["onnx"]
     assert told["settings"]["threads"] == 2
-
-
-def test_models_are_told_apart_by_as_much_of_their_path_as_it_takes(tmp_path):
-    assert distinct_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
-    assert distinct_names([tmp_path / "a" / "x" / "onnx", tmp_path / "b" / "x" / "onnx"]) == ["a/x/onnx", "b/x/onnx"]
-    with pytest.raises(SettingsError, match="given twice"):
-        distinct_names([tmp_path / "a", tmp_path / "b" / ".." / "a"])
 
 
 def test_check_tells_of_a_folder(call, folder, tmp_path):

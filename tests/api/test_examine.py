@@ -1,0 +1,39 @@
+import pytest
+
+import effxfer as ex
+from effxfer.errors import DataError, SettingsError
+from tests import tiny
+
+BACKBONE = "effxfer.net.cifar:resnet20"
+
+
+def test_check_returns_its_findings_and_raises_only_when_it_is_told_to(folder, tmp_path):
+    checked = ex.check(ex.load_data(folder), out=tmp_path / "audit")
+    assert checked.errors == ()
+    checked.raise_errors()
+    assert (tmp_path / "audit" / "data_audit.csv").is_file()
+    tiny.write_images(tmp_path / "bad")
+    (tmp_path / "bad" / "red" / "00.png").write_text("no image")
+    checked = ex.check(tmp_path / "bad")
+    assert [finding.code for finding in checked.errors] == ["E301"]
+    with pytest.raises(DataError, match=r"red/00\.png"):
+        checked.raise_errors()
+    assert ex.check(tmp_path / "bad", skip_bad=True).errors == ()
+
+
+def test_check_names_mistakes(folder):
+    with pytest.raises(SettingsError, match="did you mean 'skip_bad'"):
+        ex.check(folder, skip_bat=True)
+
+
+def test_rank_orders_backbones_and_writes_a_page(folder, tmp_path):
+    backbones = [ex.load(BACKBONE, pretrained=False, size=16), "resnet20-cifar10"]
+    quick = {"images": 30, "max_seconds": 0.1, "device": "cpu"}
+    ranking = ex.rank(folder, backbones, by="neighbours", out=tmp_path, **quick)
+    assert set(ranking.backbones) == {BACKBONE, "resnet20-cifar10"}
+    assert ranking.facts() == {"page": tmp_path / "rank.html"}
+    assert (tmp_path / "rank.html").is_file()
+
+
+def test_rank_is_previewed(folder):
+    assert ex.preview(ex.rank, folder, [BACKBONE])["settings"]["by"] == "linear"

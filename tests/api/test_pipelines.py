@@ -1,0 +1,29 @@
+import pytest
+
+import effxfer as ex
+from effxfer.api import status
+from effxfer.errors import SettingsError
+from tests import plans
+
+
+def test_run_does_every_stage_once_and_tells_of_each(folder, tmp_path):
+    file, seen = plans.write(tmp_path / "mine.toml", folder), []
+    keywords = {"out": tmp_path / "out", "device": "cpu", "on_stage": lambda name, result: seen.append(name)}
+    finished = ex.run(file, **keywords)
+    assert [name.partition("-")[2] for name in seen] == list(finished.results)
+    assert finished.page.is_file()
+    assert {row["state"] for row in status(file, out=tmp_path / "out").report.tables[0].rows} == {"done"}
+    assert ex.run(file, **keywords).results == finished.results
+
+
+def test_settings_of_a_stage_are_a_table_or_texts(folder, tmp_path):
+    file = plans.write(tmp_path / "mine.toml", folder)
+    for settings in ({"dense": {"fit": {"epoch": 3}}}, ["dense.fit.epoch=3"]):
+        with pytest.raises(SettingsError, match="did you mean 'epochs'"):
+            ex.run(file, settings=settings)
+
+
+@pytest.mark.parametrize("keywords", [{}, {"pipeline": "demo", "preset": "fast"}, {"preset": "fats"}])
+def test_either_a_pipeline_or_a_preset_is_needed(keywords):
+    with pytest.raises(SettingsError, match=r"either a pipeline or|did you mean 'fast'"):
+        ex.run(**keywords)
