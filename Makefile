@@ -1,10 +1,11 @@
 # One verb each for people and CI. Every verb creates the environment it needs.
 PYTHON ?= python3
+PIPELINE ?= photos
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: help install fix check test slow demo bench clean
+.PHONY: help install fix check test slow demo pipeline bench docs dist clean
 
 help:            ## list the verbs
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -14,7 +15,7 @@ install: $(READY)  ## create .venv with effxfer and everything it needs (about 6
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "effxfer needs Python 3.11 to 3.13"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,docs]'
 	touch $@
 
 fix: $(READY)    ## format, and mend what can be mended
@@ -35,8 +36,19 @@ slow: $(READY)   ## everything, also what takes minutes or needs the real data (
 demo: $(READY)   ## the whole way, offline, on built-in data
 	$(BIN)/effxfer run demo --out runs/demo
 
+pipeline: $(READY)  ## a pipeline on your data: PIPELINE=photos DATA=my/photos BACKBONE=timm:mobilenetv2_100 OUT=runs/mine
+	$(BIN)/effxfer run '$(PIPELINE)' $(if $(DATA),--data '$(DATA)') $(if $(BACKBONE),--backbone '$(BACKBONE)') \
+	    $(if $(OUT),--out '$(OUT)') $(ARGS)
+
 bench: $(READY)  ## speed against plain alternatives, as ratios measured in one run
 	$(BIN)/python -m benchmarks
 
+docs: $(READY)   ## the site, in site/
+	$(BIN)/python -m mkdocs build --strict
+
+dist: $(READY)   ## both wheels and their source distributions, in dist/
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist packages/runtime
+
 clean:           ## remove the environment and all results
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site dist

@@ -1,11 +1,11 @@
-"""A bench against an earlier one: which models became slower than their interval and a limit allow.
+"""A bench against an earlier one: which models became slower, larger or less accurate than the limits allow.
 
 Ratios to the baseline of the same run are compared, not milliseconds, so that both runs may come from machines of
 different speed; kernels differ between kinds of CPU, so other machine facts are told.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from effxfer.runtime.reading import read_regular
 MUST_AGREE = ("threads", "batch")
 PASSING = ("load", "memory_gb", "os")
 LARGEST = 2**26
+ACCURACY = "accuracy val %"
 HINT = "keep one with `effxfer bench ... --json > old.json`, or name the directory of `effxfer bench --out`"
 
 
@@ -59,8 +60,9 @@ def against(earlier: Earlier, report: Report, settings: Mapping[str, Any], limit
     Args:
         earlier: From `read_earlier`.
         report: Of `bench_models`.
-        settings: `threads` and `batch` of it.
-        limit: Allowed growth of a model's p50 ratio, as a share of the earlier one.
+        settings: `threads`, `batch` and `max_drop` of it.
+        limit: Allowed growth of a model's p50 ratio and of its file, as a share of the earlier one. Validation accuracy
+            may fall by `max_drop` points.
 
     Returns:
         A table, a row `change/NAME` per model and notes; and what regressed, a sentence each, empty if nothing did.
@@ -81,7 +83,35 @@ def against(earlier: Earlier, report: Report, settings: Mapping[str, Any], limit
         notes=tuple(_notes(earlier, report)),
     )
     floor = noise(earlier.report) + noise(report)
-    return found, [_sentence(name, one, limit) for name, one in changes.items() if regressed(one, limit, floor)]
+    slower = [_sentence(name, one, limit) for name, one in changes.items() if regressed(one, limit, floor)]
+    wrong = slower + larger(earlier.report, report, both, limit)
+    return found, wrong + less_accurate(earlier.report, report, both, settings.get("max_drop", 0.0))
+
+
+def larger(old: Report, new: Report, models: Sequence[str], limit: float) -> list[str]:
+    """Report the models whose files grew by more than a limit: a size has no noise."""
+    sizes = {name: (old.get(f"size/{name}"), new.get(f"size/{name}")) for name in models}
+    return [
+        f"{name}: the file grew from {was:.4g} to {now:.4g} MB, allowed {100 * limit:g} %"
+        for name, (was, now) in sizes.items()
+        if was and now and now / was - 1 > limit
+    ]
+
+
+def less_accurate(old: Report, new: Report, models: Sequence[str], max_drop: float) -> list[str]:
+    """Report the models whose validation accuracy fell by more than `max_drop` points, where both benches know it."""
+    then, now = accuracies(old), accuracies(new)
+    return [
+        f"{name}: validation accuracy fell from {then[name]:.2f} to {now[name]:.2f} %, allowed {max_drop:g} points"
+        for name in models
+        if name in then and name in now and then[name] - now[name] > max_drop
+    ]
+
+
+def accuracies(report: Report) -> dict[str, float]:
+    """Validation accuracy in % by model; empty for a bench of bare `.onnx` files."""
+    rows = [row for table in report.tables for row in table.rows if row.keys() >= {"model", ACCURACY}]
+    return {str(row["model"]): float(row[ACCURACY]) for row in rows if row[ACCURACY] is not None}
 
 
 def noise(report: Report) -> float:
@@ -96,7 +126,8 @@ def enforce_regression(regressions: list[str]) -> None:
         GateError: With everything that did.
     """
     if regressions:
-        raise GateError("; ".join(regressions), "find out why, or allow more with --max-regression")
+        hint = "find out why, or allow more: --max-regression for latency and size, --set max_drop=POINTS for accuracy"
+        raise GateError("; ".join(regressions), hint)
 
 
 def change(old: Measurement, new: Measurement, name: str) -> Measurement:
@@ -170,7 +201,7 @@ def _ran(name: str, report: Report) -> int | None:
 
 def _line(name: str, old: Report, new: Report, one: Measurement) -> dict[str, Any]:
     was, now = old[f"ratio/{name}"], new[f"ratio/{name}"]
-    return {
+    line = {
         "model": name,
         "p50 ratio then": f"{was.value:.3f} [{was.low:.3f}, {was.high:.3f}]",
         "p50 ratio now": f"{now.value:.3f} [{now.low:.3f}, {now.high:.3f}]",
@@ -178,6 +209,8 @@ def _line(name: str, old: Report, new: Report, one: Measurement) -> dict[str, An
         "size MB then": old.get(f"size/{name}"),
         "size MB now": new.get(f"size/{name}"),
     }
+    then, today = accuracies(old), accuracies(new)
+    return line | ({f"{ACCURACY} then": then.get(name), f"{ACCURACY} now": today.get(name)} if then else {})
 
 
 def _notes(earlier: Earlier, report: Report) -> list[str]:

@@ -19,7 +19,7 @@ def bench(
     max_p50_ratio: Annotated[float | None, typer.Option(help="Fail (6) above this ratio to the baseline.")] = None,
     max_mb: Annotated[float | None, typer.Option(help="Fail (6) if the model to ship is larger.")] = None,
     compare: Annotated[Path | None, typer.Option(help="An earlier bench: what --json printed, or its --out.")] = None,
-    max_regression: Annotated[str, typer.Option(help="With --compare: fail (6) if a p50 ratio grew more.")] = "5%",
+    max_regression: Annotated[str, typer.Option(help="With --compare: fail (6) if ratio or size grew more.")] = "5%",
     seed: Seed = None, changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Time exported models side by side; fail if the model to ship is too slow or too large."""

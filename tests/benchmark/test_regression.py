@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,35 @@ def test_only_what_is_beyond_limit_and_interval_regressed(kept, ratio, spread, f
     assert bool(found) == failed
     assert report["change/small"].value == pytest.approx(ratio / 0.5 - 1)
     assert [row["model"] for row in report.tables[0].rows] == ["small"]
+
+
+def test_a_larger_file_regressed(kept):
+    old, new = read_earlier(kept()), bench(**MODELS)
+    grown = tuple(replace(row, value=2.2) if row.name == "size/small" else row for row in new.rows)
+    _, found = against(old, replace(new, rows=grown), SETTINGS, 0.05)
+    assert found == ["small: the file grew from 2 to 2.2 MB, allowed 5 %"]
+    assert against(old, replace(new, rows=grown), SETTINGS, 0.11)[1] == []
+
+
+def with_accuracy(report, **models):
+    rows = tuple({"model": name, "accuracy val %": value} for name, value in models.items())
+    return replace(report, tables=(*report.tables, Table(title="Models", rows=rows)))
+
+
+@pytest.mark.parametrize(("now", "failed"), [(91.0, False), (89.6, False), (89.4, True)])
+def test_accuracy_that_fell_by_more_than_max_drop_regressed(kept, now, failed):
+    old = read_earlier(kept(with_accuracy(bench(**MODELS), dense=92.0, small=90.5)))
+    new = with_accuracy(bench(**MODELS), dense=92.0, small=now)
+    report, found = against(old, new, {**SETTINGS, "max_drop": 1.0}, 0.05)
+    assert bool(found) == failed
+    assert report.tables[0].rows[0]["accuracy val % now"] == now
+
+
+def test_a_bench_of_bare_files_knows_no_accuracy(kept):
+    old = read_earlier(kept())
+    report, found = against(old, with_accuracy(bench(**MODELS), small=10.0), {**SETTINGS, "max_drop": 0.0}, 0.05)
+    assert found == []
+    assert "accuracy val % now" not in report.tables[0].rows[0]
 
 
 def test_a_growth_within_the_noise_of_both_runs_is_no_regression(kept):

@@ -1,0 +1,70 @@
+"""The verbs of the Makefile, and that CI calls them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import tiny
+
+HOUSE = Path(__file__).parents[1]
+MAKEFILE = HOUSE / "Makefile"
+PIPELINE = """# Train in a moment.
+[backbone]
+source = "effxfer.net.cifar:resnet20"
+pretrained = false
+size = 16
+
+[data]
+source = "digits"
+val_fraction = 0.2
+test_fraction = 0.2
+
+[[stage]]
+name = "dense"
+run = "finetune"
+fit = { epochs = 1 }
+options = { batch = 8, augment = { crop = "none", flip = false } }
+"""
+
+
+@pytest.fixture
+def venv(tmp_path):
+    """An environment that counts as installed, whose `effxfer` is this one."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    script = tmp_path / "venv" / "bin" / "effxfer"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m effxfer "$@"\n')
+    script.chmod(0o755)
+    (tmp_path / "venv" / ".installed").touch()
+    return tmp_path / "venv"
+
+
+def make(venv: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "-C", str(HOUSE), "--no-print-directory", f"VENV={venv}", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OUT": ""})
+
+
+def test_a_pipeline_runs_on_the_data_that_make_names(venv, tmp_path):
+    data = tiny.write_images(tmp_path / "my photos")
+    (tmp_path / "moment.toml").write_text(PIPELINE)
+    done = make(venv, "pipeline", f"PIPELINE={tmp_path / 'moment.toml'}", f"DATA={data}", f"OUT={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "1-dense" / "manifest.json").exists()
+    assert list((tmp_path / "run").glob("report-*.html"))
+
+
+def test_every_verb_is_explained(venv):
+    verbs = re.search(r"^\.PHONY: (.*)$", MAKEFILE.read_text(), flags=re.MULTILINE)[1].split()
+    shown = [line.split("\t")[0] for line in make(venv, "help").stdout.splitlines()]
+    assert sorted(shown) == sorted(verbs)
+
+
+def test_ci_checks_and_tests():
+    lines = (HOUSE / ".ci" / "run").read_text().splitlines()
+    assert [line for line in lines if line.startswith("make ")] == ["make check", "make test"]
+    workflow = yaml.safe_load((HOUSE / ".github" / "workflows" / "test.yml").read_text())
+    assert any(step.get("run") == ".ci/run" for step in workflow["jobs"]["test"]["steps"])
