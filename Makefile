@@ -44,7 +44,7 @@ bench: $(READY)  ## speed against plain alternatives, as ratios measured in one 
 	$(BIN)/python -m benchmarks
 
 docs: $(READY)   ## the site, in site/
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 dist: $(READY)   ## both wheels and their source distributions, in dist/
 	$(BIN)/python -m build --outdir dist .

@@ -1,4 +1,4 @@
-"""Every command of the README and of the guides runs, in its order, on little data and for a short time."""
+"""Every command of the README and of the guide runs, in its order, on little data and for a short time."""
 
 import json
 import re
@@ -22,8 +22,13 @@ from tests.contracts.test_pipelines import SHORT
 HOUSE = Path(__file__).parents[1]
 README = HOUSE / "README.md"
 GUIDES = {file.stem: file for file in sorted((HOUSE / "guide").glob("*.md"))}
-TOURS = {"readme": (README, GUIDES["heads"], GUIDES["deploy"])} | {
-    name: (file,) for name, file in GUIDES.items() if name not in ("heads", "deploy", "channels")
+PAGES = [README, *(HOUSE / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")), *GUIDES.values()]
+PAGES += sorted((HOUSE / "docs").glob("*.md"))
+AFTER_COMMANDS = ("heads", "deploy")  # they go on with what the commands page made
+TOURS = {"commands": tuple(GUIDES[name] for name in ("commands", *AFTER_COMMANDS))} | {
+    name: (file,)
+    for name, file in GUIDES.items()
+    if name not in ("commands", *AFTER_COMMANDS) and "\n$ effxfer" in file.read_text()
 }
 PHOTOS = [one for one in SHORT if not one.startswith("backbone.")] + ["backbone.size=32", "ticket.rounds=1"]
 QUICKER = {
@@ -94,13 +99,24 @@ def test_every_command_is_shown():
 
 
 def test_every_guide_is_named_and_every_link_leads_somewhere():
-    linked = {
-        (page, target)
-        for page in (README, *GUIDES.values())
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
-    }
+    linked = {(page, target) for page in PAGES for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())}
     assert not [target for page, target in linked if not (page.parent / target).exists()]
     assert {f"guide/{name}.md" for name in GUIDES} <= {target for page, target in linked if page == README}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOUSE)))
+def test_no_cell_of_a_table_is_longer_than_120_characters(page):
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    cells = [cell.strip() for row in rows for cell in re.split(r"(?<!\\)\|", row)]
+    assert [cell for cell in cells if len(cell) > 120] == []
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def test_the_picture_of_the_report_page_is_small():
+    assert (HOUSE / "docs" / "report-page.png").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("tour", TOURS)
@@ -121,7 +137,7 @@ def test_its_commands_run(tour, place, monkeypatch):
         if "--json" in command:
             continue
         assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"
-    if tour == "readme":
+    if tour == "commands":
         assert list(place.glob("runs/demo/report-*.html"))
 
 
