@@ -1,9 +1,11 @@
 """Every command of the README and of the guide runs, in its order, on little data and for a short time."""
 
+import ast
 import json
 import re
 import shlex
 import shutil
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
+import effxfer
 from effxfer.cli.app import app
 from effxfer.runtime.__main__ import main as classify
 from tests import tiny
@@ -139,6 +142,34 @@ def test_its_commands_run(tour, place, monkeypatch):
         assert last.startswith(f"effxfer {command.split()[0]}"), f"{command} ends in {last!r}"
     if tour == "commands":
         assert list(place.glob("runs/demo/report-*.html"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOUSE)))
+def test_python_calls_functions_with_arguments_that_exist(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for call in [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]:
+        if name := re.fullmatch(r"ex\.(\w+)", ast.unparse(call.func)):
+            signature(getattr(effxfer, name[1])).bind(*call.args, **{word.arg: word.value for word in call.keywords})
+
+
+@pytest.mark.slow
+def test_its_python_on_own_data_runs(place):
+    """With a narrow network, on little data; latency is replaced by a share of the multiply-adds."""
+    tiny.write_images(place / "my" / "photos")
+    (place / "some").mkdir()
+    shutil.copy(next((place / "my" / "photos").rglob("*.jpg")), place / "some" / "photo.jpg")
+    block = re.search(r"^```python\n(.*?)^```", README.read_text(), flags=re.MULTILINE | re.DOTALL)[1]
+    short = {
+        '"timm:mobilenetv2_100"': 'ex.load("timm:mobilenetv2_035", pretrained=False, size=32)',
+        "epochs=6": "epochs=1",
+        "latency_ratio=0.5": "macs_ratio=0.5, epochs=1",
+        "ex.bench([onnx], ": "ex.bench([onnx], max_seconds=1, ",
+    }
+    for long, quick in short.items():
+        assert long in block
+        block = block.replace(long, quick)
+    exec(compile(block, "README.md", "exec"), {})
+    assert (place / "runs" / "onnx" / "model.onnx").exists()
 
 
 @pytest.mark.slow

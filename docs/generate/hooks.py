@@ -7,12 +7,13 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from docs.generate import codes, commands, settings
+from docs.generate import codes, commands, python, settings
 
 HOUSE = Path(__file__).parents[2]
 GENERATED = {
     "reference/codes.md": codes.page,
     "reference/commands.md": commands.page,
+    "reference/python.md": python.page,
     "reference/settings.md": settings.page,
 }
 WRITTEN = {"index.md": "README.md", "changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}

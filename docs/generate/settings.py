@@ -25,7 +25,7 @@ Model = type[BaseModel]
 
 def page() -> str:
     """Write the page in Markdown."""
-    groups = {
+    groups: dict[str, Mapping[str, Model]] = {
         "Data and backbone": {"[data]": DataSettings, "[backbone]": BackboneSettings},
         "Stages": {f"run = {name}": stage.settings for name, stage in STAGES.items()},
         "Commands that are not stages": {"effxfer rank": Rank, "effxfer ticket matrix": Matrix},
