@@ -47,9 +47,9 @@ class Delta(Strategy):
     def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy and the distance, averaged over images and stages."""
         taps = tuple(learner.weights)
-        with torch.no_grad(), capture_taps(learner.source, taps) as then:
+        with torch.no_grad(), capture_taps(learner.source.body, taps) as then:
             learner.source(batch[0])
-        with capture_taps(learner.net, taps) as now:
+        with capture_taps(learner.net.body, taps) as now:
             terms = super().loss(learner, batch, progress)
         far = torch.stack([distance(now[tap], then[tap], weight) for tap, weight in learner.weights.items()])
         return {**terms, "distance": self.alpha * far.mean()}
@@ -87,7 +87,7 @@ def channel_weights(net: Net, task: Task, taps: Sequence[str]) -> dict[str, Tens
     device = next(probe.parameters()).device
     pixels = torch.tensor(task.train.pixels[chosen.numpy()]).to(device)
     labels = torch.tensor(task.train.labels[chosen.numpy()]).to(device)
-    with capture_taps(probe, taps) as maps:
+    with capture_taps(probe.body, taps) as maps:
         loss = F.cross_entropy(probe(normalize(pixels, net.preprocess)), labels)
     slopes = torch.autograd.grad(loss, [maps[tap] for tap in taps])
     return {tap: softened(-by_channel(maps[tap] * slope).sum((0, 2))) for tap, slope in zip(taps, slopes, strict=True)}

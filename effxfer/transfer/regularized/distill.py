@@ -45,14 +45,14 @@ def distilled(
     taps = (*stage_ends(teacher.body, example_input(teacher)), "out") if features else ()
 
     def told(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.inference_mode(), capture_taps(teacher, taps) as maps:
+        with torch.inference_mode(), capture_taps(teacher.body, taps) as maps:
             target = teacher(scaled(images, size))
             alike = {name: likeness(found) for name, found in maps.items()}
         return target.clone(), {name: found.clone() for name, found in alike.items()}
 
     def blended(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
         pupil = Overheard(learner)
-        with capture_taps(learner, taps) as maps:
+        with capture_taps(learner.body, taps) as maps:
             terms = {k: (1 - logits) * v for k, v in loss(pupil, batch, progress).items()}
         target, alike = told(batch[0])
         if logits:
