@@ -46,7 +46,7 @@ def sparsify(net: Net, *, weights: Sequence[str]) -> None:
         net.register_buffer(KEEP + name.replace(".", "/"), mask)
 
 
-def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, Mapping[str, Any]]) -> None:
+def resize(net: nn.Module, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, Mapping[str, Any]]) -> None:
     """Give tensors the shapes, and modules the attributes, that pruning left them.
 
     Raises:
@@ -67,7 +67,7 @@ def resize(net: Net, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str,
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
 
 
-def add_bias(net: Net, *, layers: Sequence[str]) -> None:
+def add_bias(net: nn.Module, *, layers: Sequence[str]) -> None:
     """Give layers without a bias one of zeros."""
     for name in layers:
         module = net.get_submodule(name)
@@ -86,7 +86,7 @@ def densify(net: Net, *, weights: Sequence[str]) -> None:
         delattr(net, KEEP + name.replace(".", "/"))
 
 
-def remove_blocks(net: Net, *, names: Sequence[str]) -> None:
+def remove_blocks(net: nn.Module, *, names: Sequence[str]) -> None:
     """Put nothing in the place of modules that map a tensor to one of its shape, such as residual blocks.
 
     Raises:
@@ -105,9 +105,9 @@ def remove_blocks(net: Net, *, names: Sequence[str]) -> None:
         net.set_submodule(name, nn.Identity())
 
 
-def tapped_within(net: Net, name: str) -> bool:
+def tapped_within(net: nn.Module, name: str) -> bool:
     """Whether the head is fed by a module or by something inside it."""
-    return any(f"body.{tap}.".startswith(f"{name}.") for tap in net.taps)
+    return isinstance(net, Net) and any(f"body.{tap}.".startswith(f"{name}.") for tap in net.taps)
 
 
 def body_edits(edits: Sequence[Edit]) -> list[Edit]:
@@ -129,7 +129,7 @@ def body_edits(edits: Sequence[Edit]) -> list[Edit]:
     return found
 
 
-def measure(net: Net) -> tuple[dict[str, list[int]], Sizes]:
+def measure(net: nn.Module) -> tuple[dict[str, list[int]], Sizes]:
     """Read off every tensor's shape and every module's attributes that are numbers: what pruning may change."""
     shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     return shapes, {name: _numbers(module) for name, module in net.named_modules()}

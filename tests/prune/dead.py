@@ -3,7 +3,8 @@
 import torch
 
 from effxfer.prune.graph.groups import channels_of, units_in
-from effxfer.prune.graph.transaction import example_of, traceable
+from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.network import example_of
 from effxfer.prune.weights.mask import Mask
 
 

@@ -79,7 +79,7 @@ def try_one(name, network, ratio, folder):
     torch.manual_seed(0)
     net = outspoken(make(network.source, network.size, args=network.args))
     began = time.process_time()
-    report = remove_channels(net, ratio=ratio)
+    report = remove_channels(net, ratio=ratio).report
     seconds = time.process_time() - began
     folder.mkdir(exist_ok=True, parents=True)
     save(net, folder, name, network.size)

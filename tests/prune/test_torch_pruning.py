@@ -12,7 +12,8 @@ import torch_pruning as tp
 from torch import nn
 
 from effxfer.prune.graph.groups import channels_of, units_in
-from effxfer.prune.graph.transaction import example_of, traceable
+from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.network import example_of
 from tests.prune.nets import make
 
 KNOWN = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)

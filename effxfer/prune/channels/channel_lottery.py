@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.net import Net
 from effxfer.prune.channels.importance import Importance
 from effxfer.prune.channels.rule import Gone, Rule
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.groups import Units, channels_of, units_in
 from effxfer.prune.graph.macs import HINT
-from effxfer.prune.graph.transaction import example_of, traceable
+from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.network import example_of, masks_of
 from effxfer.prune.weights.lottery import (
     Remember,
     Round,
@@ -52,11 +52,12 @@ class StructuredTicket(Ticket):
 
 
 def find_structured_ticket(
-    net: Net,
+    net: nn.Module,
     train: Train,
     *,
     ratio: float,
     rounds: int,
+    example: Tensor | None = None,
     importance: Importance = "magnitude",
     scope: Scope = "global",
     round_to: int = 1,
@@ -76,6 +77,7 @@ def find_structured_ticket(
         train: As in `lottery.find_ticket`.
         ratio: Share of the units to be gone at the end, in (0, 1).
         rounds: How many times to prune; 1 is one-shot pruning.
+        example: As in `remove_channels`.
         importance: `magnitude` is the L2 norm of all weights that make or read a unit, against the mean of the units
             tied to the same layers; `taylor` is how much the loss changes without it, to first order (Molchanov et
             al., 2019, https://arxiv.org/abs/1906.10771), against the same mean, and needs `examples`.
@@ -100,7 +102,7 @@ def find_structured_ticket(
         importance=importance, scope=scope, round_to=round_to, max_ratio_per_layer=max_ratio_per_layer,
         examples=examples,
     )  # fmt: skip
-    units, start = prunable_units(net, exclude), weights_of(net if rewind is None else rewind)
+    units, start = prunable_units(net, exclude, example), weights_of(net if rewind is None else rewind)
     gone, history, dense = gone_in(net, units), list[Round](), dict[str, Tensor]()
     mask = first = mask_of(net, units, gone)
     for number, target in enumerate([share_of(gone), *schedule(share_of(gone), rounds, sparsity=ratio)]):
@@ -118,13 +120,13 @@ def find_structured_ticket(
     )  # fmt: skip
 
 
-def prunable_units(net: Net, exclude: Sequence[str] = ()) -> list[Units]:
+def prunable_units(net: nn.Module, exclude: Sequence[str] = (), example: Tensor | None = None) -> list[Units]:
     """Find the channels, heads and hidden units that a mask can silence such that they can be compacted.
 
     Raises:
         ModelFileError: If there are none.
     """
-    structure = units_in(traceable(net), example_of(net), exclude)
+    structure = units_in(traceable(net), example_of(net, example), exclude)
     found = [one for one in structure.units if one.reads and not one.mixed and not one.loose]
     if not found:
         why = "; ".join(f"{layer}: {text}" for layer, text in structure.refused.items())
@@ -132,10 +134,10 @@ def prunable_units(net: Net, exclude: Sequence[str] = ()) -> list[Units]:
     return found
 
 
-def mask_of(net: Net, units: Sequence[Units], gone: Gone) -> Mask:
+def mask_of(net: nn.Module, units: Sequence[Units], gone: Gone) -> Mask:
     """Mask everything that makes the units which are gone `(U,)`, on top of the masks that the network holds."""
     own = dict(net.named_parameters())
-    keep = {name: held.clone() for name, held in net.masks().items()}
+    keep = {name: held.clone() for name, held in masks_of(net).items()}
     for one in units:
         for layer, places in one.makes.items():
             for name in (f"{layer}.weight", f"{layer}.bias"):
@@ -145,9 +147,9 @@ def mask_of(net: Net, units: Sequence[Units], gone: Gone) -> Mask:
     return Mask(keep)
 
 
-def gone_in(net: Net, units: Sequence[Units]) -> Gone:
+def gone_in(net: nn.Module, units: Sequence[Units]) -> Gone:
     """Read off the network's masks which units `(U,)` are gone already: those that no weight makes any more."""
-    held, gone = net.masks(), dict[str, Tensor]()
+    held, gone = masks_of(net), dict[str, Tensor]()
     for one in units:
         dead = torch.ones(one.count, dtype=torch.bool)
         for layer, places in one.makes.items():
@@ -158,14 +160,14 @@ def gone_in(net: Net, units: Sequence[Units]) -> Gone:
     return gone
 
 
-def shuffled_units(net: Net, seed: int) -> Mask:
+def shuffled_units(net: nn.Module, seed: int) -> Mask:
     """Draw a mask that removes as many units of each set of tied layers as the network's own, but at random.
 
     The network's masks are all true afterwards.
     """
     units = prunable_units(net)
     counts = {layer: int(lost.sum()) for layer, lost in gone_in(net, units).items()}
-    for keep in net.masks().values():
+    for keep in masks_of(net).values():
         keep.fill_(True)
     generator, gone = torch.Generator().manual_seed(seed), dict[str, Tensor]()
     for one in units:
@@ -179,7 +181,7 @@ def share_of(gone: Gone) -> float:
     return sum(int(lost.sum()) for lost in gone.values()) / sum(len(lost) for lost in gone.values())
 
 
-def weakest(net: Net, units: Sequence[Units], gone: Gone, ratio: float, rule: Rule) -> Gone:
+def weakest(net: nn.Module, units: Sequence[Units], gone: Gone, ratio: float, rule: Rule) -> Gone:
     """Let the least important units go, until a share of all is gone; those that are gone already stay so."""
     initial = {one.layer: one.count for one in units}
     plan = rule.plan(rule.scored(net, units, gone, initial), ratio)
@@ -190,7 +192,7 @@ def weakest(net: Net, units: Sequence[Units], gone: Gone, ratio: float, rule: Ru
     return found
 
 
-def report(net: Net, ticket: StructuredTicket) -> Report:
+def report(net: nn.Module, ticket: StructuredTicket) -> Report:
     """Say how sparse a network with a structured ticket is, in weights and in channels, and how its score fell."""
     counts = {layer: (len(lost), int((~lost).sum())) for layer, lost in ticket.gone.items()}
     total = sum(before for before, _ in counts.values())

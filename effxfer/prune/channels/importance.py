@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.net import Net
 from effxfer.prune.graph.groups import Places, Units
 from effxfer.prune.weights.scores.context import Losses
 
@@ -46,7 +45,9 @@ def magnitude(net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor]
     return scores
 
 
-def taylor(net: Net, units: Sequence[Units], gone: Mapping[str, Tensor], examples: Losses | None) -> dict[str, Tensor]:
+def taylor(
+    net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor], examples: Losses | None
+) -> dict[str, Tensor]:
     """Estimate how much the loss changes without each unit (https://arxiv.org/abs/1906.10771, equation 8).
 
     Weight times gradient is summed over the weights that make a unit; of that the root mean square over batches.

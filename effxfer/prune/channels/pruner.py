@@ -2,52 +2,59 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from types import MappingProxyType
+from typing import Any, Generic
 
 from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.net import Net
 from effxfer.prune.channels.rule import Gone, Rule, none_gone
 from effxfer.prune.channels.selection import Channels, returned
 from effxfer.prune.graph.groups import Units, units_in
 from effxfer.prune.graph.macs import HINT, cost, run
 from effxfer.prune.graph.removal import outputs_left, remove_units_, silenced
-from effxfer.prune.graph.transaction import weed, widths
+from effxfer.prune.graph.transaction import Network, bisect_failures
+from effxfer.prune.network import layer_widths
 
 Plan = dict[str, list[int]]
-Left = dict[str, list[int]]
+Outputs = dict[str, list[int]]
+FIRST_STEP: Mapping[str, Any] = MappingProxyType({})
 HALVINGS = 9
 TOLERANCE = 1e-3
 ROOM = 0.01
 
 
-class Cut:
+class ChannelPruner(Generic[Network]):
     """One step of pruning: what could leave, what it is worth, and which sets of layers turned out to be sound.
 
     Args:
         trial: The network, not changed.
-        example: One input `(1, 3, S, S)`.
+        example: One input `(1, ...)`.
         rule: How units are chosen.
         exclude: Shell patterns of layers whose outputs stay.
-        initial: Learns how many units of each kind there were at first.
-        stay: Learns, by layer, why its units stay.
+        initial: By set of tied layers, how many units there were before the first step; empty in the first one.
+        kept_reasons: By layer, why its units stay, as far as the steps before have found out.
+
+    Attributes:
+        initial: The same, sets included that this step has found.
+        kept_reasons: The same, layers included that this step has found.
 
     Raises:
         ModelFileError: If nothing could leave; names the layers and what is in the way.
     """
 
     def __init__(
-        self, trial: Net, example: Tensor, rule: Rule, exclude: Sequence[str], initial: dict[str, int],
-        stay: dict[str, str],
+        self, trial: Network, example: Tensor, rule: Rule, exclude: Sequence[str] = (),
+        initial: Mapping[str, int] = FIRST_STEP, kept_reasons: Mapping[str, str] = FIRST_STEP,
     ) -> None:  # fmt: skip
-        self.trial, self.example, self.rule, self.stay = trial, example, rule, stay
+        self.trial, self.example, self.rule = trial, example, rule
         self.structure = units_in(trial, example, exclude, widths=True)
-        stay |= {layer: why for layer, why in self.structure.refused.items() if layer not in stay}
+        refused = {layer: why for layer, why in self.structure.refused.items() if layer not in kept_reasons}
+        self.kept_reasons = {**kept_reasons, **refused}
         self._keep({one.layer: _alone(one) for one in self.structure.units if one.count == 1})
-        units = [one for one in self.structure.units if one.layer not in stay]
-        for one in units:
-            initial.setdefault(one.layer, one.count)
-        self.channels = rule.scored(trial, units, none_gone(units), initial)
+        units = [one for one in self.structure.units if one.layer not in self.kept_reasons]
+        self.initial = {**{one.layer: one.count for one in units}, **initial}
+        self.channels = rule.scored(trial, units, none_gone(units), self.initial)
         self._some(self.channels)
 
     def by(self, ratio: float) -> Plan:
@@ -59,13 +66,13 @@ class Cut:
         self._sound(lambda: self.rule.plan(self.channels, 0.5))
         return self._sound(lambda: self._plan_until(target))
 
-    def without(self, plan: Plan) -> Net:
+    def without(self, plan: Plan) -> Network:
         """Copy the network without the units of a plan."""
         smaller = deepcopy(self.trial)
         remove_units_(smaller, self.structure, self._gone(plan))
         return smaller
 
-    def checked(self, plan: Plan) -> Net:
+    def checked(self, plan: Plan) -> Network:
         """Copy the network without the units of a plan, as it computes what it does with silent ones.
 
         Raises:
@@ -76,15 +83,20 @@ class Cut:
             raise ModelFileError(f"without channels of {', '.join(plan)} {text}", HINT)
         return self.without(plan)
 
-    def note_left(self, left: Left | None, plan: Plan) -> None:
-        """Let `left` learn what a plan leaves of the outputs, as positions in the first network it was told of."""
-        if left is None:
-            return
-        for layer, positions in outputs_left(self.trial, self.structure, self._gone(plan)).items():
-            known = left.get(layer)
-            left[layer] = positions if known is None else [known[i] for i in positions if known]
+    def kept_outputs(self, plan: Plan, before: Mapping[str, list[int]] = FIRST_STEP) -> Outputs:
+        """Name the outputs that a plan leaves of each layer that loses some.
 
-    def sound(self) -> "Cut":
+        Args:
+            plan: What leaves.
+            before: The same of the steps before; positions are those in the network before the first step.
+        """
+        outputs = dict(before)
+        for layer, positions in outputs_left(self.trial, self.structure, self._gone(plan)).items():
+            first = before.get(layer)
+            outputs[layer] = positions if first is None else [first[i] for i in positions if first]
+        return outputs
+
+    def sound(self) -> "ChannelPruner[Network]":
         """Leave out the sets of layers without which the network computes something else."""
         self._sound(lambda: self.rule.plan(self.channels, 0.5))
         return self
@@ -98,8 +110,8 @@ class Cut:
     def _sound(self, choose: Callable[[], Plan]) -> Plan:
         """Choose, check, and choose again without the sets that are a problem, until there is none."""
         while True:
-            plan, bad = choose(), dict[str, str]()
-            weed(list(plan), lambda layers: self._problem(plan, layers), bad, ModelFileError)  # noqa: B023
+            plan = choose()
+            _, bad = bisect_failures(list(plan), lambda layers: self._problem(plan, layers), ModelFileError)  # noqa: B023
             if not bad:
                 return plan
             self._keep(bad)
@@ -108,15 +120,15 @@ class Cut:
 
     def _keep(self, why: Mapping[str, str]) -> None:
         """Let sets stay; what is tied to them is named as well."""
-        self.stay |= why
+        self.kept_reasons |= why
         for one in self.structure.units:
             if one.layer in why:
-                tied = {name: f"it is tied to {one.layer}" for name in one.makes if name in widths(self.trial)}
-                self.stay |= {name: text for name, text in tied.items() if name not in self.stay}
+                tied = {name: f"it is tied to {one.layer}" for name in one.makes if name in layer_widths(self.trial)}
+                self.kept_reasons |= {name: text for name, text in tied.items() if name not in self.kept_reasons}
 
     def _some(self, channels: Sequence[Channels]) -> None:
         if not channels:
-            why = "; ".join(f"{layer}: {text}" for layer, text in self.stay.items())
+            why = "; ".join(f"{layer}: {text}" for layer, text in self.kept_reasons.items())
             text = "the network has no layer whose channels could be removed"
             raise ModelFileError(f"{text}: {why}" if why else text, HINT)
 

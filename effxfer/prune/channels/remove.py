@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
-from effxfer.net.edits import measure, record_resize
-from effxfer.net.net import KEEP, Net
+from effxfer.net.net import KEEP, Edit
 from effxfer.prune.channels.importance import Importance
-from effxfer.prune.channels.pruner import Cut, Left
+from effxfer.prune.channels.pruner import ChannelPruner, Outputs
 from effxfer.prune.channels.rule import Rule
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.macs import cost
-from effxfer.prune.graph.transaction import adopt_, example_of, traceable, widths
+from effxfer.prune.graph.transaction import commit_edits_, record_sizes_, traceable
+from effxfer.prune.network import example_of, layer_prefix, layer_widths, masks_of
+from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import Losses
 from effxfer.report import Measurement, Report, Table
@@ -21,8 +23,9 @@ SHOWN = 5
 
 
 def remove_channels(
-    net: Net,
+    net: nn.Module,
     *,
+    example: Tensor | None = None,
     ratio: float | None = None,
     macs_ratio: float | None = None,
     importance: Importance = "magnitude",
@@ -32,16 +35,17 @@ def remove_channels(
     exclude: Sequence[str] = (),
     max_ratio_per_layer: float = 0.9,
     examples: Losses | None = None,
-    left: Left | None = None,
-) -> Report:
+) -> PruneResult:
     """Remove the least important channels, in place, and record the new sizes as one `resize` edit.
 
-    The head's outputs and hidden layers are never pruned; its inputs are. A ticket stays a ticket: its masks lose
-    the same channels. Everything is tried on a copy, which is checked and rebuilt from its edits first; where that
-    fails, `net` stays as it was.
+    What a network gives to its caller keeps its size. Of a `Net`, the head's outputs and hidden layers are never
+    pruned; its inputs are, and the masks of a ticket lose the same channels. Everything is tried on a copy, which is
+    checked and rebuilt from its record first; where that fails, `net` stays as it was.
 
     Args:
-        net: With or without a head and a ticket. Stays on its device and in its mode.
+        net: Any module that takes one tensor and returns one; a `Net` with or without a head and a ticket. It stays on
+            its device and in its mode. Its parameters are new ones: make optimizers afterwards.
+        example: An input `(N, ...)` of the network, of which only shape and type matter; a `Net` needs none.
         ratio: Share of channels to remove, in (0, 1): of each layer or of all, depending on `scope`.
         macs_ratio: Instead of `ratio`: remove until the multiply-adds are at most this share of what they were,
             in (0, 1). Under `global`, channels come back where rounding left room.
@@ -54,14 +58,14 @@ def remove_channels(
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
         examples: Gives the losses of some batches under the network that it is passed, one after the other; used by
             `taylor` only.
-        left: Learns, of each convolution or linear layer that lost outputs, which ones are left; none where those of
-            attention were scaled anew, because they are not what they were.
 
     Returns:
-        Multiply-adds and parameters before and after, a ticket's sparsity, and a table of channels per layer.
+        Multiply-adds and parameters before and after, a ticket's sparsity, and a table of channels per layer; which
+        outputs were kept; and the record of the sizes.
 
     Raises:
-        SettingsError: If a setting is out of range, a pattern matches nothing, or `macs_ratio` cannot be reached.
+        SettingsError: If a setting is out of range, a pattern matches nothing, `macs_ratio` cannot be reached, or
+            another module than a `Net` comes without an example.
         ModelFileError: If the network cannot be traced, pruned or rebuilt; names the layer.
     """
     _check(ratio, macs_ratio, round_to, steps, max_ratio_per_layer)
@@ -69,22 +73,27 @@ def remove_channels(
         importance=importance, scope=scope, round_to=round_to, max_ratio_per_layer=max_ratio_per_layer,
         examples=examples, squared=True,
     )  # fmt: skip
-    trial, example, stay = traceable(net), example_of(net), dict[str, str]()
-    dense = cost(trial, example)
-    initial: dict[str, int] = {}
+    trial, example = traceable(net), example_of(net, example)
+    dense, initial, reasons, outputs = cost(trial, example), dict[str, int](), dict[str, str](), Outputs()
     for step in range(1, steps + 1):
-        cut, share = Cut(trial, example, rule, exclude, initial, stay), step / steps
+        pruner, share = ChannelPruner(trial, example, rule, exclude, initial, reasons), step / steps
         if macs_ratio is None:
-            plan = cut.by((ratio or 0.0) * share)
+            plan = pruner.by((ratio or 0.0) * share)
         else:
-            plan = cut.until(dense[0] * (1 - (1 - macs_ratio) * share))
-        trial = cut.without(plan)
-        cut.note_left(left, plan)
+            plan = pruner.until(dense[0] * (1 - (1 - macs_ratio) * share))
+        trial, initial, reasons = pruner.without(plan), pruner.initial, pruner.kept_reasons
+        outputs = pruner.kept_outputs(plan, outputs)
+    before = layer_widths(net)
+    record = commit_sizes_(net, trial, example)
+    report, reasons = size_report(net, before, dense, cost(net, example), reasons)
+    return PruneResult(report=report, kept_outputs=outputs, kept_reasons=reasons, record=record)
+
+
+def commit_sizes_(net: nn.Module, trial: nn.Module, example: Tensor) -> list[Edit]:
+    """Give a network, in place, the sizes and weights of a copy that lost channels; return the new edits."""
     shrink_masks_(trial)
-    before = widths(net)
-    record_resize(trial, measure(net))
-    adopt_(net, trial, example)
-    return size_report(net, before, dense, cost(net, example), stay)
+    record_sizes_(trial, net)
+    return commit_edits_(net, trial, example)
 
 
 def _check(
@@ -100,24 +109,33 @@ def _check(
 
 
 @torch.no_grad()
-def shrink_masks_(trial: Net) -> None:
+def shrink_masks_(trial: nn.Module) -> None:
     """Give masked layers masks of their new shape: what is exactly zero stays removed."""
-    for name in trial.masks():
+    for name in masks_of(trial):
         trial.register_buffer(KEEP + name.replace(".", "/"), trial.get_parameter(name) != 0)
 
 
 def size_report(
-    net: Net, wide: Mapping[str, int], before: tuple[int, int], after: tuple[int, int], stay: Mapping[str, str],
-    *, spared: str = "its share is less than one channel",
-) -> Report:  # fmt: skip
-    """Tell what a network has become: its size, a ticket's sparsity, channels per layer, and which of them stay why.
+    net: nn.Module, wide: Mapping[str, int], before: tuple[int, int], after: tuple[int, int],
+    reasons: Mapping[str, str], *, otherwise: str = "its share is less than one channel",
+) -> tuple[Report, dict[str, str]]:  # fmt: skip
+    """Report what a network has become: its size, a ticket's sparsity, and channels per layer.
 
-    Layers that could have lost channels and lost none were `spared` for this reason.
+    Args:
+        net: The pruned network.
+        wide: Output channels of each layer before.
+        before: Multiply-adds and parameters before.
+        after: The same of `net`.
+        reasons: By layer, why it could not lose channels.
+        otherwise: Why the other layers lost none that lost none.
+
+    Returns:
+        The report, and why each layer lost no channels that lost none.
     """
-    now = widths(net)
+    now, prefix = layer_widths(net), layer_prefix(net)
     rows = [{"layer": name, "before": wide[name], "after": width} for name, width in now.items()]
-    whole = [name for name, width in now.items() if width == wide[name] and name.startswith("body.")]
-    left = {**stay, **{name: spared for name in whole if name not in stay}}
+    unchanged = [name for name, width in now.items() if width == wide[name] and name.startswith(prefix)]
+    reasons = {**reasons, **{name: otherwise for name in unchanged if name not in reasons}}
     measured = (
         Measurement(name="macs/before", value=before[0] / 1e6, unit="M"),
         Measurement(name="macs/after", value=after[0] / 1e6, unit="M"),
@@ -127,19 +145,19 @@ def size_report(
         Measurement(name="parameters/ratio", value=after[1] / before[1], unit="x", of="parameters before"),
     )
     tables = [Table(title="Channels per layer", rows=tuple(rows))]
-    if left:
-        stays = tuple({"layer": name, "channels": now.get(name, ""), "why": why} for name, why in left.items())
-        tables.append(Table(title="What was left as it is", rows=stays))
-    return Report(rows=measured + _ticket_rows(net), tables=tuple(tables), notes=_notes(left))
+    if reasons:
+        lines = tuple({"layer": name, "channels": now.get(name, ""), "why": why} for name, why in reasons.items())
+        tables.append(Table(title="What was left as it is", rows=lines))
+    return Report(rows=measured + _ticket_rows(net), tables=tuple(tables), notes=_notes(reasons)), reasons
 
 
-def _notes(left: Mapping[str, str]) -> tuple[str, ...]:
-    notes = [f"{layer} is left as it is: {why}" for layer, why in left.items()]
+def _notes(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    notes = [f"{layer} is left as it is: {why}" for layer, why in reasons.items()]
     return (*notes[:SHOWN], *([f"{len(notes) - SHOWN} more are in the table"] if len(notes) > SHOWN else []))
 
 
-def _ticket_rows(net: Net) -> tuple[Measurement, ...]:
-    if not net.masks():
+def _ticket_rows(net: nn.Module) -> tuple[Measurement, ...]:
+    if not masks_of(net):
         return ()
     mask = Mask.of(net)
     of = "prunable weights that survive"

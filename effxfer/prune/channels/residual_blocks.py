@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from effxfer.net.edits import tapped_within
 from effxfer.net.hooks import hooks
-from effxfer.net.net import Net
+from effxfer.prune.network import layer_prefix
 
 
 @torch.no_grad()
-def residual_blocks(net: Net, example: Tensor, fixed: Sequence[nn.Module] = ()) -> list[str]:
+def residual_blocks(net: nn.Module, example: Tensor, fixed: Sequence[nn.Module] = ()) -> list[str]:
     """Name the body's innermost blocks that give their input back, positive as it is, once their weights are zero.
 
     Args:
@@ -36,7 +36,7 @@ def residual_blocks(net: Net, example: Tensor, fixed: Sequence[nn.Module] = ()) 
     ]
 
 
-def _shapes(net: Net, example: Tensor) -> dict[str, torch.Size]:
+def _shapes(net: nn.Module, example: Tensor) -> dict[str, torch.Size]:
     """The shapes of the modules with layers inside that map one tensor to one of its shape, and are called once."""
     shapes: dict[str, torch.Size | None] = {}
 
@@ -48,7 +48,8 @@ def _shapes(net: Net, example: Tensor) -> dict[str, torch.Size]:
 
         return see
 
-    composed = {n: m for n, m in net.named_modules() if n.startswith("body.") and _weighs(m)}
+    prefix = layer_prefix(net)
+    composed = {n: m for n, m in net.named_modules() if n and n.startswith(prefix) and _weighs(m)}
     with hooks(m.register_forward_hook(note(n), with_kwargs=True) for n, m in composed.items()):
         net(example)
     return {name: shape for name, shape in shapes.items() if shape is not None}

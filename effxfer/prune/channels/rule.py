@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from effxfer.net.net import Net
 from effxfer.prune.channels.importance import Importance, magnitude, taylor
 from effxfer.prune.channels.selection import Channels, Scope, choose
 from effxfer.prune.graph.groups import Units
@@ -36,7 +35,7 @@ class Rule:
     squared: bool = False
 
     def scored(
-        self, net: Net, units: Sequence[Units], gone: Mapping[str, Tensor], initial: Mapping[str, int]
+        self, net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor], initial: Mapping[str, int]
     ) -> list[Channels]:  # fmt: skip
         """Score the units that are not gone `(U,)`; `initial` says how many of each kind there were at first.
 

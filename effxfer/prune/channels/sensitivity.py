@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer import progress
 from effxfer.net.heads.build import Standardize
-from effxfer.net.net import Net
 from effxfer.prune.channels.selection import Channels
 from effxfer.prune.graph.groups import Structure
 from effxfer.prune.graph.removal import silenced
 
-Loss = Callable[[Net], float]
+Loss = Callable[[Any], float]  # of a network of the caller's class
 SHARES = (0.25, 0.5, 0.75)
 
 
@@ -43,7 +43,7 @@ class LossCurve:
 
 
 def loss_curves(
-    net: Net, structure: Structure, layers: Sequence[Channels], least: Mapping[str, int], loss: Loss
+    net: nn.Module, structure: Structure, layers: Sequence[Channels], least: Mapping[str, int], loss: Loss
 ) -> dict[str, LossCurve]:  # fmt: skip
     """Measure a curve for every set of tied layers: its weakest quarter, half, three quarters and all it may lose.
 
@@ -74,7 +74,7 @@ def loss_curves(
     return found
 
 
-def block_losses(net: Net, names: Sequence[str], loss: Loss) -> dict[str, float]:
+def block_losses(net: nn.Module, names: Sequence[str], loss: Loss) -> dict[str, float]:
     """Measure what the loss rises by without each block, at least 0; the network is not changed."""
     probe = deepcopy(net)
     with adapting(probe), progress.bar("loss without blocks", len(names)) as advance:

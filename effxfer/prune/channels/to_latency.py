@@ -8,17 +8,16 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
+from typing import Any
 
 from torch import Tensor, nn
 
-from effxfer.net.edits import apply_edit, measure, record_resize
 from effxfer.net.layers import Site, trace
-from effxfer.net.net import Net
 from effxfer.prune.channels.importance import Importance
 from effxfer.prune.channels.knapsack import Block, Choice, Group, Timed, latency, search
 from effxfer.prune.channels.latency_loop import Asked, Timing, keep_promise, nearest, promise_report
-from effxfer.prune.channels.pruner import Cut, Left, Plan
-from effxfer.prune.channels.remove import shrink_masks_, size_report
+from effxfer.prune.channels.pruner import ChannelPruner, Plan
+from effxfer.prune.channels.remove import commit_sizes_, size_report
 from effxfer.prune.channels.residual_blocks import residual_blocks
 from effxfer.prune.channels.rule import Rule
 from effxfer.prune.channels.selection import Channels
@@ -27,7 +26,9 @@ from effxfer.prune.graph.macs import cost as multiply_adds
 from effxfer.prune.graph.macs import run
 from effxfer.prune.graph.removal import counted
 from effxfer.prune.graph.trace import WEIGHING, depthwise
-from effxfer.prune.graph.transaction import adopt_, example_of, fixed, traceable, widths
+from effxfer.prune.graph.transaction import Network, frozen_outputs, traceable
+from effxfer.prune.network import edit_, example_of, layer_widths
+from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.scores.context import Losses
 from effxfer.report import Report, Table
 
@@ -58,37 +59,38 @@ class Knapsack:
 
 
 def prune_to_latency(
-    net: Net,
+    net: nn.Module,
     *,
     asked: Asked,
     cost: Cost,
     step: int,
-    time: Callable[[Net], Timing],
+    time: Callable[[Any], Timing],
     loss: Loss,
+    example: Tensor | None = None,
     importance: Importance = "magnitude",
     exclude: Sequence[str] = (),
     max_ratio_per_layer: float = 0.9,
     examples: Losses | None = None,
-    left: Left | None = None,
-) -> Report:
+) -> PruneResult:
     """Remove channels and blocks, in place, until the network meets a latency; record it as edits.
 
     Args:
-        net: With a head. Where anything fails it stays as it was. A ticket stays a ticket.
+        net: Any module that takes one tensor and returns one; a `Net` with a head, whose ticket stays a ticket. Where
+            anything fails it stays as it was.
         asked: The latency, and what a millisecond of `cost` is in its unit.
         cost: Gives the milliseconds of a layer of a shape, for (inputs, outputs).
         step: Widths that are tried are multiples of this: the fast path of the runtime, as measured.
         time: Measures a candidate beside the dense network.
         loss: Gives the mean loss of a network on some training images, always the same ones.
+        example: As in `remove_channels`.
         importance: As in `remove_channels`: which channels of a set go first.
         exclude: Shell patterns of layers whose outputs stay, and whose blocks stay.
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
         examples: As in `remove_channels`; used by `taylor` only.
-        left: As in `remove_channels`.
 
     Returns:
         What was asked, predicted and measured; multiply-adds and parameters; tables of layers, groups, blocks and
-        searches.
+        searches. Which outputs were kept, and the record of the sizes and of the blocks left out.
 
     Raises:
         SettingsError: If the latency cannot be reached.
@@ -98,11 +100,10 @@ def prune_to_latency(
     rule = Rule(
         importance=importance, max_ratio_per_layer=max_ratio_per_layer, examples=examples, squared=True
     )  # fmt: skip
-    trial, example, wide = traceable(net), example_of(net), widths(net)
+    trial, example, wide = traceable(net), example_of(net, example), layer_widths(net)
     before = multiply_adds(trial, example)
-    stay = dict[str, str]()
-    cut = Cut(trial, example, rule, exclude, {}, stay).sound()
-    task = knapsack(cut, fixed(trial, exclude), cost, step, loss)
+    cut = ChannelPruner(trial, example, rule, exclude).sound()
+    task = knapsack(cut, frozen_outputs(trial, exclude), cost, step, loss)
     rounds = keep_promise(
         asked,
         lambda target: search(task.groups, task.blocks, task.layers, target),
@@ -110,18 +111,16 @@ def prune_to_latency(
     )
     best = nearest(rounds, asked)
     plan = task.plan(best.choice)
-    smaller = cut.checked(plan)
-    cut.note_left(left, plan)
-    shrink_masks_(smaller)
-    record_resize(smaller, measure(net))
-    adopt_(net, smaller, example)
+    record = commit_sizes_(net, cut.checked(plan), example)
     if best.choice.dropped:
-        apply_edit(net, "remove_blocks", names=sorted(best.choice.dropped))
-    report = size_report(net, wide, before, multiply_adds(net, example), stay, spared=SPARED)
-    return report + promise_report(rounds, best, asked) + Report(tables=given_up(task, best.choice))
+        record = [*record, edit_(net, "remove_blocks", names=sorted(best.choice.dropped))]
+    after, outputs = multiply_adds(net, example), cut.kept_outputs(plan)
+    report, reasons = size_report(net, wide, before, after, cut.kept_reasons, otherwise=SPARED)
+    report += promise_report(rounds, best, asked) + Report(tables=given_up(task, best.choice))
+    return PruneResult(report=report, kept_outputs=outputs, kept_reasons=reasons, record=record)
 
 
-def knapsack(cut: Cut, stays: Sequence[nn.Module], cost: Cost, step: int, loss: Loss) -> Knapsack:
+def knapsack(cut: ChannelPruner[Network], stays: Sequence[nn.Module], cost: Cost, step: int, loss: Loss) -> Knapsack:
     """Find what can be removed, and what each part of it costs in loss and in time."""
     trial, example = cut.trial, cut.example
     channels = [c for c in cut.channels if not c.within]
@@ -141,14 +140,14 @@ def knapsack(cut: Cut, stays: Sequence[nn.Module], cost: Cost, step: int, loss: 
     return Knapsack(channels=channels, groups=groups, blocks=blocks, layers=_timed(trial, example, ties, names, cost))
 
 
-def candidate(cut: Cut, task: Knapsack, choice: Choice) -> Net:
+def candidate(cut: ChannelPruner[Network], task: Knapsack, choice: Choice) -> Network:
     """Copy a network without what a configuration gives up.
 
     Raises:
         ModelFileError: If the copy does not run.
     """
     smaller = cut.without(task.plan(choice))
-    apply_edit(smaller, "remove_blocks", names=sorted(choice.dropped))
+    edit_(smaller, "remove_blocks", names=sorted(choice.dropped))
     run(smaller, cut.example)
     return smaller
 
@@ -189,7 +188,7 @@ def given_up(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
 Ties = dict[str, tuple[dict[str, int], dict[str, int]]]
 
 
-def _ties(cut: Cut, sets: Collection[str]) -> Ties:
+def _ties(cut: ChannelPruner[Network], sets: Collection[str]) -> Ties:
     """By set, how many inputs and outputs of each layer go with one unit."""
     found: Ties = {}
     for one in cut.structure.units:
@@ -210,7 +209,7 @@ def _inside(block: str, ties: Ties) -> frozenset[str]:
     )
 
 
-def _timed(trial: Net, example: Tensor, ties: Ties, blocks: Sequence[str], cost: Cost) -> list[Timed]:
+def _timed(trial: nn.Module, example: Tensor, ties: Ties, blocks: Sequence[str], cost: Cost) -> list[Timed]:
     def ms(site: Site) -> Callable[[int, int], float]:
         return cache(lambda inputs, outputs: cost(site, inputs, outputs))
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.net.hooks import hooks
-from effxfer.net.net import Net
 from effxfer.prune.channels.importance import per_channel
 from effxfer.prune.compact.constant_folding import fold_
 from effxfer.prune.compact.dead_channels import Gone, cuts, empty_
@@ -40,8 +39,9 @@ class Moments:
 
 
 def spare(
-    net: Net, example: Tensor, units: Sequence[Units], masked: Net, images: Sequence[Tensor], max_error: float
-) -> tuple[Net, Gone]:
+    net: nn.Module, example: Tensor, units: Sequence[Units], masked: nn.Module, images: Sequence[Tensor],
+    max_error: float,
+) -> tuple[nn.Module, Gone]:  # fmt: skip
     """Cut off as many units, cheapest first, as the allowed error permits.
 
     Args:
@@ -59,7 +59,7 @@ def spare(
     means = {name: found.mean for name, found in seen.items()}
     order = ranked(net, units, seen)
 
-    def cheaper(count: int) -> Net:
+    def cheaper(count: int) -> nn.Module:
         chosen = {one.layer: torch.zeros(one.count, dtype=torch.bool) for one in units}
         for layer, unit in order[:count]:
             chosen[layer][unit] = True
@@ -81,7 +81,7 @@ def spare(
 
 
 @torch.no_grad()
-def relative_change(one: Net, other: Net, batches: Iterable[Tensor]) -> float:
+def relative_change(one: nn.Module, other: nn.Module, batches: Iterable[Tensor]) -> float:
     """Give the largest change of an output between two networks, as a share of the largest output of the first."""
     pairs = [(one(batch), other(batch)) for batch in batches]
     scale = max(float(ours.abs().max()) for ours, _ in pairs)
@@ -89,7 +89,7 @@ def relative_change(one: Net, other: Net, batches: Iterable[Tensor]) -> float:
     return change / max(scale, 1e-12)
 
 
-def ranked(net: Net, units: Sequence[Units], seen: Mapping[str, Moments]) -> list[tuple[str, int]]:
+def ranked(net: nn.Module, units: Sequence[Units], seen: Mapping[str, Moments]) -> list[tuple[str, int]]:
     """Order units by what their variance is worth to the layers that read them, the least first.
 
     Units that are cut off already come first, at no cost; the dearest one of each kind is left out.
@@ -110,7 +110,7 @@ def ranked(net: Net, units: Sequence[Units], seen: Mapping[str, Moments]) -> lis
 
 
 @torch.no_grad()
-def moments(net: Net, layers: Iterable[str], batches: Iterable[Tensor]) -> dict[str, Moments]:
+def moments(net: nn.Module, layers: Iterable[str], batches: Iterable[Tensor]) -> dict[str, Moments]:
     """Measure what passes through layers, by their name; those that no image reaches are left out."""
     sums: dict[str, list[Any]] = {}
 

@@ -9,26 +9,31 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from effxfer.errors import GateError, ModelFileError, SettingsError
-from effxfer.net.edits import apply_edit, measure, record_resize
-from effxfer.net.net import KEEP, Net
+from effxfer.net.net import KEEP
 from effxfer.prune.compact.approximate import relative_change, spare
 from effxfer.prune.compact.compaction_report import Compaction, size_of
 from effxfer.prune.compact.dead_channels import Gone, Why, empty_
 from effxfer.prune.graph.groups import Structure, Units, units_in
-from effxfer.prune.graph.removal import remove_units_
-from effxfer.prune.graph.transaction import adopt_, example_of, traceable, weed, widths
-from effxfer.report import Report
+from effxfer.prune.graph.removal import outputs_left, remove_units_
+from effxfer.prune.graph.transaction import bisect_failures, commit_edits_, record_sizes_, traceable
+from effxfer.prune.network import edit_, example_of, layer_widths, masks_of
+from effxfer.prune.result import PruneResult
 
 TOLERANCE = 1e-5
 RANDOM = 8
 
 
 def compact(
-    net: Net, *, max_error: float = 0.0, calibration: Sequence[Tensor] = (), check: Sequence[Tensor] = ()
-) -> Report:
+    net: nn.Module,
+    *,
+    example: Tensor | None = None,
+    max_error: float = 0.0,
+    calibration: Sequence[Tensor] = (),
+    check: Sequence[Tensor] = (),
+) -> PruneResult:
     """Remove, in place, the channels, attention heads and hidden units that carry nothing.
 
     A unit leaves if everywhere it is read it is a constant that folds into the reader exactly, or if nobody reads it;
@@ -37,7 +42,9 @@ def compact(
     on `check`, and recorded as edits. Where no unit can leave, the network stays as it was, and the report says why.
 
     Args:
-        net: With or without a head and a ticket. Stays on its device and in its mode.
+        net: Any module that takes one tensor and returns one, or a `Net` with or without a head and a ticket. Stays on
+            its device and in its mode.
+        example: As in `remove_channels`.
         max_error: Largest change of a logit, as a share of the largest logit, over `calibration`, within which units
             that are alive leave too, cheapest first; in [0, 1), 0 is none.
         calibration: Batches of network inputs `(B, 3, S, S)`; needed where `max_error` is above 0.
@@ -45,7 +52,7 @@ def compact(
 
     Returns:
         Parameters and multiply-adds before and after, what share of the masked weights left, the largest difference,
-        and tables of the layers and of what could not leave.
+        and tables of the layers and of what could not leave; which outputs were kept, and the record of the sizes.
 
     Raises:
         SettingsError: If `max_error` is out of range or lacks `calibration`.
@@ -54,28 +61,29 @@ def compact(
             names the layers.
     """
     _check(max_error, calibration)
-    masked, example = traceable(net), example_of(net)
-    structure = units_in(masked, example)
-    units, refused = structure.units, structure.refused
-    batches = [_random(example), *check]
-    emptied, gone, why = _emptied(masked, example, units, batches, refused)
-    target = masked
+    masked, example = traceable(net), example_of(net, example)
+    structure, batches = units_in(masked, example), [_random(example), *check]
+    emptied, gone, why, failures = _emptied(masked, example, structure.units, batches)
+    refused = {**structure.refused, **failures}
+    units, target = [one for one in structure.units if one.layer not in refused], masked
     if max_error:
         emptied, gone = spare(emptied, example, units, masked, calibration, max_error)
         target = emptied
-    smaller, gone = _removed(emptied, structure, gone, target, batches)
-    before, wide = size_of(masked, example), widths(net)
-    if gone:
-        adopt_(net, smaller, example)
-    return Compaction(
-        before=before, after=size_of(smaller, example), widths=(wide, widths(smaller)), units=units, gone=gone, why=why,
-        refused=refused, difference=difference(target, smaller, batches)[0], images=sum(map(len, batches)),
+    smaller, gone, failures = _removed(emptied, structure, gone, target, batches)
+    refused |= failures
+    before, wide = size_of(masked, example), layer_widths(net)
+    record = commit_edits_(net, smaller, example) if gone else []
+    report = Compaction(
+        before=before, after=size_of(smaller, example), widths=(wide, layer_widths(smaller)), units=units, gone=gone,
+        why=why, refused=refused, difference=difference(target, smaller, batches)[0], images=sum(map(len, batches)),
         max_error=max_error, error=relative_change(masked, smaller, calibration) if max_error else 0.0,
     ).report()  # fmt: skip
+    outputs = outputs_left(emptied, structure, gone)
+    return PruneResult(report=report, kept_outputs=outputs, kept_reasons=refused, record=record)
 
 
 @torch.no_grad()
-def difference(one: Net, other: Net, batches: Iterable[Tensor]) -> tuple[float, float]:
+def difference(one: nn.Module, other: nn.Module, batches: Iterable[Tensor]) -> tuple[float, float]:
     """Give the largest difference between two networks' outputs, and the largest output of the first."""
     largest, scale = 0.0, 0.0
     for batch in batches:
@@ -100,27 +108,25 @@ def _random(example: Tensor) -> Tensor:
 
 
 def _emptied(
-    masked: Net, example: Tensor, units: list[Units], batches: Sequence[Tensor], refused: dict[str, str]
-) -> tuple[Net, Gone, Why]:
-    """Cut off what carries nothing from a copy; units for which that goes wrong move from `units` to `refused`."""
-    found: dict[str, tuple[Net, Gone, Why]] = {}
+    masked: nn.Module, example: Tensor, units: Sequence[Units], batches: Sequence[Tensor]
+) -> tuple[nn.Module, Gone, Why, dict[str, str]]:
+    """Cut off what carries nothing from a copy; return it, what was cut off, what stays why, and where that failed."""
+    emptied: list[tuple[nn.Module, Gone, Why]] = []
 
     def problem(layers: Sequence[str]) -> str:
         trial = deepcopy(masked)
         gone, why = empty_(trial, example, [one for one in units if one.layer in layers])
-        found["last"] = trial, gone, why
+        emptied[:] = [(trial, gone, why)]
         return _differs(masked, trial, batches)
 
-    every = [one.layer for one in units]
-    weed(every, problem, refused, GateError)
-    units[:] = [one for one in units if one.layer not in refused]
-    return found["last"]
+    _, failures = bisect_failures([one.layer for one in units], problem, GateError)
+    return *emptied[0], failures
 
 
 def _removed(
-    emptied: Net, structure: Structure, gone: Gone, target: Net, batches: Sequence[Tensor]
-) -> tuple[Net, Gone]:  # fmt: skip
-    """Remove from a copy what was cut off, as far as that goes well."""
+    emptied: nn.Module, structure: Structure, gone: Gone, target: nn.Module, batches: Sequence[Tensor]
+) -> tuple[nn.Module, Gone, dict[str, str]]:  # fmt: skip
+    """Remove from a copy what was cut off, as far as that goes well; return it, what left, and where that failed."""
 
     def problem(layers: Sequence[str]) -> str:
         try:
@@ -129,28 +135,28 @@ def _removed(
             return str(error).partition("\n")[0]
 
     layers = [layer for layer, chosen in gone.items() if bool(chosen.any())]
-    left = weed(layers, problem, structure.refused, GateError) if layers else []
-    gone = {layer: gone[layer] for layer in left}
-    return _without(emptied, structure, gone) if left else emptied, gone
+    passing, failures = bisect_failures(layers, problem, GateError) if layers else ([], {})
+    gone = {layer: gone[layer] for layer in passing}
+    return _without(emptied, structure, gone) if passing else emptied, gone, failures
 
 
-def _differs(one: Net, other: Net, batches: Sequence[Tensor]) -> str:
+def _differs(one: nn.Module, other: nn.Module, batches: Sequence[Tensor]) -> str:
     """Say by how much two networks differ, if that is more than rounding."""
     found, scale = difference(one, other, batches)
     limit = TOLERANCE * max(1.0, scale)
     return f"the outputs change by {found:.2g}, and {limit:.2g} is allowed" if found > limit else ""
 
 
-def _cut(emptied: Net, structure: Structure, gone: Gone) -> Net:
+def _cut(emptied: nn.Module, structure: Structure, gone: Gone) -> nn.Module:
     smaller = deepcopy(emptied)
     remove_units_(smaller, structure, gone)
     return smaller
 
 
 @torch.no_grad()
-def _without(emptied: Net, structure: Structure, gone: Gone) -> Net:
+def _without(emptied: nn.Module, structure: Structure, gone: Gone) -> nn.Module:
     """Copy a network without units that are cut off already; masks lose the same channels."""
-    smaller, masks = _cut(emptied, structure, gone), emptied.masks()
+    smaller, masks = _cut(emptied, structure, gone), masks_of(emptied)
     if masks:
         shadow = deepcopy(emptied)
         for name, keep in masks.items():
@@ -158,8 +164,8 @@ def _without(emptied: Net, structure: Structure, gone: Gone) -> Net:
         shadow = _cut(shadow, structure, gone)
         for name in masks:
             smaller.register_buffer(KEEP + name.replace(".", "/"), shadow.get_parameter(name) != 0)
-    record_resize(smaller, measure(emptied))
-    full = [name for name, keep in smaller.masks().items() if bool(keep.all())]
+    record_sizes_(smaller, emptied)
+    full = [name for name, keep in masks_of(smaller).items() if bool(keep.all())]
     if full:
-        apply_edit(smaller, "densify", weights=full)
+        edit_(smaller, "densify", weights=full)
     return smaller

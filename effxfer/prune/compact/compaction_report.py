@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from effxfer.net.net import Net
 from effxfer.prune.graph.groups import Units
 from effxfer.prune.graph.macs import cost
+from effxfer.prune.network import masks_of
 from effxfer.report import Measurement, Report, Table
 
 SHOWN = 5
@@ -31,10 +31,10 @@ class Size:
     prunable: int
 
 
-def size_of(net: Net, example: Tensor) -> Size:
+def size_of(net: nn.Module, example: Tensor) -> Size:
     """Measure a network for one input `(1, 3, S, S)`."""
     macs, parameters = cost(deepcopy(net).eval(), example)
-    masks = net.masks().values()
+    masks = masks_of(net).values()
     return Size(
         macs=macs,
         parameters=parameters,

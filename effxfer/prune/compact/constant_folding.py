@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effxfer.net.edits import apply_edit
-from effxfer.net.net import Net
+from effxfer.prune.network import edit_
 
 ROLLED = ("circular", "reflect", "replicate")
 
@@ -47,7 +46,7 @@ def foldable(layer: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def fold_(net: Net, cuts: Mapping[str, Cut]) -> None:
+def fold_(net: nn.Module, cuts: Mapping[str, Cut]) -> None:
     """Make layers stop reading channels, in place, without changing what the network computes.
 
     What constant channels contributed goes into the layer's bias; without one, into the running mean of the BatchNorm
@@ -61,7 +60,7 @@ def fold_(net: Net, cuts: Mapping[str, Cut]) -> None:
     shifts = {name: shift for name, shift in shifts.items() if bool((shift != 0).any())}
     lacking = [n for n in shifts if getattr(net.get_submodule(n), "bias", None) is None and not cuts[n].norm]
     if lacking:
-        apply_edit(net, "add_bias", layers=lacking)
+        edit_(net, "add_bias", layers=lacking)
     for name, shift in shifts.items():
         bias = getattr(net.get_submodule(name), "bias", None)
         if bias is not None:

@@ -6,9 +6,8 @@ Shape suffixes: I input channels of a layer, U units.
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from effxfer.net.net import Net
 from effxfer.prune.compact.constant_folding import Cut, fold_, foldable
 from effxfer.prune.compact.noise_probe import Flow, probe
 from effxfer.prune.graph.groups import Units, channels_of
@@ -17,7 +16,7 @@ Gone = dict[str, Tensor]
 Why = dict[tuple[str, str], int]
 
 
-def empty_(net: Net, example: Tensor, units: Sequence[Units]) -> tuple[Gone, Why]:
+def empty_(net: nn.Module, example: Tensor, units: Sequence[Units]) -> tuple[Gone, Why]:
     """Cut off every unit that carries nothing, in place, until there is no further one; nothing is removed yet.
 
     What a dead channel still says, the constant of its bias and norm, goes into the layers that read it; and when
@@ -49,7 +48,7 @@ def all_but_one(chosen_U: Tensor, gone_U: Tensor) -> Tensor:
     return chosen_U
 
 
-def idle(net: Net, units: Units, flows: Mapping[str, Flow]) -> Tensor:
+def idle(net: nn.Module, units: Units, flows: Mapping[str, Flow]) -> Tensor:
     """Which units `(U,)` can be cut off from every layer that reads them without changing what the network computes."""
     if not units.reads or units.mixed or not units.reads.keys() <= flows.keys():
         return torch.zeros(units.count, dtype=torch.bool)
@@ -60,7 +59,7 @@ def idle(net: Net, units: Units, flows: Mapping[str, Flow]) -> Tensor:
 
 
 def cuts(
-    net: Net,
+    net: nn.Module,
     units: Iterable[Units],
     chosen: Gone,
     flows: Mapping[str, Flow],
@@ -86,7 +85,7 @@ def cuts(
     return {name: Cut(channels=k, values=said[name][k], norm=flows[name].norm) for name, k in every.items()}
 
 
-def kept(net: Net, units: Sequence[Units], gone: Gone, flows: Mapping[str, Flow]) -> Why:
+def kept(net: nn.Module, units: Sequence[Units], gone: Gone, flows: Mapping[str, Flow]) -> Why:
     """Count the dead units that stay, by the layer in which they are dead and by reason."""
     counts: Why = {}
     for one in units:
@@ -113,7 +112,7 @@ def _count(counts: Why, layer: str, why: str, units_U: Tensor) -> None:
         counts[layer, why] = counts.get((layer, why), 0) + int(units_U.sum())
 
 
-def _reasons(net: Net, units: Units, flows: Mapping[str, Flow]) -> Iterable[tuple[str, Tensor]]:
+def _reasons(net: nn.Module, units: Units, flows: Mapping[str, Flow]) -> Iterable[tuple[str, Tensor]]:
     """Give what can keep a dead unit, the most telling first, and the units `(U,)` that it keeps."""
     everywhere = torch.ones(units.count, dtype=torch.bool)
     if units.mixed:
@@ -126,12 +125,12 @@ def _reasons(net: Net, units: Units, flows: Mapping[str, Flow]) -> Iterable[tupl
     yield "no layer is known to read them" if not units.reads else "one must stay", everywhere
 
 
-def _spare(net: Net, name: str, flow: Flow) -> Tensor:
+def _spare(net: nn.Module, name: str, flow: Flow) -> Tensor:
     """Which inputs `(I,)` a layer can do without."""
     folds = flow.constant if foldable(net.get_submodule(name)) else flow.zero
     return ~flow.read | folds
 
 
-def _said(net: Net, name: str, flow: Flow) -> Tensor:
+def _said(net: nn.Module, name: str, flow: Flow) -> Tensor:
     """What constant inputs `(I,)` are, where it can be folded; 0 elsewhere."""
     return flow.value if foldable(net.get_submodule(name)) else torch.zeros_like(flow.value)

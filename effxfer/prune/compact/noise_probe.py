@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from effxfer.net.net import Net
 from effxfer.prune.graph.groups import channels_in
 from effxfer.prune.graph.trace import WEIGHING
 
@@ -49,7 +48,7 @@ class Flow:
         return self.constant & (self.value.abs() <= NOTHING)
 
 
-def probe(net: Net, example: Tensor, seed: int = 0) -> dict[str, Flow]:
+def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, Flow]:
     """Follow noise through a network.
 
     Args:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.net import Net
 from effxfer.prune.graph.channel_ids import Trail
 from effxfer.prune.graph.macs import HINT
 from effxfer.prune.graph.trace import WEIGHING, depthwise, follow
-from effxfer.prune.graph.transaction import fixed
+from effxfer.prune.graph.transaction import frozen_outputs
+from effxfer.prune.network import layer_prefix, prunable_modules
 
 Places = tuple[Tensor, Tensor]
 
@@ -86,7 +86,7 @@ def channels_of(places: Places, chosen_U: Tensor) -> Tensor:
     return found
 
 
-def units_in(net: Net, example: Tensor, exclude: Collection[str] = (), *, widths: bool = False) -> Structure:
+def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, widths: bool = False) -> Structure:
     """Find what could leave a network.
 
     Args:
@@ -101,13 +101,13 @@ def units_in(net: Net, example: Tensor, exclude: Collection[str] = (), *, widths
     """
     twin = net if example.device.type == "cpu" else deepcopy(net).cpu()
     names = {module: name for name, module in net.named_modules()}
-    stays = {names[module] for module in fixed(net, tuple(exclude))}
+    stays = {names[module] for module in frozen_outputs(net, tuple(exclude))}
     try:
         trail = follow(twin, example.cpu())
     except Exception as error:  # whatever a foreign network raises
         raise ModelFileError(f"the network cannot be traced: {error}", HINT) from error
     for name in stays & trail.makes.keys():
-        trail.ties.pin(trail.makes[name], "" if name.startswith("head.") else "it is excluded")
+        trail.ties.pin(trail.makes[name], "it is excluded" if name.startswith(layer_prefix(net)) else "")
     _pin_unscalable(net, trail)
     found, refused = _sets(net, trail), _stay(net, trail)
     heads, without = _attention(net, stays)
@@ -131,7 +131,7 @@ def scaled_by(attention: Any) -> list[tuple[nn.Module, int]]:
     return []
 
 
-def _pin_unscalable(net: Net, trail: Trail) -> None:
+def _pin_unscalable(net: nn.Module, trail: Trail) -> None:
     for name, ids in trail.scaled.items():
         if not scaled_by(net.get_submodule(name)):
             trail.ties.pin(ids, f"the scale of {name} follows from its width")
@@ -142,7 +142,7 @@ def _within(one: Units, owners: Mapping[str, str]) -> Units:
     return Units(**{**vars(one), "within": owner}) if owner else one
 
 
-def _sets(net: Net, trail: Trail) -> list[Units]:
+def _sets(net: nn.Module, trail: Trail) -> list[Units]:
     """Sort classes of channels into sets whose members are made and read by the same layers."""
     pinned, members = trail.ties.pinned(), _members(trail)
     makers = {name for name in trail.makes if _weighs(net, name)}
@@ -176,13 +176,13 @@ def _members(trail: Trail) -> dict[int, dict[tuple[str, str], list[int]]]:
     return found
 
 
-def _weighs(net: Net, name: str) -> bool:
+def _weighs(net: nn.Module, name: str) -> bool:
     module = net.get_submodule(name)
     return isinstance(module, WEIGHING) and not depthwise(module)
 
 
 def _set(
-    net: Net, roots: list[int], members: Sequence[Mapping[tuple[str, str], list[int]]], weighing: Collection[str],
+    net: nn.Module, roots: list[int], members: Sequence[Mapping[tuple[str, str], list[int]]], weighing: Collection[str],
     taken: Collection[str], mixed: str,
 ) -> Units:  # fmt: skip
     sides: dict[str, dict[str, Places]] = {"makes": {}, "reads": {}}
@@ -204,11 +204,11 @@ def _numbered(layer: str, taken: Collection[str]) -> str:
     return next(name for part in range(2, len(taken) + 3) if (name := f"{layer}, part {part}") not in taken)
 
 
-def _stay(net: Net, trail: Trail) -> dict[str, str]:
+def _stay(net: nn.Module, trail: Trail) -> dict[str, str]:
     """By layer, why channels of it stay."""
-    pinned, found = trail.ties.pinned(), dict[str, str]()
+    pinned, found, prefix = trail.ties.pinned(), dict[str, str](), layer_prefix(net)
     for name, ids in trail.makes.items():
-        if name.startswith("body.") and isinstance(net.get_submodule(name), WEIGHING):
+        if name.startswith(prefix) and isinstance(net.get_submodule(name), WEIGHING):
             reasons = [pinned.get(root) for root in trail.ties.roots(ids).tolist()]
             why = next((reason for reason in reasons if reason), "")
             count = sum(reason is not None for reason in reasons)
@@ -223,10 +223,10 @@ def channels_in(module: nn.Module, reading: bool) -> int:
     return int(weight.shape[1]) * int(getattr(module, "groups", 1)) if reading else int(weight.shape[0])
 
 
-def _attention(net: Net, stays: Collection[str]) -> tuple[list[Units], dict[str, str]]:
+def _attention(net: nn.Module, stays: Collection[str]) -> tuple[list[Units], dict[str, str]]:
     """Give the heads that could leave, and by attention layer why those of others stay."""
     found, refused = [], {}
-    for name, module in net.body.named_modules(prefix="body"):
+    for name, module in prunable_modules(net):
         if hasattr(module, "num_heads"):
             why = _not_understood(module)
             if why:

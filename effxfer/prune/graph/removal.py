@@ -15,7 +15,6 @@ from torch.nn.modules.conv import _ConvNd
 
 from effxfer.errors import ModelFileError
 from effxfer.net.hooks import hooks
-from effxfer.net.net import Net
 from effxfer.prune.graph.channel_ids import Trail
 from effxfer.prune.graph.groups import Structure, Units, channels_of, scaled_by
 from effxfer.prune.graph.macs import HINT
@@ -26,7 +25,7 @@ Gone = Mapping[str, Tensor]
 
 
 @torch.no_grad()
-def remove_units_(net: Net, structure: Structure, gone: Gone) -> None:
+def remove_units_(net: nn.Module, structure: Structure, gone: Gone) -> None:
     """Remove units from a network, in place; at least one of each kind must stay.
 
     Args:
@@ -67,7 +66,7 @@ def lost(structure: Structure, gone: Gone) -> tuple[dict[str, Tensor], dict[str,
     return made, read
 
 
-def outputs_left(net: Net, structure: Structure, gone: Gone) -> dict[str, list[int]]:
+def outputs_left(net: nn.Module, structure: Structure, gone: Gone) -> dict[str, list[int]]:
     """Name the outputs that are left of each convolution or linear layer that loses some.
 
     Args:
@@ -149,7 +148,7 @@ def _tell_sizes_(layer: Any, rows: int | None, columns: int | None) -> None:
         layer.num_parameters = rows or layer.num_parameters
 
 
-def _narrow_parameter_(net: Net, name: str, trail: Trail, ids: Tensor, dead: Tensor) -> None:
+def _narrow_parameter_(net: nn.Module, name: str, trail: Trail, ids: Tensor, dead: Tensor) -> None:
     roots = trail.ties.roots(ids)
     if not bool(dead[roots].any()):
         return
@@ -160,7 +159,7 @@ def _narrow_parameter_(net: Net, name: str, trail: Trail, ids: Tensor, dead: Ten
     _select_(net.get_submodule(owner), (leaf,), axis, (~dead[line]).nonzero()[:, 0])
 
 
-def _rename_sizes_(net: Net, trail: Trail, dead: Tensor) -> None:
+def _rename_sizes_(net: nn.Module, trail: Trail, dead: Tensor) -> None:
     """Correct the numbers by which modules name how many channels they move.
 
     A module that cuts or reshapes channels often holds their number as an attribute. One that is equal to a number
@@ -184,7 +183,7 @@ def _rescaled(trail: Trail, dead: Tensor) -> Iterator[tuple[str, float]]:
             yield name, (left / len(ids)) ** 0.5
 
 
-def _rescale_(net: Net, trail: Trail, dead: Tensor) -> None:
+def _rescale_(net: nn.Module, trail: Trail, dead: Tensor) -> None:
     """Keep the temperature of attention that divides by the root of its width."""
     for name, factor in _rescaled(trail, dead):
         attention: Any = net.get_submodule(name)
@@ -198,7 +197,7 @@ def _rescale_(net: Net, trail: Trail, dead: Tensor) -> None:
 
 
 @contextmanager
-def silenced(net: Net, structure: Structure, gone: Gone) -> Iterator[bool]:
+def silenced(net: nn.Module, structure: Structure, gone: Gone) -> Iterator[bool]:
     """Cut units off, without removing them: they are zero, and nothing reads them any more.
 
     Norms over channels average over the others alone, as they will without them, until the context ends; the weights

@@ -1,89 +1,122 @@
-"""Operate on a copy of a network, and take over what came of it only if it can be rebuilt from its edits."""
+"""Operate on a copy of a network, and take over its sizes only if they can be rebuilt from plain values."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from effxfer.errors import EffxferError, ModelFileError
-from effxfer.net.edits import apply_edit, rebuild
-from effxfer.net.net import Net
+from effxfer.net.edits import measure, rebuild, record_resize
+from effxfer.net.net import Edit, Net
 from effxfer.prune.graph.macs import HINT, run
+from effxfer.prune.graph.sizes import apply_sizes, sizes_between
+from effxfer.prune.network import edit_, layer_prefix
 from effxfer.prune.weights.mask import matching
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def traceable(net: Net) -> Net:
-    """Copy a network such that all of it can be traced."""
-    trial = deepcopy(net).eval().requires_grad_(True)
-    trial.apply_masks_()
+
+def traceable(network: Network) -> Network:
+    """Copy a network so that all of it can be traced: in evaluation mode, nothing frozen, masked weights zero."""
+    trial = deepcopy(network).eval().requires_grad_(True)
+    if isinstance(trial, Net):
+        trial.apply_masks_()
     return trial
 
 
-def example_of(net: Net) -> Tensor:
-    """Give one input `(1, 3, S, S)`, always the same."""
-    size, device = net.preprocess.size, next(net.parameters()).device
-    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+def frozen_outputs(network: nn.Module, exclude: Sequence[str] = ()) -> list[nn.Module]:
+    """List the layers whose outputs stay: those of a `Net`'s head, and what shell patterns exclude.
 
-
-def fixed(net: Net, exclude: Sequence[str] = ()) -> list[nn.Module]:
-    """The layers whose outputs stay: the head's, and what shell patterns exclude."""
-    weighing = {n: m for n, m in net.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
-    own = [f"{name}.weight" for name in weighing if name.startswith("body.")]
+    Raises:
+        SettingsError: If a pattern matches no layer.
+    """
+    prefix = layer_prefix(network)
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
+    own = [f"{name}.weight" for name in layers if name.startswith(prefix)]
     excluded = {name.removesuffix(".weight") for name in matching(exclude, own)}
-    return [m for name, m in weighing.items() if name in excluded or not name.startswith("body.")]
+    return [m for name, m in layers.items() if name in excluded or not name.startswith(prefix)]
 
 
-def widths(net: Net) -> dict[str, int]:
-    """Output channels of every convolution and linear layer."""
-    layers = {n: m for n, m in net.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
-    return {n: m.out_features if isinstance(m, nn.Linear) else m.out_channels for n, m in layers.items()}
+def record_sizes_(trial: nn.Module, before: nn.Module) -> None:
+    """Let a `Net` record how it differs in size from what it was; of other modules `commit_edits_` finds that out."""
+    if isinstance(trial, Net):
+        record_resize(trial, measure(before))
 
 
 @torch.no_grad()
-def adopt_(net: Net, trial: Net, example: Tensor) -> None:
-    """Give `net` the edits, shapes and weights of `trial`, a changed copy of it.
+def commit_edits_(network: nn.Module, trial: nn.Module, example: Tensor) -> list[Edit]:
+    """Give a network, in place, the sizes and weights of `trial`, a changed copy of it.
+
+    Returns:
+        The new edits, from which `apply_sizes` makes another instance of the same sizes.
 
     Raises:
-        ModelFileError: If `trial` cannot be had from its edits alone; `net` then stays as it was.
+        ModelFileError: If rebuilt from its edits alone, `trial` computes something else; `network` is unchanged then.
     """
-    fresh = rebuild(net.backbone, trial.edits, net.preprocess, net.classes).to(example.device).eval()
-    fresh.load_state_dict(trial.state_dict())
-    if not torch.equal(run(fresh, example), run(trial, example)):
+    edits = new_edits(network, trial)
+    copy = rebuilt(network, edits).to(example.device).eval()
+    copy.load_state_dict(trial.state_dict())
+    if not torch.equal(run(copy, example), run(trial, example)):
         raise ModelFileError("the pruned network cannot be rebuilt: rebuilt, it computes something else", HINT)
-    frozen = {name for name, parameter in net.named_parameters() if not parameter.requires_grad}
-    for edit in trial.edits[len(net.edits) :]:
-        apply_edit(net, **edit)
-    net.load_state_dict(trial.state_dict())
-    for name, parameter in net.named_parameters():
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    for edit in edits:
+        edit_(network, **edit)
+    network.load_state_dict(trial.state_dict())
+    for name, parameter in network.named_parameters():
         parameter.requires_grad_(name not in frozen)
+    return edits
 
 
-def weed(
-    layers: Sequence[str], problem: Callable[[Sequence[str]], str], refused: dict[str, str], error: type[EffxferError]
-) -> list[str]:  # fmt: skip
-    """Leave out the layers that are a problem by themselves; `problem` is last called with what is left.
+def new_edits(network: nn.Module, trial: nn.Module) -> list[Edit]:
+    """Say what was done to a copy of a network."""
+    if isinstance(network, Net) and isinstance(trial, Net):
+        return trial.edits[len(network.edits) :]
+    return sizes_between(network, trial)
+
+
+def rebuilt(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
+    """Make the network that a user of the edits gets: a `Net` from nothing, any other from a copy of what it was."""
+    if isinstance(network, Net):
+        return rebuild(network.backbone, [*network.edits, *edits], network.preprocess, network.classes)
+    copy = deepcopy(network)
+    apply_sizes(copy, edits)
+    return copy
+
+
+def bisect_failures(
+    layers: Sequence[str], problem: Callable[[Sequence[str]], str], error: type[EffxferError]
+) -> tuple[list[str], dict[str, str]]:
+    """Find the layers that fail by themselves, by halving; `problem` is last called with the others.
+
+    Args:
+        layers: Names.
+        problem: What is wrong with a selection of them; empty if nothing is.
+        error: What to raise.
+
+    Returns:
+        The layers that pass together, and of each of the others what is wrong with it.
 
     Raises:
-        EffxferError: Of the given kind, if the rest is a problem together.
+        EffxferError: Of the given kind, if the rest fails together.
     """
-    bad = _culprits(layers, problem)
-    if bad is None:
-        return list(layers)
-    refused |= bad
-    left = [layer for layer in layers if layer not in bad]
-    together = problem(left) if left else ""
+    failures = _failures(layers, problem)
+    if failures is None:
+        return list(layers), {}
+    passing = [layer for layer in layers if layer not in failures]
+    together = problem(passing) if passing else ""
     if together:
-        raise error(f"{', '.join(left)} together: {together}", "report the network's name")
-    return left
+        raise error(f"{', '.join(passing)} together: {together}", "report the network's name")
+    return passing, failures
 
 
-def _culprits(layers: Sequence[str], problem: Callable[[Sequence[str]], str]) -> dict[str, str] | None:
-    """Halve the layers until those that are a problem by themselves are found; None if there is no problem."""
+def _failures(layers: Sequence[str], problem: Callable[[Sequence[str]], str]) -> dict[str, str] | None:
+    """Halve the layers until those that fail by themselves are found; None if nothing fails."""
     text = problem(layers)
     if not text:
         return None
     if len(layers) == 1:
         return {layers[0]: text}
     middle = len(layers) // 2
-    return (_culprits(layers[:middle], problem) or {}) | (_culprits(layers[middle:], problem) or {})
+    return (_failures(layers[:middle], problem) or {}) | (_failures(layers[middle:], problem) or {})

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from effxfer.net.hooks import as_evaluated, hooks
 from effxfer.net.layers import trace
-from effxfer.net.net import Net
+from effxfer.prune.network import masks_of
 from effxfer.prune.recovery.least_squares import SIDE, TINY, Grid, Normal, change, in_groups, normal_of, rows_of, weighs
 from effxfer.report import Report, Table
 
@@ -25,7 +25,7 @@ MOST_HELD = 64_000_000
 MOST_WORK = 1e12
 
 
-def reconstruct_(net: Net, dense: Net, batches: Batches, left: Mapping[str, Sequence[int]]) -> Report:
+def reconstruct_(net: nn.Module, dense: nn.Module, batches: Batches, left: Mapping[str, Sequence[int]]) -> Report:
     """Solve every convolution and linear layer for the outputs that it had in the dense network, in place.
 
     The change of the weights is kept small by a ridge. Half of each batch's images solve with several, the other half
@@ -67,16 +67,16 @@ def _row(why: str = "", before: float | None = None, after: float | None = None,
     return {"error before %": before, "error after %": after, "ridge": ridge, "left alone": why}
 
 
-def _unfit(net: Net, name: str) -> str:
+def _unfit(net: nn.Module, name: str) -> str:
     """Say why a layer cannot be solved; empty if it can."""
-    layer, keep = net.get_submodule(name), net.masks().get(f"{name}.weight")
+    layer, keep = net.get_submodule(name), masks_of(net).get(f"{name}.weight")
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return "its padding is not plain zeros"
     work = 0.0 if keep is None else float((keep.flatten(1).sum(1).double() ** 3).sum()) / 3 * (len(RIDGES) + 1)
     return "too many of a ticket's weights for one solution per output" if work > MOST_WORK else ""
 
 
-def _waves(net: Net, names: Sequence[str], images: int) -> Iterator[list[str]]:
+def _waves(net: nn.Module, names: Sequence[str], images: int) -> Iterator[list[str]]:
     """Divide layers, in order, so that what each part should give fits in memory."""
     wave, held = list[str](), 0
     for name in names:
@@ -91,7 +91,7 @@ def _waves(net: Net, names: Sequence[str], images: int) -> Iterator[list[str]]:
 
 
 def _targets(
-    net: Net, dense: Net, names: Sequence[str], batches: Batches, left: Mapping[str, Sequence[int]]
+    net: nn.Module, dense: nn.Module, names: Sequence[str], batches: Batches, left: Mapping[str, Sequence[int]]
 ) -> dict[str, list[Tensor]]:
     """Give what layers should give: by name, the looked-at outputs `(B, O, ...)` of each batch, of those left."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -111,7 +111,7 @@ def _targets(
     return found
 
 
-def _solve_(net: Net, name: str, batches: Batches, targets: Sequence[Tensor]) -> dict[str, Any]:
+def _solve_(net: nn.Module, name: str, batches: Batches, targets: Sequence[Tensor]) -> dict[str, Any]:
     """Solve one layer in place; give its row of the table."""
     layer: Any = net.get_submodule(name)
     halves: list[Normal | None] = [None, None]
@@ -130,7 +130,7 @@ def _solve_(net: Net, name: str, batches: Batches, targets: Sequence[Tensor]) ->
     first, second = halves
     if first is None or second is None:
         return _row("there are too few images")
-    return _improve_(layer, first, second, net.masks().get(f"{name}.weight"))
+    return _improve_(layer, first, second, masks_of(net).get(f"{name}.weight"))
 
 
 def _improve_(layer: Any, first: Normal, second: Normal, keep: Tensor | None) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class _ReachedError(Exception):
     """The layers that were waited for have run."""
 
 
-def _run(net: Net, notes: Mapping[str, Note], images: Tensor) -> None:
+def _run(net: nn.Module, notes: Mapping[str, Note], images: Tensor) -> None:
     """Run a network until all of the named layers have run, and hand over each one's input and output meanwhile."""
     waiting = set(notes)
 
@@ -181,7 +181,7 @@ def _run(net: Net, notes: Mapping[str, Note], images: Tensor) -> None:
         net(images)
 
 
-def _at(net: Net, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
+def _at(net: nn.Module, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
     """Run a network as far as a layer; give the layer's input and output."""
     seen = list[Tensor]()
     _run(net, {name: lambda inputs, output: seen.extend((inputs, output))}, images)

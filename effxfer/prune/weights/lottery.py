@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.net import KEEP, Net
+from effxfer.net.net import KEEP
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import Evidence
 from effxfer.prune.weights.scores.magnitude import magnitude
@@ -16,8 +16,8 @@ from effxfer.prune.weights.select import Scope, select
 from effxfer.prune.weights.sparsity import density, totals
 from effxfer.report import Curve, Measurement, Report
 
-Train = Callable[[Net, Mask, int], float]
-Rank = Callable[[Net, Mask], Mapping[str, Tensor]]
+Train = Callable[[Any, Mask, int], float]
+Rank = Callable[[Any, Mask], Mapping[str, Tensor]]
 Remember = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 PLOT = "Accuracy against weights remaining"
 PRUNABLE = "prunable weights remaining, %"
@@ -61,13 +61,13 @@ def forget(_name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return compute()
 
 
-def by_magnitude(net: Net, mask: Mask) -> Mapping[str, Tensor]:
+def by_magnitude(net: nn.Module, mask: Mask) -> Mapping[str, Tensor]:
     """Score weights by their magnitude: the default for `score`."""
     return magnitude(net, list(mask.keep), Evidence())
 
 
 def find_ticket(
-    net: Net,
+    net: nn.Module,
     train: Train,
     *,
     rounds: int,
@@ -83,12 +83,13 @@ def find_ticket(
 ) -> Ticket:
     """Train, prune and rewind, `rounds` times, then train the ticket.
 
-    Each round removes the same share of what remains. A network that already holds a ticket goes on from it.
+    Each round removes the same share of what remains. A `Net` that already holds a ticket goes on from it.
 
     Args:
-        net: Changed in place; ends as the trained ticket, and holds its mask.
+        net: Any module, changed in place; ends as the trained ticket. A `Net` holds its mask afterwards, of any other
+            module `Ticket.mask` is the only copy.
         train: `(net, mask, round) -> score` trains the network in place, keeps removed weights at zero
-            (`net.apply_masks_()` after every step) and gives a score, larger is better; rounds count from 0.
+            (`mask.apply_(net)` after every optimizer step) and returns a score, larger is better; rounds count from 0.
         rounds: How many times to prune; 1 is one-shot pruning.
         sparsity: Share of the prunable weights to remove in all, in (0, 1); not with `fraction`.
         fraction: Share of what remains to remove in each round, in (0, 1); not with `sparsity`.
@@ -148,7 +149,7 @@ def schedule(
     return [1 - (1 - start) * share ** (done / rounds) for done in range(1, rounds)] + [sparsity]
 
 
-def report(net: Net, ticket: Ticket, *, name: str = "ticket", score: str = SCORE) -> Report:
+def report(net: nn.Module, ticket: Ticket, *, name: str = "ticket", score: str = SCORE) -> Report:
     """Say how sparse a network with a ticket is, by both denominators, and how its score fell.
 
     Args:
@@ -201,7 +202,7 @@ def _check(sparsity: float | None, fraction: float | None, rounds: int, max_drop
 class Training:
     """One round's training as `remember` wants it: a function without arguments that gives plain values."""
 
-    net: Net
+    net: nn.Module
     train: Train
     mask: Mask
     number: int
@@ -219,13 +220,13 @@ def _own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith((KEEP, MOVED))}
 
 
-def weights_of(source: Net | Mapping[str, Tensor]) -> dict[str, Tensor]:
+def weights_of(source: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy what rounds rewind to: weights and buffers, head included."""
-    state = source.state_dict() if isinstance(source, Net) else source
+    state = source.state_dict() if isinstance(source, nn.Module) else source
     return {name: tensor.detach().clone() for name, tensor in _own(state).items()}
 
 
-def rewind_(net: Net, start: Mapping[str, Tensor]) -> None:
+def rewind_(net: nn.Module, start: Mapping[str, Tensor]) -> None:
     """Give a network the weights of `weights_of`; it holds on to its masks, which the caller applies.
 
     Raises:

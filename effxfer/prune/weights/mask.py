@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import EffxferError, ModelFileError, SettingsError, did_you_mean
-from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
+from effxfer.prune.network import edit_, masks_of, prunable_modules
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +23,13 @@ class Mask:
     keep: dict[str, Tensor]
 
     @classmethod
-    def full(cls, net: Net, exclude: Sequence[str] = ()) -> "Mask":
+    def full(cls, net: nn.Module, exclude: Sequence[str] = ()) -> "Mask":
         """Keep every prunable weight.
 
-        Prunable are the weights of the body's convolutions, linear layers and attention projections. Not prunable are
-        the head, biases, norms, and depthwise convolutions: those hold one filter per channel and few of all weights
-        (1 % in MobileNetV2), and the sparse MobileNets of https://arxiv.org/abs/1911.09723 leave them dense, too.
+        Prunable are the weights of convolutions, linear layers and attention projections: of a `Net` those of its
+        body, of any other module all, the last layer's too unless `exclude` names it. Not prunable are biases, norms,
+        and depthwise convolutions: those hold one filter per channel and few of all weights (1 % in MobileNetV2), and
+        the sparse MobileNets of https://arxiv.org/abs/1911.09723 leave them dense, too.
 
         Args:
             net: Any network.
@@ -45,8 +46,8 @@ class Mask:
         return cls(keep)
 
     @classmethod
-    def of(cls, net: Net, exclude: Sequence[str] = ()) -> "Mask":
-        """Give the ticket that the network holds, or a full mask if it holds none.
+    def of(cls, net: nn.Module, exclude: Sequence[str] = ()) -> "Mask":
+        """Return the ticket that a `Net` holds; a full mask if it holds none, and of any other module.
 
         Args:
             net: Any network.
@@ -55,7 +56,7 @@ class Mask:
         Raises:
             SettingsError: As `full`.
         """
-        held = {name: keep.clone() for name, keep in net.masks().items()}
+        held = {name: keep.clone() for name, keep in masks_of(net).items()}
         if not held:
             return cls.full(net, exclude)
         left_out = matching(exclude, list(held))
@@ -73,14 +74,17 @@ class Mask:
         return 1 - kept / prunable_weights if prunable_weights else 0.0
 
     @torch.no_grad()
-    def store_(self, net: Net) -> None:
-        """Make the network hold on to this mask, in later stages too, and zero what it removes.
+    def store_(self, net: nn.Module) -> None:
+        """Zero the removed weights in place; a `Net` holds on to the mask, in later stages too.
 
-        A ticket that the network already holds only shrinks: what either of the two removes is removed.
+        A ticket that a `Net` already holds only shrinks: what either of the two removes is removed.
 
         Raises:
             ModelFileError: If the mask does not fit the network's weights.
         """
+        if not isinstance(net, Net):
+            self.apply_(net)
+            return
         held = self._made_room(net)
         for name, keep in self.keep.items():
             held[name].logical_and_(keep.to(held[name].device))
@@ -122,14 +126,14 @@ class Mask:
             weight = net.get_parameter(name).detach()
             revived = int((weight[~keep.to(weight.device)] != 0).sum())
             if revived:
-                hint = "call net.apply_masks_() after every optimizer step"
+                hint = "call mask.apply_(network) after every optimizer step"
                 raise EffxferError(f"training revived {revived} removed weights of {name}", hint)
 
     def _made_room(self, net: Net) -> dict[str, Tensor]:
         self._check_fits(net)
         fresh = [name for name in self.keep if name not in net.masks()]
         if fresh:
-            apply_edit(net, "sparsify", weights=fresh)
+            edit_(net, "sparsify", weights=fresh)
         return net.masks()
 
     def _check_fits(self, net: nn.Module) -> None:
@@ -143,11 +147,11 @@ class Mask:
                 raise ModelFileError(f"the mask of {name} has shape {shapes}", code="E410")
 
 
-def prunable(net: Net) -> dict[str, Tensor]:
-    """Give the weights that unstructured pruning may remove, by name; `Mask.full` says which those are."""
+def prunable(net: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that unstructured pruning may remove, by name; `Mask.full` says which those are."""
     owned = {
         id(getattr(module, leaf)): True
-        for module in net.body.modules()
+        for _, module in prunable_modules(net)
         for leaf in ("weight", "in_proj_weight")
         if _has_prunable(module, leaf)
     }

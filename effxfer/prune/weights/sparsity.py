@@ -1,11 +1,13 @@
 """How sparse a network is, by both denominators: the weights that could be pruned, and all of them."""
 
-from effxfer.net.net import Net
+from torch import nn
+
+from effxfer.prune.network import masks_of
 from effxfer.prune.weights.mask import Mask
 from effxfer.report import Measurement, Report, Table
 
 
-def density(net: Net, mask: Mask) -> Report:
+def density(net: nn.Module, mask: Mask) -> Report:
     """Say how many weights a network kept, in all and per layer.
 
     Args:
@@ -28,9 +30,9 @@ def density(net: Net, mask: Mask) -> Report:
     )
 
 
-def totals(net: Net) -> tuple[int, int]:
+def totals(net: nn.Module) -> tuple[int, int]:
     """Count all weights, and those that the network's own masks remove."""
-    return sum(p.numel() for p in net.parameters()), sum(int((~keep).sum()) for keep in net.masks().values())
+    return sum(p.numel() for p in net.parameters()), sum(int((~keep).sum()) for keep in masks_of(net).values())
 
 
 def _share(name: str, part: int, whole: int, of: str) -> Measurement:

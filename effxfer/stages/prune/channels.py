@@ -57,7 +57,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
     side = settings.size or net.preprocess.size
     others = open_others(settings, replace(net.preprocess, size=side), device)
-    dense = deepcopy(net) if settings.timed or settings.controls != "none" else net
+    dense = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
@@ -135,18 +135,19 @@ def cut(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: i
         with no_grad():
             return float(stack([*islice(examples(pruned), LOSS_BATCHES)]).mean())
 
-    before, left = deepcopy(net) if settings.solves else None, dict[str, list[int]]()
+    before = deepcopy(net) if settings.solves else None
     if settings.timed:
-        report = cut_to_latency(net, dense, settings, step, loss=loss, examples=examples, left=left)
+        result = cut_to_latency(net, dense, settings, step, loss=loss, examples=examples)
     else:
         ratio = None if settings.ratio is None else share(settings.ratio, step, settings.steps)
         macs_ratio = None if settings.macs_ratio is None else settings.macs_ratio ** (1 / settings.steps)
-        report = remove_channels(
+        result = remove_channels(
             net, ratio=ratio, macs_ratio=macs_ratio, importance=settings.importance, scope=settings.scope,
-            round_to=settings.round_to, exclude=settings.exclude, examples=examples, left=left,
+            round_to=settings.round_to, exclude=settings.exclude, examples=examples,
         )  # fmt: skip
+    report = result.report
     if before:
-        report += reconstruct_(net, before, lambda: (x for x, _ in islice(plain, SOLVE_BATCHES)), left)
+        report += reconstruct_(net, before, lambda: (x for x, _ in islice(plain, SOLVE_BATCHES)), result.kept_outputs)
     recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
     return report
 

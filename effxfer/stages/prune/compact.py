@@ -49,14 +49,14 @@ def compact(
         raise SettingsError("compact: the network is not trained for these classes yet", "run finetune before it")
     net.to(device.torch)
     before = score(net, task.val, net.preprocess, device, "accuracy/val before").value
-    report = pruning.compact(
+    result = pruning.compact(
         net,
         max_error=settings.max_error,
         calibration=training_images(task, settings, device) if settings.max_error else (),
         check=validation_images(task.val, net.preprocess, settings.images, device),
     )
     note = f"accuracy on the validation split before: {before:.2f} %"
-    return net, measured(net, task, device) + report + Report(notes=(note,))
+    return net, measured(net, task, device) + result.report + Report(notes=(note,))
 
 
 def training_images(task: Task, settings: Compact, device: Device) -> list[Tensor]:

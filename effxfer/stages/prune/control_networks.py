@@ -17,7 +17,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.prune.channels.channel_controls import AS_FAST, largest_within
 from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.graph.macs import cost
-from effxfer.prune.graph.transaction import example_of
+from effxfer.prune.network import example_of
 from effxfer.prune.recovery.recalibrate import recalibrate_
 from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess

@@ -7,20 +7,19 @@ from effxfer.errors import SettingsError
 from effxfer.net.layers import trace
 from effxfer.net.net import Net
 from effxfer.prune.channels.latency_loop import Asked
-from effxfer.prune.channels.pruner import Left
 from effxfer.prune.channels.sensitivity import Loss
 from effxfer.prune.channels.to_latency import modelled, prune_to_latency
-from effxfer.prune.graph.transaction import example_of
+from effxfer.prune.network import example_of
+from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.scores.context import Losses
-from effxfer.report import Report
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.runner.onnx_timing import stopwatch
 from effxfer.stages.settings.prune_settings import Channels
 
 
 def cut_to_latency(
-    net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses, left: Left
-) -> Report:  # fmt: skip
+    net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses
+) -> PruneResult:  # fmt: skip
     """Remove what this step's latency asks for: steps are even factors on the way from the dense network's to the last.
 
     Args:
@@ -30,7 +29,6 @@ def cut_to_latency(
         step: From 1 to `settings.steps`.
         loss: Mean loss on some training images.
         examples: Losses of batches, for the `taylor` importance.
-        left: Learns, of each layer that lost outputs, which ones are left.
     """
     threads = settings.threads or usable_cores()
     before, now = example_of(dense), example_of(net)
@@ -40,7 +38,6 @@ def cut_to_latency(
         return prune_to_latency(
             net, asked=target(settings, step, whole, lambda: time(dense).ms), cost=costs.ms, step=costs.step, time=time,
             loss=loss, importance=settings.importance, exclude=settings.exclude, examples=examples,
-            left=left,
         )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_all_of_its_sparsity_becomes_real(importance, scope):
     assert told["sparsity/channels"].value == pytest.approx(40, abs=2)
     widths = {one.layer: int((~ticket.gone[one.layer]).sum()) for one in prunable_units(net)}
     before = net(torch.ones(1, 3, 16, 16)).detach()
-    real = compact(net)
+    real = compact(net).report
     assert real["sparsity/real"].value == 100
     assert not net.masks()
     torch.testing.assert_close(net(torch.ones(1, 3, 16, 16)), before, rtol=0, atol=1e-5)

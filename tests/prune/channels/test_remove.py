@@ -52,7 +52,7 @@ def losses(net):
 def test_rebuilds_bit_equal_in_a_fresh_process(tmp_path):
     for name, case in CASES.items():
         net = half_masked(make(**case))
-        report = remove_channels(net, ratio=0.5)
+        report = remove_channels(net, ratio=0.5).report
         assert report.get("macs/ratio") < 0.5, name
         save(net, tmp_path, name, case["size"])
     command = [sys.executable, "-m", "tests.prune.rebuilt", str(tmp_path)]
@@ -77,11 +77,11 @@ def test_a_ticket_stays_a_ticket():
 
 def test_the_survivors_sparsity_is_reported():
     net = half_masked(make())
-    report = remove_channels(net, ratio=0.5)
+    report = remove_channels(net, ratio=0.5).report
     zeros = sum(int((net.get_parameter(n) == 0).sum()) for n in net.masks())
     total = sum(k.numel() for k in net.masks().values())
     assert report.get("sparsity/survivors") == pytest.approx(100 * zeros / total)
-    assert remove_channels(make(), ratio=0.5).get("sparsity/survivors") is None
+    assert remove_channels(make(), ratio=0.5).report.get("sparsity/survivors") is None
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "taylor"])
@@ -107,7 +107,7 @@ def test_dead_channels_go_first_and_the_outputs_stay(importance):
 )
 def test_meets_a_target_of_multiply_adds(scope, round_to, steps):
     net = make(args={"width": 32})
-    report = remove_channels(net, macs_ratio=0.5, scope=scope, round_to=round_to, steps=steps)
+    report = remove_channels(net, macs_ratio=0.5, scope=scope, round_to=round_to, steps=steps).report
     assert 0.35 < report.get("macs/ratio") <= 0.5
     kept = [row["after"] for row in report.tables[0].rows if row["layer"].startswith("body.")]
     assert all(width % round_to == 0 for width in kept)
@@ -115,15 +115,15 @@ def test_meets_a_target_of_multiply_adds(scope, round_to, steps):
 
 def test_channels_come_back_where_rounding_left_room(monkeypatch):
     net = make(RESNET, 16)
-    full = remove_channels(deepcopy(net), macs_ratio=0.45, scope="global", round_to=8).get("macs/ratio")
+    full = remove_channels(deepcopy(net), macs_ratio=0.45, scope="global", round_to=8).report.get("macs/ratio")
     monkeypatch.setattr("effxfer.prune.channels.pruner.ROOM", 1.0)
-    rounded = remove_channels(deepcopy(net), macs_ratio=0.45, scope="global", round_to=8).get("macs/ratio")
+    rounded = remove_channels(deepcopy(net), macs_ratio=0.45, scope="global", round_to=8).report.get("macs/ratio")
     assert rounded < 0.44 < full <= 0.45
 
 
 def test_no_layer_loses_more_than_it_may():
     net = make(RESNET, 16)
-    report = remove_channels(net, ratio=0.4, scope="global", max_ratio_per_layer=0.5)
+    report = remove_channels(net, ratio=0.4, scope="global", max_ratio_per_layer=0.5).report
     assert all(row["after"] >= row["before"] / 2 for row in report.tables[0].rows)
 
 
@@ -204,7 +204,7 @@ def left(report):
 )
 def test_a_layer_that_cannot_be_pruned_stays_and_is_named(source, why):
     net = make(f"tests.prune.nets:{source}")
-    report = remove_channels(net, ratio=0.5)
+    report = remove_channels(net, ratio=0.5).report
     assert (net.body.first.out_channels, net.body.second.out_channels) == (8, 4)
     assert left(report).keys() == {"body.first"}
     assert re.search(why, left(report)["body.first"])
@@ -253,7 +253,7 @@ def test_attention_keeps_its_temperature(fused):
 
 def test_tokens_that_are_mixed_by_place_keep_their_layers():
     net = make("timm:mixer_s32_224", 64, args={"img_size": 64})
-    report = remove_channels(net, ratio=0.5)
+    report = remove_channels(net, ratio=0.5).report
     assert report.get("macs/ratio") < 0.35
     expected = {f"body.blocks.{block}.mlp_tokens.fc{layer}" for block in range(8) for layer in (1, 2)}
     assert left(report) == dict.fromkeys(expected, "it weighs positions, not channels")

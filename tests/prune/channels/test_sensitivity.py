@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from effxfer.prune.channels.pruner import Cut
+from effxfer.prune.channels.pruner import ChannelPruner
 from effxfer.prune.channels.rule import Rule
 from effxfer.prune.channels.sensitivity import LossCurve, adapting, block_losses, loss_curves
-from effxfer.prune.graph.transaction import example_of
+from effxfer.prune.network import example_of
 from effxfer.train.state import clone
 from tests.prune.nets import make
 
@@ -23,7 +23,7 @@ def test_channels_go_weakest_first_and_come_back():
     net = make()
     example, before = example_of(net), clone(net)
     net.requires_grad_(True)
-    cut = Cut(net, example, Rule(importance="magnitude"), (), {}, {})
+    cut = ChannelPruner(net, example, Rule(importance="magnitude"))
     least = {c.layer: c.least(0.9, 1) for c in cut.channels}
     curves = loss_curves(net, cut.structure, cut.channels, least, weight_left)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())

@@ -11,7 +11,7 @@ from effxfer.net.layers import trace
 from effxfer.prune.channels import latency_loop
 from effxfer.prune.channels.latency_loop import Asked, Timing
 from effxfer.prune.channels.to_latency import modelled, prune_to_latency
-from effxfer.prune.graph.transaction import example_of
+from effxfer.prune.network import example_of
 from effxfer.prune.weights.mask import Mask
 from effxfer.train.state import clone
 from tests.prune.channels.test_remove import ROOT, half_masked, save
@@ -54,7 +54,7 @@ def clock(net, slower=1.0):
 def shrink(net, ratio=0.5, slower=1.0, **more):
     dense, time = clock(net, slower)
     asked = Asked(value=ratio, unit="x", per_ms=1 / dense)
-    return prune_to_latency(net, asked=asked, cost=cost, step=8, time=time, loss=loss, **more)
+    return prune_to_latency(net, asked=asked, cost=cost, step=8, time=time, loss=loss, **more).report
 
 
 def check_all_of(net, tmp_path):
@@ -93,7 +93,7 @@ def test_blocks_that_cost_no_loss_leave_whole():
 
     dense, time = clock(net)
     asked = Asked(value=0.7, unit="x", per_ms=1 / dense)
-    report = prune_to_latency(net, asked=asked, cost=cost, step=8, time=time, loss=weight_elsewhere)
+    report = prune_to_latency(net, asked=asked, cost=cost, step=8, time=time, loss=weight_elsewhere).report
     dropped = net.edits[-1]["names"]
     assert dropped
     assert set(dropped) <= set(names)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from effxfer.prune.compact.approximate import moments, ranked, relative_change
 from effxfer.prune.compact.compact import compact
 from effxfer.prune.graph.groups import units_in
-from effxfer.prune.graph.transaction import example_of, traceable
+from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.network import example_of
 from tests.prune.dead import dead_mask, outspoken
 from tests.prune.nets import make
 
@@ -29,7 +30,7 @@ def test_stays_within_the_allowed_error(seed, max_error):
     torch.manual_seed(seed)
     net = outspoken(make(*PADDED))
     before = deepcopy(net)
-    report = compact(net, max_error=max_error, calibration=images())
+    report = compact(net, max_error=max_error, calibration=images()).report
     change = relative_change(before, net, images())
     assert change <= max_error + 1e-5
     assert report["error"].value == pytest.approx(100 * change, abs=1e-3)
@@ -53,7 +54,7 @@ def test_constants_that_padding_keeps_leave_first():
     dead_mask(net, only=["body.conv1"], share=0.5).store_(net)
     strict, loose = deepcopy(net), deepcopy(net)
     compact(strict)
-    assert compact(loose, max_error=0.2, calibration=images())["sparsity/real"].value == 100
+    assert compact(loose, max_error=0.2, calibration=images()).report["sparsity/real"].value == 100
     assert loose.body.conv1.out_channels < strict.body.conv1.out_channels
 
 

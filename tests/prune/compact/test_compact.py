@@ -58,7 +58,7 @@ def parameters(net):
 def test_computes_the_same_with_fewer_parameters_and_can_be_rebuilt(case, seed, quiet):
     net = masked(case, seed, quiet=quiet)
     before, batch = deepcopy(net), inputs(net)
-    report = compact(net, check=[batch])
+    report = compact(net, check=[batch]).report
     scale = difference(before, net, [batch])[1]
     assert scale > 0.05, "outputs that a wrong constant would change"
     assert difference(before, net, [batch])[0] <= 1e-5 * max(1, scale)
@@ -79,7 +79,7 @@ def test_computes_the_same_with_fewer_parameters_and_can_be_rebuilt(case, seed, 
 def test_whole_architectures(case):
     net = masked(case, quiet=True)
     before = deepcopy(net)
-    report = compact(net)
+    report = compact(net).report
     assert difference(before, net, [inputs(net)])[0] <= 1e-5
     assert report["sparsity/real"].value == 100
     assert report["macs/ratio"].value < 0.8
@@ -104,7 +104,7 @@ def test_by_hand():
     keep[[1, 4]] = False
     Mask({"body.conv1.weight": keep}).store_(net)
     before = parameters(net)
-    report = compact(net)
+    report = compact(net).report
     assert net.body.conv1.weight.shape == (6, 3, 3, 3)
     assert before - parameters(net) == 2 * 27 + 2 * 2 + 2 * 72
     assert report["zeros/before"].value == 54
@@ -129,7 +129,7 @@ def test_masks_that_kill_no_channel_leave_the_network_as_it_is():
     net = make("effxfer.net.cifar:resnet20", 16, args={"width": 4})
     without_smallest(net, Mask.full(net), sparsity=0.3).store_(net)
     before, edits = deepcopy(net.state_dict()), list(net.edits)
-    report = compact(net)
+    report = compact(net).report
     assert net.edits == edits
     assert all(torch.equal(t, before[n]) for n, t in net.state_dict().items())
     assert "no channel or head could leave" in report.notes[0]
@@ -145,7 +145,7 @@ def test_a_ticket_stays_a_ticket():
         net.body.conv3.weight[net.masks()["body.conv3.weight"]] = 1.0
         net.body.conv3.weight[0, 0] = 0  # kept, and zero by chance
         net.masks()["body.conv3.weight"][0, 0] = True
-    report = compact(net)
+    report = compact(net).report
     keep = net.masks()["body.conv3.weight"]
     assert keep.shape == net.body.conv3.weight.shape
     assert bool(keep[0, 0]) or not bool(net.body.conv3.weight[0, 0])
@@ -161,7 +161,7 @@ def test_heads_leave_and_are_counted():
     net = outspoken(make("timm:vit_tiny_patch16_224", 32, args=VIT))
     dead_mask(net, only=["body.blocks.1.attn"], share=1.0).store_(net)
     before = deepcopy(net)
-    report = compact(net)
+    report = compact(net).report
     assert net.body.blocks[1].attn.num_heads == 1
     assert net.body.blocks[0].attn.num_heads == 3
     assert difference(before, net, [inputs(net)])[0] <= 1e-5
@@ -189,7 +189,7 @@ def test_what_cannot_leave_is_told_with_its_layer(source, layer, why):
     keep[:2] = False
     Mask({weight: keep}).store_(net)
     before = deepcopy(net)
-    report = compact(net)
+    report = compact(net).report
     assert parameters(net) == parameters(before)
     assert any(note.startswith(why) for note in report.notes), report.notes
     assert report.tables[1].title == "What could not leave"
@@ -203,7 +203,7 @@ def test_layers_that_go_wrong_stay_and_are_named():
     keep[-3:] = False
     Mask({"body.first.weight": keep, "body.first.bias": keep[:, 0, 0, 0].clone()}).store_(net)
     before = deepcopy(net)
-    report = compact(net)
+    report = compact(net).report
     assert difference(before, net, [inputs(net)])[0] <= 1e-5
     assert parameters(net) == parameters(before)
     assert any("body.first" in note for note in report.notes[1:]), report.notes
@@ -280,7 +280,7 @@ def test_what_cannot_be_traced_is_refused():
 
 
 def test_nothing_to_prune_is_told():
-    assert "no channel or head could leave" in compact(make("tests.prune.nets:Bare")).notes[0]
+    assert "no channel or head could leave" in compact(make("tests.prune.nets:Bare")).report.notes[0]
 
 
 def test_half_of_a_grouped_channel_is_told():
@@ -288,4 +288,4 @@ def test_half_of_a_grouped_channel_is_told():
     keep = torch.ones_like(net.body.first.weight, dtype=torch.bool)
     keep[:1] = False
     Mask({"body.first.weight": keep}).store_(net)
-    assert any("the same channel of another group is alive" in note for note in compact(net).notes)
+    assert any("the same channel of another group is alive" in note for note in compact(net).report.notes)

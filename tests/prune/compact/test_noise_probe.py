@@ -1,7 +1,7 @@
 import torch
 
 from effxfer.prune.compact.noise_probe import probe
-from effxfer.prune.graph.transaction import example_of
+from effxfer.prune.network import example_of
 from tests.prune.dead import outspoken
 from tests.prune.nets import make
 

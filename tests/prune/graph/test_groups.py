@@ -3,7 +3,8 @@ import torch
 
 from effxfer.prune.compact.compact import compact
 from effxfer.prune.graph.groups import channels_of, units_in
-from effxfer.prune.graph.transaction import example_of, traceable
+from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.network import example_of
 from effxfer.prune.weights.mask import Mask
 from tests.prune.dead import dead_mask, outspoken
 from tests.prune.nets import make
@@ -65,7 +66,7 @@ def test_what_is_not_understood_is_left_alone_and_named(source, size, args, laye
     _, refused = found(net)
     assert refused[layer].startswith(why)
     dead_mask(net, quiet=True).store_(net) if source.startswith("timm") else None
-    report = compact(net)
+    report = compact(net).report
     assert any(note.startswith(f"{layer} is left alone: {why}") for note in report.notes)
 
 
@@ -78,7 +79,7 @@ def test_hidden_units_that_something_averages_over_are_told():
     keep = torch.ones_like(net.get_parameter("body.stages.0.blocks.0.mlp.fc1.weight"), dtype=torch.bool)
     keep[:4] = False
     Mask({"body.stages.0.blocks.0.mlp.fc1.weight": keep}).store_(net)
-    report = compact(net)
+    report = compact(net).report
     assert report["sparsity/real"].value == 0
     assert any(f"{one.mixed} averages over channels" in note for note in report.notes)
 

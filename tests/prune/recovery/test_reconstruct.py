@@ -30,10 +30,8 @@ def images(n=64, seed=0):
 
 
 def pruned(net, **how):
-    left = {}
     smaller = deepcopy(net)
-    remove_channels(smaller, left=left, **how)
-    return smaller, left
+    return smaller, remove_channels(smaller, **how).kept_outputs
 
 
 def lines(report):

@@ -1,10 +1,10 @@
 """Scores of single weights: what each is worth; larger means keep."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from effxfer.net.net import Net
 from effxfer.prune.weights.scores.context import Evidence
 from effxfer.prune.weights.scores.fisher import fisher
 from effxfer.prune.weights.scores.magnitude import magnitude
@@ -12,7 +12,7 @@ from effxfer.prune.weights.scores.movement import movement
 from effxfer.prune.weights.scores.random import random
 from effxfer.prune.weights.scores.taylor import taylor
 
-Score = Callable[[Net, Sequence[str], Evidence], dict[str, Tensor]]
+Score = Callable[[Any, Sequence[str], Evidence], dict[str, Tensor]]
 
 SCORES: dict[str, Score] = {
     "fisher": fisher,

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.hooks import as_evaluated
-from effxfer.net.net import Net
 
-Losses = Callable[[Net], Iterable[Tensor]]
+Losses = Callable[[Any], Iterable[Tensor]]  # of a network of the caller's class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Evidence:
     seed: int = 0
 
 
-def gradients(net: Net, names: Sequence[str], losses: Losses | None) -> Iterator[list[Tensor]]:
+def gradients(net: nn.Module, names: Sequence[str], losses: Losses | None) -> Iterator[list[Tensor]]:
     """Give the gradients of each loss by the named weights, one after the other.
 
     The network runs in evaluation mode, so that its statistics do not move; its own gradients, its mode and what is

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from effxfer.net.net import Net
 from effxfer.prune.weights.scores.context import Evidence, gradients
 
 
-def fisher(net: Net, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
+def fisher(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
     """Score each weight by how much the loss rises without it, to second order at a minimum, in the loss's unit.
 
     The curvature is the mean square of the gradient. Only the gradients of single examples give the Fisher diagonal:

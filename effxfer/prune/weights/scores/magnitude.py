@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from effxfer.net.net import Net
 from effxfer.prune.weights.scores.context import Evidence
 
 
-def magnitude(net: Net, names: Sequence[str], _evidence: Evidence) -> dict[str, Tensor]:
+def magnitude(net: nn.Module, names: Sequence[str], _evidence: Evidence) -> dict[str, Tensor]:
     """Score each weight by its absolute value, in the weight's own unit.
 
     Args:

@@ -6,16 +6,15 @@ What was added up lives in buffers of the network, so that it is in the checkpoi
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
-from effxfer.net.net import Net
 from effxfer.prune.weights.scores.context import Evidence
 
 MOVED = "moved/"
 
 
-def movement(net: Net, names: Sequence[str], _evidence: Evidence) -> dict[str, Tensor]:
+def movement(net: nn.Module, names: Sequence[str], _evidence: Evidence) -> dict[str, Tensor]:
     """Score each weight by how much training moved it away from zero, in the loss's unit.
 
     Args:
@@ -37,20 +36,20 @@ def movement(net: Net, names: Sequence[str], _evidence: Evidence) -> dict[str, T
     return {name: watched[_buffer(name)].clone() for name in names}
 
 
-def watch_(net: Net, names: Sequence[str]) -> None:
+def watch_(net: nn.Module, names: Sequence[str]) -> None:
     """Begin to add up the movement of the named weights at zero."""
     for name in names:
         net.register_buffer(_buffer(name), torch.zeros_like(net.get_parameter(name), requires_grad=False))
 
 
-def forget_(net: Net) -> None:
+def forget_(net: nn.Module) -> None:
     """Take the sums out of the network, which cannot be rebuilt with them."""
     for name in [n for n, _ in net.named_buffers(recurse=False) if n.startswith(MOVED)]:
         delattr(net, name)
 
 
 @torch.no_grad()
-def add_movement_(net: Net) -> None:
+def add_movement_(net: nn.Module) -> None:
     """Add one step's movement: call it when gradients are there and weights have not moved yet.
 
     A gradient that overflowed in half precision adds nothing, as the optimizer skips its step.

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from effxfer.data.batches.batches import generator
-from effxfer.net.net import Net
 from effxfer.prune.weights.scores.context import Evidence
 
 
-def random(net: Net, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
+def random(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
     """Draw each weight's score, without unit.
 
     Args:

@@ -6,13 +6,12 @@ https://arxiv.org/abs/1810.02340).
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from effxfer.net.net import Net
 from effxfer.prune.weights.scores.context import Evidence, gradients
 
 
-def taylor(net: Net, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
+def taylor(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
     """Score each weight by how much the loss changes without it, to first order, in the loss's unit.
 
     Args:
