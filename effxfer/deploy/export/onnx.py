@@ -65,7 +65,7 @@ def export_onnx(
             class (E406).
         ResourceError: If the disk is full; an older file is intact.
     """
-    _check_module(module)
+    check_module(module)
     free: dict[str, Mapping[int, str]] = {INPUT: FREE_SIZE if dynamic_size else FREE}
     examples = [_example(module, preprocess.size)]
     if prototypes is not None:
@@ -154,7 +154,12 @@ def _messages(message: Any) -> Iterator[Any]:
             yield from _messages(child)
 
 
-def _check_module(module: nn.Module) -> None:
+def check_module(module: nn.Module) -> None:
+    """Refuse a module in training mode, or with weights that are no numbers.
+
+    Raises:
+        ModelFileError: With the first submodule in training mode (E430), or the weights (E407).
+    """
     training = [name or "the module" for name, m in module.named_modules() if m.training]
     if training:
         raise ModelFileError(f"{training[0]} is in training mode", "call .eval() first", code="E430")
@@ -243,6 +248,20 @@ def _out_of_place(module: nn.Module) -> Iterator[None]:
 def _check_graph(
     model: "onnx.ModelProto", classes: int | str, opset: int, free: Mapping[str, Mapping[int, str]]
 ) -> None:
+    check_operators(model, opset, free)
+    found = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
+    if found != [BATCH, classes]:
+        raise ModelFileError(
+            f"the network gives {found}, not [{BATCH!r}, {classes}]", "one output per class", code="E406"
+        )
+
+
+def check_operators(model: "onnx.ModelProto", opset: int, free: Mapping[str, Mapping[int, str]]) -> None:
+    """Name the free axes of a graph, and refuse one that is of another operator set or holds NaN.
+
+    Raises:
+        ModelFileError: If operators are not ONNX's (E426), an axis is not free (E426), or a weight is NaN (E407).
+    """
     written = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     if written.get("ai.onnx") != opset:
         problem = f"asked for operator set {opset}, the exporter wrote {written.get('ai.onnx')}"
@@ -252,11 +271,6 @@ def _check_graph(
         raise ModelFileError(f"operators outside ONNX: {', '.join(foreign)}", code="E426")
     for put, axes in zip(model.graph.input, free.values(), strict=True):
         _name_axes(model, put, axes)
-    found = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
-    if found != [BATCH, classes]:
-        raise ModelFileError(
-            f"the network gives {found}, not [{BATCH!r}, {classes}]", "one output per class", code="E406"
-        )
     _check_weights(model)
 
 

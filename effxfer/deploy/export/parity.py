@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
+from effxfer.runtime import session
 from effxfer.runtime.images.preprocess import Preprocess, normalize
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.session import session_options
@@ -39,14 +41,46 @@ def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
 
+def onnx_outputs(
+    file: Path, inputs: NDArray[Any], *, batch: int = 32, threads: int = 0, exact: bool = False
+) -> NDArray[Any]:
+    """Run any ONNX file over arrays that its first input takes as they are.
+
+    Args:
+        file: The model, whoever wrote it.
+        inputs: `(N, ...)` of the type and shape that the file takes, N at least 1.
+        batch: Rows per call.
+        threads: Of ONNX Runtime; 0 is one per core.
+        exact: As in `open_model`.
+
+    Returns:
+        The first output, `(N, ...)`.
+
+    Raises:
+        ModelFileError: If ONNX Runtime refuses the file (E424) or cannot run it on such arrays (E427).
+    """
+    options = session_options(threads=threads, entries=EXACT if exact else {})
+    try:
+        opened = session.open_session(file, options)
+    except Exception as error:  # ONNX Runtime raises its own types
+        raise ModelFileError(f"ONNX Runtime refuses {file}: {session.reason(error)}", code="E424") from error
+    name, starts = opened.get_inputs()[0].name, range(0, len(inputs), batch)
+    try:
+        return np.concatenate([opened.run(None, {name: inputs[i : i + batch]})[0] for i in starts])
+    except Exception as error:
+        text = f"{file.name} cannot run on {inputs.dtype} {inputs.shape}: {session.reason(error)}"
+        raise ModelFileError(text, "pass arrays of the type and shape that the file takes", code="E427") from error
+
+
 def onnx_logits(
-    file: Path, pixels: NDArray[np.uint8], *, batch: int = 32, threads: int = 0, exact: bool = False
+    file: Path, pixels: NDArray[Any], *, batch: int = 32, threads: int = 0, exact: bool = False
 ) -> NDArray[np.float32]:
     """Run an exported file over images.
 
     Args:
         file: The model.
-        pixels: uint8 `(N, S, S, 3)`.
+        pixels: uint8 `(N, S, S, 3)`, which the file's own preprocessing makes its input; arrays of any other type are
+            the input itself, `(N, ...)`, of a file that anybody wrote.
         batch: Images per call.
         threads: Of ONNX Runtime; 0 is one per core.
         exact: As in `open_model`.
@@ -54,6 +88,8 @@ def onnx_logits(
     Returns:
         float32 `(N, classes)`.
     """
+    if pixels.dtype != np.uint8:
+        return onnx_outputs(file, pixels, batch=batch, threads=threads, exact=exact)
     return open_model(file, threads, exact=exact).logits(pixels, batch=batch)
 
 

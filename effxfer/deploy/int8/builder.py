@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,14 @@ from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from effxfer.progress import bar
 
+if TYPE_CHECKING:
+    import onnx
 
-def feeds_of(fp32: Path, pixels: NDArray[np.uint8]) -> Feeds:
-    """Put images into the form that a file takes."""
+
+def feeds_of(fp32: Path, pixels: NDArray[Any]) -> Feeds:
+    """Put images into the form that a file takes: uint8 pixels by its own preprocessing, other arrays as they are."""
+    if pixels.dtype != np.uint8:
+        return Feeds(name=load(fp32).graph.input[0].name, pixels=pixels, preprocess=None)
     model = open_model(fp32, 1)
     return Feeds(name=model.input_name, pixels=pixels, preprocess=model.preprocess)
 
@@ -64,6 +70,14 @@ class Maker:
         if reason := left_behind(model, Graph(load(self.fp32)).opset):
             return Trial(name=name, file=file, verdict=f"rejected: {reason}")
         strip(model)
-        write_metadata(model, replace(read_metadata(self.fp32), precision=f"int8 {name}"))
+        self._describe(model, f"int8 {name}")
         write_sealed(file, model.SerializeToString())
         return self.aim.vetoed(Trial(name=name, file=file), self.feeds)
+
+    def _describe(self, model: "onnx.ModelProto", precision: str) -> None:
+        """Carry over what the float file says about itself, and name the precision where effxfer wrote the file."""
+        about = load(self.fp32).metadata_props
+        if "labels" not in {entry.key for entry in about}:
+            model.metadata_props.extend(about)
+        else:
+            write_metadata(model, replace(read_metadata(self.fp32), precision=precision))

@@ -52,7 +52,7 @@ class Judge:
     """Measures candidates against the float file on the validation split."""
 
     def __init__(
-        self, fp32: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64], max_drop: float, threads: int,
+        self, fp32: Path, pixels: NDArray[Any], labels: NDArray[np.int64], max_drop: float, threads: int,
         exact: bool = False,
     ) -> None:  # fmt: skip
         self.exact = exact

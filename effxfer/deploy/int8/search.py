@@ -37,8 +37,8 @@ def quantize(
     fp32: Path,
     out: Path,
     *,
-    calibration: NDArray[np.uint8],
-    pixels: NDArray[np.uint8],
+    calibration: NDArray[Any],
+    pixels: NDArray[Any],
     labels: NDArray[np.int64],
     max_drop: float = 1.0,
     recipes: Sequence[str] = DEFAULT,
@@ -59,11 +59,11 @@ def quantize(
     accepted one, the most accurate is kept.
 
     Args:
-        fp32: What `export_onnx` wrote.
+        fp32: What `export_onnx` wrote, or a classifier's ONNX file that anybody wrote.
         out: Where the int8 file goes; nothing is written, and an older file removed, if no recipe is kept.
         calibration: uint8 `(K, S, S, 3)` from the training split; `images` of them are used, one of each even
-            stretch.
-        pixels: uint8 `(N, S, S, 3)`, the whole validation split.
+            stretch. Arrays of another type are the file's input itself, `(K, ...)`.
+        pixels: uint8 `(N, S, S, 3)`, the whole validation split, or the file's input itself, as `calibration`.
         labels: int64 `(N,)`.
         max_drop: Points of accuracy that int8 may lose against the float file.
         recipes: Keys of `RECIPES`, or `auto` alone.
@@ -82,7 +82,7 @@ def quantize(
         `out`, or None if no recipe was both faster and good enough; and a report with a table of what was tried.
 
     Raises:
-        ModelFileError: If `fp32` is absent or not written by effxfer.
+        ModelFileError: If `fp32` is absent or damaged, or takes pixels and was not written by effxfer.
     """
     aim = Aim(target)
     judge = Judge(fp32, pixels, labels, max_drop, threads, exact=aim.exact)

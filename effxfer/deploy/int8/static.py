@@ -129,20 +129,20 @@ class Feeds:
 
     Attributes:
         name: Of the input.
-        pixels: uint8 `(N, S, S, 3)`.
-        preprocess: The file's.
+        pixels: uint8 `(N, S, S, 3)`; without `preprocess` the input itself, `(N, ...)`.
+        preprocess: The file's; None where `pixels` are what it takes.
         batch: Images per call.
     """
 
     name: str
-    pixels: NDArray[np.uint8]
-    preprocess: Preprocess
+    pixels: NDArray[Any]
+    preprocess: Preprocess | None
     batch: int = 16
 
     def feed(self, start: int, count: int) -> dict[str, NDArray[Any]]:
         """Give `count` images from `start` on."""
         chunk = self.pixels[start : start + count]
-        return {self.name: normalize(chunk, self.preprocess)}
+        return {self.name: chunk if self.preprocess is None else normalize(chunk, self.preprocess)}
 
     def some(self, count: int, seed: int = 0) -> "Feeds":
         """Keep at most `count` images, one of each even stretch: in a split sorted by class every class has a share."""

@@ -2,15 +2,18 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from effxfer.deploy.cpu.targets import TARGETS
+from effxfer.deploy.export.module import export_module
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata
-from effxfer.deploy.export.parity import onnx_logits
+from effxfer.deploy.export.parity import onnx_logits, onnx_outputs
 from effxfer.deploy.int8.evaluation import FP32, Judge, Trial
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import Aim
 from effxfer.deploy.settings import AUTO, DEFAULT
 from effxfer.errors import ModelFileError
+from effxfer.runtime.images.preprocess import normalize
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 
@@ -232,3 +235,18 @@ def test_a_vetoed_mixture_does_not_ship(run, vetoing):
     vetoing("mixed")
     out, _ = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.7, 0.3, -0.1))
     assert out is None
+
+
+def test_a_file_that_anybody_wrote_is_quantized_on_arrays(tmp_path):
+    net, file = tiny_net(), tmp_path / "theirs.onnx"
+    inputs = torch.from_numpy(normalize(images(40), PREPROCESS))
+    export_module(net, file, inputs[:2], names=("x", "y"))
+    labels = onnx_outputs(file, inputs.numpy()).argmax(1)
+    out, report = quantize(
+        file, tmp_path / "int8.onnx", calibration=inputs[:16].numpy(), pixels=inputs.numpy(), labels=labels,
+        recipes=("u8s8",), max_drop=30.0, compare=timings(u8s8=0.5),
+    )  # fmt: skip
+    assert out == tmp_path / "int8.onnx"
+    assert report["accuracy/int8"].n == 40
+    assert onnx_outputs(out, inputs.numpy()).shape == (40, len(CLASSES))
+    assert load(out).graph.input[0].name == "x"
