@@ -64,6 +64,21 @@ def export_module(
         GateError: If the file answers something else (E601); it is renamed to `*.rejected`.
         ResourceError: If the disk is full; an older file is intact.
     """
+    write_module(module, file, example, classes=classes, preprocess=preprocess, names=names, opset=opset)
+    return check_outputs(file, module, example, tolerance=tolerance, threads=threads)
+
+
+def write_module(
+    module: nn.Module,
+    file: Path,
+    example: Tensor,
+    *,
+    classes: Sequence[str] = (),
+    preprocess: Preprocess | None = None,
+    names: tuple[str, str] = ("images", "logits"),
+    opset: int = 20,
+) -> Path:
+    """Write a module as one ONNX file, unchecked; arguments and errors as in `export_module`."""
     check_module(module)
     native, free = max(opset, NATIVE), {names[0]: {0: BATCH}}
     model = convert(module, (_at_least_two(_placed(example, module)),), native, free, outputs=names[1:])
@@ -75,8 +90,7 @@ def export_module(
         key = _digest(module)
         about = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__)
         write_metadata(model, about)
-    write_model(model, file)
-    return check_outputs(file, module, example, tolerance=tolerance, threads=threads)
+    return write_model(model, file)
 
 
 def check_outputs(

@@ -1,0 +1,81 @@
+"""The clock of this machine: networks are exported as float32 ONNX and timed in turns with the dense one."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from effxfer.benchmark.protocol.latency import compare, onnx_runner
+from effxfer.benchmark.protocol.runners import feed_for
+from effxfer.deploy.export.module import write_module
+from effxfer.deploy.export.onnx import export_onnx
+from effxfer.net.net import Net
+from effxfer.process.scratch import scratch_folder
+from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.network import example_of
+
+PRECISION = 0.015
+MAX_SECONDS = 15.0
+MIN_SECONDS = 2.0
+DENSE, PRUNED = "dense", "pruned"
+
+
+@contextmanager
+def stopwatch(
+    dense: nn.Module, threads: int, seed: int, example: Tensor | None = None
+) -> Iterator[Callable[[nn.Module], Timing]]:
+    """Yield a function that exports a network and times it in turns with the dense one.
+
+    Args:
+        dense: What ratios refer to.
+        threads: Of ONNX Runtime, at least 1.
+        seed: Of the order in which the two are timed.
+        example: An input of the networks; a `Net` needs none.
+    """
+    with scratch_folder() as folder:
+        base = exported(dense, folder / f"{DENSE}.onnx", example)
+
+        def time(network: nn.Module) -> Timing:
+            file = exported(network, folder / f"{PRUNED}.onnx", example)
+            return in_turns({DENSE: base, PRUNED: file}, threads, seed)[PRUNED]
+
+        yield time
+
+
+def in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, Timing]:
+    """Time exported networks in turns, each with input of its own side; the first one is the dense network."""
+    runners = {name: onnx_runner(file, feed_for(file, seed=seed), threads) for name, file in files.items()}
+    found = compare(
+        runners, baseline=next(iter(files)), threads=threads, precision=PRECISION, min_seconds=MIN_SECONDS,
+        max_seconds=MAX_SECONDS * len(files) / 2, seed=seed,
+    )  # fmt: skip
+    return {
+        one.name: Timing(
+            ratio=one.ratio, low=one.ratio_low, high=one.ratio_high, ms=one.p50, dense_ms=found[0].p50, n=one.rounds
+        )
+        for one in found
+    }
+
+
+def exported(network: nn.Module, file: Path, example: Tensor | None = None) -> Path:
+    """Write a network as float32 ONNX, whatever device it is on; it is not changed."""
+    still = deepcopy(network).cpu().eval()
+    if isinstance(still, Net):
+        return export_onnx(still, file, preprocess=still.preprocess, classes=still.classes, key="latency")
+    return write_module(still, file, example_of(still, example))
+
+
+@contextmanager
+def timed_by(
+    clock: Callable[[nn.Module], float], dense: nn.Module
+) -> Iterator[Callable[[nn.Module], Timing]]:  # fmt: skip
+    """Yield a function that times a network by the caller's clock, which returns milliseconds; `dense` once."""
+    dense_ms = clock(dense)
+
+    def time(network: nn.Module) -> Timing:
+        ms = clock(network)
+        return Timing(ratio=ms / dense_ms, low=ms / dense_ms, high=ms / dense_ms, ms=ms, dense_ms=dense_ms, n=1)
+
+    yield time
