@@ -1,16 +1,20 @@
-"""Measure networks as exported ONNX files on this machine, in turns."""
+"""The clock of this machine: networks are exported as float32 ONNX and timed in turns with the dense one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
+from effxfer.deploy.export.module import write_module
 from effxfer.deploy.export.onnx import export_onnx
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.network import example_of
 
 PRECISION = 0.015
 MAX_SECONDS = 15.0
@@ -19,13 +23,22 @@ DENSE, PRUNED = "dense", "pruned"
 
 
 @contextmanager
-def stopwatch(dense: Net, threads: int, seed: int) -> Iterator[Callable[[Net], Timing]]:
-    """Give a function that exports a network and times it in turns with the dense one."""
-    with scratch_folder() as folder:
-        base = exported(dense, folder / f"{DENSE}.onnx")
+def stopwatch(
+    dense: nn.Module, threads: int, seed: int, example: Tensor | None = None
+) -> Iterator[Callable[[nn.Module], Timing]]:
+    """Yield a function that exports a network and times it in turns with the dense one.
 
-        def time(net: Net) -> Timing:
-            file = exported(net, folder / f"{PRUNED}.onnx")
+    Args:
+        dense: What ratios refer to.
+        threads: Of ONNX Runtime, at least 1.
+        seed: Of the order in which the two are timed.
+        example: An input of the networks; a `Net` needs none.
+    """
+    with scratch_folder() as folder:
+        base = exported(dense, folder / f"{DENSE}.onnx", example)
+
+        def time(network: nn.Module) -> Timing:
+            file = exported(network, folder / f"{PRUNED}.onnx", example)
             return in_turns({DENSE: base, PRUNED: file}, threads, seed)[PRUNED]
 
         yield time
@@ -46,7 +59,23 @@ def in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, Ti
     }
 
 
-def exported(net: Net, file: Path) -> Path:
+def exported(network: nn.Module, file: Path, example: Tensor | None = None) -> Path:
     """Write a network as float32 ONNX, whatever device it is on; it is not changed."""
-    still = deepcopy(net).cpu().eval()
-    return export_onnx(still, file, preprocess=net.preprocess, classes=net.classes, key="latency")
+    still = deepcopy(network).cpu().eval()
+    if isinstance(still, Net):
+        return export_onnx(still, file, preprocess=still.preprocess, classes=still.classes, key="latency")
+    return write_module(still, file, example_of(still, example))
+
+
+@contextmanager
+def timed_by(
+    clock: Callable[[nn.Module], float], dense: nn.Module
+) -> Iterator[Callable[[nn.Module], Timing]]:  # fmt: skip
+    """Yield a function that times a network by the caller's clock, which returns milliseconds; `dense` once."""
+    dense_ms = clock(dense)
+
+    def time(network: nn.Module) -> Timing:
+        ms = clock(network)
+        return Timing(ratio=ms / dense_ms, low=ms / dense_ms, high=ms / dense_ms, ms=ms, dense_ms=dense_ms, n=1)
+
+    yield time
