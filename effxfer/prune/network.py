@@ -28,19 +28,19 @@ def example_of(network: nn.Module, example: Tensor | None = None) -> Tensor:
     Raises:
         SettingsError: If there is no example, and the network is no `Net`.
     """
-    weight = next(network.parameters(), None)
-    device = torch.device("cpu") if weight is None else weight.device
-    if example is None:
-        if not isinstance(network, Net):
-            hint = "pass example=torch.rand(1, 3, 224, 224), of the shape that the network takes"
-            raise SettingsError(f"{type(network).__name__} does not say what its input looks like", hint)
-        size = network.preprocess.size
-        shape, kind = (1, 3, size, size), torch.get_default_dtype()
-    else:
-        shape, kind = (1, *example.shape[1:]), example.dtype
-    if example is not None and not kind.is_floating_point:
-        return example[:1].to(device)
-    return torch.rand(shape, generator=torch.Generator().manual_seed(SEED)).to(device, kind)
+    example = _black_image(network) if example is None else example
+    weight = next(network.parameters(), example)
+    if not example.is_floating_point():
+        return example[:1].to(weight.device)
+    drawn = torch.rand((1, *example.shape[1:]), generator=torch.Generator().manual_seed(SEED))
+    return drawn.to(weight.device, example.dtype)
+
+
+def _black_image(network: nn.Module) -> Tensor:
+    if isinstance(network, Net):
+        return torch.zeros(1, 3, network.preprocess.size, network.preprocess.size)
+    hint = "pass example=torch.rand(1, 3, 224, 224), of the shape that the network takes"
+    raise SettingsError(f"{type(network).__name__} does not say what its input looks like", hint)
 
 
 def layer_prefix(network: nn.Module) -> str:

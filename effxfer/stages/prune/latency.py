@@ -12,6 +12,7 @@ from effxfer.net.layers import trace
 from effxfer.net.net import Net
 from effxfer.prune.channels.importance import Importance
 from effxfer.prune.channels.latency_loop import Asked
+from effxfer.prune.channels.layer_prices import LayerPrices
 from effxfer.prune.channels.sensitivity import Loss
 from effxfer.prune.channels.to_latency import modelled, prune_to_latency
 from effxfer.prune.network import example_of
@@ -30,6 +31,7 @@ def prune_to_measured_latency(
     latency_ms: float | None = None,
     example: Tensor | None = None,
     clock: Callable[[Any], float] | None = None,
+    prices: LayerPrices | None = None,
     importance: Importance = "magnitude",
     exclude: Sequence[str] = (),
     max_ratio_per_layer: float = 0.9,
@@ -46,8 +48,9 @@ def prune_to_measured_latency(
         latency_ms: Milliseconds of one call, below those before; not with `latency_ratio`.
         example: An input `(N, ...)` of the network; a `Net` needs none.
         clock: Returns the milliseconds that a network takes on the device that counts; None exports it to ONNX and
-            times the file in ONNX Runtime on this machine, in turns with the dense one. Layers are always priced on
-            this machine; what the clock says corrects their sum.
+            times the file in ONNX Runtime on this machine, in turns with the dense one.
+        prices: What single layers cost, at any width; None measures that in ONNX Runtime on this machine, and keeps it
+            for the next time. What the clock says corrects their sum.
         importance: As in `remove_channels`: which channels of a layer go first.
         exclude: Shell patterns of layers whose outputs stay, and whose blocks stay.
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
@@ -66,12 +69,12 @@ def prune_to_measured_latency(
     if (latency_ratio is None) == (latency_ms is None):
         raise SettingsError("pass either latency_ratio or latency_ms", "latency_ratio=0.5 is half of the time")
     dense, one, threads = deepcopy(network), example_of(network, example), threads or usable_cores()
-    costs = measure_costs(trace(dense, one), threads=threads)
-    whole = modelled(dense, one, costs.ms)
+    prices = prices or measure_costs(trace(dense, one), threads=threads)
+    whole = modelled(dense, one, prices.ms)
     with stopwatch(dense, threads, seed, example) if clock is None else timed_by(clock, dense) as time:
         asked = one_step(latency_ratio, latency_ms, whole, lambda: time(dense).ms)
         return prune_to_latency(
-            network, asked=asked, cost=costs.ms, step=costs.step, time=time, loss=loss, example=example,
+            network, asked=asked, cost=prices.ms, step=prices.step, time=time, loss=loss, example=example,
             importance=importance, exclude=exclude, max_ratio_per_layer=max_ratio_per_layer, examples=examples,
         )  # fmt: skip
 
