@@ -49,7 +49,6 @@ QUICKER = {
     "qat": ["--set", "data.max_per_class=10"],
     "search": ["--trials", "3", "--set", "epochs=3", "--set", "latency=false"],
     "ticket apply": ["--epochs", "1", "--set", "data.max_per_class=5"],
-    "ticket matrix": ["--epochs", "0"],
     "rank": ["--set", "images=60", "--set", "max_seconds=0.5", "--set", "size=16"],
     "doctor runs": ["--max-seconds", "0.5"],
     "bench": ["--max-regression", "99%", "--max-seconds", "0.5", "--max-p50-ratio", "100", "--set", "cold=1"],

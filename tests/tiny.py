@@ -30,7 +30,7 @@ QUICK = {
         "fit": {**FIT, "epochs": 3},
     },
     "curve": {"labels": (2, 4), "repeats": 1, "min_steps": 3, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
-    "export": {"latency_seconds": 0.2, "recipes": ["u8s8-7bit"], "calibration": 8, "mixed_seconds": 0},
+    "export": {"latency_seconds": 0.2, "recipes": ["u8s8-7bit"], "calibration": 8},
     "finetune": {"options": PLAIN, "fit": FIT},
     "prune channels": {"ratio": 0.5, "scope": "layer", "round_to": 8, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "prune compact": {"images": 8},

@@ -12,7 +12,6 @@ from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from effxfer.stages import STAGES
 from effxfer.stages.settings.common import Rank
-from effxfer.stages.settings.ticket_settings import Matrix
 from effxfer.transfer import STRATEGIES
 
 INTRODUCTION = """# Settings
@@ -28,7 +27,7 @@ def page() -> str:
     groups: dict[str, Mapping[str, Model]] = {
         "Data and backbone": {"[data]": DataSettings, "[backbone]": BackboneSettings},
         "Stages": {f"run = {name}": stage.settings for name, stage in STAGES.items()},
-        "Commands that are not stages": {"effxfer rank": Rank, "effxfer ticket matrix": Matrix},
+        "Commands that are not stages": {"effxfer rank": Rank},
         "Strategies": {f"strategy = {name}": strategy for name, strategy in STRATEGIES.items()},
     }
     groups["Inner tables"] = nested(model for models in groups.values() for model in models.values())

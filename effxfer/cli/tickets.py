@@ -1,16 +1,16 @@
-"""Commands about tickets as files: show, apply, matrix, pack."""
+"""Commands about tickets as files: show, apply and pack."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from effxfer.cli.opening import opening
-from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, table
+from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set
 from effxfer.cli.stage_command import run_stage
 
 if TYPE_CHECKING:
-    from effxfer.data.settings import DataSettings
+    pass
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
@@ -61,41 +61,6 @@ def apply(
 
 @app.command()
 @opening
-def matrix(
-    tickets: Files, out: Out,
-    data: Annotated[list[str], typer.Option(help="A task, as elsewhere; repeat.")],
-    epochs: Epochs = None, lr: Rate = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings of each.  [default: 1]")] = None,
-    controls: Annotated[
-        bool | None, typer.Option("--controls/--no-controls", help="Random masks and dense.  [default: --controls]")
-    ] = None,
-    seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False, dry_run: DryRun = False,
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Train every ticket on every task, beside random masks and the dense network, and print the table."""
-    from effxfer.api.sources import inner_table
-    from effxfer.cli import show as shown
-    from effxfer.settings import build
-    from effxfer.stages.prune.ticket_matrix import cells, matrix, outline
-    from effxfer.stages.runner.context import RunContext
-    from effxfer.stages.runner.source import read_ticket
-    from effxfer.stages.settings.ticket_settings import Matrix
-
-    given = table(changes, fit__epochs=epochs, fit__lr=lr, seeds=seeds, controls=controls, seed=seed)
-    tasks = _tasks(data, inner_table(given, "data"))
-    settings = build(Matrix, given, "ticket matrix")
-    named = dict(zip(_names(tickets), map(read_ticket, tickets), strict=True))
-    context = RunContext(out=out, device=device, force=force)
-    if dry_run:
-        shown.document({"cells": outline(cells(named, tasks, settings), context), "settings": settings.plain()})
-        return
-    with shown.progress():
-        made = matrix(named, tasks, settings, context)
-    shown.report(made.manifest.report, as_json, matrix=str(made.path), key=made.manifest.key)
-
-
-@app.command()
-@opening
 def pack(
     ticket: File, out: Annotated[Path, typer.Option(help="The file to write.")],
     backbone: Annotated[str, typer.Option(help="Leave the weights out: they are those of this backbone.")] = "",
@@ -114,23 +79,3 @@ def pack(
         packed = lean(one, backbone) if backbone else one
     write_ticket(packed, out, force=force)
     shown.report(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)
-
-
-def _tasks(sources: list[str], told: dict[str, Any]) -> "dict[str, DataSettings]":
-    """Name every task by its source, as far as it takes to tell them apart."""
-    from effxfer.api.deliver import distinct_names
-    from effxfer.data.settings import DataSettings
-    from effxfer.settings import build
-
-    names = distinct_names([Path(source) for source in sources])
-    return {n: build(DataSettings, {**told, "source": s}, "data") for n, s in zip(names, sources, strict=True)}
-
-
-def _names(tickets: list[Path]) -> list[str]:
-    """Name every ticket by its file, or by the directory that holds it."""
-    from effxfer.api.deliver import distinct_names
-    from effxfer.stages.settings.common import TICKET
-
-    return distinct_names(
-        [path.parent if path.name == TICKET else path.with_suffix("") for path in map(Path.resolve, tickets)]
-    )

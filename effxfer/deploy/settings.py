@@ -109,14 +109,9 @@ class ExportSettings(Settings):
         float_layers: Shell patterns of layers that stay in float32 in every recipe, by the names of their weights
             (`body.blocks.0.*`) or nodes.
         float_operators: Types of ONNX operators that stay in float32 in every recipe, such as `Add`.
-        mixed_seconds: Time for finding which blocks to leave in float32, where no recipe suits the whole network;
-            0 is never.
         calibration: Training images that ranges of activations are measured on.
         threads: Of ONNX Runtime while accuracy and latency are measured; 0 is one per core.
         latency_seconds: Time for all int8 recipes together.
-        tune: Try to make what was exported faster without changing its answers, see `deploy.graph.tune`; kept only if
-            it is measurably faster.
-        tune_seconds: Time for the attempts on one file.
         bundle: Write a directory `bundle` as well: models, labels, model card, a Python example and a web page.
         ort_web: Folder of the npm package onnxruntime-web; None looks for node_modules and then asks npm.
         backbone_license: Of the pretrained weights, for the model card.
@@ -135,12 +130,9 @@ class ExportSettings(Settings):
     target: Targets = "this"
     float_layers: tuple[str, ...] = ()
     float_operators: tuple[str, ...] = ()
-    mixed_seconds: float = Field(default=60.0, ge=0)
     calibration: int = Field(default=128, ge=1)
     threads: int = Field(default=1, ge=0)
     latency_seconds: float = Field(default=20.0, gt=0)
-    tune: bool = False
-    tune_seconds: float = Field(default=20.0, gt=0)
     bundle: bool = False
     ort_web: str | None = None
     backbone_license: str = Field(default="unknown", min_length=1, max_length=100)

@@ -31,12 +31,7 @@ WHOLE: Mapping[str, float] = {"seconds": 1.0}
 PORTIONS: Mapping[str, Portion] = {
     "bench": Portion(weight=1, most=100, split={"max_seconds": 0.5}, caps={"max_seconds": 60}),
     "compete": Portion(weight=6, split=WHOLE, caps={}),
-    "export": Portion(
-        weight=1,
-        most=150,
-        split={"latency_seconds": 0.2, "mixed_seconds": 0.3},
-        caps={"latency_seconds": 20, "mixed_seconds": 60},
-    ),
+    "export": Portion(weight=1, most=90, split={"latency_seconds": 0.2}, caps={"latency_seconds": 20}),
     "finetune": Portion(weight=5, split=WHOLE, caps={}),
     "prune channels": Portion(weight=5, split=WHOLE, caps={}),
     "search": Portion(weight=2, most=300, split=WHOLE, caps={}),

@@ -9,20 +9,13 @@ from effxfer.cli.options import table
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.stages.runner.source import read_ticket
 from effxfer.stages.settings.common import TICKET
-from effxfer.stages.settings.ticket_settings import Matrix, Ticket
+from effxfer.stages.settings.ticket_settings import Ticket
 from effxfer.toml import parse_value
 from tests import tiny
 
 COMMANDS = get_command(app).commands["ticket"].commands
 FLAGS = {
     "apply": (Ticket, {"epochs": ["fit", "epochs"], "lr": ["fit", "lr"], "mask": ["mask"], "seed": ["seed"]}),
-    "matrix": (
-        Matrix,
-        {
-            "epochs": ["fit", "epochs"], "lr": ["fit", "lr"], "seeds": ["seeds"], "controls": ["controls"],
-            "seed": ["seed"],
-        },
-    ),
 }  # fmt: skip
 OURS = {"ticket", "tickets", "out", "data", "backbone", "changes", "device", "force", "dry_run", "as_json", "trust"}
 
@@ -34,7 +27,7 @@ def found(tmp_path_factory, dense, data):
 
 
 def test_every_command_says_what_it_does():
-    assert sorted(COMMANDS) == ["apply", "matrix", "pack", "show"]
+    assert sorted(COMMANDS) == ["apply", "pack", "show"]
     for command in COMMANDS.values():
         assert command.help
         assert all(option.help for option in command.params if option.param_type_name == "option")
@@ -75,21 +68,6 @@ def test_apply_trains_and_ends_in_its_command(call, found, folder, tmp_path):
     assert made.manifest.stage == "ticket"
     with pytest.raises(SettingsError, match="no data given"):
         call("ticket", "apply", found.path, "--out", tmp_path / "other")
-
-
-def test_matrix_prints_the_table_and_keeps_it(call, found, folder, tmp_path):
-    words = ["ticket", "matrix", found.path, "--data", folder, "--out", tmp_path / "out", "--epochs", 0]
-    planned = json.loads(call(*words, "--dry-run"))["cells"]
-    assert [one["done"] for one in planned] == [False, False, False]
-    assert not list(tmp_path.iterdir())
-    told = json.loads(call(*words, "--json"))
-    rows = told["report"]["tables"][0]["rows"]
-    assert [row["network"] for row in rows] == ["ticket", "random mask", "dense"]
-    assert all(row["ticket"] == "found" and "shapes test" in row for row in rows)
-    assert told["report"] == json.loads(
-        json.dumps(Artifact.load(tmp_path / "out" / "matrix").manifest.report.to_json())
-    )
-    assert all(one["done"] for one in json.loads(call(*words, "--dry-run"))["cells"])
 
 
 def test_pack_leaves_weights_out_and_puts_them_back(call, found, dense, tmp_path):

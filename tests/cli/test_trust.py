@@ -46,7 +46,6 @@ WAYS = {
     "check": "check {data} --suspects {net}",
     "run": "run {plan} --data {data} --backbone {net} --out {out}",
     "ticket apply": "ticket apply {ticket} --data {data} --out {out}",
-    "ticket matrix": "ticket matrix {ticket} --data {data} --out {out}",
     "ticket pack": "ticket pack {pointer} --out {out}",
     "ticket pointer": "ticket apply {pointer} --data {data} --out {out}",
     "adapter apply": "adapter apply {adapter} {net} --data {data} --out {out}",

@@ -16,7 +16,6 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.pipeline.plan import locate
 from effxfer.stages import STAGES
 from effxfer.stages.settings.common import Rank
-from effxfer.stages.settings.ticket_settings import Matrix
 from effxfer.toml import read_toml
 from effxfer.transfer import STRATEGIES
 
@@ -26,7 +25,7 @@ OTHERS = ("pip ", "npm ", "apt")  # commands that are not ours
 THEIRS = {"--silent", "--ignore-scripts", "--pack-destination"}  # npm's, in a list of words
 VARIABLE = "\N{OBJECT REPLACEMENT CHARACTER}"
 ROOTS = {
-    "": [*(stage.settings for stage in STAGES.values()), Rank, Matrix],
+    "": [*(stage.settings for stage in STAGES.values()), Rank],
     "data": [DataSettings],
     "backbone": [BackboneSettings],
     "options": list(STRATEGIES.values()),
@@ -124,7 +123,7 @@ def test_what_a_message_tells_to_do_can_be_done(file):
         ("use --set data.skip_bat=true", ["setting data.skip_bat"]),
         ("use --set fit.epochs.x=1", ["setting fit.epochs.x"]),
         ("use --set dense.fit.epochs=1, or --set options.batch=3, or --set data.skip_bad=true", []),
-        ("`effxfer ticket apply` with --set mask=none, or `effxfer export --set tune=true`", []),
+        ("`effxfer ticket apply` with --set mask=none, or `effxfer export --set bundle=true`", []),
         ("pip install --upgrade torch", []),
     ],
 )

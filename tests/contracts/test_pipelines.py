@@ -34,7 +34,6 @@ SHORT = [
     *(f"{name}.latency_seconds=0.2" for name in EXPORTS),
     *(f"{name}.calibration=16" for name in EXPORTS),
     *(f'{name}.recipes=["u8s8-7bit"]' for name in EXPORTS),
-    *(f"{name}.mixed_seconds=0" for name in EXPORTS),
     "bench.max_seconds=0.5",
     "bench.precision=0.5",
     "bench.cold=1",

@@ -14,7 +14,7 @@ from tests import tiny
 HOUSE = Path(__file__).parents[2]
 CI = HOUSE / "examples" / "ci"
 TINY = "--set options.batch=8 --set options.augment.crop=none --set options.augment.flip=false --epochs 2"
-QUICK = "--set latency_seconds=0.2 --set calibration=8 --set mixed_seconds=0 --no-int8"
+QUICK = "--set latency_seconds=0.2 --set calibration=8 --no-int8"
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from effxfer.benchmark.layer_table.interpolation import UNIT
 from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, quantized
 from effxfer.deploy.diagnose.measurements import LAYERS, LEAST, Examined, float_nodes
 from effxfer.deploy.graph import qoperators
@@ -75,37 +74,11 @@ def measured(known: Examined, alternative: str, name: str, do: str, share: float
     ]  # fmt: skip
 
 
-def unfolded(known: Examined) -> list[Finding]:
-    """Scales and shifts of channels, such as BatchNormalization, that are not part of the layer before them."""
-    do = "export in evaluation mode with BatchNormalization folded; `effxfer export --set tune=true` folds it"
-    return measured(known, "folded", "scales and shifts not folded into layers", do)
-
-
-def unfused(known: Examined) -> list[Finding]:
-    """Activations that were exported in pieces, which newer operator sets have as one node."""
-    do = "export with opset 20, or let `effxfer export --set tune=true` put the operators together"
-    return measured(known, "fused", "activations in pieces", do)
-
-
-def off_path(known: Examined) -> list[Finding]:
-    """Numbers of channels that are no multiples of 8, for which the fast kernels do not work."""
-    do = f"prune or design to multiples of {UNIT}; measured with channels of zeros filled up to them"
-    return measured(known, "widened", f"channels off multiples of {UNIT}", do)
-
-
-def dead(known: Examined) -> list[Finding]:
-    """Channels that are zero for every input, or that nobody reads, and are computed all the same."""
-    do = "remove them: `effxfer prune --method compact`"
-    return measured(known, "without dead channels", "dead channels stored and computed", do)
-
-
 def scattered(known: Examined) -> list[Finding]:
     """Zeros among the weights: ONNX Runtime multiplies by them like by any number."""
     shares = {node.name: zeros(known.graph, node) for node in known.graph.nodes if node.op_type in LAYERS}
     many = {name: share for name, share in shares.items() if share >= MANY_ZEROS}
     gain = sum(k.ms * many.get(name, 0.0) for k, name in zip(known.kernels, known.nodes, strict=True)) / known.total
-    gone = known.timings.get("without dead channels")
-    gain -= max(0.0, 100 * (1 - gone.ratio)) if gone else 0.0
     if gain < LEAST:
         return []
     share = known.share(lambda _, node: node in many)
@@ -175,7 +148,7 @@ def movement(known: Examined) -> list[Finding]:
 
 
 FINDINGS: tuple[Callable[[Examined], list[Finding]], ...] = (
-    dead, integer_operators, islands, movement, off_path, scattered, signed, unfolded, unfused,
+    integer_operators, islands, movement, scattered, signed,
 )  # fmt: skip
 
 

@@ -11,13 +11,9 @@ from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, quantized
 from effxfer.benchmark.measure.profile import Kernel, origin
 from effxfer.benchmark.protocol.latency import MIN_ROUNDS, Timing
 from effxfer.deploy.graph import qoperators
-from effxfer.deploy.graph.channel_groups import Shapes
 from effxfer.deploy.graph.dequantize import DQ, is_quantized, to_float, to_unsigned
-from effxfer.deploy.graph.fold_affine import fold
-from effxfer.deploy.graph.fuse_activations import fuse
 from effxfer.deploy.graph.graph import Graph, Rewrite
 from effxfer.deploy.graph.qoperators import dynamic_to_float, to_qdq
-from effxfer.deploy.graph.resize_channels import drop_dead, infer, widen
 
 if TYPE_CHECKING:
     import onnx
@@ -50,11 +46,6 @@ class Examined:
     rewrites: Mapping[str, Rewrite]
     failed: tuple[str, ...] = ()
     noise: float = 0.0
-
-    @cached_property
-    def shapes(self) -> Shapes:
-        """Of the file's tensors."""
-        return infer(self.graph, self.feed)
 
     @cached_property
     def total(self) -> float:
@@ -93,14 +84,10 @@ class Examined:
 
 def alternatives(known: Examined) -> dict[str, Rewrite]:
     """Build the graphs that findings are measured on; those that would not differ are left out."""
-    graph, shapes = known.graph, known.shapes
+    graph = known.graph
     qdq = to_qdq(graph)
     pairs = graph if qdq is None else Graph(qdq.model)
     made = {
-        "folded": fold(graph),
-        "fused": fuse(graph),
-        "widened": widen(graph, shapes),
-        "without dead channels": drop_dead(graph, shapes),
         "in float32": to_float(pairs) or dynamic_to_float(graph),
         "with QDQ nodes": qdq,
         "float32 around islands": to_float(graph, float_nodes(known)) if is_quantized(graph) else None,

@@ -1,5 +1,6 @@
 """What is known of an int8 candidate, and what it is measured against."""
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from effxfer.deploy.cpu.saturation import Saturation
 from effxfer.deploy.export.parity import accuracy_of, onnx_logits
+from effxfer.deploy.int8.static import Feeds
 
 FP32 = "fp32"
 SCREEN = 256
@@ -46,6 +48,31 @@ class Trial:
         size = self.file.stat().st_size / 1e6 if self.n and self.file.exists() else None
         shares = {"accuracy %": self.accuracy, "drop, points": self.drop, "agreement %": self.agreement}
         return {"recipe": self.name, **shares, "images": self.n, **timed, "MB": size, "verdict": self.verdict}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Times candidates against the float file.
+
+    Attributes:
+        one: The images of one call.
+        threads: Threads of ONNX Runtime.
+        compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
+    """
+
+    one: Feeds
+    threads: int
+    compare: Callable[..., Sequence[Any]] | None
+
+    def __call__(self, dense: Trial, trials: Collection[Trial], seconds: float) -> dict[str, Any]:
+        """Time candidates for about `seconds` in all; return timings by name."""
+        from effxfer.benchmark.protocol import latency
+
+        feed = self.one.feed(0, 1)
+        runners = {t.name: latency.onnx_runner(t.file, feed, self.threads) for t in (dense, *trials)}
+        compare = self.compare or latency.compare
+        timings = compare(runners, baseline=FP32, threads=self.threads, max_seconds=seconds)
+        return {timing.name: timing for timing in timings}
 
 
 class Judge:

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from effxfer.deploy.cpu.targets import ANY, Target
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.int8.builder import Maker, feeds_of
-from effxfer.deploy.int8.evaluation import FP32, Judge, Trial
-from effxfer.deploy.int8.mixed_precision_files import Clock, mix
+from effxfer.deploy.int8.evaluation import FP32, Clock, Judge, Trial
 from effxfer.deploy.int8.static import HISTOGRAM_IMAGES
 from effxfer.deploy.int8.target_policy import Aim
 from effxfer.deploy.settings import DEFAULT, RECIPES
@@ -47,7 +46,6 @@ def quantize(
     images: int = 128,
     threads: int = 1,
     latency_seconds: float = 20.0,
-    mixed_seconds: float = 0.0,
     seed: int = 0,
     compare: Compare | None = None,
     target: Target = ANY,
@@ -72,7 +70,6 @@ def quantize(
         images: Images to calibrate on.
         threads: Of ONNX Runtime; 0 is one per core.
         latency_seconds: Time for all recipes together.
-        mixed_seconds: Time for mixing precisions where no recipe suits the whole network; 0 is never.
         seed: Of the choice of calibration images.
         compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
         target: CPUs that the file is for. Recipes without kernels there are left out, candidates that would saturate
@@ -94,32 +91,18 @@ def quantize(
         wanted = maker.suitable(recipes)
         trials = [judge.screen(trial) for trial in maker.candidates(aim.recipes(wanted))]
         if aim.timed:
-            kept, trials, mixed = _raced(maker, judge, trials, clock, latency_seconds, mixed_seconds)
+            kept, trials = _choose(judge, _timed(judge.dense, trials, clock, latency_seconds))
         else:
             kept, trials = aim.untimed(judge, trials)
-            trials, mixed = [judge.dense, *trials], ""
+            trials = [judge.dense, *trials]
         trials += [Trial(name=name, file=out, verdict=why) for name, why in aim.left_out(wanted).items()]
-        report = _report(trials, kept, threads, mixed) + Report(notes=tuple(_calibrated(maker, wanted, images)))
+        report = _report(trials, kept, threads) + Report(notes=tuple(_calibrated(maker, wanted, images)))
         if kept is None:
             out.unlink(missing_ok=True)
             return None, report
         report += aim.report(kept, maker.feeds)
         write_sealed(out, kept.file.read_bytes())
     return out, report
-
-
-def _raced(
-    maker: Maker, judge: Judge, trials: list[Trial], clock: Clock, seconds: float, mixed_seconds: float
-) -> tuple[Trial | None, list[Trial], str]:
-    """Time candidates, and where none is fit, one of mixed precision; give what is kept, all, and how mixing went."""
-    kept, trials = _choose(judge, _timed(judge.dense, trials, clock, seconds))
-    if kept is not None or not mixed_seconds:
-        return kept, trials, ""
-    mixture, note = mix(maker, judge, trials, clock, mixed_seconds)
-    if mixture is None:
-        return None, trials, note
-    kept, [_, mixture] = _choose(judge, _timed(judge.dense, [mixture], clock, seconds))
-    return kept, [*trials, mixture], note
 
 
 def _timed(dense: Trial, trials: list[Trial], clock: Clock, seconds: float) -> list[Trial]:
@@ -151,15 +134,15 @@ def _choose(judge: Judge, trials: list[Trial]) -> tuple[Trial | None, list[Trial
     return kept and done[kept.name], list(done.values())
 
 
-def _report(trials: list[Trial], kept: Trial | None, threads: int, mixed: str) -> Report:
+def _report(trials: list[Trial], kept: Trial | None, threads: int) -> Report:
     note = (
         f"latency at batch 1, {threads or usable_cores()} threads; ratios are p50 against the float file, 95 % interval"
     )
     table = Table(title="int8 recipes", rows=tuple(trial.row() for trial in trials))
     if kept is None:
         text = "no int8 file: no recipe was both faster than fp32 and within the allowed drop"
-        return Report(notes=(text, *filter(None, [mixed]), note), tables=(table,))
-    notes = (f"int8 recipe {kept.name}", *filter(None, [mixed]), note)
+        return Report(notes=(text, note), tables=(table,))
+    notes = (f"int8 recipe {kept.name}", note)
     return Report(rows=_rows(kept), notes=notes, tables=(table,))
 
 

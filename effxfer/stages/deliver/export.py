@@ -20,7 +20,6 @@ from effxfer.deploy.export.parity import REJECTED, accuracy_of, check, onnx_logi
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, look
 from effxfer.deploy.export.prototypes import check_prototypes, opened
-from effxfer.deploy.graph.tune import tune
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import Aim
 from effxfer.deploy.settings import ExportSettings
@@ -100,7 +99,7 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
             max_drop=settings.max_drop, recipes=settings.recipes, float_layers=settings.float_layers,
             float_operators=settings.float_operators, images=settings.calibration,
             threads=settings.threads, latency_seconds=settings.latency_seconds,
-            mixed_seconds=settings.mixed_seconds, seed=settings.seed, target=resolve(settings.target),
+            seed=settings.seed, target=resolve(settings.target),
         )  # fmt: skip
     except ModelFileError as error:
         return Report(notes=(f"no int8 model: {error.problem}",))
@@ -108,15 +107,15 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
 
 
 def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net: Net) -> Report:
-    """Tune a file that is there and put preprocessing into it, where that is asked for, and measure it."""
+    """Put preprocessing into a file that is there, where that is asked for, and measure it."""
     if not file.exists():
         return Report()
     exact = precision == "int8" and Aim(resolve(settings.target)).exact
-    report = try_tune(file, precision, task, settings)
     if gone := left_behind(load(file), settings.opset):
-        raise ModelFileError(f"{file.name} is not of the operator set asked for: {gone}", "leave tune out", code="E431")
+        text = f"{file.name} is not of the operator set asked for: {gone}"
+        raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
     model = open_model(file, settings.threads, exact=exact)
-    report += renamed(check_prototypes(model, net, task.val.pixels, settings.tolerance), precision)
+    report = renamed(check_prototypes(model, net, task.val.pixels, settings.tolerance), precision)
     report += renamed(file_at_target(model, task, net), precision)
     if not settings.with_preprocessing:
         return report + on_file(file, precision, task, settings)
@@ -127,17 +126,6 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
             raise
         file.with_name(file.name + REJECTED).unlink()
         return Report(notes=(f"no {precision} model: {error.problem}",))
-
-
-def try_tune(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
-    """Make a file faster if that is asked for and works, and say what was tried."""
-    if not settings.tune:
-        return Report()
-    report = tune(
-        file, pixels=task.val.pixels, tolerance=settings.tolerance, threads=settings.threads,
-        seconds=settings.tune_seconds, seed=settings.seed,
-    )  # fmt: skip
-    return renamed(report, precision)
 
 
 def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:

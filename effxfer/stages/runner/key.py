@@ -14,6 +14,9 @@ from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.source import Source, parent_of
 from effxfer.stages.settings.base import StageSettings
 
+# Settings that no longer exist count with their defaults, so that results that were made with them stay valid.
+REMOVED = {"export": {"mixed_seconds": 60.0, "tune": False, "tune_seconds": 20.0}}
+
 
 def stage_key(
     name: str, settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
@@ -32,7 +35,9 @@ def list_data(
 
 def key_of_listings(name: str, settings: StageSettings, source: Source, listings: Sequence[Listing]) -> str:
     """Digest a stage's settings, its start and its data."""
-    return artifact.key_of(name, settings_identity(settings), [one.key for one in listings], parent_of(source))
+    return artifact.key_of(
+        name, settings_identity(settings) | REMOVED.get(name, {}), [one.key for one in listings], parent_of(source)
+    )
 
 
 def settings_identity(settings: StageSettings) -> dict[str, Any]:

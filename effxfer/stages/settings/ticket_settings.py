@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from effxfer.settings import Settings, build, overlaid, problems
+from effxfer.settings import build, overlaid, problems
 from effxfer.stages.settings.base import StageSettings
 from effxfer.train.settings import FitSettings
 
@@ -65,34 +65,3 @@ class Adapter(StageSettings):
     """
 
     merge: bool = True
-
-
-class Matrix(Settings):
-    """Train tickets on tasks, each beside its controls.
-
-    Attributes:
-        controls: Train a random mask for each ticket, and the dense network from each rewind point.
-        seeds: How often each is trained, each time from another seed.
-        strategy: As in `ticket`; of all.
-        options: As in `ticket`; of all.
-        fit: As in `ticket`; of all.
-        size: As in `ticket`.
-        seed: The first one.
-    """
-
-    controls: bool = True
-    seeds: int = Field(default=1, ge=1, le=100)
-    strategy: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    fit: dict[str, Any] = Field(default_factory=dict)
-    size: int | None = Field(default=None, ge=8, le=4096)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-
-    def of_cell(self, mask: str, number: int) -> Ticket:
-        """Give the settings of one training.
-
-        Raises:
-            SettingsError: If they make no sense.
-        """
-        told = {name: getattr(self, name) for name in ("strategy", "options", "fit", "size")}
-        return build(Ticket, {**told, "mask": mask, "seed": self.seed + number}, "ticket matrix")

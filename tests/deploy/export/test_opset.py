@@ -17,8 +17,7 @@ from effxfer.deploy.export.onnx import export_onnx, load
 from effxfer.deploy.export.opset import NATIVE, REWRITES, WIDENED, left_behind, lower
 from effxfer.deploy.export.parity import check, onnx_logits
 from effxfer.deploy.export.preprocessing import add_preprocessing
-from effxfer.deploy.graph.graph import Graph, copy
-from effxfer.deploy.graph.tune import rewrites
+from effxfer.deploy.graph.graph import copy
 from effxfer.deploy.int8.search import quantize
 from effxfer.errors import ModelFileError
 from effxfer.net.heads.prototypes import nearness
@@ -247,20 +246,6 @@ def test_int8_stays_in_the_operator_set(attention, tmp_path):
     assert model.ir_version == 7
     assert not {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     onnx.checker.check_model(model, full_check=True)
-
-
-def test_tuning_stays_in_the_operator_set():
-    def graph(opset):
-        made = Maker(opset=opset)
-        for activation in (Maker.gelu, Maker.hardswish):
-            made.conv(13)
-            activation(made)
-        return made.graph()
-
-    found = {opset: rewrites(graph(opset), FEED) for opset in (13, 20)}
-    assert {Graph(one.model).opset for one in found[13].values()} == {13}
-    assert {"Gelu", "HardSwish"} <= {node.op_type for node in found[20]["fused"].model.graph.node}
-    assert "fused" not in found[13]
 
 
 def test_a_file_that_left_its_operator_set_is_told():

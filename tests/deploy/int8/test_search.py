@@ -197,46 +197,6 @@ def test_layers_and_operators_stay_in_float(run):
         kinds(float_operators=("Gem",))
 
 
-def mixed_timings(full, *gain):
-    """A clock on which each block in int8 saves a share of the time, and all of them together give `full`."""
-
-    def compare(runners, *, baseline, threads, max_seconds):
-        def ratio(name):
-            if not name.startswith("mixed-"):
-                return 1.0 if name == FP32 else full
-            chosen = [int(i) - 1 for i in name.removeprefix("mixed-").split("-")]
-            return 1 - sum(gain[i] for i in chosen)
-
-        return [
-            SimpleNamespace(name=n, p50=10 * ratio(n), ratio=ratio(n), ratio_low=ratio(n), ratio_high=ratio(n), n=100)
-            for n in runners
-        ]
-
-    return compare
-
-
-def test_where_int8_is_slower_the_blocks_that_gain_are_shipped(run):
-    out, report = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.7, 0.3, -0.1))
-    assert verdicts(report)["mixed-2"] == "kept"
-    assert read_metadata(out).precision == "int8 mixed-2"
-    assert any(note.endswith("in float32: block 1, 3") for note in report.notes)
-    graph = load(out).graph
-    held = {t.name for t in graph.initializer}
-    assert [n.input[1] in held for n in graph.node if n.op_type in ("Conv", "Gemm")] == [True, False, False, True]
-
-
-def test_where_no_block_gains_nothing_ships_and_the_report_says_why(run):
-    out, report = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.1, -0.1, -0.1))
-    assert out is None
-    assert any(note.endswith("no block was faster in int8 than in float32") for note in report.notes)
-
-
-def test_a_vetoed_mixture_does_not_ship(run, vetoing):
-    vetoing("mixed")
-    out, _ = run(recipes=("u8s8-7bit",), mixed_seconds=1.0, compare=mixed_timings(1.4, -0.7, 0.3, -0.1))
-    assert out is None
-
-
 def test_a_file_that_anybody_wrote_is_quantized_on_arrays(tmp_path):
     net, file = tiny_net(), tmp_path / "theirs.onnx"
     inputs = torch.from_numpy(normalize(images(40), PREPROCESS))

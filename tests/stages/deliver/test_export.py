@@ -75,17 +75,6 @@ def test_a_damaged_graph_does_not_ship(dense, data, tmp_path, monkeypatch):
     ]
 
 
-def test_tuning_is_told_and_never_changes_answers(dense, exported, data, tmp_path):
-    made = tiny.stage("export", dense, tmp_path / "out", data, int8=False, tune=True, tune_seconds=0.3)
-    (table,) = [one for one in made.manifest.report.tables if one.title == "Attempts to make model.onnx faster"]
-    kept = [row for row in table.rows if row["verdict"] == "kept"]
-    assert len(kept) <= 1
-    assert (made.manifest.report.get("p50-ratio/tuned/fp32") is not None) == bool(kept)
-    assert (Model(made.path / "model.onnx").metadata.extra.get("tuned") is not None) == bool(kept)
-    accuracy = "accuracy/test/fp32"
-    assert made.manifest.report[accuracy].value == exported.manifest.report[accuracy].value
-
-
 def test_int8_ships_only_where_it_is_worth_it(dense, data, tmp_path):
     made = tiny.stage("export", dense, tmp_path / "out", data)
     kept = "model.int8.onnx" in made.manifest.files
