@@ -9,6 +9,7 @@ Shape legend: B images, C classes.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -52,7 +53,7 @@ def distilled(
 
     def blended(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
         pupil = Overheard(learner)
-        with capture_taps(learner.body, taps) as maps:
+        with capture_taps(learner.body, taps) if taps else nullcontext({}) as maps:
             terms = {k: (1 - logits) * v for k, v in loss(pupil, batch, progress).items()}
         target, alike = told(batch[0])
         if logits:
