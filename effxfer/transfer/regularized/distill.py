@@ -53,7 +53,8 @@ def distilled(
 
     def blended(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
         pupil = Overheard(learner)
-        with capture_taps(learner.body, taps) if taps else nullcontext({}) as maps:
+        no_maps: dict[str, Tensor] = {}
+        with capture_taps(learner.body, taps) if taps else nullcontext(no_maps) as maps:
             terms = {k: (1 - logits) * v for k, v in loss(pupil, batch, progress).items()}
         target, alike = told(batch[0])
         if logits:
