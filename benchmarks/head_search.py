@@ -52,10 +52,10 @@ def loaded(folder: Path) -> tuple[Any, Any]:
 def features_of(net: Any, task: Any, folder: Path) -> Any:
     """Averages of all stages, as the search keeps them."""
     from effxfer.net.taps import tap_widths
-    from effxfer.stages.head_search.features import Kept, computed
+    from effxfer.stages.head_search.features import FeaturePlan, compute_features
     from effxfer.train.devices import pick
 
-    return computed(net, task, Kept(taps=tuple(tap_widths(net))), folder / "features", pick("cpu"))
+    return compute_features(net, task, FeaturePlan(taps=tuple(tap_widths(net))), folder / "features", pick("cpu"))
 
 
 def trials(features: Any, folder: Path, *, trials: int, epochs: int, workers: int = 1) -> None:

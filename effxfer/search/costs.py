@@ -1,4 +1,4 @@
-"""What latency a head has, told by measurements on a few: the body, cut, plus pools, plus what is on top.
+"""A model of a head's latency, fitted to measurements: the body, cut, plus pools, plus the classifier.
 
 Shape legend: ms, milliseconds of one image.
 """
@@ -33,7 +33,7 @@ class Costs:
     millions: Mapping[str, float]
 
     def ms(self, candidate: Candidate, parameters: int) -> float:
-        """Give the p50 of the whole network with a head of so many parameters."""
+        """Modelled p50 of the network with a head of `parameters`."""
         pools = sum(self._pool(candidate, tap) for tap in candidate.taps)
         return self.body[JOIN.join(candidate.taps)] + pools + self.base + self.per_million * parameters / 1e6
 
@@ -41,8 +41,8 @@ class Costs:
         import numpy as np
 
         spec = candidate.spec
-        own = {"attention": spec.queries, "bilinear": spec.rank}.get(spec.pool, 1)
-        return float(np.interp(own, self.sizes[spec.pool], self.pools[f"{spec.pool} {tap}"]))
+        size = {"attention": spec.queries, "bilinear": spec.rank}.get(spec.pool, 1)
+        return float(np.interp(size, self.sizes[spec.pool], self.pools[f"{spec.pool} {tap}"]))
 
     def plain(self) -> dict[str, Any]:
         """Give values that JSON takes."""

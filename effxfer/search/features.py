@@ -1,4 +1,4 @@
-"""What heads are trained and judged on: features of two splits, computed once."""
+"""Features of two splits, computed once: the data of a head search."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from effxfer.search.space import Taps
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-    """What heads are trained and judged on.
+    """Features on which heads are trained and judged.
 
     Attributes:
         train: float32 `(N, D_t)` of the training split for each layer t; may be memory-mapped.
@@ -28,8 +28,8 @@ class Features:
         labels: int64 `(N,)` of the training split.
         val_labels: int64 `(M,)` of the validation split.
         classes: C.
-        train_maps: The same layers as they are, not averaged: `(N, D, h, w)` or `(N, n, D)`; empty where there are
-            none to be had, and then no head pools.
+        train_maps: The same layers as they are, not averaged: `(N, D, h, w)` or `(N, n, D)`; empty if there are
+            none, and then no head pools.
         val_maps: Of the validation split.
     """
 
@@ -45,14 +45,14 @@ class Features:
         for split, matrices, labels in (("train", self.train, self.labels), ("val", self.val, self.val_labels)):
             _check(split, matrices, labels, self.classes)
 
-    def seen(self, split: Literal["train", "val"], spec: HeadSpec) -> Matrices:
-        """What heads of a kind see of a split: layers as they are, or averages."""
+    def inputs(self, split: Literal["train", "val"], spec: HeadSpec) -> Matrices:
+        """Inputs of a head from a split: layers as they are if it pools, else their averages."""
         maps, vectors = (self.train_maps, self.train) if split == "train" else (self.val_maps, self.val)
         return maps if spec.pool != "mean" else vectors
 
     def channels(self, taps: Taps, spec: HeadSpec) -> list[int]:
-        """Count the channels of each layer that heads of a kind see."""
-        shapes = [self.seen("train", spec)[tap].shape for tap in taps]
+        """Count the channels of each layer that is an input of a head."""
+        shapes = [self.inputs("train", spec)[tap].shape for tap in taps]
         return [shape[2] if len(shape) == 3 else shape[1] for shape in shapes]
 
     def parameters(self, spec: HeadSpec, taps: Taps) -> int:
@@ -61,9 +61,9 @@ class Features:
 
     def shape(self) -> str:
         """Digest labels, names and shapes."""
-        found = [self.labels.tolist(), self.val_labels.tolist(), self.classes]
-        found += [[name, list(a.shape)] for m in (self.train, self.train_maps) for name, a in m.items()]
-        return digest(found)
+        values = [self.labels.tolist(), self.val_labels.tolist(), self.classes]
+        values += [[name, list(a.shape)] for m in (self.train, self.train_maps) for name, a in m.items()]
+        return digest(values)
 
     def digest(self) -> str:
         """Digest every number and name."""

@@ -33,11 +33,11 @@ def rounds(count: int, eta: int) -> list[Round]:
     return [Round(count=c, share=float(eta) ** (i + 1 - len(counts))) for i, c in enumerate(counts)]
 
 
-def part(plan: Sequence[Round], number: int, place: int) -> float:
-    """Share of the time that is left which one training may take, so that those after it get theirs.
+def training_share(plan: Sequence[Round], number: int, place: int) -> float:
+    """Share of the remaining time for one training, so that the later ones get theirs.
 
     Args:
-        plan: What `rounds` gave.
+        plan: The result of `rounds`.
         number: The round, from 0.
         place: Trainings of this round before this one.
     """
@@ -46,6 +46,6 @@ def part(plan: Sequence[Round], number: int, place: int) -> float:
     return now.share / to_come
 
 
-def whole_part(plan: Sequence[Round], number: int) -> float:
-    """Share of the time that is left which a whole round may take."""
-    return plan[number].count * part(plan, number, 0)
+def round_share(plan: Sequence[Round], number: int) -> float:
+    """Share of the remaining time for a round."""
+    return plan[number].count * training_share(plan, number, 0)

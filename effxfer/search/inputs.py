@@ -1,4 +1,4 @@
-"""What a head is trained on: averages of layers side by side, or layers as they are.
+"""Inputs of a head in training: averages of layers side by side, or layers as they are.
 
 Shape legend: N examples, D channels of a layer, F features side by side, P numbers that a pool gives.
 """
@@ -21,7 +21,7 @@ Rows = NDArray[np.int64]
 Matrices = Mapping[str, NDArray[Any]]
 State = dict[str, Tensor]
 CHUNK, SAMPLE = 128, 1024
-HELD_BYTES = 256 * 2**20
+CACHE_BYTES = 256 * 2**20  # layers of this size stay in memory in float32; larger ones are read in every step
 
 
 class Vectors:
@@ -49,11 +49,11 @@ class Vectors:
         """Nothing depends on the head."""
 
     def batch(self, _head: nn.Module, rows: Tensor) -> Tensor:
-        """What the classifier sees of some of its examples: `(B, F)`."""
+        """Inputs of the classifier from some of the examples: `(B, F)`."""
         return self.x.index_select(0, rows)
 
-    def others(self, _head: nn.Module, matrices: Matrices, rows: Rows | None) -> Iterator[Tensor]:
-        """What the classifier sees of other examples, in pieces."""
+    def evaluation_batches(self, _head: nn.Module, matrices: Matrices, rows: Rows | None) -> Iterator[Tensor]:
+        """Inputs of the classifier from other examples, in batches."""
         x = gather(matrices, self.taps, rows)
         yield (x - self.mean) / self.deviation if self.spec.standardize else x
 
@@ -79,7 +79,7 @@ class Layers:
         self.rows = np.arange(len(matrices[taps[0]])) if rows is None else rows
         self.statistics = [self._channels(matrices[tap]) for tap in taps]
         each = sum(matrices[tap][0].size for tap in taps) * 4
-        self.held = self._layers(matrices, self.rows) if len(self.rows) * each <= HELD_BYTES else None
+        self.cached = self._layers(matrices, self.rows) if len(self.rows) * each <= CACHE_BYTES else None
         self.mean, self.deviation = torch.zeros(()), torch.ones(())
 
     def __len__(self) -> int:
@@ -87,20 +87,20 @@ class Layers:
 
     @torch.no_grad()
     def start(self, head: nn.Module) -> None:
-        """Look at what the untrained pool gives."""
+        """Measure the mean and deviation of the untrained pool's output."""
         pooled = torch.cat([self._pooled(head, self.matrices, rows) for rows in _chunks(self._some())])
         if self.spec.standardize:
             self.mean, self.deviation = pooled.mean(0), safe_deviation(pooled.std(0, correction=0))
 
     def batch(self, head: nn.Module, rows: Tensor) -> Tensor:
-        """What the classifier sees of some of its examples: `(B, P)`."""
+        """Inputs of the classifier from some of the examples: `(B, P)`."""
         pool: Any = pool_of(head)
-        if self.held is None:
+        if self.cached is None:
             return self._standard(self._pooled(head, self.matrices, self.rows[rows.numpy()]))
-        return self._standard(pool([layer.index_select(0, rows) for layer in self.held]))
+        return self._standard(pool([layer.index_select(0, rows) for layer in self.cached]))
 
-    def others(self, head: nn.Module, matrices: Matrices, rows: Rows | None) -> Iterator[Tensor]:
-        """What the classifier sees of other examples, in pieces."""
+    def evaluation_batches(self, head: nn.Module, matrices: Matrices, rows: Rows | None) -> Iterator[Tensor]:
+        """Inputs of the classifier from other examples, in batches."""
         rows = np.arange(len(matrices[self.taps[0]])) if rows is None else rows
         for some in _chunks(rows):
             yield self._standard(self._pooled(head, matrices, some))
@@ -118,16 +118,16 @@ class Layers:
 
     def _pooled(self, head: nn.Module, matrices: Matrices, rows: Rows) -> Tensor:
         pool: Any = pool_of(head)
-        found: Tensor = pool(self._layers(matrices, rows))
-        return found
+        pooled: Tensor = pool(self._layers(matrices, rows))
+        return pooled
 
     def _layers(self, matrices: Matrices, rows: Rows) -> list[Tensor]:
-        found = []
+        layers = []
         for tap, (mean, deviation) in zip(self.taps, self.statistics, strict=True):
             x = torch.from_numpy(np.array(matrices[tap][rows], dtype=np.float32))
             line = _line(x.dim())
-            found.append(x if self.spec.pool == "gem" else x.sub_(mean.view(line)).div_(deviation.view(line)))
-        return found
+            layers.append(x if self.spec.pool == "gem" else x.sub_(mean.view(line)).div_(deviation.view(line)))
+        return layers
 
     def _channels(self, matrix: NDArray[Any]) -> tuple[Tensor, Tensor]:
         x = torch.from_numpy(np.array(matrix[self._some()], dtype=np.float32))

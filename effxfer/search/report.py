@@ -1,40 +1,38 @@
-"""The report of a search: the head that was taken beside the plain linear one, the trials, the front of both aims."""
+"""The report of a search: the selected head beside the plain linear one, the trials, the Pareto front."""
 
 from __future__ import annotations
 
 import math
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from effxfer.net.heads.spec import describe
 from effxfer.report import Curve, Measurement, Report, Table
+from effxfer.search.finalist import Finalist, front
 from effxfer.search.space import JOIN
 from effxfer.search.storage.trials import counts
 from effxfer.search.worker import Search, candidate_of
-
-if TYPE_CHECKING:
-    from effxfer.search.finalists import Finalist
 
 SHOWN = 10
 
 
 def report_of(
     search: Search, trials: list[Any], finalists: list[Finalist], winner: Finalist, plain: Finalist, linear: Any,
-    why: str,
+    reason: str,
 ) -> Report:  # fmt: skip
-    """Tell of a search.
+    """Report a search.
 
     Args:
-        search: What it was about.
+        search: The search.
         trials: All of them.
         finalists: Those trained on the whole training split.
-        winner: The one that is taken.
+        winner: The selected one.
         plain: The plain linear head; another one if it diverged.
         linear: Its trial.
-        why: Why the winner is.
+        reason: Why it was selected, a sentence.
     """
     features, metric = search.features, search.settings.metric
-    found = counts(trials)
+    number = counts(trials)
     rows = [
         _share(f"head {metric}/val", winner.score, len(features.val_labels)),
         _share(f"linear head {metric}/val", plain.score, len(features.val_labels)),
@@ -43,21 +41,23 @@ def report_of(
         Measurement(name="head parameters", value=winner.parameters / 1e6, unit="M"),
         Measurement(name="linear head parameters", value=search.reference() / 1e6, unit="M"),
         *_latency(winner, plain),
-        *(Measurement(name=f"trials {kind}", value=found[kind]) for kind in ("complete", "pruned", "refused", "lost")),
+        *(Measurement(name=f"trials {kind}", value=number[kind]) for kind in ("complete", "pruned", "refused", "lost")),
     ]
     table = Table(title="Best heads", rows=tuple(_rows(search, trials, finalists, winner)))
     curves = (*_curves(trials, metric), *_plot(search, trials, winner))
-    return Report(rows=tuple(rows), notes=(*_notes(search, len(finalists)), why), tables=(table,), curves=curves)
+    return Report(rows=tuple(rows), notes=(*_notes(search, len(finalists)), reason), tables=(table,), curves=curves)
 
 
 def _latency(winner: Finalist, plain: Finalist) -> list[Measurement]:
-    mine, theirs = winner.clocked, plain.clocked
-    if not (mine and theirs):
+    head_latency, linear_latency = winner.latency, plain.latency
+    if not (head_latency and linear_latency):
         return []
     return [
-        Measurement(name="head latency/p50", value=mine.ms, unit="ms"),
-        Measurement(name="linear head latency/p50", value=theirs.ms, unit="ms"),
-        Measurement(name="head latency/ratio", value=mine.ratio, low=mine.low, high=mine.high, unit="x"),
+        Measurement(name="head latency/p50", value=head_latency.ms, unit="ms"),
+        Measurement(name="linear head latency/p50", value=linear_latency.ms, unit="ms"),
+        Measurement(
+            name="head latency/ratio", value=head_latency.ratio, low=head_latency.low, high=head_latency.high, unit="x"
+        ),
     ]
 
 
@@ -89,28 +89,28 @@ def _notes(search: Search, finalists: int) -> tuple[str, ...]:
 
 
 def _rows(search: Search, trials: list[Any], finalists: list[Finalist], winner: Finalist) -> list[dict[str, Any]]:
-    tried = {f.trial.number: f for f in finalists}
+    trained = {f.trial.number: f for f in finalists}
     complete = sorted((t for t in trials if t.state.name == "COMPLETE"), key=lambda t: (-t.value, t.number))
-    shown = complete[:SHOWN] + [t for t in complete[SHOWN:] if t.number in tried]
-    return [_row(search, trial, tried.get(trial.number), trial.number == winner.trial.number) for trial in shown]
+    shown = complete[:SHOWN] + [t for t in complete[SHOWN:] if t.number in trained]
+    return [_row(search, trial, trained.get(trial.number), trial.number == winner.trial.number) for trial in shown]
 
 
-def _row(search: Search, trial: Any, tried: Finalist | None, taken: bool) -> dict[str, Any]:
+def _row(search: Search, trial: Any, trained: Finalist | None, selected: bool) -> dict[str, Any]:
     candidate = candidate_of(trial, search)
-    timed = tried.clocked if tried else None
-    latency = {"modelled x": trial.user_attrs["ratio"], "measured x": timed.ratio if timed else None}
+    latency = trained.latency if trained else None
+    ratios = {"modelled x": trial.user_attrs["ratio"], "measured x": latency.ratio if latency else None}
     return {
         "trial": trial.number,
         "head": describe(candidate.spec),
         "taps": JOIN.join(candidate.taps),
         "parameters": search.features.parameters(candidate.spec, candidate.taps),
         "folds %": 100 * _metric(trial),
-        "val %": 100 * tried.score if tried else None,
-        **({**latency, "network M": millions(search, candidate)} if search.costs else {}),
+        "val %": 100 * trained.score if trained else None,
+        **({**ratios, "network M": millions(search, candidate)} if search.costs else {}),
         "optimizer": candidate.optimizer,
         "lr": candidate.lr,
         "seconds": trial.user_attrs["seconds"],
-        "taken": "yes" if taken else "",
+        "taken": "yes" if selected else "",
     }
 
 
@@ -118,8 +118,8 @@ def millions(search: Search, candidate: Any) -> float | None:
     """Count the parameters of the whole network with a head, in millions."""
     if not search.costs:
         return None
-    own = search.features.parameters(candidate.spec, candidate.taps) / 1e6
-    return search.costs.millions[JOIN.join(candidate.taps)] + own
+    head = search.features.parameters(candidate.spec, candidate.taps) / 1e6
+    return search.costs.millions[JOIN.join(candidate.taps)] + head
 
 
 def _curves(trials: list[Any], metric: str) -> tuple[Curve, ...]:
@@ -133,19 +133,17 @@ def _curves(trials: list[Any], metric: str) -> tuple[Curve, ...]:
 
 
 def _plot(search: Search, trials: list[Any], winner: Finalist) -> tuple[Curve, ...]:
-    """Plot metric against latency: trials, those that nothing beats, and the one that is taken."""
-    from effxfer.search.finalists import front
-
+    """Plot metric against latency: the Pareto front, the other trials, and the selected one."""
     if not search.costs:
         return ()
     complete = [t for t in trials if t.state.name == "COMPLETE"]
     best = front(complete)
     rest = [t for t in complete if t not in best]
     title, x, y = "Heads: metric against latency", "latency over the plain linear head's", "on the folds, %"
-    drawn = [("nothing beats these", best, True), ("others", rest, False), ("taken", [winner.trial], False)]
+    groups = [("nothing beats these", best, True), ("others", rest, False), ("taken", [winner.trial], False)]
     return tuple(
         Curve(title=title, name=name, x=x, y=f"{search.settings.metric} {y}", points=_points(some), line=line)
-        for name, some, line in drawn
+        for name, some, line in groups
         if some
     )
 

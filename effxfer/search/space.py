@@ -41,7 +41,7 @@ class SearchSettings(Settings):
         max_queries: Most averages of attention pooling, powers of two.
         max_rank: Largest rank of bilinear pooling and of an MLP's bottleneck, powers of two from 4 (or this, if less).
         grid: Heads that pool see maps averaged down to less than twice so many positions a side.
-        cache_mb: Space for layers that are not averaged. If they need more, the grid is made coarser; if that does not
+        cache_mb: Space for layers that are not averaged. If they need more, the grid becomes coarser; if that does not
             help, no head pools.
         taps: Sets of feature layers to choose from; the first feeds the plain linear head. Empty: `out`
             alone, `out` with each other layer, all layers, and each other layer alone if `early_exits`.
@@ -109,18 +109,18 @@ class SearchSettings(Settings):
 
     @field_validator("storage")
     @classmethod
-    def _known_storage(cls, value: str | None) -> str | None:
+    def _check_storage(cls, value: str | None) -> str | None:
         return value and check_storage(value)
 
     @property
-    def slowness(self) -> float:
-        """What is taken off the metric for twice the latency."""
+    def latency_weight(self) -> float:
+        """Penalty on the metric for twice the latency."""
         if self.latency_penalty is None:
             return 0.05 if self.prefer == "fast" else 0.01
         return self.latency_penalty
 
     @property
-    def most(self) -> int:
+    def max_trials(self) -> int:
         """Trials in all."""
         return self.trials or (40 if self.seconds is None else 100_000)
 
@@ -134,7 +134,7 @@ class Candidate:
         taps: The feature layers that feed it.
         lr: Peak learning rate.
         weight_decay: Decoupled weight decay.
-        optimizer: A key of `quick.OPTIMIZERS`.
+        optimizer: A key of `flat_optim.OPTIMIZERS`.
     """
 
     spec: HeadSpec
@@ -175,9 +175,9 @@ def baseline(choices: Sequence[Taps]) -> dict[str, Any]:
 
 def plain(taps: Taps, pool: str = "mean") -> dict[str, Any]:
     """Give the parameters of a linear head on some layers, trained as usual."""
-    made = {"kind": "linear", "pool": pool, "taps": JOIN.join(taps), "optimizer": "adamw", "lr": 1e-2}
-    made |= {"weight_decay": 1e-2, "linear_dropout": 0.0} | _DEFAULTS[pool]
-    return made | ({"join": "concat"} if len(taps) > 1 else {})
+    params = {"kind": "linear", "pool": pool, "taps": JOIN.join(taps), "optimizer": "adamw", "lr": 1e-2}
+    params |= {"weight_decay": 1e-2, "linear_dropout": 0.0} | _DEFAULTS[pool]
+    return params | ({"join": "concat"} if len(taps) > 1 else {})
 
 
 def starts(settings: SearchSettings, choices: Sequence[Taps]) -> list[dict[str, Any]]:
@@ -186,8 +186,8 @@ def starts(settings: SearchSettings, choices: Sequence[Taps]) -> list[dict[str, 
     for params in pools:
         if "bilinear_log2_rank" in params:
             params["bilinear_log2_rank"] = min(3, int(math.log2(settings.max_rank)))
-    alone = [plain(taps) for taps in choices[1:] if len(taps) == 1]
-    return [baseline(choices), *pools, *alone]
+    single_layers = [plain(taps) for taps in choices[1:] if len(taps) == 1]
+    return [baseline(choices), *pools, *single_layers]
 
 
 def suggest(trial: Any, settings: SearchSettings, choices: Sequence[Taps]) -> Candidate:

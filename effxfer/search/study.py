@@ -15,14 +15,15 @@ from effxfer.errors import SettingsError
 from effxfer.files import locked, sweep
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
-from effxfer.search.finalists import Clocked, Heads, SearchResult, conclude
+from effxfer.search.finalist import Heads, LatencyRatio, SearchResult
+from effxfer.search.finalists import conclude
 from effxfer.search.space import SearchSettings, Taps, baseline, starts, tap_choices
-from effxfer.search.storage.backends import place_of
-from effxfer.search.storage.trials import counts, open_study, revive
-from effxfer.search.worker import Search, work
+from effxfer.search.storage.backends import backend_of
+from effxfer.search.storage.trials import counts, open_study, requeue_stale
+from effxfer.search.worker import Search, run_trials
 from effxfer.search.worker_pool import run_workers
 
-FREE = (
+RESUMABLE = (  # settings that may change when a search goes on
     "trials",
     "seconds",
     "workers",
@@ -42,29 +43,29 @@ def search_head(
     settings: SearchSettings,
     storage_dir: Path,
     seed: int,
-    clock: Timekeeper | None = None,
+    meter: LatencyMeter | None = None,
     until: float = float("inf"),
-    closing: float = 0.0,
+    reserve: float = 0.0,
 ) -> SearchResult:
-    """Find the head for a task, given the features of its images.
+    """Search the best head for a task on the features of its images.
 
     Trials are judged within the training split; `val` only ranks the finalists, of which the plain linear head is
     always one. Called again after an interruption it does the trials that are missing, then gives the same result.
 
     Args:
         features: Of each layer; without maps no head pools. At least 2 classes.
-        settings: How to search; its `seconds` count where `until` is not given.
+        settings: Of the search; its `seconds` count if `until` is infinite.
         storage_dir: A folder of its own for the study, locked meanwhile.
-        seed: Of everything random.
-        clock: Times body and heads; None leaves latency out.
-        until: `time.monotonic()` at which all of it is to be done.
-        closing: Seconds that the caller needs afterwards.
+        seed: Random seed.
+        meter: Times body and heads; None leaves latency out.
+        until: `time.monotonic()` at which all of it must end.
+        reserve: Seconds to reserve for work of the caller.
 
     Raises:
         DataError: If features contain NaN or infinity or do not fit the labels.
         LockedError: If another search works in `storage_dir`.
         ModelFileError: If `storage_dir` holds a search on other features, or with other settings than
-            those of `FREE`.
+            those of `RESUMABLE`.
         ResourceError: If the disk is full, the storage cannot be reached, or workers die without finishing a trial.
         SettingsError: If `taps` or `max_parameters` cannot be met.
     """
@@ -79,62 +80,61 @@ def search_head(
         seed=seed,
         folder=storage_dir,
         until=until,
-        closing=closing,
-        given=place_of(settings.storage, storage_dir),
+        reserve=reserve,
+        open_backend=backend_of(settings.storage, storage_dir),
     )
     _check_limit(search)
-    search.place.check()
+    search.backend.check()
     with locked(storage_dir), _quiet():
         sweep(storage_dir)
-        place = search.place
         try:
-            progress.remark(place.mend())
-            study = open_study(place, facts(search))
-            costs = timed(study, search, clock)
-            if clock and costs:
-                search = replace(search, costs=costs, closing=closing + clock.closing())
+            progress.remark(search.backend.repair())
+            study = open_study(search.backend, facts(search))
+            costs = stored_costs(study, search, meter)
+            if meter and costs:
+                search = replace(search, costs=costs, reserve=reserve + meter.finalist_seconds())
             _prepare(study, search)
             _run(study, search)
-            return conclude(study, search, clock.finalists if clock and costs else None)
+            return conclude(study, search, meter.time_finalists if meter and costs else None)
         finally:
-            place.close()
+            search.backend.close()
 
 
-class Timekeeper(Protocol):
-    """Times what is exported."""
+class LatencyMeter(Protocol):
+    """Measures the latency of exported graphs."""
 
     def costs(self, choices: Sequence[Taps], until: float) -> Costs | None:
-        """Time the body cut at sets of layers, and some heads; None if it cannot be done `until` then."""
+        """Time the body cut at sets of layers, and some heads; None if that would end after `until`."""
 
-    def closing(self) -> float:
-        """Guess the seconds that `finalists` takes."""
+    def finalist_seconds(self) -> float:
+        """Estimate the seconds that `time_finalists` takes."""
 
-    def finalists(self, heads: Heads, plain: int) -> Mapping[int, Clocked]:
+    def time_finalists(self, heads: Heads, plain: int) -> Mapping[int, LatencyRatio]:
         """Time whole networks with heads, by their number, against the one with the plain linear head."""
 
 
-def timed(study: Any, search: Search, clock: Timekeeper | None) -> Costs | None:
-    """Take latencies from the study, or measure them, once for all who work on it."""
-    if clock is None:
+def stored_costs(study: Any, search: Search, meter: LatencyMeter | None) -> Costs | None:
+    """Read latencies from the study, or measure them, once for all machines that work on it."""
+    if meter is None:
         return None
-    with search.place.claiming():
-        known = study.user_attrs.get("costs")
-        if known is None:
-            found = clock.costs(search.choices, search.until - search.closing)
-            known = found.plain() if found else {}
-            study.set_user_attr("costs", known)
-    return Costs.from_plain(known) if known else None
+    with search.backend.claim_lock():
+        stored = study.user_attrs.get("costs")
+        if stored is None:
+            costs = meter.costs(search.choices, search.until - search.reserve)
+            stored = costs.plain() if costs else {}
+            study.set_user_attr("costs", stored)
+    return Costs.from_plain(stored) if stored else None
 
 
 def facts(search: Search) -> dict[str, Any]:
     """List what a study depends on: a resumed search must agree in all of it.
 
-    Features that other machines compute differ in their last digits: of those, labels and shapes must agree.
+    Features computed by other machines differ in their last digits: only their labels and shapes must agree.
     """
-    settings = {name: value for name, value in search.settings.plain().items() if name not in FREE}
+    settings = {name: value for name, value in search.settings.plain().items() if name not in RESUMABLE}
     return settings | {
         "taps": [list(taps) for taps in search.choices],
-        "features": search.features.shape() if search.place.shared else search.features.digest(),
+        "features": search.features.shape() if search.backend.shared else search.features.digest(),
         "seed": search.seed,
     }
 
@@ -149,62 +149,63 @@ def _check_limit(search: Search) -> None:
 
 
 def _prepare(study: Any, search: Search) -> None:
-    """Give back the trials of dead workers, and see to it that the plain linear head and its like are tried first."""
-    revive(study, search.place)
-    with search.place.claiming():
+    """Queue the trials of dead workers again, and the plain linear head and its variants before all others."""
+    requeue_stale(study, search.backend)
+    with search.backend.claim_lock():
         trials = study.get_trials(deepcopy=False)
-        known = [t.system_attrs.get("fixed_params", {}) | t.params for t in trials if t.state.name != "FAIL"]
+        queued = [t.system_attrs.get("fixed_params", {}) | t.params for t in trials if t.state.name != "FAIL"]
         first = starts(search.settings, search.choices)
         begun = any(t.state.name != "WAITING" for t in trials)
         for params in first[:1] if begun else first:
-            if params not in known:
+            if params not in queued:
                 study.enqueue_trial(params)
 
 
 def _run(study: Any, search: Search) -> None:
-    total = search.settings.trials or search.settings.most
+    total = search.settings.trials or search.settings.max_trials
     with progress.bar("head search", total if search.settings.seconds is None else 0) as advance:
-        tell = _teller(study, advance)
-        tell()
-        _run_plain(study, search, tell)
+        show_progress = _progress_function(study, advance)
+        show_progress()
+        _run_plain(study, search, show_progress)
         if search.settings.workers == 1:
-            work(study, search, tell)
+            run_trials(study, search, show_progress)
         else:
-            run_workers(study, search, tell)
+            run_workers(study, search, show_progress)
 
 
-def _run_plain(study: Any, search: Search, tell: Callable[[], None]) -> None:
-    """See to it that at least the plain linear head is tried, however little time there is."""
+def _run_plain(study: Any, search: Search, show_progress: Callable[[], None]) -> None:
+    """Run the plain linear head at least, however short the time is."""
     trials = study.get_trials(deepcopy=False)
     if not any(t.state.name == "COMPLETE" and t.params == baseline(search.choices) for t in trials):
-        found = counts(trials, search.place)
-        one = search.settings.model_copy(update={"trials": found["complete"] + found["pruned"] + found["running"] + 1})
-        work(study, replace(search, settings=one, stop=lambda: False, until=float("inf")), tell)
+        number = counts(trials, search.backend)
+        budget = number["complete"] + number["pruned"] + number["running"] + 1
+        settings = search.settings.model_copy(update={"trials": budget})
+        run_trials(study, replace(search, settings=settings, stop=lambda: False, until=float("inf")), show_progress)
 
 
-def _teller(study: Any, advance: progress.Advance) -> Callable[[], None]:
+def _progress_function(study: Any, advance: progress.Advance) -> Callable[[], None]:
     shown = 0
 
-    def tell() -> None:
+    def show_progress() -> None:
         nonlocal shown
         trials = study.get_trials(deepcopy=False)
         complete = [t.value for t in trials if t.state.name == "COMPLETE"]
-        done = len(complete) + sum(t.state.name == "PRUNED" for t in trials)
-        if done != shown:
-            advance(done - shown, f"best {100 * max(complete):.2f} %" if complete else "")
-            shown = done
+        finished = len(complete) + sum(t.state.name == "PRUNED" for t in trials)
+        if finished != shown:
+            advance(finished - shown, f"best {100 * max(complete):.2f} %" if complete else "")
+            shown = finished
 
-    return tell
+    return show_progress
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna from writing to stderr; what it says is in the report."""
+    """Keep Optuna from writing to stderr; its messages are in the report."""
     import optuna
 
-    was = optuna.logging.get_verbosity()
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         yield
     finally:
-        optuna.logging.set_verbosity(was)
+        optuna.logging.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""One worker: claims trials of a study, one after the other, until the budget is used up."""
+"""One worker: runs trials of a study, one after the other, until the budget is used up."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from effxfer.errors import out_of_memory
 from effxfer.files import digest
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
-from effxfer.search.head_training import DivergedError, fold_rows, judge, rungs, size_penalty
+from effxfer.search.head_training import fold_rows, judge, rungs, size_penalty
 from effxfer.search.inputs import Rows
 from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, starts, suggest
-from effxfer.search.storage.backends import Place, place_of
-from effxfer.search.storage.trials import ask, counts, is_lost, owner, revive_claiming
+from effxfer.search.storage.backends import StorageBackend, backend_of
+from effxfer.search.storage.trials import ask, counts, is_lost, owner, requeue_stale_locked
+from effxfer.train.optim.gradients import DivergedError
 
 MAX_REFUSALS = 200
 POLL = 0.2
@@ -32,19 +33,19 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Search:
-    """What every worker of a search knows.
+    """The search as every worker needs it.
 
     Attributes:
-        features: What heads are trained and judged on.
-        settings: How the search runs.
+        features: Inputs of heads, of both splits.
+        settings: Of the search.
         choices: Sets of layers to choose from.
         seed: Of the whole search.
         folder: For logs, and the journal that is the search's own.
-        stop: Whether to stop; asked after every epoch.
-        costs: Latencies; None where nothing is known of them.
+        stop: Whether to stop; called after every epoch.
+        costs: Measured latencies; None if latency is not measured.
         until: `time.monotonic()` at which all is to be done, with finalists trained; infinite without a limit.
-        closing: Seconds that must be left then for what does not depend on trials.
-        given: Where trials are kept, if it is open already.
+        reserve: Seconds to reserve before `until` for work that does not depend on trials.
+        open_backend: The storage backend, if one is open already.
     """
 
     features: Features
@@ -55,16 +56,16 @@ class Search:
     stop: Callable[[], bool] = lambda: False
     costs: Costs | None = None
     until: float = float("inf")
-    closing: float = 0.0
-    given: Place | None = None
+    reserve: float = 0.0
+    open_backend: StorageBackend | None = None
 
     @cached_property
-    def place(self) -> Place:
-        """Where trials are kept."""
-        return self.given or place_of(self.settings.storage, self.folder)
+    def backend(self) -> StorageBackend:
+        """Where trials are stored."""
+        return self.open_backend or backend_of(self.settings.storage, self.folder)
 
     def folds(self) -> list[tuple[Rows, Rows]]:
-        """Cut the training split; the same for every trial."""
+        """Split the training split into folds; the same for every trial."""
         return fold_rows(self.features.labels, self.settings.folds, self.seed)
 
     def reference(self) -> int:
@@ -74,19 +75,21 @@ class Search:
         return self.features.parameters(HeadSpec(kind="linear"), self.choices[0])
 
     def penalty(self, candidate: Candidate) -> float:
-        """Give what is taken off a head's metric for its size and its latency."""
+        """Penalty on a head's metric for its size and its latency."""
         slow = 0.0
         if self.costs:
-            slow = self.settings.slowness * math.log2(self.ratio(candidate))
+            slow = self.settings.latency_weight * math.log2(self.ratio(candidate))
         return size_penalty(self.features, candidate, self.settings, self.reference()) + slow
 
     def ratio(self, candidate: Candidate) -> float:
-        """Give the latency of the network with a head over that with the plain linear one, as far as `costs` knows."""
+        """Modelled latency of the network with a head over that with the plain linear one; 1 without `costs`."""
         if not self.costs:
             return 1.0
         plain = read(baseline(self.choices), self.settings, self.choices)
-        mine, theirs = (self.costs.ms(c, self.features.parameters(c.spec, c.taps)) for c in (candidate, plain))
-        return mine / theirs
+        candidate_ms, linear_ms = (
+            self.costs.ms(c, self.features.parameters(c.spec, c.taps)) for c in (candidate, plain)
+        )
+        return candidate_ms / linear_ms
 
 
 def derive_seed(*parts: object) -> int:
@@ -99,71 +102,71 @@ def trial_seed(seed: int, params: dict[str, Any]) -> int:
     return derive_seed(seed, params)
 
 
-def work(study: Any, search: Search, finished: Callable[[], None] = lambda: None) -> None:
-    """Claim and run trials until the budget is used up, time is, or `search.stop` says so.
+def run_trials(study: Any, search: Search, after_trial: Callable[[], None] = lambda: None) -> None:
+    """Run trials until the budget or the time is used up, or `search.stop` returns true.
 
     Args:
         study: The Optuna study.
-        search: What it is about.
-        finished: Called after each trial.
+        search: The search.
+        after_trial: Called after each trial.
     """
-    folds, place = search.folds(), search.place
+    folds, backend = search.folds(), search.backend
     study.pruner = make_pruner(search.settings)
-    while not late(study, search):
-        claimed = claim(study, search, place)
-        if claimed:
+    while not out_of_time(study, search):
+        claim = next_trial(study, search, backend)
+        if claim:
             try:
-                run_trial(study, search, *claimed, folds=folds)
+                run_trial(study, search, *claim, folds=folds)
             except StoppedError:
                 return
-            finished()
-        elif counts(study.get_trials(deepcopy=False), place)["running"]:
+            after_trial()
+        elif counts(study.get_trials(deepcopy=False), backend)["running"]:
             time.sleep(POLL)  # one that dies leaves a trial to run again
         else:
             return
 
 
-def late(study: Any, search: Search) -> bool:
-    """Whether it is time to stop: what is left to do takes all the time that is left."""
-    return search.stop() or time.monotonic() + closing(study, search) > search.until
+def out_of_time(study: Any, search: Search) -> bool:
+    """Whether to stop: the work after the trials takes all the remaining time."""
+    return search.stop() or time.monotonic() + reserved_seconds(study, search) > search.until
 
 
-def closing(study: Any, search: Search) -> float:
-    """Guess the seconds between the last trial and the end; 0 where there is no limit to keep."""
-    return 0.0 if math.isinf(search.until) else search.closing + finale(study, search)
+def reserved_seconds(study: Any, search: Search) -> float:
+    """Estimate the seconds between the last trial and the end; 0 without a time limit."""
+    return 0.0 if math.isinf(search.until) else search.reserve + estimate_finalist_seconds(study, search)
 
 
-def finale(study: Any, search: Search) -> float:
-    """Guess the seconds that training finalists takes: what each took on its folds, for one on all examples."""
+def estimate_finalist_seconds(study: Any, search: Search) -> float:
+    """Estimate the training time of the finalists from the time that each took on its folds."""
     folds = len(search.folds())
     share = 1.0 if folds == 1 else 1 / (folds - 1)
-    done = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-    best = sorted(done, key=lambda t: -t.value)[: search.settings.finalists]
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    best = sorted(complete, key=lambda t: -t.value)[: search.settings.finalists]
     seconds = [float(t.user_attrs["seconds"]) * share for t in best]
-    return 1.1 * sum(seconds)
+    return 1.1 * sum(seconds)  # a tenth more: a machine is seldom as idle as it was
 
 
-def claim(study: Any, search: Search, place: Place) -> tuple[Any, Candidate] | None:
-    """Take the next trial of the budget, under a lock between workers; None if there is none left.
+def next_trial(study: Any, search: Search, backend: StorageBackend) -> tuple[Any, Candidate] | None:
+    """Begin the next trial of the budget, under a lock between workers; None if the budget is used up.
 
     The sampler's seed depends on how many trials came before and not on who asks: workers differ from each other, and
     an interrupted search goes on with the trials that it would have had. A repeated, too large or too slow head is
-    refused. The trials of dead workers are taken up again.
+    refused. The trials of dead workers are run again.
     """
     from optuna.trial import TrialState
 
-    with place.claiming():
-        revive_claiming(study, place)
+    with backend.claim_lock():
+        requeue_stale_locked(study, backend)
         for attempt in range(MAX_REFUSALS):
-            done = counts(study.get_trials(deepcopy=False), place)
-            slot = done["complete"] + done["pruned"] + done["running"]
-            if slot >= search.settings.most:
+            number = counts(study.get_trials(deepcopy=False), backend)
+            slot = number["complete"] + number["pruned"] + number["running"]
+            if slot >= search.settings.max_trials:
                 return None
             study.sampler = make_sampler(search, slot, attempt)
             trial = ask(study)
-            trial.set_user_attr("owner", owner(place))
+            trial.set_user_attr("owner", owner(backend))
             candidate = suggest(trial, search.settings, search.choices)
-            reason = refusal(study, trial, candidate, search)
+            reason = refusal_reason(study, trial, candidate, search)
             if not reason:
                 trial.set_user_attr("accepted", True)
                 return trial, candidate
@@ -172,10 +175,10 @@ def claim(study: Any, search: Search, place: Place) -> tuple[Any, Candidate] | N
     return None
 
 
-def refusal(study: Any, trial: Any, candidate: Candidate, search: Search) -> str:
-    """Say why a trial is not worth running: `repeated`, `too large`, `too slow`, or nothing."""
-    others = (t for t in study.get_trials(deepcopy=False) if t.number != trial.number)
-    if any(t.params == trial.params for t in others if t.state.name in {"COMPLETE", "PRUNED", "RUNNING"}):
+def refusal_reason(study: Any, trial: Any, candidate: Candidate, search: Search) -> str:
+    """Why a trial is not run: `repeated`, `too large`, `too slow`; empty if it is run."""
+    earlier = (t for t in study.get_trials(deepcopy=False) if t.number != trial.number)
+    if any(t.params == trial.params for t in earlier if t.state.name in {"COMPLETE", "PRUNED", "RUNNING"}):
         return "repeated"
     limit, ratio = search.settings.max_parameters, search.settings.max_latency_ratio
     if limit is not None and search.features.parameters(candidate.spec, candidate.taps) > limit:
@@ -187,10 +190,10 @@ def refusal(study: Any, trial: Any, candidate: Candidate, search: Search) -> str
 def run_trial(
     study: Any, search: Search, trial: Any, candidate: Candidate, *, folds: list[tuple[Rows, Rows]]
 ) -> None:  # fmt: skip
-    """Train and judge one head, and tell the study.
+    """Train and score one head, and report the result to the study.
 
-    A head that diverges or does not fit into memory counts as stopped early. Whatever else interrupts it leaves a lost
-    trial, which `revive` queues again.
+    A head that diverges or does not fit into memory counts as stopped early. Any other
+    interruption leaves a lost trial, which `requeue_stale` queues again.
     """
     from optuna import TrialPruned
     from optuna.trial import TrialState
@@ -205,8 +208,8 @@ def run_trial(
                 folds=folds,
                 penalty=penalty,
                 seed=trial_seed(search.seed, trial.params),
-                report=_reporter(trial, search),
-                check=_checker(study, trial, search),
+                report=_report_function(trial, search),
+                check=_check_function(study, trial, search),
             )
     except (TrialPruned, DivergedError, MemoryError) as reason:
         trial.set_user_attr("stopped", type(reason).__name__)
@@ -232,8 +235,8 @@ def _memory_errors() -> Iterator[None]:
         raise
 
 
-def _reporter(trial: Any, search: Search) -> Callable[[int, float], None]:
-    """Report to Optuna; linear heads that stand for a pool or an early exit run to their ends, for the front's sake."""
+def _report_function(trial: Any, search: Search) -> Callable[[int, float], None]:
+    """Report to Optuna; linear heads that represent a pool or an early exit are never pruned: the front needs them."""
     from optuna import TrialPruned
 
     protected = trial.params in starts(search.settings, search.choices)
@@ -246,9 +249,9 @@ def _reporter(trial: Any, search: Search) -> Callable[[int, float], None]:
     return report
 
 
-def _checker(study: Any, trial: Any, search: Search) -> Callable[[], None]:
+def _check_function(study: Any, trial: Any, search: Search) -> Callable[[], None]:
     """Stop a trial when time is up; the plain linear head runs to its end."""
-    protected, reserve = trial.params == baseline(search.choices), closing(study, search)
+    protected, reserve = trial.params == baseline(search.choices), reserved_seconds(study, search)
 
     def check() -> None:
         if not protected and (search.stop() or time.monotonic() + reserve > search.until):
@@ -273,19 +276,19 @@ def make_sampler(search: Search, slot: int, attempt: int) -> Any:
 class WithoutLost:
     """A pruner or study that does not see lost trials: what they reported counts when they are run again, not twice."""
 
-    def __init__(self, what: Any) -> None:
-        self._what = what
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._what, name)
+        return getattr(self._inner, name)
 
     def prune(self, study: Any, trial: Any) -> bool:
         """Decide as Optuna's pruner does."""
-        return bool(self._what.prune(WithoutLost(study), trial))
+        return bool(self._inner.prune(WithoutLost(study), trial))
 
     def get_trials(self, **how: Any) -> list[Any]:
         """List trials as Optuna's study does."""
-        return [trial for trial in self._what.get_trials(**how) if not is_lost(trial)]
+        return [trial for trial in self._inner.get_trials(**how) if not is_lost(trial)]
 
 
 def make_pruner(settings: SearchSettings) -> Any:

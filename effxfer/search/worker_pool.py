@@ -27,33 +27,33 @@ from effxfer.runtime.threads import allowed, within_quota
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.space import SearchSettings
-from effxfer.search.storage.trials import counts, load_study, revive
-from effxfer.search.worker import Search, late, work
+from effxfer.search.storage.trials import counts, load_study, requeue_stale
+from effxfer.search.worker import Search, out_of_time, run_trials
 from effxfer.settings import build
 
 SHARED = "features"
 POLL = 0.3
-GRACE = 3.0  # less than a process has that was asked to end
+GRACE = 3.0  # seconds; less than service managers wait between SIGTERM and SIGKILL
 
 
-def run_workers(study: Any, search: Search, finished: Callable[[], None]) -> None:
+def run_workers(study: Any, search: Search, show_progress: Callable[[], None]) -> None:
     """Run `settings.workers` processes until the budget is used up or time is.
 
-    A worker that is killed loses its one trial, which is queued again; its place is filled as long as that helps.
+    A worker that is killed loses its one trial, which is queued again; another worker starts as long as that helps.
 
     Args:
-        study: The Optuna study, already made.
-        search: What it is about.
-        finished: Called now and then, to show progress.
+        study: The Optuna study.
+        search: The search.
+        show_progress: Called several times a second.
 
     Raises:
         ResourceError: If the workers die without finishing a single trial.
     """
     with _shared(study, search):
-        while (before := _finished(study)) < search.settings.most and not late(study, search):
-            failed = _round(study, search, finished)
-            revive(study, search.place)
-            if failed and _finished(study) == before and not late(study, search):
+        while (before := _finished(study)) < search.settings.max_trials and not out_of_time(study, search):
+            failed = _round(study, search, show_progress)
+            requeue_stale(study, search.backend)
+            if failed and _finished(study) == before and not out_of_time(study, search):
                 raise ResourceError(
                     f"search workers finished no trial: {_last_words(search.folder)}",
                     f"see {search.folder}/worker-*.log, or use 1 worker",
@@ -62,15 +62,15 @@ def run_workers(study: Any, search: Search, finished: Callable[[], None]) -> Non
                 return
 
 
-def _round(study: Any, search: Search, finished: Callable[[], None]) -> bool:
+def _round(study: Any, search: Search, show_progress: Callable[[], None]) -> bool:
     """Start workers and wait for them; true if one of them failed."""
-    n = min(search.settings.workers, search.settings.most - _finished(study))
+    n = min(search.settings.workers, search.settings.max_trials - _finished(study))
     workers = [_start(search, k) for k in range(n)]
     try:
         while any(worker.poll() is None for worker in workers):
-            finished()
+            show_progress()
             time.sleep(POLL)
-        finished()
+        show_progress()
     finally:
         _end(workers)
     return any(worker.returncode != 0 for worker in workers)
@@ -96,14 +96,14 @@ def _end(workers: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _finished(study: Any) -> int:
-    found = counts(study.get_trials(deepcopy=False))
-    return found["complete"] + found["pruned"]
+    number = counts(study.get_trials(deepcopy=False))
+    return number["complete"] + number["pruned"]
 
 
 def _last_words(folder: Path) -> str:
     texts = [log.read_text(errors="replace").splitlines() for log in sorted(folder.glob("worker-*.log"))]
-    said = [[line for line in lines if line.strip() and not line.strip().startswith("hint:")] for lines in texts]
-    return next((lines[-1].strip() for lines in said if lines), "they were killed")
+    messages = [[line for line in lines if line.strip() and not line.strip().startswith("hint:")] for lines in texts]
+    return next((lines[-1].strip() for lines in messages if lines), "they were killed")
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _shared(study: Any, search: Search) -> Iterator[None]:
             "choices": search.choices,
             "seed": search.seed,
             "until": None if math.isinf(search.until) else search.until,
-            "closing": search.closing,
+            "reserve": search.reserve,
             "costs": search.costs.plain() if search.costs else None,
             "study": study.study_name,
         }
@@ -138,9 +138,9 @@ def _shared(study: Any, search: Search) -> Iterator[None]:
 
 def _file(file: Path, array: np.ndarray[Any, Any]) -> str:
     """Name the file that holds an array: the one that it is mapped from, or a new one."""
-    own = getattr(array, "filename", None)
-    if isinstance(array, np.memmap) and own and array.offset:
-        return str(own)
+    source = getattr(array, "filename", None)
+    if isinstance(array, np.memmap) and source and array.offset:
+        return str(source)
     write_atomic(file, lambda scratch: np.save(scratch, array, allow_pickle=False))
     return str(file.absolute())
 
@@ -170,9 +170,9 @@ def _load(folder: Path, parent: int) -> tuple[Any, Search]:
         stop=lambda: os.getppid() != parent,
         costs=Costs.from_plain(job["costs"]) if job["costs"] else None,
         until=job["until"] or float("inf"),
-        closing=job["closing"],
+        reserve=job["reserve"],
     )
-    return load_study(search.place, job["study"]), search
+    return load_study(search.backend, job["study"]), search
 
 
 def main(folder: Path, parent: int, threads: int) -> None:
@@ -184,9 +184,9 @@ def main(folder: Path, parent: int, threads: int) -> None:
         torch.set_num_threads(threads)
         study, search = _load(folder, parent)
         try:
-            work(study, search)
+            run_trials(study, search)
         finally:
-            search.place.close()
+            search.backend.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The only training loop.
+"""The training loop of networks. Heads on stored features have their own, `search.head_training`.
 
 What happens in a step depends on (seed, step), the weights and the optimizer's state alone; so a run that was killed
 and goes on from its last checkpoint ends with the same weights as one that was not (bit for bit on a CPU with the

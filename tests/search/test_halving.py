@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.search.halving import part, rounds
+from effxfer.search.halving import rounds, training_share
 
 
 @given(st.integers(1, 200), st.integers(2, 10))
@@ -19,7 +19,7 @@ def test_who_takes_their_part_of_what_is_left_uses_it_up_in_proportion(count, et
     plan, left, taken = rounds(count, eta), seconds, []
     for number, now in enumerate(plan):
         for place in range(now.count):
-            taken.append((now.share, left * part(plan, number, place)))
+            taken.append((now.share, left * training_share(plan, number, place)))
             left -= taken[-1][1]
     assert abs(left) < 1e-6 * seconds
     rates = [time / share for share, time in taken]

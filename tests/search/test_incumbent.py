@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effxfer.search.incumbent import better
+from effxfer.search.incumbent import is_better
 
 TRUE = torch.arange(300) % 3
 
@@ -15,7 +15,7 @@ def wrong(count, start=0):
 
 
 def asked(found, present, confidence=0.95, metric="accuracy", seed=0):
-    return better(found, present, TRUE, metric=metric, confidence=confidence, seed=seed)
+    return is_better(found, present, TRUE, metric=metric, confidence=confidence, seed=seed)
 
 
 @settings(deadline=None, max_examples=10)

@@ -7,7 +7,7 @@ from effxfer.net.heads.pools import pool_of
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.search import inputs as given_module
 from effxfer.search.head_training import Training, answers, measure, train_head
-from effxfer.search.inputs import HELD_BYTES
+from effxfer.search.inputs import CACHE_BYTES
 from effxfer.search.space import Candidate, SearchSettings
 from effxfer.search.study import search_head
 from tests.search.tasks import features_of
@@ -69,8 +69,8 @@ def test_layers_read_from_the_disk_train_as_those_in_memory(monkeypatch, tmp_pat
     spec = HeadSpec(pool="attention", standardize=True)
     chosen = Candidate(spec=spec, taps=("early", "out"), lr=0.02, weight_decay=1e-3, optimizer=optimizer)
     states = []
-    for most in (HELD_BYTES, 0):
-        monkeypatch.setattr(given_module, "HELD_BYTES", most)
+    for most in (CACHE_BYTES, 0):
+        monkeypatch.setattr(given_module, "CACHE_BYTES", most)
         training = Training(data(tmp_path), chosen, SearchSettings(epochs=3, batch=16), rows=np.arange(70), seed=1)
         training.advance(3)
         states.append(training.result()[1])

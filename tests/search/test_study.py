@@ -16,7 +16,7 @@ from effxfer.files import locked
 from effxfer.net.heads.build import build_head
 from effxfer.report import Report
 from effxfer.search.space import SearchSettings
-from effxfer.search.storage.backends import JOURNAL, own
+from effxfer.search.storage.backends import JOURNAL, own_journal
 from effxfer.search.storage.trials import counts, load_study
 from effxfer.search.study import search_head
 from tests.search import killed
@@ -36,7 +36,7 @@ def wait_for(folder, condition, process, seconds=120):
     while time.monotonic() < end:
         assert process.poll() is None, f"it ended before it was killed: {process.stderr.read().decode()}"
         if (folder / JOURNAL).exists() and b"facts" in (folder / JOURNAL).read_bytes():
-            found = condition(load_study(own(folder)))
+            found = condition(load_study(own_journal(folder)))
             if found:
                 return found
         time.sleep(0.02)
@@ -91,9 +91,9 @@ def test_the_same_seed_gives_the_same_head_and_another_seed_another_search(tmp_p
     assert found[0].spec == found[1].spec
     assert all(torch.equal(found[0].state[k], found[1].state[k]) for k in found[0].state)
     assert (
-        keys(load_study(own(tmp_path / "0")))
-        == keys(load_study(own(tmp_path / "1")))
-        != keys(load_study(own(tmp_path / "2")))
+        keys(load_study(own_journal(tmp_path / "0")))
+        == keys(load_study(own_journal(tmp_path / "1")))
+        != keys(load_study(own_journal(tmp_path / "2")))
     )
 
 
@@ -110,7 +110,7 @@ def test_a_finished_search_gives_its_result_again_and_more_trials_go_on(tmp_path
 
     more = settings.model_copy(update={"trials": 9})
     search_head(features_of((features, labels), 3), settings=more, storage_dir=tmp_path, seed=1)
-    found = keys(load_study(own(tmp_path)))
+    found = keys(load_study(own_journal(tmp_path)))
     assert len(found) == len(set(found)) == 9
 
 
@@ -202,15 +202,15 @@ def test_killed_in_the_middle_and_resumed_it_ends_like_the_uninterrupted_search(
     process.communicate()
     with (tmp_path / "cut" / JOURNAL).open("ab") as stream:
         stream.write(b'{"op_code": 6, "work')
-    before = keys(load_study(own(tmp_path / "cut")))
+    before = keys(load_study(own_journal(tmp_path / "cut")))
 
     resumed, whole = killed.run(tmp_path / "cut", 14, 1), killed.run(tmp_path / "whole", 14, 1)
-    study = load_study(own(tmp_path / "cut"))
+    study = load_study(own_journal(tmp_path / "cut"))
     after = keys(study)
     assert len(after) == len(set(after)) == 14
     assert set(before) <= set(after)
     assert counts(study.trials)["lost"] <= 1
-    assert after == keys(load_study(own(tmp_path / "whole")))
+    assert after == keys(load_study(own_journal(tmp_path / "whole")))
     assert resumed.spec == whole.spec
     assert all(torch.equal(resumed.state[k], whole.state[k]) for k in whole.state)
 
@@ -229,11 +229,11 @@ def test_a_killed_worker_loses_one_trial_and_the_others_go_on(tmp_path):
     os.kill(wait_for(tmp_path, victim, process), signal.SIGKILL)
     said = process.communicate(timeout=120)[1].decode()
     assert process.returncode == 0, said
-    study = load_study(own(tmp_path))
+    study = load_study(own_journal(tmp_path))
     found = keys(study)
     assert len(found) == len(set(found)) == 30
     assert counts(study.trials)["lost"] <= 1
-    assert counts(study.trials, own(tmp_path))["running"] == 0
+    assert counts(study.trials, own_journal(tmp_path))["running"] == 0
     assert len({t.user_attrs["owner"]["pid"] for t in study.trials if "owner" in t.user_attrs}) >= 3
     assert not (tmp_path / "features").exists()
 
@@ -247,14 +247,14 @@ def test_an_interrupted_parent_ends_its_workers_and_the_search_resumes(tmp_path,
     assert process.returncode != 0
 
     def running():
-        study = load_study(own(tmp_path))
-        return counts(study.trials, own(tmp_path))["running"]
+        study = load_study(own_journal(tmp_path))
+        return counts(study.trials, own_journal(tmp_path))["running"]
 
     end = time.monotonic() + 60
     while running() and time.monotonic() < end:
         time.sleep(0.05)
     assert running() == 0
-    done = len(finished(load_study(own(tmp_path))))
+    done = len(finished(load_study(own_journal(tmp_path))))
     killed.run(tmp_path, done + 2, 1)
-    found = keys(load_study(own(tmp_path)))
+    found = keys(load_study(own_journal(tmp_path)))
     assert len(found) == len(set(found)) == done + 2

@@ -1,7 +1,8 @@
-"""Where the trials of a search are kept, and how workers see whether others still live: a journal, or PostgreSQL.
+"""Where the trials of a search are stored, and how workers see whether others live: a journal, or PostgreSQL.
 
-Every worker holds a lock of its own for as long as it lives. The kernel frees that of a journal's worker, the server
-that of a database's, however the worker dies; so a trial is given back at once, without clocks that must agree.
+Optuna stores the trials, but does not keep two workers from drawing the same head, and finds dead workers by a clock
+(in databases alone). Here every worker has a lock for as long as it lives. The kernel frees that of a journal's worker,
+the server that of a database's, however the worker dies; so a trial is queued again at once.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from effxfer.files import named_disk_errors
 
 JOURNAL = "trials.journal"
 POSTGRES = re.compile(r"postgres(ql)?(\+psycopg)?://")
-PATIENCE = {"connect_timeout": 10, "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10"}
+# A server that is cut off is noticed within a minute; TCP's own patience is two hours.
+CONNECT_ARGS = {"connect_timeout": 10, "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10"}
+Release = Callable[[], None]
 
 
 def check_storage(value: str) -> str:
-    """Give the name of a storage back if there can be one.
+    """Return the name of a storage, if there can be one.
 
     Raises:
         ValueError: If it is neither a journal nor a PostgreSQL database, or holds a password.
@@ -42,11 +45,11 @@ def check_storage(value: str) -> str:
     return value
 
 
-class Place(Protocol):
+class StorageBackend(Protocol):
     """A place for trials.
 
     Attributes:
-        shared: Whether other searches, and other machines, keep theirs there as well.
+        shared: Whether other searches, and other machines, store theirs there as well.
         name: Differs from place to place.
     """
 
@@ -54,22 +57,22 @@ class Place(Protocol):
     name: str
 
     def check(self) -> None:
-        """Make sure, before anything is computed, that there can be such a place; nothing is written."""
+        """Make sure, before anything is computed, that trials can be stored there; nothing is written."""
 
-    def mend(self) -> str:
-        """Leave out what is damaged, if nobody else can work with it, and say so; empty if there was nothing to do."""
+    def repair(self) -> str:
+        """Cut off what is damaged, if nobody else can work with it; return what was done, empty for nothing."""
 
     def open(self) -> Any:
         """Open the Optuna storage."""
 
-    def claiming(self) -> AbstractContextManager[None]:
-        """Keep all other workers from claiming and reviving trials meanwhile."""
+    def claim_lock(self) -> AbstractContextManager[None]:
+        """Keep all other workers from beginning and requeueing trials meanwhile."""
 
-    def hold(self, lock: str) -> Callable[[], None]:
-        """Hold a lock until this process ends, or the function that is returned is called."""
+    def acquire(self, lock: str) -> Release:
+        """Acquire a lock until this process ends, or the function that is returned is called."""
 
-    def is_held(self, lock: str) -> bool:
-        """Whether somebody holds a lock."""
+    def is_locked(self, lock: str) -> bool:
+        """Whether some process has a lock."""
 
     def close(self) -> None:
         """Close what is open; this process then works on none of its trials any more."""
@@ -80,7 +83,7 @@ class Journal:
 
     Args:
         file: Where it lies; locks lie beside it.
-        shared: As of `Place`.
+        shared: As for `StorageBackend`.
     """
 
     def __init__(self, file: Path, *, shared: bool = False) -> None:
@@ -97,14 +100,14 @@ class Journal:
         if self.shared:
             require_journal(self.file)
 
-    def mend(self) -> str:
-        """Cut a journal that is the search's own before its first damaged line, and say so."""
+    def repair(self) -> str:
+        """Cut a journal that is the search's own before its first damaged line; return what was done."""
         from effxfer.search.storage.journal import cut_damage
 
         return "" if self.shared else cut_damage(self.file)
 
     def open(self) -> Any:
-        """Open it, made if it is absent; a torn last line is cut off.
+        """Open it, created if it is absent; a torn last line is cut off.
 
         Raises:
             SettingsError: If a file that was named is no journal (E213).
@@ -117,34 +120,34 @@ class Journal:
         return open_journal(self.file)
 
     @contextmanager
-    def claiming(self) -> Iterator[None]:
-        """Keep all other workers from claiming and reviving trials meanwhile."""
+    def claim_lock(self) -> Iterator[None]:
+        """Keep all other workers from beginning and requeueing trials meanwhile."""
         from filelock import FileLock
 
         with FileLock(self.file.with_name(f".{self.file.name}.claim")):
             yield
 
-    def hold(self, lock: str) -> Callable[[], None]:
-        """Hold a lock until this process ends, or the function that is returned is called."""
+    def acquire(self, lock: str) -> Release:
+        """Acquire a lock until this process ends, or the function that is returned is called."""
         from filelock import FileLock
 
-        file = self._lock(lock)
+        file = self._lock_file(lock)
         with named_disk_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(file)
-        held.acquire()
+        file_lock = FileLock(file)
+        file_lock.acquire()
 
-        def free() -> None:
-            held.release()
+        def release() -> None:
+            file_lock.release()
             file.unlink(missing_ok=True)
 
-        return free
+        return release
 
-    def is_held(self, lock: str) -> bool:
-        """Whether somebody holds a lock; what a dead worker left of it is removed."""
+    def is_locked(self, lock: str) -> bool:
+        """Whether some process has a lock; the lock file of a dead worker is removed."""
         from filelock import FileLock, Timeout
 
-        file = self._lock(lock)
+        file = self._lock_file(lock)
         if not file.exists():
             return False
         try:
@@ -155,10 +158,10 @@ class Journal:
         return False
 
     def close(self) -> None:
-        """Free what this process holds."""
-        free_own(self)
+        """Release the lock of this process."""
+        release_process_lock(self)
 
-    def _lock(self, lock: str) -> Path:
+    def _lock_file(self, lock: str) -> Path:
         return self.file.with_name(f".{self.file.name}.workers") / lock
 
 
@@ -184,62 +187,62 @@ class Postgres:
         from sqlalchemy import create_engine
 
         self._engine: Any = create_engine(
-            self.name, connect_args=PATIENCE, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
+            self.name, connect_args=CONNECT_ARGS, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
         )
-        self._opened: list[Any] = []
+        self._storages: list[Any] = []
 
     def check(self) -> None:
         """Make sure that the server answers."""
         self._session().close()
 
-    def mend(self) -> str:
-        """Nothing: a database mends itself."""
+    def repair(self) -> str:
+        """Nothing: a database repairs itself."""
         return ""
 
     def open(self) -> Any:
-        """Open the Optuna storage; whoever comes first makes its tables."""
+        """Open the Optuna storage; whoever comes first creates its tables."""
         from optuna.storages import RDBStorage
 
-        with self.claiming():
-            made = RDBStorage(self.name, engine_kwargs={"connect_args": PATIENCE, "pool_pre_ping": True})
-        self._opened.append(made)
-        return made
+        with self.claim_lock():
+            storage = RDBStorage(self.name, engine_kwargs={"connect_args": CONNECT_ARGS, "pool_pre_ping": True})
+        self._storages.append(storage)
+        return storage
 
     @contextmanager
-    def claiming(self) -> Iterator[None]:
-        """Keep all other workers from claiming and reviving trials meanwhile."""
-        free = self.hold("claim")
+    def claim_lock(self) -> Iterator[None]:
+        """Keep all other workers from beginning and requeueing trials meanwhile."""
+        release = self.acquire("claim")
         try:
             yield
         finally:
-            free()
+            release()
 
-    def hold(self, lock: str) -> Callable[[], None]:
-        """Hold a lock until this process ends, or the function that is returned is called."""
+    def acquire(self, lock: str) -> Release:
+        """Acquire a lock until this process ends, or the function that is returned is called."""
         session = self._session()
-        self._ask(session, "pg_advisory_lock", lock)
+        self._call(session, "pg_advisory_lock", lock)
 
-        def free() -> None:
-            self._ask(session, "pg_advisory_unlock", lock)
+        def release() -> None:
+            self._call(session, "pg_advisory_unlock", lock)
             session.close()
 
-        return free
+        return release
 
-    def is_held(self, lock: str) -> bool:
-        """Whether somebody holds a lock."""
+    def is_locked(self, lock: str) -> bool:
+        """Whether some process has a lock."""
         with self._session() as session:
-            if not self._ask(session, "pg_try_advisory_lock", lock):
+            if not self._call(session, "pg_try_advisory_lock", lock):
                 return True
-            self._ask(session, "pg_advisory_unlock", lock)
+            self._call(session, "pg_advisory_unlock", lock)
             return False
 
     def close(self) -> None:
-        """Close all connections; what this process holds is free then."""
-        free_own(self)
-        for storage in self._opened:
+        """Close all connections, which releases the lock of this process."""
+        release_process_lock(self)
+        for storage in self._storages:
             storage.remove_session()
             storage.engine.dispose()
-        self._opened.clear()
+        self._storages.clear()
         self._engine.dispose()
 
     def _session(self) -> Any:
@@ -253,55 +256,55 @@ class Postgres:
                 f"no connection to the storage: {problem}", "is the server up, and PGPASSWORD set?"
             ) from None
 
-    def _ask(self, session: Any, function: str, lock: str) -> Any:
+    def _call(self, session: Any, function: str, lock: str) -> Any:
         from sqlalchemy import text
 
         number = int.from_bytes(hashlib.sha256(f"effxfer head search {lock}".encode()).digest()[:8], signed=True)
         return session.execute(text(f"SELECT {function}(:lock)"), {"lock": number}).scalar()
 
 
-def place_of(storage: str | None, folder: Path) -> Place:
-    """Give the place that the setting `storage` names; a journal in `folder` if it names none."""
+def backend_of(storage: str | None, folder: Path) -> StorageBackend:
+    """Return the backend that the setting `storage` names; a journal in `folder` if it names none."""
     if not storage:
-        return own(folder)
+        return own_journal(folder)
     if storage.startswith("journal:"):
         return Journal(Path(storage.removeprefix("journal:")).expanduser(), shared=True)
     return Postgres(storage)
 
 
-def check_place(storage: str | None) -> None:
-    """Make sure, before anything is computed, that trials can be kept where the setting `storage` says.
+def check_backend(storage: str | None) -> None:
+    """Make sure, before anything is computed, that trials can be stored where the setting `storage` says.
 
     Raises:
         SettingsError: If a file that it names is no journal (E213), or psycopg is not installed.
         ResourceError: If the server does not answer, or refuses.
     """
-    place = place_of(storage, Path())
+    backend = backend_of(storage, Path())
     try:
-        place.check()
+        backend.check()
     finally:
-        place.close()
+        backend.close()
 
 
-def own(folder: Path) -> Journal:
-    """Give a search's own journal."""
+def own_journal(folder: Path) -> Journal:
+    """Return the journal that is a search's own."""
     return Journal(folder / JOURNAL)
 
 
-_HELD: dict[tuple[int, str], tuple[str, Callable[[], None]]] = {}
+_PROCESS_LOCKS: dict[tuple[int, str], tuple[str, Release]] = {}
 
 
-def hold_own(place: Place) -> str:
-    """Name the lock that this process holds in a place as long as it lives."""
-    key = (os.getpid(), place.name)
-    if key not in _HELD:
+def lock_of_process(backend: StorageBackend) -> str:
+    """Name the lock that this process has in a backend as long as it lives; it is acquired at the first call."""
+    key = (os.getpid(), backend.name)
+    if key not in _PROCESS_LOCKS:
         lock = uuid.uuid4().hex
-        _HELD[key] = (lock, place.hold(lock))
-    return _HELD[key][0]
+        _PROCESS_LOCKS[key] = (lock, backend.acquire(lock))
+    return _PROCESS_LOCKS[key][0]
 
 
-def free_own(place: Place) -> None:
-    """Free the lock that this process holds in a place, if it does."""
-    held = _HELD.pop((os.getpid(), place.name), None)
-    if held:
-        held[1]()
+def release_process_lock(backend: StorageBackend) -> None:
+    """Release the lock that this process has in a backend, if it has one."""
+    entry = _PROCESS_LOCKS.pop((os.getpid(), backend.name), None)
+    if entry:
+        entry[1]()

@@ -1,108 +1,126 @@
-"""The study, wherever it is kept: its trials are never lost for good.
+"""The study in its storage: no trial is lost for good, and none is repeated.
 
-Optuna keeps the trials of dead workers running for ever; `revive` gives them back.
+Optuna leaves the trials of dead workers running. Its heartbeat would find them, but only `RDBStorage` has one, and its
+documentation says that it does not work with `ask` and `tell`. So `requeue_stale` finds them by the locks of workers,
+in a journal as in a database, and hands them to Optuna's own callback for retries.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import warnings
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
-from effxfer.search.storage.backends import Place, hold_own
+from effxfer.search.storage.backends import StorageBackend, lock_of_process
 
 STUDY = "head"
-MAX_RETRIES = 3
+MAX_RETRIES = 3  # a trial that kills every worker that runs it must not stall the search
 
 
-def open_study(place: Place, facts: dict[str, Any]) -> Any:
-    """Open a study, or make it.
+def open_study(backend: StorageBackend, facts: dict[str, Any]) -> Any:
+    """Open a study, or create it.
 
     Args:
-        place: Where it is kept. A place that is shared may hold other studies, with other facts.
-        facts: What the search depends on; kept with the study.
+        backend: Where it is stored. A shared one may hold other studies, with other facts.
+        facts: What the search depends on; stored with the study.
 
     Raises:
-        ModelFileError: If a place that is not shared holds a search with other facts.
+        ModelFileError: If a backend that is not shared holds a search with other facts.
     """
     import optuna
 
-    storage = place.open()
-    with place.claiming():
-        name = name_of(place, facts)
-        if any(found.study_name == name for found in storage.get_all_studies()):
+    storage = backend.open()
+    with backend.claim_lock():
+        name = study_name(backend, facts)
+        if any(study.study_name == name for study in storage.get_all_studies()):
             study = optuna.load_study(storage=storage, study_name=name)
         else:
             study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
-        known = study.user_attrs.get("facts")
-        if known is None:
+        stored = study.user_attrs.get("facts")
+        if stored is None:
             study.set_user_attr("facts", facts)
-        elif known != facts:
-            changed = sorted(key for key in facts.keys() | known.keys() if facts.get(key) != known.get(key))
+        elif stored != facts:
+            changed = sorted(key for key in facts.keys() | stored.keys() if facts.get(key) != stored.get(key))
             raise ModelFileError(
-                f"{place.name} holds a search that differs in {', '.join(changed)}",
+                f"{backend.name} holds a search that differs in {', '.join(changed)}",
                 "give another folder, or remove this one",
             )
     return study
 
 
-def name_of(place: Place, facts: dict[str, Any]) -> str:
-    """Name the study of a search: by its facts where others are kept as well."""
-    return f"{STUDY}-{digest(facts)}" if place.shared else STUDY
+def study_name(backend: StorageBackend, facts: dict[str, Any]) -> str:
+    """Name the study of a search: by its facts where other searches have theirs as well."""
+    return f"{STUDY}-{digest(facts)}" if backend.shared else STUDY
 
 
-def load_study(place: Place, name: str = STUDY) -> Any:
-    """Open a study that another process has made."""
+def load_study(backend: StorageBackend, name: str = STUDY) -> Any:
+    """Open a study that another process has created."""
     import optuna
 
-    return optuna.load_study(storage=place.open(), study_name=name)
+    return optuna.load_study(storage=backend.open(), study_name=name)
 
 
-def revive(study: Any, place: Place) -> int:
-    """Give back the trials that nobody works on any more.
+def requeue_stale(study: Any, backend: StorageBackend) -> int:
+    """Queue the trials again whose workers died.
 
-    A running trial whose worker is dead becomes failed. The parameters of every lost trial (failed without the mark
-    `refused`) are queued again, each at most 3 times in a row; doing it twice does no more than doing it once. A trial
-    lost before it was `accepted` knows only a part of its parameters: the sampler will draw it again, whole.
+    A running trial whose worker is dead becomes failed. Every lost trial (failed without the mark `refused`) is queued
+    again, at most 3 times in a row; a second call queues nothing more.
 
     Returns:
         How many trials were queued.
     """
-    with place.claiming():
-        return revive_claiming(study, place)
+    with backend.claim_lock():
+        return requeue_stale_locked(study, backend)
 
 
-def revive_claiming(study: Any, place: Place) -> int:
-    """Do what `revive` does, where nobody else can claim a trial meanwhile."""
+def requeue_stale_locked(study: Any, backend: StorageBackend) -> int:
+    """Do what `requeue_stale` does, for a caller that has the claim lock."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not is_alive(place, trial.user_attrs.get("owner")):
+        if not is_alive(backend, trial.user_attrs.get("owner")):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     trials = study.get_trials(deepcopy=False)
-    retried = {trial.user_attrs.get("retry_of") for trial in trials}
-    lost = [
-        t for t in trials if is_lost(t) and t.number not in retried and t.user_attrs.get("retries", 0) < MAX_RETRIES
-    ]
-    queued = 0
-    for trial in lost:
-        params = trial.system_attrs.get("fixed_params", {})
-        if "accepted" in trial.user_attrs:
-            params = params | trial.params
-        if params:
-            marks = {"retry_of": trial.number, "retries": trial.user_attrs.get("retries", 0) + 1, "turn": turn(trial)}
-            study.enqueue_trial(params, user_attrs=marks)
-            queued += 1
-    return queued
+    retried = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    stale = [trial for trial in trials if is_lost(trial) and trial.number not in retried]
+    for trial in stale:
+        if "accepted" in trial.user_attrs or "fixed_params" in trial.system_attrs:
+            _retry_callback()(study, _template(trial))
+    return len(study.get_trials(deepcopy=False)) - len(trials)
+
+
+def _retry_callback() -> Any:
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
+
+
+def _template(trial: Any) -> Any:
+    """Copy a trial for another run.
+
+    A trial lost before it was `accepted` has only some of its parameters: they are drawn again, all of them together.
+    The copy is deep, since the callback appends to the list of retries that Optuna caches.
+    """
+    template = deepcopy(trial)
+    template.user_attrs = {}
+    if "accepted" not in trial.user_attrs:
+        template.params, template.distributions = {}, {}
+    return template
 
 
 def ask(study: Any) -> Any:
-    """Begin a trial: of those that wait, the one whose turn it is; the trials of a resumed search keep their order.
+    """Begin a trial: of those that wait the first one, so that a resumed search has the order of an uninterrupted one.
 
-    Optuna would begin one that was queued again after all others, which a short search never comes to.
+    Optuna would begin a retried trial after all others, which a search with a small budget never reaches. It has no
+    public way to choose among waiting trials.
     """
     study._pop_waiting_trial_id = partial(_begin_waiting, study)
     return study.ask()
@@ -114,14 +132,14 @@ def _begin_waiting(study: Any) -> int | None:
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     if not waiting:
         return None
-    first: int = min(waiting, key=turn)._trial_id
+    first: int = min(waiting, key=original_number)._trial_id
     study._storage.set_trial_state_values(first, state=TrialState.RUNNING)
     return first
 
 
-def turn(trial: Any) -> int:
-    """The number of a trial, or of the one that it takes up again."""
-    return int(trial.user_attrs.get("turn", trial.number))
+def original_number(trial: Any) -> int:
+    """The number of a trial, or of the lost one that it repeats."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
 def is_lost(trial: Any) -> bool:
@@ -129,23 +147,23 @@ def is_lost(trial: Any) -> bool:
     return bool(trial.state.name == "FAIL" and "refused" not in trial.user_attrs)
 
 
-def counts(trials: list[Any], place: Place | None = None) -> dict[str, int]:
-    """Count trials: `complete`, `pruned`, `running` (by live workers; 0 without a place to ask), `refused`, `lost`."""
+def counts(trials: list[Any], backend: StorageBackend | None = None) -> dict[str, int]:
+    """Count trials: `complete`, `pruned`, `running` (by live workers; 0 without a backend), `refused`, `lost`."""
     running = [t for t in trials if t.state.name == "RUNNING"]
     return {
         "complete": sum(t.state.name == "COMPLETE" for t in trials),
         "pruned": sum(t.state.name == "PRUNED" for t in trials),
-        "running": sum(is_alive(place, t.user_attrs.get("owner")) for t in running) if place else 0,
+        "running": sum(is_alive(backend, t.user_attrs.get("owner")) for t in running) if backend else 0,
         "refused": sum("refused" in t.user_attrs for t in trials),
         "lost": sum(is_lost(t) for t in trials),
     }
 
 
-def owner(place: Place) -> dict[str, Any]:
-    """Say who this process is: host, pid, and the lock that it holds."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "lock": hold_own(place)}
+def owner(backend: StorageBackend) -> dict[str, Any]:
+    """Identify this process: its host, its pid, and the lock that it has."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "lock": lock_of_process(backend)}
 
 
-def is_alive(place: Place, who: dict[str, Any] | None) -> bool:
-    """Whether the process that `owner` described still runs, on whatever machine."""
-    return bool(who) and place.is_held(who["lock"])  # type: ignore[index]
+def is_alive(backend: StorageBackend, worker: dict[str, Any] | None) -> bool:
+    """Whether the process that `owner` identified still runs, on whatever machine."""
+    return bool(worker) and backend.is_locked(worker["lock"])  # type: ignore[index]

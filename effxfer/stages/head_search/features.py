@@ -1,7 +1,7 @@
-"""What heads are searched on, computed once and mapped from the disk: averages of layers, and layers as they are.
+"""Features for the head search, computed once and mapped from the disk: averages of layers, and layers as they are.
 
-Layers as they are take much room, so that they are kept as float16: its error of up to 0.05 % is far below what one
-image differs from the next, and what is shipped is measured on the network itself. Averages stay float32.
+Layers as they are take much room, so they are stored as float16. Its error of up to 0.05 % is far below the difference
+between two images, and the selected head is measured on the network itself. Averages stay float32.
 
 Shape legend: N images of a split, D channels of a layer, h and w sides of its map.
 """
@@ -38,24 +38,24 @@ SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
-    """What is kept of which layers.
+class FeaturePlan:
+    """The layers to store features of.
 
     Attributes:
-        taps: Layers.
-        whole: By layer, the one whose output is kept as it is in its place; empty if none are.
+        taps: Layers whose averages are stored.
+        maps: By layer, the one whose output is stored as it is for heads that pool; empty if none are.
         grid: See `effxfer.net.heads.pools.as_maps`.
-        notes: What is not as it was asked for.
+        notes: Deviations from the settings, a sentence each.
     """
 
     taps: tuple[str, ...]
-    whole: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, str] = field(default_factory=dict)
     grid: int = 0
     notes: tuple[str, ...] = ()
 
 
-def plan(net: Net, taps: Sequence[str], images: int, *, grid: int, cache_mb: float) -> Kept:
-    """Decide what to keep.
+def plan_features(net: Net, taps: Sequence[str], images: int, *, grid: int, cache_mb: float) -> FeaturePlan:
+    """Choose which layers to store, and how finely.
 
     Args:
         net: The network.
@@ -65,85 +65,85 @@ def plan(net: Net, taps: Sequence[str], images: int, *, grid: int, cache_mb: flo
         cache_mb: Megabytes for layers as they are; 0 keeps none.
     """
     if not cache_mb:
-        return Kept(taps=tuple(taps))
-    whole = with_positions(net, taps)
-    if whole is None:
-        return Kept(taps=tuple(taps), notes=("no head pools: not all of its layers have positions",))
-    wanted, needed = grid, megabytes(net, whole, images, grid)
+        return FeaturePlan(taps=tuple(taps))
+    maps = with_positions(net, taps)
+    if maps is None:
+        return FeaturePlan(taps=tuple(taps), notes=("no head pools: not all of its layers have positions",))
+    requested, needed = grid, megabytes(net, maps, images, grid)
     while needed > cache_mb and grid > 1:
         grid //= 2
-        needed = megabytes(net, whole, images, grid)
+        needed = megabytes(net, maps, images, grid)
     if needed > cache_mb:
         note = f"no head pools: layers as they are take {needed:.0f} MB, more than cache_mb = {cache_mb:g}"
-        return Kept(taps=tuple(taps), notes=(note,))
-    note = f"grid is {grid}, not {wanted}, so that layers as they are fit into cache_mb = {cache_mb:g}"
-    return Kept(taps=tuple(taps), whole=whole, grid=grid, notes=() if grid == wanted else (note,))
+        return FeaturePlan(taps=tuple(taps), notes=(note,))
+    note = f"grid is {grid}, not {requested}, so that layers as they are fit into cache_mb = {cache_mb:g}"
+    return FeaturePlan(taps=tuple(taps), maps=maps, grid=grid, notes=() if grid == requested else (note,))
 
 
 @torch.no_grad()
 def with_positions(net: Net, taps: Sequence[str]) -> dict[str, str] | None:
     """Name, for each layer, one that has positions: itself, or for the body's pooled output the last that has them."""
-    found = dict[str, str]()
-    seen = _shapes(net)
-    last = next((name for name in reversed(seen) if name and _positions(seen[name]) > 1), None)
+    sources = dict[str, str]()
+    shapes = _shapes(net)
+    last = next((name for name in reversed(shapes) if name and _positions(shapes[name]) > 1), None)
     for tap in taps:
-        own = seen["" if tap == "out" else tap]
-        name = tap if _positions(own) > 1 else last if tap == "out" else None
+        shape = shapes["" if tap == "out" else tap]
+        name = tap if _positions(shape) > 1 else last if tap == "out" else None
         if name is None:
             return None
-        found[tap] = name
-    return found
+        sources[tap] = name
+    return sources
 
 
 @torch.no_grad()
-def megabytes(net: Net, whole: Mapping[str, str], images: int, grid: int) -> float:
-    """How many megabytes layers as they are take."""
+def megabytes(net: Net, maps: Mapping[str, str], images: int, grid: int) -> float:
+    """Size of layers as they are, in megabytes."""
     with as_evaluated(net):
-        found = net.outputs(example_input(net), list(dict.fromkeys(whole.values())))
-    numbers = sum(prod(_kept(found[name], grid).shape[1:]) for name in whole.values())
+        outputs = net.outputs(example_input(net), list(dict.fromkeys(maps.values())))
+    numbers = sum(prod(_pooled_map(outputs[name], grid).shape[1:]) for name in maps.values())
     return 2 * numbers * images / 1e6
 
 
-def computed(net: Net, task: Task, kept: Kept, folder: Path, device: Device) -> Features:
-    """Compute what is kept of the training and the validation split, or find it in `folder`.
+def compute_features(net: Net, task: Task, plan: FeaturePlan, folder: Path, device: Device) -> Features:
+    """Compute the features of the training and the validation split, or read them from `folder`.
 
-    What is there and not what was written is computed again.
+    A damaged folder is computed again.
 
     Raises:
         ResourceError: If the disk is full.
     """
-    if not _whole(folder, kept):
+    if not _is_intact(folder, plan):
         with write_directory(folder) as scratch, evaluating(net):
             total = sum(len(split) for split in splits(task).values())
             with progress.bar("features", total) as advance:
                 for name, split in splits(task).items():
-                    _compute(net, split, kept, scratch / name, device, advance)
-            write_atomic(scratch / INDEX, json.dumps(_index(kept) | {"digests": _digests(scratch)}))
+                    _compute(net, split, plan, scratch / name, device, advance)
+            write_atomic(scratch / INDEX, json.dumps(_index(plan) | {"digests": _digests(scratch)}))
     return Features(
-        train=_mapped(folder / "train", "mean", kept.taps),
-        val=_mapped(folder / "val", "mean", kept.taps),
+        train=_mapped(folder / "train", "mean", plan.taps),
+        val=_mapped(folder / "val", "mean", plan.taps),
         labels=np.ascontiguousarray(task.train.labels, dtype=np.int64),
         val_labels=np.ascontiguousarray(task.val.labels, dtype=np.int64),
         classes=len(task.classes),
-        train_maps=_mapped(folder / "train", "whole", tuple(kept.whole)),
-        val_maps=_mapped(folder / "val", "whole", tuple(kept.whole)),
+        train_maps=_mapped(folder / "train", "whole", tuple(plan.maps)),
+        val_maps=_mapped(folder / "val", "whole", tuple(plan.maps)),
     )
 
 
-def _index(kept: Kept) -> dict[str, Any]:
-    return {"taps": list(kept.taps), "whole": dict(kept.whole), "grid": kept.grid}
+def _index(plan: FeaturePlan) -> dict[str, Any]:
+    return {"taps": list(plan.taps), "whole": dict(plan.maps), "grid": plan.grid}
 
 
 def _digests(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.glob("*/*.npy"))}
 
 
-def _whole(folder: Path, kept: Kept) -> bool:
-    """Whether a folder holds what is kept, as it was written."""
+def _is_intact(folder: Path, plan: FeaturePlan) -> bool:
+    """Whether a folder holds the features of a plan, as they were written."""
     if not folder.exists():
         return False
     try:
-        if json.loads((folder / INDEX).read_bytes()) == _index(kept) | {"digests": _digests(folder)}:
+        if json.loads((folder / INDEX).read_bytes()) == _index(plan) | {"digests": _digests(folder)}:
             return True
     except (OSError, ValueError, RecursionError):
         pass
@@ -156,15 +156,17 @@ def splits(task: Task) -> dict[str, Split]:
     return {"train": task.train, "val": task.val}
 
 
-def _compute(net: Net, split: Split, kept: Kept, folder: Path, device: Device, advance: progress.Advance) -> None:
+def _compute(
+    net: Net, split: Split, plan: FeaturePlan, folder: Path, device: Device, advance: progress.Advance
+) -> None:
     folder.mkdir()
     files = dict[str, Any]()
-    names = list(dict.fromkeys([*kept.taps, *kept.whole.values()]))
+    names = list(dict.fromkeys([*plan.taps, *plan.maps.values()]))
     with ExitStack() as stack:
         for start in range(0, len(split), BATCH):
             chunk = torch.tensor(split.pixels[start : start + BATCH]).to(device.torch)
-            found = net.outputs(normalize(chunk, net.preprocess), names)
-            for file, values in _parts(found, kept):
+            outputs = net.outputs(normalize(chunk, net.preprocess), names)
+            for file, values in _arrays(outputs, plan):
                 if file not in files:
                     shape = (len(split), *values.shape[1:])
                     files[file] = open_memmap(folder / file, mode="w+", dtype=values.dtype, shape=shape)
@@ -175,15 +177,15 @@ def _compute(net: Net, split: Split, kept: Kept, folder: Path, device: Device, a
             advance(len(chunk), "")
 
 
-def _parts(found: Mapping[str, Tensor], kept: Kept) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    means = [pool(found[tap]).float().cpu().numpy() for tap in kept.taps]
-    whole = [_kept(found[name], kept.grid).clamp(-LARGEST, LARGEST) for name in kept.whole.values()]
+def _arrays(outputs: Mapping[str, Tensor], plan: FeaturePlan) -> list[tuple[str, np.ndarray[Any, Any]]]:
+    means = [pool(outputs[tap]).float().cpu().numpy() for tap in plan.taps]
+    maps = [_pooled_map(outputs[name], plan.grid).clamp(-LARGEST, LARGEST) for name in plan.maps.values()]
     return [(f"mean-{k}.npy", values) for k, values in enumerate(means)] + [
-        (f"whole-{k}.npy", values.half().cpu().numpy()) for k, values in enumerate(whole)
+        (f"whole-{k}.npy", values.half().cpu().numpy()) for k, values in enumerate(maps)
     ]
 
 
-def _kept(output: Tensor, grid: int) -> Tensor:
+def _pooled_map(output: Tensor, grid: int) -> Tensor:
     return as_maps(output, grid) if output.dim() == 4 else output
 
 
@@ -197,24 +199,24 @@ def _positions(shape: tuple[int, ...]) -> int:
 
 @torch.no_grad()
 def _shapes(net: Net) -> dict[str, tuple[int, ...]]:
-    """The shapes that the body's modules give, in the order in which they are done; the body is the empty name."""
-    found = dict[str, tuple[int, ...]]()
+    """Shapes of the outputs of the body's modules in the order of execution; the body has the empty name."""
+    shapes = dict[str, tuple[int, ...]]()
 
-    def note(name: str) -> Any:
-        def see(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def hook_for(name: str) -> Any:
+        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
-                found.pop(name, None)
-                found[name] = tuple(output.shape)
+                shapes.pop(name, None)
+                shapes[name] = tuple(output.shape)
 
-        return see
+        return record
 
-    handles = [module.register_forward_hook(note(name)) for name, module in net.body.named_modules()]
+    handles = [module.register_forward_hook(hook_for(name)) for name, module in net.body.named_modules()]
     with as_evaluated(net), hooks(handles):
         net.body(example_input(net))
-    return found
+    return shapes
 
 
 def deepest(net: Net, taps: Sequence[str]) -> str:
-    """Name the layer that is done last; `out` is later than any other."""
+    """Name the layer that runs last; `out` is later than any other."""
     order = list(_shapes(net))
     return max(taps, key=lambda tap: len(order) if tap == "out" else order.index(tap))

@@ -24,17 +24,17 @@ from effxfer.net.net import Net
 from effxfer.net.taps import example_input
 from effxfer.runtime.threads import usable_cores
 from effxfer.search.costs import Costs
-from effxfer.search.finalists import Clocked, Heads
+from effxfer.search.finalist import Heads, LatencyRatio
 from effxfer.search.space import JOIN, SearchSettings, Taps
-from effxfer.stages.head_search.features import Kept, deepest
+from effxfer.stages.head_search.features import FeaturePlan, deepest
 
 BODY_SECONDS, POOL_SECONDS, FINAL_SECONDS = 1.5, 0.15, 2.0
-PARTS, EXPORT_SECONDS = 2, 10.0  # what is left to export takes up to so many times what the body took
+PARTS, EXPORT_SECONDS = 2, 10.0  # exports of pools and finalists take up to so many times that of the body
 PRECISION = 0.02
 WIDE = 512
 
 
-class Several(nn.Module):
+class ParallelModules(nn.Module):
     """Modules side by side, each fed by some of several inputs.
 
     Args:
@@ -49,7 +49,7 @@ class Several(nn.Module):
         self.places = [list(places) for _, places in parts]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Give what each of them gives."""
+        """Return the output of each of them."""
         return tuple(part([inputs[k] for k in places]) for part, places in zip(self.parts, self.places, strict=True))
 
 
@@ -62,8 +62,8 @@ class Body(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images `(B, 3, S, S)` to the outputs of the layers named."""
-        found = self.net.outputs(x, self.names)
-        return tuple(found[name].clone() for name in self.names)
+        outputs = self.net.outputs(x, self.names)
+        return tuple(outputs[name].clone() for name in self.names)
 
 
 class Head(nn.Module):
@@ -75,35 +75,35 @@ class Head(nn.Module):
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """Map layers to logits `(B, C)`."""
-        found: Tensor = self.head(self.pool(layers))
-        return found
+        logits: Tensor = self.head(self.pool(layers))
+        return logits
 
 
-class Stopwatch:
+class HeadLatencyMeter:
     """Times a body cut at sets of layers, and heads on it; everything is measured at one image a call.
 
     Args:
         net: Its head does not matter.
-        kept: What features there are.
+        plan: The layers of the features.
         settings: How many threads, and how large pools may be.
         classes: How many there are.
         folder: For files, which the caller removes.
     """
 
-    def __init__(self, net: Net, kept: Kept, settings: SearchSettings, classes: int, folder: Path) -> None:
-        self.net, self.kept, self.settings, self.classes = deepcopy(net).cpu().eval(), kept, settings, classes
+    def __init__(self, net: Net, plan: FeaturePlan, settings: SearchSettings, classes: int, folder: Path) -> None:
+        self.net, self.plan, self.settings, self.classes = deepcopy(net).cpu().eval(), plan, settings, classes
         self.folder, self.threads = folder, settings.threads or usable_cores()
-        self.names = list(dict.fromkeys([*kept.taps, *kept.whole.values()]))
+        self.names = list(dict.fromkeys([*plan.taps, *plan.maps.values()]))
         self._body: Any = None
         self._seconds = EXPORT_SECONDS
         with torch.no_grad():
-            found = self.net.outputs(example_input(self.net), self.names)
-        self.examples = {name: found[name].clone() for name in self.names}
+            outputs = self.net.outputs(example_input(self.net), self.names)
+        self.examples = {name: outputs[name].clone() for name in self.names}
 
     def costs(self, choices: Sequence[Taps], until: float) -> Costs | None:
         """Time the body cut at each set of layers, each pool on each layer, and two classifiers.
 
-        None if that and the timing of finalists cannot be done `until` then.
+        None if that and the timing of finalists would end after `until`.
         """
         began, ends = time.monotonic(), {JOIN.join(taps): deepest(self.net, taps) for taps in choices}
         self._body_graph()
@@ -122,26 +122,26 @@ class Stopwatch:
             millions={name: millions[end] for name, end in ends.items()},
         )
 
-    def finalists(self, heads: Heads, plain: int) -> Mapping[int, Clocked]:
+    def time_finalists(self, heads: Heads, plain: int) -> Mapping[int, LatencyRatio]:
         """Time whole networks with heads, by their number, against the one with the plain linear head."""
         sources = {n: [self._source(spec, tap) for tap in taps] for n, (spec, taps, _) in heads.items()}
-        made = [(self._head(spec, taps, state), sources[n]) for n, (spec, taps, state) in heads.items()]
-        together = self._export(made)
+        parts = [(self._head(spec, taps, state), sources[n]) for n, (spec, taps, state) in heads.items()]
+        together = self._export(parts)
         files = dict[int, Path]()
         for k, (number, names) in enumerate(sources.items()):
-            files[number] = self._whole(together, k, names, self.folder / f"finalist-{number}.onnx")
-        timed = self._compare({str(n): file for n, file in files.items()}, str(plain), FINAL_SECONDS)
+            files[number] = self._merge(together, k, names, self.folder / f"finalist-{number}.onnx")
+        timings = self._compare({str(n): file for n, file in files.items()}, str(plain), FINAL_SECONDS)
         return {
-            int(name): Clocked(ms=one.p50, ratio=one.ratio, low=one.ratio_low, high=one.ratio_high)
-            for name, one in timed.items()
+            int(name): LatencyRatio(ms=timing.p50, ratio=timing.ratio, low=timing.ratio_low, high=timing.ratio_high)
+            for name, timing in timings.items()
         }
 
-    def closing(self) -> float:
-        """Guess the seconds that `finalists` takes: an export like the last one, and their turns."""
+    def finalist_seconds(self) -> float:
+        """Estimate the seconds of `time_finalists`: an export as long as the last one, and the timing."""
         return self._seconds + FINAL_SECONDS * (self.settings.finalists + 1)
 
     def _source(self, spec: HeadSpec, tap: str) -> str:
-        return self.kept.whole[tap] if spec.pool != "mean" else tap
+        return self.plan.maps[tap] if spec.pool != "mean" else tap
 
     def _head(self, spec: HeadSpec, taps: Taps, state: Mapping[str, Tensor] | None = None) -> Head:
         widths = [_channels(self.examples[self._source(spec, tap)]) for tap in taps]
@@ -163,44 +163,44 @@ class Stopwatch:
         files = {end: self._piece(self._body_graph(), [INPUT], [self._layer(end)], f"body-{k}")
                  for k, end in enumerate(ends)}  # fmt: skip
         last = deepest(self.net, ends)
-        return {end: one.p50 for end, one in self._compare(files, last, BODY_SECONDS).items()}
+        return {end: timing.p50 for end, timing in self._compare(files, last, BODY_SECONDS).items()}
 
     def _layer(self, name: str) -> str:
         return f"layer{self.names.index(name)}"
 
     def _millions(self, end: str) -> float:
-        gone = modules_after(self.net, end)
+        removed = modules_after(self.net, end)
         trial = deepcopy(self.net)
-        if exits_cleanly(self.net, end, gone):
-            apply_edit(trial, "cut", gone=gone)
+        if exits_cleanly(self.net, end, removed):
+            apply_edit(trial, "cut", gone=removed)
         return sum(p.numel() for p in trial.body.parameters()) / 1e6
 
     def _pools(self) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[int, int]], float, float]:
         """Time each pool on each layer at its smallest and its largest, and a classifier of two sizes."""
-        kinds = ["mean", *(p for p in self.settings.pools if p != "mean" and self.kept.whole)]
+        kinds = ["mean", *(p for p in self.settings.pools if p != "mean" and self.plan.maps)]
         parts, names = list[tuple[nn.Module, list[str]]](), list[tuple[str, str, int]]()
         sizes = {kind: _sizes(kind, self.settings) for kind in kinds}
         for kind in kinds:
-            for tap in self.kept.taps:
+            for tap in self.plan.taps:
                 for side, spec in enumerate(self._extremes(kind, sizes[kind])):
                     source = self._source(spec, tap)
                     parts.append((Pool(spec, [_channels(self.examples[source])]), [source]))
                     names.append((kind, tap, side))
-        tap = self.kept.taps[-1]
+        tap = self.plan.taps[-1]
         for spec in (HeadSpec(), HeadSpec(kind="mlp", width=WIDE)):
             parts.append((self._head(spec, (tap,)), [tap]))
             names.append((spec.kind, tap, 0))
         graph = self._export(parts)
-        ms = {name: self._quick(graph, k, parts[k][1]) for k, name in enumerate(names)}
+        ms = {name: self._part_ms(graph, k, parts[k][1]) for k, name in enumerate(names)}
         pools = {f"{kind} {tap}": (ms[kind, tap, 0], ms.get((kind, tap, 1), ms[kind, tap, 0]))
-                 for kind in kinds for tap in self.kept.taps}  # fmt: skip
+                 for kind in kinds for tap in self.plan.taps}  # fmt: skip
         small, large = (ms[kind, tap, 0] - pools[f"mean {tap}"][0] for kind in ("linear", "mlp"))
         width = _channels(self.examples[tap])
         more = ((width + 1) * WIDE + (WIDE + 1) * self.classes - (width + 1) * self.classes) / 1e6
         return pools, sizes, max(small, 0.0), max(large - small, 0.0) / more
 
     def _extremes(self, kind: str, sizes: tuple[int, int]) -> list[HeadSpec]:
-        plain = HeadSpec.model_validate({"pool": kind, "grid": 0 if kind == "mean" else self.kept.grid})
+        plain = HeadSpec.model_validate({"pool": kind, "grid": 0 if kind == "mean" else self.plan.grid})
         fields = {"attention": "queries", "bilinear": "rank"}
         if kind not in fields:
             return [plain.model_copy(update={"learn_power": False})]
@@ -209,13 +209,13 @@ class Stopwatch:
     def _export(self, parts: Sequence[tuple[nn.Module, Sequence[str]]]) -> Any:
         """Convert modules fed by layers, all in one go."""
         began = time.monotonic()
-        several = Several([(part, [self.names.index(name) for name in names]) for part, names in parts]).eval()
-        made = convert(
-            several, tuple(self.examples[name] for name in self.names),
+        modules = ParallelModules([(part, [self.names.index(name) for name in names]) for part, names in parts]).eval()
+        graph = convert(
+            modules, tuple(self.examples[name] for name in self.names),
             free={self._layer(name): FREE for name in self.names}, outputs=[f"made{k}" for k in range(len(parts))],
         )  # fmt: skip
         self._seconds = time.monotonic() - began
-        return made
+        return graph
 
     def _piece(self, graph: Any, inputs: list[str], outputs: list[str], name: str) -> Path:
         """Write the part of a graph that leads from some tensors to others."""
@@ -225,7 +225,7 @@ class Stopwatch:
         onnx.save(onnx.utils.Extractor(graph).extract_model(inputs, outputs), file)
         return file
 
-    def _whole(self, heads: Any, k: int, names: Sequence[str], file: Path) -> Path:
+    def _merge(self, heads: Any, k: int, names: Sequence[str], file: Path) -> Path:
         """Put a head's graph on the body's, which ends where the head needs no more of it."""
         import onnx
 
@@ -237,7 +237,7 @@ class Stopwatch:
         onnx.save(onnx.compose.merge_models(body, head, io_map=links), file)
         return file
 
-    def _quick(self, graph: Any, k: int, names: Sequence[str]) -> float:
+    def _part_ms(self, graph: Any, k: int, names: Sequence[str]) -> float:
         used = [self._layer(name) for name in dict.fromkeys(names)]
         file = self._piece(graph, used, [f"made{k}"], f"part-{k}")
         return self._compare({"it": file}, "it", POOL_SECONDS)["it"].p50
@@ -245,11 +245,11 @@ class Stopwatch:
     def _compare(self, files: Mapping[str, Path], baseline: str, seconds: float) -> dict[str, Timing]:
         runners = {name: onnx_runner(file, feed_for(file, size=self.net.preprocess.size), self.threads)
                    for name, file in files.items()}  # fmt: skip
-        found = compare(
+        timings = compare(
             runners, baseline=baseline, threads=self.threads, precision=PRECISION, min_seconds=0.0,
             max_seconds=seconds * len(files),
         )  # fmt: skip
-        return {one.name: one for one in found}
+        return {timing.name: timing for timing in timings}
 
 
 def _channels(layer: Tensor) -> int:

@@ -85,9 +85,9 @@ class Search(SearchSettings, StageSettings):
         Raises:
             ResourceError: If a server does not answer.
         """
-        from effxfer.search.storage.backends import check_place
+        from effxfer.search.storage.backends import check_backend
 
-        check_place(self.storage)
+        check_backend(self.storage)
 
 
 class Export(ExportSettings, StageSettings):

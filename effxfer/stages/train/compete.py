@@ -21,7 +21,7 @@ from effxfer.errors import GateError, SettingsError
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Curve, Report, Table
-from effxfer.search.halving import part, rounds, whole_part
+from effxfer.search.halving import round_share, rounds, training_share
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.onnx_timing import exported
 from effxfer.stages.settings.common import BOARD, Finetune
@@ -95,7 +95,7 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
         return before + sum(float(row["seconds"]) for row in board.values())
 
     def recipe(one: Candidate, number: int, place: int) -> Finetune:
-        seconds = settings.seconds and max(settings.seconds - spent(), 1e-3) * part(plan, number, place)
+        seconds = settings.seconds and max(settings.seconds - spent(), 1e-3) * training_share(plan, number, place)
         epochs = -(-one.recipe.fit.epochs * plan[number].share // 1)
         fit = one.recipe.fit.model_copy(update={"epochs": int(epochs)})
         return one.recipe.model_copy(update={"fit": fit, "seconds": seconds})
@@ -103,7 +103,7 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
     for number, _ in enumerate(plan[:-1]):
         if len(left) == 1:
             break
-        due = None if settings.seconds is None else spent() + (settings.seconds - spent()) * whole_part(plan, number)
+        due = None if settings.seconds is None else spent() + (settings.seconds - spent()) * round_share(plan, number)
         for place, one in enumerate(left):
             if place and due is not None and spent() > due:
                 left = left[:place]

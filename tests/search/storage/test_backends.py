@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from effxfer.errors import ResourceError
-from effxfer.search.storage.backends import Journal, Postgres, place_of
+from effxfer.search.storage.backends import Journal, Postgres, backend_of
 from effxfer.search.storage.trials import counts, is_alive, open_study, owner
 from tests.search import shared
 from tests.search.server import missing, server
@@ -36,7 +36,7 @@ def place(request, tmp_path, monkeypatch):
     if request.param == "postgres":
         monkeypatch.setenv("PGPASSWORD", "hunter2")
         where = request.getfixturevalue("database")
-    found = place_of(where, tmp_path)
+    found = backend_of(where, tmp_path)
     yield found
     found.close()
 
@@ -71,11 +71,11 @@ def test_searches_with_other_facts_share_a_place(place):
 @both
 def test_a_lock_is_held_until_its_process_is_killed(place):
     assert is_alive(place, owner(place))
-    assert not place.is_held("nobody's")
-    free = place.hold("mine")
-    assert place.is_held("mine")
+    assert not place.is_locked("nobody's")
+    free = place.acquire("mine")
+    assert place.is_locked("mine")
     free()
-    assert not place.is_held("mine")
+    assert not place.is_locked("mine")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_killed_machine_loses_no_trial(place, tmp_path):
 def test_what_a_database_refuses_is_told_without_its_password(database, tmp_path, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "wrong-one")
     with pytest.raises(ResourceError, match="password authentication failed") as told:
-        place_of(database, tmp_path).open()
+        backend_of(database, tmp_path).open()
     assert "wrong-one" not in str(told.value)
     with pytest.raises(ResourceError, match="PGPASSWORD"):
         Postgres("postgresql://me@127.0.0.1:1/none").open()

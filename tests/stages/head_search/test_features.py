@@ -9,7 +9,7 @@ import torch
 from effxfer import progress
 from effxfer.errors import ResourceError
 from effxfer.net.taps import pool
-from effxfer.stages.head_search.features import computed, deepest, megabytes, plan, with_positions
+from effxfer.stages.head_search.features import compute_features, deepest, megabytes, plan_features, with_positions
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
 from effxfer.train.devices import pick
@@ -29,8 +29,8 @@ def task(net, data, tmp_path):
 
 
 def test_features_are_what_the_network_gives_and_are_computed_once(net, task, tmp_path):
-    kept = plan(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
-    found = computed(net, task, kept, tmp_path / "features", pick("cpu"))
+    plan = plan_features(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
+    found = compute_features(net, task, plan, tmp_path / "features", pick("cpu"))
     with torch.no_grad():
         from effxfer.data.batches.augment import normalize
 
@@ -44,7 +44,7 @@ def test_features_are_what_the_network_gives_and_are_computed_once(net, task, tm
     assert [found.train_maps[tap].shape[2] for tap in TAPS] == [4, 4, 4]
     net.head = None
     net.body = None
-    again = computed(net, task, kept, tmp_path / "features", None)
+    again = compute_features(net, task, plan, tmp_path / "features", None)
     assert again.digest() == found.digest()
 
 
@@ -52,18 +52,18 @@ def test_the_room_they_take_is_told_before_and_kept_to(net, task, tmp_path):
     images = len(task.train) + len(task.val)
     whole = with_positions(net, TAPS)
     needed = megabytes(net, whole, images, 4)
-    kept = plan(net, TAPS, images, grid=4, cache_mb=needed)
-    assert (kept.grid, kept.notes) == (4, ())
-    computed(net, task, kept, tmp_path / "features", pick("cpu"))
+    plan = plan_features(net, TAPS, images, grid=4, cache_mb=needed)
+    assert (plan.grid, plan.notes) == (4, ())
+    compute_features(net, task, plan, tmp_path / "features", pick("cpu"))
     files = (tmp_path / "features").rglob("whole-*.npy")
     assert sum(f.stat().st_size - 128 for f in files) == needed * 1e6
-    coarser = plan(net, TAPS, images, grid=4, cache_mb=0.9 * needed)
+    coarser = plan_features(net, TAPS, images, grid=4, cache_mb=0.9 * needed)
     assert coarser.grid == 2
     assert "grid is 2, not 4" in coarser.notes[0]
-    none = plan(net, TAPS, images, grid=4, cache_mb=0.01 * needed)
-    assert none.whole == {}
+    none = plan_features(net, TAPS, images, grid=4, cache_mb=0.01 * needed)
+    assert none.maps == {}
     assert "no head pools" in none.notes[0]
-    assert plan(net, TAPS, images, grid=4, cache_mb=0).whole == {}
+    assert plan_features(net, TAPS, images, grid=4, cache_mb=0).maps == {}
 
 
 def test_a_pooled_output_is_replaced_by_the_last_layer_with_positions():
@@ -101,12 +101,12 @@ DAMAGES = {
 def test_features_that_are_damaged_are_computed_again(net, task, tmp_path, name, damage):
     if name == "index.json" and damage == "of another type":
         pytest.skip("it has none")
-    kept = plan(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
-    whole = computed(net, task, kept, tmp_path / "features", pick("cpu")).digest()
+    plan = plan_features(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
+    whole = compute_features(net, task, plan, tmp_path / "features", pick("cpu")).digest()
     DAMAGES[damage](tmp_path / "features" / name)
     said = []
     with progress.shown_by(lambda label, total: nullcontext(lambda steps, text: None), said.append):
-        assert computed(net, task, kept, tmp_path / "features", pick("cpu")).digest() == whole
+        assert compute_features(net, task, plan, tmp_path / "features", pick("cpu")).digest() == whole
     assert said == [f"{tmp_path / 'features'} is damaged: features are computed again"]
 
 
@@ -115,7 +115,7 @@ def test_a_full_disk_is_no_bus_error(net, task, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    kept = plan(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
+    plan = plan_features(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
     with pytest.raises(ResourceError, match="No space left on device"):
-        computed(net, task, kept, tmp_path / "features", pick("cpu"))
+        compute_features(net, task, plan, tmp_path / "features", pick("cpu"))
     assert not (tmp_path / "features").exists()

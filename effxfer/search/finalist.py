@@ -1,0 +1,84 @@
+"""A finalist of a search and its latency, the Pareto front of trials, and the result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from effxfer.net.heads.spec import HeadSpec
+from effxfer.report import Report
+from effxfer.search.head_training import size_penalty
+from effxfer.search.space import Candidate
+from effxfer.search.worker import Search
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchResult:
+    """The winning head.
+
+    Attributes:
+        spec: Its architecture.
+        taps: The feature layers that feed it, in the order of its inputs.
+        state: Its trained weights, for `build_head(spec, ...).load_state_dict`.
+        answers: Its predicted classes on `val`: int64 `(M,)`.
+        report: Scores of the winner and of the plain linear head, trial counts, the best trials, best so far.
+    """
+
+    spec: HeadSpec
+    taps: tuple[str, ...]
+    state: dict[str, Tensor]
+    answers: Tensor
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyRatio:
+    """Latency of the whole network with a head, timed beside the one with the plain linear head.
+
+    Attributes:
+        ms: p50.
+        ratio: Over the latency of the plain one.
+        low: Lower end of the ratio's interval.
+        high: Upper end.
+    """
+
+    ms: float
+    ratio: float
+    low: float
+    high: float
+
+
+Heads = Mapping[int, tuple[HeadSpec, tuple[str, ...], Mapping[str, Tensor]]]
+TimeHeads = Callable[[Heads, int], Mapping[int, LatencyRatio]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finalist:
+    """One of the best trials, trained on the whole training split and judged on `val`."""
+
+    trial: Any
+    candidate: Candidate
+    spec: HeadSpec
+    state: dict[str, Tensor]
+    score: float
+    parameters: int
+    latency: LatencyRatio | None = None
+
+    def value(self, search: Search) -> float:
+        """The metric less the penalties, with latency as it was measured."""
+        small = size_penalty(search.features, self.candidate, search.settings, search.reference())
+        slow = search.settings.latency_weight * math.log2(self.latency.ratio) if self.latency else 0.0
+        return self.score - small - slow
+
+
+def front(complete: list[Any]) -> list[Any]:
+    """Pareto front of metric and latency: the trials that no other beats in both, best metric first."""
+    best: list[Any] = []
+    for trial in sorted(complete, key=lambda t: (-t.user_attrs["metric"], t.user_attrs["ratio"], t.number)):
+        if not best or trial.user_attrs["ratio"] < best[-1].user_attrs["ratio"]:
+            best.append(trial)
+    return best
