@@ -78,6 +78,6 @@ def test_a_storage_that_is_none_or_shows_a_password_is_refused_without_showing_i
 
 
 def test_trials_are_40_or_as_many_as_fit():
-    assert SearchSettings().most == 40
-    assert SearchSettings(seconds=60.0).most == 100_000
-    assert SearchSettings(seconds=60.0, trials=7).most == 7
+    assert SearchSettings().max_trials == 40
+    assert SearchSettings(seconds=60.0).max_trials == 100_000
+    assert SearchSettings(seconds=60.0, trials=7).max_trials == 7

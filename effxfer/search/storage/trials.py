@@ -110,8 +110,9 @@ def _template(trial: Any) -> Any:
     The copy is deep, since the callback appends to the list of retries that Optuna caches.
     """
     template = deepcopy(trial)
-    template.user_attrs = {}
-    if "accepted" not in trial.user_attrs:
+    accepted = "accepted" in trial.user_attrs
+    template.user_attrs = {"accepted": True} if accepted else {}
+    if not accepted:
         template.params, template.distributions = {}, {}
     return template
 

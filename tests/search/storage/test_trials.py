@@ -81,7 +81,7 @@ def test_trials_of_dead_workers_are_failed_and_queued_again_once(tmp_path):
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     again = study.ask()
     assert again.suggest_float("x", 0, 1) == lost.params["x"] != mine.params["x"] != done.params["x"]
-    assert again.user_attrs == {}
+    assert again.user_attrs == {"accepted": True}
     assert study.trials[again.number].system_attrs["retry_history"] == [lost.number]
     assert original_number(study.trials[again.number]) == lost.number
 
