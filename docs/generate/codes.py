@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -22,6 +23,7 @@ def entries() -> dict[str, dict[str, str]]:
     return table
 
 
+@cache
 def reported() -> dict[str, list[str]]:
     """Map every code in a string of the package, docstrings aside, to the modules that hold it."""
     modules: dict[str, list[str]] = {}
