@@ -38,7 +38,8 @@ def rank(
     """Compare backbones on a task before anything is trained: scores of features, against measured latency."""
     import effxfer
     from effxfer.api import preview
-    from effxfer.cli import reproduce, show
+    from effxfer.cli import show
+    from effxfer.cli.command_line import reproduce
 
     call = partial(
         effxfer.rank, data, words(backbones), by=by, size=size, out=out, seed=seed, device=device,

@@ -24,7 +24,8 @@ def run(
     """Run a pipeline; what is done is skipped, what was cut off goes on."""
     import effxfer
     from effxfer.api import status as status_of
-    from effxfer.cli import reproduce, show
+    from effxfer.cli import show
+    from effxfer.cli.command_line import reproduce
 
     plan: dict[str, Any] = {
         "preset": preset, "data": data, "backbone": backbone, "seconds": seconds_of(budget), "out": out, "seed": seed,
@@ -66,7 +67,8 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Put all that was trained and exported side by side, the better ones first."""
-    from effxfer.cli import reproduce, show
+    from effxfer.cli import show
+    from effxfer.cli.command_line import reproduce
     from effxfer.errors import SettingsError, did_you_mean
     from effxfer.pipeline.leaderboard import ORDER
     from effxfer.pipeline.leaderboard import leaderboard as board

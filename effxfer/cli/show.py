@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from effxfer.cli import reproduce
+from effxfer.cli.command_line import reproduce
 from effxfer.progress import Advance, shown_by
 from effxfer.report import Report
 from effxfer.runtime.printing import printable

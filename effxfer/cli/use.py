@@ -59,7 +59,8 @@ def predict(
     """Classify images with an exported model; needs no torch."""
     from effxfer.benchmark.untrusted.sandbox import inside
     from effxfer.benchmark.untrusted.vet import is_foreign, locate, unvouched
-    from effxfer.cli import reproduce, show
+    from effxfer.cli import show
+    from effxfer.cli.command_line import reproduce
     from effxfer.errors import DataError, ModelFileError
     from effxfer.runtime.images.preprocess import ImageError
     from effxfer.runtime.model import ModelError

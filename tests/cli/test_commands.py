@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from effxfer.artifact import Artifact
-from effxfer.cli import reproduce
 from effxfer.cli.app import app
+from effxfer.cli.command_line import reproduce
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
 from effxfer.runtime import predict as runtime
 from effxfer.runtime.printing import printable
