@@ -134,7 +134,7 @@ def check_file(path: Path, name: str, files: Mapping[str, str]) -> Path:
     Raises:
         ModelFileError: If it is absent, is reached by a link, is no regular file, or was changed.
     """
-    file, hint = path / name, "restore it, or run the stage again with --force"
+    file, hint = path / name, "restore it, or run the stage again with `force`"
     steps = [file, *(above for above in file.parents if above != path and above.is_relative_to(path))]
     try:
         if any(step.is_symlink() for step in steps):
@@ -197,7 +197,7 @@ def _is_inside(name: str) -> bool:
 
 def damaged(manifest: Path, why: str) -> ModelFileError:
     """Say that a manifest cannot be trusted."""
-    return ModelFileError(f"{manifest} is damaged: {why}", "run the stage again with --force", code="E404")
+    return ModelFileError(f"{manifest} is damaged: {why}", "run the stage again with `force`", code="E404")
 
 
 def _seal(raw: Mapping[str, Any]) -> str:

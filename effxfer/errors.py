@@ -124,7 +124,7 @@ def memory_full(error: BaseException) -> ResourceError:
     size = asked_for(error)
     text = "the GPU's memory is full" if type(error).__name__ == "OutOfMemoryError" else "the memory is full"
     text += f": {size / 1e9:,.3f} GB more were asked for" if size else ""
-    return ResourceError(text, "use smaller batches (--set options.batch=16) or images, or raise the memory limit")
+    return ResourceError(text, "use smaller batches (`options.batch=16`) or images, or raise the memory limit")
 
 
 def did_you_mean(name: str, known: object) -> str:

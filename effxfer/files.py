@@ -23,7 +23,7 @@ PARTIAL = ".effxfer-partial-"
 REPLACED = "-~replaced~-"
 PATIENCE = 0.3
 LARGEST, LARGEST_SEALED, LARGEST_HOLDER = 2**34, 2**31, 2**16
-OUT = "give another --out"
+OUT = "give another `out`"
 SEALED = '{"sha256":"%s","content":'
 
 
@@ -152,7 +152,7 @@ def locked(folder: Path) -> Iterator[None]:
         except Timeout:
             facts = _read_json(holder)
             who = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} since {facts.get('since', '?')}"
-            raise LockedError(f"{folder} is in use by {who}", "wait for it, or give another --out") from None
+            raise LockedError(f"{folder} is in use by {who}", "wait for it, or give another `out`") from None
     try:
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         write_atomic(holder, json.dumps(facts))

@@ -150,7 +150,7 @@ def _measured(named: Mapping[str, Path], settings: Bench, out: Path | None, forc
 
     bare = any(path.suffix == ".onnx" for path in named.values())
     if bare and out:
-        raise SettingsError("--out keeps a comparison of results, not of bare files", "leave it out")
+        raise SettingsError("`out` keeps a comparison of results, not of bare files", "leave it out")
     results = {} if bare else {name: Artifact.load(path) for name, path in named.items()}
     stop_if_previewing(lambda: _preview(named, settings))
     if bare:

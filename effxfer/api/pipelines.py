@@ -112,7 +112,7 @@ def _read(
         SettingsError: If both or neither are passed, or with every mistake in it.
     """
     if bool(pipeline) == bool(preset):
-        raise SettingsError("give either a pipeline or --preset", "such as `effxfer run --preset balanced`")
+        raise SettingsError("give either a pipeline or `preset`", "such as `preset=balanced`")
     file = pipeline or preset_file(preset)
     changes = list(_texts(settings)) if isinstance(settings, Mapping) else settings
     return pipelines.read_plan(os.fspath(file), data=os.fspath(data), backbone=backbone, seed=seed, changes=changes)

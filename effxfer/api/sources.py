@@ -187,7 +187,7 @@ def inner_table(settings: dict[str, Any], key: str) -> dict[str, Any]:
     """
     value = settings.pop(key, {})
     if not isinstance(value, dict):
-        raise SettingsError(f"{key} is a table, not {value!r}", f"such as --set {key}.source={value}")
+        raise SettingsError(f"{key} is a table, not {value!r}", f"such as `{key}.source={value}`")
     return value
 
 

@@ -117,7 +117,7 @@ def enforce(report: Report, names: Collection[str], *, max_p50_ratio: float | No
     """
     missed = failures(report, names, max_p50_ratio, max_mb)
     if missed:
-        raise GateError("; ".join(missed), "prune further, quantize, or allow more with --max-p50-ratio and --max-mb")
+        raise GateError("; ".join(missed), "prune further, quantize, or allow more with `max_p50_ratio` and `max_mb`")
 
 
 def failures(report: Report, names: Collection[str], max_p50_ratio: float | None, max_mb: float | None) -> list[str]:

@@ -126,8 +126,8 @@ def enforce_regression(regressions: list[str]) -> None:
         GateError: With everything that did.
     """
     if regressions:
-        hint = "find out why, or allow more: --max-regression for latency and size, --set max_drop=POINTS for accuracy"
-        raise GateError("; ".join(regressions), hint)
+        allow = "`max_regression` for latency and size, `max_drop=POINTS` for accuracy"
+        raise GateError("; ".join(regressions), f"find out why, or allow more: {allow}")
 
 
 def change(old: Measurement, new: Measurement, name: str) -> Measurement:
@@ -175,7 +175,7 @@ def parse_share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise SettingsError(f"--max-regression is a share such as 5% or 0.05, not {text!r}")
+        raise SettingsError(f"`max_regression` is a share such as 5% or 0.05, not {text!r}")
     return value
 
 

@@ -1,11 +1,18 @@
-"""The command that this process was started with, as a shell takes it again."""
+"""The command that this process was started with, as a shell takes it again; and settings as its flags."""
 
+import re
 import shlex
 import sys
 
 from effxfer.runtime.printing import printable
 
 DEBUG = "--debug"
+SETTING = re.compile(r"`([a-z][a-z0-9_.]*(?:=[^`\s]+)?)`")
+# Settings that messages of the library name and that have a flag of their own; others are passed by --set.
+FLAGS = (
+    "backbone", "data", "debug", "device", "force", "max_mb", "max_p50_ratio", "max_regression", "ort_web", "out",
+    "preset", "storage", "trust",
+)  # fmt: skip
 ONCE = ("--json", DEBUG, "--dry-run", "--force")
 
 
@@ -29,3 +36,19 @@ def _quoted(word: str) -> str:
 
 def _octal(character: str) -> str:
     return "".join(f"\\{byte:03o}" for byte in character.encode(errors="surrogateescape"))
+
+
+def in_flags(text: str) -> str:
+    """Write the settings that a message of the library names as the flags of a command.
+
+    >>> in_flags("replace it with `force`, or pass `data.skip_bad=true` and `device=cpu`; see `effxfer check`")
+    'replace it with --force, or pass --set data.skip_bad=true and --device cpu; see `effxfer check`'
+    """
+    return SETTING.sub(_flag, text)
+
+
+def _flag(setting: re.Match[str]) -> str:
+    name, equals, value = setting[1].partition("=")
+    if name in FLAGS:
+        return f"--{name.replace('_', '-')}{' ' if equals else ''}{value}"
+    return f"--set {setting[1]}" if equals else setting[0]

@@ -96,13 +96,13 @@ def read_history(file: Path) -> History:
             )
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{file} is damaged: {error}", "run the stage again with --force", code="E404") from None
+        raise ModelFileError(f"{file} is damaged: {error}", "run the stage again with `force`", code="E404") from None
 
 
 def trained_before(items: Iterable[Item], history: History, severity: Severity) -> list[Finding]:
     """List the held-out images that the network was trained on before (E320)."""
     text = "trained on by an earlier stage, and held out now"
-    hint = "put it back, or set allow_leakage (--set data.allow_leakage=true) and expect figures that are too good"
+    hint = "put it back, or pass `data.allow_leakage=true` and expect figures that are too good"
     return [
         Finding(code="E320", severity=severity, path=item.path, text=text, hint=hint)
         for item in items

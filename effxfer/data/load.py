@@ -194,7 +194,7 @@ def _stop_at_bad(bad: Sequence[Sequence[str]], listing: Listing, settings: DataS
         shown = "; ".join(f"{path}: {code} {problem}" for path, code, problem in bad[:SHOWN])
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         share = f"{len(bad)} of {len(listing.everything)} images cannot be used"
-        hint = "repair or remove them, or leave them out: --set data.skip_bad=true; `effxfer check` lists all"
+        hint = "repair or remove them, or leave them out: `data.skip_bad=true`; `effxfer check` lists all"
         most = Counter(code for _, code, _ in bad).most_common(1)[0][0]
         raise DataError(f"{settings.source}: {share}: {shown}{more}", hint, code=most)
     lost = {path for path, _, _ in bad}

@@ -69,7 +69,7 @@ def chosen(classes: Collection[str], known: Collection[str], which: TargetClasse
     same = tuple(name for name in classes if name in known)
     if which is None and new and same:
         text = f"of the target's classes {len(same)} are known ({_shown(same)}) and {len(new)} are not ({_shown(new)})"
-        hint = "set target_classes = 'same' or 'new' (--set data.target_classes=new) to leave the others out"
+        hint = "pass `data.target_classes=new`, or `same`, to leave the others out"
         raise DataError(text, hint, code="E321")
     found = {"same": same, "new": new, None: same or new}[which]
     if not found:

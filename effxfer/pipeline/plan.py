@@ -176,7 +176,7 @@ def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> 
     mistakes += [f"[backbone] {m}" for m in problems(BackboneSettings, table.get("backbone", {}))]
     steps = _steps(table, data, seed, mistakes)
     if mistakes:
-        hint = "change one value by --set, such as --set dense.fit.epochs=3, by the stage's name"
+        hint = "change one value by the stage's name, such as `dense.fit.epochs=3`"
         raise SettingsError(f"{name}: {joined(mistakes)}", hint, code="E201")
     return Plan(name=name, backbone=build(BackboneSettings, table["backbone"], "[backbone]"), data=data, steps=steps)
 

@@ -127,7 +127,7 @@ def _told(variable: str, default: str) -> int:
 
 
 def _named(name: str) -> torch.device:
-    hint = "give --device cpu, or see `effxfer doctor`"
+    hint = "pass `device=cpu`, or see `effxfer doctor`"
     try:
         device = torch.device(name)
     except RuntimeError:

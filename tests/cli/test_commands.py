@@ -165,7 +165,7 @@ def test_check_tells_of_a_folder(call, folder, tmp_path):
 def test_check_takes_the_settings_of_data_as_every_command_does(call, tmp_path, key):
     tiny.write_images(tmp_path / "images")
     (tmp_path / "images" / "none").mkdir()
-    with pytest.raises(DataError, match=r"--set data\.allow_empty=true"):
+    with pytest.raises(DataError, match=r"`data\.allow_empty=true`"):
         call("check", tmp_path / "images")
     call("check", tmp_path / "images", "--set", f"{key}=true")
     with pytest.raises(SettingsError, match="did you mean 'allow_empty'"):

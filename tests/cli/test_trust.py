@@ -102,7 +102,7 @@ def test_no_command_runs_what_a_file_names(way, places, canary, call, tmp_path):
     with pytest.raises(ModelFileError, match=f"opening it would import '{NAME}'") as caught:
         call(*words(way, places, tmp_path))
     assert caught.value.code == "E413"
-    assert f"--trust {SOURCE}" in caught.value.hint
+    assert f"`trust={SOURCE}`" in caught.value.hint
     assert not canary.exists()
     assert NAME not in sys.modules
 
@@ -128,7 +128,7 @@ def test_a_process_of_its_own_says_how_to_trust(places, canary, tmp_path):
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr.startswith("effxfer: E413 ")
-    assert f'add --trust {SOURCE}; for good, put the line "{SOURCE}" = ' in done.stderr
+    assert f'pass --trust {SOURCE}; for good, put the line "{SOURCE}" = ' in done.stderr
     assert str(tmp_path / "config/effxfer/trust.toml") in done.stderr
     assert not canary.exists()
 

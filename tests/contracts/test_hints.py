@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from effxfer.cli.app import app
+from effxfer.cli.command_line import FLAGS, SETTING, in_flags
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from effxfer.pipeline.plan import locate
@@ -23,6 +24,13 @@ ROOT = Path(__file__).parents[2] / "effxfer"
 GROUP = get_command(app)
 OTHERS = ("pip ", "npm ", "apt")  # commands that are not ours
 THEIRS = {"--silent", "--ignore-scripts", "--pack-destination"}  # npm's, in a list of words
+# Their notes are kept in reports and pages, which show how a command was called.
+NOTES = {
+    "benchmark/report.py",
+    "benchmark/regression.py",
+    "data/history.py",
+    "stages/prune/ticket_matrix.py",
+}  # kept in reports
 VARIABLE = "\N{OBJECT REPLACEMENT CHARACTER}"
 ROOTS = {
     "": [*(stage.settings for stage in STAGES.values()), Rank],
@@ -30,6 +38,13 @@ ROOTS = {
     "backbone": [BackboneSettings],
     "options": list(STRATEGIES.values()),
 }
+
+SPEAKS_FLAGS = ("cli", "runtime", "__main__.py")
+LIBRARY = [
+    file
+    for file in sorted(ROOT.rglob("*.py"))
+    if file.relative_to(ROOT).parts[0] not in SPEAKS_FLAGS and str(file.relative_to(ROOT)) not in NOTES
+]
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -95,8 +110,21 @@ def mistakes(text: str) -> list[str]:
     wrong = [f"flag {flag}" for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text) if flag not in flags()]
     for words in re.findall(r"`effxfer ([^`]*)`", text):
         wrong += _of_command(shlex.split(words.replace("...", "").replace(VARIABLE, "")))
-    keys = re.findall(r"--set ([\w.]+)=", text)
+    keys = [*re.findall(r"--set ([\w.]+)=", text), *named_settings(text)]
     return wrong + [f"setting {key}" for key in keys if VARIABLE not in key and not is_setting(key)]
+
+
+def named_settings(text: str) -> list[str]:
+    """The settings with a value that a message names, as in `data.skip_bad=true`, without those that are flags."""
+    keys = [setting.partition("=")[0] for setting in SETTING.findall(text) if "=" in setting]
+    return [key for key in keys if key not in FLAGS]
+
+
+def own_flags(text: str) -> list[str]:
+    """Flags of effxfer that a text names outside of a whole command in backticks."""
+    if any(word in text for word in OTHERS) or text in THEIRS:
+        return []
+    return re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", re.sub(r"`effxfer [^`]*`", "", text))
 
 
 def _of_command(words: list[str]) -> list[str]:
@@ -113,6 +141,18 @@ def test_what_a_message_tells_to_do_can_be_done(file):
     assert found == []
 
 
+@pytest.mark.parametrize("file", LIBRARY, ids=lambda file: str(file.relative_to(ROOT)))
+def test_the_library_names_settings_and_the_command_line_flags(file):
+    found = [(line, flag) for line, text in texts(ast.parse(file.read_text())) for flag in own_flags(text)]
+    assert found == []
+
+
+def test_settings_are_shown_as_flags_that_are_there():
+    assert {f"--{name.replace('_', '-')}" for name in FLAGS} <= flags()
+    assert in_flags("`out` and `data.root=DIR`, or `trust=a.b:c`") == "--out and --set data.root=DIR, or --trust a.b:c"
+    assert in_flags("`effxfer check`, `images` and `a b=c`") == "`effxfer check`, `images` and `a b=c`"
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
@@ -121,6 +161,8 @@ def test_what_a_message_tells_to_do_can_be_done(file):
         ("see `effxfer status --force`", ["status --force: --force"]),
         ("see `effxfer lists`", ["command lists"]),
         ("use --set data.skip_bat=true", ["setting data.skip_bat"]),
+        ("pass `data.skip_bat=true`", ["setting data.skip_bat"]),
+        ("pass `data.skip_bad=true`, or `device=cpu`, or `dense.fit.epochs=1`", []),
         ("use --set fit.epochs.x=1", ["setting fit.epochs.x"]),
         ("use --set dense.fit.epochs=1, or --set options.batch=3, or --set data.skip_bad=true", []),
         ("`effxfer ticket apply` with --set mask=none, or `effxfer export --set bundle=true`", []),

@@ -7,9 +7,7 @@ from effxfer.data.listing import SHOWN, SPLITS, Finding, Item, Severity, some
 from effxfer.data.settings import DataSettings
 
 LOPSIDED = 10  # from this ratio of classes on, accuracy alone hides what becomes of the rare ones
-LEAK_HINT = (
-    "remove one of each pair, or set allow_leakage (--set data.allow_leakage=true) and expect figures that are too good"
-)
+LEAK_HINT = "remove one of each pair, or pass `data.allow_leakage=true` and expect figures that are too good"
 
 
 def leaks(items: Sequence[Item], key: Mapping[str, str], what: str, severity: Severity) -> list[Finding]:

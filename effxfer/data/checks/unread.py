@@ -6,9 +6,9 @@ from effxfer.data.listing import Finding, Item, some
 from effxfer.data.settings import DataSettings
 from effxfer.runtime.images.formats import unreadable
 
-CORRECT = "correct the table's path column, or name the folder of its images: --set data.root=DIR"
+CORRECT = "correct the table's path column, or name the folder of its images: `data.root=DIR`"
 LEFT_OUT = "unreadable, left out"
-REPAIR = "repair or remove it, or leave it out: --set data.skip_bad=true"
+REPAIR = "repair or remove it, or leave it out: `data.skip_bad=true`"
 
 
 def unread(failures: Mapping[str, OSError], settings: DataSettings) -> list[Finding]:

@@ -117,7 +117,7 @@ def _empty_classes(tree: Tree, splits: Splits, settings: DataSettings) -> list[F
     parents = {p[:-1] for p in tree.folders} if settings.class_from != "first" else set()
     classes = [p for p in tree.folders if (len(p) > depth if parents else len(p) == depth + 1) and p not in parents]
     leaves = [p for p in classes if (not splits or p[0] in splits) and p not in filled]
-    hint = "add images, remove the folder, or go on without: --set data.allow_empty=true"
+    hint = "add images, remove the folder, or go on without: `data.allow_empty=true`"
     severity: Severity = "note" if settings.allow_empty else "error"
     return [
         Finding(code="E311", severity=severity, path="/".join(p), text="class folder without images", hint=hint)

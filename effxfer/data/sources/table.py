@@ -100,7 +100,7 @@ def _outside(real: str, path: str, base: str) -> list[Finding]:
 def _row_findings(row: Row, place: str | None) -> list[Finding]:
     found = []
     if place is None:
-        hint = "give paths relative to the table's folder, or name the images' folder: --set data.root=DIR"
+        hint = "give paths relative to the table's folder, or name the images' folder: `data.root=DIR`"
         found.append(_error("E335", row, "path leads out of the folder of the images", hint))
     if not row.path or "\0" in row.path:
         found = [_error("E333", row, "no path" if not row.path else "path with a NUL byte", "correct the path column")]

@@ -14,7 +14,7 @@ from effxfer.process.scratch import scratch_folder
 PACKAGE = "onnxruntime-web"
 VERSION = "1.30.0"
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-HINT = f"npm install {PACKAGE}, or give the folder that holds {FILES[0]} with --ort-web"
+HINT = f"npm install {PACKAGE}, or give the folder that holds {FILES[0]} as `ort_web`"
 
 
 @dataclass(frozen=True, kw_only=True)

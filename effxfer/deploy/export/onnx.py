@@ -217,7 +217,7 @@ def convert(
             cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelFileError(
                 f"torch cannot export this network: {cause}",
-                "--debug shows where; replace the operator, or set another opset",
+                "`debug` shows where; replace the operator, or set another opset",
                 code="E426",
             ) from error
     if program is None:

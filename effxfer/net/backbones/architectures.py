@@ -194,5 +194,4 @@ def _torchvision_preprocess(name: str) -> Preprocess:
 def _unknown(library: str, name: str) -> SettingsError:
     known = names(library)
     text = f"{library} has no network {name!r}{did_you_mean(name, known)}"
-    option = "" if library == "timm" else f" --library {library}"
-    return SettingsError(text, f"`effxfer models '{name[:4]}*'{option}` lists names")
+    return SettingsError(text, f"`effxfer models '{name[:4]}*' --library {library}` lists names")

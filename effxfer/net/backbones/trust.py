@@ -102,7 +102,7 @@ def check(backbone: Mapping[str, Any], where: str) -> None:
     wrong = [name for name, value in args.items() if name not in known or not _is_plain(value)]
     if wrong:
         text = f"{where} gives {source} {wrong[0]} = {args[wrong[0]]!r:.80}, which might fetch, read or run something"
-        raise ModelFileError(text, f"if you trust who made it, add --trust {source}", code="E413")
+        raise ModelFileError(text, f"if you trust who made it, pass `trust={source}`", code="E413")
 
 
 def files_of(module: str) -> tuple[Path, ...]:
@@ -166,7 +166,7 @@ def _refused(source: str, where: str, actual: str, told: object) -> ModelFileErr
     if not FACTORY.fullmatch(source):
         return ModelFileError(text, "get an intact copy", code="E413")
     keep = f'; for good, put the line "{source}" = "{actual}" into {trust_file()}' if actual and trust_file() else ""
-    return ModelFileError(text, f"if you trust it, add --trust {source}{keep}", code="E413")
+    return ModelFileError(text, f"if you trust it, pass `trust={source}`{keep}", code="E413")
 
 
 def _load(module: str, where: str) -> None:

@@ -27,7 +27,7 @@ _EVENTS = range(11)  # Optuna's numbers of all events
 _FIRST_BYTES = b'{"op_code":'
 _LONGEST_FIRST_LINE = 4096  # bytes; it creates a study
 _BLOCK = 4096
-_HINT = "give --storage the name of a journal, or of a file that does not exist yet"
+_HINT = "pass as `storage` the name of a journal, or of a file that does not exist yet"
 
 
 class JournalFile:

@@ -20,7 +20,7 @@ def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:
     if unmerged := [edit["kind"] for edit in adapters(net)]:
         hint = "prune first, and adapt what is left: tickets keep their zeros"
         if unmerged[0] in MERGING:
-            hint = "merge it: `effxfer finetune` with --set options.merge=true, or `effxfer adapter apply`"
+            hint = "merge it: `effxfer finetune` with `options.merge=true`, or `effxfer adapter apply`"
         text = f"{stage}: the network has an adapter that is not merged ({unmerged[0]})"
         raise ModelFileError(text, hint, code="E412")
     for name, options in settings.strategies(None):

@@ -11,7 +11,7 @@ from effxfer.errors import ModelFileError, ResourceError, SettingsError
 from effxfer.files import PARTIAL, REPLACED
 from effxfer.stages.settings.common import FILES, METRICS
 
-HINT = "give another --out, such as runs/mine"
+HINT = "give another `out`, such as runs/mine"
 SYSTEM = ("/dev", "/proc", "/sys")
 MEMORY = "/dev/shm"  # a disk as any other
 LONGEST_NAME = 255 - len(f"{PARTIAL}{2**22}{REPLACED}")  # bytes; what is written has a longer name at first
@@ -70,7 +70,7 @@ def check_file(out: Path | None) -> None:
     if out.is_dir():
         raise SettingsError(f"{out} is a directory", "name a file in it", code="E211")
     if out.exists() and not out.is_file():
-        raise SettingsError(f"{out} is no regular file", "give another --out", code="E211")
+        raise SettingsError(f"{out} is no regular file", "give another `out`", code="E211")
     check_writable(out)
 
 
@@ -82,13 +82,13 @@ def check_writable(out: Path) -> None:
     """
     above = _nearest(out.resolve())
     if not os.access(above, os.W_OK | os.X_OK):
-        raise ResourceError(f"cannot write {out}: {above} cannot be written", "give another --out")
+        raise ResourceError(f"cannot write {out}: {above} cannot be written", "give another `out`")
 
 
 def _check_place(out: Path) -> None:
     if long := [part for part in out.parts if len(os.fsencode(part)) > LONGEST_NAME]:
         problem = f"{long[0][:20]}... is a name of {len(long[0])} letters"
-        raise SettingsError(problem, f"give an --out of at most {LONGEST_NAME} bytes a name", code="E211")
+        raise SettingsError(problem, f"give an `out` of at most {LONGEST_NAME} bytes a name", code="E211")
     if len(os.fsencode(out.absolute())) > LONGEST_PATH:
         raise SettingsError(f"{str(out)[:40]}... is a path too long", HINT, code="E211")
     if out.is_symlink() and not out.exists():
@@ -119,7 +119,7 @@ def keep_out_of(out: Path, data: Sequence[DataSettings]) -> None:
     for source in (Path(one.source).expanduser() for one in sources):
         if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
             text = f"{out} lies inside the data set {source}, where it would be taken for a class"
-            raise SettingsError(text, "give an --out elsewhere", code="E211")
+            raise SettingsError(text, "give an `out` elsewhere", code="E211")
 
 
 def check_ours(out: Path) -> None:
@@ -136,4 +136,4 @@ def check_ours(out: Path) -> None:
     foreign = [path for path in sorted(out.rglob("*")) if str(path.relative_to(out)) not in known]
     if foreign or not out.is_dir():
         what = f"holds {foreign[0].name}, which effxfer did not write" if foreign else "is not a directory"
-        raise SettingsError(f"{out} {what}", "give another --out", code="E211")
+        raise SettingsError(f"{out} {what}", "give another `out`", code="E211")

@@ -75,7 +75,7 @@ def cached_result(context: RunContext, key: str) -> Artifact | None:
         check_ours(context.out)
         return None
     text = f"{context.out} holds a {existing.manifest.stage} result made from other settings, data or model"
-    raise SettingsError(text, "replace it with --force, or give another --out", code="E211")
+    raise SettingsError(text, "replace it with `force`, or give another `out`", code="E211")
 
 
 def remove_finished_work(context: RunContext, key: str) -> None:

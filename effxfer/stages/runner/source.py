@@ -140,9 +140,9 @@ def write_ticket(ticket: TicketFile, file: Path, *, force: bool = False) -> None
         except ModelFileError:
             there = ""
         if not there:
-            raise SettingsError(f"{file} is there and is no ticket", "give another --out", code="E211")
+            raise SettingsError(f"{file} is there and is no ticket", "give another `out`", code="E211")
         if there != ticket.facts.identity and not force:
-            hint = "replace it with --force, or give another --out"
+            hint = "replace it with `force`, or give another `out`"
             raise SettingsError(f"{file} is another ticket", hint, code="E211")
     write_atomic(file, ticket.content)
 
@@ -160,7 +160,7 @@ def whole(ticket: TicketFile, backbone: str = "") -> TicketFile:
     """
     if ticket.facts.pointer is None:
         if backbone:
-            raise SettingsError("the ticket holds its weights: a backbone has no effect", "leave --backbone out")
+            raise SettingsError("the ticket holds its weights: a backbone has no effect", "leave `backbone` out")
         return ticket
     pointer = build(BackboneSettings, ticket.facts.pointer, "the ticket's backbone")
     told = _settings(ticket, backbone) if backbone else pointer

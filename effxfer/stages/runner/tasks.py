@@ -31,7 +31,7 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
     recorded = source.manifest.data if isinstance(source, Artifact) else ()
     located = [found_again(one["settings"], one.get("places", {})) for one in recorded]
     if not located:
-        raise SettingsError("no data given", "give --data FOLDER, a .csv or .parquet table, or digits")
+        raise SettingsError("no data given", "pass `data`: a folder, a .csv or .parquet table, or digits")
     return [build(DataSettings, {**one, **table}, "data") for one in located]
 
 

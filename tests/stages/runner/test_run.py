@@ -71,7 +71,7 @@ def test_another_key_is_refused_without_force(find, dense, data, tmp_path):
     with pytest.raises(SettingsError, match="made from other settings") as caught:
         run(find, dense, data, tmp_path, other)
     assert caught.value.code == "E211"
-    assert "--force" in caught.value.hint
+    assert "`force`" in caught.value.hint
     assert state(first.path) == before
     assert run(find, dense, data, tmp_path, other, force=True).manifest.key != first.manifest.key
     assert find.calls == 2
