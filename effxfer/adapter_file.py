@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from effxfer.documents import AdapterDocument, fault
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
-from effxfer.net.edits import apply_edit
 from effxfer.report import Measurement, Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.signed_safetensors import Kind, altered, damaged, dump, load, raw_of, sha256
@@ -98,6 +97,7 @@ class AdapterFile:
         from safetensors.torch import load as read
 
         from effxfer.net.backbones.recorded import replaying
+        from effxfer.net.edits import apply_edit
         from effxfer.net.merge import adapters, base_state
 
         if adapters(net):

@@ -95,7 +95,9 @@ def test_the_error_is_the_way_out(home):
     digest = hashlib.sha256(b"print('imported')").hexdigest()
     assert "a/manifest.json names the network 'kept_network:make': opening it would import 'kept_network'" in found
     assert f"({home / 'kept_network.py'}) and run it" in found
-    assert f'pass `trust=kept_network:make`; for good, put the line "{SOURCE}" = "{digest}" into {trust_file()}' in found
+    assert (
+        f'pass `trust=kept_network:make`; for good, put the line "{SOURCE}" = "{digest}" into {trust_file()}' in found
+    )
     keep(f'"{SOURCE}" = "{digest}"\n')
     check({"source": SOURCE, "args": {}}, "it")
 
