@@ -48,6 +48,17 @@ def make(venv: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OUT": ""})
 
 
+def test_a_pipeline_takes_data_backbone_and_place_from_make(venv, tmp_path):
+    data = tiny.write_images(tmp_path / "my photos")
+    (tmp_path / "moment.toml").write_text(PIPELINE)
+    variables = [f"PIPELINE={tmp_path / 'moment.toml'}", f"DATA={data}", "BACKBONE=resnet20-cifar10"]
+    done = make(venv, "pipeline", *variables, f"OUT={tmp_path / 'run'}", "ARGS=--dry-run --set data.source=nowhere")
+    assert f"--data '{data}' --backbone 'resnet20-cifar10'" in done.stdout
+    assert "nowhere" in done.stderr
+    assert "Error 3" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_pipeline_runs_on_the_data_that_make_names(venv, tmp_path):
     data = tiny.write_images(tmp_path / "my photos")
     (tmp_path / "moment.toml").write_text(PIPELINE)
