@@ -37,7 +37,7 @@ def venv(tmp_path):
     """An environment that counts as installed, whose `effxfer` is this one."""
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     script = tmp_path / "venv" / "bin" / "effxfer"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m effxfer "$@"\n')
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{HOUSE}" exec "{sys.executable}" -P -m effxfer "$@"\n')
     script.chmod(0o755)
     (tmp_path / "venv" / ".installed").touch()
     return tmp_path / "venv"

@@ -20,6 +20,14 @@ WRITTEN = {"index.md": "README.md", "changelog.md": "CHANGELOG.md", "contributin
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
+def on_config(config: Any) -> Any:
+    """Fill the section of the guide with its pages, in the order of the README's table."""
+    readme = (HOUSE / "README.md").read_text(encoding="utf-8")
+    pages = re.findall(r"^\| \[[\w-]+\]\((guide/[\w-]+\.md)\)", readme, flags=re.MULTILINE)
+    config.nav = [{"Guide": pages} if "Guide" in section else section for section in config.nav]
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the README, the guide and the generated references to the pages of `docs/`."""
     pages = {place: (HOUSE / name).read_text(encoding="utf-8") for place, name in WRITTEN.items()}

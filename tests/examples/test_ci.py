@@ -30,12 +30,12 @@ def make(folder: Path, verb: str, **changes: object) -> subprocess.CompletedProc
     backbone = "--set backbone.pretrained=false --set backbone.size=16"
     splits = "--set data.val_fraction=0.2 --set data.test_fraction=0.2"
     variables = {
-        "EFFXFER": f"{sys.executable} -P -m effxfer",
+        "EFFXFER": f"PYTHONPATH={HOUSE} {sys.executable} -P -m effxfer",
         "BACKBONE": "effxfer.net.cifar:resnet20",
         "FINETUNE": f"{TINY} {backbone} {splits}",
         "PRUNE": f"--macs-ratio 0.5 {TINY}",
         "EXPORT": QUICK,
-        "BENCH": "--max-seconds 3 --set precision=0.5 --set cold=0 --set max_drop=1",
+        "BENCH": "--max-seconds 60 --set precision=0.5 --set cold=0 --set max_drop=1",
         **changes,
     }
     words = ["make", "-f", str(CI / "Makefile"), *(f"{name}={value}" for name, value in variables.items()), verb]
