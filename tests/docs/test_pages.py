@@ -8,7 +8,7 @@ import torch
 
 from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.prune.weights.mask import Mask
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.report import Report
 from effxfer.stages.stage import Stage
 from effxfer.train.devices import pick
@@ -55,7 +55,7 @@ def test_the_floors_of_the_table_are_those_of_the_test():
 def test_the_example_of_a_score_keeps_the_largest_weights_of_each_layer():
     net = make()
     names = list(Mask.full(net).keep)
-    scores = examples("add-a-score.md")["lamp"](net, names, Evidence())
+    scores = examples("add-a-score.md")["lamp"](net, names, ScoreContext())
     for name in names:
         weight = net.get_parameter(name).detach()
         assert scores[name].shape == weight.shape

@@ -15,9 +15,9 @@ from effxfer.deploy.export.parity import open_model
 from effxfer.deploy.export.prototypes import from_prototypes
 from effxfer.deploy.graph.graph import Graph
 from effxfer.deploy.int8.candidate import make_candidate, suitable
-from effxfer.deploy.int8.evaluation import Trial
+from effxfer.deploy.int8.evaluation import CandidateResult
 from effxfer.deploy.int8.static import Feeds, matching, prepare
-from effxfer.deploy.int8.target_policy import Aim
+from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from effxfer.progress import bar
@@ -34,11 +34,11 @@ def feeds_of(fp32: Path, pixels: NDArray[Any]) -> Feeds:
     return Feeds(name=model.input_name, pixels=pixels, preprocess=model.preprocess)
 
 
-class Maker:
+class CandidateBuilder:
     """Makes candidates of one float file, in a scratch folder."""
 
-    def __init__(self, fp32: Path, folder: Path, feeds: Feeds, aim: Aim) -> None:
-        self.fp32, self.folder, self.feeds, self.aim = fp32, folder, feeds, aim
+    def __init__(self, fp32: Path, folder: Path, feeds: Feeds, policy: TargetPolicy) -> None:
+        self.fp32, self.folder, self.feeds, self.policy = fp32, folder, feeds, policy
         self.prepared = prepare(fp32, folder / "prepared.onnx")
         self.left = from_prototypes(load(self.prepared).graph)
 
@@ -50,29 +50,29 @@ class Maker:
         """Replace `auto`."""
         return suitable(load(self.prepared).graph, recipes)
 
-    def candidates(self, recipes: Sequence[str]) -> list[Trial]:
+    def candidates(self, recipes: Sequence[str]) -> list[CandidateResult]:
         """Make a candidate by each recipe."""
-        trials = []
+        candidates = []
         with bar("int8 recipes", len(recipes)) as advance:
             for name in recipes:
-                trials.append(self.candidate(name))
+                candidates.append(self.candidate(name))
                 advance(1, name)
-        return trials
+        return candidates
 
-    def candidate(self, name: str, recipe: Recipe | None = None, left: Collection[str] = ()) -> Trial:
+    def candidate(self, name: str, recipe: Recipe | None = None, left: Collection[str] = ()) -> CandidateResult:
         """Make one candidate; `recipe` is what its name says, if not given."""
         file = self.folder / f"{name}.onnx"
         try:
             make_candidate(self.prepared, file, recipe or RECIPES[name], self.feeds, {*self.left, *left})
         except ModelFileError as error:
-            return Trial(name=name, file=file, verdict=f"failed: {error.problem}")
+            return CandidateResult(name=name, file=file, verdict=f"failed: {error.problem}")
         model = load(file)
         if reason := left_behind(model, Graph(load(self.fp32)).opset):
-            return Trial(name=name, file=file, verdict=f"rejected: {reason}")
+            return CandidateResult(name=name, file=file, verdict=f"rejected: {reason}")
         strip(model)
         self._describe(model, f"int8 {name}")
         write_sealed(file, model.SerializeToString())
-        return self.aim.vetoed(Trial(name=name, file=file), self.feeds)
+        return self.policy.vetoed(CandidateResult(name=name, file=file), self.feeds)
 
     def _describe(self, model: "onnx.ModelProto", precision: str) -> None:
         """Carry over what the float file says about itself, and name the precision where effxfer wrote the file."""

@@ -17,7 +17,7 @@ SCREEN = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class CandidateResult:
     """What is known of one recipe so far.
 
     Attributes:
@@ -51,7 +51,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clock:
+class CandidateTimer:
     """Times candidates against the float file.
 
     Attributes:
@@ -64,18 +64,20 @@ class Clock:
     threads: int
     compare: Callable[..., Sequence[Any]] | None
 
-    def __call__(self, dense: Trial, trials: Collection[Trial], seconds: float) -> dict[str, Any]:
+    def __call__(
+        self, dense: CandidateResult, candidates: Collection[CandidateResult], seconds: float
+    ) -> dict[str, Any]:
         """Time candidates for about `seconds` in all; return timings by name."""
         from effxfer.benchmark.protocol import latency
 
         feed = self.one.feed(0, 1)
-        runners = {t.name: latency.onnx_runner(t.file, feed, self.threads) for t in (dense, *trials)}
+        runners = {t.name: latency.onnx_runner(t.file, feed, self.threads) for t in (dense, *candidates)}
         compare = self.compare or latency.compare
         timings = compare(runners, baseline=FP32, threads=self.threads, max_seconds=seconds)
         return {timing.name: timing for timing in timings}
 
 
-class Judge:
+class Evaluator:
     """Measures candidates against the float file on the validation split."""
 
     def __init__(
@@ -86,36 +88,38 @@ class Judge:
         self.pixels, self.labels, self.max_drop, self.threads = pixels, labels, max_drop, threads
         self.logits = onnx_logits(fp32, pixels, threads=threads)
         accuracy = accuracy_of(self.logits, labels).value
-        self.dense = Trial(name=FP32, file=fp32, accuracy=accuracy, drop=0.0, agreement=100.0, n=len(labels))
+        self.dense = CandidateResult(name=FP32, file=fp32, accuracy=accuracy, drop=0.0, agreement=100.0, n=len(labels))
 
-    def screen(self, trial: Trial) -> Trial:
+    def screen(self, candidate: CandidateResult) -> CandidateResult:
         """Measure on part of the split; a drop that chance cannot explain is the end of it."""
-        if trial.verdict:
-            return trial
+        if candidate.verdict:
+            return candidate
         some = np.unique(np.linspace(0, len(self.labels) - 1, SCREEN).astype(int))
-        trial, discordant = self._measured(trial, some)
+        candidate, discordant = self._measured(candidate, some)
         slack = 200 * float(np.sqrt(discordant)) / len(some)
-        if trial.drop is not None and trial.drop - slack > self.max_drop:
-            return replace(trial, verdict=self._too_low(trial))
-        return trial
+        if candidate.drop is not None and candidate.drop - slack > self.max_drop:
+            return replace(candidate, verdict=self._too_low(candidate))
+        return candidate
 
-    def whole(self, trial: Trial) -> Trial:
+    def whole(self, candidate: CandidateResult) -> CandidateResult:
         """Measure on the whole split."""
-        trial, _ = self._measured(trial, np.arange(len(self.labels)))
-        return replace(trial, verdict="" if self._fits(trial) else self._too_low(trial))
+        candidate, _ = self._measured(candidate, np.arange(len(self.labels)))
+        return replace(candidate, verdict="" if self._fits(candidate) else self._too_low(candidate))
 
-    def _fits(self, trial: Trial) -> bool:
-        return trial.drop is not None and trial.drop <= self.max_drop + 1e-9
+    def _fits(self, candidate: CandidateResult) -> bool:
+        return candidate.drop is not None and candidate.drop <= self.max_drop + 1e-9
 
-    def _too_low(self, trial: Trial) -> str:
-        return f"rejected: {trial.drop:.2f} points below fp32 on {trial.n} images, allowed are {self.max_drop:g}"
+    def _too_low(self, candidate: CandidateResult) -> str:
+        return (
+            f"rejected: {candidate.drop:.2f} points below fp32 on {candidate.n} images, allowed are {self.max_drop:g}"
+        )
 
-    def _measured(self, trial: Trial, which: NDArray[np.int_]) -> tuple[Trial, int]:
+    def _measured(self, candidate: CandidateResult, which: NDArray[np.int_]) -> tuple[CandidateResult, int]:
         """Give the trial with its figures, and on how many images exactly one of the two files is right."""
         labels, dense = self.labels[which], self.logits[which]
-        got = onnx_logits(trial.file, self.pixels[which], threads=self.threads, exact=self.exact)
+        got = onnx_logits(candidate.file, self.pixels[which], threads=self.threads, exact=self.exact)
         accuracy, before = accuracy_of(got, labels).value, accuracy_of(dense, labels).value
         discordant = int(((got.argmax(1) == labels) != (dense.argmax(1) == labels)).sum())
         same = 100 * float((got.argmax(1) == dense.argmax(1)).mean())
-        found = replace(trial, accuracy=accuracy, drop=before - accuracy, agreement=same, n=len(which))
+        found = replace(candidate, accuracy=accuracy, drop=before - accuracy, agreement=same, n=len(which))
         return found, discordant

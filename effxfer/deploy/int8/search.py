@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from effxfer.deploy.cpu.targets import ANY, Target
 from effxfer.deploy.export.external_data import write_sealed
-from effxfer.deploy.int8.builder import Maker, feeds_of
-from effxfer.deploy.int8.evaluation import FP32, Clock, Judge, Trial
+from effxfer.deploy.int8.builder import CandidateBuilder, feeds_of
+from effxfer.deploy.int8.evaluation import FP32, CandidateResult, CandidateTimer, Evaluator
 from effxfer.deploy.int8.static import HISTOGRAM_IMAGES
-from effxfer.deploy.int8.target_policy import Aim
+from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import DEFAULT, RECIPES
 from effxfer.files import PARTIAL
 from effxfer.report import Measurement, Report, Table
@@ -81,64 +81,69 @@ def quantize(
     Raises:
         ModelFileError: If `fp32` is absent or damaged, or takes pixels and was not written by effxfer.
     """
-    aim = Aim(target)
-    judge = Judge(fp32, pixels, labels, max_drop, threads, exact=aim.exact)
+    policy = TargetPolicy(target)
+    evaluator = Evaluator(fp32, pixels, labels, max_drop, threads, exact=policy.exact)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
-        maker = Maker(fp32, Path(folder), feeds_of(fp32, calibration).some(images, seed), aim)
-        maker.leave(float_layers, float_operators)
-        clock = Clock(one=feeds_of(fp32, pixels[:1]), threads=threads, compare=compare)
-        wanted = maker.suitable(recipes)
-        trials = [judge.screen(trial) for trial in maker.candidates(aim.recipes(wanted))]
-        if aim.timed:
-            kept, trials = _choose(judge, _timed(judge.dense, trials, clock, latency_seconds))
+        builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).some(images, seed), policy)
+        builder.leave(float_layers, float_operators)
+        clock = CandidateTimer(one=feeds_of(fp32, pixels[:1]), threads=threads, compare=compare)
+        wanted = builder.suitable(recipes)
+        candidates = [evaluator.screen(candidate) for candidate in builder.candidates(policy.recipes(wanted))]
+        if policy.timed:
+            kept, candidates = _choose(evaluator, _timed(evaluator.dense, candidates, clock, latency_seconds))
         else:
-            kept, trials = aim.untimed(judge, trials)
-            trials = [judge.dense, *trials]
-        trials += [Trial(name=name, file=out, verdict=why) for name, why in aim.left_out(wanted).items()]
-        report = _report(trials, kept, threads) + Report(notes=tuple(_calibrated(maker, wanted, images)))
+            kept, candidates = policy.untimed(evaluator, candidates)
+            candidates = [evaluator.dense, *candidates]
+        candidates += [
+            CandidateResult(name=name, file=out, verdict=why) for name, why in policy.left_out(wanted).items()
+        ]
+        report = _report(candidates, kept, threads) + Report(notes=tuple(_calibrated(builder, wanted, images)))
         if kept is None:
             out.unlink(missing_ok=True)
             return None, report
-        report += aim.report(kept, maker.feeds)
+        report += policy.report(kept, builder.feeds)
         write_sealed(out, kept.file.read_bytes())
     return out, report
 
 
-def _timed(dense: Trial, trials: list[Trial], clock: Clock, seconds: float) -> list[Trial]:
+def _timed(
+    dense: CandidateResult, candidates: list[CandidateResult], clock: CandidateTimer, seconds: float
+) -> list[CandidateResult]:
     """Time what is still in the race against the float file; give the float file first."""
-    racing = [trial for trial in trials if not trial.verdict]
+    racing = [candidate for candidate in candidates if not candidate.verdict]
     timings = clock(dense, racing, seconds) if racing else {}
-    return [replace(trial, timing=timings.get(trial.name)) for trial in (dense, *trials)]
+    return [replace(candidate, timing=timings.get(candidate.name)) for candidate in (dense, *candidates)]
 
 
-def _choose(judge: Judge, trials: list[Trial]) -> tuple[Trial | None, list[Trial]]:
+def _choose(
+    evaluator: Evaluator, candidates: list[CandidateResult]
+) -> tuple[CandidateResult | None, list[CandidateResult]]:
     """Measure what is faster on the whole split, fastest first, and stop once nothing can win any more."""
-    done = {trial.name: trial for trial in trials}
-    accepted: list[Trial] = []
-    for trial in sorted((t for t in trials if t.timing and t.name != FP32), key=lambda t: t.timing.ratio):
-        if trial.timing.ratio_high >= 1:
-            verdict = (
-                f"rejected: not faster than fp32 (ratio {trial.timing.ratio:.2f}, up to {trial.timing.ratio_high:.2f})"
-            )
-            done[trial.name] = replace(trial, verdict=verdict)
-        elif accepted and trial.timing.ratio > NEAR * accepted[0].timing.ratio:
-            done[trial.name] = replace(trial, verdict=f"slower than {accepted[0].name}")
+    done = {candidate.name: candidate for candidate in candidates}
+    accepted: list[CandidateResult] = []
+    for candidate in sorted((t for t in candidates if t.timing and t.name != FP32), key=lambda t: t.timing.ratio):
+        if candidate.timing.ratio_high >= 1:
+            ratio, high = candidate.timing.ratio, candidate.timing.ratio_high
+            verdict = f"rejected: not faster than fp32 (ratio {ratio:.2f}, up to {high:.2f})"
+            done[candidate.name] = replace(candidate, verdict=verdict)
+        elif accepted and candidate.timing.ratio > NEAR * accepted[0].timing.ratio:
+            done[candidate.name] = replace(candidate, verdict=f"slower than {accepted[0].name}")
         else:
-            done[trial.name] = judge.whole(trial)
-            accepted += [] if done[trial.name].verdict else [done[trial.name]]
+            done[candidate.name] = evaluator.whole(candidate)
+            accepted += [] if done[candidate.name].verdict else [done[candidate.name]]
     kept = max(accepted, key=lambda t: (t.accuracy, -t.timing.ratio), default=None)
-    for trial in accepted:
-        verdict = "kept" if trial is kept else f"as fast as {kept.name}, not more accurate" if kept else ""
-        done[trial.name] = replace(trial, verdict=verdict)
+    for candidate in accepted:
+        verdict = "kept" if candidate is kept else f"as fast as {kept.name}, not more accurate" if kept else ""
+        done[candidate.name] = replace(candidate, verdict=verdict)
     return kept and done[kept.name], list(done.values())
 
 
-def _report(trials: list[Trial], kept: Trial | None, threads: int) -> Report:
+def _report(candidates: list[CandidateResult], kept: CandidateResult | None, threads: int) -> Report:
     note = (
         f"latency at batch 1, {threads or usable_cores()} threads; ratios are p50 against the float file, 95 % interval"
     )
-    table = Table(title="int8 recipes", rows=tuple(trial.row() for trial in trials))
+    table = Table(title="int8 recipes", rows=tuple(candidate.row() for candidate in candidates))
     if kept is None:
         text = "no int8 file: no recipe was both faster than fp32 and within the allowed drop"
         return Report(notes=(text, note), tables=(table,))
@@ -146,17 +151,17 @@ def _report(trials: list[Trial], kept: Trial | None, threads: int) -> Report:
     return Report(rows=_rows(kept), notes=notes, tables=(table,))
 
 
-def _calibrated(maker: Maker, wanted: Sequence[str], asked: int) -> list[str]:
+def _calibrated(builder: CandidateBuilder, wanted: Sequence[str], asked: int) -> list[str]:
     """Say on how many images ranges were measured, where that is fewer than were asked for."""
     static = {RECIPES[name].calibration for name in wanted if RECIPES[name].kind == "static"}
-    there, fewer = len(maker.feeds.pixels), sorted(static - {"minmax"})
+    there, fewer = len(builder.feeds.pixels), sorted(static - {"minmax"})
     notes = [f"ranges measured on {there} training images, not {asked}: there are no more"] if there < asked else []
     if fewer and there > HISTOGRAM_IMAGES:
         notes.append(f"{' and '.join(fewer)} ranges measured on {HISTOGRAM_IMAGES} of them, to keep memory small")
     return notes if static else []
 
 
-def _rows(kept: Trial) -> tuple[Measurement, ...]:
+def _rows(kept: CandidateResult) -> tuple[Measurement, ...]:
     shares = {"accuracy/int8": kept.accuracy, "agreement/int8": kept.agreement}
     rows = [Measurement(name=k, value=v or 0.0, unit="%", n=kept.n, of="images") for k, v in shares.items()]
     if t := kept.timing:

@@ -12,19 +12,19 @@ from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report
 
 if TYPE_CHECKING:
-    from effxfer.deploy.int8.evaluation import Trial
+    from effxfer.deploy.int8.evaluation import CandidateResult
 
 ENOUGH = 16  # images that show that a candidate saturates
 
 
-class Judge(Protocol):
+class Evaluator(Protocol):
     """Measures a candidate on the whole validation split; the verdict is empty if it is good enough."""
 
-    def whole(self, trial: "Trial") -> "Trial":
+    def whole(self, candidate: "CandidateResult") -> "CandidateResult":
         """Measure."""
 
 
-class Aim:
+class TargetPolicy:
     """The target, seen from this machine.
 
     Args:
@@ -50,34 +50,42 @@ class Aim:
         reasons = {name: self.target.left_out(RECIPES[name]) for name in names}
         return {name: reason for name, reason in reasons.items() if reason}
 
-    def vetoed(self, trial: "Trial", feeds: Feeds) -> "Trial":
+    def vetoed(self, candidate: "CandidateResult", feeds: Feeds) -> "CandidateResult":
         """Count what would saturate, and refuse the candidate if the target cannot have that."""
-        if trial.verdict or self.target.loss == "none":
-            return trial
+        if candidate.verdict or self.target.loss == "none":
+            return candidate
         try:
-            found = saturation(trial.file, feeds, enough=ENOUGH)
+            found = saturation(candidate.file, feeds, enough=ENOUGH)
         except ModelFileError as error:
-            return replace(trial, verdict=f"failed: {error.problem}")
-        return replace(trial, saturation=found, verdict=self.target.veto(found))
+            return replace(candidate, verdict=f"failed: {error.problem}")
+        return replace(candidate, saturation=found, verdict=self.target.veto(found))
 
-    def untimed(self, judge: Judge, trials: Sequence["Trial"]) -> tuple["Trial | None", list["Trial"]]:
+    def untimed(
+        self, evaluator: Evaluator, candidates: Sequence["CandidateResult"]
+    ) -> tuple["CandidateResult | None", list["CandidateResult"]]:
         """Keep the most accurate candidate of the kind that is fastest on the target, for no clock here can tell."""
-        ranks = {trial.name: self.target.rank(RECIPES[trial.name]) for trial in trials if not trial.verdict}
-        done = {trial.name: trial for trial in trials}
-        kept: Trial | None = None
+        ranks = {
+            candidate.name: self.target.rank(RECIPES[candidate.name])
+            for candidate in candidates
+            if not candidate.verdict
+        }
+        done = {candidate.name: candidate for candidate in candidates}
+        kept: CandidateResult | None = None
         for name in sorted(ranks, key=lambda name: ranks[name]):
             if kept and ranks[name] > ranks[kept.name]:
                 done[name] = replace(done[name], verdict=f"of a slower kind than {kept.name}")
                 continue
-            done[name] = found = judge.whole(done[name])
+            done[name] = found = evaluator.whole(done[name])
             if not found.verdict and (kept is None or (found.accuracy or 0) > (kept.accuracy or 0)):
                 kept = found
-        for name, trial in done.items():
-            if kept and not trial.verdict:
-                done[name] = replace(trial, verdict="kept" if name == kept.name else f"less accurate than {kept.name}")
+        for name, candidate in done.items():
+            if kept and not candidate.verdict:
+                done[name] = replace(
+                    candidate, verdict="kept" if name == kept.name else f"less accurate than {kept.name}"
+                )
         return kept and done[kept.name], list(done.values())
 
-    def report(self, kept: "Trial", feeds: Feeds) -> Report:
+    def report(self, kept: "CandidateResult", feeds: Feeds) -> Report:
         """Say what the kept file would lose on x86 without VNNI, where it was checked and where it should hold.
 
         Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
 
-from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.prune.weights.controls import cells
 from effxfer.prune.weights.lottery import SCORE
 from effxfer.report import Curve, Measurement, Report, Table
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
+class ControlResult:
     """A network, as measured.
 
     Attributes:
@@ -39,7 +39,7 @@ class Contender:
     name: str
     epochs: int | str
     scores: Mapping[str, Sequence[float]]
-    timing: Timing
+    timing: PairedTiming
     macs: int
     advice: str = ""
 
@@ -66,13 +66,13 @@ def largest_within(sizes: Sequence[T], cost: Callable[[T], float], limit: float)
     return best
 
 
-def wins(control: Contender, pruned: Contender) -> bool:
+def wins(control: ControlResult, pruned: ControlResult) -> bool:
     """Whether a control is at most 3 % slower than the pruned network, and its median score is higher."""
     as_fast = control.timing.ratio <= AS_FAST * pruned.timing.ratio
     return as_fast and _score(control) > _score(pruned)
 
 
-def report_channel_controls(dense: Contender, pruned: Contender, controls: Sequence[Contender]) -> Report:
+def report_channel_controls(dense: ControlResult, pruned: ControlResult, controls: Sequence[ControlResult]) -> Report:
     """Put a pruned network beside its controls, and say which of them win.
 
     Args:
@@ -93,15 +93,15 @@ def report_channel_controls(dense: Contender, pruned: Contender, controls: Seque
     )  # fmt: skip
 
 
-def _scores(one: Contender) -> Sequence[float]:
+def _scores(one: ControlResult) -> Sequence[float]:
     return next(iter(one.scores.values()))
 
 
-def _score(one: Contender) -> float:
+def _score(one: ControlResult) -> float:
     return median(_scores(one))
 
 
-def _rows(one: Contender, accuracy: bool) -> list[Measurement]:
+def _rows(one: ControlResult, accuracy: bool) -> list[Measurement]:
     timing = one.timing
     rows = [Measurement.spread(f"{one.name} accuracy/{s}", found, unit="%") for s, found in one.scores.items()]
     return (rows if accuracy else []) + [
@@ -111,7 +111,7 @@ def _rows(one: Contender, accuracy: bool) -> list[Measurement]:
     ]  # fmt: skip
 
 
-def _line(one: Contender, repeated: bool) -> dict[str, Any]:
+def _line(one: ControlResult, repeated: bool) -> dict[str, Any]:
     return {
         "network": one.name,
         "epochs": one.epochs,
@@ -123,7 +123,7 @@ def _line(one: Contender, repeated: bool) -> dict[str, Any]:
     }
 
 
-def _verdict(control: Contender, pruned: Contender) -> str:
+def _verdict(control: ControlResult, pruned: ControlResult) -> str:
     scores = _scores(control)
     spread = f", {min(scores):.2f} to {max(scores):.2f}" if len(scores) > 1 else ""
     theirs = f"{_score(control):.2f} % (n={len(scores)}{spread}) at {control.timing.ratio:.3f} of the dense p50"

@@ -56,7 +56,7 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class PricedLayer:
     """A layer, and what it costs at any width.
 
     Attributes:
@@ -105,12 +105,12 @@ class Choice:
     reached: bool
 
 
-def latency(layers: Sequence[Timed], gone: Mapping[str, int], dropped: frozenset[str] = frozenset()) -> float:
+def latency(layers: Sequence[PricedLayer], gone: Mapping[str, int], dropped: frozenset[str] = frozenset()) -> float:
     """Add up what all layers cost, in milliseconds."""
     return sum(layer.cost(gone, dropped) for layer in layers)
 
 
-def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Timed], target: float) -> Choice:
+def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[PricedLayer], target: float) -> Choice:
     """Find what to remove so that the latency is at most `target` milliseconds, at little loss.
 
     Args:
@@ -160,7 +160,7 @@ def _finishing(moves: Sequence[_Move], need: float) -> list[_Move]:
 
 
 class _Task:
-    def __init__(self, groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Timed]) -> None:
+    def __init__(self, groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[PricedLayer]) -> None:
         self.groups, self.blocks, self.layers = groups, blocks, layers
         self.of = {g.name: [x for x in layers if g.name in x.reads or g.name in x.writes] for g in groups}
         self.beside = {name: sorted({n for x in of for n in (*x.reads, *x.writes)}) for name, of in self.of.items()}

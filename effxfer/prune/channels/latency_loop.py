@@ -14,7 +14,7 @@ ALLOWED = 0.10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class LatencyTarget:
     """A latency to reach.
 
     Attributes:
@@ -32,7 +32,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
+class PairedTiming:
     """What an exported network takes.
 
     Attributes:
@@ -53,7 +53,7 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
+class LatencyRound:
     """One configuration, as the model saw it and as it was measured.
 
     Attributes:
@@ -65,21 +65,21 @@ class Round:
 
     told: float
     predicted: float
-    timing: Timing
+    timing: PairedTiming
     choice: Choice
 
-    def off(self, asked: Asked) -> float:
+    def off(self, asked: LatencyTarget) -> float:
         """By what share the measured latency is above (positive) or below what was asked."""
         return self.measured(asked) / asked.value - 1
 
-    def measured(self, asked: Asked) -> float:
+    def measured(self, asked: LatencyTarget) -> float:
         """The measured latency in the unit of what was asked."""
         return self.timing.ratio if asked.unit == "x" else self.timing.ms
 
 
-def keep_promise(
-    asked: Asked, solve: Callable[[float], Choice], time: Callable[[Choice], Timing]
-) -> list[Round]:  # fmt: skip
+def search_to_target(
+    asked: LatencyTarget, solve: Callable[[float], Choice], time: Callable[[Choice], PairedTiming]
+) -> list[LatencyRound]:  # fmt: skip
     """Search, measure, and correct the model by measured over predicted, until it is within 5 % of what was asked.
 
     Args:
@@ -93,17 +93,17 @@ def keep_promise(
     Raises:
         SettingsError: If the model knows no configuration that is fast enough.
     """
-    rounds, per_ms = list[Round](), asked.per_ms
+    rounds, per_ms = list[LatencyRound](), asked.per_ms
     for number in range(CORRECTIONS + 1):
         choice = solve(asked.value / per_ms)
         if not number and not choice.reached:
-            least = Asked(value=choice.ms * per_ms, unit=asked.unit, per_ms=per_ms)
+            least = LatencyTarget(value=choice.ms * per_ms, unit=asked.unit, per_ms=per_ms)
             hint = "ask for more time, exclude fewer layers, or take a smaller backbone"
             raise SettingsError(f"a latency of {asked} cannot be reached: {least} remains at least", hint)
         if any(_same(choice, known.choice) for known in rounds):
             break
         predicted = choice.ms * per_ms
-        now = Round(told=asked.value / per_ms, predicted=predicted, timing=time(choice), choice=choice)
+        now = LatencyRound(told=asked.value / per_ms, predicted=predicted, timing=time(choice), choice=choice)
         rounds.append(now)
         if abs(now.off(asked)) <= NEAR or not choice.reached:
             break
@@ -111,7 +111,7 @@ def keep_promise(
     return rounds
 
 
-def nearest(rounds: Sequence[Round], asked: Asked) -> Round:
+def nearest(rounds: Sequence[LatencyRound], asked: LatencyTarget) -> LatencyRound:
     """Give the round nearest to what was asked, of those that are at most 10 % slower.
 
     Raises:
@@ -128,7 +128,7 @@ def nearest(rounds: Sequence[Round], asked: Asked) -> Round:
     return best
 
 
-def promise_report(rounds: Sequence[Round], best: Round, asked: Asked) -> Report:
+def promise_report(rounds: Sequence[LatencyRound], best: LatencyRound, asked: LatencyTarget) -> Report:
     """Tell what was asked, predicted and measured, and how the model was corrected."""
     timing, of = best.timing, "the dense network's p50" if asked.unit == "x" else ""
     rows = (
@@ -158,7 +158,7 @@ def promise_report(rounds: Sequence[Round], best: Round, asked: Asked) -> Report
     return Report(rows=rows, tables=(table,), notes=_faster(best, asked))
 
 
-def _faster(best: Round, asked: Asked) -> tuple[str, ...]:
+def _faster(best: LatencyRound, asked: LatencyTarget) -> tuple[str, ...]:
     """Say where the network is faster than it had to be: a slower one could have kept more."""
     if best.off(asked) >= -ALLOWED:
         return ()

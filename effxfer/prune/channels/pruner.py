@@ -9,7 +9,7 @@ from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.prune.channels.rule import Gone, Rule, none_gone
-from effxfer.prune.channels.selection import Channels, returned
+from effxfer.prune.channels.selection import ScoredChannels, returned
 from effxfer.prune.graph.groups import Units, units_in
 from effxfer.prune.graph.macs import HINT, cost, run
 from effxfer.prune.graph.removal import outputs_left, remove_units_, silenced
@@ -126,7 +126,7 @@ class ChannelPruner(Generic[Network]):
                 tied = {name: f"it is tied to {one.layer}" for name in one.makes if name in layer_widths(self.trial)}
                 self.kept_reasons |= {name: text for name, text in tied.items() if name not in self.kept_reasons}
 
-    def _some(self, channels: Sequence[Channels]) -> None:
+    def _some(self, channels: Sequence[ScoredChannels]) -> None:
         if not channels:
             why = "; ".join(f"{layer}: {text}" for layer, text in self.kept_reasons.items())
             text = "the network has no layer whose channels could be removed"
@@ -171,7 +171,7 @@ class ChannelPruner(Generic[Network]):
         needed = macs(plan)
         if needed > target * (1 - ROOM):
             return plan
-        options = list[tuple[float, int, Channels]]()
+        options = list[tuple[float, int, ScoredChannels]]()
         for one in self.channels:
             wider = returned(plan, one, self.rule.round_to)
             back = set(plan.get(one.layer, [])).difference(wider.get(one.layer, []))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.prune.channels.importance import Importance, magnitude, taylor
-from effxfer.prune.channels.selection import Channels, Scope, choose
+from effxfer.prune.channels.selection import Scope, ScoredChannels, choose
 from effxfer.prune.graph.groups import Units
 from effxfer.prune.weights.scores.context import Losses
 
@@ -36,7 +36,7 @@ class Rule:
 
     def scored(
         self, net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor], initial: Mapping[str, int]
-    ) -> list[Channels]:  # fmt: skip
+    ) -> list[ScoredChannels]:  # fmt: skip
         """Score the units that are not gone `(U,)`; `initial` says how many of each kind there were at first.
 
         Raises:
@@ -47,7 +47,7 @@ class Rule:
         scores = taylor(net, units, gone, self.examples) if first_order else magnitude(net, units, gone)
         power = 2 if self.squared and not first_order else 1
         return [
-            Channels(
+            ScoredChannels(
                 layer=one.layer, scores=_relative(scores[one.layer][~gone[one.layer]] ** power),
                 initial=initial[one.layer], copies=self.round_to if one.heads else one.copies, whole=one.heads,
                 within=one.within,
@@ -55,7 +55,7 @@ class Rule:
             for one in units
         ]  # fmt: skip
 
-    def plan(self, layers: Sequence[Channels], ratio: float) -> dict[str, list[int]]:
+    def plan(self, layers: Sequence[ScoredChannels], ratio: float) -> dict[str, list[int]]:
         """Choose the weakest units such that a share of all, in [0, 1], is gone: positions among the scores."""
         return choose(
             layers, ratio=ratio, scope=self.scope, round_to=self.round_to, max_ratio=self.max_ratio_per_layer

@@ -15,7 +15,7 @@ Scope = Literal["layer", "global"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Channels:
+class ScoredChannels:
     """The channels of one set of tied layers.
 
     Attributes:
@@ -54,7 +54,7 @@ class Channels:
 
 
 def choose(
-    layers: Sequence[Channels], *, ratio: float, scope: Scope, round_to: int, max_ratio: float
+    layers: Sequence[ScoredChannels], *, ratio: float, scope: Scope, round_to: int, max_ratio: float
 ) -> dict[str, list[int]]:
     """Choose the weakest channels.
 
@@ -79,7 +79,7 @@ def choose(
     return plan
 
 
-def returned(plan: Mapping[str, list[int]], channels: Channels, round_to: int) -> dict[str, list[int]]:
+def returned(plan: Mapping[str, list[int]], channels: ScoredChannels, round_to: int) -> dict[str, list[int]]:
     """Return the best channels of one set that a plan removes, as many as the next multiple of `round_to` takes.
 
     Returns:
@@ -93,7 +93,7 @@ def returned(plan: Mapping[str, list[int]], channels: Channels, round_to: int) -
     return rest | ({channels.layer: sorted(weakest)} if weakest else {})
 
 
-def _each(layers: Sequence[Channels], ratio: float, max_ratio: float) -> dict[str, int]:
+def _each(layers: Sequence[ScoredChannels], ratio: float, max_ratio: float) -> dict[str, int]:
     kept = {c.layer: math.ceil(c.initial * (1 - ratio) - 1e-9) for c in layers if c.whole}
     heads = {c.layer: max(kept[c.layer], c.least(max_ratio, 1)) / c.initial for c in layers if c.whole}
     return kept | {
@@ -103,7 +103,7 @@ def _each(layers: Sequence[Channels], ratio: float, max_ratio: float) -> dict[st
     }
 
 
-def _together(layers: Sequence[Channels], ratio: float, round_to: int, max_ratio: float) -> Mapping[str, int]:
+def _together(layers: Sequence[ScoredChannels], ratio: float, round_to: int, max_ratio: float) -> Mapping[str, int]:
     kept = {c.layer: len(c.scores) for c in layers}
     least = {c.layer: c.least(max_ratio, round_to) for c in layers}
     surplus = sum(kept.values()) - round(sum(c.initial for c in layers) * (1 - ratio))

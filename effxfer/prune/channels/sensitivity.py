@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer import progress
 from effxfer.net.heads.build import Standardize
-from effxfer.prune.channels.selection import Channels
+from effxfer.prune.channels.selection import ScoredChannels
 from effxfer.prune.graph.groups import Structure
 from effxfer.prune.graph.removal import silenced
 
@@ -43,7 +43,7 @@ class LossCurve:
 
 
 def loss_curves(
-    net: nn.Module, structure: Structure, layers: Sequence[Channels], least: Mapping[str, int], loss: Loss
+    net: nn.Module, structure: Structure, layers: Sequence[ScoredChannels], least: Mapping[str, int], loss: Loss
 ) -> dict[str, LossCurve]:  # fmt: skip
     """Measure a curve for every set of tied layers: its weakest quarter, half, three quarters and all it may lose.
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from effxfer.net.layers import Site, trace
 from effxfer.prune.channels.importance import Importance
-from effxfer.prune.channels.knapsack import Block, Choice, Group, Timed, latency, search
-from effxfer.prune.channels.latency_loop import Asked, Timing, keep_promise, nearest, promise_report
+from effxfer.prune.channels.knapsack import Block, Choice, Group, PricedLayer, latency, search
+from effxfer.prune.channels.latency_loop import LatencyTarget, PairedTiming, nearest, promise_report, search_to_target
 from effxfer.prune.channels.pruner import ChannelPruner, Plan
 from effxfer.prune.channels.remove import commit_sizes_, size_report
 from effxfer.prune.channels.residual_blocks import residual_blocks
 from effxfer.prune.channels.rule import Rule
-from effxfer.prune.channels.selection import Channels
+from effxfer.prune.channels.selection import ScoredChannels
 from effxfer.prune.channels.sensitivity import Loss, block_losses, loss_curves
 from effxfer.prune.graph.macs import cost as multiply_adds
 from effxfer.prune.graph.macs import run
@@ -47,10 +47,10 @@ class Knapsack:
         layers: What costs time.
     """
 
-    channels: Sequence[Channels]
+    channels: Sequence[ScoredChannels]
     groups: Sequence[Group]
     blocks: Sequence[Block]
-    layers: Sequence[Timed]
+    layers: Sequence[PricedLayer]
 
     def plan(self, choice: Choice) -> Plan:
         """Give the positions to remove: the weakest of each set."""
@@ -61,10 +61,10 @@ class Knapsack:
 def prune_to_latency(
     net: nn.Module,
     *,
-    asked: Asked,
+    asked: LatencyTarget,
     cost: Cost,
     step: int,
-    time: Callable[[Any], Timing],
+    time: Callable[[Any], PairedTiming],
     loss: Loss,
     example: Tensor | None = None,
     importance: Importance = "magnitude",
@@ -104,7 +104,7 @@ def prune_to_latency(
     before = multiply_adds(trial, example)
     cut = ChannelPruner(trial, example, rule, exclude).sound()
     task = knapsack(cut, frozen_outputs(trial, exclude), cost, step, loss)
-    rounds = keep_promise(
+    rounds = search_to_target(
         asked,
         lambda target: search(task.groups, task.blocks, task.layers, target),
         lambda choice: time(candidate(cut, task, choice)),
@@ -185,12 +185,12 @@ def given_up(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
     )
 
 
-Ties = dict[str, tuple[dict[str, int], dict[str, int]]]
+UnionFind = dict[str, tuple[dict[str, int], dict[str, int]]]
 
 
-def _ties(cut: ChannelPruner[Network], sets: Collection[str]) -> Ties:
+def _ties(cut: ChannelPruner[Network], sets: Collection[str]) -> UnionFind:
     """By set, how many inputs and outputs of each layer go with one unit."""
-    found: Ties = {}
+    found: UnionFind = {}
     for one in cut.structure.units:
         if one.layer in sets:
             parts = [part for part in counted(one) if isinstance(cut.trial.get_submodule(part[0]), WEIGHING)]
@@ -200,7 +200,7 @@ def _ties(cut: ChannelPruner[Network], sets: Collection[str]) -> Ties:
     return found
 
 
-def _inside(block: str, ties: Ties) -> frozenset[str]:
+def _inside(block: str, ties: UnionFind) -> frozenset[str]:
     """The groups of which no layer is outside a block."""
     return frozenset(
         group
@@ -209,12 +209,12 @@ def _inside(block: str, ties: Ties) -> frozenset[str]:
     )
 
 
-def _timed(trial: nn.Module, example: Tensor, ties: Ties, blocks: Sequence[str], cost: Cost) -> list[Timed]:
+def _timed(trial: nn.Module, example: Tensor, ties: UnionFind, blocks: Sequence[str], cost: Cost) -> list[PricedLayer]:
     def ms(site: Site) -> Callable[[int, int], float]:
         return cache(lambda inputs, outputs: cost(site, inputs, outputs))
 
     return [
-        Timed(
+        PricedLayer(
             name=layer.name,
             inputs=layer.inputs,
             outputs=layer.outputs,

@@ -13,7 +13,7 @@ ROLLED = ("circular", "reflect", "replicate")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Cut:
+class DroppedInputs:
     """Inputs that a layer shall not read any more.
 
     Attributes:
@@ -46,7 +46,7 @@ def foldable(layer: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def fold_(net: nn.Module, cuts: Mapping[str, Cut]) -> None:
+def fold_(net: nn.Module, cuts: Mapping[str, DroppedInputs]) -> None:
     """Make layers stop reading channels, in place, without changing what the network computes.
 
     What constant channels contributed goes into the layer's bias; without one, into the running mean of the BatchNorm
@@ -70,7 +70,7 @@ def fold_(net: nn.Module, cuts: Mapping[str, Cut]) -> None:
             mean.copy_((mean.double() - shift).to(mean.dtype))
 
 
-def _cut_(layer: nn.Module, cut: Cut) -> Tensor:
+def _cut_(layer: nn.Module, cut: DroppedInputs) -> Tensor:
     """Zero a layer's weights on some inputs, in place; give what those inputs added to its outputs, `(O,)`."""
     weight = layer.get_parameter("weight")
     groups = int(getattr(layer, "groups", 1))

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from effxfer.prune.compact.constant_folding import Cut, fold_, foldable
-from effxfer.prune.compact.noise_probe import Flow, probe
+from effxfer.prune.compact.constant_folding import DroppedInputs, fold_, foldable
+from effxfer.prune.compact.noise_probe import ChannelActivity, probe
 from effxfer.prune.graph.groups import Units, channels_of
 
 Gone = dict[str, Tensor]
@@ -48,7 +48,7 @@ def all_but_one(chosen_U: Tensor, gone_U: Tensor) -> Tensor:
     return chosen_U
 
 
-def idle(net: nn.Module, units: Units, flows: Mapping[str, Flow]) -> Tensor:
+def idle(net: nn.Module, units: Units, flows: Mapping[str, ChannelActivity]) -> Tensor:
     """Which units `(U,)` can be cut off from every layer that reads them without changing what the network computes."""
     if not units.reads or units.mixed or not units.reads.keys() <= flows.keys():
         return torch.zeros(units.count, dtype=torch.bool)
@@ -62,9 +62,9 @@ def cuts(
     net: nn.Module,
     units: Iterable[Units],
     chosen: Gone,
-    flows: Mapping[str, Flow],
+    flows: Mapping[str, ChannelActivity],
     values: Mapping[str, Tensor] | None = None,
-) -> dict[str, Cut]:
+) -> dict[str, DroppedInputs]:
     """Say what cutting off the chosen units means for each layer that reads them.
 
     Args:
@@ -82,10 +82,10 @@ def cuts(
                 channels.setdefault(name, []).append(found)
     every = {name: torch.cat(parts).unique() for name, parts in channels.items()}
     said = {name: _said(net, name, flows[name]) if values is None else values[name] for name in every}
-    return {name: Cut(channels=k, values=said[name][k], norm=flows[name].norm) for name, k in every.items()}
+    return {name: DroppedInputs(channels=k, values=said[name][k], norm=flows[name].norm) for name, k in every.items()}
 
 
-def kept(net: nn.Module, units: Sequence[Units], gone: Gone, flows: Mapping[str, Flow]) -> Why:
+def kept(net: nn.Module, units: Sequence[Units], gone: Gone, flows: Mapping[str, ChannelActivity]) -> Why:
     """Count the dead units that stay, by the layer in which they are dead and by reason."""
     counts: Why = {}
     for one in units:
@@ -112,7 +112,7 @@ def _count(counts: Why, layer: str, why: str, units_U: Tensor) -> None:
         counts[layer, why] = counts.get((layer, why), 0) + int(units_U.sum())
 
 
-def _reasons(net: nn.Module, units: Units, flows: Mapping[str, Flow]) -> Iterable[tuple[str, Tensor]]:
+def _reasons(net: nn.Module, units: Units, flows: Mapping[str, ChannelActivity]) -> Iterable[tuple[str, Tensor]]:
     """Give what can keep a dead unit, the most telling first, and the units `(U,)` that it keeps."""
     everywhere = torch.ones(units.count, dtype=torch.bool)
     if units.mixed:
@@ -125,12 +125,12 @@ def _reasons(net: nn.Module, units: Units, flows: Mapping[str, Flow]) -> Iterabl
     yield "no layer is known to read them" if not units.reads else "one must stay", everywhere
 
 
-def _spare(net: nn.Module, name: str, flow: Flow) -> Tensor:
+def _spare(net: nn.Module, name: str, flow: ChannelActivity) -> Tensor:
     """Which inputs `(I,)` a layer can do without."""
     folds = flow.constant if foldable(net.get_submodule(name)) else flow.zero
     return ~flow.read | folds
 
 
-def _said(net: nn.Module, name: str, flow: Flow) -> Tensor:
+def _said(net: nn.Module, name: str, flow: ChannelActivity) -> Tensor:
     """What constant inputs `(I,)` are, where it can be folded; 0 elsewhere."""
     return flow.value if foldable(net.get_submodule(name)) else torch.zeros_like(flow.value)

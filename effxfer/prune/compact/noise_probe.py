@@ -25,7 +25,7 @@ NOTHING = 1e-12
 
 
 @dataclass(kw_only=True, eq=False)
-class Flow:
+class ChannelActivity:
     """What passes through one convolution or linear layer.
 
     Attributes:
@@ -48,7 +48,7 @@ class Flow:
         return self.constant & (self.value.abs() <= NOTHING)
 
 
-def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, Flow]:
+def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, ChannelActivity]:
     """Follow noise through a network.
 
     Args:
@@ -72,7 +72,7 @@ class _Watch:
     """Hooks on every weighing layer of a network that is thrown away afterwards."""
 
     def __init__(self, twin: nn.Module, rng: torch.Generator) -> None:
-        self.flows, self._rng, self._made = dict[str, Flow](), rng, dict[int, tuple[str, Tensor]]()
+        self.flows, self._rng, self._made = dict[str, ChannelActivity](), rng, dict[int, tuple[str, Tensor]]()
         for name, module in twin.named_modules():
             if isinstance(module, WEIGHING):
                 module.register_forward_pre_hook(self._before(name))
@@ -96,7 +96,7 @@ class _Watch:
             if flow is None:
                 silent = torch.zeros_like(constant)
                 still = torch.ones(channels_in(module, reading=False), dtype=torch.bool)
-                flow = self.flows[name] = Flow(constant=constant, value=value, read=silent, still=still)
+                flow = self.flows[name] = ChannelActivity(constant=constant, value=value, read=silent, still=still)
             flow.constant = flow.constant & constant & ((flow.value - value).abs() <= NOTHING)
             flow.value = torch.where(flow.constant, value, 0.0)
             if own.requires_grad:
@@ -107,7 +107,7 @@ class _Watch:
 
         return hook
 
-    def _hear(self, flow: Flow, grad: Tensor, module: nn.Module) -> None:
+    def _hear(self, flow: ChannelActivity, grad: Tensor, module: nn.Module) -> None:
         flow.read = flow.read | (rows_of(grad, module) != 0).any(0)
 
     def _after(self, name: str) -> Any:

@@ -12,29 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.net.hooks import hooks
-from effxfer.prune.graph.union_find import Ties
+from effxfer.prune.graph.union_find import UnionFind
 
 LARGEST_PARAMETER = 2**22
 
 
-class Along(NamedTuple):
+class AxisIds(NamedTuple):
     """The channels that a tensor consists of: `ids` `(K,)` along one `axis`."""
 
     axis: int
     ids: Tensor
 
 
-class Raw(NamedTuple):
+class ElementIds(NamedTuple):
     """A number for every single element, of a parameter that no layer owns."""
 
     ids: Tensor
 
 
-Label = Along | Raw | None
+Label = AxisIds | ElementIds | None
 
 
 @dataclass(kw_only=True, eq=False)
-class Trail:
+class ChannelTrace:
     """What was seen.
 
     Attributes:
@@ -48,7 +48,7 @@ class Trail:
         scaled: Modules whose attention divides by the root of the width of these numbers.
     """
 
-    ties: Ties = field(default_factory=Ties)
+    ties: UnionFind = field(default_factory=UnionFind)
     makes: dict[str, Tensor] = field(default_factory=dict)
     reads: dict[str, Tensor] = field(default_factory=dict)
     loose: dict[str, Tensor] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Trail:
         self.mixed[place] = ids_K if known is None else torch.cat([known, ids_K])
 
 
-class Labels:
+class ChannelLabels:
     """The labels of all tensors of one forward pass, and the module that is at work.
 
     Args:
@@ -77,7 +77,7 @@ class Labels:
     """
 
     def __init__(self, net: nn.Module) -> None:
-        self.trail = Trail()
+        self.trail = ChannelTrace()
         self._where = [""]
         self._known = dict[int, tuple[Tensor, Label]]()  # holds the tensors, so that no id is used twice
         self._loose = {id(parameter): name for name, parameter in net.named_parameters()}
@@ -105,7 +105,7 @@ class Labels:
             return None
         if name not in self.trail.loose:
             self.trail.loose[name] = self.trail.ties.fresh(tensor.numel()).view(tensor.shape)
-        return Raw(self.trail.loose[name])
+        return ElementIds(self.trail.loose[name])
 
     def set(self, tensor: Tensor, label: Label) -> None:
         """Label a tensor."""
@@ -117,15 +117,15 @@ class Labels:
             if label is not None:
                 self.trail.ties.pin(label.ids, f"{self.place or 'the network'} {why}")
 
-    def along(self, axis: int, ids_K: Tensor) -> Along | None:
+    def along(self, axis: int, ids_K: Tensor) -> AxisIds | None:
         """Make a label, unless all is one class: that cannot leave, because nothing would be left."""
         roots = self.trail.ties.roots(ids_K)
         if bool((roots == roots[0]).all()):
             self.trail.ties.pin(ids_K, "it is the only one")
             return None
-        return Along(axis, ids_K)
+        return AxisIds(axis, ids_K)
 
-    def packed(self, ids: Tensor, prefer: int | None = None) -> Along | None:
+    def packed(self, ids: Tensor, prefer: int | None = None) -> AxisIds | None:
         """Bring the numbers of all elements back to one axis; those that share a place there are tied."""
         ties = self.trail.ties
         roots = ties.roots(compact(ids))
@@ -157,7 +157,7 @@ def varying(roots: Tensor) -> list[int]:
 
 def spread(label: Label, tensor: Tensor) -> Tensor:
     """Give every element its number."""
-    if isinstance(label, Raw):
+    if isinstance(label, ElementIds):
         return label.ids
     if label is None:
         return torch.zeros((1,) * tensor.dim(), dtype=torch.long).expand(tensor.shape)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError
-from effxfer.prune.graph.channel_ids import Trail
+from effxfer.prune.graph.channel_ids import ChannelTrace
 from effxfer.prune.graph.macs import HINT
 from effxfer.prune.graph.trace import WEIGHING, depthwise, follow
 from effxfer.prune.graph.transaction import frozen_outputs
@@ -76,7 +76,7 @@ class Structure:
 
     units: list[Units]
     refused: dict[str, str]
-    trail: Trail
+    trail: ChannelTrace
 
 
 def channels_of(places: Places, chosen_U: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def scaled_by(attention: Any) -> list[tuple[nn.Module, int]]:
     return []
 
 
-def _pin_unscalable(net: nn.Module, trail: Trail) -> None:
+def _pin_unscalable(net: nn.Module, trail: ChannelTrace) -> None:
     for name, ids in trail.scaled.items():
         if not scaled_by(net.get_submodule(name)):
             trail.ties.pin(ids, f"the scale of {name} follows from its width")
@@ -142,7 +142,7 @@ def _within(one: Units, owners: Mapping[str, str]) -> Units:
     return Units(**{**vars(one), "within": owner}) if owner else one
 
 
-def _sets(net: nn.Module, trail: Trail) -> list[Units]:
+def _sets(net: nn.Module, trail: ChannelTrace) -> list[Units]:
     """Sort classes of channels into sets whose members are made and read by the same layers."""
     pinned, members = trail.ties.pinned(), _members(trail)
     makers = {name for name in trail.makes if _weighs(net, name)}
@@ -160,7 +160,7 @@ def _sets(net: nn.Module, trail: Trail) -> list[Units]:
     return found
 
 
-def _members(trail: Trail) -> dict[int, dict[tuple[str, str], list[int]]]:
+def _members(trail: ChannelTrace) -> dict[int, dict[tuple[str, str], list[int]]]:
     """By class, its channels in each layer that makes or reads them, and in parameters that no layer owns."""
     found: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(dict)
     for kind in ("makes", "reads", "loose"):
@@ -204,7 +204,7 @@ def _numbered(layer: str, taken: Collection[str]) -> str:
     return next(name for part in range(2, len(taken) + 3) if (name := f"{layer}, part {part}") not in taken)
 
 
-def _stay(net: nn.Module, trail: Trail) -> dict[str, str]:
+def _stay(net: nn.Module, trail: ChannelTrace) -> dict[str, str]:
     """By layer, why channels of it stay."""
     pinned, found, prefix = trail.ties.pinned(), dict[str, str](), layer_prefix(net)
     for name, ids in trail.makes.items():

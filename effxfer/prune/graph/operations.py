@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from effxfer.prune.graph.channel_ids import Along, Label, Labels, Raw, spread, tensors_in
+from effxfer.prune.graph.channel_ids import AxisIds, ChannelLabels, ElementIds, Label, spread, tensors_in
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class Operation:
         return str(self.func.overloadpacket.__name__).endswith("_")
 
 
-def see(labels: Labels, operation: Operation) -> None:
+def see(labels: ChannelLabels, operation: Operation) -> None:
     """Label what an operation gave."""
     rule = RULES.get(operation.name)
     if rule is not None and not (operation.inplace and rule in (move, pad)):
@@ -58,12 +58,12 @@ def see(labels: Labels, operation: Operation) -> None:
         refuse(labels, operation)
 
 
-def refuse(labels: Labels, operation: Operation) -> None:
+def refuse(labels: ChannelLabels, operation: Operation) -> None:
     """Let all channels stay that an operation of unknown meaning takes."""
     labels.pin(operation.labels, f"does with them what is not understood ({operation.name})")
 
 
-def move(labels: Labels, operation: Operation) -> None:
+def move(labels: ChannelLabels, operation: Operation) -> None:
     """Do to numbers what was done to elements."""
     several = isinstance(operation.args[0], list | tuple)
     sources = list(operation.args[0]) if several else [operation.args[0]]
@@ -71,21 +71,21 @@ def move(labels: Labels, operation: Operation) -> None:
     if any(labels.of(tensor) is not None for tensor in tensors_in(list(operation.args[1:]))):
         refuse(labels, operation)
         return
-    if isinstance(known[0], Along):
+    if isinstance(known[0], AxisIds):
         _even(labels, known[0], operation)
     full = [spread(label, source) for label, source in zip(known, sources, strict=True)]
     if operation.name in RESHAPES:
         moved = full[0].reshape(operation.outputs[0].shape)
     else:
         moved = operation.func(full if several else full[0], *operation.args[1:], **operation.kwargs)
-    axes = [label.axis for label in known if isinstance(label, Along)]
+    axes = [label.axis for label in known if isinstance(label, AxisIds)]
     prefer = axes[0] if axes and operation.name in ("cat", "pixel_shuffle") else None
     for output, ids in zip(operation.outputs, tensors_in(moved), strict=True):
-        labels.set(output, labels.packed(ids, prefer) if axes else Raw(ids))
+        labels.set(output, labels.packed(ids, prefer) if axes else ElementIds(ids))
     _remember_sizes(labels, operation)
 
 
-def _even(labels: Labels, label: Along, operation: Operation) -> None:
+def _even(labels: ChannelLabels, label: AxisIds, operation: Operation) -> None:
     """Tie the parts into which a module cuts its channels evenly: it will do so with fewer."""
     count, why = len(label.ids), f"{labels.place} cuts them in parts"
     if operation.name == "channel_shuffle":
@@ -106,15 +106,15 @@ def _axis(operation: Operation) -> int:
     return axis % operation.given[0].dim()
 
 
-def _remember_sizes(labels: Labels, operation: Operation) -> None:
+def _remember_sizes(labels: ChannelLabels, operation: Operation) -> None:
     """Note the sizes of channel axes that a module may have told by a number of its own."""
     sizes = labels.trail.sizes
     for output in operation.outputs if operation.name in NAMING else ():
         label = labels.of(output)
-        if isinstance(label, Along):
+        if isinstance(label, AxisIds):
             sizes.append((labels.place, len(label.ids), label.ids))
     label = operation.labels[0]
-    if operation.name not in CUTS or not isinstance(label, Along) or _axis(operation) != label.axis:
+    if operation.name not in CUTS or not isinstance(label, AxisIds) or _axis(operation) != label.axis:
         return
     sizes.append((labels.place, len(label.ids), label.ids))
     if operation.name == "slice":
@@ -123,29 +123,29 @@ def _remember_sizes(labels: Labels, operation: Operation) -> None:
         sizes += [(labels.place, end, label.ids[:end]) for end in told]
 
 
-def keep(labels: Labels, operation: Operation) -> None:
+def keep(labels: ChannelLabels, operation: Operation) -> None:
     """Label the outputs like the first input: their axes are the same."""
     for output in operation.outputs:
         labels.set(output, operation.labels[0])
 
 
-def stride(labels: Labels, operation: Operation) -> None:
+def stride(labels: ChannelLabels, operation: Operation) -> None:
     """Follow what only changes how a tensor lies in memory."""
     same = operation.outputs[0].shape == operation.given[0].shape
     (keep if same else refuse)(labels, operation)
 
 
-def resample(labels: Labels, operation: Operation) -> None:
+def resample(labels: ChannelLabels, operation: Operation) -> None:
     """Follow pooling, padding and interpolation over the last two axes."""
     label = operation.labels[0]
-    spatial = isinstance(label, Along) and label.axis < operation.given[0].dim() - 2
+    spatial = isinstance(label, AxisIds) and label.axis < operation.given[0].dim() - 2
     (keep if spatial else refuse)(labels, operation)
 
 
-def pad(labels: Labels, operation: Operation) -> None:
+def pad(labels: ChannelLabels, operation: Operation) -> None:
     """Follow padding with a constant: what is new among channels belongs to none."""
     label, padding = operation.labels[0], operation.args[1]
-    if not isinstance(label, Along):
+    if not isinstance(label, AxisIds):
         refuse(labels, operation)
         return
     place = 2 * (operation.given[0].dim() - 1 - label.axis)
@@ -154,13 +154,13 @@ def pad(labels: Labels, operation: Operation) -> None:
         labels.pin([label], "crops them")
         return
     ids = torch.cat([label.ids.new_zeros(before), label.ids, label.ids.new_zeros(after)])
-    labels.set(operation.outputs[0], Along(label.axis, ids))
+    labels.set(operation.outputs[0], AxisIds(label.axis, ids))
 
 
-def reduce(labels: Labels, operation: Operation) -> None:
+def reduce(labels: ChannelLabels, operation: Operation) -> None:
     """Follow sums, means and norms over some axes."""
     label, x = operation.labels[0], operation.given[0]
-    if not isinstance(label, Along):
+    if not isinstance(label, AxisIds):
         refuse(labels, operation)
         return
     told = [argument for argument in operation.args[1:] if isinstance(argument, list | tuple)]
@@ -170,31 +170,31 @@ def reduce(labels: Labels, operation: Operation) -> None:
         return
     for output in operation.outputs:
         before = 0 if output.dim() == x.dim() else sum(d < label.axis for d in gone)
-        labels.set(output, Along(label.axis - before, label.ids))
+        labels.set(output, AxisIds(label.axis - before, label.ids))
 
 
-def softmax(labels: Labels, operation: Operation) -> None:
+def softmax(labels: ChannelLabels, operation: Operation) -> None:
     """Follow a softmax, which mixes channels if it is over them."""
     label = operation.labels[0]
-    if isinstance(label, Along) and operation.args[1] % operation.given[0].dim() == label.axis:
+    if isinstance(label, AxisIds) and operation.args[1] % operation.given[0].dim() == label.axis:
         labels.trail.over(labels.place, label.ids)
     keep(labels, operation)
 
 
-def copy(labels: Labels, operation: Operation) -> None:
+def copy(labels: ChannelLabels, operation: Operation) -> None:
     """Follow a copy into another tensor."""
     labels.set(operation.outputs[0], operation.labels[1])
 
 
-def combine(labels: Labels, operation: Operation) -> None:
+def combine(labels: ChannelLabels, operation: Operation) -> None:
     """Tie what is combined element by element."""
     output = operation.outputs[0]
     pairs = list(zip(operation.given, operation.labels, strict=True))
-    carried = [(t, label) for t, label in pairs if isinstance(label, Along)]
+    carried = [(t, label) for t, label in pairs if isinstance(label, AxisIds)]
     if not carried:
         _combine_parameters(labels, operation)
         return
-    main: Along = carried[0][1]
+    main: AxisIds = carried[0][1]
     axis = main.axis - carried[0][0].dim()  # from the end, because shapes are broadcast from there
     for tensor, label in carried[1:]:
         if label.axis - tensor.dim() == axis and len(label.ids) == len(main.ids):
@@ -202,13 +202,13 @@ def combine(labels: Labels, operation: Operation) -> None:
         else:
             labels.pin([label], "combines every one of them with others")
     for tensor, beside in pairs:
-        if not isinstance(beside, Along) and tensor.dim() >= -axis and tensor.shape[axis] > 1:
+        if not isinstance(beside, AxisIds) and tensor.dim() >= -axis and tensor.shape[axis] > 1:
             _combine_with(labels, main, axis, tensor, beside)
     for one in operation.outputs:
-        labels.set(one, Along(output.dim() + axis, main.ids))
+        labels.set(one, AxisIds(output.dim() + axis, main.ids))
 
 
-def _combine_with(labels: Labels, main: Along, axis: int, tensor: Tensor, label: Raw | None) -> None:
+def _combine_with(labels: ChannelLabels, main: AxisIds, axis: int, tensor: Tensor, label: ElementIds | None) -> None:
     """Tie channels to a parameter; beside other numbers they stay, unless those are one number repeated."""
     if label is not None:
         rows = label.ids.movedim(axis, -1)
@@ -217,7 +217,7 @@ def _combine_with(labels: Labels, main: Along, axis: int, tensor: Tensor, label:
         labels.pin([main], "combines them with numbers of its own")
 
 
-def _combine_parameters(labels: Labels, operation: Operation) -> None:
+def _combine_parameters(labels: ChannelLabels, operation: Operation) -> None:
     """Follow a parameter that is combined with single numbers."""
     raws = [(t, label) for t, label in zip(operation.given, operation.labels, strict=True) if label is not None]
     others = [t for t, label in zip(operation.given, operation.labels, strict=True) if label is None]
@@ -227,14 +227,14 @@ def _combine_parameters(labels: Labels, operation: Operation) -> None:
         refuse(labels, operation)
 
 
-def multiply(labels: Labels, operation: Operation) -> None:
+def multiply(labels: ChannelLabels, operation: Operation) -> None:
     """Follow a matrix product: what is summed over is tied, what lies along the other axes goes on."""
     one, other = operation.labels[-2:]
-    if any(isinstance(label, Raw) for label in operation.labels):
+    if any(isinstance(label, ElementIds) for label in operation.labels):
         refuse(labels, operation)
         return
     last = operation.outputs[0].dim() - 1
-    sides = tuple(label.axis if isinstance(label, Along) else None for label in (one, other))
+    sides = tuple(label.axis if isinstance(label, AxisIds) else None for label in (one, other))
     if one is not None and other is not None and sides in ((last, last - 1), (last - 2, last - 2)):
         labels.trail.ties.tie(one.ids, other.ids, f"{labels.place} multiplies them with something else")
         labels.set(operation.outputs[0], None if sides[0] == last else one)
@@ -246,12 +246,12 @@ def multiply(labels: Labels, operation: Operation) -> None:
         labels.pin([one, other], "multiplies every one of them with others")
 
 
-def attend(labels: Labels, operation: Operation) -> None:
+def attend(labels: ChannelLabels, operation: Operation) -> None:
     """Follow scaled dot-product attention: the width of queries is tied to that of keys."""
     (query, key, value), more = operation.labels[:3], operation.labels[3:]
     last = operation.given[0].dim() - 1
     labels.pin(more, "attends by means of them")
-    plain = all(label is None or (isinstance(label, Along) and label.axis == last) for label in (query, key, value))
+    plain = all(label is None or (isinstance(label, AxisIds) and label.axis == last) for label in (query, key, value))
     if not plain or (query is None) != (key is None):
         labels.pin([query, key, value], "attends to others than positions")
         return
@@ -273,7 +273,7 @@ RESAMPLES = (
     *("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "reflection_pad2d"),
     *("replication_pad2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"),
 )
-RULES: dict[str, Callable[[Labels, Operation], None]] = {
+RULES: dict[str, Callable[[ChannelLabels, Operation], None]] = {
     **dict.fromkeys(MOVES, move),
     **dict.fromkeys(RESAMPLES, resample),
     **dict.fromkeys(("mean", "sum", "amax", "amin", "linalg_vector_norm", "var", "std", "var_mean"), reduce),

@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from effxfer.errors import ModelFileError
 from effxfer.net.hooks import hooks
-from effxfer.prune.graph.channel_ids import Trail
+from effxfer.prune.graph.channel_ids import ChannelTrace
 from effxfer.prune.graph.groups import Structure, Units, channels_of, scaled_by
 from effxfer.prune.graph.macs import HINT
 from effxfer.prune.graph.trace import WEIGHING, axis_of, depthwise
@@ -148,7 +148,7 @@ def _tell_sizes_(layer: Any, rows: int | None, columns: int | None) -> None:
         layer.num_parameters = rows or layer.num_parameters
 
 
-def _narrow_parameter_(net: nn.Module, name: str, trail: Trail, ids: Tensor, dead: Tensor) -> None:
+def _narrow_parameter_(net: nn.Module, name: str, trail: ChannelTrace, ids: Tensor, dead: Tensor) -> None:
     roots = trail.ties.roots(ids)
     if not bool(dead[roots].any()):
         return
@@ -159,7 +159,7 @@ def _narrow_parameter_(net: nn.Module, name: str, trail: Trail, ids: Tensor, dea
     _select_(net.get_submodule(owner), (leaf,), axis, (~dead[line]).nonzero()[:, 0])
 
 
-def _rename_sizes_(net: nn.Module, trail: Trail, dead: Tensor) -> None:
+def _rename_sizes_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
     """Correct the numbers by which modules name how many channels they move.
 
     A module that cuts or reshapes channels often holds their number as an attribute. One that is equal to a number
@@ -175,7 +175,7 @@ def _rename_sizes_(net: nn.Module, trail: Trail, dead: Tensor) -> None:
         setattr(net.get_submodule(name), attribute, left)
 
 
-def _rescaled(trail: Trail, dead: Tensor) -> Iterator[tuple[str, float]]:
+def _rescaled(trail: ChannelTrace, dead: Tensor) -> Iterator[tuple[str, float]]:
     """Give the attention whose heads become narrower, and the root of the share of their width that is left."""
     for name, ids in trail.scaled.items():
         left = int((~dead[trail.ties.roots(ids)]).sum())
@@ -183,7 +183,7 @@ def _rescaled(trail: Trail, dead: Tensor) -> Iterator[tuple[str, float]]:
             yield name, (left / len(ids)) ** 0.5
 
 
-def _rescale_(net: nn.Module, trail: Trail, dead: Tensor) -> None:
+def _rescale_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
     """Keep the temperature of attention that divides by the root of its width."""
     for name, factor in _rescaled(trail, dead):
         attention: Any = net.get_submodule(name)

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from effxfer.prune.graph.channel_ids import Along, Labels, Trail, compact, hooked, tensors_in, varying
+from effxfer.prune.graph.channel_ids import AxisIds, ChannelLabels, ChannelTrace, compact, hooked, tensors_in, varying
 from effxfer.prune.graph.operations import Operation, see
 
 OVER_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -25,7 +25,7 @@ WHOLE = (*WEIGHING, *OVER_CHANNELS, _BatchNorm, nn.PReLU, nn.MultiheadAttention)
 
 
 @torch.no_grad()
-def follow(net: nn.Module, example: Tensor) -> Trail:
+def follow(net: nn.Module, example: Tensor) -> ChannelTrace:
     """Send one image through a network and note what becomes of its channels.
 
     Args:
@@ -47,7 +47,7 @@ def follow(net: nn.Module, example: Tensor) -> Trail:
     return trail
 
 
-def axis_of(trail: Trail, ids: Tensor) -> int | None:
+def axis_of(trail: ChannelTrace, ids: Tensor) -> int | None:
     """Give the only axis of a parameter along which classes differ; None if there are several, or none."""
     axes = varying(trail.ties.roots(compact(ids)))
     return axes[0] if len(axes) == 1 else None
@@ -63,7 +63,7 @@ class _Watch(TorchDispatchMode):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.labels, self._inside = Labels(net), 0
+        self.labels, self._inside = ChannelLabels(net), 0
 
     def enter(self, name: str, module: nn.Module) -> None:
         """Look away while a known layer is at work."""
@@ -93,10 +93,10 @@ class _Watch(TorchDispatchMode):
         return output
 
 
-def _layer(labels: Labels, name: str, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _layer(labels: ChannelLabels, name: str, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, *more = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
     label = labels.of(x)
-    if not isinstance(label, Along | None) or isinstance(module, nn.MultiheadAttention | _ConvTransposeNd):
+    if not isinstance(label, AxisIds | None) or isinstance(module, nn.MultiheadAttention | _ConvTransposeNd):
         labels.pin([label, *(labels.of(tensor) for tensor in more)], "does with them what is not understood")
     elif depthwise(module):
         labels.set(output, _depthwise(labels, name, module, label))
@@ -107,7 +107,7 @@ def _layer(labels: Labels, name: str, module: Any, inputs: tuple[Any, ...], outp
         _scale(labels, name, module, x, label)
 
 
-def _weigh(labels: Labels, name: str, module: Any, x: Tensor, label: Along | None) -> Along | None:
+def _weigh(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: AxisIds | None) -> AxisIds | None:
     """Read channels, and make new ones."""
     trail, linear = labels.trail, isinstance(module, nn.Linear)
     axis, groups = (x.dim() - 1, 1) if linear else (1, module.groups)
@@ -125,7 +125,7 @@ def _weigh(labels: Labels, name: str, module: Any, x: Tensor, label: Along | Non
     return labels.along(axis, trail.makes[name])
 
 
-def _depthwise(labels: Labels, name: str, module: Any, label: Along | None) -> Along | None:
+def _depthwise(labels: ChannelLabels, name: str, module: Any, label: AxisIds | None) -> AxisIds | None:
     """Filter each channel by itself."""
     if label is None or label.axis != 1:
         labels.pin([label], "filters positions")
@@ -135,7 +135,7 @@ def _depthwise(labels: Labels, name: str, module: Any, label: Along | None) -> A
     return labels.along(1, made)
 
 
-def _scale(labels: Labels, name: str, module: Any, x: Tensor, label: Along) -> None:
+def _scale(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: AxisIds) -> None:
     """Scale each channel: by itself, or by what all are together."""
     trail, count = labels.trail, _channels(module)
     if isinstance(module, nn.PReLU) and count == 1:
@@ -161,12 +161,12 @@ def _channels(module: Any) -> int:
     return int(module.num_parameters if isinstance(module, nn.PReLU) else module.num_features)
 
 
-def _across(module: nn.Module, x: Tensor, label: Along, count: int) -> bool:
+def _across(module: nn.Module, x: Tensor, label: AxisIds, count: int) -> bool:
     """Whether a norm is over another axis than that of the channels, and takes each of them by itself."""
     plain = type(module) in (nn.LayerNorm, nn.RMSNorm) or count != len(label.ids)
     return plain and label.axis != x.dim() - 1 and x.shape[-1] == count
 
 
-def _note(trail: Trail, where: dict[str, Tensor], name: str, ids_K: Tensor) -> None:
+def _note(trail: ChannelTrace, where: dict[str, Tensor], name: str, ids_K: Tensor) -> None:
     """Remember what a layer has to do with channels; where it is called again, both are tied."""
     trail.ties.tie(where.setdefault(name, ids_K), ids_K, f"{name} is used for something else, too")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Ties:
+class UnionFind:
     """The classes of channels of one network."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Normal:
+class NormalEquations:
     """Normal equations of what a layer's weights should change by, in float64.
 
     Attributes:
@@ -35,8 +35,8 @@ class Normal:
     missing: float
     power: float
 
-    def __add__(self, other: "Normal") -> "Normal":
-        return Normal(
+    def __add__(self, other: "NormalEquations") -> "NormalEquations":
+        return NormalEquations(
             gram=self.gram + other.gram, moment=self.moment + other.moment, missing=self.missing + other.missing,
             power=self.power + other.power,
         )  # fmt: skip
@@ -46,7 +46,7 @@ class Normal:
         return self.missing - float((change * (2 * self.moment - self.gram @ change)).sum())
 
 
-def change(of: Normal, ridge: float, allowed: Tensor | None = None) -> Tensor:
+def change(of: NormalEquations, ridge: float, allowed: Tensor | None = None) -> Tensor:
     """Solve for the change of the weights, `(G, K, O)`.
 
     Args:
@@ -135,10 +135,10 @@ def rows_of(layer: Any, grid: Grid, inputs: Tensor, wanted: Tensor, given: Tenso
         yield seen, *(laid_out(layer, y) for y in outputs)
 
 
-def normal_of(seen: Tensor, wanted: Tensor, given: Tensor) -> Normal:
+def normal_of(seen: Tensor, wanted: Tensor, given: Tensor) -> NormalEquations:
     """Sum up rows, which `rows_of` gives."""
     missing = wanted - given
-    return Normal(
+    return NormalEquations(
         gram=(seen.mT @ seen).double(), moment=(seen.mT @ missing).double(),
         missing=float(missing.double().square().sum()), power=float(wanted.double().square().sum()),
     )  # fmt: skip

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from effxfer.net.hooks import as_evaluated, hooks
 from effxfer.net.layers import trace
 from effxfer.prune.network import masks_of
-from effxfer.prune.recovery.least_squares import SIDE, TINY, Grid, Normal, change, in_groups, normal_of, rows_of, weighs
+from effxfer.prune.recovery.least_squares import (
+    SIDE,
+    TINY,
+    Grid,
+    NormalEquations,
+    change,
+    in_groups,
+    normal_of,
+    rows_of,
+    weighs,
+)
 from effxfer.report import Report, Table
 
 Batches = Callable[[], Iterable[Tensor]]
@@ -114,7 +124,7 @@ def _targets(
 def _solve_(net: nn.Module, name: str, batches: Batches, targets: Sequence[Tensor]) -> dict[str, Any]:
     """Solve one layer in place; give its row of the table."""
     layer: Any = net.get_submodule(name)
-    halves: list[Normal | None] = [None, None]
+    halves: list[NormalEquations | None] = [None, None]
     for number, images in enumerate(batches()):
         inputs, given = _at(net, name, images)
         grid = Grid.of(layer, given, number)
@@ -133,7 +143,7 @@ def _solve_(net: nn.Module, name: str, batches: Batches, targets: Sequence[Tenso
     return _improve_(layer, first, second, masks_of(net).get(f"{name}.weight"))
 
 
-def _improve_(layer: Any, first: Normal, second: Normal, keep: Tensor | None) -> dict[str, Any]:
+def _improve_(layer: Any, first: NormalEquations, second: NormalEquations, keep: Tensor | None) -> dict[str, Any]:
     """Choose the ridge on the second half of the images, and solve on all."""
     allowed = None if keep is None else in_groups(keep, layer)
     if allowed is not None and layer.bias is not None:

@@ -19,7 +19,7 @@ from effxfer.net.net import Net
 from effxfer.net.reinitialize import fresh_weights
 from effxfer.prune.weights.lottery import PLOT, PRUNABLE, SCORE, Remember, forget
 from effxfer.prune.weights.mask import Mask
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.random import random
 from effxfer.prune.weights.select import strongest
 from effxfer.report import Curve, Measurement, Report, Table
@@ -101,7 +101,7 @@ def run_controls(
 
 def shuffled(net: Net, mask: Mask, within: Mask, seed: int) -> Mask:
     """Draw a mask that keeps as many weights of each layer as `mask`, all of them kept by `within`."""
-    scores = random(net, list(mask.keep), Evidence(seed=seed))
+    scores = random(net, list(mask.keep), ScoreContext(seed=seed))
     inside = {name: score.masked_fill(~within.keep[name].to(score.device), -1.0) for name, score in scores.items()}
     return Mask({name: strongest(score, int(mask.keep[name].sum())) for name, score in inside.items()})
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.net import KEEP
 from effxfer.prune.weights.mask import Mask
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.magnitude import magnitude
 from effxfer.prune.weights.scores.movement import MOVED
 from effxfer.prune.weights.select import Scope, select
@@ -63,7 +63,7 @@ def forget(_name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def by_magnitude(net: nn.Module, mask: Mask) -> Mapping[str, Tensor]:
     """Score weights by their magnitude: the default for `score`."""
-    return magnitude(net, list(mask.keep), Evidence())
+    return magnitude(net, list(mask.keep), ScoreContext())
 
 
 def find_ticket(

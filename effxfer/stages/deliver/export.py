@@ -21,7 +21,7 @@ from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, look
 from effxfer.deploy.export.prototypes import check_prototypes, opened
 from effxfer.deploy.int8.search import quantize
-from effxfer.deploy.int8.target_policy import Aim
+from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import DataError, GateError, ModelFileError
 from effxfer.files import digest
@@ -110,7 +110,7 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
     """Put preprocessing into a file that is there, where that is asked for, and measure it."""
     if not file.exists():
         return Report()
-    exact = precision == "int8" and Aim(resolve(settings.target)).exact
+    exact = precision == "int8" and TargetPolicy(resolve(settings.target)).exact
     if gone := left_behind(load(file), settings.opset):
         text = f"{file.name} is not of the operator set asked for: {gone}"
         raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
@@ -130,7 +130,7 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
 
 def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
     """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
-    exact = precision == "int8" and Aim(resolve(settings.target)).exact
+    exact = precision == "int8" and TargetPolicy(resolve(settings.target)).exact
     rows = list[Measurement]()
     for name, split in task.reported.items():
         logits = onnx_logits(file, split.pixels, threads=settings.threads, exact=exact)

@@ -11,7 +11,7 @@ from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.prune.weights.lottery import Rank
 from effxfer.prune.weights.scores import SCORES
-from effxfer.prune.weights.scores.context import Evidence, Losses
+from effxfer.prune.weights.scores.context import Losses, ScoreContext
 from effxfer.stages.settings.prune_settings import Gradual, Lottery
 from effxfer.train.channels_last import safe_gradients
 from effxfer.train.devices import Device
@@ -43,5 +43,5 @@ def ranking(settings: Lottery | Gradual, task: Task, device: Device) -> Rank:
     """
     size, most = SAMPLES.get(settings.score, (1, 0))
     plain = plain_batches(task, size, device, seed_of(settings.seed, "score")) if most else None
-    evidence = Evidence(examples=losses(plain, most) if plain else None, seed=settings.seed)
-    return lambda net, mask: SCORES[settings.score](net, list(mask.keep), evidence)
+    context = ScoreContext(examples=losses(plain, most) if plain else None, seed=settings.seed)
+    return lambda net, mask: SCORES[settings.score](net, list(mask.keep), context)

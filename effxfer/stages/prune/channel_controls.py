@@ -16,11 +16,11 @@ from effxfer.net.backbones import trust
 from effxfer.net.edits import rebuild
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
-from effxfer.prune.channels.channel_controls import Contender, report_channel_controls
-from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.channels.channel_controls import ControlResult, report_channel_controls
+from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.report import Report, extent
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.stages.prune.control_networks import Contest, Rival, multiply_adds, rivals
+from effxfer.stages.prune.control_networks import ControlContext, ControlSpec, multiply_adds, rivals
 from effxfer.stages.prune.ticket_controls import repeat_seed
 from effxfer.stages.runner.onnx_timing import DENSE, PRUNED, exported, in_turns
 from effxfer.stages.train.finetune import train
@@ -29,7 +29,7 @@ from effxfer.train.optim.gradients import Loss
 from effxfer.train.state import clone
 
 
-def compared(contest: Contest) -> Report:
+def compared(contest: ControlContext) -> Report:
     """Train the controls that the settings ask for, time all networks in turns, and compare them with the pruned one.
 
     A control that cannot be made, trained or exported is left out, and a note says why.
@@ -41,8 +41,8 @@ def compared(contest: Contest) -> Report:
     nets = {DENSE: contest.dense, PRUNED: contest.net, **{rival.name: network(runs[rival][0]) for rival in runs}}
     timings = raced(contest, nets, notes)
 
-    def contender(name: str, epochs: int | str, found: list[Mapping[str, float]], advice: str = "") -> Contender:
-        return Contender(
+    def contender(name: str, epochs: int | str, found: list[Mapping[str, float]], advice: str = "") -> ControlResult:
+        return ControlResult(
             name=name, epochs=epochs, scores={split: [one[split] for one in found] for split in found[0]},
             timing=timings[name], macs=multiply_adds(nets[name]), advice=advice,
         )  # fmt: skip
@@ -63,7 +63,7 @@ def compared(contest: Contest) -> Report:
     return report_channel_controls(dense, pruned, controls) + Report(notes=tuple(notes))
 
 
-def trained(contest: Contest, rival: Rival, notes: list[str]) -> list[dict[str, Any]]:
+def trained(contest: ControlContext, rival: ControlSpec, notes: list[str]) -> list[dict[str, Any]]:
     """Train a control as often as the settings ask for; nothing, and a note, where that cannot be done."""
     repeats = contest.settings.control_seeds if contest.settings.controls == "full" else 1
     try:
@@ -76,7 +76,7 @@ def trained(contest: Contest, rival: Rival, notes: list[str]) -> list[dict[str, 
         return []
 
 
-def train_once(contest: Contest, rival: Rival, number: int) -> dict[str, Any]:
+def train_once(contest: ControlContext, rival: ControlSpec, number: int) -> dict[str, Any]:
     """Train a control once; give its scores, and of the first repeat the network."""
     settings, seed = contest.settings, repeat_seed(contest.settings.seed, number)
     net = rival.start(seed)
@@ -90,7 +90,7 @@ def train_once(contest: Contest, rival: Rival, number: int) -> dict[str, Any]:
     return {**found, "about": json.dumps(describe(net)), "weights": weights}
 
 
-def loss_for(contest: Contest, net: Net) -> Loss:
+def loss_for(contest: ControlContext, net: Net) -> Loss:
     """Give the pruned network's loss for another one; a teacher sees images normalised as it knows them."""
     own, known = net.preprocess, contest.dense.preprocess
     told = contest.loss if net.backbone == contest.dense.backbone else contest.foreign_loss
@@ -106,7 +106,7 @@ def loss_for(contest: Contest, net: Net) -> Loss:
     return loss
 
 
-def scores(contest: Contest, net: Net) -> dict[str, float]:
+def scores(contest: ControlContext, net: Net) -> dict[str, float]:
     """Measure accuracy in percent on the validation and the test split."""
     task = contest.seen_by(net)[-1]
     splits = task.reported.items()
@@ -122,7 +122,7 @@ def network(found: Mapping[str, Any]) -> Net:
     return net.eval()
 
 
-def raced(contest: Contest, nets: Mapping[str, Net], notes: list[str]) -> dict[str, Timing]:
+def raced(contest: ControlContext, nets: Mapping[str, Net], notes: list[str]) -> dict[str, PairedTiming]:
     """Export networks and time the files in turns, the first one being the dense network's."""
 
     def compute() -> dict[str, Any]:
@@ -140,4 +140,4 @@ def raced(contest: Contest, nets: Mapping[str, Net], notes: list[str]) -> dict[s
 
     found = contest.work.once("control-timings", compute)
     notes += [f"no control {name}: it cannot be exported: {problem}" for name, problem in found["refused"].items()]
-    return {name: Timing(**timing) for name, timing in found["timings"].items()}
+    return {name: PairedTiming(**timing) for name, timing in found["timings"].items()}

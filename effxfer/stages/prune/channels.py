@@ -22,7 +22,7 @@ from effxfer.prune.recovery.reconstruct import reconstruct_
 from effxfer.report import Report
 from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.prune.channel_controls import compared
-from effxfer.stages.prune.control_networks import Contest, open_others
+from effxfer.stages.prune.control_networks import ControlContext, open_others
 from effxfer.stages.prune.latency import cut_to_latency
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.distillation import taught
@@ -72,7 +72,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
     found = measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,)) + why + about
-    contest = Contest(
+    contest = ControlContext(
         net=net, dense=dense, others=others, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
         foreign_loss=foreign,
         cut=lambda other, alike: cut(other, dense, tasks, alike, 1, device), report=found, device=device, work=work,

@@ -38,7 +38,7 @@ KEPT = tuple(percent / 100 for percent in range(10, 100, 2))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Contest:
+class ControlContext:
     """A pruned network, and what its controls share with it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Contest:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rival:
+class ControlSpec:
     """A control to be trained.
 
     Attributes:
@@ -129,7 +129,7 @@ def open_other(backbone: BackboneSettings, like: Preprocess) -> Net:
     return net
 
 
-def rivals(contest: Contest, notes: list[str]) -> list[Rival]:
+def rivals(contest: ControlContext, notes: list[str]) -> list[ControlSpec]:
     """Give the controls that the settings ask for; a sentence for each that there is not goes into `notes`."""
     settings, made = contest.settings, [smaller_input(contest, notes), uniform(contest, notes)]
     if settings.controls == "full":
@@ -137,7 +137,7 @@ def rivals(contest: Contest, notes: list[str]) -> list[Rival]:
     return [rival for rival in made if rival]
 
 
-def smaller_input(contest: Contest, notes: list[str]) -> Rival | None:
+def smaller_input(contest: ControlContext, notes: list[str]) -> ControlSpec | None:
     """The unpruned network on images so small that it is as fast as the pruned one."""
     known = contest.work.once("control-side", lambda: {"side": fast_side(contest)})["side"]
     if not known:
@@ -152,13 +152,13 @@ def smaller_input(contest: Contest, notes: list[str]) -> Rival | None:
         recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
         return net
 
-    return Rival(
+    return ControlSpec(
         name=f"smaller input ({known} px)", folder="smaller-input", start=start, epochs=contest.settings.fit.epochs,
         advice=f"finetune the unpruned network with size = {known}",
     )  # fmt: skip
 
 
-def fast_side(contest: Contest) -> int:
+def fast_side(contest: ControlContext) -> int:
     """Measure the largest side of the images at which the unpruned network is as fast as the pruned one; 0 is none."""
     with stopwatch(contest.dense, contest.threads, contest.settings.seed) as time:
         limit = time(contest.net).ratio * (1 + PRECISION)
@@ -185,7 +185,7 @@ def at_side(net: Net, side: int) -> Net:
     return copy
 
 
-def uniform(contest: Contest, notes: list[str]) -> Rival | None:
+def uniform(contest: ControlContext, notes: list[str]) -> ControlSpec | None:
     """The unpruned network without the same share of each layer's channels, the weakest by magnitude."""
     settings = contest.settings
     if not settings.timed and (settings.scope, settings.importance) == ("layer", "magnitude"):
@@ -204,14 +204,14 @@ def uniform(contest: Contest, notes: list[str]) -> Rival | None:
         return net
 
     values = ", ".join(f"{name} = {value:.4g}" for name, value in told.items())
-    return Rival(
+    return ControlSpec(
         name=f"uniform, {'latency' if settings.timed else 'multiply-adds'} alike", folder="uniform", start=start,
         epochs=settings.fit.epochs,
         advice=f"prune channels with {values}, scope = 'layer', importance = 'magnitude'",
     )  # fmt: skip
 
 
-def equal(contest: Contest) -> dict[str, float]:
+def equal(contest: ControlContext) -> dict[str, float]:
     """Say how uniform pruning comes to the pruned network's latency or, without one as target, to its multiply-adds.
 
     Channel counts are rounded as the pruned network's; multiply-adds more finely, where they would be too few.
@@ -246,7 +246,7 @@ def multiply_adds(net: Net) -> int:
     return cost(still, example_of(still))[0]
 
 
-def fresh(contest: Contest) -> Rival:
+def fresh(contest: ControlContext) -> ControlSpec:
     """The pruned network's shape with weights drawn anew."""
 
     def start(seed: int) -> Net:
@@ -254,10 +254,10 @@ def fresh(contest: Contest) -> Rival:
         net.load_state_dict(fresh_weights(net, seed_of(seed, "fresh") % 2**32), strict=False)
         return net
 
-    return Rival(name="weights drawn anew", folder="fresh", start=start, epochs=anew(contest.settings), advice="")
+    return ControlSpec(name="weights drawn anew", folder="fresh", start=start, epochs=anew(contest.settings), advice="")
 
 
-def other(contest: Contest, number: int) -> Rival:
+def other(contest: ControlContext, number: int) -> ControlSpec:
     """A smaller backbone that the settings name."""
     name, body = list(contest.others.items())[number]
 
@@ -266,7 +266,7 @@ def other(contest: Contest, number: int) -> Rival:
         fresh_head(net, contest.tasks[-1], seed)
         return net
 
-    return Rival(
+    return ControlSpec(
         name=name, folder=f"backbone-{number + 1}", start=start, epochs=anew(contest.settings),
         advice="finetune it instead of pruning",
     )  # fmt: skip

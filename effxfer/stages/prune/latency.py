@@ -11,7 +11,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.layers import trace
 from effxfer.net.net import Net
 from effxfer.prune.channels.importance import Importance
-from effxfer.prune.channels.latency_loop import Asked
+from effxfer.prune.channels.latency_loop import LatencyTarget
 from effxfer.prune.channels.layer_prices import LayerPrices
 from effxfer.prune.channels.sensitivity import Loss
 from effxfer.prune.channels.to_latency import modelled, prune_to_latency
@@ -103,7 +103,7 @@ def cut_to_latency(
         )  # fmt: skip
 
 
-def target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], float]) -> Asked:
+def target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], float]) -> LatencyTarget:
     """Say what a step must reach.
 
     Args:
@@ -120,13 +120,13 @@ def target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], f
 
 def one_step(
     ratio: float | None, ms: float | None, whole: float, dense_ms: Callable[[], float], share: float = 1.0
-) -> Asked:
+) -> LatencyTarget:
     """Say what must be reached after a share, in (0, 1], of the way to a ratio or to milliseconds; as `target`."""
     if ratio is not None:
-        return Asked(value=ratio**share, unit="x", per_ms=1 / whole)
+        return LatencyTarget(value=ratio**share, unit="x", per_ms=1 / whole)
     wanted, measured = ms or 0.0, dense_ms()
     if wanted >= measured:
         raise SettingsError(
             f"latency_ms is {wanted:g}, and the network takes {measured:.3g} ms already", "ask for less"
         )
-    return Asked(value=measured ** (1 - share) * wanted**share, unit="ms", per_ms=measured / whole)
+    return LatencyTarget(value=measured ** (1 - share) * wanted**share, unit="ms", per_ms=measured / whole)

@@ -13,7 +13,7 @@ from effxfer.deploy.export.module import write_module
 from effxfer.deploy.export.onnx import export_onnx
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
-from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.prune.network import example_of
 
 PRECISION = 0.015
@@ -25,7 +25,7 @@ DENSE, PRUNED = "dense", "pruned"
 @contextmanager
 def stopwatch(
     dense: nn.Module, threads: int, seed: int, example: Tensor | None = None
-) -> Iterator[Callable[[nn.Module], Timing]]:
+) -> Iterator[Callable[[nn.Module], PairedTiming]]:
     """Yield a function that exports a network and times it in turns with the dense one.
 
     Args:
@@ -37,14 +37,14 @@ def stopwatch(
     with scratch_folder() as folder:
         base = exported(dense, folder / f"{DENSE}.onnx", example)
 
-        def time(network: nn.Module) -> Timing:
+        def time(network: nn.Module) -> PairedTiming:
             file = exported(network, folder / f"{PRUNED}.onnx", example)
             return in_turns({DENSE: base, PRUNED: file}, threads, seed)[PRUNED]
 
         yield time
 
 
-def in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, Timing]:
+def in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, PairedTiming]:
     """Time exported networks in turns, each with input of its own side; the first one is the dense network."""
     runners = {name: onnx_runner(file, feed_for(file, seed=seed), threads) for name, file in files.items()}
     found = compare(
@@ -52,7 +52,7 @@ def in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, Ti
         max_seconds=MAX_SECONDS * len(files) / 2, seed=seed,
     )  # fmt: skip
     return {
-        one.name: Timing(
+        one.name: PairedTiming(
             ratio=one.ratio, low=one.ratio_low, high=one.ratio_high, ms=one.p50, dense_ms=found[0].p50, n=one.rounds
         )
         for one in found
@@ -70,12 +70,12 @@ def exported(network: nn.Module, file: Path, example: Tensor | None = None) -> P
 @contextmanager
 def timed_by(
     clock: Callable[[nn.Module], float], dense: nn.Module
-) -> Iterator[Callable[[nn.Module], Timing]]:  # fmt: skip
+) -> Iterator[Callable[[nn.Module], PairedTiming]]:  # fmt: skip
     """Yield a function that times a network by the caller's clock, which returns milliseconds; `dense` once."""
     dense_ms = clock(dense)
 
-    def time(network: nn.Module) -> Timing:
+    def time(network: nn.Module) -> PairedTiming:
         ms = clock(network)
-        return Timing(ratio=ms / dense_ms, low=ms / dense_ms, high=ms / dense_ms, ms=ms, dense_ms=dense_ms, n=1)
+        return PairedTiming(ratio=ms / dense_ms, low=ms / dense_ms, high=ms / dense_ms, ms=ms, dense_ms=dense_ms, n=1)
 
     yield time

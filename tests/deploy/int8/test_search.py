@@ -8,9 +8,9 @@ from effxfer.deploy.cpu.targets import TARGETS
 from effxfer.deploy.export.module import export_module
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata
 from effxfer.deploy.export.parity import onnx_logits, onnx_outputs
-from effxfer.deploy.int8.evaluation import FP32, Judge, Trial
+from effxfer.deploy.int8.evaluation import FP32, CandidateResult, Evaluator
 from effxfer.deploy.int8.search import quantize
-from effxfer.deploy.int8.target_policy import Aim
+from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import AUTO, DEFAULT
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.preprocess import normalize
@@ -93,16 +93,16 @@ def test_nothing_less_accurate_is_kept(run, pixels, labels, exported):
 
 def test_a_hopeless_candidate_is_not_timed(exported, pixels, labels, tmp_path):
     other = export_onnx(tiny_net(seed=3), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
-    judge = Judge(exported, pixels, labels, 1.0, 1)
-    screened = judge.screen(Trial(name="other", file=other))
+    judge = Evaluator(exported, pixels, labels, 1.0, 1)
+    screened = judge.screen(CandidateResult(name="other", file=other))
     assert screened.verdict.startswith("rejected: ")
     assert screened.n == 256
-    whole = judge.whole(Trial(name="other", file=other))
+    whole = judge.whole(CandidateResult(name="other", file=other))
     assert whole.n == len(labels)
     assert whole.verdict == f"rejected: {whole.drop:.2f} points below fp32 on 300 images, allowed are 1"
-    assert judge.whole(Trial(name="same", file=exported)).verdict == ""
-    assert judge.screen(Trial(name="same", file=exported)).verdict == ""
-    failed = Trial(name="failed", file=other, verdict="failed: x")
+    assert judge.whole(CandidateResult(name="same", file=exported)).verdict == ""
+    assert judge.screen(CandidateResult(name="same", file=exported)).verdict == ""
+    failed = CandidateResult(name="failed", file=other, verdict="failed: x")
     assert judge.screen(failed) == failed
 
 
@@ -158,7 +158,7 @@ def vetoing(monkeypatch):
             seen.append(trial.name)
             return replace(trial, verdict="refused: saturates") if trial.name.startswith(start) else trial
 
-        monkeypatch.setattr(Aim, "vetoed", vetoed)
+        monkeypatch.setattr(TargetPolicy, "vetoed", vetoed)
         return seen
 
     return refuse

@@ -3,9 +3,9 @@ import pytest
 
 from effxfer.deploy.cpu.targets import TARGETS, this
 from effxfer.deploy.export.parity import onnx_logits
-from effxfer.deploy.int8.evaluation import FP32, Trial
+from effxfer.deploy.int8.evaluation import FP32, CandidateResult
 from effxfer.deploy.int8.search import quantize
-from effxfer.deploy.int8.target_policy import Aim
+from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import AUTO, DEFAULT
 from tests.deploy.int8.test_search import timings, verdicts
 from tests.tiny_net import images
@@ -96,10 +96,10 @@ def test_a_candidate_that_cannot_be_read_is_not_shipped(tmp_path, exported):
     from effxfer.deploy.int8.builder import feeds_of
 
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    trial = Trial(name="u8s8", file=tmp_path / "broken.onnx")
+    trial = CandidateResult(name="u8s8", file=tmp_path / "broken.onnx")
     feeds = feeds_of(exported, images(2))
-    assert Aim(AVX2).vetoed(trial, feeds).verdict.startswith("failed: ONNX Runtime refuses the file")
-    assert Aim(ARM).vetoed(trial, feeds) == trial
+    assert TargetPolicy(AVX2).vetoed(trial, feeds).verdict.startswith("failed: ONNX Runtime refuses the file")
+    assert TargetPolicy(ARM).vetoed(trial, feeds) == trial
 
 
 @pytest.mark.skipif(this().name != "x86-avx2", reason="needs a CPU whose sums saturate")

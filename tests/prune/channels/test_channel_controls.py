@@ -2,14 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.prune.channels.channel_controls import Contender, largest_within, report_channel_controls, wins
-from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.channels.channel_controls import ControlResult, largest_within, report_channel_controls, wins
+from effxfer.prune.channels.latency_loop import PairedTiming
 
 
 def contender(name, scores, ratio, advice="", epochs=3):
-    timing = Timing(ratio=ratio, low=ratio - 0.01, high=ratio + 0.01, ms=4 * ratio, dense_ms=4.0, n=9)
+    timing = PairedTiming(ratio=ratio, low=ratio - 0.01, high=ratio + 0.01, ms=4 * ratio, dense_ms=4.0, n=9)
     both = {"val": scores, "test": [score - 1 for score in scores]}
-    return Contender(name=name, epochs=epochs, scores=both, timing=timing, macs=20_000_000, advice=advice)
+    return ControlResult(name=name, epochs=epochs, scores=both, timing=timing, macs=20_000_000, advice=advice)
 
 
 DENSE = contender("dense", [92.0], 1.0, epochs=0)

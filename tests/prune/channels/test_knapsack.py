@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effxfer.prune.channels.knapsack import Block, Group, Timed, latency, search
+from effxfer.prune.channels.knapsack import Block, Group, PricedLayer, latency, search
 
 
 def line(slope):
@@ -32,7 +32,7 @@ def chain(widths, ms=plain, groups=None, blocks=()):
     names = [f"g{i}" for i in range(len(widths))]
     sizes, ends = [3, *widths, 10], [None, *names, None]
     return [
-        Timed(
+        PricedLayer(
             name=f"layer{i}", inputs=sizes[i], outputs=sizes[i + 1], ms=ms,
             reads={ends[i]: 1} if ends[i] else {}, writes={ends[i + 1]: 1} if ends[i + 1] else {},
             blocks=frozenset(name for name, first, last in blocks if first <= i <= last),

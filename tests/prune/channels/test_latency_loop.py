@@ -2,7 +2,14 @@ import pytest
 
 from effxfer.errors import GateError, SettingsError
 from effxfer.prune.channels.knapsack import Choice
-from effxfer.prune.channels.latency_loop import CORRECTIONS, Asked, Timing, keep_promise, nearest, promise_report
+from effxfer.prune.channels.latency_loop import (
+    CORRECTIONS,
+    LatencyTarget,
+    PairedTiming,
+    nearest,
+    promise_report,
+    search_to_target,
+)
 
 
 def fine(target):
@@ -15,18 +22,18 @@ def clock(real):
 
     def time(choice):
         ms = real(choice.ms)
-        return Timing(ratio=ms / 20, low=0.9 * ms / 20, high=1.1 * ms / 20, ms=ms, dense_ms=20.0, n=7)
+        return PairedTiming(ratio=ms / 20, low=0.9 * ms / 20, high=1.1 * ms / 20, ms=ms, dense_ms=20.0, n=7)
 
     return time
 
 
-SHARE = Asked(value=0.4, unit="x", per_ms=1 / 10)
-MS = Asked(value=8.0, unit="ms", per_ms=2.0)
+SHARE = LatencyTarget(value=0.4, unit="x", per_ms=1 / 10)
+MS = LatencyTarget(value=8.0, unit="ms", per_ms=2.0)
 
 
 @pytest.mark.parametrize("asked", [SHARE, MS])
 def test_a_right_model_needs_no_correction(asked):
-    rounds = keep_promise(asked, fine, clock(lambda ms: 2 * ms))
+    rounds = search_to_target(asked, fine, clock(lambda ms: 2 * ms))
     assert len(rounds) == 1
     best = nearest(rounds, asked)
     assert best.predicted == pytest.approx(best.measured(asked)) == pytest.approx(asked.value)
@@ -35,7 +42,7 @@ def test_a_right_model_needs_no_correction(asked):
 @pytest.mark.parametrize("asked", [SHARE, MS])
 @pytest.mark.parametrize("real", [lambda ms: 3 + 1.7 * ms, lambda ms: 2.6 * ms, lambda ms: 0.1 * ms**2 + ms])
 def test_a_wrong_model_is_corrected(asked, real):
-    rounds = keep_promise(asked, fine, clock(real))
+    rounds = search_to_target(asked, fine, clock(real))
     assert 2 <= len(rounds) <= CORRECTIONS + 1
     assert abs(nearest(rounds, asked).off(asked)) <= 0.05
     assert abs(rounds[0].off(asked)) > 0.05
@@ -51,21 +58,21 @@ def test_a_configuration_is_not_timed_twice():
     def coarse(_target):
         return Choice(gone={"g": 1}, ms=4.0, loss=1.0, reached=True)
 
-    rounds = keep_promise(SHARE, coarse, time)
+    rounds = search_to_target(SHARE, coarse, time)
     assert calls == [4.0]
     assert nearest(rounds, SHARE).timing.ratio == pytest.approx(0.43)
 
 
 def test_what_the_model_cannot_reach_is_said():
     with pytest.raises(SettingsError, match=r"0\.4 x cannot be reached: 0\.7 x remains"):
-        keep_promise(SHARE, lambda _: Choice(gone={}, ms=7.0, loss=9.0, reached=False), clock(lambda ms: ms))
+        search_to_target(SHARE, lambda _: Choice(gone={}, ms=7.0, loss=9.0, reached=False), clock(lambda ms: ms))
 
 
 def test_a_broken_promise_is_a_failed_gate():
     def coarse(_target):
         return Choice(gone={"g": 1}, ms=4.0, loss=1.0, reached=True)
 
-    rounds = keep_promise(SHARE, coarse, clock(lambda ms: 2.5 * ms))
+    rounds = search_to_target(SHARE, coarse, clock(lambda ms: 2.5 * ms))
     with pytest.raises(GateError, match=r"asked for a latency of 0\.4 x, got 0\.5 x in 1 searches"):
         nearest(rounds, SHARE)
 
@@ -74,7 +81,7 @@ def test_a_faster_network_keeps_the_promise_and_the_report_says_so():
     def coarse(_target):
         return Choice(gone={"g": 1}, ms=4.0, loss=1.0, reached=True)
 
-    rounds = keep_promise(SHARE, coarse, clock(lambda ms: 1.5 * ms))
+    rounds = search_to_target(SHARE, coarse, clock(lambda ms: 1.5 * ms))
     best = nearest(rounds, SHARE)
     assert best.timing.ratio == pytest.approx(0.3)
     (note,) = promise_report(rounds, best, SHARE).notes
@@ -85,7 +92,7 @@ def test_slower_within_a_tenth_is_preferred_to_much_faster():
     def two(target):
         return Choice(gone={"g": int(target < 4)}, ms=2.0 if target < 4 else 4.0, loss=1.0, reached=True)
 
-    rounds = keep_promise(SHARE, two, clock(lambda ms: 2.15 * ms))
+    rounds = search_to_target(SHARE, two, clock(lambda ms: 2.15 * ms))
     assert [one.timing.ratio for one in rounds] == pytest.approx([0.43, 0.215])
     assert nearest(rounds, SHARE) is rounds[0]
 
@@ -94,13 +101,13 @@ def test_a_correction_out_of_reach_ends_the_search():
     def least(target):
         return Choice(gone={"g": int(10 * target)}, ms=max(target, 3.9), loss=1.0, reached=target >= 3.9)
 
-    rounds = keep_promise(SHARE, least, clock(lambda ms: 2.18 * ms))
+    rounds = search_to_target(SHARE, least, clock(lambda ms: 2.18 * ms))
     assert [one.choice.reached for one in rounds] == [True, False]
     assert nearest(rounds, SHARE).choice.ms == 3.9
 
 
 def test_the_report_says_what_was_asked_and_got():
-    rounds = keep_promise(SHARE, fine, clock(lambda ms: 2.6 * ms))
+    rounds = search_to_target(SHARE, fine, clock(lambda ms: 2.6 * ms))
     report = promise_report(rounds, nearest(rounds, SHARE), SHARE)
     assert report["latency/asked"].value == 0.4
     measured = report["latency/measured"]

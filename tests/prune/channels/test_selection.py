@@ -2,20 +2,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.prune.channels.selection import Channels, choose, returned
+from effxfer.prune.channels.selection import ScoredChannels, choose, returned
 
 SCOPES = st.sampled_from(["layer", "global"])
 
 
 def layer(scores, name="a", copies=1, initial=None):
-    return Channels(layer=name, scores=torch.tensor(scores), initial=initial or len(scores), copies=copies)
+    return ScoredChannels(layer=name, scores=torch.tensor(scores), initial=initial or len(scores), copies=copies)
 
 
 @st.composite
 def layers(draw):
     widths = draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
     make = torch.Generator().manual_seed(draw(st.integers(0, 99)))
-    return [Channels(layer=f"l{i}", scores=torch.rand(w, generator=make), initial=w) for i, w in enumerate(widths)]
+    return [
+        ScoredChannels(layer=f"l{i}", scores=torch.rand(w, generator=make), initial=w) for i, w in enumerate(widths)
+    ]
 
 
 def test_by_hand():

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from effxfer.errors import GateError, SettingsError
 from effxfer.net.layers import trace
 from effxfer.prune.channels import latency_loop
-from effxfer.prune.channels.latency_loop import Asked, Timing
+from effxfer.prune.channels.latency_loop import LatencyTarget, PairedTiming
 from effxfer.prune.channels.to_latency import modelled, prune_to_latency
 from effxfer.prune.network import example_of
 from effxfer.prune.weights.mask import Mask
@@ -46,14 +46,14 @@ def clock(net, slower=1.0):
     def time(candidate):
         ms = modelled(candidate, example_of(candidate), cost) + (slower - 1) * dense
         ratio = ms / (slower * dense)
-        return Timing(ratio=ratio, low=ratio, high=ratio, ms=ms, dense_ms=slower * dense, n=5)
+        return PairedTiming(ratio=ratio, low=ratio, high=ratio, ms=ms, dense_ms=slower * dense, n=5)
 
     return dense, time
 
 
 def shrink(net, ratio=0.5, slower=1.0, **more):
     dense, time = clock(net, slower)
-    asked = Asked(value=ratio, unit="x", per_ms=1 / dense)
+    asked = LatencyTarget(value=ratio, unit="x", per_ms=1 / dense)
     return prune_to_latency(net, asked=asked, cost=cost, step=8, time=time, loss=loss, **more).report
 
 
@@ -92,7 +92,7 @@ def test_blocks_that_cost_no_loss_leave_whole():
         return -float(sum(p.detach().abs().sum() for name, p in net.named_parameters() if not name.startswith(names)))
 
     dense, time = clock(net)
-    asked = Asked(value=0.7, unit="x", per_ms=1 / dense)
+    asked = LatencyTarget(value=0.7, unit="x", per_ms=1 / dense)
     report = prune_to_latency(net, asked=asked, cost=cost, step=8, time=time, loss=weight_elsewhere).report
     dropped = net.edits[-1]["names"]
     assert dropped

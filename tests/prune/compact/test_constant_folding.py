@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from effxfer.prune.compact.constant_folding import Cut, fold_, foldable
+from effxfer.prune.compact.constant_folding import DroppedInputs, fold_, foldable
 from tests.prune.nets import make
 
 
@@ -43,7 +43,7 @@ def test_a_constant_goes_where_there_is_room(case):
     x[:, [1, 5]] = torch.tensor([0.7, -2.0]).view(1, 2, 1, 1)
     behind = net.get_submodule(norm) if norm else nn.Identity()
     expected = behind(conv(x)).detach()
-    fold_(net, {layer: Cut(channels=torch.tensor([1, 5]), values=torch.tensor([0.7, -2.0]), norm=norm)})
+    fold_(net, {layer: DroppedInputs(channels=torch.tensor([1, 5]), values=torch.tensor([0.7, -2.0]), norm=norm)})
     assert not conv.weight[:, [1, 5]].any()
     torch.testing.assert_close(behind(conv(x)).detach(), expected)
     assert (net.edits[-1] == {"kind": "add_bias", "layers": [layer]}) is (case == "neither")
@@ -55,7 +55,7 @@ def test_groups_keep_their_constants_to_themselves():
     x = torch.randn(1, 8, 5, 5)
     x[:, 6] = 3.0
     expected = conv(x).detach()
-    fold_(net, {"body.conv2": Cut(channels=torch.tensor([6]), values=torch.tensor([3.0]))})
+    fold_(net, {"body.conv2": DroppedInputs(channels=torch.tensor([6]), values=torch.tensor([3.0]))})
     assert conv.weight[:4, 2].any()
     assert not conv.weight[4:, 2].any()
     torch.testing.assert_close(conv(x).detach(), expected)

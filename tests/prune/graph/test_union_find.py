@@ -2,14 +2,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.prune.graph.union_find import Ties
+from effxfer.prune.graph.union_find import UnionFind
 
 PAIRS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), max_size=15)
 
 
 @given(PAIRS)
 def test_what_is_tied_directly_or_by_others_is_one_class(pairs):
-    ties = Ties()
+    ties = UnionFind()
     ids = ties.fresh(12)
     if pairs:
         one, other = torch.tensor(pairs).T
@@ -23,7 +23,7 @@ def test_what_is_tied_directly_or_by_others_is_one_class(pairs):
 
 
 def test_beside_what_is_no_channel_channels_stay():
-    ties = Ties()
+    ties = UnionFind()
     ids = ties.fresh(3)
     ties.tie(ids, torch.tensor([0, 3, 3]), "it is padded")
     assert ties.roots(ids).tolist() == [1, 2, 2]
@@ -31,7 +31,7 @@ def test_beside_what_is_no_channel_channels_stay():
 
 
 def test_a_class_stays_for_the_first_reason_that_says_something():
-    ties = Ties()
+    ties = UnionFind()
     ids = ties.fresh(2)
     for why in ("", "first", "second"):
         ties.pin(ids[1:], why)

@@ -11,7 +11,7 @@ from effxfer.errors import SettingsError
 from effxfer.prune.weights.gradual import Ramp, shrinking
 from effxfer.prune.weights.lottery import by_magnitude
 from effxfer.prune.weights.mask import Mask
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.movement import add_movement_, movement, watch_
 from effxfer.train.devices import pick
 from effxfer.train.fit import fit
@@ -23,7 +23,7 @@ IMAGES, LABELS = stripes(40)
 RAMP = Ramp(first=2, last=11, every=3, start=0.0, final=0.8)
 SCORE = {
     "magnitude": by_magnitude,
-    "movement": lambda net, mask: movement(net, list(mask.keep), Evidence()),
+    "movement": lambda net, mask: movement(net, list(mask.keep), ScoreContext()),
 }
 
 

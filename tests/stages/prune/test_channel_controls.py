@@ -15,7 +15,7 @@ from effxfer.data.settings import DataSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.backbones.trust import trusting
 from effxfer.net.settings import BackboneSettings
-from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.settings import build
 from effxfer.stages import STAGES
 from effxfer.stages.prune import channel_controls, channels, control_networks, latency
@@ -44,7 +44,7 @@ NEW = "weights drawn anew"
 
 def timing(net, dense):
     ratio = multiply_adds(net) / multiply_adds(dense)
-    return Timing(ratio=ratio, low=ratio, high=ratio, ms=ratio, dense_ms=1.0, n=5)
+    return PairedTiming(ratio=ratio, low=ratio, high=ratio, ms=ratio, dense_ms=1.0, n=5)
 
 
 @pytest.fixture(scope="module")
@@ -266,23 +266,23 @@ def test_a_teacher_sees_images_as_it_knows_them(dense):
         seen.append((learner(None), batch[0]))
         return {"label": torch.zeros(())}
 
-    class Contest:
+    class ControlContext:
         settings = build(Channels, {"ratio": 0.5, "teacher": 0.5}, CHANNELS)
 
     other = deepcopy(net)
     other.preprocess = own
-    Contest.dense, Contest.loss, Contest.foreign_loss = net, staticmethod(loss), None
+    ControlContext.dense, ControlContext.loss, ControlContext.foreign_loss = net, staticmethod(loss), None
     pixels = torch.rand(2, 3, 4, 4)
 
     def normal(preprocess):
         mean, std = (torch.tensor(x)[:, None, None] for x in (preprocess.mean, preprocess.std))
         return (pixels - mean) / std
 
-    loss_for(Contest, other)(lambda images: images, (normal(own), None), 0.0)
+    loss_for(ControlContext, other)(lambda images: images, (normal(own), None), 0.0)
     ((pupils, teachers),) = seen
     assert torch.equal(pupils, normal(own))
     assert torch.allclose(teachers, normal(net.preprocess), atol=1e-5)
-    assert loss_for(Contest, net) is loss
+    assert loss_for(ControlContext, net) is loss
 
 
 def test_only_the_same_backbone_learns_from_features(clock, dense, data, tmp_path):

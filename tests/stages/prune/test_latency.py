@@ -7,7 +7,7 @@ from effxfer.benchmark.layer_table import table as layers
 from effxfer.benchmark.protocol import latency as protocol
 from effxfer.errors import SettingsError
 from effxfer.prune.channels import latency_loop
-from effxfer.prune.channels.latency_loop import Timing
+from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.prune.channels.to_latency import modelled
 from effxfer.settings import build
 from effxfer.stages.prune import channels, latency
@@ -36,7 +36,7 @@ def stopwatch(dense, threads, seed):
 
     def time(net):
         ms = 10 * modelled(net, example, cost)
-        return Timing(ratio=ms / base, low=ms / base, high=ms / base, ms=ms, dense_ms=base, n=5)
+        return PairedTiming(ratio=ms / base, low=ms / base, high=ms / base, ms=ms, dense_ms=base, n=5)
 
     yield time
 

@@ -15,7 +15,7 @@ Losses = Callable[[Any], Iterable[Tensor]]  # of a network of the caller's class
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class ScoreContext:
     """What a score may need; each score says which of these it uses.
 
     Attributes:

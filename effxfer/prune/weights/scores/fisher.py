@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from effxfer.prune.weights.scores.context import Evidence, gradients
+from effxfer.prune.weights.scores.context import ScoreContext, gradients
 
 
-def fisher(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
+def fisher(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[str, Tensor]:
     """Score each weight by how much the loss rises without it, to second order at a minimum, in the loss's unit.
 
     The curvature is the mean square of the gradient. Only the gradients of single examples give the Fisher diagonal:
@@ -16,7 +16,7 @@ def fisher(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str
     Args:
         net: The network, trained; its gradients and statistics stay as they are.
         names: Of the weights to score.
-        evidence: Its `examples`.
+        context: Its `examples`.
 
     Returns:
         By name, `w^2 * E[g^2] / 2` of the weight's shape, at least 0; 0 is a weight that the loss does not feel.
@@ -25,7 +25,7 @@ def fisher(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str
         SettingsError: If there are no examples.
     """
     squares, count = [net.get_parameter(name).new_zeros(()) for name in names], 0
-    for found in gradients(net, names, evidence.examples):
+    for found in gradients(net, names, context.examples):
         squares, count = [total + g.square() for total, g in zip(squares, found, strict=True)], count + 1
     weights = (net.get_parameter(name).detach() for name in names)
     return {n: w.square() * s / (2 * max(count, 1)) for n, w, s in zip(names, weights, squares, strict=True)}

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 
 
-def magnitude(net: nn.Module, names: Sequence[str], _evidence: Evidence) -> dict[str, Tensor]:
+def magnitude(net: nn.Module, names: Sequence[str], _context: ScoreContext) -> dict[str, Tensor]:
     """Score each weight by its absolute value, in the weight's own unit.
 
     Args:
         net: The trained network.
         names: Of the weights to score.
-        _evidence: Not used.
+        _context: Not used.
 
     Returns:
         By name, `|w|` of the weight's shape, at least 0; 0 is a weight that does nothing.

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 
 MOVED = "moved/"
 
 
-def movement(net: nn.Module, names: Sequence[str], _evidence: Evidence) -> dict[str, Tensor]:
+def movement(net: nn.Module, names: Sequence[str], _context: ScoreContext) -> dict[str, Tensor]:
     """Score each weight by how much training moved it away from zero, in the loss's unit.
 
     Args:
         net: A network that was trained since `watch_`, with `add_movement_` before each step.
         names: Of the weights to score.
-        _evidence: Not used.
+        _context: Not used.
 
     Returns:
         By name, the sum of `-w * dL/dw` over the steps, of the weight's shape, of either sign; 0 is a weight that did

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.data.batches.batches import generator
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 
 
-def random(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
+def random(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[str, Tensor]:
     """Draw each weight's score, without unit.
 
     Args:
         net: Only its shapes matter.
         names: Of the weights to score; what one gets does not depend on which others there are.
-        evidence: Its `seed`.
+        context: Its `seed`.
 
     Returns:
         By name, scores of the weight's shape in [0, 1), the same for every device; none of them means anything.
@@ -23,6 +23,6 @@ def random(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str
     drawn = {}
     for name in names:
         weight = net.get_parameter(name)
-        drawn[name] = torch.rand(weight.shape, generator=generator(evidence.seed, "random score", name))
+        drawn[name] = torch.rand(weight.shape, generator=generator(context.seed, "random score", name))
         drawn[name] = drawn[name].to(weight.device)
     return drawn

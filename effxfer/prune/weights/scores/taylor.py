@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from effxfer.prune.weights.scores.context import Evidence, gradients
+from effxfer.prune.weights.scores.context import ScoreContext, gradients
 
 
-def taylor(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str, Tensor]:
+def taylor(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[str, Tensor]:
     """Score each weight by how much the loss changes without it, to first order, in the loss's unit.
 
     Args:
         net: The network; its gradients and statistics stay as they are.
         names: Of the weights to score.
-        evidence: Its `examples`; `g` is the mean of their gradients.
+        context: Its `examples`; `g` is the mean of their gradients.
 
     Returns:
         By name, `|w * g|` of the weight's shape, at least 0; 0 is a weight whose removal does not change the loss.
@@ -26,7 +26,7 @@ def taylor(net: nn.Module, names: Sequence[str], evidence: Evidence) -> dict[str
         SettingsError: If there are no examples.
     """
     sums, count = [net.get_parameter(name).new_zeros(()) for name in names], 0
-    for found in gradients(net, names, evidence.examples):
+    for found in gradients(net, names, context.examples):
         sums, count = [total + g for total, g in zip(sums, found, strict=True)], count + 1
     weights = (net.get_parameter(name).detach() for name in names)
     return {n: (w * g / max(count, 1)).abs() for n, w, g in zip(names, weights, sums, strict=True)}

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.movement import add_movement_, movement, watch_
 from tests.prune.nets import make
 
@@ -20,7 +20,7 @@ def test_adds_up_minus_weight_times_gradient():
         add_movement_(net)
         with torch.no_grad():
             weight.sub_(0.1 * weight.grad)
-    torch.testing.assert_close(movement(net, [NAME], Evidence())[NAME], expected)
+    torch.testing.assert_close(movement(net, [NAME], ScoreContext())[NAME], expected)
 
 
 def test_is_half_the_growth_of_the_square_for_small_steps():
@@ -36,7 +36,7 @@ def test_is_half_the_growth_of_the_square_for_small_steps():
         with torch.no_grad():
             weight.sub_(rate * weight.grad)
     growth = (weight.detach().square() - before.square()) / (2 * rate)
-    torch.testing.assert_close(movement(net, [NAME], Evidence())[NAME], growth, rtol=1e-2, atol=0.1)
+    torch.testing.assert_close(movement(net, [NAME], ScoreContext())[NAME], growth, rtol=1e-2, atol=0.1)
 
 
 def test_watching_again_begins_at_zero():
@@ -45,7 +45,7 @@ def test_watching_again_begins_at_zero():
     net.get_parameter(NAME).grad = torch.ones_like(net.get_parameter(NAME))
     add_movement_(net)
     watch_(net, [NAME])
-    assert not movement(net, [NAME], Evidence())[NAME].any()
+    assert not movement(net, [NAME], ScoreContext())[NAME].any()
 
 
 def test_what_has_no_gradient_or_overflowed_does_not_count():
@@ -53,9 +53,9 @@ def test_what_has_no_gradient_or_overflowed_does_not_count():
     watch_(net, [NAME, "body.conv1.weight"])
     net.get_parameter(NAME).grad = torch.full_like(net.get_parameter(NAME), torch.inf)
     add_movement_(net)
-    assert not any(score.any() for score in movement(net, [NAME, "body.conv1.weight"], Evidence()).values())
+    assert not any(score.any() for score in movement(net, [NAME, "body.conv1.weight"], ScoreContext()).values())
 
 
 def test_what_was_not_watched_is_refused():
     with pytest.raises(SettingsError, match=r"body\.conv2\.weight was not watched"):
-        movement(make(), [NAME], Evidence())
+        movement(make(), [NAME], ScoreContext())

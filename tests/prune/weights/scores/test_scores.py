@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from effxfer.net.edits import rebuild
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores import SCORES
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.movement import add_movement_, forget_, watch_
 from effxfer.prune.weights.select import select
 from effxfer.stages.settings.prune_settings import Score
@@ -30,7 +30,7 @@ def losses(size=16, count=64):
 
 
 def scored(name, net, **evidence):
-    return SCORES[name](net, list(Mask.full(net).keep), Evidence(**{"examples": losses(), **evidence}))
+    return SCORES[name](net, list(Mask.full(net).keep), ScoreContext(**{"examples": losses(), **evidence}))
 
 
 def watched():

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from effxfer.errors import SettingsError
-from effxfer.prune.weights.scores.context import Evidence
+from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.taylor import taylor
 from tests.prune.nets import make, stripes
 
@@ -22,7 +22,7 @@ def halves(net):
 
 def test_is_weight_times_mean_gradient():
     net = make()
-    found = taylor(net, [NAME], Evidence(examples=halves))[NAME]
+    found = taylor(net, [NAME], ScoreContext(examples=halves))[NAME]
     (gradient,) = torch.autograd.grad(total(net), [net.get_parameter(NAME)])
     torch.testing.assert_close(found, (net.get_parameter(NAME).detach() * gradient).abs())
 
@@ -36,7 +36,7 @@ def test_is_the_change_of_the_loss_without_a_small_weight():
 
     with torch.no_grad():
         net.body.conv2.weight[0, 0] *= 1e-4
-    found = taylor(net, [NAME], Evidence(examples=lambda net: [loss(net)]))[NAME]
+    found = taylor(net, [NAME], ScoreContext(examples=lambda net: [loss(net)]))[NAME]
     before = float(loss(net).detach())
     with torch.no_grad():
         net.body.conv2.weight[0, 0, 1, 1] = 0
@@ -45,10 +45,10 @@ def test_is_the_change_of_the_loss_without_a_small_weight():
 
 def test_needs_examples():
     with pytest.raises(SettingsError, match="needs examples"):
-        taylor(make(), [NAME], Evidence())
+        taylor(make(), [NAME], ScoreContext())
 
 
 def test_a_weight_that_the_loss_does_not_see_scores_zero():
     net = make()
-    found = taylor(net, [NAME], Evidence(examples=lambda net: [net.body.conv1.weight.sum()]))
+    found = taylor(net, [NAME], ScoreContext(examples=lambda net: [net.body.conv1.weight.sum()]))
     assert not found[NAME].any()
