@@ -8,7 +8,7 @@ import torch
 
 from effxfer.deploy.export.parity import onnx_outputs
 from effxfer.prune.channels.layer_prices import MultiplyAdds
-from effxfer.prune.channels.to_latency import modelled
+from effxfer.prune.channels.to_latency import modelled_ms
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
@@ -44,7 +44,7 @@ def test_a_network_of_torchvision_meets_a_latency(tmp_path):
     prices = MultiplyAdds()
 
     def clock(net):
-        return 2 * modelled(net, torch.zeros(1, 3, 64, 64), prices.ms)
+        return 2 * modelled_ms(net, torch.zeros(1, 3, 64, 64), prices.ms)
 
     result = load("latency_budget")["main"](tmp_path, clock=clock, prices=prices)
     assert result.report["latency/measured"].value == pytest.approx(0.5, rel=0.1)

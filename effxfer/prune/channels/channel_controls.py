@@ -66,7 +66,7 @@ def largest_within(sizes: Sequence[T], cost: Callable[[T], float], limit: float)
     return best
 
 
-def wins(control: ControlResult, pruned: ControlResult) -> bool:
+def control_is_better(control: ControlResult, pruned: ControlResult) -> bool:
     """Whether a control is at most 3 % slower than the pruned network, and its median score is higher."""
     as_fast = control.timing.ratio <= AS_FAST * pruned.timing.ratio
     return as_fast and _score(control) > _score(pruned)
@@ -84,7 +84,7 @@ def report_channel_controls(dense: ControlResult, pruned: ControlResult, control
     return Report(
         rows=tuple(row for one in (pruned, *controls) for row in _rows(one, accuracy=one is not pruned)),
         tables=(Table(title="Controls", rows=tuple(_line(one, repeated) for one in everyone)),),
-        notes=tuple(_verdict(one, pruned) for one in controls if wins(one, pruned)),
+        notes=tuple(_verdict(one, pruned) for one in controls if control_is_better(one, pruned)),
         curves=tuple(
             Curve(title=PLOT, name=one.name, x=SHARE, y=SCORE, line=False,
                   points=tuple((one.timing.ratio, score) for score in _scores(one)))

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.prune.channels.importance import Importance
-from effxfer.prune.channels.rule import Gone, Rule
+from effxfer.prune.channels.importance import Gone, Importance, Rule
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.groups import Units, channels_of, units_in
 from effxfer.prune.graph.macs import HINT
@@ -27,7 +26,7 @@ from effxfer.prune.weights.lottery import (
     Ticket,
     Train,
     Training,
-    forget,
+    recompute,
     rewind_,
     schedule,
     weights_of,
@@ -65,7 +64,7 @@ def find_structured_ticket(
     exclude: Sequence[str] = (),
     rewind: Mapping[str, Tensor] | None = None,
     examples: Losses | None = None,
-    remember: Remember = forget,
+    remember: Remember = recompute,
 ) -> StructuredTicket:
     """Train, remove channels by mask, and rewind, `rounds` times, then train the ticket.
 
@@ -103,7 +102,7 @@ def find_structured_ticket(
         examples=examples,
     )  # fmt: skip
     units, start = prunable_units(net, exclude, example), weights_of(net if rewind is None else rewind)
-    gone, history, dense = gone_in(net, units), list[Round](), dict[str, Tensor]()
+    gone, history, dense = removed_units(net, units), list[Round](), dict[str, Tensor]()
     mask = first = mask_of(net, units, gone)
     for number, target in enumerate([share_of(gone), *schedule(share_of(gone), rounds, sparsity=ratio)]):
         if number:
@@ -147,7 +146,7 @@ def mask_of(net: nn.Module, units: Sequence[Units], gone: Gone) -> Mask:
     return Mask(keep)
 
 
-def gone_in(net: nn.Module, units: Sequence[Units]) -> Gone:
+def removed_units(net: nn.Module, units: Sequence[Units]) -> Gone:
     """Read off the network's masks which units `(U,)` are gone already: those that no weight makes any more."""
     held, gone = masks_of(net), dict[str, Tensor]()
     for one in units:
@@ -160,13 +159,13 @@ def gone_in(net: nn.Module, units: Sequence[Units]) -> Gone:
     return gone
 
 
-def shuffled_units(net: nn.Module, seed: int) -> Mask:
+def random_units_mask(net: nn.Module, seed: int) -> Mask:
     """Draw a mask that removes as many units of each set of tied layers as the network's own, but at random.
 
     The network's masks are all true afterwards.
     """
     units = prunable_units(net)
-    counts = {layer: int(lost.sum()) for layer, lost in gone_in(net, units).items()}
+    counts = {layer: int(lost.sum()) for layer, lost in removed_units(net, units).items()}
     for keep in masks_of(net).values():
         keep.fill_(True)
     generator, gone = torch.Generator().manual_seed(seed), dict[str, Tensor]()

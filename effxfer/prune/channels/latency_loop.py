@@ -57,33 +57,33 @@ class LatencyRound:
     """One configuration, as the model saw it and as it was measured.
 
     Attributes:
-        told: What the search was told to reach, in milliseconds of the cost model.
+        model_target_ms: What the search was told to reach, in milliseconds of the cost model.
         predicted: What the model, as corrected by then, said that it takes, in the unit of what was asked.
         timing: What it takes.
         choice: The configuration.
     """
 
-    told: float
+    model_target_ms: float
     predicted: float
     timing: PairedTiming
     choice: Choice
 
-    def off(self, asked: LatencyTarget) -> float:
+    def off(self, target: LatencyTarget) -> float:
         """By what share the measured latency is above (positive) or below what was asked."""
-        return self.measured(asked) / asked.value - 1
+        return self.measured(target) / target.value - 1
 
-    def measured(self, asked: LatencyTarget) -> float:
+    def measured(self, target: LatencyTarget) -> float:
         """The measured latency in the unit of what was asked."""
-        return self.timing.ratio if asked.unit == "x" else self.timing.ms
+        return self.timing.ratio if target.unit == "x" else self.timing.ms
 
 
 def search_to_target(
-    asked: LatencyTarget, solve: Callable[[float], Choice], time: Callable[[Choice], PairedTiming]
+    target: LatencyTarget, solve: Callable[[float], Choice], time: Callable[[Choice], PairedTiming]
 ) -> list[LatencyRound]:  # fmt: skip
     """Search, measure, and correct the model by measured over predicted, until it is within 5 % of what was asked.
 
     Args:
-        asked: The latency to reach.
+        target: The latency to reach.
         solve: Gives the best configuration of at most so many milliseconds of the cost model.
         time: Measures a configuration.
 
@@ -93,47 +93,49 @@ def search_to_target(
     Raises:
         SettingsError: If the model knows no configuration that is fast enough.
     """
-    rounds, per_ms = list[LatencyRound](), asked.per_ms
+    rounds, per_ms = list[LatencyRound](), target.per_ms
     for number in range(CORRECTIONS + 1):
-        choice = solve(asked.value / per_ms)
+        choice = solve(target.value / per_ms)
         if not number and not choice.reached:
-            least = LatencyTarget(value=choice.ms * per_ms, unit=asked.unit, per_ms=per_ms)
+            least = LatencyTarget(value=choice.ms * per_ms, unit=target.unit, per_ms=per_ms)
             hint = "ask for more time, exclude fewer layers, or take a smaller backbone"
-            raise SettingsError(f"a latency of {asked} cannot be reached: {least} remains at least", hint)
+            raise SettingsError(f"a latency of {target} cannot be reached: {least} remains at least", hint)
         if any(_same(choice, known.choice) for known in rounds):
             break
         predicted = choice.ms * per_ms
-        now = LatencyRound(told=asked.value / per_ms, predicted=predicted, timing=time(choice), choice=choice)
+        now = LatencyRound(
+            model_target_ms=target.value / per_ms, predicted=predicted, timing=time(choice), choice=choice
+        )
         rounds.append(now)
-        if abs(now.off(asked)) <= NEAR or not choice.reached:
+        if abs(now.off(target)) <= NEAR or not choice.reached:
             break
-        per_ms *= now.measured(asked) / predicted
+        per_ms *= now.measured(target) / predicted
     return rounds
 
 
-def nearest(rounds: Sequence[LatencyRound], asked: LatencyTarget) -> LatencyRound:
+def nearest_round(rounds: Sequence[LatencyRound], target: LatencyTarget) -> LatencyRound:
     """Give the round nearest to what was asked, of those that are at most 10 % slower.
 
     Raises:
         GateError: If there is none.
     """
-    kept = [one for one in rounds if one.off(asked) <= ALLOWED]
-    best = min(kept or rounds, key=lambda one: abs(one.off(asked)))
+    kept = [one for one in rounds if one.off(target) <= ALLOWED]
+    best = min(kept or rounds, key=lambda one: abs(one.off(target)))
     if not kept:
-        text = f"asked for a latency of {asked}, got {best.measured(asked):.4g} {asked.unit}"
-        known = sorted(one.measured(asked) for one in rounds)
+        text = f"asked for a latency of {target}, got {best.measured(target):.4g} {target.unit}"
+        known = sorted(one.measured(target) for one in rounds)
         tried = ", ".join(f"{value:.3g}" for value in known)
-        hint = f"ask for what it can be (tried: {tried} {asked.unit}), or measure again when the machine is quiet"
+        hint = f"ask for what it can be (tried: {tried} {target.unit}), or measure again when the machine is quiet"
         raise GateError(f"{text} in {len(rounds)} searches", hint)
     return best
 
 
-def promise_report(rounds: Sequence[LatencyRound], best: LatencyRound, asked: LatencyTarget) -> Report:
+def latency_report(rounds: Sequence[LatencyRound], best: LatencyRound, target: LatencyTarget) -> Report:
     """Tell what was asked, predicted and measured, and how the model was corrected."""
-    timing, of = best.timing, "the dense network's p50" if asked.unit == "x" else ""
+    timing, of = best.timing, "the dense network's p50" if target.unit == "x" else ""
     rows = (
-        Measurement(name="latency/asked", value=asked.value, unit=asked.unit, of=of),
-        Measurement(name="latency/predicted", value=best.predicted, unit=asked.unit, of=of),
+        Measurement(name="latency/asked", value=target.value, unit=target.unit, of=of),
+        Measurement(name="latency/predicted", value=best.predicted, unit=target.unit, of=of),
         Measurement(
             name="latency/measured", value=timing.ratio, unit="x", low=timing.low, high=timing.high, n=timing.n,
             of="the dense network's p50",
@@ -145,25 +147,25 @@ def promise_report(rounds: Sequence[LatencyRound], best: LatencyRound, asked: La
     lines = tuple(
         {
             "search": number,
-            "told ms": one.told,
+            "told ms": one.model_target_ms,
             "predicted": one.predicted,
-            "measured": one.measured(asked),
+            "measured": one.measured(target),
             "ratio 95 %": f"{one.timing.low:.3f} to {one.timing.high:.3f}",
             "loss rise": one.choice.loss,
             "taken": "yes" if one is best else "",
         }
         for number, one in enumerate(rounds, 1)
     )
-    table = Table(title=f"Searches for a latency of {asked}", rows=lines)
-    return Report(rows=rows, tables=(table,), notes=_faster(best, asked))
+    table = Table(title=f"Searches for a latency of {target}", rows=lines)
+    return Report(rows=rows, tables=(table,), notes=_faster(best, target))
 
 
-def _faster(best: LatencyRound, asked: LatencyTarget) -> tuple[str, ...]:
+def _faster(best: LatencyRound, target: LatencyTarget) -> tuple[str, ...]:
     """Say where the network is faster than it had to be: a slower one could have kept more."""
-    if best.off(asked) >= -ALLOWED:
+    if best.off(target) >= -ALLOWED:
         return ()
-    got = f"{best.measured(asked):.3g} {asked.unit}"
-    return (f"faster than asked: {got} where {asked} was allowed, because channels and blocks leave in steps",)
+    got = f"{best.measured(target):.3g} {target.unit}"
+    return (f"faster than asked: {got} where {target} was allowed, because channels and blocks leave in steps",)
 
 
 def _same(one: Choice, other: Choice) -> bool:

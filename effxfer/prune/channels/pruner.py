@@ -8,11 +8,11 @@ from typing import Any, Generic
 from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.prune.channels.rule import Gone, Rule, none_gone
-from effxfer.prune.channels.selection import ScoredChannels, returned
+from effxfer.prune.channels.importance import Gone, Rule, no_units
+from effxfer.prune.channels.selection import ScoredChannels, give_back_channels
 from effxfer.prune.graph.groups import Units, units_in
 from effxfer.prune.graph.macs import HINT, cost, run
-from effxfer.prune.graph.removal import outputs_left, remove_units_, silenced
+from effxfer.prune.graph.removal import kept_output_positions, masked_out, remove_units_
 from effxfer.prune.graph.transaction import Network, bisect_failures
 from effxfer.prune.network import layer_widths
 
@@ -54,7 +54,7 @@ class ChannelPruner(Generic[Network]):
         self._keep({one.layer: _alone(one) for one in self.structure.units if one.count == 1})
         units = [one for one in self.structure.units if one.layer not in self.kept_reasons]
         self.initial = {**{one.layer: one.count for one in units}, **initial}
-        self.channels = rule.scored(trial, units, none_gone(units), self.initial)
+        self.channels = rule.scored(trial, units, no_units(units), self.initial)
         self._some(self.channels)
 
     def by(self, ratio: float) -> Plan:
@@ -91,7 +91,7 @@ class ChannelPruner(Generic[Network]):
             before: The same of the steps before; positions are those in the network before the first step.
         """
         outputs = dict(before)
-        for layer, positions in outputs_left(self.trial, self.structure, self._gone(plan)).items():
+        for layer, positions in kept_output_positions(self.trial, self.structure, self._gone(plan)).items():
             first = before.get(layer)
             outputs[layer] = positions if first is None else [first[i] for i in positions if first]
         return outputs
@@ -102,7 +102,7 @@ class ChannelPruner(Generic[Network]):
         return self
 
     def _gone(self, plan: Plan) -> Gone:
-        gone = none_gone(self.structure.units)
+        gone = no_units(self.structure.units)
         for layer, positions in plan.items():
             gone[layer][positions] = True
         return {layer: gone[layer] for layer in plan}
@@ -140,7 +140,7 @@ class ChannelPruner(Generic[Network]):
         except ModelFileError as error:
             return error.problem
         copy = deepcopy(self.trial)
-        with silenced(copy, self.structure, self._gone(some)) as exact:
+        with masked_out(copy, self.structure, self._gone(some)) as exact:
             same = not exact or _close(found, run(copy, self.example))
         return "" if same else "the network computes something else"
 
@@ -173,7 +173,7 @@ class ChannelPruner(Generic[Network]):
             return plan
         options = list[tuple[float, int, ScoredChannels]]()
         for one in self.channels:
-            wider = returned(plan, one, self.rule.round_to)
+            wider = give_back_channels(plan, one, self.rule.round_to)
             back = set(plan.get(one.layer, [])).difference(wider.get(one.layer, []))
             if back:
                 more = macs(wider) - needed
@@ -181,7 +181,7 @@ class ChannelPruner(Generic[Network]):
         for _worth, more, one in sorted(options, key=lambda option: -option[0]):
             if needed + more > target:  # nor would it fit beside what came back: it needs at least as many there
                 continue
-            wider = returned(plan, one, self.rule.round_to)
+            wider = give_back_channels(plan, one, self.rule.round_to)
             found = macs(wider)
             if found <= target:
                 plan, needed = wider, found

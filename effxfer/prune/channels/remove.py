@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.net import KEEP, Edit
-from effxfer.prune.channels.importance import Importance
+from effxfer.prune.channels.importance import Importance, Rule
 from effxfer.prune.channels.pruner import ChannelPruner, Outputs
-from effxfer.prune.channels.rule import Rule
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.macs import cost
 from effxfer.prune.graph.transaction import commit_edits_, record_sizes_, traceable

@@ -53,7 +53,7 @@ class ScoredChannels:
         return round_to // math.gcd(round_to, self.copies)
 
 
-def choose(
+def choose_channels(
     layers: Sequence[ScoredChannels], *, ratio: float, scope: Scope, round_to: int, max_ratio: float
 ) -> dict[str, list[int]]:
     """Choose the weakest channels.
@@ -79,7 +79,7 @@ def choose(
     return plan
 
 
-def returned(plan: Mapping[str, list[int]], channels: ScoredChannels, round_to: int) -> dict[str, list[int]]:
+def give_back_channels(plan: Mapping[str, list[int]], channels: ScoredChannels, round_to: int) -> dict[str, list[int]]:
     """Return the best channels of one set that a plan removes, as many as the next multiple of `round_to` takes.
 
     Returns:

@@ -19,7 +19,7 @@ from effxfer import progress
 from effxfer.net.heads.build import Standardize
 from effxfer.prune.channels.selection import ScoredChannels
 from effxfer.prune.graph.groups import Structure
-from effxfer.prune.graph.removal import silenced
+from effxfer.prune.graph.removal import masked_out
 
 Loss = Callable[[Any], float]  # of a network of the caller's class
 SHARES = (0.25, 0.5, 0.75)
@@ -65,7 +65,7 @@ def loss_curves(
             for count in _counts(len(weakest), least[channels.layer]):
                 gone = torch.zeros(len(weakest), dtype=torch.bool)
                 gone[weakest[:count]] = True
-                with silenced(probe, structure, {channels.layer: gone}):
+                with masked_out(probe, structure, {channels.layer: gone}):
                     rises.append(max(rises[-1], _finite(loss(probe) - base)))
                 counts.append(count)
                 probe.load_state_dict(kept)

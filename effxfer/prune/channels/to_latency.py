@@ -13,18 +13,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from effxfer.net.layers import Site, trace
-from effxfer.prune.channels.importance import Importance
+from effxfer.prune.channels.importance import Importance, Rule
 from effxfer.prune.channels.knapsack import Block, Choice, Group, PricedLayer, latency, search
-from effxfer.prune.channels.latency_loop import LatencyTarget, PairedTiming, nearest, promise_report, search_to_target
+from effxfer.prune.channels.latency_loop import (
+    LatencyTarget,
+    PairedTiming,
+    latency_report,
+    nearest_round,
+    search_to_target,
+)
 from effxfer.prune.channels.pruner import ChannelPruner, Plan
 from effxfer.prune.channels.remove import commit_sizes_, size_report
 from effxfer.prune.channels.residual_blocks import residual_blocks
-from effxfer.prune.channels.rule import Rule
 from effxfer.prune.channels.selection import ScoredChannels
 from effxfer.prune.channels.sensitivity import Loss, block_losses, loss_curves
 from effxfer.prune.graph.macs import cost as multiply_adds
 from effxfer.prune.graph.macs import run
-from effxfer.prune.graph.removal import counted
+from effxfer.prune.graph.removal import channels_per_unit
 from effxfer.prune.graph.trace import WEIGHING, depthwise
 from effxfer.prune.graph.transaction import Network, frozen_outputs, traceable
 from effxfer.prune.network import edit_, example_of, layer_widths
@@ -61,7 +66,7 @@ class Knapsack:
 def prune_to_latency(
     net: nn.Module,
     *,
-    asked: LatencyTarget,
+    target: LatencyTarget,
     cost: Cost,
     step: int,
     time: Callable[[Any], PairedTiming],
@@ -77,7 +82,7 @@ def prune_to_latency(
     Args:
         net: Any module that takes one tensor and returns one; a `Net` with a head, whose ticket stays a ticket. Where
             anything fails it stays as it was.
-        asked: The latency, and what a millisecond of `cost` is in its unit.
+        target: The latency, and what a millisecond of `cost` is in its unit.
         cost: Gives the milliseconds of a layer of a shape, for (inputs, outputs).
         step: Widths that are tried are multiples of this: the fast path of the runtime, as measured.
         time: Measures a candidate beside the dense network.
@@ -102,30 +107,30 @@ def prune_to_latency(
     )  # fmt: skip
     trial, example, wide = traceable(net), example_of(net, example), layer_widths(net)
     before = multiply_adds(trial, example)
-    cut = ChannelPruner(trial, example, rule, exclude).sound()
-    task = knapsack(cut, frozen_outputs(trial, exclude), cost, step, loss)
+    pruner = ChannelPruner(trial, example, rule, exclude).sound()
+    task = knapsack(pruner, frozen_outputs(trial, exclude), cost, step, loss)
     rounds = search_to_target(
-        asked,
-        lambda target: search(task.groups, task.blocks, task.layers, target),
-        lambda choice: time(candidate(cut, task, choice)),
+        target,
+        lambda ms: search(task.groups, task.blocks, task.layers, ms),
+        lambda choice: time(candidate(pruner, task, choice)),
     )
-    best = nearest(rounds, asked)
+    best = nearest_round(rounds, target)
     plan = task.plan(best.choice)
-    record = commit_sizes_(net, cut.checked(plan), example)
+    record = commit_sizes_(net, pruner.checked(plan), example)
     if best.choice.dropped:
         record = [*record, edit_(net, "remove_blocks", names=sorted(best.choice.dropped))]
-    after, outputs = multiply_adds(net, example), cut.kept_outputs(plan)
-    report, reasons = size_report(net, wide, before, after, cut.kept_reasons, otherwise=SPARED)
-    report += promise_report(rounds, best, asked) + Report(tables=given_up(task, best.choice))
+    after, outputs = multiply_adds(net, example), pruner.kept_outputs(plan)
+    report, reasons = size_report(net, wide, before, after, pruner.kept_reasons, otherwise=SPARED)
+    report += latency_report(rounds, best, target) + Report(tables=tradeoff_tables(task, best.choice))
     return PruneResult(report=report, kept_outputs=outputs, kept_reasons=reasons, record=record)
 
 
-def knapsack(cut: ChannelPruner[Network], stays: Sequence[nn.Module], cost: Cost, step: int, loss: Loss) -> Knapsack:
+def knapsack(pruner: ChannelPruner[Network], stays: Sequence[nn.Module], cost: Cost, step: int, loss: Loss) -> Knapsack:
     """Find what can be removed, and what each part of it costs in loss and in time."""
-    trial, example = cut.trial, cut.example
-    channels = [c for c in cut.channels if not c.within]
-    least = {c.layer: c.least(cut.rule.max_ratio_per_layer, 1) for c in channels}
-    curves = loss_curves(trial, cut.structure, channels, least, loss)
+    trial, example = pruner.trial, pruner.example
+    channels = [c for c in pruner.channels if not c.within]
+    least = {c.layer: c.least(pruner.rule.max_ratio_per_layer, 1) for c in channels}
+    curves = loss_curves(trial, pruner.structure, channels, least, loss)
     groups = [
         Group(
             name=c.layer, width=len(c.scores), least=least[c.layer], step=1 if c.whole else step // gcd(step, c.copies),
@@ -134,30 +139,30 @@ def knapsack(cut: ChannelPruner[Network], stays: Sequence[nn.Module], cost: Cost
         for c in channels
     ]  # fmt: skip
     names = residual_blocks(trial, example, stays)
-    ties = _ties(cut, {c.layer for c in channels})
+    ties = _ties(pruner, {c.layer for c in channels})
     losses = block_losses(trial, names, loss)
     blocks = [Block(name=n, loss=losses[n], inside=_inside(n, ties)) for n in names]
     return Knapsack(channels=channels, groups=groups, blocks=blocks, layers=_timed(trial, example, ties, names, cost))
 
 
-def candidate(cut: ChannelPruner[Network], task: Knapsack, choice: Choice) -> Network:
+def candidate(pruner: ChannelPruner[Network], task: Knapsack, choice: Choice) -> Network:
     """Copy a network without what a configuration gives up.
 
     Raises:
         ModelFileError: If the copy does not run.
     """
-    smaller = cut.without(task.plan(choice))
+    smaller = pruner.without(task.plan(choice))
     edit_(smaller, "remove_blocks", names=sorted(choice.dropped))
-    run(smaller, cut.example)
+    run(smaller, pruner.example)
     return smaller
 
 
-def modelled(net: nn.Module, example: Tensor, cost: Cost) -> float:
+def modelled_ms(net: nn.Module, example: Tensor, cost: Cost) -> float:
     """Add up what the cost model says of a network's layers, in milliseconds."""
     return sum(cost(layer.site, layer.inputs, layer.outputs) for layer in trace(net, example))
 
 
-def given_up(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
+def tradeoff_tables(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
     """Say what every group and block costs: its loss, and the time that taking it back would cost."""
     rows = [
         {
@@ -188,13 +193,15 @@ def given_up(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
 UnionFind = dict[str, tuple[dict[str, int], dict[str, int]]]
 
 
-def _ties(cut: ChannelPruner[Network], sets: Collection[str]) -> UnionFind:
+def _ties(pruner: ChannelPruner[Network], sets: Collection[str]) -> UnionFind:
     """By set, how many inputs and outputs of each layer go with one unit."""
     found: UnionFind = {}
-    for one in cut.structure.units:
+    for one in pruner.structure.units:
         if one.layer in sets:
-            parts = [part for part in counted(one) if isinstance(cut.trial.get_submodule(part[0]), WEIGHING)]
-            alone = {name for name, _, _ in parts if depthwise(cut.trial.get_submodule(name))}
+            parts = [
+                part for part in channels_per_unit(one) if isinstance(pruner.trial.get_submodule(part[0]), WEIGHING)
+            ]
+            alone = {name for name, _, _ in parts if depthwise(pruner.trial.get_submodule(name))}
             reads = {name: made if name in alone else read for name, read, made in parts if read or name in alone}
             found[one.layer] = reads, {name: made for name, _, made in parts if made}
     return found

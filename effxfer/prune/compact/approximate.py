@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from effxfer.net.hooks import hooks
 from effxfer.prune.channels.importance import per_channel
 from effxfer.prune.compact.constant_folding import fold_
-from effxfer.prune.compact.dead_channels import Gone, cuts, empty_
+from effxfer.prune.compact.dead_channels import Gone, dropped_inputs, zero_dead_units_
 from effxfer.prune.compact.noise_probe import probe, rows_of
 from effxfer.prune.graph.groups import Units
 
@@ -38,7 +38,7 @@ class Moments:
     output: float
 
 
-def spare(
+def remove_within_error(
     net: nn.Module, example: Tensor, units: Sequence[Units], masked: nn.Module, images: Sequence[Tensor],
     max_error: float,
 ) -> tuple[nn.Module, Gone]:  # fmt: skip
@@ -64,7 +64,7 @@ def spare(
         for layer, unit in order[:count]:
             chosen[layer][unit] = True
         trial = deepcopy(net)
-        fold_(trial, cuts(trial, units, chosen, flows, means))
+        fold_(trial, dropped_inputs(trial, units, chosen, flows, means))
         return trial
 
     low, high, best = 0, len(order) + 1, net
@@ -76,7 +76,7 @@ def spare(
         else:
             high = middle
     best = deepcopy(best)
-    gone, _ = empty_(best, example, units)
+    gone, _ = zero_dead_units_(best, example, units)
     return best, gone
 
 

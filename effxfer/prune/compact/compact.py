@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.net import KEEP
-from effxfer.prune.compact.approximate import relative_change, spare
+from effxfer.prune.compact.approximate import relative_change, remove_within_error
 from effxfer.prune.compact.compaction_report import Compaction, size_of
-from effxfer.prune.compact.dead_channels import Gone, Why, empty_
+from effxfer.prune.compact.dead_channels import Gone, Why, zero_dead_units_
 from effxfer.prune.graph.groups import Structure, Units, units_in
-from effxfer.prune.graph.removal import outputs_left, remove_units_
+from effxfer.prune.graph.removal import kept_output_positions, remove_units_
 from effxfer.prune.graph.transaction import bisect_failures, commit_edits_, record_sizes_, traceable
 from effxfer.prune.network import edit_, example_of, layer_widths, masks_of
 from effxfer.prune.result import PruneResult
@@ -67,7 +67,7 @@ def compact(
     refused = {**structure.refused, **failures}
     units, target = [one for one in structure.units if one.layer not in refused], masked
     if max_error:
-        emptied, gone = spare(emptied, example, units, masked, calibration, max_error)
+        emptied, gone = remove_within_error(emptied, example, units, masked, calibration, max_error)
         target = emptied
     smaller, gone, failures = _removed(emptied, structure, gone, target, batches)
     refused |= failures
@@ -78,7 +78,7 @@ def compact(
         why=why, refused=refused, difference=difference(target, smaller, batches)[0], images=sum(map(len, batches)),
         max_error=max_error, error=relative_change(masked, smaller, calibration) if max_error else 0.0,
     ).report()  # fmt: skip
-    outputs = outputs_left(emptied, structure, gone)
+    outputs = kept_output_positions(emptied, structure, gone)
     return PruneResult(report=report, kept_outputs=outputs, kept_reasons=refused, record=record)
 
 
@@ -115,7 +115,7 @@ def _emptied(
 
     def problem(layers: Sequence[str]) -> str:
         trial = deepcopy(masked)
-        gone, why = empty_(trial, example, [one for one in units if one.layer in layers])
+        gone, why = zero_dead_units_(trial, example, [one for one in units if one.layer in layers])
         emptied[:] = [(trial, gone, why)]
         return _differs(masked, trial, batches)
 

@@ -56,7 +56,7 @@ def fold_(net: nn.Module, cuts: Mapping[str, DroppedInputs]) -> None:
         net: In evaluation mode.
         cuts: By name of the layer that reads.
     """
-    shifts = {name: _cut_(net.get_submodule(name), cut) for name, cut in cuts.items()}
+    shifts = {name: _drop_inputs_(net.get_submodule(name), cut) for name, cut in cuts.items()}
     shifts = {name: shift for name, shift in shifts.items() if bool((shift != 0).any())}
     lacking = [n for n in shifts if getattr(net.get_submodule(n), "bias", None) is None and not cuts[n].norm]
     if lacking:
@@ -70,7 +70,7 @@ def fold_(net: nn.Module, cuts: Mapping[str, DroppedInputs]) -> None:
             mean.copy_((mean.double() - shift).to(mean.dtype))
 
 
-def _cut_(layer: nn.Module, cut: DroppedInputs) -> Tensor:
+def _drop_inputs_(layer: nn.Module, cut: DroppedInputs) -> Tensor:
     """Zero a layer's weights on some inputs, in place; give what those inputs added to its outputs, `(O,)`."""
     weight = layer.get_parameter("weight")
     groups = int(getattr(layer, "groups", 1))

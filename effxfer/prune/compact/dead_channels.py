@@ -16,7 +16,7 @@ Gone = dict[str, Tensor]
 Why = dict[tuple[str, str], int]
 
 
-def empty_(net: nn.Module, example: Tensor, units: Sequence[Units]) -> tuple[Gone, Why]:
+def zero_dead_units_(net: nn.Module, example: Tensor, units: Sequence[Units]) -> tuple[Gone, Why]:
     """Cut off every unit that carries nothing, in place, until there is no further one; nothing is removed yet.
 
     What a dead channel still says, the constant of its bias and norm, goes into the layers that read it; and when
@@ -33,10 +33,13 @@ def empty_(net: nn.Module, example: Tensor, units: Sequence[Units]) -> tuple[Gon
     gone = {one.layer: torch.zeros(one.count, dtype=torch.bool) for one in units}
     while True:
         flows = probe(net, example)
-        fresh = {one.layer: all_but_one(idle(net, one, flows) & ~gone[one.layer], gone[one.layer]) for one in units}
+        fresh = {
+            one.layer: all_but_one(removable_units(net, one, flows) & ~gone[one.layer], gone[one.layer])
+            for one in units
+        }
         if not any(bool(chosen.any()) for chosen in fresh.values()):
-            return gone, kept(net, units, gone, flows)
-        fold_(net, cuts(net, units, fresh, flows))
+            return gone, dead_but_kept(net, units, gone, flows)
+        fold_(net, dropped_inputs(net, units, fresh, flows))
         gone = {layer: gone[layer] | chosen for layer, chosen in fresh.items()}
 
 
@@ -48,7 +51,7 @@ def all_but_one(chosen_U: Tensor, gone_U: Tensor) -> Tensor:
     return chosen_U
 
 
-def idle(net: nn.Module, units: Units, flows: Mapping[str, ChannelActivity]) -> Tensor:
+def removable_units(net: nn.Module, units: Units, flows: Mapping[str, ChannelActivity]) -> Tensor:
     """Which units `(U,)` can be cut off from every layer that reads them without changing what the network computes."""
     if not units.reads or units.mixed or not units.reads.keys() <= flows.keys():
         return torch.zeros(units.count, dtype=torch.bool)
@@ -58,7 +61,7 @@ def idle(net: nn.Module, units: Units, flows: Mapping[str, ChannelActivity]) -> 
     return spare
 
 
-def cuts(
+def dropped_inputs(
     net: nn.Module,
     units: Iterable[Units],
     chosen: Gone,
@@ -85,7 +88,7 @@ def cuts(
     return {name: DroppedInputs(channels=k, values=said[name][k], norm=flows[name].norm) for name, k in every.items()}
 
 
-def kept(net: nn.Module, units: Sequence[Units], gone: Gone, flows: Mapping[str, ChannelActivity]) -> Why:
+def dead_but_kept(net: nn.Module, units: Sequence[Units], gone: Gone, flows: Mapping[str, ChannelActivity]) -> Why:
     """Count the dead units that stay, by the layer in which they are dead and by reason."""
     counts: Why = {}
     for one in units:

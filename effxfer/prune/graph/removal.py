@@ -36,7 +36,7 @@ def remove_units_(net: nn.Module, structure: Structure, gone: Gone) -> None:
     Raises:
         ModelFileError: Naming the layer whose units cannot be removed.
     """
-    trail, (made, read) = structure.trail, lost(structure, gone)
+    trail, (made, read) = structure.trail, removed_channels(structure, gone)
     dead = _dead(structure, gone)
     for name in {**trail.makes, **trail.reads}:
         outputs, inputs = made.get(name), read.get(name)
@@ -53,7 +53,7 @@ def remove_units_(net: nn.Module, structure: Structure, gone: Gone) -> None:
             attention.attn_dim = attention.num_heads * attention.head_dim
 
 
-def lost(structure: Structure, gone: Gone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def removed_channels(structure: Structure, gone: Gone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By layer, which outputs and which inputs leave with the units `(K,)`."""
     trail, dead = structure.trail, _dead(structure, gone)
     made = {name: dead[trail.ties.roots(ids)] for name, ids in trail.makes.items()}
@@ -66,7 +66,7 @@ def lost(structure: Structure, gone: Gone) -> tuple[dict[str, Tensor], dict[str,
     return made, read
 
 
-def outputs_left(net: nn.Module, structure: Structure, gone: Gone) -> dict[str, list[int]]:
+def kept_output_positions(net: nn.Module, structure: Structure, gone: Gone) -> dict[str, list[int]]:
     """Name the outputs that are left of each convolution or linear layer that loses some.
 
     Args:
@@ -77,7 +77,7 @@ def outputs_left(net: nn.Module, structure: Structure, gone: Gone) -> dict[str, 
     Returns:
         By layer, positions; none where `remove_units_` scales what is left anew.
     """
-    made, trail = lost(structure, gone)[0], structure.trail
+    made, trail = removed_channels(structure, gone)[0], structure.trail
     left = {
         name: (~outputs).nonzero()[:, 0].tolist()
         for name, outputs in made.items()
@@ -116,7 +116,7 @@ def _narrow_(layer: Any, name: str, made_K: Tensor | None, read_K: Tensor | None
         _select_(layer, ("weight",), 1, kept[0].nonzero()[:, 0])
     if rows is not None:
         _select_(layer, ("weight", "bias", "running_mean", "running_var"), 0, rows)
-    _tell_sizes_(layer, None if rows is None else len(rows), None if columns is None else len(columns))
+    _set_sizes_(layer, None if rows is None else len(rows), None if columns is None else len(columns))
 
 
 def _select_(module: nn.Module, leaves: Collection[str], dim: int, kept: Tensor) -> None:
@@ -128,7 +128,7 @@ def _select_(module: nn.Module, leaves: Collection[str], dim: int, kept: Tensor)
             setattr(module, leaf, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
 
 
-def _tell_sizes_(layer: Any, rows: int | None, columns: int | None) -> None:
+def _set_sizes_(layer: Any, rows: int | None, columns: int | None) -> None:
     """Let a layer say how wide it is."""
     if isinstance(layer, _ConvNd):
         if depthwise(layer) and rows is not None:
@@ -197,7 +197,7 @@ def _rescale_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
 
 
 @contextmanager
-def silenced(net: nn.Module, structure: Structure, gone: Gone) -> Iterator[bool]:
+def masked_out(net: nn.Module, structure: Structure, gone: Gone) -> Iterator[bool]:
     """Cut units off, without removing them: they are zero, and nothing reads them any more.
 
     Norms over channels average over the others alone, as they will without them, until the context ends; the weights
@@ -206,25 +206,25 @@ def silenced(net: nn.Module, structure: Structure, gone: Gone) -> Iterator[bool]
     Yields:
         Whether removing them must give the same outputs: not so where something else averages over channels.
     """
-    made, read = lost(structure, gone)
+    made, read = removed_channels(structure, gone)
     handles = []
     with torch.no_grad():
         for name, inputs in read.items():
             if _any(inputs):
-                _cut_(net.get_submodule(name), inputs.nonzero()[:, 0].tolist())
+                _zero_inputs_(net.get_submodule(name), inputs.nonzero()[:, 0].tolist())
         for name, outputs in made.items():
             layer = net.get_submodule(name)
             if _any(outputs) and name in structure.trail.axes:
                 handles.append(layer.register_forward_hook(_averaging(structure.trail.axes[name], ~outputs)))
             elif _any(outputs) and not isinstance(layer, nn.PReLU):
-                _mute_(layer, outputs)
+                _zero_outputs_(layer, outputs)
     ties, dead = structure.trail.ties, _dead(structure, gone)
     averaging = {name for name, ids in structure.trail.mixed.items() if bool(dead[ties.roots(ids)].any())}
     with hooks(handles):
         yield averaging <= structure.trail.axes.keys()
 
 
-def _cut_(layer: nn.Module, positions: list[int]) -> None:
+def _zero_inputs_(layer: nn.Module, positions: list[int]) -> None:
     """Zero what a layer reads from some inputs, in place."""
     weight = layer.get_parameter("weight")
     groups = getattr(layer, "groups", 1)
@@ -234,7 +234,7 @@ def _cut_(layer: nn.Module, positions: list[int]) -> None:
         weight[group * outputs : (group + 1) * outputs, column] = 0
 
 
-def _mute_(layer: nn.Module, gone_K: Tensor) -> None:
+def _zero_outputs_(layer: nn.Module, gone_K: Tensor) -> None:
     """Make some outputs of a layer zero, in place."""
     for leaf in ("weight", "bias", "running_mean"):
         tensor = getattr(layer, leaf, None)
@@ -264,7 +264,7 @@ def _averaging(axis: int, kept_K: Tensor) -> Any:
     return hook
 
 
-def counted(one: Units) -> Iterator[tuple[str, int, int]]:
+def channels_per_unit(one: Units) -> Iterator[tuple[str, int, int]]:
     """Give, by layer that weighs, how many inputs and outputs leave with one unit of a kind."""
     for name in {**one.makes, **one.reads}:
         reads, makes = (len(side[name][0]) // one.count if name in side else 0 for side in (one.reads, one.makes))

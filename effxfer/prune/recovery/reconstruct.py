@@ -35,7 +35,9 @@ MOST_HELD = 64_000_000
 MOST_WORK = 1e12
 
 
-def reconstruct_(net: nn.Module, dense: nn.Module, batches: Batches, left: Mapping[str, Sequence[int]]) -> Report:
+def reconstruct_(
+    net: nn.Module, dense: nn.Module, batches: Batches, kept_outputs: Mapping[str, Sequence[int]]
+) -> Report:
     """Solve every convolution and linear layer for the outputs that it had in the dense network, in place.
 
     The change of the weights is kept small by a ridge. Half of each batch's images solve with several, the other half
@@ -44,13 +46,13 @@ def reconstruct_(net: nn.Module, dense: nn.Module, batches: Batches, left: Mappi
     BatchNorm statistics should be estimated anew afterwards.
 
     Args:
-        net: The pruned network.
-        dense: The network before, on the same device; stays as it is.
+        net: The pruned network: any module that takes one tensor, a `Net` with or without a ticket.
+        dense: The network before, on the same device; it is not changed.
         batches: Gives the same batches `(B, 3, S, S)` of training images, as evaluation sees them, whenever it is
             called; some hundred images do. At most 8 x 8 positions of each image are looked at, on a grid that is moved
             from batch to batch.
-        left: By layer, which outputs of the dense one are left, none if they are scaled anew; a layer that is not named
-            has all of them.
+        kept_outputs: By layer, which outputs of the dense one it kept (`PruneResult.kept_outputs`), none if they are
+            scaled anew; a layer that is not named has all of them.
 
     Returns:
         A table of the layers with their squared error before and after, and why a layer was left alone.
@@ -60,11 +62,13 @@ def reconstruct_(net: nn.Module, dense: nn.Module, batches: Batches, left: Mappi
     with torch.no_grad(), as_evaluated(net), as_evaluated(dense):
         calls = Counter(layer.name for layer in trace(net, next(iter(batches()))[:1]))
         for name, times in calls.items():
-            scaled = "its outputs are not scaled as they were" if name in left and not left[name] else ""
+            scaled = (
+                "its outputs are not scaled as they were" if name in kept_outputs and not kept_outputs[name] else ""
+            )
             lines[name] = _row("it is called more than once" if times > 1 else scaled or _unfit(net, name))
         able = [name for name in lines if not lines[name]["left alone"]]
         for wave in _waves(net, able, sum(images)):
-            targets = _targets(net, dense, wave, batches, left)
+            targets = _targets(net, dense, wave, batches, kept_outputs)
             for name in wave:
                 lines[name] |= _solve_(net, name, batches, targets.pop(name))
     done = sum(not line["left alone"] for line in lines.values())
@@ -101,13 +105,13 @@ def _waves(net: nn.Module, names: Sequence[str], images: int) -> Iterator[list[s
 
 
 def _targets(
-    net: nn.Module, dense: nn.Module, names: Sequence[str], batches: Batches, left: Mapping[str, Sequence[int]]
+    net: nn.Module, dense: nn.Module, names: Sequence[str], batches: Batches, kept_outputs: Mapping[str, Sequence[int]]
 ) -> dict[str, list[Tensor]]:
     """Give what layers should give: by name, the looked-at outputs `(B, O, ...)` of each batch, of those left."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def note(name: str) -> Note:
-        layer, own = net.get_submodule(name), left.get(name)
+        layer, own = net.get_submodule(name), kept_outputs.get(name)
 
         def take(_inputs: Tensor, wanted: Tensor) -> None:
             part = Grid.of(layer, wanted, len(found[name])).outputs(layer, wanted)

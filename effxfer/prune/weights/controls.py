@@ -17,7 +17,7 @@ from torch import Tensor
 from effxfer.data.batches.batches import seed_of
 from effxfer.net.net import Net
 from effxfer.net.reinitialize import fresh_weights
-from effxfer.prune.weights.lottery import PLOT, PRUNABLE, SCORE, Remember, forget
+from effxfer.prune.weights.lottery import PLOT, PRUNABLE, SCORE, Remember, recompute
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.random import random
@@ -60,7 +60,7 @@ def run_controls(
     first: Mask,
     one_shot: Mask,
     start: Mapping[str, Tensor],
-    remember: Remember = forget,
+    remember: Remember = recompute,
 ) -> tuple[Control, ...]:
     """Train every control `repeats` times, each as often and as long as the ticket was.
 
@@ -83,7 +83,7 @@ def run_controls(
     def begun(kind: Kind, number: int) -> tuple[Mapping[str, Tensor], Mask]:
         drawn = seed_of(seed, "control", kind, number) % 2**32
         masks = {"dense": first, "one-shot": one_shot, "re-initialised": ticket}
-        mask = shuffled(net, ticket, first, drawn) if kind == "random" else masks[kind]
+        mask = random_mask(net, ticket, first, drawn) if kind == "random" else masks[kind]
         return fresh_weights(net, drawn) if kind == "re-initialised" else start, mask
 
     def one(kind: Kind, number: int) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def run_controls(
     return tuple(Control(kind=k, number=n, scores=found[k, n]["scores"]) for k, n in sorted(runs, key=_order))
 
 
-def shuffled(net: Net, mask: Mask, within: Mask, seed: int) -> Mask:
+def random_mask(net: Net, mask: Mask, within: Mask, seed: int) -> Mask:
     """Draw a mask that keeps as many weights of each layer as `mask`, all of them kept by `within`."""
     scores = random(net, list(mask.keep), ScoreContext(seed=seed))
     inside = {name: score.masked_fill(~within.keep[name].to(score.device), -1.0) for name, score in scores.items()}

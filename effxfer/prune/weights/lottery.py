@@ -56,7 +56,7 @@ class Ticket:
     dense: Mapping[str, Tensor]
 
 
-def forget(_name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def recompute(_name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Compute, and remember nothing: the default for `remember`."""
     return compute()
 
@@ -79,7 +79,7 @@ def find_ticket(
     rewind: Mapping[str, Tensor] | None = None,
     keep_weights: bool = False,
     max_drop: float | None = None,
-    remember: Remember = forget,
+    remember: Remember = recompute,
 ) -> Ticket:
     """Train, prune and rewind, `rounds` times, then train the ticket.
 

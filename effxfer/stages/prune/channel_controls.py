@@ -20,7 +20,7 @@ from effxfer.prune.channels.channel_controls import ControlResult, report_channe
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.report import Report, extent
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.stages.prune.control_networks import ControlContext, ControlSpec, multiply_adds, rivals
+from effxfer.stages.prune.control_networks import ControlContext, ControlSpec, control_specs, multiply_adds
 from effxfer.stages.prune.ticket_controls import repeat_seed
 from effxfer.stages.runner.onnx_timing import DENSE, PRUNED, exported, in_turns
 from effxfer.stages.train.finetune import train
@@ -29,72 +29,73 @@ from effxfer.train.optim.gradients import Loss
 from effxfer.train.state import clone
 
 
-def compared(contest: ControlContext) -> Report:
+def compare_controls(context: ControlContext) -> Report:
     """Train the controls that the settings ask for, time all networks in turns, and compare them with the pruned one.
 
     A control that cannot be made, trained or exported is left out, and a note says why.
     """
-    if contest.settings.controls == "none":
+    if context.settings.controls == "none":
         return Report()
-    notes = list[str]()
-    runs = {rival: found for rival in rivals(contest, notes) if (found := trained(contest, rival, notes))}
-    nets = {DENSE: contest.dense, PRUNED: contest.net, **{rival.name: network(runs[rival][0]) for rival in runs}}
-    timings = raced(contest, nets, notes)
+    specs, notes = control_specs(context)
+    outcomes = {spec: train_control(context, spec) for spec in specs}
+    runs = {spec: repeats for spec, repeats in outcomes.items() if not isinstance(repeats, str)}
+    nets = {DENSE: context.dense, PRUNED: context.net, **{spec.name: rebuild_control(runs[spec][0]) for spec in runs}}
+    timings, unexported = time_models(context, nets)
+    notes += [*(problem for problem in outcomes.values() if isinstance(problem, str)), *unexported]
 
-    def contender(name: str, epochs: int | str, found: list[Mapping[str, float]], advice: str = "") -> ControlResult:
+    def result(name: str, epochs: int | str, repeats: list[Mapping[str, float]], advice: str = "") -> ControlResult:
         return ControlResult(
-            name=name, epochs=epochs, scores={split: [one[split] for one in found] for split in found[0]},
+            name=name, epochs=epochs, scores={split: [row[split] for row in repeats] for split in repeats[0]},
             timing=timings[name], macs=multiply_adds(nets[name]), advice=advice,
         )  # fmt: skip
 
-    ours = {split: contest.report[f"accuracy/{split}"].value for split in contest.tasks[-1].reported}
+    ours = {split: context.report[f"accuracy/{split}"].value for split in context.tasks[-1].reported}
     controls = [
-        contender(
-            rival.name,
-            extent(one.get("epochs", rival.epochs) for one in found),
-            [one["scores"] for one in found],
-            rival.advice,
+        result(
+            spec.name,
+            extent(run.get("epochs", spec.epochs) for run in repeats),
+            [run["scores"] for run in repeats],
+            spec.advice,
         )
-        for rival, found in runs.items()
-        if rival.name in timings
+        for spec, repeats in runs.items()
+        if spec.name in timings
     ]
-    dense = contender(DENSE, 0, [scores(contest, contest.dense)])
-    pruned = contender(PRUNED, int(contest.report.get("epochs") or 0), [ours])
+    dense = result(DENSE, 0, [scores(context, context.dense)])
+    pruned = result(PRUNED, int(context.report.get("epochs") or 0), [ours])
     return report_channel_controls(dense, pruned, controls) + Report(notes=tuple(notes))
 
 
-def trained(contest: ControlContext, rival: ControlSpec, notes: list[str]) -> list[dict[str, Any]]:
-    """Train a control as often as the settings ask for; nothing, and a note, where that cannot be done."""
-    repeats = contest.settings.control_seeds if contest.settings.controls == "full" else 1
+def train_control(context: ControlContext, spec: ControlSpec) -> list[dict[str, Any]] | str:
+    """Train a control as often as the settings ask for; return its repeats, or a sentence if that cannot be done."""
+    repeats = context.settings.control_seeds if context.settings.controls == "full" else 1
     try:
         return [
-            contest.work.once(f"control-{rival.folder}-{number}", partial(train_once, contest, rival, number))
+            context.work.once(f"control-{spec.folder}-{number}", partial(train_repeat, context, spec, number))
             for number in range(repeats)
         ]
     except (GateError, ModelFileError, SettingsError) as error:
-        notes.append(f"no control {rival.name}: {error.problem}")
-        return []
+        return f"no control {spec.name}: {error.problem}"
 
 
-def train_once(contest: ControlContext, rival: ControlSpec, number: int) -> dict[str, Any]:
+def train_repeat(context: ControlContext, spec: ControlSpec, number: int) -> dict[str, Any]:
     """Train a control once; give its scores, and of the first repeat the network."""
-    settings, seed = contest.settings, repeat_seed(contest.settings.seed, number)
-    net = rival.start(seed)
+    settings, seed = context.settings, repeat_seed(context.settings.seed, number)
+    net = spec.start(seed)
     history = train(
-        net, contest.seen_by(net), contest.strategy, settings.fit.model_copy(update={"epochs": rival.epochs}),
-        device=contest.device, seed=seed_of(seed, 1) % 2**31, loss=loss_for(contest, net),
-        work=contest.work.at(f"control-{rival.folder}-{number}"), label=f"control {rival.name} {number + 1}",
+        net, context.seen_by(net), context.strategy, settings.fit.model_copy(update={"epochs": spec.epochs}),
+        device=context.device, seed=seed_of(seed, 1) % 2**31, loss=loss_for(context, net),
+        work=context.work.at(f"control-{spec.folder}-{number}"), label=f"control {spec.name} {number + 1}",
     )  # fmt: skip
     weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
-    found = {"scores": scores(contest, net), "epochs": len(history)}
+    found = {"scores": scores(context, net), "epochs": len(history)}
     return {**found, "about": json.dumps(describe(net)), "weights": weights}
 
 
-def loss_for(contest: ControlContext, net: Net) -> Loss:
+def loss_for(context: ControlContext, net: Net) -> Loss:
     """Give the pruned network's loss for another one; a teacher sees images normalised as it knows them."""
-    own, known = net.preprocess, contest.dense.preprocess
-    told = contest.loss if net.backbone == contest.dense.backbone else contest.foreign_loss
-    if not contest.settings.teacher.listens or (own.mean, own.std) == (known.mean, known.std):
+    own, known = net.preprocess, context.dense.preprocess
+    told = context.loss if net.backbone == context.dense.backbone else context.foreign_loss
+    if not context.settings.teacher.listens or (own.mean, own.std) == (known.mean, known.std):
         return told
 
     def loss(learner: Any, batch: Any, progress: float) -> Mapping[str, torch.Tensor]:
@@ -106,14 +107,14 @@ def loss_for(contest: ControlContext, net: Net) -> Loss:
     return loss
 
 
-def scores(contest: ControlContext, net: Net) -> dict[str, float]:
+def scores(context: ControlContext, net: Net) -> dict[str, float]:
     """Measure accuracy in percent on the validation and the test split."""
-    task = contest.seen_by(net)[-1]
+    task = context.seen_by(net)[-1]
     splits = task.reported.items()
-    return {name: score(net, split, net.preprocess, contest.device, name).value for name, split in splits}
+    return {name: score(net, split, net.preprocess, context.device, name).value for name, split in splits}
 
 
-def network(found: Mapping[str, Any]) -> Net:
+def rebuild_control(found: Mapping[str, Any]) -> Net:
     """Rebuild the network of a first repeat."""
     about = json.loads(found["about"])
     trust.check(about["backbone"], "unfinished work")
@@ -122,8 +123,14 @@ def network(found: Mapping[str, Any]) -> Net:
     return net.eval()
 
 
-def raced(contest: ControlContext, nets: Mapping[str, Net], notes: list[str]) -> dict[str, PairedTiming]:
-    """Export networks and time the files in turns, the first one being the dense network's."""
+def time_models(
+    context: ControlContext, nets: Mapping[str, Net]
+) -> tuple[dict[str, PairedTiming], list[str]]:  # fmt: skip
+    """Export networks and time the files in turns, the first one being the dense network's.
+
+    Returns:
+        Timings by name, and a sentence for each control that cannot be exported.
+    """
 
     def compute() -> dict[str, Any]:
         files, refused = dict[str, Path](), dict[str, str]()
@@ -135,9 +142,9 @@ def raced(contest: ControlContext, nets: Mapping[str, Net], notes: list[str]) ->
                     if name in (DENSE, PRUNED):
                         raise
                     refused[name] = error.problem
-            timings = in_turns(files, contest.threads, contest.settings.seed)
+            timings = in_turns(files, context.threads, context.settings.seed)
         return {"timings": {name: asdict(timing) for name, timing in timings.items()}, "refused": refused}
 
-    found = contest.work.once("control-timings", compute)
-    notes += [f"no control {name}: it cannot be exported: {problem}" for name, problem in found["refused"].items()]
-    return {name: PairedTiming(**timing) for name, timing in found["timings"].items()}
+    measured = context.work.once("control-timings", compute)
+    notes = [f"no control {name}: it cannot be exported: {problem}" for name, problem in measured["refused"].items()]
+    return {name: PairedTiming(**timing) for name, timing in measured["timings"].items()}, notes

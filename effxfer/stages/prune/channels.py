@@ -21,9 +21,9 @@ from effxfer.prune.recovery.recalibrate import recalibrate_
 from effxfer.prune.recovery.reconstruct import reconstruct_
 from effxfer.report import Report
 from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches
-from effxfer.stages.prune.channel_controls import compared
-from effxfer.stages.prune.control_networks import ControlContext, open_others
-from effxfer.stages.prune.latency import cut_to_latency
+from effxfer.stages.prune.channel_controls import compare_controls
+from effxfer.stages.prune.control_networks import ControlContext, open_control_backbones
+from effxfer.stages.prune.latency import prune_step_to_latency
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.distillation import taught
 from effxfer.stages.train.finetune import allowed, fresh_head, learning, measured, train
@@ -56,14 +56,14 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
     side = settings.size or net.preprocess.size
-    others = open_others(settings, replace(net.preprocess, size=side), device)
+    others = open_control_backbones(settings, replace(net.preprocess, size=side), device)
     dense = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)
     before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
     history, removed = list[Row](), list[Report]()
     for step in range(1, settings.steps + 1):
-        removed.append(cut_once(net, dense, tasks, settings, step, device, work))
+        removed.append(prune_step_once(net, dense, tasks, settings, step, device, work))
         history += train(
             net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs_of(settings, step)}), device=device,
             seed=seed_of(settings.seed, step) % 2**31, work=work.at(f"step-{step}"), loss=loss,
@@ -71,23 +71,25 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         )  # fmt: skip
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
-    found = measured(net, tasks[-1], device) + in_all(removed) + learning(history) + Report(notes=(note,)) + why + about
-    contest = ControlContext(
+    report = measured(net, tasks[-1], device) + total_report(removed) + learning(history)
+    report += Report(notes=(note,)) + why + about
+    context = ControlContext(
         net=net, dense=dense, others=others, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
         foreign_loss=foreign,
-        cut=lambda other, alike: cut(other, dense, tasks, alike, 1, device), report=found, device=device, work=work,
+        prune=lambda control, alike: prune_step(control, dense, tasks, alike, 1, device), report=report,
+        device=device, work=work,
     )  # fmt: skip
-    return net, found + compared(contest)
+    return net, report + compare_controls(context)
 
 
-def cut_once(
+def prune_step_once(
     net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device, work: Work
 ) -> Report:
-    """Do what `cut` does, or give the network what it came to when it was done before."""
+    """Run `prune_step`, or restore its saved result on resume."""
     edits = len(net.edits)
 
     def compute() -> dict[str, Any]:
-        report = cut(net, dense, tasks, settings, step, device)
+        report = prune_step(net, dense, tasks, settings, step, device)
         weights = {name: tensor.cpu() for name, tensor in clone(net).items()}
         return {"facts": json.dumps([net.edits[edits:], report.to_json()]), "weights": weights}
 
@@ -100,7 +102,7 @@ def cut_once(
     return Report.from_json(report)
 
 
-def in_all(reports: Sequence[Report]) -> Report:
+def total_report(reports: Sequence[Report]) -> Report:
     """Tell what several cuts came to, from before the first to after the last."""
     first, last = reports[0], reports[-1]
     rows = []
@@ -121,7 +123,7 @@ def in_all(reports: Sequence[Report]) -> Report:
     return Report(rows=tuple(rows), tables=(table, *more), notes=last.notes, curves=last.curves)
 
 
-def cut(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
+def prune_step(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
     """Remove this step's share of the channels, solve weights anew if asked, and estimate BatchNorm statistics anew.
 
     The shares are such that what all steps together leave is what one step would: of `ratio`, each step removes an
@@ -137,7 +139,7 @@ def cut(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: i
 
     before = deepcopy(net) if settings.solves else None
     if settings.timed:
-        result = cut_to_latency(net, dense, settings, step, loss=loss, examples=examples)
+        result = prune_step_to_latency(net, dense, settings, step, loss=loss, examples=examples)
     else:
         ratio = None if settings.ratio is None else share(settings.ratio, step, settings.steps)
         macs_ratio = None if settings.macs_ratio is None else settings.macs_ratio ** (1 / settings.steps)

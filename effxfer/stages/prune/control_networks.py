@@ -50,7 +50,7 @@ class ControlContext:
         strategy: How to train.
         loss: What training minimises, a teacher's terms included.
         foreign_loss: The same for other backbones, whose features are not comparable.
-        cut: Removes channels as settings say, in one step.
+        prune: Removes channels as settings say, in one step.
         report: What was measured of the pruned network.
         device: Where.
         work: Keeps what was chosen, trained and timed.
@@ -64,7 +64,7 @@ class ControlContext:
     strategy: Strategy
     loss: Loss
     foreign_loss: Loss
-    cut: Callable[[Net, Channels], object]
+    prune: Callable[[Net, Channels], object]
     report: Report
     device: Device
     work: Work
@@ -98,7 +98,7 @@ class ControlSpec:
     advice: str
 
 
-def open_others(settings: Channels, like: Preprocess, device: Device) -> dict[str, Net]:
+def open_control_backbones(settings: Channels, like: Preprocess, device: Device) -> dict[str, Net]:
     """Open the backbones that the settings name, before anything is trained.
 
     Args:
@@ -115,12 +115,12 @@ def open_others(settings: Channels, like: Preprocess, device: Device) -> dict[st
     nets: dict[str, Net] = {}
     for number, backbone in enumerate(settings.control_backbones, 1):
         name = Path(backbone.source.partition("@")[0]).name
-        nets[f"{name} ({number})" if name in (DENSE, PRUNED, *nets) else name] = open_other(backbone, like)
+        nets[f"{name} ({number})" if name in (DENSE, PRUNED, *nets) else name] = open_control_backbone(backbone, like)
     return nets
 
 
-def open_other(backbone: BackboneSettings, like: Preprocess) -> Net:
-    """Open one backbone, for images as another network takes them; arguments and errors as in `open_others`."""
+def open_control_backbone(backbone: BackboneSettings, like: Preprocess) -> Net:
+    """Open one backbone for images as another network takes them; see `open_control_backbones`."""
     if artifact.find(backbone.source) is None:
         same = {name: getattr(backbone, name) or getattr(like, name) for name in ("size", "crop_pct", "crop")}
         backbone = backbone.model_copy(update=same)
@@ -129,78 +129,76 @@ def open_other(backbone: BackboneSettings, like: Preprocess) -> Net:
     return net
 
 
-def rivals(contest: ControlContext, notes: list[str]) -> list[ControlSpec]:
-    """Give the controls that the settings ask for; a sentence for each that there is not goes into `notes`."""
-    settings, made = contest.settings, [smaller_input(contest, notes), uniform(contest, notes)]
-    if settings.controls == "full":
-        made += [fresh(contest), *(other(contest, number) for number in range(len(contest.others)))]
-    return [rival for rival in made if rival]
+def control_specs(context: ControlContext) -> tuple[list[ControlSpec], list[str]]:
+    """Return the controls that the settings ask for, and a sentence for each that cannot be made."""
+    specs = [smaller_input_control(context), uniform_control(context)]
+    if context.settings.controls == "full":
+        specs += [redrawn_control(context)]
+        specs += [backbone_control(context, number) for number in range(len(context.others))]
+    return [s for s in specs if isinstance(s, ControlSpec)], [note for note in specs if isinstance(note, str)]
 
 
-def smaller_input(contest: ControlContext, notes: list[str]) -> ControlSpec | None:
-    """The unpruned network on images so small that it is as fast as the pruned one."""
-    known = contest.work.once("control-side", lambda: {"side": fast_side(contest)})["side"]
+def smaller_input_control(context: ControlContext) -> ControlSpec | str:
+    """The unpruned network on images so small that it is as fast as the pruned one; or why there is none."""
+    known = context.work.once("control-side", lambda: {"side": equally_fast_side(context)})["side"]
     if not known:
-        notes.append(
-            "no control with smaller images: at no side that the network takes is it as fast as the pruned one"
-        )
-        return None
+        return "no control with smaller images: at no side that the network takes is it as fast as the pruned one"
 
     def start(_seed: int) -> Net:
-        net = at_side(contest.dense, known)
-        plain = plain_batches(contest.seen_by(net)[-1], 64, contest.device, seed_of(contest.settings.seed, "side"))
+        net = at_input_side(context.dense, known)
+        plain = plain_batches(context.seen_by(net)[-1], 64, context.device, seed_of(context.settings.seed, "side"))
         recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
         return net
 
     return ControlSpec(
-        name=f"smaller input ({known} px)", folder="smaller-input", start=start, epochs=contest.settings.fit.epochs,
+        name=f"smaller input ({known} px)", folder="smaller-input", start=start, epochs=context.settings.fit.epochs,
         advice=f"finetune the unpruned network with size = {known}",
     )  # fmt: skip
 
 
-def fast_side(contest: ControlContext) -> int:
+def equally_fast_side(context: ControlContext) -> int:
     """Measure the largest side of the images at which the unpruned network is as fast as the pruned one; 0 is none."""
-    with stopwatch(contest.dense, contest.threads, contest.settings.seed) as time:
-        limit = time(contest.net).ratio * (1 + PRECISION)
-        found = largest_within(sides(contest.dense), lambda side: time(at_side(contest.dense, side)).ratio, limit)
+    with stopwatch(context.dense, context.threads, context.settings.seed) as time:
+        limit = time(context.net).ratio * (1 + PRECISION)
+        found = largest_within(
+            input_sides(context.dense), lambda side: time(at_input_side(context.dense, side)).ratio, limit
+        )
     return found or 0
 
 
-def sides(net: Net) -> list[int]:
+def input_sides(net: Net) -> list[int]:
     """The sides that a network takes, from 8 pixels to its own, in steps of four."""
     full, found = net.preprocess.size, []
     for side in range(full % SIDE_STEP + LEAST_SIDE, full + 1, SIDE_STEP):
         try:
-            at_side(net, side)
+            at_input_side(net, side)
         except SettingsError:
             continue
         found.append(side)
     return found
 
 
-def at_side(net: Net, side: int) -> Net:
+def at_input_side(net: Net, side: int) -> Net:
     """Copy a network for images of another side."""
     copy = deepcopy(net)
     copy.set_input_size(side)
     return copy
 
 
-def uniform(contest: ControlContext, notes: list[str]) -> ControlSpec | None:
-    """The unpruned network without the same share of each layer's channels, the weakest by magnitude."""
-    settings = contest.settings
+def uniform_control(context: ControlContext) -> ControlSpec | str:
+    """The unpruned network without the same share of each layer's weakest channels; or why there is none."""
+    settings = context.settings
     if not settings.timed and (settings.scope, settings.importance) == ("layer", "magnitude"):
-        notes.append("no uniform control: the network itself was pruned by magnitude, alike in each layer")
-        return None
+        return "no uniform control: the network itself was pruned by magnitude, alike in each layer"
     try:
-        told = contest.work.once("control-uniform", lambda: {"target": equal(contest)})["target"]
+        told = context.work.once("control-uniform", lambda: {"target": equal_cost_target(context)})["target"]
     except (ModelFileError, SettingsError) as error:
-        notes.append(f"no uniform control: {error.problem}")
-        return None
+        return f"no uniform control: {error.problem}"
     alike = settings.model_copy(update={**NO_TARGET, **told, "importance": "magnitude", "scope": "layer", "steps": 1})
 
     def start(_seed: int) -> Net:
-        net = at_side(contest.dense, contest.net.preprocess.size)
-        contest.cut(net, alike)
+        net = at_input_side(context.dense, context.net.preprocess.size)
+        context.prune(net, alike)
         return net
 
     values = ", ".join(f"{name} = {value:.4g}" for name, value in told.items())
@@ -211,7 +209,7 @@ def uniform(contest: ControlContext, notes: list[str]) -> ControlSpec | None:
     )  # fmt: skip
 
 
-def equal(contest: ControlContext) -> dict[str, float]:
+def equal_cost_target(context: ControlContext) -> dict[str, float]:
     """Say how uniform pruning comes to the pruned network's latency or, without one as target, to its multiply-adds.
 
     Channel counts are rounded as the pruned network's; multiply-adds more finely, where they would be too few.
@@ -220,20 +218,20 @@ def equal(contest: ControlContext) -> dict[str, float]:
         SettingsError: If it cannot come to it.
         ModelFileError: As `remove_channels`.
     """
-    settings = contest.settings
+    settings = context.settings
 
     def alike(**told: Any) -> Net:
-        net = at_side(contest.dense, contest.net.preprocess.size)
+        net = at_input_side(context.dense, context.net.preprocess.size)
         remove_channels(net, scope="layer", exclude=settings.exclude, **told)
         return net
 
     if not settings.timed:
-        ratio, wanted, step = contest.report["macs/ratio"].value, multiply_adds(contest.net), settings.round_to
+        ratio, wanted, step = context.report["macs/ratio"].value, multiply_adds(context.net), settings.round_to
         while step > 1 and multiply_adds(alike(macs_ratio=ratio, round_to=step)) < wanted / AS_FAST:
             step //= 2
         return {"macs_ratio": ratio, "round_to": step}
-    with stopwatch(contest.dense, contest.threads, settings.seed) as time:
-        limit = time(contest.net).ratio * (1 + PRECISION)
+    with stopwatch(context.dense, context.threads, settings.seed) as time:
+        limit = time(context.net).ratio * (1 + PRECISION)
         kept = largest_within(KEPT, lambda k: time(alike(ratio=1 - k, round_to=settings.round_to)).ratio, limit)
     if kept is None:
         raise SettingsError("removing the same share of each layer does not come to the latency")
@@ -246,32 +244,34 @@ def multiply_adds(net: Net) -> int:
     return cost(still, example_of(still))[0]
 
 
-def fresh(contest: ControlContext) -> ControlSpec:
+def redrawn_control(context: ControlContext) -> ControlSpec:
     """The pruned network's shape with weights drawn anew."""
 
     def start(seed: int) -> Net:
-        net = deepcopy(contest.net)
+        net = deepcopy(context.net)
         net.load_state_dict(fresh_weights(net, seed_of(seed, "fresh") % 2**32), strict=False)
         return net
 
-    return ControlSpec(name="weights drawn anew", folder="fresh", start=start, epochs=anew(contest.settings), advice="")
+    return ControlSpec(
+        name="weights drawn anew", folder="fresh", start=start, epochs=epochs_from_scratch(context.settings), advice=""
+    )
 
 
-def other(contest: ControlContext, number: int) -> ControlSpec:
+def backbone_control(context: ControlContext, number: int) -> ControlSpec:
     """A smaller backbone that the settings name."""
-    name, body = list(contest.others.items())[number]
+    name, body = list(context.others.items())[number]
 
     def start(seed: int) -> Net:
-        net = deepcopy(body).to(contest.device.torch)
-        fresh_head(net, contest.tasks[-1], seed)
+        net = deepcopy(body).to(context.device.torch)
+        fresh_head(net, context.tasks[-1], seed)
         return net
 
     return ControlSpec(
-        name=name, folder=f"backbone-{number + 1}", start=start, epochs=anew(contest.settings),
+        name=name, folder=f"backbone-{number + 1}", start=start, epochs=epochs_from_scratch(context.settings),
         advice="finetune it instead of pruning",
     )  # fmt: skip
 
 
-def anew(settings: Channels) -> int:
+def epochs_from_scratch(settings: Channels) -> int:
     """How long to train what knows nothing of the task yet."""
     return settings.fit.epochs if settings.control_epochs is None else settings.control_epochs

@@ -14,7 +14,7 @@ from effxfer.prune.channels.importance import Importance
 from effxfer.prune.channels.latency_loop import LatencyTarget
 from effxfer.prune.channels.layer_prices import LayerPrices
 from effxfer.prune.channels.sensitivity import Loss
-from effxfer.prune.channels.to_latency import modelled, prune_to_latency
+from effxfer.prune.channels.to_latency import modelled_ms, prune_to_latency
 from effxfer.prune.network import example_of
 from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.scores.context import Losses
@@ -70,16 +70,16 @@ def prune_to_measured_latency(
         raise SettingsError("pass either latency_ratio or latency_ms", "latency_ratio=0.5 is half of the time")
     dense, one, threads = deepcopy(network), example_of(network, example), threads or usable_cores()
     prices = prices or measure_costs(trace(dense, one), threads=threads)
-    whole = modelled(dense, one, prices.ms)
+    whole = modelled_ms(dense, one, prices.ms)
     with stopwatch(dense, threads, seed, example) if clock is None else timed_by(clock, dense) as time:
-        asked = one_step(latency_ratio, latency_ms, whole, lambda: time(dense).ms)
+        target = latency_target(latency_ratio, latency_ms, whole, lambda: time(dense).ms)
         return prune_to_latency(
-            network, asked=asked, cost=prices.ms, step=prices.step, time=time, loss=loss, example=example,
+            network, target=target, cost=prices.ms, step=prices.step, time=time, loss=loss, example=example,
             importance=importance, exclude=exclude, max_ratio_per_layer=max_ratio_per_layer, examples=examples,
         )  # fmt: skip
 
 
-def cut_to_latency(
+def prune_step_to_latency(
     net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses
 ) -> PruneResult:  # fmt: skip
     """Remove what this step's latency asks for: steps are even factors on the way from the dense network's to the last.
@@ -95,15 +95,15 @@ def cut_to_latency(
     threads = settings.threads or usable_cores()
     before, now = example_of(dense), example_of(net)
     costs = measure_costs([*trace(dense, before), *trace(net, now)], threads=threads)
-    whole = modelled(dense, before, costs.ms)
+    whole = modelled_ms(dense, before, costs.ms)
     with stopwatch(dense, threads, settings.seed) as time:
         return prune_to_latency(
-            net, asked=target(settings, step, whole, lambda: time(dense).ms), cost=costs.ms, step=costs.step, time=time,
-            loss=loss, importance=settings.importance, exclude=settings.exclude, examples=examples,
+            net, target=step_target(settings, step, whole, lambda: time(dense).ms), cost=costs.ms, step=costs.step,
+            time=time, loss=loss, importance=settings.importance, exclude=settings.exclude, examples=examples,
         )  # fmt: skip
 
 
-def target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], float]) -> LatencyTarget:
+def step_target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], float]) -> LatencyTarget:
     """Say what a step must reach.
 
     Args:
@@ -115,13 +115,13 @@ def target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], f
     Raises:
         SettingsError: If the dense network is that fast already.
     """
-    return one_step(settings.latency_ratio, settings.latency_ms, whole, dense_ms, share=step / settings.steps)
+    return latency_target(settings.latency_ratio, settings.latency_ms, whole, dense_ms, share=step / settings.steps)
 
 
-def one_step(
+def latency_target(
     ratio: float | None, ms: float | None, whole: float, dense_ms: Callable[[], float], share: float = 1.0
 ) -> LatencyTarget:
-    """Say what must be reached after a share, in (0, 1], of the way to a ratio or to milliseconds; as `target`."""
+    """Say what must be reached after a share, in (0, 1], of the way to a ratio or to milliseconds; as `step_target`."""
     if ratio is not None:
         return LatencyTarget(value=ratio**share, unit="x", per_ms=1 / whole)
     wanted, measured = ms or 0.0, dense_ms()

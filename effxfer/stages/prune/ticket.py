@@ -16,9 +16,9 @@ from effxfer.data.task import Task
 from effxfer.files import write_atomic
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
-from effxfer.prune.channels.channel_lottery import shuffled_units
+from effxfer.prune.channels.channel_lottery import random_units_mask
 from effxfer.prune.tickets.file import pack
-from effxfer.prune.weights.controls import shuffled
+from effxfer.prune.weights.controls import random_mask
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.sparsity import density
 from effxfer.report import Report
@@ -74,7 +74,7 @@ def change_mask(net: Net, settings: Ticket, *, structured: bool) -> None:
         seed = seed_of(settings.seed, "ticket", "random") % 2**32
         held = Mask({name: keep.clone() for name, keep in net.masks().items()})
         full = Mask({name: torch.ones_like(keep) for name, keep in held.keep.items()})
-        drawn = shuffled_units(net, seed) if structured else shuffled(net, held, full, seed)
+        drawn = random_units_mask(net, seed) if structured else random_mask(net, held, full, seed)
         for name, keep in net.masks().items():
             keep.copy_(drawn.keep[name])
 

@@ -2,7 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.prune.channels.channel_controls import ControlResult, largest_within, report_channel_controls, wins
+from effxfer.prune.channels.channel_controls import (
+    ControlResult,
+    control_is_better,
+    largest_within,
+    report_channel_controls,
+)
 from effxfer.prune.channels.latency_loop import PairedTiming
 
 
@@ -47,7 +52,7 @@ def test_where_costs_waver_what_is_found_is_within_the_limit(costs):
 )
 def test_a_control_wins_if_it_is_better_and_at_most_3_percent_slower(scores, ratio, won):
     control = contender("smaller input (72 px)", scores, ratio, advice="take size = 72")
-    assert wins(control, PRUNED) is won
+    assert control_is_better(control, PRUNED) is won
     notes = report_channel_controls(DENSE, PRUNED, [control]).notes
     assert len(notes) == won
     if won:

@@ -5,9 +5,9 @@ from torch.nn import functional as F
 from effxfer.errors import EffxferError, ModelFileError, SettingsError
 from effxfer.prune.channels.channel_lottery import (
     find_structured_ticket,
-    gone_in,
     mask_of,
     prunable_units,
+    removed_units,
     report,
     share_of,
 )
@@ -31,7 +31,7 @@ def test_removes_equal_shares_and_rewinds_every_round():
     start, seen = clone(net), []
 
     def train(net, mask, number):
-        seen.append(round(share_of(gone_in(net, prunable_units(net))), 3))
+        seen.append(round(share_of(removed_units(net, prunable_units(net))), 3))
         state = net.state_dict()
         assert all(torch.equal(state[n], t * mask.keep.get(n, torch.ones(()))) for n, t in start.items())
         return nudge(net, mask, number)

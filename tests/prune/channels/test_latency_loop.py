@@ -6,8 +6,8 @@ from effxfer.prune.channels.latency_loop import (
     CORRECTIONS,
     LatencyTarget,
     PairedTiming,
-    nearest,
-    promise_report,
+    latency_report,
+    nearest_round,
     search_to_target,
 )
 
@@ -32,20 +32,20 @@ MS = LatencyTarget(value=8.0, unit="ms", per_ms=2.0)
 
 
 @pytest.mark.parametrize("asked", [SHARE, MS])
-def test_a_right_model_needs_no_correction(asked):
-    rounds = search_to_target(asked, fine, clock(lambda ms: 2 * ms))
+def test_a_right_model_needs_no_correction(target):
+    rounds = search_to_target(target, fine, clock(lambda ms: 2 * ms))
     assert len(rounds) == 1
-    best = nearest(rounds, asked)
-    assert best.predicted == pytest.approx(best.measured(asked)) == pytest.approx(asked.value)
+    best = nearest_round(rounds, target)
+    assert best.predicted == pytest.approx(best.measured(target)) == pytest.approx(target.value)
 
 
 @pytest.mark.parametrize("asked", [SHARE, MS])
 @pytest.mark.parametrize("real", [lambda ms: 3 + 1.7 * ms, lambda ms: 2.6 * ms, lambda ms: 0.1 * ms**2 + ms])
-def test_a_wrong_model_is_corrected(asked, real):
-    rounds = search_to_target(asked, fine, clock(real))
+def test_a_wrong_model_is_corrected(target, real):
+    rounds = search_to_target(target, fine, clock(real))
     assert 2 <= len(rounds) <= CORRECTIONS + 1
-    assert abs(nearest(rounds, asked).off(asked)) <= 0.05
-    assert abs(rounds[0].off(asked)) > 0.05
+    assert abs(nearest_round(rounds, target).off(target)) <= 0.05
+    assert abs(rounds[0].off(target)) > 0.05
 
 
 def test_a_configuration_is_not_timed_twice():
@@ -60,7 +60,7 @@ def test_a_configuration_is_not_timed_twice():
 
     rounds = search_to_target(SHARE, coarse, time)
     assert calls == [4.0]
-    assert nearest(rounds, SHARE).timing.ratio == pytest.approx(0.43)
+    assert nearest_round(rounds, SHARE).timing.ratio == pytest.approx(0.43)
 
 
 def test_what_the_model_cannot_reach_is_said():
@@ -74,7 +74,7 @@ def test_a_broken_promise_is_a_failed_gate():
 
     rounds = search_to_target(SHARE, coarse, clock(lambda ms: 2.5 * ms))
     with pytest.raises(GateError, match=r"asked for a latency of 0\.4 x, got 0\.5 x in 1 searches"):
-        nearest(rounds, SHARE)
+        nearest_round(rounds, SHARE)
 
 
 def test_a_faster_network_keeps_the_promise_and_the_report_says_so():
@@ -82,9 +82,9 @@ def test_a_faster_network_keeps_the_promise_and_the_report_says_so():
         return Choice(gone={"g": 1}, ms=4.0, loss=1.0, reached=True)
 
     rounds = search_to_target(SHARE, coarse, clock(lambda ms: 1.5 * ms))
-    best = nearest(rounds, SHARE)
+    best = nearest_round(rounds, SHARE)
     assert best.timing.ratio == pytest.approx(0.3)
-    (note,) = promise_report(rounds, best, SHARE).notes
+    (note,) = latency_report(rounds, best, SHARE).notes
     assert note.startswith("faster than asked: 0.3 x where 0.4 x was allowed")
 
 
@@ -94,7 +94,7 @@ def test_slower_within_a_tenth_is_preferred_to_much_faster():
 
     rounds = search_to_target(SHARE, two, clock(lambda ms: 2.15 * ms))
     assert [one.timing.ratio for one in rounds] == pytest.approx([0.43, 0.215])
-    assert nearest(rounds, SHARE) is rounds[0]
+    assert nearest_round(rounds, SHARE) is rounds[0]
 
 
 def test_a_correction_out_of_reach_ends_the_search():
@@ -103,12 +103,12 @@ def test_a_correction_out_of_reach_ends_the_search():
 
     rounds = search_to_target(SHARE, least, clock(lambda ms: 2.18 * ms))
     assert [one.choice.reached for one in rounds] == [True, False]
-    assert nearest(rounds, SHARE).choice.ms == 3.9
+    assert nearest_round(rounds, SHARE).choice.ms == 3.9
 
 
 def test_the_report_says_what_was_asked_and_got():
     rounds = search_to_target(SHARE, fine, clock(lambda ms: 2.6 * ms))
-    report = promise_report(rounds, nearest(rounds, SHARE), SHARE)
+    report = latency_report(rounds, nearest_round(rounds, SHARE), SHARE)
     assert report["latency/asked"].value == 0.4
     measured = report["latency/measured"]
     assert measured.low < measured.value < measured.high

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from effxfer.prune.channels.importance import Rule
 from effxfer.prune.channels.pruner import ChannelPruner
-from effxfer.prune.channels.rule import Rule
 from effxfer.prune.channels.sensitivity import LossCurve, adapting, block_losses, loss_curves
 from effxfer.prune.network import example_of
 from effxfer.train.state import clone
@@ -23,11 +23,11 @@ def test_channels_go_weakest_first_and_come_back():
     net = make()
     example, before = example_of(net), clone(net)
     net.requires_grad_(True)
-    cut = ChannelPruner(net, example, Rule(importance="magnitude"))
-    least = {c.layer: c.least(0.9, 1) for c in cut.channels}
-    curves = loss_curves(net, cut.structure, cut.channels, least, weight_left)
+    pruner = ChannelPruner(net, example, Rule(importance="magnitude"))
+    least = {c.layer: c.least(0.9, 1) for c in pruner.channels}
+    curves = loss_curves(net, pruner.structure, pruner.channels, least, weight_left)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    first = next(c for c in cut.channels if c.layer in ("body.conv1", "body.depth"))
+    first = next(c for c in pruner.channels if c.layer in ("body.conv1", "body.depth"))
     curve = curves[first.layer]
     assert curve.counts == (0, 2, 4, 6, 7)
     strength = before["body.conv1.weight"].abs().flatten(1).sum(1)

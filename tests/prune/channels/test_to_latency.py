@@ -10,7 +10,7 @@ from effxfer.errors import GateError, SettingsError
 from effxfer.net.layers import trace
 from effxfer.prune.channels import latency_loop
 from effxfer.prune.channels.latency_loop import LatencyTarget, PairedTiming
-from effxfer.prune.channels.to_latency import modelled, prune_to_latency
+from effxfer.prune.channels.to_latency import modelled_ms, prune_to_latency
 from effxfer.prune.network import example_of
 from effxfer.prune.weights.mask import Mask
 from effxfer.train.state import clone
@@ -41,10 +41,10 @@ def loss(net):
 
 def clock(net, slower=1.0):
     """Exported files take what the model says, and a share of the dense network more: `slower` beyond 1."""
-    dense = modelled(net, example_of(net), cost)
+    dense = modelled_ms(net, example_of(net), cost)
 
     def time(candidate):
-        ms = modelled(candidate, example_of(candidate), cost) + (slower - 1) * dense
+        ms = modelled_ms(candidate, example_of(candidate), cost) + (slower - 1) * dense
         ratio = ms / (slower * dense)
         return PairedTiming(ratio=ratio, low=ratio, high=ratio, ms=ms, dense_ms=slower * dense, n=5)
 
@@ -53,8 +53,8 @@ def clock(net, slower=1.0):
 
 def shrink(net, ratio=0.5, slower=1.0, **more):
     dense, time = clock(net, slower)
-    asked = LatencyTarget(value=ratio, unit="x", per_ms=1 / dense)
-    return prune_to_latency(net, asked=asked, cost=cost, step=8, time=time, loss=loss, **more).report
+    target = LatencyTarget(value=ratio, unit="x", per_ms=1 / dense)
+    return prune_to_latency(net, target=target, cost=cost, step=8, time=time, loss=loss, **more).report
 
 
 def check_all_of(net, tmp_path):
@@ -92,8 +92,8 @@ def test_blocks_that_cost_no_loss_leave_whole():
         return -float(sum(p.detach().abs().sum() for name, p in net.named_parameters() if not name.startswith(names)))
 
     dense, time = clock(net)
-    asked = LatencyTarget(value=0.7, unit="x", per_ms=1 / dense)
-    report = prune_to_latency(net, asked=asked, cost=cost, step=8, time=time, loss=weight_elsewhere).report
+    target = LatencyTarget(value=0.7, unit="x", per_ms=1 / dense)
+    report = prune_to_latency(net, target=target, cost=cost, step=8, time=time, loss=weight_elsewhere).report
     dropped = net.edits[-1]["names"]
     assert dropped
     assert set(dropped) <= set(names)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effxfer.errors import EffxferError
-from effxfer.prune.weights.controls import WORDS, Control, report_controls, run_controls, shuffled
+from effxfer.prune.weights.controls import WORDS, Control, random_mask, report_controls, run_controls
 from effxfer.prune.weights.lottery import find_ticket
 from effxfer.prune.weights.mask import Mask
 from effxfer.train.state import Work, clone
@@ -32,7 +32,7 @@ def test_a_shuffled_mask_keeps_as_many_of_each_layer_within_the_first(seed, spar
     net = make()
     first = without_smallest(net, Mask.full(net), sparsity=0.2)
     ticket = without_smallest(net, first, sparsity=max(sparsity, first.sparsity))
-    mask = shuffled(net, ticket, first, seed)
+    mask = random_mask(net, ticket, first, seed)
     assert {n: int(k.sum()) for n, k in mask.keep.items()} == {n: int(k.sum()) for n, k in ticket.keep.items()}
     assert all(bool((keep <= first.keep[n]).all()) for n, keep in mask.keep.items())
 

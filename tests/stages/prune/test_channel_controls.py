@@ -20,7 +20,7 @@ from effxfer.settings import build
 from effxfer.stages import STAGES
 from effxfer.stages.prune import channel_controls, channels, control_networks, latency
 from effxfer.stages.prune.channel_controls import loss_for
-from effxfer.stages.prune.control_networks import multiply_adds, open_others, sides
+from effxfer.stages.prune.control_networks import input_sides, multiply_adds, open_control_backbones
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import settings_identity, stage_key
 from effxfer.stages.runner.run import preview
@@ -198,7 +198,9 @@ def test_a_network_that_is_pruned_uniformly_has_no_such_control(clock, dense, da
 
 
 def test_under_a_latency_uniform_pruning_comes_to_that_latency(clock, dense, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(channels, "cut_to_latency", lambda net, *_, **__: channels.remove_channels(net, ratio=0.5))
+    monkeypatch.setattr(
+        channels, "prune_step_to_latency", lambda net, *_, **__: channels.remove_channels(net, ratio=0.5)
+    )
     told = {"ratio": None, "latency_ratio": 0.5, "round_to": 2, "fit": NONE, "controls": "fast"}
     made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **told)
     lines = table(made)
@@ -233,7 +235,7 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
     monkeypatch.setattr(control_networks, "fresh_weights", refuse)
     monkeypatch.setattr(channel_controls, "train", diverge)
     monkeypatch.setattr(channel_controls, "exported", exported)
-    monkeypatch.setattr(control_networks, "sides", lambda net: [net.preprocess.size])
+    monkeypatch.setattr(control_networks, "input_sides", lambda net: [net.preprocess.size])
     made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "fit": NONE, "control_seeds": 1})
     assert list(table(made)) == ["dense", "pruned"]
     said = "\n".join(made.manifest.report.notes)
@@ -251,11 +253,11 @@ def test_unfinished_work_names_no_code():
 
 
 def test_only_sides_that_a_network_takes_are_tried(dense):
-    assert sides(dense.net()) == [8, 12, 16]
+    assert input_sides(dense.net()) == [8, 12, 16]
     patches = {"source": "timm:test_vit", "pretrained": False, "size": 48}
-    assert sides(open_model(BackboneSettings(**patches))[0]) == [16, 32, 48]
+    assert input_sides(open_model(BackboneSettings(**patches))[0]) == [16, 32, 48]
     fixed = {**patches, "args": {"dynamic_img_size": False, "img_size": 48}}
-    assert sides(open_model(BackboneSettings(**fixed))[0]) == [48]
+    assert input_sides(open_model(BackboneSettings(**fixed))[0]) == [48]
 
 
 def test_a_teacher_sees_images_as_it_knows_them(dense):
@@ -347,8 +349,8 @@ def test_mistakes_show_before_anything_is_trained(dense, data, tmp_path, monkeyp
             tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "control_backbones": [backbone]})
     together = Device(torch=torch.device("cpu"), world=2)
     with pytest.raises(SettingsError, match="timed by one process"):
-        open_others(tiny.settings_of(CHANNELS, controls="fast"), dense.net().preprocess, together)
-    assert open_others(tiny.settings_of(CHANNELS), dense.net().preprocess, together) == {}
+        open_control_backbones(tiny.settings_of(CHANNELS, controls="fast"), dense.net().preprocess, together)
+    assert open_control_backbones(tiny.settings_of(CHANNELS), dense.net().preprocess, together) == {}
 
 
 def test_backbones_take_images_as_the_pruned_network_does_and_models_as_they_do(dense):
@@ -356,7 +358,7 @@ def test_backbones_take_images_as_the_pruned_network_does_and_models_as_they_do(
     told = tiny.settings_of(
         CHANNELS, controls="full", control_backbones=[SMALL, {**SMALL, "size": 32}, str(dense.path)]
     )
-    nets = open_others(told, replace(own, size=24, crop_pct=0.9), Device(torch=torch.device("cpu")))
+    nets = open_control_backbones(told, replace(own, size=24, crop_pct=0.9), Device(torch=torch.device("cpu")))
     assert list(nets) == [SOURCE, f"{SOURCE} (2)", "dense (3)"]
     assert [(net.preprocess.size, net.preprocess.crop_pct) for net in nets.values()] == [
         (24, 0.9),

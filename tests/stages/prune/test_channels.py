@@ -4,6 +4,8 @@ import torch
 from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
+from effxfer.prune.network import layer_widths
+from effxfer.report import Report
 from effxfer.settings import build
 from effxfer.stages.prune import channels
 from effxfer.stages.prune.channels import epochs_of, share
@@ -192,3 +194,11 @@ def test_a_side_that_the_backbone_cannot_take_is_refused(data, tmp_path):
     fixed = BackboneSettings(source="timm:test_vit", pretrained=False)
     with pytest.raises(SettingsError, match="cannot take images of 9 px"):
         tiny.stage("finetune", fixed, tmp_path / "out", data, size=9, fit={"epochs": 0})
+
+
+def test_the_dense_network_is_never_the_one_that_is_pruned(dense, data, tmp_path, monkeypatch):
+    contexts = []
+    monkeypatch.setattr(channels, "compare_controls", lambda context: contexts.append(context) or Report())
+    tiny.stage(CHANNELS, dense, tmp_path / "out", data, fit={**tiny.FIT, "epochs": 0})
+    assert layer_widths(contexts[0].dense) == layer_widths(dense.net())
+    assert layer_widths(contexts[0].net) != layer_widths(contexts[0].dense)

@@ -2,16 +2,19 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from torch import nn
 
 from effxfer.benchmark.layer_table import table as layers
 from effxfer.benchmark.protocol import latency as protocol
 from effxfer.errors import SettingsError
 from effxfer.prune.channels import latency_loop
 from effxfer.prune.channels.latency_loop import PairedTiming
-from effxfer.prune.channels.to_latency import modelled
+from effxfer.prune.channels.layer_prices import MultiplyAdds
+from effxfer.prune.channels.to_latency import modelled_ms
+from effxfer.prune.graph.sizes import apply_sizes
 from effxfer.settings import build
 from effxfer.stages.prune import channels, latency
-from effxfer.stages.prune.latency import target
+from effxfer.stages.prune.latency import prune_to_measured_latency, step_target
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.finetune import train
 from tests import tiny
@@ -32,10 +35,10 @@ class Costs:
 def stopwatch(dense, threads, seed):
     """A clock that says what the cost model says, ten times as slow."""
     example = torch.zeros(1, 3, 16, 16)
-    base = 10 * modelled(dense, example, cost)
+    base = 10 * modelled_ms(dense, example, cost)
 
     def time(net):
-        ms = 10 * modelled(net, example, cost)
+        ms = 10 * modelled_ms(net, example, cost)
         return PairedTiming(ratio=ms / base, low=ms / base, high=ms / base, ms=ms, dense_ms=base, n=5)
 
     yield time
@@ -48,7 +51,7 @@ def fake(monkeypatch):
 
 
 def dense_ms(dense):
-    return 10 * modelled(dense.net(), torch.zeros(1, 3, 16, 16), cost)
+    return 10 * modelled_ms(dense.net(), torch.zeros(1, 3, 16, 16), cost)
 
 
 @pytest.mark.slow
@@ -73,7 +76,9 @@ def test_steps_meet_the_latency_and_a_resumed_run_measures_nothing_again(fake, d
     monkeypatch.setattr(channels, "train", cut_off)
     with pytest.raises(KeyboardInterrupt):
         tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
-    monkeypatch.setattr(channels, "cut_to_latency", lambda *_, **__: pytest.fail("a finished cut was done again"))
+    monkeypatch.setattr(
+        channels, "prune_step_to_latency", lambda *_, **__: pytest.fail("a finished cut was done again")
+    )
     resumed = tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
     assert resumed.manifest.edits == whole.manifest.edits
     ours, theirs = resumed.net().state_dict(), whole.net().state_dict()
@@ -95,7 +100,7 @@ def test_what_is_fast_already_is_said(fake, dense, data, tmp_path):
 @pytest.mark.parametrize("wish", [{"latency_ratio": 0.25}, {"latency_ms": 1.0}])
 def test_steps_are_even_factors(wish):
     settings = build(Channels, {**wish, "steps": 2}, CHANNELS)
-    first, last = (target(settings, step, 2.0, lambda: 4.0) for step in (1, 2))
+    first, last = (step_target(settings, step, 2.0, lambda: 4.0) for step in (1, 2))
     scale = 1 if "latency_ratio" in wish else 4.0
     assert (first.value, last.value) == pytest.approx((0.5 * scale, 0.25 * scale))
     assert 2.0 * first.per_ms == pytest.approx(scale)
@@ -115,3 +120,53 @@ def test_on_this_machine(dense, data, tmp_path, monkeypatch):
     report = made.manifest.report
     assert report["latency/predicted"].value <= report["latency/asked"].value
     assert report["latency/measured"].value > 0
+
+
+class Plain(nn.Module):
+    """Somebody's own network."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv, self.fc = (
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.Linear(16, 4),
+        )
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        return self.fc((x + self.conv(x).relu()).mean((2, 3)))
+
+
+def shrink_plain(**target):
+    torch.manual_seed(0)
+    net, prices, images = Plain().eval(), MultiplyAdds(), torch.rand(8, 1, 8, 8)
+
+    @torch.no_grad()
+    def loss(candidate):
+        return float(candidate(images).square().mean())
+
+    def clock(candidate):
+        return 3 * modelled_ms(candidate, images[:1], prices.ms)
+
+    before = clock(net)
+    result = prune_to_measured_latency(net, loss=loss, example=images, clock=clock, prices=prices, **target)
+    return net, result, before, clock(net)
+
+
+@pytest.mark.parametrize("target", [{"latency_ratio": 0.5}, {"latency_ms": 0.004}])
+def test_a_module_meets_a_latency_by_its_owners_clock(target):
+    net, result, before, after = shrink_plain(**target)
+    limit = target.get("latency_ms", 0.5 * before)
+    assert after <= 1.1 * limit
+    assert result.report["latency/p50"].value == pytest.approx(after)
+    new = Plain()
+    apply_sizes(new, result.record)
+    new.load_state_dict(net.state_dict())
+    assert torch.equal(new(torch.ones(1, 1, 8, 8)), net(torch.ones(1, 1, 8, 8)))
+
+
+@pytest.mark.parametrize("target", [{}, {"latency_ratio": 0.5, "latency_ms": 1.0}])
+def test_exactly_one_target_is_passed(target):
+    with pytest.raises(SettingsError, match="either latency_ratio or latency_ms"):
+        shrink_plain(**target)
