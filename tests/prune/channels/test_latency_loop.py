@@ -31,7 +31,7 @@ SHARE = LatencyTarget(value=0.4, unit="x", per_ms=1 / 10)
 MS = LatencyTarget(value=8.0, unit="ms", per_ms=2.0)
 
 
-@pytest.mark.parametrize("asked", [SHARE, MS])
+@pytest.mark.parametrize("target", [SHARE, MS])
 def test_a_right_model_needs_no_correction(target):
     rounds = search_to_target(target, fine, clock(lambda ms: 2 * ms))
     assert len(rounds) == 1
@@ -39,7 +39,7 @@ def test_a_right_model_needs_no_correction(target):
     assert best.predicted == pytest.approx(best.measured(target)) == pytest.approx(target.value)
 
 
-@pytest.mark.parametrize("asked", [SHARE, MS])
+@pytest.mark.parametrize("target", [SHARE, MS])
 @pytest.mark.parametrize("real", [lambda ms: 3 + 1.7 * ms, lambda ms: 2.6 * ms, lambda ms: 0.1 * ms**2 + ms])
 def test_a_wrong_model_is_corrected(target, real):
     rounds = search_to_target(target, fine, clock(real))

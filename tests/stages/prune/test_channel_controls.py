@@ -248,7 +248,7 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
 def test_unfinished_work_names_no_code():
     about = {"backbone": {"source": "evil:make", "args": {}}, "edits": [], "preprocess": {}, "classes": []}
     with pytest.raises(ModelFileError, match="unfinished work names the network 'evil:make'") as caught:
-        channel_controls.network({"about": json.dumps(about), "weights": {}})
+        channel_controls.rebuild_control({"about": json.dumps(about), "weights": {}})
     assert caught.value.code == "E413"
 
 
