@@ -1,4 +1,4 @@
-"""Measurements with their unit, range, n and denominator, and how they read."""
+"""Measurements with their unit, range, n and denominator, and their layout as text."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ class Measurement:
         unit: `%`, `ms`, `MB`, `x` (a ratio), `M` (millions) or empty for a plain count.
         low: Smallest of the repeats, or lower end of the interval; equal to `value` for a single run.
         high: Largest of the repeats, or upper end of the interval.
-        n: How many repeats, images or trials stand behind it.
+        n: Number of repeats, images or trials.
         of: The denominator of a share, e.g. `prunable weights`; empty if there is none.
     """
 
@@ -85,7 +85,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a stage measured, in the order in which it was measured.
+    """Measurements of a stage, in their order.
 
     Attributes:
         rows: Single figures.
@@ -114,16 +114,16 @@ class Report:
         raise KeyError(name)
 
     def get(self, name: str) -> float | None:
-        """Give the value of the row `name`, or None."""
+        """Return the value of the row `name`, or None."""
         return next((row.value for row in self.rows if row.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values that `json.dumps` takes."""
+        """Return plain values for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Report":
-        """Read what `to_json` gave, also after a trip through JSON text."""
+        """Read the values of `to_json`, also after a trip through JSON text."""
         return cls(
             rows=tuple(Measurement(**row) for row in raw["rows"]),
             notes=tuple(raw["notes"]),
@@ -140,7 +140,7 @@ class Report:
 
 
 def extent(values: Iterable[int]) -> int | str:
-    """Write what repeats came to in one cell: the number, or `2 to 5` where they differ.
+    """Format the values of repeats in one cell: the number, or `2 to 5` if they differ.
 
     >>> extent([3, 3]), extent([5, 2])
     (3, '2 to 5')
@@ -150,7 +150,8 @@ def extent(values: Iterable[int]) -> int | str:
 
 
 def table_lines(table: Table) -> list[str]:
-    """Lay a table out for a terminal, numbers to the right; what names would make it do is shown instead."""
+    """Lay out a table for a terminal, numbers to the right; control characters in names are shown as text."""
+    # Not rich.table: it cuts cells to the width of the console, in a pipe as well, and its import takes 0.17 s.
     title = printable(table.title)
     if not table.rows:
         return [title, "  (empty)"]

@@ -1,12 +1,15 @@
-"""Where the names of markers go in a scatter plot, so that they cover neither each other nor other markers."""
+"""Positions of marker labels in a scatter plot, so that they cover neither each other nor other markers.
+
+plotly puts every label on the side that it is told, whatever lies there.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 860.0, 330.0
-LETTER, LINE = 6.2, 14.0
-PLACES = {
+WIDTH, HEIGHT = 860.0, 330.0  # pixels of the plot area on the page
+LETTER, LINE = 6.2, 14.0  # pixels of a character and of a line in the page's font
+SIDES = {
     "top center": (0, -1),
     "bottom center": (0, 1),
     "middle right": (1, 0),
@@ -27,10 +30,10 @@ class Box:
     right: float
     bottom: float
 
-    def shared(self, other: "Box") -> float:
-        """Area that both cover."""
-        wide = min(self.right, other.right) - max(self.left, other.left)
-        high = min(self.bottom, other.bottom) - max(self.top, other.top)
+    def overlap(self, box: "Box") -> float:
+        """Area of the intersection."""
+        wide = min(self.right, box.right) - max(self.left, box.left)
+        high = min(self.bottom, box.bottom) - max(self.top, box.top)
         return max(0.0, wide) * max(0.0, high)
 
     @property
@@ -43,7 +46,7 @@ class Box:
 def place_labels(
     points: Sequence[tuple[float, float]], names: Sequence[str], sizes: Sequence[float], *, log: bool
 ) -> list[str]:
-    """Choose the side of each marker that its name covers least on, one after the other.
+    """Choose the side of each marker on which its label covers least, one marker after the other.
 
     Args:
         points: `(x, y)` of the markers.
@@ -52,19 +55,19 @@ def place_labels(
         log: Whether the x axis is logarithmic.
 
     Returns:
-        One of plotly's text positions per marker; empty where every side would cover a third of the name.
+        One of plotly's text positions per marker; empty if a third of the label would be covered on every side.
     """
     centres = _pixels(points, log)
-    taken = [Box(x - s / 2, y - s / 2, x + s / 2, y + s / 2) for (x, y), s in zip(centres, sizes, strict=True)]
-    chosen = []
+    obstacles = [Box(x - s / 2, y - s / 2, x + s / 2, y + s / 2) for (x, y), s in zip(centres, sizes, strict=True)]
+    positions = []
     for (x, y), name, size in zip(centres, names, sizes, strict=True):
-        boxes = {place: _box(x, y, name, size, way) for place, way in PLACES.items()}
-        cost = {place: box.outside + sum(map(box.shared, taken)) for place, box in boxes.items()}
+        boxes = {side: _box(x, y, name, size, way) for side, way in SIDES.items()}
+        cost = {side: box.outside + sum(map(box.overlap, obstacles)) for side, box in boxes.items()}
         best = min(cost, key=cost.__getitem__)
         fits = cost[best] <= LETTER * max(1, len(name)) * LINE / 3
-        chosen.append(best if fits else "")
-        taken += [boxes[best]] if fits else []
-    return chosen
+        positions.append(best if fits else "")
+        obstacles += [boxes[best]] if fits else []
+    return positions
 
 
 def _pixels(points: Sequence[tuple[float, float]], log: bool) -> list[tuple[float, float]]:

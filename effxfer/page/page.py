@@ -33,8 +33,8 @@ class Section:
 
     Attributes:
         title: Its heading.
-        report: What it measured.
-        command: What reproduces it; empty if nothing does.
+        report: Its measurements.
+        command: The command that reproduces it; empty if there is none.
     """
 
     title: str
@@ -63,7 +63,7 @@ def write_page(
         facts: What the figures depend on, e.g. `benchmark.machine.facts.facts()`; values are plain, or lists or tables
             of plain ones.
         chosen: The model of `summary` that the run recommends; its figures against the baseline head the page.
-        command: What reproduces the whole run.
+        command: The command that reproduces the run.
 
     Returns:
         `file`.
@@ -88,8 +88,8 @@ def write_page(
     return write_atomic(file, page + SEAL % sha256(page).hexdigest().encode())
 
 
-def is_whole(file: Path) -> bool:
-    """Whether a page is there as it was written: it ends with the digest of what stands before."""
+def is_intact(file: Path) -> bool:
+    """Whether a page exists as it was written: it ends with the digest of its content."""
     if not file.is_file():
         return False
     content = file.read_bytes()
@@ -103,36 +103,36 @@ def render(context: Mapping[str, Any]) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    own = {name: Markup((HERE / name).read_text()) for name in ("page.css", "page.js")}
+    assets = {name: Markup((HERE / name).read_text()) for name in ("page.css", "page.js")}
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     plotly = Markup(get_plotlyjs()) if context["figures"] else ""
     return environment.get_template("page.html").render(
-        **context, style=own["page.css"], script=own["page.js"], plotly=plotly
+        **context, style=assets["page.css"], script=assets["page.js"], plotly=plotly
     )
 
 
 def headline(summary: Table, chosen: str) -> list[dict[str, Any]]:
-    """Give the figures that head the page: the chosen model's, each against the first row's.
+    """The figures at the head of the page: those of the chosen model, each against the first row's.
 
     Args:
-        summary: As in `write_page`.
+        summary: As for `write_page`.
         chosen: A value of its model column; without one there is no headline.
     """
     columns = Columns.of(summary)
-    ours = next((row for row in summary.rows if chosen and str(row[columns.model]) == chosen), None)
-    if ours is None:
+    chosen_row = next((row for row in summary.rows if chosen and str(row[columns.model]) == chosen), None)
+    if chosen_row is None:
         return []
     base = summary.rows[0]
     kinds = (("accuracy", columns.accuracy), ("p50 latency", columns.latency), ("size", columns.size))
-    return [_card(label, name, ours, base) for label, name in kinds if name and _plain(ours[name])]
+    return [_card(label, name, chosen_row, base) for label, name in kinds if name and _plain(chosen_row[name])]
 
 
-def _card(label: str, column: str, ours: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    value, reference = float(ours[column]), base[column]
+def _card(label: str, column: str, row: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    value, reference = float(row[column]), base[column]
     against, good = "", False
-    if _plain(reference) and ours is not base:
+    if _plain(reference) and row is not base:
         against, good = _against(label, value, float(reference), _name(base))
     unit = column.replace("(", " ").replace(")", " ").split()[-1] if " " in column else ""
     shown = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
@@ -140,7 +140,7 @@ def _card(label: str, column: str, ours: Mapping[str, Any], base: Mapping[str, A
 
 
 def _against(label: str, value: float, reference: float, name: str) -> tuple[str, bool]:
-    """Say how a value stands to the reference's, and whether that is no worse."""
+    """Compare a value with the reference's in words, and whether it is no worse."""
     if label == "accuracy":
         points = f"{value - reference:+.1f}".replace("-", "\u2212")
         return f"{points} points against {name}", value >= reference
@@ -224,7 +224,7 @@ def _fact(value: Any) -> dict[str, Any]:
 
 
 def _no_nan(value: Any) -> Any:
-    """Replace what JSON cannot say by None."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, Mapping):
         return {k: _no_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

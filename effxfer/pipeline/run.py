@@ -246,10 +246,10 @@ def _fared(place: str, report: Report) -> dict[str, Any]:
 
 def publish(plan: Plan, made: Sequence[Artifact], context: RunContext, command: str) -> Path:
     """Write `report.html` for a run that is done, unless it is there already as it was written."""
-    from effxfer.page.page import Section, is_whole, write_page
+    from effxfer.page.page import Section, is_intact, write_page
 
     page = context.out / f"report-{digest([one.manifest.key for one in made], 8)}.html"
-    if is_whole(page):
+    if is_intact(page):
         return page
     from effxfer.benchmark.machine.facts import facts
 

@@ -1,5 +1,6 @@
 import math
 
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,3 +96,17 @@ def test_weights_remaining_fall_from_left_to_right_on_a_logarithmic_axis():
 def test_scatter_has_no_line():
     ((_, figure),) = curve_figures([curve(line=False)])
     assert figure["data"][0]["mode"] == "markers"
+
+
+def test_plotly_knows_every_property_of_every_figure():
+    """`role` and `tall` are for the page's own script, which takes them out."""
+    line = Curve(title="a", name="n", x="remaining weights, %", y="y", points=((100.0, 1.0), (10.0, 0.5)))
+    dots = Curve(title="b", name="n", x="trial", y="y", points=((1, 1.0), (20, 0.5)), line=False)
+    figures = [figure for _, figure in curve_figures([line, dots])]
+    figures += [pareto(summary(("a", 90.0, 100.0, 1.0), ("b", 80.0, 5.0, 1.0)))]
+    assert len(figures) == 3
+    for figure in figures:
+        traces = [{name: value for name, value in trace.items() if name != "role"} for trace in figure["data"]]
+        assert len(go.Figure(data=traces, layout=figure["layout"]).data) == len(figure["data"])
+    with pytest.raises(ValueError, match="Invalid property"):
+        go.Figure(data=[{"type": "scatter", "role": "front"}])

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.page.label_placement import PLACES, Box, place_labels
+from effxfer.page.label_placement import SIDES, Box, place_labels
 
 POINTS = st.lists(st.tuples(st.floats(1, 100), st.floats(0, 100)), min_size=1, max_size=12)
 
@@ -10,7 +10,7 @@ POINTS = st.lists(st.tuples(st.floats(1, 100), st.floats(0, 100)), min_size=1, m
 def test_every_marker_gets_a_side_or_none(points, log):
     places = place_labels(points, ["model"] * len(points), [20.0] * len(points), log=log)
     assert len(places) == len(points)
-    assert set(places) <= {*PLACES, ""}
+    assert set(places) <= {*SIDES, ""}
 
 
 def test_a_lone_marker_has_its_name_above():
@@ -31,6 +31,6 @@ def test_names_that_fit_nowhere_are_dropped():
 
 def test_shared_area():
     box = Box(0, 0, 10, 10)
-    assert box.shared(Box(5, 5, 20, 20)) == 25
-    assert box.shared(Box(10, 0, 20, 10)) == 0
+    assert box.overlap(Box(5, 5, 20, 20)) == 25
+    assert box.overlap(Box(10, 0, 20, 10)) == 0
     assert Box(-5, 0, 5, 10).outside == 50

@@ -7,7 +7,7 @@ import pytest
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import DataError, LockedError, ModelFileError, SettingsError
 from effxfer.files import locked, sha256
-from effxfer.page.page import is_whole
+from effxfer.page.page import is_intact
 from effxfer.pipeline import run as pipeline
 from effxfer.pipeline.plan import read_plan
 from effxfer.stages.runner.context import RunContext
@@ -95,7 +95,7 @@ def test_a_page_that_is_damaged_is_made_again(done, damage):
     whole = page.read_bytes()
     page.write_bytes(damage(whole))
     assert pipeline.publish(plan, made, context, "effxfer run mine") == page
-    assert is_whole(page)
+    assert is_intact(page)
     assert len(page.read_bytes()) > 0.9 * len(whole)
     page.unlink()
 

@@ -14,7 +14,11 @@ HINT = "exclude the layer, or choose another backbone"
 
 
 def cost(net: nn.Module, example: Tensor) -> tuple[int, int]:
-    """Count multiply-adds for one input (as torch-pruning does: norms and biases too) and parameters."""
+    """Count multiply-adds for one input and parameters, by torch-pruning: biases, norms and activations count as well.
+
+    `torch.utils.flop_counter` counts products alone: 94.7 to 99.9 % of it on the 44 networks of the tests, so that
+    published figures and the channels that a share of multiply-adds leaves would change.
+    """
     import torch_pruning as tp
 
     with warnings.catch_warnings():
