@@ -96,7 +96,7 @@ class AdapterFile:
         """
         from safetensors.torch import load as read
 
-        from effxfer.net.backbones.recorded import replaying
+        from effxfer.net.backbones.recorded import rebuilding
         from effxfer.net.edits import apply_edit
         from effxfer.net.merge import adapters, base_state
 
@@ -109,7 +109,7 @@ class AdapterFile:
             hint = f"name the {self.facts.backbone['source']} with the weights it had then"
             raise ModelFileError(text, hint, code="E411")
         _behead(net)
-        with replaying("the adapter", len(self.content)):
+        with rebuilding("the adapter", len(self.content)):
             for edit in self.facts.edits:
                 apply_edit(net, **edit)
         _fill(net, read(self.content), bare)

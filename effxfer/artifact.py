@@ -20,7 +20,7 @@ from effxfer import __version__
 from effxfer.documents import ManifestDocument, fault
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.files import digest, sha256, write_atomic
-from effxfer.net.backbones.trust import check
+from effxfer.net.backbones.trust import check_trusted
 from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess
@@ -102,15 +102,15 @@ class Artifact:
         m = self.manifest
         if WEIGHTS not in m.files:
             raise ModelFileError(f"{self.path} is the result of {m.stage}: it holds no network", "name one that does")
-        check(m.backbone, str(self.path / MANIFEST))
+        check_trusted(m.backbone, str(self.path / MANIFEST))
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from effxfer.net.backbones.recorded import replaying
+        from effxfer.net.backbones.recorded import rebuilding
         from effxfer.net.edits import rebuild
 
         weights = self.path / WEIGHTS
-        with replaying(str(self.path / MANIFEST), weights.stat().st_size):
+        with rebuilding(str(self.path / MANIFEST), weights.stat().st_size):
             net = rebuild(m.backbone, m.edits, Preprocess.from_json(m.preprocess), m.classes)
         try:
             net.load_state_dict(load_file(weights))

@@ -68,14 +68,14 @@ def pack(
 ) -> None:  # fmt: skip
     """Write a ticket into a file of its own: with its weights, or without those that a backbone has."""
     from effxfer.cli import show as shown
-    from effxfer.net.backbones.trust import naming
+    from effxfer.net.backbones.trust import trusting_sources
     from effxfer.prune.tickets.ticket_report import describe
     from effxfer.stages.runner.output_dir import check_file
     from effxfer.stages.runner.source import lean, read_ticket, whole, write_ticket
 
     check_file(out)
     one = whole(read_ticket(ticket))
-    with naming(backbone):
+    with trusting_sources(backbone):
         packed = lean(one, backbone) if backbone else one
     write_ticket(packed, out, force=force)
     shown.report(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)

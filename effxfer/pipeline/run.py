@@ -14,7 +14,7 @@ from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError, joined
 from effxfer.files import digest, is_locked, locked
-from effxfer.net.backbones.trust import naming
+from effxfer.net.backbones.trust import trusting_sources
 from effxfer.pipeline.plan import MAKES_NET, Plan, Step, read_plan
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
@@ -50,7 +50,7 @@ def run(
     """
     made: dict[str, Artifact] = {}
     check_places(plan, context)
-    with locked(context.out) if leads() else nullcontext(), naming(*named_in_plan(plan)):
+    with locked(context.out) if leads() else nullcontext(), trusting_sources(*named_in_plan(plan)):
         began, due = time.monotonic(), 0.0
         check_options(plan, context)
         for step in plan.steps:
@@ -121,7 +121,7 @@ def check(plan: Plan, context: RunContext) -> None:
     check_places(plan, context)
     check_writable(context.out)
     pick(context.device)
-    with naming(*named_in_plan(plan)):
+    with trusting_sources(*named_in_plan(plan)):
         check_options(plan, context)
 
 

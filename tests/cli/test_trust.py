@@ -128,7 +128,7 @@ def test_a_process_of_its_own_says_how_to_trust(places, canary, tmp_path):
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr.startswith("effxfer: E413 ")
-    assert f'pass --trust {SOURCE}; for good, put the line "{SOURCE}" = ' in done.stderr
+    assert f'pass --trust {SOURCE}; to trust it permanently, put the line "{SOURCE}" = ' in done.stderr
     assert str(tmp_path / "config/effxfer/trust.toml") in done.stderr
     assert not canary.exists()
 
@@ -152,5 +152,5 @@ def test_a_ticket_goes_on_by_the_backbone_that_is_named(places, canary, call, tm
 
 
 def test_what_is_trusted_is_the_name_of_a_factory(places, canary, call, tmp_path):
-    with pytest.raises(SettingsError, match="'someones_network' is no factory to trust"):
+    with pytest.raises(SettingsError, match="'someones_network' is not the name of a factory"):
         call(*words("finetune", places, tmp_path), "--trust", NAME)

@@ -1,1 +1,1 @@
-"""From a backbone's name to a pretrained body: architecture, weights, trust, and the first look at it."""
+"""Build pretrained bodies from a backbone's name: architecture, weights, trust, and a first forward pass."""

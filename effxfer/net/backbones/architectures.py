@@ -13,36 +13,36 @@ from effxfer.runtime.images.preprocess import Preprocess
 
 
 def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
-    """Make an untrained body, without a classifier.
+    """Build an untrained body without a classifier.
 
     Args:
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`; a factory returns a module that maps
             images to features or feature maps, and is called with `num_classes=0` if it takes that argument. It is a
-            class derived from `nn.Module`, or a function annotated to return one. It is imported: what comes out of a
-            file passes `trust.check` first.
+            class derived from `nn.Module`, or a function annotated to return one. The module is imported, so a source
+            that comes from a file must pass `check_trusted` first.
         args: Keyword arguments of the network.
 
     Raises:
-        SettingsError: If there is no such network, with the nearest names, or it refuses the arguments.
+        SettingsError: If no such network exists (the nearest names are listed), or it refuses the arguments.
     """
     library, _, name = source.partition(":")
-    builders = {"timm": _timm, "torchvision": _torchvision}
+    builders = {"timm": _build_timm, "torchvision": _build_torchvision}
     try:
-        return builders[library](name, args) if library in builders else _own(library, name, args)
+        return builders[library](name, args) if library in builders else _build_custom(library, name, args)
     except EffxferError:
         raise
-    except (Exception, SystemExit) as error:  # whatever somebody's factory raises
+    except (Exception, SystemExit) as error:  # a user's factory may raise anything
         if out_of_memory(error):
             raise
-        why = "does not take" if isinstance(error, TypeError | ValueError) else "cannot be built with"
-        text = f"{source} {why} {dict(args)}: {type(error).__name__}: {error}"
+        reason = "does not take" if isinstance(error, TypeError | ValueError) else "cannot be built with"
+        text = f"{source} {reason} {dict(args)}: {type(error).__name__}: {error}"
         raise SettingsError(text, "see `args` of [backbone]") from error
 
 
 def native_preprocess(body: nn.Module, source: str) -> Preprocess:
-    """What the network's published weights expect as input; ImageNet's usual where it does not say.
+    """Return the preprocessing that a network's published weights expect, or timm's ImageNet default.
 
-    A network of one's own says it in an attribute `pretrained_cfg`, as timm's do: `input_size`, `crop_pct`,
+    A custom network declares it in an attribute `pretrained_cfg` with timm's keys: `input_size`, `crop_pct`,
     `crop_mode`, `interpolation`, `mean`, `std`.
     """
     library, _, name = source.partition(":")
@@ -56,8 +56,8 @@ def native_preprocess(body: nn.Module, source: str) -> Preprocess:
         crop_pct=config["crop_pct"],
         crop={"border": "letterbox"}.get(config["crop_mode"], config["crop_mode"]),
         interpolation=config["interpolation"],
-        mean=_of_three(config["mean"]),
-        std=_of_three(config["std"]),
+        mean=_per_channel(config["mean"]),
+        std=_per_channel(config["std"]),
     )
 
 
@@ -66,8 +66,8 @@ def names(library: str, pattern: str = "*") -> list[str]:
     if library == "timm":
         import timm
 
-        found: list[str] = timm.list_models(pattern)
-        return found
+        matches: list[str] = timm.list_models(pattern)
+        return matches
     from fnmatch import filter as matching
 
     import torchvision
@@ -76,51 +76,51 @@ def names(library: str, pattern: str = "*") -> list[str]:
 
 
 def require(source: str) -> None:
-    """Make sure that there is a network of a name, without building it; a module of somebody else's is not imported.
+    """Check that a named network exists, without building it or importing a custom module.
 
     Args:
-        source: As in `BackboneSettings`.
+        source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`, optionally with `@weights`.
 
     Raises:
-        SettingsError: If there is none.
+        SettingsError: If it does not exist.
     """
     library, _, name = source.partition("@")[0].partition(":")
     if library in ("timm", "torchvision"):
         if name.split(".", maxsplit=1)[0] not in names(library):
-            raise _unknown(library, name)
+            raise _unknown_network(library, name)
     elif not _is_module(library):
-        raise SettingsError(f"no backbone {library}:{name}: no module named {library!r}", _where(library))
+        raise SettingsError(f"no backbone {library}:{name}: no module named {library!r}", _import_hint(library))
 
 
 def _is_module(name: str) -> bool:
-    """Whether a module, or the package that it is in, can be found."""
+    """Whether the top-level package of a module can be found."""
     try:
         return find_spec(name.partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
 
 
-def _timm(name: str, args: Mapping[str, Any]) -> nn.Module:
+def _build_timm(name: str, args: Mapping[str, Any]) -> nn.Module:
     import timm
 
     if name.split(".", maxsplit=1)[0] not in timm.list_models():
-        raise _unknown("timm", name)
+        raise _unknown_network("timm", name)
     body: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **args)
     return body
 
 
-def _torchvision(name: str, args: Mapping[str, Any]) -> nn.Module:
+def _build_torchvision(name: str, args: Mapping[str, Any]) -> nn.Module:
     import torchvision
 
     if name not in names("torchvision"):
-        raise _unknown("torchvision", name)
+        raise _unknown_network("torchvision", name)
     net: nn.Module = torchvision.models.get_model(name, weights=None, **args)
     _cut_classifier(net)
     return net
 
 
 def _cut_classifier(net: nn.Module) -> None:
-    """Replace the last linear layer by nothing; where the classifier is a convolution (SqueezeNet), pool instead."""
+    """Replace the last linear layer by an identity; without one (SqueezeNet), replace `classifier` by pooling."""
     linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         net.classifier = nn.AdaptiveAvgPool2d(1)
@@ -129,37 +129,41 @@ def _cut_classifier(net: nn.Module) -> None:
     setattr(net.get_submodule(path), leaf, nn.Identity())
 
 
-def _own(module: str, factory: str, args: Mapping[str, Any]) -> nn.Module:
+def _build_custom(module: str, factory: str, args: Mapping[str, Any]) -> nn.Module:
     from inspect import signature
 
     try:
         make = getattr(import_module(module), factory)
-    except (Exception, SystemExit) as error:  # whatever somebody's module raises when it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything on import
         if out_of_memory(error):
             raise
         plain = isinstance(error, ImportError | AttributeError)
-        why = str(error) if plain else f"importing it raises {type(error).__name__}: {error}"
-        raise SettingsError(f"no backbone {module}:{factory}: {why}", _where(module)) from error
-    if not _makes_modules(make):
+        reason = str(error) if plain else f"importing it raises {type(error).__name__}: {error}"
+        raise SettingsError(f"no backbone {module}:{factory}: {reason}", _import_hint(module)) from error
+    if not _returns_module(make):
         hint = "name a class derived from torch.nn.Module, or write def {factory}(...) -> torch.nn.Module"
-        raise SettingsError(f"{module}:{factory} does not say that it makes a network", hint.format(factory=factory))
+        raise SettingsError(f"{module}:{factory} is not declared to return a network", hint.format(factory=factory))
     headless = {"num_classes": 0} if "num_classes" in signature(make).parameters else {}
     body = make(**headless, **args)
     if not isinstance(body, nn.Module):
-        raise SettingsError(f"{module}:{factory} gives {type(body).__name__}, no torch.nn.Module", "let it give one")
+        problem = f"{module}:{factory} returns {type(body).__name__}, not torch.nn.Module"
+        raise SettingsError(problem, "return a torch.nn.Module")
     return body
 
 
-def _where(module: str) -> str:
-    """Say how a module is found that lies in the working directory, where nothing is imported from."""
+def _import_hint(module: str) -> str:
+    """Return the hint for a module that cannot be imported; the working directory is not on the import path."""
     file = Path(*module.split("."))
     if module and (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()):
         return f"{module} is in the working directory, which is not searched: set PYTHONPATH=. before effxfer"
     return "write timm:NAME, torchvision:NAME, package.module:factory, or a model directory"
 
 
-def _makes_modules(make: Any) -> bool:
-    """Whether a class is, or a function is annotated to return, a module: an artifact may name nothing else to call."""
+def _returns_module(make: Any) -> bool:
+    """Whether a callable is a subclass of `nn.Module`, or a function annotated to return one.
+
+    Artifacts may name a callable, so anything else is refused.
+    """
     from typing import get_type_hints
 
     if not isinstance(make, type):
@@ -170,11 +174,11 @@ def _makes_modules(make: Any) -> bool:
     return isinstance(make, type) and issubclass(make, nn.Module)
 
 
-def _of_three(values: Sequence[float]) -> tuple[float, float, float]:
-    """Give a value for each channel of an image: to networks for grey ones all are the same."""
-    first, *others = values
-    second, third = others or (first, first)
-    return first, second, third
+def _per_channel(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return one value per RGB channel; a network for grey images has a single value, which is repeated."""
+    red, *remaining = values
+    green, blue = remaining or (red, red)
+    return red, green, blue
 
 
 def _torchvision_preprocess(name: str) -> Preprocess:
@@ -191,7 +195,7 @@ def _torchvision_preprocess(name: str) -> Preprocess:
     )
 
 
-def _unknown(library: str, name: str) -> SettingsError:
-    known = names(library)
-    text = f"{library} has no network {name!r}{did_you_mean(name, known)}"
-    return SettingsError(text, f"`effxfer models '{name[:4]}*' --library {library}` lists names")
+def _unknown_network(library: str, name: str) -> SettingsError:
+    available = names(library)
+    text = f"{library} has no network {name!r}{did_you_mean(name, available)}"
+    return SettingsError(text, f"`effxfer models '{name[:4]}*' --library {library}` lists the names")

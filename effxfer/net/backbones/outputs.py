@@ -1,4 +1,4 @@
-"""What a body gives, if that is not simply a tensor: tuples, lists, dictionaries, dataclasses, several feature maps."""
+"""Pick the feature tensor from a body's output: a tuple, list, dictionary, dataclass, or several feature maps."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -7,18 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-# Of a named output, the first of these that is there; of any other, the first tensor.
+# Preference among the fields of a named output; for other outputs the first tensor is used.
 ORDER = ("logits", "out", "features", "pooler_output", "last_hidden_state")
 
 
 def tensor_of(output: Any) -> Tensor:
-    """Choose the tensor that a head sees of what a module gives.
+    """Choose the tensor of a module's output that a head receives.
 
-    Of maps of falling resolution, as `features_only` gives them, it is the last; of an output with names, the first of
-    `ORDER`; else the first tensor, such as the main output before auxiliary ones.
+    Of feature maps with falling resolution (timm's `features_only`) it is the last; of an output with names, the first
+    of `ORDER`; otherwise the first tensor, such as the main output before auxiliary ones.
 
     Raises:
-        TypeError: If there is no tensor in it.
+        TypeError: If it contains no tensor.
     """
     if isinstance(output, Tensor):
         return output
@@ -29,11 +29,11 @@ def tensor_of(output: Any) -> Tensor:
     for value in values:
         if value is not None:
             return tensor_of(value)
-    raise TypeError(f"it gives {type(output).__name__}, not a tensor")
+    raise TypeError(f"it returns {type(output).__name__}, not a tensor")
 
 
 def _values(output: Any) -> list[Any]:
-    """List what an output consists of, the names of `ORDER` first."""
+    """List the values of an output; of a named one only the fields in `ORDER`, if it has any."""
     if is_dataclass(output) and not isinstance(output, Mapping | type):
         output = {field.name: getattr(output, field.name) for field in fields(output)}
     if isinstance(output, tuple) and hasattr(output, "_asdict"):
@@ -45,7 +45,7 @@ def _values(output: Any) -> list[Any]:
 
 
 def _is_pyramid(tensors: list[Tensor]) -> bool:
-    """Whether tensors are maps, each of a resolution that is not above the one before, and the last of a lower one."""
+    """Whether the tensors are feature maps whose resolution never rises and falls at least once."""
     sides = [tensor.shape[-1] for tensor in tensors if tensor.dim() == 4]
     falling = all(after <= before for before, after in pairwise(sides))
     return 1 < len(sides) == len(tensors) and falling and sides[-1] < sides[0]

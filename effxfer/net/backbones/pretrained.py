@@ -1,4 +1,4 @@
-"""Pretrained bodies: which weights go into which architecture, and what input they expect."""
+"""Open pretrained backbones: build the architecture, load or download its weights, check its output."""
 
 import os
 import socket
@@ -10,25 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import EffxferError, ResourceError
-from effxfer.net.backbones.probe import examine, untrained
+from effxfer.net.backbones.probe import build_untrained, examine
 from effxfer.net.backbones.weights import classifier_in, load_classifier, load_weights
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
 
 
 def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
-    """Make a network with pretrained body and no head.
+    """Build a network with a pretrained body and no head.
 
     Returns:
-        The network, and notes on what was left out of or not found in a weights file.
+        The network, and notes on tensors of the weights file that were not loaded.
 
     Raises:
-        SettingsError: If there is no such network, or it takes no images.
+        SettingsError: If no such network exists, or it does not accept images.
         ModelFileError: If the weights are unreadable or do not fit.
-        ResourceError: If weights must be downloaded and there is no network.
+        ResourceError: If weights must be downloaded and the host cannot be reached.
     """
     source, file = settings.source.partition("@")[0], settings.weights_file()
-    net, notes = untrained(settings)
+    net, notes = build_untrained(settings)
     if settings.pretrained and file is not None:
         notes += load_weights(net.body, file, settings.part())
     elif settings.pretrained:
@@ -37,14 +37,14 @@ def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
 
 
 def source_classifier(settings: BackboneSettings, width: int) -> nn.Linear | None:
-    """Give the linear classifier that a backbone was pretrained with, where its weights hold one.
+    """Load the linear classifier that a backbone was pretrained with, if its weights hold one.
 
     Args:
-        settings: Which backbone.
-        width: Of its features.
+        settings: The backbone.
+        width: Number of its features.
 
     Returns:
-        From features to logits of the source's classes; None if there is no such layer, or more than one.
+        Layer from features to logits of the source's classes; None if there is no such layer, or more than one.
 
     Raises:
         ModelFileError: If the weights are unreadable.
@@ -55,13 +55,13 @@ def source_classifier(settings: BackboneSettings, width: int) -> nn.Linear | Non
         return None
     if file is None:
         return classifier_in(_classifier_timm(name, settings.args), width)
-    return load_classifier(untrained(settings)[0].body, file, settings.part(), width)
+    return load_classifier(build_untrained(settings)[0].body, file, settings.part(), width)
 
 
 def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[str, ...]:
     library, _, name = source.partition(":")
     if library not in ("timm", "torchvision"):
-        return (f"{source} has the weights that its factory gave it",)
+        return (f"{source} has the weights that its factory set",)
     host = "huggingface.co" if library == "timm" else "download.pytorch.org"
     if not (_is_cached(body) if library == "timm" else _is_in_hub(name)):
         _preflight(host, source)
@@ -70,7 +70,7 @@ def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[st
     except EffxferError:
         raise
     except Exception as error:
-        raise _no_weights(source, f"{type(error).__name__} from {host}") from error
+        raise _unavailable(source, f"{type(error).__name__} from {host}") from error
     body.load_state_dict({k: v for k, v in state.items() if k in body.state_dict()})
     return ()
 
@@ -113,17 +113,20 @@ def _is_in_hub(name: str) -> bool:
 
 
 def _preflight(host: str, source: str) -> None:
-    """Ask in at most three seconds whether a host can be reached at all; a configured proxy is trusted."""
+    """Check within three seconds that a host can be reached, unless a proxy is configured.
+
+    The libraries themselves retry for minutes without a connection.
+    """
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        raise _no_weights(source, "HF_HUB_OFFLINE is set")
+        raise _unavailable(source, "HF_HUB_OFFLINE is set")
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return
     try:
         socket.create_connection((host, 443), timeout=3).close()
     except OSError as error:
-        raise _no_weights(source, f"{host} cannot be reached ({error})") from error
+        raise _unavailable(source, f"{host} cannot be reached ({error})") from error
 
 
-def _no_weights(source: str, why: str) -> ResourceError:
+def _unavailable(source: str, reason: str) -> ResourceError:
     hint = f"give a local file: {source}@weights.safetensors, or a bundled model (`effxfer models`)"
-    return ResourceError(f"no pretrained weights for {source}: {why}", hint)
+    return ResourceError(f"no pretrained weights for {source}: {reason}", hint)

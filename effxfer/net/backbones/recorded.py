@@ -1,4 +1,4 @@
-"""Networks that a file describes: whatever is wrong with the description is said in words, before memory is full."""
+"""Rebuild networks that a file describes: a wrong description raises a clear error before it fills the memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,60 +9,60 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from effxfer.errors import EffxferError, ModelFileError, SettingsError, out_of_memory
 
-# A body may be that much larger than what pruning left of it, and be drawn before it is cut.
-ROOM = 64
-SPARE = 2**29
+# A body is first built at full size and then pruned, so it may be this many times larger than the saved weights.
+GROWTH = 64
+ALLOWANCE = 2**29
 MOST_TENSORS = 200_000
 BYTES = 4
 HINT = "get an intact copy, or make it again"
 
 
 class TooLargeError(Exception):
-    """Tensors that no file of that size describes."""
+    """A description asks for far more tensor memory than a file of its size can describe."""
 
 
 class Bounded(TorchDispatchMode):
-    """Counts what tensors take that are made in the block, and ends it before they take more than a limit.
+    """Count the memory of tensors that are created in the block, and raise before it exceeds a limit.
 
     Args:
-        limit: In bytes.
+        limit: Bytes of all tensors together.
     """
 
     def __init__(self, limit: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.left, self.tensors = limit, MOST_TENSORS
+        self.bytes_left, self.tensors_left = limit, MOST_TENSORS
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        """Run an operator, unless it is one too many."""
-        shapes = [one for one in args[:2] if isinstance(one, list | tuple) and all(isinstance(n, int) for n in one)]
+        """Run an operator, unless it exceeds the limit."""
+        shapes = [arg for arg in args[:2] if isinstance(arg, list | tuple) and all(isinstance(n, int) for n in arg)]
         if shapes and any(word in func.__name__ for word in ("empty", "zeros", "ones", "full", "rand")):
-            self.left -= BYTES * prod(shapes[0])
-            self.tensors -= 1
-        if self.left < 0 or self.tensors < 0:
+            self.bytes_left -= BYTES * prod(shapes[0])
+            self.tensors_left -= 1
+        if self.bytes_left < 0 or self.tensors_left < 0:
             raise TooLargeError("its network is far larger than its weights")
         return func(*args, **(kwargs or {}))
 
 
 @contextmanager
-def replaying(where: str, size: int) -> Iterator[None]:
-    """Rebuild in the block a network that a file describes.
+def rebuilding(source: str, size: int) -> Iterator[None]:
+    """Turn errors while a recorded network is rebuilt into errors about its file.
 
     Args:
-        where: The file, to name it in errors.
+        source: Name of the file, for errors.
         size: Bytes of its weights.
 
     Raises:
-        ModelFileError: If the description makes no network, or one that is far larger than its weights.
+        ModelFileError: If the description is no valid network, or one that is far larger than its weights.
     """
     try:
-        with Bounded(ROOM * size + SPARE):
+        with Bounded(GROWTH * size + ALLOWANCE):
             yield
     except SettingsError as error:
-        raise ModelFileError(f"{where} is damaged: {error.problem}", error.hint or HINT, code="E404") from error
+        raise ModelFileError(f"{source} is damaged: {error.problem}", error.hint or HINT, code="E404") from error
     except EffxferError:
         raise
-    except Exception as error:  # whatever an architecture raises that is given what it cannot be given
+    except Exception as error:  # an architecture may raise anything for arguments that it does not support
         if out_of_memory(error):
             raise
         text = str(error) if isinstance(error, TooLargeError) else f"{type(error).__name__} {error}"
-        raise ModelFileError(f"{where} is damaged: {text:.300}", HINT, code="E404") from error
+        raise ModelFileError(f"{source} is damaged: {text:.300}", HINT, code="E404") from error

@@ -1,11 +1,11 @@
-"""Whose code may run because a file names it.
+"""Decide which code may run because a file names it.
 
-A model directory, a ticket and an adapter say how their network is rebuilt, and somebody else may have made them. What
-they name runs if it is a network of this package, of timm or of torchvision, with arguments that neither fetch nor read
-anything; or if the user trusts it: with `trusting` (`--trust` on the command line), or by a line in `trust.toml` with
-the digest of the module's files. What the user names, here or in a pipeline, is the user's own choice and runs.
+A model directory, a ticket and an adapter describe how their network is rebuilt, and may come from somebody else. The
+network that they name is built if it belongs to this package, timm or torchvision and its arguments neither fetch nor
+read anything. Any other one must be trusted: by `trusting` (`--trust` on the command line), or by a line in
+`trust.toml` with the digest of the module's files. A network that the user names, here or in a pipeline, always runs.
 
-A seal does not help: whoever makes a file can seal it.
+A seal does not replace trust: whoever makes a file can seal it.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ OWN = {
     "effxfer.net.conv4:Conv4": {"width"},
     "effxfer.net.conv4:conv4": {"width"},
 }
-# Neither library takes an address, a file, a configuration or a class by one of these names.
+# By none of these names does either library accept a URL, a file, a configuration or a class.
 TIMM = """
     aa_layer act_layer attn_drop_rate avg_down base_width block_reduce_first bn_eps bn_momentum bn_tf cardinality
     channels class_token depth depths dims down_kernel_size drop_block_rate drop_path_rate drop_rate dynamic_img_pad
@@ -50,21 +50,21 @@ TORCHVISION = """
     width_per_group zero_init_residual
 """
 ARGUMENTS = {"timm": set(TIMM.split()), "torchvision": set(TORCHVISION.split())}
-LARGEST = 4096
-MOST = 16
+LARGEST_NUMBER = 4096
+LONGEST_LIST = 16
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
 
 
 @contextmanager
 def trusting(*factories: str) -> Iterator[None]:
-    """Let files name `package.module:factory` in this block, with any arguments; or `timm:NAME` with any.
+    """Trust factories `package.module:factory` (or `timm:NAME`) in this block, with any arguments.
 
     Raises:
-        SettingsError: If a name is none of a factory.
+        SettingsError: If a name is not the name of a factory.
     """
     wrong = [name for name in factories if not FACTORY.fullmatch(name)]
     if wrong:
-        raise SettingsError(f"{wrong[0]!r} is no factory to trust", "write package.module:factory")
+        raise SettingsError(f"{wrong[0]!r} is not the name of a factory", "write package.module:factory")
     token = _trusted.set(_trusted.get() | set(factories))
     try:
         yield
@@ -73,45 +73,45 @@ def trusting(*factories: str) -> Iterator[None]:
 
 
 @contextmanager
-def naming(*sources: str) -> Iterator[None]:
-    """Let files name in this block the factories that a user's own settings name; of libraries, nothing more."""
+def trusting_sources(*sources: str) -> Iterator[None]:
+    """Trust in this block the factories that the user's own settings name; library networks need no trust."""
     named = [source.partition("@")[0] for source in sources]
     own = [name for name in named if FACTORY.fullmatch(name) and name.partition(":")[0] not in LIBRARIES]
     with trusting(*own):
         yield
 
 
-def check(backbone: Mapping[str, Any], where: str) -> None:
-    """Make sure that a network may be built though a file names it; imports nothing that is not trusted.
+def check_trusted(backbone: Mapping[str, Any], origin: str) -> None:
+    """Check that a network named by a file may be built, without importing anything untrusted.
 
     Args:
-        backbone: As the file has it: `{"source": ..., "args": {...}}`.
-        where: The file, to name it in errors.
+        backbone: The file's entry: `{"source": ..., "args": {...}}`.
+        origin: Name of the file, for errors.
 
     Raises:
-        ModelFileError: `E413` with what would have been imported, or fetched or read, and how to allow it.
+        ModelFileError: `E413`, with the module or argument that was refused and how to allow it.
         SettingsError: If `trust.toml` is not TOML.
     """
     source, args = str(backbone["source"]), backbone["args"]
     if source in _trusted.get():
         return
-    known = OWN.get(source, ARGUMENTS.get(source.partition(":")[0]))
-    if known is None:
-        _check_remembered(source, where)
+    allowed = OWN.get(source, ARGUMENTS.get(source.partition(":")[0]))
+    if allowed is None:
+        _check_trust_file(source, origin)
         return
-    wrong = [name for name, value in args.items() if name not in known or not _is_plain(value)]
+    wrong = [name for name, value in args.items() if name not in allowed or not _is_plain(value)]
     if wrong:
-        text = f"{where} gives {source} {wrong[0]} = {args[wrong[0]]!r:.80}, which might fetch, read or run something"
+        text = f"{origin} gives {source} {wrong[0]} = {args[wrong[0]]!r:.80}, which might fetch, read or run something"
         raise ModelFileError(text, f"if you trust who made it, pass `trust={source}`", code="E413")
 
 
-def files_of(module: str) -> tuple[Path, ...]:
-    """Find the files that importing a module would run, its packages' first, without importing anything.
+def module_files(module: str) -> tuple[Path, ...]:
+    """List the files that importing a module would run, its packages' first, without importing anything.
 
     Returns:
-        Nothing if there is no such module, or if only an import could find it.
+        The files; none if the module does not exist, or could be located only by importing.
     """
-    found, path, parts = list[Path](), None, module.split(".")
+    files, path, parts = list[Path](), None, module.split(".")
     for depth in range(1, len(parts) + 1):
         try:
             spec = PathFinder.find_spec(".".join(parts[:depth]), path)
@@ -119,25 +119,25 @@ def files_of(module: str) -> tuple[Path, ...]:
         except (KeyError, ValueError, ImportError, OSError):  # a package without a file inside another one
             return ()
         if spec and spec.has_location and spec.origin:
-            found.append(Path(spec.origin))
+            files.append(Path(spec.origin))
         elif not spec or depth == len(parts):
             return ()
-    return tuple(found)
+    return tuple(files)
 
 
-def digest_of(module: str) -> str:
-    """Digest the files of a module, one after the other, in hexadecimal; empty if `files_of` finds none.
+def module_digest(module: str) -> str:
+    """Return the SHA-256 of a module's concatenated files, in hexadecimal; empty if `module_files` lists none.
 
-    Of a module without a package that is what `sha256sum` says of its file.
+    For a module without a package it equals the output of `sha256sum`.
     """
-    files, whole = files_of(module), hashlib.sha256()
+    files, digest = module_files(module), hashlib.sha256()
     for file in files:
-        whole.update(file.read_bytes())
-    return whole.hexdigest() if files else ""
+        digest.update(file.read_bytes())
+    return digest.hexdigest() if files else ""
 
 
 def trust_file() -> Path | None:
-    """Where a user's list of trusted factories lies; None without a home."""
+    """Return the path of the user's list of trusted factories; None without a home directory."""
     home = os.environ.get("XDG_CONFIG_HOME", "")
     try:
         folder = Path(home) if Path(home).is_absolute() else Path("~/.config").expanduser()
@@ -146,45 +146,49 @@ def trust_file() -> Path | None:
     return folder / "effxfer" / "trust.toml"
 
 
-def _check_remembered(source: str, where: str) -> None:
-    """Refuse a factory that the user's list does not hold with the digest of its files; load it from those files."""
+def _check_trust_file(source: str, origin: str) -> None:
+    """Import a factory if the user's list holds the digest of its files; refuse it otherwise."""
     module, actual, file = source.partition(":")[0], "", trust_file()
     if FACTORY.fullmatch(source):
-        actual = digest_of(module)
-    told = read_toml(file).get(source) if file and file.is_file() else None
-    if not actual or told != actual:
-        raise _refused(source, where, actual, told)
-    _load(module, where)
+        actual = module_digest(module)
+    trusted = read_toml(file).get(source) if file and file.is_file() else None
+    if not actual or trusted != actual:
+        raise _untrusted(source, origin, actual, trusted)
+    _import_checked(module, origin)
 
 
-def _refused(source: str, where: str, actual: str, told: object) -> ModelFileError:
-    module, files = source.partition(":")[0], files_of(source.partition(":")[0]) if actual else ()
-    place = files[-1] if files else "not found here"
-    text = f"{where} names the network {source!r}: opening it would import {module!r} ({place}) and run it"
-    if told is not None and actual:
-        text += f"; it was trusted with other content, {str(told)[:12]}, and now is {actual[:12]}"
+def _untrusted(source: str, origin: str, actual: str, trusted: object) -> ModelFileError:
+    module, files = source.partition(":")[0], module_files(source.partition(":")[0]) if actual else ()
+    location = files[-1] if files else "not found here"
+    text = f"{origin} names the network {source!r}: opening it would import {module!r} ({location}) and run it"
+    if trusted is not None and actual:
+        text += f"; its digest was {str(trusted)[:12]} when it was trusted, and is {actual[:12]} now"
     if not FACTORY.fullmatch(source):
         return ModelFileError(text, "get an intact copy", code="E413")
-    keep = f'; for good, put the line "{source}" = "{actual}" into {trust_file()}' if actual and trust_file() else ""
-    return ModelFileError(text, f"if you trust it, pass `trust={source}`{keep}", code="E413")
+    permanent = (
+        f'; to trust it permanently, put the line "{source}" = "{actual}" into {trust_file()}'
+        if actual and trust_file()
+        else ""
+    )
+    return ModelFileError(text, f"if you trust it, pass `trust={source}`{permanent}", code="E413")
 
 
-def _load(module: str, where: str) -> None:
-    """Import a module from the files that were digested: byte code beside them may be of other ones."""
+def _import_checked(module: str, origin: str) -> None:
+    """Import a module from its digested source files; cached byte code may belong to other sources."""
     before, sys.pycache_prefix = sys.pycache_prefix, os.devnull
     try:
         import_module(module)
-    except Exception as error:  # whatever a module raises
-        text = f"{where} names {module}, which cannot be imported: {type(error).__name__} {error}"
-        raise ModelFileError(text, "see that it is on PYTHONPATH", code="E413") from error
+    except Exception as error:  # a user's module may raise anything
+        text = f"{origin} names {module}, which cannot be imported: {type(error).__name__} {error}"
+        raise ModelFileError(text, "check that it is on PYTHONPATH", code="E413") from error
     finally:
         sys.pycache_prefix = before
 
 
 def _is_plain(value: object, depth: int = 2) -> bool:
-    """Whether a value is a small number, a short word, or a list of such: no address, no file, no table."""
+    """Whether a value is a small number, a short word, or a list of these; never a URL, file or table."""
     if isinstance(value, list | tuple):
-        return depth > 0 and len(value) <= MOST and all(_is_plain(one, depth - 1) for one in value)
+        return depth > 0 and len(value) <= LONGEST_LIST and all(_is_plain(element, depth - 1) for element in value)
     if isinstance(value, str):
         return re.fullmatch(r"\w{0,40}", value, re.ASCII) is not None
-    return value is None or (isinstance(value, int | float) and isfinite(value) and abs(value) <= LARGEST)
+    return value is None or (isinstance(value, int | float) and isfinite(value) and abs(value) <= LARGEST_NUMBER)

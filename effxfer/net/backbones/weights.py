@@ -1,6 +1,6 @@
-"""Weights of others, into a body: what fits is loaded, what no body needs is left out and named.
+"""Load foreign weights into a body: matching tensors are loaded, superfluous ones are dropped and named.
 
-A file is taken whole or refused: nothing is loaded by half.
+A file is loaded completely or refused; no body is ever loaded in part.
 """
 
 import re
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.backbones.candidates import Candidate, choose
+from effxfer.net.backbones.candidates import Candidate, choose_network
 from effxfer.net.backbones.checkpoint import some
 
 HEADS = (
     "fc", "head", "classifier", "linear", "heads", "head_drop", "last_linear",
     "AuxLogits", "aux1", "aux2", "projector", "projection_head", "predictor",
 )  # fmt: skip
-# Tensors that trainers keep beside a network's own: losses, metrics, preprocessing, queues, counters of operations.
+# Tensors that trainers save beside a network's own: losses, metrics, preprocessing, queues, operation counters.
 SIDE = re.compile(
     r"loss|criterion|metric|(^|_)(acc|accuracy|auroc|auc|f1|map|confmat|precision|recall)(_|$)|^queue|^ema_"
     r"|^total_(ops|params)$|preprocess|normaliz|^(mean|std)$|^_extra_state$"
@@ -27,55 +27,62 @@ SIDE = re.compile(
 
 
 def load_weights(body: nn.Module, file: Path, part: str = "") -> tuple[str, ...]:
-    """Load a weights file into a body: prefixes and what is no part of the network are left out, the rest must fit.
+    """Load a weights file into a body; prefixes and tensors outside the network are dropped, the rest must fit.
 
     Args:
-        body: Any.
+        body: The network to load into.
         file: See `effxfer.net.backbones.checkpoint.read_tables`.
-        part: See `effxfer.net.backbones.candidates.choose`.
+        part: See `effxfer.net.backbones.candidates.choose_network`.
 
     Returns:
-        Notes on what was chosen, left out, or converted.
+        Notes on the tensors that were chosen, dropped or converted.
 
     Raises:
-        ModelFileError: If the file is absent, holds code, is truncated, has NaN, or does not fit; with a table.
+        ModelFileError: If the file is absent, holds code, is truncated, has NaN, or does not fit.
     """
-    network, notes = choose(body, file, part)
+    network, notes = choose_network(body, file, part)
     own = body.state_dict()
-    left = [name for name in network.state if name not in own]
+    extra = [name for name in network.state if name not in own]
     if not network.fits:
-        raise ModelFileError(f"{file} does not fit: {_misfit(network, left)}", code="E405")
-    if odd := [name for name in left if not is_head(name) and not _is_side(name, network.state[name])]:
-        raise ModelFileError(f"{file} has tensors that the network lacks: {some(odd)}", "check `args`", code="E406")
-    taken = {name: t for name, t in network.state.items() if name in own and t.shape == own[name].shape}
-    body.load_state_dict(_converted(taken, own, file), strict=False)
-    notes += (f"{file.name}: {network.how}",) if network.how else ()
-    return notes + _dtypes(taken, own, file) + _left_out([*left, *network.outside], file)
+        raise ModelFileError(f"{file} does not fit: {_misfit(network, extra)}", code="E405")
+    if unexpected := [name for name in extra if not is_head(name) and not _is_auxiliary(name, network.state[name])]:
+        text = f"{file} has tensors that the network lacks: {some(unexpected)}"
+        raise ModelFileError(text, "check `args`", code="E406")
+    matching = {name: t for name, t in network.state.items() if name in own and t.shape == own[name].shape}
+    body.load_state_dict(_convert(matching, own, file), strict=False)
+    notes += (f"{file.name}: {network.conversion}",) if network.conversion else ()
+    return notes + _dtype_notes(matching, own, file) + _dropped_notes([*extra, *network.outside], file)
 
 
 def load_classifier(body: nn.Module, file: Path, part: str, width: int) -> nn.Linear | None:
-    """Give the linear classifier that a weights file holds beside a body, from features of a width to its classes.
+    """Load the linear classifier that a weights file holds beside a body.
+
+    Args:
+        body: The network that the file is for.
+        file: A weights file.
+        part: See `effxfer.net.backbones.candidates.choose_network`.
+        width: Input features of the classifier.
 
     Returns:
-        None if there is no such layer, or more than one.
+        The layer; None if the file has none of this width, or several.
 
     Raises:
         ModelFileError: If the file is unreadable.
     """
-    network, _ = choose(body, file, part)
+    network, _ = choose_network(body, file, part)
     return classifier_in(network.state, width) or classifier_in(network.outside, width)
 
 
 def classifier_in(state: Mapping[str, Tensor], width: int) -> nn.Linear | None:
-    """Give the one linear classifier from features of a width that is in a table of tensors, or None."""
-    found = [
+    """Return the only linear classifier in a table of tensors that takes `width` features, or None."""
+    matches = [
         name
         for name, t in state.items()
-        if is_head(name) and name.endswith("weight") and t.dim() == 2 and t.shape[1] == width and not _odd(t)
+        if is_head(name) and name.endswith("weight") and t.dim() == 2 and t.shape[1] == width and not _unusable(t)
     ]
-    if len(found) != 1:
+    if len(matches) != 1:
         return None
-    weight, bias = state[found[0]], state.get(f"{found[0].removesuffix('weight')}bias")
+    weight, bias = state[matches[0]], state.get(f"{matches[0].removesuffix('weight')}bias")
     layer = nn.Linear(width, len(weight), bias=bias is not None)
     layer.load_state_dict({"weight": weight, **({} if bias is None else {"bias": bias})})
     return layer
@@ -86,29 +93,32 @@ def is_head(name: str) -> bool:
     return any(part in HEADS for part in name.split("."))
 
 
-def _is_side(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is what trainers keep beside a network: by its name, or because it is a single number."""
+def _is_auxiliary(name: str, tensor: Tensor) -> bool:
+    """Whether a trainer saves this tensor beside a network, judged by its name or because it is a single number."""
     first, _, _ = name.partition(".")
     return tensor.dim() == 0 or any(SIDE.search(word) for word in (first, name.rpartition(".")[2]))
 
 
-def _converted(taken: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """Give tensors as the body has them: dense, of its type.
+def _convert(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Convert tensors to the body's layout and dtype.
 
     Raises:
-        ModelFileError: If one cannot be, or holds what is no number.
+        ModelFileError: If a tensor cannot be converted (`E409`), or holds NaN or infinity (`E407`).
     """
-    if odd := [f"{name} is {why}" for name, tensor in taken.items() if (why := _odd(tensor))]:
-        text, hint = f"{file} has tensors that are no plain numbers: {some(odd)}", "save them as float32 on the CPU"
+    if unusable := [f"{name} is {reason}" for name, tensor in tensors.items() if (reason := _unusable(tensor))]:
+        text, hint = (
+            f"{file} has tensors that are no plain numbers: {some(unusable)}",
+            "save them as float32 on the CPU",
+        )
         raise ModelFileError(text, hint, code="E409")
-    plain = {name: _dense(tensor).to(own[name].dtype) for name, tensor in taken.items()}
+    plain = {name: _to_dense(tensor).to(own[name].dtype) for name, tensor in tensors.items()}
     if bad := [name for name, tensor in plain.items() if not bool(tensor.isfinite().all())]:
         raise ModelFileError(f"{file} has NaN or infinity in {some(bad)}", "get an intact copy", code="E407")
     return plain
 
 
-def _odd(tensor: Tensor) -> str:
-    """Say why a tensor cannot be a weight; empty if it can."""
+def _unusable(tensor: Tensor) -> str:
+    """Return why a tensor cannot be loaded as a weight; empty if it can."""
     reasons = {
         f"a {type(tensor).__name__}": type(tensor) not in (Tensor, nn.Parameter),
         "without data": tensor.is_meta,
@@ -118,17 +128,17 @@ def _odd(tensor: Tensor) -> str:
     return ", ".join(reason for reason, holds in reasons.items() if holds)
 
 
-def _dense(tensor: Tensor) -> Tensor:
+def _to_dense(tensor: Tensor) -> Tensor:
     plain = tensor.detach().dequantize() if tensor.is_quantized else tensor.detach()
     return plain if plain.layout is torch.strided else plain.to_dense()
 
 
-def _dtypes(taken: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> tuple[str, ...]:
-    """Say which tensors were of another type than the body's (`W409`)."""
-    kinds = Counter(_kind(tensor) for name, tensor in taken.items() if own[name].is_floating_point())
-    other = {kind: count for kind, count in kinds.items() if kind != "float32"}
-    texts = [f"{count} tensor{'s are' if count > 1 else ' is'} {kind}" for kind, count in sorted(other.items())]
-    return (f"W409 {file.name}: {', '.join(texts)}, taken as float32",) if texts else ()
+def _dtype_notes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> tuple[str, ...]:
+    """Note tensors whose dtype or layout differs from the body's float32 (`W409`)."""
+    kinds = Counter(_kind(tensor) for name, tensor in tensors.items() if own[name].is_floating_point())
+    converted = {kind: count for kind, count in kinds.items() if kind != "float32"}
+    texts = [f"{count} tensor{'s are' if count > 1 else ' is'} {kind}" for kind, count in sorted(converted.items())]
+    return (f"W409 {file.name}: {', '.join(texts)}, converted to float32",) if texts else ()
 
 
 def _kind(tensor: Tensor) -> str:
@@ -136,16 +146,16 @@ def _kind(tensor: Tensor) -> str:
     return layout + str(tensor.dtype).removeprefix("torch.")
 
 
-def _left_out(names: Iterable[str], file: Path) -> tuple[str, ...]:
+def _dropped_notes(names: Iterable[str], file: Path) -> tuple[str, ...]:
     heads = [name for name in names if is_head(name)]
-    rest = [name for name in names if not is_head(name)]
-    notes = (f"{file.name}: classifier left out ({some(heads)})",) if heads else ()
-    return notes + ((f"{file.name}: left out as no part of the network: {some(rest)}",) if rest else ())
+    auxiliary = [name for name in names if not is_head(name)]
+    notes = (f"{file.name}: classifier not loaded ({some(heads)})",) if heads else ()
+    return notes + ((f"{file.name}: not loaded, not part of the network: {some(auxiliary)}",) if auxiliary else ())
 
 
-def _misfit(network: Candidate, left: list[str]) -> str:
-    missing, state, wanted = network.missing, network.state, network.wanted
-    shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(wanted[k].shape)}" for k in network.wrong]
+def _misfit(network: Candidate, extra: list[str]) -> str:
+    missing, state, required = network.missing, network.state, network.required
+    shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(required[k].shape)}" for k in network.mismatched]
     parts = [f"{len(missing)} missing ({some(missing)})" if missing else "", some(shapes)]
-    parts += [f"{len(left)} unknown ({some(left)})" if left else ""]
+    parts += [f"{len(extra)} unknown ({some(extra)})" if extra else ""]
     return "; ".join(part for part in parts if part)

@@ -150,16 +150,16 @@ class TicketFile:
             ModelFileError: If the weights or masks do not fit the recorded architecture, or are not in the file; or if
                 that names code that is not trusted: see `effxfer.net.backbones.trust`.
         """
-        trust.check(self.facts.backbone, "the ticket")
+        trust.check_trusted(self.facts.backbone, "the ticket")
         import torch
 
-        from effxfer.net.backbones.recorded import replaying
+        from effxfer.net.backbones.recorded import rebuilding
         from effxfer.net.edits import rebuild
 
         weights = self.weights()
         if weights is None:
             raise ModelFileError("the ticket has no weights of its own", "open the backbone that it points to")
-        with replaying("the ticket", len(self.content)):
+        with rebuilding("the ticket", len(self.content)):
             net = rebuild(self.facts.backbone, self.facts.edits, Preprocess.from_json(self.facts.preprocess))
         _check_fits(weights, _body(net.state_dict()), "weights", "E405")
         net.load_state_dict(weights, strict=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from effxfer.artifact import Artifact
 from effxfer.data.settings import DataSettings
-from effxfer.net.backbones.trust import naming
+from effxfer.net.backbones.trust import trusting_sources
 from effxfer.report import Report
 from effxfer.settings import Settings
 from effxfer.stages.data.split_history import history_of
@@ -57,7 +57,11 @@ def transform(
     from effxfer.train.devices import pick, together
 
     device = pick(context.device)
-    with exclusive(context, device.leads), together(device), naming(*named_by(source), *named_networks(settings)):
+    with (
+        exclusive(context, device.leads),
+        together(device),
+        trusting_sources(*named_by(source), *named_networks(settings)),
+    ):
         if stage.distributed:
             execute(stage, settings, source, data, context, key, device)
         elif device.leads:

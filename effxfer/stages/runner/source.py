@@ -188,7 +188,7 @@ def body_of(backbone: BackboneSettings) -> "dict[str, Tensor]":
 def _check_trust(told: BackboneSettings) -> None:
     """Make sure that a network may be built though a ticket names it; a model directory sees to itself."""
     if artifact.find(told.source) is None:
-        trust.check({"source": told.source.partition("@")[0], "args": told.args}, "the ticket")
+        trust.check_trusted({"source": told.source.partition("@")[0], "args": told.args}, "the ticket")
 
 
 def _settings(ticket: TicketFile, backbone: str) -> BackboneSettings:

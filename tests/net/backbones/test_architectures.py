@@ -56,7 +56,7 @@ def test_arguments_that_it_does_not_take_are_told():
 @pytest.mark.parametrize("source", ["os:system", "torch:load", "torch.hub:load", "tests.net.nets:untold"])
 def test_only_what_says_that_it_makes_a_network_is_called(source, tmp_path):
     """An artifact may come from anybody, and names what is called to rebuild it."""
-    with pytest.raises(SettingsError, match="does not say that it makes a network"):
+    with pytest.raises(SettingsError, match="is not declared to return a network"):
         build_body(source, {"command": f"touch {tmp_path}/canary"})
     assert not list(tmp_path.iterdir())
 
@@ -92,7 +92,7 @@ def test_the_users_crop_comes_before_the_backbones():
 @pytest.mark.parametrize(
     ("factory", "said"),
     [
-        ("number", "gives int, no torch.nn.Module"),
+        ("number", "returns int, not torch.nn.Module"),
         ("raises", "cannot be built with {}: ZeroDivisionError: nothing left"),
         ("wants", "missing 1 required positional argument: 'width'"),
     ],

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.backbones.candidates import candidates, choose
+from effxfer.net.backbones.candidates import choose_network, list_candidates
 from effxfer.net.backbones.weights import load_weights
 from tests.net.nets import Flat
 
@@ -26,7 +26,7 @@ def under(**networks):
 
 def chosen(tmp_path, value, part=""):
     torch.save(value, tmp_path / "w.pth")
-    network, notes = choose(Flat(0), tmp_path / "w.pth", part)
+    network, notes = choose_network(Flat(0), tmp_path / "w.pth", part)
     assert network.fits
     return network, notes
 
@@ -68,7 +68,7 @@ def test_of_several_the_one_is_taken_that_the_field_takes(tmp_path, kind):
     network, (note,) = chosen(tmp_path, value)
     assert network.label == label
     assert torch.equal(network.state["conv.weight"], GOOD["conv.weight"])
-    assert f"{label} taken" in note
+    assert f"loaded {label}" in note
     assert custom in note
     assert "@w.pth#NAME" in note
 
@@ -114,7 +114,7 @@ def test_networks_that_are_equal_are_no_choice(tmp_path):
 def test_names_are_listed_where_nothing_can_be_chosen(tmp_path, value, part, names):
     torch.save(value, tmp_path / "w.pth")
     with pytest.raises(ModelFileError) as caught:
-        choose(Flat(0), tmp_path / "w.pth", part)
+        choose_network(Flat(0), tmp_path / "w.pth", part)
     assert caught.value.code == "E415"
     assert names in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_what_wrappers_put_into_names_goes(tmp_path, wrap):
 
 def test_a_word_of_a_wrapper_stays_where_the_body_uses_it():
     body = nn.ModuleDict({"module": nn.Linear(1, 1)})
-    (one,) = candidates(body, {"": {f"module.{name}": tensor for name, tensor in body.state_dict().items()}})
+    (one,) = list_candidates(body, {"": {f"module.{name}": tensor for name, tensor in body.state_dict().items()}})
     assert one.fits
 
 
@@ -147,7 +147,7 @@ def test_position_embeddings_of_another_size_are_resampled_as_timm_does(tmp_path
     nn.init.normal_(large.pos_embed)
     torch.save(large.state_dict(), tmp_path / "w.pth")
     (note,) = load_weights(small, tmp_path / "w.pth")
-    assert "as timm does" in note
+    assert "converted by timm's own code" in note
     assert torch.equal(small.pos_embed[:, 0], large.pos_embed[:, 0]), "the class token is not resampled"
     assert torch.equal(small.blocks[0].mlp.fc1.weight, large.blocks[0].mlp.fc1.weight)
 

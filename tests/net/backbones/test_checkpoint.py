@@ -171,7 +171,7 @@ def test_a_scripted_network_is_refused(tmp_path):
 def test_what_would_have_run_is_named(tmp_path):
     refused(saved(tmp_path, nn.Linear(1, 1)), "E401", "torch.nn.modules.linear.Linear")
     sharded = b"\x80\x02ctorch.distributed._shard.sharded_tensor.api\nShardedTensor\n."
-    refused(archive(tmp_path, sharded), "E401", "one part of sharded training")
+    refused(archive(tmp_path, sharded), "E401", "one shard of distributed training")
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.bin"])

@@ -44,7 +44,7 @@ def test_random_weights_need_neither_file_nor_network(monkeypatch):
 def test_a_factory_brings_its_own_weights(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", lambda *_a, **_k: pytest.fail("asked the network"))
     _, (note,) = open_backbone(BackboneSettings(source="tests.net.nets:flat"))
-    assert "its factory gave it" in note
+    assert "its factory set" in note
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.backbones.pretrained import open_backbone
-from effxfer.net.backbones.probe import untrained
+from effxfer.net.backbones.probe import build_untrained
 from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.settings import BackboneSettings
 from effxfer.net.taps import tap_widths
@@ -83,14 +83,14 @@ def test_auxiliary_classifiers_of_torchvision_are_left_out():
 @pytest.mark.parametrize(
     ("name", "said", "hint"),
     [
-        ("OneBatch", "it gives 1 rows for 2 images", "features (B, D), maps (B, D, h, w) or tokens (B, n, D)"),
-        ("Complex", "it gives complex64", "features (B, D)"),
-        ("Whole", "it gives int64", "features (B, D)"),
-        ("Five", "it gives a tensor of shape (2, 8, 1, 24, 24)", "features (B, D)"),
-        ("Single", "it gives a tensor of shape (2,)", "features (B, D)"),
-        ("Words", "it gives str, not a tensor", "features (B, D)"),
+        ("OneBatch", "it returns 1 rows for 2 images", "features (B, D), maps (B, D, h, w) or tokens (B, n, D)"),
+        ("Complex", "it returns complex64", "features (B, D)"),
+        ("Whole", "it returns int64", "features (B, D)"),
+        ("Five", "it returns a tensor of shape (2, 8, 1, 24, 24)", "features (B, D)"),
+        ("Single", "it returns a tensor of shape (2,)", "features (B, D)"),
+        ("Words", "it returns str, not a tensor", "features (B, D)"),
         ("Leaving", "SystemExit: 0", "features (B, D)"),
-        ("Fixed", "mat1 and mat2 shapes cannot be multiplied", "images of 32 px would do: backbone.size=32"),
+        ("Fixed", "mat1 and mat2 shapes cannot be multiplied", "images of 32 px work: backbone.size=32"),
     ],
 )
 def test_what_cannot_be_used_is_said_with_what_would_do(name, said, hint):
@@ -128,6 +128,6 @@ def test_a_network_that_does_not_look_is_noted():
 def test_opening_draws_from_no_generator():
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    nets = [untrained(BackboneSettings(source="tests.net.foreign:Lazy", size=32))[0] for _ in range(2)]
+    nets = [build_untrained(BackboneSettings(source="tests.net.foreign:Lazy", size=32))[0] for _ in range(2)]
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(nets[0].body.conv.weight, nets[1].body.conv.weight)

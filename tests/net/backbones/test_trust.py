@@ -10,7 +10,14 @@ from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net import cifar, conv4
 from effxfer.net.backbones import trust
 from effxfer.net.backbones.architectures import build_body
-from effxfer.net.backbones.trust import check, digest_of, files_of, naming, trust_file, trusting
+from effxfer.net.backbones.trust import (
+    check_trusted,
+    module_digest,
+    module_files,
+    trust_file,
+    trusting,
+    trusting_sources,
+)
 
 SOURCE = "kept_network:make"
 
@@ -28,7 +35,7 @@ def home(tmp_path, monkeypatch):
 
 def refused(source, args=None, where="it"):
     with pytest.raises(ModelFileError) as caught:
-        check({"source": source, "args": args or {}}, where)
+        check_trusted({"source": source, "args": args or {}}, where)
     assert caught.value.code == "E413"
     return str(caught.value)
 
@@ -49,7 +56,7 @@ def keep(text):
     ],
 )
 def test_known_networks_with_known_arguments_run(source, args):
-    check({"source": source, "args": args}, "it")
+    check_trusted({"source": source, "args": args}, "it")
 
 
 @pytest.mark.parametrize(
@@ -95,11 +102,10 @@ def test_the_error_is_the_way_out(home):
     digest = hashlib.sha256(b"print('imported')").hexdigest()
     assert "a/manifest.json names the network 'kept_network:make': opening it would import 'kept_network'" in found
     assert f"({home / 'kept_network.py'}) and run it" in found
-    assert (
-        f'pass `trust=kept_network:make`; for good, put the line "{SOURCE}" = "{digest}" into {trust_file()}' in found
-    )
+    line = f'"{SOURCE}" = "{digest}"'
+    assert f"pass `trust={SOURCE}`; to trust it permanently, put the line {line} into {trust_file()}" in found
     keep(f'"{SOURCE}" = "{digest}"\n')
-    check({"source": SOURCE, "args": {}}, "it")
+    check_trusted({"source": SOURCE, "args": {}}, "it")
 
 
 def test_what_is_not_there_cannot_be_kept(home):
@@ -111,9 +117,9 @@ def test_what_is_not_there_cannot_be_kept(home):
 def test_a_module_that_changed_is_refused_and_not_run(home):
     file = home / "kept_network.py"
     file.write_text("pass")
-    keep(f'"{SOURCE}" = "{digest_of("kept_network")}"\n')
+    keep(f'"{SOURCE}" = "{module_digest("kept_network")}"\n')
     file.write_text(f"open({str(home / 'ran')!r}, 'w')")
-    assert "it was trusted with other content, " in refused(SOURCE)
+    assert "its digest was " in refused(SOURCE)
     assert not (home / "ran").exists()
 
 
@@ -122,8 +128,8 @@ def test_the_digest_is_of_the_packages_as_well(home):
     package.mkdir()
     (package / "__init__.py").write_text("a = 1\n")
     (package / "net.py").write_text("b = 2\n")
-    assert files_of("kept_package.net") == (package / "__init__.py", package / "net.py")
-    assert digest_of("kept_package.net") == hashlib.sha256(b"a = 1\nb = 2\n").hexdigest()
+    assert module_files("kept_package.net") == (package / "__init__.py", package / "net.py")
+    assert module_digest("kept_package.net") == hashlib.sha256(b"a = 1\nb = 2\n").hexdigest()
     assert not [name for name in sys.modules if name.startswith("kept_")]
 
 
@@ -132,12 +138,12 @@ def test_the_digest_is_of_the_packages_as_well(home):
 )
 def test_what_only_an_import_could_find_has_no_files(home, module):
     (home / "kept_folder/inner").mkdir(parents=True)
-    assert files_of(module) == ()
-    assert digest_of(module) == ""
+    assert module_files(module) == ()
+    assert module_digest(module) == ""
 
 
 def test_byte_code_that_lies_beside_is_not_run(home):
-    """Of other source, with a mark that says that nobody needs to check."""
+    """Of other source, with a mark that says that nobody needs to check_trusted."""
     import py_compile
 
     file, evil = home / "kept_network.py", home / "other.py"
@@ -149,37 +155,37 @@ def test_byte_code_that_lies_beside_is_not_run(home):
     seen = [sys.executable, "-c", "import kept_network; print(kept_network.made)"]
     done = subprocess.run(seen, cwd=home, capture_output=True, text=True, check=True)
     assert done.stdout == "elsewhere\n", "Python itself would run it"
-    keep(f'"{SOURCE}" = "{digest_of("kept_network")}"\n')
-    check({"source": SOURCE, "args": {}}, "it")
+    keep(f'"{SOURCE}" = "{module_digest("kept_network")}"\n')
+    check_trusted({"source": SOURCE, "args": {}}, "it")
     assert sys.modules["kept_network"].made == "here"
     assert sys.pycache_prefix is None
 
 
 def test_a_trusted_module_that_does_not_run_is_named(home):
     (home / "kept_network.py").write_text("1 / 0")
-    keep(f'"{SOURCE}" = "{digest_of("kept_network")}"\n')
+    keep(f'"{SOURCE}" = "{module_digest("kept_network")}"\n')
     assert "it names kept_network, which cannot be imported: ZeroDivisionError" in refused(SOURCE)
 
 
 def test_trust_ends_with_its_block():
     with trusting("os:system"):
-        check({"source": "os:system", "args": {}}, "it")
+        check_trusted({"source": "os:system", "args": {}}, "it")
         with trusting("timm:resnet18"):
-            check({"source": "timm:resnet18", "args": {"pretrained_cfg": "x"}}, "it")
-            check({"source": "os:system", "args": {}}, "it")
+            check_trusted({"source": "timm:resnet18", "args": {"pretrained_cfg": "x"}}, "it")
+            check_trusted({"source": "os:system", "args": {}}, "it")
     refused("os:system")
     refused("timm:resnet18", {"pretrained_cfg": "x"})
 
 
 def test_naming_a_library_does_not_free_its_arguments():
-    with naming("timm:resnet18@weights.pth", "mine:make@weights.pth", "", "runs/dense"):
-        check({"source": "mine:make", "args": {"anything": {}}}, "it")
+    with trusting_sources("timm:resnet18@weights.pth", "mine:make@weights.pth", "", "runs/dense"):
+        check_trusted({"source": "mine:make", "args": {"anything": {}}}, "it")
         refused("timm:resnet18", {"pretrained_cfg": "x"})
 
 
 @pytest.mark.parametrize("name", ["mine", "mine:", ":make", "a-b:c", "runs/dense", ""])
 def test_only_a_factory_can_be_trusted(name):
-    with pytest.raises(SettingsError, match="is no factory to trust"), trusting(name):
+    with pytest.raises(SettingsError, match="is not the name of a factory"), trusting(name):
         pass
 
 
@@ -198,7 +204,7 @@ def test_own_networks_are_those_of_this_package():
 
 
 def test_every_place_that_rebuilds_is_known():
-    """A new one either has a network in memory, or asks `trust.check` first."""
+    """A new one either has a network in memory, or calls `check_trusted` first."""
     root, places = Path(trust.__file__).parents[2], set()
     for file in root.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -213,4 +219,4 @@ def test_every_place_that_rebuilds_is_known():
     }
     assert places == in_memory | {"artifact.py", "prune/tickets/file.py", "stages/prune/channel_controls.py"}
     for name in places - in_memory:
-        assert "check(" in (root / name).read_text()
+        assert "check_trusted(" in (root / name).read_text()

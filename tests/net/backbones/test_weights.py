@@ -42,7 +42,7 @@ def test_prefixes_go_and_the_classifier_is_left_out(tmp_path, trained, prefix, s
     loaded = body()
     (note,) = load_weights(loaded, file)
     assert same(loaded, trained)
-    assert "classifier left out" in note
+    assert "classifier not loaded" in note
     assert "fc.weight" in note
 
 
@@ -175,7 +175,7 @@ def test_what_trainers_keep_beside_a_network_is_left_out_and_named(tmp_path, tra
     state = {prefix + name: tensor for name, tensor in trained.state_dict().items() if not name.startswith("fc")}
     torch.save({"state_dict": {**state, **beside}}, tmp_path / "w.pth")
     loaded = body()
-    assert load_weights(loaded, tmp_path / "w.pth") == (f"w.pth: left out as no part of the network: {named}",)
+    assert load_weights(loaded, tmp_path / "w.pth") == (f"w.pth: not loaded, not part of the network: {named}",)
     assert same(loaded, trained)
 
 
@@ -184,7 +184,7 @@ def test_counters_of_a_network_that_averages_are_left_out(tmp_path, trained):
     loaded = body()
     notes = load_weights(loaded, tmp_path / "w.pth")
     assert same(loaded, trained)
-    assert notes[1] == "w.pth: left out as no part of the network: n_averaged"
+    assert notes[1] == "w.pth: not loaded, not part of the network: n_averaged"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.float8_e5m2])
@@ -194,7 +194,7 @@ def test_another_type_is_taken_and_noted(tmp_path, trained, dtype):
     loaded = body()
     (note,) = load_weights(loaded, tmp_path / "w.pth")
     name = str(dtype).removeprefix("torch.")
-    assert note == f"W409 w.pth: 6 tensors are {name}, taken as float32"
+    assert note == f"W409 w.pth: 6 tensors are {name}, converted to float32"
     assert torch.equal(loaded.conv.weight, state["conv.weight"].float())
 
 
@@ -211,7 +211,7 @@ def test_another_layout_is_taken_and_noted(tmp_path, trained, kind, make):
         trained.conv.weight.copy_(trained.conv.weight.mul(4).round() / 2)
     torch.save({**trained.state_dict(), "conv.weight": make(trained.conv.weight.detach())}, tmp_path / "w.pth")
     loaded = body()
-    assert load_weights(loaded, tmp_path / "w.pth")[0] == f"W409 w.pth: 1 tensor is {kind}, taken as float32"
+    assert load_weights(loaded, tmp_path / "w.pth")[0] == f"W409 w.pth: 1 tensor is {kind}, converted to float32"
     assert same(loaded, trained)
 
 
