@@ -129,10 +129,10 @@ def cpus(
     """Say on which CPUs an exported model answers the same: counted, and run on emulated ones."""
     from effxfer.cli import show
     from effxfer.data.settings import DataSettings
-    from effxfer.deploy.cpu.emulator import examine
+    from effxfer.deploy.cpu.emulator import check_on_cpus
     from effxfer.settings import build
 
     settings = build(DataSettings, {**table(changes), "source": data}, "data")
     with show.progress():
-        report = examine(model, settings, images=images, names=emulate or [], root=arm_root)
+        report = check_on_cpus(model, settings, images=images, names=emulate or [], root=arm_root)
     show.report(report, as_json)

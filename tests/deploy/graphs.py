@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from effxfer.deploy.graph.graph import Graph, named
+from effxfer.deploy.graph.graph import Graph, name_nodes
 
 FEED = {"x": np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)}
 
@@ -79,7 +79,7 @@ class Maker:
         given = [value("x", TensorProto.FLOAT, ["batch", 3, 16, 16])]
         made = [value(name, TensorProto.FLOAT, None) for name in (self.at, *outputs)]
         graph = helper.make_graph(self.nodes, "g", given, made, self.tensors)
-        return named(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10))
+        return name_nodes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10))
 
     def graph(self, outputs=()):
         return Graph(self.model(outputs))

@@ -1,8 +1,8 @@
-"""The same file on another CPU: run by QEMU's user mode, its answers compared with those of this machine.
+"""Run a file on another CPU by QEMU's user mode, and compare its outputs with those of this machine.
 
-QEMU translates the instructions of one process (https://www.qemu.org/docs/master/user/main.html). ONNX Runtime asks the
-CPU what it has, and picks its kernels by the answer, so the emulated process runs the kernels of that CPU. QEMU 7.2
-knows no AVX-512 and no VNNI. An ARM process needs a folder with the ARM builds of Python, numpy and ONNX Runtime;
+QEMU translates the instructions of one process (https://www.qemu.org/docs/master/user/main.html). ONNX Runtime picks
+its kernels by the instruction sets of the CPU, so the emulated process runs the kernels of that CPU. QEMU 7.2
+emulates neither AVX-512 nor VNNI. An ARM process needs a folder with the ARM builds of Python, numpy and ONNX Runtime;
 `benchmarks/arm64_root.sh` makes one.
 """
 
@@ -20,7 +20,7 @@ from effxfer.benchmark.untrusted.vet import is_foreign, locate, unvouched, vet
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.cpu.saturation import saturation
-from effxfer.deploy.cpu.targets import coverage, this
+from effxfer.deploy.cpu.targets import coverage, host_target
 from effxfer.deploy.export.parity import onnx_logits, open_model
 from effxfer.deploy.int8.static import Feeds
 from effxfer.errors import ModelFileError, ResourceError, SettingsError, did_you_mean
@@ -33,62 +33,73 @@ FILES = ("model.int8.onnx", "model.onnx")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Emulated:
-    """A CPU that QEMU plays.
+class EmulatedCpu:
+    """A CPU that QEMU emulates.
 
     Attributes:
-        target: What it stands for.
-        program: Of QEMU.
+        target: The class of CPUs that it represents.
+        program: The QEMU executable.
         model: QEMU's name of the CPU.
-        what: Its instruction sets.
+        instructions: Its instruction sets, for the report.
     """
 
     target: str
     program: str
     model: str
-    what: str
+    instructions: str
 
 
-CPUS: dict[str, Emulated] = {
-    "arm64": Emulated(target="arm64", program="qemu-aarch64", model="cortex-a72", what="NEON"),
-    "arm64-dot": Emulated(target="arm64", program="qemu-aarch64", model="neoverse-n1", what="NEON with dot products"),
-    "avx2": Emulated(target="x86-avx2", program="qemu-x86_64", model="Haswell", what="AVX2, no VNNI"),
-    "sse": Emulated(target="x86 without AVX2", program="qemu-x86_64", model="Nehalem", what="SSE4.2, no AVX"),
-}  # fmt: skip
+CPUS: dict[str, EmulatedCpu] = {
+    "arm64": EmulatedCpu(target="arm64", program="qemu-aarch64", model="cortex-a72", instructions="NEON"),
+    "arm64-dot": EmulatedCpu(
+        target="arm64", program="qemu-aarch64", model="neoverse-n1", instructions="NEON with dot products"
+    ),
+    "avx2": EmulatedCpu(target="x86-avx2", program="qemu-x86_64", model="Haswell", instructions="AVX2, no VNNI"),
+    "sse": EmulatedCpu(
+        target="x86 without AVX2", program="qemu-x86_64", model="Nehalem", instructions="SSE4.2, no AVX"
+    ),
+}
 
 
-def examine(
+def check_on_cpus(
     model: Path, data: DataSettings, *, images: int = 32, names: Sequence[str] = (), root: Path | None = None
 ) -> Report:
-    """Say on which CPUs an exported model answers the same.
+    """Report on which CPUs an exported model computes the same outputs.
 
     Args:
         model: A file, or the directory that holds `model.int8.onnx` or `model.onnx`.
         data: Whose validation split is used.
-        images: Of it.
+        images: How many images of it.
         names: Keys of `CPUS` to run the file on.
-        root: As in `emulated_logits`.
+        root: Folder of the ARM builds; see `emulated_logits`.
 
     Returns:
-        What x86 without VNNI would saturate, where the file was checked and where it should hold, and the answers of
-        the emulated CPUs beside those of this one.
+        The sums that saturate on x86 without VNNI, the CPUs on which the file was checked or is expected to work, and
+        the outputs of the emulated CPUs compared with those of this one.
 
     Raises:
-        ModelFileError, DataError, SettingsError, ResourceError: As `emulated_logits` and `load`.
+        ModelFileError, DataError, SettingsError, ResourceError: Those of `emulated_logits` and `load`.
     """
     for name in names:
-        command(name, root)
+        emulator_command(name, root)
     file = locate(model, FILES)
     if is_foreign(file):
         vet(file)
     opened = open_model(file, 1)
     if opened.with_preprocessing:
-        raise ModelFileError(f"{file} resizes images by itself", "name one that was exported without", code="E428")
+        raise ModelFileError(
+            f"{file} resizes images itself", "name a model exported without preprocessing", code="E428"
+        )
     pixels = np.asarray(load(data, opened.preprocess).val.pixels)
     feeds = Feeds(name=opened.input_name, pixels=pixels, preprocess=opened.preprocess).some(images)
-    found = saturation(file, feeds)
-    where = Report(tables=(coverage(found, this(), len(feeds.pixels)),))
-    return found.report(file.stem) + where + compare(file, feeds, names, root=root) + Report(notes=unvouched([file]))
+    saturated = saturation(file, feeds)
+    coverage_report = Report(tables=(coverage(saturated, host_target(), len(feeds.pixels)),))
+    return (
+        saturated.report(file.stem)
+        + coverage_report
+        + compare(file, feeds, names, root=root)
+        + Report(notes=unvouched([file]))
+    )
 
 
 def emulated_logits(
@@ -98,48 +109,46 @@ def emulated_logits(
 
     Args:
         file: An ONNX model.
-        feeds: Images; about a hundred times slower than without QEMU.
+        feeds: Images; QEMU is about a hundred times slower than the CPU itself.
         name: Key of `CPUS`.
         root: For ARM: a folder with `usr/bin/python3`, its libraries, and numpy and onnxruntime in `site`.
-        seconds: After this long the process is stopped.
+        seconds: Time limit, after which the process is stopped.
 
     Returns:
         float32 `(N, classes)`.
 
     Raises:
-        SettingsError: If there is no such CPU, or it needs `root`.
+        SettingsError: If `name` is no key of `CPUS`, or needs `root`.
         ResourceError: If QEMU is not installed, or the process took too long or was killed.
         ModelFileError: If the model does not run there.
     """
-    words, variables = command(name, root)
+    start, variables = emulator_command(name, root)
     with scratch_folder() as folder:
         images, logits = folder / "images.npy", folder / "logits.npy"
         np.save(images, next(iter(feeds.feed(0, len(feeds.pixels)).values())))
-        ask = {"file": str(file.resolve()), "images": str(images), "logits": str(logits), "batch": 4}
+        request = {"file": str(file.resolve()), "images": str(images), "logits": str(logits), "batch": 4}
         try:
-            done = children.run(CHILD, json.dumps(ask), seconds=seconds, python=words, variables=variables)
+            process = children.run(CHILD, json.dumps(request), seconds=seconds, python=start, variables=variables)
         except subprocess.TimeoutExpired:
-            raise ResourceError(
-                f"{file} took over {seconds:.0f} s on an emulated {name}", "give fewer images"
-            ) from None
-        if done.returncode:
-            said = [line for line in done.stderr.strip().splitlines() if "warning: TCG" not in line]
+            raise ResourceError(f"{file} took over {seconds:.0f} s on an emulated {name}", "use fewer images") from None
+        if process.returncode:
+            messages = [line for line in process.stderr.strip().splitlines() if "warning: TCG" not in line]
             raise ModelFileError(
-                f"{file} does not run on an emulated {name}: {(said or ['no message'])[-1][:300]}", code="E427"
+                f"{file} does not run on an emulated {name}: {(messages or ['no message'])[-1][:300]}", code="E427"
             )
         result: NDArray[np.float32] = np.load(logits)
     return result
 
 
-def command(name: str, root: Path | None) -> tuple[list[str], dict[str, str]]:
-    """Give the words that start Python on an emulated CPU, and the environment variables it needs.
+def emulator_command(name: str, root: Path | None) -> tuple[list[str], dict[str, str]]:
+    """Return the command line that starts Python on an emulated CPU, and its environment variables.
 
     Raises:
-        SettingsError: If there is no such CPU, or it needs `root`.
+        SettingsError: If `name` is no key of `CPUS`, or needs `root`.
         ResourceError: If QEMU is not installed.
     """
     if name not in CPUS:
-        raise SettingsError(f"no emulated CPU {name!r}{did_you_mean(name, CPUS)}", f"there are {', '.join(CPUS)}")
+        raise SettingsError(f"no emulated CPU {name!r}{did_you_mean(name, CPUS)}", f"known CPUs: {', '.join(CPUS)}")
     cpu = CPUS[name]
     if not shutil.which(cpu.program):
         raise ResourceError(f"no program {cpu.program} to emulate {name}", "apt-get install qemu-user")
@@ -150,42 +159,43 @@ def command(name: str, root: Path | None) -> tuple[list[str], dict[str, str]]:
         return [*start, python], {**variables, **path}
     if root is None or not (root / "usr/bin/python3").exists():
         raise SettingsError(
-            f"{name} needs a folder with an ARM Python, not {root}", "bash benchmarks/arm64_root.sh FOLDER makes one"
+            f"{name} needs a folder with an ARM Python, not {root}", "make one by: bash benchmarks/arm64_root.sh FOLDER"
         )
-    place = root.resolve()
-    inside = {"PYTHONHOME": str(place / "usr"), "PYTHONPATH": str(place / "site"), **variables}
-    given = [word for key, value in inside.items() for word in ("-E", f"{key}={value}")]
-    return [*start, "-L", str(place), *given, str(place / "usr/bin/python3")], variables
+    prefix = root.resolve()
+    variables_inside = {"PYTHONHOME": str(prefix / "usr"), "PYTHONPATH": str(prefix / "site"), **variables}
+    environment = [word for key, value in variables_inside.items() for word in ("-E", f"{key}={value}")]
+    return [*start, "-L", str(prefix), *environment, str(prefix / "usr/bin/python3")], variables
 
 
 def compare(file: Path, feeds: Feeds, names: Sequence[str], *, root: Path | None = None) -> Report:
-    """Compare the answers of emulated CPUs with those of this one, and both with exact sums.
+    """Compare the outputs of emulated CPUs with those of this one, and both with exact sums.
 
     Args:
-        file: What effxfer exported.
+        file: A file that effxfer exported.
         feeds: Images.
         names: Keys of `CPUS`.
-        root: As in `emulated_logits`.
+        root: Folder of the ARM builds; see `emulated_logits`.
 
     Returns:
-        A table of each CPU's top-1 agreement with this machine and the largest difference of a logit, the same
-        beside sums without loss.
+        A table: per CPU its top-1 agreement and largest difference of a logit, both with this machine and with
+        exact sums.
     """
-    own, exact = (onnx_logits(file, feeds.pixels, threads=1, exact=exact) for exact in (False, True))
-    rows = [_row("this CPU", "", own, own, exact)]
+    native, exact = (onnx_logits(file, feeds.pixels, threads=1, exact=exact) for exact in (False, True))
+    rows = [_row("this CPU", "", native, native, exact)]
     for name in names:
-        got = emulated_logits(file, feeds, name, root=root)
-        rows.append(_row(name, CPUS[name].what, got, own, exact))
-    return Report(tables=(Table(title=f"Answers on {len(own)} images", rows=tuple(rows)),))
+        emulated = emulated_logits(file, feeds, name, root=root)
+        rows.append(_row(name, CPUS[name].instructions, emulated, native, exact))
+    return Report(tables=(Table(title=f"Outputs on {len(native)} images", rows=tuple(rows)),))
 
 
 def _row(
-    name: str, what: str, got: NDArray[np.float32], own: NDArray[np.float32], exact: NDArray[np.float32]
+    name: str, instructions: str, logits: NDArray[np.float32], native: NDArray[np.float32], exact: NDArray[np.float32]
 ) -> dict[str, object]:
-    def same(a: NDArray[np.float32], b: NDArray[np.float32]) -> str:
+    def agreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> str:
         return f"{int((a.argmax(1) == b.argmax(1)).sum())} of {len(a)}"
 
     return {
-        "CPU": name, "has": what, "top-1 as here": same(got, own), "logit difference": float(np.abs(got - own).max()),
-        "top-1 as exact": same(got, exact), "difference from exact": float(np.abs(got - exact).max()),
+        "CPU": name, "has": instructions, "top-1 as here": agreement(logits, native),
+        "logit difference": float(np.abs(logits - native).max()),
+        "top-1 as exact": agreement(logits, exact), "difference from exact": float(np.abs(logits - exact).max()),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The process that runs on an emulated CPU: imports nothing of effxfer, opens one model, writes its first output."""
+"""The process on an emulated CPU: run one model and write its first output, without importing effxfer."""
 
 import json
 import os
@@ -9,7 +9,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it
 
 
 def main() -> None:
-    """Run the model in the first argument on the arrays of the second, and write what it gives to the third."""
+    """Run a model on an array of images and write its first output; the first argument names the files, as JSON."""
     import numpy as np
     import onnxruntime
 

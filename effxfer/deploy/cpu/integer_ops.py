@@ -1,8 +1,8 @@
-"""The 8-bit products in an int8 file: those that ONNX Runtime really computes with integers, as matrices.
+"""Find the products of an int8 file that ONNX Runtime computes with integers, as matrices.
 
-Which nodes those are, the file does not say: ONNX Runtime fuses QDQ nodes when it opens a file, and where it cannot,
-the node runs in float. On x86 it also turns signed activations into unsigned ones, most of them (21 of 36 layers of a
-MobileNetV2), so that S8S8 files saturate like U8S8 ones. So its optimized graph is read, as x86 gets it.
+The file does not tell which nodes those are: ONNX Runtime fuses QDQ nodes when it opens a file, and nodes that it
+cannot fuse run in float. On x86 it also makes most signed activations unsigned (21 of 36 layers of a MobileNetV2), so
+S8S8 files saturate like U8S8 ones. This module therefore reads the graph that ONNX Runtime optimized for x86.
 
 Axes: N images, C channels, M rows of a product (pixels of all images), K products per output, O outputs.
 """
@@ -23,8 +23,8 @@ from effxfer.runtime.session import FATAL, open_session, reason, session_options
 if TYPE_CHECKING:
     import onnx
 
-# per operator: where its codes, their zero point, its weights and their zero point stand among the inputs
-PLACES = {
+# per operator: positions of the codes, their zero point, the weights and their zero point among its inputs
+INPUT_POSITIONS = {
     "DynamicQuantizeMatMul": (0, None, 1, 3),
     "MatMulInteger": (0, 2, 1, 3),
     "MatMulIntegerToFloat": (0, 4, 1, 5),
@@ -33,7 +33,7 @@ PLACES = {
     "QLinearMatMul": (0, 2, 3, 5),
 }
 CONV = "QLinearConv"
-AS_ON_X86 = {"session.qdqisint8allowed": "0"}
+X86_ENTRIES = {"open_optimized.qdqisint8allowed": "0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,12 @@ class Product:
     """A node that multiplies unsigned codes of activations with signed constant weights.
 
     Attributes:
-        name: Of the node.
+        name: Name of the node.
         op: Its operator.
         codes: Name of the tensor of uint8 codes (of floats for `DynamicQuantizeMatMul`).
         zero: Their zero point, or the name of the tensor that holds it; only padding needs it.
         weights: int8 `(O, C / groups, *kernel)` of a convolution, `(..., K, O)` of a matrix product.
-        attributes: Of the node.
+        attributes: Attributes of the node.
     """
 
     name: str
@@ -58,24 +58,24 @@ class Product:
 
     @property
     def groups(self) -> int:
-        """Parts of the channels that do not mix; 1 for a matrix product."""
+        """Groups of the convolution; 1 for a matrix product."""
         return int(self.attributes.get("group", 1)) if self.op == CONV else 1
 
     @property
     def depthwise(self) -> bool:
-        """A convolution of one channel to one per group, for which ONNX Runtime has a kernel of its own."""
-        alone = self.weights.shape[1] == 1 and self.weights.shape[0] == self.groups
-        return self.groups > 1 and alone
+        """Whether each group maps one channel to one, for which ONNX Runtime has a separate kernel."""
+        single_channel = self.weights.shape[1] == 1 and self.weights.shape[0] == self.groups
+        return self.groups > 1 and single_channel
 
     def matrices(self) -> list[NDArray[np.int8]]:
-        """Give the weights as matrices `(K, O)`, one per group, K in the order in which products are paired."""
+        """Return the weights as matrices `(K, O)`, one per group, K in the order in which products are paired."""
         if self.op != CONV:
             return [w.T if self.attributes.get("transB") else w for w in _stacked(self.weights)]
         parts = np.split(self.weights, self.groups)
         return [part.transpose(*range(2, part.ndim), 1, 0).reshape(-1, len(part)) for part in parts]
 
     def rows(self, codes: NDArray[Any], zero: int) -> list[NDArray[np.uint8]]:
-        """Give the codes as matrices `(M, K)` that the weights' matrices are multiplied with.
+        """Return the codes as matrices `(M, K)`, the left operands of the products.
 
         Args:
             codes: `(N, C, *size)` of a convolution, `(..., M, K)` of a matrix product.
@@ -84,7 +84,7 @@ class Product:
         if self.op == CONV:
             parts = np.split(codes, self.groups, axis=1)
             return [_windows(part, self.weights.shape[2:], self.attributes, zero) for part in parts]
-        codes = quantized(codes) if self.op == "DynamicQuantizeMatMul" else codes
+        codes = quantize_dynamically(codes) if self.op == "DynamicQuantizeMatMul" else codes
         codes = codes.T if self.attributes.get("transA") else codes
         if self.weights.ndim > 2 and self.weights.size != self.weights.shape[-1] * self.weights.shape[-2]:
             shape = (*self.weights.shape[:-2], *codes.shape[-2:])
@@ -93,13 +93,13 @@ class Product:
 
 
 def integer_products(file: Path) -> tuple["onnx.ModelProto", list[Product]]:
-    """Read what ONNX Runtime makes of a file, and which of its nodes multiply unsigned codes with signed weights.
+    """Optimize a file by ONNX Runtime and list its nodes that multiply unsigned codes with signed weights.
 
     Args:
         file: An int8 file, quantized in any way.
 
     Returns:
-        The optimized graph, and the products in it.
+        The optimized graph, and its products.
 
     Raises:
         ModelFileError: If ONNX Runtime refuses the file, or signed weights are computed inside the graph.
@@ -108,25 +108,25 @@ def integer_products(file: Path) -> tuple["onnx.ModelProto", list[Product]]:
 
     with scratch_folder() as folder:
         optimized = folder / "optimized.onnx"
-        session(file, optimized)
+        open_optimized(file, optimized)
         model = onnx.load(optimized)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    found = (_product(node, constants) for node in model.graph.node if node.op_type in PLACES)
-    return model, [product for product in found if product]
+    products = (_product(node, constants) for node in model.graph.node if node.op_type in INPUT_POSITIONS)
+    return model, [product for product in products if product]
 
 
-def session(model: Path | bytes, optimized: Path | None = None, *, exact: bool = False) -> Any:
+def open_optimized(model: Path | bytes, optimized: Path | None = None, *, exact: bool = False) -> Any:
     """Open a file with one thread and the optimizations that do not depend on the CPU.
 
     Args:
         model: A file or its content.
-        optimized: Where ONNX Runtime writes the graph it runs.
-        exact: Add up products without loss, also on x86 without VNNI.
+        optimized: File for the graph that ONNX Runtime runs.
+        exact: Sum products without saturation, also on x86 without VNNI.
 
     Raises:
-        ModelFileError: If ONNX Runtime refuses it.
+        ModelFileError: If ONNX Runtime refuses the file.
     """
-    entries, written = {**AS_ON_X86, **(EXACT if exact else {})}, {"optimized_model_filepath": str(optimized)}
+    entries, written = {**X86_ENTRIES, **(EXACT if exact else {})}, {"optimized_model_filepath": str(optimized)}
     options = session_options(
         threads=1, level="ORT_ENABLE_EXTENDED", severity=FATAL, entries=entries, **(written if optimized else {})
     )
@@ -138,8 +138,8 @@ def session(model: Path | bytes, optimized: Path | None = None, *, exact: bool =
         ) from None
 
 
-def quantized(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Quantize as `DynamicQuantizeLinear` does: to 8 bits, by the range of these values and 0."""
+def quantize_dynamically(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Quantize to 8 bits by the range of the values and 0, like `DynamicQuantizeLinear`."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     scale = np.float32((high - low) / 255) or np.float32(1)
     zero = np.clip(np.rint(-low / scale), 0, 255)
@@ -148,25 +148,25 @@ def quantized(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _product(node: "onnx.NodeProto", constants: Mapping[str, "onnx.TensorProto"]) -> Product | None:
-    """Read a node; None if its kernel loses nothing, because its weights are unsigned or its codes signed."""
+    """Read a node; None if its kernel cannot saturate, because its weights are unsigned or its codes signed."""
     import onnx
 
-    codes, zero, weight, _ = PLACES[node.op_type]
-    held = constants.get(node.input[weight])
-    if held is None:
+    codes, zero_place, weight, _ = INPUT_POSITIONS[node.op_type]
+    tensor = constants.get(node.input[weight])
+    if tensor is None:
         return None
-    weights = onnx.numpy_helper.to_array(held)
-    offset = _offset(node, zero, constants)
+    weights = onnx.numpy_helper.to_array(tensor)
+    offset = _offset(node, zero_place, constants)
     if weights.dtype != np.int8 or offset is None:
         return None
-    given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     return Product(
-        name=node.name, op=node.op_type, codes=node.input[codes], zero=offset, weights=weights, attributes=given
+        name=node.name, op=node.op_type, codes=node.input[codes], zero=offset, weights=weights, attributes=attributes
     )
 
 
 def _offset(node: "onnx.NodeProto", place: int | None, constants: Mapping[str, "onnx.TensorProto"]) -> int | str | None:
-    """Read the zero point of the codes; 0 where it is left out, None if the codes are signed."""
+    """Read the zero point of the codes; 0 if the node omits it, None if the codes are signed."""
     import onnx
 
     name = node.input[place] if place is not None and place < len(node.input) else ""
@@ -181,19 +181,21 @@ def _stacked(weights: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
 
 
 def _windows(
-    codes: NDArray[np.uint8], kernel: tuple[int, ...], given: Mapping[str, Any], zero: int
+    codes: NDArray[np.uint8], kernel: tuple[int, ...], attributes: Mapping[str, Any], zero: int
 ) -> NDArray[np.uint8]:
-    """Lay the patches under a convolution's kernel side by side: `(N, C, *size)` becomes `(M, K)`, channels fastest."""
-    if given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise ModelFileError(f"a convolution pads by {given['auto_pad'].decode()}", "export it with explicit pads")
+    """Unfold the patches under a convolution's kernel: `(N, C, *size)` to `(M, K)`, channels fastest."""
+    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise ModelFileError(
+            f"a convolution uses auto_pad {attributes['auto_pad'].decode()}", "export it with explicit pads"
+        )
     rank = len(kernel)
-    pads, strides = given.get("pads", [0] * 2 * rank), given.get("strides", [1] * rank)
-    dilations = given.get("dilations", [1] * rank)
+    pads, strides = attributes.get("pads", [0] * 2 * rank), attributes.get("strides", [1] * rank)
+    dilations = attributes.get("dilations", [1] * rank)
     ends = [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)]
     padded = np.pad(codes, ends, constant_values=zero)
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
     views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, 2 + rank)))
     views = views[(slice(None), slice(None), *(slice(None, None, s) for s in (*strides, *dilations)))]
-    places, inside = range(2, 2 + rank), range(2 + rank, 2 + 2 * rank)
-    moved = views.transpose(0, *places, *inside, 1)
-    return moved.reshape(int(np.prod(moved.shape[: 1 + rank])), -1)
+    positions, taps = range(2, 2 + rank), range(2 + rank, 2 + 2 * rank)
+    patches = views.transpose(0, *positions, *taps, 1)
+    return patches.reshape(int(np.prod(patches.shape[: 1 + rank])), -1)

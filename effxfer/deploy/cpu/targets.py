@@ -1,9 +1,9 @@
-"""The CPUs that an int8 file is made for: how they add up 8-bit products, and which recipes fit them.
+"""The target CPUs of an int8 file: how they sum 8-bit products, and which recipes suit them.
 
-An int8 layer multiplies codes of activations with codes of weights. x86 without VNNI does it by `vpmaddubsw`: unsigned
-activations times signed weights, two products added in 16 bits, and what does not fit is cut off (Intel Architectures
-Software Developer's Manual, volume 2). VNNI (`vpdpbusd`) and ARM (`udot`, `sdot`, or widening products) lose nothing,
-and neither do ONNX Runtime's kernels for unsigned weights and those for x86 without AVX2.
+An int8 layer multiplies codes of activations with codes of weights. x86 without VNNI uses `vpmaddubsw`: it
+multiplies unsigned activations with signed weights and adds two products in 16 bits; larger sums are clipped (Intel
+Architectures Software Developer's Manual, volume 2). VNNI (`vpdpbusd`) and ARM (`udot`, `sdot`, or widening products)
+cannot saturate, nor can ONNX Runtime's kernels for unsigned weights and those for x86 without AVX2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ class Target:
 
     Attributes:
         name: Value of the setting `target`.
-        cpus: Which CPUs these are.
-        loss: What their sums of 8-bit products lose: `none`; `pairs`: sums of two products saturate at 16 bits, so a
-            file must not reach that on calibration images; `unknown`: they may saturate, in pairs of any order, so
-            its weights must rule it out whatever comes in.
-        kinds: Types of activations and weights that have kernels worth using, the fastest first.
-        recipes: Tried where none of the recipes asked for is of these kinds.
+        cpus: The CPUs in words.
+        loss: How their sums of 8-bit products saturate. `none`: they do not. `pairs`: sums of two products saturate at
+            16 bits, and a file must not on calibration images. `unknown`: pairs in any order may saturate, so the
+            weights must rule it out for any input.
+        kinds: Types of activations and weights with fast kernels, the fastest first.
+        recipes: Recipes to try if none of the requested ones is of these kinds.
     """
 
     name: str
@@ -41,29 +41,29 @@ class Target:
     kinds: Kinds
     recipes: tuple[str, ...]
 
-    def left_out(self, recipe: Recipe) -> str:
-        """Say why a recipe is not tried for these CPUs; empty if it is."""
+    def exclusion_reason(self, recipe: Recipe) -> str:
+        """Return why a recipe is not tried for these CPUs; empty if it is."""
         if recipe.kind == "weights":
             return ""
         if recipe.kind == "dynamic" and self.loss != "none" and not recipe.reduce_range:
-            return f"left out: ranges that are found while it runs may saturate on {self.name}"
+            return f"left out: ranges computed at run time may saturate on {self.name}"
         if (recipe.activation, recipe.weight) in self.kinds:
             return ""
         return f"left out: {recipe.activation} activations with {recipe.weight} weights are slow on {self.name}"
 
     def rank(self, recipe: Recipe) -> int:
-        """Order recipes by how fast their kernels are on these CPUs, where that cannot be timed; 0 is the fastest."""
+        """Rank a recipe by the speed of its kernels, for CPUs that cannot be timed here; 0 is the fastest."""
         if recipe.kind == "weights":
             return len(self.kinds)
         return self.kinds.index((recipe.activation, recipe.weight))
 
-    def veto(self, found: Saturation) -> str:
-        """Say why a candidate is refused for what its sums lose on these CPUs; empty if it is not."""
-        if self.loss == "pairs" and found.saturated:
-            return f"refused for {self.name}: {found}"
-        if self.loss == "unknown" and found.exposed:
-            some = f"{len(found.exposed)} of {len(found.layers)} layers"
-            return f"refused for {self.name}: the weights of {some} allow saturation"
+    def veto(self, saturation: Saturation) -> str:
+        """Return why a candidate that saturates is refused for these CPUs; empty if it is accepted."""
+        if self.loss == "pairs" and saturation.saturated:
+            return f"refused for {self.name}: {saturation}"
+        if self.loss == "unknown" and saturation.exposed:
+            layers = f"{len(saturation.exposed)} of {len(saturation.layers)} layers"
+            return f"refused for {self.name}: the weights of {layers} allow saturation"
         return ""
 
 
@@ -86,69 +86,69 @@ TARGETS: dict[str, Target] = {
 ANY = Target(name="any", cpus="whatever they are", loss="none", kinds=(U8S8, U8U8, S8S8, ("int8", "uint8")), recipes=())
 
 
-def this(known: Mapping[str, Any] | None = None) -> Target:
-    """Tell which target this machine is, from its instruction sets.
+def host_target(machine: Mapping[str, Any] | None = None) -> Target:
+    """Return the target that this machine belongs to, from its instruction sets.
 
     Args:
-        known: As `effxfer.benchmark.machine.facts.facts` gives it; None is this machine.
+        machine: Facts of `effxfer.benchmark.machine.facts.facts`; None is this machine.
 
     Returns:
-        `portable` where the CPU is none of the others.
+        The target; `portable` if the CPU fits no other.
     """
-    known = facts.facts() if known is None else known
-    arch, flags = str(known["arch"]).lower(), set(known["flags"])
+    machine = facts.facts() if machine is None else machine
+    arch, flags = str(machine["arch"]).lower(), set(machine["flags"])
     if arch in ("aarch64", "arm64"):
         return TARGETS["arm64"]
-    if arch in ("x86_64", "amd64") and facts.vnni(known):
+    if arch in ("x86_64", "amd64") and facts.vnni(machine):
         return TARGETS["x86-vnni"]
     if arch in ("x86_64", "amd64") and flags & {"avx2", "avx512f"}:
         return TARGETS["x86-avx2"]
     return TARGETS["portable"]
 
 
-def resolve(name: str) -> Target:
-    """Give the target of that name; `this` is the machine at hand."""
-    return this() if name == "this" else TARGETS[name]
+def resolve_target(name: str) -> Target:
+    """Return the target named `name`; `this` is the host."""
+    return host_target() if name == "this" else TARGETS[name]
 
 
-def timed_here(target: Target, here: Target) -> bool:
-    """Tell whether a latency measured on this machine says something about the target."""
-    return target.name in (here.name, "portable", ANY.name)
+def latency_applies(target: Target, host: Target) -> bool:
+    """Whether a latency measured on this machine is valid for the target."""
+    return target.name in (host.name, "portable", ANY.name)
 
 
-def summed_exactly(target: Target, here: Target) -> bool:
-    """Tell whether a file must be run with exact sums here to answer as it will on the target."""
-    return target.loss == "none" and here.loss != "none" and not timed_here(target, here)
+def needs_exact_sums(target: Target, host: Target) -> bool:
+    """Whether a file must run with exact sums on this machine to match its outputs on the target."""
+    return target.loss == "none" and host.loss != "none" and not latency_applies(target, host)
 
 
-def recipes_for(target: Target, names: Sequence[str]) -> tuple[str, ...]:
-    """Keep the recipes that fit the target; where none does, give the target's own."""
-    return tuple(name for name in names if not target.left_out(RECIPES[name])) or target.recipes
+def select_recipes(target: Target, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the recipes that suit the target, or the target's own if none does."""
+    return tuple(name for name in names if not target.exclusion_reason(RECIPES[name])) or target.recipes
 
 
-def coverage(found: Saturation, here: Target, images: int, *, exact: bool = False) -> Table:
-    """List on which CPUs a file was checked, and on which it is only expected to hold.
+def coverage(saturation: Saturation, host: Target, images: int, *, exact: bool = False) -> Table:
+    """List the CPUs on which a file was checked, and those on which it is only expected to work.
 
     Args:
-        found: What `saturation` says of it.
-        here: This machine.
-        images: That the file was run on here.
-        exact: They were run with exact sums, not with this machine's.
+        saturation: Saturation of the file.
+        host: This machine.
+        images: Number of images that the file was run on.
+        exact: Whether they were run with exact sums instead of this machine's.
     """
     rows = tuple(
         {"CPUs": t.name, "status": status, "why": why}
         for t in TARGETS.values() if t.name != "portable"
-        for status, why in [_standing(t, found, here, images, exact)]
+        for status, why in [_cpu_status(t, saturation, host, images, exact)]
     )  # fmt: skip
-    old = {"CPUs": "x86 without AVX2", "status": "expected", "why": "its sums lose nothing"}
+    old = {"CPUs": "x86 without AVX2", "status": "expected", "why": "its sums cannot saturate"}
     return Table(title="CPUs", rows=(*rows, old))
 
 
-def _standing(target: Target, found: Saturation, here: Target, images: int, exact: bool) -> tuple[str, str]:
-    if target.loss == "pairs" and found.saturated:
-        return "differs", str(found)
-    if target.name == here.name and not exact:
+def _cpu_status(target: Target, saturation: Saturation, host: Target, images: int, exact: bool) -> tuple[str, str]:
+    if target.loss == "pairs" and saturation.saturated:
+        return "differs", str(saturation)
+    if target.name == host.name and not exact:
         return "checked", f"run on {images} images"
     if target.loss == "pairs":
-        return "expected", str(found)
-    return "expected", f"its sums lose nothing{f'; run with such sums here on {images} images' if exact else ''}"
+        return "expected", str(saturation)
+    return "expected", f"its sums cannot saturate{f'; run with exact sums here on {images} images' if exact else ''}"

@@ -1,4 +1,4 @@
-"""A model and what was measured of it: what findings are drawn from."""
+"""A profiled model with timed alternatives: the input of all findings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 QUANTIZED = qoperators.LAYERS.keys() | qoperators.DYNAMIC.keys()
-COMPOSED = {"Celu", "Elu", "Gelu", "GroupNormalization", "HardSwish", "Mish", "Selu", "Softplus"}
-LEAST = 2.0
-AROUND = 6
+DECOMPOSED = {"Celu", "Elu", "Gelu", "GroupNormalization", "HardSwish", "Mish", "Selu", "Softplus"}
+MIN_GAIN = 2.0
+MAX_FUSED = 6
 
 
 @dataclass(frozen=True)
-class Examined:
-    """A model and what was measured of it.
+class ProfiledModel:
+    """A model, its profile and the timings of its alternatives.
 
     Attributes:
-        graph: The file.
-        feed: What it was run on.
-        kernels: What ran, with times.
-        timings: By name of an alternative, how long it takes against the file; empty before they are timed.
+        graph: Graph of the file.
+        feed: Input that it was run on.
+        kernels: Kernels with their times.
+        timings: By name of an alternative, its timing relative to the file; empty before they are timed.
         rewrites: The alternatives.
-        failed: Names of alternatives that could not be run, or did not answer like the file.
-        noise: By how much the file's p50 ratio to itself was off 1.
+        failed: Names of alternatives that failed to run, or whose outputs differ from the file's.
+        noise: Distance from 1 of the p50 ratio of the file to itself.
     """
 
     graph: Graph
@@ -54,62 +54,62 @@ class Examined:
 
     @cached_property
     def nodes(self) -> Sequence[str]:
-        """By kernel, the name of the file's node that it came from, or its own."""
+        """By kernel, the name of its node in the file, or its own name."""
         names = [node.name for node in self.graph.nodes]
         makers = {tensor: node.name for tensor, node in self.graph.producers.items()}
-        known = {node.name: node for node in self.graph.nodes}
-        found = [origin(kernel, names, makers) for kernel in self.kernels]
+        by_name = {node.name: node for node in self.graph.nodes}
+        origins = [origin(kernel, names, makers) for kernel in self.kernels]
         return [
-            _layer_before(self.graph, known[name]) if name in known and kernel.op in COMPUTE else name
-            for kernel, name in zip(self.kernels, found, strict=True)
+            _layer_before(self.graph, by_name[name]) if name in by_name and kernel.op in COMPUTE else name
+            for kernel, name in zip(self.kernels, origins, strict=True)
         ]
 
-    def share(self, wanted: Callable[[Kernel, str], bool]) -> float:
-        """Percent of the kernels' time in those that are wanted, by kernel and node."""
-        times = (k.ms for k, name in zip(self.kernels, self.nodes, strict=True) if wanted(k, name))
+    def share(self, predicate: Callable[[Kernel, str], bool]) -> float:
+        """Percent of the kernels' time in kernels that fulfil `predicate(kernel, node)`."""
+        times = (k.ms for k, name in zip(self.kernels, self.nodes, strict=True) if predicate(k, name))
         return 100 * sum(times) / self.total
 
     def faster(self, name: str) -> Timing | None:
-        """Give an alternative's timing if its interval is below 1, and the gain at least 2 % and above the noise.
+        """Return an alternative's timing if its interval is below 1, and the gain at least 2 % and above the noise.
 
-        Fewer than five rounds give no interval worth the name.
+        Fewer than five rounds give no usable interval.
         """
         timing = self.timings.get(name)
         if timing is None or timing.rounds < MIN_ROUNDS or timing.ratio_high >= 1:
             return None
-        if 1 - timing.ratio < max(LEAST / 100, self.noise):
+        if 1 - timing.ratio < max(MIN_GAIN / 100, self.noise):
             return None
         return timing
 
 
-def alternatives(known: Examined) -> dict[str, Rewrite]:
-    """Build the graphs that findings are measured on; those that would not differ are left out."""
-    graph = known.graph
+def build_alternatives(profiled: ProfiledModel) -> dict[str, Rewrite]:
+    """Build the graphs that findings are measured on, except those equal to the file."""
+    graph = profiled.graph
     qdq = to_qdq(graph)
     pairs = graph if qdq is None else Graph(qdq.model)
-    made = {
+    rewrites = {
         "in float32": to_float(pairs) or dynamic_to_float(graph),
         "with QDQ nodes": qdq,
-        "float32 around islands": to_float(graph, float_nodes(known)) if is_quantized(graph) else None,
+        "float32 around islands": to_float(graph, float_nodes(profiled)) if is_quantized(graph) else None,
         "uint8 activations": to_unsigned(pairs),
     }
-    return {name: rewrite for name, rewrite in made.items() if rewrite is not None}
+    return {name: rewrite for name, rewrite in rewrites.items() if rewrite is not None}
 
 
-def float_nodes(known: Examined) -> tuple[str, ...]:
-    """Name the nodes that ran in float32 between quantized ones.
+def float_nodes(profiled: ProfiledModel) -> tuple[str, ...]:
+    """Return the names of nodes that ran in float32 between quantized ones.
 
-    ONNX Runtime runs some operators as the smaller ones that they are made of, under other names: those of `COMPOSED`.
+    ONNX Runtime decomposes the operators of `DECOMPOSED` into smaller ones with other names.
     """
-    graph, ran = known.graph, dict[str, bool]()
-    for kernel, name in zip(known.kernels, known.nodes, strict=True):
+    graph, ran = profiled.graph, dict[str, bool]()
+    for kernel, name in zip(profiled.kernels, profiled.nodes, strict=True):
         if kernel.op not in CONVERT | MOVE:
             ran[name] = kernel.types[:1] == ("float",) and not quantized(kernel)
     return tuple(
         node.name
         for node in graph.nodes
         if any(_maker(graph, tensor) == DQ for tensor in node.input[:2])
-        and ran.get(node.name, node.op_type in COMPOSED)
+        and ran.get(node.name, node.op_type in DECOMPOSED)
     )
 
 
@@ -119,11 +119,11 @@ def _maker(graph: Graph, tensor: str) -> str:
 
 
 def _layer_before(graph: Graph, node: "onnx.NodeProto") -> str:
-    """The nearest convolution or matrix product at or above a node that was fused into it."""
+    """Return the nearest convolution or matrix product at or above a node that was fused into it."""
     level = [node]
-    for _ in range(AROUND):
-        for one in level:
-            if one.op_type in LAYERS | QUANTIZED:
-                return str(one.name)
-        level = [graph.producers[name] for one in level for name in one.input if name in graph.producers]
+    for _ in range(MAX_FUSED):
+        for candidate in level:
+            if candidate.op_type in LAYERS | QUANTIZED:
+                return str(candidate.name)
+        level = [graph.producers[name] for candidate in level for name in candidate.input if name in graph.producers]
     return str(node.name)

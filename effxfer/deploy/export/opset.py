@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from effxfer.deploy.graph.graph import Graph, attributes, named, replace_nodes
+from effxfer.deploy.graph.graph import Graph, attributes, name_nodes, replace_nodes
 from effxfer.deploy.settings import OPSET
 from effxfer.errors import ModelFileError
 
@@ -81,7 +81,7 @@ def lower(model: "onnx.ModelProto", opset: int) -> None:
     """
     if opset not in RELEASED:
         raise ModelFileError(f"no way to operator set {opset}", "set opset to 13 or later", code="E426")
-    facts, nodes = Facts(Graph(named(model))), list["onnx.NodeProto"]()
+    facts, nodes = Facts(Graph(name_nodes(model))), list["onnx.NodeProto"]()
     for node in model.graph.node:
         made = _lowered(node, facts, opset)
         if made is None:

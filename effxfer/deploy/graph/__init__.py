@@ -1,1 +1,1 @@
-"""Rewriting of ONNX graphs."""
+"""Rewrite ONNX graphs."""

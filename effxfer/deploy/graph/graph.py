@@ -1,4 +1,4 @@
-"""An ONNX file in memory: who makes a tensor, who reads it, and what is constant."""
+"""An ONNX graph in memory, with look-ups of the producers, consumers and constants of its tensors."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Graph:
-    """Look-ups on a model; make a new one after changing it.
+    """Look-ups on a model; create a new `Graph` after changing the model.
 
     Attributes:
-        model: Weights included.
+        model: The model with its weights.
     """
 
     model: "onnx.ModelProto"
@@ -35,54 +35,54 @@ class Graph:
 
     @cached_property
     def constants(self) -> Mapping[str, NDArray[Any]]:
-        """Values of initializers and constant nodes, by tensor; one that the caller may replace is none."""
+        """Values of initializers and constant nodes, by tensor, except initializers that are also inputs."""
         from onnx import numpy_helper
 
-        given = {put.name for put in self.model.graph.input}
-        found = {t.name: numpy_helper.to_array(t) for t in self.model.graph.initializer if t.name not in given}
+        inputs = {value_info.name for value_info in self.model.graph.input}
+        constants = {t.name: numpy_helper.to_array(t) for t in self.model.graph.initializer if t.name not in inputs}
         for node in self.model.graph.node:
             if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-                found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-        return found
+                constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        return constants
 
     @cached_property
     def producers(self) -> "Mapping[str, onnx.NodeProto]":
-        """By tensor, the node that makes it."""
+        """By tensor, the node that computes it."""
         return {name: node for node in self.model.graph.node for name in node.output if name}
 
     @cached_property
     def consumers(self) -> "Mapping[str, list[onnx.NodeProto]]":
-        """By tensor, the nodes that read it, once per use; what a branch or loop inside a node reads counts too."""
-        found: dict[str, list[onnx.NodeProto]] = {}
+        """By tensor, the nodes that read it, once per use; reads of subgraphs (branches, loops) count too."""
+        consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.model.graph.node:
-            for name in (*node.input, *_captured(node)):
-                found.setdefault(name, []).append(node)
-        return found
+            for name in (*node.input, *_subgraph_reads(node)):
+                consumers.setdefault(name, []).append(node)
+        return consumers
 
     @cached_property
     def outputs(self) -> frozenset[str]:
-        """What the model gives."""
-        return frozenset(put.name for put in self.model.graph.output)
+        """Names of the model's outputs."""
+        return frozenset(value_info.name for value_info in self.model.graph.output)
 
     @property
     def opset(self) -> int:
-        """The version of ONNX's own operators."""
+        """The version of the default operator set."""
         return next((o.version for o in self.model.opset_import if o.domain in {"", "ai.onnx"}), 1)
 
     def only_reader(self, tensor: str) -> "onnx.NodeProto | None":
-        """Give the one node that reads a tensor once; None if others do, too, or if the model gives it out."""
+        """Return the only node that reads a tensor; None if it is read several times or is an output of the model."""
         readers = self.consumers.get(tensor, [])
         return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite:
-    """Another graph for the same job.
+    """An alternative graph of a model.
 
     Attributes:
         model: The graph.
-        nodes: What was changed, by names of the file's nodes.
-        exact: It computes the same function, up to rounding.
+        nodes: Names of the changed nodes of the file.
+        exact: Whether it computes the same function, up to rounding.
     """
 
     model: "onnx.ModelProto"
@@ -91,17 +91,17 @@ class Rewrite:
 
 
 def attributes(node: "onnx.NodeProto") -> dict[str, Any]:
-    """Give a node's attributes as plain values."""
+    """Return a node's attributes as Python values."""
     from onnx import helper
 
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def open_graph(file: Path) -> Graph:
-    """Read a file that anybody may have written, and make sure that ONNX Runtime takes it.
+    """Read a file of any origin, and check that ONNX Runtime accepts it.
 
     Raises:
-        ModelFileError: If it is absent, broken, refused, or wants weights from elsewhere than beside it.
+        ModelFileError: If it is absent, broken, refused, or refers to weights outside its folder.
     """
     import onnx
 
@@ -114,30 +114,30 @@ def open_graph(file: Path) -> Graph:
     except Exception as error:  # damaged tensors raise anything
         raise ModelFileError(f"{file} is damaged: {reason(error)}", "export it again", code="E424") from error
     open_session(file, 1)
-    return Graph(named(model))
+    return Graph(name_nodes(model))
 
 
-def named(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Give every node a name of its own, in place."""
-    seen: set[str] = set()
+def name_nodes(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Give every node a unique name, in place."""
+    names: set[str] = set()
     for number, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
+        if not node.name or node.name in names:
             node.name = f"{node.op_type}_{number}"
-        seen.add(node.name)
+        names.add(node.name)
     return model
 
 
-def copy(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Give a copy that may be changed."""
+def copy_model(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Return a copy that may be changed."""
     import onnx
 
-    other = onnx.ModelProto()
-    other.CopyFrom(model)
-    return other
+    duplicate = onnx.ModelProto()
+    duplicate.CopyFrom(model)
+    return duplicate
 
 
-def put(model: "onnx.ModelProto", name: str, value: NDArray[Any]) -> str:
-    """Add a constant, or replace the one of that name; give the name."""
+def set_constant(model: "onnx.ModelProto", name: str, value: NDArray[Any]) -> str:
+    """Add a constant, or replace the one of that name; return the name."""
     from onnx import numpy_helper
 
     tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
@@ -150,11 +150,13 @@ def put(model: "onnx.ModelProto", name: str, value: NDArray[Any]) -> str:
 
 
 def replace_nodes(model: "onnx.ModelProto", nodes: "Iterable[onnx.NodeProto]") -> "onnx.ModelProto":
-    """Give the model other nodes, in place; constants that nobody reads are dropped, and so are inferred shapes."""
-    kept = list(nodes)
+    """Replace a model's nodes in place; remove constants that are not read, and inferred shapes."""
+    new_nodes = list(nodes)
     del model.graph.node[:]
-    model.graph.node.extend(kept)
-    read = {name for node in kept for name in (*node.input, *_captured(node))} | {o.name for o in model.graph.output}
+    model.graph.node.extend(new_nodes)
+    read = {name for node in new_nodes for name in (*node.input, *_subgraph_reads(node))} | {
+        o.name for o in model.graph.output
+    }
     tensors = [t for t in model.graph.initializer if t.name in read]
     del model.graph.initializer[:]
     model.graph.initializer.extend(tensors)
@@ -162,7 +164,12 @@ def replace_nodes(model: "onnx.ModelProto", nodes: "Iterable[onnx.NodeProto]") -
     return model
 
 
-def _captured(node: "onnx.NodeProto") -> list[str]:
-    """What the graphs inside a node read, names of their own included."""
+def _subgraph_reads(node: "onnx.NodeProto") -> list[str]:
+    """Names that the subgraphs of a node read, their inner names included."""
     inner = [a.g for a in node.attribute if a.HasField("g")]
-    return [name for graph in inner for one in graph.node for name in (*one.input, *_captured(one))]
+    return [
+        name
+        for graph in inner
+        for inner_node in graph.node
+        for name in (*inner_node.input, *_subgraph_reads(inner_node))
+    ]

@@ -1,7 +1,7 @@
-"""Files quantized with operators of their own (QOperator) or while they run (dynamic), in forms that can be compared.
+"""Rewrite files of quantized operators (QOperator) and of dynamic quantization into forms that can be compared.
 
-A QOperator file becomes one with QDQ nodes, from which the doctor takes quantization out again or changes its type; a
-dynamic one becomes float32 at once. Neither rounds as the file does.
+A QOperator file becomes a QDQ file, in which the doctor removes quantization or changes its type; a dynamic file
+becomes float32. Neither rounds exactly like the original.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effxfer.deploy.graph.graph import Graph, Rewrite, attributes, copy, named, put, replace_nodes
+from effxfer.deploy.graph.graph import Graph, Rewrite, attributes, copy_model, name_nodes, replace_nodes, set_constant
 
 if TYPE_CHECKING:
     import onnx
@@ -20,96 +20,100 @@ UNARY = {"QLinearGlobalAveragePool": "GlobalAveragePool", "QLinearSigmoid": "Sig
 LAYERS = {"QLinearConv": "Conv", "QLinearMatMul": "MatMul", "QGemm": "Gemm"}
 QLINEAR = {*BINARY, *UNARY, *LAYERS}
 DYNAMIC = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
-PASSING = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Relu"}
+CODE_PRESERVING = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Relu"}
 PER_CHANNEL_OPSET = 13
 
 
-def kinds(graph: Graph) -> list[str]:
-    """Name the quantized operators that a graph has, in alphabetical order."""
+def quantized_operators(graph: Graph) -> list[str]:
+    """Return the quantized operators of a graph, in alphabetical order."""
     return sorted({node.op_type for node in graph.nodes} & (QLINEAR | DYNAMIC.keys()))
 
 
 def to_qdq(graph: Graph) -> Rewrite | None:
-    """Write quantized operators as float ones between QDQ nodes; None if there are none, or one is not known well."""
+    """Rewrite quantized operators as float ones between QDQ nodes; None if there are none, or one is unsupported."""
     if graph.opset < PER_CHANNEL_OPSET or not any(node.op_type in QLINEAR for node in graph.nodes):
         return None
-    work = _Work(Graph(copy(graph.model)))
+    writer = _QdqWriter(Graph(copy_model(graph.model)))
     try:
-        for node in work.graph.nodes:
-            work.take(node)
-    except _Unknown:
+        for node in writer.graph.nodes:
+            writer.write(node)
+    except _UnsupportedError:
         return None
-    model = named(replace_nodes(work.graph.model, work.nodes))
-    return Rewrite(model=model, nodes=tuple(work.changed), exact=False)
+    model = name_nodes(replace_nodes(writer.graph.model, writer.nodes))
+    return Rewrite(model=model, nodes=tuple(writer.changed), exact=False)
 
 
 def dynamic_to_float(graph: Graph) -> Rewrite | None:
-    """Write products that are quantized while they run as float32 ones; None if there are none of the usual form."""
-    model = copy(graph.model)
+    """Rewrite dynamically quantized products in float32; None if there are none of the usual form."""
+    model = copy_model(graph.model)
     replaced = {}
     for node in graph.nodes:
-        chain = _chain(graph, node) if node.op_type in DYNAMIC else None
+        chain = _dynamic_chain(graph, node) if node.op_type in DYNAMIC else None
         if chain is not None:
             replaced[chain[-1].name] = node, chain
     if not replaced:
         return None
     nodes = [_float_layer(model, graph, *replaced[node.name]) if node.name in replaced else node
              for node in model.graph.node]  # fmt: skip
-    model = _unread_gone(replace_nodes(model, nodes))
+    model = _remove_unread(replace_nodes(model, nodes))
     return Rewrite(model=model, nodes=tuple(node.name for node, _ in replaced.values()), exact=False)
 
 
-class _Unknown(Exception):  # noqa: N818
-    """A scale that is computed, or a layout that is not the usual one."""
+class _UnsupportedError(Exception):
+    """The graph computes a scale, or uses the channels-last layout."""
 
 
 @dataclass
-class _Work:
-    """A graph that is written anew, node by node."""
+class _QdqWriter:
+    """Writes a graph with QDQ nodes, node by node."""
 
     graph: Graph
     nodes: "list[onnx.NodeProto]" = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     scales: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def take(self, node: "onnx.NodeProto") -> None:
-        """Write one node."""
+    def write(self, node: "onnx.NodeProto") -> None:
+        """Write a node.
+
+        Raises:
+            _UnsupportedError: If its scale is computed, or its layout is channels-last.
+        """
         if attributes(node).get("channels_last"):
-            raise _Unknown
+            raise _UnsupportedError
         if node.op_type in QLINEAR:
             self.changed.append(node.name)
-            handle: Callable[[Any], None] = self._layer if node.op_type in LAYERS else self._plain
+            handle: Callable[[Any], None] = self._write_layer if node.op_type in LAYERS else self._write_elementwise
             handle(node)
-        elif node.op_type in PASSING and node.input[0] in self.scales:
+        elif node.op_type in CODE_PRESERVING and node.input[0] in self.scales:
             scale, zero = self.scales[node.input[0]]
             inputs = [self._float(node.input[0], scale, zero), *node.input[1:]]
-            self._give(node, node.op_type, inputs, scale, zero, attributes(node))
+            self._append_quantized(node, node.op_type, inputs, scale, zero, attributes(node))
         else:
             if node.op_type == "QuantizeLinear":
                 self.scales[node.output[0]] = node.input[1], node.input[2]
             self.nodes.append(node)
 
-    def _layer(self, node: "onnx.NodeProto") -> None:
-        x, xs, xz, w, ws, wz, *rest = [*node.input, *[""] * 9][:9]
-        output, bias = (rest[1:], rest[0]) if node.op_type == "QGemm" else (rest[:2], rest[2])
-        about = {k: v for k, v in attributes(node).items() if k != "channels_last"}
-        axis = {"QLinearConv": 0, "QGemm": 0 if about.get("transB") else 1}.get(node.op_type, -1)
+    def _write_layer(self, node: "onnx.NodeProto") -> None:
+        x, xs, xz, w, ws, wz, *tail = [*node.input, *[""] * 9][:9]
+        output, bias = (tail[1:], tail[0]) if node.op_type == "QGemm" else (tail[:2], tail[2])
+        settings = {k: v for k, v in attributes(node).items() if k != "channels_last"}
+        axis = {"QLinearConv": 0, "QGemm": 0 if settings.get("transB") else 1}.get(node.op_type, -1)
         inputs = [self._float(x, xs, xz), self._float(w, ws, wz, axis)]
         if bias:
-            inputs.append(self._dequantize(bias, self._step(bias, xs, ws), "", 0))
+            inputs.append(self._dequantize(bias, self._bias_scale(bias, xs, ws), "", 0))
         scale, zero = [*output, "", ""][:2]
-        self._give(node, LAYERS[node.op_type], inputs, scale, zero, about)
+        self._append_quantized(node, LAYERS[node.op_type], inputs, scale, zero, settings)
 
-    def _plain(self, node: "onnx.NodeProto") -> None:
-        two = node.op_type in BINARY
-        inputs = [self._float(*node.input[place : place + 3]) for place in ((0, 3) if two else (0,))]
-        kind = BINARY[node.op_type] if two else UNARY[node.op_type]
-        about = {k: v for k, v in attributes(node).items() if k == "alpha"}
-        scale, zero = [*node.input[6 if two else 3 :], ""][:2]
-        self._give(node, kind, inputs, scale, zero, about)
+    def _write_elementwise(self, node: "onnx.NodeProto") -> None:
+        is_binary = node.op_type in BINARY
+        inputs = [self._float(*node.input[place : place + 3]) for place in ((0, 3) if is_binary else (0,))]
+        kind = BINARY[node.op_type] if is_binary else UNARY[node.op_type]
+        settings = {k: v for k, v in attributes(node).items() if k == "alpha"}
+        scale, zero = [*node.input[6 if is_binary else 3 :], ""][:2]
+        self._append_quantized(node, kind, inputs, scale, zero, settings)
 
     def _float(self, tensor: str, scale: str, zero: str, axis: int = 1) -> str:
-        """Dequantize a tensor by a constant scale; give the name of the result."""
+        """Dequantize a tensor by a constant scale; return the name of the result."""
         self._value(scale)
         return self._dequantize(tensor, scale, zero, axis)
 
@@ -121,26 +125,26 @@ class _Work:
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}.dq", axis=axis))
         return name
 
-    def _step(self, bias: str, source: str, weight: str) -> str:
-        """Add the scale of a bias, and give its name: that of the input times that of the weights."""
-        return put(self.graph.model, f"{bias}.step", self._value(source) * self._value(weight))
+    def _bias_scale(self, bias: str, source: str, weight: str) -> str:
+        """Add the scale of a bias, the product of the scales of input and weights; return its name."""
+        return set_constant(self.graph.model, f"{bias}.step", self._value(source) * self._value(weight))
 
-    def _give(
-        self, node: "onnx.NodeProto", kind: str, inputs: list[str], scale: str, zero: str, about: dict[str, Any]
+    def _append_quantized(
+        self, node: "onnx.NodeProto", kind: str, inputs: list[str], scale: str, zero: str, settings: dict[str, Any]
     ) -> None:
-        """Write a float node, and quantize what it gives; one without a scale gives floats."""
+        """Write a float node and quantize its output, unless `scale` is empty."""
         from onnx import helper
 
         (out,) = node.output[:1]
         name = f"{out}.float" if scale else out
-        self.nodes.append(helper.make_node(kind, inputs, [name], name=node.name, **about))
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=node.name, **settings))
         if scale:
-            name = self._cut_off(name, zero)
+            name = self._clip_by_relu(name, zero)
             self.scales[out] = scale, zero
             self.nodes.append(helper.make_node("QuantizeLinear", [name, scale, zero], [out], name=f"{out}.q"))
 
-    def _cut_off(self, name: str, zero: str) -> str:
-        """Put ReLU where codes begin at zero: the quantizer left it out, because rounding cuts off as well."""
+    def _clip_by_relu(self, name: str, zero: str) -> str:
+        """Insert ReLU where codes begin at zero: the quantizer removed it, because rounding clips as well."""
         from onnx import helper
 
         point = self._value(zero) if zero else np.zeros(1, np.uint8)
@@ -152,12 +156,12 @@ class _Work:
     def _value(self, name: str) -> Any:
         value = self.graph.constants.get(name)
         if value is None:
-            raise _Unknown
+            raise _UnsupportedError
         return value
 
 
-def _chain(graph: Graph, node: "onnx.NodeProto") -> "list[onnx.NodeProto] | None":
-    """Give what makes floats of an integer product: what quantizes its input, and the last product."""
+def _dynamic_chain(graph: Graph, node: "onnx.NodeProto") -> "list[onnx.NodeProto] | None":
+    """Return the quantizer of an integer product's input and the product that rescales its sums, or None."""
     source = graph.producers.get(node.input[0])
     cast = graph.only_reader(node.output[0])
     last = graph.only_reader(cast.output[0]) if cast is not None and cast.op_type == "Cast" else None
@@ -169,8 +173,8 @@ def _chain(graph: Graph, node: "onnx.NodeProto") -> "list[onnx.NodeProto] | None
 
 
 def _weight_scale(graph: Graph, cast: Any, last: Any, source: Any) -> Any:
-    other = next((name for name in last.input if name != cast.output[0]), "")
-    scales = graph.producers.get(other)
+    factor = next((name for name in last.input if name != cast.output[0]), "")
+    scales = graph.producers.get(factor)
     if scales is None or scales.op_type != "Mul" or source.output[1] not in scales.input:
         return None
     name = next((name for name in scales.input if name != source.output[1]), "")
@@ -184,17 +188,17 @@ def _float_layer(model: "onnx.ModelProto", graph: Graph, node: Any, chain: "list
     scale = _weight_scale(graph, graph.only_reader(node.output[0]), last, source)
     weight, zero = graph.constants[node.input[1]], graph.constants.get([*node.input, "", ""][3], np.zeros(1, np.int32))
     rows = [-1, *[1] * (weight.ndim - 1)] if node.op_type == "ConvInteger" else [-1]
-    scale, zero = (one.reshape(rows) if one.size > 1 else one.reshape(-1)[0] for one in (scale, zero))
+    scale, zero = (array.reshape(rows) if array.size > 1 else array.reshape(-1)[0] for array in (scale, zero))
     values = (weight.astype(np.int32) - np.int32(zero)) * scale
-    name = put(model, f"{node.input[1]}.float", values.astype(np.float32))
+    name = set_constant(model, f"{node.input[1]}.float", values.astype(np.float32))
     return helper.make_node(
         DYNAMIC[node.op_type], [source.input[0], name], list(last.output), name=node.name, **attributes(node)
     )
 
 
-def _unread_gone(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Take out nodes that nobody reads any more."""
+def _remove_unread(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Remove nodes whose outputs are not read."""
     graph = Graph(model)
     read = set(graph.consumers) | graph.outputs
-    kept = [node for node in graph.nodes if any(name in read for name in node.output)]
-    return model if len(kept) == len(graph.nodes) else _unread_gone(replace_nodes(model, kept))
+    used = [node for node in graph.nodes if any(name in read for name in node.output)]
+    return model if len(used) == len(graph.nodes) else _remove_unread(replace_nodes(model, used))

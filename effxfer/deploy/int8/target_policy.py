@@ -5,7 +5,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from effxfer.deploy.cpu.saturation import saturation
-from effxfer.deploy.cpu.targets import ANY, Target, coverage, recipes_for, summed_exactly, this, timed_here
+from effxfer.deploy.cpu.targets import (
+    ANY,
+    Target,
+    coverage,
+    host_target,
+    latency_applies,
+    needs_exact_sums,
+    select_recipes,
+)
 from effxfer.deploy.int8.static import Feeds
 from effxfer.deploy.settings import RECIPES
 from effxfer.errors import ModelFileError
@@ -37,17 +45,17 @@ class TargetPolicy:
     """
 
     def __init__(self, target: Target, here: Target | None = None) -> None:
-        self.target, self.here = target, here or this()
-        self.timed = timed_here(target, self.here)
-        self.exact = summed_exactly(target, self.here)
+        self.target, self.here = target, here or host_target()
+        self.timed = latency_applies(target, self.here)
+        self.exact = needs_exact_sums(target, self.here)
 
     def recipes(self, names: Sequence[str]) -> tuple[str, ...]:
         """Give the recipes to try."""
-        return recipes_for(self.target, names)
+        return select_recipes(self.target, names)
 
     def left_out(self, names: Sequence[str]) -> dict[str, str]:
         """Say of the other recipes why they are not tried."""
-        reasons = {name: self.target.left_out(RECIPES[name]) for name in names}
+        reasons = {name: self.target.exclusion_reason(RECIPES[name]) for name in names}
         return {name: reason for name, reason in reasons.items() if reason}
 
     def vetoed(self, candidate: "CandidateResult", feeds: Feeds) -> "CandidateResult":

@@ -13,7 +13,7 @@ from effxfer.artifact import describe
 from effxfer.benchmark.measure.size import measure_size
 from effxfer.data.task import Task
 from effxfer.deploy.bundle.ort_web import find_ort_web
-from effxfer.deploy.cpu.targets import resolve
+from effxfer.deploy.cpu.targets import resolve_target
 from effxfer.deploy.export.onnx import export_onnx, load
 from effxfer.deploy.export.opset import left_behind
 from effxfer.deploy.export.parity import REJECTED, accuracy_of, check, onnx_logits, open_model, second_size
@@ -99,7 +99,7 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
             max_drop=settings.max_drop, recipes=settings.recipes, float_layers=settings.float_layers,
             float_operators=settings.float_operators, images=settings.calibration,
             threads=settings.threads, latency_seconds=settings.latency_seconds,
-            seed=settings.seed, target=resolve(settings.target),
+            seed=settings.seed, target=resolve_target(settings.target),
         )  # fmt: skip
     except ModelFileError as error:
         return Report(notes=(f"no int8 model: {error.problem}",))
@@ -110,7 +110,7 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
     """Put preprocessing into a file that is there, where that is asked for, and measure it."""
     if not file.exists():
         return Report()
-    exact = precision == "int8" and TargetPolicy(resolve(settings.target)).exact
+    exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
     if gone := left_behind(load(file), settings.opset):
         text = f"{file.name} is not of the operator set asked for: {gone}"
         raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
@@ -130,7 +130,7 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
 
 def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
     """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
-    exact = precision == "int8" and TargetPolicy(resolve(settings.target)).exact
+    exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
     rows = list[Measurement]()
     for name, split in task.reported.items():
         logits = onnx_logits(file, split.pixels, threads=settings.threads, exact=exact)

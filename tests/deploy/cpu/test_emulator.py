@@ -7,7 +7,7 @@ import pytest
 
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.cpu import emulator
-from effxfer.deploy.cpu.emulator import CPUS, command, emulated_logits, examine
+from effxfer.deploy.cpu.emulator import CPUS, check_on_cpus, emulated_logits, emulator_command
 from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.int8.builder import feeds_of
 from effxfer.errors import ModelFileError, ResourceError, SettingsError
@@ -19,18 +19,18 @@ X86 = shutil.which("qemu-x86_64") is not None
 def native(monkeypatch):
     """A CPU that is this one: what the emulator does around QEMU, without QEMU."""
     start = [sys.executable]
-    monkeypatch.setattr(emulator, "command", lambda name, root: (start, {}))
+    monkeypatch.setattr(emulator, "emulator_command", lambda name, root: (start, {}))
 
 
 def test_an_unknown_cpu_is_refused():
     with pytest.raises(SettingsError, match=r"no emulated CPU 'avx' .did you mean 'avx2'"):
-        command("avx", None)
+        emulator_command("avx", None)
 
 
 def test_without_qemu_the_error_names_its_package(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ResourceError, match="no program qemu-x86_64 to emulate avx2") as caught:
-        command("avx2", None)
+        emulator_command("avx2", None)
     assert caught.value.hint == "apt-get install qemu-user"
 
 
@@ -38,10 +38,10 @@ def test_arm_needs_a_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: name)
     for root in (None, tmp_path):
         with pytest.raises(SettingsError, match="arm64 needs a folder with an ARM Python"):
-            command("arm64", root)
+            emulator_command("arm64", root)
     (tmp_path / "usr/bin").mkdir(parents=True)
     (tmp_path / "usr/bin/python3").touch()
-    words, _ = command("arm64", tmp_path)
+    words, _ = emulator_command("arm64", tmp_path)
     assert words[:3] == ["qemu-aarch64", "-cpu", CPUS["arm64"].model]
     assert words[-1] == str(tmp_path / "usr/bin/python3")
     assert f"PYTHONPATH={tmp_path / 'site'}" in words
@@ -49,7 +49,7 @@ def test_arm_needs_a_folder(monkeypatch, tmp_path):
 
 def test_x86_runs_this_python(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: name)
-    words, variables = command("sse", None)
+    words, variables = emulator_command("sse", None)
     assert words[:3] == ["qemu-x86_64", "-cpu", "Nehalem"]
     assert variables["PYTHONPATH"]
 
@@ -78,14 +78,14 @@ def test_it_does_not_wait_for_ever(exported, pixels, native, monkeypatch):
 
 def test_a_model_is_examined(exported, native):
     data = DataSettings(source="digits", max_per_class=5)
-    report = examine(exported, data, images=6, names=["avx2"])
+    report = check_on_cpus(exported, data, images=6, names=["avx2"])
     standing, answers = report.tables[-2:]
     assert [row["CPUs"] for row in standing.rows] == ["arm64", "x86-avx2", "x86-vnni", "x86 without AVX2"]
     assert [(row["CPU"], row["top-1 as here"]) for row in answers.rows] == [("this CPU", "6 of 6"), ("avx2", "6 of 6")]
     assert report["saturation/model"].value == 0
     with pytest.raises(ModelFileError, match="no model file"):
-        examine(exported.parent / "absent.onnx", data)
-    assert len(examine(exported.parent, data, images=2).tables) == 2
+        check_on_cpus(exported.parent / "absent.onnx", data)
+    assert len(check_on_cpus(exported.parent, data, images=2).tables) == 2
 
 
 @pytest.mark.slow

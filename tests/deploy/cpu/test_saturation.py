@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from effxfer.deploy.cpu.integer_ops import integer_products
-from effxfer.deploy.cpu.saturation import Layer, Saturation, bound, pair_sums, saturated_product, saturation
-from effxfer.deploy.cpu.targets import this
+from effxfer.deploy.cpu.saturation import Layer, Saturation, bound_saturation, pair_sums, saturation
+from effxfer.deploy.cpu.targets import host_target
 from effxfer.deploy.export.onnx import load, read_metadata, write_metadata
 from effxfer.deploy.export.parity import EXACT, onnx_logits
 from effxfer.deploy.int8.builder import feeds_of
@@ -19,7 +19,9 @@ from effxfer.runtime.images.preprocess import Preprocess
 from tests.deploy.planted import OTHERS, WIDE, chain, planted, rounded, run
 from tests.tiny_net import images
 
-saturating_cpu = pytest.mark.skipif(this().name != "x86-avx2", reason="compares with kernels of x86 without VNNI")
+saturating_cpu = pytest.mark.skipif(
+    host_target().name != "x86-avx2", reason="compares with kernels of x86 without VNNI"
+)
 CONVS = {
     "stem": ((16, 3, 3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
     "3x3": ((16, 8, 3, 3), {"pads": [1, 1, 1, 1]}),
@@ -43,6 +45,14 @@ def emulated(file, codes, zero):
     parts = list(zip(product.rows(codes, int(zero)), product.matrices(), strict=True))
     sums = [saturated_product(rows, w) - int(zero) * w.astype(int).sum(0) for rows, w in parts]
     return np.concatenate(sums, axis=1), sum(pair_sums(rows, w)[0] for rows, w in parts)
+
+
+def saturated_product(rows, weights):
+    """Multiply codes `(M, K)` with weights `(K, O)` as `vpmaddubsw` does; return `(M, O)`."""
+    odd = rows.shape[1] % 2
+    rows, weights = np.pad(rows, ((0, 0), (0, odd))).astype(int), np.pad(weights, ((0, odd), (0, 0))).astype(int)
+    pairs = [np.clip(rows[:, k : k + 2] @ weights[k : k + 2], -32768, 32767) for k in range(0, len(weights), 2)]
+    return np.sum(pairs, axis=0)
 
 
 def with_metadata(file, exported):
@@ -147,7 +157,7 @@ def test_the_bound_by_weights_alone(tmp_path):
     weights[0, 3] = [0, 64, 100, -100]
     content = planted("MatMulInteger", weights[0], np.uint8(0), 2)
     _, (product,) = integer_products(written(tmp_path, content))
-    layer = bound(product)
+    layer = bound_saturation(product)
     assert (layer.could, layer.any_order) == (1, 3)
 
 

@@ -7,11 +7,11 @@ from effxfer.deploy.cpu.targets import (
     ANY,
     TARGETS,
     coverage,
-    recipes_for,
-    resolve,
-    summed_exactly,
-    this,
-    timed_here,
+    host_target,
+    latency_applies,
+    needs_exact_sums,
+    resolve_target,
+    select_recipes,
 )
 from effxfer.deploy.settings import AUTO, RECIPES, ExportSettings, Targets
 from effxfer.errors import SettingsError
@@ -36,7 +36,7 @@ CUT = Saturation(layers=(Layer(name="a", op="QGemm", pairs=100, saturated=5, cou
     ],
 )
 def test_this_machine_is_told_from_its_flags(arch, flags, name):
-    assert this({"arch": arch, "flags": flags}).name == name
+    assert host_target({"arch": arch, "flags": flags}).name == name
 
 
 def test_the_setting_names_every_target():
@@ -44,8 +44,8 @@ def test_the_setting_names_every_target():
     assert list(TARGETS) == sorted(TARGETS)
     assert all(name == target.name for name, target in TARGETS.items())
     assert ExportSettings().target == "this"
-    assert resolve("this") == this()
-    assert resolve("arm64").name == "arm64"
+    assert resolve_target("this") == host_target()
+    assert resolve_target("arm64").name == "arm64"
     with pytest.raises(SettingsError, match="x86-avx2"):
         build(ExportSettings, {"target": "x86-avx"}, "export")
 
@@ -54,9 +54,9 @@ def test_the_setting_names_every_target():
 def test_own_recipes_exist_and_fit(name):
     target = TARGETS[name]
     assert target.recipes
-    assert recipes_for(target, target.recipes) == target.recipes
+    assert select_recipes(target, target.recipes) == target.recipes
     for names in (AUTO["convolutions"], tuple(RECIPES)):
-        chosen = recipes_for(target, names)
+        chosen = select_recipes(target, names)
         assert chosen
         made = [RECIPES[one] for one in chosen if RECIPES[one].kind != "weights"]
         assert all((recipe.activation, recipe.weight) in target.kinds for recipe in made)
@@ -64,20 +64,20 @@ def test_own_recipes_exist_and_fit(name):
 
 def test_recipes_without_kernels_are_left_out():
     vnni, arm = TARGETS["x86-vnni"], TARGETS["arm64"]
-    assert recipes_for(vnni, ("s8s8", "u8s8", "u8u8")) == ("u8s8",)
-    assert recipes_for(arm, AUTO["convolutions"]) == ("s8s8", "s8s8-stem")
-    assert recipes_for(ANY, tuple(RECIPES)) == tuple(RECIPES)
-    assert vnni.left_out(RECIPES["s8s8"]) == "left out: int8 activations with int8 weights are slow on x86-vnni"
-    assert vnni.left_out(RECIPES["u8s8"]) == ""
+    assert select_recipes(vnni, ("s8s8", "u8s8", "u8u8")) == ("u8s8",)
+    assert select_recipes(arm, AUTO["convolutions"]) == ("s8s8", "s8s8-stem")
+    assert select_recipes(ANY, tuple(RECIPES)) == tuple(RECIPES)
+    assert vnni.exclusion_reason(RECIPES["s8s8"]) == "left out: int8 activations with int8 weights are slow on x86-vnni"
+    assert vnni.exclusion_reason(RECIPES["u8s8"]) == ""
     ranks = [TARGETS["x86-avx2"].rank(RECIPES[name]) for name in ("u8s8", "u8u8", "s8s8", "weights")]
     assert ranks == [0, 1, 2, 3]
 
 
 def test_ranges_that_are_found_while_it_runs_need_7_bits_where_sums_saturate():
     avx2 = TARGETS["x86-avx2"]
-    assert avx2.left_out(RECIPES["dynamic"]).endswith("may saturate on x86-avx2")
-    assert avx2.left_out(RECIPES["dynamic-7bit"]) == ""
-    assert TARGETS["x86-vnni"].left_out(RECIPES["dynamic"]) == ""
+    assert avx2.exclusion_reason(RECIPES["dynamic"]).endswith("may saturate on x86-avx2")
+    assert avx2.exclusion_reason(RECIPES["dynamic-7bit"]) == ""
+    assert TARGETS["x86-vnni"].exclusion_reason(RECIPES["dynamic"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_a_refusal_says_why():
 
 def test_where_a_figure_of_this_machine_holds():
     avx2, vnni, arm = (TARGETS[name] for name in ("x86-avx2", "x86-vnni", "arm64"))
-    assert timed_here(avx2, avx2)
-    assert timed_here(TARGETS["portable"], arm)
-    assert timed_here(ANY, arm)
-    assert not timed_here(vnni, avx2)
-    assert summed_exactly(vnni, avx2)
-    assert summed_exactly(arm, avx2)
-    assert not any(summed_exactly(a, b) for a, b in [(avx2, vnni), (avx2, avx2), (arm, vnni), (ANY, avx2)])
+    assert latency_applies(avx2, avx2)
+    assert latency_applies(TARGETS["portable"], arm)
+    assert latency_applies(ANY, arm)
+    assert not latency_applies(vnni, avx2)
+    assert needs_exact_sums(vnni, avx2)
+    assert needs_exact_sums(arm, avx2)
+    assert not any(needs_exact_sums(a, b) for a, b in [(avx2, vnni), (avx2, avx2), (arm, vnni), (ANY, avx2)])
 
 
 def test_where_a_file_was_checked():

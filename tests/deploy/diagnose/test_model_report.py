@@ -55,7 +55,7 @@ def test_scattered_zeros_are_found_and_said_to_bring_nothing(tmp_path):
     _, (finding,) = examine(file)
     assert finding.name.startswith("sparsity stored, not used (9")
     assert finding.how == "at most"
-    assert "--method channels" in finding.do
+    assert "--method channels" in finding.advice
     assert 0 < finding.gain <= finding.share
 
 
@@ -92,8 +92,8 @@ def test_islands_of_float_are_found_with_what_is_in_them(tmp_path):
     made = plain(8, act="HardSwish", stride=4)
     (finding,) = examine(quantize(made.save(tmp_path / "f.onnx"), tmp_path / "q.onnx"))[1]
     assert finding.name == "quantized, yet slower than float32"
-    assert finding.do.startswith("ship the float32 file")
-    assert any("HardSwish" in name or "HardSigmoid" in name for name in finding.where)
+    assert finding.advice.startswith("ship the float32 file")
+    assert any("HardSwish" in name or "HardSigmoid" in name for name in finding.nodes)
 
 
 def residual():
@@ -112,7 +112,7 @@ def residual():
 def test_signed_activations_are_found(tmp_path):
     file = quantize(residual().save(tmp_path / "f.onnx"), tmp_path / "q.onnx", activation=QuantType.QInt8)
     (finding,) = [finding for finding in examine(file)[1] if finding.name == "int8 activations"]
-    assert "u8s8" in finding.do
+    assert "u8s8" in finding.advice
     assert finding.how == "measured"
 
 
@@ -131,8 +131,8 @@ def test_a_dynamic_file_that_is_slower_than_float32_is_found(tmp_path):
     report, (finding, *_) = examine(tmp_path / "d.onnx")
     assert finding.name == "ConvInteger, MatMulInteger slower than float32"
     assert finding.how == "measured"
-    assert finding.do.startswith("ship the float32 file; quantize with ranges measured beforehand")
-    assert len(finding.where) == 4
+    assert finding.advice.startswith("ship the float32 file; quantize with ranges measured beforehand")
+    assert len(finding.nodes) == 4
     assert not any(note.startswith("nothing found") for note in report.notes)
 
 
@@ -156,7 +156,7 @@ def test_transposes_between_layers_are_found(tmp_path):
     moving = found["moving data, not computing"]
     assert moving.how == "at most"
     assert moving.gain == moving.share > 20
-    assert any(name.startswith("Transpose") for name in moving.where)
+    assert any(name.startswith("Transpose") for name in moving.nodes)
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_an_int8_mobilenetv3_is_found(tmp_path):
     report, found = examine(quantize(tmp_path / "f.onnx", tmp_path / "q.onnx", feed), size=64)
     kinds = {"quantized, yet slower than float32", "float32 islands among quantized operators"}
     (finding,) = [one for one in found if one.name in kinds | {"conversions between int8 and float32"}]
-    assert len(finding.where) > 20
+    assert len(finding.nodes) > 20
     assert report["share/convert"].value > 5
 
 
@@ -219,7 +219,7 @@ def test_what_is_not_certain_is_no_finding(tmp_path, monkeypatch, changes, note)
 
 def test_noise_that_is_larger_than_a_gain_hides_it(tmp_path, monkeypatch):
     def compare(runners, **_):
-        ratios = {UNSIGNED: 0.9, module.AGAIN: 1.12}
+        ratios = {UNSIGNED: 0.9, module.REPEAT: 1.12}
         return [clock.timing(name, 1.0, ratios.get(name, 1.0)) for name in runners]
 
     monkeypatch.setattr(module, "compare", compare)
@@ -234,7 +234,7 @@ def test_a_graph_that_answers_otherwise_is_not_counted(tmp_path, monkeypatch):
     monkeypatch.setattr("effxfer.deploy.diagnose.measurements.to_unsigned", wrong)
     report, found = examine(signed(tmp_path))
     assert found == []
-    assert any(f"did not answer like the file: {UNSIGNED}" in note for note in report.notes)
+    assert any(f"outputs from the file: {UNSIGNED}" in note for note in report.notes)
 
 
 def test_outputs_are_compared_with_nan_and_shape(tmp_path):

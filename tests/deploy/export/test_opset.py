@@ -17,7 +17,7 @@ from effxfer.deploy.export.onnx import export_onnx, load
 from effxfer.deploy.export.opset import NATIVE, REWRITES, WIDENED, left_behind, lower
 from effxfer.deploy.export.parity import check, onnx_logits
 from effxfer.deploy.export.preprocessing import add_preprocessing
-from effxfer.deploy.graph.graph import copy
+from effxfer.deploy.graph.graph import copy_model
 from effxfer.deploy.int8.search import quantize
 from effxfer.errors import ModelFileError
 from effxfer.net.heads.prototypes import nearness
@@ -152,7 +152,7 @@ ALIKE = {
 @pytest.mark.parametrize("name", ALIKE)
 def test_what_is_written_otherwise_computes_the_same(name, opset):
     model = built(ALIKE[name])
-    older = copy(model)
+    older = copy_model(model)
     lower(older, opset)
     onnx.checker.check_model(older, full_check=True)
     np.testing.assert_allclose(run(older), run(model), rtol=1e-5, atol=1e-5)

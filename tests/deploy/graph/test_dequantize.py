@@ -3,7 +3,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from effxfer.deploy.graph.dequantize import is_quantized, to_float, to_unsigned
-from effxfer.deploy.graph.graph import Graph, named, open_graph
+from effxfer.deploy.graph.graph import Graph, name_nodes, open_graph
 from tests.deploy.graphs import FEED, Maker, ops, plain, run
 
 
@@ -58,7 +58,7 @@ def test_around_a_node_the_rest_stays_quantized(tmp_path):
     graph = quantized(made, tmp_path)
     island = next(node.name for node in graph.nodes if node.op_type == "HardSigmoid")
     rewrite = to_float(graph, [island])
-    left = Graph(named(rewrite.model))
+    left = Graph(name_nodes(rewrite.model))
     node = next(one for one in left.nodes if one.op_type == "HardSigmoid")
     assert left.producers[node.input[0]].op_type == "Conv"
     assert left.only_reader(node.output[0]).op_type == "Conv"

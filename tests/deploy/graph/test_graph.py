@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from effxfer.deploy.graph.graph import Graph, copy, named, open_graph, put, replace_nodes
+from effxfer.deploy.graph.graph import Graph, copy_model, name_nodes, open_graph, replace_nodes, set_constant
 from effxfer.errors import ModelFileError
 from tests.benchmark.models import linear
 from tests.deploy.graphs import Maker, plain
@@ -12,7 +12,7 @@ def test_every_node_gets_a_name_of_its_own():
     model = plain().model()
     for node in model.graph.node:
         node.name = "twice" if node.op_type == "Conv" else ""
-    names = [node.name for node in named(model).graph.node]
+    names = [node.name for node in name_nodes(model).graph.node]
     assert len(set(names)) == len(names)
     assert all(names)
 
@@ -25,7 +25,7 @@ def test_constants_are_initializers_and_constant_nodes_but_no_inputs():
     model = made.model()
     first = model.graph.initializer[0].name
     model.graph.input.append(helper.make_tensor_value_info(first, TensorProto.FLOAT, None))
-    graph = Graph(named(model))
+    graph = Graph(name_nodes(model))
     assert graph.constants["k"] == 2
     assert first not in graph.constants
 
@@ -52,8 +52,8 @@ def test_what_a_branch_reads_counts():
 
 def test_unread_constants_go_with_their_nodes():
     model = plain().model()
-    other = copy(model)
-    put(other, "new", np.ones(3, np.float32))
+    other = copy_model(model)
+    set_constant(other, "new", np.ones(3, np.float32))
     replace_nodes(other, [node for node in other.graph.node if node.op_type == "Relu"])
     assert not other.graph.initializer
     assert len(model.graph.initializer) == 10

@@ -5,8 +5,8 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from effxfer.deploy.graph.dequantize import to_float
-from effxfer.deploy.graph.graph import Graph, named
-from effxfer.deploy.graph.qoperators import dynamic_to_float, kinds, to_qdq
+from effxfer.deploy.graph.graph import Graph, name_nodes
+from effxfer.deploy.graph.qoperators import dynamic_to_float, quantized_operators, to_qdq
 from tests.deploy.diagnose.test_model_report import Reader
 from tests.deploy.graphs import FEED, Maker, ops, plain, run
 
@@ -25,7 +25,7 @@ def made():
 
 
 def graph(file):
-    return Graph(named(onnx.load(file)))
+    return Graph(name_nodes(onnx.load(file)))
 
 
 @pytest.fixture
@@ -50,12 +50,12 @@ def outputs(model):
 def test_qdq_nodes_answer_as_the_operators_do(static, kind, per_channel):
     before = static(kind, per_channel)
     after = to_qdq(before)
-    assert "QLinearConv" in kinds(before)
-    assert kinds(Graph(after.model)) == []
+    assert "QLinearConv" in quantized_operators(before)
+    assert quantized_operators(Graph(after.model)) == []
     assert not any(node.domain == "com.microsoft" for node in after.model.graph.node)
     step = np.ptp(outputs(before.model)) / 50
     np.testing.assert_allclose(outputs(after.model), outputs(before.model), atol=step)
-    assert len(after.nodes) == sum(node.op_type in kinds(before) for node in before.nodes)
+    assert len(after.nodes) == sum(node.op_type in quantized_operators(before) for node in before.nodes)
 
 
 def test_without_quantization_it_answers_nearly_as_the_float_file(static):
@@ -71,15 +71,15 @@ def test_a_dynamic_file_becomes_float(tmp_path, kind):
     quantize_dynamic(plain(16).save(tmp_path / "f.onnx"), tmp_path / "d.onnx", weight_type=kind)
     before = graph(tmp_path / "d.onnx")
     after = dynamic_to_float(before)
-    assert kinds(before) == ["ConvInteger", "MatMulInteger"]
+    assert quantized_operators(before) == ["ConvInteger", "MatMulInteger"]
     assert set(ops(after.model)) & {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "Cast"} == set()
     exact = outputs(plain(16).model())
     assert np.abs(outputs(after.model) - exact).max() < 0.05 * np.ptp(exact)
 
 
 def test_other_files_are_left_alone(static):
-    plain_graph = Graph(named(plain(16).model()))
-    assert (kinds(plain_graph), to_qdq(plain_graph), dynamic_to_float(plain_graph)) == ([], None, None)
+    plain_graph = Graph(name_nodes(plain(16).model()))
+    assert (quantized_operators(plain_graph), to_qdq(plain_graph), dynamic_to_float(plain_graph)) == ([], None, None)
     assert dynamic_to_float(static()) is None
     old = static()
     old.model.opset_import[0].version = 12
@@ -93,4 +93,4 @@ def test_a_scale_that_is_computed_is_not_guessed(static):
     before.graph.initializer.remove(value)
     before.graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(value), "half"))
     before.graph.node.insert(0, helper.make_node("Abs", ["half"], [scale]))
-    assert to_qdq(Graph(named(before))) is None
+    assert to_qdq(Graph(name_nodes(before))) is None

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from effxfer.deploy.cpu.targets import TARGETS, this
+from effxfer.deploy.cpu.targets import TARGETS, host_target
 from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.int8.evaluation import FP32, CandidateResult
 from effxfer.deploy.int8.search import quantize
@@ -17,7 +17,7 @@ AVX2, VNNI, ARM, PORTABLE = (TARGETS[name] for name in ("x86-avx2", "x86-vnni", 
 def run(exported, pixels, labels, tmp_path):
     def go(target, here, recipes=("u8s8", "u8s8-7bit"), compare=None, **more):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("effxfer.deploy.int8.target_policy.this", lambda: here)
+            patch.setattr("effxfer.deploy.int8.target_policy.host_target", lambda: here)
             return quantize(
                 exported, tmp_path / "int8.onnx", calibration=images(24, seed=9), pixels=pixels, labels=labels,
                 max_drop=20.0, recipes=recipes, target=target, compare=compare or timings(u8s8=0.5, u8s8_7bit=0.9),
@@ -102,7 +102,7 @@ def test_a_candidate_that_cannot_be_read_is_not_shipped(tmp_path, exported):
     assert TargetPolicy(ARM).vetoed(trial, feeds) == trial
 
 
-@pytest.mark.skipif(this().name != "x86-avx2", reason="needs a CPU whose sums saturate")
+@pytest.mark.skipif(host_target().name != "x86-avx2", reason="needs a CPU whose sums saturate")
 def test_the_claim_a_kept_file_answers_here_as_everywhere(run, pixels):
     """Null setting: the refused file, whose answers depend on the CPU."""
     kept, _ = run(AVX2, AVX2)
