@@ -165,7 +165,7 @@ def vetoing(monkeypatch):
 
 
 def test_recipes_that_are_left_out_are_not_made_and_vetoed_files_not_measured(run, vetoing, monkeypatch):
-    monkeypatch.setattr("effxfer.deploy.int8.target_policy.timed_here", lambda *_: True)
+    monkeypatch.setattr("effxfer.deploy.int8.target_policy.latency_applies", lambda *_: True)
     seen = vetoing("u8s8-7bit")
     out, report = run(
         recipes=("s8s8", "u8s8-7bit", "u8s8-stem"), compare=timings(u8s8_7bit=0.1, s8s8=0.1, u8s8_stem=0.9),
