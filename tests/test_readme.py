@@ -151,6 +151,19 @@ def test_python_calls_functions_with_arguments_that_exist(page):
             signature(getattr(effxfer, name[1])).bind(*call.args, **{word.arg: word.value for word in call.keywords})
 
 
+def test_the_python_of_the_guide_runs(place):
+    blocks = re.findall(r"^```python\n(.*?)^```", GUIDES["python"].read_text(), flags=re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(compile("\n".join(blocks), "guide/python.md", "exec"), names)
+    assert names["again"].manifest.settings["fit"]["optimizer"] == "sgd"
+    assert names["model"].labels == names["dense"].classes
+
+
+def test_the_guide_lists_every_function():
+    rows = GUIDES["python"].read_text().partition("## All functions")[2]
+    assert set(re.findall(r"`(\w+)`", rows)) == set(effxfer.__all__)
+
+
 @pytest.mark.slow
 def test_its_python_on_own_data_runs(place):
     """With a narrow network, on little data; latency is replaced by a share of the multiply-adds."""
