@@ -28,6 +28,7 @@ mistake in what was passed, missing resources, or a stage that fails; `help(effx
 from effxfer.api.deliver import Comparison, bench, export, quantize
 from effxfer.api.examine import DataCheck, Ranking, check, rank
 from effxfer.api.job import preview
+from effxfer.api.modules import ExportedFile, ModuleResult, reconstruct
 from effxfer.api.pipelines import PipelineRun, run, status
 from effxfer.api.prune import compact, find_ticket, prune_channels, prune_to_latency
 from effxfer.api.result import Backbone, Reported, Result
@@ -39,6 +40,8 @@ __all__ = [
     "Comparison",
     "DataCheck",
     "Dataset",
+    "ExportedFile",
+    "ModuleResult",
     "PipelineRun",
     "Ranking",
     "Reported",
@@ -60,6 +63,7 @@ __all__ = [
     "qat",
     "quantize",
     "rank",
+    "reconstruct",
     "run",
     "search_head",
     "status",

@@ -6,9 +6,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from effxfer.api.job import run_stage, stop_if_previewing
+from effxfer.api.modules import ExportedFile, export_a_module, is_module, quantize_module
 from effxfer.api.result import Reported, Result
 from effxfer.api.sources import Data, PathLike, Source, path_of, table_of
 from effxfer.artifact import Artifact
@@ -20,15 +21,32 @@ from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.run import compare as compare_results
 from effxfer.stages.settings.common import SHIP, Bench
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
+
+@overload
 def export(
     source: Source, *, out: PathLike, data: Data | None = None, int8: bool | None = None,
     max_drop: float | None = None, opset: int | None = None, target: str | None = None,
     with_preprocessing: bool | None = None, bundle: bool | None = None, ort_web: str | None = None,
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
     **extra: Any,
-) -> Result:  # fmt: skip
+) -> Result: ...  # fmt: skip
+@overload
+def export(
+    source: "nn.Module", *, out: PathLike, example: "Tensor", opset: int | None = None, **extra: Any,
+) -> ExportedFile: ...  # fmt: skip
+def export(
+    source: "Source | nn.Module", *, out: PathLike = "", data: Data | None = None, int8: bool | None = None,
+    max_drop: float | None = None, opset: int | None = None, target: str | None = None,
+    with_preprocessing: bool | None = None, bundle: bool | None = None, ort_web: str | None = None,
+    seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
+    **extra: Any,
+) -> Result | ExportedFile:  # fmt: skip
     """Write a checked ONNX model, and an int8 one if it is faster and accurate enough.
+
+    A module in evaluation mode is written to the file `out`, and the file is compared with it on `example`.
 
     Args:
         int8: Try int8 recipes; True if None.
@@ -39,6 +57,8 @@ def export(
         bundle: Write a folder with a model card, an example and a web page as well; False if None.
         ort_web: Folder of npm's onnxruntime-web for the bundle's web page; None looks for it.
     """
+    if is_module(source):
+        return export_a_module(source, out=out, **table_of(None, extra, opset=opset))
     table = table_of(
         settings, extra, seed=seed, int8=int8, max_drop=max_drop, opset=opset, target=target,
         with_preprocessing=with_preprocessing, bundle=bundle, ort_web=ort_web,
@@ -46,13 +66,26 @@ def export(
     return run_stage("export", source, out=out, data=data, settings=table, device=device, force=force)
 
 
+@overload
 def quantize(
     source: Source, *, out: PathLike, data: Data | None = None, max_drop: float | None = None,
     recipes: Sequence[str] | None = None, target: str | None = None, calibration: int | None = None,
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
     **extra: Any,
-) -> Result:  # fmt: skip
+) -> Result: ...  # fmt: skip
+@overload
+def quantize(
+    source: "nn.Module", *, out: PathLike, example: "Tensor", calibration: Any, inputs: Any, labels: Any, **extra: Any,
+) -> ExportedFile: ...  # fmt: skip
+def quantize(
+    source: "Source | nn.Module", *, out: PathLike = "", data: Data | None = None, max_drop: float | None = None,
+    recipes: Sequence[str] | None = None, target: str | None = None, calibration: int | None = None,
+    seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
+    **extra: Any,
+) -> Result | ExportedFile:  # fmt: skip
     """Export an int8 model that was calibrated on training images, and insist on it.
+
+    A module is written to the file `out`: `calibration` are training inputs, `inputs` and `labels` validation ones.
 
     Args:
         max_drop: Points of validation accuracy that the file may lose; 1 if None.
@@ -63,9 +96,12 @@ def quantize(
     Raises:
         GateError: If no int8 file is both faster and accurate enough; the float32 export remains in `out`.
     """
+    if is_module(source):
+        arrays = table_of(None, extra, calibration=calibration, max_drop=max_drop, recipes=recipes)
+        return quantize_module(source, out=out, **arrays)
     result = export(
-        source, out=out, data=data, int8=True, max_drop=max_drop, target=target, seed=seed, device=device, force=force,
-        settings=settings, **table_of(None, extra, recipes=recipes, calibration=calibration),
+        cast(Source, source), out=out, data=data, int8=True, max_drop=max_drop, target=target, seed=seed, device=device,
+        force=force, settings=settings, **table_of(None, extra, recipes=recipes, calibration=calibration),
     )  # fmt: skip
     if "int8" not in result.models:
         hint = "read its report for the reason of each recipe, allow a larger max_drop, or train with qat first"

@@ -38,6 +38,7 @@ OTHERS = {
     "load_data": "source * val_fraction test_fraction max_per_class skip_bad settings **extra",
     "preview": "function *args **kwargs",
     "rank": "data backbones * by size out seed device command settings **extra",
+    "reconstruct": "pruned * dense batches",
     "run": "pipeline * preset data backbone seconds out seed device force settings command on_stage",
     "train_ticket": f"ticket * out data epochs lr mask backbone {LAST}",
 }
