@@ -6,7 +6,8 @@ import torch
 from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.stages.train.finetune import fresh_head, train
+from effxfer.stages.train.finetune import train
+from effxfer.stages.train.head import new_head
 from effxfer.train.devices import pick
 from effxfer.train.evaluate import score
 from effxfer.train.settings import FitSettings
@@ -41,7 +42,7 @@ def body(seed: int = 0) -> Net:
 def adapt(strategy: Strategy, given: Task, net: Net | None = None, loss=None, work=Work(None), after=None, **fit):  # noqa: B008
     """Train as `finetune` does; give the network, its state before and after, and the rows."""
     net = net or body()
-    fresh_head(net, given, 0, strategy.head())
+    new_head(net, given, 0, strategy.head())
     before = clone(net)
     settings = FitSettings(**{"epochs": 3, "lr": 0.01, "warmup": 0.0, "keep": "last", **fit})
     after = after or (lambda _done: None)

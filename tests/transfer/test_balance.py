@@ -6,7 +6,7 @@ import pytest
 from effxfer.data.task import part
 from effxfer.errors import SettingsError
 from effxfer.settings import build
-from effxfer.stages.train.finetune import measured
+from effxfer.stages.train.finetune import accuracy_report
 from effxfer.train.evaluate import balanced_accuracy, predict
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.fine_tuning.full import Full
@@ -41,7 +41,7 @@ def test_the_epoch_is_chosen_by_the_balanced_accuracy():
     given = lopsided()
     uneven = replace(given, val=part(given.val, np.array([*range(0, 24, 2), 1])))
     net, *_ = adapt(Full(**PLAIN), given, epochs=0)
-    rows = measured(net, uneven, CPU)
+    rows = accuracy_report(net, uneven, CPU)
     assert Full(balance=1.0).judge(net, [uneven], CPU) == pytest.approx(rows["balanced accuracy/val"].value)
     assert Full().judge(net, [uneven], CPU) == pytest.approx(rows["accuracy/val"].value)
 
@@ -49,7 +49,7 @@ def test_the_epoch_is_chosen_by_the_balanced_accuracy():
 def test_the_balanced_accuracy_stands_only_where_classes_differ_in_size():
     given = task()
     net, *_ = adapt(Full(**PLAIN), given, epochs=0)
-    assert "balanced accuracy/val" not in [row.name for row in measured(net, given, CPU).rows]
+    assert "balanced accuracy/val" not in [row.name for row in accuracy_report(net, given, CPU).rows]
 
 
 def test_a_probe_shows_rare_classes_as_often():

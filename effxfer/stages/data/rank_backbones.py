@@ -26,7 +26,7 @@ from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.onnx_timing import exported
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Rank
-from effxfer.stages.train.finetune import fresh_head
+from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device, pick
 from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.linear import Features
@@ -112,7 +112,7 @@ def look(
     source = source_probabilities(net, backbone, features)
     if source is not None:
         scores["leep"] = leep(source, split.labels)
-    fresh_head(net, task, settings.seed)
+    new_head(net, task, settings.seed)
     return Seen(file=exported(net, file), size=net.preprocess.size, scores=scores, n=len(split), notes=notes)
 
 

@@ -31,7 +31,7 @@ from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle
 from effxfer.stages.settings.common import FILES
 from effxfer.stages.train.adapter_training import merged
-from effxfer.stages.train.finetune import measured
+from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.target_domain import file_at_target
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import if_uneven
@@ -76,7 +76,7 @@ def export(
         fp32, net, task.val.pixels, task.val.labels, net.preprocess,
         max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes, threads=settings.threads,
     )  # fmt: skip
-    report = proof + renamed(measured(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
+    report = proof + renamed(accuracy_report(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
     report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)
     if settings.int8:
         report += try_int8(fp32, folder / FILES["int8"], task, settings)

@@ -25,7 +25,7 @@ from effxfer.search.study import search_head
 from effxfer.stages.head_search.features import FeaturePlan, compute_features, deepest, plan_features
 from effxfer.stages.head_search.head_latency import HeadLatencyMeter
 from effxfer.stages.settings.common import Search
-from effxfer.stages.train.finetune import measured
+from effxfer.stages.train.finetune import accuracy_report
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.state import Work
@@ -70,7 +70,7 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
         report += rejection
     else:
         replace_head(net, plan, result, task)
-    report = measured(net.to(device.torch), task, device) + report
+    report = accuracy_report(net.to(device.torch), task, device) + report
     return net, report + _time_report(settings, time.monotonic() - began)
 
 

@@ -12,13 +12,12 @@ from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batch
 from effxfer.stages.prune.lottery import rewind_point
 from effxfer.stages.prune.ticket import leave_ticket, rewound
 from effxfer.stages.settings.prune_settings import Structured
-from effxfer.stages.train.distillation import taught
-from effxfer.stages.train.finetune import fresh_head, measured, train
+from effxfer.stages.train.begin import begin_training
+from effxfer.stages.train.finetune import accuracy_report, train
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
 from effxfer.train.state import Work
-from effxfer.transfer.strategies import make_strategy
 
 
 def structured(
@@ -33,10 +32,8 @@ def structured(
         device: Where.
         work: Keeps every finished round and the checkpoint of the present one.
     """
-    strategy = make_strategy(settings.strategy, settings.options)
-    fresh = fresh_head(net, tasks[-1], settings.seed)
-    strategy, why = strategy.choose(net.to(device.torch), tasks)
-    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
+    training = begin_training(net, tasks, settings, device)
+    strategy, loss = training.strategy, training.loss
     first, start = rewind_point(net, tasks, strategy, settings, device, work, loss)
     plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "structured"))
 
@@ -54,7 +51,7 @@ def structured(
         scope=settings.scope, round_to=settings.round_to, exclude=settings.exclude, rewind=start,
         examples=losses(plain, TAYLOR_BATCHES), remember=work.once,
     )  # fmt: skip
-    rows = measured(net, tasks[-1], device) + report(net, ticket) + why + about
+    rows = accuracy_report(net, tasks[-1], device) + report(net, ticket) + training.notes
     leave_ticket(
         net, start, settings, rewind=rewound(settings), tasks=tasks, report=rows, device=device, work=work
     )  # fmt: skip

@@ -25,13 +25,13 @@ from effxfer.stages.prune.channel_controls import compare_controls
 from effxfer.stages.prune.control_networks import ControlContext, open_control_backbones
 from effxfer.stages.prune.latency import prune_step_to_latency
 from effxfer.stages.settings.prune_settings import Channels
-from effxfer.stages.train.distillation import taught
-from effxfer.stages.train.finetune import allowed, fresh_head, learning, measured, train
+from effxfer.stages.train.begin import begin_training
+from effxfer.stages.train.distillation import distillation_loss
+from effxfer.stages.train.finetune import accuracy_report, time_allowance, train, training_curves
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
 from effxfer.train.state import Work, clone
-from effxfer.transfer.strategies import make_strategy
 
 LOSS_BATCHES = 2
 SOLVE_BATCHES = 4
@@ -47,12 +47,13 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         device: Where.
         work: Keeps every finished step and the checkpoint of the present one.
     """
-    began, strategy = time.perf_counter(), make_strategy(settings.strategy, settings.options)
-    fresh = fresh_head(net, tasks[-1], settings.seed)
-    strategy, why = strategy.choose(net.to(device.torch), tasks)
-    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
+    began = time.perf_counter()
+    training = begin_training(net, tasks, settings, device)
+    strategy, loss = training.strategy, training.loss
     outputs = settings.teacher.model_copy(update={"features": 0.0})
-    foreign = taught(net, strategy, outputs, fresh=fresh)[0] if settings.control_backbones else loss
+    foreign = loss
+    if settings.control_backbones:
+        foreign, _ = distillation_loss(net, strategy, outputs, fresh=training.head_is_new)
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
     side = settings.size or net.preprocess.size
@@ -67,12 +68,12 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         history += train(
             net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs_of(settings, step)}), device=device,
             seed=seed_of(settings.seed, step) % 2**31, work=work.at(f"step-{step}"), loss=loss,
-            label=f"recover {step} of {settings.steps}", allowance=allowed(settings.seconds, began, tasks[-1]),
+            label=f"recover {step} of {settings.steps}", allowance=time_allowance(settings.seconds, began, tasks[-1]),
         )  # fmt: skip
     note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
-    report = measured(net, tasks[-1], device) + total_report(removed) + learning(history)
-    report += Report(notes=(note,)) + why + about
+    report = accuracy_report(net, tasks[-1], device) + total_report(removed) + training_curves(history)
+    report += Report(notes=(note,)) + training.notes
     context = ControlContext(
         net=net, dense=dense, others=others, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
         foreign_loss=foreign,

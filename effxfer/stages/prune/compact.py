@@ -15,7 +15,7 @@ from effxfer.prune.compact import compact as pruning
 from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.stages.settings.prune_settings import Compact
-from effxfer.stages.train.finetune import measured
+from effxfer.stages.train.finetune import accuracy_report
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.state import Work
@@ -56,7 +56,7 @@ def compact(
         check=validation_images(task.val, net.preprocess, settings.images, device),
     )
     note = f"accuracy on the validation split before: {before:.2f} %"
-    return net, measured(net, task, device) + result.report + Report(notes=(note,))
+    return net, accuracy_report(net, task, device) + result.report + Report(notes=(note,))
 
 
 def training_images(task: Task, settings: Compact, device: Device) -> list[Tensor]:

@@ -25,7 +25,7 @@ from effxfer.runtime.threads import usable_cores
 from effxfer.stages.prune.calibration import TAYLOR_BATCHES, plain_batches
 from effxfer.stages.runner.onnx_timing import DENSE, PRECISION, PRUNED, stopwatch
 from effxfer.stages.settings.prune_settings import Channels
-from effxfer.stages.train.finetune import fresh_head
+from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.state import Work
@@ -263,7 +263,7 @@ def backbone_control(context: ControlContext, number: int) -> ControlSpec:
 
     def start(seed: int) -> Net:
         net = deepcopy(body).to(context.device.torch)
-        fresh_head(net, context.tasks[-1], seed)
+        new_head(net, context.tasks[-1], seed)
         return net
 
     return ControlSpec(

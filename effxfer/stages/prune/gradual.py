@@ -17,8 +17,8 @@ from effxfer.stages.prune.calibration import ranking
 from effxfer.stages.prune.ticket import TRAINED, leave_ticket
 from effxfer.stages.prune.ticket_controls import Found, compared, repeat_seed
 from effxfer.stages.settings.prune_settings import Gradual
-from effxfer.stages.train.distillation import taught
-from effxfer.stages.train.finetune import fresh_head, learning, measured, train
+from effxfer.stages.train.begin import begin_training
+from effxfer.stages.train.finetune import accuracy_report, train, training_curves
 from effxfer.train.devices import Device
 from effxfer.train.state import Work, clone
 from effxfer.transfer.strategies import make_strategy
@@ -34,13 +34,11 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
         device: Where.
         work: Keeps the checkpoint of the training, and every finished control.
     """
-    strategy = make_strategy(settings.strategy, settings.options)
-    if not strategy.of_images:
+    if not make_strategy(settings.strategy, settings.options).of_images:
         hint = "use strategy = 'full', or method = 'lottery'"
         raise SettingsError(f"strategy {settings.strategy!r} does not train the weights that would go", hint)
-    fresh = fresh_head(net, tasks[-1], settings.seed)
-    strategy, why = strategy.choose(net.to(device.torch), tasks)
-    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
+    training = begin_training(net, tasks, settings, device)
+    strategy, loss = training.strategy, training.loss
     first, start = Mask.of(net, settings.exclude), clone(net)
     length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))
     ramp, rank = ramp_of(settings, length, first), ranking(settings, tasks[-1], device)
@@ -53,8 +51,9 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     )  # fmt: skip
     forget_(net)
     ticket = Mask({name: net.masks()[name].clone() for name in first.keep})
-    report = measured(net, tasks[-1], device) + density(net, ticket) + learning(history) + falling(ramp, length)
-    report += why + about
+    report = accuracy_report(net, tasks[-1], device) + density(net, ticket)
+    report += training_curves(history) + falling(ramp, length)
+    report += training.notes
     leave_ticket(
         net, net.state_dict(), settings, rewind=TRAINED, tasks=tasks, report=report, device=device, work=work
     )  # fmt: skip

@@ -19,8 +19,8 @@ from effxfer.stages.prune.calibration import ranking
 from effxfer.stages.prune.ticket import leave_ticket, rewound
 from effxfer.stages.prune.ticket_controls import Found, compared, repeat_seed
 from effxfer.stages.settings.prune_settings import Lottery, Structured
-from effxfer.stages.train.distillation import taught
-from effxfer.stages.train.finetune import fresh_head, measured, train
+from effxfer.stages.train.begin import begin_training
+from effxfer.stages.train.finetune import accuracy_report, train
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Span
@@ -28,7 +28,6 @@ from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.strategies import make_strategy
 
 LATE = 0.9
 
@@ -81,10 +80,8 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         device: Where.
         work: Keeps every finished round and control, and the checkpoint of the present one.
     """
-    strategy = make_strategy(settings.strategy, settings.options)
-    fresh = fresh_head(net, tasks[-1], settings.seed)
-    strategy, why = strategy.choose(net.to(device.torch), tasks)
-    loss, about = taught(net, strategy, settings.teacher, fresh=fresh)
+    training = begin_training(net, tasks, settings, device)
+    strategy, loss = training.strategy, training.loss
     first, start = rewind_point(net, tasks, strategy, settings, device, work, loss)
     rounds = Rounds(tasks=tasks, strategy=strategy, settings=settings, device=device, first=first, loss=loss)
     if settings.score == "movement":
@@ -101,7 +98,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         scope=settings.scope, exclude=settings.exclude, rewind=start, keep_weights=rounds.keeps_weights,
         max_drop=settings.max_drop, remember=work.once,
     )  # fmt: skip
-    rows = measured(net, tasks[-1], device) + report(net, ticket) + why + about
+    rows = accuracy_report(net, tasks[-1], device) + report(net, ticket) + training.notes
     leave_ticket(
         net, net.state_dict() if rounds.keeps_weights else start, settings, rewind=rewound(settings), tasks=tasks,
         report=rows, device=device, work=work,

@@ -25,7 +25,8 @@ from effxfer.report import Report
 from effxfer.stages.settings.common import TICKET
 from effxfer.stages.settings.prune_settings import Gradual, Lottery, Structured
 from effxfer.stages.settings.ticket_settings import Ticket
-from effxfer.stages.train.finetune import fresh_head, learning, measured, train
+from effxfer.stages.train.finetune import accuracy_report, train, training_curves
+from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
 from effxfer.transfer.strategies import make_strategy
@@ -54,14 +55,14 @@ def ticket(
     strategy = make_strategy(name, options)
     if settings.size:
         net.set_input_size(settings.size)
-    fresh_head(net, tasks[-1], settings.seed)  # without one, the body's last channels would seem to be its result
+    new_head(net, tasks[-1], settings.seed)  # without one, the body's last channels would seem to be its result
     change_mask(net, settings, structured=recipe["stage"] == STRUCTURED)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
     history = train(net, tasks, strategy, fit, device=device, seed=settings.seed, work=work)
     held = Mask({name: keep.clone() for name, keep in net.masks().items()})
     held.check_zero(net)
-    report = measured(net, tasks[-1], device) + (density(net, held) if held.keep else Report())
-    return net, report + learning(history) + why
+    report = accuracy_report(net, tasks[-1], device) + (density(net, held) if held.keep else Report())
+    return net, report + training_curves(history) + why
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import Settings
+from effxfer.train.settings import FitSettings, Teacher
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LEAST_TIME = 10  # a stage after slow ones still gets its own time divided by this
@@ -63,3 +64,29 @@ class StageSettings(Settings):
         if seconds is None:
             return self
         return self.model_copy(update={"seconds": max(seconds + extra, seconds / LEAST_TIME)})
+
+
+class TrainedSettings(StageSettings):
+    """Base of the settings of all stages that train.
+
+    Attributes:
+        strategy: A key of `effxfer.transfer.STRATEGIES`.
+        options: The strategy's own settings, such as batch size, augmentation and label smoothing.
+        fit: Length, rate and schedule of each training.
+        seed: Seed of a new head, the order of images, augmentation and dropout.
+    """
+
+    strategy: str = "full"
+    options: dict[str, Any] = Field(default_factory=dict)
+    fit: FitSettings = FitSettings()
+    seed: Seed = 0
+
+
+class DistilledSettings(TrainedSettings):
+    """Base of the settings of the stages that can learn from another network as well.
+
+    Attributes:
+        teacher: Network to distil from, beside the labels: by default the one that the stage starts from.
+    """
+
+    teacher: Teacher = Teacher()

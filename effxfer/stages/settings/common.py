@@ -1,13 +1,12 @@
 """Settings of every stage; light, so that a whole pipeline is checked before torch is loaded."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from effxfer.deploy.settings import ExportSettings
 from effxfer.search.space import SearchSettings
-from effxfer.stages.settings.base import Backbone, StageSettings
-from effxfer.train.settings import FitSettings, Teacher
+from effxfer.stages.settings.base import Backbone, DistilledSettings, Seed, StageSettings
 
 METRICS = "metrics.jsonl"
 TICKET, ADAPTER = "ticket.safetensors", "adapter.safetensors"
@@ -18,26 +17,16 @@ Controls = Literal["none", "fast", "full"]
 Runtime = Literal["executorch", "litert", "openvino"]
 
 
-class Finetune(StageSettings):
+class Finetune(DistilledSettings):
     """Adapt a network to tasks.
 
     Attributes:
-        strategy: A key of `effxfer.transfer.STRATEGIES`.
-        options: The strategy's own settings, such as batch size, augmentation and label smoothing.
-        fit: How long and how fast.
-        teacher: As in `prune --method channels`: learn from the network that the stage got, or from another, as well.
         size: Side of the images from here on, in pixels; None leaves it.
         seconds: Time for the whole stage; of `fit.epochs` and their schedule, as much is done as fits. None: no limit.
-        seed: Of a fresh head, the order of images, augmentation and dropout.
     """
 
-    strategy: str = "full"
-    options: dict[str, Any] = Field(default_factory=dict)
-    fit: FitSettings = FitSettings()
-    teacher: Teacher = Teacher()
     size: int | None = Field(default=None, ge=8, le=4096)
     seconds: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class LearningCurve(Finetune):
@@ -77,7 +66,7 @@ class Search(SearchSettings, StageSettings):
         seed: Of everything random.
     """
 
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
 
     def check_resources(self) -> None:
         """Make sure that trials can be kept where `storage` says.
@@ -124,7 +113,7 @@ class Bench(StageSettings):
     max_drop: float = Field(default=1.0, ge=0)
     max_p50_ratio: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
 
 
 class Rank(StageSettings):
@@ -146,4 +135,4 @@ class Rank(StageSettings):
     images: int = Field(default=2000, ge=10)
     threads: int = Field(default=1, ge=0)
     max_seconds: float = Field(default=30.0, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0

@@ -1,19 +1,19 @@
 """Settings of what prunes; light, like `settings`."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from effxfer.stages.settings.base import Backbone, StageSettings
+from effxfer.stages.settings.base import Backbone, DistilledSettings, Seed, StageSettings
 from effxfer.stages.settings.common import Controls
-from effxfer.train.settings import FitSettings, Teacher
+from effxfer.train.settings import FitSettings
 
 Start = Literal["init", "none", "pretrained", "rate"]
 Scope = Literal["erk", "global", "layer"]
 Score = Literal["fisher", "magnitude", "movement", "random", "taylor"]
 
 
-class Lottery(StageSettings):
+class Lottery(DistilledSettings):
     """Find a lottery ticket by iterative pruning with rewinding.
 
     Attributes:
@@ -33,11 +33,7 @@ class Lottery(StageSettings):
         controls: Train the ticket's controls as long: `fast` is a random and a one-shot mask, once; `full` is those,
             weights drawn anew and the dense network, `control_seeds` times each.
         control_seeds: Repeats of each control under `full`.
-        teacher: As in `prune --method channels`: learn from the network that the stage got as well; so do controls.
-        strategy: How each round trains.
-        options: Of the strategy.
         fit: Of each round.
-        seed: As in `finetune`; every round has the same.
     """
 
     method: Literal["lottery"] = "lottery"
@@ -51,11 +47,7 @@ class Lottery(StageSettings):
     max_drop: float | None = Field(default=None, ge=0)
     controls: Controls = "none"
     control_seeds: int = Field(default=3, ge=1, le=100)
-    teacher: Teacher = Teacher()
-    strategy: str = "full"
-    options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
     @field_validator("rewind", mode="before")
     @classmethod
@@ -80,7 +72,7 @@ class Lottery(StageSettings):
         return self
 
 
-class Gradual(StageSettings):
+class Gradual(DistilledSettings):
     """Remove weights little by little during one training, after a cubic.
 
     Attributes:
@@ -95,11 +87,7 @@ class Gradual(StageSettings):
         exclude: As in `lottery`.
         controls: As in `lottery`; they have the sparsity from the first step on.
         control_seeds: As in `lottery`.
-        teacher: As in `prune --method channels`: learn from the network that the stage got as well; so do controls.
-        strategy: How to train; one that trains the body.
-        options: Of the strategy.
         fit: Of the training.
-        seed: As in `finetune`.
     """
 
     method: Literal["gradual"] = "gradual"
@@ -112,11 +100,7 @@ class Gradual(StageSettings):
     exclude: tuple[str, ...] = ()
     controls: Controls = "none"
     control_seeds: int = Field(default=3, ge=1, le=100)
-    teacher: Teacher = Teacher()
-    strategy: str = "full"
-    options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _has_time(self) -> "Gradual":
@@ -127,7 +111,7 @@ class Gradual(StageSettings):
         return self
 
 
-class Channels(StageSettings):
+class Channels(DistilledSettings):
     """Remove whole channels along the dependency graph, and train what is left.
 
     Attributes:
@@ -159,11 +143,8 @@ class Channels(StageSettings):
             images as the pruned network does. Need `controls = "full"`.
         control_epochs: Of the controls that know nothing of the task yet (`full`'s own); None is `fit.epochs`. What
             the network was trained for before it was pruned may be added here.
-        strategy: How the rest is trained.
-        options: Of the strategy.
         fit: Of the training after the last step; `steps` share its epochs.
         seconds: As in `finetune`, what goes before training included, but not the controls; needs `steps = 1`.
-        seed: As in `finetune`.
     """
 
     method: Literal["channels"] = "channels"
@@ -178,17 +159,13 @@ class Channels(StageSettings):
     steps: int = Field(default=1, ge=1)
     exclude: tuple[str, ...] = ()
     reconstruct: bool | None = None
-    teacher: Teacher = Teacher()
     size: int | None = Field(default=None, ge=8, le=4096)
     controls: Controls = "none"
     control_seeds: int = Field(default=3, ge=1, le=100)
     control_backbones: tuple[Backbone, ...] = ()
     control_epochs: int | None = Field(default=None, ge=0)
-    strategy: str = "full"
-    options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=5)
     seconds: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _one_step_in_time(self) -> "Channels":
@@ -236,10 +213,10 @@ class Compact(StageSettings):
     method: Literal["compact"] = "compact"
     max_error: float = Field(default=0.0, ge=0, lt=1)
     images: int = Field(default=256, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
 
 
-class Structured(StageSettings):
+class Structured(DistilledSettings):
     """Find a lottery ticket of whole channels by iterative pruning with rewinding; `compact` makes it smaller in full.
 
     Attributes:
@@ -251,11 +228,7 @@ class Structured(StageSettings):
         round_to: As in `channels`; heads are not rounded.
         exclude: Shell patterns of layers to leave as they are.
         rewind: Epochs of training before the point that every round goes back to; 0 is the weights that the stage got.
-        teacher: As in `prune --method channels`: learn from the network that the stage got as well.
-        strategy: How each round trains.
-        options: Of the strategy.
         fit: Of each round.
-        seed: As in `finetune`; every round has the same.
     """
 
     method: Literal["structured"] = "structured"
@@ -266,11 +239,7 @@ class Structured(StageSettings):
     round_to: int = Field(default=8, ge=1)
     exclude: tuple[str, ...] = ()
     rewind: float = Field(default=0.0, ge=0)
-    teacher: Teacher = Teacher()
-    strategy: str = "full"
-    options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _whole(self) -> "Structured":

@@ -1,14 +1,14 @@
 """Settings of quantization-aware fine-tuning; light, like `settings`."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from effxfer.stages.settings.base import StageSettings
+from effxfer.stages.settings.base import TrainedSettings
 from effxfer.train.settings import FitSettings
 
 
-class Qat(StageSettings):
+class Qat(TrainedSettings):
     """Fine-tune a network with its weights and activations rounded to int8; `export` then quantizes it as any other.
 
     Attributes:
@@ -16,17 +16,11 @@ class Qat(StageSettings):
         norms: BatchNorms stay `frozen`, or go on `moving`.
         momentum: Share of an activation's range that stays from one batch to the next, in [0, 1).
         float_first: Leading convolutions (or linear layers) that stay in float32, as in the recipes of `export`.
-        strategy: How to train.
-        options: Of the strategy.
         fit: How long and how fast; a tenth of the rate that the network was trained with is a start.
-        seed: As in `finetune`.
     """
 
     bits: int = Field(default=7, ge=2, le=8)
     norms: Literal["frozen", "moving"] = "frozen"
     momentum: float = Field(default=0.99, ge=0, lt=1)
     float_first: int = Field(default=1, ge=0)
-    strategy: str = "full"
-    options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings(epochs=3, lr=1e-4)
-    seed: int = Field(default=0, ge=0, lt=2**32)

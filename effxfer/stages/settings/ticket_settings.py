@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from effxfer.settings import build, overlaid, problems
-from effxfer.stages.settings.base import StageSettings
+from effxfer.stages.settings.base import Seed, StageSettings
 from effxfer.train.settings import FitSettings
 
 
@@ -28,7 +28,7 @@ class Ticket(StageSettings):
     options: dict[str, Any] = Field(default_factory=dict)
     fit: dict[str, Any] = Field(default_factory=dict)
     size: int | None = Field(default=None, ge=8, le=4096)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
 
     @field_validator("fit")
     @classmethod

@@ -8,7 +8,7 @@ from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.stages.settings.ticket_settings import Adapter
 from effxfer.stages.train.adapter_training import merged
-from effxfer.stages.train.finetune import measured
+from effxfer.stages.train.finetune import accuracy_report
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
 
@@ -40,4 +40,4 @@ def adapter(
         raise DataError(text, "give data with its classes, or train on with finetune")
     net.to(device.torch)
     proof = merged(net, task) if settings.merge else Report()
-    return net, measured(net, task, device) + proof
+    return net, accuracy_report(net, task, device) + proof

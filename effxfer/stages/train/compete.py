@@ -26,7 +26,8 @@ from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.onnx_timing import exported
 from effxfer.stages.settings.common import BOARD, Finetune
 from effxfer.stages.settings.compete_settings import Compete
-from effxfer.stages.train.finetune import adapt, fresh_head, learning, measured
+from effxfer.stages.train.finetune import accuracy_report, adapt, training_curves
+from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
@@ -159,9 +160,9 @@ def crowned(one: Candidate, recipe: Finetune, device: Device, work: Work) -> tup
     """Train the candidate that is left as `finetune` does: the network, what was measured, and its line."""
     began, net = time.perf_counter(), deepcopy(one.net)
     history, about = adapt(net, one.tasks, recipe, device=device, work=work, label=one.name)
-    report = measured(net, one.tasks[-1], device)
+    report = accuracy_report(net, one.tasks[-1], device)
     line = {**told_of(history), "val": report["accuracy/val"].value, "seconds": time.perf_counter() - began}
-    return net, report + learning(history) + about, line
+    return net, report + training_curves(history) + about, line
 
 
 def told_of(history: Sequence[Row]) -> dict[str, Any]:
@@ -200,7 +201,7 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
         for number, one in enumerate({one.shape: one for one in entered}.values()):
             net = deepcopy(one.net)
             net.set_input_size(one.side)
-            fresh_head(net, one.tasks[-1], seed)
+            new_head(net, one.tasks[-1], seed)
             file = exported(net, folder / f"{number}.onnx")
             runners[one.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)
         timed = compare(runners, baseline=next(iter(runners)), max_seconds=TIMING_SECONDS, seed=seed)

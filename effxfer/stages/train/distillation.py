@@ -13,7 +13,7 @@ from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.distill import TEMPERATURE, distilled, listener
 
 
-def taught(net: Net, strategy: Strategy, settings: Teacher, *, fresh: bool) -> tuple[Loss, Report]:
+def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, fresh: bool) -> tuple[Loss, Report]:
     """Give the loss to train with, which listens to a copy of a network as it is now, if there is to be a teacher.
 
     Args:
@@ -34,18 +34,18 @@ def taught(net: Net, strategy: Strategy, settings: Teacher, *, fresh: bool) -> t
     if not strategy.of_images:
         name = type(strategy).__name__.lower()
         raise SettingsError(f"teacher cannot be combined with strategy {name!r}", "use strategy = 'full'")
-    teacher = opened(settings, net) if settings.source else net
+    teacher = load_teacher(settings, net) if settings.source else net
     if fresh and not settings.source:
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
     temperature = settings.temperature or (1.0 if teacher.smoothing else TEMPERATURE)
     loss: Loss = distilled(
-        strategy.loss, listening(teacher, net.preprocess), logits=settings.logits, size=teacher.preprocess.size,
+        strategy.loss, teacher_for(teacher, net.preprocess), logits=settings.logits, size=teacher.preprocess.size,
         features=settings.features, temperature=temperature,
     )  # fmt: skip
-    return loss, smoothed(teacher.smoothing, temperature) if settings.logits else Report()
+    return loss, smoothing_note(teacher.smoothing, temperature) if settings.logits else Report()
 
 
-def opened(settings: Teacher, net: Net) -> Net:
+def load_teacher(settings: Teacher, net: Net) -> Net:
     """Open the network that settings name, on the device of the pupil.
 
     Raises:
@@ -68,7 +68,7 @@ def opened(settings: Teacher, net: Net) -> Net:
     return teacher
 
 
-def listening(teacher: Net, seen: Preprocess) -> Net:
+def teacher_for(teacher: Net, seen: Preprocess) -> Net:
     """Copy a network to be a teacher that takes images as another preprocessing normalises them."""
     copy, own = listener(teacher), teacher.preprocess
     if (own.mean, own.std) != (seen.mean, seen.std):
@@ -79,7 +79,7 @@ def listening(teacher: Net, seen: Preprocess) -> Net:
     return copy
 
 
-def smoothed(smoothing: float, temperature: float) -> Report:
+def smoothing_note(smoothing: float, temperature: float) -> Report:
     """Note that a teacher was trained with label smoothing, which makes its outputs say little about other classes."""
     if not smoothing:
         return Report()

@@ -1,20 +1,18 @@
 """Adapt a network to tasks."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any
 
 import torch
 
 from effxfer.data.task import Task
-from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
-from effxfer.net.taps import tap_widths
 from effxfer.report import Curve, Measurement, Report
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.train.adapter_training import Adapting
-from effxfer.stages.train.distillation import taught
+from effxfer.stages.train.distillation import distillation_loss
+from effxfer.stages.train.head import new_head
 from effxfer.stages.train.target_domain import at_target, warning
 from effxfer.train.channels_last import channels_last
 from effxfer.train.devices import Device
@@ -39,7 +37,7 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
         work: Where checkpoints go.
     """
     history, about = adapt(net, tasks, settings, device=device, work=work)
-    return net, measured(net, tasks[-1], device) + learning(history) + about
+    return net, accuracy_report(net, tasks[-1], device) + training_curves(history) + about
 
 
 def adapt(
@@ -48,19 +46,19 @@ def adapt(
     """Do what `finetune` does, without measuring; give the history, and what strategy and teacher have to say."""
     began = time.perf_counter()
     strategy = make_strategy(settings.strategy, settings.options)
-    fresh = fresh_head(net, tasks[-1], settings.seed, strategy.head())
+    fresh = new_head(net, tasks[-1], settings.seed, strategy.head())
     before = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)
     strategy, why = strategy.choose(net.to(device.torch), tasks)
-    loss, about = taught(before.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    loss, about = distillation_loss(before.to(device.torch), strategy, settings.teacher, fresh=fresh)
     adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
-        trained=adapting.watch if adapting else None, allowance=allowed(settings.seconds, began, tasks[-1]),
+        trained=adapting.watch if adapting else None, allowance=time_allowance(settings.seconds, began, tasks[-1]),
     )  # fmt: skip
     if adapting:
-        about += adapting.leave(net, measured(net, tasks[-1], device), device)
+        about += adapting.leave(net, accuracy_report(net, tasks[-1], device), device)
     return history, why + about + warning(tasks, settings.fit.keep)
 
 
@@ -102,7 +100,7 @@ def train(
     return history
 
 
-def allowed(seconds: float | None, began: float, task: Task) -> Allowance | None:
+def time_allowance(seconds: float | None, began: float, task: Task) -> Allowance | None:
     """What is left for training of a stage's time: it began at `began`, and ends with a measurement of two splits."""
     if seconds is None:
         return None
@@ -110,30 +108,7 @@ def allowed(seconds: float | None, began: float, task: Task) -> Allowance | None
     return Allowance(seconds=seconds - (time.perf_counter() - began), validations=measuring)
 
 
-def fresh_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = None) -> bool:
-    """Give a network a new head, unless it has one with the task's classes; say whether it got one.
-
-    Args:
-        net: Changed in place.
-        task: Names the classes.
-        seed: Of the new weights.
-        spec: What the head must be; None is any, and a linear one where it is new.
-    """
-    if net.classes == task.classes and (spec is None or spec == head_of(net)):
-        return False
-    torch.manual_seed(seed)
-    net.smoothing = 0.0
-    told = dict(spec or {"kind": "linear"})
-    apply_edit(net, "set_head", spec=told, features=tap_widths(net, ("out",))["out"], classes=list(task.classes))
-    return True
-
-
-def head_of(net: Net) -> Mapping[str, Any]:
-    """Say what head a network has; nothing before its first."""
-    return next((edit["spec"] for edit in reversed(net.edits) if edit["kind"] == "set_head"), {})
-
-
-def measured(net: Net, task: Task, device: Device) -> Report:
+def accuracy_report(net: Net, task: Task, device: Device) -> Report:
     """Measure accuracy on the validation and the test split, as far as there are such, and on a target."""
     rows = list[Measurement]()
     for name, split in task.reported.items():
@@ -142,7 +117,7 @@ def measured(net: Net, task: Task, device: Device) -> Report:
     return Report(rows=tuple(rows)) + at_target(net, task, device)
 
 
-def learning(history: Sequence[Row], name: str = "") -> Report:
+def training_curves(history: Sequence[Row], name: str = "") -> Report:
     """Say how training went: its length, its speed, and its curves."""
     if not history:
         return Report()

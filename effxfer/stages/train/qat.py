@@ -11,7 +11,7 @@ from effxfer.errors import DataError
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.stages.settings.qat_settings import Qat
-from effxfer.stages.train.finetune import learning, measured, train
+from effxfer.stages.train.finetune import accuracy_report, train, training_curves
 from effxfer.train.devices import Device
 from effxfer.train.fake_quant import fake_quantized
 from effxfer.train.state import Work
@@ -39,15 +39,15 @@ def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work:
             f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
         )
     net.to(device.torch).eval()
-    before = measured(net, task, device)
+    before = accuracy_report(net, task, device)
     strategy = make_strategy(settings.strategy, settings.options)
     with frozen_norms(net, settings.norms), fake_quantized(
         net, bits=settings.bits, momentum=settings.momentum, skip=settings.float_first
     ):  # fmt: skip
         history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)
-        simulated = measured(net.eval(), task, device)
+        simulated = accuracy_report(net.eval(), task, device)
     rows = (*_renamed(before, "before"), *_renamed(simulated, "simulated"))
-    return net, measured(net, task, device) + Report(rows=rows) + learning(history)
+    return net, accuracy_report(net, task, device) + Report(rows=rows) + training_curves(history)
 
 
 @contextmanager

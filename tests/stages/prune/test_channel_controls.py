@@ -18,9 +18,10 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.settings import build
 from effxfer.stages import STAGES
-from effxfer.stages.prune import channel_controls, channels, control_networks, latency
+from effxfer.stages.prune import channel_controls, channels, control_networks
 from effxfer.stages.prune.channel_controls import loss_for
 from effxfer.stages.prune.control_networks import input_sides, multiply_adds, open_control_backbones
+from effxfer.stages.runner import onnx_timing
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import settings_identity, stage_key
 from effxfer.stages.runner.run import preview
@@ -371,7 +372,7 @@ def test_backbones_take_images_as_the_pruned_network_does_and_models_as_they_do(
 def test_on_this_machine(dense, data, tmp_path, monkeypatch):
     """The real exporter and clock, for a moment: what they say on a busy machine is not asserted."""
     for context, name, value in [
-        (latency, "MAX_SECONDS", 0.3), (latency, "MIN_SECONDS", 0.1), (protocol, "MIN_ROUNDS", 2),
+        (onnx_timing, "MAX_SECONDS", 0.3), (onnx_timing, "MIN_SECONDS", 0.1), (protocol, "MIN_ROUNDS", 2),
         (control_networks, "stopwatch", stopwatch),
     ]:  # fmt: skip
         monkeypatch.setattr(context, name, value)

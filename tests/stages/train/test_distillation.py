@@ -12,7 +12,7 @@ from effxfer.stages.runner.key import settings_identity
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.settings.prune_settings import Channels
-from effxfer.stages.train.distillation import listening
+from effxfer.stages.train.distillation import teacher_for
 from effxfer.train.settings import Teacher
 from effxfer.transfer.regularized.distill import divergence
 from tests import tiny
@@ -132,5 +132,5 @@ def test_a_teacher_sees_images_as_it_knows_them(dense):
     pixels = torch.randint(0, 255, (4, 16, 16, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     with torch.inference_mode():
         own = teacher(normalize(pixels, teacher.preprocess))
-        told = listening(teacher, seen)(normalize(pixels, seen))
+        told = teacher_for(teacher, seen)(normalize(pixels, seen))
     torch.testing.assert_close(told, own, rtol=1e-3, atol=1e-3)

@@ -6,7 +6,8 @@ import torch
 from effxfer.errors import SettingsError
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
-from effxfer.stages.train.finetune import fresh_head, learning
+from effxfer.stages.train.finetune import training_curves
+from effxfer.stages.train.head import new_head
 from effxfer.transfer.strategies import make_strategy
 from tests import tiny
 
@@ -34,10 +35,10 @@ def test_a_head_for_the_same_classes_stays(dense, data, tmp_path):
     net = dense.net()
     task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     head = net.head
-    assert fresh_head(net, task, 0) is False
+    assert new_head(net, task, 0) is False
     assert net.head is head
     net.classes = ("one", "other")
-    assert fresh_head(net, task, 0) is True
+    assert new_head(net, task, 0) is True
     assert net.classes == tiny.CLASSES
 
 
@@ -52,4 +53,4 @@ def test_options_are_checked_against_the_strategy():
 
 
 def test_no_training_shows_no_curves():
-    assert not learning([]).rows
+    assert not training_curves([]).rows

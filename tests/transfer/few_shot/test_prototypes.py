@@ -6,7 +6,8 @@ import torch
 from effxfer.errors import DataError, SettingsError
 from effxfer.net.heads.prototypes import class_means
 from effxfer.settings import build
-from effxfer.stages.train.finetune import fresh_head, train
+from effxfer.stages.train.finetune import train
+from effxfer.stages.train.head import new_head
 from effxfer.stages.train.target_domain import at_target
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
@@ -79,7 +80,7 @@ def test_rotations_make_classes():
 
 def test_another_head_is_refused_where_none_can_be_made():
     given, net = task_of(range(3)), body()
-    fresh_head(net, given, 0)
+    new_head(net, given, 0)
     with pytest.raises(SettingsError, match="no head of prototypes with euclidean distance"):
         train(net, [given], PrototypeNet(), FitSettings(epochs=0), device=CPU, seed=0, work=Work(None))
 
