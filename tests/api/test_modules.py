@@ -23,6 +23,11 @@ def parameters(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+@torch.inference_mode()
+def difference(module, other):
+    return float((module(INPUTS) - other(INPUTS)).square().mean())
+
+
 def test_a_module_is_told_from_a_name():
     assert is_module(network())
     assert not is_module("timm:resnet18")
@@ -42,10 +47,10 @@ def test_prune_channels_changes_a_module_in_place_and_records_its_sizes():
 def test_reconstruct_brings_outputs_closer_to_what_they_were():
     module, dense = network(), network()
     pruned = ex.prune_channels(module, example=INPUTS, ratio=0.25)
-    before = float((module(INPUTS) - dense(INPUTS)).square().mean())
+    before = difference(module, dense)
     solved = ex.reconstruct(pruned, dense=dense, batches=[INPUTS])
     assert solved.module is module
-    assert float((module(INPUTS) - dense(INPUTS)).square().mean()) < before
+    assert difference(module, dense) < before
 
 
 def test_find_ticket_takes_a_loop_of_the_callers():
