@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effxfer.errors import ModelFileError
-from effxfer.runtime.reading import open_regular, read_whole
+from effxfer.runtime.reading import open_regular, read_stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +105,7 @@ def read_sealed(file: Path) -> bytes:
             if 8 + length + end != size:
                 raise ModelFileError(f"{broken}: it has {size} bytes, not {8 + length + end}", hint, code="E403")
             stream.seek(0)
-            return read_whole(stream, LARGEST)
+            return read_stream(stream, LARGEST)
     except OSError as error:
         raise ModelFileError(f"{file} cannot be read: {error.strerror}", hint, code="E403") from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:

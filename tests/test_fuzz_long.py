@@ -14,7 +14,7 @@ from PIL import Image
 
 from effxfer.errors import EffxferError
 from effxfer.runtime.model_file.metadata import ModelError
-from effxfer.runtime.model_file.seal import sealed, unsealed
+from effxfer.runtime.model_file.seal import add_seal, remove_seal
 from tests import plans
 
 COUNT = int(os.environ.get("EFFXFER_FUZZ", "2000"))
@@ -83,7 +83,7 @@ def test_exported_files(exported, call, tmp_path, resealed):
     content = (exported.path / "model.onnx").read_bytes()
 
     def make(rng):
-        file.write_bytes(sealed(mutated(unsealed(content), rng)) if resealed else mutated(content, rng))
+        file.write_bytes(add_seal(mutated(remove_seal(content), rng)) if resealed else mutated(content, rng))
 
     refused, slow = each(make, lambda: call("predict", file, photo, "--json"))
     assert slow == []

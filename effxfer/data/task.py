@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from effxfer.data.history import Record
 from effxfer.errors import DataError
-from effxfer.runtime.images.crop import border
+from effxfer.runtime.images.crop import padding_key
 from effxfer.runtime.images.preprocess import Preprocess
 
 
@@ -109,4 +109,4 @@ def part(split: Split, chosen: NDArray[np.int_]) -> Split:
 
 def _view(preprocess: Preprocess) -> tuple[object, ...]:
     """What of a preprocessing the decoded pixels depend on."""
-    return preprocess.size, preprocess.crop_pct, preprocess.interpolation, preprocess.crop, border(preprocess)
+    return preprocess.size, preprocess.crop_pct, preprocess.interpolation, preprocess.crop, padding_key(preprocess)

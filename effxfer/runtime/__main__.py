@@ -1,7 +1,6 @@
 """`python -m effxfer.runtime model.onnx photo.jpg ...`: one JSON line per image, on standard output.
 
-Exit codes: 0, or 3 if an image could not be used (its line holds `error`), or 4 if the model could not, or 5 for want
-of memory.
+Exit codes: 0, 3 if an image could not be used (its line holds `error`), 4 if the model could not, 5 if memory ran out.
 """
 
 import argparse
@@ -14,13 +13,13 @@ from typing import Any
 
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import Model, ModelError
-from effxfer.runtime.predict import answers
+from effxfer.runtime.predict import iter_predictions
 from effxfer.runtime.printing import json_line, printable
 from effxfer.runtime.support import learn, read_support
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, classify, print; give the exit code."""
+    """Parse the arguments, classify, print; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         model = Model(options.model, threads=options.threads)
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{printable(error)}\n  hint: {printable(error.hint)}", file=sys.stderr)
         return error.exit_code if isinstance(error, ModelError) else 3
     except BrokenPipeError:
-        os._exit(0)  # the reader has seen enough; a normal exit would flush into the closed pipe and complain
+        os._exit(0)  # the reader closed the pipe; a normal exit would flush into it and print an error
     except OSError as error:
         print(f"E300 {printable(error.filename or error)}: {error.strerror}", file=sys.stderr)
         return 3
@@ -42,19 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def classify(model: Model, images: Sequence[Path], top: int) -> int:
-    """Print a line per image; give the exit code."""
+    """Print a line per image; return the exit code."""
     failed = False
-    for row in answers(model, images, top=top, batch=1):
+    for row in iter_predictions(model, images, top=top, batch=1):
         failed |= "error" in row
         print(line_of(row), flush=True)
     if not model.sealed:
-        note = f"note: nothing vouches for {model.path}: it carries no digest of itself"
+        note = f"note: {model.path} has no seal: nothing detects damage to it"
         print(printable(note), file=sys.stderr)
     return 3 if failed else 0
 
 
 def line_of(row: Mapping[str, Any]) -> str:
-    """Give a line of JSON that can be printed, even if a file's name is no text or the terminal has few letters."""
+    """Format a row as a line of JSON that prints on any terminal, whatever its encoding and the file's name."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     line = json_line(json.dumps(row, ensure_ascii=plain, allow_nan=False))
     return line.encode(errors="backslashreplace").decode()
@@ -66,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("images", type=Path, nargs="+", help="image files")
     parser.add_argument("--support", type=Path, help="class folders of a few images each: classify into these classes")
     parser.add_argument("--top", type=int, default=1, help="classes per image")
-    parser.add_argument("--threads", type=int, default=0, help="0 is one per core")
+    parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
     return parser
 
 

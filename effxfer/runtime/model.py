@@ -16,12 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.runtime.images.crop import passable, resize_crop
+from effxfer.runtime.images.crop import graph_input, resize_crop
 from effxfer.runtime.images.preprocess import ImageError, Preprocess, decode, normalize
 from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
 from effxfer.runtime.model_file.seal import is_sealed, read_model
 from effxfer.runtime.model_file.wire import versions
-from effxfer.runtime.session import CPU, FOLDER, known_providers, open_session, reason, session_options, version
+from effxfer.runtime.session import (
+    CPU,
+    WEIGHTS_FOLDER,
+    available_providers,
+    error_summary,
+    open_session,
+    ort_version,
+    session_options,
+)
 from effxfer.runtime.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -34,7 +42,7 @@ Source = str | Path | bytes | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one image.
+    """Prediction of a model for one image.
 
     Attributes:
         label: The most probable class.
@@ -52,15 +60,15 @@ class Model:
 
     Args:
         path: The `.onnx` file.
-        threads: Within an operator; 0 is one per physical core, and no more than a container's limit has time for. Of
-            more than the machine has logical cores as many are started: others would only wait for each other.
-        providers: ONNX Runtime execution providers, the preferred one first; those that this ONNX Runtime lacks are
-            passed over. The attribute `providers` says which run.
-        options: ONNX Runtime session options to start from; None is ONNX Runtime's own.
+        threads: Threads within an operator, at most one per logical core; 0 for one per physical core, within the
+            container's CPU limit.
+        providers: ONNX Runtime execution providers in order of preference; missing ones are skipped. The attribute
+            `providers` lists those in use.
+        options: ONNX Runtime session options to start from; None for the defaults of `session_options`.
 
     Raises:
         ModelError: If the file is absent, damaged, refused by ONNX Runtime, or not written by effxfer, or if none of
-            the providers is there.
+            the providers is available.
     """
 
     def __init__(
@@ -74,13 +82,13 @@ class Model:
             self._session.get_modelmeta().custom_metadata_map, f"the model {self.path}"
         )
         self._input = self._session.get_inputs()[0]
-        self._given = dict[str, NDArray[Any]]()
+        self._prototypes = dict[str, NDArray[Any]]()
         self._output = _output_for(self._session, self.metadata.labels, self.path)
         _check_input(self._input, self.metadata, self.path)
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Execution providers that run the file, the preferred one first."""
+        """Execution providers that run the file, in order of preference."""
         return tuple(self._session.get_providers())
 
     @property
@@ -90,18 +98,18 @@ class Model:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How an image becomes the input."""
+        """Conversion of an image into the input."""
         return self.metadata.preprocess
 
     @property
     def with_preprocessing(self) -> bool:
-        """The graph takes decoded images, uint8 `(N, H, W, 3)`, and gives probabilities instead of logits."""
+        """Whether the graph takes decoded images, uint8 `(N, H, W, 3)`, and returns probabilities instead of logits."""
         return self.metadata.with_preprocessing
 
     @property
     def takes_prototypes(self) -> bool:
-        """Classes may be given at run time: `with_prototypes`, or `runtime.support.learn`."""
-        return PROTOTYPES in (put.name for put in self._session.get_overridable_initializers())
+        """Whether classes can be set at run time, by `with_prototypes` or `runtime.support.learn`."""
+        return PROTOTYPES in (initializer.name for initializer in self._session.get_overridable_initializers())
 
     @property
     def input_name(self) -> str:
@@ -120,33 +128,35 @@ class Model:
         Raises:
             ImageError: If it is not an image, damaged, too large, or an array of another shape or type.
         """
-        return resize_crop(_image(source), self.preprocess)
+        return resize_crop(_to_image(source), self.preprocess)
 
     def logits(self, pixels: NDArray[np.uint8], *, batch: int = 32) -> NDArray[np.float32]:
         """Run the network.
 
         Args:
-            pixels: uint8 `(N, S, S, 3)`, as `pixels` and the library's data sets give them; N may be 0.
+            pixels: uint8 `(N, S, S, 3)`, from `pixels` or one of the library's data sets; N may be 0.
             batch: Images per call.
 
         Returns:
             float32 `(N, classes)`.
 
         Raises:
-            ModelError: If the graph gives probabilities (`E428`).
+            ModelError: If the graph returns probabilities (`E428`).
         """
         if self.with_preprocessing:
-            raise ModelError(f"{self.path} gives probabilities, no logits", "use probabilities or predict", code="E428")
+            raise ModelError(
+                f"{self.path} returns probabilities, not logits", "use probabilities or predict", code="E428"
+            )
         chunks = [pixels[start : start + batch] for start in range(0, len(pixels), batch)]
         if not chunks:
             return np.empty((0, len(self.labels)), np.float32)
         return np.concatenate([self._run(chunk) for chunk in chunks])
 
     def features(self, sources: Sequence[Source]) -> NDArray[np.float32]:
-        """Give what classes are told apart by, of a file that takes prototypes.
+        """Compute the features that classes are distinguished by, for a file that takes prototypes.
 
         Args:
-            sources: As in `pixels`; at least one.
+            sources: Paths, image files' bytes or decoded images; at least one.
 
         Returns:
             float32 `(N, D)`; the mean of a class's rows is its prototype.
@@ -156,45 +166,47 @@ class Model:
             ModelError: If the file takes no prototypes (`E428`).
         """
         self._need_prototypes()
-        feeds = (passable(_image(s), self.preprocess) if self.with_preprocessing else self.pixels(s) for s in sources)
-        return np.concatenate([self.features_of(one[None]) for one in feeds])
+        feeds = (
+            graph_input(_to_image(s), self.preprocess) if self.with_preprocessing else self.pixels(s) for s in sources
+        )
+        return np.concatenate([self.features_of(feed[None]) for feed in feeds])
 
     def features_of(self, pixels: NDArray[np.uint8], *, batch: int = 32) -> NDArray[np.float32]:
-        """Give features, float32 `(N, D)`, of pixels as the file takes them: uint8, N at least 1."""
+        """Compute features, float32 `(N, D)`, of uint8 pixels in the file's input shape; N at least 1."""
         self._need_prototypes()
         chunks = [pixels[start : start + batch] for start in range(0, len(pixels), batch)]
         return np.concatenate([self._run(chunk, FEATURES) for chunk in chunks])
 
     def with_prototypes(self, prototypes: NDArray[np.float32], labels: Sequence[str]) -> "Model":
-        """Give the same model for other classes.
+        """Return a copy of the model for other classes.
 
         Args:
             prototypes: float32 `(C, D)`, one row for each class.
             labels: C names.
 
         Raises:
-            ModelError: If the file takes no prototypes, or not of this shape (`E428`).
+            ModelError: If the file takes no prototypes, or expects another shape (`E428`).
         """
         self._need_prototypes()
         expected = next(p.shape for p in self._session.get_overridable_initializers() if p.name == PROTOTYPES)[1]
         if prototypes.shape != (len(labels), expected) or not len(labels):
             problem = f"{len(labels)} classes need prototypes of shape ({len(labels)}, {expected})"
             raise ModelError(f"{problem}, not {prototypes.shape}", code="E428")
-        other = copy(self)
-        other.metadata = replace(self.metadata, labels=tuple(labels))
-        other._given = {PROTOTYPES: np.ascontiguousarray(prototypes, np.float32)}
-        return other
+        model = copy(self)
+        model.metadata = replace(self.metadata, labels=tuple(labels))
+        model._prototypes = {PROTOTYPES: np.ascontiguousarray(prototypes, np.float32)}
+        return model
 
     def _need_prototypes(self) -> None:
         if not self.takes_prototypes:
             hint = "export a network that was trained with strategy prototypes"
-            raise ModelError(f"{self.path} knows its {len(self.labels)} classes and takes no others", hint, code="E428")
+            raise ModelError(f"{self.path} has {len(self.labels)} fixed classes and takes no others", hint, code="E428")
 
     def probabilities(self, sources: Sequence[Source]) -> NDArray[np.float32]:
         """Classify images in one call, or one by one if the graph resizes them.
 
         Args:
-            sources: As in `pixels`; at least one.
+            sources: Paths, image files' bytes or decoded images; at least one.
 
         Returns:
             float32 `(N, classes)`, each row with sum 1.
@@ -202,59 +214,61 @@ class Model:
         Raises:
             ImageError: If one of them is not a usable image.
         """
-        return self.shares([self.feed(source) for source in sources], [*map(_name, sources, range(len(sources)))])
+        return self.probabilities_of(
+            [self.feed(source) for source in sources], [*map(_name, sources, range(len(sources)))]
+        )
 
     def feed(self, source: Source) -> NDArray[np.uint8]:
-        """Decode one image as the file takes it: resized and cropped, or as it is if the graph does that.
+        """Decode one image for the file's input: resized and cropped, unless the graph itself does that.
 
         Args:
-            source: As in `pixels`.
+            source: A path, an image file's bytes, or a decoded image.
 
         Returns:
             uint8 `(S, S, 3)`, or `(H, W, 3)`.
 
         Raises:
-            ImageError: As `pixels`.
+            ImageError: If it is not a usable image.
         """
-        image = _image(source)
-        take = passable if self.with_preprocessing else resize_crop
-        return take(image, self.preprocess)
+        image = _to_image(source)
+        convert = graph_input if self.with_preprocessing else resize_crop
+        return convert(image, self.preprocess)
 
-    def shares(self, feeds: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> NDArray[np.float32]:
-        """Classify what `feed` gave; at least one.
+    def probabilities_of(self, feeds: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> NDArray[np.float32]:
+        """Classify decoded images.
 
         Args:
-            feeds: Images.
-            names: Of them, for errors.
+            feeds: Results of `feed`; at least one.
+            names: Names of the images, for errors.
 
         Returns:
             float32 `(N, classes)`, each row with sum 1.
 
         Raises:
-            ModelError: If the file does not run (`E427`), or answers with what is no number (`E429`).
+            ModelError: If the file does not run (`E427`), or returns NaN or infinity (`E429`).
         """
         if not self.with_preprocessing:
-            return softmax(self._checked(self._run(np.stack(feeds)), names))
-        return np.concatenate([self._checked(self._feed(f[None]), [n]) for f, n in zip(feeds, names, strict=True)])
+            return softmax(self._check(self._run(np.stack(feeds)), names))
+        return np.concatenate([self._check(self._feed(f[None]), [n]) for f, n in zip(feeds, names, strict=True)])
 
     def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = 32) -> list[Prediction]:
         """Classify images.
 
         Args:
-            sources: As in `pixels`; decoded one batch at a time.
-            top: Classes per prediction, at least 1; more than there are gives all.
+            sources: Paths, image files' bytes or decoded images, which are decoded one batch at a time.
+            top: Classes per prediction, from 1 to all.
             batch: Images per call; always 1 if the graph resizes them.
 
         Returns:
-            One prediction per source, in their order.
+            One prediction per source, in the same order.
 
         Raises:
-            ImageError: At the first source that is not a usable image.
+            ImageError: For the first source that is not a usable image.
         """
         predictions, iterator = list[Prediction](), iter(sources)
         while chunk := list(islice(iterator, batch)):
             names = [_name(source, len(predictions) + place) for place, source in enumerate(chunk)]
-            rows = self.shares([self.feed(source) for source in chunk], names)
+            rows = self.probabilities_of([self.feed(source) for source in chunk], names)
             predictions += [self.rank(row, top) for row in rows]
         return predictions
 
@@ -262,26 +276,26 @@ class Model:
         return self._feed(pixels if self.with_preprocessing else normalize(pixels, self.preprocess), output)
 
     def _feed(self, feed: NDArray[Any], output: str = "") -> NDArray[np.float32]:
-        feeds = {self.input_name: feed, **self._given}
+        feeds = {self.input_name: feed, **self._prototypes}
         try:
             result: NDArray[np.float32] = self._session.run([output or self._output], feeds)[0]
         except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-            problem = f"{version()} cannot run {self.path} on {feed.dtype} {feed.shape}: {reason(error)}"
+            problem = f"{ort_version()} cannot run {self.path} on {feed.dtype} {feed.shape}: {error_summary(error)}"
             raise ModelError(problem, "export it again", code="E427") from None
         return result
 
-    def _checked(self, answers: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
+    def _check(self, outputs: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         expected, hint = (len(names), len(self.labels)), "export it again, from a network that was checked"
-        if getattr(answers, "shape", None) != expected or answers.dtype.kind != "f":
-            problem = f"{self.path} answers {names[0]} with {_described(answers)}, not float {expected}"
+        if getattr(outputs, "shape", None) != expected or outputs.dtype.kind != "f":
+            problem = f"{self.path} returns {_describe(outputs)} for {names[0]}, not float {expected}"
             raise ModelError(problem, hint, code="E428")
-        for name, row in zip(names, answers, strict=True):
+        for name, row in zip(names, outputs, strict=True):
             if not np.isfinite(row).all():
-                raise ModelError(f"{self.path} answers {name} with NaN or infinity", hint, code="E429")
-        return answers
+                raise ModelError(f"{self.path} returns NaN or infinity for {name}", hint, code="E429")
+        return outputs
 
     def rank(self, probabilities: NDArray[np.float32], top: int) -> Prediction:
-        """Name the classes of one row of `shares`, the most probable ones first."""
+        """Name the classes of one row of `probabilities`, the most probable ones first."""
         order = np.argsort(-probabilities, kind="stable")[: max(top, 1)]
         ranked = tuple((self.labels[i], float(probabilities[i])) for i in order)
         return Prediction(*ranked[0], ranked)
@@ -289,20 +303,20 @@ class Model:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn logits `(N, C)` into probabilities that sum to 1 per row."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
-    return shares
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _name(source: Source, place: int) -> str:
     return str(source) if isinstance(source, str | Path) else f"image {place + 1}"
 
 
-def _described(answers: Any) -> str:
-    return f"{answers.dtype} {answers.shape}" if isinstance(answers, np.ndarray) else f"a {type(answers).__name__}"
+def _describe(outputs: Any) -> str:
+    return f"{outputs.dtype} {outputs.shape}" if isinstance(outputs, np.ndarray) else f"a {type(outputs).__name__}"
 
 
-def _image(source: Source) -> "Image.Image":
+def _to_image(source: Source) -> "Image.Image":
     if isinstance(source, bytes | str | Path):
         return decode(Path(source) if isinstance(source, str) else source)
     from PIL import Image
@@ -317,30 +331,30 @@ def _image(source: Source) -> "Image.Image":
 def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], options: Any) -> Any:
     options = options or session_options()
     options.intra_op_num_threads = min(threads, os.cpu_count() or 1) or options.intra_op_num_threads or usable_cores()
-    options.add_session_config_entry(FOLDER, str(path.parent))
-    there = [name for name in providers if name in known_providers()]
-    if not there:  # ONNX Runtime would take the CPU instead
-        known = ", ".join(known_providers())
+    options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent))
+    usable = [name for name in providers if name in available_providers()]
+    if not usable:  # ONNX Runtime would silently use the CPU instead
+        available = ", ".join(available_providers())
         raise ModelError(
-            f"this ONNX Runtime has no {', '.join(providers) or 'provider'}", f"it has {known}", code="E424"
+            f"this ONNX Runtime has no {', '.join(providers) or 'provider'}", f"it has {available}", code="E424"
         )
     try:
-        return open_session(content, options, there)
+        return open_session(content, options, usable)
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-        problem = f"{version()} refuses {path} ({versions(content) or 'no ONNX model'}): {reason(error)}"
+        problem = f"{ort_version()} refuses {path} ({versions(content) or 'no ONNX model'}): {error_summary(error)}"
         raise ModelError(problem, "export it again, or install an ONNX Runtime that takes it", code="E424") from None
 
 
 def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:
     output = session.get_outputs()[0]
-    free = any(put.name == PROTOTYPES for put in session.get_overridable_initializers())
+    free = any(initializer.name == PROTOTYPES for initializer in session.get_overridable_initializers())
     if len(output.shape) != 2 or (output.shape[1] != len(labels) and not free):
-        problem = f"{path} gives {output.shape}, its metadata names {len(labels)} labels"
+        problem = f"{path} returns {output.shape}, its metadata names {len(labels)} labels"
         raise ModelError(problem, "export it again", code="E428")
     return str(output.name)
 
 
-def _check_input(taken: Any, about: Metadata, path: Path) -> None:
-    if (taken.type == "tensor(uint8)") != about.with_preprocessing:
-        problem = f"{path} takes {taken.type}, which its metadata deny"
+def _check_input(graph_input: Any, metadata: Metadata, path: Path) -> None:
+    if (graph_input.type == "tensor(uint8)") != metadata.with_preprocessing:
+        problem = f"{path} takes {graph_input.type}, which its metadata contradicts"
         raise ModelError(problem, "export it again", code="E428")

@@ -1,4 +1,4 @@
-"""Classify image files with an exported model, into plain values."""
+"""Classify image files with an exported model; the results are plain values."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -18,44 +18,44 @@ BATCH = 32
 def predict_files(
     file: str | Path, images: Sequence[str | Path], *, support: str | Path | None = None, top: int = 1, threads: int = 0
 ) -> list[dict[str, Any]]:
-    """Classify image files; give plain values, one row per file.
+    """Classify image files into rows of plain values, one per file.
 
     Args:
         file: The `.onnx` file.
         images: Image files.
-        support: A folder of class folders to classify into instead, as `read_support` takes it.
+        support: A folder of class folders: classify into these classes instead of the model's own.
         top: Classes per image.
-        threads: As in `Model`.
+        threads: Threads within an operator; 0 for one per physical core.
 
     Returns:
-        Rows of `file`, `label`, `probability` and `top`, a list of `label` and `probability`; of a file that is no
-        usable image `file` and `error`.
+        Rows of `file`, `label`, `probability` and `top`, a list of `label` and `probability`; rows of unusable images
+        have only `file` and `error`.
 
     Raises:
-        ModelError: As `Model`, and `learn` if there is support; if an answer is no number.
+        ModelError: If the model cannot be opened or run, does not take other classes, or returns NaN or infinity.
         ImageError: If the support cannot be used.
     """
     model = Model(file, threads=threads)
     model = learn(model, read_support(support)) if support else model
-    return list(answers(model, images, top=top))
+    return list(iter_predictions(model, images, top=top))
 
 
-def answers(
+def iter_predictions(
     model: Model, images: Iterable[str | Path], *, top: int = 1, batch: int = BATCH
 ) -> Iterator[dict[str, Any]]:
     """Classify image files a batch at a time.
 
     Args:
-        model: Opened.
+        model: The opened model.
         images: Image files.
         top: Classes per image.
         batch: Images per call.
 
     Yields:
-        Rows as `predict_files` gives them, in the order of the images.
+        Rows of `predict_files`, in the order of the images.
 
     Raises:
-        ModelError: If the file does not run, or an answer is no number.
+        ModelError: If the model cannot be run, or returns NaN or infinity.
     """
     iterator = iter(images)
     while chunk := list(islice(iterator, batch)):
@@ -66,13 +66,13 @@ def answers(
             except ImageError as error:
                 rows[place] = {"file": str(name), "error": str(error)}
         if feeds:
-            shares = model.shares(list(feeds.values()), [str(chunk[place]) for place in feeds])
-            found = zip(feeds, shares, strict=True)
-            rows |= {place: row_of(chunk[place], model.rank(share, top)) for place, share in found}
+            probabilities = model.probabilities_of(list(feeds.values()), [str(chunk[place]) for place in feeds])
+            results = zip(feeds, probabilities, strict=True)
+            rows |= {place: to_row(chunk[place], model.rank(result, top)) for place, result in results}
         yield from (rows[place] for place in range(len(chunk)))
 
 
-def row_of(name: str | Path, found: Prediction) -> dict[str, Any]:
-    """Give a prediction as plain values."""
-    ranked = [{"label": label, "probability": round(share, 6)} for label, share in found.top]
+def to_row(name: str | Path, prediction: Prediction) -> dict[str, Any]:
+    """Convert a prediction into plain values."""
+    ranked = [{"label": label, "probability": round(probability, 6)} for label, probability in prediction.top]
     return {"file": str(name), **ranked[0], "top": ranked}

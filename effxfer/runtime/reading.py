@@ -1,6 +1,6 @@
-"""Files that a user names, opened in one way: only regular ones, and no more of them is read than a limit.
+"""Open files that a user names: only regular files, and never more bytes of them than a limit.
 
-A named pipe would wait for ever, `/dev/zero` and a sparse file would fill the memory.
+Opening a named pipe would block for ever; `/dev/zero` or a sparse file would fill the memory.
 """
 
 import io
@@ -20,26 +20,26 @@ KINDS = {
 
 
 class UnfitFileError(OSError):
-    """What lies at a path cannot be read as a file; `strerror` says why, in words that follow its name."""
+    """A path that cannot be read as a file; `strerror` gives the reason, to follow the file's name."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(0, why)
+    def __init__(self, reason: str) -> None:
+        super().__init__(0, reason)
 
 
 class TooLargeError(UnfitFileError):
-    """A file that is larger than what its reader takes."""
+    """A file that is larger than its reader's limit."""
 
 
-def refusal(facts: os.stat_result, limit: int = NO_LIMIT) -> UnfitFileError | None:
-    """Say why a file of these facts is not read, or give None.
+def unfit_error(status: os.stat_result, limit: int = NO_LIMIT) -> UnfitFileError | None:
+    """Return why a file must not be read, or None.
 
     Args:
-        facts: Of the file that a link leads to, not of the link.
-        limit: The most bytes that its reader takes.
+        status: `os.stat` of the file itself, not of a link to it.
+        limit: Most bytes that its reader accepts.
     """
-    if not stat.S_ISREG(facts.st_mode):
-        return UnfitFileError(f"it is {KINDS.get(stat.S_IFMT(facts.st_mode), 'something else')}, no regular file")
-    return _too_large(facts.st_size, limit) if facts.st_size > limit else None
+    if not stat.S_ISREG(status.st_mode):
+        return UnfitFileError(f"it is {KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, no regular file")
+    return _too_large(status.st_size, limit) if status.st_size > limit else None
 
 
 def open_regular(file: Path, limit: int = NO_LIMIT) -> io.BufferedReader:
@@ -53,10 +53,10 @@ def open_regular(file: Path, limit: int = NO_LIMIT) -> io.BufferedReader:
         UnfitFileError: If it is not a regular file; `TooLargeError` if it is larger than the limit.
         OSError: If it is absent or cannot be read.
     """
-    _raise(refusal(os.stat(file), limit))  # noqa: PTH116 (as fast as it gets; and opening some devices acts already)
+    _raise(unfit_error(os.stat(file), limit))  # noqa: PTH116 (fastest; checked before opening because opening some devices has effects)
     stream: io.BufferedReader = open(file, "rb", opener=lambda path, flags: os.open(path, flags | NO_WAIT))  # noqa: SIM115
     try:
-        _raise(refusal(os.fstat(stream.fileno()), limit))
+        _raise(unfit_error(os.fstat(stream.fileno()), limit))
     except OSError:
         stream.close()
         raise
@@ -64,21 +64,25 @@ def open_regular(file: Path, limit: int = NO_LIMIT) -> io.BufferedReader:
 
 
 def read_regular(file: Path, limit: int) -> bytes:
-    """Read a whole regular file of at most `limit` bytes.
+    """Read a regular file of at most `limit` bytes.
 
     Raises:
-        UnfitFileError: As `open_regular`; also if there is more to read than its size says, beyond the limit.
+        UnfitFileError: If it is not a regular file, or its size or content exceeds the limit.
         OSError: If it is absent or cannot be read.
     """
     with open_regular(file, limit) as stream:
-        return read_whole(stream, limit)
+        return read_stream(stream, limit)
 
 
-def read_whole(stream: io.BufferedReader, limit: int) -> bytes:
-    """Read what `open_regular` opened, as `read_regular` does."""
+def read_stream(stream: io.BufferedReader, limit: int) -> bytes:
+    """Read a stream of `open_regular`, at most `limit` bytes.
+
+    Raises:
+        TooLargeError: If the content exceeds both the file's stated size and the limit.
+    """
     size = os.fstat(stream.fileno()).st_size
     data = stream.read(size + 1) or b""
-    if len(data) > size:  # it grows, or is one of the system's files, which say that they are empty
+    if len(data) > size:  # the file is growing, or belongs to procfs, where sizes are 0
         data += stream.read(limit + 1 - len(data)) or b""
         _raise(_too_large(len(data), limit) if len(data) > limit else None)
     return data

@@ -1,7 +1,7 @@
-"""The one place that opens ONNX Runtime's sessions.
+"""Open ONNX Runtime sessions; no other module of the runtime does.
 
-Its builds since 1.32 report to their maker and keep a device's identity on disk, unless `ORT_DISABLE_TELEMETRY` is set
-before they are imported. Importing effxfer sets it, so that processes that effxfer starts inherit it.
+Builds since 1.32 send telemetry and store a device id on disk, unless `ORT_DISABLE_TELEMETRY` is set before
+`onnxruntime` is imported. Importing effxfer sets it, and processes that effxfer starts inherit it.
 """
 
 import re
@@ -16,21 +16,21 @@ CPU = ("CPUExecutionProvider",)
 ERRORS, FATAL = 3, 4
 SOURCE_PLACE = re.compile(r"\S*/\S+\.(?:cc|h|cpp):\d+ (?:[\w:~&<> ]+\((?:[^()]|\([^()]*\))*\) (?:const )?)?")
 LONGEST = 300
-FOLDER = "session.model_external_initializers_file_folder_path"
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def session_options(
     *, threads: int = 0, level: str = "", severity: int = ERRORS, entries: Mapping[str, str] = NONE, **fields: Any
 ) -> Any:
-    """Give ONNX Runtime's session options.
+    """Build ONNX Runtime session options.
 
     Args:
-        threads: Within an operator; 0 is as many as `usable_cores`.
-        level: Of graph optimization, such as `ORT_ENABLE_EXTENDED`; empty for ONNX Runtime's own.
-        severity: The least that it prints: `ERRORS`, or `FATAL` where errors are told by other means.
+        threads: Threads within an operator; 0 for `usable_cores()`.
+        level: Graph optimization level, such as `ORT_ENABLE_EXTENDED`; empty for ONNX Runtime's default.
+        severity: Lowest severity that is logged: `ERRORS`, or `FATAL` where the caller reports errors itself.
         entries: Session configuration entries by key.
-        fields: Other attributes of `SessionOptions`.
+        fields: Further attributes of `SessionOptions`.
     """
     import onnxruntime
 
@@ -46,37 +46,40 @@ def session_options(
 
 
 def open_session(model: Path | bytes, options: Any = None, providers: Sequence[str] = CPU) -> Any:
-    """Open a model; what ONNX Runtime raises where it refuses one has no common type.
+    """Open a model.
 
     Args:
         model: A file or its content.
-        options: From `session_options`; None is what that gives by default.
-        providers: Execution providers, the preferred one first.
+        options: From `session_options`; None for its defaults.
+        providers: Execution providers in order of preference.
+
+    Raises:
+        Exception: If ONNX Runtime refuses the model; its errors have no common type.
     """
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # for programs that imported it before effxfer: the variable came too late
+    onnxruntime.disable_telemetry_events()  # if onnxruntime was imported before effxfer, the variable had no effect
     return onnxruntime.InferenceSession(model, options or session_options(), providers=list(providers))
 
 
-def reason(error: Exception) -> str:
-    """Give an error's text in one line, without the places in ONNX Runtime's source.
+def error_summary(error: Exception) -> str:
+    """Return an error's text in one line, without locations in ONNX Runtime's source.
 
-    Where it is long its end is kept: that is where ONNX Runtime says what was wrong.
+    A long text keeps its end, where ONNX Runtime names the cause.
     """
     text = " ".join(SOURCE_PLACE.sub("", str(error)).split()) or type(error).__name__
     return text if len(text) <= LONGEST else f"... {text[-LONGEST:]}"
 
 
-def version() -> str:
-    """Name the installed ONNX Runtime."""
+def ort_version() -> str:
+    """Return the name and version of the installed ONNX Runtime."""
     import onnxruntime
 
     return f"ONNX Runtime {onnxruntime.__version__}"
 
 
-def known_providers() -> list[str]:
-    """Name the execution providers that this ONNX Runtime has."""
+def available_providers() -> list[str]:
+    """List the execution providers of this ONNX Runtime."""
     import onnxruntime
 
     return list(onnxruntime.get_available_providers())

@@ -1,7 +1,7 @@
-"""How many threads are worth starting: one per core that this process may run on, within its container's limit.
+"""Choose the number of threads: one per physical core that this process may run on, within its container's limit.
 
-A container's limit is time, not cores: with half a core's worth and two threads, both stand still together for most of
-each tenth of a second.
+A container's limit is a quota of time per period (100 ms by default), not a number of cores. With a quota of half a
+core, two threads use it up in a quarter of the period, and then both are stopped until its end.
 """
 
 import math
@@ -11,82 +11,81 @@ from pathlib import Path
 
 ROOT = Path("/")
 MOUNT = "sys/fs/cgroup"
-TIME = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
+CPU_CONTROLLERS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Give the smallest of: physical cores that this process may run on, and its container's limit, rounded up.
+    """Return the number of physical cores that this process may use, at most its container's limit rounded up.
 
     Args:
-        root: Where `/proc` and `/sys` are.
+        root: Root of the file system with `/proc` and `/sys`.
 
     Returns:
         At least 1.
     """
-    return within_quota(_physical(allowed(), root), root)
+    return within_quota(_physical_cores(allowed_cores(), root), root)
 
 
 def within_quota(threads: int, root: Path = ROOT) -> int:
-    """Give as many of `threads` as a container's limit has time for, at least 1; all where there is none."""
+    """Limit a number of threads to the container's quota, rounded up; at least 1."""
     quota = cpu_quota(root)
     return max(1, threads if quota is None else min(threads, math.ceil(quota)))
 
 
-def allowed() -> frozenset[int]:
-    """Give the numbers of the logical cores that this process may run on."""
+def allowed_cores() -> frozenset[int]:
+    """Return the numbers of the logical cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """Give the cores' worth of time that control groups allow this process, or None without a limit.
+    """Return the CPU quota of this process's control groups in cores, or None without a limit.
 
-    Groups lie in each other, and the smallest limit counts: version 2 has `cpu.max`, version 1 `cpu.cfs_quota_us`. In a
-    container the path of its group may be that outside, which does not exist; its mount is then the group itself.
+    Groups are nested and the smallest limit counts: version 2 has `cpu.max`, version 1 `cpu.cfs_quota_us`. In a
+    container the group's path may be the host's, which does not exist inside; the mount itself is then the group.
 
     Args:
-        root: Where `/proc` and `/sys` are.
+        root: Root of the file system with `/proc` and `/sys`.
     """
-    limits = [limit for folder in _groups(root) if (limit := _limit(folder)) is not None]
+    limits = [limit for folder in _groups(root) if (limit := _read_limit(folder)) is not None]
     return min(limits, default=None)
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Give the folders of this process's control groups, from the innermost to the mount."""
-    for line in _text(root / "proc/self/cgroup").splitlines() or ["0::/"]:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
+    """Yield the folders of this process's control groups, from the innermost to the mount."""
+    for line in _read_text(root / "proc/self/cgroup").splitlines() or ["0::/"]:
+        controllers, _, path = line.partition(":")[2].partition(":")
         if not controllers or "cpu" in controllers.split(","):
             parts = [] if ".." in path.split("/") else [part for part in path.split("/") if part]
-            names = TIME if controllers else ("", "unified")
+            names = CPU_CONTROLLERS if controllers else ("", "unified")
             for mount in (root / MOUNT / name for name in names):
                 yield from (mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1))
 
 
-def _limit(folder: Path) -> float | None:
-    quota, _, period = _text(folder / "cpu.max").partition(" ")
+def _read_limit(folder: Path) -> float | None:
+    quota, _, period = _read_text(folder / "cpu.max").partition(" ")
     if not period:
-        quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+        quota, period = _read_text(folder / "cpu.cfs_quota_us"), _read_text(folder / "cpu.cfs_period_us")
     plain = quota.isascii() and quota.isdecimal() and period.isascii() and period.isdecimal()
     return int(quota) / int(period) if plain and int(quota) and int(period) else None
 
 
-def _physical(numbers: frozenset[int], root: Path) -> int:
-    """Count the cores that logical ones belong to; where that is not known, the logical ones."""
-    found, number, chip = dict[int, tuple[str, str]](), -1, ""
-    for line in _text(root / "proc/cpuinfo").splitlines():
+def _physical_cores(numbers: frozenset[int], root: Path) -> int:
+    """Count the physical cores of some logical ones; if `/proc/cpuinfo` does not tell, count the logical ones."""
+    cores, number, chip = dict[int, tuple[str, str]](), -1, ""
+    for line in _read_text(root / "proc/cpuinfo").splitlines():
         key, value = (part.strip() for part in (*line.split(":", 1), "")[:2])
         if key == "processor" and value.isdecimal():
             number, chip = int(value), ""
         elif key == "physical id":
             chip = value
         elif key == "core id":
-            found[number] = chip, value
-    return len({found[one] for one in numbers}) if numbers <= found.keys() else len(numbers)
+            cores[number] = chip, value
+    return len({cores[number] for number in numbers}) if numbers <= cores.keys() else len(numbers)
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         return file.read_text(errors="replace").strip()
     except OSError:

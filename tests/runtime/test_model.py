@@ -20,7 +20,7 @@ from effxfer.runtime.__main__ import main
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.preprocess import ImageError, decode
 from effxfer.runtime.model import Model, ModelError, softmax
-from effxfer.runtime.model_file.seal import unsealed
+from effxfer.runtime.model_file.seal import remove_seal
 from effxfer.runtime.predict import predict_files
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
@@ -343,7 +343,7 @@ def test_command_says_that_nothing_vouches_for_a_file_of_before(file, photos, tm
     assert main([str(file), str(photos[0])]) == 0
     expected = capsys.readouterr()
     assert expected.err == ""
-    (tmp_path / "m.onnx").write_bytes(unsealed(file.read_bytes()))
+    (tmp_path / "m.onnx").write_bytes(remove_seal(file.read_bytes()))
     assert main([str(tmp_path / "m.onnx"), str(photos[0])]) == 0
     assert capsys.readouterr() == (
         expected.out,

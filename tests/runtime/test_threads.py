@@ -75,7 +75,7 @@ CPUS = "\n\n".join(f"processor\t: {n}\nphysical id\t: {n % 2}\ncore id\t\t: {n /
     ],
 )
 def test_cores_are_those_that_are_there_allowed_and_paid_for(tmp_path, monkeypatch, allowed, info, quota, cores):
-    monkeypatch.setattr(threads, "allowed", lambda: frozenset(allowed))
+    monkeypatch.setattr(threads, "allowed_cores", lambda: frozenset(allowed))
     system(tmp_path, "0::/", **{"proc/cpuinfo": info, f"{V2}/cpu.max": quota})
     assert usable_cores(tmp_path) == cores
 

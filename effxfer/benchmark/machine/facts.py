@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from effxfer.runtime.threads import allowed, cpu_quota, usable_cores
+from effxfer.runtime.threads import allowed_cores, cpu_quota, usable_cores
 
 X86 = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "amx_bf16")
 ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve")
@@ -31,7 +31,7 @@ def facts() -> dict[str, Any]:
         "arch": platform.machine(),
         "cores": _physical(info),
         "threads": os.cpu_count() or 1,
-        "usable": len(allowed()),
+        "usable": len(allowed_cores()),
         "quota": cpu_quota(),
         "used": usable_cores(),
         "flags": cpu_flags(info),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError, ResourceError
 from effxfer.process.scratch import scratch_folder
-from effxfer.runtime.session import open_session, reason, session_options
+from effxfer.runtime.session import error_summary, open_session, session_options
 
 WARMUP = 3
 MARK = "_kernel_time"
@@ -66,7 +66,7 @@ def profile(file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, s
             session = open_session(file, options)
             _repeat(session, feed, seconds)
         except Exception as error:  # ONNX Runtime's exceptions have no public home
-            raise ModelFileError(f"ONNX Runtime cannot run {file}: {reason(error)}", code="E424") from error
+            raise ModelFileError(f"ONNX Runtime cannot run {file}: {error_summary(error)}", code="E424") from error
         events = json.loads(Path(session.end_profiling()).read_text())
     return kernels(events)
 

@@ -34,7 +34,7 @@ def open_session(file: Path, threads: int) -> Any:
     try:
         return sessions.open_session(file, sessions.session_options(threads=threads, inter_op_num_threads=1))
     except Exception as error:
-        raise ModelFileError(f"ONNX Runtime refuses {file}: {sessions.reason(error)}", code="E424") from error
+        raise ModelFileError(f"ONNX Runtime refuses {file}: {sessions.error_summary(error)}", code="E424") from error
 
 
 def onnx_runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int = 1) -> "Factory":

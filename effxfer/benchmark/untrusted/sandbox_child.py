@@ -14,7 +14,7 @@ from effxfer.benchmark.untrusted.vet_child import HUNGRY, Refused, examine, limi
 from effxfer.errors import EffxferError
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model_file.metadata import ModelError
-from effxfer.runtime.session import reason
+from effxfer.runtime.session import error_summary
 
 LARGEST_FILE = 2**31
 MODEL = "ModelFileError"
@@ -47,7 +47,7 @@ def _told(error: Exception, files: str, memory: float) -> list[str]:
     if isinstance(error, EffxferError | ModelError | ImageError):
         return [type(error).__name__, error.code, error.problem, error.hint]
     if type(error).__module__.startswith("onnxruntime"):
-        return [MODEL, "E427", f"ONNX Runtime cannot run {files}: {reason(error)}", "do not use it"]
+        return [MODEL, "E427", f"ONNX Runtime cannot run {files}: {error_summary(error)}", "do not use it"]
     raise error
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from effxfer.data.listing import Finding, Item, some
 from effxfer.data.settings import DataSettings
-from effxfer.runtime.images.formats import unreadable
+from effxfer.runtime.images.formats import unreadable_error
 
 CORRECT = "correct the table's path column, or name the folder of its images: `data.root=DIR`"
 LEFT_OUT = "unreadable, left out"
@@ -50,5 +50,5 @@ def _finding(path: str, error: OSError, skip_bad: bool) -> Finding:
 def _why(error: OSError) -> tuple[str, str, str]:
     if isinstance(error, PermissionError):
         return "E319", f"cannot be read ({error.strerror})", "change its permissions, or move it away"
-    found = unreadable(error)
+    found = unreadable_error(error)
     return found.code, found.problem, found.hint or REPAIR

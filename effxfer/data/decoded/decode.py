@@ -18,7 +18,7 @@ from effxfer.data.listing import Item
 from effxfer.data.sources.builtin import builtin_image
 from effxfer.data.sources.file_hashes import cores
 from effxfer.runtime.images.crop import resize_crop
-from effxfer.runtime.images.formats import byte_limit, unreadable
+from effxfer.runtime.images.formats import byte_limit, unreadable_error
 from effxfer.runtime.images.preprocess import ImageError, ImageFacts, Preprocess, decode_with_facts, read_size
 from effxfer.runtime.reading import read_regular
 
@@ -70,7 +70,7 @@ def decode_item(root: Path | None, item: Item, max_pixels: int) -> Decoded:
     try:
         data = read_regular(root / item.path, byte_limit(max_pixels))
     except OSError as error:
-        raise unreadable(error) from None
+        raise unreadable_error(error) from None
     if hashlib.sha256(data).hexdigest() != item.sha256:
         raise ImageError("changed while it was being used", "run again when the data set is at rest", code="E322")
     image, facts = decode_with_facts(data, max_pixels=max_pixels)

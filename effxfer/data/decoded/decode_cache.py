@@ -18,7 +18,7 @@ from effxfer.data.listing import SPLITS, UNLABELLED, Item, Listing
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.files import digest
-from effxfer.runtime.images.crop import border, resize_crop
+from effxfer.runtime.images.crop import padding_key, resize_crop
 from effxfer.runtime.images.preprocess import ImageError, Preprocess
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Plan(NamedTuple):
         from PIL import __version__ as pillow
 
         view = {k: v for k, v in self.preprocess.to_json().items() if k not in ("mean", "std")}
-        if colour := border(self.preprocess):
+        if colour := padding_key(self.preprocess):
             view["border"] = colour
         heic = any(item.path.lower().endswith((".heic", ".heif")) for item in self.listing.items)
         limits = [self.settings.canvas_scale, self.settings.max_pixels, heic and find_spec("pillow_heif") is not None]

@@ -12,8 +12,8 @@ from effxfer.errors import EffxferError, ResourceError, SettingsError
 from effxfer.files import digest, read_sealed, write_sealed
 from effxfer.progress import remark
 from effxfer.runtime.images.formats import MAX_BYTES
-from effxfer.runtime.reading import open_regular, read_whole, refusal
-from effxfer.runtime.threads import allowed, within_quota
+from effxfer.runtime.reading import open_regular, read_stream, unfit_error
+from effxfer.runtime.threads import allowed_cores, within_quota
 
 VERSION = 2
 TOO_FRESH_NS = 100_000_000
@@ -61,7 +61,7 @@ def forgo(cache: Path, error: Exception) -> None:
 
 def cores() -> int:
     """Count the cores that this process may use."""
-    return within_quota(len(allowed()))
+    return within_quota(len(allowed_cores()))
 
 
 def content_digests(
@@ -105,7 +105,7 @@ def _digest(file: Path, limit: int) -> "str | OSError":
         with open_regular(file, limit) as stream:
             if os.fstat(stream.fileno()).st_size > LARGE:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
-            return hashlib.sha256(read_whole(stream, limit)).hexdigest()
+            return hashlib.sha256(read_stream(stream, limit)).hexdigest()
     except OSError as error:
         return error
 
@@ -116,7 +116,7 @@ def _stamps(root: Path, paths: Iterable[str], limit: int) -> tuple[dict[str, str
     for path in paths:
         try:
             facts = os.stat(base + path)  # noqa: PTH116 (a third of the time of pathlib on 60,000 files)
-            if unfit := refusal(facts, limit):
+            if unfit := unfit_error(facts, limit):
                 failures[path] = unfit
             else:
                 stamps[path] = f"{facts.st_size} {facts.st_ino} {facts.st_mtime_ns} {facts.st_ctime_ns}"

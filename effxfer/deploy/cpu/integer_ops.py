@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from effxfer.deploy.export.parity import EXACT
 from effxfer.errors import ModelFileError
 from effxfer.process.scratch import scratch_folder
-from effxfer.runtime.session import FATAL, open_session, reason, session_options
+from effxfer.runtime.session import FATAL, error_summary, open_session, session_options
 
 if TYPE_CHECKING:
     import onnx
@@ -134,7 +134,7 @@ def open_optimized(model: Path | bytes, optimized: Path | None = None, *, exact:
         return open_session(model, options)
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
         raise ModelFileError(
-            f"ONNX Runtime refuses the file: {reason(error)}", "export it again", code="E424"
+            f"ONNX Runtime refuses the file: {error_summary(error)}", "export it again", code="E424"
         ) from None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from effxfer.errors import ModelFileError
 from effxfer.files import PARTIAL, write_atomic
-from effxfer.runtime.model_file.seal import sealed
+from effxfer.runtime.model_file.seal import add_seal
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +40,7 @@ def write_model(model: "onnx.ModelProto", file: Path) -> Path:
 
 def write_sealed(file: Path, content: bytes) -> Path:
     """Write a serialized model, its weights inside, with a seal; replaced only by a complete file."""
-    return write_atomic(file, sealed(content))
+    return write_atomic(file, add_seal(content))
 
 
 def weights_of(file: Path) -> Path:
@@ -58,13 +58,13 @@ def _write_two(model: "onnx.ModelProto", file: Path) -> Path:
         made = Path(folder) / file.name
         onnx.save_model(model, made, save_as_external_data=True, location=aside.name, size_threshold=SMALL)
         _check(made)
-        content = sealed(made.read_bytes(), made.with_name(aside.name))
+        content = add_seal(made.read_bytes(), made.with_name(aside.name))
         write_atomic(aside, lambda scratch: made.with_name(aside.name).replace(scratch))
         return write_atomic(file, content)
 
 
 def _write_checked(model: "onnx.ModelProto", scratch: Path, weights: Path | None) -> None:
-    scratch.write_bytes(sealed(model.SerializeToString(), weights))
+    scratch.write_bytes(add_seal(model.SerializeToString(), weights))
     _check(scratch)
 
 

@@ -63,12 +63,12 @@ def onnx_outputs(
     try:
         opened = session.open_session(file, options)
     except Exception as error:  # ONNX Runtime raises its own types
-        raise ModelFileError(f"ONNX Runtime refuses {file}: {session.reason(error)}", code="E424") from error
+        raise ModelFileError(f"ONNX Runtime refuses {file}: {session.error_summary(error)}", code="E424") from error
     name, starts = opened.get_inputs()[0].name, range(0, len(inputs), batch)
     try:
         return np.concatenate([opened.run(None, {name: inputs[i : i + batch]})[0] for i in starts])
     except Exception as error:
-        text = f"{file.name} cannot run on {inputs.dtype} {inputs.shape}: {session.reason(error)}"
+        text = f"{file.name} cannot run on {inputs.dtype} {inputs.shape}: {session.error_summary(error)}"
         raise ModelFileError(text, "pass arrays of the type and shape that the file takes", code="E427") from error
 
 

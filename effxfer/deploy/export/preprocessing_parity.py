@@ -13,7 +13,7 @@ from effxfer.deploy.export.preprocessing import front_of
 from effxfer.errors import DataError, GateError
 from effxfer.progress import bar
 from effxfer.report import Measurement, Report
-from effxfer.runtime.images.crop import passable
+from effxfer.runtime.images.crop import graph_input
 from effxfer.runtime.images.preprocess import Preprocess, normalize
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.session import open_session, session_options
@@ -140,7 +140,7 @@ def _levels(front: Any, image: NDArray[np.uint8], pixels: NDArray[np.uint8], mod
     from PIL import Image
 
     preprocess: Preprocess = model.preprocess
-    given = passable(Image.fromarray(image), preprocess)
+    given = graph_input(Image.fromarray(image), preprocess)
     got = front.run(None, {model.input_name: given[None]})[0]
     std = np.asarray(preprocess.std, np.float32)[:, None, None]
     off: NDArray[np.float32] = np.abs(got - normalize(pixels, preprocess)) * std * np.float32(255)

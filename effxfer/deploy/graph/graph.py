@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from effxfer.benchmark.measure.size import read_onnx, sidecars
 from effxfer.benchmark.protocol.runners import open_session
 from effxfer.errors import ModelFileError
-from effxfer.runtime.session import reason
+from effxfer.runtime.session import error_summary
 
 if TYPE_CHECKING:
     import onnx
@@ -112,7 +112,7 @@ def open_graph(file: Path) -> Graph:
     except ModelFileError:
         raise
     except Exception as error:  # damaged tensors raise anything
-        raise ModelFileError(f"{file} is damaged: {reason(error)}", "export it again", code="E424") from error
+        raise ModelFileError(f"{file} is damaged: {error_summary(error)}", "export it again", code="E424") from error
     open_session(file, 1)
     return Graph(name_nodes(model))
 

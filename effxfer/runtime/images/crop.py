@@ -1,4 +1,4 @@
-"""From a decoded image to the square that a network sees: timm's three evaluation views, with pillow alone."""
+"""Resize and crop a decoded image to a network's square input: timm's three evaluation transforms, with pillow only."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ LARGEST_RESIZE = 64_000_000
 
 
 def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Resize, crop the centre and pad, as `Preprocess.crop` says: timm's evaluation transforms, pixel for pixel.
+    """Resize, crop the centre and pad according to `Preprocess.crop`, with the pixels of timm's evaluation transforms.
 
     Args:
         image: 8-bit RGB of any size.
@@ -30,7 +30,7 @@ def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint
     size, resample = preprocess.size, filter_of(preprocess.interpolation)
     width, height = resized_sides(image.width, image.height, preprocess)
     (left, right, pad_left), (top, bottom, pad_top) = _span(width, size), _span(height, size)
-    if width * height > LARGEST_RESIZE:  # of an extremely long image, resize only what is kept
+    if width * height > LARGEST_RESIZE:  # resize only the cropped part of an extremely long image
         scale_x, scale_y = image.width / width, image.height / height
         box = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
         image = image.resize((right - left, bottom - top), resample, box=box)
@@ -46,15 +46,15 @@ def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint
     return np.asarray(canvas)
 
 
-def passable(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Give an image to a graph that resizes by itself: as it is, unless it is so long that resizing it takes gigabytes.
+def graph_input(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Convert an image for a graph that resizes by itself; crop an extremely long one, whose resizing takes gigabytes.
 
     Args:
         image: 8-bit RGB of any size.
-        preprocess: The graph's.
+        preprocess: The preprocessing inside the graph.
 
     Returns:
-        uint8 `(H, W, 3)`; of an extremely long image the centre, resized already.
+        uint8 `(H, W, 3)`; for an extremely long image the resized centre.
     """
     width, height = resized_sides(image.width, image.height, preprocess)
     if width * height <= LARGEST_RESIZE:
@@ -63,7 +63,7 @@ def passable(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint8]:
 
 
 def resized_side(preprocess: Preprocess) -> int:
-    """Give the side in pixels that images are resized to before the centre is cropped: the shorter, both, the longer.
+    """Return the resized side in pixels before the crop: the shorter one, both (squash), or the longer one (letterbox).
 
     >>> resized_side(Preprocess(size=224, crop_pct=0.875))
     256
@@ -72,7 +72,7 @@ def resized_side(preprocess: Preprocess) -> int:
 
 
 def resized_sides(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
-    """Give width and height of an image in pixels after resizing, before the crop; at least 1 each.
+    """Return width and height of an image in pixels after resizing and before the crop; at least 1 each.
 
     >>> [resized_sides(400, 100, Preprocess(size=32, crop=crop)) for crop in ("center", "squash", "letterbox")]
     [(128, 32), (32, 32), (32, 8)]
@@ -82,31 +82,31 @@ def resized_sides(width: int, height: int, preprocess: Preprocess) -> tuple[int,
         return side, side
     if preprocess.crop == "letterbox":
         longer = max(width, height)
-        return max(1, _rounded(width * side, longer)), max(1, _rounded(height * side, longer))
+        return max(1, _divide_and_round(width * side, longer)), max(1, _divide_and_round(height * side, longer))
     if width <= height:
         return side, int(side * height / width)
     return int(side * width / height), side
 
 
 def padding_colour(preprocess: Preprocess) -> tuple[int, int, int]:
-    """Give the colour beside a letterboxed image, in [0, 255]: the mean, which the network sees as (almost) zero."""
+    """Return the colour of letterbox padding, in [0, 255]: the mean, which normalization maps to (almost) zero."""
     red, green, blue = (round(255 * value) for value in preprocess.mean)
     return red, green, blue
 
 
-def border(preprocess: Preprocess) -> tuple[int, ...]:
-    """Give the colour that pixels depend on: none where nothing is padded."""
+def padding_key(preprocess: Preprocess) -> tuple[int, ...]:
+    """Return the padding colour as a cache key; empty if nothing is padded."""
     return padding_colour(preprocess) if preprocess.crop == "letterbox" else ()
 
 
-def _rounded(product: int, divisor: int) -> int:
-    """Divide and round, halves to even, in whole numbers: a graph and a page must come to the same."""
-    quotient, rest = divmod(product, divisor)
-    return quotient + (2 * rest > divisor or (2 * rest == divisor and quotient % 2))
+def _divide_and_round(product: int, divisor: int) -> int:
+    """Divide and round half to even in integer arithmetic, which exported graphs and web pages compute equally."""
+    quotient, remainder = divmod(product, divisor)
+    return quotient + (2 * remainder > divisor or (2 * remainder == divisor and quotient % 2))
 
 
 def _span(side: int, size: int) -> tuple[int, int, int]:
-    """Give the first pixel of a side that is kept, the one after the last, and the pixels of padding before it."""
+    """Return start and end of the cropped pixels of a side, and the pixels of padding before them."""
     if side < size:
         return 0, side, (size - side) // 2
     start = round((side - size) / 2.0)

@@ -1,6 +1,6 @@
-"""Which image formats are opened, and why a file is refused before it is decoded.
+"""Open images of known formats, and refuse a file before it is decoded.
 
-Only an explicit list of formats is tried: the other decoders of Pillow were the source of most of its advisories.
+Only an explicit list of formats is tried: Pillow's other decoders were the source of most of its security advisories.
 """
 
 import io
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from effxfer.runtime.images.slow import is_map, why_slow
+from effxfer.runtime.images.slow import is_netpbm, slow_reason
 from effxfer.runtime.reading import TooLargeError, open_regular
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 
 
 class ImageError(ValueError):
-    """An image that cannot become pixels.
+    """An image that cannot be decoded.
 
     Args:
         problem: What is wrong with it, in one line, without its path.
-        hint: What would work; empty if there is nothing.
+        hint: What would work; empty if nothing would.
         code: `E300` unreadable file, `E301` not an image, `E302` truncated or damaged, `E304` pixel type without a
             defined range, `E306` format that needs a package, `E307` too many pixels or bytes.
     """
@@ -41,12 +41,12 @@ class ImageError(ValueError):
 
 
 def byte_limit(max_pixels: int) -> int:
-    """Give the most bytes that a file of an image of so many pixels may have."""
+    """Return the most bytes that an image file may have, for a limit of pixels."""
     return max(MAX_BYTES, BYTES_PER_PIXEL * max_pixels)
 
 
-def unreadable(error: OSError) -> ImageError:
-    """Say why an image file could not be opened or read."""
+def unreadable_error(error: OSError) -> ImageError:
+    """Convert a failure to open or read an image file into an `ImageError`."""
     if isinstance(error, TooLargeError):
         return ImageError(str(error.strerror), "make it smaller, or raise max_pixels of the data settings", code="E307")
     return ImageError(f"cannot be read: {error.strerror}", code="E300")
@@ -54,36 +54,36 @@ def unreadable(error: OSError) -> ImageError:
 
 @contextmanager
 def open_image(source: Path | bytes, max_pixels: int, *, to_decode: bool = False) -> "Iterator[Image.Image]":
-    """Read an image's header; its pixels are decoded within the block, which reads no more of the file than it must.
+    """Read an image's header; the pixels are read only if the block decodes them.
 
     Args:
         source: A file, or a file's bytes.
         max_pixels: Refuse images with more pixels (width x height); at most 178,956,970, Pillow's own limit.
-        to_decode: Refuse what would take very long to decode, too.
+        to_decode: Also refuse images that would take very long to decode.
 
     Raises:
-        ImageError: If it cannot be read, is of no known format, has a damaged header or too many pixels or bytes.
+        ImageError: If it cannot be read, has no known format, a damaged header, or too many pixels or bytes.
     """
-    with _opened(source, byte_limit(max_pixels)) as stream:
-        image = _header(stream, max_pixels)
-        if to_decode and (why := why_slow(image, stream)):
-            raise ImageError(why, "write it anew with another program", code="E307")
+    with _open_stream(source, byte_limit(max_pixels)) as stream:
+        image = _read_header(stream, max_pixels)
+        if to_decode and (reason := slow_reason(image, stream)):
+            raise ImageError(reason, "save it again with another program", code="E307")
         yield image
 
 
-def _opened(source: Path | bytes, limit: int) -> BinaryIO:
+def _open_stream(source: Path | bytes, limit: int) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:
         return open_regular(source, limit)
     except OSError as error:
-        raise unreadable(error) from None
+        raise unreadable_error(error) from None
 
 
-def _header(stream: BinaryIO, max_pixels: int) -> "Image.Image":
+def _read_header(stream: BinaryIO, max_pixels: int) -> "Image.Image":
     from PIL import Image
 
-    start = _start(stream)
+    start = _read_start(stream)
     formats = _formats(start)
     try:
         image: Image.Image = Image.open(stream, formats=formats)
@@ -96,17 +96,17 @@ def _header(stream: BinaryIO, max_pixels: int) -> "Image.Image":
     return image
 
 
-def _start(stream: BinaryIO) -> bytes:
+def _read_start(stream: BinaryIO) -> bytes:
     try:
-        start = stream.read(START) or b""  # None where nothing is there yet
+        start = stream.read(START) or b""  # None if a non-blocking source has no data yet
     except OSError as error:
-        raise unreadable(error) from None
+        raise unreadable_error(error) from None
     stream.seek(0)
     return start
 
 
 def _formats(data: bytes) -> tuple[str, ...]:
-    """Give the formats to try, with their plug-ins registered: with a list, `Image.open` registers only some."""
+    """Return the formats to try, after registering their plug-ins: given a list, `Image.open` registers only some."""
     from PIL import (  # noqa: F401
         AvifImagePlugin,
         BmpImagePlugin,
@@ -119,7 +119,7 @@ def _formats(data: bytes) -> tuple[str, ...]:
         WebPImagePlugin,
     )
 
-    if is_map(data):
+    if is_netpbm(data):
         return ("PPM",)
     if data[4:8] != b"ftyp" or data[8:12] not in HEIC_BRANDS or b"avif" in data[8:64]:
         return WITHOUT_MAPS
@@ -131,9 +131,9 @@ def _formats(data: bytes) -> tuple[str, ...]:
     return (*WITHOUT_MAPS, "HEIF")
 
 
-def _too_large(found: str, max_pixels: int) -> ImageError:
+def _too_large(size: str, max_pixels: int) -> ImageError:
     hint = "make it smaller, or raise max_pixels of the data settings"
-    return ImageError(f"{found} is above the limit of {max_pixels / 1e6:.0f} MP", hint, code="E307")
+    return ImageError(f"{size} is above the limit of {max_pixels / 1e6:.0f} MP", hint, code="E307")
 
 
 def _not_an_image(data: bytes, error: Exception) -> ImageError:
@@ -143,13 +143,13 @@ def _not_an_image(data: bytes, error: Exception) -> ImageError:
         return ImageError("not an image: the file is empty", "restore the file or remove it", code="E301")
     start = data[:16].decode("ascii", "replace").replace("\ufffd", "?")
     if isinstance(error, ValueError) and str(error).startswith(TEXT_TOO_LARGE):
-        hint = "write it anew without its metadata"
+        hint = "save it again without its metadata"
         return ImageError("its text or colour profile is too large", hint, code="E307")
-    if _is_known(data) or not isinstance(error, UnidentifiedImageError):
+    if _has_known_signature(data) or not isinstance(error, UnidentifiedImageError):
         return ImageError(f"truncated or damaged header (starts with {start!r})", "restore the file", code="E302")
     return ImageError(f"not an image (starts with {start!r})", f"known formats are {', '.join(FORMATS)}", code="E301")
 
 
-def _is_known(data: bytes) -> bool:
+def _has_known_signature(data: bytes) -> bool:
     signatures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
     return data.startswith(signatures) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")

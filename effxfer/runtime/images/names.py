@@ -1,4 +1,4 @@
-"""Which names in a folder are those of images, and which were left by systems, synchronisers and tools."""
+"""Recognize image files by name, and litter that operating systems, synchronizers and tools create in folders."""
 
 SUFFIX_OF = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -24,12 +24,12 @@ LITTER = frozenset(
 
 
 def is_image(name: str) -> bool:
-    """Say whether a file name ends like an image's."""
+    """Whether a file name has the suffix of an image format."""
     return name[name.rfind(".") :].lower() in SUFFIXES
 
 
 def is_litter(name: str) -> bool:
-    """Say whether a name is hidden, or one that systems and tools leave in folders that are not theirs.
+    """Whether a name is hidden, or that of a file or folder which systems and tools create by themselves.
 
     >>> [is_litter(name) for name in ("lost+found", ".Trash-1000", "._1.jpg", "cat")]
     [True, True, True, False]

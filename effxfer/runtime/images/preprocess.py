@@ -1,6 +1,6 @@
-"""From an image file to the network's input, with pillow and numpy only.
+"""Convert an image file into the network's input, with pillow and numpy only.
 
-Training, calibration, gates and deployment all pass through these functions, so that they see the same pixels.
+Training, calibration, parity checks and deployment share these functions, so they get the same pixels.
 """
 
 from collections.abc import Mapping
@@ -33,17 +33,17 @@ MULTI_FRAME = ("GIF", "WEBP", "TIFF", "MPO", "PNG", "AVIF")
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How an image becomes the network's input; travels in every artifact and ONNX file.
+    """Conversion of an image into the network's input; stored in every artifact and ONNX file.
 
     Attributes:
         size: Side of the square input in pixels.
-        crop_pct: Share of the resized side that the centre crop keeps, in (0, 1]; 1 crops nothing off it.
-        crop: What becomes of images that are no squares: `center` resizes the shorter side and cuts off what is beyond
-            the square; `squash` resizes both sides to the square's; `letterbox` resizes the longer side and pads with
-            the mean colour. timm's `crop_mode` calls the last one `border`.
+        crop_pct: Fraction of the resized side that the centre crop keeps, in (0, 1].
+        crop: Treatment of images that are not square: `center` resizes the shorter side and crops the longer one;
+            `squash` resizes both sides to the square's; `letterbox` resizes the longer side and pads with the mean
+            colour. timm's `crop_mode` calls the last one `border`.
         interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`, with antialiasing.
-        mean: Subtracted per channel after scaling pixels to [0, 1].
-        std: Divided by per channel after that.
+        mean: Per channel, subtracted after scaling pixels to [0, 1].
+        std: Per channel, the divisor after that; above 0.
     """
 
     size: int = 224
@@ -54,13 +54,13 @@ class Preprocess:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values; `crop` only if it is not `center`: so keys and files of before stay what they are."""
+        """Convert into plain values; `crop` only if it is not `center`, so that older keys and files stay valid."""
         plain = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
         return {name: value for name, value in plain.items() if (name, value) != ("crop", "center")}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Preprocess":
-        """Read what `to_json` gave.
+        """Read the values of `to_json`.
 
         Raises:
             ValueError: If a field is unknown, missing or out of its range.
@@ -70,7 +70,7 @@ class Preprocess:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What a decoder saw in a file before it became 8-bit RGB.
+    """Properties of an image file before its conversion to 8-bit RGB.
 
     Attributes:
         format: Pillow's name of the file format, e.g. `JPEG`.
@@ -78,7 +78,7 @@ class ImageFacts:
         width: Pixels, after rotation.
         height: Pixels, after rotation.
         bits: Bits per channel as stored.
-        animated: The file holds more frames than the first one, which is used.
+        animated: The file has several frames; the first one is used.
         rotated: An EXIF orientation was applied.
         alpha: Transparency was composited on white.
     """
@@ -94,50 +94,50 @@ class ImageFacts:
 
 
 def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
-    """Read an image as 8-bit RGB, the way up it was taken.
+    """Read an image as upright 8-bit RGB.
 
     EXIF orientation is applied, 16 bits are scaled to 8, transparency is composited on white, CMYK, palette, grey and
-    1-bit images are converted, and the first frame of an animation is taken.
+    1-bit images are converted, and only the first frame of an animation is read.
 
     Args:
         source: A file, or a file's bytes.
         max_pixels: Refuse images with more pixels (width x height), before decoding them; at most 178,956,970.
 
     Raises:
-        ImageError: If it is not an image of a known format, damaged, too large or of an undefined range.
+        ImageError: If it has no known format, is damaged or too large, or its pixels have no defined range.
     """
     return decode_with_facts(source, max_pixels=max_pixels)[0]
 
 
 def decode_with_facts(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> "tuple[Image.Image, ImageFacts]":
-    """Read an image as `decode` does, and say what it was before.
+    """Read an image like `decode`, and also return its properties before the conversion.
 
     Args:
         source: A file, or a file's bytes.
-        max_pixels: As in `decode`.
+        max_pixels: Refuse images with more pixels, before decoding them; at most 178,956,970.
 
     Raises:
-        ImageError: As `decode`.
+        ImageError: If `decode` would raise it.
     """
     with open_image(source, max_pixels, to_decode=True) as image:
-        return _decoded(image)
+        return _convert(image)
 
 
 def read_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Give width and height as stored, from the header alone.
+    """Return the stored width and height, reading only the header.
 
     Args:
         source: A file, or a file's bytes.
-        max_pixels: As in `decode`.
+        max_pixels: Refuse images with more pixels; at most 178,956,970.
 
     Raises:
-        ImageError: As `decode`, except for damage behind the header.
+        ImageError: If the header is unusable; damage to the pixel data goes unnoticed.
     """
     with open_image(source, max_pixels) as image:
         return image.size
 
 
-def _decoded(image: "Image.Image") -> "tuple[Image.Image, ImageFacts]":
+def _convert(image: "Image.Image") -> "tuple[Image.Image, ImageFacts]":
     mode, kind = image.mode, image.format or ""
     try:
         animated = kind in MULTI_FRAME and bool(getattr(image, "is_animated", False))
@@ -165,7 +165,7 @@ def _decoded(image: "Image.Image") -> "tuple[Image.Image, ImageFacts]":
 
 
 def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
-    """Scale pixels to [0, 1], subtract the mean, divide by the standard deviation.
+    """Scale pixels to [0, 1], subtract the mean and divide by the standard deviation, per channel.
 
     Args:
         pixels: uint8 `(N, S, S, 3)`.
@@ -182,24 +182,24 @@ def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.f
 
 
 def filter_of(interpolation: str) -> "Image.Resampling":
-    """Give Pillow's antialiasing filter for a name such as `bicubic`."""
+    """Return Pillow's antialiasing filter of a name such as `bicubic`."""
     from PIL import Image
 
     try:
         return Image.Resampling[interpolation.upper()]
     except KeyError:
-        known = ", ".join(sorted(r.name.lower() for r in Image.Resampling))
-        raise ImageError(f"unknown interpolation {interpolation!r}", f"one of {known}", code="E204") from None
+        choices = ", ".join(sorted(r.name.lower() for r in Image.Resampling))
+        raise ImageError(f"unknown interpolation {interpolation!r}", f"one of {choices}", code="E204") from None
 
 
 def _bits(image: "Image.Image") -> int:
     stored = [tile[3] for tile in getattr(image, "tile", ())]
-    deep = any(";16" in str(args) or (image.format == "PPM" and _largest(args) > 255) for args in stored)
+    deep = any(";16" in str(args) or (image.format == "PPM" and _largest_sample(args) > 255) for args in stored)
     return 16 if deep or ";16" in image.mode or image.mode == "I" else 1 if image.mode == "1" else 8
 
 
-def _largest(args: object) -> int:
-    """Give the largest value that a PPM file says its samples have; 0 where its decoder needs none."""
+def _largest_sample(args: object) -> int:
+    """Return the largest sample value that a PPM header states; 0 if its decoder needs none."""
     return args[1] if isinstance(args, tuple) and isinstance(args[1], int) else 0
 
 

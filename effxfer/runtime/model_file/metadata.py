@@ -1,4 +1,4 @@
-"""What an exported file says about itself, in its ONNX metadata."""
+"""Read and write effxfer's entries in a file's ONNX metadata: labels, preprocessing, origin."""
 
 import json
 from collections.abc import Mapping
@@ -17,10 +17,9 @@ class ModelError(ValueError):
 
     Args:
         problem: What is wrong with it, in one line.
-        hint: What would work; empty if there is nothing.
-        code: `E404` changed since it was written, `E424` absent, damaged or refused by ONNX Runtime,
-            `E427` does not run, `E428` without (usable) effxfer metadata, `E429` answers with what is no
-            number.
+        hint: What would work; empty if nothing would.
+        code: `E404` changed since it was written, `E424` absent, damaged or refused by ONNX Runtime, `E427` does not
+            run, `E428` without (usable) effxfer metadata, `E429` returns NaN or infinity.
     """
 
     exit_code = 4
@@ -32,17 +31,17 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """Everything needed to run an exported file, and to find out where it came from.
+    """Everything needed to run an exported file and to trace its origin.
 
     Attributes:
         labels: Class names, in the order of the outputs.
-        preprocess: How an image becomes the input.
-        key: Key of the artifact it was exported from.
-        version: Of the effxfer that wrote it.
+        preprocess: Conversion of an image into the input.
+        key: Key of the artifact that was exported.
+        version: Version of the effxfer that wrote it.
         precision: `fp32`, or the name of the int8 recipe.
-        with_preprocessing: The graph resizes, crops and scales by itself: it takes decoded images and gives
+        with_preprocessing: The graph itself resizes, crops and scales: it takes decoded images and returns
             probabilities.
-        extra: Anything else that was given.
+        extra: Further entries by name.
     """
 
     labels: tuple[str, ...]
@@ -54,7 +53,7 @@ class Metadata:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def to_properties(self) -> dict[str, str]:
-        """Give what goes into `metadata_props`; `from_properties` reads it."""
+        """Convert into strings for `metadata_props`; `from_properties` reads them."""
         return {
             **self.extra,
             "labels": json.dumps(list(self.labels), ensure_ascii=False),
@@ -67,7 +66,7 @@ class Metadata:
 
     @staticmethod
     def stated_size(properties: Mapping[str, str]) -> int | None:
-        """Give the side of the images that `metadata_props` state, if they do in a usable way; raises nothing."""
+        """Return the input size that `metadata_props` state; None if it is absent or unusable."""
         try:
             raw = strict.read_json(next(text for key, text in properties.items() if key.endswith("preprocess")))
             return strict.side("size", raw["size"])
@@ -75,24 +74,24 @@ class Metadata:
             return None
 
     @classmethod
-    def from_properties(cls, properties: Mapping[str, str], where: str) -> "Metadata":
+    def from_properties(cls, properties: Mapping[str, str], source: str) -> "Metadata":
         """Read `metadata_props`.
 
         Args:
             properties: Strings by name.
-            where: The file, to name it in errors.
+            source: Name of the file, for errors.
 
         Raises:
             ModelError: If labels or preprocessing are absent or unreadable.
         """
-        hint = "write it with `effxfer export`; other exporters do not say which labels and pixels fit"
+        hint = "write it with `effxfer export`; other exporters record neither labels nor preprocessing"
         if "labels" not in properties or "preprocess" not in properties:
-            raise ModelError(f"{where} carries no effxfer metadata", hint, code="E428")
+            raise ModelError(f"{source} has no effxfer metadata", hint, code="E428")
         try:
             labels = strict.labels(strict.read_json(properties["labels"]))
             preprocess = Preprocess.from_json(strict.read_json(properties["preprocess"]))
         except ValueError as error:
-            raise ModelError(f"{where} carries unreadable effxfer metadata: {error}", hint, code="E428") from None
+            raise ModelError(f"{source} has unreadable effxfer metadata: {error}", hint, code="E428") from None
         return cls(
             labels=labels,
             preprocess=preprocess,

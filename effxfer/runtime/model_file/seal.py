@@ -1,8 +1,8 @@
-"""An exported file vouches for itself: its last bytes are a digest of all that come before them.
+"""Seal an exported file: its last bytes are the SHA-256 of all bytes before them.
 
-They are one more entry of the model's metadata, `effxfer.sha256`, in the place and form in which protobuf takes it for
-any other. Before it lie `effxfer.format`, which says that there is a seal, and `effxfer.weights` where weights lie in a
-file beside it. A seal finds damage and mix-ups. It says nothing of who wrote a file: anybody can make one.
+The digest is one more metadata entry, `effxfer.sha256`, which protobuf reads like any other. Two entries precede it:
+`effxfer.format`, which marks a sealed file, and `effxfer.weights` if the weights are in a separate file. A seal detects
+damage and mix-ups. It does not prove who wrote a file: anybody can make one.
 """
 
 import hashlib
@@ -15,59 +15,59 @@ LARGEST = 2**31
 CHUNK = 2**20
 
 
-def sealed(content: bytes, weights: Path | None = None) -> bytes:
-    """Give a serialized model with a seal behind it, in place of one that is there.
+def add_seal(content: bytes, weights: Path | None = None) -> bytes:
+    """Append a seal to a serialized model, replacing any existing one.
 
     Args:
         content: The model.
-        weights: The file beside it that holds its weights; it keeps its name. None if they are inside.
+        weights: The separate file of its weights, under its final name; None if they are inside the model.
     """
-    body = unsealed(content) + entry(FORMAT, "1")
+    body = remove_seal(content) + entry(FORMAT, "1")
     if weights is not None:
-        body += entry(WEIGHTS, f"{_digest_of(weights)} {weights.stat().st_size} {weights.name}")
+        body += entry(WEIGHTS, f"{_sha256(weights)} {weights.stat().st_size} {weights.name}")
     return body + entry(SEAL, hashlib.sha256(body).hexdigest())
 
 
-def unsealed(content: bytes) -> bytes:
-    """Give a serialized model without the seal that `sealed` put behind it."""
+def remove_seal(content: bytes) -> bytes:
+    """Remove the seal that `add_seal` appended; without one the content is unchanged."""
     start = content.rfind(entry(FORMAT, "1"))
-    return content[:start] if _is_sealed(content) and start >= 0 else content
+    return content[:start] if _has_trailer(content) and start >= 0 else content
 
 
 def is_sealed(content: bytes, file: Path) -> bool:
-    """Whether a file vouches for itself.
+    """Whether a file has an intact seal.
 
     Args:
-        content: All of it.
-        file: Its name, for errors, and to find its weights.
+        content: The whole content of the file.
+        file: Its path, for errors and to locate its weights.
 
     Returns:
-        False for a file that never had a seal: nothing vouches for it.
+        False for a file that never had a seal.
 
     Raises:
-        ModelError: If it had one and was changed since, or its weights were (`E404`).
+        ModelError: If the file or its weights were changed after sealing (`E404`).
     """
-    about = properties(content)
-    if not _is_sealed(content):
-        if FORMAT in about or SEAL in about:
-            raise _changed(f"{file} was changed since it was written: its seal is not at its end")
+    metadata = properties(content)
+    if not _has_trailer(content):
+        if FORMAT in metadata or SEAL in metadata:
+            raise _changed_error(f"{file} was changed since it was written: its seal is not at its end")
         return False
-    body, told = content[: -len(entry(SEAL, "0" * 64))], content[-64:].decode("ascii", "replace")
+    body, stated = content[: -len(entry(SEAL, "0" * 64))], content[-64:].decode("ascii", "replace")
     actual = hashlib.sha256(body).hexdigest()
-    if actual != told:
-        raise _changed(f"{file} was changed since it was written: SHA-256 is {actual[:12]}, not {told[:12]}")
-    if WEIGHTS in about:
-        _check_weights(about[WEIGHTS], file)
+    if actual != stated:
+        raise _changed_error(f"{file} was changed since it was written: SHA-256 is {actual[:12]}, not {stated[:12]}")
+    if WEIGHTS in metadata:
+        _check_weights(metadata[WEIGHTS], file)
     return True
 
 
 def read_model(file: Path) -> bytes:
-    """Read a model file, whatever it holds.
+    """Read the bytes of a model file, without looking at them.
 
     Raises:
-        ModelError: If it is no regular file, cannot be read, or is larger than any model (`E424`).
+        ModelError: If it is no regular file, is unreadable or empty, or has 2 GB or more (`E424`).
     """
-    hint = "write one with `effxfer export`; a model takes less than 2 GB, its weights may lie beside it"
+    hint = "write one with `effxfer export`; a model has less than 2 GB, its weights may be in a separate file"
     if not file.is_file():
         problem = f"{file} is no regular file" if file.exists() else f"no model file {file}"
         raise ModelError(problem, "name an .onnx file; `effxfer export` writes one", code="E424")
@@ -79,21 +79,21 @@ def read_model(file: Path) -> bytes:
         raise ModelError(f"{file} cannot be read: {error.strerror}", "make it readable", code="E424") from None
 
 
-def _is_sealed(content: bytes) -> bool:
+def _has_trailer(content: bytes) -> bool:
     trailer = entry(SEAL, "0" * 64)
     return content[-len(trailer) : -64] == trailer[:-64]
 
 
-def _check_weights(told: str, file: Path) -> None:
-    digest, size, name = [*told.split(" ", 2), "", ""][:3]
-    place = file.with_name(Path(name).name or file.name)
-    if not place.is_file():
+def _check_weights(entry_value: str, file: Path) -> None:
+    digest, size, name = [*entry_value.split(" ", 2), "", ""][:3]
+    weights = file.with_name(Path(name).name or file.name)
+    if not weights.is_file():
         raise ModelError(f"the weights {name!r} of {file} are missing", f"put {name!r} beside it", code="E404")
-    if str(place.stat().st_size) != size or _digest_of(place) != digest:
-        raise _changed(f"{place}, the weights of {file}, were changed since they were written")
+    if str(weights.stat().st_size) != size or _sha256(weights) != digest:
+        raise _changed_error(f"{weights}, the weights of {file}, were changed since they were written")
 
 
-def _digest_of(file: Path) -> str:
+def _sha256(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -101,7 +101,7 @@ def _digest_of(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _changed(problem: str) -> ModelError:
+def _changed_error(problem: str) -> ModelError:
     own = " and ".join(repr(name) for name in SEALS[:2])
     hint = f"copy it again, or export it again; if you changed it on purpose, remove {own} from its metadata"
     return ModelError(problem, hint, code="E404")

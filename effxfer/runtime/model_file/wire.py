@@ -1,6 +1,6 @@
-"""What a serialized model says at its top level, read without protobuf (https://protobuf.dev/programming-guides/encoding).
+"""Read a serialized model's top-level fields without protobuf (https://protobuf.dev/programming-guides/encoding).
 
-A model is read as far as it can be: where it is damaged, what was found before is given.
+A damaged model is read up to the damage.
 """
 
 from collections.abc import Iterator
@@ -12,29 +12,29 @@ MOST_FIELDS = 100_000
 
 
 def properties(content: bytes) -> dict[str, str]:
-    """Read a model's metadata."""
+    """Read a model's metadata entries."""
     entries = [dict(fields(value)) for number, value in fields(content) if number == METADATA]
     return {_text(entry.get(1)): _text(entry.get(2)) for entry in entries}
 
 
 def versions(content: bytes) -> str:
-    """Say which version of the format and which operator sets a model asks for, such as `IR version 10, opset 20`."""
-    found = []
+    """Describe the format version and operator sets of a model, such as `IR version 10, opset 20`."""
+    parts = []
     for number, value in fields(content):
         if number == IR_VERSION:
-            found.append(f"IR version {value!r}")
+            parts.append(f"IR version {value!r}")
         if number == OPSET:
             entry = dict(fields(value))
-            found.append(" ".join(["opset", *filter(None, [_text(entry.get(1))[:50]]), str(entry.get(2, 0))]))
-    return ", ".join(found[:10])
+            parts.append(" ".join(["opset", *filter(None, [_text(entry.get(1))[:50]]), str(entry.get(2, 0))]))
+    return ", ".join(parts[:10])
 
 
 def fields(content: bytes | int) -> Iterator[tuple[int, bytes | int]]:
-    """Walk a message's fields: their numbers, and their content or value."""
-    at = 0
+    """Yield a message's fields: number, and content or value."""
+    position = 0
     for _ in range(MOST_FIELDS if isinstance(content, bytes) else 0):
         try:
-            number, value, at = _field(content, at)  # type: ignore[arg-type]
+            number, value, position = _read_field(content, position)  # type: ignore[arg-type]
         except (IndexError, KeyError):
             return
         yield number, value
@@ -43,36 +43,36 @@ def fields(content: bytes | int) -> Iterator[tuple[int, bytes | int]]:
 def entry(key: str, value: str) -> bytes:
     """Serialize one entry of a model's metadata."""
     parts = ((1, key.encode()), (2, value.encode()))
-    return _serialized(METADATA, b"".join(_serialized(number, text) for number, text in parts))
+    return _serialize(METADATA, b"".join(_serialize(number, text) for number, text in parts))
 
 
-def _field(content: bytes, at: int) -> tuple[int, bytes | int, int]:
-    key, at = _number(content, at)
+def _read_field(content: bytes, position: int) -> tuple[int, bytes | int, int]:
+    key, position = _read_varint(content, position)
     if key & 7 == NUMBER:
-        value, at = _number(content, at)
-        return key >> 3, value, at
-    length, at = _number(content, at) if key & 7 == TEXT else (FIXED[key & 7], at)
-    if at + length > len(content):
+        value, position = _read_varint(content, position)
+        return key >> 3, value, position
+    length, position = _read_varint(content, position) if key & 7 == TEXT else (FIXED[key & 7], position)
+    if position + length > len(content):
         raise IndexError
-    return key >> 3, content[at : at + length], at + length
+    return key >> 3, content[position : position + length], position + length
 
 
-def _number(content: bytes, at: int) -> tuple[int, int]:
-    """Read a number of variable length; give where it ends, too."""
+def _read_varint(content: bytes, position: int) -> tuple[int, int]:
+    """Read a varint; return its value and the position after it."""
     value = 0
     for step in range(10):
-        value |= (content[at + step] & 127) << 7 * step
-        if content[at + step] < 128:
-            return value, at + step + 1
+        value |= (content[position + step] & 127) << 7 * step
+        if content[position + step] < 128:
+            return value, position + step + 1
     raise IndexError
 
 
-def _serialized(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | TEXT]) + _size(len(content)) + content
+def _serialize(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | TEXT]) + _varint(len(content)) + content
 
 
-def _size(value: int) -> bytes:
-    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + _size(value >> 7)
+def _varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + _varint(value >> 7)
 
 
 def _text(value: bytes | int | None) -> str:

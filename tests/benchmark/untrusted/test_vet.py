@@ -14,7 +14,7 @@ from effxfer.benchmark.untrusted.vet import SUMS, is_foreign, locate, unvouched,
 from effxfer.benchmark.untrusted.vet_child import Refused, check_numbers, look
 from effxfer.errors import ModelFileError
 from effxfer.files import sha256
-from effxfer.runtime.model_file.seal import unsealed
+from effxfer.runtime.model_file.seal import remove_seal
 from tests.benchmark.models import linear, photo, save
 
 
@@ -257,7 +257,7 @@ def test_what_a_result_lists_otherwise_is_refused(exported, good, tmp_path, dama
     content = file.read_bytes()
     damaged = {
         "byte": content[:900] + bytes([content[900] ^ 1]) + content[901:], "another": good.read_bytes(),
-        "short": content[:-1], "seal": unsealed(content),
+        "short": content[:-1], "seal": remove_seal(content),
     }  # fmt: skip
     file.write_bytes(damaged.get(damage, content))
     if damage.startswith("manifest"):

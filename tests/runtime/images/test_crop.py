@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from effxfer.runtime.images.crop import passable, resize_crop, resized_sides
+from effxfer.runtime.images.crop import graph_input, resize_crop, resized_sides
 from effxfer.runtime.images.preprocess import ImageError, Preprocess, normalize
 from tests.data.corpus import photo
 
@@ -79,7 +79,7 @@ def test_squashing_sees_both_ends_of_a_wide_image_and_the_centre_sees_neither():
 def test_extreme_image_is_resized_without_being_blown_up(crop):
     image = photo(1, 2, 40_000)
     assert resize_crop(image, Preprocess(size=128, crop=crop)).shape == (128, 128, 3)
-    assert passable(image, Preprocess(size=128, crop=crop)).size < 3 * 64_000_000
+    assert graph_input(image, Preprocess(size=128, crop=crop)).size < 3 * 64_000_000
 
 
 def test_of_an_extreme_image_the_middle_is_kept():

@@ -3,7 +3,7 @@ import io
 import pytest
 
 from effxfer.runtime.images.preprocess import ImageError, decode, read_size
-from effxfer.runtime.images.slow import PIECE, SCAN_BYTES, is_map, scans
+from effxfer.runtime.images.slow import PIECE, SCAN_BYTES, count_scans, is_netpbm
 from tests.data import corpus
 
 SCAN = b"\xff\xda\x00\x08\x01"
@@ -13,7 +13,7 @@ SCAN = b"\xff\xda\x00\x08\x01"
 def test_scans_are_counted_across_pieces_and_once(before):
     stream = io.BytesIO(b"x" * before + SCAN + b"y" * (2 * PIECE) + SCAN)
     stream.seek(7)
-    assert scans(stream) == 2
+    assert count_scans(stream) == 2
     assert stream.tell() == 7
     assert len(SCAN) == SCAN_BYTES
 
@@ -24,13 +24,13 @@ def test_what_lies_behind_a_photo_is_no_scan():
 
 
 def test_usual_progressive_photos_are_far_from_the_limit():
-    assert 1 < scans(io.BytesIO(corpus.jpeg(progressive=True))) < 20
+    assert 1 < count_scans(io.BytesIO(corpus.jpeg(progressive=True))) < 20
 
 
 def test_a_size_is_read_of_what_is_too_slow_to_decode():
     data = corpus.scan_bomb()
     assert read_size(data) == (64, 48)
-    with pytest.raises(ImageError, match=r"E307 210 scans are above the limit of 100"):
+    with pytest.raises(ImageError, match=r"E307 210 count_scans are above the limit of 100"):
         decode(data)
 
 
@@ -49,4 +49,4 @@ def test_a_size_is_read_of_what_is_too_slow_to_decode():
     ],
 )
 def test_portable_maps_by_their_header(start, says):
-    assert is_map(start) == says
+    assert is_netpbm(start) == says

@@ -14,7 +14,7 @@ from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.errors import ModelFileError
 from effxfer.runtime.model import Model
 from effxfer.runtime.model_file.metadata import ModelError
-from effxfer.runtime.model_file.seal import is_sealed, sealed, unsealed
+from effxfer.runtime.model_file.seal import add_seal, is_sealed, remove_seal
 from effxfer.runtime.model_file.wire import properties, versions
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
@@ -64,12 +64,12 @@ def test_a_file_without_its_end_is_refused(file, cut, code):
 
 def test_files_of_before_open_and_nothing_vouches_for_them(file):
     expected = Model(file).predict([images(1)[0]])
-    file.write_bytes(unsealed(file.read_bytes()))
+    file.write_bytes(remove_seal(file.read_bytes()))
     model = Model(file)
     assert not model.sealed
     assert model.predict([images(1)[0]]) == expected
-    assert unsealed(file.read_bytes()) == file.read_bytes()
-    assert sealed(sealed(file.read_bytes())) == sealed(file.read_bytes())
+    assert remove_seal(file.read_bytes()) == file.read_bytes()
+    assert add_seal(add_seal(file.read_bytes())) == add_seal(file.read_bytes())
 
 
 def test_a_file_that_another_program_wrote_anew_is_changed(file):
