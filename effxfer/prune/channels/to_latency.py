@@ -190,12 +190,12 @@ def tradeoff_tables(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
     )
 
 
-UnionFind = dict[str, tuple[dict[str, int], dict[str, int]]]
+TiedLayers = dict[str, tuple[dict[str, int], dict[str, int]]]
 
 
-def _ties(pruner: ChannelPruner[Network], sets: Collection[str]) -> UnionFind:
+def _ties(pruner: ChannelPruner[Network], sets: Collection[str]) -> TiedLayers:
     """By set, how many inputs and outputs of each layer go with one unit."""
-    found: UnionFind = {}
+    found: TiedLayers = {}
     for one in pruner.structure.units:
         if one.layer in sets:
             parts = [
@@ -207,7 +207,7 @@ def _ties(pruner: ChannelPruner[Network], sets: Collection[str]) -> UnionFind:
     return found
 
 
-def _inside(block: str, ties: UnionFind) -> frozenset[str]:
+def _inside(block: str, ties: TiedLayers) -> frozenset[str]:
     """The groups of which no layer is outside a block."""
     return frozenset(
         group
@@ -216,7 +216,7 @@ def _inside(block: str, ties: UnionFind) -> frozenset[str]:
     )
 
 
-def _timed(trial: nn.Module, example: Tensor, ties: UnionFind, blocks: Sequence[str], cost: Cost) -> list[PricedLayer]:
+def _timed(trial: nn.Module, example: Tensor, ties: TiedLayers, blocks: Sequence[str], cost: Cost) -> list[PricedLayer]:
     def ms(site: Site) -> Callable[[int, int], float]:
         return cache(lambda inputs, outputs: cost(site, inputs, outputs))
 
