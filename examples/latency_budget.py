@@ -1,6 +1,6 @@
 """Give a network of torchvision half of its latency, measured on this machine, and export it.
 
-`python examples/latency_budget.py` takes about a minute: it measures what single layers cost in ONNX Runtime, and
+`python examples/latency_budget.py` takes about two minutes: it measures what single layers cost in ONNX Runtime, and
 keeps that for the next time. The weights are random, so that nothing is downloaded; with your own, train afterwards.
 """
 

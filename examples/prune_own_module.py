@@ -1,7 +1,7 @@
 """Prune a module of your own between two runs of your own training loop, and export the small network.
 
-`python examples/prune_own_module.py` takes about ten seconds on one core. The last lines build the small network again
-from its weights and a record of its sizes, without pickled code.
+`python examples/prune_own_module.py` takes about half a minute on one core. The last lines build the small network
+again from its weights and a record of its sizes, without pickled code.
 """
 
 import json
