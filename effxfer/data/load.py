@@ -16,7 +16,7 @@ from effxfer.data.checks.leaks import class_gaps, contradictions, leaks, lopside
 from effxfer.data.checks.unread import emptied, unread
 from effxfer.data.decoded.cache import Entry, open_or_build
 from effxfer.data.decoded.decode import KINDS, decode_item
-from effxfer.data.decoded.decode_cache import Plan
+from effxfer.data.decoded.decode_cache import DecodePlan
 from effxfer.data.history import NONE, History, difference, record_of, trained_before
 from effxfer.data.listing import (
     SHOWN,
@@ -120,6 +120,7 @@ def load(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     history: History = NONE,
+    listing: Listing | None = None,
 ) -> Task:
     """Make a task: decoded once, then memory-mapped from the cache.
 
@@ -130,6 +131,7 @@ def load(
         cache: Where decoded images are kept; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
         progress: Called with images decoded so far and in all; not called if the cache holds them.
         history: As in `scan`.
+        listing: What `scan` gave for the same settings and history; None scans now.
 
     Raises:
         DataError: As `scan`; `E301` to `E307` for unreadable images unless `skip_bad`, with the first five;
@@ -137,15 +139,17 @@ def load(
         ResourceError: If there is no room for the images, neither in the cache nor elsewhere.
     """
     cache = cache or default_cache()
-    listing = scan(settings, base, cache=cache, history=history)
-    plan = Plan(listing, settings, preprocess, progress)
+    listing = listing or scan(settings, base, cache=cache, history=history)
+    plan = DecodePlan(listing, settings, preprocess, progress)
     entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build, plan.fits)
     _stop_at_bad(entry.facts["bad"], listing, settings)
     task = _task(listing, preprocess, entry, settings.max_pixels)
     need_validation(task)
     if settings.target is None:
         return task
-    target = load(settings.target, preprocess, base=base, cache=cache, progress=progress, history=history)
+    target = load(
+        settings.target, preprocess, base=base, cache=cache, progress=progress, history=history, listing=listing.target
+    )  # fmt: skip
     return aim(task, target, settings.target_classes)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,13 @@ class Split:
         return len(self.labels)
 
 
+class TaskLoader(Protocol):
+    """Decodes the images of a task for any preprocessing."""
+
+    def load(self, preprocess: Preprocess) -> "Task":
+        """Make the task as a network of this preprocessing sees it."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
     """A classification problem.
@@ -57,7 +65,7 @@ class Task:
             classes, or of new classes. Its labels are for reports: nothing is trained on them or chosen by them.
         notes: What a reader of a report must know about the splits and the images.
         records: Which images are in which split, of the target's too.
-        decode: Makes the task of another preprocessing; None where the images are not at hand.
+        loader: Decodes the images anew for another preprocessing; None where they are not at hand.
     """
 
     name: str
@@ -71,7 +79,7 @@ class Task:
     target: "Task | None" = None
     notes: tuple[str, ...] = ()
     records: tuple[Record, ...] = ()
-    decode: "Callable[[Preprocess], Task] | None" = None
+    loader: "TaskLoader | None" = None
 
     @property
     def reported(self) -> "dict[str, Split]":
@@ -87,12 +95,12 @@ class Task:
         if _view(preprocess) == _view(self.preprocess):
             target = self.target and self.target.seen_by(preprocess)
             return replace(self, preprocess=preprocess, target=target)
-        if self.decode is None:
+        if self.loader is None:
             raise DataError(f"{self.name} cannot be decoded for images of {preprocess.size} px", "give its folder")
-        found = self.decode(preprocess)
-        if found.digest != self.digest:
+        task = self.loader.load(preprocess)
+        if task.digest != self.digest:
             raise DataError(f"{self.name} was changed during the run", "run it again", code="E322")
-        return found
+        return task
 
 
 def part(split: Split, chosen: NDArray[np.int_]) -> Split:

@@ -208,13 +208,13 @@ def test_skip_bad_does_not_lose_a_class(tmp_path):
 
 
 def test_file_changed_between_listing_and_decoding(root, tmp_path, monkeypatch):
-    original = decode_cache.Plan.build
+    original = decode_cache.DecodePlan.build
 
     def late(self, scratch):
         (root / "cat" / "003.jpg").write_bytes(jpeg(123))
         return original(self, scratch)
 
-    monkeypatch.setattr(decode_cache.Plan, "build", late)
+    monkeypatch.setattr(decode_cache.DecodePlan, "build", late)
     with pytest.raises(DataError, match="changed") as caught:
         task(root, tmp_path)
     assert caught.value.code == "E322"

@@ -4,6 +4,8 @@ import hashlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,7 +47,8 @@ class Good(NamedTuple):
     view: str
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True)
+class DecodePlan:
     """How the images of one listing become arrays.
 
     Attributes:
@@ -102,15 +105,17 @@ class Plan(NamedTuple):
             "twins": [[f.path, f.text] for f in leaks(self.listing.items, views, "same pixels", "warning")],
         }
 
+    @cached_property
     def canvas_side(self) -> int:
-        """Give the canvas side in pixels: room for random crops, not more than most images have."""
+        """Side of the canvas in pixels: room for random crops, not more than most images have."""
         size = self.preprocess.size
-        wanted = round(size * self.settings.canvas_scale / 8) * 8
-        have = -(-self.typical_side() // 8) * 8
-        return max(size, min(wanted, have))
+        requested = round(size * self.settings.canvas_scale / 8) * 8
+        available = -(-self.typical_side // 8) * 8
+        return max(size, min(requested, available))
 
+    @cached_property
     def typical_side(self) -> int:
-        """Give the median longer side of the training images in pixels."""
+        """Median longer side of the training images in pixels; reads the headers of a sample of them, once."""
         return decode.typical_side(self.listing.root, self.listing.split("train"), self.settings.max_pixels)
 
     def fits(self, entry: Entry) -> bool:
@@ -130,7 +135,7 @@ class Plan(NamedTuple):
         return shapes | {f"{s}_aspect": (count[s],) for s in augmented}
 
     def _arrays(self, store: Store) -> dict[str, NDArray[Any]]:
-        shapes = self._shapes(Counter(item.split for item in self.listing.everything), self.canvas_side())
+        shapes = self._shapes(Counter(item.split for item in self.listing.everything), self.canvas_side)
         kinds = {name: "float32" if name.endswith("_aspect") else "uint8" for name in shapes}
         return {name: store.create(name, shape, kinds[name]) for name, shape in shapes.items()}
 
@@ -141,7 +146,7 @@ class Plan(NamedTuple):
         items, done = self.listing.everything, 0
         rows = _rows(items)
         results: list[Bad | Good] = [Bad("", "", "")] * len(items)
-        workers = decode.threads(self.settings.workers, self.typical_side())
+        workers = decode.threads(self.settings.workers, self.typical_side)
         for batch in decode.run(lambda item: self._one(item, rows[item.path], arrays), items, workers):
             for position, result in batch:
                 results[position] = result

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from effxfer.artifact import Artifact
+from effxfer.data.listing import Listing
 from effxfer.data.settings import DataSettings
 from effxfer.net.backbones.trust import trusting_sources
 from effxfer.report import Report
@@ -13,7 +14,7 @@ from effxfer.settings import Settings
 from effxfer.stages.data.split_history import history_of
 from effxfer.stages.runner.checks import NOT_CHECKED, check_settings, check_source
 from effxfer.stages.runner.context import RunContext
-from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data, stage_key
+from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data
 from effxfer.stages.runner.output_dir import check_directory, check_writable, keep_out_of
 from effxfer.stages.runner.result import cached_result, commit, exclusive, manifest_fields, open_work
 from effxfer.stages.runner.source import Source, named_by, open_source, recipe_of
@@ -49,7 +50,8 @@ def transform(
     """
     check_directory(context.out)
     keep_out_of(context.out, data)
-    key = stage_key(stage.name, settings, source, data, context)
+    listings = list_data(settings, source, data, context)
+    key = key_of_listings(stage.name, settings, source, listings)
     if existing := cached_result(context, key):
         return existing
     check_writable(context.out)
@@ -63,15 +65,15 @@ def transform(
         trusting_sources(*named_by(source), *named_networks(settings)),
     ):
         if stage.distributed:
-            execute(stage, settings, source, data, context, key, device)
+            execute(stage, settings, source, data, listings, context, key, device)
         elif device.leads:
-            execute(stage, settings, source, data, context, key, replace(device, world=1))
+            execute(stage, settings, source, data, listings, context, key, replace(device, world=1))
     return Artifact.load(context.out)
 
 
 def execute(
-    stage: Stage, settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext, key: str,
-    device: "Device",
+    stage: Stage, settings: StageSettings, source: Source, data: Sequence[DataSettings], listings: Sequence[Listing],
+    context: RunContext, key: str, device: "Device",
 ) -> None:  # fmt: skip
     """Run a stage and write its result, unless another process has done so meanwhile; arguments as in `transform`."""
     if device.world == 1 and cached_result(context, key):
@@ -81,7 +83,7 @@ def execute(
     stage.check(net, settings)
     preprocess = replace(net.preprocess, size=settings.image_size or net.preprocess.size)
     history = history_of(source, settings)
-    tasks = [load_task(one, preprocess, context, history) for one in data]
+    tasks = [load_task(one, preprocess, context, history, listing) for one, listing in zip(data, listings, strict=True)]
     recipe = recipe_of(source)
     ticket = {} if recipe is None else {"recipe": recipe}
     timed = settings.with_extra_seconds(context.extra_seconds - (time.monotonic() - began))

@@ -1,15 +1,12 @@
-"""The tasks of a stage: from data settings to decoded images, with a progress bar."""
+"""The tasks of a stage: from data settings to decoded images."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from effxfer import progress
 from effxfer.artifact import Artifact
 from effxfer.data.history import NONE, History
-from effxfer.data.load import load
+from effxfer.data.listing import Listing
+from effxfer.data.loader import Loader
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
@@ -35,18 +32,9 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
     return [build(DataSettings, {**one, **table}, "data") for one in located]
 
 
-def load_task(settings: DataSettings, preprocess: Preprocess, context: RunContext, history: History = NONE) -> Task:
-    """Decode a task, with a progress bar if there is anything to decode."""
-    with ExitStack() as stack:
-        done, advance = 0, None
-
-        def count(now: int, total: int) -> None:
-            nonlocal done, advance
-            if now < done:  # the target's turn
-                done, advance = 0, None
-            advance = advance or stack.enter_context(progress.bar(f"decode {Path(settings.source).name}", total))
-            advance(now - done, "")
-            done = now
-
-        task = load(settings, preprocess, cache=context.cache, progress=count, history=history)
-    return replace(task, decode=lambda other: load_task(settings, other, context, history))
+def load_task(
+    settings: DataSettings, preprocess: Preprocess, context: RunContext, history: History = NONE,
+    listing: Listing | None = None,
+) -> Task:  # fmt: skip
+    """Decode a task into the cache of a run; `listing` is what `scan` gave, or None."""
+    return Loader(settings=settings, cache=context.cache, history=history).load(preprocess, listing)
