@@ -13,7 +13,7 @@ from effxfer.runtime.printing import printable
 
 
 def main() -> None:
-    """Run the app: results on stdout, everything else on stderr, a mistake as one line and its exit code."""
+    """Run the app: results go to stdout, everything else to stderr; an error is one line and an exit code."""
     code = 1
     with interrupt.heeded(f"effxfer: stopped; go on with: {reproduce(as_it_was=True)}"):
         code = _run()
@@ -21,10 +21,10 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the app; give the exit code."""
+    """Run the app; return the exit code."""
     from effxfer.cli.app import app
 
-    _any_name_can_be_printed()
+    _escape_unprintable_output()
     try:
         code = app([word for word in sys.argv[1:] if word != DEBUG], standalone_mode=False)
     except Exception as error:
@@ -33,22 +33,22 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def _any_name_can_be_printed() -> None:
-    """Escape what the terminal cannot show, such as file names that are no text, instead of failing at it."""
+def _escape_unprintable_output() -> None:
+    """Escape characters that the terminal cannot encode, for example in file names, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(error: BaseException) -> int:
-    """Say what went wrong in a line or two; give the exit code."""
+    """Print the error and its hint; return the exit code."""
     if isinstance(error, BrokenPipeError):
-        os._exit(0)
+        os._exit(0)  # the reader, such as `head`, closed the pipe: flushing stdout at exit would fail again
     if out_of_memory(error):
         error = memory_full(error)
     elif isinstance(error, OSError):
         error = _no_output(error) or ResourceError(
-            f"{type(error).__name__}: {error}", "the traceback comes with --debug"
+            f"{type(error).__name__}: {error}", "run again with --debug to see the traceback"
         )
     if not isinstance(error, EffxferError):
         return _refuse(error)
@@ -58,21 +58,23 @@ def _fail(error: BaseException) -> int:
 
 
 def _no_output(error: OSError) -> ResourceError | None:
-    """Say that an output such as the terminal's cannot be written, if that went wrong: the error names no file."""
+    """Convert a failed write to stdout or stderr, which names no file, into a `ResourceError`; else None."""
     if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
         return None
-    return ResourceError(f"an output cannot be written: {error.strerror}", "make room, or print to another place")
+    return ResourceError(
+        f"cannot write the output: {error.strerror}", "free disk space, or redirect the output elsewhere"
+    )
 
 
 def _refuse(error: BaseException) -> int:
-    """Show usage errors in the words of click, which newer typers carry inside; else it is our defect, and says so."""
+    """Print a usage error by click's own `show`, which recent Typer vendors; report anything else as a bug."""
     if show := getattr(error, "show", None):
         show()
         return 2
     error = error.__cause__ or error if type(error).__name__ == "Abort" else error  # typer's word for an EOFError
     _trace()
-    line = f"effxfer: this is a defect of effxfer: {type(error).__name__}: {printable(error)}"
-    print(f"{line}\n  hint: run again with --debug and report what it prints", file=sys.stderr)
+    line = f"effxfer: internal error: {type(error).__name__}: {printable(error)}"
+    print(f"{line}\n  hint: run again with --debug and report the traceback", file=sys.stderr)
     return 1
 
 

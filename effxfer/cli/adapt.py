@@ -19,13 +19,13 @@ Rate = Annotated[float | None, typer.Option(help="Peak learning rate.  [default:
 
 @stage_command
 def finetune(
-    strategy: Annotated[str | None, typer.Option(help="full, lp_ft, lora, auto ... (guide).  [default: full]")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Strategy such as full, lora or auto.  [default: full]")] = None,
     budget: Budget = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
     lr: Rate = None,
     batch: Annotated[int | None, typer.Option(help="Images per step.  [default: 64]")] = None,
 ) -> "Call":
-    """Adapt a pretrained network to your data."""
+    """Fine-tune a pretrained network on your data."""
     import effxfer
 
     seconds = seconds_of(budget)
@@ -34,13 +34,13 @@ def finetune(
 
 @stage_command
 def curve(
-    labels: Annotated[str | None, typer.Option(help="Labels per class, before all.  [default: 1,2,5,10,20]")] = None,
-    repeats: Annotated[int | None, typer.Option(help="Trainings for each.  [default: 3]")] = None,
-    strategy: Annotated[str | None, typer.Option(help="As of `finetune`.  [default: full]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.  [default: 10]")] = None,
+    labels: Annotated[str | None, typer.Option(help="Labels per class to try.  [default: 1,2,5,10,20]")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Training runs per number of labels.  [default: 3]")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Strategy, see `finetune`.  [default: full]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
     lr: Rate = None,
 ) -> "Call":
-    """See how quickly a network adapts: accuracy by labels per class, and by epochs."""
+    """Plot accuracy by labels per class and by epoch."""
     import effxfer
 
     few = None if labels is None else options.numbers("labels", labels, last="all")
@@ -50,15 +50,18 @@ def curve(
 @stage_command
 def compete(
     budget: Budget = None,
-    backbones: Annotated[str, typer.Option(help="Other networks to try every recipe on: a,b,c.")] = "",
-    strategies: Annotated[str, typer.Option(help="Try these: full,lp_ft,...  [default: six recipes]")] = "",
-    epochs: Annotated[int | None, typer.Option(help="Of the last training, at most.  [default: 10]")] = None,
+    backbones: Annotated[str, typer.Option(help="More networks to try each recipe on: a,b,c.")] = "",
+    strategies: Annotated[str, typer.Option(help="Strategies to try: full,lp_ft,...  [default: six recipes]")] = "",
+    epochs: Annotated[int | None, typer.Option(help="Maximum epochs of the final round.  [default: 10]")] = None,
     lr: Rate = None,
     latency_penalty: Annotated[
-        float | None, typer.Option(help="Points of accuracy that twice the speed is worth.  [default: 0.0]")
+        float | None, typer.Option(help="Accuracy points that halving the latency is worth.  [default: 0.0]")
     ] = None,
 ) -> "Call":
-    """Let recipes and backbones compete for time: all are trained a little, the better ones longer."""
+    """Compare recipes and backbones by successive halving.
+
+    All of them are trained briefly; the better ones are trained longer.
+    """
     import effxfer
 
     return partial(
@@ -71,18 +74,21 @@ def compete(
 @stage_command
 def prune(
     method: Annotated[str, typer.Option(help="lottery, gradual, channels, structured or compact.")] = "lottery",
-    sparsity: Annotated[float | None, typer.Option(help="lottery, gradual: share of weights to remove.")] = None,
+    sparsity: Annotated[float | None, typer.Option(help="lottery, gradual: fraction of weights to remove.")] = None,
     rounds: Annotated[int | None, typer.Option(help="lottery, structured: pruning rounds.  [default: 3]")] = None,
-    controls: Annotated[str | None, typer.Option(help="Train controls: none, fast or full.  [default: none]")] = None,
-    ratio: Annotated[float | None, typer.Option(help="channels, structured: share of channels to remove.")] = None,
-    macs_ratio: Annotated[float | None, typer.Option(help="channels: share of multiply-adds to keep.")] = None,
-    latency_ratio: Annotated[float | None, typer.Option(help="channels: share of the p50 to keep, measured.")] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="channels: p50 in milliseconds, measured.")] = None,
-    max_error: Annotated[float | None, typer.Option(help="compact: change of a logit allowed.  [default: 0.0]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Per round, or in all.  [default: 3, 5]")] = None,
+    controls: Annotated[str | None, typer.Option(help="Controls: none, fast or full.  [default: none]")] = None,
+    ratio: Annotated[float | None, typer.Option(help="channels, structured: fraction of channels to remove.")] = None,
+    macs_ratio: Annotated[float | None, typer.Option(help="channels: fraction of multiply-adds to keep.")] = None,
+    latency_ratio: Annotated[float | None, typer.Option(help="channels: target p50 / p50 of the dense net.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="channels: target p50 in milliseconds.")] = None,
+    max_error: Annotated[float | None, typer.Option(help="compact: maximum relative error.  [default: 0.0]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs per round, or in total.  [default: 3, 5]")] = None,
     lr: Rate = None,
 ) -> "Call":
-    """Remove weights or whole channels and train what is left, or make what a ticket left smaller."""
+    """Prune weights or channels and fine-tune, or compact a ticket.
+
+    `--method compact` replaces the layers of a ticket by smaller ones.
+    """
     import effxfer
 
     functions: dict[str, Call] = {
@@ -99,11 +105,14 @@ def prune(
 
 @stage_command
 def qat(
-    bits: Annotated[int | None, typer.Option(help="Of weights; 7 suits CPUs without VNNI.  [default: 7]")] = None,
+    bits: Annotated[int | None, typer.Option(help="Weight bits; 7 suits CPUs without VNNI.  [default: 7]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 3]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.0001]")] = None,
 ) -> "Call":
-    """Fine-tune as if the network were int8 already, where int8 loses too much otherwise."""
+    """Run quantization-aware training.
+
+    Use it if the int8 model of `export` loses too much accuracy.
+    """
     import effxfer
 
     return partial(effxfer.qat, bits=bits, epochs=epochs, lr=lr)
@@ -111,12 +120,12 @@ def qat(
 
 @stage_command
 def search(
-    trials: Annotated[int | None, typer.Option(help="Heads tried in all: 40, or as many as fit.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Heads to try: 40, or as many as fit the budget.")] = None,
     budget: Budget = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that try heads side by side.  [default: 1]")] = None,
-    storage: Annotated[str | None, typer.Option(help="For several machines: postgresql://... or journal:PATH.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.  [default: 1]")] = None,
+    storage: Annotated[str | None, typer.Option(help="Shared trial storage: postgresql://... or journal:PATH.")] = None,
 ) -> "Call":
-    """Search the head on features computed once."""
+    """Search for the best head on cached features."""
     import effxfer
 
     seconds = seconds_of(budget)
@@ -125,15 +134,18 @@ def search(
 
 @stage_command
 def export(
-    int8: Annotated[bool | None, typer.Option("--int8/--no-int8", help="Try int8 as well.  [default: --int8]")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost.  [default: 1.0]")] = None,
-    opset: Annotated[int | None, typer.Option(help="ONNX operator set.  [default: 20]")] = None,
-    target: Annotated[str | None, typer.Option(help="CPU that int8 is for, such as portable.  [default: this]")] = None,
-    with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Resize inside.")] = None,
-    bundle: Annotated[bool | None, typer.Option("--bundle", help="Also a folder with card, example, web page.")] = None,
-    ort_web: Annotated[str | None, typer.Option(help="With --bundle: folder of npm's onnxruntime-web.")] = None,
+    int8: Annotated[bool | None, typer.Option("--int8/--no-int8", help="Also try int8.  [default: --int8]")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Maximum accuracy drop in points.  [default: 1.0]")] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset version.  [default: 20]")] = None,
+    target: Annotated[str | None, typer.Option(help="Target CPU of int8, such as portable.  [default: this]")] = None,
+    with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Include resizing.")] = None,
+    bundle: Annotated[bool | None, typer.Option("--bundle", help="Also write model card, example and demo.")] = None,
+    ort_web: Annotated[str | None, typer.Option(help="With --bundle: path of the onnxruntime-web npm package.")] = None,
 ) -> "Call":
-    """Write a checked ONNX model, and an int8 one if it is faster and accurate enough."""
+    """Export a verified ONNX model, and int8 if it is worth it.
+
+    The int8 model is kept only if it is faster and accurate enough.
+    """
     import effxfer
 
     return partial(

@@ -1,11 +1,11 @@
-"""All commands; importing this loads nothing heavy."""
+"""The Typer application with all commands; importing it loads no heavy library."""
 
 from typing import Annotated
 
 import typer
 
 from effxfer.cli import adapt, adapters, examine, pipelines, tickets, use
-from effxfer.cli.opening import opening
+from effxfer.cli.trust_option import add_trust_option
 
 OPENING = (
     pipelines.run, adapt.finetune, adapt.compete, adapt.curve, adapt.prune, adapt.qat, adapt.search, adapt.export,
@@ -13,13 +13,13 @@ OPENING = (
 )  # fmt: skip
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode=None,
-    help="From a pretrained backbone and your own data to the smallest, fastest ONNX model that still does the job.",
+    help="Turn a pretrained backbone and your own images into a small, fast, verified ONNX model.",
 )  # fmt: skip
 
 
-def version(wanted: bool) -> None:
-    """Print the version and stop."""
-    if wanted:
+def version(requested: bool) -> None:
+    """Print the version and exit."""
+    if requested:
         from effxfer import __version__
 
         print(__version__)
@@ -32,10 +32,10 @@ def common(
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks; works before and after the command.")
+        bool, typer.Option("--debug", help="Show tracebacks; allowed before or after the command.")
     ] = False,
 ) -> None:
-    """Options of every command."""
+    """Declare the options of every command."""
 
 
 for command in (
@@ -43,6 +43,6 @@ for command in (
     use.bench, use.predict, examine.check, examine.rank, examine.models, pipelines.status, pipelines.leaderboard,
     examine.doctor, examine.cpus,
 ):  # fmt: skip
-    app.command()(opening(command) if command in OPENING else command)
+    app.command()(add_trust_option(command) if command in OPENING else command)
 app.add_typer(tickets.app, name="ticket")
 app.add_typer(adapters.app, name="adapter")

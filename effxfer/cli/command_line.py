@@ -1,4 +1,4 @@
-"""The command that this process was started with, as a shell takes it again; and settings as its flags."""
+"""Reproduce this process's command line for a shell, and translate settings into its flags."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ from effxfer.runtime.printing import printable
 
 DEBUG = "--debug"
 SETTING = re.compile(r"`([a-z][a-z0-9_.]*(?:=[^`\s]+)?)`")
-# Settings that messages of the library name and that have a flag of their own; others are passed by --set.
+# Settings in the library's messages that have their own flag; all others are passed by --set.
 FLAGS = (
     "backbone", "data", "debug", "device", "force", "max_mb", "max_p50_ratio", "max_regression", "ort_web", "out",
     "preset", "storage", "trust",
@@ -17,17 +17,17 @@ ONCE = ("--json", DEBUG, "--dry-run", "--force")
 
 
 def reproduce(*, as_it_was: bool = False) -> str:
-    """The command that this process was started with, in one line that a shell takes.
+    """Return the command line of this process as one line that can be pasted into a shell.
 
     Args:
-        as_it_was: With the words that a result does not depend on: --force is needed to go on where an older result is.
+        as_it_was: Include the flags that do not change the result, such as --force, which a resumed run needs.
     """
     words = [word for word in sys.argv[1:] if as_it_was or word not in ONCE]
     return " ".join(map(_quoted, ["effxfer", *words]))
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for a shell; by its escapes, if it holds what a terminal would obey."""
+    """Quote a word for a shell; escape control characters that a terminal would interpret."""
     if printable(word) == word:
         return shlex.quote(word)
     escaped = word.replace("\\", "\\\\").replace("'", "\\'")
@@ -39,7 +39,7 @@ def _octal(character: str) -> str:
 
 
 def in_flags(text: str) -> str:
-    """Write the settings that a message of the library names as the flags of a command.
+    """Rewrite the settings named in a library message as command-line flags.
 
     >>> in_flags("replace it with `force`, or pass `data.skip_bad=true` and `device=cpu`; see `effxfer check`")
     'replace it with --force, or pass --set data.skip_bad=true and --device cpu; see `effxfer check`'

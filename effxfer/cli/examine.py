@@ -1,4 +1,4 @@
-"""Commands that look without changing anything: check, rank, models, doctor, cpus."""
+"""Read-only commands: check, rank, models, doctor, cpus."""
 
 from functools import partial
 from pathlib import Path
@@ -10,14 +10,17 @@ from effxfer.cli.options import Data, Device, DryRun, Json, Seed, Set, table, wo
 
 
 def check(
-    data: Annotated[str, typer.Argument(help="Folder of class folders, table (.csv, .parquet), or digits.")],
+    data: Annotated[str, typer.Argument(help="Image folder by class, table (.csv, .parquet), or digits.")],
     out: Annotated[Path | None, typer.Option(help="Write data_audit.csv into this directory.")] = None,
     suspects: Annotated[
-        str, typer.Option(metavar="BACKBONE", help="Find labels that may be wrong, by its features.")
+        str, typer.Option(metavar="BACKBONE", help="Find suspicious labels from this backbone's features.")
     ] = "",
     changes: Set = None, device: Device = "auto", as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Audit a data set: unreadable images, leaks between splits, odd layouts. Exits with 3 if there are errors."""
+    """Audit a data set.
+
+    Find unreadable images, leaks between splits and odd layouts. The exit code is 3 if there are errors.
+    """
     import effxfer
     from effxfer.cli import show
 
@@ -29,13 +32,16 @@ def check(
 
 def rank(
     data: Data,
-    backbones: Annotated[str, typer.Option(help="Sources, separated by commas.")] = "",
-    by: Annotated[str | None, typer.Option(help="Order by this score.  [default: linear]")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the images in pixels.  [default: each backbone's]")] = None,
+    backbones: Annotated[str, typer.Option(help="Comma-separated backbones.")] = "",
+    by: Annotated[str | None, typer.Option(help="Score to sort by.  [default: linear]")] = None,
+    size: Annotated[int | None, typer.Option(help="Image side in pixels.  [default: each backbone's]")] = None,
     out: Annotated[Path | None, typer.Option(help="Write rank.html into this directory.")] = None,
     seed: Seed = None, changes: Set = None, device: Device = "auto", dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Compare backbones on a task before anything is trained: scores of features, against measured latency."""
+    """Rank backbones on your data without training.
+
+    The report plots transferability scores of the features against measured latency.
+    """
     import effxfer
     from effxfer.api import preview
     from effxfer.cli import show
@@ -54,11 +60,11 @@ def rank(
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(help="Such as 'mobilenet*'; empty lists bundled models.")] = "",
+    pattern: Annotated[str, typer.Argument(help="Pattern such as 'mobilenet*'; empty lists bundled models.")] = "",
     library: Annotated[str, typer.Option(help="timm or torchvision.")] = "timm",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """List bundled backbones, or what timm and torchvision offer."""
+    """List bundled backbones, or those of timm and torchvision."""
     from effxfer.artifact import bundled, bundled_models, read_manifest
     from effxfer.cli import show
     from effxfer.report import Report, Table
@@ -66,8 +72,8 @@ def models(
     if pattern:
         from effxfer.net.backbones.architectures import names
 
-        found = tuple({"backbone": f"{library}:{name}"} for name in names(library, pattern))
-        show.report(Report(tables=(Table(title=f"{len(found)} networks of {library}", rows=found),)), as_json)
+        matches = tuple({"backbone": f"{library}:{name}"} for name in names(library, pattern))
+        show.report(Report(tables=(Table(title=f"{len(matches)} networks of {library}", rows=matches),)), as_json)
         return
     rows = list[dict[str, object]]()
     for name in bundled_models():
@@ -82,51 +88,57 @@ def models(
                 "test %": report.get("accuracy/test"),
             }
         )
-    note = "`effxfer models 'mobilenet*'` lists what timm offers"
+    note = "`effxfer models 'mobilenet*'` lists matching timm models"
     show.report(Report(tables=(Table(title="Bundled", rows=tuple(rows)),), notes=(note,)), as_json)
 
 
 def doctor(
     model: Annotated[
-        Path | None, typer.Argument(help="An .onnx file, or the directory that holds model.onnx; none: the machine.")
+        Path | None, typer.Argument(help="An .onnx file or a directory with model.onnx; omit to check the machine.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.  [default: 1]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="ONNX Runtime threads.  [default: 1]")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per call.  [default: 1]")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Of free axes other than the batch.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Time for all comparisons.  [default: 30]")] = None,
-    top: Annotated[int | None, typer.Option(min=0, help="Slowest kernels to list.  [default: 12]")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Size of dynamic axes other than the batch.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Time limit of all comparisons.  [default: 30]")] = None,
+    top: Annotated[int | None, typer.Option(min=0, help="Number of slowest kernels to list.  [default: 12]")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Say why a model is not faster; without one, what this machine has and which `pip install` brings the rest."""
+    """Explain why a model is slow, or check this machine.
+
+    Without a model, list the installed features and the `pip install` commands for missing ones.
+    """
     from effxfer.cli import show
     from effxfer.errors import SettingsError
 
-    given = {"threads": threads, "batch": batch, "size": size, "max_seconds": max_seconds, "top": top}
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    flags = {"threads": threads, "batch": batch, "size": size, "max_seconds": max_seconds, "top": top}
+    chosen: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     if model is None:
         from effxfer.benchmark.machine.doctor import diagnose
 
         if chosen:
-            raise SettingsError(f"--{min(chosen).replace('_', '-')} is about a model", "name an .onnx file")
+            raise SettingsError(f"--{min(chosen).replace('_', '-')} needs a MODEL argument", "name an .onnx file")
         report, _checks = diagnose()
     else:
         from effxfer.benchmark.untrusted.vet import locate
         from effxfer.deploy.diagnose.model_report import examine
 
         with show.progress():
-            report, _found = examine(locate(model), **chosen)
+            report, _measurements = examine(locate(model), **chosen)
     show.report(report, as_json)
 
 
 def cpus(
-    model: Annotated[Path, typer.Argument(help="An exported .onnx file, or the directory that holds it.")],
-    data: Annotated[str, typer.Option(help="Folder of class folders, table (.csv, .parquet), or digits.")],
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file, or its directory.")],
+    data: Annotated[str, typer.Option(help="Image folder by class, table (.csv, .parquet), or digits.")],
     images: Annotated[int, typer.Option(min=1, help="Validation images to use.")] = 32,
-    emulate: Annotated[list[str] | None, typer.Option(help="avx2, sse, arm64, arm64-dot: run there by QEMU.")] = None,
-    arm_root: Annotated[Path | None, typer.Option(help="ARM Python that benchmarks/arm64_root.sh makes.")] = None,
+    emulate: Annotated[list[str] | None, typer.Option(help="Run in QEMU: avx2, sse, arm64, arm64-dot; repeat.")] = None,
+    arm_root: Annotated[Path | None, typer.Option(help="ARM root made by benchmarks/arm64_root.sh.")] = None,
     changes: Set = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Say on which CPUs an exported model answers the same: counted, and run on emulated ones."""
+    """Check on which CPUs an exported model predicts the same.
+
+    Saturating sums are counted, and the model is run on emulated CPUs.
+    """
     from effxfer.cli import show
     from effxfer.data.settings import DataSettings
     from effxfer.deploy.cpu.emulator import check_on_cpus

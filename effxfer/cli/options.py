@@ -6,50 +6,48 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check settings, data, names and places; say what would be done.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace a result that was made from other inputs.")]
-Seed = Annotated[int | None, typer.Option(help="Of everything random.  [default: 0]")]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeat.")]
-Budget = Annotated[str | None, typer.Option(metavar="TIME", help="All the time there is: 90s, 10m, 1h30m.")]
-Data = Annotated[str, typer.Option(help="Folder of class folders, table (.csv, .parquet), or digits.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check settings, data and paths, and print the plan.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite a result of different inputs.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed.  [default: 0]")]
+Out = Annotated[Path, typer.Option(help="Output directory.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any setting; repeat.")]
+Budget = Annotated[str | None, typer.Option(metavar="TIME", help="Time budget, e.g. 90s, 10m, 1h30m.")]
+Data = Annotated[str, typer.Option(help="Image folder by class, table (.csv, .parquet), or digits.")]
 Source = Annotated[
     str, typer.Argument(help="Model directory, bundled model, timm:NAME[@FILE], torchvision:NAME[@FILE].")
 ]
 
 
 def table(changes: list[str] | None, **flags: Any) -> dict[str, Any]:
-    """Make a settings table of flags that were given (`fit__epochs` is `fit.epochs`) and of `KEY=VALUE` texts.
+    """Build a settings table from the passed flags (`fit__epochs` is `fit.epochs`) and `KEY=VALUE` texts.
 
     Raises:
-        SettingsError: If a text is not of that form.
+        SettingsError: If a text does not have the form `KEY=VALUE`.
     """
     from effxfer.errors import SettingsError
     from effxfer.toml import parse_value, split_key
 
-    made: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, value in flags.items():
         if value is not None:
-            _put(made, name.split("__"), value)
+            _set_nested(settings, name.split("__"), value)
     for text in changes or []:
         key, mark, value = text.partition("=")
         if not mark:
-            raise SettingsError(f"{text!r} is not KEY=VALUE", "such as --set fit.ema=0.99")
-        _put(made, split_key(key), parse_value(value.strip()))
-    return made
+            raise SettingsError(f"{text!r} is not KEY=VALUE", "for example --set fit.ema=0.99")
+        _set_nested(settings, split_key(key), parse_value(value.strip()))
+    return settings
 
 
 def duration(text: str) -> float:
-    """Read a time such as `90s`, `10m` or `1h30m`, in seconds.
+    """Parse a duration such as `90s`, `10m` or `1h30m` into seconds.
 
     >>> duration("1h30m"), duration("90")
     (5400.0, 90.0)
 
     Raises:
-        SettingsError: If it is none, or not above 0.
+        SettingsError: If the text is not a duration, or not above 0.
     """
     import re
 
@@ -59,17 +57,17 @@ def duration(text: str) -> float:
     hours, minutes, seconds = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
     total = 3600 * hours + 60 * minutes + seconds
     if total <= 0:
-        raise SettingsError(f"{text!r} is not a time", "such as 90s, 10m or 1h30m")
+        raise SettingsError(f"{text!r} is not a time", "use for example 90s, 10m or 1h30m")
     return total
 
 
 def seconds_of(budget: str | None) -> float | None:
-    """Read a time that may be left out; None is no limit."""
+    """Parse an optional time budget; None means no limit."""
     return duration(budget) if budget else None
 
 
 def words(text: str) -> list[str]:
-    """Split what is between commas.
+    """Split a comma-separated list.
 
     >>> words("full, lp_ft,")
     ['full', 'lp_ft']
@@ -78,12 +76,12 @@ def words(text: str) -> list[str]:
 
 
 def numbers(name: str, text: str, *, last: str = "") -> list[int]:
-    """Read whole numbers with commas between.
+    """Parse comma-separated whole numbers.
 
     Args:
-        name: Of the option.
-        text: What was given.
-        last: A word that may end the list, and says nothing.
+        name: Name of the option, for the error message.
+        text: Value of the option.
+        last: A word that may end the list and is ignored.
 
     Raises:
         SettingsError: If a part is not a whole number.
@@ -94,17 +92,17 @@ def numbers(name: str, text: str, *, last: str = "") -> list[int]:
     from effxfer.errors import SettingsError
 
     parts = [part.strip() for part in text.split(",")]
-    wanted = parts[:-1] if last and parts[-1] == last else parts
-    if not all(part.isdecimal() for part in wanted):
-        raise SettingsError(f"--{name} is a whole number or several with commas, such as 1,2, not {text!r}")
-    return [int(part) for part in wanted]
+    digits = parts[:-1] if last and parts[-1] == last else parts
+    if not all(part.isdecimal() for part in digits):
+        raise SettingsError(f"--{name} takes comma-separated whole numbers, such as 1,2, not {text!r}")
+    return [int(part) for part in digits]
 
 
-def _put(made: dict[str, Any], path: list[str], value: Any) -> None:
+def _set_nested(table: dict[str, Any], path: list[str], value: Any) -> None:
     from effxfer.errors import SettingsError
 
     for part in path[:-1]:
-        made = made.setdefault(part, {})
-        if not isinstance(made, dict):
-            raise SettingsError(f"cannot set {'.'.join(path)}: {part} is {made!r}, not a table")
-    made[path[-1]] = value
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"cannot set {'.'.join(path)}: {part} is {table!r}, not a table")
+    table[path[-1]] = value

@@ -10,10 +10,10 @@ from effxfer.cli.options import Budget, Data, Device, DryRun, Force, Json, Seed,
 if TYPE_CHECKING:
     from effxfer.api import Result
 
-File = Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped pipeline.")]
-Preset = Annotated[str, typer.Option(help="fast, balanced, small or best; instead of a pipeline.")]
+File = Annotated[str, typer.Argument(help="A TOML file, or the name of a built-in pipeline.")]
+Preset = Annotated[str, typer.Option(help="Instead of a pipeline: fast, balanced, small or best.")]
 Backbone = Annotated[str, typer.Option(help="Replaces the pipeline's backbone.")]
-Place = Annotated[Path | None, typer.Option(help="Where to write.  [default: runs/NAME]")]
+Place = Annotated[Path | None, typer.Option(help="Output directory.  [default: runs/NAME]")]
 
 
 def run(
@@ -21,7 +21,10 @@ def run(
     out: Place = None, seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False,
     dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Run a pipeline; what is done is skipped, what was cut off goes on."""
+    """Run a pipeline, or resume it.
+
+    Finished stages are skipped; interrupted stages are resumed.
+    """
     import effxfer
     from effxfer.api import status as status_of
     from effxfer.cli import show
@@ -40,7 +43,7 @@ def run(
 
 
 def _announce(stage: str, result: "Result") -> None:
-    """Say on stderr that a stage is done, with its accuracies."""
+    """Print a finished stage and its accuracies to stderr."""
     from effxfer.cli import show
 
     rows = [row for row in result.report.rows if row.name.startswith("accuracy/")]
@@ -52,7 +55,7 @@ def status(
     file: File, data: Data = "", backbone: Backbone = "", out: Place = None, seed: Seed = None, changes: Set = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Say what of a pipeline is done, running, cut off, stale or still to do."""
+    """Show which stages of a pipeline are done, running or pending."""
     from effxfer.api import status as status_of
     from effxfer.cli import show
 
@@ -62,11 +65,11 @@ def status(
 
 def leaderboard(
     folders: Annotated[list[Path], typer.Argument(help="Directories of runs or models.")],
-    by: Annotated[str, typer.Option(help="Order by accuracy, p50 or size.")] = "accuracy",
+    by: Annotated[str, typer.Option(help="Sort by accuracy, p50 or size.")] = "accuracy",
     out: Annotated[Path | None, typer.Option(help="Write leaderboard.html into this directory.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Put all that was trained and exported side by side, the better ones first."""
+    """Compare all trained and exported models, best first."""
     from effxfer.cli import show
     from effxfer.cli.command_line import reproduce
     from effxfer.errors import SettingsError, did_you_mean
@@ -75,7 +78,7 @@ def leaderboard(
     from effxfer.stages.runner.output_dir import check_file_in
 
     if by not in ORDER:
-        raise SettingsError(f"cannot order by {by!r}{did_you_mean(by, ORDER)}", f"by: {', '.join(ORDER)}")
+        raise SettingsError(f"cannot sort by {by!r}{did_you_mean(by, ORDER)}", f"by: {', '.join(ORDER)}")
     file = check_file_in(out, "leaderboard.html") if out else None
     report, facts = board(folders, by), {}  # type: ignore[arg-type]
     if file:

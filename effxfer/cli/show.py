@@ -1,4 +1,4 @@
-"""What a person sees: progress on stderr, results on stdout, and as the last line the command that reproduces them."""
+"""Print progress to stderr, and results to stdout followed by the command that reproduces them."""
 
 import json
 import os
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Show the library's progress: bars on a terminal, a line now and then elsewhere."""
+    """Show progress: bars on a terminal, else a line every ten seconds."""
     with shown_by(_bar if sys.stderr.isatty() else _lines, lambda text: say(f"note: {text}")):
         yield
 
 
 def say(text: str) -> None:
-    """Tell a person something that is not part of the result."""
+    """Print a message that is not part of the result to stderr."""
     if leads():
         print(printable(text), file=sys.stderr, flush=True)
 
 
 def leads() -> bool:
-    """Whether this process speaks: always, except under `torchrun`, where only the first one does."""
+    """Whether this process prints: under `torchrun` only rank 0 does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def result(reported: "Reported", as_json: bool) -> None:
-    """Print what a function of the api returned, and the command that reproduces it; as JSON, both in one object."""
+    """Print the result of an api function and the command that reproduces it; as JSON, in one object."""
     if as_json:
         document(reported.to_json())
     elif leads():
@@ -44,7 +44,7 @@ def result(reported: "Reported", as_json: bool) -> None:
 
 
 def report(measured: Report, as_json: bool, **facts: Any) -> None:
-    """Print a report below some facts, as `result` does."""
+    """Print a report below facts about it, in the format of `result`."""
     if as_json:
         document({**facts, "report": measured.to_json()})
     elif leads():
@@ -83,15 +83,15 @@ def _bar(label: str, total: int) -> Iterator[Advance]:
 def _lines(label: str, total: int) -> Iterator[Advance]:
     import time
 
-    done, last, began = 0, time.monotonic(), time.monotonic()
+    completed, last, began = 0, time.monotonic(), time.monotonic()
 
     def advance(steps: int, text: str) -> None:
-        nonlocal done, last
-        done += steps
+        nonlocal completed, last
+        completed += steps
         if time.monotonic() - last > 10:
             last = time.monotonic()
-            say(f"{label}: {done} of {total or '?'} {text}")
+            say(f"{label}: {completed} of {total or '?'} {text}")
 
     yield advance
     if time.monotonic() - began > 10:
-        say(f"{label}: {done} of {total or done} in {time.monotonic() - began:.0f} s")
+        say(f"{label}: {completed} of {total or completed} in {time.monotonic() - began:.0f} s")

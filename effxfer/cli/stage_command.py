@@ -1,4 +1,4 @@
-"""What every command takes that runs one stage: the network, the data, the place, and how it is printed."""
+"""Shared options of the commands that run one stage, and the call of the api behind them."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -15,7 +15,7 @@ def _shared(
     source: Source, out: Out, data: Data = "", *, seed: Seed = None, changes: Set = None, device: Device = "auto",
     force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Declare the options that all of them share."""
+    """Declare the options that all stage commands share."""
 
 
 SHARED = signature(_shared).parameters
@@ -26,10 +26,10 @@ def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[.
     """Add the shared options to a command.
 
     Args:
-        command: Takes flags of its own; returns a function of the api with these bound.
+        command: Takes its own flags; returns an api function with these bound.
 
     Returns:
-        A command that passes the shared options to that function, and prints its result.
+        A command that passes the shared options to that function and prints its result.
     """
 
     @wraps(command)
@@ -42,13 +42,13 @@ def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[.
     parameters = [
         *(SHARED[name] for name in FIRST),
         *flags,
-        *(one for name, one in SHARED.items() if name not in FIRST),
+        *(option for name, option in SHARED.items() if name not in FIRST),
     ]
     described: Any = complete
     described.__signature__ = signature(_shared).replace(
-        parameters=[one.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for one in parameters]
+        parameters=[option.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for option in parameters]
     )
-    described.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
+    described.__annotations__ = {option.name: option.annotation for option in parameters} | {"return": None}
     return cast(Callable[..., None], complete)
 
 
@@ -56,16 +56,16 @@ def run_stage(
     function: "Callable[..., Result]", *arguments: Any, data: str, changes: list[str] | None, dry_run: bool,
     as_json: bool, **keywords: Any,
 ) -> None:  # fmt: skip
-    """Call a function of the api, or preview the call, and print what it returns.
+    """Call an api function, or preview the call, and print the result.
 
     Args:
-        function: Runs a stage.
-        arguments: What it starts from.
-        data: Empty for what the model was made with.
-        changes: Texts `KEY=VALUE`.
-        dry_run: Preview it.
+        function: The api function that runs the stage.
+        arguments: Its positional arguments, such as the source network.
+        data: Source of images; empty uses the data that the model was trained on.
+        changes: Settings as `KEY=VALUE` texts.
+        dry_run: Only print a preview of the call.
         as_json: Print one JSON object.
-        keywords: Its other arguments.
+        keywords: Further keyword arguments of the function.
     """
     from effxfer.api import preview
     from effxfer.cli import show

@@ -1,54 +1,53 @@
-"""Commands about tickets as files: show, apply and pack."""
+"""Commands for ticket files: show, apply, pack."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from effxfer.cli.opening import opening
 from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set
 from effxfer.cli.stage_command import run_stage
-
-if TYPE_CHECKING:
-    pass
+from effxfer.cli.trust_option import add_trust_option
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
-    help="Lottery tickets as files: look, train on other tasks, compare, pack.",
+    help="Show, train and pack lottery-ticket files.",
 )  # fmt: skip
 
-File = Annotated[Path, typer.Argument(help="A ticket.safetensors, or a model directory that holds one.")]
-Files = Annotated[list[Path], typer.Argument(help="Tickets: files, or model directories that hold one.")]
-Backbone = Annotated[str, typer.Option(help="For a ticket without weights: where they are, if not where it says.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training split; without it, as the recipe says.")]
-Rate = Annotated[float | None, typer.Option(help="Peak learning rate; without it, as the recipe says.")]
+File = Annotated[Path, typer.Argument(help="A ticket.safetensors file, or a model directory with one.")]
+Backbone = Annotated[str, typer.Option(help="For a ticket without weights: their source, if it moved.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training split.  [default: the recipe's]")]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate.  [default: the recipe's]")]
 
 
 @app.command()
 def show(ticket: File, as_json: Json = False) -> None:
-    """Say what a ticket is: how sparse, of which network, found how, rewound to what."""
+    """Show a ticket's sparsity, network, pruning recipe and rewind point."""
     from dataclasses import asdict
 
     from effxfer.cli import show as shown
     from effxfer.prune.tickets.ticket_report import describe
     from effxfer.stages.runner.source import read_ticket
 
-    one = read_ticket(ticket)
+    content = read_ticket(ticket)
     if as_json:
-        shown.document({"ticket": str(ticket), "digest": one.facts.identity, **asdict(one.facts)})
+        shown.document({"ticket": str(ticket), "digest": content.facts.identity, **asdict(content.facts)})
         return
-    shown.report(describe(one), False, ticket=str(ticket), digest=one.facts.identity)
+    shown.report(describe(content), False, ticket=str(ticket), digest=content.facts.identity)
 
 
 @app.command()
-@opening
+@add_trust_option
 def apply(
     ticket: File, out: Out, data: Data = "", epochs: Epochs = None, lr: Rate = None,
-    mask: Annotated[str | None, typer.Option(help="ticket; as a control, random or none.  [default: ticket]")] = None,
+    mask: Annotated[str | None, typer.Option(help="ticket, or a control: random, none.  [default: ticket]")] = None,
     backbone: Backbone = "", seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False,
     dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Train a ticket on your data, from its rewind point, with a fresh head; its zeros stay."""
+    """Train a ticket on your data from its rewind point.
+
+    The head is new; pruned weights stay zero.
+    """
     from functools import partial
 
     import effxfer
@@ -60,13 +59,13 @@ def apply(
 
 
 @app.command()
-@opening
+@add_trust_option
 def pack(
-    ticket: File, out: Annotated[Path, typer.Option(help="The file to write.")],
-    backbone: Annotated[str, typer.Option(help="Leave the weights out: they are those of this backbone.")] = "",
+    ticket: File, out: Annotated[Path, typer.Option(help="Output file.")],
+    backbone: Annotated[str, typer.Option(help="Omit the weights; load them from this backbone.")] = "",
     force: Force = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write a ticket into a file of its own: with its weights, or without those that a backbone has."""
+    """Write a ticket to one file, with or without its weights."""
     from effxfer.cli import show as shown
     from effxfer.net.backbones.trust import trusting_sources
     from effxfer.prune.tickets.ticket_report import describe
@@ -74,8 +73,8 @@ def pack(
     from effxfer.stages.runner.source import lean, read_ticket, whole, write_ticket
 
     check_file(out)
-    one = whole(read_ticket(ticket))
+    complete = whole(read_ticket(ticket))
     with trusting_sources(backbone):
-        packed = lean(one, backbone) if backbone else one
+        packed = lean(complete, backbone) if backbone else complete
     write_ticket(packed, out, force=force)
     shown.report(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)

@@ -1,4 +1,4 @@
-"""Commands about exported models: bench, predict."""
+"""Commands for exported models: bench, predict."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,25 +11,25 @@ from effxfer.cli.options import DryRun, Force, Json, Seed, Set, numbers, table
 
 
 def bench(
-    exports: Annotated[list[Path], typer.Argument(help="Results of `export`, or .onnx files; first: baseline.")],
-    out: Annotated[Path | None, typer.Option(help="Keep the result in this directory.")] = None,
-    threads: Annotated[str | None, typer.Option(help="0 is one per core; 1,2 tries each.  [default: 1]")] = None,
+    exports: Annotated[list[Path], typer.Argument(help="Export directories or .onnx files; first: baseline.")],
+    out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
+    threads: Annotated[str | None, typer.Option(help="Threads; 0: one per core; 1,2: both.  [default: 1]")] = None,
     batch: Annotated[str | None, typer.Option(help="Images per call; 1,8,32 tries each.  [default: 1]")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Time for all models.  [default: 60]")] = None,
-    max_p50_ratio: Annotated[float | None, typer.Option(help="Fail (6) above this ratio to the baseline.")] = None,
-    max_mb: Annotated[float | None, typer.Option(help="Fail (6) if the model to ship is larger.")] = None,
-    compare: Annotated[Path | None, typer.Option(help="An earlier bench: what --json printed, or its --out.")] = None,
-    max_regression: Annotated[str, typer.Option(help="With --compare: fail (6) if ratio or size grew more.")] = "5%",
+    max_seconds: Annotated[float | None, typer.Option(help="Time limit of all models.  [default: 60]")] = None,
+    max_p50_ratio: Annotated[float | None, typer.Option(help="Largest p50 ratio; above it, exit with 6.")] = None,
+    max_mb: Annotated[float | None, typer.Option(help="Largest model to ship; above it, exit with 6.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Earlier bench: its --json output or its --out.")] = None,
+    max_regression: Annotated[str, typer.Option(help="With --compare: largest increase, else exit 6.")] = "5%",
     seed: Seed = None, changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Time exported models side by side; fail if the model to ship is too slow or too large."""
+    """Benchmark exported models; enforce latency and size limits."""
     import effxfer
     from effxfer.api import preview
     from effxfer.benchmark.regression import parse_share
     from effxfer.cli import show
 
     call = partial(
-        effxfer.bench, exports, out=out, threads=several("threads", threads), batch=several("batch", batch),
+        effxfer.bench, exports, out=out, threads=numbers_of("threads", threads), batch=numbers_of("batch", batch),
         max_seconds=max_seconds, max_p50_ratio=max_p50_ratio, max_mb=max_mb, compare=compare,
         max_regression=parse_share(max_regression), seed=seed, force=force, settings=table(changes),
     )  # fmt: skip
@@ -42,21 +42,21 @@ def bench(
     compared.enforce()
 
 
-def several(name: str, text: str | None) -> list[int] | None:
-    """Read `4` or `1,2,4`; None if it was left out."""
+def numbers_of(name: str, text: str | None) -> list[int] | None:
+    """Parse an optional flag such as `4` or `1,2,4`."""
     return None if text is None else numbers(name, text)
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="An exported .onnx file, or the directory that holds model.onnx.")],
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a directory with model.onnx.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    support: Annotated[Path | None, typer.Option(help="Class folders of a few images: classify into these.")] = None,
+    support: Annotated[Path | None, typer.Option(help="Few-shot classes: a folder of a few images per class.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
-    threads: Annotated[int, typer.Option(min=0, help="0 is one per core.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write a table (.csv) as well.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads, 0 for one per core.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write a table (.csv).")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Classify images with an exported model; needs no torch."""
+    """Classify images with an exported model, without torch."""
     from effxfer.benchmark.untrusted.sandbox import inside
     from effxfer.benchmark.untrusted.vet import is_foreign, locate, unvouched
     from effxfer.cli import show
@@ -70,15 +70,15 @@ def predict(
 
     check_file(out)
     file = locate(model)
-    asked: dict[str, Any] = {"file": str(file), "images": [str(image) for image in images], "top": top}
-    asked |= {"support": str(support) if support else None, "threads": threads}
+    arguments: dict[str, Any] = {"file": str(file), "images": [str(image) for image in images], "top": top}
+    arguments |= {"support": str(support) if support else None, "threads": threads}
     try:
         if is_foreign(file):
-            rows = inside("effxfer.runtime.predict:predict_files", [file], asked, seconds=2.0 * len(images))
+            rows = inside("effxfer.runtime.predict:predict_files", [file], arguments, seconds=2.0 * len(images))
             for note in unvouched([file]):
                 show.say(f"note: {note}")
         else:
-            rows = predict_files(**asked)
+            rows = predict_files(**arguments)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
     except ImageError as error:
@@ -91,7 +91,7 @@ def predict(
         print(*(f"{printable(row['file'])}\t{_answer(row)}" for row in rows), reproduce(), sep="\n")
     failed = [row for row in rows if "error" in row]
     if failed:
-        problem, first = f"{len(failed)} of {len(rows)} images could not be used", failed[0]
+        problem, first = f"{len(failed)} of {len(rows)} images failed", failed[0]
         raise DataError(problem, f"the first is {first['file']}: {first['error']}", code=first["error"][:4])
 
 
@@ -104,9 +104,9 @@ def _answer(row: Mapping[str, Any]) -> str:
 
 
 def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
-    """Write a CSV file (UTF-8), a row per image: `file`, `label`, `probability`, `label 2` and so on, `error`.
+    """Write a CSV file (UTF-8) with one row per image: `file`, `label`, `probability`, `label 2` and so on, `error`.
 
-    Files and labels that a spreadsheet would take for formulas begin with `'` (see `csv_cell`).
+    File names and labels that a spreadsheet would read as formulas are prefixed with `'` (see `csv_cell`).
     """
     import csv
     import io

@@ -111,7 +111,7 @@ def test_predict_answers_the_others_when_an_image_is_damaged(exported, folder, t
     good, bad = folder / "red" / "00.png", tmp_path / "cut.png"
     bad.write_bytes(good.read_bytes()[:60])
     words = ["predict", str(exported.path), str(good), str(bad), str(good)]
-    with pytest.raises(DataError, match="1 of 3 images could not be used") as caught:
+    with pytest.raises(DataError, match="1 of 3 images failed") as caught:
         CliRunner().invoke(app, [*words, "--out", str(tmp_path / "all.csv")], catch_exceptions=False)
     assert (caught.value.code, caught.value.exit_code) == ("E302", 3)
     _header, *rows = csv.reader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines())
@@ -144,7 +144,7 @@ def test_bench_takes_bare_files_and_vets_those_of_others(call, exported, tmp_pat
 
 def test_predict_opens_a_file_of_others_elsewhere_and_asks_for_labels(call, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "predict_files", None)
-    with pytest.raises(ModelFileError, match="carries no effxfer metadata") as caught:
+    with pytest.raises(ModelFileError, match="has no effxfer metadata") as caught:
         call("predict", linear(tmp_path / "other.onnx"), next(folder.rglob("*.png")))
     assert caught.value.code == "E428"
 

@@ -34,5 +34,5 @@ def test_a_broken_file_ends_in_4(call, tmp_path, content):
 
 
 def test_settings_of_a_model_need_one(call):
-    with pytest.raises(SettingsError, match="--max-seconds is about a model"):
+    with pytest.raises(SettingsError, match="--max-seconds needs a MODEL argument"):
         call("doctor", "--max-seconds", 3)

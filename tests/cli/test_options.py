@@ -149,10 +149,10 @@ def test_numbers_are_read_and_all_is_understood(text, expected):
 
 @pytest.mark.parametrize("text", ["", "1,,2", "1,all,5", "few", "1.5"])
 def test_what_are_no_numbers_is_refused(text):
-    with pytest.raises(SettingsError, match="--labels is a whole number or several"):
+    with pytest.raises(SettingsError, match="--labels takes comma-separated whole numbers"):
         numbers("labels", text, last="all")
 
 
 def test_a_last_word_is_understood_only_where_it_means_something():
-    with pytest.raises(SettingsError, match="--batch is a whole number or several"):
+    with pytest.raises(SettingsError, match="--batch takes comma-separated whole numbers"):
         numbers("batch", "1,all")

@@ -100,4 +100,4 @@ def test_an_output_without_room_is_named():
     with Path("/dev/full").open("w") as stream:
         done = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
     assert done.returncode == 5
-    assert "an output cannot be written: No space left on device" in done.stderr
+    assert "cannot write the output: No space left on device" in done.stderr

@@ -1,4 +1,4 @@
-"""What all commands take that open networks."""
+"""The option `--trust` of all commands that open networks."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -9,13 +9,13 @@ import typer
 
 Trust = Annotated[
     list[str] | None,
-    typer.Option("--trust", metavar="MODULE:FACTORY", help="Run this code where a file names it; repeat."),
+    typer.Option("--trust", metavar="MODULE:FACTORY", help="Allow a file to run this code; repeat."),
 ]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def opening(command: Command) -> Command:
-    """Give a command the option `--trust`, for as long as it runs."""
+def add_trust_option(command: Command) -> Command:
+    """Add the option `--trust` to a command; the trust ends with the command."""
 
     @wraps(command)
     def opened(*arguments: Any, trust: list[str] | None = None, **named: Any) -> Any:
@@ -27,8 +27,8 @@ def opening(command: Command) -> Command:
             return command(*arguments, **named)
 
     shape = signature(command)
-    more = Parameter("trust", Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
+    trust_option = Parameter("trust", Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
     described: Any = opened
-    described.__signature__ = shape.replace(parameters=[*shape.parameters.values(), more])
+    described.__signature__ = shape.replace(parameters=[*shape.parameters.values(), trust_option])
     described.__annotations__ = {**command.__annotations__, "trust": Trust}
     return cast(Command, opened)
