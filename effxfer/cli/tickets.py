@@ -16,8 +16,8 @@ app = typer.Typer(
 
 File = Annotated[Path, typer.Argument(help="A ticket.safetensors file, or a model directory with one.")]
 Backbone = Annotated[str, typer.Option(help="For a ticket without weights: their source, if it moved.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training split.  [default: the recipe's]")]
-Rate = Annotated[float | None, typer.Option(help="Peak learning rate.  [default: the recipe's]")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training split; omit for the recipe's.")]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate; omit for the recipe's.")]
 
 
 @app.command()

@@ -19,7 +19,7 @@ def test_prune_channels_makes_a_smaller_network(dense, tmp_path):
 
 @pytest.mark.parametrize("target", [{}, {"ratio": 0.5, "latency_ratio": 0.5}])
 def test_prune_channels_needs_exactly_one_target(dense, tmp_path, target):
-    with pytest.raises(SettingsError, match="give either ratio or macs_ratio or latency_ratio or latency_ms"):
+    with pytest.raises(SettingsError, match="set exactly one of ratio, macs_ratio, latency_ratio and latency_ms"):
         ex.prune_channels(dense, out=tmp_path / "out", **target)
 
 

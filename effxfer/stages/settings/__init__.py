@@ -1,1 +1,1 @@
-"""Settings of the stages; light, so that a pipeline is checked before torch is loaded."""
+"""Settings of the stages; without heavy imports, so that a pipeline is checked before torch is loaded."""

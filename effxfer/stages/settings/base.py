@@ -1,4 +1,4 @@
-"""What every stage's settings tell the runner, whichever stage they are of; light, like all settings."""
+"""Base classes of the stages' settings, with the properties that the stage runner reads; no heavy imports."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Self
@@ -10,13 +10,13 @@ from effxfer.settings import Settings
 from effxfer.train.settings import FitSettings, Teacher
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-LEAST_TIME = 10  # a stage after slow ones still gets its own time divided by this
+LEAST_TIME = 10  # a stage after slow stages keeps at least its own time divided by this
 
 
 def _backbone(value: object) -> object:
-    """Read a name as the source of a backbone."""
+    """Convert a plain name into the settings of a backbone."""
     if isinstance(value, dict):
-        return {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
+        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
     return {"source": value} if isinstance(value, str) else value
 
 
@@ -24,42 +24,42 @@ Backbone = Annotated[BackboneSettings, BeforeValidator(_backbone)]
 
 
 class StageSettings(Settings):
-    """Base of the settings of all stages: the fields that the runner reads where a stage has them."""
+    """Base of all stage settings: properties that the runner reads, with defaults for stages without them."""
 
     NETWORK_FIELDS: ClassVar[tuple[str, ...]] = ("backbones", "control_backbones")
 
     @property
     def image_size(self) -> int | None:
-        """Side of the stage's images in pixels; None is what the network takes."""
+        """Side of the stage's input images in pixels; None keeps the network's input size."""
         size: int | None = getattr(self, "size", None)
         return size
 
     @property
     def networks(self) -> Mapping[str, tuple[BackboneSettings, ...]]:
-        """The networks named beside the one that the stage starts from, by the name of the setting."""
+        """Additional networks that the settings name, keyed by setting."""
         fields = {name: getattr(self, name, ()) for name in self.NETWORK_FIELDS}
         return {name: backbones for name, backbones in fields.items() if backbones}
 
     @property
     def teacher_network(self) -> BackboneSettings | None:
-        """The network to distil from; None is no teacher, or the network that the stage starts from."""
+        """External teacher network; None without a teacher, or if the stage's own start is the teacher."""
         source = getattr(getattr(self, "teacher", None), "source", None)
         return BackboneSettings(source=source) if source else None
 
     def strategies(self, recipe: Mapping[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the names and options of the strategies that the stage trains by.
+        """Yield the name and options of each training strategy of the stage.
 
         Args:
-            recipe: Of the ticket that it trains; None where it trains none, or the ticket is not known yet.
+            recipe: Recipe of the ticket to train; None without a ticket, or if the ticket does not exist yet.
         """
         if strategy := getattr(self, "strategy", None):
             yield strategy, getattr(self, "options", {})
 
     def check_resources(self) -> None:
-        """Raise what the stage's settings need outside of this process and is not there, such as a server."""
+        """Check external resources, such as a database server; raise if one is unavailable."""
 
     def with_extra_seconds(self, extra: float) -> Self:
-        """Lengthen a limited stage by `extra` seconds, or shorten it if negative; a tenth of its own time is left."""
+        """Add `extra` seconds, possibly negative, to the time limit; at least a tenth of the limit remains."""
         seconds: float | None = getattr(self, "seconds", None)
         if seconds is None:
             return self
@@ -71,9 +71,9 @@ class TrainedSettings(StageSettings):
 
     Attributes:
         strategy: A key of `effxfer.transfer.STRATEGIES`.
-        options: The strategy's own settings, such as batch size, augmentation and label smoothing.
-        fit: Length, rate and schedule of each training.
-        seed: Seed of a new head, the order of images, augmentation and dropout.
+        options: Settings of the strategy, such as batch size, augmentation and label smoothing.
+        fit: Epochs, learning rate and schedule of each training run.
+        seed: Random seed of a new head, the order of images, augmentation and dropout.
     """
 
     strategy: str = "full"
@@ -83,10 +83,10 @@ class TrainedSettings(StageSettings):
 
 
 class DistilledSettings(TrainedSettings):
-    """Base of the settings of the stages that can learn from another network as well.
+    """Base of the settings of stages that support knowledge distillation.
 
     Attributes:
-        teacher: Network to distil from, beside the labels: by default the one that the stage starts from.
+        teacher: Distillation from a teacher network in addition to the labels; by default the stage's own start.
     """
 
     teacher: Teacher = Teacher()

@@ -1,4 +1,4 @@
-"""Settings of every stage; light, so that a whole pipeline is checked before torch is loaded."""
+"""Settings of the stages that have no file of their own; no heavy imports."""
 
 from typing import Annotated, Literal, get_args
 
@@ -18,11 +18,12 @@ Runtime = Literal["executorch", "litert", "openvino"]
 
 
 class Finetune(DistilledSettings):
-    """Adapt a network to tasks.
+    """Fine-tune a network on a data set.
 
     Attributes:
-        size: Side of the images from here on, in pixels; None leaves it.
-        seconds: Time for the whole stage; of `fit.epochs` and their schedule, as much is done as fits. None: no limit.
+        size: Side of the input images of this and later stages, in pixels; None keeps the current side.
+        seconds: Time limit of the stage. Training is shortened, with its schedule, to as many of `fit.epochs` as fit.
+            None: no limit.
     """
 
     size: int | None = Field(default=None, ge=8, le=4096)
@@ -30,12 +31,13 @@ class Finetune(DistilledSettings):
 
 
 class LearningCurve(Finetune):
-    """Adapt a network to few labels, to more, and at last to all, to see how quickly it learns.
+    """Fine-tune a network on growing subsets of the labels, to measure its learning curve.
 
     Attributes:
-        labels: Training images per class, each number a training of its own; those that a class lacks are left out.
-        repeats: Trainings for each number, each on other images and with another head.
-        min_steps: Trainings on so few images that `fit.epochs` are fewer steps than this get more epochs.
+        labels: Training images per class, with separate training runs for each number. Numbers above the size of a
+            class are skipped; the last run uses all images.
+        repeats: Training runs for each number, each with different images and a different head.
+        min_steps: Minimum number of training steps; small subsets are trained for more epochs to reach it.
     """
 
     labels: tuple[int, ...] = (1, 2, 5, 10, 20)
@@ -46,33 +48,31 @@ class LearningCurve(Finetune):
     @classmethod
     def _no_limit(cls, value: float | None) -> float | None:
         if value is not None:
-            raise ValueError(
-                "trainings on different numbers of labels are compared at the same length: give fit.epochs"
-            )
+            raise ValueError("training runs on different numbers of labels must have the same length: set fit.epochs")
         return value
 
     @field_validator("labels")
     @classmethod
     def _ascend(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if list(value) != sorted(set(value)) or (value and value[0] < 1):
-            raise ValueError("should be numbers from 1 up, each larger than the one before")
+            raise ValueError("should be increasing whole numbers from 1 upwards")
         return value
 
 
 class Search(SearchSettings, StageSettings):
-    """Search the head on frozen features.
+    """Search for a head on the cached features of a frozen body.
 
     Attributes:
-        seed: Of everything random.
+        seed: Random seed.
     """
 
     seed: Seed = 0
 
     def check_resources(self) -> None:
-        """Make sure that trials can be kept where `storage` says.
+        """Check that the trial storage is reachable.
 
         Raises:
-            ResourceError: If a server does not answer.
+            ResourceError: If the database server does not answer.
         """
         from effxfer.search.storage.backends import check_backend
 
@@ -80,26 +80,26 @@ class Search(SearchSettings, StageSettings):
 
 
 class Export(ExportSettings, StageSettings):
-    """Write an ONNX model, and an int8 one if it is faster and accurate enough: see `ExportSettings`."""
+    """Export a verified ONNX model, and an int8 model if it is faster and accurate enough."""
 
 
 class Bench(StageSettings):
-    """Time exported models against each other on this machine.
+    """Benchmark exported models against each other on this machine.
 
     Attributes:
-        threads: Of ONNX Runtime and torch; 0 is one per core.
+        threads: Threads of ONNX Runtime and torch; 0 is one per core.
         batch: Images per call.
-        sweep_threads: Time every model with each of these numbers of threads as well; empty for `threads` alone.
-        sweep_batches: And with each of these batches.
-        runtimes: Other runtimes to time the models in, where they are installed: `executorch`, `litert`, `openvino`.
-        cold: Fresh processes per model in which the time from start to first answer is measured; 0 for none.
-        max_seconds: Time for all models together, and as much again for a sweep; cold starts, memory and conversions
-            come on top.
-        precision: Half-width of the ratio's interval at which measuring may stop.
-        max_drop: Points of validation accuracy that the model to ship may lose against the first one.
-        max_p50_ratio: Fail if the p50 of the model to ship is more than this share of the first one's; None: no limit.
-        max_mb: Fail if the file of the model to ship is larger than so many megabytes; None is no limit.
-        seed: Of the input's values, the order within rounds, and the bootstrap.
+        sweep_threads: Additional numbers of threads to time every model with; empty for `threads` only.
+        sweep_batches: Additional batch sizes to time every model with.
+        runtimes: Other runtimes to time the models in, if they are installed: `executorch`, `litert`, `openvino`.
+        cold: Number of cold starts per model: new processes, timed from start to first prediction; 0 for none.
+        max_seconds: Time limit of all models together, and again for a sweep. Cold starts, memory measurements and
+            conversions are not included.
+        precision: Half-width of the confidence interval of the latency ratio at which measuring may stop.
+        max_drop: Largest loss of the model to ship against the first model, in points of validation accuracy.
+        max_p50_ratio: Fail if the p50 of the model to ship divided by the first model's is above; None: no limit.
+        max_mb: Fail if the file of the model to ship is larger than this many megabytes; None: no limit.
+        seed: Random seed of the input, the order within rounds and the bootstrap.
     """
 
     threads: int = Field(default=1, ge=0)
@@ -117,16 +117,16 @@ class Bench(StageSettings):
 
 
 class Rank(StageSettings):
-    """Compare backbones on a task before anything is trained.
+    """Rank backbones on a data set without training.
 
     Attributes:
-        backbones: Each a source, or a table as `[backbone]` is.
-        size: Side of the images for those that do not say; None is what each was trained with.
-        by: The score that orders them: a key of `effxfer.transferability.SCORES`.
-        images: Training images that scores look at, at most, of each class alike.
-        threads: Of ONNX Runtime; 0 is one per core.
-        max_seconds: Time for measuring latency of all of them together.
-        seed: Of the choice of images, of folds and clusters, and of the timing's order.
+        backbones: Backbones to compare, each a source or a table with the keys of `[backbone]`.
+        size: Input side of backbones without their own `size`, in pixels; None is the side of pretraining.
+        by: Score to sort by: a key of `effxfer.transferability.SCORES`.
+        images: Largest number of training images that the scores use, balanced over the classes.
+        threads: Threads of ONNX Runtime; 0 is one per core.
+        max_seconds: Time limit of the latency measurements of all backbones together.
+        seed: Random seed of the choice of images, folds, clusters and the order of timing.
     """
 
     backbones: tuple[Backbone, ...] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""Settings of the competition of recipes; light, like `settings`."""
+"""Settings of the stage `compete`; no heavy imports."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,18 +22,17 @@ OWN = ("backbones", "candidates", "eta", "latency_penalty", "seconds")
 
 
 class Compete(Finetune):
-    """Let recipes compete for time: train all a little and the better ones longer, and keep the best network.
+    """Select recipe and backbone by successive halving: train all candidates briefly, and the better ones longer.
 
     Attributes:
-        candidates: What each changes of the recipe that the other settings are, by name. Where its strategy does not
-            take the options shared by all, it has its own alone.
-        backbones: Networks to try every candidate on beside the one that the stage got, each a source or a table as
-            `[backbone]` is.
-        eta: Of those that were trained as long, one in so many goes on, and is trained so many times as long.
-        latency_penalty: Points of validation accuracy that a network must be better by than one that is twice as fast;
-            0 ignores latency.
-        seconds: Time for the whole stage, of which candidates that were kept as long get as much; no training is longer
-            than its share of `fit.epochs`. None: as many epochs instead.
+        candidates: Changes of each candidate to the shared settings, by name. A candidate whose strategy does not
+            accept the shared `options` uses its own options only.
+        backbones: Networks to try each candidate on in addition to the input network, each a source or a table with
+            the keys of `[backbone]`.
+        eta: Reduction factor of successive halving: one candidate in `eta` advances, and trains `eta` times as long.
+        latency_penalty: Points of validation accuracy that halving the latency is worth; 0 ignores latency.
+        seconds: Time limit of the stage, shared equally by the candidates of a round. No training run is longer than
+            its share of `fit.epochs`. None: the rounds are measured in epochs.
     """
 
     candidates: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(CANDIDATES), min_length=1)
@@ -53,7 +52,7 @@ class Compete(Finetune):
         return value
 
     def recipes(self) -> Mapping[str, Finetune]:
-        """The candidates' settings, by name, without a limit of time."""
+        """The settings of the candidates by name, without a time limit."""
         shared = {name: value for name, value in self.plain().items() if name not in OWN}
         return {
             name: build(Finetune, overlaid(shared, changes), f"candidate {name!r}")
@@ -70,7 +69,7 @@ class Compete(Finetune):
             yield candidate.strategy, candidate.options
 
     def workable_recipes(self) -> dict[str, Finetune]:
-        """The candidates' settings; those whose strategy does not take the shared options have their own alone.
+        """The settings of the candidates by name, without shared options that a strategy does not accept.
 
         Raises:
             SettingsError: If a candidate's strategy does not exist, or does not take its own options.
@@ -80,13 +79,13 @@ class Compete(Finetune):
     def _workable(self, name: str, recipe: Finetune) -> Finetune:
         from effxfer.transfer.strategies import make_strategy
 
-        own = recipe.model_copy(update={"options": self.candidates[name].get("options", {})})
+        unshared = recipe.model_copy(update={"options": self.candidates[name].get("options", {})})
         try:
             make_strategy(recipe.strategy, recipe.options)
         except SettingsError:
             try:
-                make_strategy(own.strategy, own.options)
+                make_strategy(unshared.strategy, unshared.options)
             except SettingsError as error:
                 raise SettingsError(f"candidate {name!r}: {error.problem}", error.hint) from None
-            return own
+            return unshared
         return recipe

@@ -1,4 +1,4 @@
-"""Settings of what prunes; light, like `settings`."""
+"""Settings of the pruning stages; no heavy imports."""
 
 from typing import Literal, get_args
 
@@ -18,22 +18,22 @@ class Lottery(DistilledSettings):
 
     Attributes:
         method: `lottery`.
-        sparsity: Share of the prunable weights to remove in all, in (0, 1); not with `fraction`.
-        fraction: Share of what is left that each round removes, in (0, 1); not with `sparsity`.
-        rounds: Pruning rounds; 1 is pruning in one shot.
-        score: What a weight is worth: a key of `effxfer.prune.weights.scores.SCORES`.
-        scope: Compare weights over the whole network (`global`), within each `layer`, or within each layer at densities
-            by its kernel's size (`erk`).
-        exclude: Shell patterns of weights to leave dense, such as `body.conv_stem.*`.
-        rewind: What each round starts from. `pretrained`: the weights that the stage got; `init`: weights drawn anew;
-            a number: the weights after so many epochs of training; `rate`: the weights of the round before, with the
-            rate's schedule from its start; `none`: those, trained on at the constant rate of the schedule's last tenth.
-        max_drop: Stop when the validation accuracy falls more than so many points below that of the first, dense
-            round, and keep the ticket before that; None never stops.
-        controls: Train the ticket's controls as long: `fast` is a random and a one-shot mask, once; `full` is those,
-            weights drawn anew and the dense network, `control_seeds` times each.
-        control_seeds: Repeats of each control under `full`.
-        fit: Of each round.
+        sparsity: Fraction of the prunable weights to remove in total, in (0, 1); excludes `fraction`.
+        fraction: Fraction of the remaining weights that each round removes, in (0, 1); excludes `sparsity`.
+        rounds: Pruning rounds; 1 is one-shot pruning.
+        score: Importance score of a weight: a key of `effxfer.prune.weights.scores.SCORES`.
+        scope: Rank weights over the whole network (`global`), within each `layer`, or within each layer at
+            Erdős-Rényi-kernel densities (`erk`).
+        exclude: Shell patterns of weights that stay dense, such as `body.conv_stem.*`.
+        rewind: Starting weights of each round. `pretrained`: the input weights of the stage; `init`: new random
+            weights; a number: the weights after this many epochs. `rate`: the previous round's weights, with the
+            learning-rate schedule restarted; `none`: the same, at the constant rate of the schedule's last tenth.
+        max_drop: Stop when the validation accuracy is more than this many points below the dense first round, and
+            keep the previous ticket; None never stops.
+        controls: Train control networks for the same time. `fast`: a random and a one-shot mask, once each. `full`:
+            also new random weights and the dense network, `control_seeds` times each.
+        control_seeds: Repetitions of each control if `controls` is `full`.
+        fit: Training settings of each round.
     """
 
     method: Literal["lottery"] = "lottery"
@@ -60,34 +60,35 @@ class Lottery(DistilledSettings):
     @model_validator(mode="after")
     def _one_target(self) -> "Lottery":
         if (self.sparsity is None) == (self.fraction is None):
-            raise ValueError("give either sparsity or fraction")
+            raise ValueError("set either sparsity or fraction")
         return self
 
     @model_validator(mode="after")
     def _rewinds_early(self) -> "Lottery":
         if not isinstance(self.rewind, str) and self.rewind and self.rewind >= self.fit.epochs:
             raise ValueError(
-                f"rewind = {self.rewind} leaves nothing of {self.fit.epochs} epochs: rewind to an early point"
+                f"rewind = {self.rewind} must be below fit.epochs = {self.fit.epochs}: rewind to an early epoch"
             )
         return self
 
 
 class Gradual(DistilledSettings):
-    """Remove weights little by little during one training, after a cubic.
+    """Remove weights gradually during one training run, on the cubic schedule of Zhu and Gupta (2017).
 
     Attributes:
         method: `gradual`.
-        sparsity: Share of the prunable weights to remove, in (0, 1).
-        begin: Share of the training's steps before the first weight goes, in [0, 1).
-        end: Share of the training's steps at which `sparsity` is reached, above `begin`; epochs that end before it are
-            never kept as the best.
-        every: Steps between two prunings.
-        score: As in `lottery`.
-        scope: As in `lottery`.
-        exclude: As in `lottery`.
-        controls: As in `lottery`; they have the sparsity from the first step on.
-        control_seeds: As in `lottery`.
-        fit: Of the training.
+        sparsity: Fraction of the prunable weights to remove, in (0, 1).
+        begin: Fraction of the training steps before the first weight is removed, in [0, 1).
+        end: Fraction of the training steps at which `sparsity` is reached, above `begin`. Earlier epochs are never
+            selected as the best.
+        every: Steps between two pruning updates.
+        score: Importance score of a weight: a key of `effxfer.prune.weights.scores.SCORES`.
+        scope: Rank weights over the whole network (`global`), within each `layer`, or within each layer at
+            Erdős-Rényi-kernel densities (`erk`).
+        exclude: Shell patterns of weights that stay dense, such as `body.conv_stem.*`.
+        controls: Control networks to train for the same time, see `lottery`; they are fully sparse from the first step.
+        control_seeds: Repetitions of each control if `controls` is `full`.
+        fit: Training settings.
     """
 
     method: Literal["gradual"] = "gradual"
@@ -107,44 +108,45 @@ class Gradual(DistilledSettings):
         if self.begin >= self.end:
             raise ValueError(f"begin = {self.begin} is not before end = {self.end}")
         if not self.fit.epochs:
-            raise ValueError("fit.epochs = 0: weights are removed during training")
+            raise ValueError("fit.epochs = 0, but gradual pruning removes weights during training: set fit.epochs")
         return self
 
 
 class Channels(DistilledSettings):
-    """Remove whole channels along the dependency graph, and train what is left.
+    """Remove whole channels along the dependency graph, and fine-tune the smaller network.
 
     Attributes:
         method: `channels`.
-        ratio: Share of the channels to remove per layer (or over all, by `scope`), in (0, 1). Exactly one of this and
-            the three below is given.
-        macs_ratio: Share of the multiply-adds to keep, in (0, 1).
-        latency_ratio: The exported float32 file's p50 on this machine as a share of the unpruned network's, in (0, 1).
-            Channels and whole residual blocks leave where that costs least loss; `scope` and `round_to` have no
-            effect, because what is fast is measured.
-        latency_ms: The same in milliseconds, for one image.
-        threads: Of ONNX Runtime for the latter two and for controls; 0 is one per core. Else it has no effect.
-        importance: What a channel is worth: `magnitude` of its weights, or first-order `taylor` change of the loss.
-        scope: Compare channels over the whole network (`global`) or within each `layer`.
-        round_to: Keep channel counts at multiples of this. MobileNetV2 on AVX2 ran slower than the dense network at 1,
-            and at 8 as fast as its multiply-adds promise (thread time, 128 px).
-        steps: Prune in so many steps, with a share of the training after each.
-        exclude: Shell patterns of layers to leave as they are.
-        reconstruct: After each step, solve each layer's weights for the outputs it had before (least squares on 256
-            training images); None does it where there is no training (`fit.epochs = 0`).
-        teacher: Learn from the unpruned network as well: `logits` (a number alone is that), `features`, `temperature`;
-            0 is off. `source` names another model directory to learn from.
-        size: As in `finetune`; the teacher keeps its own side. Time falls with the square of the side.
-        controls: Train other networks that are as fast, with the same teacher. `fast`, once: the unpruned network on
-            smaller images, and every layer pruned alike by magnitude. `full`, `control_seeds` times: those, the pruned
-            shape with weights drawn anew, and each of `control_backbones`.
-        control_seeds: Repeats of each control under `full`.
-        control_backbones: Smaller networks, each a source or a table as `[backbone]` is; without a side they take
-            images as the pruned network does. Need `controls = "full"`.
-        control_epochs: Of the controls that know nothing of the task yet (`full`'s own); None is `fit.epochs`. What
-            the network was trained for before it was pruned may be added here.
-        fit: Of the training after the last step; `steps` share its epochs.
-        seconds: As in `finetune`, what goes before training included, but not the controls; needs `steps = 1`.
+        ratio: Fraction of the channels to remove, per layer or over all layers (see `scope`), in (0, 1). Set exactly
+            one of `ratio`, `macs_ratio`, `latency_ratio` and `latency_ms`.
+        macs_ratio: Fraction of the multiply-adds to keep, in (0, 1).
+        latency_ratio: Target p50 of the exported float32 file on this machine, divided by the unpruned network's, in
+            (0, 1). Channels and whole residual blocks are removed at the lowest loss per saved latency. `scope` and
+            `round_to` have no effect, because latency is measured.
+        latency_ms: Target p50 in milliseconds, for one image.
+        threads: Threads of ONNX Runtime for latency targets and controls; 0 is one per core.
+        importance: Importance of a channel: `magnitude` of its weights, or first-order `taylor` change of the loss.
+        scope: Rank channels over the whole network (`global`) or within each `layer`.
+        round_to: Round channel counts to multiples of this. MobileNetV2 on AVX2 was slower than the dense network at 1,
+            and at 8 as fast as its multiply-adds predict (thread time, 128 px).
+        steps: Number of pruning steps, each followed by its share of the training.
+        exclude: Shell patterns of layers that are not pruned.
+        reconstruct: After each step, fit each layer's weights to its previous outputs (least squares on 256 training
+            images). None does so only without training (`fit.epochs = 0`).
+        teacher: Distillation from the unpruned network: `logits` (short form: a number), `features`, `temperature`;
+            0 is off. `source` names a different model directory as the teacher.
+        size: Side of the input images in pixels; None keeps the current side. Latency falls with its square. The
+            teacher keeps its own side.
+        controls: Train control networks of equal latency with the same teacher. `fast`, once each: the unpruned network
+            on smaller images, and uniform magnitude pruning. `full`, `control_seeds` times each: also the pruned
+            architecture with new random weights, and each of `control_backbones`.
+        control_seeds: Repetitions of each control if `controls` is `full`.
+        control_backbones: Smaller networks, each a source or a table with the keys of `[backbone]`. Without their own
+            `size` they take images like the pruned network. They need `controls = "full"`.
+        control_epochs: Training epochs of the controls that were not trained on the task yet; None is `fit.epochs`. Add
+            the epochs that the network was trained before pruning for a fair comparison.
+        fit: Training settings after pruning; `steps` share the epochs.
+        seconds: Time limit of pruning and training, without the controls; needs `steps = 1`.
     """
 
     method: Literal["channels"] = "channels"
@@ -170,26 +172,26 @@ class Channels(DistilledSettings):
     @model_validator(mode="after")
     def _one_step_in_time(self) -> "Channels":
         if self.seconds is not None and self.steps > 1:
-            raise ValueError("seconds are for one step of pruning: leave steps or seconds out")
+            raise ValueError("seconds limits a single pruning step: leave out steps or seconds")
         return self
 
     @model_validator(mode="after")
     def _controls_are_trained(self) -> "Channels":
         for name in ("control_backbones", "control_epochs"):
             if getattr(self, name) not in ((), None) and self.controls != "full":
-                raise ValueError(f'{name} has no effect with controls = "{self.controls}": give controls = "full"')
+                raise ValueError(f'{name} has no effect with controls = "{self.controls}": set controls = "full"')
         return self
 
     @model_validator(mode="after")
     def _one_target(self) -> "Channels":
         targets = (self.ratio, self.macs_ratio, self.latency_ratio, self.latency_ms)
         if sum(target is not None for target in targets) != 1:
-            raise ValueError("give either ratio or macs_ratio or latency_ratio or latency_ms")
+            raise ValueError("set exactly one of ratio, macs_ratio, latency_ratio and latency_ms")
         return self
 
     @property
     def solves(self) -> bool:
-        """Whether weights are solved anew after a step."""
+        """Whether weights are reconstructed by least squares after a step."""
         return not self.fit.epochs if self.reconstruct is None else self.reconstruct
 
     @property
@@ -199,15 +201,15 @@ class Channels(DistilledSettings):
 
 
 class Compact(StageSettings):
-    """Remove the channels, attention heads and hidden units that a ticket left without weights.
+    """Remove the channels, attention heads and hidden units whose weights a ticket has pruned.
 
     Attributes:
         method: `compact`.
-        max_error: Let units that are alive leave too, cheapest first, as long as no logit changes by more than this
-            share of the largest logit on training images; 0 removes only what changes nothing.
-        images: How many training images that is measured on, and on how many validation images the smaller network
-            is compared with the masked one.
-        seed: Of the choice of training images.
+        max_error: Also remove live units, least important first, until a logit changes by more than this fraction of
+            the largest logit on training images. 0 removes only units without any effect.
+        images: Number of training images for measuring the error, and of validation images for comparing the smaller
+            network with the masked one.
+        seed: Random seed of the choice of training images.
     """
 
     method: Literal["compact"] = "compact"
@@ -217,18 +219,19 @@ class Compact(StageSettings):
 
 
 class Structured(DistilledSettings):
-    """Find a lottery ticket of whole channels by iterative pruning with rewinding; `compact` makes it smaller in full.
+    """Find a lottery ticket of whole channels by iterative pruning with rewinding, for `compact` to shrink.
 
     Attributes:
         method: `structured`.
-        ratio: Share of the channels, attention heads and hidden units to remove, in (0, 1).
-        rounds: Pruning rounds; each removes the same share of what is left.
-        importance: As in `channels`; `magnitude` counts all weights that make or read a channel.
-        scope: As in `channels`.
-        round_to: As in `channels`; heads are not rounded.
-        exclude: Shell patterns of layers to leave as they are.
-        rewind: Epochs of training before the point that every round goes back to; 0 is the weights that the stage got.
-        fit: Of each round.
+        ratio: Fraction of the channels, attention heads and hidden units to remove, in (0, 1).
+        rounds: Pruning rounds; each removes the same fraction of the remaining units.
+        importance: Importance of a channel: `magnitude` of all weights that produce or consume it, or first-order
+            `taylor` change of the loss.
+        scope: Rank channels over the whole network (`global`) or within each `layer`.
+        round_to: Round channel counts to multiples of this; attention heads are not rounded.
+        exclude: Shell patterns of layers that are not pruned.
+        rewind: Epoch whose weights every round starts from; 0 is the input weights of the stage.
+        fit: Training settings of each round.
     """
 
     method: Literal["structured"] = "structured"
@@ -242,10 +245,10 @@ class Structured(DistilledSettings):
     fit: FitSettings = FitSettings(epochs=3)
 
     @model_validator(mode="after")
-    def _whole(self) -> "Structured":
+    def _check_ratio_and_rewind(self) -> "Structured":
         if self.ratio is None:
-            raise ValueError("give ratio, the share of channels to remove")
+            raise ValueError("set ratio, the fraction of channels to remove")
         if self.rewind and self.rewind >= self.fit.epochs:
-            text = f"rewind = {self.rewind} leaves nothing of {self.fit.epochs} epochs: rewind to an early point"
+            text = f"rewind = {self.rewind} must be below fit.epochs = {self.fit.epochs}: rewind to an early epoch"
             raise ValueError(text)
         return self

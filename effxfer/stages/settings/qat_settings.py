@@ -1,4 +1,4 @@
-"""Settings of quantization-aware fine-tuning; light, like `settings`."""
+"""Settings of quantization-aware training; no heavy imports."""
 
 from typing import Literal
 
@@ -9,14 +9,14 @@ from effxfer.train.settings import FitSettings
 
 
 class Qat(TrainedSettings):
-    """Fine-tune a network with its weights and activations rounded to int8; `export` then quantizes it as any other.
+    """Fine-tune a network with fake-quantized weights and activations; `export` quantizes the result as usual.
 
     Attributes:
-        bits: Of weights. 7 also suits CPUs without VNNI, where sums of 8-bit products saturate.
-        norms: BatchNorms stay `frozen`, or go on `moving`.
-        momentum: Share of an activation's range that stays from one batch to the next, in [0, 1).
-        float_first: Leading convolutions (or linear layers) that stay in float32, as in the recipes of `export`.
-        fit: How long and how fast; a tenth of the rate that the network was trained with is a start.
+        bits: Bits of the weights. 7 also suits CPUs without VNNI, where sums of 8-bit products saturate.
+        norms: BatchNorm statistics: `frozen`, or `moving` (updated during training).
+        momentum: Momentum of the moving average of activation ranges, in [0, 1).
+        float_first: Number of leading convolutions (or linear layers) that stay in float32, see `Recipe.float_first`.
+        fit: Training settings; a good first rate is a tenth of the rate that the network was trained with.
     """
 
     bits: int = Field(default=7, ge=2, le=8)

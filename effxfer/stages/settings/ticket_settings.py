@@ -1,4 +1,4 @@
-"""Settings of what takes tickets and adapters that were found before; light, like `settings`."""
+"""Settings of the stages that apply existing tickets and adapters; no heavy imports."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -11,16 +11,16 @@ from effxfer.train.settings import FitSettings
 
 
 class Ticket(StageSettings):
-    """Train a ticket, as its recipe says or otherwise, on the task at hand.
+    """Train an existing ticket on a data set, by its own recipe or a changed one.
 
     Attributes:
-        mask: What is trained from the ticket's rewind point: the `ticket`, or a control with a `random` mask that keeps
-            as many weights of each layer (of a structured ticket: as many channels), or with `none`.
-        strategy: How to train; None is the recipe's.
+        mask: Mask on the weights of the rewind point: the `ticket`; or, as a control, a `random` mask with equally many
+            weights per layer (channels for a structured ticket), or `none`.
+        strategy: Training strategy; None is the recipe's.
         options: Changes to the strategy's options.
         fit: Changes to the recipe's `fit`, such as `epochs`.
-        size: As in `finetune`.
-        seed: Of the fresh head, of a random mask, and as in `finetune`.
+        size: Side of the input images in pixels; None keeps the current side.
+        seed: Random seed of the new head, a random mask, the order of images, augmentation and dropout.
     """
 
     mask: Literal["none", "random", "ticket"] = "ticket"
@@ -32,36 +32,36 @@ class Ticket(StageSettings):
 
     @field_validator("fit")
     @classmethod
-    def _is_of_a_fit(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _check_fit(cls, value: dict[str, Any]) -> dict[str, Any]:
         wrong = problems(FitSettings, value)
         if wrong:
             raise ValueError("; ".join(wrong))
         return value
 
     def strategies(self, recipe: Mapping[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the strategy and options of the recipe, with what is changed here; nothing while it is not known."""
+        """Yield strategy and options of the recipe with the changes applied; nothing if the recipe is not known yet."""
         if recipe is not None:
             yield self.training(recipe)[:2]
 
     def training(self, recipe: Mapping[str, Any]) -> tuple[str, dict[str, Any], FitSettings]:
-        """Give strategy, its options, and the fit: a recipe's, with what is changed here.
+        """Return strategy, options and fit of a recipe with the changes of these settings applied.
 
-        Another strategy than the recipe's begins with its own options.
+        A strategy other than the recipe's starts from its own default options.
 
         Args:
-            recipe: Name and settings of the stage that found the ticket: `{"stage": ..., "settings": {...}}`.
+            recipe: Name and settings of the stage that created the ticket: `{"stage": ..., "settings": {...}}`.
         """
-        told = recipe["settings"]
-        same = self.strategy in (None, told["strategy"])
-        options = overlaid(told["options"] if same else {}, self.options)
-        return self.strategy or told["strategy"], options, build(FitSettings, overlaid(told["fit"], self.fit), "fit")
+        recorded = recipe["settings"]
+        strategy = self.strategy or recorded["strategy"]
+        options = overlaid(recorded["options"] if strategy == recorded["strategy"] else {}, self.options)
+        return strategy, options, build(FitSettings, overlaid(recorded["fit"], self.fit), "fit")
 
 
 class Adapter(StageSettings):
-    """Put an adapter on the body that it was trained on, and measure the result; trains nothing.
+    """Apply an adapter to the body that it was trained on, and evaluate the result without training.
 
     Attributes:
-        merge: Put what only changes weights into those weights; otherwise it stays until `export`.
+        merge: Merge the adapter into the weights where possible; otherwise it stays separate until `export`.
     """
 
     merge: bool = True

@@ -43,7 +43,7 @@ def test_goes_on_after_a_cut_bit_for_bit(dense, data, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "text"), [({}, "give ratio"), ({"ratio": 0.5, "rewind": 3.0}, "rewind to an early point")]
+    ("options", "text"), [({}, "set ratio"), ({"ratio": 0.5, "rewind": 3.0}, "rewind to an early epoch")]
 )
 def test_settings_without_sense_are_refused(options, text):
     with pytest.raises(SettingsError, match=text):

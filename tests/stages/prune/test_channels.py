@@ -151,7 +151,7 @@ def test_the_taylor_measure_meets_a_share_of_the_multiply_adds(dense, data, tmp_
     ],
 )
 def test_one_target_is_needed(options):
-    with pytest.raises(SettingsError, match="give either ratio or macs_ratio"):
+    with pytest.raises(SettingsError, match="set exactly one of ratio, macs_ratio"):
         build(Channels, options, CHANNELS)
 
 
