@@ -57,16 +57,16 @@ class ChannelTrace:
     sizes: list[tuple[str, int, Tensor]] = field(default_factory=list)
     scaled: dict[str, Tensor] = field(default_factory=dict)
 
-    def even(self, ids_K: Tensor, parts: int, why: str) -> None:
+    def tie_parts(self, ids_K: Tensor, parts: int, reason: str) -> None:
         """Tie equal parts of channels position by position: each of them will lose as many."""
-        first, *others = ids_K.view(parts, -1)
-        for other in others:
-            self.ties.tie(first, other, why)
+        first, *following = ids_K.view(parts, -1)
+        for part in following:
+            self.ties.tie(first, part, reason)
 
-    def over(self, place: str, ids_K: Tensor) -> None:
+    def add_average(self, place: str, ids_K: Tensor) -> None:
         """Remember that something averages over channels."""
-        known = self.mixed.get(place)
-        self.mixed[place] = ids_K if known is None else torch.cat([known, ids_K])
+        earlier = self.mixed.get(place)
+        self.mixed[place] = ids_K if earlier is None else torch.cat([earlier, ids_K])
 
 
 class ChannelLabels:
@@ -78,44 +78,44 @@ class ChannelLabels:
 
     def __init__(self, net: nn.Module) -> None:
         self.trail = ChannelTrace()
-        self._where = [""]
-        self._known = dict[int, tuple[Tensor, Label]]()  # holds the tensors, so that no id is used twice
+        self._modules = [""]
+        self._labels = dict[int, tuple[Tensor, Label]]()  # holds the tensors, so that no id is used twice
         self._loose = {id(parameter): name for name, parameter in net.named_parameters()}
 
     @property
     def place(self) -> str:
         """Name the innermost module at work."""
-        return self._where[-1]
+        return self._modules[-1]
 
     def enter(self, name: str) -> None:
         """Note that a module begins."""
-        self._where.append(name)
+        self._modules.append(name)
 
     def leave(self) -> None:
         """Note that it ends."""
-        self._where.pop()
+        self._modules.pop()
 
     def of(self, tensor: Any) -> Label:
         """Give what is known of a tensor."""
-        known = self._known.get(id(tensor))
-        if known:
-            return known[1]
+        entry = self._labels.get(id(tensor))
+        if entry:
+            return entry[1]
         name = self._loose.get(id(tensor))
         if name is None or tensor.numel() > LARGEST_PARAMETER:
             return None
         if name not in self.trail.loose:
-            self.trail.loose[name] = self.trail.ties.fresh(tensor.numel()).view(tensor.shape)
+            self.trail.loose[name] = self.trail.ties.new_ids(tensor.numel()).view(tensor.shape)
         return ElementIds(self.trail.loose[name])
 
     def set(self, tensor: Tensor, label: Label) -> None:
         """Label a tensor."""
-        self._known[id(tensor)] = tensor, label
+        self._labels[id(tensor)] = tensor, label
 
-    def pin(self, labels: Sequence[Label], why: str) -> None:
+    def pin(self, labels: Sequence[Label], reason: str) -> None:
         """Make channels stay, because of what the module at work does."""
         for label in labels:
             if label is not None:
-                self.trail.ties.pin(label.ids, f"{self.place or 'the network'} {why}")
+                self.trail.ties.pin(label.ids, f"{self.place or 'the network'} {reason}")
 
     def along(self, axis: int, ids_K: Tensor) -> AxisIds | None:
         """Make a label, unless all is one class: that cannot leave, because nothing would be left."""
@@ -125,11 +125,11 @@ class ChannelLabels:
             return None
         return AxisIds(axis, ids_K)
 
-    def packed(self, ids: Tensor, prefer: int | None = None) -> AxisIds | None:
+    def pack(self, ids: Tensor, prefer: int | None = None) -> AxisIds | None:
         """Bring the numbers of all elements back to one axis; those that share a place there are tied."""
         ties = self.trail.ties
         roots = ties.roots(compact(ids))
-        axes = varying(roots)
+        axes = varying_axes(roots)
         if not axes:
             ties.pin(roots.flatten()[:1], "it is the only one")
             return None
@@ -150,7 +150,7 @@ def compact(ids: Tensor) -> Tensor:
     return ids.contiguous()
 
 
-def varying(roots: Tensor) -> list[int]:
+def varying_axes(roots: Tensor) -> list[int]:
     """Give the axes along which classes differ."""
     return [d for d in range(roots.dim()) if bool((roots != roots.narrow(d, 0, 1)).any())]
 
@@ -166,17 +166,17 @@ def spread(label: Label, tensor: Tensor) -> Tensor:
     return label.ids.view(shape).expand(tensor.shape)
 
 
-def tensors_in(found: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> Iterator[Tensor]:
     """Walk all tensors in nested lists and tuples."""
-    if isinstance(found, Tensor):
-        yield found
-    elif isinstance(found, list | tuple):
-        for part in found:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for part in values:
             yield from tensors_in(part)
 
 
 @contextmanager
-def hooked(net: nn.Module, enter: Any, leave: Any) -> Iterator[None]:
+def hook_modules(net: nn.Module, enter: Any, leave: Any) -> Iterator[None]:
     """Have functions called around the forward pass of every module, with its name first."""
     handles = []
     for name, module in net.named_modules():

@@ -82,8 +82,8 @@ class Structure:
 def channels_of(places: Places, chosen_U: Tensor) -> Tensor:
     """Give the channels that belong to the chosen units, sorted."""
     channels, units = places
-    found: Tensor = channels[chosen_U[units]].unique()
-    return found
+    selected: Tensor = channels[chosen_U[units]].unique()
+    return selected
 
 
 def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, widths: bool = False) -> Structure:
@@ -101,20 +101,20 @@ def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, 
     """
     twin = net if example.device.type == "cpu" else deepcopy(net).cpu()
     names = {module: name for name, module in net.named_modules()}
-    stays = {names[module] for module in frozen_outputs(net, tuple(exclude))}
+    frozen = {names[module] for module in frozen_outputs(net, tuple(exclude))}
     try:
         trail = follow(twin, example.cpu())
     except Exception as error:  # whatever a foreign network raises
         raise ModelFileError(f"the network cannot be traced: {error}", HINT) from error
-    for name in stays & trail.makes.keys():
+    for name in frozen & trail.makes.keys():
         trail.ties.pin(trail.makes[name], "it is excluded" if name.startswith(layer_prefix(net)) else "")
     _pin_unscalable(net, trail)
-    found, refused = _sets(net, trail), _stay(net, trail)
-    heads, without = _attention(net, stays)
-    owners = {f"{name}.qkv": name for name in (*(one.layer for one in heads), *without)}
-    found = [_within(one, owners) for one in found]
+    sets, refused = _unit_sets(net, trail), _pinned_reasons(net, trail)
+    heads, without = _attention(net, frozen)
+    owners = {f"{name}.qkv": name for name in (*(group.layer for group in heads), *without)}
+    sets = [_within(group, owners) for group in sets]
     return Structure(
-        units=[one for one in found if widths or not one.within] + heads, refused=refused | without, trail=trail
+        units=[group for group in sets if widths or not group.within] + heads, refused=refused | without, trail=trail
     )
 
 
@@ -137,43 +137,43 @@ def _pin_unscalable(net: nn.Module, trail: ChannelTrace) -> None:
             trail.ties.pin(ids, f"the scale of {name} follows from its width")
 
 
-def _within(one: Units, owners: Mapping[str, str]) -> Units:
-    owner = next((owners[name] for name in one.makes if name in owners), "")
-    return Units(**{**vars(one), "within": owner}) if owner else one
+def _within(units: Units, owners: Mapping[str, str]) -> Units:
+    owner = next((owners[name] for name in units.makes if name in owners), "")
+    return Units(**{**vars(units), "within": owner}) if owner else units
 
 
-def _sets(net: nn.Module, trail: ChannelTrace) -> list[Units]:
+def _unit_sets(net: nn.Module, trail: ChannelTrace) -> list[Units]:
     """Sort classes of channels into sets whose members are made and read by the same layers."""
     pinned, members = trail.ties.pinned(), _members(trail)
     makers = {name for name in trail.makes if _weighs(net, name)}
     averaged = {name: set(trail.ties.roots(ids).tolist()) for name, ids in trail.mixed.items()}
     sets: dict[Any, list[int]] = defaultdict(list)
-    for root, where in members.items():
-        if root not in pinned and any(name in makers for kind, name in where if kind == "makes"):
-            sets[tuple((key, len(places)) for key, places in where.items())].append(root)
-    found, taken = [], set[str]()
+    for root, uses in members.items():
+        if root not in pinned and any(name in makers for kind, name in uses if kind == "makes"):
+            sets[tuple((key, len(places)) for key, places in uses.items())].append(root)
+    all_units, used_names = [], set[str]()
     for roots in sets.values():
         mixed = next((name for name, over in averaged.items() if not over.isdisjoint(roots)), "")
-        one = _set(net, roots, [members[root] for root in roots], makers, taken, mixed)
-        taken.add(one.layer)
-        found.append(one)
-    return found
+        units = _set(net, roots, [members[root] for root in roots], makers, used_names, mixed)
+        used_names.add(units.layer)
+        all_units.append(units)
+    return all_units
 
 
 def _members(trail: ChannelTrace) -> dict[int, dict[tuple[str, str], list[int]]]:
     """By class, its channels in each layer that makes or reads them, and in parameters that no layer owns."""
-    found: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(dict)
+    members: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(dict)
     for kind in ("makes", "reads", "loose"):
         for name, ids in getattr(trail, kind).items():
             key = kind, name
             for place, root in enumerate(trail.ties.roots(ids.contiguous()).flatten().tolist()):
                 if root:
-                    where = found[root]
-                    if key in where:
-                        where[key].append(place)
+                    uses = members[root]
+                    if key in uses:
+                        uses[key].append(place)
                     else:
-                        where[key] = [place]
-    return found
+                        uses[key] = [place]
+    return members
 
 
 def _weighs(net: nn.Module, name: str) -> bool:
@@ -183,38 +183,38 @@ def _weighs(net: nn.Module, name: str) -> bool:
 
 def _set(
     net: nn.Module, roots: list[int], members: Sequence[Mapping[tuple[str, str], list[int]]], weighing: Collection[str],
-    taken: Collection[str], mixed: str,
+    used_names: Collection[str], mixed: str,
 ) -> Units:  # fmt: skip
     sides: dict[str, dict[str, Places]] = {"makes": {}, "reads": {}}
     for kind, name in members[0]:
         if kind in sides and any(True for _ in net.get_submodule(name).parameters(recurse=False)):
-            pairs = [(place, unit) for unit, where in enumerate(members) for place in where[kind, name]]
+            pairs = [(place, unit) for unit, uses in enumerate(members) for place in uses[kind, name]]
             channels, units = torch.tensor(sorted(pairs)).T
             sides[kind][name] = channels, units
     makers = [name for name in sides["makes"] if name in weighing]
-    layer = next((name for name in makers if name not in taken), "") or _numbered(makers[0], taken)
+    layer = next((name for name in makers if name not in used_names), "") or _number_part(makers[0], used_names)
     return Units(
         layer=layer, count=len(roots), makes=sides["makes"], reads=sides["reads"], mixed=mixed,
         copies=len(sides["makes"][makers[0]][0]) // len(roots), loose=any(kind == "loose" for kind, _ in members[0]),
     )  # fmt: skip
 
 
-def _numbered(layer: str, taken: Collection[str]) -> str:
+def _number_part(layer: str, used_names: Collection[str]) -> str:
     """Name a further part of a layer."""
-    return next(name for part in range(2, len(taken) + 3) if (name := f"{layer}, part {part}") not in taken)
+    return next(name for part in range(2, len(used_names) + 3) if (name := f"{layer}, part {part}") not in used_names)
 
 
-def _stay(net: nn.Module, trail: ChannelTrace) -> dict[str, str]:
+def _pinned_reasons(net: nn.Module, trail: ChannelTrace) -> dict[str, str]:
     """By layer, why channels of it stay."""
-    pinned, found, prefix = trail.ties.pinned(), dict[str, str](), layer_prefix(net)
+    pinned, refused, prefix = trail.ties.pinned(), dict[str, str](), layer_prefix(net)
     for name, ids in trail.makes.items():
         if name.startswith(prefix) and isinstance(net.get_submodule(name), WEIGHING):
             reasons = [pinned.get(root) for root in trail.ties.roots(ids).tolist()]
-            why = next((reason for reason in reasons if reason), "")
+            text = next((reason for reason in reasons if reason), "")
             count = sum(reason is not None for reason in reasons)
-            if why:
-                found[name if count == len(reasons) else f"{name}, {count} of its {len(reasons)} channels"] = why
-    return found
+            if text:
+                refused[name if count == len(reasons) else f"{name}, {count} of its {len(reasons)} channels"] = text
+    return refused
 
 
 def channels_in(module: nn.Module, reading: bool) -> int:
@@ -223,30 +223,30 @@ def channels_in(module: nn.Module, reading: bool) -> int:
     return int(weight.shape[1]) * int(getattr(module, "groups", 1)) if reading else int(weight.shape[0])
 
 
-def _attention(net: nn.Module, stays: Collection[str]) -> tuple[list[Units], dict[str, str]]:
+def _attention(net: nn.Module, frozen: Collection[str]) -> tuple[list[Units], dict[str, str]]:
     """Give the heads that could leave, and by attention layer why those of others stay."""
-    found, refused = [], {}
+    heads, refused = [], {}
     for name, module in prunable_modules(net):
         if hasattr(module, "num_heads"):
-            why = _not_understood(module)
-            if why:
-                refused[name] = why
-            elif f"{name}.qkv" not in stays:
-                found.append(_heads(name, module))
-    return found, refused
+            reason = _unsupported_reason(module)
+            if reason:
+                refused[name] = reason
+            elif f"{name}.qkv" not in frozen:
+                heads.append(_heads(name, module))
+    return heads, refused
 
 
-def _not_understood(attention: Any) -> str:
+def _unsupported_reason(attention: Any) -> str:
     """Say why the heads of an attention layer cannot leave; empty if they can."""
     qkv, proj = getattr(attention, "qkv", None), getattr(attention, "proj", None)
     if not (isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear)):
         return "its heads stay: it has no qkv and proj"
     width = int(getattr(attention, "attn_dim", 0))
-    told = 0 < width == attention.num_heads * getattr(attention, "head_dim", 0)
-    if not told or (qkv.out_features, proj.in_features) != (3 * width, width):
+    consistent = 0 < width == attention.num_heads * getattr(attention, "head_dim", 0)
+    if not consistent or (qkv.out_features, proj.in_features) != (3 * width, width):
         return "its heads stay: their width is not told"
-    known = {id(p) for leaf in ("qkv", "proj", "q_norm", "k_norm") for p in _parameters(attention, leaf)}
-    foreign = [n for n, p in attention.named_parameters() if id(p) not in known]
+    handled = {id(p) for leaf in ("qkv", "proj", "q_norm", "k_norm") for p in _parameters(attention, leaf)}
+    foreign = [n for n, p in attention.named_parameters() if id(p) not in handled]
     return f"its heads stay: what {foreign[0]} does is not understood" if foreign else ""
 
 

@@ -28,12 +28,12 @@ def cost(net: nn.Module, example: Tensor) -> tuple[int, int]:
 
 
 @contextmanager
-def entering(net: nn.Module) -> Iterator[list[str]]:
+def record_entered(net: nn.Module) -> Iterator[list[str]]:
     """Note the layers that a forward pass enters, the innermost last: the last one is where it fails."""
-    seen: list[str] = []
+    entered: list[str] = []
     named = [(name, module) for name, module in net.named_modules() if name]
-    with hooks(m.register_forward_pre_hook(lambda _m, _x, name=name: seen.append(name)) for name, m in named):
-        yield seen
+    with hooks(m.register_forward_pre_hook(lambda _m, _x, name=name: entered.append(name)) for name, m in named):
+        yield entered
 
 
 @torch.no_grad()
@@ -43,11 +43,11 @@ def run(net: nn.Module, example: Tensor) -> Tensor:
     Raises:
         ModelFileError: Naming the layer in which it fails.
     """
-    with entering(net) as seen:
+    with record_entered(net) as entered:
         try:
             output: Tensor = net(example)
         except Exception as error:  # whatever a network with wrong sizes raises
-            where = seen[-1] if seen else "its input"
-            text = f"the pruned network fails in {where}: {error}"
+            layer = entered[-1] if entered else "its input"
+            text = f"the pruned network fails in {layer}: {error}"
             raise ModelFileError(text, HINT) from error
     return output

@@ -18,7 +18,7 @@ class Operation:
         func: The operation.
         args: What it was given by position.
         kwargs: What it was given by name.
-        given: The tensors among that.
+        tensors: The tensors among that.
         labels: Their labels.
         outputs: The tensors that it gave.
     """
@@ -26,7 +26,7 @@ class Operation:
     func: Any
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
-    given: Sequence[Tensor]
+    tensors: Sequence[Tensor]
     labels: Sequence[Label]
     outputs: Sequence[Tensor]
 
@@ -45,7 +45,7 @@ class Operation:
         return str(self.func.overloadpacket.__name__).endswith("_")
 
 
-def see(labels: ChannelLabels, operation: Operation) -> None:
+def label_outputs(labels: ChannelLabels, operation: Operation) -> None:
     """Label what an operation gave."""
     rule = RULES.get(operation.name)
     if rule is not None and not (operation.inplace and rule in (move, pad)):
@@ -65,31 +65,31 @@ def refuse(labels: ChannelLabels, operation: Operation) -> None:
 
 def move(labels: ChannelLabels, operation: Operation) -> None:
     """Do to numbers what was done to elements."""
-    several = isinstance(operation.args[0], list | tuple)
-    sources = list(operation.args[0]) if several else [operation.args[0]]
-    known = [labels.of(source) for source in sources]
+    is_list = isinstance(operation.args[0], list | tuple)
+    sources = list(operation.args[0]) if is_list else [operation.args[0]]
+    source_labels = [labels.of(source) for source in sources]
     if any(labels.of(tensor) is not None for tensor in tensors_in(list(operation.args[1:]))):
         refuse(labels, operation)
         return
-    if isinstance(known[0], AxisIds):
-        _even(labels, known[0], operation)
-    full = [spread(label, source) for label, source in zip(known, sources, strict=True)]
+    if isinstance(source_labels[0], AxisIds):
+        _tie_cut_parts(labels, source_labels[0], operation)
+    full = [spread(label, source) for label, source in zip(source_labels, sources, strict=True)]
     if operation.name in RESHAPES:
         moved = full[0].reshape(operation.outputs[0].shape)
     else:
-        moved = operation.func(full if several else full[0], *operation.args[1:], **operation.kwargs)
-    axes = [label.axis for label in known if isinstance(label, AxisIds)]
+        moved = operation.func(full if is_list else full[0], *operation.args[1:], **operation.kwargs)
+    axes = [label.axis for label in source_labels if isinstance(label, AxisIds)]
     prefer = axes[0] if axes and operation.name in ("cat", "pixel_shuffle") else None
     for output, ids in zip(operation.outputs, tensors_in(moved), strict=True):
-        labels.set(output, labels.packed(ids, prefer) if axes else ElementIds(ids))
+        labels.set(output, labels.pack(ids, prefer) if axes else ElementIds(ids))
     _remember_sizes(labels, operation)
 
 
-def _even(labels: ChannelLabels, label: AxisIds, operation: Operation) -> None:
+def _tie_cut_parts(labels: ChannelLabels, label: AxisIds, operation: Operation) -> None:
     """Tie the parts into which a module cuts its channels evenly: it will do so with fewer."""
-    count, why = len(label.ids), f"{labels.place} cuts them in parts"
+    count, reason = len(label.ids), f"{labels.place} cuts them in parts"
     if operation.name == "channel_shuffle":
-        labels.trail.even(label.ids, operation.args[1], why)
+        labels.trail.tie_parts(label.ids, operation.args[1], reason)
     if operation.name not in CUTS or _axis(operation) != label.axis:
         return
     sizes = {output.shape[label.axis] for output in operation.outputs}
@@ -97,13 +97,13 @@ def _even(labels: ChannelLabels, label: AxisIds, operation: Operation) -> None:
     stepped = operation.name == "slice" and operation.argument(4, 1) != 1
     size = max(sizes)
     if len(sizes) == 1 and size and not stepped and count % size == 0 and start % size == 0:
-        labels.trail.even(label.ids, count // size, why)
+        labels.trail.tie_parts(label.ids, count // size, reason)
 
 
 def _axis(operation: Operation) -> int:
     """The axis along which an operation cuts."""
     axis: int = operation.argument(1 if operation.name == "slice" else 2, 0)
-    return axis % operation.given[0].dim()
+    return axis % operation.tensors[0].dim()
 
 
 def _remember_sizes(labels: ChannelLabels, operation: Operation) -> None:
@@ -119,8 +119,8 @@ def _remember_sizes(labels: ChannelLabels, operation: Operation) -> None:
     sizes.append((labels.place, len(label.ids), label.ids))
     if operation.name == "slice":
         ends = [operation.argument(place, None) for place in (2, 3)]
-        told = [end for end in ends if isinstance(end, int) and 0 < end <= len(label.ids)]
-        sizes += [(labels.place, end, label.ids[:end]) for end in told]
+        valid_ends = [end for end in ends if isinstance(end, int) and 0 < end <= len(label.ids)]
+        sizes += [(labels.place, end, label.ids[:end]) for end in valid_ends]
 
 
 def keep(labels: ChannelLabels, operation: Operation) -> None:
@@ -131,14 +131,14 @@ def keep(labels: ChannelLabels, operation: Operation) -> None:
 
 def stride(labels: ChannelLabels, operation: Operation) -> None:
     """Follow what only changes how a tensor lies in memory."""
-    same = operation.outputs[0].shape == operation.given[0].shape
-    (keep if same else refuse)(labels, operation)
+    same_shape = operation.outputs[0].shape == operation.tensors[0].shape
+    (keep if same_shape else refuse)(labels, operation)
 
 
 def resample(labels: ChannelLabels, operation: Operation) -> None:
     """Follow pooling, padding and interpolation over the last two axes."""
     label = operation.labels[0]
-    spatial = isinstance(label, AxisIds) and label.axis < operation.given[0].dim() - 2
+    spatial = isinstance(label, AxisIds) and label.axis < operation.tensors[0].dim() - 2
     (keep if spatial else refuse)(labels, operation)
 
 
@@ -148,7 +148,7 @@ def pad(labels: ChannelLabels, operation: Operation) -> None:
     if not isinstance(label, AxisIds):
         refuse(labels, operation)
         return
-    place = 2 * (operation.given[0].dim() - 1 - label.axis)
+    place = 2 * (operation.tensors[0].dim() - 1 - label.axis)
     before, after = padding[place : place + 2] or (0, 0)
     if min(before, after) < 0:
         labels.pin([label], "crops them")
@@ -159,25 +159,25 @@ def pad(labels: ChannelLabels, operation: Operation) -> None:
 
 def reduce(labels: ChannelLabels, operation: Operation) -> None:
     """Follow sums, means and norms over some axes."""
-    label, x = operation.labels[0], operation.given[0]
+    label, x = operation.labels[0], operation.tensors[0]
     if not isinstance(label, AxisIds):
         refuse(labels, operation)
         return
-    told = [argument for argument in operation.args[1:] if isinstance(argument, list | tuple)]
-    gone = [d % x.dim() for d in (told[0] if told and told[0] else range(x.dim()))]
-    if label.axis in gone:
-        labels.trail.over(labels.place, label.ids)
+    axis_lists = [argument for argument in operation.args[1:] if isinstance(argument, list | tuple)]
+    reduced = [d % x.dim() for d in (axis_lists[0] if axis_lists and axis_lists[0] else range(x.dim()))]
+    if label.axis in reduced:
+        labels.trail.add_average(labels.place, label.ids)
         return
     for output in operation.outputs:
-        before = 0 if output.dim() == x.dim() else sum(d < label.axis for d in gone)
+        before = 0 if output.dim() == x.dim() else sum(d < label.axis for d in reduced)
         labels.set(output, AxisIds(label.axis - before, label.ids))
 
 
 def softmax(labels: ChannelLabels, operation: Operation) -> None:
     """Follow a softmax, which mixes channels if it is over them."""
     label = operation.labels[0]
-    if isinstance(label, AxisIds) and operation.args[1] % operation.given[0].dim() == label.axis:
-        labels.trail.over(labels.place, label.ids)
+    if isinstance(label, AxisIds) and operation.args[1] % operation.tensors[0].dim() == label.axis:
+        labels.trail.add_average(labels.place, label.ids)
     keep(labels, operation)
 
 
@@ -189,7 +189,7 @@ def copy(labels: ChannelLabels, operation: Operation) -> None:
 def combine(labels: ChannelLabels, operation: Operation) -> None:
     """Tie what is combined element by element."""
     output = operation.outputs[0]
-    pairs = list(zip(operation.given, operation.labels, strict=True))
+    pairs = list(zip(operation.tensors, operation.labels, strict=True))
     carried = [(t, label) for t, label in pairs if isinstance(label, AxisIds)]
     if not carried:
         _combine_parameters(labels, operation)
@@ -201,11 +201,11 @@ def combine(labels: ChannelLabels, operation: Operation) -> None:
             labels.trail.ties.tie(main.ids, label.ids, f"{labels.place} combines them with something else")
         else:
             labels.pin([label], "combines every one of them with others")
-    for tensor, beside in pairs:
-        if not isinstance(beside, AxisIds) and tensor.dim() >= -axis and tensor.shape[axis] > 1:
-            _combine_with(labels, main, axis, tensor, beside)
-    for one in operation.outputs:
-        labels.set(one, AxisIds(output.dim() + axis, main.ids))
+    for tensor, other_label in pairs:
+        if not isinstance(other_label, AxisIds) and tensor.dim() >= -axis and tensor.shape[axis] > 1:
+            _combine_with(labels, main, axis, tensor, other_label)
+    for result in operation.outputs:
+        labels.set(result, AxisIds(output.dim() + axis, main.ids))
 
 
 def _combine_with(labels: ChannelLabels, main: AxisIds, axis: int, tensor: Tensor, label: ElementIds | None) -> None:
@@ -219,9 +219,9 @@ def _combine_with(labels: ChannelLabels, main: AxisIds, axis: int, tensor: Tenso
 
 def _combine_parameters(labels: ChannelLabels, operation: Operation) -> None:
     """Follow a parameter that is combined with single numbers."""
-    raws = [(t, label) for t, label in zip(operation.given, operation.labels, strict=True) if label is not None]
-    others = [t for t, label in zip(operation.given, operation.labels, strict=True) if label is None]
-    if len(raws) == 1 and all(t.numel() == 1 for t in others) and raws[0][0].shape == operation.outputs[0].shape:
+    raws = [(t, label) for t, label in zip(operation.tensors, operation.labels, strict=True) if label is not None]
+    unlabelled = [t for t, label in zip(operation.tensors, operation.labels, strict=True) if label is None]
+    if len(raws) == 1 and all(t.numel() == 1 for t in unlabelled) and raws[0][0].shape == operation.outputs[0].shape:
         labels.set(operation.outputs[0], raws[0][1])
     else:
         refuse(labels, operation)
@@ -229,28 +229,28 @@ def _combine_parameters(labels: ChannelLabels, operation: Operation) -> None:
 
 def multiply(labels: ChannelLabels, operation: Operation) -> None:
     """Follow a matrix product: what is summed over is tied, what lies along the other axes goes on."""
-    one, other = operation.labels[-2:]
+    first, second = operation.labels[-2:]
     if any(isinstance(label, ElementIds) for label in operation.labels):
         refuse(labels, operation)
         return
     last = operation.outputs[0].dim() - 1
-    sides = tuple(label.axis if isinstance(label, AxisIds) else None for label in (one, other))
-    if one is not None and other is not None and sides in ((last, last - 1), (last - 2, last - 2)):
-        labels.trail.ties.tie(one.ids, other.ids, f"{labels.place} multiplies them with something else")
-        labels.set(operation.outputs[0], None if sides[0] == last else one)
+    sides = tuple(label.axis if isinstance(label, AxisIds) else None for label in (first, second))
+    if first is not None and second is not None and sides in ((last, last - 1), (last - 2, last - 2)):
+        labels.trail.ties.tie(first.ids, second.ids, f"{labels.place} multiplies them with something else")
+        labels.set(operation.outputs[0], None if sides[0] == last else first)
     elif sides == (last - 1, None):
-        labels.set(operation.outputs[0], one)
+        labels.set(operation.outputs[0], first)
     elif sides == (None, last):
-        labels.set(operation.outputs[0], other)
+        labels.set(operation.outputs[0], second)
     else:
-        labels.pin([one, other], "multiplies every one of them with others")
+        labels.pin([first, second], "multiplies every one of them with others")
 
 
 def attend(labels: ChannelLabels, operation: Operation) -> None:
     """Follow scaled dot-product attention: the width of queries is tied to that of keys."""
-    (query, key, value), more = operation.labels[:3], operation.labels[3:]
-    last = operation.given[0].dim() - 1
-    labels.pin(more, "attends by means of them")
+    (query, key, value), extra_labels = operation.labels[:3], operation.labels[3:]
+    last = operation.tensors[0].dim() - 1
+    labels.pin(extra_labels, "attends by means of them")
     plain = all(label is None or (isinstance(label, AxisIds) and label.axis == last) for label in (query, key, value))
     if not plain or (query is None) != (key is None):
         labels.pin([query, key, value], "attends to others than positions")

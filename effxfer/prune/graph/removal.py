@@ -21,80 +21,82 @@ from effxfer.prune.graph.macs import HINT
 from effxfer.prune.graph.trace import WEIGHING, axis_of, depthwise
 
 WIDTHS = ("dim", "chs", "chan", "width", "feat", "planes", "dh")
-Gone = Mapping[str, Tensor]
+RemovedUnits = Mapping[str, Tensor]
 
 
 @torch.no_grad()
-def remove_units_(net: nn.Module, structure: Structure, gone: Gone) -> None:
+def remove_units_(net: nn.Module, structure: Structure, removed: RemovedUnits) -> None:
     """Remove units from a network, in place; at least one of each kind must stay.
 
     Args:
         net: Of the shape in which `structure` was found.
         structure: What `units_in` found.
-        gone: By layer, which units go `(U,)`; layers that lose none may be left out.
+        removed: By layer, which units go `(U,)`; layers that lose none may be left out.
 
     Raises:
         ModelFileError: Naming the layer whose units cannot be removed.
     """
-    trail, (made, read) = structure.trail, removed_channels(structure, gone)
-    dead = _dead(structure, gone)
+    trail, (removed_outputs, removed_inputs) = structure.trail, removed_channels(structure, removed)
+    removed_classes = _removed_classes(structure, removed)
     for name in {**trail.makes, **trail.reads}:
-        outputs, inputs = made.get(name), read.get(name)
+        outputs, inputs = removed_outputs.get(name), removed_inputs.get(name)
         if _any(outputs) or _any(inputs):
             _narrow_(net.get_submodule(name), name, outputs, inputs)
     for name, ids in trail.loose.items():
-        _narrow_parameter_(net, name, trail, ids, dead)
-    _rename_sizes_(net, trail, dead)
-    _rescale_(net, trail, dead)
-    for one in structure.units:
-        if one.heads and one.layer in gone:
-            attention: Any = net.get_submodule(one.layer)
-            attention.num_heads -= int(gone[one.layer].sum())
+        _narrow_parameter_(net, name, trail, ids, removed_classes)
+    _rename_sizes_(net, trail, removed_classes)
+    _rescale_(net, trail, removed_classes)
+    for group in structure.units:
+        if group.heads and group.layer in removed:
+            attention: Any = net.get_submodule(group.layer)
+            attention.num_heads -= int(removed[group.layer].sum())
             attention.attn_dim = attention.num_heads * attention.head_dim
 
 
-def removed_channels(structure: Structure, gone: Gone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def removed_channels(structure: Structure, removed: RemovedUnits) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By layer, which outputs and which inputs leave with the units `(K,)`."""
-    trail, dead = structure.trail, _dead(structure, gone)
-    made = {name: dead[trail.ties.roots(ids)] for name, ids in trail.makes.items()}
-    read = {name: dead[trail.ties.roots(ids)] for name, ids in trail.reads.items()}
-    for one in structure.units:
-        if one.heads and one.layer in gone:
-            for sides, ours in ((one.makes, made), (one.reads, read)):
+    trail, dead = structure.trail, _removed_classes(structure, removed)
+    outputs = {name: dead[trail.ties.roots(ids)] for name, ids in trail.makes.items()}
+    inputs = {name: dead[trail.ties.roots(ids)] for name, ids in trail.reads.items()}
+    for group in structure.units:
+        if group.heads and group.layer in removed:
+            for sides, ours in ((group.makes, outputs), (group.reads, inputs)):
                 for name, places in sides.items():
-                    ours[name] = ours[name].index_fill(0, channels_of(places, gone[one.layer]), True)
-    return made, read
+                    ours[name] = ours[name].index_fill(0, channels_of(places, removed[group.layer]), True)
+    return outputs, inputs
 
 
-def kept_output_positions(net: nn.Module, structure: Structure, gone: Gone) -> dict[str, list[int]]:
+def kept_output_positions(net: nn.Module, structure: Structure, removed: RemovedUnits) -> dict[str, list[int]]:
     """Name the outputs that are left of each convolution or linear layer that loses some.
 
     Args:
         net: As it is before.
         structure: What `units_in` found.
-        gone: As in `remove_units_`.
+        removed: As in `remove_units_`.
 
     Returns:
         By layer, positions; none where `remove_units_` scales what is left anew.
     """
-    made, trail = removed_channels(structure, gone)[0], structure.trail
-    left = {
+    removed_outputs, trail = removed_channels(structure, removed)[0], structure.trail
+    remaining = {
         name: (~outputs).nonzero()[:, 0].tolist()
-        for name, outputs in made.items()
+        for name, outputs in removed_outputs.items()
         if _any(outputs) and isinstance(net.get_submodule(name), WEIGHING)
     }
-    scaled = [name for name, _ in _rescaled(trail, _dead(structure, gone))]
-    others = {layer for name in scaled for layer, _ in scaled_by(net.get_submodule(name))}
-    return {name: [] if net.get_submodule(name) in others else positions for name, positions in left.items()}
+    scaled = [name for name, _ in _rescale_factors(trail, _removed_classes(structure, removed))]
+    rescaled_layers = {layer for name in scaled for layer, _ in scaled_by(net.get_submodule(name))}
+    return {
+        name: [] if net.get_submodule(name) in rescaled_layers else positions for name, positions in remaining.items()
+    }
 
 
-def _dead(structure: Structure, gone: Gone) -> Tensor:
+def _removed_classes(structure: Structure, removed: RemovedUnits) -> Tensor:
     """Mark the classes of channels that leave, `(classes,)`."""
     ties, dead = structure.trail.ties, torch.zeros(len(structure.trail.ties), dtype=torch.bool)
-    for one in structure.units:
-        if not one.heads and one.layer in gone:
-            name, places = next(iter(one.makes.items()))
-            dead |= ties.mask(structure.trail.makes[name][channels_of(places, gone[one.layer])])
+    for group in structure.units:
+        if not group.heads and group.layer in removed:
+            name, places = next(iter(group.makes.items()))
+            dead |= ties.mask(structure.trail.makes[name][channels_of(places, removed[group.layer])])
     return dead
 
 
@@ -105,26 +107,26 @@ def _any(marked: Tensor | None) -> bool:
 def _narrow_(layer: Any, name: str, made_K: Tensor | None, read_K: Tensor | None) -> None:
     """Give a layer fewer outputs and inputs."""
     rows, columns = (None if k is None else (~k).nonzero()[:, 0] for k in (made_K, read_K))
-    if any(kept is not None and not len(kept) for kept in (rows, columns)):
+    if any(remaining is not None and not len(remaining) for remaining in (rows, columns)):
         raise ModelFileError(f"the channels of {name} cannot be removed: it would lose all of them", HINT)
     weighs = isinstance(layer, WEIGHING)
     if weighs and columns is not None and not depthwise(layer):
         groups = int(getattr(layer, "groups", 1))
-        kept = (~read_K).view(groups, -1)  # type: ignore[operator]
-        if not bool((kept == kept[0]).all()):
+        remaining = (~read_K).view(groups, -1)  # type: ignore[operator]
+        if not bool((remaining == remaining[0]).all()):
             raise ModelFileError(f"the channels of {name} cannot be removed: its groups would differ", HINT)
-        _select_(layer, ("weight",), 1, kept[0].nonzero()[:, 0])
+        _select_(layer, ("weight",), 1, remaining[0].nonzero()[:, 0])
     if rows is not None:
         _select_(layer, ("weight", "bias", "running_mean", "running_var"), 0, rows)
     _set_sizes_(layer, None if rows is None else len(rows), None if columns is None else len(columns))
 
 
-def _select_(module: nn.Module, leaves: Collection[str], dim: int, kept: Tensor) -> None:
+def _select_(module: nn.Module, leaves: Collection[str], dim: int, positions: Tensor) -> None:
     """Keep slices of tensors of a module."""
     for leaf in leaves:
         old = getattr(module, leaf, None)
         if isinstance(old, Tensor) and old.dim() > dim:
-            new = old.index_select(dim, kept.to(old.device)).clone()
+            new = old.index_select(dim, positions.to(old.device)).clone()
             setattr(module, leaf, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
 
 
@@ -165,27 +167,27 @@ def _rename_sizes_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
     A module that cuts or reshapes channels often holds their number as an attribute. One that is equal to a number
     that was used, and is called like a width, is set to what is left; whether that is right, the outputs tell.
     """
-    wanted: dict[tuple[str, str], int] = {}
+    new_sizes: dict[tuple[str, str], int] = {}
     for name, size, ids in trail.sizes:
         for attribute, value in vars(net.get_submodule(name)).items():
             named = type(value) is int and value == size and any(word in attribute for word in WIDTHS)
             if named:
-                wanted.setdefault((name, attribute), int((~dead[trail.ties.roots(ids)]).sum()))
-    for (name, attribute), left in wanted.items():
-        setattr(net.get_submodule(name), attribute, left)
+                new_sizes.setdefault((name, attribute), int((~dead[trail.ties.roots(ids)]).sum()))
+    for (name, attribute), width in new_sizes.items():
+        setattr(net.get_submodule(name), attribute, width)
 
 
-def _rescaled(trail: ChannelTrace, dead: Tensor) -> Iterator[tuple[str, float]]:
+def _rescale_factors(trail: ChannelTrace, dead: Tensor) -> Iterator[tuple[str, float]]:
     """Give the attention whose heads become narrower, and the root of the share of their width that is left."""
     for name, ids in trail.scaled.items():
-        left = int((~dead[trail.ties.roots(ids)]).sum())
-        if left < len(ids):
-            yield name, (left / len(ids)) ** 0.5
+        remaining = int((~dead[trail.ties.roots(ids)]).sum())
+        if remaining < len(ids):
+            yield name, (remaining / len(ids)) ** 0.5
 
 
 def _rescale_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
     """Keep the temperature of attention that divides by the root of its width."""
-    for name, factor in _rescaled(trail, dead):
+    for name, factor in _rescale_factors(trail, dead):
         attention: Any = net.get_submodule(name)
         for layer, count in scaled_by(attention):
             for leaf in ("weight", "bias"):
@@ -197,7 +199,7 @@ def _rescale_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
 
 
 @contextmanager
-def masked_out(net: nn.Module, structure: Structure, gone: Gone) -> Iterator[bool]:
+def masked_out(net: nn.Module, structure: Structure, removed: RemovedUnits) -> Iterator[bool]:
     """Cut units off, without removing them: they are zero, and nothing reads them any more.
 
     Norms over channels average over the others alone, as they will without them, until the context ends; the weights
@@ -206,19 +208,19 @@ def masked_out(net: nn.Module, structure: Structure, gone: Gone) -> Iterator[boo
     Yields:
         Whether removing them must give the same outputs: not so where something else averages over channels.
     """
-    made, read = removed_channels(structure, gone)
+    removed_outputs, removed_inputs = removed_channels(structure, removed)
     handles = []
     with torch.no_grad():
-        for name, inputs in read.items():
+        for name, inputs in removed_inputs.items():
             if _any(inputs):
                 _zero_inputs_(net.get_submodule(name), inputs.nonzero()[:, 0].tolist())
-        for name, outputs in made.items():
+        for name, outputs in removed_outputs.items():
             layer = net.get_submodule(name)
             if _any(outputs) and name in structure.trail.axes:
-                handles.append(layer.register_forward_hook(_averaging(structure.trail.axes[name], ~outputs)))
+                handles.append(layer.register_forward_hook(_partial_norm_hook(structure.trail.axes[name], ~outputs)))
             elif _any(outputs) and not isinstance(layer, nn.PReLU):
                 _zero_outputs_(layer, outputs)
-    ties, dead = structure.trail.ties, _dead(structure, gone)
+    ties, dead = structure.trail.ties, _removed_classes(structure, removed)
     averaging = {name for name, ids in structure.trail.mixed.items() if bool(dead[ties.roots(ids)].any())}
     with hooks(handles):
         yield averaging <= structure.trail.axes.keys()
@@ -234,38 +236,38 @@ def _zero_inputs_(layer: nn.Module, positions: list[int]) -> None:
         weight[group * outputs : (group + 1) * outputs, column] = 0
 
 
-def _zero_outputs_(layer: nn.Module, gone_K: Tensor) -> None:
+def _zero_outputs_(layer: nn.Module, removed_K: Tensor) -> None:
     """Make some outputs of a layer zero, in place."""
     for leaf in ("weight", "bias", "running_mean"):
         tensor = getattr(layer, leaf, None)
         if tensor is not None:
-            tensor[gone_K] = 0
+            tensor[removed_K] = 0
 
 
-def _averaging(axis: int, kept_K: Tensor) -> Any:
+def _partial_norm_hook(axis: int, kept_K: Tensor) -> Any:
     """Make a hook that norms the kept channels by themselves; the others become zero."""
     places = kept_K.nonzero()[:, 0]
 
     def hook(layer: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
-        kept = places.to(inputs[0].device)
-        some = inputs[0].index_select(axis, kept)
-        weight, bias = (None if p is None else p[kept] for p in (layer.weight, getattr(layer, "bias", None)))
+        positions = places.to(inputs[0].device)
+        selected = inputs[0].index_select(axis, positions)
+        weight, bias = (None if p is None else p[positions] for p in (layer.weight, getattr(layer, "bias", None)))
         if isinstance(layer, nn.GroupNorm):
-            found = F.group_norm(some, layer.num_groups, weight, bias, layer.eps)
+            output = F.group_norm(selected, layer.num_groups, weight, bias, layer.eps)
         else:
-            last, shape = some.movedim(axis, -1), (len(kept),)
+            last, shape = selected.movedim(axis, -1), (len(positions),)
             root = isinstance(layer, nn.RMSNorm)
             normed = F.rms_norm(last, shape, weight, layer.eps) if root else F.layer_norm(
                 last, shape, weight, bias, layer.eps
             )  # fmt: skip
-            found = normed.movedim(-1, axis)
-        return torch.zeros_like(inputs[0]).index_copy(axis, kept, found)
+            output = normed.movedim(-1, axis)
+        return torch.zeros_like(inputs[0]).index_copy(axis, positions, output)
 
     return hook
 
 
-def channels_per_unit(one: Units) -> Iterator[tuple[str, int, int]]:
+def channels_per_unit(units: Units) -> Iterator[tuple[str, int, int]]:
     """Give, by layer that weighs, how many inputs and outputs leave with one unit of a kind."""
-    for name in {**one.makes, **one.reads}:
-        reads, makes = (len(side[name][0]) // one.count if name in side else 0 for side in (one.reads, one.makes))
+    for name in {**units.makes, **units.reads}:
+        reads, makes = (len(side[name][0]) // units.count if name in side else 0 for side in (units.reads, units.makes))
         yield name, reads, makes

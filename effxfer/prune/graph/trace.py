@@ -16,12 +16,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from effxfer.prune.graph.channel_ids import AxisIds, ChannelLabels, ChannelTrace, compact, hooked, tensors_in, varying
-from effxfer.prune.graph.operations import Operation, see
+from effxfer.prune.graph.channel_ids import (
+    AxisIds,
+    ChannelLabels,
+    ChannelTrace,
+    compact,
+    hook_modules,
+    tensors_in,
+    varying_axes,
+)
+from effxfer.prune.graph.operations import Operation, label_outputs
 
 OVER_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 WEIGHING = (_ConvNd, nn.Linear)
-WHOLE = (*WEIGHING, *OVER_CHANNELS, _BatchNorm, nn.PReLU, nn.MultiheadAttention)
+HANDLED_LAYERS = (*WEIGHING, *OVER_CHANNELS, _BatchNorm, nn.PReLU, nn.MultiheadAttention)
 
 
 @torch.no_grad()
@@ -36,7 +44,7 @@ def follow(net: nn.Module, example: Tensor) -> ChannelTrace:
         Exception: Whatever the network raises.
     """
     watch = _Watch(net)
-    with hooked(net, watch.enter, watch.leave), watch:
+    with hook_modules(net, watch.enter, watch.leave), watch:
         output = net(example)
     trail = watch.labels.trail
     for tensor in tensors_in(output):
@@ -49,7 +57,7 @@ def follow(net: nn.Module, example: Tensor) -> ChannelTrace:
 
 def axis_of(trail: ChannelTrace, ids: Tensor) -> int | None:
     """Give the only axis of a parameter along which classes differ; None if there are several, or none."""
-    axes = varying(trail.ties.roots(compact(ids)))
+    axes = varying_axes(trail.ties.roots(compact(ids)))
     return axes[0] if len(axes) == 1 else None
 
 
@@ -68,13 +76,13 @@ class _Watch(TorchDispatchMode):
     def enter(self, name: str, module: nn.Module) -> None:
         """Look away while a known layer is at work."""
         self.labels.enter(name)
-        self._inside += isinstance(module, WHOLE)
+        self._inside += isinstance(module, HANDLED_LAYERS)
 
     def leave(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """Say what a known layer did as a whole."""
-        if isinstance(module, WHOLE):
+        if isinstance(module, HANDLED_LAYERS):
             if self._inside == 1:
-                _layer(self.labels, name, module, inputs, output)
+                _follow_layer(self.labels, name, module, inputs, output)
             self._inside -= 1
         self.labels.leave()
 
@@ -83,23 +91,24 @@ class _Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if not self._inside:
-            given = [*tensors_in(list(args)), *tensors_in(list(kwargs.values()))]
-            known = [self.labels.of(tensor) for tensor in given]
-            if any(label is not None for label in known):
-                one = Operation(
-                    func=func, args=args, kwargs=kwargs, given=given, labels=known, outputs=list(tensors_in(output))
-                )  # fmt: skip
-                see(self.labels, one)
+            tensors = [*tensors_in(list(args)), *tensors_in(list(kwargs.values()))]
+            labels = [self.labels.of(tensor) for tensor in tensors]
+            if any(label is not None for label in labels):
+                outputs = list(tensors_in(output))
+                operation = Operation(
+                    func=func, args=args, kwargs=kwargs, tensors=tensors, labels=labels, outputs=outputs
+                )
+                label_outputs(self.labels, operation)
         return output
 
 
-def _layer(labels: ChannelLabels, name: str, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, *more = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
+def _follow_layer(labels: ChannelLabels, name: str, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, *extra_inputs = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
     label = labels.of(x)
     if not isinstance(label, AxisIds | None) or isinstance(module, nn.MultiheadAttention | _ConvTransposeNd):
-        labels.pin([label, *(labels.of(tensor) for tensor in more)], "does with them what is not understood")
+        labels.pin([label, *(labels.of(tensor) for tensor in extra_inputs)], "does with them what is not understood")
     elif depthwise(module):
-        labels.set(output, _depthwise(labels, name, module, label))
+        labels.set(output, _follow_depthwise(labels, name, module, label))
     elif isinstance(module, WEIGHING):
         labels.set(output, _weigh(labels, name, module, x, label))
     elif label is not None:
@@ -113,26 +122,26 @@ def _weigh(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: Axis
     axis, groups = (x.dim() - 1, 1) if linear else (1, module.groups)
     outputs = module.out_features if linear else module.out_channels
     if name not in trail.makes:
-        trail.makes[name] = trail.ties.fresh(outputs // groups).repeat(groups)
+        trail.makes[name] = trail.ties.new_ids(outputs // groups).repeat(groups)
     if label is None:
         return labels.along(axis, trail.makes[name])
     if label.axis != axis:
         trail.ties.pin(trail.makes[name], "it weighs positions, not channels")
         labels.pin([] if linear else [label], "weighs them like positions")
         return label if linear else None
-    trail.even(label.ids, groups, f"a part of {name} reads something else")
+    trail.tie_parts(label.ids, groups, f"a part of {name} reads something else")
     _note(trail, trail.reads, name, label.ids)
     return labels.along(axis, trail.makes[name])
 
 
-def _depthwise(labels: ChannelLabels, name: str, module: Any, label: AxisIds | None) -> AxisIds | None:
+def _follow_depthwise(labels: ChannelLabels, name: str, module: Any, label: AxisIds | None) -> AxisIds | None:
     """Filter each channel by itself."""
     if label is None or label.axis != 1:
         labels.pin([label], "filters positions")
         return None
-    made = label.ids.repeat_interleave(module.out_channels // module.in_channels)
-    _note(labels.trail, labels.trail.makes, name, made)
-    return labels.along(1, made)
+    ids = label.ids.repeat_interleave(module.out_channels // module.in_channels)
+    _note(labels.trail, labels.trail.makes, name, ids)
+    return labels.along(1, ids)
 
 
 def _scale(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: AxisIds) -> None:
@@ -143,12 +152,12 @@ def _scale(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: Axis
     if isinstance(module, nn.LayerNorm | nn.RMSNorm) and _across(module, x, label, count):
         return
     if isinstance(module, nn.GroupNorm) and 1 < module.num_groups < count:
-        trail.even(label.ids, module.num_groups, f"a part of {name} norms something else")
+        trail.tie_parts(label.ids, module.num_groups, f"a part of {name} norms something else")
     if count != len(label.ids) or (isinstance(module, nn.GroupNorm) and module.num_groups == count):
         labels.pin([label], "does with them what is not understood")
     _note(trail, trail.makes, name, label.ids)
     if isinstance(module, OVER_CHANNELS):
-        trail.over(name, label.ids)
+        trail.add_average(name, label.ids)
         trail.axes[name] = label.axis
 
 
@@ -167,6 +176,6 @@ def _across(module: nn.Module, x: Tensor, label: AxisIds, count: int) -> bool:
     return plain and label.axis != x.dim() - 1 and x.shape[-1] == count
 
 
-def _note(trail: ChannelTrace, where: dict[str, Tensor], name: str, ids_K: Tensor) -> None:
+def _note(trail: ChannelTrace, record: dict[str, Tensor], name: str, ids_K: Tensor) -> None:
     """Remember what a layer has to do with channels; where it is called again, both are tied."""
-    trail.ties.tie(where.setdefault(name, ids_K), ids_K, f"{name} is used for something else, too")
+    trail.ties.tie(record.setdefault(name, ids_K), ids_K, f"{name} is used for something else, too")

@@ -34,8 +34,8 @@ def frozen_outputs(network: nn.Module, exclude: Sequence[str] = ()) -> list[nn.M
     """
     prefix = layer_prefix(network)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
-    own = [f"{name}.weight" for name in layers if name.startswith(prefix)]
-    excluded = {name.removesuffix(".weight") for name in matching(exclude, own)}
+    weights = [f"{name}.weight" for name in layers if name.startswith(prefix)]
+    excluded = {name.removesuffix(".weight") for name in matching(exclude, weights)}
     return [m for name, m in layers.items() if name in excluded or not name.startswith(prefix)]
 
 

@@ -20,7 +20,7 @@ class UnionFind:
         """One more than the largest number."""
         return len(self._parent)
 
-    def fresh(self, count: int) -> Tensor:
+    def new_ids(self, count: int) -> Tensor:
         """Give numbers to channels nobody has seen before, `(count,)`."""
         first = len(self._parent)
         self._parent = np.concatenate([self._parent, np.arange(first, first + count)])
@@ -28,18 +28,18 @@ class UnionFind:
 
     def roots(self, ids: Tensor) -> Tensor:
         """Give the number of each channel's class, the smallest in it; 0 stays 0."""
-        found = np.asarray(self._parent[ids.numpy()])
-        while not np.array_equal(found, further := self._parent[found]):
-            found = np.asarray(further)
-        return torch.from_numpy(found)
+        roots = np.asarray(self._parent[ids.numpy()])
+        while not np.array_equal(roots, further := self._parent[roots]):
+            roots = np.asarray(further)
+        return torch.from_numpy(roots)
 
-    def tie(self, some: Tensor, others: Tensor, why: str) -> None:
-        """Make channels at equal places leave together; one beside a 0 stays, because of `why`."""
-        one, other = self.roots(some).flatten(), self.roots(others).flatten()
-        lone = (one == 0) != (other == 0)
+    def tie(self, first: Tensor, second: Tensor, reason: str) -> None:
+        """Make channels at equal places leave together; one beside a 0 stays, because of `reason`."""
+        first_roots, second_roots = self.roots(first).flatten(), self.roots(second).flatten()
+        lone = (first_roots == 0) != (second_roots == 0)
         if bool(lone.any()):
-            self.pin(one[lone] + other[lone], why)
-        pairs = torch.stack([one, other])[:, ~lone & (one != other)].unique(dim=1)
+            self.pin(first_roots[lone] + second_roots[lone], reason)
+        pairs = torch.stack([first_roots, second_roots])[:, ~lone & (first_roots != second_roots)].unique(dim=1)
         for a, b in pairs.T.tolist():
             a, b = self._root(a), self._root(b)
             self._parent[max(a, b)] = min(a, b)
@@ -50,22 +50,22 @@ class UnionFind:
             number = int(self._parent[number])
         return number
 
-    def pin(self, ids: Tensor, why: str) -> None:
-        """Make channels stay, because of `why`."""
-        self._pins.append((ids.flatten(), why))
+    def pin(self, ids: Tensor, reason: str) -> None:
+        """Make channels stay, because of `reason`."""
+        self._pins.append((ids.flatten(), reason))
 
     def pinned(self) -> dict[int, str]:
         """Say why classes stay, by their number; the first reason that says something counts."""
-        found: dict[int, str] = {}
-        for ids, why in self._pins:
+        reasons: dict[int, str] = {}
+        for ids, reason in self._pins:
             for root in self.roots(ids).unique().tolist():
-                found[root] = found.get(root) or why
-        found.pop(0, None)
-        return found
+                reasons[root] = reasons.get(root) or reason
+        reasons.pop(0, None)
+        return reasons
 
     def mask(self, ids: Tensor) -> Tensor:
         """Mark classes, `(classes,)`: to be indexed with what `roots` gives."""
-        found = torch.zeros(len(self), dtype=torch.bool)
-        found[self.roots(ids)] = True
-        found[0] = False
-        return found
+        mask = torch.zeros(len(self), dtype=torch.bool)
+        mask[self.roots(ids)] = True
+        mask[0] = False
+        return mask

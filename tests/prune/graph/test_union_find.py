@@ -10,7 +10,7 @@ PAIRS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), max_size=15)
 @given(PAIRS)
 def test_what_is_tied_directly_or_by_others_is_one_class(pairs):
     ties = UnionFind()
-    ids = ties.fresh(12)
+    ids = ties.new_ids(12)
     if pairs:
         one, other = torch.tensor(pairs).T
         ties.tie(one, other, "")
@@ -24,7 +24,7 @@ def test_what_is_tied_directly_or_by_others_is_one_class(pairs):
 
 def test_beside_what_is_no_channel_channels_stay():
     ties = UnionFind()
-    ids = ties.fresh(3)
+    ids = ties.new_ids(3)
     ties.tie(ids, torch.tensor([0, 3, 3]), "it is padded")
     assert ties.roots(ids).tolist() == [1, 2, 2]
     assert ties.pinned() == {1: "it is padded"}
@@ -32,7 +32,7 @@ def test_beside_what_is_no_channel_channels_stay():
 
 def test_a_class_stays_for_the_first_reason_that_says_something():
     ties = UnionFind()
-    ids = ties.fresh(2)
+    ids = ties.new_ids(2)
     for why in ("", "first", "second"):
         ties.pin(ids[1:], why)
     ties.tie(ids[:1], ids[1:], "")
