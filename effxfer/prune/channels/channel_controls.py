@@ -1,4 +1,4 @@
-"""What channel pruning must be compared with: other networks that are as fast, trained as long.
+"""Controls of channel pruning: other networks of the same latency, trained for as long.
 
 A network of fewer channels says something only where it beats the unpruned one on smaller images, the same share of
 every layer removed, its own shape trained from weights drawn anew (Liu et al., 2019,
@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ControlResult:
-    """A network, as measured.
+    """One measured network.
 
     Attributes:
         name: How tables call it.
-        epochs: How long it was trained in this stage; of repeats that ended at different times, from and to.
+        epochs: Epochs of training in this stage; a range if repeats ended at different epochs.
         scores: Accuracy in percent by split, one value per training.
         timing: Of its exported float32 file, in turns with the dense network's.
         macs: Multiply-adds for one image.
-        advice: What to do to have it.
+        advice: How to obtain this network.
     """
 
     name: str
@@ -73,53 +73,54 @@ def control_is_better(control: ControlResult, pruned: ControlResult) -> bool:
 
 
 def report_channel_controls(dense: ControlResult, pruned: ControlResult, controls: Sequence[ControlResult]) -> Report:
-    """Put a pruned network beside its controls, and say which of them win.
+    """Compare a pruned network with its controls; a note names each control that wins.
 
     Args:
         dense: The network before pruning.
         pruned: The network after it.
-        controls: What it is compared with; their first score decides what notes say.
+        controls: The networks to compare with; their first score decides which of them win.
     """
     everyone, repeated = (dense, pruned, *controls), any(len(_scores(c)) > 1 for c in controls)
+    rows = [row for result in (pruned, *controls) for row in _measurements(result, accuracy=result is not pruned)]
     return Report(
-        rows=tuple(row for one in (pruned, *controls) for row in _rows(one, accuracy=one is not pruned)),
-        tables=(Table(title="Controls", rows=tuple(_line(one, repeated) for one in everyone)),),
-        notes=tuple(_verdict(one, pruned) for one in controls if control_is_better(one, pruned)),
+        rows=tuple(rows),
+        tables=(Table(title="Controls", rows=tuple(_table_row(result, repeated) for result in everyone)),),
+        notes=tuple(_verdict(result, pruned) for result in controls if control_is_better(result, pruned)),
         curves=tuple(
-            Curve(title=PLOT, name=one.name, x=SHARE, y=SCORE, line=False,
-                  points=tuple((one.timing.ratio, score) for score in _scores(one)))
-            for one in everyone
+            Curve(title=PLOT, name=result.name, x=SHARE, y=SCORE, line=False,
+                  points=tuple((result.timing.ratio, score) for score in _scores(result)))
+            for result in everyone
         ),
     )  # fmt: skip
 
 
-def _scores(one: ControlResult) -> Sequence[float]:
-    return next(iter(one.scores.values()))
+def _scores(result: ControlResult) -> Sequence[float]:
+    return next(iter(result.scores.values()))
 
 
-def _score(one: ControlResult) -> float:
-    return median(_scores(one))
+def _score(result: ControlResult) -> float:
+    return median(_scores(result))
 
 
-def _rows(one: ControlResult, accuracy: bool) -> list[Measurement]:
-    timing = one.timing
-    rows = [Measurement.spread(f"{one.name} accuracy/{s}", found, unit="%") for s, found in one.scores.items()]
+def _measurements(result: ControlResult, accuracy: bool) -> list[Measurement]:
+    timing = result.timing
+    rows = [Measurement.spread(f"{result.name} accuracy/{s}", values, unit="%") for s, values in result.scores.items()]
     return (rows if accuracy else []) + [
-        Measurement(name=f"{one.name} p50/ratio", value=timing.ratio, unit="x", low=timing.low, high=timing.high,
+        Measurement(name=f"{result.name} p50/ratio", value=timing.ratio, unit="x", low=timing.low, high=timing.high,
                     n=timing.n, of="the dense network's p50"),
-        Measurement(name=f"{one.name} macs", value=one.macs / 1e6, unit="M"),
+        Measurement(name=f"{result.name} macs", value=result.macs / 1e6, unit="M"),
     ]  # fmt: skip
 
 
-def _line(one: ControlResult, repeated: bool) -> dict[str, Any]:
+def _table_row(result: ControlResult, repeated: bool) -> dict[str, Any]:
     return {
-        "network": one.name,
-        "epochs": one.epochs,
-        **cells(one.scores, repeated),
-        "p50 ms": one.timing.ms,
-        "p50 ratio": one.timing.ratio,
-        "ratio 95 %": f"{one.timing.low:.3f} to {one.timing.high:.3f}",
-        "multiply-adds M": one.macs / 1e6,
+        "network": result.name,
+        "epochs": result.epochs,
+        **cells(result.scores, repeated),
+        "p50 ms": result.timing.ms,
+        "p50 ratio": result.timing.ratio,
+        "ratio 95 %": f"{result.timing.low:.3f} to {result.timing.high:.3f}",
+        "multiply-adds M": result.macs / 1e6,
     }
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.prune.channels.importance import Gone, Importance, Rule
+from effxfer.prune.channels.importance import Importance, RemovedUnits, Rule
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.groups import Units, channels_of, units_in
 from effxfer.prune.graph.macs import HINT
@@ -42,12 +42,12 @@ class StructuredTicket(Ticket):
     """What iterative pruning of channels found; its mask is also of biases and norms.
 
     Attributes:
-        gone: By layer, which channels or heads are removed `(U,)`.
+        removed: By layer, which channels or heads are removed `(U,)`.
     """
 
     mask: Mask
     rounds: tuple[Round, ...]
-    gone: Gone
+    removed: RemovedUnits
 
 
 def find_structured_ticket(
@@ -102,12 +102,12 @@ def find_structured_ticket(
         examples=examples,
     )  # fmt: skip
     units, start = prunable_units(net, exclude, example), weights_of(net if rewind is None else rewind)
-    gone, history, dense = removed_units(net, units), list[Round](), dict[str, Tensor]()
-    mask = first = mask_of(net, units, gone)
-    for number, target in enumerate([share_of(gone), *schedule(share_of(gone), rounds, sparsity=ratio)]):
+    removed, history, dense = removed_units(net, units), list[Round](), dict[str, Tensor]()
+    mask = first = mask_of(net, units, removed)
+    for number, target in enumerate([share_of(removed), *schedule(share_of(removed), rounds, sparsity=ratio)]):
         if number:
-            gone = weakest(net, units, gone, target, rule)
-            mask = mask_of(net, units, gone)
+            removed = remove_weakest(net, units, removed, target, rule)
+            mask = mask_of(net, units, removed)
         rewind_(net, start)
         mask.store_(net)
         state = remember(f"round-{number}", Training(net, train, mask, number))
@@ -115,7 +115,7 @@ def find_structured_ticket(
         net.load_state_dict(state["weights"])
         history.append(Round(remaining=1 - mask.sparsity, score=state["score"]))
     return StructuredTicket(
-        mask=mask, number=rounds, rounds=tuple(history), first=first, dense=dense, gone=gone
+        mask=mask, number=rounds, rounds=tuple(history), first=first, dense=dense, removed=removed
     )  # fmt: skip
 
 
@@ -126,37 +126,39 @@ def prunable_units(net: nn.Module, exclude: Sequence[str] = (), example: Tensor 
         ModelFileError: If there are none.
     """
     structure = units_in(traceable(net), example_of(net, example), exclude)
-    found = [one for one in structure.units if one.reads and not one.mixed and not one.loose]
-    if not found:
-        why = "; ".join(f"{layer}: {text}" for layer, text in structure.refused.items())
-        raise ModelFileError(f"the network has no channels that a ticket could remove{': ' * bool(why)}{why}", HINT)
-    return found
+    groups = [group for group in structure.units if group.reads and not group.mixed and not group.loose]
+    if not groups:
+        reasons = "; ".join(f"{layer}: {text}" for layer, text in structure.refused.items())
+        raise ModelFileError(
+            f"the network has no channels that a ticket could remove{': ' * bool(reasons)}{reasons}", HINT
+        )
+    return groups
 
 
-def mask_of(net: nn.Module, units: Sequence[Units], gone: Gone) -> Mask:
+def mask_of(net: nn.Module, units: Sequence[Units], removed: RemovedUnits) -> Mask:
     """Mask everything that makes the units which are gone `(U,)`, on top of the masks that the network holds."""
-    own = dict(net.named_parameters())
-    keep = {name: held.clone() for name, held in masks_of(net).items()}
-    for one in units:
-        for layer, places in one.makes.items():
+    parameters = dict(net.named_parameters())
+    keep = {name: stored.clone() for name, stored in masks_of(net).items()}
+    for group in units:
+        for layer, places in group.makes.items():
             for name in (f"{layer}.weight", f"{layer}.bias"):
-                if name in own:
-                    mask = keep.setdefault(name, torch.ones_like(own[name], dtype=torch.bool))
-                    mask[channels_of(places, gone[one.layer]).to(mask.device)] = False
+                if name in parameters:
+                    mask = keep.setdefault(name, torch.ones_like(parameters[name], dtype=torch.bool))
+                    mask[channels_of(places, removed[group.layer]).to(mask.device)] = False
     return Mask(keep)
 
 
-def removed_units(net: nn.Module, units: Sequence[Units]) -> Gone:
+def removed_units(net: nn.Module, units: Sequence[Units]) -> RemovedUnits:
     """Read off the network's masks which units `(U,)` are gone already: those that no weight makes any more."""
-    held, gone = masks_of(net), dict[str, Tensor]()
-    for one in units:
-        dead = torch.ones(one.count, dtype=torch.bool)
-        for layer, places in one.makes.items():
-            mask = held.get(f"{layer}.weight")
-            removed = None if mask is None else ~mask.cpu().view(len(mask), -1).any(1)
-            dead &= False if removed is None else one.all_of(places, removed)
-        gone[one.layer] = dead
-    return gone
+    masks, removed = masks_of(net), dict[str, Tensor]()
+    for group in units:
+        dead = torch.ones(group.count, dtype=torch.bool)
+        for layer, places in group.makes.items():
+            mask = masks.get(f"{layer}.weight")
+            empty_rows = None if mask is None else ~mask.cpu().view(len(mask), -1).any(1)
+            dead &= False if empty_rows is None else group.all_of(places, empty_rows)
+        removed[group.layer] = dead
+    return removed
 
 
 def random_units_mask(net: nn.Module, seed: int) -> Mask:
@@ -168,37 +170,39 @@ def random_units_mask(net: nn.Module, seed: int) -> Mask:
     counts = {layer: int(lost.sum()) for layer, lost in removed_units(net, units).items()}
     for keep in masks_of(net).values():
         keep.fill_(True)
-    generator, gone = torch.Generator().manual_seed(seed), dict[str, Tensor]()
-    for one in units:
-        gone[one.layer] = torch.zeros(one.count, dtype=torch.bool)
-        gone[one.layer][torch.randperm(one.count, generator=generator)[: counts[one.layer]]] = True
-    return mask_of(net, units, gone)
+    generator, removed = torch.Generator().manual_seed(seed), dict[str, Tensor]()
+    for group in units:
+        removed[group.layer] = torch.zeros(group.count, dtype=torch.bool)
+        removed[group.layer][torch.randperm(group.count, generator=generator)[: counts[group.layer]]] = True
+    return mask_of(net, units, removed)
 
 
-def share_of(gone: Gone) -> float:
+def share_of(removed: RemovedUnits) -> float:
     """Share of all units that are gone, in [0, 1]."""
-    return sum(int(lost.sum()) for lost in gone.values()) / sum(len(lost) for lost in gone.values())
+    return sum(int(lost.sum()) for lost in removed.values()) / sum(len(lost) for lost in removed.values())
 
 
-def weakest(net: nn.Module, units: Sequence[Units], gone: Gone, ratio: float, rule: Rule) -> Gone:
+def remove_weakest(
+    net: nn.Module, units: Sequence[Units], removed: RemovedUnits, ratio: float, rule: Rule
+) -> RemovedUnits:
     """Let the least important units go, until a share of all is gone; those that are gone already stay so."""
-    initial = {one.layer: one.count for one in units}
-    plan = rule.plan(rule.scored(net, units, gone, initial), ratio)
-    found = {layer: lost.clone() for layer, lost in gone.items()}
+    initial = {group.layer: group.count for group in units}
+    plan = rule.plan(rule.score_units(net, units, removed, initial), ratio)
+    updated = {layer: lost.clone() for layer, lost in removed.items()}
     for layer, positions in plan.items():
-        alive = (~gone[layer]).nonzero()[:, 0]
-        found[layer][alive[positions]] = True
-    return found
+        alive = (~removed[layer]).nonzero()[:, 0]
+        updated[layer][alive[positions]] = True
+    return updated
 
 
 def report(net: nn.Module, ticket: StructuredTicket) -> Report:
     """Say how sparse a network with a structured ticket is, in weights and in channels, and how its score fell."""
-    counts = {layer: (len(lost), int((~lost).sum())) for layer, lost in ticket.gone.items()}
+    counts = {layer: (len(lost), int((~lost).sum())) for layer, lost in ticket.removed.items()}
     total = sum(before for before, _ in counts.values())
     removed = Measurement(
-        name="sparsity/channels", value=100 * share_of(ticket.gone), unit="%", n=total, of="channels and heads"
+        name="sparsity/channels", value=100 * share_of(ticket.removed), unit="%", n=total, of="channels and heads"
     )  # fmt: skip
-    rows = tuple({"layer": layer, "units": before, "kept": left} for layer, (before, left) in counts.items())
+    rows = tuple({"layer": layer, "units": before, "kept": remaining} for layer, (before, remaining) in counts.items())
     table = Table(title="Channels kept, by the layers tied together", rows=rows)
     return Report(rows=(removed,), tables=(table,)) + lottery_report(net, ticket)
 

@@ -17,7 +17,7 @@ from effxfer.prune.graph.groups import Places, Units
 from effxfer.prune.weights.scores.context import Losses
 
 Importance = Literal["magnitude", "taylor"]
-Gone = dict[str, Tensor]
+RemovedUnits = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class Rule:
     examples: Losses | None = None
     squared: bool = False
 
-    def scored(
-        self, net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor], initial: Mapping[str, int]
+    def score_units(
+        self, net: nn.Module, units: Sequence[Units], removed: Mapping[str, Tensor], initial: Mapping[str, int]
     ) -> list[ScoredChannels]:  # fmt: skip
         """Score the units that are not gone `(U,)`; `initial` says how many of each kind there were at first.
 
@@ -50,15 +50,15 @@ class Rule:
             ModelFileError: If a weight is NaN or infinite.
         """
         first_order = self.importance == "taylor"
-        scores = taylor(net, units, gone, self.examples) if first_order else magnitude(net, units, gone)
+        scores = taylor(net, units, removed, self.examples) if first_order else magnitude(net, units, removed)
         power = 2 if self.squared and not first_order else 1
         return [
             ScoredChannels(
-                layer=one.layer, scores=_by_mean(scores[one.layer][~gone[one.layer]] ** power),
-                initial=initial[one.layer], copies=self.round_to if one.heads else one.copies, whole=one.heads,
-                within=one.within,
+                layer=group.layer, scores=_by_mean(scores[group.layer][~removed[group.layer]] ** power),
+                initial=initial[group.layer], copies=self.round_to if group.heads else group.copies, heads=group.heads,
+                within=group.within,
             )
-            for one in units
+            for group in units
         ]  # fmt: skip
 
     def plan(self, layers: Sequence[ScoredChannels], ratio: float) -> dict[str, list[int]]:
@@ -68,22 +68,22 @@ class Rule:
         )  # fmt: skip
 
 
-def no_units(units: Sequence[Units]) -> Gone:
+def no_units(units: Sequence[Units]) -> RemovedUnits:
     """Mark no unit as gone."""
-    return {one.layer: torch.zeros(one.count, dtype=torch.bool) for one in units}
+    return {group.layer: torch.zeros(group.count, dtype=torch.bool) for group in units}
 
 
 def _by_mean(scores_U: Tensor) -> Tensor:
     return scores_U / scores_U.mean().clamp_min(1e-30)
 
 
-def magnitude(net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def magnitude(net: nn.Module, units: Sequence[Units], removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the L2 norm of all weights that make or read each unit.
 
     Args:
         net: The trained network.
         units: All units.
-        gone: By layer, those that do not count `(U,)`.
+        removed: By layer, those that do not count `(U,)`.
 
     Returns:
         By layer, `(U,)`: 1 is the mean of the units that are not gone.
@@ -91,22 +91,22 @@ def magnitude(net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor]
     Raises:
         ModelFileError: If a weight is NaN or infinite.
     """
-    own = {name: p.detach().cpu().double() for name, p in net.named_parameters()}
+    parameters = {name: p.detach().cpu().double() for name, p in net.named_parameters()}
     scores = {}
-    for one in units:
-        power = torch.zeros(one.count, dtype=torch.double)
-        for name, places, reading in _tied(one):
-            weight = own.get(f"{name}.weight")
+    for group in units:
+        power = torch.zeros(group.count, dtype=torch.double)
+        for name, places, reading in _tied(group):
+            weight = parameters.get(f"{name}.weight")
             if weight is not None:
-                power += one.total(places, per_channel(weight.square(), net.get_submodule(name), reading))
+                power += group.total(places, per_channel(weight.square(), net.get_submodule(name), reading))
         if not bool(power.isfinite().all()):
-            raise ModelFileError(f"what is tied to {one.layer} holds NaN or infinity", "prune an intact network")
-        scores[one.layer] = _relative(power.sqrt(), gone[one.layer])
+            raise ModelFileError(f"what is tied to {group.layer} holds NaN or infinity", "prune an intact network")
+        scores[group.layer] = _relative(power.sqrt(), removed[group.layer])
     return scores
 
 
 def taylor(
-    net: nn.Module, units: Sequence[Units], gone: Mapping[str, Tensor], examples: Losses | None
+    net: nn.Module, units: Sequence[Units], removed: Mapping[str, Tensor], examples: Losses | None
 ) -> dict[str, Tensor]:
     """Estimate how much the loss changes without each unit (https://arxiv.org/abs/1906.10771, equation 8).
 
@@ -115,7 +115,7 @@ def taylor(
     Args:
         net: The trained network.
         units: All units.
-        gone: By layer, those that do not count `(U,)`.
+        removed: By layer, those that do not count `(U,)`.
         examples: Gives the losses of some batches under the network that it is passed.
 
     Returns:
@@ -127,26 +127,26 @@ def taylor(
     if examples is None:
         raise SettingsError("taylor importance needs examples", "pass losses, or use importance = 'magnitude'")
     trial = deepcopy(net).eval().requires_grad_(True)
-    scores = {one.layer: torch.zeros(one.count, dtype=torch.double) for one in units}
+    scores = {group.layer: torch.zeros(group.count, dtype=torch.double) for group in units}
     with torch.enable_grad():
         for loss in examples(trial):
             trial.zero_grad(set_to_none=True)
             loss.backward()
-            for one in units:
-                scores[one.layer] += _saliency(trial, one).square()
-    return {one.layer: _relative(scores[one.layer].sqrt(), gone[one.layer]) for one in units}
+            for group in units:
+                scores[group.layer] += _saliency(trial, group).square()
+    return {group.layer: _relative(scores[group.layer].sqrt(), removed[group.layer]) for group in units}
 
 
-def _relative(scores_U: Tensor, gone_U: Tensor) -> Tensor:
-    return scores_U / scores_U[~gone_U].mean().clamp_min(1e-30)
+def _relative(scores_U: Tensor, removed_U: Tensor) -> Tensor:
+    return scores_U / scores_U[~removed_U].mean().clamp_min(1e-30)
 
 
 def _saliency(net: nn.Module, units: Units) -> Tensor:
-    own = dict(net.named_parameters())
+    parameters = dict(net.named_parameters())
     total = torch.zeros(units.count, dtype=torch.double)
     for layer, places in units.makes.items():
         for name in (f"{layer}.weight", f"{layer}.bias"):
-            weight = own.get(name)
+            weight = parameters.get(name)
             if weight is not None and weight.grad is not None:
                 change = (weight * weight.grad).detach().cpu().double()
                 total += units.total(places, change.reshape(len(change), -1).sum(1))

@@ -77,12 +77,12 @@ class PricedLayer:
     blocks: frozenset[str] = frozenset()
     ms: Callable[[int, int], float]
 
-    def cost(self, gone: Mapping[str, int], dropped: frozenset[str]) -> float:
+    def cost(self, removed: Mapping[str, int], dropped: frozenset[str]) -> float:
         """Give its time without so many channels of each group, and without the dropped blocks."""
         if self.blocks & dropped:
             return 0.0
-        inputs = self.inputs - sum(gone[group] * each for group, each in self.reads.items())
-        outputs = self.outputs - sum(gone[group] * each for group, each in self.writes.items())
+        inputs = self.inputs - sum(removed[group] * each for group, each in self.reads.items())
+        outputs = self.outputs - sum(removed[group] * each for group, each in self.writes.items())
         return self.ms(inputs, outputs)
 
 
@@ -91,23 +91,23 @@ class Choice:
     """A configuration.
 
     Attributes:
-        gone: By group, how many channels leave it.
+        removed: By group, how many channels leave it.
         dropped: The blocks that leave.
         ms: What the cost model says it takes.
         loss: By how much the loss rises, as estimated: the sum over groups and blocks.
         reached: Whether it meets the target.
     """
 
-    gone: Mapping[str, int]
+    removed: Mapping[str, int]
     dropped: frozenset[str] = frozenset()
     ms: float
     loss: float
     reached: bool
 
 
-def latency(layers: Sequence[PricedLayer], gone: Mapping[str, int], dropped: frozenset[str] = frozenset()) -> float:
+def latency(layers: Sequence[PricedLayer], removed: Mapping[str, int], dropped: frozenset[str] = frozenset()) -> float:
     """Add up what all layers cost, in milliseconds."""
-    return sum(layer.cost(gone, dropped) for layer in layers)
+    return sum(layer.cost(removed, dropped) for layer in layers)
 
 
 def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[PricedLayer], target: float) -> Choice:
@@ -129,22 +129,22 @@ def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Pr
         moves = list(task.moves(now))
         if not moves:
             break
-        ends += [task.after(now, move) for move in _finishing(moves, task.ms(now) - target)]
-        now = task.after(now, max(moves, key=_worth))
+        ends += [task.apply(now, move) for move in _sufficient_moves(moves, task.ms(now) - target)]
+        now = task.apply(now, max(moves, key=_worth))
     best = min((*ends, now), key=lambda end: task.rank(end, target))
-    return task.choice(task.polished(best, target), target)
+    return task.choice(task.exchange(best, target), target)
 
 
 class _Config(NamedTuple):
-    gone: Mapping[str, int]
+    removed: Mapping[str, int]
     dropped: frozenset[str]
 
 
 class _Move(NamedTuple):
-    """Take channels off a group until so many are gone, or drop a block (`gone` is -1)."""
+    """Take channels off a group until so many are gone, or drop a block (`removed` is -1)."""
 
     name: str
-    gone: int
+    removed: int
     saved: float
     loss: float
 
@@ -153,7 +153,7 @@ def _worth(move: _Move) -> tuple[float, float]:
     return move.saved / max(move.loss, TINY), move.saved
 
 
-def _finishing(moves: Sequence[_Move], need: float) -> list[_Move]:
+def _sufficient_moves(moves: Sequence[_Move], need: float) -> list[_Move]:
     """The cheapest of the moves that meet the target at once, if there are any."""
     enough = [move for move in moves if move.saved >= need]
     return sorted(enough, key=lambda move: (move.loss, move.saved))[:1]
@@ -163,19 +163,19 @@ class _Task:
     def __init__(self, groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[PricedLayer]) -> None:
         self.groups, self.blocks, self.layers = groups, blocks, layers
         self.of = {g.name: [x for x in layers if g.name in x.reads or g.name in x.writes] for g in groups}
-        self.beside = {name: sorted({n for x in of for n in (*x.reads, *x.writes)}) for name, of in self.of.items()}
+        self.neighbours = {name: sorted({n for x in of for n in (*x.reads, *x.writes)}) for name, of in self.of.items()}
         self.within = {block.name: [x for x in layers if block.name in x.blocks] for block in blocks}
-        self.found: dict[tuple[object, ...], list[_Move]] = {}
+        self.cached_moves: dict[tuple[object, ...], list[_Move]] = {}
 
     def ms(self, now: _Config) -> float:
-        return latency(self.layers, now.gone, now.dropped)
+        return latency(self.layers, now.removed, now.dropped)
 
     def loss(self, now: _Config) -> float:
         """Add up what groups and blocks cost; groups inside a dropped block cost nothing more."""
         left_out = [block for block in self.blocks if block.name in now.dropped]
         idle = frozenset[str]().union(*(block.inside for block in left_out))
-        kept = sum(group.loss(now.gone[group.name]) for group in self.groups if group.name not in idle)
-        return kept + sum(block.loss for block in left_out)
+        group_loss = sum(group.loss(now.removed[group.name]) for group in self.groups if group.name not in idle)
+        return group_loss + sum(block.loss for block in left_out)
 
     def rank(self, now: _Config, target: float) -> tuple[bool, float, float]:
         """Order configurations: those that meet the target by their loss, the others behind them by their time.
@@ -188,66 +188,66 @@ class _Task:
     def moves(self, now: _Config) -> Iterator[_Move]:
         """Give all moves that save time; those of a group stay the same while its neighbours do."""
         for group in self.groups:
-            key = (group.name, now.dropped, *(now.gone[name] for name in self.beside[group.name]))
-            if key not in self.found:
-                self.found[key] = [move for move in self.narrower(group, now) if move.saved > 0]
-            yield from self.found[key]
+            key = (group.name, now.dropped, *(now.removed[name] for name in self.neighbours[group.name]))
+            if key not in self.cached_moves:
+                self.cached_moves[key] = [move for move in self.narrowing_moves(group, now) if move.saved > 0]
+            yield from self.cached_moves[key]
         for block in self.blocks:
-            saved = latency(self.within[block.name], now.gone, now.dropped)
+            saved = latency(self.within[block.name], now.removed, now.dropped)
             if saved > 0:
-                spared = sum(group.loss(now.gone[group.name]) for group in self.groups if group.name in block.inside)
+                spared = sum(group.loss(now.removed[group.name]) for group in self.groups if group.name in block.inside)
                 yield _Move(block.name, -1, saved, max(0.0, block.loss - spared))
 
-    def narrower(self, group: Group, now: _Config) -> Iterator[_Move]:
-        layers, there = self.of[group.name], now.gone[group.name]
-        ms, loss = latency(layers, now.gone, now.dropped), group.loss(there)
-        for gone in (group.width - width for width in group.widths()):
-            if gone > there:
-                saved = ms - latency(layers, {**now.gone, group.name: gone}, now.dropped)
-                yield _Move(group.name, gone, saved, max(0.0, group.loss(gone) - loss))
+    def narrowing_moves(self, group: Group, now: _Config) -> Iterator[_Move]:
+        layers, current = self.of[group.name], now.removed[group.name]
+        ms, loss = latency(layers, now.removed, now.dropped), group.loss(current)
+        for count in (group.width - width for width in group.widths()):
+            if count > current:
+                saved = ms - latency(layers, {**now.removed, group.name: count}, now.dropped)
+                yield _Move(group.name, count, saved, max(0.0, group.loss(count) - loss))
 
-    def after(self, now: _Config, move: _Move) -> _Config:
-        if move.gone < 0:
-            return _Config(now.gone, now.dropped | {move.name})
-        return _Config({**now.gone, move.name: move.gone}, now.dropped)
+    def apply(self, now: _Config, move: _Move) -> _Config:
+        if move.removed < 0:
+            return _Config(now.removed, now.dropped | {move.name})
+        return _Config({**now.removed, move.name: move.removed}, now.dropped)
 
-    def polished(self, now: _Config, target: float) -> _Config:
+    def exchange(self, now: _Config, target: float) -> _Config:
         """Exchange, as long as that is better: return a step of one group, or a block, and if need be take another."""
         for _ in range(EXCHANGES):
-            now = self.given_back(now, target)
-            swaps = (self.finished(one, target) for one in self.wider(now, nearest=True))
-            best = min(swaps, key=lambda one: self.rank(one, target), default=now)
+            now = self.restore(now, target)
+            swaps = (self.meet_target(config, target) for config in self.wider_configs(now, nearest=True))
+            best = min(swaps, key=lambda config: self.rank(config, target), default=now)
             if self.rank(best, target) >= self.rank(now, target):
                 break
             now = best
         return now
 
-    def finished(self, now: _Config, target: float) -> _Config:
+    def meet_target(self, now: _Config, target: float) -> _Config:
         """Make the cheapest single move that meets the target, where it does not hold and there is one."""
-        ends = _finishing(list(self.moves(now)), self.ms(now) - target) if self.ms(now) > target else []
-        return self.after(now, ends[0]) if ends else now
+        ends = _sufficient_moves(list(self.moves(now)), self.ms(now) - target) if self.ms(now) > target else []
+        return self.apply(now, ends[0]) if ends else now
 
-    def given_back(self, now: _Config, target: float) -> _Config:
+    def restore(self, now: _Config, target: float) -> _Config:
         """Return, as long as the target holds, what lowers the loss most, and then what costs none."""
         while self.ms(now) <= target:
-            best = min(self.wider(now), key=lambda one: self.rank(one, target), default=now)
+            best = min(self.wider_configs(now), key=lambda config: self.rank(config, target), default=now)
             if self.rank(best, target) >= self.rank(now, target):
                 break
             now = best
         return now
 
-    def wider(self, now: _Config, *, nearest: bool = False) -> Iterator[_Config]:
+    def wider_configs(self, now: _Config, *, nearest: bool = False) -> Iterator[_Config]:
         """Give the configurations with one group wider, by any width or by the next one, or with one block more."""
         for group in self.groups:
-            fewer = [gone for w in group.widths() if (gone := group.width - w) < now.gone[group.name]]
-            for gone in fewer[-1:] if nearest else fewer:
-                yield _Config({**now.gone, group.name: gone}, now.dropped)
+            fewer = [count for w in group.widths() if (count := group.width - w) < now.removed[group.name]]
+            for count in fewer[-1:] if nearest else fewer:
+                yield _Config({**now.removed, group.name: count}, now.dropped)
         for name in sorted(now.dropped):
-            yield _Config(now.gone, now.dropped - {name})
+            yield _Config(now.removed, now.dropped - {name})
 
     def choice(self, now: _Config, target: float) -> Choice:
         """Tell what was found; groups inside a dropped block are left as they are."""
         idle = frozenset[str]().union(*(block.inside for block in self.blocks if block.name in now.dropped))
-        gone = {name: 0 if name in idle else count for name, count in now.gone.items()}
-        ms = latency(self.layers, gone, now.dropped)
-        return Choice(gone=gone, dropped=now.dropped, ms=ms, loss=self.loss(now), reached=ms <= target)
+        removed = {name: 0 if name in idle else count for name, count in now.removed.items()}
+        ms = latency(self.layers, removed, now.dropped)
+        return Choice(removed=removed, dropped=now.dropped, ms=ms, loss=self.loss(now), reached=ms <= target)

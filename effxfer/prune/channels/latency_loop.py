@@ -68,7 +68,7 @@ class LatencyRound:
     timing: PairedTiming
     choice: Choice
 
-    def off(self, target: LatencyTarget) -> float:
+    def deviation(self, target: LatencyTarget) -> float:
         """By what share the measured latency is above (positive) or below what was asked."""
         return self.measured(target) / target.value - 1
 
@@ -100,14 +100,14 @@ def search_to_target(
             least = LatencyTarget(value=choice.ms * per_ms, unit=target.unit, per_ms=per_ms)
             hint = "ask for more time, exclude fewer layers, or take a smaller backbone"
             raise SettingsError(f"a latency of {target} cannot be reached: {least} remains at least", hint)
-        if any(_same(choice, known.choice) for known in rounds):
+        if any(_same_choice(choice, earlier.choice) for earlier in rounds):
             break
         predicted = choice.ms * per_ms
         now = LatencyRound(
             model_target_ms=target.value / per_ms, predicted=predicted, timing=time(choice), choice=choice
         )
         rounds.append(now)
-        if abs(now.off(target)) <= NEAR or not choice.reached:
+        if abs(now.deviation(target)) <= NEAR or not choice.reached:
             break
         per_ms *= now.measured(target) / predicted
     return rounds
@@ -119,12 +119,12 @@ def nearest_round(rounds: Sequence[LatencyRound], target: LatencyTarget) -> Late
     Raises:
         GateError: If there is none.
     """
-    kept = [one for one in rounds if one.off(target) <= ALLOWED]
-    best = min(kept or rounds, key=lambda one: abs(one.off(target)))
-    if not kept:
+    allowed = [entry for entry in rounds if entry.deviation(target) <= ALLOWED]
+    best = min(allowed or rounds, key=lambda entry: abs(entry.deviation(target)))
+    if not allowed:
         text = f"asked for a latency of {target}, got {best.measured(target):.4g} {target.unit}"
-        known = sorted(one.measured(target) for one in rounds)
-        tried = ", ".join(f"{value:.3g}" for value in known)
+        latencies = sorted(entry.measured(target) for entry in rounds)
+        tried = ", ".join(f"{value:.3g}" for value in latencies)
         hint = f"ask for what it can be (tried: {tried} {target.unit}), or measure again when the machine is quiet"
         raise GateError(f"{text} in {len(rounds)} searches", hint)
     return best
@@ -147,26 +147,26 @@ def latency_report(rounds: Sequence[LatencyRound], best: LatencyRound, target: L
     lines = tuple(
         {
             "search": number,
-            "told ms": one.model_target_ms,
-            "predicted": one.predicted,
-            "measured": one.measured(target),
-            "ratio 95 %": f"{one.timing.low:.3f} to {one.timing.high:.3f}",
-            "loss rise": one.choice.loss,
-            "taken": "yes" if one is best else "",
+            "told ms": entry.model_target_ms,
+            "predicted": entry.predicted,
+            "measured": entry.measured(target),
+            "ratio 95 %": f"{entry.timing.low:.3f} to {entry.timing.high:.3f}",
+            "loss rise": entry.choice.loss,
+            "taken": "yes" if entry is best else "",
         }
-        for number, one in enumerate(rounds, 1)
+        for number, entry in enumerate(rounds, 1)
     )
     table = Table(title=f"Searches for a latency of {target}", rows=lines)
-    return Report(rows=rows, tables=(table,), notes=_faster(best, target))
+    return Report(rows=rows, tables=(table,), notes=_faster_note(best, target))
 
 
-def _faster(best: LatencyRound, target: LatencyTarget) -> tuple[str, ...]:
+def _faster_note(best: LatencyRound, target: LatencyTarget) -> tuple[str, ...]:
     """Say where the network is faster than it had to be: a slower one could have kept more."""
-    if best.off(target) >= -ALLOWED:
+    if best.deviation(target) >= -ALLOWED:
         return ()
     got = f"{best.measured(target):.3g} {target.unit}"
     return (f"faster than asked: {got} where {target} was allowed, because channels and blocks leave in steps",)
 
 
-def _same(one: Choice, other: Choice) -> bool:
-    return dict(one.gone) == dict(other.gone) and one.dropped == other.dropped
+def _same_choice(first: Choice, second: Choice) -> bool:
+    return dict(first.removed) == dict(second.removed) and first.dropped == second.dropped

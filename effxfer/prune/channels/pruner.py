@@ -8,7 +8,7 @@ from typing import Any, Generic
 from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.prune.channels.importance import Gone, Rule, no_units
+from effxfer.prune.channels.importance import RemovedUnits, Rule, no_units
 from effxfer.prune.channels.selection import ScoredChannels, give_back_channels
 from effxfer.prune.graph.groups import Units, units_in
 from effxfer.prune.graph.macs import HINT, cost, run
@@ -51,28 +51,28 @@ class ChannelPruner(Generic[Network]):
         self.structure = units_in(trial, example, exclude, widths=True)
         refused = {layer: why for layer, why in self.structure.refused.items() if layer not in kept_reasons}
         self.kept_reasons = {**kept_reasons, **refused}
-        self._keep({one.layer: _alone(one) for one in self.structure.units if one.count == 1})
-        units = [one for one in self.structure.units if one.layer not in self.kept_reasons]
-        self.initial = {**{one.layer: one.count for one in units}, **initial}
-        self.channels = rule.scored(trial, units, no_units(units), self.initial)
-        self._some(self.channels)
+        self._keep({group.layer: _single_unit_reason(group) for group in self.structure.units if group.count == 1})
+        units = [group for group in self.structure.units if group.layer not in self.kept_reasons]
+        self.initial = {**{group.layer: group.count for group in units}, **initial}
+        self.channels = rule.score_units(trial, units, no_units(units), self.initial)
+        self._require_channels(self.channels)
 
-    def by(self, ratio: float) -> Plan:
+    def plan_for_ratio(self, ratio: float) -> Plan:
         """Choose a share of the units, in [0, 1], where they can leave."""
-        return self._sound(lambda: self.rule.plan(self.channels, ratio))
+        return self._sound_plan(lambda: self.rule.plan(self.channels, ratio))
 
-    def until(self, target: float) -> Plan:
+    def plan_for_macs(self, target: float) -> Plan:
         """Choose the smallest share of the units without which the network needs so many multiply-adds."""
-        self._sound(lambda: self.rule.plan(self.channels, 0.5))
-        return self._sound(lambda: self._plan_until(target))
+        self._sound_plan(lambda: self.rule.plan(self.channels, 0.5))
+        return self._sound_plan(lambda: self._plan_until(target))
 
-    def without(self, plan: Plan) -> Network:
+    def copy_without(self, plan: Plan) -> Network:
         """Copy the network without the units of a plan."""
         smaller = deepcopy(self.trial)
-        remove_units_(smaller, self.structure, self._gone(plan))
+        remove_units_(smaller, self.structure, self._removed_units(plan))
         return smaller
 
-    def checked(self, plan: Plan) -> Network:
+    def checked_copy(self, plan: Plan) -> Network:
         """Copy the network without the units of a plan, as it computes what it does with silent ones.
 
         Raises:
@@ -81,7 +81,7 @@ class ChannelPruner(Generic[Network]):
         text = self._problem(plan, list(plan))
         if text:
             raise ModelFileError(f"without channels of {', '.join(plan)} {text}", HINT)
-        return self.without(plan)
+        return self.copy_without(plan)
 
     def kept_outputs(self, plan: Plan, before: Mapping[str, list[int]] = FIRST_STEP) -> Outputs:
         """Name the outputs that a plan leaves of each layer that loses some.
@@ -91,23 +91,23 @@ class ChannelPruner(Generic[Network]):
             before: The same of the steps before; positions are those in the network before the first step.
         """
         outputs = dict(before)
-        for layer, positions in kept_output_positions(self.trial, self.structure, self._gone(plan)).items():
+        for layer, positions in kept_output_positions(self.trial, self.structure, self._removed_units(plan)).items():
             first = before.get(layer)
             outputs[layer] = positions if first is None else [first[i] for i in positions if first]
         return outputs
 
-    def sound(self) -> "ChannelPruner[Network]":
+    def exclude_unsound(self) -> "ChannelPruner[Network]":
         """Leave out the sets of layers without which the network computes something else."""
-        self._sound(lambda: self.rule.plan(self.channels, 0.5))
+        self._sound_plan(lambda: self.rule.plan(self.channels, 0.5))
         return self
 
-    def _gone(self, plan: Plan) -> Gone:
-        gone = no_units(self.structure.units)
+    def _removed_units(self, plan: Plan) -> RemovedUnits:
+        removed = no_units(self.structure.units)
         for layer, positions in plan.items():
-            gone[layer][positions] = True
-        return {layer: gone[layer] for layer in plan}
+            removed[layer][positions] = True
+        return {layer: removed[layer] for layer in plan}
 
-    def _sound(self, choose: Callable[[], Plan]) -> Plan:
+    def _sound_plan(self, choose: Callable[[], Plan]) -> Plan:
         """Choose, check, and choose again without the sets that are a problem, until there is none."""
         while True:
             plan = choose()
@@ -116,39 +116,41 @@ class ChannelPruner(Generic[Network]):
                 return plan
             self._keep(bad)
             self.channels = [c for c in self.channels if c.layer not in bad]
-            self._some(self.channels)
+            self._require_channels(self.channels)
 
-    def _keep(self, why: Mapping[str, str]) -> None:
+    def _keep(self, reasons: Mapping[str, str]) -> None:
         """Let sets stay; what is tied to them is named as well."""
-        self.kept_reasons |= why
-        for one in self.structure.units:
-            if one.layer in why:
-                tied = {name: f"it is tied to {one.layer}" for name in one.makes if name in layer_widths(self.trial)}
+        self.kept_reasons |= reasons
+        for group in self.structure.units:
+            if group.layer in reasons:
+                tied = {
+                    name: f"it is tied to {group.layer}" for name in group.makes if name in layer_widths(self.trial)
+                }
                 self.kept_reasons |= {name: text for name, text in tied.items() if name not in self.kept_reasons}
 
-    def _some(self, channels: Sequence[ScoredChannels]) -> None:
+    def _require_channels(self, channels: Sequence[ScoredChannels]) -> None:
         if not channels:
-            why = "; ".join(f"{layer}: {text}" for layer, text in self.kept_reasons.items())
+            reasons = "; ".join(f"{layer}: {text}" for layer, text in self.kept_reasons.items())
             text = "the network has no layer whose channels could be removed"
-            raise ModelFileError(f"{text}: {why}" if why else text, HINT)
+            raise ModelFileError(f"{text}: {reasons}" if reasons else text, HINT)
 
     def _problem(self, plan: Plan, layers: Sequence[str]) -> str:
         """Say what is wrong without the units of some layers; empty if nothing is."""
-        some = {layer: plan[layer] for layer in layers}
+        part = {layer: plan[layer] for layer in layers}
         try:
-            found = run(self.without(some), self.example)
+            output = run(self.copy_without(part), self.example)
         except ModelFileError as error:
             return error.problem
         copy = deepcopy(self.trial)
-        with masked_out(copy, self.structure, self._gone(some)) as exact:
-            same = not exact or _close(found, run(copy, self.example))
-        return "" if same else "the network computes something else"
+        with masked_out(copy, self.structure, self._removed_units(part)) as exact:
+            equal = not exact or _is_close(output, run(copy, self.example))
+        return "" if equal else "the network computes something else"
 
     def _plan_until(self, target: float) -> Plan:
         """Find, by bisection, the smallest share of units whose removal meets a number of multiply-adds."""
 
         def macs(plan: Plan) -> int:
-            return cost(self.without(plan), self.example)[0]
+            return cost(self.copy_without(plan), self.example)[0]
 
         low, high, best = 0.0, 1.0, self.rule.plan(self.channels, 1.0)
         least = macs(best)
@@ -164,33 +166,33 @@ class ChannelPruner(Generic[Network]):
                 low = middle
             else:
                 high, best = middle, plan
-        return self._filled(best, macs, target) if self.rule.scope == "global" else best
+        return self._fill(best, macs, target) if self.rule.scope == "global" else best
 
-    def _filled(self, plan: Plan, macs: Callable[[Plan], int], target: float) -> Plan:
+    def _fill(self, plan: Plan, macs: Callable[[Plan], int], target: float) -> Plan:
         """Return channels where rounding left room, each set once: first what is worth most for its multiply-adds."""
         needed = macs(plan)
         if needed > target * (1 - ROOM):
             return plan
         options = list[tuple[float, int, ScoredChannels]]()
-        for one in self.channels:
-            wider = give_back_channels(plan, one, self.rule.round_to)
-            back = set(plan.get(one.layer, [])).difference(wider.get(one.layer, []))
+        for channels in self.channels:
+            wider = give_back_channels(plan, channels, self.rule.round_to)
+            back = set(plan.get(channels.layer, [])).difference(wider.get(channels.layer, []))
             if back:
-                more = macs(wider) - needed
-                options.append((float(one.scores[list(back)].sum()) / max(more, 1), more, one))
-        for _worth, more, one in sorted(options, key=lambda option: -option[0]):
-            if needed + more > target:  # nor would it fit beside what came back: it needs at least as many there
+                extra = macs(wider) - needed
+                options.append((float(channels.scores[list(back)].sum()) / max(extra, 1), extra, channels))
+        for _worth, extra, channels in sorted(options, key=lambda option: -option[0]):
+            if needed + extra > target:  # nor would it fit beside what came back: it needs at least as many there
                 continue
-            wider = give_back_channels(plan, one, self.rule.round_to)
-            found = macs(wider)
-            if found <= target:
-                plan, needed = wider, found
+            wider = give_back_channels(plan, channels, self.rule.round_to)
+            total = macs(wider)
+            if total <= target:
+                plan, needed = wider, total
         return plan
 
 
-def _alone(one: Units) -> str:
-    return "it has only one of them" if one.heads or one.copies == 1 else "all of its channels are tied together"
+def _single_unit_reason(units: Units) -> str:
+    return "it has only one of them" if units.heads or units.copies == 1 else "all of its channels are tied together"
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    return float((one - other).abs().max()) <= TOLERANCE * max(float(other.abs().max()), 1e-6)
+def _is_close(output: Tensor, expected: Tensor) -> bool:
+    return float((output - expected).abs().max()) <= TOLERANCE * max(float(expected.abs().max()), 1e-6)

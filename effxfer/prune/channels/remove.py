@@ -77,10 +77,10 @@ def remove_channels(
     for step in range(1, steps + 1):
         pruner, share = ChannelPruner(trial, example, rule, exclude, initial, reasons), step / steps
         if macs_ratio is None:
-            plan = pruner.by((ratio or 0.0) * share)
+            plan = pruner.plan_for_ratio((ratio or 0.0) * share)
         else:
-            plan = pruner.until(dense[0] * (1 - (1 - macs_ratio) * share))
-        trial, initial, reasons = pruner.without(plan), pruner.initial, pruner.kept_reasons
+            plan = pruner.plan_for_macs(dense[0] * (1 - (1 - macs_ratio) * share))
+        trial, initial, reasons = pruner.copy_without(plan), pruner.initial, pruner.kept_reasons
         outputs = pruner.kept_outputs(plan, outputs)
     before = layer_widths(net)
     record = commit_sizes_(net, trial, example)
@@ -98,8 +98,8 @@ def commit_sizes_(net: nn.Module, trial: nn.Module, example: Tensor) -> list[Edi
 def _check(
     ratio: float | None, macs_ratio: float | None, round_to: int, steps: int, max_ratio_per_layer: float
 ) -> None:
-    given = {"ratio": ratio, "macs_ratio": macs_ratio, "max_ratio_per_layer": max_ratio_per_layer}
-    wrong = [f"{name} must be in (0, 1), not {v}" for name, v in given.items() if v is not None and not 0 < v < 1]
+    ratios = {"ratio": ratio, "macs_ratio": macs_ratio, "max_ratio_per_layer": max_ratio_per_layer}
+    wrong = [f"{name} must be in (0, 1), not {v}" for name, v in ratios.items() if v is not None and not 0 < v < 1]
     wrong += [f"{n} must be at least 1, not {v}" for n, v in {"round_to": round_to, "steps": steps}.items() if v < 1]
     if (ratio is None) == (macs_ratio is None):
         wrong.append("give either ratio or macs_ratio")

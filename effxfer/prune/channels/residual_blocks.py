@@ -25,14 +25,14 @@ def residual_blocks(net: nn.Module, example: Tensor, fixed: Sequence[nn.Module] 
         fixed: Modules that must stay; a block that holds one of them is left out of the list.
     """
     shapes = _shapes(net, example)
-    held = {id(module) for module in fixed}
-    found = [name for name, shape in shapes.items() if _adds(net.get_submodule(name), shape, example)]
+    fixed_ids = {id(module) for module in fixed}
+    candidates = [name for name, shape in shapes.items() if _adds_input(net.get_submodule(name), shape, example)]
     return [
         name
-        for name in found
-        if not any(other.startswith(f"{name}.") for other in found)
+        for name in candidates
+        if not any(inner.startswith(f"{name}.") for inner in candidates)
         and not tapped_within(net, name)
-        and not any(id(module) in held for module in net.get_submodule(name).modules())
+        and not any(id(module) in fixed_ids for module in net.get_submodule(name).modules())
     ]
 
 
@@ -41,12 +41,12 @@ def _shapes(net: nn.Module, example: Tensor) -> dict[str, torch.Size]:
     shapes: dict[str, torch.Size | None] = {}
 
     def note(name: str) -> Callable[..., None]:
-        def see(_module: nn.Module, inputs: tuple[Any, ...], given: dict[str, Any], output: Any) -> None:
-            alone = len(inputs) == 1 and not given and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)
-            fits = alone and name not in shapes and inputs[0].shape == output.shape
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+            single = len(inputs) == 1 and not keywords and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)
+            fits = single and name not in shapes and inputs[0].shape == output.shape
             shapes[name] = output.shape if fits else None
 
-        return see
+        return hook
 
     prefix = layer_prefix(net)
     composed = {n: m for n, m in net.named_modules() if n and n.startswith(prefix) and _weighs(m)}
@@ -60,9 +60,9 @@ def _weighs(module: nn.Module) -> bool:
     return bool(layers) and layers[0] is not module
 
 
-def _adds(block: nn.Module, shape: torch.Size, example: Tensor) -> bool:
+def _adds_input(block: nn.Module, shape: torch.Size, example: Tensor) -> bool:
     """Whether a block with zero weights gives back a positive input."""
-    kept = {name: tensor.clone() for name, tensor in block.state_dict().items()}
+    state = {name: tensor.clone() for name, tensor in block.state_dict().items()}
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(example.device)
     try:
         for parameter in block.parameters():
@@ -74,4 +74,4 @@ def _adds(block: nn.Module, shape: torch.Size, example: Tensor) -> bool:
     except Exception:  # a block that cannot run by itself is not one that can be left out
         return False
     finally:
-        block.load_state_dict(kept)
+        block.load_state_dict(state)

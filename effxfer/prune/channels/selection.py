@@ -23,7 +23,7 @@ class ScoredChannels:
         scores: Importance of each channel that is still there, `(D,)`; larger is more important.
         initial: How many there were before any pruning, at least `D`.
         copies: How many outputs of the layer one channel stands for; above 1 in grouped convolutions.
-        whole: Whether these are attention heads, of which a share is rounded such that more stay.
+        heads: Whether these are attention heads, of which a share is rounded such that more stay.
         within: The attention layer whose heads have this width: the heads that go count towards its share.
     """
 
@@ -31,20 +31,20 @@ class ScoredChannels:
     scores: Tensor
     initial: int
     copies: int = 1
-    whole: bool = False
+    heads: bool = False
     within: str = ""
 
     def least(self, max_ratio: float, round_to: int) -> int:
         """How many channels must stay."""
         floor = max(1, math.ceil(self.initial * (1 - max_ratio) - 1e-9))
-        return min(len(self.scores), self.up(floor, round_to))
+        return min(len(self.scores), self.round_up(floor, round_to))
 
-    def up(self, channels: int, round_to: int) -> int:
+    def round_up(self, channels: int, round_to: int) -> int:
         """Round up, to a multiple of `round_to` outputs."""
         step = self._step(round_to)
         return math.ceil(channels / step) * step
 
-    def near(self, channels: int, round_to: int) -> int:
+    def round_to_nearest(self, channels: int, round_to: int) -> int:
         """Round to the nearest multiple of `round_to` outputs."""
         step = self._step(round_to)
         return math.floor(channels / step + 0.5) * step
@@ -69,11 +69,15 @@ def choose_channels(
         By layer, the sorted positions to remove; layers that lose none are left out. Of equally important channels
         the earlier one goes first. A larger ratio removes a superset.
     """
-    kept = _each(layers, ratio, max_ratio) if scope == "layer" else _together(layers, ratio, round_to, max_ratio)
+    counts = (
+        _counts_per_layer(layers, ratio, max_ratio)
+        if scope == "layer"
+        else _counts_over_all(layers, ratio, round_to, max_ratio)
+    )
     plan: dict[str, list[int]] = {}
     for channels in layers:
-        wanted = max(channels.near(kept[channels.layer], round_to), channels.least(max_ratio, round_to))
-        surplus = len(channels.scores) - wanted
+        width = max(channels.round_to_nearest(counts[channels.layer], round_to), channels.least(max_ratio, round_to))
+        surplus = len(channels.scores) - width
         if surplus > 0:
             plan[channels.layer] = sorted(channels.scores.argsort(stable=True)[:surplus].tolist())
     return plan
@@ -85,34 +89,36 @@ def give_back_channels(plan: Mapping[str, list[int]], channels: ScoredChannels, 
     Returns:
         The plan without them; the same plan where the set loses none.
     """
-    gone = plan.get(channels.layer, [])
+    removed = plan.get(channels.layer, [])
     width = len(channels.scores)
-    surplus = max(0, width - channels.up(width - len(gone) + 1, round_to))
-    weakest = sorted(gone, key=lambda position: (float(channels.scores[position]), position))[:surplus]
-    rest = {layer: positions for layer, positions in plan.items() if layer != channels.layer}
-    return rest | ({channels.layer: sorted(weakest)} if weakest else {})
+    surplus = max(0, width - channels.round_up(width - len(removed) + 1, round_to))
+    weakest = sorted(removed, key=lambda position: (float(channels.scores[position]), position))[:surplus]
+    unchanged = {layer: positions for layer, positions in plan.items() if layer != channels.layer}
+    return unchanged | ({channels.layer: sorted(weakest)} if weakest else {})
 
 
-def _each(layers: Sequence[ScoredChannels], ratio: float, max_ratio: float) -> dict[str, int]:
-    kept = {c.layer: math.ceil(c.initial * (1 - ratio) - 1e-9) for c in layers if c.whole}
-    heads = {c.layer: max(kept[c.layer], c.least(max_ratio, 1)) / c.initial for c in layers if c.whole}
-    return kept | {
+def _counts_per_layer(layers: Sequence[ScoredChannels], ratio: float, max_ratio: float) -> dict[str, int]:
+    counts = {c.layer: math.ceil(c.initial * (1 - ratio) - 1e-9) for c in layers if c.heads}
+    heads = {c.layer: max(counts[c.layer], c.least(max_ratio, 1)) / c.initial for c in layers if c.heads}
+    return counts | {
         c.layer: min(c.initial, round(c.initial * (1 - ratio) / heads.get(c.within, 1.0)))
         for c in layers
-        if not c.whole
+        if not c.heads
     }
 
 
-def _together(layers: Sequence[ScoredChannels], ratio: float, round_to: int, max_ratio: float) -> Mapping[str, int]:
-    kept = {c.layer: len(c.scores) for c in layers}
+def _counts_over_all(
+    layers: Sequence[ScoredChannels], ratio: float, round_to: int, max_ratio: float
+) -> Mapping[str, int]:
+    counts = {c.layer: len(c.scores) for c in layers}
     least = {c.layer: c.least(max_ratio, round_to) for c in layers}
-    surplus = sum(kept.values()) - round(sum(c.initial for c in layers) * (1 - ratio))
+    surplus = sum(counts.values()) - round(sum(c.initial for c in layers) * (1 - ratio))
     ranked = sorted((score, i) for i, c in enumerate(layers) for score in c.scores.tolist())
     for _, i in ranked:
         if surplus <= 0:
             break
         layer = layers[i].layer
-        if kept[layer] > least[layer]:
-            kept[layer] -= 1
+        if counts[layer] > least[layer]:
+            counts[layer] -= 1
             surplus -= 1
-    return kept
+    return counts

@@ -37,9 +37,9 @@ class LossCurve:
     counts: tuple[int, ...]
     rises: tuple[float, ...]
 
-    def __call__(self, gone: int) -> float:
+    def __call__(self, removed: int) -> float:
         """Interpolate; beyond the last measured count, the last value."""
-        return float(np.interp(gone, self.counts, self.rises))
+        return float(np.interp(removed, self.counts, self.rises))
 
 
 def loss_curves(
@@ -55,41 +55,41 @@ def loss_curves(
         loss: Gives the loss of a network on some images.
     """
     probe = deepcopy(net)
-    kept = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
-    found = dict[str, LossCurve]()
-    with adapting(probe), progress.bar("loss without channels", len(layers)) as advance:
+    state = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
+    curves = dict[str, LossCurve]()
+    with use_batch_statistics(probe), progress.bar("loss without channels", len(layers)) as advance:
         base = loss(probe)
         for channels in layers:
             weakest = channels.scores.argsort(stable=True).tolist()
             counts, rises = [0], [0.0]
             for count in _counts(len(weakest), least[channels.layer]):
-                gone = torch.zeros(len(weakest), dtype=torch.bool)
-                gone[weakest[:count]] = True
-                with masked_out(probe, structure, {channels.layer: gone}):
+                removed = torch.zeros(len(weakest), dtype=torch.bool)
+                removed[weakest[:count]] = True
+                with masked_out(probe, structure, {channels.layer: removed}):
                     rises.append(max(rises[-1], _finite(loss(probe) - base)))
                 counts.append(count)
-                probe.load_state_dict(kept)
-            found[channels.layer] = LossCurve(counts=tuple(counts), rises=tuple(rises))
+                probe.load_state_dict(state)
+            curves[channels.layer] = LossCurve(counts=tuple(counts), rises=tuple(rises))
             advance(1, channels.layer)
-    return found
+    return curves
 
 
 def block_losses(net: nn.Module, names: Sequence[str], loss: Loss) -> dict[str, float]:
     """Measure what the loss rises by without each block, at least 0; the network is not changed."""
     probe = deepcopy(net)
-    with adapting(probe), progress.bar("loss without blocks", len(names)) as advance:
-        base, found = loss(probe), dict[str, float]()
+    with use_batch_statistics(probe), progress.bar("loss without blocks", len(names)) as advance:
+        base, rises = loss(probe), dict[str, float]()
         for name in names:
             block = probe.get_submodule(name)
             probe.set_submodule(name, nn.Identity())
-            found[name] = max(0.0, _finite(loss(probe) - base))
+            rises[name] = max(0.0, _finite(loss(probe) - base))
             probe.set_submodule(name, block)
             advance(1, name)
-    return found
+    return rises
 
 
 @contextmanager
-def adapting(net: nn.Module) -> Iterator[None]:
+def use_batch_statistics(net: nn.Module) -> Iterator[None]:
     """Let norms use the statistics of each batch, without keeping them; all else is in evaluation mode."""
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and not isinstance(m, Standardize)]
     norms = [norm for norm in norms if norm.track_running_stats]
@@ -107,8 +107,8 @@ def adapting(net: nn.Module) -> Iterator[None]:
 
 
 def _counts(width: int, least: int) -> list[int]:
-    most = width - least
-    counts = {min(round(width * share), most) for share in SHARES} | {most}
+    limit = width - least
+    counts = {min(round(width * share), limit) for share in SHARES} | {limit}
     return sorted(count for count in counts if count > 0)
 
 

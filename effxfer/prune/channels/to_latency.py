@@ -59,7 +59,7 @@ class Knapsack:
 
     def plan(self, choice: Choice) -> Plan:
         """Give the positions to remove: the weakest of each set."""
-        weakest = {c.layer: c.scores.argsort(stable=True)[: choice.gone[c.layer]].tolist() for c in self.channels}
+        weakest = {c.layer: c.scores.argsort(stable=True)[: choice.removed[c.layer]].tolist() for c in self.channels}
         return {layer: sorted(positions) for layer, positions in weakest.items() if positions}
 
 
@@ -107,7 +107,7 @@ def prune_to_latency(
     )  # fmt: skip
     trial, example, wide = traceable(net), example_of(net, example), layer_widths(net)
     before = multiply_adds(trial, example)
-    pruner = ChannelPruner(trial, example, rule, exclude).sound()
+    pruner = ChannelPruner(trial, example, rule, exclude).exclude_unsound()
     task = knapsack(pruner, frozen_outputs(trial, exclude), cost, step, loss)
     rounds = search_to_target(
         target,
@@ -116,7 +116,7 @@ def prune_to_latency(
     )
     best = nearest_round(rounds, target)
     plan = task.plan(best.choice)
-    record = commit_sizes_(net, pruner.checked(plan), example)
+    record = commit_sizes_(net, pruner.checked_copy(plan), example)
     if best.choice.dropped:
         record = [*record, edit_(net, "remove_blocks", names=sorted(best.choice.dropped))]
     after, outputs = multiply_adds(net, example), pruner.kept_outputs(plan)
@@ -125,7 +125,9 @@ def prune_to_latency(
     return PruneResult(report=report, kept_outputs=outputs, kept_reasons=reasons, record=record)
 
 
-def knapsack(pruner: ChannelPruner[Network], stays: Sequence[nn.Module], cost: Cost, step: int, loss: Loss) -> Knapsack:
+def knapsack(
+    pruner: ChannelPruner[Network], frozen: Sequence[nn.Module], cost: Cost, step: int, loss: Loss
+) -> Knapsack:
     """Find what can be removed, and what each part of it costs in loss and in time."""
     trial, example = pruner.trial, pruner.example
     channels = [c for c in pruner.channels if not c.within]
@@ -133,16 +135,18 @@ def knapsack(pruner: ChannelPruner[Network], stays: Sequence[nn.Module], cost: C
     curves = loss_curves(trial, pruner.structure, channels, least, loss)
     groups = [
         Group(
-            name=c.layer, width=len(c.scores), least=least[c.layer], step=1 if c.whole else step // gcd(step, c.copies),
+            name=c.layer, width=len(c.scores), least=least[c.layer], step=1 if c.heads else step // gcd(step, c.copies),
             loss=cache(curves[c.layer]),
         )
         for c in channels
     ]  # fmt: skip
-    names = residual_blocks(trial, example, stays)
+    names = residual_blocks(trial, example, frozen)
     ties = _ties(pruner, {c.layer for c in channels})
     losses = block_losses(trial, names, loss)
-    blocks = [Block(name=n, loss=losses[n], inside=_inside(n, ties)) for n in names]
-    return Knapsack(channels=channels, groups=groups, blocks=blocks, layers=_timed(trial, example, ties, names, cost))
+    blocks = [Block(name=n, loss=losses[n], inside=_groups_inside(n, ties)) for n in names]
+    return Knapsack(
+        channels=channels, groups=groups, blocks=blocks, layers=_price_layers(trial, example, ties, names, cost)
+    )
 
 
 def candidate(pruner: ChannelPruner[Network], task: Knapsack, choice: Choice) -> Network:
@@ -151,7 +155,7 @@ def candidate(pruner: ChannelPruner[Network], task: Knapsack, choice: Choice) ->
     Raises:
         ModelFileError: If the copy does not run.
     """
-    smaller = pruner.without(task.plan(choice))
+    smaller = pruner.copy_without(task.plan(choice))
     edit_(smaller, "remove_blocks", names=sorted(choice.dropped))
     run(smaller, pruner.example)
     return smaller
@@ -168,9 +172,9 @@ def tradeoff_tables(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
         {
             "group": group.name,
             "before": group.width,
-            "after": group.width - choice.gone[group.name],
-            "loss rise": group.loss(choice.gone[group.name]),
-            "ms saved": latency(task.layers, {**choice.gone, group.name: 0}, choice.dropped) - choice.ms,
+            "after": group.width - choice.removed[group.name],
+            "loss rise": group.loss(choice.removed[group.name]),
+            "ms saved": latency(task.layers, {**choice.removed, group.name: 0}, choice.dropped) - choice.ms,
         }
         for group in task.groups
     ]
@@ -179,8 +183,8 @@ def tradeoff_tables(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
             "block": block.name,
             "left out": "yes" if block.name in choice.dropped else "",
             "loss rise": block.loss,
-            "ms": latency(task.layers, choice.gone, choice.dropped - {block.name})
-            - latency(task.layers, choice.gone, choice.dropped | {block.name}),
+            "ms": latency(task.layers, choice.removed, choice.dropped - {block.name})
+            - latency(task.layers, choice.removed, choice.dropped | {block.name}),
         }
         for block in task.blocks
     ]
@@ -195,19 +199,23 @@ TiedLayers = dict[str, tuple[dict[str, int], dict[str, int]]]
 
 def _ties(pruner: ChannelPruner[Network], sets: Collection[str]) -> TiedLayers:
     """By set, how many inputs and outputs of each layer go with one unit."""
-    found: TiedLayers = {}
-    for one in pruner.structure.units:
-        if one.layer in sets:
+    ties: TiedLayers = {}
+    for group in pruner.structure.units:
+        if group.layer in sets:
             parts = [
-                part for part in channels_per_unit(one) if isinstance(pruner.trial.get_submodule(part[0]), WEIGHING)
+                part for part in channels_per_unit(group) if isinstance(pruner.trial.get_submodule(part[0]), WEIGHING)
             ]
-            alone = {name for name, _, _ in parts if depthwise(pruner.trial.get_submodule(name))}
-            reads = {name: made if name in alone else read for name, read, made in parts if read or name in alone}
-            found[one.layer] = reads, {name: made for name, _, made in parts if made}
-    return found
+            depthwise_layers = {name for name, _, _ in parts if depthwise(pruner.trial.get_submodule(name))}
+            reads = {
+                name: written if name in depthwise_layers else read
+                for name, read, written in parts
+                if read or name in depthwise_layers
+            }
+            ties[group.layer] = reads, {name: written for name, _, written in parts if written}
+    return ties
 
 
-def _inside(block: str, ties: TiedLayers) -> frozenset[str]:
+def _groups_inside(block: str, ties: TiedLayers) -> frozenset[str]:
     """The groups of which no layer is outside a block."""
     return frozenset(
         group
@@ -216,7 +224,9 @@ def _inside(block: str, ties: TiedLayers) -> frozenset[str]:
     )
 
 
-def _timed(trial: nn.Module, example: Tensor, ties: TiedLayers, blocks: Sequence[str], cost: Cost) -> list[PricedLayer]:
+def _price_layers(
+    trial: nn.Module, example: Tensor, ties: TiedLayers, blocks: Sequence[str], cost: Cost
+) -> list[PricedLayer]:
     def ms(site: Site) -> Callable[[int, int], float]:
         return cache(lambda inputs, outputs: cost(site, inputs, outputs))
 

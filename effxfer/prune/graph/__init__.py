@@ -1,1 +1,1 @@
-"""Which channels hang together in a network, and how they are removed from it."""
+"""The dependency graph of a network's channels, and the removal of tied channels."""

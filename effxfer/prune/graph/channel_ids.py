@@ -1,4 +1,4 @@
-"""Which channels a tensor consists of, and what a forward pass tells about them.
+"""Channel ids of tensors, and the trace of one forward pass over them.
 
 Shape suffixes: K channels along the axis that carries them.
 """
@@ -35,7 +35,7 @@ Label = AxisIds | ElementIds | None
 
 @dataclass(kw_only=True, eq=False)
 class ChannelTrace:
-    """What was seen.
+    """The record of one traced forward pass.
 
     Attributes:
         ties: The classes of channels.
@@ -58,19 +58,19 @@ class ChannelTrace:
     scaled: dict[str, Tensor] = field(default_factory=dict)
 
     def tie_parts(self, ids_K: Tensor, parts: int, reason: str) -> None:
-        """Tie equal parts of channels position by position: each of them will lose as many."""
+        """Tie equal parts of channels position by position, so that each part loses the same number."""
         first, *following = ids_K.view(parts, -1)
         for part in following:
             self.ties.tie(first, part, reason)
 
     def add_average(self, place: str, ids_K: Tensor) -> None:
-        """Remember that something averages over channels."""
+        """Record that a module averages over channels."""
         earlier = self.mixed.get(place)
         self.mixed[place] = ids_K if earlier is None else torch.cat([earlier, ids_K])
 
 
 class ChannelLabels:
-    """The labels of all tensors of one forward pass, and the module that is at work.
+    """The labels of all tensors in one forward pass, and the module that is running.
 
     Args:
         net: Its parameters have labels from the start.
@@ -84,19 +84,19 @@ class ChannelLabels:
 
     @property
     def place(self) -> str:
-        """Name the innermost module at work."""
+        """Name of the innermost running module."""
         return self._modules[-1]
 
     def enter(self, name: str) -> None:
-        """Note that a module begins."""
+        """Record the start of a module's forward pass."""
         self._modules.append(name)
 
     def leave(self) -> None:
-        """Note that it ends."""
+        """Record the end of a module's forward pass."""
         self._modules.pop()
 
     def of(self, tensor: Any) -> Label:
-        """Give what is known of a tensor."""
+        """Return the label of a tensor; None if it has none."""
         entry = self._labels.get(id(tensor))
         if entry:
             return entry[1]
@@ -112,13 +112,13 @@ class ChannelLabels:
         self._labels[id(tensor)] = tensor, label
 
     def pin(self, labels: Sequence[Label], reason: str) -> None:
-        """Make channels stay, because of what the module at work does."""
+        """Prevent the removal of channels; the reason names the running module."""
         for label in labels:
             if label is not None:
                 self.trail.ties.pin(label.ids, f"{self.place or 'the network'} {reason}")
 
     def along(self, axis: int, ids_K: Tensor) -> AxisIds | None:
-        """Make a label, unless all is one class: that cannot leave, because nothing would be left."""
+        """Make a label; pin the channels instead if they are a single class, which must stay."""
         roots = self.trail.ties.roots(ids_K)
         if bool((roots == roots[0]).all()):
             self.trail.ties.pin(ids_K, "it is the only one")
@@ -126,7 +126,7 @@ class ChannelLabels:
         return AxisIds(axis, ids_K)
 
     def pack(self, ids: Tensor, prefer: int | None = None) -> AxisIds | None:
-        """Bring the numbers of all elements back to one axis; those that share a place there are tied."""
+        """Reduce ids of single elements to one axis; elements at the same position of it are tied."""
         ties = self.trail.ties
         roots = ties.roots(compact(ids))
         axes = varying_axes(roots)
@@ -143,7 +143,7 @@ class ChannelLabels:
 
 
 def compact(ids: Tensor) -> Tensor:
-    """Leave out repetitions that are not even stored."""
+    """Drop the repetitions of broadcast axes (stride 0)."""
     for d in range(ids.dim()):
         if ids.stride(d) == 0:
             ids = ids.narrow(d, 0, 1)
@@ -151,12 +151,12 @@ def compact(ids: Tensor) -> Tensor:
 
 
 def varying_axes(roots: Tensor) -> list[int]:
-    """Give the axes along which classes differ."""
+    """List the axes along which classes differ."""
     return [d for d in range(roots.dim()) if bool((roots != roots.narrow(d, 0, 1)).any())]
 
 
 def spread(label: Label, tensor: Tensor) -> Tensor:
-    """Give every element its number."""
+    """Expand a label to one id per element."""
     if isinstance(label, ElementIds):
         return label.ids
     if label is None:
@@ -167,7 +167,7 @@ def spread(label: Label, tensor: Tensor) -> Tensor:
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
-    """Walk all tensors in nested lists and tuples."""
+    """Iterate over all tensors in nested lists and tuples."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, list | tuple):
@@ -177,7 +177,7 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def hook_modules(net: nn.Module, enter: Any, leave: Any) -> Iterator[None]:
-    """Have functions called around the forward pass of every module, with its name first."""
+    """Call `enter` before and `leave` after the forward pass of every module, with its name first."""
     handles = []
     for name, module in net.named_modules():
         handles.append(module.register_forward_pre_hook(lambda m, _x, name=name: enter(name, m)))

@@ -1,4 +1,4 @@
-"""What leaves a network together: a channel with everything that makes and reads it, or an attention head.
+"""Units of structured pruning: a channel with all layers that write or read it, or an attention head.
 
 Which channels are tied is followed through one forward pass (see `trace`); attention heads
 (https://arxiv.org/abs/1905.10650) are found by the attributes of their module, because what their number decides is
@@ -53,24 +53,24 @@ class Units:
     loose: bool = False
 
     def all_of(self, places: Places, good_K: Tensor) -> Tensor:
-        """Say of each unit `(U,)` whether all of its channels are good, given that of all channels of a layer."""
+        """Whether all channels of each unit are good, `(U,)`, given that flag for all channels of a layer."""
         channels, units = places
         bad = torch.bincount(units[~good_K[channels]], minlength=self.count)
         return bad == 0
 
     def total(self, places: Places, amount_K: Tensor) -> Tensor:
-        """Add up, for each unit `(U,)`, an amount given for all channels of a layer."""
+        """Sum a per-channel amount of a layer over each unit, `(U,)`."""
         channels, units = places
         return torch.zeros(self.count, dtype=amount_K.dtype).index_add_(0, units, amount_K[channels])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Structure:
-    """What could leave a network.
+    """The removable units of a network.
 
     Attributes:
         units: All kinds of units, in the order in which the network makes them.
-        refused: By layer, why units of it stay.
+        refused: By layer, why its units cannot be removed.
         trail: Which channels are tied.
     """
 
@@ -80,14 +80,14 @@ class Structure:
 
 
 def channels_of(places: Places, chosen_U: Tensor) -> Tensor:
-    """Give the channels that belong to the chosen units, sorted."""
+    """Return the sorted channels of the chosen units."""
     channels, units = places
     selected: Tensor = channels[chosen_U[units]].unique()
     return selected
 
 
 def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, widths: bool = False) -> Structure:
-    """Find what could leave a network.
+    """Find the removable units of a network.
 
     Args:
         net: In evaluation mode.
@@ -119,7 +119,7 @@ def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, 
 
 
 def scaled_by(attention: Any) -> list[tuple[nn.Module, int]]:
-    """Give the layers whose outputs can take up a factor of the queries, and how many of their outputs; or none."""
+    """List the layers that can absorb a factor of the queries, and how many of their outputs; empty if none can."""
     norm, query, qkv = (getattr(attention, leaf, None) for leaf in ("q_norm", "q", "qkv"))
     if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
         weight = getattr(norm, "weight", None)
@@ -143,7 +143,7 @@ def _within(units: Units, owners: Mapping[str, str]) -> Units:
 
 
 def _unit_sets(net: nn.Module, trail: ChannelTrace) -> list[Units]:
-    """Sort classes of channels into sets whose members are made and read by the same layers."""
+    """Group classes of channels that are written and read by the same layers."""
     pinned, members = trail.ties.pinned(), _members(trail)
     makers = {name for name in trail.makes if _weighs(net, name)}
     averaged = {name: set(trail.ties.roots(ids).tolist()) for name, ids in trail.mixed.items()}
@@ -161,7 +161,7 @@ def _unit_sets(net: nn.Module, trail: ChannelTrace) -> list[Units]:
 
 
 def _members(trail: ChannelTrace) -> dict[int, dict[tuple[str, str], list[int]]]:
-    """By class, its channels in each layer that makes or reads them, and in parameters that no layer owns."""
+    """Map each class to its channels in the layers that write or read them, and in parameters without a layer."""
     members: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(dict)
     for kind in ("makes", "reads", "loose"):
         for name, ids in getattr(trail, kind).items():
@@ -205,7 +205,7 @@ def _number_part(layer: str, used_names: Collection[str]) -> str:
 
 
 def _pinned_reasons(net: nn.Module, trail: ChannelTrace) -> dict[str, str]:
-    """By layer, why channels of it stay."""
+    """Map each layer to the reason why channels of it stay."""
     pinned, refused, prefix = trail.ties.pinned(), dict[str, str](), layer_prefix(net)
     for name, ids in trail.makes.items():
         if name.startswith(prefix) and isinstance(net.get_submodule(name), WEIGHING):
@@ -218,13 +218,13 @@ def _pinned_reasons(net: nn.Module, trail: ChannelTrace) -> dict[str, str]:
 
 
 def channels_in(module: nn.Module, reading: bool) -> int:
-    """How many channels a layer reads, or makes."""
+    """Number of channels that a layer reads or writes."""
     weight = module.get_parameter("weight")
     return int(weight.shape[1]) * int(getattr(module, "groups", 1)) if reading else int(weight.shape[0])
 
 
 def _attention(net: nn.Module, frozen: Collection[str]) -> tuple[list[Units], dict[str, str]]:
-    """Give the heads that could leave, and by attention layer why those of others stay."""
+    """Return the removable heads and, by attention layer, why its heads stay."""
     heads, refused = [], {}
     for name, module in prunable_modules(net):
         if hasattr(module, "num_heads"):
@@ -237,14 +237,14 @@ def _attention(net: nn.Module, frozen: Collection[str]) -> tuple[list[Units], di
 
 
 def _unsupported_reason(attention: Any) -> str:
-    """Say why the heads of an attention layer cannot leave; empty if they can."""
+    """Explain why the heads of an attention layer cannot be removed; empty if they can."""
     qkv, proj = getattr(attention, "qkv", None), getattr(attention, "proj", None)
     if not (isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear)):
         return "its heads stay: it has no qkv and proj"
     width = int(getattr(attention, "attn_dim", 0))
     consistent = 0 < width == attention.num_heads * getattr(attention, "head_dim", 0)
     if not consistent or (qkv.out_features, proj.in_features) != (3 * width, width):
-        return "its heads stay: their width is not told"
+        return "its heads stay: their width is unknown"
     handled = {id(p) for leaf in ("qkv", "proj", "q_norm", "k_norm") for p in _parameters(attention, leaf)}
     foreign = [n for n, p in attention.named_parameters() if id(p) not in handled]
     return f"its heads stay: what {foreign[0]} does is not understood" if foreign else ""

@@ -1,4 +1,4 @@
-"""Run a network and say where it fails; count what it costs. The only place that imports torch-pruning."""
+"""Run a network and name the layer that fails; count multiply-adds. The only module that imports torch-pruning."""
 
 import warnings
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def cost(net: nn.Module, example: Tensor) -> tuple[int, int]:
 
 @contextmanager
 def record_entered(net: nn.Module) -> Iterator[list[str]]:
-    """Note the layers that a forward pass enters, the innermost last: the last one is where it fails."""
+    """Record the layers that a forward pass enters; after a failure the last entry is the failing layer."""
     entered: list[str] = []
     named = [(name, module) for name, module in net.named_modules() if name]
     with hooks(m.register_forward_pre_hook(lambda _m, _x, name=name: entered.append(name)) for name, m in named):
@@ -38,7 +38,7 @@ def record_entered(net: nn.Module) -> Iterator[list[str]]:
 
 @torch.no_grad()
 def run(net: nn.Module, example: Tensor) -> Tensor:
-    """Give a network's output.
+    """Return a network's output.
 
     Raises:
         ModelFileError: Naming the layer in which it fails.

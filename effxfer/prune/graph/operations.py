@@ -1,4 +1,4 @@
-"""What operations between layers do to channels: move them, combine them element by element, sum over them."""
+"""Rules for operations between layers: how they move, combine or reduce channels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from effxfer.prune.graph.channel_ids import AxisIds, ChannelLabels, ElementIds, 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Operation:
-    """One operation of torch's core (aten), as it was executed.
+    """One executed aten operation of torch.
 
     Attributes:
         func: The operation.
-        args: What it was given by position.
-        kwargs: What it was given by name.
-        tensors: The tensors among that.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        tensors: The tensors among the arguments.
         labels: Their labels.
-        outputs: The tensors that it gave.
+        outputs: The tensors that it returned.
     """
 
     func: Any
@@ -31,7 +31,7 @@ class Operation:
     outputs: Sequence[Tensor]
 
     def argument(self, place: int, default: Any) -> Any:
-        """Give an argument by its position."""
+        """Return an argument by its position."""
         return self.args[place] if len(self.args) > place else default
 
     @property
@@ -46,7 +46,7 @@ class Operation:
 
 
 def label_outputs(labels: ChannelLabels, operation: Operation) -> None:
-    """Label what an operation gave."""
+    """Label the outputs of an operation."""
     rule = RULES.get(operation.name)
     if rule is not None and not (operation.inplace and rule in (move, pad)):
         rule(labels, operation)
@@ -59,12 +59,12 @@ def label_outputs(labels: ChannelLabels, operation: Operation) -> None:
 
 
 def refuse(labels: ChannelLabels, operation: Operation) -> None:
-    """Let all channels stay that an operation of unknown meaning takes."""
+    """Pin all input channels of an operation that has no rule."""
     labels.pin(operation.labels, f"does with them what is not understood ({operation.name})")
 
 
 def move(labels: ChannelLabels, operation: Operation) -> None:
-    """Do to numbers what was done to elements."""
+    """Apply the operation to the channel ids as well."""
     is_list = isinstance(operation.args[0], list | tuple)
     sources = list(operation.args[0]) if is_list else [operation.args[0]]
     source_labels = [labels.of(source) for source in sources]
@@ -86,7 +86,7 @@ def move(labels: ChannelLabels, operation: Operation) -> None:
 
 
 def _tie_cut_parts(labels: ChannelLabels, label: AxisIds, operation: Operation) -> None:
-    """Tie the parts into which a module cuts its channels evenly: it will do so with fewer."""
+    """Tie the equal parts into which a module splits its channels: it will split fewer channels equally, too."""
     count, reason = len(label.ids), f"{labels.place} cuts them in parts"
     if operation.name == "channel_shuffle":
         labels.trail.tie_parts(label.ids, operation.args[1], reason)
@@ -107,7 +107,7 @@ def _axis(operation: Operation) -> int:
 
 
 def _remember_sizes(labels: ChannelLabels, operation: Operation) -> None:
-    """Note the sizes of channel axes that a module may have told by a number of its own."""
+    """Record the sizes of channel axes that a module may hold as an attribute."""
     sizes = labels.trail.sizes
     for output in operation.outputs if operation.name in NAMING else ():
         label = labels.of(output)
@@ -130,7 +130,7 @@ def keep(labels: ChannelLabels, operation: Operation) -> None:
 
 
 def stride(labels: ChannelLabels, operation: Operation) -> None:
-    """Follow what only changes how a tensor lies in memory."""
+    """Follow an operation that only changes the memory layout."""
     same_shape = operation.outputs[0].shape == operation.tensors[0].shape
     (keep if same_shape else refuse)(labels, operation)
 
@@ -187,7 +187,7 @@ def copy(labels: ChannelLabels, operation: Operation) -> None:
 
 
 def combine(labels: ChannelLabels, operation: Operation) -> None:
-    """Tie what is combined element by element."""
+    """Tie channels that are combined element by element."""
     output = operation.outputs[0]
     pairs = list(zip(operation.tensors, operation.labels, strict=True))
     carried = [(t, label) for t, label in pairs if isinstance(label, AxisIds)]

@@ -1,4 +1,4 @@
-"""Take units out of a network, or cut them off where they are.
+"""Remove units from a network, or mask them out in place.
 
 Shape suffixes: K channels of one layer, U units.
 """
@@ -31,7 +31,7 @@ def remove_units_(net: nn.Module, structure: Structure, removed: RemovedUnits) -
     Args:
         net: Of the shape in which `structure` was found.
         structure: What `units_in` found.
-        removed: By layer, which units go `(U,)`; layers that lose none may be left out.
+        removed: By layer, which units to remove `(U,)`; layers without removed units may be omitted.
 
     Raises:
         ModelFileError: Naming the layer whose units cannot be removed.
@@ -54,7 +54,7 @@ def remove_units_(net: nn.Module, structure: Structure, removed: RemovedUnits) -
 
 
 def removed_channels(structure: Structure, removed: RemovedUnits) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """By layer, which outputs and which inputs leave with the units `(K,)`."""
+    """Return by layer which outputs and which inputs are removed with the units, `(K,)`."""
     trail, dead = structure.trail, _removed_classes(structure, removed)
     outputs = {name: dead[trail.ties.roots(ids)] for name, ids in trail.makes.items()}
     inputs = {name: dead[trail.ties.roots(ids)] for name, ids in trail.reads.items()}
@@ -67,7 +67,7 @@ def removed_channels(structure: Structure, removed: RemovedUnits) -> tuple[dict[
 
 
 def kept_output_positions(net: nn.Module, structure: Structure, removed: RemovedUnits) -> dict[str, list[int]]:
-    """Name the outputs that are left of each convolution or linear layer that loses some.
+    """List the remaining outputs of each convolution or linear layer that loses some.
 
     Args:
         net: As it is before.
@@ -75,7 +75,7 @@ def kept_output_positions(net: nn.Module, structure: Structure, removed: Removed
         removed: As in `remove_units_`.
 
     Returns:
-        By layer, positions; none where `remove_units_` scales what is left anew.
+        By layer, positions; empty where `remove_units_` rescales the remaining outputs.
     """
     removed_outputs, trail = removed_channels(structure, removed)[0], structure.trail
     remaining = {
@@ -91,7 +91,7 @@ def kept_output_positions(net: nn.Module, structure: Structure, removed: Removed
 
 
 def _removed_classes(structure: Structure, removed: RemovedUnits) -> Tensor:
-    """Mark the classes of channels that leave, `(classes,)`."""
+    """Mark the removed classes of channels, `(classes,)`."""
     ties, dead = structure.trail.ties, torch.zeros(len(structure.trail.ties), dtype=torch.bool)
     for group in structure.units:
         if not group.heads and group.layer in removed:
@@ -105,7 +105,7 @@ def _any(marked: Tensor | None) -> bool:
 
 
 def _narrow_(layer: Any, name: str, made_K: Tensor | None, read_K: Tensor | None) -> None:
-    """Give a layer fewer outputs and inputs."""
+    """Remove outputs and inputs of a layer, in place."""
     rows, columns = (None if k is None else (~k).nonzero()[:, 0] for k in (made_K, read_K))
     if any(remaining is not None and not len(remaining) for remaining in (rows, columns)):
         raise ModelFileError(f"the channels of {name} cannot be removed: it would lose all of them", HINT)
@@ -131,7 +131,7 @@ def _select_(module: nn.Module, leaves: Collection[str], dim: int, positions: Te
 
 
 def _set_sizes_(layer: Any, rows: int | None, columns: int | None) -> None:
-    """Let a layer say how wide it is."""
+    """Update the size attributes of a layer."""
     if isinstance(layer, _ConvNd):
         if depthwise(layer) and rows is not None:
             each = layer.out_channels // layer.in_channels
@@ -162,7 +162,7 @@ def _narrow_parameter_(net: nn.Module, name: str, trail: ChannelTrace, ids: Tens
 
 
 def _rename_sizes_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
-    """Correct the numbers by which modules name how many channels they move.
+    """Correct the attributes in which modules hold a number of channels.
 
     A module that cuts or reshapes channels often holds their number as an attribute. One that is equal to a number
     that was used, and is called like a width, is set to what is left; whether that is right, the outputs tell.
@@ -178,7 +178,7 @@ def _rename_sizes_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
 
 
 def _rescale_factors(trail: ChannelTrace, dead: Tensor) -> Iterator[tuple[str, float]]:
-    """Give the attention whose heads become narrower, and the root of the share of their width that is left."""
+    """Yield each attention layer with narrower heads, and the root of the remaining share of their width."""
     for name, ids in trail.scaled.items():
         remaining = int((~dead[trail.ties.roots(ids)]).sum())
         if remaining < len(ids):
@@ -200,7 +200,7 @@ def _rescale_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
 
 @contextmanager
 def masked_out(net: nn.Module, structure: Structure, removed: RemovedUnits) -> Iterator[bool]:
-    """Cut units off, without removing them: they are zero, and nothing reads them any more.
+    """Mask units out without removing them: their outputs are zero, and no layer reads them.
 
     Norms over channels average over the others alone, as they will without them, until the context ends; the weights
     stay cut.
@@ -245,7 +245,7 @@ def _zero_outputs_(layer: nn.Module, removed_K: Tensor) -> None:
 
 
 def _partial_norm_hook(axis: int, kept_K: Tensor) -> Any:
-    """Make a hook that norms the kept channels by themselves; the others become zero."""
+    """Make a hook that normalises the kept channels alone and zeroes the others."""
     places = kept_K.nonzero()[:, 0]
 
     def hook(layer: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
@@ -267,7 +267,7 @@ def _partial_norm_hook(axis: int, kept_K: Tensor) -> Any:
 
 
 def channels_per_unit(units: Units) -> Iterator[tuple[str, int, int]]:
-    """Give, by layer that weighs, how many inputs and outputs leave with one unit of a kind."""
+    """Yield each layer with the number of its inputs and outputs that belong to one unit."""
     for name in {**units.makes, **units.reads}:
         reads, makes = (len(side[name][0]) // units.count if name in side else 0 for side in (units.reads, units.makes))
         yield name, reads, makes

@@ -1,4 +1,4 @@
-"""Follow the channels of a network through everything that one forward pass executes.
+"""Trace the channels of a network through all operations of one forward pass.
 
 DepGraph (Fang et al., 2023, https://arxiv.org/abs/2301.12900) reads off autograd which layers must lose channels
 together. Here every tensor carries, along one of its axes, the numbers of the channels that it consists of, and what
@@ -34,7 +34,7 @@ HANDLED_LAYERS = (*WEIGHING, *OVER_CHANNELS, _BatchNorm, nn.PReLU, nn.MultiheadA
 
 @torch.no_grad()
 def follow(net: nn.Module, example: Tensor) -> ChannelTrace:
-    """Send one image through a network and note what becomes of its channels.
+    """Trace the channels of a network on one image.
 
     Args:
         net: In evaluation mode, on the CPU; not changed.
@@ -56,7 +56,7 @@ def follow(net: nn.Module, example: Tensor) -> ChannelTrace:
 
 
 def axis_of(trail: ChannelTrace, ids: Tensor) -> int | None:
-    """Give the only axis of a parameter along which classes differ; None if there are several, or none."""
+    """Return the only axis of a parameter along which classes differ; None if there is no such axis or several."""
     axes = varying_axes(trail.ties.roots(compact(ids)))
     return axes[0] if len(axes) == 1 else None
 
@@ -67,19 +67,19 @@ def depthwise(module: nn.Module) -> bool:
 
 
 class _Watch(TorchDispatchMode):
-    """Takes known layers as a whole, and sees every operation outside of them."""
+    """Handle known layers as a whole, and observe every operation outside of them."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.labels, self._inside = ChannelLabels(net), 0
 
     def enter(self, name: str, module: nn.Module) -> None:
-        """Look away while a known layer is at work."""
+        """Suspend tracing inside a layer that is handled as a whole."""
         self.labels.enter(name)
         self._inside += isinstance(module, HANDLED_LAYERS)
 
     def leave(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Say what a known layer did as a whole."""
+        """Apply the rule of a layer that is handled as a whole."""
         if isinstance(module, HANDLED_LAYERS):
             if self._inside == 1:
                 _follow_layer(self.labels, name, module, inputs, output)
@@ -87,7 +87,7 @@ class _Watch(TorchDispatchMode):
         self.labels.leave()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Execute an operation and label what it gave."""
+        """Execute an operation and label its outputs."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if not self._inside:
@@ -117,7 +117,7 @@ def _follow_layer(labels: ChannelLabels, name: str, module: Any, inputs: tuple[A
 
 
 def _weigh(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: AxisIds | None) -> AxisIds | None:
-    """Read channels, and make new ones."""
+    """Follow a convolution or linear layer: it reads channels and writes new ones."""
     trail, linear = labels.trail, isinstance(module, nn.Linear)
     axis, groups = (x.dim() - 1, 1) if linear else (1, module.groups)
     outputs = module.out_features if linear else module.out_channels
@@ -135,7 +135,7 @@ def _weigh(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: Axis
 
 
 def _follow_depthwise(labels: ChannelLabels, name: str, module: Any, label: AxisIds | None) -> AxisIds | None:
-    """Filter each channel by itself."""
+    """Follow a depthwise convolution."""
     if label is None or label.axis != 1:
         labels.pin([label], "filters positions")
         return None
@@ -145,7 +145,7 @@ def _follow_depthwise(labels: ChannelLabels, name: str, module: Any, label: Axis
 
 
 def _scale(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: AxisIds) -> None:
-    """Scale each channel: by itself, or by what all are together."""
+    """Follow a norm or PReLU: each channel is scaled alone or by statistics of all."""
     trail, count = labels.trail, _channels(module)
     if isinstance(module, nn.PReLU) and count == 1:
         return
@@ -162,7 +162,7 @@ def _scale(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: Axis
 
 
 def _channels(module: Any) -> int:
-    """How many channels a norm or activation works on."""
+    """Number of channels of a norm or activation."""
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return int(module.normalized_shape[-1])
     if isinstance(module, nn.GroupNorm):
@@ -171,11 +171,11 @@ def _channels(module: Any) -> int:
 
 
 def _across(module: nn.Module, x: Tensor, label: AxisIds, count: int) -> bool:
-    """Whether a norm is over another axis than that of the channels, and takes each of them by itself."""
+    """Whether a norm is over another axis than the channels, so that channels stay independent."""
     plain = type(module) in (nn.LayerNorm, nn.RMSNorm) or count != len(label.ids)
     return plain and label.axis != x.dim() - 1 and x.shape[-1] == count
 
 
 def _note(trail: ChannelTrace, record: dict[str, Tensor], name: str, ids_K: Tensor) -> None:
-    """Remember what a layer has to do with channels; where it is called again, both are tied."""
+    """Record the channels of a layer; a second call ties them to those of the first."""
     trail.ties.tie(record.setdefault(name, ids_K), ids_K, f"{name} is used for something else, too")

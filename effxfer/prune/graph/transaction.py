@@ -1,4 +1,4 @@
-"""Operate on a copy of a network, and take over its sizes only if they can be rebuilt from plain values."""
+"""Edit a copy of a network, and commit its sizes only if they can be rebuilt from plain values."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -19,7 +19,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def traceable(network: Network) -> Network:
-    """Copy a network so that all of it can be traced: in evaluation mode, nothing frozen, masked weights zero."""
+    """Copy a network for tracing: in evaluation mode, nothing frozen, masked weights zero."""
     trial = deepcopy(network).eval().requires_grad_(True)
     if isinstance(trial, Net):
         trial.apply_masks_()
@@ -27,7 +27,7 @@ def traceable(network: Network) -> Network:
 
 
 def frozen_outputs(network: nn.Module, exclude: Sequence[str] = ()) -> list[nn.Module]:
-    """List the layers whose outputs stay: those of a `Net`'s head, and what shell patterns exclude.
+    """List the layers whose outputs must stay: the head of a `Net`, and layers excluded by shell patterns.
 
     Raises:
         SettingsError: If a pattern matches no layer.
@@ -40,7 +40,7 @@ def frozen_outputs(network: nn.Module, exclude: Sequence[str] = ()) -> list[nn.M
 
 
 def record_sizes_(trial: nn.Module, before: nn.Module) -> None:
-    """Let a `Net` record how it differs in size from what it was; of other modules `commit_edits_` finds that out."""
+    """Record the size changes of a `Net`; for other modules `commit_edits_` computes them."""
     if isinstance(trial, Net):
         record_resize(trial, measure(before))
 
@@ -70,14 +70,14 @@ def commit_edits_(network: nn.Module, trial: nn.Module, example: Tensor) -> list
 
 
 def new_edits(network: nn.Module, trial: nn.Module) -> list[Edit]:
-    """Say what was done to a copy of a network."""
+    """List the edits that lead from a network to its changed copy."""
     if isinstance(network, Net) and isinstance(trial, Net):
         return trial.edits[len(network.edits) :]
     return sizes_between(network, trial)
 
 
 def rebuilt(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
-    """Make the network that a user of the edits gets: a `Net` from nothing, any other from a copy of what it was."""
+    """Rebuild the network from the edits: a `Net` from scratch, any other module from a copy."""
     if isinstance(network, Net):
         return rebuild(network.backbone, [*network.edits, *edits], network.preprocess, network.classes)
     copy = deepcopy(network)
@@ -88,7 +88,7 @@ def rebuilt(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
 def bisect_failures(
     layers: Sequence[str], problem: Callable[[Sequence[str]], str], error: type[EffxferError]
 ) -> tuple[list[str], dict[str, str]]:
-    """Find the layers that fail by themselves, by halving; `problem` is last called with the others.
+    """Bisect for the layers that fail alone; the last call of `problem` has all the others.
 
     Args:
         layers: Names.

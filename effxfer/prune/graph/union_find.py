@@ -1,4 +1,4 @@
-"""Names for channels, and which of them must leave a network together.
+"""Ids of channels, and the classes of channels that must be removed together (union-find).
 
 Every channel that a layer makes has a number above 0; 0 is what belongs to no channel. Numbers that are tied are one
 class (union-find), and a class either leaves as a whole or stays.
@@ -21,20 +21,20 @@ class UnionFind:
         return len(self._parent)
 
     def new_ids(self, count: int) -> Tensor:
-        """Give numbers to channels nobody has seen before, `(count,)`."""
+        """Allocate ids for new channels, `(count,)`."""
         first = len(self._parent)
         self._parent = np.concatenate([self._parent, np.arange(first, first + count)])
         return torch.arange(first, first + count)
 
     def roots(self, ids: Tensor) -> Tensor:
-        """Give the number of each channel's class, the smallest in it; 0 stays 0."""
+        """Return the class of each channel, the smallest id in it; 0 stays 0."""
         roots = np.asarray(self._parent[ids.numpy()])
         while not np.array_equal(roots, further := self._parent[roots]):
             roots = np.asarray(further)
         return torch.from_numpy(roots)
 
     def tie(self, first: Tensor, second: Tensor, reason: str) -> None:
-        """Make channels at equal places leave together; one beside a 0 stays, because of `reason`."""
+        """Tie channels at equal positions; a channel opposite a 0 is pinned with `reason`."""
         first_roots, second_roots = self.roots(first).flatten(), self.roots(second).flatten()
         lone = (first_roots == 0) != (second_roots == 0)
         if bool(lone.any()):
@@ -51,11 +51,11 @@ class UnionFind:
         return number
 
     def pin(self, ids: Tensor, reason: str) -> None:
-        """Make channels stay, because of `reason`."""
+        """Prevent the removal of channels, with a reason."""
         self._pins.append((ids.flatten(), reason))
 
     def pinned(self) -> dict[int, str]:
-        """Say why classes stay, by their number; the first reason that says something counts."""
+        """Map each pinned class to the first reason that is not empty."""
         reasons: dict[int, str] = {}
         for ids, reason in self._pins:
             for root in self.roots(ids).unique().tolist():
@@ -64,7 +64,7 @@ class UnionFind:
         return reasons
 
     def mask(self, ids: Tensor) -> Tensor:
-        """Mark classes, `(classes,)`: to be indexed with what `roots` gives."""
+        """Mark the classes of channels, `(classes,)`; index it with the result of `roots`."""
         mask = torch.zeros(len(self), dtype=torch.bool)
         mask[self.roots(ids)] = True
         mask[0] = False

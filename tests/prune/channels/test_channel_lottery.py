@@ -51,7 +51,7 @@ def test_all_of_its_sparsity_becomes_real(importance, scope):
     )
     told = report(net, ticket)
     assert told["sparsity/channels"].value == pytest.approx(40, abs=2)
-    widths = {one.layer: int((~ticket.gone[one.layer]).sum()) for one in prunable_units(net)}
+    widths = {one.layer: int((~ticket.removed[one.layer]).sum()) for one in prunable_units(net)}
     before = net(torch.ones(1, 3, 16, 16)).detach()
     real = compact(net).report
     assert real["sparsity/real"].value == 100
@@ -65,7 +65,7 @@ def test_heads_and_hidden_units_of_a_transformer():
     args = {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 4}
     net = make("timm:vit_tiny_patch16_224", 32, args=args)
     ticket = find_structured_ticket(net, nudge, ratio=0.5, rounds=1, scope="layer", round_to=8)
-    assert {len(lost) for lost in ticket.gone.values()} == {4, 192}
+    assert {len(lost) for lost in ticket.removed.values()} == {4, 192}
     compact(net)
     assert [block.attn.num_heads for block in net.body.blocks] == [2, 2]
     assert [block.mlp.fc1.out_features for block in net.body.blocks] == [96, 96]
@@ -75,17 +75,17 @@ def test_goes_on_from_a_structured_ticket():
     net = make(args={"width": 16})
     first = find_structured_ticket(net, nudge, ratio=0.5, rounds=1)
     second = find_structured_ticket(net, nudge, ratio=0.75, rounds=1)
-    assert all(bool(second.gone[layer][lost].all()) for layer, lost in first.gone.items())
-    assert share_of(second.gone) == pytest.approx(0.75, abs=0.02)
+    assert all(bool(second.removed[layer][lost].all()) for layer, lost in first.removed.items())
+    assert share_of(second.removed) == pytest.approx(0.75, abs=0.02)
     assert second.rounds[0].remaining == pytest.approx(first.rounds[-1].remaining)
 
 
 def test_rounds_and_limits_hold():
     net = make(args={"width": 32})
     ticket = find_structured_ticket(net, nudge, ratio=0.6, rounds=2, round_to=8, max_ratio_per_layer=0.75)
-    left = [int((~lost).sum()) for lost in ticket.gone.values()]
+    left = [int((~lost).sum()) for lost in ticket.removed.values()]
     assert all(count % 8 == 0 for count in left)
-    assert all(count >= 0.25 * len(lost) for count, lost in zip(left, ticket.gone.values(), strict=True))
+    assert all(count >= 0.25 * len(lost) for count, lost in zip(left, ticket.removed.values(), strict=True))
 
 
 def test_excluded_layers_lose_nothing():
@@ -200,7 +200,7 @@ def test_beats_random_channels_of_the_same_layers():
         control.load_state_dict(net.state_dict())
         ticket = find_structured_ticket(net, train, ratio=0.5, rounds=2)
         rng = torch.Generator().manual_seed(seed)
-        drawn = {n: lost[torch.randperm(len(lost), generator=rng)] for n, lost in ticket.gone.items()}
+        drawn = {n: lost[torch.randperm(len(lost), generator=rng)] for n, lost in ticket.removed.items()}
         mask = mask_of(control, prunable_units(control), drawn)
         mask.store_(control)
         gaps.append(ticket.rounds[-1].score - train(control, mask, 0))

@@ -56,28 +56,28 @@ def test_widths_are_multiples_of_the_step_and_few():
 def test_nothing_goes_where_the_target_holds_already():
     layers = chain([16, 16])
     found = search([group("g0", 16), group("g1", 16)], [], layers, latency(layers, {"g0": 0, "g1": 0}))
-    assert found.gone == {"g0": 0, "g1": 0}
+    assert found.removed == {"g0": 0, "g1": 0}
     assert (found.reached, found.loss) == (True, 0.0)
 
 
 def test_what_costs_no_loss_goes_first():
     found = search([group("g0", 16, 0.0), group("g1", 16, 9.0)], [], chain([16, 16]), 2.6)
     assert found.reached
-    assert found.gone["g1"] == 0
+    assert found.removed["g1"] == 0
 
 
 def test_by_hand():
     """0.48 + 2.56 + 1.6 ms; without 8 channels of g0 0.24 + 1.28 + 1.6 = 3.12, of g1 0.48 + 1.28 + 0.8 = 2.56."""
     groups, layers = [group("g0", 16, step=8), group("g1", 16, 1.5, step=8)], chain([16, 16])
     found = search(groups, [], layers, 3.12)
-    assert (found.gone, found.loss) == ({"g0": 8, "g1": 0}, 8.0)
+    assert (found.removed, found.loss) == ({"g0": 8, "g1": 0}, 8.0)
     assert found.ms == pytest.approx(3.12)
-    assert search(groups, [], layers, 2.57).gone == {"g0": 0, "g1": 8}
+    assert search(groups, [], layers, 2.57).removed == {"g0": 0, "g1": 8}
 
 
 def test_a_stair_is_jumped():
     found = search([group("g0", 32)], [], chain([32], in_eights), latency(chain([32], in_eights), {"g0": 8}))
-    assert found.gone == {"g0": 8}
+    assert found.removed == {"g0": 8}
 
 
 def test_a_block_leaves_where_that_is_the_better_deal():
@@ -86,7 +86,7 @@ def test_a_block_leaves_where_that_is_the_better_deal():
     whole = latency(layers, {g.name: 0 for g in groups})
     cheap = search(groups, [Block(name="block", loss=0.5, inside=frozenset({"g1"}))], layers, 0.4 * whole)
     assert cheap.dropped == {"block"}
-    assert cheap.gone["g1"] == 0
+    assert cheap.removed["g1"] == 0
     dear = search(groups, [Block(name="block", loss=500.0, inside=frozenset({"g1"}))], layers, 0.4 * whole)
     assert not dear.dropped
     assert cheap.loss < dear.loss
@@ -96,8 +96,8 @@ def test_what_cannot_be_met_is_said_and_the_fastest_given():
     layers = chain([16, 16])
     found = search([group("g0", 16, least=8), group("g1", 16, least=8)], [], layers, 0.01)
     assert not found.reached
-    assert found.gone == {"g0": 8, "g1": 8}
-    assert found.ms == pytest.approx(latency(layers, found.gone))
+    assert found.removed == {"g0": 8, "g1": 8}
+    assert found.ms == pytest.approx(latency(layers, found.removed))
 
 
 curves = st.lists(st.floats(0, 1), min_size=4, max_size=4).map(lambda steps: [sum(steps[:i]) for i in range(5)])
@@ -140,8 +140,8 @@ def every(groups, blocks, layers):
 def test_meets_the_target_or_says_that_nothing_does_and_is_near_the_best(problem):
     groups, blocks, layers, target = problem
     found = search(groups, blocks, layers, target)
-    assert all(0 <= found.gone[g.name] <= g.width - g.least for g in groups)
-    assert found.ms == pytest.approx(latency(layers, found.gone, found.dropped))
+    assert all(0 <= found.removed[g.name] <= g.width - g.least for g in groups)
+    assert found.ms == pytest.approx(latency(layers, found.removed, found.dropped))
     assert found.reached == (found.ms <= target)
     losses = [loss for ms, loss in every(groups, blocks, layers) if ms <= target]
     assert found.reached == bool(losses)
@@ -158,4 +158,4 @@ def test_never_leaves_the_fast_path(widths, share, data):
     target = share * latency(layers, {g.name: 0 for g in groups})
     found = search(groups, [], layers, target)
     assert found.reached == (target >= latency(layers, {g.name: g.width - 8 for g in groups}))
-    assert all(count % 8 == 0 for count in found.gone.values()) or not found.reached
+    assert all(count % 8 == 0 for count in found.removed.values()) or not found.reached

@@ -14,7 +14,7 @@ from effxfer.prune.channels.latency_loop import (
 
 def fine(target):
     """A search that can meet any target, in steps of 0.01 ms."""
-    return Choice(gone={"g": int(1000 - 100 * target)}, ms=int(100 * target) / 100, loss=1 / target, reached=True)
+    return Choice(removed={"g": int(1000 - 100 * target)}, ms=int(100 * target) / 100, loss=1 / target, reached=True)
 
 
 def clock(real):
@@ -44,8 +44,8 @@ def test_a_right_model_needs_no_correction(target):
 def test_a_wrong_model_is_corrected(target, real):
     rounds = search_to_target(target, fine, clock(real))
     assert 2 <= len(rounds) <= CORRECTIONS + 1
-    assert abs(nearest_round(rounds, target).off(target)) <= 0.05
-    assert abs(rounds[0].off(target)) > 0.05
+    assert abs(nearest_round(rounds, target).deviation(target)) <= 0.05
+    assert abs(rounds[0].deviation(target)) > 0.05
 
 
 def test_a_configuration_is_not_timed_twice():
@@ -56,7 +56,7 @@ def test_a_configuration_is_not_timed_twice():
         return clock(lambda ms: 2.15 * ms)(choice)
 
     def coarse(_target):
-        return Choice(gone={"g": 1}, ms=4.0, loss=1.0, reached=True)
+        return Choice(removed={"g": 1}, ms=4.0, loss=1.0, reached=True)
 
     rounds = search_to_target(SHARE, coarse, time)
     assert calls == [4.0]
@@ -65,12 +65,12 @@ def test_a_configuration_is_not_timed_twice():
 
 def test_what_the_model_cannot_reach_is_said():
     with pytest.raises(SettingsError, match=r"0\.4 x cannot be reached: 0\.7 x remains"):
-        search_to_target(SHARE, lambda _: Choice(gone={}, ms=7.0, loss=9.0, reached=False), clock(lambda ms: ms))
+        search_to_target(SHARE, lambda _: Choice(removed={}, ms=7.0, loss=9.0, reached=False), clock(lambda ms: ms))
 
 
 def test_a_broken_promise_is_a_failed_gate():
     def coarse(_target):
-        return Choice(gone={"g": 1}, ms=4.0, loss=1.0, reached=True)
+        return Choice(removed={"g": 1}, ms=4.0, loss=1.0, reached=True)
 
     rounds = search_to_target(SHARE, coarse, clock(lambda ms: 2.5 * ms))
     with pytest.raises(GateError, match=r"asked for a latency of 0\.4 x, got 0\.5 x in 1 searches"):
@@ -79,7 +79,7 @@ def test_a_broken_promise_is_a_failed_gate():
 
 def test_a_faster_network_keeps_the_promise_and_the_report_says_so():
     def coarse(_target):
-        return Choice(gone={"g": 1}, ms=4.0, loss=1.0, reached=True)
+        return Choice(removed={"g": 1}, ms=4.0, loss=1.0, reached=True)
 
     rounds = search_to_target(SHARE, coarse, clock(lambda ms: 1.5 * ms))
     best = nearest_round(rounds, SHARE)
@@ -90,7 +90,7 @@ def test_a_faster_network_keeps_the_promise_and_the_report_says_so():
 
 def test_slower_within_a_tenth_is_preferred_to_much_faster():
     def two(target):
-        return Choice(gone={"g": int(target < 4)}, ms=2.0 if target < 4 else 4.0, loss=1.0, reached=True)
+        return Choice(removed={"g": int(target < 4)}, ms=2.0 if target < 4 else 4.0, loss=1.0, reached=True)
 
     rounds = search_to_target(SHARE, two, clock(lambda ms: 2.15 * ms))
     assert [one.timing.ratio for one in rounds] == pytest.approx([0.43, 0.215])
@@ -99,7 +99,7 @@ def test_slower_within_a_tenth_is_preferred_to_much_faster():
 
 def test_a_correction_out_of_reach_ends_the_search():
     def least(target):
-        return Choice(gone={"g": int(10 * target)}, ms=max(target, 3.9), loss=1.0, reached=target >= 3.9)
+        return Choice(removed={"g": int(10 * target)}, ms=max(target, 3.9), loss=1.0, reached=target >= 3.9)
 
     rounds = search_to_target(SHARE, least, clock(lambda ms: 2.18 * ms))
     assert [one.choice.reached for one in rounds] == [True, False]

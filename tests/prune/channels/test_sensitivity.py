@@ -3,7 +3,7 @@ import torch
 
 from effxfer.prune.channels.importance import Rule
 from effxfer.prune.channels.pruner import ChannelPruner
-from effxfer.prune.channels.sensitivity import LossCurve, adapting, block_losses, loss_curves
+from effxfer.prune.channels.sensitivity import LossCurve, block_losses, loss_curves, use_batch_statistics
 from effxfer.prune.network import example_of
 from effxfer.train.state import clone
 from tests.prune.nets import make
@@ -54,7 +54,7 @@ def test_norms_see_the_batch_and_keep_nothing():
     before = clone(net)
     images = torch.rand(4, 3, 8, 8)
     plain = net(images)
-    with adapting(net), torch.no_grad():
+    with use_batch_statistics(net), torch.no_grad():
         assert not torch.allclose(net(images), plain)
     same = {n: torch.equal(t, before[n]) for n, t in net.state_dict().items() if "num_batches" not in n}
     assert all(same.values())
