@@ -12,6 +12,7 @@ from markupsafe import escape
 
 from effxfer.page.columns import Columns
 from effxfer.page.label_placement import place_labels
+from effxfer.pareto import pareto_front
 from effxfer.report import Curve, Table
 
 Figure = dict[str, Any]
@@ -35,7 +36,7 @@ def pareto(summary: Table) -> Figure | None:
     rows = [r for r in summary.rows if _finite(r[columns.accuracy]) and _finite(r[columns.latency])]
     if not rows:
         return None
-    front = frontier([(float(r[columns.latency]), float(r[columns.accuracy])) for r in rows])
+    front = pareto_front([(float(r[columns.latency]), float(r[columns.accuracy])) for r in rows])
     return {
         "data": [_front_line(rows, columns, front), *_markers(rows, columns, front)],
         "layout": {
@@ -46,20 +47,6 @@ def pareto(summary: Table) -> Figure | None:
         },
         "tall": True,
     }
-
-
-def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Pareto front: the indices of the points that no other beats in both coordinates, from left to right.
-
-    Args:
-        points: `(cost, gain)`: small cost and large gain are good. Equal points are all on the front.
-    """
-    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
-    front: list[int] = []
-    for i in order:
-        if not front or points[i][1] > points[front[-1]][1] or points[i] == points[front[-1]]:
-            front.append(i)
-    return front
 
 
 def curve_figures(curves: Iterable[Curve]) -> list[tuple[str, Figure]]:

@@ -10,7 +10,8 @@ from typing import Any
 from effxfer import __version__
 from effxfer.files import write_atomic
 from effxfer.page.columns import NOTHING, Columns, column_texts, is_number
-from effxfer.page.figures import Figure, curve_figures, frontier, pareto
+from effxfer.page.figures import Figure, curve_figures, pareto
+from effxfer.pareto import pareto_front
 from effxfer.report import Report, Table
 
 SEAL = b"<!-- sha256 %s -->\n"
@@ -204,7 +205,7 @@ def _front_rows(table: Table, columns: Columns) -> list[bool]:
         return [False] * len(table.rows)
     both = (columns.latency, columns.accuracy)
     timed = [i for i, row in enumerate(table.rows) if all(_plain(row[name]) for name in both)]
-    best = {timed[i] for i in frontier([(table.rows[i][both[0]], table.rows[i][both[1]]) for i in timed])}
+    best = {timed[i] for i in pareto_front([(table.rows[i][both[0]], table.rows[i][both[1]]) for i in timed])}
     return [i in best for i in range(len(table.rows))]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import ModelFileError, SettingsError
+from effxfer.pareto import pareto_front
 from effxfer.report import Curve, Report, Table
 from effxfer.stages.settings.common import BOARD, FILES
 
@@ -148,22 +149,17 @@ def rank_rows(rows: Sequence[dict[str, Any]], by: By) -> tuple[dict[str, Any], .
     name, sign = ORDER[by]
     order = sorted(rows, key=lambda row: (row[name] is None, sign * (row[name] or 0.0)))
     return tuple(
-        {"place": place, **row, "front": "yes" if on_front(row, rows) else ""} for place, row in enumerate(order, 1)
+        {"place": place, **row, "front": "yes" if best else ""}
+        for place, (row, best) in enumerate(zip(order, on_front(order), strict=True), 1)
     )
 
 
-def on_front(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether no other model is at least as accurate and as fast, and better in one of both."""
-    point = accuracy_and_speed(row)
-    points = [accuracy_and_speed(r) for r in rows]
-    return point is not None and not any(p and p != point and p[0] >= point[0] and p[1] >= point[1] for p in points)
-
-
-def accuracy_and_speed(row: dict[str, Any]) -> tuple[float, float] | None:
-    """Accuracy and speed, larger is better; None where one was not measured."""
-    if row["p50 ms"] is None or row["accuracy val %"] is None:
-        return None
-    return row["accuracy val %"], -row["p50 ms"]
+def on_front(rows: Sequence[dict[str, Any]]) -> list[bool]:
+    """Whether no other model beats a row in accuracy and p50; false where one of the two was not measured."""
+    timed = [i for i, row in enumerate(rows) if row["p50 ms"] is not None and row["accuracy val %"] is not None]
+    front = pareto_front([(rows[i]["p50 ms"], rows[i]["accuracy val %"]) for i in timed])
+    best = {timed[i] for i in front}
+    return [i in best for i in range(len(rows))]
 
 
 def front_curves(table: Table) -> tuple[Curve, ...]:

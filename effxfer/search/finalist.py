@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from effxfer.net.heads.spec import HeadSpec
+from effxfer.pareto import pareto_front
 from effxfer.report import Report
 from effxfer.search.head_training import size_penalty
 from effxfer.search.space import Candidate
@@ -76,9 +77,7 @@ class Finalist:
 
 
 def front(complete: list[Any]) -> list[Any]:
-    """Pareto front of metric and latency: the trials that no other beats in both, best metric first."""
-    best: list[Any] = []
-    for trial in sorted(complete, key=lambda t: (-t.user_attrs["metric"], t.user_attrs["ratio"], t.number)):
-        if not best or trial.user_attrs["ratio"] < best[-1].user_attrs["ratio"]:
-            best.append(trial)
-    return best
+    """Pareto front of metric and latency: the trials that no other beats, best metric first."""
+    trials = sorted(complete, key=lambda trial: trial.number)
+    points = [(trial.user_attrs["ratio"], trial.user_attrs["metric"]) for trial in trials]
+    return [trials[i] for i in reversed(pareto_front(points, ties=False))]

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "effxfer"
 FLOORS = [
-    {"errors", "report", "files", "process", "progress", "signed_safetensors"},
+    {"errors", "pareto", "report", "files", "process", "progress", "signed_safetensors"},
     {"documents", "settings", "toml", "data", "net"},
     {"adapter_file", "artifact", "train"},
     {"prune", "transfer", "search", "deploy", "benchmark", "transferability"},

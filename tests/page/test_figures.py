@@ -2,24 +2,9 @@ import math
 
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from effxfer.page.figures import curve_figures, frontier, pareto
+from effxfer.page.figures import curve_figures, pareto
 from effxfer.report import Curve, Table
-
-POINT = st.tuples(st.integers(0, 8), st.integers(0, 8))
-
-
-def beats(a, b):
-    return a != b and a[0] <= b[0] and a[1] >= b[1]
-
-
-@given(st.lists(POINT, max_size=30))
-def test_the_frontier_is_exactly_what_no_point_beats(points):
-    kept = frontier(points)
-    assert set(kept) == {i for i, p in enumerate(points) if not any(beats(q, p) for q in points)}
-    assert [points[i][0] for i in kept] == sorted(points[i][0] for i in kept)
 
 
 def summary(*rows):

@@ -18,6 +18,7 @@ from effxfer.data.task import Split, Task
 from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
+from effxfer.pareto import pareto_front
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Curve, Report, Table
 from effxfer.runtime.threads import usable_cores
@@ -152,6 +153,8 @@ def ranked(seen: Mapping[str, Seen], settings: Rank) -> Table:
     )  # fmt: skip
     ms = {one.name: one.p50 for one in timed}
     order = sorted(seen, key=lambda name: (-seen[name].scores[settings.by], ms[name]))
+    points = [(ms[name], seen[name].scores[settings.by]) for name in order]
+    front = pareto_front(points, ties=False)
     rows = [
         {
             "backbone": name,
@@ -160,7 +163,7 @@ def ranked(seen: Mapping[str, Seen], settings: Rank) -> Table:
             "p50 ms": ms[name],
             "size MB": seen[name].file.stat().st_size / 1e6,
             "side px": seen[name].size,
-            "front": "yes" if all(ms[name] < ms[better] for better in order[:place]) else "",
+            "front": "yes" if place in front else "",
         }
         for place, name in enumerate(order)
     ]
