@@ -51,7 +51,7 @@ def network() -> nn.Module:
 def effxfer_epochs(folder: Path) -> Iterator[float]:
     """Time each epoch of `fit`; decoding happened before."""
     from effxfer.data.batches.augment import Augment
-    from effxfer.data.batches.batches import images
+    from effxfer.data.batches.batches import make_batches
     from effxfer.data.load import load
     from effxfer.data.settings import DataSettings
     from effxfer.runtime.images.preprocess import Preprocess
@@ -62,7 +62,7 @@ def effxfer_epochs(folder: Path) -> Iterator[float]:
     settings = DataSettings(source=str(folder / "photos"))
     task = load(settings, Preprocess(size=SIDE), cache=folder / "cache")
     learner = network().to(memory_format=torch.channels_last)
-    epochs = images(task, BATCH, Augment(), torch.device("cpu"))
+    epochs = make_batches(task, BATCH, Augment(), torch.device("cpu"))
     loss = nn.CrossEntropyLoss()
     for _ in range(EPOCHS):
         began = time.perf_counter()

@@ -93,7 +93,7 @@ def check(
     if out:
         keep_out_of(Path(out), [chosen])
     file = check_file_in(Path(out), "data_audit.csv") if out else None
-    audited = audit(chosen, also=partial(_suspects, suspects, chosen, device) if suspects else tuple)
+    audited = audit(chosen, extra_checks=partial(_suspects, suspects, chosen, device) if suspects else tuple)
     if file:
         audited.write_csv(file)
     return DataCheck(report=audited.report, source=chosen.source, findings=audited.findings)

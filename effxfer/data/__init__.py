@@ -1,1 +1,1 @@
-"""Labelled images: where they are found, what is wrong with them, and how they reach the trainer."""
+"""Labelled images: list, check, split and decode them, and serve them to the trainer in batches."""

@@ -1,4 +1,4 @@
-"""What a source holds, file by file, before anything is decoded; and what is wrong with it."""
+"""Listings of a source: its files, labels and splits, with findings, before anything is decoded."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,9 +32,9 @@ class Item(NamedTuple):
     Attributes:
         path: Relative to the root, with forward slashes.
         label: Class name.
-        split: `train`, `val` or `test`, or `unlabelled`; empty while it is not decided.
-        domain: First folder of the path where classes come from the last one; else empty.
-        sha256: Digest of the file's bytes; empty while it is not known.
+        split: `train`, `val`, `test` or `unlabelled`; empty before it is assigned.
+        domain: First folder of the path, if the last one is the class; else empty.
+        sha256: Digest of the file's bytes; empty before it is computed.
     """
 
     path: str
@@ -46,15 +46,15 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a user should know about the data.
+    """One problem or note about the data.
 
     Attributes:
         code: Stable identifier such as `E310`.
-        severity: An `error` stops training, a `warning` should be looked at, a `note` is for the record.
+        severity: An `error` stops training, a `warning` should be checked, a `note` is for information.
         path: The file or folder, relative to the root; empty if it concerns the whole source.
-        text: What is wrong, or what is done about it.
+        text: The problem, or how it is handled.
         hint: What would work.
-        group: What findings of this kind share, to sum them up in one sentence; `text` if empty.
+        group: Common text of findings of this kind, to summarize them; `text` if empty.
     """
 
     code: str
@@ -65,8 +65,8 @@ class Finding:
     group: str = ""
 
 
-class Found(NamedTuple):
-    """What a folder or a table holds: items without hashes, and findings."""
+class SourceListing(NamedTuple):
+    """The content of a folder or a table: items without digests, and findings."""
 
     items: list[Item]
     findings: list[Finding]
@@ -81,12 +81,12 @@ class Listing:
         root: Folder that paths are relative to; None for a built-in source.
         classes: Class names, sorted; a label is an index into them.
         items: Sorted by path.
-        findings: Everything noticed without decoding, errors included.
-        notes: What a reader of a report must know.
+        findings: All findings without decoding, including errors.
+        notes: Summaries of warnings and notes, for reports.
         digest: Digest of paths, contents, labels and splits.
         unlabelled: Images without a label, sorted by path; not among `items`.
-        target: What lies where the network is to work, if that is elsewhere.
-        assigned: The labelled images with those that `max_per_class` leaves out, each in its split.
+        target: The listing of the target, if there is one.
+        assigned: All labelled images with their splits, including those that `max_per_class` excludes.
     """
 
     name: str
@@ -102,21 +102,21 @@ class Listing:
 
     @property
     def key(self) -> str:
-        """Digest of everything that a task made of it depends on: its own, and that of its target."""
+        """Digest of everything that its task depends on, including the target."""
         return digest([self.digest, self.target.key]) if self.target else self.digest
 
     @property
     def everything(self) -> tuple[Item, ...]:
-        """Images with and without a label."""
+        """All images, with and without a label."""
         return (*self.items, *self.unlabelled)
 
     def split(self, name: str) -> list[Item]:
-        """Give the items of one split, or those that are `unlabelled`."""
+        """Return the items of one split, or of `unlabelled`."""
         return [item for item in self.everything if item.split == name]
 
 
-def raise_errors(findings: Sequence[Finding], where: str) -> None:
-    """Stop at the most basic kind of error, with its count and first five paths.
+def raise_errors(findings: Sequence[Finding], source: str) -> None:
+    """Raise the first kind of error, with its count and first five paths.
 
     Raises:
         DataError: If any of the findings is an error.
@@ -126,51 +126,51 @@ def raise_errors(findings: Sequence[Finding], where: str) -> None:
         return
     first = errors[0]
     same = [finding for finding in errors if finding.code == first.code]
-    others = Counter(finding.code for finding in errors if finding.code != first.code)
-    also = f" (and {', '.join(f'{n} x {code}' for code, n in sorted(others.items()))})" if others else ""
-    raise DataError(f"{where}: {summed(same)}{also}", first.hint, code=first.code)
+    other_codes = Counter(finding.code for finding in errors if finding.code != first.code)
+    suffix = f" (and {', '.join(f'{n} x {code}' for code, n in sorted(other_codes.items()))})" if other_codes else ""
+    raise DataError(f"{source}: {summarize(same)}{suffix}", first.hint, code=first.code)
 
 
-def summed(findings: Sequence[Finding]) -> str:
-    """Put findings of one code into one sentence: the text of a single one, else the count and the first five."""
+def summarize(findings: Sequence[Finding]) -> str:
+    """Summarize findings of one code: the text of a single one, otherwise the count and the first five."""
     if len(findings) == 1:
-        one = findings[0]
-        return f"{one.path}: {one.text}" if one.path else one.text
+        finding = findings[0]
+        return f"{finding.path}: {finding.text}" if finding.path else finding.text
     shown = "; ".join(f"{f.path}: {f.text}" if f.path else f.text for f in findings[:SHOWN])
-    more = f"; and {len(findings) - SHOWN} more" if len(findings) > SHOWN else ""
-    return f"{len(findings)} problems: {shown}{more}"
+    suffix = f"; and {len(findings) - SHOWN} more" if len(findings) > SHOWN else ""
+    return f"{len(findings)} problems: {shown}{suffix}"
 
 
 def notes_of(findings: Iterable[Finding]) -> tuple[str, ...]:
-    """Sum up warnings and notes, one sentence for each group."""
+    """Summarize warnings and notes, one sentence for each group."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         if finding.severity != "error":
             groups.setdefault((finding.code, finding.group or finding.text), []).append(finding)
-    return tuple(_note(code, text, found) for (code, text), found in groups.items())
+    return tuple(_group_note(code, text, members) for (code, text), members in groups.items())
 
 
-def _note(code: str, text: str, found: list[Finding]) -> str:
-    paths = [f.path for f in found if f.path]
+def _group_note(code: str, text: str, findings: list[Finding]) -> str:
+    paths = [f.path for f in findings if f.path]
     if not paths:
         return f"{code} {text}"
-    return f"{code} {text}: {counted(paths)}"
+    return f"{code} {text}: {count_paths(paths)}"
 
 
-def some(names: Sequence[str]) -> str:
-    """Give the first of some names, and how many more there are.
+def first_names(names: Sequence[str]) -> str:
+    """Join the first five names and count the others.
 
-    >>> some(["a", "b", "c", "d", "e", "f", "g"])
+    >>> first_names(["a", "b", "c", "d", "e", "f", "g"])
     'a, b, c, d, e and 2 more'
     """
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    suffix = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + suffix
 
 
-def counted(paths: Sequence[str]) -> str:
-    """Give the count and the first of some paths.
+def count_paths(paths: Sequence[str]) -> str:
+    """Format the count and the first of some paths.
 
-    >>> counted(["a.jpg", "b.jpg"])
+    >>> count_paths(["a.jpg", "b.jpg"])
     '2 (a.jpg ...)'
     """
     return f"{len(paths)} ({paths[0]}{' ...' if len(paths) > 1 else ''})"

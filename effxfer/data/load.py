@@ -1,4 +1,4 @@
-"""From data settings to a task: list, split and digest without decoding; then decode once into a mapped cache."""
+"""Load a task from data settings: list, split and digest the files, then decode them once into a mapped cache."""
 
 import os
 from collections import Counter
@@ -11,35 +11,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.data.checks.enough import need_validation, thin
-from effxfer.data.checks.leaks import class_gaps, contradictions, leaks, lopsided
-from effxfer.data.checks.unread import emptied, unread
+from effxfer.data.checks.enough import check_size, require_validation
+from effxfer.data.checks.leaks import find_class_gaps, find_contradictions, find_imbalance, find_leaks
+from effxfer.data.checks.unread import find_empty_classes, find_unreadable
 from effxfer.data.decoded.cache import Entry, open_or_build
 from effxfer.data.decoded.decode import KINDS, decode_item
 from effxfer.data.decoded.decode_cache import DecodePlan
-from effxfer.data.history import NONE, History, difference, record_of, trained_before
+from effxfer.data.history import NONE, History, describe_difference, find_trained_before, record_of
 from effxfer.data.listing import (
     SHOWN,
     SPLITS,
     TABLES,
     UNLABELLED,
     Finding,
-    Found,
     Item,
     Listing,
     Severity,
-    counted,
+    SourceListing,
+    count_paths,
     notes_of,
     raise_errors,
 )
 from effxfer.data.settings import DataSettings
 from effxfer.data.sources.builtin import read_builtin
-from effxfer.data.sources.file_hashes import content_digests, default_cache, keep_outside
+from effxfer.data.sources.file_hashes import content_digests, default_cache, require_cache_outside
 from effxfer.data.sources.folder import read_folder
 from effxfer.data.sources.table import read_table
-from effxfer.data.sources.unlabelled import without_labels
+from effxfer.data.sources.unlabelled import list_unlabelled
 from effxfer.data.splits import assign
-from effxfer.data.target import aim, aimed_at
+from effxfer.data.target import attach_target, join_target
 from effxfer.data.task import Split, Task
 from effxfer.errors import DataError
 from effxfer.files import digest
@@ -48,13 +48,13 @@ from effxfer.runtime.images.preprocess import ImageError, Preprocess
 
 
 def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE) -> Listing:
-    """List files, labels and splits, and digest them, without decoding an image.
+    """List and digest files, labels and splits without decoding an image.
 
     Args:
-        settings: What to list.
+        settings: Settings of the data set.
         base: Folder that a relative source starts from.
-        cache: Where digests of unchanged files are remembered; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
-        history: What the network was trained on before: its splits hold.
+        cache: Folder with the digests of unchanged files; None for `$EFFXFER_CACHE` or `~/.cache/effxfer`.
+        history: Splits of the network's earlier stages, which are kept.
 
     Raises:
         DataError: If the layout, the table or the splits have errors: `E310` to `E337`.
@@ -63,41 +63,41 @@ def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = No
     listing = survey(settings, base, cache=cache, history=history)
     raise_errors(listing.findings, settings.source)
     if settings.target is not None:
-        listing = aimed_at(listing, scan(settings.target, base, cache=cache, history=history), settings)
-    findings = (*listing.findings, *difference(listing, history, settings.source))
+        listing = join_target(listing, scan(settings.target, base, cache=cache, history=history), settings)
+    findings = (*listing.findings, *describe_difference(listing, history, settings.source))
     return replace(listing, findings=findings, notes=notes_of(findings))
 
 
 def survey(
     settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE
 ) -> Listing:
-    """List as `scan` does, but keep errors as findings instead of stopping at them.
+    """List like `scan`, but return errors as findings instead of raising them.
 
     Raises:
-        DataError: Only if there is nothing to list: no such source, or a table that cannot be read.
+        DataError: Only if nothing can be listed: no such source, or an unreadable table.
         SettingsError: If the cache lies inside the folder.
-        ResourceError: As `scan`.
+        ResourceError: If a package that the source needs is not installed.
     """
-    root, found = _source(settings, base)
-    keep_outside(cache or default_cache(), settings.source, base)
-    hashed, unreadable = _with_digests(root, found.items, cache or default_cache(), settings)
-    items, decided, every = assign(hashed, settings, history.of)
+    root, source = _read_source(settings, base)
+    require_cache_outside(cache or default_cache(), settings.source, base)
+    hashed, unreadable = _with_digests(root, source.items, cache or default_cache(), settings)
+    items, split_findings, all_items = assign(hashed, settings, history.split_of)
     items.sort()
-    free, about = without_labels(hashed, items, settings, base, root, cache or default_cache())
+    unlabelled, unlabelled_findings = list_unlabelled(hashed, items, settings, base, root, cache or default_cache())
     classes = tuple(sorted({item.label for item in items}))
     severity: Severity = "warning" if settings.allow_leakage else "error"
     findings = (
-        *found.findings,
+        *source.findings,
         *unreadable,
-        *_single_class(classes, found.findings),
-        *class_gaps(hashed, settings),
-        *decided,
-        *thin(items),
-        *about,
-        *contradictions(items),
-        *lopsided(items),
-        *leaks(items, {i.path: i.sha256 for i in items}, "same file", severity),
-        *trained_before(items, history, severity),
+        *_single_class(classes, source.findings),
+        *find_class_gaps(hashed, settings),
+        *split_findings,
+        *check_size(items),
+        *unlabelled_findings,
+        *find_contradictions(items),
+        *find_imbalance(items),
+        *find_leaks(items, {i.path: i.sha256 for i in items}, "same file", severity),
+        *find_trained_before(items, history, severity),
     )
     return Listing(
         name=settings.name or Path(settings.source).stem,
@@ -106,9 +106,9 @@ def survey(
         items=tuple(items),
         findings=findings,
         notes=notes_of(findings),
-        digest=digest([[i.path, i.sha256, i.label, i.split] for i in (*items, *free)]),
-        unlabelled=free,
-        assigned=tuple(every),
+        digest=digest([[i.path, i.sha256, i.label, i.split] for i in (*items, *unlabelled)]),
+        unlabelled=unlabelled,
+        assigned=tuple(all_items),
     )
 
 
@@ -122,45 +122,45 @@ def load(
     history: History = NONE,
     listing: Listing | None = None,
 ) -> Task:
-    """Make a task: decoded once, then memory-mapped from the cache.
+    """Load a task: decode its images once, then memory-map them from the cache.
 
     Args:
-        settings: Which images.
-        preprocess: Size, crop and interpolation of the evaluation view, as the backbone expects them.
+        settings: Settings of the data set.
+        preprocess: Size, crop and interpolation of the evaluation view that the backbone expects.
         base: Folder that a relative source starts from.
-        cache: Where decoded images are kept; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
-        progress: Called with images decoded so far and in all; not called if the cache holds them.
-        history: As in `scan`.
-        listing: What `scan` gave for the same settings and history; None scans now.
+        cache: Folder of decoded images; None for `$EFFXFER_CACHE` or `~/.cache/effxfer`.
+        progress: Called with the number of decoded images and of all images, unless the cache holds them.
+        history: Splits of the network's earlier stages, which are kept.
+        listing: Result of `scan` for the same settings and history; None to scan now.
 
     Raises:
-        DataError: As `scan`; `E301` to `E307` for unreadable images unless `skip_bad`, with the first five;
-            `E313` if leaving them out empties a class; `E322` if a file changes on the way.
-        ResourceError: If there is no room for the images, neither in the cache nor elsewhere.
+        DataError: If `scan` raises it; `E301` to `E307` for unreadable images unless `skip_bad`, with the first five;
+            `E313` if a class has no readable image; `E322` if a file changes meanwhile.
+        ResourceError: If neither the cache nor the temporary folder nor memory has room for the images.
     """
     cache = cache or default_cache()
     listing = listing or scan(settings, base, cache=cache, history=history)
     plan = DecodePlan(listing, settings, preprocess, progress)
     entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build, plan.fits)
-    _stop_at_bad(entry.facts["bad"], listing, settings)
-    task = _task(listing, preprocess, entry, settings.max_pixels)
-    need_validation(task)
+    _raise_on_unreadable(entry.facts["bad"], listing, settings)
+    task = _build_task(listing, preprocess, entry, settings.max_pixels)
+    require_validation(task)
     if settings.target is None:
         return task
     target = load(
         settings.target, preprocess, base=base, cache=cache, progress=progress, history=history, listing=listing.target
     )  # fmt: skip
-    return aim(task, target, settings.target_classes)
+    return attach_target(task, target, settings.target_classes)
 
 
-def _source(settings: DataSettings, base: Path) -> tuple[Path | None, Found]:
-    place = base / os.path.expanduser(settings.source)  # noqa: PTH111 (never raises)
-    if not os.path.lexists(place) and "/" not in settings.source and not Path(settings.source).suffix:
+def _read_source(settings: DataSettings, base: Path) -> tuple[Path | None, SourceListing]:
+    path = base / os.path.expanduser(settings.source)  # noqa: PTH111 (never raises)
+    if not os.path.lexists(path) and "/" not in settings.source and not Path(settings.source).suffix:
         return None, read_builtin(settings.source)
-    if not settings.source.lower().endswith(TABLES) or os.path.isdir(place):  # noqa: PTH112 (never raises)
-        return place, read_folder(place, settings)
-    root = _table_root(place, settings, base)
-    return root, read_table(place, settings, root)
+    if not settings.source.lower().endswith(TABLES) or os.path.isdir(path):  # noqa: PTH112 (never raises)
+        return path, read_folder(path, settings)
+    root = _table_root(path, settings, base)
+    return root, read_table(path, settings, root)
 
 
 def _table_root(table: Path, settings: DataSettings, base: Path) -> Path:
@@ -179,10 +179,10 @@ def _with_digests(
         return items, []
     limit = byte_limit(settings.max_pixels)
     hashed = content_digests(root, [item.path for item in items], cache, settings.workers, limit=limit)
-    known = [i._replace(sha256=hashed.digests[i.path]) for i in items if i.path in hashed.digests]
-    return known, [
-        *unread(hashed.failures, settings),
-        *emptied(sorted({item.label for item in items}), known),
+    readable = [i._replace(sha256=hashed.digests[i.path]) for i in items if i.path in hashed.digests]
+    return readable, [
+        *find_unreadable(hashed.failures, settings),
+        *find_empty_classes(sorted({item.label for item in items}), readable),
     ]
 
 
@@ -193,30 +193,30 @@ def _single_class(classes: Sequence[str], findings: Sequence[Finding]) -> list[F
     return [Finding(code="E312", severity="error", path="", text=text, hint=hint)]
 
 
-def _stop_at_bad(bad: Sequence[Sequence[str]], listing: Listing, settings: DataSettings) -> None:
+def _raise_on_unreadable(bad: Sequence[Sequence[str]], listing: Listing, settings: DataSettings) -> None:
     if bad and not settings.skip_bad:
-        shown = "; ".join(f"{path}: {code} {problem}" for path, code, problem in bad[:SHOWN])
-        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        shown = "; ".join(f"{path}: {error} {problem}" for path, error, problem in bad[:SHOWN])
+        suffix = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         share = f"{len(bad)} of {len(listing.everything)} images cannot be used"
         hint = "repair or remove them, or leave them out: `data.skip_bad=true`; `effxfer check` lists all"
-        most = Counter(code for _, code, _ in bad).most_common(1)[0][0]
-        raise DataError(f"{settings.source}: {share}: {shown}{more}", hint, code=most)
-    lost = {path for path, _, _ in bad}
-    raise_errors(emptied(listing.classes, listing.split("train"), lost), settings.source)
+        code = Counter(error for _, error, _ in bad).most_common(1)[0][0]
+        raise DataError(f"{settings.source}: {share}: {shown}{suffix}", hint, code=code)
+    unreadable = {path for path, _, _ in bad}
+    raise_errors(find_empty_classes(listing.classes, listing.split("train"), unreadable), settings.source)
 
 
-def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: int) -> Task:
-    lost, number = {path for path, _, _ in entry.facts["bad"]}, {name: i for i, name in enumerate(listing.classes)}
+def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: int) -> Task:
+    unreadable, index = {path for path, _, _ in entry.facts["bad"]}, {name: i for i, name in enumerate(listing.classes)}
     splits = {}
     for name in (*SPLITS, UNLABELLED) if listing.unlabelled else SPLITS:
-        items = [item for item in listing.split(name) if item.path not in lost]
+        items = [item for item in listing.split(name) if item.path not in unreadable]
         splits[name] = Split(
             pixels=entry.arrays[f"{name}_pixels"],
-            labels=np.array([number.get(item.label, -1) for item in items], np.int64),
+            labels=np.array([index.get(item.label, -1) for item in items], np.int64),
             names=[item.path for item in items],
             canvas=entry.arrays.get(f"{name}_canvas"),
             aspect=entry.arrays.get(f"{name}_aspect"),
-            whole=partial(_whole, listing.root, items, max_pixels),
+            decode_row=partial(_decode_row, listing.root, items, max_pixels),
             domains=[item.domain for item in items] if any(item.domain for item in items) else (),
         )
     return Task(
@@ -233,7 +233,7 @@ def _task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: in
     )
 
 
-def _whole(root: Path | None, items: Sequence[Item], max_pixels: int, row: int) -> NDArray[np.uint8]:
+def _decode_row(root: Path | None, items: Sequence[Item], max_pixels: int, row: int) -> NDArray[np.uint8]:
     try:
         return np.asarray(decode_item(root, items[row], max_pixels).image)
     except ImageError as error:
@@ -242,10 +242,12 @@ def _whole(root: Path | None, items: Sequence[Item], max_pixels: int, row: int) 
 
 def _decode_notes(facts: Mapping[str, Any], total: int) -> list[str]:
     bad, twins = [path for path, _, _ in facts["bad"]], [path for path, _ in facts["twins"]]
-    lost = {"W385": f", {facts['lost']:.0%} in the median"}
-    notes = [f"{code} {KINDS[code]}: {counted(paths)}{lost.get(code, '')}" for code, paths in facts["seen"].items()]
+    details = {"W385": f", {facts['lost']:.0%} in the median"}
+    notes = [
+        f"{code} {KINDS[code]}: {count_paths(paths)}{details.get(code, '')}" for code, paths in facts["seen"].items()
+    ]
     if bad:
-        notes.insert(0, f"left out, unreadable: {len(bad) / total:.1%} of all images: {counted(bad)}")
+        notes.insert(0, f"left out, unreadable: {len(bad) / total:.1%} of all images: {count_paths(bad)}")
     if twins:
-        notes.append(f"W320 same pixels in two splits: {counted(twins)}; `effxfer check` lists them")
+        notes.append(f"W320 same pixels in two splits: {count_paths(twins)}; `effxfer check` lists them")
     return notes

@@ -1,6 +1,6 @@
-"""Deterministic, stratified splits that depend on the seed and on the images' content, not on names or order.
+"""Split images deterministically and stratified, by the seed and the images' content, not by names or order.
 
-Equal images always share a split, domains are spread evenly, and every class keeps at least one training image.
+Equal images always share a split, domains are spread evenly, and every class has at least one training image.
 """
 
 import hashlib
@@ -11,61 +11,65 @@ from typing import NamedTuple
 from effxfer.data.listing import SPLITS, Finding, Item
 from effxfer.data.settings import DataSettings
 
-Before = Callable[[Item], str]
+EarlierSplit = Callable[[Item], str]
 
 
-class Assigned(NamedTuple):
-    """Items with a split each, and what was decided on the way.
+class Assignment(NamedTuple):
+    """Items with their splits.
 
     Attributes:
-        items: Those that are used.
-        findings: What a user should know of it.
-        every: The items before few-label settings left some out.
+        items: The items in use.
+        findings: Notes and problems for the user.
+        all_items: The items before `max_per_class` excluded some.
     """
 
     items: list[Item]
     findings: list[Finding]
-    every: Sequence[Item] = ()
+    all_items: Sequence[Item] = ()
 
 
-def assign(items: Sequence[Item], settings: DataSettings, before: Before = lambda _item: "") -> Assigned:
-    """Give every item a split.
+def assign(items: Sequence[Item], settings: DataSettings, earlier_split: EarlierSplit = lambda _item: "") -> Assignment:
+    """Assign a split to every item.
 
-    * train, val and test are given: kept.
-    * only train and val: val is cut in half, stratified, with the fixed seed 0.
-    * only train and test: val is cut off train.
-    * only train, or no splits: val and test are cut off.
+    * The source has train, val and test: they are used unchanged.
+    * Only train and val: val is halved, stratified, with the fixed seed 0.
+    * Only train and test: val is split off train.
+    * Only train, or no splits: val and test are split off.
 
-    What was in a split before stays there; then new images of the class are put by their own content, so that no other
-    image moves.
+    An image of an earlier stage stays in its split. New images of its class are then placed by their own content, so
+    no other image moves.
 
     Args:
         items: With `sha256`; either all have a split or none has.
         settings: Fractions, seed and `max_per_class`.
-        before: Gives the split that an image had in an earlier stage, or nothing.
+        earlier_split: Returns the split that an image had in an earlier stage, or an empty text.
     """
-    given = {item.split for item in items} - {""}
-    if not items or given >= set(SPLITS):
-        cut = Assigned(list(items), [])
-    elif "val" in given:
-        cut = _cut(items, "val", {"val": 0.5, "test": 0.5}, 0, "no test split: val was cut in half", before)
-    elif "test" in given:
+    present = {item.split for item in items} - {""}
+    if not items or present >= set(SPLITS):
+        assignment = Assignment(list(items), [])
+    elif "val" in present:
+        assignment = _split_off(
+            items, "val", {"val": 0.5, "test": 0.5}, 0, "no test split: val was cut in half", earlier_split
+        )
+    elif "test" in present:
         shares = {"train": 1 - settings.val_fraction, "val": settings.val_fraction}
-        cut = _cut(items, "train", shares, settings.split_seed, "no val split: taken from train", before)
+        assignment = _split_off(
+            items, "train", shares, settings.split_seed, "no val split: taken from train", earlier_split
+        )
     else:
-        held = settings.val_fraction + settings.test_fraction
-        shares = {"train": 1 - held, "val": settings.val_fraction, "test": settings.test_fraction}
-        what = "no val and test splits: taken from all"
-        cut = _cut(items, next(iter(given), ""), shares, settings.split_seed, what, before)
-    return _fewer(cut, settings)._replace(every=cut.items)
+        held_out = settings.val_fraction + settings.test_fraction
+        shares = {"train": 1 - held_out, "val": settings.val_fraction, "test": settings.test_fraction}
+        text = "no val and test splits: taken from all"
+        assignment = _split_off(items, next(iter(present), ""), shares, settings.split_seed, text, earlier_split)
+    return _limit_per_class(assignment, settings)._replace(all_items=assignment.items)
 
 
 def order_key(seed: int | str, content: str) -> str:
-    """Give a pseudo-random sorting key of a content."""
+    """Return a pseudo-random sorting key of a content digest."""
     return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
 
 
-def spread(items: Iterable[Item], seed: int | str) -> list[str]:
+def spread_domains(items: Iterable[Item], seed: int | str) -> list[str]:
     """Order the distinct contents of one class pseudo-randomly, each domain evenly spread over the order."""
     domains = defaultdict(set)
     for item in items:
@@ -77,8 +81,8 @@ def spread(items: Iterable[Item], seed: int | str) -> list[str]:
     return list(dict.fromkeys(content for _, _, content in sorted(placed)))
 
 
-def shared_out(count: int, shares: dict[str, float]) -> dict[str, int]:
-    """Share `count` out by largest remainder; each share gets at least one, the first ones first.
+def largest_remainder(count: int, shares: dict[str, float]) -> dict[str, int]:
+    """Apportion `count` by the largest-remainder method; each share gets at least one, in their order.
 
     >>> shared_out(10, {"train": 0.8, "val": 0.1, "test": 0.1})
     {'train': 8, 'val': 1, 'test': 1}
@@ -86,71 +90,77 @@ def shared_out(count: int, shares: dict[str, float]) -> dict[str, int]:
     {'train': 1, 'val': 1, 'test': 0}
     """
     counts = {name: int(count * share + 1e-9) for name, share in shares.items()}
-    rest = sorted(shares, key=lambda name: counts[name] - count * shares[name])
-    for name in rest[: count - sum(counts.values())]:
+    ranked = sorted(shares, key=lambda name: counts[name] - count * shares[name])
+    for name in ranked[: count - sum(counts.values())]:
         counts[name] += 1
     for name in list(shares)[:count]:
         if not counts[name]:
-            counts[max(counts, key=lambda other: counts[other])] -= 1
+            counts[max(counts, key=lambda candidate: counts[candidate])] -= 1
             counts[name] = 1
     return counts
 
 
-def _cut(
-    items: Sequence[Item], source: str, shares: dict[str, float], seed: int, what: str, before: Before
-) -> Assigned:
+def _split_off(
+    items: Sequence[Item], source: str, shares: dict[str, float], seed: int, text: str, earlier_split: EarlierSplit
+) -> Assignment:
     by_class = defaultdict(list)
     for item in items:
         if item.split == source:
             by_class[item.label].append(item)
-    places: dict[str, str] = {}
-    old = {item.sha256: split for item in items if item.split == source and (split := before(item)) in shares}
+    placed: dict[str, str] = {}
+    earlier = {
+        item.sha256: split for item in items if item.split == source and (split := earlier_split(item)) in shares
+    }
     for label in sorted(by_class):
-        contents = [c for c in spread(by_class[label], seed) if c not in places]
-        places |= (
-            _grown(contents, label, shares, seed, old) if old.keys() & set(contents) else _ranked(contents, shares)
+        contents = [c for c in spread_domains(by_class[label], seed) if c not in placed]
+        placed |= (
+            _split_by_digest(contents, label, shares, seed, earlier)
+            if earlier.keys() & set(contents)
+            else _split_by_rank(contents, shares)
         )
-    done = [i._replace(split=places[i.sha256]) if i.split == source else i for i in items]
-    return Assigned(done, [_told(done, seed, what), *_too_few(done, by_class, source, shares)])
+    assigned = [i._replace(split=placed[i.sha256]) if i.split == source else i for i in items]
+    return Assignment(
+        assigned, [_split_note(assigned, seed, text), *_missing_findings(assigned, by_class, source, shares)]
+    )
 
 
-def _ranked(contents: Sequence[str], shares: dict[str, float]) -> dict[str, str]:
-    counts = shared_out(len(contents), shares)
+def _split_by_rank(contents: Sequence[str], shares: dict[str, float]) -> dict[str, str]:
+    counts = largest_remainder(len(contents), shares)
     return dict(zip(contents, (name for name in shares for _ in range(counts[name])), strict=True))
 
 
-def _grown(
-    contents: Iterable[str], label: str, shares: dict[str, float], seed: int, old: Mapping[str, str]
+def _split_by_digest(
+    contents: Iterable[str], label: str, shares: dict[str, float], seed: int, earlier: Mapping[str, str]
 ) -> dict[str, str]:
-    """Leave contents where they were, and put each new one where its own digest points to."""
-    return {c: old[c] if c in old else _pointed(order_key(f"{seed}:{label}", c), shares) for c in contents}
+    """Keep contents in their earlier split, and place each new one by its own digest."""
+    return {c: earlier[c] if c in earlier else _digest_split(order_key(f"{seed}:{label}", c), shares) for c in contents}
 
 
-def _pointed(key: str, shares: dict[str, float]) -> str:
-    left = int(key[:13], 16) / 16**13
+def _digest_split(key: str, shares: dict[str, float]) -> str:
+    position = int(key[:13], 16) / 16**13
     for name, share in shares.items():
-        left -= share
-        if left < 0:
+        position -= share
+        if position < 0:
             return name
     return next(iter(shares))
 
 
-def _told(items: Sequence[Item], seed: int, what: str) -> Finding:
+def _split_note(items: Sequence[Item], seed: int, text: str) -> Finding:
     counts = Counter(item.split for item in items)
     sizes = ", ".join(f"{name} {counts[name]}" for name in SPLITS)
-    text = f"{what} with seed {seed}, by class ({sizes})"
-    return Finding(code="W339", severity="note", path="", text=text)
+    summary = f"{text} with seed {seed}, by class ({sizes})"
+    return Finding(code="W339", severity="note", path="", text=summary)
 
 
-def _too_few(
+def _missing_findings(
     items: Sequence[Item], by_class: dict[str, list[Item]], source: str, shares: dict[str, float]
 ) -> list[Finding]:
-    have = {(item.label, item.split) for item in items}
-    missing = {label: [name for name in shares if (label, name) not in have] for label in sorted(by_class)}
-    return [_lacking(by_class[label], names, source, shares) for label, names in missing.items() if names]
+    present = {(item.label, item.split) for item in items}
+    missing = {label: [name for name in shares if (label, name) not in present] for label in sorted(by_class)}
+    return [_missing_finding(by_class[label], names, source, shares) for label, names in missing.items() if names]
 
 
-def _lacking(members: list[Item], missing: list[str], source: str, shares: dict[str, float]) -> Finding:
+def _missing_finding(members: list[Item], missing: list[str], source: str, shares: dict[str, float]) -> Finding:
     n, label = len({item.sha256 for item in members}), members[0].label
     if n < 2 and "train" in shares:
         text = f"class {label!r} has {n} distinct image, which cannot be split"
@@ -160,20 +170,22 @@ def _lacking(members: list[Item], missing: list[str], source: str, shares: dict[
     return Finding(code="W313", severity="warning", path="", text=text)
 
 
-def _fewer(cut: Assigned, settings: DataSettings) -> Assigned:
-    limit, train = settings.max_per_class, [item for item in cut.items if item.split == "train"]
+def _limit_per_class(assignment: Assignment, settings: DataSettings) -> Assignment:
+    limit, train = settings.max_per_class, [item for item in assignment.items if item.split == "train"]
     if limit is None:
-        return cut
+        return assignment
     by_class = defaultdict(list)
     for item in sorted(train, key=lambda item: item.path):
         by_class[item.label].append(item)
-    kept = [item for members in by_class.values() for item in _first(members, limit, settings.split_seed)]
-    text = f"max_per_class = {limit}: {len(kept)} of {len(train)} training images kept"
+    selected = [item for members in by_class.values() for item in _first_contents(members, limit, settings.split_seed)]
+    text = f"max_per_class = {limit}: {len(selected)} of {len(train)} training images selected"
     note = Finding(code="W339", severity="note", path="", text=text)
-    return Assigned([item for item in cut.items if item.split != "train"] + kept, [*cut.findings, note])
+    return Assignment(
+        [item for item in assignment.items if item.split != "train"] + selected, [*assignment.findings, note]
+    )
 
 
-def _first(members: list[Item], limit: int, seed: int) -> list[Item]:
-    """Give one item for each of the first `limit` contents of a class."""
-    one = {item.sha256: item for item in reversed(members)}
-    return [one[content] for content in spread(members, f"few-{seed}")[:limit]]
+def _first_contents(members: list[Item], limit: int, seed: int) -> list[Item]:
+    """Return one item for each of the first `limit` contents of a class."""
+    representative = {item.sha256: item for item in reversed(members)}
+    return [representative[content] for content in spread_domains(members, f"few-{seed}")[:limit]]

@@ -1,4 +1,4 @@
-"""What a network must learn: labelled examples with classes, splits and a digest."""
+"""Classification tasks: labelled, decoded examples with classes, splits and a digest."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +18,15 @@ class Split:
     """Examples of one split, decoded and usually memory-mapped.
 
     Attributes:
-        pixels: What evaluation sees: uint8 `(N, S, S, 3)`, resized and cropped exactly as the backbone expects.
+        pixels: Evaluation views: uint8 `(N, S, S, 3)`, resized and cropped exactly as the backbone expects.
         labels: int64 `(N,)`, indices into the task's classes.
-        names: Where each example came from, relative to the data set's root.
-        canvas: What augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
-            with `T >= S`. None where the split is never trained on.
+        names: Path of each example, relative to the data set's root.
+        canvas: Images that augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
+            with `T >= S`. None if the split is never trained on.
         aspect: Width divided by height of each image before it was squashed: float32 `(N,)`, or None.
-        whole: Decodes the image of a row anew, upright but otherwise as it is: uint8 `(H, W, 3)`. None where the
-            images are not at hand.
-        domains: The domain of each, where folders above the classes name domains; else empty.
+        decode_row: Decodes the full image of a row again, upright and without resizing: uint8 `(H, W, 3)`. None if
+            the images are not available.
+        domains: Domain of each example, if folders above the classes name domains; else empty.
     """
 
     pixels: NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Split:
     names: Sequence[str]
     canvas: NDArray[np.uint8] | None = None
     aspect: NDArray[np.float32] | None = None
-    whole: "Callable[[int], NDArray[np.uint8]] | None" = None
+    decode_row: "Callable[[int], NDArray[np.uint8]] | None" = None
     domains: Sequence[str] = ()
 
     def __len__(self) -> int:
@@ -53,19 +53,19 @@ class Task:
     """A classification problem.
 
     Attributes:
-        name: How pipelines and reports call it.
+        name: Name in pipelines and reports.
         classes: Class names; a label is an index into them.
-        train: Trained on.
-        val: Chosen on: early stopping, gates, search.
-        test: Reported on; nothing is ever chosen by it.
-        preprocess: How images become `pixels`, and `pixels` become the network's input.
+        train: Examples for training.
+        val: Examples for selection: early stopping, accuracy gates, search.
+        test: Examples for reports; never used for selection.
+        preprocess: Conversion of images into `pixels`, and of `pixels` into the network's input.
         digest: Digest of the files, labels and splits (not of the preprocessing).
-        unlabelled: More images like those of `train`, with the label -1; None where there are none.
-        target: Where the network is to work, if that is elsewhere: images of another domain, with labels for the same
-            classes, or of new classes. Its labels are for reports: nothing is trained on them or chosen by them.
-        notes: What a reader of a report must know about the splits and the images.
-        records: Which images are in which split, of the target's too.
-        loader: Decodes the images anew for another preprocessing; None where they are not at hand.
+        unlabelled: Additional training images with the label -1; None without any.
+        target: Target domain or target classes, if they differ from the task's own. Its labels are used only for
+            reports, never for training or selection.
+        notes: Notes on the splits and images for reports.
+        records: The split of every image, including the target's.
+        loader: Decodes the images again for another preprocessing; None if they are not available.
     """
 
     name: str
@@ -83,17 +83,17 @@ class Task:
 
     @property
     def reported(self) -> "dict[str, Split]":
-        """The splits that accuracy is reported on, by name: a test split that is empty is none."""
+        """The splits that accuracy is reported on, by name, without an empty test split."""
         return {name: split for name, split in (("val", self.val), ("test", self.test)) if len(split)}
 
-    def seen_by(self, preprocess: Preprocess) -> "Task":
-        """Give the same examples as a network of another preprocessing sees them.
+    def with_preprocess(self, preprocess: Preprocess) -> "Task":
+        """Return the same examples for a network with another preprocessing.
 
         Raises:
-            DataError: If they would have to be decoded anew and cannot be, or are not the same any more.
+            DataError: If they must be decoded again but are not available, or were changed.
         """
-        if _view(preprocess) == _view(self.preprocess):
-            target = self.target and self.target.seen_by(preprocess)
+        if _pixel_settings(preprocess) == _pixel_settings(self.preprocess):
+            target = self.target and self.target.with_preprocess(preprocess)
             return replace(self, preprocess=preprocess, target=target)
         if self.loader is None:
             raise DataError(f"{self.name} cannot be decoded for images of {preprocess.size} px", "give its folder")
@@ -103,18 +103,18 @@ class Task:
         return task
 
 
-def part(split: Split, chosen: NDArray[np.int_]) -> Split:
-    """Take some examples of a split, in the order of their indices `(M,)`."""
-    whole = split.whole
+def subset(split: Split, indices: NDArray[np.int_]) -> Split:
+    """Select examples of a split by their indices `(M,)`, in this order."""
+    decode_row = split.decode_row
     return Split(
-        pixels=split.pixels[chosen], labels=split.labels[chosen], names=[split.names[i] for i in chosen],
-        canvas=None if split.canvas is None else split.canvas[chosen],
-        aspect=None if split.aspect is None else split.aspect[chosen],
-        whole=None if whole is None else lambda row: whole(int(chosen[row])),
-        domains=[split.domains[i] for i in chosen] if split.domains else (),
+        pixels=split.pixels[indices], labels=split.labels[indices], names=[split.names[i] for i in indices],
+        canvas=None if split.canvas is None else split.canvas[indices],
+        aspect=None if split.aspect is None else split.aspect[indices],
+        decode_row=None if decode_row is None else lambda row: decode_row(int(indices[row])),
+        domains=[split.domains[i] for i in indices] if split.domains else (),
     )  # fmt: skip
 
 
-def _view(preprocess: Preprocess) -> tuple[object, ...]:
-    """What of a preprocessing the decoded pixels depend on."""
+def _pixel_settings(preprocess: Preprocess) -> tuple[object, ...]:
+    """Return the settings of a preprocessing that decoded pixels depend on."""
     return preprocess.size, preprocess.crop_pct, preprocess.interpolation, preprocess.crop, padding_key(preprocess)

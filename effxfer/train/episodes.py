@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from effxfer.data.batches.batches import generator
+from effxfer.data.batches.batches import make_generator
 from effxfer.data.batches.episodes import Episodes
 from effxfer.report import Measurement, Report
 
@@ -52,7 +52,7 @@ def _measured(
 ) -> Measurement:
     episodes = Episodes(labels, shot + queries)
     found = [
-        _episode(features, episodes, near, way, shot, generator(seed, "episode", way, shot, number))
+        _episode(features, episodes, near, way, shot, make_generator(seed, "episode", way, shot, number))
         for number in range(EPISODES)
     ]
     scores = torch.tensor(found, dtype=torch.float64)

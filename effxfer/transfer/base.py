@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches, images
+from effxfer.data.batches.batches import Batches, make_batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
@@ -69,7 +69,7 @@ class Strategy(Settings):
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Prepare the data once; return what makes an epoch of batches from its seed."""
-        return images(tasks[-1], self.batch, self.augment, device, self.balance)
+        return make_batches(tasks[-1], self.batch, self.augment, device, self.balance)
 
     def begin_epoch(self, learner: Any, progress: float) -> None:
         """Set modes, and freeze what waits until later; a function of `progress` in [0, 1) alone."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from effxfer.artifact import Artifact
-from effxfer.data.target import aim
+from effxfer.data.target import attach_target
 from effxfer.net.edits import body_edits
 from effxfer.net.merge import adapters
 from effxfer.net.net import Net
@@ -142,7 +142,7 @@ def test_goes_on_bit_for_bit_after_it_was_killed(tmp_path, name):
 @pytest.mark.slow
 def test_the_labels_of_a_target_have_no_say(name):
     strategy = build(STRATEGIES[name], OPTIONS[name], "options")
-    given = aim(replace(task(), unlabelled=None), task(seed=1))
+    given = attach_target(replace(task(), unlabelled=None), task(seed=1))
     fit = {"epochs": 1, "keep": "best"}
     torch.manual_seed(0)
     _, _, one, _ = adapt(strategy, given, net=start(name), **fit)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from effxfer.data.history import History, Record, difference, read_history, record_of, write_history
+from effxfer.data.history import History, Record, describe_difference, read_history, record_of, write_history
 from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError, ModelFileError
@@ -90,10 +90,10 @@ def test_what_was_trained_on_once_is_of_train_for_good():
 
 def test_a_result_without_splits_says_that_it_does_not_know(root, tmp_path):
     first = look(root, tmp_path)
-    assert not difference(first, History((Record(name="data", digest=first.key),)), "data")
-    (said,) = difference(first, History((Record(name="data", digest="other"),)), "data")
+    assert not describe_difference(first, History((Record(name="data", digest=first.key),)), "data")
+    (said,) = describe_difference(first, History((Record(name="data", digest="other"),)), "data")
     assert "does not say by which images" in said.text
-    assert not difference(first, History((Record(name="else", digest="other"),)), "data")
+    assert not describe_difference(first, History((Record(name="else", digest="other"),)), "data")
 
 
 def test_a_history_is_read_back_and_names_nothing(root, tmp_path):

@@ -202,7 +202,7 @@ def test_skip_bad_does_not_lose_a_class(tmp_path):
     root = class_folders(tmp_path / "data", {"cat": 5, "dog": 5})
     for file in (root / "cat").iterdir():
         file.write_bytes(b"gone " + file.name.encode())
-    with pytest.raises(DataError, match="no readable training image is left of 'cat'") as caught:
+    with pytest.raises(DataError, match="no readable training image in 'cat'") as caught:
         task(root, tmp_path, skip_bad=True)
     assert caught.value.code == "E313"
 

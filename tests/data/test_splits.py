@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from effxfer.data.listing import Item
 from effxfer.data.settings import DataSettings
-from effxfer.data.splits import assign, shared_out
+from effxfer.data.splits import assign, largest_remainder
 
 
 def items(counts, split="", domain=""):
@@ -55,7 +55,7 @@ def test_equal_contents_share_a_split(counts, contents):
 
 @given(st.integers(0, 200), st.floats(0.05, 0.45), st.floats(0.05, 0.45))
 def test_shares_add_up(count, val, test):
-    shares = shared_out(count, {"train": 1 - val - test, "val": val, "test": test})
+    shares = largest_remainder(count, {"train": 1 - val - test, "val": val, "test": test})
     assert sum(shares.values()) == count
     assert sum(share > 0 for share in shares.values()) == min(3, count)
 

@@ -6,7 +6,7 @@ import pytest
 
 from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
-from effxfer.data.target import chosen, whole
+from effxfer.data.target import choose_classes, concat_splits
 from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import build
@@ -76,7 +76,7 @@ def test_new_classes_are_kept_whole(folder, moved):
     task = load(aimed(folder, moved), PREPROCESS)
     assert task.target.classes == tuple(sorted(f"new-{name}" for name in tiny.CLASSES))
     assert task.unlabelled is None
-    every = whole(task.target)
+    every = concat_splits(task.target)
     assert len(every) == len(set(every.names)) == 30
     assert all(tiny.CLASSES[label] in name for label, name in zip(every.labels, every.names, strict=True))
 
@@ -93,9 +93,9 @@ def test_known_and_new_ones_together_need_a_word(folder, moved):
     assert any("2 known classes, 1 classes left out" in note for note in same.notes)
     new = load(aimed(folder, moved, target_classes="new"), PREPROCESS)
     assert new.target.classes == ("rust",)
-    assert all("rust" in name for name in whole(new.target).names)
+    assert all("rust" in name for name in concat_splits(new.target).names)
     with pytest.raises(DataError, match="no class of the target is new"):
-        chosen(tiny.CLASSES, tiny.CLASSES, "new")
+        choose_classes(tiny.CLASSES, tiny.CLASSES, "new")
 
 
 def test_a_source_is_no_target_of_new_images_of_itself(folder):
@@ -125,15 +125,15 @@ def test_classes_may_be_paths(tmp_path):
 def test_another_preprocessing_reaches_the_target(folder, other):
     task = load(aimed(folder, other), PREPROCESS)
     brighter = replace(PREPROCESS, mean=(0.1, 0.1, 0.1))
-    assert task.seen_by(brighter).target.preprocess == brighter
+    assert task.with_preprocess(brighter).target.preprocess == brighter
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"target_classes": "new", "target": None}, "no effect without a target"),
-        ({"target": {"source": "a", "target": "b"}}, "neither a target nor unlabelled"),
-        ({"target": {"source": "a", "unlabelled": "b"}}, "neither a target nor unlabelled"),
+        ({"target": {"source": "a", "target": "b"}}, "cannot have a target or unlabelled"),
+        ({"target": {"source": "a", "unlabelled": "b"}}, "cannot have a target or unlabelled"),
         ({"target": {"sauce": "a"}}, "source"),
     ],
 )

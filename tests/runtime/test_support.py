@@ -71,7 +71,7 @@ def test_a_prototype_is_the_mean_of_its_images(file, support):
     known = learn(model, read_support(support))
     features = model.features(sorted((support / "grün").glob("*.png")))
     assert known.labels == ("blau", "grün", "rot")
-    assert np.allclose(known._given["prototypes"][1], features.mean(0), atol=1e-6)
+    assert np.allclose(known._prototypes["prototypes"][1], features.mean(0), atol=1e-6)
 
 
 def test_the_program_takes_support(file, support, capsys):
@@ -84,7 +84,7 @@ def test_the_program_takes_support(file, support, capsys):
 
 def test_other_models_say_that_they_take_none(support, tmp_path):
     plain = export_onnx(tiny_net(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k")
-    with pytest.raises(ModelError, match="knows its 5 classes and takes no others"):
+    with pytest.raises(ModelError, match="has 5 fixed classes and takes no others"):
         predict_files(plain, [], support=support)
     with pytest.raises(ModelError, match="takes no others"):
         Model(plain).features([])
@@ -92,7 +92,7 @@ def test_other_models_say_that_they_take_none(support, tmp_path):
 
 
 def test_a_folder_without_classes_or_images_is_refused(tmp_path):
-    with pytest.raises(ImageError, match="holds no folder of a class"):
+    with pytest.raises(ImageError, match="holds no class folder"):
         read_support(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match=r"no images in .*empty"):

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from effxfer.data.batches import batches
-from effxfer.data.batches.augment import Augment, vary
-from effxfer.data.batches.batches import Batches, Pixels, generator
+from effxfer.data.batches.augment import Augment, augment
+from effxfer.data.batches.batches import Batches, Pixels, make_generator
 from effxfer.train.devices import pick
 from effxfer.train.fit import Span, fit
 from effxfer.train.settings import FitSettings
@@ -33,7 +33,7 @@ def epochs(seed: int) -> Batches:
     source = Pixels(IMAGES, GPU)
 
     def batch(index, rng):
-        varied = vary(source[index], None, 16, Augment(), rng)
+        varied = augment(source[index], None, 16, Augment(), rng)
         return varied.permute(0, 3, 1, 2).float() / 255 - 0.5, Y[index].to(GPU)
 
     return Batches(len(IMAGES), 16, batch, seed)
@@ -98,7 +98,7 @@ def test_images_are_copied_whole_however_large_the_pieces_are(monkeypatch):
 def test_a_batch_is_the_same_as_on_the_cpu_but_for_rounding():
     index, how = torch.arange(16), Augment(colour=0.2)
     there, here = (
-        vary(Pixels(IMAGES, device)[index], None, 16, how, generator(5)).cpu().int()
+        augment(Pixels(IMAGES, device)[index], None, 16, how, make_generator(5)).cpu().int()
         for device in (GPU, torch.device("cpu"))
     )
     assert (there - here).abs().max() <= 2

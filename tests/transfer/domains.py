@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from effxfer.data.sources.builtin import digits
-from effxfer.data.target import aim
+from effxfer.data.sources.builtin import load_digits
+from effxfer.data.target import attach_target
 from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
 from effxfer.runtime.images.preprocess import Preprocess
@@ -18,7 +18,7 @@ PLAIN = {"batch": 30, "augment": {"crop": "padded", "flip": False}}
 
 def written(classes: range, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Some digits of each class, twice as large: uint8 `(N, 16, 16, 3)`, and labels from 0."""
-    images, labels = digits()
+    images, labels = load_digits()
     rows = np.concatenate([np.flatnonzero(labels == one)[start : start + count] for one in classes])
     large = images[rows].repeat(2, 1).repeat(2, 2)
     return large[..., None].repeat(3, 3), labels[rows] - classes.start
@@ -47,12 +47,12 @@ def task_of(classes: range, change=lambda pixels, _seed: pixels) -> Task:
 
 def two_domains() -> Task:
     """White digits on black, to be told apart on coloured paper."""
-    return aim(task_of(range(10)), task_of(range(10), coloured))
+    return attach_target(task_of(range(10)), task_of(range(10), coloured))
 
 
 def new_classes() -> Task:
     """Digits from 0 to 5 on paper of any colour, which tells nothing; those from 6 to 9 come later."""
-    return aim(task_of(range(6), coloured), task_of(range(6, 10), coloured))
+    return attach_target(task_of(range(6), coloured), task_of(range(6, 10), coloured))
 
 
 def scrambled(task: Task) -> Task:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from effxfer.data.task import part
+from effxfer.data.task import subset
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 from effxfer.stages.train.finetune import accuracy_report
@@ -20,7 +20,7 @@ def lopsided(rare: int = 2):
     """The task of stripes with few images of its second class."""
     plain = task(count=160)
     rows = np.array([i for i, label in enumerate(plain.train.labels) if label == 0 or i < 2 * rare])
-    return replace(plain, train=part(plain.train, rows))
+    return replace(plain, train=subset(plain.train, rows))
 
 
 def balanced(net, given):
@@ -39,7 +39,7 @@ def test_rare_classes_are_found_that_plain_training_gives_up():
 
 def test_the_epoch_is_chosen_by_the_balanced_accuracy():
     given = lopsided()
-    uneven = replace(given, val=part(given.val, np.array([*range(0, 24, 2), 1])))
+    uneven = replace(given, val=subset(given.val, np.array([*range(0, 24, 2), 1])))
     net, *_ = adapt(Full(**PLAIN), given, epochs=0)
     rows = accuracy_report(net, uneven, CPU)
     assert Full(balance=1.0).judge(net, [uneven], CPU) == pytest.approx(rows["balanced accuracy/val"].value)

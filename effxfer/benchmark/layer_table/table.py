@@ -25,7 +25,7 @@ from effxfer.benchmark.layer_table.interpolation import (
     stairs,
 )
 from effxfer.benchmark.machine import facts
-from effxfer.data.sources.file_hashes import default_cache, forgo
+from effxfer.data.sources.file_hashes import default_cache, warn_unwritable
 from effxfer.errors import ResourceError
 from effxfer.files import digest, read_sealed, write_sealed
 from effxfer.net.layers import Layer, Site
@@ -204,7 +204,7 @@ class _Clock:
             try:
                 write_sealed(self.file, {"about": about(self.threads), "ms": {**others, **merged}})
             except (OSError, ResourceError) as error:
-                forgo(self.file.parents[1], error)
+                warn_unwritable(self.file.parents[1], error)
             self.fresh = False
 
 

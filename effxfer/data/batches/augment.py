@@ -1,7 +1,7 @@
-"""Augmentation of whole batches on the training device: random resized crop, padded crop, flip, colour, mixup, CutMix.
+"""Augment whole batches on the training device: random resized crop, padded crop, flip, colour, mixup, CutMix.
 
-Every random number is drawn on the CPU from a generator that the caller seeds per batch, so that a batch depends on
-its seed alone: not on the device, not on what was drawn before it.
+Every random number is drawn on the CPU from a generator that the caller seeds per batch, so a batch depends only on
+its seed, not on the device or on earlier batches.
 
 Shape legend: B batch, T side of the canvas, S side of the input.
 """
@@ -18,14 +18,14 @@ from effxfer.settings import Settings
 
 
 class Augment(Settings):
-    """How training images are varied.
+    """Settings of augmentation.
 
     Attributes:
-        crop: `resized` takes a random area and aspect (Szegedy et al., 2014, https://arxiv.org/abs/1409.4842);
-            `padded` shifts by up to an eighth of the side, as is usual for CIFAR; `none` gives the evaluation view.
-        scale: Smallest share of the image's area that a resized crop takes, in (0, 1]; 1 takes it all.
+        crop: `resized` crops a random area and aspect (Szegedy et al., 2014, https://arxiv.org/abs/1409.4842);
+            `padded` shifts by up to an eighth of the side, as is usual for CIFAR; `none` uses the evaluation view.
+        scale: Smallest area of a resized crop as a fraction of the image, in (0, 1]; 1 for the whole area.
         flip: Mirror left and right with probability one half.
-        colour: Largest relative change of brightness, contrast and saturation, in [0, 1); 0 changes nothing.
+        colour: Largest relative change of brightness, contrast and saturation, in [0, 1); 0 turns it off.
         mixup: Alpha of mixup (Zhang et al., 2017, https://arxiv.org/abs/1710.09412); 0 turns it off.
         cutmix: Alpha of CutMix (Yun et al., 2019, https://arxiv.org/abs/1905.04899); 0 turns it off.
     """
@@ -39,60 +39,69 @@ class Augment(Settings):
 
 
 def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-    """Turn uint8 `(B, S, S, 3)` into the network's input: float32 `(B, 3, S, S)`, channels last in memory."""
+    """Convert uint8 `(B, S, S, 3)` into the network's input: float32 `(B, 3, S, S)`, channels last in memory."""
     scale = 1 / (255 * torch.tensor(preprocess.std, device=pixels.device))
     shift = -torch.tensor(preprocess.mean, device=pixels.device) / torch.tensor(preprocess.std, device=pixels.device)
     return torch.addcmul(shift, pixels.float(), scale).permute(0, 3, 1, 2)
 
 
-def vary(pixels: Tensor, aspect: Tensor | None, size: int, how: Augment, generator: Generator) -> Tensor:
-    """Crop, mirror and recolour a batch.
+def augment(pixels: Tensor, aspect: Tensor | None, size: int, settings: Augment, generator: Generator) -> Tensor:
+    """Crop, flip and recolour a batch.
 
     Args:
         pixels: uint8 `(B, T, T, 3)`.
         aspect: Width over height before the image was squashed to a square, float32 `(B,)`; None for square images.
         size: Side S of the result.
-        how: What to do.
-        generator: On the CPU.
+        settings: Augmentation settings.
+        generator: CPU generator.
 
     Returns:
         uint8 `(B, S, S, 3)`.
     """
     count = len(pixels)
-    if how.crop == "none":
-        flipped = torch.rand(count, generator=generator) < 0.5 if how.flip else torch.zeros(count, dtype=torch.bool)
+    if settings.crop == "none":
+        flipped = (
+            torch.rand(count, generator=generator) < 0.5 if settings.flip else torch.zeros(count, dtype=torch.bool)
+        )
         result = torch.where(flipped.to(pixels.device)[:, None, None, None], pixels.flip(2), pixels)
     else:
         box = (
-            _resized(count, aspect, how.scale, generator) if how.crop == "resized" else _shifted(count, size, generator)
+            _draw_crops(count, aspect, settings.scale, generator)
+            if settings.crop == "resized"
+            else _draw_shifts(count, size, generator)
         )
-        if how.flip:
+        if settings.flip:
             box[:, 2] *= 1 - 2 * (torch.rand(count, generator=generator) < 0.5).float()
-        result = _take(pixels, box.to(pixels.device), size)
-    return _recolour(result, how.colour, generator) if how.colour else result
+        result = _sample_boxes(pixels, box.to(pixels.device), size)
+    return _recolour(result, settings.colour, generator) if settings.colour else result
 
 
-def mix(images: Tensor, labels: Tensor, classes: int, how: Augment, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Blend each image with another one of the batch: `(B, 3, S, S)` and int64 `(B,)` to soft labels `(B, classes)`.
+def mix_images(
+    images: Tensor, labels: Tensor, classes: int, settings: Augment, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Blend each image `(B, 3, S, S)` with a partner from the batch; int64 labels `(B,)` become soft `(B, classes)`.
 
-    With both alphas set, each batch draws one of the two; with neither, images and labels come back as they are.
+    If both alphas are set, each batch draws one of the two; if neither is, images and labels are unchanged.
     """
-    if not how.mixup and not how.cutmix:
+    if not settings.mixup and not settings.cutmix:
         return images, labels
-    cut = bool(how.cutmix) and (not how.mixup or bool(torch.rand(1, generator=generator) < 0.5))
-    alpha = how.cutmix if cut else how.mixup
-    share = float(_beta(alpha, generator))
-    other = torch.randperm(len(images), generator=generator).to(images.device)
+    cut = bool(settings.cutmix) and (not settings.mixup or bool(torch.rand(1, generator=generator) < 0.5))
+    alpha = settings.cutmix if cut else settings.mixup
+    share = float(_draw_beta(alpha, generator))
+    partner = torch.randperm(len(images), generator=generator).to(images.device)
     if cut:
-        images, share = _paste(images, images[other], share, generator)
+        images, share = _paste_boxes(images, images[partner], share, generator)
     else:
-        images = images.lerp(images[other], 1 - share)
+        images = images.lerp(images[partner], 1 - share)
     hard = F.one_hot(labels, classes).to(images.dtype)
-    return images, hard * share + hard[other] * (1 - share)
+    return images, hard * share + hard[partner] * (1 - share)
 
 
-def _resized(count: int, aspect: Tensor | None, scale: float, generator: Generator) -> Tensor:
-    """Draw boxes (centre x, centre y, width, height) in units of the canvas, of the wanted area and true aspect."""
+def _draw_crops(count: int, aspect: Tensor | None, scale: float, generator: Generator) -> Tensor:
+    """Draw boxes (centre x, centre y, width, height) in units of the canvas, with random area and true aspect.
+
+    The log-aspect is uniform in [ln 3/4, ln 4/3] (0.2877 = ln 4/3), as in torchvision's RandomResizedCrop.
+    """
     area = torch.empty(count).uniform_(scale, 1, generator=generator)
     ratio = torch.empty(count).uniform_(-0.2877, 0.2877, generator=generator).exp()
     squash = torch.ones(count) if aspect is None else aspect.cpu().float()
@@ -102,21 +111,21 @@ def _resized(count: int, aspect: Tensor | None, scale: float, generator: Generat
     return torch.stack([(1 - width) * x + width / 2, (1 - height) * y + height / 2, width, height], 1)
 
 
-def _shifted(count: int, size: int, generator: Generator) -> Tensor:
+def _draw_shifts(count: int, size: int, generator: Generator) -> Tensor:
     reach = max(1, size // 8)
     move = torch.randint(-reach, reach + 1, (2, count), generator=generator) / size
     return torch.stack([0.5 + move[0], 0.5 + move[1], torch.ones(count), torch.ones(count)], 1)
 
 
-def _take(pixels: Tensor, box: Tensor, size: int) -> Tensor:
-    """Sample boxes bilinearly; what lies outside the image is black."""
+def _sample_boxes(pixels: Tensor, box: Tensor, size: int) -> Tensor:
+    """Sample boxes bilinearly; pixels outside the image are black."""
     x, y, width, height = box.unbind(1)
     zero = torch.zeros_like(x)
     theta = torch.stack([width, zero, 2 * x - 1, zero, height, 2 * y - 1], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(box), 3, size, size], align_corners=False)
     images = pixels.permute(0, 3, 1, 2).float()
-    taken = F.grid_sample(images, grid, align_corners=False)
-    return taken.round_().to(torch.uint8).permute(0, 2, 3, 1)
+    sampled = F.grid_sample(images, grid, align_corners=False)
+    return sampled.round_().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def _recolour(pixels: Tensor, strength: float, generator: Generator) -> Tensor:
@@ -130,18 +139,18 @@ def _recolour(pixels: Tensor, strength: float, generator: Generator) -> Tensor:
     return result
 
 
-def _beta(alpha: float, generator: Generator) -> Tensor:
-    """Draw from Beta(alpha, alpha) by its ratio of two gamma variates, from this generator (not the global one)."""
+def _draw_beta(alpha: float, generator: Generator) -> Tensor:
+    """Draw from Beta(alpha, alpha) with this generator; torch.distributions would use the global one."""
     share: Tensor = torch._sample_dirichlet(torch.tensor([alpha, alpha]), generator)[0]
     return share
 
 
-def _paste(images: Tensor, others: Tensor, share: float, generator: Generator) -> tuple[Tensor, float]:
+def _paste_boxes(images: Tensor, partners: Tensor, share: float, generator: Generator) -> tuple[Tensor, float]:
     height, width = images.shape[-2:]
     side = (1 - share) ** 0.5
     y, x = (int(torch.randint(n, (1,), generator=generator)) for n in (height, width))
     top, bottom = max(0, y - int(side * height) // 2), min(height, y + int(side * height) // 2)
     left, right = max(0, x - int(side * width) // 2), min(width, x + int(side * width) // 2)
     images = images.clone()
-    images[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+    images[..., top:bottom, left:right] = partners[..., top:bottom, left:right]
     return images, 1 - (bottom - top) * (right - left) / (height * width)

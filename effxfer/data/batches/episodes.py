@@ -1,4 +1,4 @@
-"""Episodes: small classification problems of a few classes, each known by a few examples.
+"""Draw episodes: small classification problems of a few classes with a few examples each.
 
 Shape legend: W ways (classes of an episode), K examples of each.
 """
@@ -19,19 +19,19 @@ class Episodes:
 
     def __init__(self, labels: NDArray[np.int64], size: int) -> None:
         rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        rows = [one for one in rows if len(one) >= size]
+        rows = [members for members in rows if len(members) >= size]
         self.size = size
         self.rows = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=torch.int64)
         self.absent = torch.ones_like(self.rows, dtype=torch.bool)
-        for number, one in enumerate(rows):
-            self.rows[number, : len(one)] = torch.from_numpy(one)
-            self.absent[number, : len(one)] = False
+        for number, members in enumerate(rows):
+            self.rows[number, : len(members)] = torch.from_numpy(members)
+            self.absent[number, : len(members)] = False
 
     def __len__(self) -> int:
-        """How many classes there are to draw from."""
+        """Number of classes to draw from."""
         return len(self.rows)
 
     def draw(self, classes: Tensor, generator: Generator) -> Tensor:
-        """Draw K different examples of each of some classes `(W,)`: indices `(W, K)`."""
+        """Draw K different examples of each of the classes `(W,)`: indices `(W, K)`."""
         keys = torch.rand(len(classes), self.rows.shape[1], generator=generator) + self.absent[classes]
         return self.rows[classes].gather(1, keys.topk(self.size, 1, largest=False).indices)

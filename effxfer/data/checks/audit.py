@@ -1,15 +1,15 @@
-"""An audit of a data set before anything is trained on it: every file is decoded, and nothing stops at the first fault.
+"""Audit a data set before training: decode every file, and report all problems instead of the first one.
 
 Beyond what `scan` finds (layout, tables, splits), the audit finds
 
 * `E301` not an image, `E302` truncated or damaged, `E304` no defined range, `E306` needs a package, `E307` too large,
-* `W303` a decoder's complaint, `W304` 16 bits, `W305` several frames, `W308` tiny or extremely long,
-* `W381` another colour type, `W382` transparency, `W383` EXIF rotation, `W384` a name that belies the format,
+* `W303` a decoder's warning, `W304` 16 bits, `W305` several frames, `W308` tiny or extremely long,
+* `W381` another colour type, `W382` transparency, `W383` EXIF rotation, `W384` a suffix of another format,
 * `E320` equal pixels in two splits, even if the files differ,
 * `W385` so wide or tall that a centre crop loses more than half of it,
-* `W338` labels that may be wrong, where it is passed what finds them.
+* `W338` labels that may be wrong, if `extra_checks` looks for them.
 
-Damage that a JPEG decoder can paper over (a flipped bit in the scan) is not found: Pillow hides libjpeg's warnings.
+Damage that a JPEG decoder conceals (a flipped bit in the scan) is not found: Pillow hides libjpeg's warnings.
 """
 
 import csv
@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from effxfer.data.checks.leaks import leaks
-from effxfer.data.checks.unread import LEFT_OUT, REPAIR, emptied
+from effxfer.data.checks.leaks import find_leaks
+from effxfer.data.checks.unread import LEFT_OUT, REPAIR, find_empty_classes
 from effxfer.data.decoded import decode
-from effxfer.data.listing import SPLITS, Finding, Item, Listing, notes_of, summed
+from effxfer.data.listing import SPLITS, Finding, Item, Listing, Severity, notes_of, summarize
 from effxfer.data.load import survey
 from effxfer.data.settings import DataSettings
-from effxfer.data.target import aimed_at
+from effxfer.data.target import join_target
 from effxfer.errors import DataError
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
@@ -42,12 +42,12 @@ PLAIN_MODES = frozenset({"RGB", "L"})
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What is worth knowing about a data set.
+    """Result of an audit.
 
     Attributes:
         findings: Errors first, then warnings, then notes.
-        report: Counts, the balance of the classes, and a sentence for each kind of warning.
-        listing: What was looked at.
+        report: Counts, class balance, and a sentence for each kind of warning.
+        listing: The audited listing.
     """
 
     findings: tuple[Finding, ...]
@@ -56,15 +56,15 @@ class Audit:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """Findings that stop a training."""
+        """Findings that prevent training."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def rows(self) -> list[dict[str, str]]:
-        """Give the findings as rows of `data_audit.csv`: path, code, severity, text, hint."""
+        """Convert the findings into rows of `data_audit.csv`: path, code, severity, text, hint."""
         return [{column: str(getattr(finding, column)) for column in COLUMNS} for finding in self.findings]
 
     def write_csv(self, file: Path) -> Path:
-        """Write `rows` as a CSV file (UTF-8), atomically; before what looks like a formula stands `'` (`csv_cell`)."""
+        """Write `rows` as a CSV file (UTF-8), atomically; cells that look like formulas are escaped (`csv_cell`)."""
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, COLUMNS)
         table.writeheader()
@@ -72,8 +72,8 @@ class Audit:
         return write_atomic(file, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-class _Seen(NamedTuple):
-    """What decoding one image brought: findings, and a digest of its pixels (empty if unreadable)."""
+class _Inspection(NamedTuple):
+    """Result of decoding one image: findings, and a digest of its pixels (empty if unreadable)."""
 
     findings: list[Finding]
     content: str
@@ -85,46 +85,53 @@ def audit(
     *,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    also: Callable[[], Sequence[Finding]] = tuple,
+    extra_checks: Callable[[], Sequence[Finding]] = tuple,
 ) -> Audit:
-    """Look at every file of a data set.
+    """Audit every file of a data set.
 
     Args:
         settings: The data set.
         base: Folder that a relative source starts from.
-        cache: Where digests of unchanged files are remembered; None is `$EFFXFER_CACHE` or `~/.cache/effxfer`.
-        progress: Called with images looked at and in all.
-        also: Finds what cannot be seen file by file; called where there are no errors.
+        cache: Folder with the digests of unchanged files; None for `$EFFXFER_CACHE` or `~/.cache/effxfer`.
+        progress: Called with the number of audited images and of all images.
+        extra_checks: Returns findings about the data set as a whole; called only if there are no errors.
 
     Raises:
-        DataError: Only if there is nothing to look at: no such source, or a table that cannot be read.
+        DataError: Only if nothing can be listed: no such source, or an unreadable table.
     """
     listing = survey(settings, base, cache=cache)
-    seen = _look(listing, settings, progress)
-    decoded = [finding for one in seen for finding in one.findings]
-    findings = [*listing.findings, *decoded, *_left_out(listing, decoded), *_twins(listing, seen, settings)]
-    findings += _of_target(listing, settings, base, cache)
+    inspections = _inspect(listing, settings, progress)
+    decoded = [finding for inspection in inspections for finding in inspection.findings]
+    findings = [
+        *listing.findings,
+        *decoded,
+        *_find_emptied(listing, decoded),
+        *_find_twins(listing, inspections, settings),
+    ]
+    findings += _audit_target(listing, settings, base, cache)
     if not any(finding.severity == "error" for finding in findings):
-        findings += also()
+        findings += extra_checks()
     ranks = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda finding: ranks[finding.severity])
     return Audit(findings=tuple(findings), report=_report(listing, findings, decoded), listing=listing)
 
 
-def _look(listing: Listing, settings: DataSettings, progress: Callable[[int, int], None] | None) -> list[_Seen]:
-    items, done = listing.everything, 0
-    seen = [_Seen([], "")] * len(items)
-    workers = decode.threads(settings.workers, decode.typical_side(listing.root, items, settings.max_pixels))
-    for batch in decode.run(lambda item: _one(listing.root, item, settings), items, workers):
+def _inspect(
+    listing: Listing, settings: DataSettings, progress: Callable[[int, int], None] | None
+) -> list[_Inspection]:
+    items, count = listing.everything, 0
+    inspections = [_Inspection([], "")] * len(items)
+    workers = decode.decoding_threads(settings.workers, decode.typical_side(listing.root, items, settings.max_pixels))
+    for batch in decode.run_threaded(lambda item: _inspect_image(listing.root, item, settings), items, workers):
         for position, result in batch:
-            seen[position] = result
-        done += len(batch)
+            inspections[position] = result
+        count += len(batch)
         if progress:
-            progress(done, len(items))
-    return seen
+            progress(count, len(items))
+    return inspections
 
 
-def _one(root: Path | None, item: Item, settings: DataSettings) -> _Seen:
+def _inspect_image(root: Path | None, item: Item, settings: DataSettings) -> _Inspection:
     try:
         decoded = decode.decode_item(root, item, settings.max_pixels)
     except ImageError as error:
@@ -132,59 +139,60 @@ def _one(root: Path | None, item: Item, settings: DataSettings) -> _Seen:
         hint = error.hint or REPAIR
         text = f"{error.problem}, left out" if settings.skip_bad else error.problem
         bad = Finding(code=error.code, severity=severity, path=item.path, text=text, hint=hint, group=LEFT_OUT)  # type: ignore[arg-type]
-        return _Seen([bad], "")
+        return _Inspection([bad], "")
     image = decoded.image
     content = hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).hexdigest()
     warnings = [
         Finding(code=code, severity="warning", path=item.path, text=f"{text}: {detail}", group=text)
-        for code, detail in decode.kinds(decoded).items()
+        for code, detail in decode.find_warnings(decoded).items()
         for text in (decode.KINDS[code],)
     ]
-    return _Seen([*warnings, *_conversions(item, decoded.facts)], content)
+    return _Inspection([*warnings, *_conversions(item, decoded.facts)], content)
 
 
-def _left_out(listing: Listing, decoded: Sequence[Finding]) -> list[Finding]:
-    """Refuse classes that lose all their training images where unreadable ones are left out."""
-    lost = {finding.path for finding in decoded if finding.group == LEFT_OUT}
-    return emptied(listing.classes, listing.split("train"), lost) if lost else []
+def _find_emptied(listing: Listing, decoded: Sequence[Finding]) -> list[Finding]:
+    """Refuse classes without a readable training image, if unreadable ones are skipped."""
+    unreadable = {finding.path for finding in decoded if finding.group == LEFT_OUT}
+    return find_empty_classes(listing.classes, listing.split("train"), unreadable) if unreadable else []
 
 
-def _of_target(listing: Listing, settings: DataSettings, base: Path, cache: Path | None) -> list[Finding]:
-    """Look at where the network is to work, too, and at whether it fits."""
+def _audit_target(listing: Listing, settings: DataSettings, base: Path, cache: Path | None) -> list[Finding]:
+    """Audit the target, and check that its classes fit."""
     if settings.target is None:
         return []
-    there = audit(settings.target, base, cache=cache)
-    found = [replace(one, path=f"{settings.target.source}/{one.path}".rstrip("/")) for one in there.findings]
+    target = audit(settings.target, base, cache=cache)
+    findings = [replace(f, path=f"{settings.target.source}/{f.path}".rstrip("/")) for f in target.findings]
     try:
-        aimed_at(listing, there.listing, settings)
+        join_target(listing, target.listing, settings)
     except DataError as error:
-        found.append(Finding(code=error.code, severity="error", path="", text=error.problem, hint=error.hint))
-    return found
+        findings.append(Finding(code=error.code, severity="error", path="", text=error.problem, hint=error.hint))
+    return findings
 
 
 def _conversions(item: Item, facts: ImageFacts) -> list[Finding]:
     if facts.format == "builtin":
         return []
-    told = []
+    conversions = []
     usual = facts.mode in PLAIN_MODES or facts.format == "GIF" or facts.bits == 16
     if not usual and not facts.alpha:
-        told.append(("W381", f"converted from {facts.mode} to RGB"))
+        conversions.append(("W381", f"converted from {facts.mode} to RGB"))
     if facts.alpha:
-        told.append(("W382", "transparency composited on white"))
+        conversions.append(("W382", "transparency composited on white"))
     if facts.rotated:
-        told.append(("W383", "turned upright by its EXIF orientation"))
+        conversions.append(("W383", "turned upright by its EXIF orientation"))
     if not item.path.lower().endswith(SUFFIX_OF.get(facts.format, ())):
-        told.append(("W384", f"named otherwise, but is {facts.format}"))
-    return [Finding(code=code, severity="note", path=item.path, text=text) for code, text in told]
+        conversions.append(("W384", f"suffix of another format: the file is {facts.format}"))
+    return [Finding(code=code, severity="note", path=item.path, text=text) for code, text in conversions]
 
 
-def _twins(listing: Listing, seen: Sequence[_Seen], settings: DataSettings) -> list[Finding]:
-    """Find equal pixels in two splits, where the files differ; an error where the splits were given."""
-    content = {item.path: one.content for item, one in zip(listing.everything, seen, strict=True) if one.content}
-    known = {finding.path for finding in listing.findings if finding.code == "E320"}
-    made_here = any(finding.code == "W339" for finding in listing.findings)
-    found = leaks(listing.items, content, "same pixels", "warning" if settings.allow_leakage or made_here else "error")
-    return [finding for finding in found if finding.path not in known]
+def _find_twins(listing: Listing, inspections: Sequence[_Inspection], settings: DataSettings) -> list[Finding]:
+    """Find equal pixels in two splits whose files differ; an error if the source itself has the splits."""
+    content = {i.path: one.content for i, one in zip(listing.everything, inspections, strict=True) if one.content}
+    same_file = {finding.path for finding in listing.findings if finding.code == "E320"}
+    split_here = any(finding.code == "W339" for finding in listing.findings)
+    severity: Severity = "warning" if settings.allow_leakage or split_here else "error"
+    findings = find_leaks(listing.items, content, "same pixels", severity)
+    return [finding for finding in findings if finding.path not in same_file]
 
 
 def _report(listing: Listing, findings: Sequence[Finding], decoded: Sequence[Finding]) -> Report:
@@ -202,26 +210,26 @@ def _report(listing: Listing, findings: Sequence[Finding], decoded: Sequence[Fin
     for finding in findings:
         if finding.severity == "error":
             codes.setdefault(finding.code, []).append(finding)
-    errors = [f"{code} {summed(same)}" for code, same in codes.items()]
-    tables = (_balance(listing), *_suspects(findings))
+    errors = [f"{code} {summarize(same)}" for code, same in codes.items()]
+    tables = (_class_table(listing), *_suspect_table(findings))
     return Report(rows=tuple(rows), notes=(*errors, *notes_of(findings)), tables=tables)
 
 
 def _imbalance(listing: Listing) -> list[Measurement]:
-    """Give how many times more training images the largest class has than the smallest."""
+    """Return the ratio of training images between the largest and the smallest class."""
     sizes = Counter(item.label for item in listing.split("train"))
     if not sizes:
         return []
     return [Measurement(name="imbalance", value=max(sizes.values()) / min(sizes.values()), unit="x", n=len(sizes))]
 
 
-def _suspects(findings: Sequence[Finding]) -> list[Table]:
-    """List the labels that are likeliest wrong."""
+def _suspect_table(findings: Sequence[Finding]) -> list[Table]:
+    """List the labels that are most likely wrong."""
     rows = [{"image": finding.path, "what": finding.text} for finding in findings if finding.code == "W338"]
     return [Table(title=f"labels that may be wrong, {SUSPECTS} at most", rows=tuple(rows[:SUSPECTS]))] if rows else []
 
 
-def _balance(listing: Listing) -> Table:
+def _class_table(listing: Listing) -> Table:
     counts = Counter((item.label, item.split) for item in listing.items)
     return Table(
         title="images by class",

@@ -1,4 +1,4 @@
-"""Whether there are images enough: what very small data leave out, said by `check` as by the commands."""
+"""Check that a data set has enough images for validation, testing and cross-validation."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,26 +9,26 @@ from effxfer.data.listing import Finding, Item
 from effxfer.data.task import Task
 from effxfer.errors import DataError
 
-FOLDS = "`rank` and `search` judge on training images held out in turn: one class at least needs two"
+FOLDS = "`rank` and `search` cross-validate on training images: at least one class needs two"
 
 
-def thin(items: Sequence[Item]) -> list[Finding]:
-    """Warn (W313) of a test split without images, and of training images that leave none to hold out.
+def check_size(items: Sequence[Item]) -> list[Finding]:
+    """Warn (W313) about an empty test split, and about training images that are too few for cross-validation.
 
     Args:
-        items: With their final split; of none, nothing is said.
+        items: With their final split; without any item there is no warning.
     """
     classes = Counter(item.label for item in items if item.split == "train")
-    found = []
+    texts = []
     if classes and not any(item.split == "test" for item in items):
-        found.append("no test images: accuracy is reported on the validation split alone")
+        texts.append("no test images: accuracy is reported on the validation split alone")
     if classes and max(classes.values()) < 2:
-        found.append(f"one training image of each class: {FOLDS}")
-    return [Finding(code="W313", severity="warning", path="", text=text) for text in found]
+        texts.append(f"one training image of each class: {FOLDS}")
+    return [Finding(code="W313", severity="warning", path="", text=text) for text in texts]
 
 
-def need_folds(task: Task) -> None:
-    """Stop what judges on training images held out in turn where there is one of each class.
+def require_folds(task: Task) -> None:
+    """Refuse cross-validation if every class has a single training image.
 
     Raises:
         DataError: `E313`.
@@ -38,8 +38,8 @@ def need_folds(task: Task) -> None:
         raise DataError(problem, "add images", code="E313")
 
 
-def need_validation(task: Task) -> None:
-    """Stop where no validation image is left: epochs, gates and searches are decided by them.
+def require_validation(task: Task) -> None:
+    """Refuse a task without validation images, which early stopping, accuracy gates and searches need.
 
     Raises:
         DataError: `E313`.

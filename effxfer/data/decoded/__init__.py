@@ -1,1 +1,1 @@
-"""Decoded images: made once, kept in memory-mapped files."""
+"""Decode images once, into memory-mapped files."""

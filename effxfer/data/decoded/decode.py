@@ -1,4 +1,4 @@
-"""Decoding of many images: every file once, in threads (Pillow frees the GIL), into rows of prepared arrays."""
+"""Decode many images in threads (Pillow releases the GIL), each file once."""
 
 import hashlib
 import statistics
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from effxfer.data.listing import Item
 from effxfer.data.sources.builtin import builtin_image
-from effxfer.data.sources.file_hashes import cores
+from effxfer.data.sources.file_hashes import usable_threads
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.formats import byte_limit, unreadable_error
 from effxfer.runtime.images.preprocess import ImageError, ImageFacts, Preprocess, decode_with_facts, read_size
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 CHUNK = 32
 EXTREME_SIDE, EXTREME_ASPECT, LONG_ASPECT = 8, 20, 2
-SAMPLED, SMALL_SIDE = 64, 160
+SIDE_SAMPLE, SMALL_SIDE = 64, 160
 KINDS = {
-    "W303": "suspicious file, decoded nevertheless",
+    "W303": "suspicious file, decoded anyway",
     "W304": "16 bits scaled to 8",
     "W305": "several frames, the first is used",
     "W308": "tiny, or extremely long",
     "W385": "the centre crop loses more than half of it; keep all by backbone.crop = squash or letterbox",
 }
 T = TypeVar("T")
-_here = threading.local()
+_thread_state = threading.local()
 
 
 class Decoded(NamedTuple):
@@ -44,8 +44,8 @@ class Decoded(NamedTuple):
 
     Attributes:
         image: 8-bit RGB.
-        facts: What it was in its file.
-        complaints: What Pillow warned about while decoding it.
+        facts: Its properties in the file.
+        complaints: Pillow's warnings while decoding it.
     """
 
     image: "Image.Image"
@@ -54,19 +54,19 @@ class Decoded(NamedTuple):
 
 
 def decode_item(root: Path | None, item: Item, max_pixels: int) -> Decoded:
-    """Decode one image and check that its file is still the one that was listed.
+    """Decode one image, and check that its file is unchanged since it was listed.
 
     Args:
         root: The listing's root; None for a built-in source.
-        item: What to decode.
-        max_pixels: As in `runtime.image.decode`.
+        item: The listed image.
+        max_pixels: Refuse images with more pixels, before decoding them.
 
     Raises:
-        ImageError: As `decode`; `E322` if the file changed after it was listed.
+        ImageError: If it cannot be decoded; `E322` if the file changed after it was listed.
     """
     if root is None:
         return _decode_builtin(item)
-    _here.complaints = []
+    _thread_state.complaints = []
     try:
         data = read_regular(root / item.path, byte_limit(max_pixels))
     except OSError as error:
@@ -74,38 +74,38 @@ def decode_item(root: Path | None, item: Item, max_pixels: int) -> Decoded:
     if hashlib.sha256(data).hexdigest() != item.sha256:
         raise ImageError("changed while it was being used", "run again when the data set is at rest", code="E322")
     image, facts = decode_with_facts(data, max_pixels=max_pixels)
-    return Decoded(image, facts, tuple(_here.complaints))
+    return Decoded(image, facts, tuple(_thread_state.complaints))
 
 
 def canvas(image: "Image.Image", side: int, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Put the whole image on a square, letterboxed if the network sees it so, or squashed: uint8 `(side, side, 3)`."""
+    """Fit the whole image into a square, letterboxed like the evaluation view or squashed: uint8 `(side, side, 3)`."""
     shape = "letterbox" if preprocess.crop == "letterbox" else "squash"
     return resize_crop(image, replace(preprocess, size=side, crop_pct=1.0, crop=shape))
 
 
-def kinds(decoded: Decoded, crop: str = "center") -> dict[str, str]:
-    """Say by code what is worth a warning about an image (`KINDS`), with details.
+def find_warnings(decoded: Decoded, crop: str = "center") -> dict[str, str]:
+    """Return the warnings about an image by code (`KINDS`), with details.
 
     Args:
         decoded: The image.
-        crop: As in `Preprocess`.
+        crop: `Preprocess.crop` of the network.
     """
-    facts, found = decoded.facts, {}
+    facts, details = decoded.facts, {}
     if decoded.complaints:
-        found["W303"] = "; ".join(decoded.complaints)
+        details["W303"] = "; ".join(decoded.complaints)
     if facts.bits == 16:
-        found["W304"] = f"mode {facts.mode}"
+        details["W304"] = f"mode {facts.mode}"
     if facts.animated:
-        found["W305"] = facts.format
+        details["W305"] = facts.format
     if min(facts.width, facts.height) < EXTREME_SIDE or _aspect(facts) > EXTREME_ASPECT:
-        found["W308"] = f"{facts.width}x{facts.height}"
+        details["W308"] = f"{facts.width}x{facts.height}"
     elif crop == "center" and _aspect(facts) > LONG_ASPECT:
-        found["W385"] = f"{facts.width}x{facts.height}, {cut_off(facts):.0%} cut off"
-    return {} if facts.format == "builtin" else found
+        details["W385"] = f"{facts.width}x{facts.height}, {cropped_fraction(facts):.0%} cut off"
+    return {} if facts.format == "builtin" else details
 
 
-def cut_off(facts: ImageFacts) -> float:
-    """Give the share of an image that lies outside its largest square, in [0, 1)."""
+def cropped_fraction(facts: ImageFacts) -> float:
+    """Return the fraction of an image outside its largest centred square, in [0, 1)."""
     return 1 - 1 / _aspect(facts)
 
 
@@ -114,17 +114,17 @@ def _aspect(facts: ImageFacts) -> float:
 
 
 def typical_side(root: Path | None, items: Sequence[Item], max_pixels: int) -> int:
-    """Give the median longer side in pixels of some 64 images, spread over the items; 0 without any."""
-    sample = items[:: max(1, len(items) // SAMPLED)]
+    """Return the median longer side in pixels of about 64 images, evenly spread over the items; 0 without any."""
+    sample = items[:: max(1, len(items) // SIDE_SAMPLE)]
     return int(statistics.median([_longer_side(root, item, max_pixels) for item in sample])) if sample else 0
 
 
-def threads(asked: int | None, side: int) -> int:
-    """Give the number of decoding threads: what is asked for, else one per core, or one alone for small images.
+def decoding_threads(requested: int | None, side: int) -> int:
+    """Return the number of decoding threads: the requested one, or one per core, or a single one for small images.
 
-    Threads hinder one another on small images, where Python's share of the work is larger than the decoder's.
+    Small images do not profit from threads: most of their time is spent in Python, under the GIL.
     """
-    return asked or (1 if side <= SMALL_SIDE else cores())
+    return requested or (1 if side <= SMALL_SIDE else usable_threads())
 
 
 def _longer_side(root: Path | None, item: Item, max_pixels: int) -> int:
@@ -136,12 +136,12 @@ def _longer_side(root: Path | None, item: Item, max_pixels: int) -> int:
         return 0
 
 
-def run(task: Callable[[Item], T], items: Sequence[Item], workers: int) -> Iterator[list[tuple[int, T]]]:
-    """Apply `task` to items in threads and give `(position, result)` pairs in batches, as they get done.
+def run_threaded(task: Callable[[Item], T], items: Sequence[Item], workers: int) -> Iterator[list[tuple[int, T]]]:
+    """Apply `task` to items in threads, and yield batches of `(position, result)` pairs as they complete.
 
-    Pillow's warnings are kept per image (`Decoded.complaints`) instead of being shown.
+    Pillow's warnings are collected per image (`Decoded.complaints`) instead of being printed.
     """
-    with _heard_warnings(), ThreadPoolExecutor(workers) as pool:
+    with _capture_warnings(), ThreadPoolExecutor(workers) as pool:
         futures: list[Future[list[tuple[int, T]]]] = [
             pool.submit(lambda s: [(i, task(items[i])) for i in range(s, min(s + CHUNK, len(items)))], start)
             for start in range(0, len(items), CHUNK)
@@ -154,18 +154,18 @@ def run(task: Callable[[Item], T], items: Sequence[Item], workers: int) -> Itera
 
 
 @contextmanager
-def _heard_warnings() -> Iterator[None]:
+def _capture_warnings() -> Iterator[None]:
     shown = warnings.showwarning
 
-    def hear(message: Warning | str, *where: Any, **more: Any) -> None:
-        if hasattr(_here, "complaints"):
-            _here.complaints.append(str(message))
+    def capture(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+        if hasattr(_thread_state, "complaints"):
+            _thread_state.complaints.append(str(message))
         else:
-            shown(message, *where, **more)
+            shown(message, *args, **kwargs)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = hear
+        warnings.showwarning = capture
         yield
 
 

@@ -1,4 +1,4 @@
-"""Data sets that come with the dependencies: real images without a download."""
+"""Built-in data sets that ship with the dependencies: real images without a download."""
 
 import hashlib
 from functools import cache
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.data.listing import Found, Item
+from effxfer.data.listing import Item, SourceListing
 from effxfer.errors import DataError, did_you_mean, missing_package
 
 BUILTIN = ("digits",)
@@ -28,7 +28,7 @@ class Digits(NamedTuple):
 
 
 @cache
-def digits() -> Digits:
+def load_digits() -> Digits:
     """Read scikit-learn's copy of the UCI "Optical Recognition of Handwritten Digits" test set.
 
     The file is read without importing scikit-learn, which takes seconds.
@@ -44,17 +44,17 @@ def digits() -> Digits:
     return Digits(gray.reshape(-1, 8, 8), table[:, 64].astype(np.int64))
 
 
-def read_builtin(name: str) -> Found:
-    """List a built-in data set as if each image were a file `LABEL/NUMBER`, with digests.
+def read_builtin(name: str) -> SourceListing:
+    """List a built-in data set with digests; each image has a path `LABEL/NUMBER`.
 
     Raises:
-        DataError: If there is none of this name.
+        DataError: If no built-in data set has this name.
     """
     if name not in BUILTIN:
-        known = f"built in: {', '.join(BUILTIN)}; else give a folder, a .csv, .tsv or .parquet table"
-        raise DataError(f"no data at {name!r}{did_you_mean(name, BUILTIN)}", known, code="E310")
-    images, labels = digits()
-    return Found(
+        hint = f"built in: {', '.join(BUILTIN)}; else give a folder, a .csv, .tsv or .parquet table"
+        raise DataError(f"no data at {name!r}{did_you_mean(name, BUILTIN)}", hint, code="E310")
+    images, labels = load_digits()
+    return SourceListing(
         [
             Item(f"{label}/{number:04d}", str(label), sha256=hashlib.sha256(image.tobytes()).hexdigest())
             for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
@@ -64,6 +64,6 @@ def read_builtin(name: str) -> Found:
 
 
 def builtin_image(path: str) -> NDArray[np.uint8]:
-    """Give the gray pixels of one listed image: uint8 `(8, 8)`."""
-    pixels: NDArray[np.uint8] = digits().images[int(path.partition("/")[2])]
+    """Return the gray pixels of one listed image: uint8 `(8, 8)`."""
+    pixels: NDArray[np.uint8] = load_digits().images[int(path.partition("/")[2])]
     return pixels

@@ -1,4 +1,4 @@
-"""Digests of files, remembered by size and time stamps, so that an unchanged folder is not read again."""
+"""Digest files, and cache the digests by size and time stamps, so that an unchanged folder is not read again."""
 
 import hashlib
 import os
@@ -16,11 +16,11 @@ from effxfer.runtime.reading import open_regular, read_stream, unfit_error
 from effxfer.runtime.threads import allowed_cores, within_quota
 
 VERSION = 2
-TOO_FRESH_NS = 100_000_000
+MIN_AGE_NS = 100_000_000
 CHUNK = 64
 LARGE = 4_000_000
 Entries = dict[str, tuple[str, str]]
-_forgone: set[Path] = set()
+_unwritable: set[Path] = set()
 _unwritten: dict[Path, Entries] = {}
 
 
@@ -32,61 +32,61 @@ class Hashed(NamedTuple):
 
 
 def default_cache() -> Path:
-    """Give `$EFFXFER_CACHE`, or `~/.cache/effxfer`; for a user without a home, a place that nobody can write to."""
+    """Return `$EFFXFER_CACHE` or `~/.cache/effxfer`; for a user without a home directory, an unwritable path."""
     try:
         return Path(os.environ.get("EFFXFER_CACHE") or "~/.cache/effxfer").expanduser()
     except RuntimeError:
         return Path(os.devnull, "no-home")
 
 
-def keep_outside(cache: Path, source: str, base: Path) -> None:
-    """Refuse a cache inside a folder of images, where it would be taken for a class the next time.
+def require_cache_outside(cache: Path, source: str, base: Path) -> None:
+    """Refuse a cache inside a folder of images, where the next run would read it as a class.
 
     Raises:
-        SettingsError: If it lies there.
+        SettingsError: If the cache lies inside.
     """
     root = base / Path(source).expanduser()
     if root.is_dir() and cache.absolute().resolve().is_relative_to(root.resolve()):
-        text = f"the cache {cache} lies inside the data set {source}, where it would be taken for a class"
+        text = f"the cache {cache} lies inside the data set {source}, which would read it as a class"
         raise SettingsError(text, "set EFFXFER_CACHE to a folder elsewhere", code="E211")
 
 
-def forgo(cache: Path, error: Exception) -> None:
-    """Say, once for each cache, that it cannot be written; without it, work is done again at the next start."""
-    if cache not in _forgone:
-        _forgone.add(cache)
-        why = error.problem if isinstance(error, EffxferError) else str(error)
-        remark(f"{why}: nothing is remembered for the next run; set EFFXFER_CACHE to a folder that can be written")
+def warn_unwritable(cache: Path, error: Exception) -> None:
+    """Print, once for each cache, that it cannot be written, so the next run repeats the work."""
+    if cache not in _unwritable:
+        _unwritable.add(cache)
+        reason = error.problem if isinstance(error, EffxferError) else str(error)
+        remark(f"{reason}: nothing is cached for the next run; set EFFXFER_CACHE to a writable folder")
 
 
-def cores() -> int:
-    """Count the cores that this process may use."""
+def usable_threads() -> int:
+    """Return the number of logical cores that this process may use, within the container's limit."""
     return within_quota(len(allowed_cores()))
 
 
 def content_digests(
     root: Path, paths: Sequence[str], cache: Path, workers: int | None = None, *, limit: int = MAX_BYTES
 ) -> Hashed:
-    """Digest files, reading only those whose size, modification or change time differ from the last time.
+    """Digest files, reading only those whose size, inode, mtime or ctime changed since the last run.
 
     Args:
         root: Folder that `paths` are relative to.
-        paths: Files; what is no regular file, or larger than the limit, is a failure.
-        cache: Folder in which `index/` remembers digests.
-        workers: Threads; None is one per core.
-        limit: The most bytes that a file may have.
+        paths: Files; irregular ones, and ones larger than the limit, are failures.
+        cache: Cache folder; its `index/` holds the digests.
+        workers: Threads; None for one per core.
+        limit: Largest size of a file in bytes.
     """
     file = cache / "index" / f"{digest(str(root.resolve()))}.json"
-    known = _load(file) or _unwritten.get(file, {})
-    stamps, failures = _stamps(root, paths, limit)
-    fresh = [path for path, stamp in stamps.items() if known.get(path, ("", ""))[0] != stamp]
-    digests = {path: known[path][1] for path in stamps.keys() - set(fresh)}
-    for path, found in zip(fresh, _parallel(lambda p: _digest(root / p, limit), fresh, workers), strict=True):
-        if isinstance(found, OSError):
-            failures[path] = found
+    cached = _load(file) or _unwritten.get(file, {})
+    stamps, failures = _read_stamps(root, paths, limit)
+    changed = [path for path, stamp in stamps.items() if cached.get(path, ("", ""))[0] != stamp]
+    digests = {path: cached[path][1] for path in stamps.keys() - set(changed)}
+    for path, result in zip(changed, _parallel(lambda p: _hash_file(root / p, limit), changed, workers), strict=True):
+        if isinstance(result, OSError):
+            failures[path] = result
         else:
-            digests[path] = found
-    if fresh or len(known) > 2 * len(stamps):
+            digests[path] = result
+    if changed or len(cached) > 2 * len(stamps):
         _save(file, {path: (stamps[path], digests[path]) for path in stamps if path in digests})
     return Hashed(digests, failures)
 
@@ -95,12 +95,12 @@ def _parallel(
     task: Callable[[str], "str | OSError"], paths: Sequence[str], workers: int | None
 ) -> "Iterable[str | OSError]":
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    with ThreadPoolExecutor(workers or cores()) as pool:
-        for found in pool.map(lambda chunk: [task(path) for path in chunk], chunks):
-            yield from found
+    with ThreadPoolExecutor(workers or usable_threads()) as pool:
+        for results in pool.map(lambda chunk: [task(path) for path in chunk], chunks):
+            yield from results
 
 
-def _digest(file: Path, limit: int) -> "str | OSError":
+def _hash_file(file: Path, limit: int) -> "str | OSError":
     try:
         with open_regular(file, limit) as stream:
             if os.fstat(stream.fileno()).st_size > LARGE:
@@ -110,7 +110,7 @@ def _digest(file: Path, limit: int) -> "str | OSError":
         return error
 
 
-def _stamps(root: Path, paths: Iterable[str], limit: int) -> tuple[dict[str, str], dict[str, OSError]]:
+def _read_stamps(root: Path, paths: Iterable[str], limit: int) -> tuple[dict[str, str], dict[str, OSError]]:
     stamps, base = dict[str, str](), f"{root}/"
     failures = dict[str, OSError]()
     for path in paths:
@@ -131,11 +131,11 @@ def _load(file: Path) -> Entries:
 
 
 def _save(file: Path, entries: Entries) -> None:
-    """Remember digests, except of files touched so recently that a second change may share their time stamp."""
-    latest = time.time_ns() - TOO_FRESH_NS
-    settled = {path: entry for path, entry in entries.items() if int(entry[0].rpartition(" ")[2]) < latest}
+    """Save digests, except of files changed so recently that another change could have the same time stamp."""
+    latest = time.time_ns() - MIN_AGE_NS
+    stable = {path: entry for path, entry in entries.items() if int(entry[0].rpartition(" ")[2]) < latest}
     try:
-        write_sealed(file, {"v": VERSION, "files": settled})
+        write_sealed(file, {"v": VERSION, "files": stable})
     except (OSError, ResourceError) as error:
-        forgo(file.parents[1], error)
-        _unwritten[file] = settled
+        warn_unwritable(file.parents[1], error)
+        _unwritten[file] = stable

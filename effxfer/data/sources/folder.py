@@ -1,17 +1,17 @@
-"""Class folders, with or without train/val/test folders above them."""
+"""List class folders, with or without train/val/test folders above them."""
 
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from effxfer.data.listing import Finding, Found, Item, some
+from effxfer.data.listing import Finding, Item, SourceListing, first_names
 from effxfer.data.settings import DataSettings
-from effxfer.data.sources.layout import Splits, doubts, mistakes, nothing, split_folders
+from effxfer.data.sources.layout import Splits, find_doubtful_folders, find_layout_errors, no_images, split_folders
 from effxfer.data.sources.walk import Tree, walk
 
 
-def read_folder(root: Path, settings: DataSettings) -> Found:
+def read_folder(root: Path, settings: DataSettings) -> SourceListing:
     """List the images of a folder of class folders.
 
     Args:
@@ -24,32 +24,34 @@ def read_folder(root: Path, settings: DataSettings) -> Found:
     """
     tree = walk(root)
     splits, labels = split_folders(tree), _Labels()
-    items, aside = _items(tree, splits, settings, labels)
-    wrong = mistakes(tree, splits, settings, root) if items else [nothing(tree, root)]
-    spelled = [*_undecodable(labels), *collisions({item.label for item in items})]
-    return Found(items, [*wrong, *tree.findings, *aside, *doubts(tree, splits, settings), *spelled])
+    items, ignored = _items(tree, splits, settings, labels)
+    problems = find_layout_errors(tree, splits, settings, root) if items else [no_images(tree, root)]
+    spelling = [*_check_encoding(labels), *find_collisions({item.label for item in items})]
+    return SourceListing(
+        items, [*problems, *tree.findings, *ignored, *find_doubtful_folders(tree, splits, settings), *spelling]
+    )
 
 
 def label_of(folder: str) -> str:
-    """Give the class name of a folder: composed Unicode, and readable even if the file system's bytes are not."""
+    """Return the class name of a folder in composed Unicode (NFC), with undecodable bytes replaced."""
     readable = folder.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return unicodedata.normalize("NFC", readable)
 
 
-def collisions(labels: Iterable[str]) -> list[Finding]:
+def find_collisions(labels: Iterable[str]) -> list[Finding]:
     """Warn about classes whose names differ only in case, spaces at the ends or Unicode form."""
     same = defaultdict(list)
     for label in sorted(labels):
         same[unicodedata.normalize("NFKC", label).casefold().strip()].append(label)
     return [
-        Finding(code="W318", severity="warning", path="", text=f"classes differ only in spelling: {some(names)}")
+        Finding(code="W318", severity="warning", path="", text=f"classes differ only in spelling: {first_names(names)}")
         for names in same.values()
         if len(names) > 1
     ]
 
 
 class _Labels(dict[str, str]):
-    """Class names by folder name, each worked out once."""
+    """Cache of class names by folder name."""
 
     def __call__(self, folder: str) -> str:
         if folder not in self:
@@ -63,9 +65,9 @@ def _items(tree: Tree, splits: Splits, settings: DataSettings, labels: _Labels) 
     for parts in tree.files:
         path = "/".join(parts)
         if splits and parts[0] not in splits:
-            findings.append(_aside(path, "outside the train, val and test folders, ignored"))
+            findings.append(_ignored(path, "outside the train, val and test folders, ignored"))
         elif len(parts) < depth + 2:
-            findings.append(_aside(path, "image outside any class folder, ignored"))
+            findings.append(_ignored(path, "image outside any class folder, ignored"))
         else:
             folder = {"first": parts[depth], "parent": parts[-2], "path": "/".join(parts[depth:-1])}[
                 settings.class_from
@@ -75,27 +77,27 @@ def _items(tree: Tree, splits: Splits, settings: DataSettings, labels: _Labels) 
     return items, findings
 
 
-def _aside(path: str, text: str) -> Finding:
+def _ignored(path: str, text: str) -> Finding:
     return Finding(code="W310", severity="warning", path=path, text=text)
 
 
-def _undecodable(labels: Mapping[str, str]) -> list[Finding]:
-    """Name folders whose names are no UTF-8 (`W318`), and refuse those that become one class by it (`E318`)."""
+def _check_encoding(labels: Mapping[str, str]) -> list[Finding]:
+    """Warn about folder names that are not UTF-8 (`W318`), and refuse those that become one class (`E318`)."""
     folders = defaultdict(list)
     for folder, label in labels.items():
         if not _is_utf8(folder):
             folders[label].append(folder)
-    return [_read_as(label, same) for label, same in folders.items()]
+    return [_encoding_finding(label, same) for label, same in folders.items()]
 
 
 def _is_utf8(name: str) -> bool:
     return not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
-def _read_as(label: str, folders: Sequence[str]) -> Finding:
+def _encoding_finding(label: str, folders: Sequence[str]) -> Finding:
     hint = "rename it in UTF-8 (convmv does many)"
     if len(folders) == 1:
-        text = f"name is no UTF-8, read as {label!r}"
+        text = f"name is not UTF-8, read as {label!r}"
         return Finding(code="W318", severity="warning", path=folders[0], text=text, hint=hint)
-    text = f"{len(folders)} folders whose names are no UTF-8 would all become the class {label!r}"
+    text = f"{len(folders)} folders whose names are not UTF-8 would all become the class {label!r}"
     return Finding(code="E318", severity="error", path=folders[0], text=text, hint=hint)

@@ -1,4 +1,4 @@
-"""CSV, TSV and Parquet tables as rows of text, and why a file is none."""
+"""Read CSV, TSV and Parquet tables into rows of text, and explain why a file is not a table."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from effxfer.data.listing import Finding, counted, some
+from effxfer.data.listing import Finding, count_paths, first_names
 from effxfer.data.settings import SPLIT, DataSettings
 from effxfer.errors import DataError, did_you_mean, missing_package
 from effxfer.runtime.reading import TooLargeError, open_regular, read_regular
@@ -28,25 +28,25 @@ class Row(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows of a table, and what is odd about them."""
+    """The rows of a table, and findings about them."""
 
     rows: list[Row]
     findings: list[Finding]
 
 
 def read_rows(file: Path, settings: DataSettings) -> Rows:
-    """Read the path, the label and, if there is one, the split of each row.
+    """Read the path, the label and the split (if the column exists) of each row.
 
     Args:
         file: `.csv`, `.tsv` or `.parquet`.
         settings: Column names.
 
     Raises:
-        DataError: `E310` if there is no such file, `E330` if it is not one table, or one of more than 256 MB of text or
-            5 million rows, `E331` without a needed column.
+        DataError: `E310` if the file does not exist, `E330` if it is not a table, or has more than 256 MB of text or 5
+            million rows, `E331` if a required column is missing.
         ResourceError: If it is Parquet and pyarrow is not installed.
     """
-    read = _parquet_rows if file.suffix.lower() == ".parquet" else _text_rows
+    read = _read_parquet if file.suffix.lower() == ".parquet" else _read_text
     try:
         return read(file, settings)
     except FileNotFoundError:
@@ -57,39 +57,43 @@ def read_rows(file: Path, settings: DataSettings) -> Rows:
         raise DataError(f"{file} cannot be read: {error.strerror or error}", code="E330") from None
 
 
-def _text_rows(file: Path, settings: DataSettings) -> Rows:
+def _read_text(file: Path, settings: DataSettings) -> Rows:
     data = read_regular(file, MAX_BYTES)
-    _refuse_other_bytes(data, file)
+    _check_encoding(data, file)
     reader = None
     try:
-        delimiter = _delimiter(next(_lines(data), ""), settings)
+        delimiter = _guess_delimiter(next(_lines(data), ""), settings)
         reader = csv.reader(_lines(data), delimiter=delimiter, strict=True)
-        columns = _columns(next(reader, []), settings, file)
-        found = _named(reader, columns, file)
+        columns = _find_columns(next(reader, []), settings, file)
+        parsed = _parse_rows(reader, columns, file)
     except UnicodeDecodeError:
-        raise _no_text(data, file) from None
+        raise _not_utf8(data, file) from None
     except csv.Error as error:
         line = f" near line {reader.line_num}" if reader else ""
         raise DataError(f"{file} is not a table: {error}{line}", "look for an open quote", code="E330") from None
-    return Rows(found.rows, [*found.findings, *_quoted_and_bare(data, found.rows, delimiter, columns)])
+    return Rows(parsed.rows, [*parsed.findings, *_check_quotes(data, parsed.rows, delimiter, columns)])
 
 
 def _lines(data: bytes) -> Iterator[str]:
     return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
 
 
-def _refuse_other_bytes(data: bytes, file: Path) -> None:
-    """Say what a file is that cannot be UTF-8 text."""
+def _check_encoding(data: bytes, file: Path) -> None:
+    """Refuse a file that cannot be UTF-8 text, and name its actual format.
+
+    Raises:
+        DataError: `E330`.
+    """
     if data.startswith(b"PK\x03\x04"):
-        raise DataError(f"{file} is a packed or an Excel file, no text", SAVE, code="E330")
+        raise DataError(f"{file} is a zip or an Excel file, not text", SAVE, code="E330")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{file} is UTF-16 text", SAVE, code="E330")
-    if (where := data.find(b"\0")) >= 0:
-        line = data.count(b"\n", 0, where) + 1
-        raise DataError(f"{file} holds a NUL byte in line {line}", f"it is damaged or no text; {SAVE}", code="E330")
+    if (position := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, position) + 1
+        raise DataError(f"{file} holds a NUL byte in line {line}", f"it is damaged or not text; {SAVE}", code="E330")
 
 
-def _no_text(data: bytes, file: Path) -> DataError:
+def _not_utf8(data: bytes, file: Path) -> DataError:
     try:
         data.decode()
     except UnicodeDecodeError as error:
@@ -98,36 +102,36 @@ def _no_text(data: bytes, file: Path) -> DataError:
     return DataError(f"{file} is not UTF-8 text", SAVE, code="E330")
 
 
-def _delimiter(header: str, settings: DataSettings) -> str:
-    wanted = {settings.path_column, settings.label_column, settings.split_column}
+def _guess_delimiter(header: str, settings: DataSettings) -> str:
+    columns = {settings.path_column, settings.label_column, settings.split_column}
 
     def fits(delimiter: str) -> tuple[int, int]:
         names = [name.strip().strip('"') for name in header.strip().split(delimiter)]
-        return len(wanted & set(names)), len(names)
+        return len(columns & set(names)), len(names)
 
     return max(DELIMITERS, key=fits)
 
 
-def _columns(header: Sequence[str], settings: DataSettings, file: Path) -> dict[str, int]:
-    """Find the columns by name: `path`, `label`, `split` if there is one, and the `width` of a row."""
+def _find_columns(header: Sequence[str], settings: DataSettings, file: Path) -> dict[str, int]:
+    """Find the columns by name: `path`, `label` and `split` (if it exists), and the `width` of a row."""
     names = [name.strip() for name in header]
     split_needed = settings.split_column != SPLIT
-    wanted = {"path": settings.path_column, "label": settings.label_column}
-    wanted |= {"split": settings.split_column} if split_needed or settings.split_column in names else {}
-    missing = [column for column in wanted.values() if column not in names]
-    twice = [column for column in wanted.values() if names.count(column) > 1]
+    columns = {"path": settings.path_column, "label": settings.label_column}
+    columns |= {"split": settings.split_column} if split_needed or settings.split_column in names else {}
+    missing = [column for column in columns.values() if column not in names]
+    repeated = [column for column in columns.values() if names.count(column) > 1]
     if missing:
         near = did_you_mean(missing[0], names)
-        have = some([repr(name) for name in names])
-        problem = f"{file} has no column {', '.join(map(repr, missing))}{near}; it has {have}"
+        available = first_names([repr(name) for name in names])
+        problem = f"{file} has no column {', '.join(map(repr, missing))}{near}; it has {available}"
         hint = "name them with path_column, label_column and split_column, or add a header line"
         raise DataError(problem, hint, code="E331")
-    if twice:
-        raise DataError(f"{file} has several columns {twice[0]!r}", "rename all but one", code="E331")
-    return {role: names.index(column) for role, column in wanted.items()} | {"width": len(names)}
+    if repeated:
+        raise DataError(f"{file} has several columns {repeated[0]!r}", "rename all but one", code="E331")
+    return {role: names.index(column) for role, column in columns.items()} | {"width": len(names)}
 
 
-def _named(reader: Any, columns: Mapping[str, int], file: Path) -> Rows:
+def _parse_rows(reader: Any, columns: Mapping[str, int], file: Path) -> Rows:
     width, rows, blank = columns["width"], list[Row](), list[str]()
     for values in reader:
         if not any(value.strip() for value in values):
@@ -138,24 +142,24 @@ def _named(reader: Any, columns: Mapping[str, int], file: Path) -> Rows:
             raise DataError(problem, "use one delimiter throughout, and quote fields that hold it", code="E330")
         split = values[columns["split"]].strip() if "split" in columns else ""
         rows.append(Row(reader.line_num, values[columns["path"]].strip(), values[columns["label"]].strip(), split))
-        _refuse_too_many(len(rows), file)
-    return Rows(rows, [_note("W330", f"empty rows left out: {counted(blank)}")] if blank else [])
+        _check_row_count(len(rows), file)
+    return Rows(rows, [_note("W330", f"empty rows left out: {count_paths(blank)}")] if blank else [])
 
 
-def _refuse_too_many(count: int, file: Path) -> None:
+def _check_row_count(count: int, file: Path) -> None:
     if count > MAX_ROWS:
         raise DataError(f"{file} has more than {MAX_ROWS} rows", "split it into several tables", code="E330")
 
 
-def _quoted_and_bare(data: bytes, rows: Sequence[Row], delimiter: str, columns: Mapping[str, int]) -> list[Finding]:
-    """Say where a number is a label both with quotes and without: to some programs these are two."""
+def _check_quotes(data: bytes, rows: Sequence[Row], delimiter: str, columns: Mapping[str, int]) -> list[Finding]:
+    """Warn about numbers that are labels both with and without quotes, which some programs distinguish."""
     numbers = {row.label for row in rows if row.label[-1:].isdigit()}
     if not numbers or b'"' not in data:
         return []
     cells = (line.rstrip("\r\n").split(delimiter) for line in _lines(data))
     labels = {cell[columns["label"]].strip() for cell in cells if len(cell) == columns["width"]}
     both = sorted(label for label in numbers if label in labels and f'"{label}"' in labels)
-    text = f"with and without quotes, taken as one class each: {some([repr(label) for label in both])}"
+    text = f"with and without quotes, taken as one class each: {first_names([repr(label) for label in both])}"
     return [Finding(code="W337", severity="warning", path="", text=text)] if both else []
 
 
@@ -163,7 +167,7 @@ def _note(code: str, text: str) -> Finding:
     return Finding(code=code, severity="note", path="", text=text)
 
 
-def _parquet_rows(file: Path, settings: DataSettings) -> Rows:
+def _read_parquet(file: Path, settings: DataSettings) -> Rows:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -171,32 +175,32 @@ def _parquet_rows(file: Path, settings: DataSettings) -> Rows:
     with open_regular(file) as stream:
         try:
             table = parquet.ParquetFile(stream)
-            _refuse_too_many(table.metadata.num_rows, file)
-            fields = _fields(table.schema_arrow, settings, file)
-            read = table.read(columns=[field.name for field in fields])
-            values = [read.column(field.name).to_pylist() for field in fields]
+            _check_row_count(table.metadata.num_rows, file)
+            fields = _parquet_fields(table.schema_arrow, settings, file)
+            selected = table.read(columns=[field.name for field in fields])
+            values = [selected.column(field.name).to_pylist() for field in fields]
         except (ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{file} is not a Parquet table: {error}", "write it anew", code="E330") from None
+            raise DataError(f"{file} is not a Parquet table: {error}", "write it again", code="E330") from None
     numbered = enumerate(zip(*values, strict=True), 1)
     return Rows([Row(number, *(_text(value) for value in (*row, "", "")[:3])) for number, row in numbered], [])
 
 
-def _fields(schema: Any, settings: DataSettings, file: Path) -> list[Any]:
-    """Give the columns of path, label and, if there is one, split; they must hold text or numbers."""
+def _parquet_fields(schema: Any, settings: DataSettings, file: Path) -> list[Any]:
+    """Return the columns of path, label and split (if it exists); they must hold text or numbers."""
     from pyarrow import types
 
-    columns = _columns(schema.names, settings, file)
+    columns = _find_columns(schema.names, settings, file)
     fields = [schema.field(columns[role]) for role in ("path", "label", "split") if role in columns]
     for field in fields:
         kind = field.type.value_type if types.is_dictionary(field.type) else field.type
         if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
             hint = "give columns of text or numbers, and images as files"
-            raise DataError(f"{file}: column {field.name!r} holds {kind}, no text", hint, code="E331")
+            raise DataError(f"{file}: column {field.name!r} holds {kind}, not text", hint, code="E331")
     return fields
 
 
 def _text(value: object) -> str:
-    """Give a cell as text: whole floats without `.0` (a column with gaps holds floats), nothing for NaN."""
+    """Convert a cell into text: integral floats without `.0` (a column with gaps holds floats), empty for NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

@@ -1,4 +1,4 @@
-"""What lies below a folder: image files and folders, through links but around loops, and what is wrong with it."""
+"""Walk a folder for image files and folders, through links but around loops, and report problems."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,13 +12,13 @@ from effxfer.runtime.images.names import is_image, is_litter
 MAX_DEPTH = 100
 KERNELS = ("/proc", "/sys")
 PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
-GIVE = "give a folder of class folders, a .csv, .tsv or .parquet table"
+HINT = "give a folder of class folders, a .csv, .tsv or .parquet table"
 
 Parts = tuple[str, ...]
 
 
 class Tree(NamedTuple):
-    """What lies below a root: image files and folders as path parts, and findings."""
+    """The content of a root: image files and folders as path parts, and findings."""
 
     files: list[Parts]
     folders: list[Parts]
@@ -28,14 +28,14 @@ class Tree(NamedTuple):
 def walk(root: Path) -> Tree:
     """Find image files below `root`, through links but around loops, without hidden entries and litter.
 
-    What cannot be looked at is a finding, except for the root itself.
+    Entries that cannot be read become findings, except the root itself.
 
     Raises:
-        DataError: If the root does not exist, is no folder or belongs to the running system (`E310`), or cannot be
-            read (`E319`).
+        DataError: If the root does not exist, is not a folder or is a kernel file system such as `/proc` (`E310`), or
+            cannot be read (`E319`).
     """
     if not os.path.isdir(root):  # noqa: PTH112 (never raises)
-        raise _no_folder(root)
+        raise _not_a_folder(root)
     try:
         with os.scandir(root) as entries:
             next(entries, None)
@@ -44,18 +44,18 @@ def walk(root: Path) -> Tree:
         hint = "change its permissions, or name another folder"
         raise DataError(f"{root} cannot be read: {error.strerror}", hint, code="E319") from None
     if walker.is_kernels(root):
-        raise DataError(f"{root} belongs to the running system and holds no images", GIVE, code="E310")
+        raise DataError(f"{root} belongs to the running system and holds no images", HINT, code="E310")
     walker.enter(root)
     return Tree(sorted(walker.files), sorted(walker.folders), walker.findings)
 
 
-def _no_folder(root: Path) -> DataError:
+def _not_a_folder(root: Path) -> DataError:
     if not os.path.lexists(root):
-        return DataError(f"{root} does not exist", GIVE, code="E310")
+        return DataError(f"{root} does not exist", HINT, code="E310")
     if root.suffix.lower() in PACKED:
-        return DataError(f"{root} is a packed file", "unpack it, and give the folder that it makes", code="E310")
-    what = "is a dangling link" if not os.path.exists(root) else "is a file"  # noqa: PTH110 (never raises)
-    return DataError(f"{root} {what}", GIVE, code="E310")
+        return DataError(f"{root} is an archive", "unpack it, and give the resulting folder", code="E310")
+    problem = "is a dangling link" if not os.path.exists(root) else "is a file"  # noqa: PTH110 (never raises)
+    return DataError(f"{root} {problem}", HINT, code="E310")
 
 
 class _Walker:
@@ -71,7 +71,7 @@ class _Walker:
         self.findings: list[Finding] = []
 
     def is_kernels(self, folder: Path) -> bool:
-        """Say whether a folder shows the state of the running system instead of files."""
+        """Whether a folder belongs to a kernel file system, such as `/proc`."""
         return folder.stat().st_dev in self.kernels
 
     def enter(self, root: Path) -> None:
@@ -81,7 +81,7 @@ class _Walker:
             try:
                 self._enter_link(link, parts)
             except OSError as error:
-                self._refused(parts, error)
+                self._note_unreadable(parts, error)
 
     def _enter_link(self, link: Path, parts: Parts) -> None:
         if _inode(link) in self.visited:
@@ -96,18 +96,18 @@ class _Walker:
             self._visit(link, parts)
 
     def _visit(self, folder: Path, parts: Parts) -> None:
-        """Look into a folder and all below it, one after the other: they may be nested deeper than calls can be."""
-        start, waiting = len(self.findings), [(folder, parts)]
-        while waiting:
-            place, below = waiting.pop()
+        """List a folder and all folders below it, in a loop: they may be nested deeper than the recursion limit."""
+        start, queue = len(self.findings), [(folder, parts)]
+        while queue:
+            current, current_parts = queue.pop()
             try:
-                self.visited.add(_inode(place))
-                with os.scandir(place) as entries:
+                self.visited.add(_inode(current))
+                with os.scandir(current) as entries:
                     ordered = sorted(entries, key=lambda entry: entry.name)
             except OSError as error:
-                self._refused(below, error)
+                self._note_unreadable(current_parts, error)
             else:
-                waiting += self._inner_folders(ordered, below)
+                queue += self._inner_folders(ordered, current_parts)
         self.findings[start:] = sorted(self.findings[start:], key=lambda finding: finding.path.split("/"))
 
     def _inner_folders(self, entries: "Iterable[os.DirEntry[str]]", parts: Parts) -> Iterator[tuple[Path, Parts]]:
@@ -117,10 +117,10 @@ class _Walker:
                 if self._is_folder(entry, inner):
                     yield Path(entry.path), inner
             except OSError as error:
-                self._refused(inner, error)
+                self._note_unreadable(inner, error)
 
     def _is_folder(self, entry: "os.DirEntry[str]", parts: Parts) -> bool:
-        """Note what an entry is; say whether it is a folder to look into."""
+        """Record an entry, and return whether it is a folder to visit."""
         if is_litter(entry.name):
             self._litter(entry, parts)
         elif entry.is_symlink():
@@ -132,10 +132,10 @@ class _Walker:
         return False
 
     def _litter(self, entry: "os.DirEntry[str]", parts: Parts) -> None:
-        known = not entry.name.startswith(".")
+        named = not entry.name.startswith(".")
         if entry.is_dir(follow_symlinks=False):
-            text = "folder of a system or a tool ignored" if known else "hidden folder ignored"
-            self._note("W314", "note" if known else "warning", parts, text)
+            text = "folder of a system or a tool ignored" if named else "hidden folder ignored"
+            self._note("W314", "note" if named else "warning", parts, text)
         elif is_image(entry.name):
             self._note("W314", "note", parts, "hidden file ignored")
 
@@ -147,7 +147,7 @@ class _Walker:
             self._note("W314", "note", parts, "folder of the running system ignored")
             return False
         if len(parts) > MAX_DEPTH:
-            text = f"folders are nested more than {MAX_DEPTH} deep: what lies below is not looked at"
+            text = f"folders are nested more than {MAX_DEPTH} deep: deeper ones are not listed"
             self._note("E315", "error", parts, text, "move it up, or remove it")
             return False
         self.folders.append(parts)
@@ -156,7 +156,7 @@ class _Walker:
     def _link(self, path: Path, parts: Parts) -> None:
         if os.path.isdir(path):  # noqa: PTH112 (never raises)
             self.links.append((path, parts))
-        elif os.path.exists(path):  # noqa: PTH110 (never raises; what is no regular file is said when it is read)
+        elif os.path.exists(path):  # noqa: PTH110 (never raises; irregular files are reported when they are read)
             self._warn_outside(path, parts)
             self._file(parts)
         elif is_image(parts[-1]):
@@ -175,9 +175,11 @@ class _Walker:
         if not Path(os.path.realpath(path)).is_relative_to(self.root):
             self._note("W317", "warning", parts, "link to outside of the data folder, followed")
 
-    def _refused(self, parts: Parts, error: OSError) -> None:
-        why = "no permission" if isinstance(error, PermissionError) else error.strerror
-        self._note("E319", "error", parts, f"folder cannot be read ({why})", "change its permissions, or move it away")
+    def _note_unreadable(self, parts: Parts, error: OSError) -> None:
+        reason = "no permission" if isinstance(error, PermissionError) else error.strerror
+        self._note(
+            "E319", "error", parts, f"folder cannot be read ({reason})", "change its permissions, or move it away"
+        )
 
     def _note(self, code: str, severity: Severity, parts: Parts, text: str, hint: str = "") -> None:
         self.findings.append(Finding(code=code, severity=severity, path="/".join(parts), text=text, hint=hint))

@@ -52,13 +52,13 @@ def look(file: Path, split: Split, *, threads: int = 0) -> Seen:
         ModelFileError: If the file cannot be opened.
         DataError: If the images are not at hand, or cannot be decoded any more.
     """
-    if split.whole is None:
+    if split.decode_row is None:
         raise DataError("the images are not at hand, only their resized pixels", "give the folder they come from")
     model, front = open_model(file, threads), _open_front(file, threads)
     rows, largest, beyond, sizes = [], 0.0, 0.0, set()
     with bar("whole images", len(split)) as advance:
         for row in range(len(split)):
-            image = split.whole(row)
+            image = split.decode_row(row)
             off = _levels(front, image, split.pixels[row : row + 1], model)
             rows.append(_answer(model, image))
             largest = float(np.maximum(largest, off.max()))  # not max: it drops NaN

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from effxfer import artifact, progress
 from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
-from effxfer.data.checks.enough import need_folds
+from effxfer.data.checks.enough import require_folds
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Split, Task
 from effxfer.net.backbones.pretrained import source_classifier
@@ -105,7 +105,7 @@ def look(
     net, notes = artifact.open_model(backbone)
     net.set_input_size(net.preprocess.size)
     task = load_task(data, net.preprocess, context)
-    need_folds(task)
+    require_folds(task)
     split = some_of(task, settings)
     net.to(device.torch)
     features = predict(Features(net), split.pixels, net.preprocess, device).double().numpy()

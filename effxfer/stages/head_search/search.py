@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from effxfer.data.batches.batches import seed_of
-from effxfer.data.checks.enough import need_folds
+from effxfer.data.checks.enough import require_folds
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.early_exit import exits_cleanly, modules_after
@@ -48,7 +48,7 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     """
     began, task = time.monotonic(), tasks[-1]
     check_backend(settings.storage)
-    need_folds(task)
+    require_folds(task)
     net.to(device.torch)
     taps = taps_of(net, settings)
     images = len(task.train) + len(task.val)

@@ -6,7 +6,7 @@ from itertools import islice
 from torch import Tensor, nn
 
 from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches, images, seed_of
+from effxfer.data.batches.batches import Batches, make_batches, seed_of
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.prune.weights.lottery import Rank
@@ -22,7 +22,7 @@ SAMPLES = {"fisher": (1, 512), "taylor": (64, TAYLOR_BATCHES)}
 
 def plain_batches(task: Task, size: int, device: Device, seed: int) -> Batches:
     """Give training images in random order, not varied."""
-    return images(task, size, Augment(crop="none", flip=False), device.torch)(seed)
+    return make_batches(task, size, Augment(crop="none", flip=False), device.torch)(seed)
 
 
 def losses(batches: Batches, most: int) -> Losses:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from effxfer.data.batches.augment import Augment, normalize
-from effxfer.data.batches.batches import images, seed_of
+from effxfer.data.batches.batches import make_batches, seed_of
 from effxfer.data.task import Split, Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
@@ -62,7 +62,7 @@ def compact(
 def training_images(task: Task, settings: Compact, device: Device) -> list[Tensor]:
     """Draw training images as evaluation sees them, in batches `(B, 3, S, S)`."""
     size = min(BATCH, settings.images)
-    drawn = images(task, size, Augment(crop="none", flip=False), device.torch)(seed_of(settings.seed, "compact"))
+    drawn = make_batches(task, size, Augment(crop="none", flip=False), device.torch)(seed_of(settings.seed, "compact"))
     return [inputs for inputs, _ in islice(drawn, settings.images // size)]
 
 

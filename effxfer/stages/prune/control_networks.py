@@ -76,7 +76,7 @@ class ControlContext:
 
     def seen_by(self, net: Net) -> list[Task]:
         """The tasks with images as a network takes them."""
-        return [task.seen_by(net.preprocess) for task in self.tasks]
+        return [task.with_preprocess(net.preprocess) for task in self.tasks]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

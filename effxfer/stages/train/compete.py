@@ -137,7 +137,9 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
     found = [
         Candidate(
             name=name if alone else f"{network}, {name}", network=network, net=body, recipe=recipe,
-            tasks=[t.seen_by(replace(body.preprocess, size=recipe.size or body.preprocess.size)) for t in tasks],
+            tasks=[
+                t.with_preprocess(replace(body.preprocess, size=recipe.size or body.preprocess.size)) for t in tasks
+            ],
         )
         for network, body in networks.items()
         for name, recipe in recipes.items()

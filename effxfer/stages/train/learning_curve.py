@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from effxfer.data.batches.batches import seed_of
-from effxfer.data.task import Task, part
+from effxfer.data.task import Task, subset
 from effxfer.net.net import Net
 from effxfer.report import Curve, Measurement, Report, Table, extent
 from effxfer.stages.settings.common import LearningCurve
@@ -73,7 +73,7 @@ def few(task: Task, number: int, seed: int) -> Task:
     order = np.random.default_rng(seed % 2**63).permutation(len(task.train))
     labels = task.train.labels[order]
     chosen = np.sort(np.concatenate([order[labels == label][:number] for label in range(len(task.classes))]))
-    return replace(task, train=part(task.train, chosen))
+    return replace(task, train=subset(task.train, chosen))
 
 
 def compared(

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from effxfer.data.target import whole
+from effxfer.data.target import concat_splits
 from effxfer.data.task import Split, Task
 from effxfer.net.heads.prototypes import Prototypes, nearness
 from effxfer.net.heads.spec import Distance
@@ -37,7 +37,7 @@ def at_target(net: Net, task: Task, device: Device) -> Report:
     if task.target is None:
         return Report()
     if is_new(task):
-        split = whole(task.target)
+        split = concat_splits(task.target)
         features = predict(Features(net), split.pixels, net.preprocess, device)
         return on_new(features, split, distance_of(net))
     if not len(task.target.test):
@@ -60,7 +60,7 @@ def file_at_target(model: Model, task: Task, net: Net) -> Report:
         return by_domain(torch.from_numpy(model.logits(test.pixels)), test) if len(test) else NOTHING
     if not model.takes_prototypes:
         return Report(notes=("the file knows its classes and takes no others: nothing to report on new ones",))
-    split = whole(task.target)
+    split = concat_splits(task.target)
     return on_new(torch.from_numpy(model.features_of(split.pixels)), split, distance_of(net))
 
 

@@ -16,8 +16,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from effxfer.data.batches.augment import mix
-from effxfer.data.batches.batches import Batches, order_of, views
+from effxfer.data.batches.augment import mix_images
+from effxfer.data.batches.batches import Batches, balanced_order, make_views
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
@@ -68,14 +68,14 @@ class Dann(Strategy):
             raise SettingsError("dann needs images of another domain of the same classes", hint)
         count, labels = len(task.unlabelled), torch.tensor(task.train.labels)
         here, there = (
-            views(split, task.preprocess, self.augment, device) for split in (task.train, task.unlabelled)
+            make_views(split, task.preprocess, self.augment, device) for split in (task.train, task.unlabelled)
         )  # fmt: skip
 
         def make(index: Tensor, rng: Generator) -> Batch:
-            known = mix(here(index, rng), labels[index].to(device), len(task.classes), self.augment, rng)
+            known = mix_images(here(index, rng), labels[index].to(device), len(task.classes), self.augment, rng)
             return *known, there(torch.randint(count, (len(index),), generator=rng), rng)
 
-        order = order_of(labels, self.balance)
+        order = balanced_order(labels, self.balance)
         return lambda seed: Batches(len(labels), self.batch, make, seed, order)
 
     def loss(self, learner: "Opposed", batch: Batch, progress: float) -> Mapping[str, Tensor]:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from effxfer.data.batches.batches import Batches, views
+from effxfer.data.batches.batches import Batches, make_views
 from effxfer.data.batches.episodes import Episodes
 from effxfer.data.task import Task
 from effxfer.errors import DataError, SettingsError
@@ -90,7 +90,7 @@ class PrototypeNet(Strategy):
             DataError: If there are too few classes, or too few images of them.
         """
         task = tasks[-1]
-        look = views(task.train, task.preprocess, self.augment, device)
+        look = make_views(task.train, task.preprocess, self.augment, device)
         pool = Episodes(task.train.labels, self.shot + self.query)
         turns = TURNS if self.rotations else 1
         if len(pool) * turns < self.way:

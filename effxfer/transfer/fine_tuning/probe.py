@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches, order_of
+from effxfer.data.batches.batches import Batches, balanced_order
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.transfer.base import Strategy
@@ -44,7 +44,7 @@ class Probe(Strategy):
         def make(index: Tensor, _rng: Generator) -> tuple[Tensor, Tensor]:
             return features[index.to(device)], labels[index.to(device)]
 
-        order = order_of(labels.cpu(), self.balance)
+        order = balanced_order(labels.cpu(), self.balance)
         return lambda seed: Batches(len(labels), self.batch, make, seed, order)
 
     def loss(self, learner: Net, batch: Any, progress: float) -> Mapping[str, Tensor]:

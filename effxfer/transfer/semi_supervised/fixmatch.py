@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches, order_of, views
+from effxfer.data.batches.batches import Batches, balanced_order, make_views
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.transfer.base import Strategy
@@ -62,8 +62,8 @@ class FixMatch(Strategy):
         if task.unlabelled is None:
             raise SettingsError("fixmatch needs images without labels", "name them with data.unlabelled")
         others, count = task.unlabelled, len(task.unlabelled)
-        look = views(task.train, task.preprocess, self.augment, device)
-        weak, strong = (views(others, task.preprocess, how, device) for how in (self.augment, self.strong))
+        look = make_views(task.train, task.preprocess, self.augment, device)
+        weak, strong = (make_views(others, task.preprocess, how, device) for how in (self.augment, self.strong))
         labels = torch.tensor(task.train.labels)
 
         def make(index: Tensor, rng: Generator) -> Batch:
@@ -74,7 +74,7 @@ class FixMatch(Strategy):
                 weak(free, rng).unflatten(0, shape), strong(free, rng).unflatten(0, shape),
             )  # fmt: skip
 
-        order = order_of(labels, self.balance)
+        order = balanced_order(labels, self.balance)
         return lambda seed: Batches(len(labels), self.batch, make, seed, order)
 
     def loss(self, learner: Any, batch: Batch, progress: float) -> Mapping[str, Tensor]:

@@ -105,7 +105,7 @@ def test_it_gives_what_the_function_gives(exported, photo, tmp_path):
 def test_what_the_function_raises_comes_through(exported, tmp_path):
     (tmp_path / "empty").mkdir()
     asked = {"file": str(exported), "images": [], "support": str(tmp_path / "empty")}
-    with pytest.raises(DataError, match="holds no folder of a class") as caught:
+    with pytest.raises(DataError, match="holds no class folder") as caught:
         inside(PREDICT, [exported], asked)
     assert caught.value.code == "E310"
     with pytest.raises(ModelFileError, match="ended the process: ValueError: os:getcwd") as caught:

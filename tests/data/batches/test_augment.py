@@ -8,8 +8,8 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from effxfer.data.batches.augment import Augment, _resized, _take, mix, normalize, vary
-from effxfer.data.batches.batches import generator
+from effxfer.data.batches.augment import Augment, _draw_crops, _sample_boxes, augment, mix_images, normalize
+from effxfer.data.batches.batches import make_generator
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.images.preprocess import normalize as normalize_deployed
 
@@ -35,7 +35,7 @@ def box(*rows):
 def test_any_batch_keeps_type_and_shape(how, seed, count, canvas, size, wide):
     canvas = size if how.crop != "resized" else canvas
     aspect = torch.linspace(0.1, 8, count) if wide else None
-    out = vary(pixels(count, canvas), aspect, size, how, generator(seed))
+    out = augment(pixels(count, canvas), aspect, size, how, make_generator(seed))
     assert out.shape == (count, size, size, 3)
     assert out.dtype is torch.uint8
 
@@ -44,10 +44,10 @@ def test_any_batch_keeps_type_and_shape(how, seed, count, canvas, size, wide):
 @given(hows, seeds)
 def test_a_batch_depends_on_its_generator_alone(how, seed):
     torch.manual_seed(1)
-    one = vary(pixels(), None, 12, how, generator(seed))
+    one = augment(pixels(), None, 12, how, make_generator(seed))
     torch.rand(7)
     np.random.default_rng(0).random()
-    other = vary(pixels(), None, 12, how, generator(seed))
+    other = augment(pixels(), None, 12, how, make_generator(seed))
     assert torch.equal(one, other)
 
 
@@ -56,48 +56,48 @@ def test_a_batch_depends_on_its_generator_alone(how, seed):
 def test_an_image_alone_is_a_batch_of_one(how, seed, count):
     """No image leaks into another one."""
     images = pixels(count)
-    out = vary(images, None, 12, how, generator(seed))
+    out = augment(images, None, 12, how, make_generator(seed))
     images[0] = 255 - images[0]
-    again = vary(images, None, 12, how, generator(seed))
+    again = augment(images, None, 12, how, make_generator(seed))
     assert torch.equal(out[1:], again[1:])
 
 
 @pytest.mark.parametrize("side", [7, 8, 12, 31])
 def test_the_whole_box_is_the_image(side):
     images = pixels(side=side)
-    assert torch.equal(_take(images, box([0.5, 0.5, 1, 1]).expand(5, 4), side), images)
+    assert torch.equal(_sample_boxes(images, box([0.5, 0.5, 1, 1]).expand(5, 4), side), images)
 
 
 @pytest.mark.parametrize("side", [8, 13])
 def test_a_negative_width_mirrors(side):
     images = pixels(side=side)
-    assert torch.equal(_take(images, box([0.5, 0.5, -1, 1]).expand(5, 4), side), images.flip(2))
+    assert torch.equal(_sample_boxes(images, box([0.5, 0.5, -1, 1]).expand(5, 4), side), images.flip(2))
 
 
 def test_a_box_of_whole_pixels_is_a_crop():
     images = pixels(count=1, side=16)
-    crop = _take(images, box([(4 + 4) / 16, (2 + 4) / 16, 8 / 16, 8 / 16]), 8)
+    crop = _sample_boxes(images, box([(4 + 4) / 16, (2 + 4) / 16, 8 / 16, 8 / 16]), 8)
     assert torch.equal(crop, images[:, 2:10, 4:12])
 
 
 def test_what_lies_outside_is_black():
     images = torch.full((1, 8, 8, 3), 200, dtype=torch.uint8)
-    out = _take(images, box([0.5 + 2 / 8, 0.5, 1, 1]), 8)
+    out = _sample_boxes(images, box([0.5 + 2 / 8, 0.5, 1, 1]), 8)
     assert (out[:, :, :6] == 200).all()
     assert (out[:, :, 6:] == 0).all()
 
 
 def test_nothing_asked_is_nothing_done():
     how = Augment(crop="none", flip=False)
-    assert torch.equal(vary(pixels(), None, 12, how, generator(1)), pixels())
+    assert torch.equal(augment(pixels(), None, 12, how, make_generator(1)), pixels())
     images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
-    assert mix(images, labels, 3, how, generator(1)) == (images, labels)
+    assert mix_images(images, labels, 3, how, make_generator(1)) == (images, labels)
 
 
 def test_a_flip_mirrors_about_half_of_the_images_whole():
     images = pixels(count=400)
     for crop in ("none", "resized"):
-        out = vary(images, None, 12, Augment(crop=crop, scale=1.0), generator(3))
+        out = augment(images, None, 12, Augment(crop=crop, scale=1.0), make_generator(3))
         mirrored = [torch.equal(a, b.flip(1)) for a, b in zip(out, images, strict=True)]
         kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
         if crop == "none":
@@ -108,7 +108,7 @@ def test_a_flip_mirrors_about_half_of_the_images_whole():
 @few
 @given(seeds, st.floats(0.05, 1), st.floats(0.2, 5))
 def test_crops_have_the_area_and_the_true_aspect_that_were_asked_for(seed, scale, aspect):
-    x, y, width, height = _resized(200, torch.full((200,), aspect), scale, generator(seed)).unbind(1)
+    x, y, width, height = _draw_crops(200, torch.full((200,), aspect), scale, make_generator(seed)).unbind(1)
     assert (x - width / 2 >= -1e-5).all()
     assert (x + width / 2 <= 1 + 1e-5).all()
     assert (y - height / 2 >= -1e-5).all()
@@ -122,7 +122,7 @@ def test_crops_have_the_area_and_the_true_aspect_that_were_asked_for(seed, scale
 
 
 def test_a_scale_of_one_takes_nearly_everything():
-    width, height = _resized(500, None, 1.0, generator(0)).unbind(1)[2:]
+    width, height = _draw_crops(500, None, 1.0, make_generator(0)).unbind(1)[2:]
     assert (width.maximum(height) == 1).all()
     assert (width.minimum(height) > 0.85).all()
 
@@ -134,8 +134,8 @@ def test_a_squashed_disc_comes_out_as_round_as_the_crop_allows():
     disc = ((2 * column - side) ** 2 + (row - side / 2) ** 2 < 12**2).to(torch.uint8) * 255
     aspect = torch.full((count,), 2.0)
     how = Augment(crop="resized", scale=0.3, flip=False)
-    out = vary(disc[None, :, :, None].expand(count, -1, -1, 3), aspect, side, how, generator(4))[..., 0] > 127
-    boxes = _resized(count, aspect, 0.3, generator(4))
+    out = augment(disc[None, :, :, None].expand(count, -1, -1, 3), aspect, side, how, make_generator(4))[..., 0] > 127
+    boxes = _draw_crops(count, aspect, 0.3, make_generator(4))
     free = [shape for shape, (_, _, width, height) in zip(out, boxes, strict=True) if max(width, height) < 1]
     whole = [s for s in free if not (s[0].any() or s[-1].any() or s[:, 0].any() or s[:, -1].any())]
     assert len(whole) >= 5
@@ -147,7 +147,7 @@ def test_a_squashed_disc_comes_out_as_round_as_the_crop_allows():
 def test_padded_crops_shift_by_at_most_an_eighth():
     images = torch.zeros(200, 16, 16, 3, dtype=torch.uint8)
     images[:, 8, 8] = 255
-    out = vary(images, None, 16, Augment(crop="padded", flip=False), generator(5))
+    out = augment(images, None, 16, Augment(crop="padded", flip=False), make_generator(5))
     places = (out[..., 0] == 255).nonzero()
     assert len(places) == 200, "whole pixels: nothing is blurred"
     assert (places[:, 1:] - 8).abs().max() == 2
@@ -158,14 +158,14 @@ def test_padded_crops_shift_by_at_most_an_eighth():
 @given(seeds, st.floats(0, 0.9))
 def test_colours_of_grey_images_stay_grey(seed, strength):
     grey = pixels()[..., :1].expand(-1, -1, -1, 3)
-    out = vary(grey, None, 12, Augment(crop="none", flip=False, colour=strength), generator(seed)).int()
+    out = augment(grey, None, 12, Augment(crop="none", flip=False, colour=strength), make_generator(seed)).int()
     assert (out - out[..., :1]).abs().max() <= 1
 
 
 def test_a_stronger_colour_changes_more():
     def change(strength):
         how = Augment(crop="none", flip=False, colour=strength)
-        return (vary(pixels(50), None, 12, how, generator(6)).int() - pixels(50).int()).abs().float().mean()
+        return (augment(pixels(50), None, 12, how, make_generator(6)).int() - pixels(50).int()).abs().float().mean()
 
     assert change(0.0) == 0 < change(0.1) < change(0.5)
 
@@ -177,9 +177,9 @@ alphas = st.floats(0.001, 10)
 @given(seeds, st.floats(0, 5), st.floats(0, 5), st.integers(1, 7))
 def test_mixed_labels_sum_to_one(seed, mixup, cutmix, count):
     how = Augment(mixup=mixup, cutmix=cutmix)
-    images = torch.rand(count, 3, 8, 8, generator=generator(seed))
+    images = torch.rand(count, 3, 8, 8, generator=make_generator(seed))
     labels = torch.arange(count) % 3
-    mixed, soft = mix(images, labels, 3, how, generator(seed, "mix"))
+    mixed, soft = mix_images(images, labels, 3, how, make_generator(seed, "mix"))
     assert mixed.shape == images.shape
     assert bool(mixed.isfinite().all())
     if mixup or cutmix:
@@ -196,7 +196,7 @@ def test_mixup_blends_images_as_it_blends_labels(seed, alpha):
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     images = F.one_hot(labels, 3).float()[:, :, None, None].expand(-1, -1, 4, 4)
     for how in (Augment(mixup=alpha), Augment(cutmix=alpha)):
-        mixed, soft = mix(images, labels, 3, how, generator(seed))
+        mixed, soft = mix_images(images, labels, 3, how, make_generator(seed))
         assert torch.allclose(mixed.mean((2, 3)), soft, atol=1e-5)
 
 
@@ -204,7 +204,7 @@ def test_cutmix_pastes_a_rectangle():
     labels = torch.tensor([0, 1])
     images = F.one_hot(labels, 2).float()[:, :1, None, None].expand(-1, 3, 16, 16)
     for seed in range(20):
-        mixed, _ = mix(images, labels, 2, Augment(cutmix=1.0), generator(seed))
+        mixed, _ = mix_images(images, labels, 2, Augment(cutmix=1.0), make_generator(seed))
         changed = (mixed[0, 0] != images[0, 0]).nonzero()
         if len(changed):
             top, left = changed.min(0).values
@@ -218,7 +218,7 @@ def test_with_both_alphas_either_is_drawn():
     flat = [
         bool((out == out[..., :1, :1]).all())
         for seed in range(40)
-        for out, _ in [mix(images, labels, 4, Augment(mixup=1.0, cutmix=1.0), generator(seed))]
+        for out, _ in [mix_images(images, labels, 4, Augment(mixup=1.0, cutmix=1.0), make_generator(seed))]
     ]
     assert 5 < sum(flat) < 35, "mixup leaves every image of one colour"
 

@@ -6,7 +6,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches, generator, images, seed_of
+from effxfer.data.batches.batches import Batches, make_batches, make_generator, seed_of
 from effxfer.data.task import Split, Task
 from effxfer.runtime.images.preprocess import Preprocess
 
@@ -78,8 +78,10 @@ def test_seeds_tell_their_parts_apart(one, other):
 
 
 def test_a_generator_begins_anew_each_time():
-    assert torch.equal(torch.rand(3, generator=generator(1, "x")), torch.rand(3, generator=generator(1, "x")))
-    assert not torch.equal(torch.rand(3, generator=generator(1, "x")), torch.rand(3, generator=generator(2, "x")))
+    assert torch.equal(torch.rand(3, generator=make_generator(1, "x")), torch.rand(3, generator=make_generator(1, "x")))
+    assert not torch.equal(
+        torch.rand(3, generator=make_generator(1, "x")), torch.rand(3, generator=make_generator(2, "x"))
+    )
 
 
 def task(count=20, size=8, canvas=12) -> Task:
@@ -104,7 +106,7 @@ def task(count=20, size=8, canvas=12) -> Task:
 
 @pytest.mark.parametrize(("crop", "uses_canvas"), [("resized", True), ("padded", False), ("none", False)])
 def test_crops_come_from_the_canvas_where_they_change_the_size(crop, uses_canvas):
-    epoch = images(task(), 5, Augment(crop=crop, flip=False), CPU)(seed_of(1))
+    epoch = make_batches(task(), 5, Augment(crop=crop, flip=False), CPU)(seed_of(1))
     inputs, labels = epoch[0]
     assert inputs.shape == (5, 3, 8, 8)
     bright = (inputs * 255).amax((1, 2, 3)) > 50
@@ -113,22 +115,22 @@ def test_crops_come_from_the_canvas_where_they_change_the_size(crop, uses_canvas
 
 
 def test_images_keep_their_labels():
-    for inputs, labels in images(task(), 4, Augment(crop="none"), CPU)(seed_of(2)):
+    for inputs, labels in make_batches(task(), 4, Augment(crop="none"), CPU)(seed_of(2)):
         assert torch.equal((inputs[:, 0, 0, 0] * 255).round().long() - 10, labels)
 
 
 def test_mixing_gives_soft_labels():
-    _, labels = images(task(), 5, Augment(mixup=0.4), CPU)(1)[0]
+    _, labels = make_batches(task(), 5, Augment(mixup=0.4), CPU)(1)[0]
     assert labels.shape == (5, 3)
 
 
 def test_examples_of_a_batch_can_be_named():
-    given, epoch = task(), images(task(), 5, Augment(crop="none"), CPU)(3)
+    given, epoch = task(), make_batches(task(), 5, Augment(crop="none"), CPU)(3)
     for step, (_, labels) in enumerate(epoch):
         assert [int(name.removesuffix(".png")) % 3 for name in epoch.names(step, given.train)] == labels.tolist()
 
 
 def test_fewer_examples_than_a_batch_make_one():
-    epoch = images(task(count=3), 64, Augment(crop="none"), CPU)(0)
+    epoch = make_batches(task(count=3), 64, Augment(crop="none"), CPU)(0)
     assert len(epoch) == 1
     assert len(epoch[0][1]) == 3

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.data.batches.batches import generator
-from effxfer.data.batches.resampling import resampled
+from effxfer.data.batches.batches import make_generator
+from effxfer.data.batches.resampling import draw_balanced
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
@@ -12,7 +12,7 @@ sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 @given(sizes, st.floats(0, 1), st.integers(0, 2**32))
 def test_classes_get_their_shares_and_images_of_a_class_come_equally_often(sizes, balance, seed):
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    order = resampled(labels, balance, generator(seed))
+    order = draw_balanced(labels, balance, make_generator(seed))
     shares = torch.tensor(sizes).double() ** (1 - balance)
     expected = shares / shares.sum() * len(labels)
     assert len(order) == len(labels)
@@ -26,11 +26,11 @@ def test_classes_get_their_shares_and_images_of_a_class_come_equally_often(sizes
 @given(sizes, st.integers(0, 2**32))
 def test_without_balance_each_image_comes_once(sizes, seed):
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    assert sorted(resampled(labels, 0.0, generator(seed)).tolist()) == list(range(len(labels)))
+    assert sorted(draw_balanced(labels, 0.0, make_generator(seed)).tolist()) == list(range(len(labels)))
 
 
 def test_an_order_is_a_function_of_its_seed():
     labels = torch.tensor([0] * 30 + [1] * 3)
-    first, again, other = (resampled(labels, 1.0, generator(seed)).tolist() for seed in (1, 1, 2))
+    first, again, other = (draw_balanced(labels, 1.0, make_generator(seed)).tolist() for seed in (1, 1, 2))
     assert first == again != other
     assert (labels[first] == 1).sum() == pytest.approx(16.5, abs=0.5)

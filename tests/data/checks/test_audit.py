@@ -166,5 +166,5 @@ def test_a_class_that_loses_all_its_images_is_an_error_even_where_bad_ones_are_l
             file.unlink()
             os.mkfifo(file)
     (error,) = look(source, tmp_path, skip_bad=True).errors
-    assert (error.code, error.text) == ("E313", "no readable training image is left of 'owl'")
+    assert (error.code, error.text) == ("E313", "no readable training image in 'owl'")
     assert codes_of_load(tmp_path, source=source, skip_bad=True) == "E313"

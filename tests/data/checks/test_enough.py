@@ -1,7 +1,7 @@
 import pytest
 
 from effxfer.data.checks.audit import audit
-from effxfer.data.checks.enough import thin
+from effxfer.data.checks.enough import check_size
 from effxfer.data.listing import Item
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
@@ -12,7 +12,7 @@ from tests.data.corpus import class_folders
 
 def said(**counts):
     items = [Item(f"{s}/{k}/{n}", k, s) for s, classes in counts.items() for k, m in classes.items() for n in range(m)]
-    return [finding.text.split(":")[0] for finding in thin(items)]
+    return [finding.text.split(":")[0] for finding in check_size(items)]
 
 
 NO_TEST, NO_FOLDS = "no test images", "one training image of each class"

@@ -1,6 +1,6 @@
 import pytest
 
-from effxfer.data.checks.leaks import class_gaps, contradictions, leaks, lopsided
+from effxfer.data.checks.leaks import find_class_gaps, find_contradictions, find_imbalance, find_leaks
 from effxfer.data.listing import Item, notes_of, raise_errors
 from effxfer.data.settings import DataSettings
 
@@ -14,33 +14,33 @@ ITEMS = [
 
 
 def test_pairs_across_splits_only():
-    found = leaks(ITEMS, {item.path: item.sha256 for item in ITEMS}, "same file", "warning")
+    found = find_leaks(ITEMS, {item.path: item.sha256 for item in ITEMS}, "same file", "warning")
     assert [(f.path, f.text) for f in found] == [("3", "same file as 1: in train and val")]
-    assert leaks(ITEMS, {}, "same file", "warning") == []
+    assert find_leaks(ITEMS, {}, "same file", "warning") == []
 
 
 def test_contents_with_two_labels():
-    assert [f.path for f in contradictions(ITEMS)] == ["1", "2", "3"]
+    assert [f.path for f in find_contradictions(ITEMS)] == ["1", "2", "3"]
 
 
 def test_gaps_in_both_directions():
-    texts = [f.text for f in class_gaps(ITEMS, DataSettings(source="x"))]
+    texts = [f.text for f in find_class_gaps(ITEMS, DataSettings(source="x"))]
     assert texts == [
         "classes in val that train lacks: 'b'",
         "classes in train that val lacks: 'a'",
         "classes in test that train lacks: 'b'",
         "classes in train that test lacks: 'a'",
     ]
-    assert class_gaps([item._replace(split="") for item in ITEMS], DataSettings(source="x")) == []
+    assert find_class_gaps([item._replace(split="") for item in ITEMS], DataSettings(source="x")) == []
 
 
 def test_many_names_are_cut_short():
     items = [Item(str(n), f"{n:02d}", "train" if n < 30 else "val") for n in range(60)]
-    assert class_gaps(items, DataSettings(source="x"))[0].text.endswith("'39' and 20 more")
+    assert find_class_gaps(items, DataSettings(source="x"))[0].text.endswith("'39' and 20 more")
 
 
 def test_summing_up():
-    warnings = leaks(ITEMS, {item.path: item.sha256 for item in ITEMS}, "same file", "warning")
+    warnings = find_leaks(ITEMS, {item.path: item.sha256 for item in ITEMS}, "same file", "warning")
     raise_errors(warnings, "here")
     assert notes_of(warnings) == ("E320 same file in train and val: 1 (3)",)
 
@@ -49,14 +49,14 @@ def test_summing_up():
 def test_a_class_with_a_tenth_of_anothers_images_is_warned_of(rare, warned):
     items = [Item(f"{i}.png", "a", "train") for i in range(100)]
     items += [Item(f"b{i}.png", "b", "train") for i in range(rare)] + [Item("c.png", "b", "val")]
-    found = lopsided(items)
+    found = find_imbalance(items)
     assert [finding.code for finding in found] == (["W341"] if warned else [])
     assert all(f"100 training images of 'a' against {rare} of 'b'" in finding.text for finding in found)
 
 
 def test_a_content_under_thousands_of_labels_takes_no_thousands_of_sentences():
     items = [Item(f"{n}.jpg", f"class {n:05d}", "train", sha256="same") for n in range(20_000)]
-    found = contradictions(items)
+    found = find_contradictions(items)
     assert len(found) == len(items)
     assert max(len(finding.text) for finding in found) < 150
     assert found[0].text.endswith("class 00003, class 00004 and 19995 more")

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from effxfer.data.checks.audit import audit
-from effxfer.data.checks.unread import unread
+from effxfer.data.checks.unread import find_unreadable
 from effxfer.data.load import load, scan, survey
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
@@ -100,6 +100,6 @@ def test_the_size_limit_grows_with_max_pixels(tmp_path):
 )
 def test_what_the_system_refuses(error, code, severity):
     for skip_bad, expected in ((False, "error"), (True, severity)):
-        (finding,) = unread({"a": error}, DataSettings(source="x", skip_bad=skip_bad))
+        (finding,) = find_unreadable({"a": error}, DataSettings(source="x", skip_bad=skip_bad))
         assert (finding.code, finding.severity, finding.path) == (code, expected, "a")
         assert finding.hint or skip_bad

@@ -60,7 +60,7 @@ def test_another_format_is_redone(tmp_path):
     cache.open_or_build(tmp_path / "k", 100, builder())
     file = tmp_path / "k" / "arrays" / "manifest.json"
     write_sealed(file, read_sealed(file) | {"format": 0})
-    assert cache.read(tmp_path / "k" / "arrays") is None
+    assert cache.read_entry(tmp_path / "k" / "arrays") is None
     assert len(cache.open_or_build(tmp_path / "k", 100, builder(rows=4)).arrays["x"]) == 4
 
 
@@ -229,7 +229,7 @@ def test_where_nothing_can_be_written_the_process_remembers(tmp_path, monkeypatc
     assert {tuple(entry.arrays["x"][:, 0, 0]) for entry in entries} == {(0, 1, 2, 3, 4, 5)}
     assert not entries[0].arrays["x"].flags.writeable
     assert len(said) == 1
-    assert "set EFFXFER_CACHE to a folder that can be written" in said[0]
+    assert "set EFFXFER_CACHE to a writable folder" in said[0]
 
 
 def test_a_disk_that_fills_up_while_an_entry_is_built(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ def items_of(root):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_every_item_is_given_once_with_its_own_result(tmp_path, workers):
     items = items_of(class_folders(tmp_path, {"a": 100}))
-    found = [pair for batch in decode.run(lambda item: item.path, items, workers) for pair in batch]
+    found = [pair for batch in decode.run_threaded(lambda item: item.path, items, workers) for pair in batch]
     assert sorted(found) == [(n, item.path) for n, item in enumerate(items)]
 
 
@@ -27,7 +27,7 @@ def test_an_error_of_the_task_comes_through(tmp_path):
         raise RuntimeError(item.path)
 
     with pytest.raises(RuntimeError, match="a/"):
-        list(decode.run(fail, items, 2))
+        list(decode.run_threaded(fail, items, 2))
 
 
 def test_complaints_belong_to_their_image_and_are_not_shown(tmp_path):
@@ -36,10 +36,10 @@ def test_complaints_belong_to_their_image_and_are_not_shown(tmp_path):
     items = items_of(root)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = [p for b in decode.run(lambda i: decode.decode_item(root, i, 10**6), items, 2) for p in b]
+        found = [p for b in decode.run_threaded(lambda i: decode.decode_item(root, i, 10**6), items, 2) for p in b]
     complaining = [items[n].path for n, decoded in found if decoded.complaints]
     assert complaining == ["a/odd.jpg"]
-    assert "W303" in decode.kinds(dict(found)[len(items) - 1])
+    assert "W303" in decode.find_warnings(dict(found)[len(items) - 1])
 
 
 def test_changed_and_vanished_files(tmp_path):
@@ -59,6 +59,6 @@ def test_typical_side_and_threads(tmp_path):
     assert decode.typical_side(root, items_of(root), 10**6) == 40
     assert decode.typical_side(root, [], 10**6) == 0
     assert decode.typical_side(None, [Item("0/0000", "0")], 10**6) == 8
-    assert decode.threads(3, 40) == 3
-    assert decode.threads(None, 40) == 1
-    assert decode.threads(None, 500) == decode.cores()
+    assert decode.decoding_threads(3, 40) == 3
+    assert decode.decoding_threads(None, 40) == 1
+    assert decode.decoding_threads(None, 500) == decode.usable_threads()

@@ -15,7 +15,7 @@ from tests.data.corpus import class_folders
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    monkeypatch.setattr(file_hashes, "TOO_FRESH_NS", 0)
+    monkeypatch.setattr(file_hashes, "MIN_AGE_NS", 0)
     root = tmp_path / "data"
     root.mkdir()
     for name in ("a", "b", "c"):
@@ -27,13 +27,13 @@ def files(tmp_path, monkeypatch):
 def read_by(monkeypatch):
     seen = []
 
-    digest = file_hashes._digest
+    digest = file_hashes._hash_file
 
     def counting(file, limit):
         seen.append(file.name)
         return digest(file, limit)
 
-    monkeypatch.setattr(file_hashes, "_digest", counting)
+    monkeypatch.setattr(file_hashes, "_hash_file", counting)
     return seen
 
 
@@ -58,7 +58,7 @@ def test_same_size_and_modification_time_do_not_hide_a_change(files, tmp_path):
 
 
 def test_files_just_written_are_not_remembered(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(file_hashes, "TOO_FRESH_NS", 10**12)
+    monkeypatch.setattr(file_hashes, "MIN_AGE_NS", 10**12)
     seen = read_by(monkeypatch)
     content_digests(files, ["a"], tmp_path)
     content_digests(files, ["a"], tmp_path)
@@ -105,13 +105,13 @@ def test_where_nothing_can_be_written_the_process_remembers(files, tmp_path, mon
         assert content_digests(files, ["a", "b"], tmp_path / "file") == first
     assert sorted(seen) == ["a", "b"]
     assert len(said) == 1
-    assert "nothing is remembered for the next run; set EFFXFER_CACHE" in said[0]
+    assert "nothing is cached for the next run; set EFFXFER_CACHE" in said[0]
 
 
 def test_large_files_are_digested_piece_by_piece(files, tmp_path, monkeypatch):
     small = content_digests(files, ["a"], tmp_path / "one")
     monkeypatch.setattr(file_hashes, "LARGE", 0)
-    monkeypatch.setattr(file_hashes, "read_whole", None)
+    monkeypatch.setattr(file_hashes, "read_stream", None)
     assert content_digests(files, ["a"], tmp_path / "two") == small
 
 

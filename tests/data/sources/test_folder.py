@@ -70,7 +70,7 @@ def test_names_of_undecodable_bytes_do_not_become_one_class(tmp_path):
         (tmp_path / os.fsdecode(name) / "a.jpg").write_bytes(jpeg())
     (finding,) = read(tmp_path).findings
     assert (finding.code, finding.severity) == ("E318", "error")
-    assert "2 folders whose names are no UTF-8 would all become the class 'caf\ufffd'" in finding.text
+    assert "2 folders whose names are not UTF-8 would all become the class 'caf\ufffd'" in finding.text
 
 
 def test_decomposed_and_composed_names_are_one_class(tmp_path):

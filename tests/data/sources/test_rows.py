@@ -23,7 +23,7 @@ def read(root, content, name="t.csv", **options):
         ((HEAD + "a.jpg,cat\n").encode("utf-16"), "is UTF-16 text"),
         ((HEAD + "a.jpg,caf\u00e9\n").encode("cp1252"), "is not UTF-8 text: byte 0xe9 in line 2"),
         ("pfad,schlüssel\n".encode("latin-1"), "is not UTF-8 text: byte 0xfc in line 1"),
-        (b"PK\x03\x04" + bytes(20), "is a packed or an Excel file"),
+        (b"PK\x03\x04" + bytes(20), "is a zip or an Excel file"),
         (HEAD + f"a.jpg,{'x' * 140_000}\n", "field larger than field limit"),
         (HEAD + '"a.jpg,cat\nb.jpg,dog\n', "unexpected end of data near line 3"),
     ],
@@ -98,7 +98,7 @@ def test_nested_and_binary_columns_of_parquet(tmp_path, labels):
     parquet.write_table(
         pa.table({"path": ["a.jpg"], "label": labels, "image": [{"bytes": b"x"}]}), tmp_path / "t.parquet"
     )
-    with pytest.raises(DataError, match=r"column 'label' holds .*, no text") as caught:
+    with pytest.raises(DataError, match=r"column 'label' holds .*, not text") as caught:
         read_rows(tmp_path / "t.parquet", DataSettings(source="t.parquet"))
     assert caught.value.code == "E331"
 

@@ -263,4 +263,4 @@ def test_a_path_with_a_nul_byte(tmp_path):
 def test_equal_numbers_are_separate_classes_and_noted(tmp_path):
     found = read(write(tmp_path, [(f"{n}.jpg", label) for n, label in enumerate(["1", "1.0", "01", "2"])]))
     (warning,) = found.findings
-    assert (warning.code, warning.text) == ("W337", "equal as numbers, taken as separate classes: '01', '1', '1.0'")
+    assert (warning.code, warning.text) == ("W337", "equal as numbers, read as separate classes: '01', '1', '1.0'")

@@ -61,10 +61,10 @@ def test_a_folder_without_new_images_is_refused(folder, what):
 
 def test_built_in_data_have_a_rest_and_no_folder(tmp_path):
     assert len(scan(DataSettings(source="digits", max_per_class=5, unlabelled="rest")).unlabelled) > 1000
-    with pytest.raises(DataError, match="takes no folder"):
+    with pytest.raises(DataError, match="does not take a folder"):
         scan(DataSettings(source="digits", unlabelled=str(tmp_path)))
 
 
 def test_a_rest_needs_something_left_out():
-    with pytest.raises(SettingsError, match="give max_per_class"):
+    with pytest.raises(SettingsError, match="set max_per_class"):
         build(DataSettings, {"source": "digits", "unlabelled": "rest"}, "data")

@@ -226,6 +226,6 @@ def test_a_foreign_file_has_no_metadata(exported, tmp_path):
     model = load(exported)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ModelFileError, match="carries no effxfer metadata") as caught:
+    with pytest.raises(ModelFileError, match="has no effxfer metadata") as caught:
         read_metadata(tmp_path / "m.onnx")
     assert caught.value.code == "E428"

@@ -21,7 +21,7 @@ def split():
     """24 images of as many sizes, which the network is right about (see `expected`)."""
     whole = [image[: 20 + i, : 43 - i] for i, image in enumerate(images(24, size=44))]
     pixels = np.stack([resize_crop(Image.fromarray(image), PREPROCESS) for image in whole])
-    return Split(pixels=pixels, labels=np.zeros(24, np.int64), names=[], whole=whole.__getitem__)
+    return Split(pixels=pixels, labels=np.zeros(24, np.int64), names=[], decode_row=whole.__getitem__)
 
 
 @pytest.fixture
@@ -85,4 +85,4 @@ def test_nan_is_rejected(made):
 def test_images_must_be_at_hand(made):
     file, _, split = made
     with pytest.raises(DataError, match="images are not at hand"):
-        look(file, replace(split, whole=None))
+        look(file, replace(split, decode_row=None))

@@ -51,7 +51,7 @@ def test_an_audit_lists_them_after_what_it_finds_itself(digits, tmp_path):
     suspect = partial(
         mislabelled, BackboneSettings(source="resnet20-cifar10"), data, RunContext(out=tmp_path, device="cpu")
     )
-    found = audit(data, also=suspect)
+    found = audit(data, extra_checks=suspect)
     table = next(one for one in found.report.tables if "may be wrong" in one.title)
     assert len(table.rows) == 50
     assert table.rows[0]["image"] in wrong

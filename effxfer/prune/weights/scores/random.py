@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from effxfer.data.batches.batches import generator
+from effxfer.data.batches.batches import make_generator
 from effxfer.prune.weights.scores.context import ScoreContext
 
 
@@ -23,6 +23,6 @@ def random(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[
     drawn = {}
     for name in names:
         weight = net.get_parameter(name)
-        drawn[name] = torch.rand(weight.shape, generator=generator(context.seed, "random score", name))
+        drawn[name] = torch.rand(weight.shape, generator=make_generator(context.seed, "random score", name))
         drawn[name] = drawn[name].to(weight.device)
     return drawn
