@@ -15,12 +15,12 @@ from effxfer.runtime.images.preprocess import Preprocess
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """Where a task's images come from; `Task.loader` holds it.
+    """Source of a task's images; `Task.loader` holds it.
 
     Attributes:
-        settings: Which images.
-        cache: Folder of decoded images; None is the user's cache directory.
-        history: What the network was trained on before: its splits hold.
+        settings: Settings of the data set.
+        cache: Folder of decoded images; None for the user's cache directory.
+        history: Splits of the network's earlier stages, which are kept.
     """
 
     settings: DataSettings
@@ -32,7 +32,7 @@ class Loader:
 
         Args:
             preprocess: Size, crop and interpolation, as the network expects them.
-            listing: What `scan` gave for the same settings; None lists the files now.
+            listing: Result of `scan` for the same settings; None to scan now.
         """
         with ExitStack() as stack:
             done, advance = 0, None
