@@ -177,7 +177,7 @@ def bench(
     report = _measured(named, chosen, Path(out) if out else None, force)
     if earlier is None:
         return Comparison(report=report, settings=chosen)
-    compared, regressions = regression.against(earlier, report, chosen.plain(), max_regression)
+    compared, regressions = regression.compare_with_earlier(earlier, report, chosen.plain(), max_regression)
     return Comparison(report=report + compared, settings=chosen, regressions=tuple(regressions))
 
 

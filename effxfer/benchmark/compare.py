@@ -1,4 +1,4 @@
-"""One table of exported models against their baseline: latency, size, memory; and the gates of a CI."""
+"""Compare exported models with a baseline by latency, size and memory, and enforce the limits of a CI."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ from effxfer.benchmark.measure.memory import measure_memory
 from effxfer.benchmark.measure.size import measure_size
 from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner, torch_runner
 from effxfer.benchmark.protocol.runners import batch_of, feed_for, torch_input
-from effxfer.benchmark.report import AGAIN, Found, report
-from effxfer.benchmark.runtimes.registry import Feed, model_of, other_runners
+from effxfer.benchmark.report import REPEAT, BenchResult, report
+from effxfer.benchmark.runtimes.registry import Feed, model_name, runtime_runners
 from effxfer.errors import GateError, SettingsError, did_you_mean
 from effxfer.report import Report
 
@@ -27,7 +27,7 @@ def bench_models(
     baseline: str,
     torch_dense: "Callable[[], torch.nn.Module] | None" = None,
     nets: "Mapping[str, Callable[[], torch.nn.Module]]" = NO_NETS,
-    others: Collection[str] = (),
+    runtimes: Collection[str] = (),
     threads: int = 1,
     batch: int = 1,
     size: int | None = None,
@@ -45,51 +45,51 @@ def bench_models(
 ) -> Report:
     """Measure models side by side.
 
-    The baseline takes part twice; what the second one differs by is the noise of the measurement and is reported.
+    The baseline is measured twice; the difference of the two is reported as the noise of the measurement.
 
     Args:
-        models: ONNX files by the name they are reported under.
-        baseline: The one that ratios refer to, usually dense fp32.
-        torch_dense: Gives the baseline's torch module, to be timed eagerly beside it; its input is the
-            baseline's, as float32. None leaves it out.
-        nets: Give the torch modules of models, for runtimes that convert them.
-        others: Keys of `others.OTHERS`: runtimes to time the models in, too, where they are installed.
+        models: ONNX files by their name in the report.
+        baseline: Name of the model that ratios refer to, usually dense fp32.
+        torch_dense: Builds the baseline's torch module, which is timed eagerly on the baseline's input as float32;
+            None omits it.
+        nets: Build the torch modules of models, for runtimes that convert them.
+        runtimes: Keys of `registry.RUNTIMES`: other runtimes to time the models in, where they are installed.
         threads: Threads of every session.
-        batch: Images per call; a file that fixes its own is fed that, and compared only with others fed as many.
-        size: Value of free axes other than the batch; None for what the file states, see `feed_for`.
+        batch: Images per call; a file with a fixed batch takes that, and is compared only with files of the same batch.
+        size: Value of free axes other than the batch; None uses that of the file, see `feed_for`.
         block: Timed calls per block.
         warmup: Calls dropped at the start of each block.
         precision: See `latency.compare`.
         min_seconds: See `latency.compare`.
         max_seconds: See `latency.compare`.
         memory: Measure peak memory, one fresh process per model.
-        cold: Fresh processes per model in which the time to the first answer is measured.
+        cold: Number of fresh processes per model to measure the time to the first output.
         max_p50_ratio: Gate: largest allowed ratio of median latencies to the baseline; None for no gate.
         max_mb: Gate: largest allowed file in MB (10^6 bytes); None for no gate.
-        gated: Models the gates apply to; None for all but the baseline (for the baseline if it is alone).
-        seed: Of input values, order and bootstrap.
+        gated: Models the gates apply to; None for all but the baseline, or for the only model.
+        seed: Seed of input values, order and bootstrap.
 
     Returns:
-        Tables of the models, of how they start, and of the machine; per model the rows `p50/NAME`, `p95/NAME`,
-        `ratio/NAME` (where it was fed as many images as the baseline), `batch/NAME`, `throughput/NAME`, `cold/NAME`,
+        Tables of the models, their start and the machine; per model the rows `p50/NAME`, `p95/NAME`,
+        `ratio/NAME` (if it took as many images per call as the baseline), `batch/NAME`, `throughput/NAME`, `cold/NAME`,
         `size/NAME`, `compressed/NAME`, `nonzero/NAME` and `memory/NAME`; `noise`; `threads`; notes on the protocol and
-        on what makes the figures doubtful.
+        on doubts about the figures.
 
     Raises:
         SettingsError: If the baseline or a gated name is not among the models.
         ModelFileError: If a file cannot be run.
-        GateError: If a gate is not met; all that are not met are listed with measured and allowed value.
+        GateError: If a gate is exceeded; the error lists all of them with measured and allowed value.
     """
-    chosen = gated_names(models, baseline, gated, max_p50_ratio)
+    gated_models = select_gated(models, baseline, gated, max_p50_ratio)
     sizes = {name: measure_size(file) for name, file in models.items()}
     feeds = {name: feed_for(file, batch=batch, size=size, seed=seed) for name, file in models.items()}
     runners = {name: onnx_runner(file, feeds[name], threads) for name, file in models.items()}
-    runners[AGAIN] = runners[baseline]
+    runners[REPEAT] = runners[baseline]
     if torch_dense:
         runners[EAGER] = torch_runner(torch_dense, torch_input(feeds[baseline]), threads)
-    more, notes = other_runners(models, feeds, nets, wanted=others, threads=threads)
+    extra, notes = runtime_runners(models, feeds, nets, runtimes=runtimes, threads=threads)
     timings = compare(
-        runners | more,
+        runners | extra,
         baseline=baseline,
         threads=threads,
         block=block,
@@ -99,71 +99,73 @@ def bench_models(
         max_seconds=max_seconds,
         seed=seed,
     )
-    found = Found(
-        timings=timings, baseline=baseline, batch=batch, batches=_batches(timings, feeds, baseline), sizes=sizes,
+    result = BenchResult(
+        timings=timings, baseline=baseline, batch=batch, batches=_batch_sizes(timings, feeds, baseline), sizes=sizes,
         peaks={name: measure_memory(file, feeds[name], threads=threads) for name, file in models.items() if memory},
         cold=measure_cold(models, feeds, threads=threads, runs=cold),
     )  # fmt: skip
-    measured = report(found, precision) + Report(notes=tuple(notes))
-    enforce(measured, chosen, max_p50_ratio=max_p50_ratio, max_mb=max_mb)
+    measured = report(result, precision) + Report(notes=tuple(notes))
+    enforce(measured, gated_models, max_p50_ratio=max_p50_ratio, max_mb=max_mb)
     return measured
 
 
 def enforce(report: Report, names: Collection[str], *, max_p50_ratio: float | None, max_mb: float | None) -> None:
-    """Hold models of a report against limits; `bench_models` without limits and this show the table first.
+    """Check models of a report against limits, for callers that show the table of `bench_models` first.
 
     Raises:
-        GateError: If a limit is exceeded; all that are exceeded are listed with measured and allowed value.
+        GateError: If a limit is exceeded; the error lists all of them with measured and allowed value.
     """
-    missed = failures(report, names, max_p50_ratio, max_mb)
+    missed = exceeded_limits(report, names, max_p50_ratio, max_mb)
     if missed:
         raise GateError("; ".join(missed), "prune further, quantize, or allow more with `max_p50_ratio` and `max_mb`")
 
 
-def failures(report: Report, names: Collection[str], max_p50_ratio: float | None, max_mb: float | None) -> list[str]:
-    """List which limits the named models of `report` exceed; empty if none."""
-    found = []
+def exceeded_limits(
+    report: Report, names: Collection[str], max_p50_ratio: float | None, max_mb: float | None
+) -> list[str]:
+    """List the limits that the named models of `report` exceed; empty if none."""
+    exceeded = []
     for name in names:
         mb = report[f"size/{name}"].value
-        found += _too_slow(report, name, max_p50_ratio) if max_p50_ratio is not None else []
+        exceeded += _exceeded_ratio(report, name, max_p50_ratio) if max_p50_ratio is not None else []
         if max_mb is not None and mb > max_mb:
-            found.append(f"{name}: {mb:.3f} MB, allowed {max_mb:g} MB")
-    return found
+            exceeded.append(f"{name}: {mb:.3f} MB, allowed {max_mb:g} MB")
+    return exceeded
 
 
-def _too_slow(report: Report, name: str, limit: float) -> list[str]:
-    """Say that a model's ratio exceeds a limit, or that there is none to hold against it."""
+def _exceeded_ratio(report: Report, name: str, limit: float) -> list[str]:
+    """Report a ratio above its limit, or a missing ratio."""
     ratio = next((row for row in report.rows if row.name == f"ratio/{name}"), None)
     if ratio is None:
-        return [f"{name}: no p50 ratio to hold against {limit:g}: it takes other images per call than the baseline"]
+        return [f"{name}: no p50 ratio to compare with the limit {limit:g}: its batch differs from the baseline's"]
     span = f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
     return [f"{name}: p50 ratio {span} to the baseline, allowed {limit:g}"] if ratio.value > limit else []
 
 
-def _batches(timings: Sequence[Timing], feeds: Mapping[str, Feed], baseline: str) -> dict[str, int]:
-    """How many images a call of each took, by name; the eager baseline and other runtimes are fed what the file is."""
-    sources = {AGAIN: baseline, EAGER: baseline}
-    owners = {timing.name: sources.get(timing.name) or model_of(timing.name, feeds) for timing in timings}
+def _batch_sizes(timings: Sequence[Timing], feeds: Mapping[str, Feed], baseline: str) -> dict[str, int]:
+    """Images per call, by name; the eager baseline and other runtimes take the batch of the file."""
+    sources = {REPEAT: baseline, EAGER: baseline}
+    owners = {timing.name: sources.get(timing.name) or model_name(timing.name, feeds) for timing in timings}
     return {name: batch_of(feeds[owner]) for name, owner in owners.items()}
 
 
-def gated_names(
+def select_gated(
     models: Collection[str], baseline: str, gated: Collection[str] | None = None, max_p50_ratio: float | None = None
 ) -> list[str]:
-    """Give the models that limits apply to: those named, else all but the baseline, else the baseline alone.
+    """Return the models that limits apply to: `gated`, else all but the baseline, else the baseline.
 
     Raises:
-        SettingsError: If a name is not among the models, or a ratio is asked of the baseline alone.
+        SettingsError: If a name is not among the models, or a ratio limit has no model but the baseline.
     """
     for name in (baseline, *(gated or ())):
         if name not in models:
             raise SettingsError(f"no model {name!r}{did_you_mean(name, models)}", f"models: {', '.join(models)}")
-    reserved = {AGAIN, EAGER} & set(models)
+    reserved = {REPEAT, EAGER} & set(models)
     if reserved:
         raise SettingsError(
-            f"the name {min(reserved)!r} is taken by the measurement itself", "name the model otherwise"
+            f"the name {min(reserved)!r} is reserved for the measurement itself", "give the model another name"
         )
-    others = [name for name in models if name != baseline]
-    if max_p50_ratio is not None and not others:
-        raise SettingsError("a ratio needs a model beside the baseline", "give a second model, or leave out the gate")
-    return list(gated) if gated is not None else (others or [baseline])
+    candidates = [name for name in models if name != baseline]
+    if max_p50_ratio is not None and not candidates:
+        raise SettingsError("a ratio needs a model beside the baseline", "name a second model, or omit --max-p50-ratio")
+    return list(gated) if gated is not None else (candidates or [baseline])

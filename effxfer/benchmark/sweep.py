@@ -1,4 +1,4 @@
-"""The same models at several thread counts and batch sizes: where more of either pays."""
+"""Time models at several thread counts and batch sizes, to show which pay off."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -13,7 +13,7 @@ from effxfer.report import Measurement, Report, Table
 
 TITLE = "Threads and batches"
 FIGURES = ("p50 ms", "p95 ms", "ms per image", "images/s", "p50 ratio", "peak MB")
-LEFT = "what the table leaves blank was not measured"
+BLANK_NOTE = "blank cells were not measured"
 
 
 def sweep(
@@ -24,65 +24,67 @@ def sweep(
 
     Args:
         models: ONNX files by name.
-        baseline: What ratios refer to, at the same threads and batch.
-        threads: Threads of every session, one after the other.
-        batches: Images per call, one after the other; a file that fixes another batch is left out of a pair.
-        size: As in `bench_models`.
-        precision: As in `latency.compare`.
-        max_seconds: For all pairs together.
+        baseline: Name of the model that ratios refer to, at the same threads and batch.
+        threads: Thread counts of the sessions.
+        batches: Images per call; a file that fixes another batch is omitted from a pair.
+        size: Value of free axes other than the batch; None uses that of the file.
+        precision: Width of the ratios' intervals to stop at, see `latency.compare`.
+        max_seconds: Time limit for all pairs together.
         memory: Measure peak memory at every pair.
-        seed: As in `bench_models`.
+        seed: Seed of input values, order and bootstrap.
 
     Returns:
-        One table, and per pair and model the rows `sweep/p50/NAME/T threads/batch B` and `sweep/throughput/…`; what a
-        file cannot take is blank, with a note.
+        One table, and per pair and model the rows `sweep/p50/NAME/T threads/batch B` and `sweep/throughput/…`; pairs
+        that a file cannot take are blank, with a note.
     """
     pairs = list(product(dict.fromkeys(threads), dict.fromkeys(batches)))
     rows: list[Measurement] = []
-    lines: list[dict[str, Any]] = []
+    table_rows: list[dict[str, Any]] = []
     fixed: dict[str, int] = {}
     for count, batch in pairs:
         feeds = {name: feed_for(file, batch=batch, size=size, seed=seed) for name, file in models.items()}
         fixed |= {name: batch_of(feed) for name, feed in feeds.items() if batch_of(feed) != batch}
-        timings = _timed(
+        timings = _time_models(
             {name: onnx_runner(models[name], feed, count) for name, feed in feeds.items() if batch_of(feed) == batch},
             baseline, threads=count, precision=precision, max_seconds=max_seconds / len(pairs), seed=seed,
         )  # fmt: skip
         for name, timing in {**dict.fromkeys(models), **timings}.items():
             if timing is None:
-                lines.append(_blank(name, count, batch))
+                table_rows.append(_blank_row(name, count, batch))
                 continue
             peak = measure_memory(models[name], feeds[name], threads=count) if memory else None
-            rows += _rows(timing, batch)
-            lines.append(_line(timing, batch, peak, compared=baseline in timings))
-    notes = [f"{name} takes {batch} images per call and no other number: {LEFT}" for name, batch in fixed.items()]
-    return Report(rows=tuple(rows), tables=(Table(title=TITLE, rows=tuple(lines)),), notes=tuple(notes))
+            rows += _measurements(timing, batch)
+            table_rows.append(_model_row(timing, batch, peak, compared=baseline in timings))
+    notes = [f"{name} takes exactly {batch} images per call: {BLANK_NOTE}" for name, batch in fixed.items()]
+    return Report(rows=tuple(rows), tables=(Table(title=TITLE, rows=tuple(table_rows)),), notes=tuple(notes))
 
 
-def _timed(runners: Mapping[str, Factory], baseline: str, *, max_seconds: float, **more: Any) -> dict[str, Timing]:
-    """Time what can take a batch; ratios refer to the baseline, where it can."""
+def _time_models(
+    runners: Mapping[str, Factory], baseline: str, *, max_seconds: float, **options: Any
+) -> dict[str, Timing]:
+    """Time the models that take a batch; ratios refer to the baseline if it is among them."""
     if not runners:
         return {}
     first = baseline if baseline in runners else next(iter(runners))
     timings = compare(
-        runners, baseline=first, min_seconds=min(2.0, max_seconds), max_seconds=max_seconds, **more
+        runners, baseline=first, min_seconds=min(2.0, max_seconds), max_seconds=max_seconds, **options
     )  # fmt: skip
     return {timing.name: timing for timing in timings}
 
 
-def _rows(timing: Timing, batch: int) -> list[Measurement]:
-    where = f"{timing.name}/{timing.threads} threads/batch {batch}"
+def _measurements(timing: Timing, batch: int) -> list[Measurement]:
+    suffix = f"{timing.name}/{timing.threads} threads/batch {batch}"
     return [
-        Measurement(name=f"sweep/p50/{where}", value=timing.p50, unit="ms", n=timing.n),
-        Measurement(name=f"sweep/throughput/{where}", value=throughput(timing, batch), unit="images/s", n=timing.n),
+        Measurement(name=f"sweep/p50/{suffix}", value=timing.p50, unit="ms", n=timing.n),
+        Measurement(name=f"sweep/throughput/{suffix}", value=throughput(timing, batch), unit="images/s", n=timing.n),
     ]
 
 
-def _blank(name: str, threads: int, batch: int) -> dict[str, Any]:
+def _blank_row(name: str, threads: int, batch: int) -> dict[str, Any]:
     return {"model": name, "threads": threads, "batch": batch, **dict.fromkeys(FIGURES)}
 
 
-def _line(timing: Timing, batch: int, peak: Memory | None, *, compared: bool) -> dict[str, Any]:
+def _model_row(timing: Timing, batch: int, peak: Memory | None, *, compared: bool) -> dict[str, Any]:
     return {
         "model": timing.name,
         "threads": timing.threads,

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from effxfer.benchmark.compare import EAGER, bench_models, enforce, failures, gated_names
-from effxfer.benchmark.report import AGAIN
+from effxfer.benchmark.compare import EAGER, bench_models, enforce, exceeded_limits, select_gated
+from effxfer.benchmark.report import REPEAT
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.report import Measurement, Report
 from tests.benchmark.models import linear
@@ -23,7 +23,7 @@ def test_one_table_with_every_model_and_the_eager_baseline(models):
     assert {"p50 ms", "p95 ms", "p99 ms", "p50 ratio", "size MB", "compressed MB", "peak MB"} <= set(table.rows[0])
     assert table.rows[2]["size MB"] is None
     assert table.rows[0]["peak MB"] > 0
-    assert AGAIN not in str(table)
+    assert REPEAT not in str(table)
     assert [row["model"] for row in start.rows] == ["dense", "small"]
     assert start.rows[0]["cold start ms"] is None
     assert {"cpu", "flags", "onnxruntime"} <= {row["fact"] for row in machine.rows}
@@ -54,9 +54,9 @@ def test_what_was_fed_is_reported_where_a_file_fixes_its_batch(models, tmp_path)
     assert (report["batch/four"].value, report["batch/dense"].value, report["threads"].value) == (4, 1, 1)
     assert "ratio/four" not in {row.name for row in report.rows}
     assert "four: fed 4 images per call, not 1: the batch is fixed in the file" in report.notes
-    assert any(note.startswith("no p50 ratio for four: other images per call") for note in report.notes)
-    assert failures(report, ["four"], 2.0, None) == [
-        "four: no p50 ratio to hold against 2: it takes other images per call than the baseline"
+    assert any(note.startswith("no p50 ratio for four: they do not take") for note in report.notes)
+    assert exceeded_limits(report, ["four"], 2.0, None) == [
+        "four: no p50 ratio to compare with the limit 2: its batch differs from the baseline's"
     ]
 
 
@@ -89,8 +89,8 @@ def figures(**rows: tuple[float, float]) -> Report:
 
 def test_all_limits_that_are_exceeded_are_listed():
     report = figures(a=(0.5, 2.0), b=(0.2, 9.0), c=(0.9, 8.0))
-    assert failures(report, ["a"], 0.5, 2.0) == []
-    found = failures(report, ["a", "b", "c"], 0.4, 5.0)
+    assert exceeded_limits(report, ["a"], 0.5, 2.0) == []
+    found = exceeded_limits(report, ["a", "b", "c"], 0.4, 5.0)
     assert found == [
         "a: p50 ratio 0.500 [0.490, 0.510] to the baseline, allowed 0.4",
         "b: 9.000 MB, allowed 5 MB",
@@ -104,9 +104,9 @@ def test_all_limits_that_are_exceeded_are_listed():
 
 
 def test_limits_apply_to_the_candidates():
-    assert gated_names(["dense", "a", "b"], "dense") == ["a", "b"]
-    assert gated_names(["dense"], "dense") == ["dense"]
-    assert gated_names(["dense", "a", "b"], "dense", ["b"]) == ["b"]
+    assert select_gated(["dense", "a", "b"], "dense") == ["a", "b"]
+    assert select_gated(["dense"], "dense") == ["dense"]
+    assert select_gated(["dense", "a", "b"], "dense", ["b"]) == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_limits_apply_to_the_candidates():
 )
 def test_names_that_make_no_sense_are_refused(names, baseline, gated, ratio, match):
     with pytest.raises(SettingsError, match=match):
-        gated_names(names, baseline, gated, ratio)
+        select_gated(names, baseline, gated, ratio)
 
 
 def test_a_broken_model_is_refused_before_anything_is_timed(models, tmp_path):

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from effxfer.artifact import MANIFEST, save
 from effxfer.benchmark.regression import (
-    against,
-    change,
+    compare_with_earlier,
     enforce_regression,
-    names,
+    is_regression,
+    model_names,
     parse_share,
     read_earlier,
-    regressed,
+    relative_change,
 )
 from effxfer.benchmark.report import MACHINE
 from effxfer.errors import GateError, ModelFileError, SettingsError
@@ -53,7 +53,9 @@ def kept(tmp_path):
     ids=["equal", "within the limit", "slower", "slower within its interval", "faster"],
 )
 def test_only_what_is_beyond_limit_and_interval_regressed(kept, ratio, spread, failed):
-    report, found = against(read_earlier(kept()), bench(dense=(1.0, 0), small=(ratio, spread)), SETTINGS, 0.05)
+    report, found = compare_with_earlier(
+        read_earlier(kept()), bench(dense=(1.0, 0), small=(ratio, spread)), SETTINGS, 0.05
+    )
     assert bool(found) == failed
     assert report["change/small"].value == pytest.approx(ratio / 0.5 - 1)
     assert [row["model"] for row in report.tables[0].rows] == ["small"]
@@ -62,9 +64,9 @@ def test_only_what_is_beyond_limit_and_interval_regressed(kept, ratio, spread, f
 def test_a_larger_file_regressed(kept):
     old, new = read_earlier(kept()), bench(**MODELS)
     grown = tuple(replace(row, value=2.2) if row.name == "size/small" else row for row in new.rows)
-    _, found = against(old, replace(new, rows=grown), SETTINGS, 0.05)
+    _, found = compare_with_earlier(old, replace(new, rows=grown), SETTINGS, 0.05)
     assert found == ["small: the file grew from 2 to 2.2 MB, allowed 5 %"]
-    assert against(old, replace(new, rows=grown), SETTINGS, 0.11)[1] == []
+    assert compare_with_earlier(old, replace(new, rows=grown), SETTINGS, 0.11)[1] == []
 
 
 def with_accuracy(report, **models):
@@ -76,14 +78,16 @@ def with_accuracy(report, **models):
 def test_accuracy_that_fell_by_more_than_max_drop_regressed(kept, now, failed):
     old = read_earlier(kept(with_accuracy(bench(**MODELS), dense=92.0, small=90.5)))
     new = with_accuracy(bench(**MODELS), dense=92.0, small=now)
-    report, found = against(old, new, {**SETTINGS, "max_drop": 1.0}, 0.05)
+    report, found = compare_with_earlier(old, new, {**SETTINGS, "max_drop": 1.0}, 0.05)
     assert bool(found) == failed
     assert report.tables[0].rows[0]["accuracy val % now"] == now
 
 
 def test_a_bench_of_bare_files_knows_no_accuracy(kept):
     old = read_earlier(kept())
-    report, found = against(old, with_accuracy(bench(**MODELS), small=10.0), {**SETTINGS, "max_drop": 0.0}, 0.05)
+    report, found = compare_with_earlier(
+        old, with_accuracy(bench(**MODELS), small=10.0), {**SETTINGS, "max_drop": 0.0}, 0.05
+    )
     assert found == []
     assert "accuracy val % now" not in report.tables[0].rows[0]
 
@@ -91,20 +95,20 @@ def test_a_bench_of_bare_files_knows_no_accuracy(kept):
 def test_a_growth_within_the_noise_of_both_runs_is_no_regression(kept):
     old = read_earlier(kept(bench(noise=0.94, **MODELS)))
     slower = {"dense": (1.0, 0), "small": (0.56, 0.0)}
-    assert against(old, bench(noise=1.0, **slower), SETTINGS, 0.05)[1]
-    assert not against(old, bench(noise=1.05, **slower), SETTINGS, 0.05)[1]
+    assert compare_with_earlier(old, bench(noise=1.0, **slower), SETTINGS, 0.05)[1]
+    assert not compare_with_earlier(old, bench(noise=1.05, **slower), SETTINGS, 0.05)[1]
 
 
 def test_of_a_few_rounds_nothing_is_known(kept):
     old = read_earlier(kept(bench(rounds=1, **MODELS)))
-    report, found = against(old, bench(dense=(1.0, 0), small=(0.9, 0.0)), SETTINGS, 0.05)
+    report, found = compare_with_earlier(old, bench(dense=(1.0, 0), small=(0.9, 0.0)), SETTINGS, 0.05)
     assert found == []
     assert any("1 rounds are too few" in note for note in report.notes)
 
 
 def test_everything_that_regressed_is_in_the_error(kept):
     old = read_earlier(kept(bench(dense=(1.0, 0), a=(0.5, 0), b=(0.2, 0), c=(0.3, 0))))
-    _, found = against(old, bench(dense=(1.0, 0), a=(0.6, 0), b=(0.3, 0), c=(0.3, 0)), SETTINGS, 0.05)
+    _, found = compare_with_earlier(old, bench(dense=(1.0, 0), a=(0.6, 0), b=(0.3, 0), c=(0.3, 0)), SETTINGS, 0.05)
     with pytest.raises(GateError) as caught:
         enforce_regression(found)
     assert "a: p50 ratio grew by 20.0 % [+20.0, +20.0], allowed 5 %" in caught.value.problem
@@ -115,14 +119,14 @@ def test_everything_that_regressed_is_in_the_error(kept):
 
 def test_another_machine_is_told_and_its_load_is_not(kept):
     old = read_earlier(kept())
-    other, _ = against(old, bench(cpu="B", **MODELS), SETTINGS, 0.05)
-    same, _ = against(old, bench(load="3.0", **MODELS), SETTINGS, 0.05)
+    other, _ = compare_with_earlier(old, bench(cpu="B", **MODELS), SETTINGS, 0.05)
+    same, _ = compare_with_earlier(old, bench(load="3.0", **MODELS), SETTINGS, 0.05)
     assert any("other machine: cpu A then, B now" in note for note in other.notes)
     assert same.notes == ()
 
 
 def test_models_of_one_bench_only_are_told(kept):
-    report, found = against(read_earlier(kept()), bench(**MODELS, new=(9.0, 0)), SETTINGS, 0.05)
+    report, found = compare_with_earlier(read_earlier(kept()), bench(**MODELS, new=(9.0, 0)), SETTINGS, 0.05)
     assert found == []
     assert any(note.endswith("not compared: new") for note in report.notes)
 
@@ -138,7 +142,7 @@ def test_models_of_one_bench_only_are_told(kept):
 )
 def test_what_cannot_be_compared_is_refused(kept, models, settings, match):
     with pytest.raises(SettingsError, match=match):
-        against(read_earlier(kept()), bench(**models), settings, 0.05)
+        compare_with_earlier(read_earlier(kept()), bench(**models), settings, 0.05)
 
 
 def test_what_ran_is_compared_not_what_was_asked_for(kept):
@@ -148,9 +152,9 @@ def test_what_ran_is_compared_not_what_was_asked_for(kept):
     asked = {"threads": 0, "batch": 1}
     old = read_earlier(kept(bench(**MODELS) + ran[0], settings=asked))
     with pytest.raises(SettingsError, match="with threads 2, this bench with 8") as caught:
-        against(old, bench(**MODELS) + ran[1], asked, 0.05)
+        compare_with_earlier(old, bench(**MODELS) + ran[1], asked, 0.05)
     assert caught.value.hint == "measure both with --threads 2"
-    against(old, bench(**MODELS) + ran[0], {"threads": 2, "batch": 4}, 0.05)
+    compare_with_earlier(old, bench(**MODELS) + ran[0], {"threads": 2, "batch": 4}, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +176,7 @@ def test_figures_that_are_no_numbers_are_refused(kept):
 
 
 def test_eager_torch_is_no_model_of_a_file():
-    assert names(bench(**MODELS)) == ["dense", "small"]
+    assert model_names(bench(**MODELS)) == ["dense", "small"]
 
 
 @pytest.mark.parametrize("text", ["5", "x", "-1%", "100%", "", "nan"])
@@ -187,10 +191,10 @@ ratios = st.tuples(st.floats(0.01, 10), st.floats(0.0, 0.9))
 @given(ratios, ratios, st.floats(0, 0.99))
 def test_the_interval_holds_the_change_and_a_bench_never_regresses_against_itself(one, two, limit):
     old, new = (Measurement(name="", value=v, low=v * (1 - s), high=v * (1 + s)) for v, s in (one, two))
-    found = change(old, new, "a")
+    found = relative_change(old, new, "a")
     assert found.low <= found.value + 1e-12
     assert found.value <= found.high + 1e-12
-    assert not regressed(change(old, old, "a"), limit)
+    assert not is_regression(relative_change(old, old, "a"), limit)
 
 
 def test_a_directory_is_a_bench_that_nobody_changed(tmp_path):
@@ -199,7 +203,7 @@ def test_a_directory_is_a_bench_that_nobody_changed(tmp_path):
     facts |= {"preprocess": Preprocess(size=16).to_json(), "data": (), "key": "k", "stage": "bench", "parent": ["k"]}
     with write_directory(folder) as scratch:
         save(scratch, None, **facts, settings=SETTINGS, report=bench(**MODELS))
-    assert names(read_earlier(folder).report) == ["dense", "small"]
+    assert model_names(read_earlier(folder).report) == ["dense", "small"]
     changed = json.loads((folder / MANIFEST).read_text())
     changed["report"]["rows"][1]["value"] = 2.0
     (folder / MANIFEST).write_text(json.dumps(changed))

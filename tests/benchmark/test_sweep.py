@@ -28,7 +28,7 @@ def test_a_pair_that_a_file_cannot_take_is_blank_with_a_note(tmp_path):
     assert alone["p50 ratio"] is None, "there is no baseline at this batch"
     assert (four["p50 ratio"], bool(free["p50 ratio"])) == ("1.000", True)
     assert "sweep/p50/four/1 threads/batch 1" not in {row.name for row in report.rows}
-    note = "four takes 4 images per call and no other number: what the table leaves blank was not measured"
+    note = "four takes exactly 4 images per call: blank cells were not measured"
     assert report.notes == (note,)
     none = sweep({"four": models["four"]}, baseline="four", threads=[1], batches=[8], max_seconds=0.2, memory=False)
     assert none.rows == ()

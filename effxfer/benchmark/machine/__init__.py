@@ -1,1 +1,1 @@
-"""Facts of this machine, and whether it is fit to measure on."""
+"""Facts of this machine, and checks of its environment."""

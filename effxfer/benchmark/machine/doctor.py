@@ -1,4 +1,4 @@
-"""Is this environment fit to run effxfer, and if not, which command mends it."""
+"""Check whether this environment can run effxfer, and name the command that repairs it if not."""
 
 import json
 import os
@@ -18,24 +18,24 @@ from effxfer.report import Measurement, Report, Table
 
 Status = Literal["ok", "warn", "fail"]
 MIN_FREE_GB = 5.0
-PATIENCE = 180.0
+PROBE_SECONDS = 180.0
 REINSTALL = "pip install --upgrade --force-reinstall torch torchvision"
 PURPOSE = {"table": "Parquet tables", "heic": "HEIC photographs"} | dict.fromkeys(
     ("executorch", "litert", "openvino"), "Another runtime in `bench`"
 )
 DEVELOPERS = "dev"
-SHOWN = ("torch", "timm", "onnx", "onnxruntime", "optuna")
+LISTED = ("torch", "timm", "onnx", "onnxruntime", "optuna")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: What, in a few words.
-        status: `ok`; `warn`: works, but something is missing or odd; `fail`: a main command will not work.
-        text: What was found.
-        fix: The command or setting that mends it; empty if there is nothing to mend.
+        name: Short name.
+        status: `ok`; `warn`: works, but something is missing or unusual; `fail`: a main command will not work.
+        text: Result in words.
+        fix: The command or setting that repairs it; empty if none is needed.
     """
 
     name: str
@@ -45,22 +45,22 @@ class Check:
 
 
 def diagnose(folder: Path | None = None) -> tuple[Report, list[Check]]:
-    """Look at versions, torch and its devices, the CPU, extras, disk, network settings and threads.
+    """Check versions, torch and its devices, the CPU, extras, disk, network settings and threads.
 
-    Takes some seconds, because torch is imported in a process of its own; it is not imported into this one.
+    Takes some seconds, because a separate process imports torch.
 
     Args:
-        folder: Where runs will be written, to look at its free disk; None for the working directory.
+        folder: Folder of the runs, whose free disk space is checked; None for the working directory.
 
     Returns:
-        A report with one table, and the checks in it; the environment is fit if none has status `fail`.
+        A report with one table, and its checks; the environment is usable if none has status `fail`.
     """
-    known, needs = facts.facts(), requirements()
+    machine, needs = facts.facts(), requirements()
     checks = [
         *version_checks(needs),
         *torch_checks(probe_torch()),
-        cpu_check(known),
-        thread_check(known, os.environ),
+        cpu_check(machine),
+        thread_check(machine, os.environ),
         *extra_checks(needs),
         disk_check("disk for runs", folder or Path.cwd()),
         disk_check("disk for downloads", hub_cache(os.environ)),
@@ -68,12 +68,12 @@ def diagnose(folder: Path | None = None) -> tuple[Report, list[Check]]:
     ]
     rows = tuple({"status": c.status, "check": c.name, "found": c.text, "fix": c.fix} for c in checks)
     failed = Measurement(name="failed", value=sum(c.status == "fail" for c in checks), of=f"{len(checks)} checks")
-    notes = (f"{known['cpu']}, {known['usable']} usable threads, {known['memory_gb']} GB, {known['os']}",)
+    notes = (f"{machine['cpu']}, {machine['usable']} usable threads, {machine['memory_gb']} GB, {machine['os']}",)
     return Report(rows=(failed,), tables=(Table(title="Environment", rows=rows),), notes=notes), checks
 
 
 def requirements() -> list[str] | None:
-    """Give what effxfer's metadata asks for, extras included, or None if it is not installed as a package."""
+    """Return the requirements of effxfer with its extras, or None if it is not installed as a package."""
     try:
         return metadata.requires("effxfer") or []
     except metadata.PackageNotFoundError:
@@ -81,10 +81,10 @@ def requirements() -> list[str] | None:
 
 
 def version_checks(needs: Sequence[str] | None) -> list[Check]:
-    """Compare what is installed with what effxfer needs.
+    """Compare the installed packages with effxfer's requirements.
 
     Args:
-        needs: Requirement lines such as `torch>=2.10`; those of extras are passed over.
+        needs: Requirement lines such as `torch>=2.10`; those of extras are ignored.
     """
     from packaging.requirements import Requirement
 
@@ -92,119 +92,121 @@ def version_checks(needs: Sequence[str] | None) -> list[Check]:
     if needs is None:
         text = "effxfer runs from a folder and is not installed, so its requirements are unknown"
         return [python, Check(name="effxfer", status="warn", text=text, fix="pip install -e .")]
-    found = []
+    checks = []
     for line in needs:
         need = Requirement(line)
         if need.marker is None or need.marker.evaluate({"extra": ""}):
-            found.append(_version_check(need.name, str(need.specifier)))
-    good = [check for check in found if check.status == "ok"]
-    shown = ", ".join(check.text for check in good if check.name in SHOWN)
-    every = Check(name="packages", status="ok", text=f"{len(good)} of {len(found)} as needed: {shown}")
-    return [python, every, *(check for check in found if check.status != "ok")]
+            checks.append(_version_check(need.name, str(need.specifier)))
+    good = [check for check in checks if check.status == "ok"]
+    shown = ", ".join(check.text for check in good if check.name in LISTED)
+    every = Check(name="packages", status="ok", text=f"{len(good)} of {len(checks)} as needed: {shown}")
+    return [python, every, *(check for check in checks if check.status != "ok")]
 
 
 def _version_check(package: str, floor: str) -> Check:
     from packaging.specifiers import SpecifierSet
 
-    have = facts.version(package)
+    current = facts.version(package)
     fix = f"pip install '{package}{floor}'"
-    if have is None:
+    if current is None:
         return Check(name=package, status="fail", text=f"missing, {floor} needed", fix=fix)
-    if not SpecifierSet(floor).contains(have, prereleases=True):
-        return Check(name=package, status="fail", text=f"{have} is installed, {floor} needed", fix=fix)
-    return Check(name=package, status="ok", text=f"{package} {have}")
+    if not SpecifierSet(floor).contains(current, prereleases=True):
+        return Check(name=package, status="fail", text=f"{current} is installed, {floor} needed", fix=fix)
+    return Check(name=package, status="ok", text=f"{package} {current}")
 
 
-def probe_torch(seconds: float = PATIENCE) -> dict[str, Any]:
+def probe_torch(seconds: float = PROBE_SECONDS) -> dict[str, Any]:
     """Import torch and torchvision in a fresh process.
 
     Args:
-        seconds: After this long the process is stopped.
+        seconds: Time limit, after which the process is stopped.
 
     Returns:
         `torch`, `torchvision` (versions), `threads`, `built_for` (CUDA version or None), `cuda` (names of devices),
-        `mps`; and `error`, one line, if something went wrong before all were known.
+        `mps`; and `error`, one line, if the import failed.
     """
     child = Path(__file__).with_name("doctor_child.py")
     try:
-        done = children.run(child, seconds=seconds)
+        process = children.run(child, seconds=seconds)
     except subprocess.TimeoutExpired:
         return {"error": f"importing torch took longer than {seconds:.0f} s"}
     try:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        facts_of_torch: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        return {"error": f"importing torch ended the process (exit status {done.returncode})"}
-    return found
+        return {"error": f"importing torch ended the process (exit status {process.returncode})"}
+    return facts_of_torch
 
 
-def torch_checks(found: Mapping[str, Any]) -> list[Check]:
-    """Judge what `probe_torch` found."""
-    if "torch" not in found:
+def torch_checks(probe: Mapping[str, Any]) -> list[Check]:
+    """Return the checks for a result of `probe_torch`."""
+    if "torch" not in probe:
         return [
-            Check(name="torch", status="fail", text=str(found.get("error", "?")), fix="pip install torch torchvision")
+            Check(name="torch", status="fail", text=str(probe.get("error", "?")), fix="pip install torch torchvision")
         ]
-    return [_torchvision(found), _devices(found)]
+    return [_torchvision_check(probe), _device_check(probe)]
 
 
-def _torchvision(found: Mapping[str, Any]) -> Check:
-    both = f"torch {found['torch']}, torchvision {found.get('torchvision') or facts.version('torchvision')}"
-    if "error" not in found:
-        return Check(name="torch and torchvision", status="ok", text=f"{both} fit together")
+def _torchvision_check(probe: Mapping[str, Any]) -> Check:
+    both = f"torch {probe['torch']}, torchvision {probe.get('torchvision') or facts.version('torchvision')}"
+    if "error" not in probe:
+        return Check(name="torch and torchvision", status="ok", text=f"{both} are compatible")
     if facts.version("torchvision") is None:
         text, fix = "torchvision is missing", "pip install torchvision"
     else:
-        text, fix = f"{both} do not fit together: {found['error']}", REINSTALL
+        text, fix = f"{both} are not compatible: {probe['error']}", REINSTALL
     return Check(name="torch and torchvision", status="fail", text=text, fix=fix)
 
 
-def _devices(found: Mapping[str, Any]) -> Check:
-    if found.get("cuda"):
-        return Check(name="devices", status="ok", text=f"CUDA {found['built_for']}: {', '.join(found['cuda'])}")
-    if found.get("mps"):
+def _device_check(probe: Mapping[str, Any]) -> Check:
+    if probe.get("cuda"):
+        return Check(name="devices", status="ok", text=f"CUDA {probe['built_for']}: {', '.join(probe['cuda'])}")
+    if probe.get("mps"):
         return Check(name="devices", status="ok", text="Apple GPU (mps)")
     if shutil.which("nvidia-smi") is None:
-        return Check(name="devices", status="ok", text="CPU; no GPU seen")
-    if found.get("built_for") is None:
+        return Check(name="devices", status="ok", text="CPU; no GPU found")
+    if probe.get("built_for") is None:
         fix = "pip install --force-reinstall torch torchvision"
         return Check(
             name="devices", status="warn", text="a GPU is here, but this torch was built without CUDA", fix=fix
         )
-    text = f"a GPU is here, but torch (CUDA {found['built_for']}) cannot use it"
-    return Check(name="devices", status="warn", text=text, fix="nvidia-smi  # does the driver fit this CUDA version?")
+    text = f"a GPU is here, but torch (CUDA {probe['built_for']}) cannot use it"
+    return Check(
+        name="devices", status="warn", text=text, fix="nvidia-smi  # does the driver support this CUDA version?"
+    )
 
 
-def cpu_check(known: Mapping[str, Any]) -> Check:
-    """Tell what the CPU's instruction sets mean for int8."""
-    flags = ", ".join(known["flags"]) or "no vector instructions known"
-    if facts.vnni(known):
-        return Check(name="cpu", status="ok", text=f"{known['cpu']} ({flags}): int8 dot product, int8 pays off")
-    text = f"{known['cpu']} ({flags}): no int8 dot product, int8 may not be faster; `effxfer export` measures it"
+def cpu_check(machine: Mapping[str, Any]) -> Check:
+    """Report what the CPU's instruction sets mean for int8."""
+    flags = ", ".join(machine["flags"]) or "no vector instructions known"
+    if facts.vnni(machine):
+        return Check(name="cpu", status="ok", text=f"{machine['cpu']} ({flags}): int8 dot product, int8 pays off")
+    text = f"{machine['cpu']} ({flags}): no int8 dot product, int8 may not be faster; `effxfer export` measures it"
     return Check(name="cpu", status="ok", text=text)
 
 
-def thread_check(known: Mapping[str, Any], environ: Mapping[str, str]) -> Check:
-    """Compare the threads that will be started with the cores that there are."""
-    cores = known["quota"] or known["usable"]
-    asked = environ.get("OMP_NUM_THREADS", "")
-    started = int(asked) if asked.isdigit() else known["used"]
-    text = f"{known['usable']} of {known['threads']} threads usable, {known['used']} used where none are asked for"
-    text += f", a limit of {known['quota']:g} cores" if known["quota"] else ""
-    text += f", OMP_NUM_THREADS={asked}" if asked else ""
+def thread_check(machine: Mapping[str, Any], environ: Mapping[str, str]) -> Check:
+    """Compare the threads that will be started with the available cores."""
+    cores = machine["quota"] or machine["usable"]
+    requested = environ.get("OMP_NUM_THREADS", "")
+    started = int(requested) if requested.isdigit() else machine["used"]
+    text = f"{machine['usable']} of {machine['threads']} threads usable, {machine['used']} used by default"
+    text += f", a limit of {machine['quota']:g} cores" if machine["quota"] else ""
+    text += f", OMP_NUM_THREADS={requested}" if requested else ""
     if started > max(1, ceil(cores)):
         text += f": {started} threads will share {cores:g} cores"
-        return Check(name="threads", status="warn", text=text, fix=f"export OMP_NUM_THREADS={known['used']}")
+        return Check(name="threads", status="warn", text=text, fix=f"export OMP_NUM_THREADS={machine['used']}")
     return Check(name="threads", status="ok", text=text)
 
 
 def extra_checks(needs: Sequence[str] | None) -> list[Check]:
-    """Tell which optional extras are complete; those for developers are passed over."""
+    """Report which optional extras are complete, except the one for developers."""
     from packaging.requirements import Requirement
 
-    wanted: dict[str, list[str]] = {}
+    packages_by_extra: dict[str, list[str]] = {}
     for need in map(Requirement, needs or ()):
         for name in _extras_of(need):
-            wanted.setdefault(name, []).append(need.name)
-    return [_extra_check(name, packages) for name, packages in sorted(wanted.items()) if name != DEVELOPERS]
+            packages_by_extra.setdefault(name, []).append(need.name)
+    return [_extra_check(name, packages) for name, packages in sorted(packages_by_extra.items()) if name != DEVELOPERS]
 
 
 def _extras_of(need: Any) -> list[str]:
@@ -220,12 +222,12 @@ def _extra_check(name: str, packages: list[str]) -> Check:
     if missing:
         text = f"{use}: {', '.join(missing)} not installed (optional)"
         return Check(name=f"extra {name}", status="warn", text=text, fix=f"pip install 'effxfer[{name}]'")
-    have = ", ".join(f"{package} {facts.version(package)}" for package in packages)
-    return Check(name=f"extra {name}", status="ok", text=f"{use}: {have}")
+    versions = ", ".join(f"{package} {facts.version(package)}" for package in packages)
+    return Check(name=f"extra {name}", status="ok", text=f"{use}: {versions}")
 
 
 def hub_cache(environ: Mapping[str, str]) -> Path:
-    """Give the folder that downloaded weights are kept in."""
+    """Return the folder of downloaded weights."""
     if environ.get("HF_HUB_CACHE"):
         return Path(environ["HF_HUB_CACHE"])
     home = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
@@ -233,29 +235,33 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
 
 
 def disk_check(name: str, folder: Path) -> Check:
-    """Tell whether a folder, or the nearest that exists above it, can be written and has room."""
+    """Check that a folder, or its nearest existing parent, is writable and has free space."""
     nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(nearest).free / 1e9
     text = f"{folder}: {free:.1f} GB free"
     if not os.access(nearest, os.W_OK):
-        return Check(name=name, status="fail", text=f"{text}, not writable", fix="give another folder")
+        return Check(name=name, status="fail", text=f"{text}, not writable", fix="choose another folder")
     if free < MIN_FREE_GB:
-        return Check(name=name, status="warn", text=text, fix=f"make room: {MIN_FREE_GB:g} GB are comfortable")
+        return Check(
+            name=name, status="warn", text=text, fix=f"free some space: at least {MIN_FREE_GB:g} GB are recommended"
+        )
     return Check(name=name, status="ok", text=text)
 
 
 def network_checks(environ: Mapping[str, str]) -> list[Check]:
-    """Tell what the environment says about downloads and about loading weights; nothing is contacted."""
-    on = {
+    """Report the environment variables for downloads and for loading weights; makes no connection."""
+    offline = {
         name
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
         if environ.get(name, "").upper() in ("1", "TRUE", "ON", "YES")
     }
     text = (
-        f"{' and '.join(sorted(on))} set: only local weights" if on else "downloads of pretrained weights are allowed"
+        f"{' and '.join(sorted(offline))} set: only local weights"
+        if offline
+        else "downloads of pretrained weights are allowed"
     )
-    fix = "name a local file: timm:NAME@weights.safetensors" if on else ""
-    checks = [Check(name="network", status="warn" if on else "ok", text=text, fix=fix)]
+    fix = "name a local file: timm:NAME@weights.safetensors" if offline else ""
+    checks = [Check(name="network", status="warn" if offline else "ok", text=text, fix=fix)]
     unsafe = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
     if environ.get(unsafe, "0") not in ("", "0"):
         text = f"{unsafe} is set: other programs that load weights may run code from them (effxfer does not)"

@@ -1,4 +1,4 @@
-"""Facts about the machine that figures depend on; no host name, user or path is among them."""
+"""Facts of the machine that figures depend on, without host name, user or paths."""
 
 import os
 import platform
@@ -17,12 +17,12 @@ PACKAGES = ("torch", "torchvision", "timm", "torch-pruning", "onnx", "onnxruntim
 
 
 def facts() -> dict[str, Any]:
-    """Describe this machine as plain values.
+    """Describe this machine in JSON values.
 
     Returns:
         `cpu` (model name), `cores` (physical, or None), `threads` (logical), `usable` (allowed to this process),
-        `quota` (cores' worth of time a container may use, or None), `used` (threads where 0 are asked for), `flags`
-        (those that matter to inference), `memory_gb` (10^9 bytes), `governor` (or None), `load` (average over a minute
+        `quota` (CPU limit of the container in cores, or None), `used` (default number of threads), `flags` (instruction
+        sets that matter to inference), `memory_gb` (10^9 bytes), `governor` (or None), `load` (average over a minute
         per logical core, or None), `os`, `python`, `packages` (version by name).
     """
     info = _cpuinfo()
@@ -40,20 +40,20 @@ def facts() -> dict[str, Any]:
         "load": load_share(),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := version(name))},
+        "packages": {name: number for name in PACKAGES if (number := version(name))},
     }
 
 
-def vnni(known: Mapping[str, Any]) -> bool:
-    """Tell from `facts()` whether int8 products are added up by one instruction.
+def vnni(machine: Mapping[str, Any]) -> bool:
+    """Whether the CPU of `facts()` has an instruction for int8 dot products.
 
     Without it, signed int8 weights with unsigned activations can saturate on AVX2, and int8 is seldom faster.
     """
-    return bool({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"} & set(known["flags"]))
+    return bool({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"} & set(machine["flags"]))
 
 
 def version(package: str) -> str | None:
-    """Give the installed version of a package without importing it, or None."""
+    """Return the installed version of a package without importing it, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -61,21 +61,21 @@ def version(package: str) -> str | None:
 
 
 def load_share() -> float | None:
-    """Give the load average over the last minute per logical core, or None where there is none."""
+    """Return the load average of the last minute per logical core, or None if the system has none."""
     if not hasattr(os, "getloadavg"):
         return None
     return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
 
 
 def cpu_flags(info: str) -> list[str]:
-    """Pick from the text of `/proc/cpuinfo` the instruction sets of `FLAGS`, in their order."""
+    """Return the instruction sets of `FLAGS` in a text of `/proc/cpuinfo`, in their order."""
     lines = [
         line.partition(":")[2].split() for line in info.splitlines() if line.lower().startswith(("flags", "features"))
     ]
-    seen = set(lines[0]) if lines else set()
+    present = set(lines[0]) if lines else set()
     if not info and sys.platform == "darwin" and platform.machine() == "arm64":
-        seen = {"asimd", "asimddp"}
-    return [flag for flag in FLAGS if flag in seen]
+        present = {"asimd", "asimddp"}
+    return [flag for flag in FLAGS if flag in present]
 
 
 def _cpuinfo() -> str:

@@ -37,24 +37,24 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How long one model takes for one call; times in milliseconds of wall clock.
+    """Timing of one call of a model, in milliseconds of wall clock.
 
     Attributes:
         name: The model.
         p50: Median over all timed calls.
         p95: 95th percentile over all timed calls.
         p99: 99th percentile over all timed calls; with fewer than 100 calls it is near the slowest one.
-        mean: Mean over all timed calls: what throughput follows from.
+        mean: Mean over all timed calls, from which throughput is computed.
         ratio: Median over rounds of this model's block median divided by the baseline's of the same round;
             1 for the baseline itself. With one thread it is that of processor time, else of wall clock. Drift that
             hits a whole round cancels, so it may differ from `p50 / p50`.
         ratio_low: Lower end of the 95 % bootstrap interval of `ratio`, rounds resampled.
         ratio_high: Upper end.
         n: Timed calls.
-        rounds: Blocks they came in.
-        threads: Threads each session was given.
-        first_ms: First call in a fresh session, median over rounds.
-        load_ms: Opening the session, median over rounds.
+        rounds: Number of blocks.
+        threads: Threads of each session.
+        first_ms: Time of the first call in a new session, median over rounds.
+        load_ms: Time to open the session, median over rounds.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Timing:
 
 @dataclass(kw_only=True)
 class _Record:
-    """What was measured of one model so far, in milliseconds; one entry per round."""
+    """Measurements of one model, in milliseconds; one entry per round."""
 
     blocks: list[NDArray[np.float64]] = field(default_factory=list)
     compared: list[float] = field(default_factory=list)
@@ -100,17 +100,17 @@ def compare(
     """Time models against each other.
 
     Args:
-        runners: By name, a function that opens a session and gives a call without arguments to time. If the
-            call has a `close` method, it is used when its block is over.
+        runners: By name, a function that opens a session and returns the call to time, which takes no arguments.
+            If the call has a `close` method, it is called at the end of a block.
         baseline: The name that ratios refer to.
-        threads: What the runners were given; with 1, processor time is compared instead of wall-clock time.
+        threads: Threads of the runners; with 1, processor time is compared instead of wall-clock time.
         block: Timed calls per block, at least 3.
         warmup: Calls dropped at the start of each block, at least 1 (the first is recorded as `first_ms`).
         precision: Stop once every 95 % interval of a ratio is at most this share of the ratio to either side.
-        min_seconds: Go on for at least this long.
-        max_seconds: Stop after the round in which this is reached. A slow model gets shorter blocks, so that
-            five rounds fit.
-        seed: Of the order within rounds and of the bootstrap.
+        min_seconds: Minimum duration.
+        max_seconds: Stop after the round in which this is reached. Slow models get shorter blocks, so that five rounds
+            fit.
+        seed: Seed of the order within rounds and of the bootstrap.
 
     Returns:
         One timing per runner, in the order of `runners`.
@@ -125,12 +125,12 @@ def compare(
     gc.collect()
     begun, elapsed, width = time.perf_counter(), 0.0, float("inf")
     with bar("timing", math.ceil(max_seconds)) as advance:
-        while not _done(len(records[baseline].blocks), elapsed, width, precision, (min_seconds, max_seconds)):
+        while not _is_finished(len(records[baseline].blocks), elapsed, width, precision, (min_seconds, max_seconds)):
             _next_order(order, len(records[baseline].blocks), shuffle)
             for name in order:
                 _time_block(runners[name], records[name], block, warmup, share, threads)
             before, elapsed = elapsed, time.perf_counter() - begun
-            width = _widest(records, baseline, seed)
+            width = _widest_interval(records, baseline, seed)
             advance(int(elapsed) - int(before), f"ratios known to ±{width:.1%}")
     return [_timing(name, record, records[baseline], threads, seed) for name, record in records.items()]
 
@@ -139,23 +139,22 @@ def noise_floor(runner: Factory, **protocol: Any) -> Timing:
     """Time a model against itself, in the protocol of `compare`.
 
     Args:
-        runner: As in `compare`.
+        runner: A runner of `compare`.
         protocol: Passed on to `compare`.
 
     Returns:
-        The timing of the second of the two equal models: `abs(ratio - 1)` is the difference that this
-        machine shows at this moment where there is none.
+        The timing of the second of the two equal models; `abs(ratio - 1)` is the noise of this machine at the moment.
     """
     return compare({"itself": runner, "again": runner}, baseline="itself", **protocol)[1]
 
 
 def ratio_interval(ours: NDArray[np.float64], base: NDArray[np.float64], seed: int = 0) -> tuple[float, float, float]:
-    """Give the median of paired ratios and its 95 % percentile bootstrap interval.
+    """Return the median of paired ratios and its 95 % percentile bootstrap interval.
 
     Args:
         ours: `(R,)` block medians of a model, one per round.
         base: `(R,)` block medians of the baseline in the same rounds.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
     """
     ratios = ours / base
     picks = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))
@@ -165,9 +164,9 @@ def ratio_interval(ours: NDArray[np.float64], base: NDArray[np.float64], seed: i
 
 def _check(runners: Mapping[str, Factory], baseline: str, block: int, warmup: int, max_seconds: float) -> None:
     if baseline not in runners:
-        known = ", ".join(runners) or "none"
+        names = ", ".join(runners) or "none"
         raise SettingsError(
-            f"no model {baseline!r} to compare with{did_you_mean(baseline, runners)}", f"models: {known}"
+            f"no model {baseline!r} to compare with{did_you_mean(baseline, runners)}", f"models: {names}"
         )
     if block < MIN_CALLS or warmup < 1 or max_seconds <= 0:
         raise SettingsError(
@@ -177,14 +176,14 @@ def _check(runners: Mapping[str, Factory], baseline: str, block: int, warmup: in
 
 
 def _next_order(order: list[str], rounds: int, shuffle: random.Random) -> None:
-    """Shuffle, and mirror that in the round after, so that a steady drift favours neither of two models."""
+    """Shuffle the order, and reverse it in the next round, so that a steady drift favours no model."""
     if rounds % 2:
         order.reverse()
     else:
         shuffle.shuffle(order)
 
 
-def _done(rounds: int, elapsed: float, width: float, precision: float, seconds: tuple[float, float]) -> bool:
+def _is_finished(rounds: int, elapsed: float, width: float, precision: float, seconds: tuple[float, float]) -> bool:
     if rounds == 0:
         return False
     return elapsed >= seconds[1] or (rounds >= MIN_ROUNDS and elapsed >= seconds[0] and width <= precision)
@@ -192,7 +191,7 @@ def _done(rounds: int, elapsed: float, width: float, precision: float, seconds: 
 
 def _time_block(factory: Factory, record: _Record, block: int, warmup: int, share: float, threads: int) -> None:
     deadline = time.perf_counter_ns() + int(share * 1e9)
-    with _opened(factory, record) as run:
+    with _open_run(factory, record) as run:
         record.first.append(_milliseconds(run)[0])
         for _ in range(warmup - 1):
             run()
@@ -206,7 +205,7 @@ def _time_block(factory: Factory, record: _Record, block: int, warmup: int, shar
 
 
 @contextmanager
-def _opened(factory: Factory, record: _Record) -> Iterator[Run]:
+def _open_run(factory: Factory, record: _Record) -> Iterator[Run]:
     begun = time.perf_counter_ns()
     run = factory()
     record.load.append((time.perf_counter_ns() - begun) / 1e6)
@@ -230,14 +229,14 @@ def _no_collection() -> Iterator[None]:
 
 
 def _milliseconds(run: Run) -> tuple[float, float]:
-    """Wall-clock time of a call, and the processor time that this process took for it."""
+    """Return the wall-clock time and the processor time of a call, in milliseconds."""
     begun, busy = time.perf_counter_ns(), time.process_time_ns()
     run()
     busy = time.process_time_ns() - busy
     return (time.perf_counter_ns() - begun) / 1e6, busy / 1e6
 
 
-def _widest(records: Mapping[str, _Record], baseline: str, seed: int) -> float:
+def _widest_interval(records: Mapping[str, _Record], baseline: str, seed: int) -> float:
     base = records[baseline].medians()
     widths = []
     for name, record in records.items():
@@ -248,19 +247,19 @@ def _widest(records: Mapping[str, _Record], baseline: str, seed: int) -> float:
 
 
 def _timing(name: str, record: _Record, base: _Record, threads: int, seed: int) -> Timing:
-    every = np.concatenate(record.blocks)
-    p50, p95, p99 = (float(p) for p in np.percentile(every, [50, 95, 99]))
+    calls = np.concatenate(record.blocks)
+    p50, p95, p99 = (float(p) for p in np.percentile(calls, [50, 95, 99]))
     ratio, low, high = ratio_interval(record.medians(), base.medians(), seed)
     return Timing(
         name=name,
         p50=p50,
         p95=p95,
         p99=p99,
-        mean=float(every.mean()),
+        mean=float(calls.mean()),
         ratio=ratio,
         ratio_low=low,
         ratio_high=high,
-        n=len(every),
+        n=len(calls),
         rounds=len(record.blocks),
         threads=threads,
         first_ms=float(np.median(record.first)),

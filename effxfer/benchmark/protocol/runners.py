@@ -1,4 +1,4 @@
-"""What `compare` times: ONNX Runtime sessions and eager torch modules, opened afresh for every block."""
+"""Runners for `compare`: ONNX Runtime sessions and eager torch modules, opened anew for every block."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from effxfer.errors import ModelFileError
 from effxfer.runtime import session as sessions
 from effxfer.runtime.model_file.metadata import Metadata
 
-FREE = 224
+DEFAULT_SIDE = 224
 
 if TYPE_CHECKING:
     import torch
@@ -38,11 +38,11 @@ def open_session(file: Path, threads: int) -> Any:
 
 
 def onnx_runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int = 1) -> "Factory":
-    """Make a factory that opens a session and runs it on `feed`.
+    """Return a factory that opens a session and runs it on `feed`.
 
     Args:
         file: The model.
-        feed: Input arrays by name, as `feed_for` makes them.
+        feed: Input arrays by name, see `feed_for`.
         threads: Threads within an operator.
     """
 
@@ -54,7 +54,7 @@ def onnx_runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int = 1) 
 
 
 class _TorchCall:
-    """An eager module on one input, with torch's thread count set until it is closed."""
+    """An eager module on one input; sets torch's thread count until it is closed."""
 
     def __init__(self, module: "torch.nn.Module", example: "torch.Tensor", threads: int) -> None:
         import torch
@@ -68,7 +68,7 @@ class _TorchCall:
             return self._module(self._example)
 
     def close(self) -> None:
-        """Give torch its threads back."""
+        """Restore torch's thread count."""
         import torch
 
         torch.set_num_threads(self._before)
@@ -77,10 +77,10 @@ class _TorchCall:
 def torch_runner(
     module_factory: "Callable[[], torch.nn.Module]", example: "torch.Tensor | NDArray[Any]", threads: int = 1
 ) -> "Factory":
-    """Make a factory that runs a module eagerly, in inference mode, on the CPU.
+    """Return a factory that runs a module eagerly, in inference mode, on the CPU.
 
     Args:
-        module_factory: Gives the module; called once per block, so building and loading count as `load_ms`.
+        module_factory: Builds the module; called once per block, so building and loading count as `load_ms`.
         example: The input, batch first.
         threads: Torch's threads while the block runs; restored afterwards.
     """
@@ -95,33 +95,35 @@ def torch_runner(
 
 
 def feed_for(file: Path, *, batch: int = 1, size: int | None = None, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Make random input that fits a model file.
+    """Draw random inputs for a model file.
 
     Args:
         file: The model.
-        batch: Value of a free first axis; a fixed one stays, and `batch_of` says what it is.
-        size: Value of any other free axis (height and width, or the length of a text); None for the side
-            that the file's own preprocessing metadata gives, else 224.
-        seed: Of the values: normal for floats, 0 to 255 for bytes, 0 and 1 for other integers.
+        batch: Value of a free first axis; a fixed one overrides it, see `batch_of`.
+        size: Value of any other free axis (height and width, or the length of a text); None for the side in the
+            file's preprocessing metadata, else 224.
+        seed: Seed of the values: normal for floats, 0 to 255 for bytes, 0 and 1 for other integers.
 
     Raises:
-        ModelFileError: If the file cannot be opened or takes something that is not a tensor of numbers.
+        ModelFileError: If the file cannot be opened, or an input is not a tensor of numbers.
     """
     rng, session, feed = np.random.default_rng(seed), open_session(file, 1), {}
-    free = size or Metadata.stated_size(session.get_modelmeta().custom_metadata_map) or FREE
-    for put in session.get_inputs():
-        fixed = [n if isinstance(n, int) and n > 0 else (free if axis else batch) for axis, n in enumerate(put.shape)]
-        feed[put.name] = _values(put.type, fixed, rng)
+    free = size or Metadata.stated_size(session.get_modelmeta().custom_metadata_map) or DEFAULT_SIDE
+    for tensor in session.get_inputs():
+        fixed = [
+            n if isinstance(n, int) and n > 0 else (free if axis else batch) for axis, n in enumerate(tensor.shape)
+        ]
+        feed[tensor.name] = _values(tensor.type, fixed, rng)
     return feed
 
 
 def batch_of(feed: Mapping[str, NDArray[Any]]) -> int:
-    """Give how many images a call with `feed` takes: the first side of its first array that has any."""
+    """Return the images per call of `feed`: the first side of its first array that is no scalar."""
     return next((value.shape[0] for value in feed.values() if value.ndim), 1)
 
 
 def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Give the torch module's input for an ONNX feed: its first array as float32, images channels first."""
+    """Convert an ONNX feed to the torch module's input: its first array as float32, images channels first."""
     value = next(iter(feed.values()))
     if value.dtype == np.uint8 and value.ndim == 4 and value.shape[-1] == 3:
         value = value.transpose(0, 3, 1, 2)
@@ -140,5 +142,5 @@ def _values(kind: str, shape: list[int], rng: np.random.Generator) -> NDArray[An
         case "tensor(bool)":
             return np.ones(shape, dtype=bool)
     raise ModelFileError(
-        f"an input of type {kind} cannot be made up", "export it with inputs of numbers: float, integer or bool"
+        f"an input of type {kind} is not supported", "export the model with inputs of float, integer or bool"
     )

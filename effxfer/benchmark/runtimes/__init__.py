@@ -1,1 +1,1 @@
-"""Other runtimes beside ONNX Runtime: OpenVINO, LiteRT, ExecuTorch."""
+"""Runtimes other than ONNX Runtime: OpenVINO, LiteRT, ExecuTorch."""

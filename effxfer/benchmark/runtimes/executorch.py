@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def runner(net: "torch.nn.Module", feed: Mapping[str, NDArray[Any]], threads: int) -> "Factory":
-    """Lower a network for the feed's batch, and make a factory that runs it.
+    """Lower a network for the feed's batch, and return a factory that runs it.
 
     Args:
-        net: In evaluation mode, on the CPU.
+        net: Network in evaluation mode, on the CPU.
         feed: Arrays by input name; the first one is used.
-        threads: Threads of its pool, which all its programs share.
+        threads: Threads of ExecuTorch's pool, which all programs share.
     """
     import torch
 
     example = torch.from_numpy(torch_input(feed))
-    program = _lowered(net, example)
+    program = _lower(net, example)
 
     def open_model() -> Callable[[], object]:
         from executorch.extension.pybindings import portable_lib
@@ -39,7 +39,7 @@ def runner(net: "torch.nn.Module", feed: Mapping[str, NDArray[Any]], threads: in
     return open_model
 
 
-def _lowered(net: "torch.nn.Module", example: "torch.Tensor") -> bytes:
+def _lower(net: "torch.nn.Module", example: "torch.Tensor") -> bytes:
     import torch
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower

@@ -1,4 +1,4 @@
-"""Networks in LiteRT (once TensorFlow Lite), converted by litert-torch."""
+"""Networks in LiteRT (formerly TensorFlow Lite), converted by litert-torch."""
 
 import contextlib
 import sys
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 
 def runner(net: "torch.nn.Module", feed: Mapping[str, NDArray[Any]], threads: int) -> "Factory":
-    """Convert a network for the feed's batch, and make a factory that interprets it with XNNPACK.
+    """Convert a network for the feed's batch, and return a factory that interprets it with XNNPACK.
 
     Args:
-        net: In evaluation mode, on the CPU.
+        net: Network in evaluation mode, on the CPU.
         feed: Arrays by input name; the first one is used.
         threads: Threads of the interpreter.
     """
     value = torch_input(feed)
-    content = _converted(net, value)
+    content = _convert(net, value)
 
     def open_model() -> Callable[[], object]:
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
-        put, out = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+        source, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
         def run() -> object:
-            interpreter.set_tensor(put, value)
+            interpreter.set_tensor(source, value)
             interpreter.invoke()
-            return [interpreter.get_tensor(out)]
+            return [interpreter.get_tensor(result)]
 
         return run
 
     return open_model
 
 
-def _converted(net: "torch.nn.Module", value: NDArray[Any]) -> bytes:
+def _convert(net: "torch.nn.Module", value: NDArray[Any]) -> bytes:
     import litert_torch
     import torch
 

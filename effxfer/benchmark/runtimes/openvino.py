@@ -1,7 +1,7 @@
 """ONNX files in OpenVINO.
 
-Compiling takes seconds, which would leave no time to measure, and its idle threads sleep instead of spinning, so a
-model is compiled once and kept.
+A model is compiled once and reused in every block: compiling takes seconds, and its idle threads sleep instead of
+spinning, so they do not disturb other models.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int) -> "Factory":
-    """Compile a model for the CPU, in float32 where its weights are, and make a factory that runs it on `feed`.
+    """Compile a model for the CPU, with float32 inference, and return a factory that runs it on `feed`.
 
     Args:
         file: The ONNX file.

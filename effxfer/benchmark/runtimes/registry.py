@@ -1,6 +1,6 @@
-"""Other runtimes beside ONNX Runtime, timed in the same table where their packages are installed.
+"""Runtimes other than ONNX Runtime, timed in the same table if their packages are installed.
 
-OpenVINO reads the ONNX files themselves; LiteRT and ExecuTorch need the network, which is converted for them first.
+OpenVINO reads the ONNX files; LiteRT and ExecuTorch need the network, which is converted first.
 """
 
 import time
@@ -25,16 +25,16 @@ Feed = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Other:
-    """One runtime.
+class OtherRuntime:
+    """A runtime to time models in.
 
     Attributes:
-        title: How tables call it.
-        extra: The extra of effxfer that brings it.
-        packages: What must be importable.
-        factory: Makes a runner of an ONNX file, or of a network, a feed and a number of threads; its calls give the
-            outputs, the first one first.
-        converts: Whether it takes a network.
+        title: Name in tables.
+        extra: The extra of effxfer that installs it.
+        packages: Packages that must be importable.
+        factory: Builds a runner from an ONNX file or a network, a feed and a number of threads; its calls return the
+            outputs.
+        converts: Whether it takes a network instead of a file.
     """
 
     title: str
@@ -44,57 +44,57 @@ class Other:
     converts: bool = False
 
 
-OTHERS = {
-    "executorch": Other(
+RUNTIMES = {
+    "executorch": OtherRuntime(
         title="ExecuTorch", extra="executorch", packages=("executorch",), factory=executorch.runner, converts=True
     ),
-    "litert": Other(
+    "litert": OtherRuntime(
         title="LiteRT",
         extra="litert",
         packages=("litert_torch", "ai_edge_litert"),
         factory=litert.runner,
         converts=True,
     ),
-    "openvino": Other(title="OpenVINO", extra="openvino", packages=("openvino",), factory=openvino.runner),
+    "openvino": OtherRuntime(title="OpenVINO", extra="openvino", packages=("openvino",), factory=openvino.runner),
 }
 
 
-def other_runners(
+def runtime_runners(
     models: Mapping[str, Path],
     feeds: Mapping[str, Feed],
     nets: "Mapping[str, Callable[[], torch.nn.Module]]",
     *,
-    wanted: Collection[str],
+    runtimes: Collection[str],
     threads: int,
 ) -> "tuple[dict[str, Factory], list[str]]":
-    """Make runners of every model in every runtime that is wanted, installed and able to run it.
+    """Build runners of every model in every requested runtime that is installed and able to run it.
 
     Args:
         models: ONNX files by name.
         feeds: Input by model name.
         nets: Torch modules, by the name of the model that is the same network.
-        wanted: Keys of `OTHERS`.
-        threads: Threads of each.
+        runtimes: Keys of `RUNTIMES`.
+        threads: Threads of each runner.
 
     Returns:
-        Runners by `MODEL in RUNTIME`; and notes on what is left out and why, and how far the answers of each runner
-        are from ONNX Runtime's.
+        Runners by `MODEL in RUNTIME`; and notes on omitted runtimes, and on the difference of each runner's outputs
+        from ONNX Runtime's.
     """
     runners: dict[str, Factory] = {}
     notes, absent = [], []
-    for key in sorted(wanted):
-        other = OTHERS[key]
-        if not installed(other):
-            absent.append(f"{other.title} (pip install 'effxfer[{other.extra}]')")
+    for key in sorted(runtimes):
+        runtime = RUNTIMES[key]
+        if not is_installed(runtime):
+            absent.append(f"{runtime.title} (pip install 'effxfer[{runtime.extra}]')")
             continue
-        for name in nets if other.converts else models:
-            source = nets[name]() if other.converts else models[name]
-            title = f"{name} in {other.title}"
+        for name in nets if runtime.converts else models:
+            source = nets[name]() if runtime.converts else models[name]
+            title = f"{name} in {runtime.title}"
             try:
                 begun = time.perf_counter()
-                factory = other.factory(source, feeds[name], threads)
-                took = time.perf_counter() - begun
-                notes.append(f"{title}: made ready in {took:.1f} s; {_difference(factory, models[name], feeds[name])}")
+                factory = runtime.factory(source, feeds[name], threads)
+                seconds = time.perf_counter() - begun
+                notes.append(f"{title}: prepared in {seconds:.1f} s; {_difference(factory, models[name], feeds[name])}")
                 runners[title] = factory
             except Exception as error:  # a converter or kernel that lacks an operator must not end the bench
                 notes.append(f"{title} left out: {type(error).__name__}: {_first_line(error)}")
@@ -103,8 +103,8 @@ def other_runners(
     return runners, notes
 
 
-def model_of(title: str, models: Collection[str]) -> str:
-    """Give the model that a runner runs: its own title, or what stands before the name of the runtime.
+def model_name(title: str, models: Collection[str]) -> str:
+    """Return the model of a runner: its title, or the part before the name of the runtime.
 
     >>> model_of("small in OpenVINO", ["small"]), model_of("a in LiteRT", ["a", "a in LiteRT"])
     ('small', 'a in LiteRT')
@@ -112,9 +112,9 @@ def model_of(title: str, models: Collection[str]) -> str:
     return title if title in models else title.rpartition(" in ")[0]
 
 
-def installed(other: Other) -> bool:
+def is_installed(runtime: OtherRuntime) -> bool:
     """Whether all packages of a runtime can be imported."""
-    return all(find_spec(package) is not None for package in other.packages)
+    return all(find_spec(package) is not None for package in runtime.packages)
 
 
 def _difference(factory: "Factory", file: Path, feed: Feed) -> str:
@@ -126,7 +126,7 @@ def _difference(factory: "Factory", file: Path, feed: Feed) -> str:
             close()
     theirs = np.asarray(open_session(file, 1).run(None, dict(feed))[0])
     if ours.shape != theirs.shape:
-        raise ValueError(f"it gives {ours.shape}, ONNX Runtime {theirs.shape}")
+        raise ValueError(f"its output has the shape {ours.shape}, ONNX Runtime's {theirs.shape}")
     scale = max(float(np.abs(theirs).max()), 1e-9)
     return f"outputs differ from ONNX Runtime's by up to {100 * float(np.abs(ours - theirs).max()) / scale:.2g} %"
 

@@ -103,7 +103,7 @@ def measure(files: Mapping[str, Path], settings: Bench, **more: Any) -> Report:
     """
     threads, baseline = settings.threads or usable_cores(), next(iter(files))
     measured = bench_models(
-        files, baseline=baseline, others=settings.runtimes, threads=threads, batch=settings.batch,
+        files, baseline=baseline, runtimes=settings.runtimes, threads=threads, batch=settings.batch,
         precision=settings.precision, max_seconds=settings.max_seconds, cold=settings.cold, seed=settings.seed, **more,
     )  # fmt: skip
     if settings.sweep_threads or settings.sweep_batches:

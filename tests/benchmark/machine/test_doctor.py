@@ -70,7 +70,7 @@ def test_a_torchvision_for_another_torch_is_found_in_a_child_process(tmp_path, m
     assert found["torch"] == "9.9.0"
     check = torch_checks(found)[0]
     assert check.status == "fail"
-    assert "do not fit together" in check.text
+    assert "are not compatible" in check.text
     assert "nms does not exist" in check.text
     assert check.fix == "pip install --upgrade --force-reinstall torch torchvision"
 
@@ -109,7 +109,7 @@ def test_threads_beyond_a_containers_limit_are_a_warning():
     check = thread_check(limited, {})
     assert (check.status, check.fix) == ("ok", "")
     assert "a limit of 1.5 cores" in check.text
-    assert "2 used where none are asked for" in check.text
+    assert "2 used by default" in check.text
     check = thread_check(limited, {"OMP_NUM_THREADS": "8"})
     assert (check.status, check.fix) == ("warn", "export OMP_NUM_THREADS=2")
     assert thread_check(limited, {"OMP_NUM_THREADS": "1"}).status == "ok"

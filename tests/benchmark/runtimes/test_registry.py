@@ -7,7 +7,7 @@ import torch
 from effxfer.benchmark.compare import bench_models
 from effxfer.benchmark.protocol.runners import feed_for, onnx_runner
 from effxfer.benchmark.runtimes import registry
-from effxfer.benchmark.runtimes.registry import OTHERS, Other, installed, other_runners
+from effxfer.benchmark.runtimes.registry import RUNTIMES, OtherRuntime, is_installed, runtime_runners
 from tests.benchmark.models import linear
 
 
@@ -18,13 +18,13 @@ def asked(tmp_path):
 
 
 def use(monkeypatch, factory, **more):
-    fake = Other(title="Fake", extra="fake", packages=("json",), factory=factory, **more)
-    monkeypatch.setattr(registry, "OTHERS", {"fake": fake})
+    fake = OtherRuntime(title="Fake", extra="fake", packages=("json",), factory=factory, **more)
+    monkeypatch.setattr(registry, "RUNTIMES", {"fake": fake})
 
 
 def test_a_runtime_that_is_not_installed_is_named_with_what_brings_it(asked, monkeypatch):
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
-    runners, notes = other_runners(*asked, {}, wanted=("litert", "openvino"), threads=1)
+    runners, notes = runtime_runners(*asked, {}, runtimes=("litert", "openvino"), threads=1)
     assert runners == {}
     assert notes == [
         "not installed, left out: LiteRT (pip install 'effxfer[litert]'), OpenVINO (pip install 'effxfer[openvino]')"
@@ -33,7 +33,7 @@ def test_a_runtime_that_is_not_installed_is_named_with_what_brings_it(asked, mon
 
 def test_every_model_runs_in_it_and_its_answers_are_compared(asked, monkeypatch):
     use(monkeypatch, onnx_runner)
-    runners, notes = other_runners(*asked, {}, wanted=("fake",), threads=1)
+    runners, notes = runtime_runners(*asked, {}, runtimes=("fake",), threads=1)
     assert list(runners) == ["dense in Fake", "small in Fake"]
     assert all(note.endswith("outputs differ from ONNX Runtime's by up to 0 %") for note in notes)
 
@@ -41,7 +41,7 @@ def test_every_model_runs_in_it_and_its_answers_are_compared(asked, monkeypatch)
 def test_a_runtime_is_fed_and_counted_as_the_file_is(tmp_path, monkeypatch):
     use(monkeypatch, onnx_runner)
     models = {"free": linear(tmp_path / "free.onnx"), "four": linear(tmp_path / "four.onnx", batch=4)}
-    report = bench_models(models, baseline="free", others=("fake",), memory=False, max_seconds=0.2, min_seconds=0.0)
+    report = bench_models(models, baseline="free", runtimes=("fake",), memory=False, max_seconds=0.2, min_seconds=0.0)
     rows = {row["model"]: (row["batch"], bool(row["p50 ratio"])) for row in report.tables[0].rows}
     assert rows == {
         "free": (1, True), "four": (4, False), "free in Fake": (1, True), "four in Fake": (4, False),
@@ -54,7 +54,7 @@ def test_other_answers_are_told(asked, monkeypatch):
         return lambda: lambda: [1.5 * np.asarray(made()()[0])]
 
     use(monkeypatch, off)
-    assert all("by up to 50 %" in note for note in other_runners(*asked, {}, wanted=("fake",), threads=1)[1])
+    assert all("by up to 50 %" in note for note in runtime_runners(*asked, {}, runtimes=("fake",), threads=1)[1])
 
 
 def test_a_network_that_it_cannot_run_is_left_out_with_the_reason(asked, monkeypatch):
@@ -62,7 +62,7 @@ def test_a_network_that_it_cannot_run_is_left_out_with_the_reason(asked, monkeyp
         raise NotImplementedError("no kernel for Gelu\nmore")
 
     use(monkeypatch, refuse, converts=True)
-    runners, notes = other_runners(*asked, {"dense": lambda: torch.nn.Linear(4, 3)}, wanted=("fake",), threads=1)
+    runners, notes = runtime_runners(*asked, {"dense": lambda: torch.nn.Linear(4, 3)}, runtimes=("fake",), threads=1)
     assert runners == {}
     assert notes == ["dense in Fake left out: NotImplementedError: no kernel for Gelu"]
 
@@ -70,17 +70,17 @@ def test_a_network_that_it_cannot_run_is_left_out_with_the_reason(asked, monkeyp
 def test_its_rows_stand_in_the_same_table(asked, monkeypatch):
     use(monkeypatch, onnx_runner)
     report = bench_models(
-        asked[0], baseline="dense", others=["fake"], memory=False, max_seconds=0.3, min_seconds=0, block=5, warmup=1
+        asked[0], baseline="dense", runtimes=["fake"], memory=False, max_seconds=0.3, min_seconds=0, block=5, warmup=1
     )
     assert [row["model"] for row in report.tables[0].rows] == ["dense", "small", "dense in Fake", "small in Fake"]
     assert report["ratio/dense in Fake"].n >= 1
     assert report.get("size/dense in Fake") is None
 
 
-@pytest.mark.parametrize("name", sorted(OTHERS))
+@pytest.mark.parametrize("name", sorted(RUNTIMES))
 def test_the_real_one_answers_like_onnx_runtime(name, tmp_path):
-    if not installed(OTHERS[name]):
-        pytest.skip(f"{OTHERS[name].title} is not installed")
+    if not is_installed(RUNTIMES[name]):
+        pytest.skip(f"{RUNTIMES[name].title} is not installed")
     file = linear(tmp_path / "m.onnx", width=8)
     feed = feed_for(file)
     net = torch.nn.Linear(8, 3)
@@ -89,7 +89,7 @@ def test_the_real_one_answers_like_onnx_runtime(name, tmp_path):
         to_array = importlib.import_module("onnx.numpy_helper").to_array
         net.weight.copy_(torch.from_numpy(to_array(weights["W"]).T.copy()))
         net.bias.copy_(torch.from_numpy(to_array(weights["b"]).copy()))
-    runners, notes = other_runners({"m": file}, {"m": feed}, {"m": lambda: net}, wanted=(name,), threads=1)
-    assert list(runners) == [f"m in {OTHERS[name].title}"], notes
-    found = np.asarray(runners[f"m in {OTHERS[name].title}"]()()[0])
+    runners, notes = runtime_runners({"m": file}, {"m": feed}, {"m": lambda: net}, runtimes=(name,), threads=1)
+    assert list(runners) == [f"m in {RUNTIMES[name].title}"], notes
+    found = np.asarray(runners[f"m in {RUNTIMES[name].title}"]()()[0])
     np.testing.assert_allclose(found, onnx_runner(file, feed)()()[0], rtol=1e-3)
