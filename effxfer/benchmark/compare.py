@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effxfer.benchmark.measure.cold_start import measure_cold
+from effxfer.benchmark.measure.cold_start import measure_cold_start
 from effxfer.benchmark.measure.memory import measure_memory
 from effxfer.benchmark.measure.size import measure_size
 from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner, torch_runner
@@ -102,7 +102,7 @@ def bench_models(
     result = BenchResult(
         timings=timings, baseline=baseline, batch=batch, batches=_batch_sizes(timings, feeds, baseline), sizes=sizes,
         peaks={name: measure_memory(file, feeds[name], threads=threads) for name, file in models.items() if memory},
-        cold=measure_cold(models, feeds, threads=threads, runs=cold),
+        cold=measure_cold_start(models, feeds, threads=threads, runs=cold),
     )  # fmt: skip
     measured = report(result, precision) + Report(notes=tuple(notes))
     enforce(measured, gated_models, max_p50_ratio=max_p50_ratio, max_mb=max_mb)

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from effxfer.benchmark.machine import facts as machine
-from effxfer.benchmark.measure.cold_start import Cold
+from effxfer.benchmark.measure.cold_start import ColdStart
 from effxfer.benchmark.measure.memory import Memory
 from effxfer.benchmark.measure.size import COMPRESSION, Size
 from effxfer.benchmark.protocol.latency import MIN_ROUNDS, Timing
@@ -36,7 +36,7 @@ class BenchResult:
     batches: Mapping[str, int]
     sizes: Mapping[str, Size]
     peaks: Mapping[str, Memory | None]
-    cold: Mapping[str, Sequence[Cold]]
+    cold: Mapping[str, Sequence[ColdStart]]
 
     def comparable(self, name: str) -> bool:
         """Whether a model took as many images per call as the baseline; otherwise a ratio means nothing."""

@@ -57,8 +57,8 @@ def predict(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Classify images with an exported model, without torch."""
-    from effxfer.benchmark.untrusted.sandbox import inside
-    from effxfer.benchmark.untrusted.vet import is_foreign, locate, unvouched
+    from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
+    from effxfer.benchmark.untrusted.vet import is_untrusted, locate, note_unverified
     from effxfer.cli import show
     from effxfer.cli.command_line import reproduce
     from effxfer.errors import DataError, ModelFileError
@@ -73,9 +73,9 @@ def predict(
     arguments: dict[str, Any] = {"file": str(file), "images": [str(image) for image in images], "top": top}
     arguments |= {"support": str(support) if support else None, "threads": threads}
     try:
-        if is_foreign(file):
-            rows = inside("effxfer.runtime.predict:predict_files", [file], arguments, seconds=2.0 * len(images))
-            for note in unvouched([file]):
+        if is_untrusted(file):
+            rows = call_in_sandbox("effxfer.runtime.predict:predict_files", [file], arguments, seconds=2.0 * len(images))
+            for note in note_unverified([file]):
                 show.say(f"note: {note}")
         else:
             rows = predict_files(**arguments)

@@ -115,7 +115,7 @@ def test_limits_apply_to_the_candidates():
         (["dense"], "dens", None, None, "did you mean 'dense'"),
         (["dense", "a"], "dense", ["z"], None, "no model 'z'"),
         (["dense"], "dense", None, 0.5, "beside the baseline"),
-        (["dense", EAGER], "dense", None, None, "taken"),
+        (["dense", EAGER], "dense", None, None, "reserved"),
     ],
 )
 def test_names_that_make_no_sense_are_refused(names, baseline, gated, ratio, match):

@@ -1,4 +1,4 @@
-from effxfer.benchmark.measure.cold_start import Cold
+from effxfer.benchmark.measure.cold_start import ColdStart
 from effxfer.benchmark.protocol.latency import Timing
 from effxfer.benchmark.report import MACHINE, REPEAT, BenchResult, facts_table, report
 
@@ -23,7 +23,7 @@ def test_throughput_counts_images_and_slow_calls():
 
 
 def test_cold_starts_are_told_with_their_range():
-    starts = [Cold(total_ms=t, import_ms=t - 30, load_ms=20, first_ms=10) for t in (300.0, 500.0, 400.0)]
+    starts = [ColdStart(total_ms=t, import_ms=t - 30, load_ms=20, first_ms=10) for t in (300.0, 500.0, 400.0)]
     row = report(found(timing("a"), timing(REPEAT), cold={"a": starts}), 0.01)["cold/a"]
     assert (row.value, row.low, row.high, row.n) == (400, 300, 500, 3)
 

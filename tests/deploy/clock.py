@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import prod
 
-from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, macs, moved, quantized
+from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, bytes_moved, is_quantized_kernel, macs
 from effxfer.benchmark.measure.profile import profile
 from effxfer.benchmark.protocol.latency import Timing
 
@@ -13,10 +13,10 @@ def cost(kernel):
     work = macs(kernel)
     if kernel.op == "QLinearConv":
         work = 9 * prod(kernel.outputs[0]) * kernel.inputs[0][-1] * (0.25 if kernel.types[0] == "uint8" else 0.9)
-    elif kernel.op in COMPUTE and not quantized(kernel):
+    elif kernel.op in COMPUTE and not is_quantized_kernel(kernel):
         wide = kernel.outputs[0][1]
         work *= 4 if wide > 8 and wide % 8 else 1
-    return 0.005 + work / 1e6 + moved(kernel) / 1e7 + (0.02 if kernel.op in CONVERT else 0)
+    return 0.005 + work / 1e6 + bytes_moved(kernel) / 1e7 + (0.02 if kernel.op in CONVERT else 0)
 
 
 def kernels(file, feed, *, threads=1, seconds=0):

@@ -1,4 +1,4 @@
-"""ONNX graphs of a single layer, for the clock."""
+"""ONNX graphs of a single layer, to be timed."""
 
 from typing import Any
 
@@ -10,28 +10,28 @@ OPSET, IR = 20, 10
 
 
 def node_model(site: Site, inputs: int, outputs: int) -> tuple[bytes, tuple[int, ...]]:
-    """Build a model that is one layer on one example.
+    """Build a model of one layer for a batch of 1.
 
     Args:
         site: The layer's shape.
-        inputs: Channels read, of all groups together.
-        outputs: Channels written, of all groups together.
+        inputs: Input channels of all groups together.
+        outputs: Output channels of all groups together.
 
     Returns:
         The model, and the shape of its input `x`.
     """
     from onnx import TensorProto, helper
 
-    given, weight, made = _shapes(site, inputs, outputs)
+    input_shape, weight, output_shape = _shapes(site, inputs, outputs)
     graph = helper.make_graph(
         [_node(site, inputs)],
         "layer",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, given)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, made)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output_shape)],
         [_constant("w", weight), _constant("b", (outputs,))],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
-    return model.SerializeToString(), given
+    return model.SerializeToString(), input_shape
 
 
 def _shapes(site: Site, inputs: int, outputs: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -61,7 +61,7 @@ def _node(site: Site, inputs: int) -> Any:
 
 
 def _padding(site: Site, side: int) -> int:
-    """All padding along one axis that gives the output its size, however the network pads."""
+    """Total padding along one axis that yields the output size, whatever padding the network uses."""
     covered = (site.out[side] - 1) * site.stride[side] + site.dilation[side] * (site.kernel[side] - 1) + 1
     return max(0, covered - site.size[side])
 

@@ -1,7 +1,7 @@
-"""What single layers cost in ONNX Runtime on this machine, measured once and remembered.
+"""Latency table of single layers in ONNX Runtime on this machine, measured once and cached.
 
-A layer is timed as a graph of one node, by ONNX Runtime's own profile: only the kernel counts, not the session around
-it nor the reordering of its input and output, which neighbours in a network share. Widths between the measured ones
+A layer is timed as a graph of one node by ONNX Runtime's profiler. Only the kernel counts, not the session nor the
+reordering of inputs and outputs, which adjacent layers of a network share. Widths between the measured ones
 are interpolated, as in HALP (Shen et al., 2022, https://arxiv.org/abs/2110.10811), whose latency table this is.
 """
 
@@ -15,14 +15,14 @@ import numpy as np
 
 from effxfer import progress
 from effxfer.benchmark.layer_table.interpolation import (
-    CLASSES,
+    SUBDIVISIONS,
     UNIT,
     Point,
-    axis,
     bilinear,
-    class_of,
     fast_step,
-    stairs,
+    off_grid_factors,
+    sample_widths,
+    width_class,
 )
 from effxfer.benchmark.machine import facts
 from effxfer.data.sources.file_hashes import default_cache, warn_unwritable
@@ -36,112 +36,128 @@ FORMAT = 2
 WARMUP = 3
 RUNS = (12, 40)
 SECONDS = 0.02
-TYPICAL = 64
+PROBE_WIDTH = 64
 OPERATORS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 Measure = Callable[[Site, int, int, int], float]
-Known = dict[str, dict[str, float]]
+Milliseconds = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCosts:
-    """A table of measured layers.
+    """A latency table of layers.
 
     Attributes:
         axes: By site, the measured widths of inputs and outputs, within one group.
         points: By site, milliseconds at measured points.
-        stairs: By kind of layer, the factor that widths off the multiples of 8 cost, see `grid.stairs`.
+        off_grid: By kind of layer, the slow-down of widths off the multiples of 8, see
+            `interpolation.off_grid_factors`.
     """
 
     axes: Mapping[Site, tuple[list[int], list[int]]]
     points: Mapping[Site, Mapping[Point, float]]
-    stairs: Mapping[str, Mapping[int, float]]
+    off_grid: Mapping[str, Mapping[int, float]]
 
     @property
     def step(self) -> int:
-        """Widths at multiples of this are on the runtime's fast path."""
-        return fast_step(list(self.stairs.values()))
+        """The step of widths on the runtime's fast path."""
+        return fast_step(list(self.off_grid.values()))
 
     def ms(self, site: Site, inputs: int, outputs: int) -> float:
-        """Give a layer's time in milliseconds; 0 where it has no channels left.
+        """Return a layer's time in milliseconds; 0 for a layer without channels.
 
         Raises:
-            KeyError: If the layer is of a shape that was not measured, or wider.
+            KeyError: If the layer's shape was not measured, or it is wider than measured.
         """
         if not inputs or not outputs:
             return 0.0
-        x, y = within(site, inputs, outputs)
+        x, y = group_widths(site, inputs, outputs)
         xs, ys = self.axes[site]
-        factors = self.stairs.get(site.kind, {})
-        off = [factors.get(class_of(width), 1.0) for width, known in ((x, xs), (y, ys)) if width not in known]
-        return bilinear(self.points[site], xs, ys, x, y) * max(off, default=1.0)
+        factors = self.off_grid.get(site.kind, {})
+        factors_of_widths = [
+            factors.get(width_class(width), 1.0) for width, measured in ((x, xs), (y, ys)) if width not in measured
+        ]
+        return bilinear(self.points[site], xs, ys, x, y) * max(factors_of_widths, default=1.0)
 
 
 def measure_costs(
     layers: Iterable[Layer], *, threads: int = 1, folder: Path | None = None, measure: Measure | None = None
 ) -> LayerCosts:
-    """Measure what the layers of a network cost, at their widths and below.
+    """Measure the latency of a network's layers, at their widths and below.
 
     Args:
-        layers: Of the widest network that will be asked about.
-        threads: Of ONNX Runtime.
-        folder: Where measurements are kept; None is the cache folder. What is there is not measured again.
-        measure: Gives milliseconds for (site, inputs, outputs, threads); None is `time_layer`.
+        layers: Layers of the widest network to look up.
+        threads: Threads of ONNX Runtime.
+        folder: Folder of cached measurements, which are not repeated; None is the default cache folder.
+        measure: Returns milliseconds for (site, inputs, outputs, threads); None is `time_layer`.
     """
     layers = list(layers)
     file = cache_file(folder or default_cache() / "latency", threads)
-    clock = _Clock(file, threads, measure or time_layer)
-    axes, wanted = plan(layers)
-    typical = _typical(layers)
-    todo = [(site, x, y) for site, points in wanted.items() for x, y in sorted(points)]
-    todo += [(site, width, width) for site in typical for width in _staircase()]
-    with progress.bar("measure layers", len(todo)) as advance:
-        for number, (site, x, y) in enumerate(todo):
-            clock.time(site, x, y)
+    cache = _MeasurementCache(file, threads, measure or time_layer)
+    axes, points_by_site = plan_points(layers)
+    probed = _representative_sites(layers)
+    pending = [(site, x, y) for site, points in points_by_site.items() for x, y in sorted(points)]
+    pending += [(site, width, width) for site in probed for width in _probe_widths()]
+    with progress.bar("measure layers", len(pending)) as advance:
+        for number, (site, x, y) in enumerate(pending):
+            cache.time(site, x, y)
             advance(1, str(site))
             if number % 50 == 49:
-                clock.save()
-    clock.save()
-    points = {site: {(x, y): clock.time(site, x, y) for x, y in found} for site, found in wanted.items()}
-    times = {site.kind: {width: clock.time(site, width, width) for width in _staircase()} for site in typical}
-    return LayerCosts(axes=axes, points=points, stairs={kind: stairs(t, TYPICAL) for kind, t in times.items()})
+                cache.save()
+    cache.save()
+    points = {
+        site: {(x, y): cache.time(site, x, y) for x, y in site_points} for site, site_points in points_by_site.items()
+    }
+    times = {site.kind: {width: cache.time(site, width, width) for width in _probe_widths()} for site in probed}
+    return LayerCosts(
+        axes=axes, points=points, off_grid={kind: off_grid_factors(t, PROBE_WIDTH) for kind, t in times.items()}
+    )
 
 
-def plan(
+def plan_points(
     layers: Iterable[Layer],
 ) -> tuple[dict[Site, tuple[list[int], list[int]]], dict[Site, set[Point]]]:
-    """Choose what to measure: by site the two axes, and those of their points that a layer's smaller versions need."""
+    """Plan the measurements: by site the two axes, and the points that narrower versions of its layers need."""
     used: dict[Site, list[Point]] = {}
     for layer in layers:
-        used.setdefault(layer.site, []).append(within(layer.site, layer.inputs, layer.outputs))
+        used.setdefault(layer.site, []).append(group_widths(layer.site, layer.inputs, layer.outputs))
     axes, points = {}, {}
     for site, pairs in used.items():
         narrow = site.kind == "conv" and site.groups > 1
-        xs, ys = axis([x for x, _ in pairs], narrow=narrow), axis([y for _, y in pairs], narrow=narrow)
+        xs, ys = (
+            sample_widths([x for x, _ in pairs], narrow=narrow),
+            sample_widths([y for _, y in pairs], narrow=narrow),
+        )
         if site.kind == "depthwise":
             ys, points[site] = [1], {(x, 1) for x in xs}
         else:
-            points[site] = {(x, y) for a, b in pairs for x in _upto(xs, a) for y in _upto(ys, b)}
+            points[site] = {(x, y) for a, b in pairs for x in _values_up_to(xs, a) for y in _values_up_to(ys, b)}
         axes[site] = (xs, ys)
     return axes, points
 
 
-def within(site: Site, inputs: int, outputs: int) -> Point:
-    """Give the widths that decide the time: those of one group; for a depthwise layer its channels, and 1."""
+def group_widths(site: Site, inputs: int, outputs: int) -> Point:
+    """Return the widths that determine the time: those of one group; for a depthwise layer, its channels and 1."""
     if site.kind == "depthwise":
         return inputs, 1
     return -(-inputs // site.groups), -(-outputs // site.groups)
 
 
 def cache_file(folder: Path, threads: int) -> Path:
-    """Name the file that holds what was measured with this CPU, this ONNX Runtime and so many threads."""
-    return folder / f"layers-{digest(about(threads))}.json"
+    """Return the cache file for this CPU, this version of ONNX Runtime and this number of threads."""
+    return folder / f"layers-{digest(validity(threads))}.json"
 
 
-def about(threads: int) -> dict[str, Any]:
-    """What measurements are valid for."""
-    known = facts.facts()
+def validity(threads: int) -> dict[str, Any]:
+    """The CPU, runtime and threads that measurements are valid for."""
+    machine = facts.facts()
     runtime = facts.version("onnxruntime")
-    return {"format": FORMAT, "cpu": known["cpu"], "flags": known["flags"], "onnxruntime": runtime, "threads": threads}
+    return {
+        "format": FORMAT,
+        "cpu": machine["cpu"],
+        "flags": machine["flags"],
+        "onnxruntime": runtime,
+        "threads": threads,
+    }
 
 
 def time_layer(site: Site, inputs: int, outputs: int, threads: int = 1) -> float:
@@ -162,7 +178,7 @@ def time_layer(site: Site, inputs: int, outputs: int, threads: int = 1) -> float
 
 
 def kernel_ms(events: Iterable[Mapping[str, Any]]) -> float:
-    """Read the time of the one layer out of a profile: its kernel, by whatever name the optimizer gave it.
+    """Read the time of the single layer from a profile, under any operator name of the optimizer.
 
     Raises:
         ResourceError: If the profile has no such kernel.
@@ -181,37 +197,37 @@ def kernel_ms(events: Iterable[Mapping[str, Any]]) -> float:
     return sum(middle) / len(middle) / 1e3
 
 
-class _Clock:
-    """Measurements of this machine: asked for once, kept in a file."""
+class _MeasurementCache:
+    """Measurements of this machine, cached in a file."""
 
     def __init__(self, file: Path, threads: int, measure: Measure) -> None:
         self.file, self.threads, self.measure = file, threads, measure
-        self.known, self.fresh = _read(file), False
+        self.rows, self.dirty = _read_cache(file), False
 
     def time(self, site: Site, x: int, y: int) -> float:
-        """Milliseconds of a layer whose widths within a group are `x` and `y`; of a depthwise one, `x` channels."""
-        row, key = self.known.setdefault(str(site), {}), f"{x}x{y}"
+        """Return the milliseconds of a layer with `x` inputs and `y` outputs per group; `x` channels if depthwise."""
+        row, key = self.rows.setdefault(str(site), {}), f"{x}x{y}"
         if key not in row:
             inputs, outputs = (x, x * site.groups) if site.kind == "depthwise" else (x * site.groups, y * site.groups)
-            row[key], self.fresh = self.measure(site, inputs, outputs, self.threads), True
+            row[key], self.dirty = self.measure(site, inputs, outputs, self.threads), True
         return row[key]
 
     def save(self) -> None:
-        """Write what is new, beside what another process may have written meanwhile; what cannot be is forgotten."""
-        if self.fresh:
-            others = _read(self.file)
-            merged = {site: {**others.get(site, {}), **row} for site, row in self.known.items()}
+        """Write new measurements, merged with those of other processes; if that fails, continue without them."""
+        if self.dirty:
+            on_disk = _read_cache(self.file)
+            merged = {site: {**on_disk.get(site, {}), **row} for site, row in self.rows.items()}
             try:
-                write_sealed(self.file, {"about": about(self.threads), "ms": {**others, **merged}})
+                write_sealed(self.file, {"about": validity(self.threads), "ms": {**on_disk, **merged}})
             except (OSError, ResourceError) as error:
                 warn_unwritable(self.file.parents[1], error)
-            self.fresh = False
+            self.dirty = False
 
 
-def _read(file: Path) -> Known:
+def _read_cache(file: Path) -> Milliseconds:
     try:
-        told = read_sealed(file)["ms"]
-        return {str(site): {str(key): float(ms) for key, ms in row.items()} for site, row in told.items()}
+        rows = read_sealed(file)["ms"]
+        return {str(site): {str(key): float(ms) for key, ms in row.items()} for site, row in rows.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -223,13 +239,13 @@ def _repeat(session: Any, feed: Mapping[str, Any]) -> None:
         session.run(None, feed)
     begun = perf_counter()
     session.run(None, feed)
-    took = max(perf_counter() - begun, 1e-6)
-    for _ in range(int(min(max(SECONDS / took, RUNS[0]), RUNS[1]))):
+    duration = max(perf_counter() - begun, 1e-6)
+    for _ in range(int(min(max(SECONDS / duration, RUNS[0]), RUNS[1]))):
         session.run(None, feed)
 
 
-def _typical(layers: Iterable[Layer]) -> list[Site]:
-    """Of each kind whose widths may matter, the site of the layer with most multiply-adds."""
+def _representative_sites(layers: Iterable[Layer]) -> list[Site]:
+    """By kind of layer with width-dependent kernels, the site of the layer with the most multiply-adds."""
     work: dict[str, tuple[int, Site]] = {}
     for layer in layers:
         site = layer.site
@@ -240,10 +256,10 @@ def _typical(layers: Iterable[Layer]) -> list[Site]:
     return [site for _, site in work.values()]
 
 
-def _staircase() -> list[int]:
-    return [TYPICAL, TYPICAL + UNIT, *(TYPICAL + r for r in CLASSES)]
+def _probe_widths() -> list[int]:
+    return [PROBE_WIDTH, PROBE_WIDTH + UNIT, *(PROBE_WIDTH + r for r in SUBDIVISIONS)]
 
 
-def _upto(values: list[int], width: int) -> list[int]:
-    """The values that interpolating up to a width takes."""
+def _values_up_to(values: list[int], width: int) -> list[int]:
+    """Values needed to interpolate up to a width."""
     return [v for i, v in enumerate(values) if v <= width or not i or values[i - 1] < width]

@@ -1,1 +1,1 @@
-"""What is measured beside latency: cold start, memory, size, time per operator."""
+"""Measurements other than latency: cold start, memory, size, time per operator."""

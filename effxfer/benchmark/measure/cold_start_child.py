@@ -1,4 +1,4 @@
-"""The process that `measure_cold` starts: imports nothing of effxfer, answers once, prints when it did what.
+"""Child process of `measure_cold_start`: run a model once and print the times, without importing effxfer.
 
 The times are those of `time.monotonic_ns`, whose zero all processes of a machine share.
 """
@@ -12,8 +12,8 @@ from typing import Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it reads this once
 
 
-def answer(file: str, feed: dict[str, Any], threads: int) -> list[int]:
-    """Import, open the model, run it on zeros; give the moments at which each was done, in nanoseconds."""
+def time_steps(file: str, feed: dict[str, Any], threads: int) -> list[int]:
+    """Import, open the model, run it on zeros; return the times at the end of each step, in nanoseconds."""
     import numpy as np
     import onnxruntime
 
@@ -29,4 +29,4 @@ def answer(file: str, feed: dict[str, Any], threads: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(answer(**json.loads(sys.argv[1]))) + "\n")
+    sys.stdout.write(json.dumps(time_steps(**json.loads(sys.argv[1]))) + "\n")

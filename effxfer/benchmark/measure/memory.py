@@ -1,4 +1,4 @@
-"""Peak memory of running an ONNX model, measured in a process of its own."""
+"""Peak memory of running an ONNX model, measured in a separate process."""
 
 import json
 import subprocess
@@ -17,11 +17,11 @@ CHILD = Path(__file__).with_name("memory_child.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Resident memory of a process that does nothing but run one model, in MB (10^6 bytes).
+    """Resident memory of a process that only runs one model, in MB (10^6 bytes).
 
     Attributes:
-        peak_mb: Highest, with the interpreter, numpy and ONNX Runtime.
-        idle_mb: Highest before the model was opened.
+        peak_mb: Peak, including the interpreter, numpy and ONNX Runtime.
+        idle_mb: Peak before the model was opened.
     """
 
     peak_mb: float
@@ -29,41 +29,41 @@ class Memory:
 
     @property
     def model_mb(self) -> float:
-        """What opening and running the model added."""
+        """Memory added by opening and running the model."""
         return self.peak_mb - self.idle_mb
 
 
 def measure_memory(
     file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, runs: int = 5, seconds: float = 120.0
 ) -> Memory | None:
-    """Open a model in a fresh process, run it, and read the process's peak.
+    """Run a model in a new process, and read the peak memory of the process.
 
     Args:
         file: An ONNX model.
-        feed: Arrays by input name; only their shapes and types matter.
+        feed: Arrays by input name; only their shapes and types are used.
         threads: Threads within an operator.
         runs: Calls; the arena has its final size after the first few.
-        seconds: After this long the process is stopped.
+        seconds: Time limit, after which the process is stopped.
 
     Returns:
-        The memory, or None on a system that does not tell a process its peak.
+        The memory, or None if the system does not report the peak of a process.
 
     Raises:
         ModelFileError: If the model does not run.
         ResourceError: If it ran longer than `seconds` or was killed, for instance for lack of memory.
     """
     shapes = {name: [list(value.shape), str(value.dtype)] for name, value in feed.items()}
-    ask = json.dumps({"file": str(file), "feed": shapes, "threads": threads, "runs": runs})
+    request = json.dumps({"file": str(file), "feed": shapes, "threads": threads, "runs": runs})
     try:
-        done = children.run(CHILD, ask, seconds=seconds)
+        process = children.run(CHILD, request, seconds=seconds)
     except subprocess.TimeoutExpired:
         raise ResourceError(
             f"{file} did not run {runs} times within {seconds:.0f} s", "measure a smaller batch"
         ) from None
-    if done.returncode < 0:
-        raise ResourceError(f"running {file} was killed by signal {-done.returncode}", "is there enough memory?")
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ModelFileError(f"{file} does not run: {last[:300]}", code="E427")
-    facts = json.loads(done.stdout.splitlines()[-1])
+    if process.returncode < 0:
+        raise ResourceError(f"running {file} was killed by signal {-process.returncode}", "is there enough memory?")
+    if process.returncode:
+        message = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ModelFileError(f"{file} does not run: {message[:300]}", code="E427")
+    facts = json.loads(process.stdout.splitlines()[-1])
     return Memory(**facts) if facts else None

@@ -1,6 +1,6 @@
-"""The process that `measure_memory` starts: imports nothing of effxfer, opens one model, prints its peak.
+"""Child process of `measure_memory`: run one model and print the peak memory, without importing effxfer.
 
-`ru_maxrss` is of no use on Linux: a child inherits its parent's. `VmHWM` belongs to this address space alone.
+On Linux, `ru_maxrss` is useless, because a child inherits its parent's. `VmHWM` is that of this process only.
 """
 
 import json
@@ -13,7 +13,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it
 
 
 def peak_mb() -> float | None:
-    """Give the highest resident memory of this process so far in MB (10^6 bytes), or None if it is not told."""
+    """Return the peak resident memory of this process in MB (10^6 bytes), or None if it is unknown."""
     status = Path("/proc/self/status")
     if status.is_file():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -25,8 +25,8 @@ def peak_mb() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def forget_peak() -> None:
-    """Start the peak afresh at what is resident now, where Linux allows it."""
+def reset_peak() -> None:
+    """Reset the peak to the present resident memory, where Linux allows it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -48,15 +48,15 @@ def run_model(file: str, feed: dict[str, Any], threads: int, runs: int) -> None:
 
 
 def main() -> None:
-    """Answer the question in the first argument."""
+    """Run the request in the first argument."""
     import numpy as np
     import onnxruntime
 
-    ask: dict[str, Any] = json.loads(sys.argv[1])
+    request: dict[str, Any] = json.loads(sys.argv[1])
     np.zeros(1), onnxruntime.get_available_providers()
-    forget_peak()
+    reset_peak()
     idle = peak_mb()
-    run_model(**ask)
+    run_model(**request)
     peak = peak_mb()
     sys.stdout.write(json.dumps({} if idle is None else {"idle_mb": idle, "peak_mb": peak}) + "\n")
 

@@ -1,4 +1,4 @@
-"""How much work a kernel does: multiply-adds and bytes, from the shapes that it ran on."""
+"""Multiply-adds and bytes of a kernel, from the shapes that it ran on."""
 
 from math import prod
 
@@ -20,9 +20,9 @@ def macs(kernel: Kernel, weight: Shape = ()) -> int:
     """Count a kernel's multiply-adds; 0 for operators that are neither convolution nor matrix product.
 
     Args:
-        kernel: What ran.
-        weight: Shape of the weight in the file, `(out, in / groups, ...)`: the profile does not show weights that ONNX
-            Runtime packed for itself. Empty where it is unknown.
+        kernel: The kernel.
+        weight: Shape of the weight in the file, `(out, in / groups, ...)`: the profile omits weights that ONNX Runtime
+            packed. Empty where it is unknown.
     """
     if not kernel.outputs or not kernel.inputs:
         return 0
@@ -37,32 +37,32 @@ def macs(kernel: Kernel, weight: Shape = ()) -> int:
     return 0
 
 
-def moved(kernel: Kernel, weight: Shape = ()) -> int:
-    """Count the bytes that a kernel reads and writes, weights that ONNX Runtime packed for itself included."""
+def bytes_moved(kernel: Kernel, weight: Shape = ()) -> int:
+    """Count the bytes that a kernel reads and writes, including weights that ONNX Runtime packed."""
     if kernel.op not in COMPUTE or _weight(kernel):
         return kernel.bytes
-    return kernel.bytes + prod(weight or (0,)) * (1 if quantized(kernel) else 4)
+    return kernel.bytes + prod(weight or (0,)) * (1 if is_quantized_kernel(kernel) else 4)
 
 
-def quantized(kernel: Kernel) -> bool:
-    """Tell a kernel that computes on 8-bit numbers; conversions from and to them are none."""
+def is_quantized_kernel(kernel: Kernel) -> bool:
+    """Whether a kernel computes on 8-bit numbers; conversions do not count."""
     return kernel.op not in CONVERT | MOVE and bool(kernel.types) and kernel.types[0] in INT8
 
 
 def _weight(kernel: Kernel) -> Shape:
-    """The first input after the activation that has as many axes as it."""
+    """Shape of the first input after the activation with the same number of axes."""
     axes = len(kernel.inputs[0])
     return next((shape for shape in kernel.inputs[1:] if len(shape) == axes), ())
 
 
 def _attention(kernel: Kernel) -> int:
-    """Of ONNX Runtime's own operators: one product for queries, keys and values, and two of words with words."""
+    """Count ONNX Runtime's attention: one product for queries, keys and values, and two between tokens."""
     (batch, words, wide), out = kernel.inputs[0], kernel.outputs[0][-1]
     return batch * words * (3 * wide * out + 2 * words * out)
 
 
 def _inner(kernel: Kernel) -> int:
-    """The length of the products that are summed; a Gemm may read its first matrix transposed."""
+    """Inner dimension of a matrix product; a Gemm may transpose its first matrix."""
     first = kernel.inputs[0]
     if len(first) == 2 and first[0] not in {1, kernel.outputs[0][0]}:
         return first[0]

@@ -1,4 +1,4 @@
-"""Where the time of one call goes, kernel by kernel, by ONNX Runtime's own profile."""
+"""Time of one call by kernel, from ONNX Runtime's profiler."""
 
 import json
 import re
@@ -15,23 +15,23 @@ from effxfer.process.scratch import scratch_folder
 from effxfer.runtime.session import error_summary, open_session, session_options
 
 WARMUP = 3
-MARK = "_kernel_time"
-ADDED = re.compile(r"(_nchwc|_token_\d+|/duplicated|_DequantizeLinear|_QuantizeLinear)+$")
+KERNEL_SUFFIX = "_kernel_time"
+ADDED_SUFFIX = re.compile(r"(_nchwc|_token_\d+|/duplicated|_DequantizeLinear|_QuantizeLinear)+$")
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """One operator as ONNX Runtime runs it, after its optimizations.
+    """An operator as ONNX Runtime runs it, after its optimizations.
 
     Attributes:
-        name: As in the optimized graph; `origin` finds the file's node.
+        name: Name in the optimized graph; `source_node` returns the file's node.
         op: The operator that runs, such as `Conv`, `QLinearConv` or `ReorderInput`.
         ms: Milliseconds in one call of the model, median over calls.
-        inputs: Shapes of the inputs that are there.
+        inputs: Shapes of the inputs that are present.
         types: Their element types, such as `float` or `uint8`.
         outputs: Shapes of the outputs.
-        bytes: Read and written: activations, parameters and outputs.
+        bytes: Bytes read and written: activations, parameters and outputs.
     """
 
     name: str
@@ -44,16 +44,16 @@ class Kernel:
 
 
 def profile(file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, seconds: float = 1.0) -> list[Kernel]:
-    """Run a model for a while and read what each kernel took.
+    """Run a model repeatedly and read the time of each kernel.
 
     Args:
         file: The model.
         feed: Input arrays by name.
-        threads: Within an operator.
-        seconds: For how long; at least five calls are made, after a warm-up that does not count.
+        threads: Threads within an operator.
+        seconds: Duration; at least five calls are made after the warm-up.
 
     Returns:
-        The kernels in the order in which they ran.
+        The kernels in the order of execution.
 
     Raises:
         ModelFileError: If the file cannot be opened or run.
@@ -68,38 +68,38 @@ def profile(file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, s
         except Exception as error:  # ONNX Runtime's exceptions have no public home
             raise ModelFileError(f"ONNX Runtime cannot run {file}: {error_summary(error)}", code="E424") from error
         events = json.loads(Path(session.end_profiling()).read_text())
-    return kernels(events)
+    return read_kernels(events)
 
 
-def kernels(events: Iterable[Mapping[str, Any]]) -> list[Kernel]:
-    """Read kernels out of a profile's events; the first calls are left out.
+def read_kernels(events: Iterable[Mapping[str, Any]]) -> list[Kernel]:
+    """Read the kernels from a profile's events, except those of the first calls.
 
     Raises:
         ResourceError: If there are none.
     """
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    events_by_kernel: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     calls = 0
     for event in events:
         calls += event.get("name") == "model_run"
-        if event.get("cat") == "Node" and str(event["name"]).endswith(MARK):
+        if event.get("cat") == "Node" and str(event["name"]).endswith(KERNEL_SUFFIX):
             key = (str(event["args"].get("node_index")), str(event["name"]))
-            found.setdefault(key, []).append(event)
-    if not found or not calls:
+            events_by_kernel.setdefault(key, []).append(event)
+    if not events_by_kernel or not calls:
         raise ResourceError("ONNX Runtime's profile shows no kernels", "see `effxfer doctor`")
-    return [_kernel(name.removesuffix(MARK), many, calls) for (_, name), many in found.items()]
+    return [_kernel(name.removesuffix(KERNEL_SUFFIX), many, calls) for (_, name), many in events_by_kernel.items()]
 
 
-def origin(kernel: Kernel, nodes: Iterable[str], producers: Mapping[str, str]) -> str:
-    """Name the node of the file that a kernel came from, or give the kernel's own name.
+def source_node(kernel: Kernel, nodes: Iterable[str], producers: Mapping[str, str]) -> str:
+    """Return the name of a kernel's node in the file, or else the kernel's own name.
 
     Args:
-        kernel: Its name may be a node's or an output's with what ONNX Runtime adds.
+        kernel: Its name may be that of a node or an output, with suffixes of ONNX Runtime.
         nodes: Names of the file's nodes.
-        producers: By tensor, the name of the node that makes it.
+        producers: By tensor, the name of the node that computes it.
     """
-    known = set(nodes)
-    for name in (kernel.name, ADDED.sub("", kernel.name)):
-        if name in known:
+    node_names = set(nodes)
+    for name in (kernel.name, ADDED_SUFFIX.sub("", kernel.name)):
+        if name in node_names:
             return name
         if name in producers:
             return producers[name]
@@ -107,16 +107,16 @@ def origin(kernel: Kernel, nodes: Iterable[str], producers: Mapping[str, str]) -
 
 
 def _kernel(name: str, events: list[Mapping[str, Any]], calls: int) -> Kernel:
-    """Sum up one kernel; one that a loop runs several times in a call counts as often."""
+    """Summarize a kernel; all its runs in a loop of one call are counted."""
     args, times = events[0]["args"], [float(event["dur"]) for event in events]
-    often = max(1, round(len(times) / calls))
-    kept = times[WARMUP * often :] or times
+    runs_per_call = max(1, round(len(times) / calls))
+    timed = times[WARMUP * runs_per_call :] or times
     shapes = args.get("input_type_shape", ())
     sizes = (args.get(key, 0) for key in ("activation_size", "parameter_size", "output_size"))
     return Kernel(
         name=name,
         op=str(args.get("op_name", "")),
-        ms=float(np.median(kept)) * often / 1e3,
+        ms=float(np.median(timed)) * runs_per_call / 1e3,
         inputs=tuple(tuple(shape) for one in shapes for shape in one.values()),
         types=tuple(str(kind) for one in shapes for kind in one),
         outputs=tuple(tuple(shape) for one in args.get("output_type_shape", ()) for shape in one.values()),

@@ -1,4 +1,4 @@
-"""How large an ONNX model is: on disk, compressed, and in parameters."""
+"""Size of an ONNX model: on disk, compressed, and in parameters."""
 
 import zlib
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Size:
     """Sizes of one model.
 
     Attributes:
-        bytes: Of the file and, if it has one, its weights file beside it.
-        compressed_bytes: Of the same, compressed by `COMPRESSION`.
-        params: Numbers in its weights; scales, zero points and shapes are not counted.
-        nonzero: How many of them differ from zero; of quantized ones, from what stands for zero.
+        bytes: Size of the file and of its external data.
+        compressed_bytes: Size of the same files, compressed by `COMPRESSION`.
+        params: Number of weights; scales, zero points and shapes are not counted.
+        nonzero: How many of them differ from zero; for quantized weights, from the zero point.
     """
 
     bytes: int
@@ -50,7 +50,7 @@ def measure_size(file: Path) -> Size:
     """Measure an ONNX model.
 
     Raises:
-        ModelFileError: If the file is absent, is not an ONNX model, or its weights are elsewhere than beside it.
+        ModelFileError: If the file is absent, is not an ONNX model, or its weights are not beside it.
     """
     model = read_onnx(file)
     parts = [file, *sidecars(model, file)]
@@ -64,7 +64,7 @@ def measure_size(file: Path) -> Size:
 
 
 def compressed_size(file: Path) -> int:
-    """Give the number of bytes of a file compressed by `COMPRESSION`, without holding it in memory."""
+    """Return the bytes of a file compressed by `COMPRESSION`, without loading it into memory."""
     squeeze, total = zlib.compressobj(6), 0
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -73,7 +73,7 @@ def compressed_size(file: Path) -> int:
 
 
 def read_onnx(file: Path) -> "onnx.ModelProto":
-    """Read a model's graph; weights in a second file are not followed.
+    """Read a model's graph without external data.
 
     Raises:
         ModelFileError: If the file is absent or is not an ONNX model.
@@ -87,22 +87,26 @@ def read_onnx(file: Path) -> "onnx.ModelProto":
     except Exception as error:
         raise ModelFileError(f"{file} is not an ONNX model", "write one with `effxfer export`", code="E424") from error
     if not model.graph.node:
-        raise ModelFileError(f"{file} holds no network", "write one with `effxfer export`", code="E424")
+        raise ModelFileError(f"{file} has no nodes", "write one with `effxfer export`", code="E424")
     return model
 
 
 def sidecars(model: "onnx.ModelProto", file: Path) -> list[Path]:
-    """List the files with weights beside a model.
+    """List the files of external data beside a model.
 
     Raises:
-        ModelFileError: If one is elsewhere, absent, or a link.
+        ModelFileError: If one is outside the folder, absent, or a link.
     """
     names = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
     astray = [
         n for n in names if Path(n).name != n or not (file.parent / n).is_file() or (file.parent / n).is_symlink()
     ]
     if astray:
-        raise ModelFileError(f"{file} wants weights from {astray[0]!r}", "keep both files in one folder", code="E420")
+        raise ModelFileError(
+            f"{file} refers to weights in {astray[0]!r}, which is no file beside it",
+            "keep both files in one folder",
+            code="E420",
+        )
     return [file.parent / name for name in sorted(names)]
 
 
@@ -110,32 +114,32 @@ def _count(model: "onnx.ModelProto", folder: Path) -> tuple[int, int]:
     import numpy as np
     from onnx import numpy_helper
 
-    aside, nothing = _aside(model), _zero_points(model)
+    aside, nothing = _non_weights(model), _zero_points(model)
     tensors = model.graph.initializer
     arrays: dict[str, Any] = {t.name: numpy_helper.to_array(t, base_dir=str(folder)) for t in tensors}
     params = nonzero = 0
     for name in arrays.keys() - aside:
         point, axis = nothing.get(name, ("", 0))
-        zero = _along(arrays[point], axis, arrays[name].ndim) if point in arrays else 0
+        zero = _broadcast_points(arrays[point], axis, arrays[name].ndim) if point in arrays else 0
         params += arrays[name].size
         nonzero += int(np.count_nonzero(arrays[name] != zero))
     return params, nonzero
 
 
-def _along(points: Any, axis: int, dims: int) -> Any:
-    """Bring one number per channel, `(C,)`, into a form that fits a weight of `dims` axes; a single number fits."""
+def _broadcast_points(points: Any, axis: int, dims: int) -> Any:
+    """Reshape one number per channel, `(C,)`, to broadcast to a weight of `dims` axes; a scalar needs none."""
     return points if points.ndim == 0 else points.reshape([-1 if d == axis % dims else 1 for d in range(dims)])
 
 
 def _zero_points(model: "onnx.ModelProto") -> dict[str, tuple[str, int]]:
-    """Name, by quantized tensor, what stands for zero in it, and the axis along which there is one per channel."""
+    """By quantized tensor, the name of its zero point, and the axis along which that has one per channel."""
     nodes = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and len(node.input) > 2]
     axes = [next((a.i for a in node.attribute if a.name == "axis"), 1) for node in nodes]
     return {node.input[0]: (node.input[2], axis) for node, axis in zip(nodes, axes, strict=True)}
 
 
-def _aside(model: "onnx.ModelProto") -> set[str]:
-    """Name the initializers that are no weights: scales, zero points, and what steers shapes and resizing."""
+def _non_weights(model: "onnx.ModelProto") -> set[str]:
+    """Return the initializers that are no weights: scales, zero points, and parameters of shapes and resizing."""
     quant = ("QuantizeLinear", "DequantizeLinear")
     steer = (
         "Reshape",

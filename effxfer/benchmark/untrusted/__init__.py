@@ -1,1 +1,1 @@
-"""ONNX files of unknown origin: looked at and run in a child process with limits."""
+"""Inspect and run ONNX files of unknown origin in a child process with limits."""

@@ -1,6 +1,6 @@
-"""The process that `inside` starts: limits itself, looks at the files, calls the function, writes what it gives.
+"""Child process of `call_in_sandbox`: set limits, inspect the files, call the function, write its result.
 
-What is wrong is written as `{"error": [class, code, problem, hint]}`; a crash or a hang is the parent's to name.
+An error is written as `{"error": [class, code, problem, hint]}`; the parent reports crashes and time-outs.
 """
 
 import json
@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from effxfer.benchmark.untrusted.vet_child import HUNGRY, Refused, examine, limit
+from effxfer.benchmark.untrusted.vet_child import OUT_OF_MEMORY, RefusedError, inspect_model, limit
 from effxfer.errors import EffxferError
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model_file.metadata import ModelError
@@ -20,28 +20,28 @@ LARGEST_FILE = 2**31
 MODEL = "ModelFileError"
 
 
-def answer(ask: Mapping[str, Any]) -> dict[str, Any]:
-    """Give `{"answer": ...}` or `{"error": ...}`; a defect of effxfer is raised."""
-    files, memory, vetted = list(ask["files"]), ask["memory"], list[str]()
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `{"answer": ...}` or `{"error": ...}`; other exceptions are defects of effxfer and are raised."""
+    files, memory, vetted = list(request["files"]), request["memory"], list[str]()
     try:
         for file in files:
             vetted[:] = [file]
-            memory += 4 * examine(Path(file), memory, 0, ask["size"])["outside_bytes"]
+            memory += 4 * inspect_model(Path(file), memory, 0, request["size"])["outside_bytes"]
         vetted[:] = files
-        limit(memory + ask["more"], 0, LARGEST_FILE)
-        return {"answer": _function(ask["function"])(**ask["arguments"])}
+        limit(memory + request["more"], 0, LARGEST_FILE)
+        return {"answer": _import_function(request["function"])(**request["arguments"])}
     except Exception as error:
-        return {"error": _told(error, " and ".join(vetted), ask["memory"] / 1e9)}
+        return {"error": _error_fields(error, " and ".join(vetted), request["memory"] / 1e9)}
 
 
-def _told(error: Exception, files: str, memory: float) -> list[str]:
-    """Give class, code, problem and hint of what was raised while files were used."""
-    if isinstance(error, MemoryError) or any(word in str(error) for word in HUNGRY):
-        advice = "do not use it; or, if you know it to be large, set EFFXFER_FOREIGN_GB higher"
+def _error_fields(error: Exception, files: str, memory: float) -> list[str]:
+    """Return class, code, problem and hint of an exception that was raised while files were used."""
+    if isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY):
+        advice = "do not use it; if you trust it and it is large, set EFFXFER_FOREIGN_GB higher"
         return [MODEL, "E427", f"{files} takes more than {memory:.1f} GB of memory", advice]
     if isinstance(error, RecursionError):
         return [MODEL, "E424", f"{files}: not an ONNX model: nested too deeply", ""]
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         code, problem, hint = error.args
         return [MODEL, code, f"{files}: {problem}", hint]
     if isinstance(error, EffxferError | ModelError | ImageError):
@@ -51,20 +51,20 @@ def _told(error: Exception, files: str, memory: float) -> list[str]:
     raise error
 
 
-def _function(name: str) -> Callable[..., Any]:
+def _import_function(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
     if not module.startswith("effxfer."):
         raise ValueError(name)
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
+    imported: Callable[..., Any] = getattr(import_module(module), function)
+    return imported
 
 
 def main() -> None:
-    """Answer the question in the first file, in the second."""
-    ask: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    found = answer(ask)
-    limit(2 * ask["memory"] + ask["more"], 0, LARGEST_FILE)
-    Path(sys.argv[2]).write_text(json.dumps(found), encoding="utf-8")
+    """Read the request from the first file and write the response to the second."""
+    request: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    response = answer(request)
+    limit(2 * request["memory"] + request["more"], 0, LARGEST_FILE)
+    Path(sys.argv[2]).write_text(json.dumps(response), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""An ONNX file that effxfer did not write is opened in a process of its own first, with limits on time and memory.
+"""Vet an ONNX file that effxfer did not write: open it in a child process with limits on time and memory.
 
-Malformed models can crash the runtime, take all memory, or name weights in files that are none of theirs. What comes
-through `vet` was parsed, had its outside data checked, and ran once; nothing is promised of a file that is replaced
-afterwards.
+Malformed models can crash the runtime, exhaust the memory, or refer to files that are not theirs. `vet` parses the
+model, checks its external data and runs it once. It gives no guarantee for a file that is replaced afterwards.
 """
 
 import json
@@ -28,17 +27,17 @@ SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foreign:
-    """What a file holds, as a child process saw it.
+class ModelSummary:
+    """Summary of a model, read by a child process.
 
     Attributes:
         inputs: Type and shape by name, such as `["tensor(float)", ["batch", 3, 224, 224]]`.
-        outputs: The same.
+        outputs: Type and shape by name.
         opsets: Version of each operator set by its domain.
-        operators: Nodes in the main graph.
-        producer: Name and version of what wrote it, as it says.
-        outside_bytes: Of weights in files beside it.
-        metadata: Its own properties.
+        operators: Number of nodes in the main graph.
+        producer: Name and version of the program that wrote it, by its own account.
+        outside_bytes: Bytes of weights in files beside it.
+        metadata: Its metadata properties.
     """
 
     inputs: Mapping[str, list[Any]]
@@ -50,19 +49,19 @@ class Foreign:
     metadata: Mapping[str, str]
 
 
-def vet(file: Path, *, size: int | None = None, memory_gb: float = MEMORY_GB, seconds: float = SECONDS) -> Foreign:
+def vet(file: Path, *, size: int | None = None, memory_gb: float = MEMORY_GB, seconds: float = SECONDS) -> ModelSummary:
     """Open a file of unknown origin in a child process and run it once on zeros.
 
     Args:
         file: The model. Weights in other files must lie beside it.
-        size: Value of free sides other than the batch; None for what its preprocessing metadata state, else 224.
-        memory_gb: Address space that the child may take, beyond four times what file and weights take. Not every
-            system can bound it; time is bounded everywhere.
-        seconds: The child's time, of the clock and of the processor.
+        size: Value of free sides other than the batch; None uses that of its preprocessing metadata, else 224.
+        memory_gb: Address space of the child, in addition to four times the size of file and weights. Not every system
+            can limit it; time is limited everywhere.
+        seconds: Limit of the child's wall-clock and processor time.
 
     Raises:
         ModelFileError: `E420` weights outside its folder, behind a link, or hard-linked; `E421` unknown fields of
-            external data; `E422` tensors whose data are too short, too long or at an impossible place; `E423` missing
+            external data; `E422` tensors whose data are too short, too long or at an invalid offset; `E423` missing
             weights; `E424` no ONNX model, or a damaged one; `E425` NaN among the weights; `E426` operators that ONNX
             Runtime does not know; `E427` a file that crashes, hangs, takes too much memory or does not run.
     """
@@ -70,22 +69,28 @@ def vet(file: Path, *, size: int | None = None, memory_gb: float = MEMORY_GB, se
         raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
     bytes_ = file.stat().st_size
     if not 0 < bytes_ < LARGEST:
-        problem = f"{file} is no ONNX model: it holds {bytes_} bytes"
-        raise ModelFileError(problem, "a model takes less than 2 GB, its weights may lie beside it", code="E424")
-    ask = {"file": str(file.absolute()), "memory": int(memory_gb * 1e9) + 4 * bytes_, "seconds": max(1, int(seconds))}
-    found = _asked({**ask, "size": size}, file, seconds)
-    if "error" in found:
-        code, problem, hint = found["error"]
+        problem = f"{file} is no ONNX model: it has {bytes_} bytes"
+        raise ModelFileError(
+            problem, "a model has less than 2 GB; store larger weights in a file beside it", code="E424"
+        )
+    request = {
+        "file": str(file.absolute()),
+        "memory": int(memory_gb * 1e9) + 4 * bytes_,
+        "seconds": max(1, int(seconds)),
+    }
+    response = _run_child({**request, "size": size}, file, seconds)
+    if "error" in response:
+        code, problem, hint = response["error"]
         raise ModelFileError(f"{file}: {problem}", hint, code=code)
-    return Foreign(**found)
+    return ModelSummary(**response)
 
 
 def locate(model: Path, names: Sequence[str] = ("model.onnx",)) -> Path:
-    """Give the file that is meant by a path to it, or to the directory that holds it.
+    """Return the model file at a path or in a directory.
 
     Args:
-        model: A file; or a result, which is then checked as a whole; or a directory of any other kind.
-        names: What is looked for in a directory, the preferred one first.
+        model: A file; a result directory, which is checked as a whole; or any other directory.
+        names: File names to look for in a directory, the preferred one first.
 
     Raises:
         ModelFileError: If a result was changed since it was written (`E404`), or holds no exported model.
@@ -93,38 +98,38 @@ def locate(model: Path, names: Sequence[str] = ("model.onnx",)) -> Path:
     if not model.is_dir():
         return model
     if (model / MANIFEST).exists():
-        there = Artifact.load(model).manifest.files
-        if not any(name in there for name in names):
+        names_in_directory = Artifact.load(model).manifest.files
+        if not any(name in names_in_directory for name in names):
             raise ModelFileError(f"{model} holds no exported model", "make one with `effxfer export`")
     else:
-        there = {name: "" for name in names if (model / name).is_file()}
-    return model / next((name for name in names if name in there), names[0])
+        names_in_directory = {name: "" for name in names if (model / name).is_file()}
+    return model / next((name for name in names if name in names_in_directory), names[0])
 
 
-def is_foreign(file: Path) -> bool:
-    """Whether a file is in no result: no manifest beside it lists it.
+def is_untrusted(file: Path) -> bool:
+    """Whether no manifest beside a file lists it, so it belongs to no result.
 
-    A manifest is a seal against mix-ups, not a signature: take results only from people you trust.
+    A manifest protects against mix-ups and is no signature: use only results of people you trust.
 
     Raises:
-        ModelFileError: If a manifest or `SHA256SUMS` beside it lists it with another digest, or it was changed since
-            it was given a seal (`E404`).
+        ModelFileError: If a manifest or `SHA256SUMS` beside it lists it with another digest, or it was changed after
+            it was sealed (`E404`).
     """
-    listed, sums = _listed(file.parent), _sums(file.parent)
-    told = listed.get(file.name) or sums.get(file.name)
-    if told and file.is_file() and (actual := sha256(file)) != told:
-        where = file.with_name(MANIFEST if file.name in listed else SUMS)
-        text = f"{file} is not the file that {where} lists: SHA-256 is {actual[:12]}, not {str(told)[:12]}"
+    manifest, bundle = _manifest_digests(file.parent), _bundle_digests(file.parent)
+    expected = manifest.get(file.name) or bundle.get(file.name)
+    if expected and file.is_file() and (actual := sha256(file)) != expected:
+        listing = file.with_name(MANIFEST if file.name in manifest else SUMS)
+        text = f"{file} is not the file that {listing} lists: SHA-256 is {actual[:12]}, not {str(expected)[:12]}"
         raise ModelFileError(text, "restore it, or copy it away from there", code="E404")
-    has_seal(file)
-    return file.name not in listed
+    has_valid_seal(file)
+    return file.name not in manifest
 
 
-def has_seal(file: Path) -> bool:
-    """Whether a file vouches for itself.
+def has_valid_seal(file: Path) -> bool:
+    """Whether a file has a seal, the digest in its own metadata.
 
     Raises:
-        ModelFileError: If it was changed since it was given a seal (`E404`).
+        ModelFileError: If it was changed after it was sealed (`E404`).
     """
     try:
         return file.is_file() and is_sealed(read_model(file), file)
@@ -132,17 +137,18 @@ def has_seal(file: Path) -> bool:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
 
-def unvouched(files: Iterable[Path]) -> tuple[str, ...]:
-    """Name, in notes, the files that nothing vouches for: no manifest, no list of digests, no seal."""
+def note_unverified(files: Iterable[Path]) -> tuple[str, ...]:
+    """Return a note per file that neither a manifest, a list of digests nor a seal verifies."""
     return tuple(
-        f"nothing vouches for {file}: no list of digests names it, and it carries none of its own"
+        f"nothing vouches for {file}: no list of digests names it, and it has no seal"
         for file in files
-        if not has_seal(file) and file.name not in {**_listed(file.parent), **_sums(file.parent)}
+        if not has_valid_seal(file)
+        and file.name not in {**_manifest_digests(file.parent), **_bundle_digests(file.parent)}
     )
 
 
-def _listed(folder: Path) -> Mapping[str, str]:
-    """Give the digests that a result's manifest lists; nothing if there is no result."""
+def _manifest_digests(folder: Path) -> Mapping[str, str]:
+    """Return the digests of a result's manifest; empty if there is none."""
     try:
         listed: Mapping[str, str] = read_manifest(folder)["files"]
     except ModelFileError:
@@ -150,8 +156,8 @@ def _listed(folder: Path) -> Mapping[str, str]:
     return listed
 
 
-def _sums(folder: Path) -> Mapping[str, str]:
-    """Give the digests that a bundle lists; nothing if there is no bundle, or what it has there is no list."""
+def _bundle_digests(folder: Path) -> Mapping[str, str]:
+    """Return the digests of a bundle's `SHA256SUMS`; empty if there is none that can be read."""
     try:
         lines = read_regular(folder / SUMS, LARGEST_SUMS).decode("utf-8", "replace").splitlines()
     except OSError:
@@ -159,22 +165,22 @@ def _sums(folder: Path) -> Mapping[str, str]:
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
-def _asked(ask: Mapping[str, Any], file: Path, seconds: float) -> dict[str, Any]:
+def _run_child(request: Mapping[str, Any], file: Path, seconds: float) -> dict[str, Any]:
     try:
-        done = children.run(CHILD, json.dumps(ask), seconds=seconds)
+        process = children.run(CHILD, json.dumps(request), seconds=seconds)
     except subprocess.TimeoutExpired:
-        raise ModelFileError(f"{file} was not open after {seconds:.0f} s", "do not use it", code="E427") from None
+        raise ModelFileError(f"{file} did not open within {seconds:.0f} s", "do not use it", code="E427") from None
     try:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        response: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         raise ModelFileError(
-            f"opening {file} ended the process: {last_words(done)}", "do not use it", code="E427"
+            f"opening {file} ended the process: {exit_reason(process)}", "do not use it", code="E427"
         ) from None
-    return found
+    return response
 
 
-def last_words(done: "subprocess.CompletedProcess[str]") -> str:
-    """Say what ended a child: a signal, or the last line that it wrote to standard error."""
-    if done.returncode < 0:
-        return f"signal {-done.returncode}"
-    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:200]
+def exit_reason(process: "subprocess.CompletedProcess[str]") -> str:
+    """Return what ended a child: a signal, or the last line of its standard error."""
+    if process.returncode < 0:
+        return f"signal {-process.returncode}"
+    return (process.stderr.strip().splitlines() or [f"exit status {process.returncode}"])[-1][:200]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.benchmark.untrusted.vet import is_foreign, locate, unvouched, vet
+from effxfer.benchmark.untrusted.vet import is_untrusted, locate, note_unverified, vet
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.cpu.saturation import saturation
@@ -83,7 +83,7 @@ def check_on_cpus(
     for name in names:
         emulator_command(name, root)
     file = locate(model, FILES)
-    if is_foreign(file):
+    if is_untrusted(file):
         vet(file)
     opened = open_model(file, 1)
     if opened.with_preprocessing:
@@ -98,7 +98,7 @@ def check_on_cpus(
         saturated.report(file.stem)
         + coverage_report
         + compare(file, feeds, names, root=root)
-        + Report(notes=unvouched([file]))
+        + Report(notes=note_unverified([file]))
     )
 
 

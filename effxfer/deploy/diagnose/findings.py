@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, quantized
+from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, is_quantized_kernel
 from effxfer.deploy.diagnose.measurements import LAYERS, MIN_GAIN, ProfiledModel, float_nodes
 from effxfer.deploy.graph import qoperators
 from effxfer.deploy.graph.dequantize import DQ, is_quantized
@@ -129,7 +129,11 @@ def integer_operators(profiled: ProfiledModel) -> list[Finding]:
     do = "ship the float32 file; " if all_float else ""
     do += "quantize with ranges measured beforehand, QDQ nodes and uint8 activations: `effxfer export` measures it"
     return measured_finding(
-        profiled, best.name, name, do, profiled.share(lambda kernel, _: kernel.op in COMPUTE and quantized(kernel))
+        profiled,
+        best.name,
+        name,
+        do,
+        profiled.share(lambda kernel, _: kernel.op in COMPUTE and is_quantized_kernel(kernel)),
     )
 
 

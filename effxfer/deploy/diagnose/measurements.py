@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, quantized
-from effxfer.benchmark.measure.profile import Kernel, origin
+from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, is_quantized_kernel
+from effxfer.benchmark.measure.profile import Kernel, source_node
 from effxfer.benchmark.protocol.latency import MIN_ROUNDS, Timing
 from effxfer.deploy.graph import qoperators
 from effxfer.deploy.graph.dequantize import DQ, is_quantized, to_float, to_unsigned
@@ -58,7 +58,7 @@ class ProfiledModel:
         names = [node.name for node in self.graph.nodes]
         makers = {tensor: node.name for tensor, node in self.graph.producers.items()}
         by_name = {node.name: node for node in self.graph.nodes}
-        origins = [origin(kernel, names, makers) for kernel in self.kernels]
+        origins = [source_node(kernel, names, makers) for kernel in self.kernels]
         return [
             _layer_before(self.graph, by_name[name]) if name in by_name and kernel.op in COMPUTE else name
             for kernel, name in zip(self.kernels, origins, strict=True)
@@ -104,7 +104,7 @@ def float_nodes(profiled: ProfiledModel) -> tuple[str, ...]:
     graph, ran = profiled.graph, dict[str, bool]()
     for kernel, name in zip(profiled.kernels, profiled.nodes, strict=True):
         if kernel.op not in CONVERT | MOVE:
-            ran[name] = kernel.types[:1] == ("float",) and not quantized(kernel)
+            ran[name] = kernel.types[:1] == ("float",) and not is_quantized_kernel(kernel)
     return tuple(
         node.name
         for node in graph.nodes

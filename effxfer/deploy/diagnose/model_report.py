@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, macs, moved
+from effxfer.benchmark.measure.op_costs import COMPUTE, CONVERT, MOVE, bytes_moved, macs
 from effxfer.benchmark.measure.profile import Shape, profile
 from effxfer.benchmark.protocol.latency import MIN_ROUNDS, Factory, Timing, compare
 from effxfer.benchmark.protocol.runners import batch_of, feed_for, onnx_runner, open_session
 from effxfer.benchmark.report import doubts, fixed_batches
-from effxfer.benchmark.untrusted.sandbox import inside
-from effxfer.benchmark.untrusted.vet import is_foreign, unvouched
+from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
+from effxfer.benchmark.untrusted.vet import is_untrusted, note_unverified
 from effxfer.deploy.diagnose.findings import FINDINGS, MIN_MOVING, MIN_ZEROS, Finding
 from effxfer.deploy.diagnose.measurements import MIN_GAIN, ProfiledModel, build_alternatives
 from effxfer.deploy.graph import qoperators
@@ -68,11 +68,11 @@ def examine(
         "top": top,
         "seed": seed,
     }
-    if not is_foreign(file):
+    if not is_untrusted(file):
         return _profile_and_compare(file, **options)
     request = {"file": str(file), **options}
-    plain, rows = inside(EXAMINE, [file], request, seconds=4 * max_seconds, size=size)
-    return Report.from_json(plain), [Finding(**{**row, "where": tuple(row["where"])}) for row in rows]
+    plain, rows = call_in_sandbox(EXAMINE, [file], request, seconds=4 * max_seconds, size=size)
+    return Report.from_json(plain), [Finding(**{**row, "nodes": tuple(row["nodes"])}) for row in rows]
 
 
 def examine_to_json(file: str, **options: Any) -> list[Any]:
@@ -90,7 +90,7 @@ def _profile_and_compare(
     profiled = _time_alternatives(profiled, file, threads, max_seconds, seed)
     findings = sorted((finding for find in FINDINGS for finding in find(profiled)), key=lambda finding: -finding.gain)
     return _report(profiled, findings, threads, top) + Report(
-        notes=(*_fixed_axes(feed, batch, size), *unvouched([file]))
+        notes=(*_fixed_axes(feed, batch, size), *note_unverified([file]))
     ), findings
 
 
@@ -202,7 +202,7 @@ def _operators(profiled: ProfiledModel, weights: Sequence[Shape]) -> Table:
     by_operator: dict[str, list[float]] = {}
     for kernel, weight in zip(profiled.kernels, weights, strict=True):
         row = by_operator.setdefault(kernel.op, [0, 0.0, 0.0, 0.0])
-        for place, value in enumerate((1, kernel.ms, macs(kernel, weight), moved(kernel, weight))):
+        for place, value in enumerate((1, kernel.ms, macs(kernel, weight), bytes_moved(kernel, weight))):
             row[place] += value
     rows = [
         {"operator": op, "kernels": int(count), **_figures(ms, ms / profiled.total, work, size)}
@@ -218,7 +218,7 @@ def _slowest(profiled: ProfiledModel, weights: Sequence[Shape], top: int) -> Tab
             "node": name,
             "operator": kernel.op,
             "output": "x".join(map(str, kernel.outputs[0])) if kernel.outputs else "",
-            **_figures(kernel.ms, kernel.ms / profiled.total, macs(kernel, weight), moved(kernel, weight)),
+            **_figures(kernel.ms, kernel.ms / profiled.total, macs(kernel, weight), bytes_moved(kernel, weight)),
         }
         for kernel, name, weight in every
     ]

@@ -7,8 +7,8 @@ from typing import Any
 from effxfer.artifact import Artifact
 from effxfer.benchmark.compare import EAGER, bench_models, enforce
 from effxfer.benchmark.sweep import sweep
-from effxfer.benchmark.untrusted.sandbox import inside
-from effxfer.benchmark.untrusted.vet import is_foreign, unvouched
+from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
+from effxfer.benchmark.untrusted.vet import is_untrusted, note_unverified
 from effxfer.errors import ModelFileError
 from effxfer.report import Report, Table
 from effxfer.runtime.threads import usable_cores
@@ -59,18 +59,18 @@ def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
         ModelFileError: If one of them is damaged, dangerous or does not run.
     """
     given = files_of(files)
-    strangers = [file for file in given.values() if is_foreign(file)]
+    strangers = [file for file in given.values() if is_untrusted(file)]
     measured = _inside(given, strangers, settings) if strangers else measure(given, settings)
     names = [name for name in given if name != next(iter(given))] or list(given)
     enforce(measured, names, max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
-    return measured + Report(notes=unvouched(given.values()))
+    return measured + Report(notes=note_unverified(given.values()))
 
 
 def _inside(files: Mapping[str, Path], strangers: Sequence[Path], settings: Bench) -> Report:
     """Measure where some files come from nobody knows: all in one child process, in turns."""
     sweeps = len(settings.sweep_threads or (1,)) * len(settings.sweep_batches or (1,))
     asked = {"files": {name: str(file) for name, file in files.items()}, "settings": settings.plain()}
-    return Report.from_json(inside(PLAIN, strangers, asked, seconds=4 * settings.max_seconds * (1 + sweeps)))
+    return Report.from_json(call_in_sandbox(PLAIN, strangers, asked, seconds=4 * settings.max_seconds * (1 + sweeps)))
 
 
 def plain_measure(files: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.benchmark.layer_table.interpolation import axis, bilinear, class_of, fast_step, stairs
+from effxfer.benchmark.layer_table.interpolation import (
+    bilinear,
+    fast_step,
+    off_grid_factors,
+    sample_widths,
+    width_class,
+)
 
 
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=5))
 def test_an_axis_holds_the_ends_and_eights_between(widths):
-    found = axis(widths)
+    found = sample_widths(widths)
     assert found == sorted(set(found))
     assert found[-1] == max(widths)
     assert {width for width in widths if width < 8} <= set(found)
@@ -16,7 +22,7 @@ def test_an_axis_holds_the_ends_and_eights_between(widths):
 
 
 def test_a_narrow_axis_goes_down_to_one():
-    assert axis([8], narrow=True) == [1, 2, 4, 8]
+    assert sample_widths([8], narrow=True) == [1, 2, 4, 8]
 
 
 @given(st.integers(1, 100), st.integers(1, 100))
@@ -36,7 +42,7 @@ def test_what_was_not_measured_is_not_made_up():
 
 
 def test_widths_fall_into_classes():
-    assert [class_of(width) for width in (64, 60, 62, 57)] == [8, 4, 2, 1]
+    assert [width_class(width) for width in (64, 60, 62, 57)] == [8, 4, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +50,6 @@ def test_widths_fall_into_classes():
 )
 def test_the_step_is_the_smallest_with_only_fast_multiples(slow, step):
     times = {64: 10.0, 72: 12.0, 68: 11.0 * slow[4], 66: 10.5 * slow[2], 65: 10.25 * slow[1]}
-    assert stairs(times, 64) == pytest.approx(slow)
-    assert fast_step([stairs(times, 64)]) == step
-    assert fast_step([stairs(times, 64), {4: 9.0, 2: 9.0, 1: 9.0}]) == 8
+    assert off_grid_factors(times, 64) == pytest.approx(slow)
+    assert fast_step([off_grid_factors(times, 64)]) == step
+    assert fast_step([off_grid_factors(times, 64), {4: 9.0, 2: 9.0, 1: 9.0}]) == 8

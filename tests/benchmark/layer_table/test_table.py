@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from effxfer.benchmark.layer_table.single_layer import node_model
-from effxfer.benchmark.layer_table.table import cache_file, kernel_ms, measure_costs, plan, time_layer
+from effxfer.benchmark.layer_table.table import cache_file, kernel_ms, measure_costs, plan_points, time_layer
 from effxfer.errors import ResourceError
 from effxfer.files import read_sealed
 from effxfer.net.layers import Site, trace
@@ -137,7 +137,7 @@ def test_measurements_that_cannot_be_kept_are_forgotten(tmp_path):
 
 def test_points_that_no_layer_needs_are_left_out():
     wide = [nn.Conv2d(8, 512, 1), nn.Conv2d(512, 8, 1)]
-    axes, points = plan(trace(nn.Sequential(*wide), torch.zeros(1, 8, 4, 4)))
+    axes, points = plan_points(trace(nn.Sequential(*wide), torch.zeros(1, 8, 4, 4)))
     [site] = points
     assert (512, 512) not in points[site]
     assert {(8, 512), (512, 8)} <= points[site]

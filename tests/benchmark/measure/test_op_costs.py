@@ -1,6 +1,6 @@
 import pytest
 
-from effxfer.benchmark.measure.op_costs import macs, moved, quantized
+from effxfer.benchmark.measure.op_costs import bytes_moved, is_quantized_kernel, macs
 from effxfer.benchmark.measure.profile import Kernel
 
 
@@ -34,12 +34,12 @@ def test_multiply_adds(op, inputs, output, weight, count):
 
 def test_packed_weights_are_moved_too():
     packed = kernel("QLinearConv", ((1, 8, 8, 16), ()), ((1, 8, 8, 32),), ("uint8",))
-    assert moved(packed, (32, 16, 1, 1)) == 100 + 512
-    assert moved(kernel("Conv", ((1, 3, 8, 8), (16, 3, 3, 3)), ((1, 16, 4, 4),)), (16, 3, 3, 3)) == 100
-    assert moved(kernel("Relu", ((1, 8),), ((1, 8),))) == 100
+    assert bytes_moved(packed, (32, 16, 1, 1)) == 100 + 512
+    assert bytes_moved(kernel("Conv", ((1, 3, 8, 8), (16, 3, 3, 3)), ((1, 16, 4, 4),)), (16, 3, 3, 3)) == 100
+    assert bytes_moved(kernel("Relu", ((1, 8),), ((1, 8),))) == 100
 
 
 def test_which_kernels_compute_on_bytes():
-    assert quantized(kernel("QLinearConv", ((1,),), ((1,),), ("uint8",)))
-    assert not quantized(kernel("DequantizeLinear", ((1,),), ((1,),), ("uint8",)))
-    assert not quantized(kernel("Conv", ((1,),), ((1,),)))
+    assert is_quantized_kernel(kernel("QLinearConv", ((1,),), ((1,),), ("uint8",)))
+    assert not is_quantized_kernel(kernel("DequantizeLinear", ((1,),), ((1,),), ("uint8",)))
+    assert not is_quantized_kernel(kernel("Conv", ((1,),), ((1,),)))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from effxfer.benchmark.measure.profile import Kernel, kernels, origin, profile
+from effxfer.benchmark.measure.profile import Kernel, profile, read_kernels, source_node
 from effxfer.errors import ModelFileError, ResourceError
 from tests.benchmark.models import linear
 
@@ -16,19 +16,19 @@ CALL = {"cat": "Session", "name": "model_run", "dur": 9}
 
 def test_the_first_calls_do_not_count_and_the_rest_gives_a_median():
     events = [one for ms in (900, 800, 700, 10, 30, 20) for one in (event("a", ms), event("b", 5, 1), CALL)]
-    first, second = kernels(events)
+    first, second = read_kernels(events)
     assert (first.name, first.op, first.ms, first.bytes) == ("a", "Conv", 0.02, 14)
     assert second.ms == 0.005
 
 
 def test_what_a_loop_runs_twice_counts_twice():
     events = [one for _ in range(6) for one in (event("a", 10), event("a", 10), CALL)]
-    assert [kernel.ms for kernel in kernels(events)] == [0.02]
+    assert [kernel.ms for kernel in read_kernels(events)] == [0.02]
 
 
 def test_a_profile_without_kernels_is_told():
     with pytest.raises(ResourceError, match="shows no kernels"):
-        kernels([CALL])
+        read_kernels([CALL])
 
 
 def kernel(name):
@@ -46,7 +46,7 @@ def kernel(name):
     ],
 )
 def test_a_kernel_is_traced_back_to_the_file(name, node):
-    assert origin(kernel(name), ["conv", "relu"], {"relu_out": "relu"}) == node
+    assert source_node(kernel(name), ["conv", "relu"], {"relu_out": "relu"}) == node
 
 
 def test_a_model_is_profiled(tmp_path):

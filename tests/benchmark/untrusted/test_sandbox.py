@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from typer.testing import CliRunner
 
-from effxfer.benchmark.untrusted.sandbox import inside, setting
+from effxfer.benchmark.untrusted.sandbox import call_in_sandbox, positive_setting
 from effxfer.cli.app import app
 from effxfer.deploy.diagnose.model_report import examine
 from effxfer.deploy.export.onnx import export_onnx, write_metadata
@@ -96,7 +96,7 @@ def exported(tmp_path_factory):
 
 def test_it_gives_what_the_function_gives(exported, photo, tmp_path):
     asked = {"file": str(exported), "images": [str(photo), str(tmp_path / "none.png")], "top": 3}
-    assert inside(PREDICT, [exported], asked) == predict_files(**asked)
+    assert call_in_sandbox(PREDICT, [exported], asked) == predict_files(**asked)
     report, found = examine(exported, max_seconds=0.2)
     assert [row["finding"] for row in found[:1] and [found[0].row()]] == [one.name for one in found[:1]]
     assert report.tables
@@ -106,20 +106,20 @@ def test_what_the_function_raises_comes_through(exported, tmp_path):
     (tmp_path / "empty").mkdir()
     asked = {"file": str(exported), "images": [], "support": str(tmp_path / "empty")}
     with pytest.raises(DataError, match="holds no class folder") as caught:
-        inside(PREDICT, [exported], asked)
+        call_in_sandbox(PREDICT, [exported], asked)
     assert caught.value.code == "E310"
     with pytest.raises(ModelFileError, match="ended the process: ValueError: os:getcwd") as caught:
-        inside("os:getcwd", [exported], {})
+        call_in_sandbox("os:getcwd", [exported], {})
     assert caught.value.code == "E427"
 
 
 @pytest.mark.parametrize("text", ["-1", "0", "soon", "nan", "1e99"])
 def test_limits_are_numbers_above_0(monkeypatch, text):
     monkeypatch.setenv("EFFXFER_FOREIGN_GB", text)
-    with pytest.raises(SettingsError, match="EFFXFER_FOREIGN_GB is"):
-        setting("EFFXFER_FOREIGN_GB", 4.0)
+    with pytest.raises(SettingsError, match="EFFXFER_FOREIGN_GB must be"):
+        positive_setting("EFFXFER_FOREIGN_GB", 4.0)
     monkeypatch.setenv("EFFXFER_FOREIGN_GB", "")
-    assert setting("EFFXFER_FOREIGN_GB", 4.0) == 4.0
+    assert positive_setting("EFFXFER_FOREIGN_GB", 4.0) == 4.0
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_metadata_are_not_believed(exported, photo, tmp_path, stated):
     onnx.helper.set_model_props(model, props)
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelFileError, match="unreadable effxfer metadata") as caught:
-        inside(PREDICT, [tmp_path / "m.onnx"], {"file": str(tmp_path / "m.onnx"), "images": [str(photo)]})
+        call_in_sandbox(PREDICT, [tmp_path / "m.onnx"], {"file": str(tmp_path / "m.onnx"), "images": [str(photo)]})
     assert caught.value.code == "E428"
 
 

@@ -20,7 +20,7 @@ UNSIGNED = "uint8 activations"
 def _clock(monkeypatch):
     """Time by a clock of the tests, in this process; bare files are examined in another one."""
     clock.use(monkeypatch, module)
-    monkeypatch.setattr(module, "is_foreign", lambda _file: False)
+    monkeypatch.setattr(module, "is_untrusted", lambda _file: False)
 
 
 def names(file):
