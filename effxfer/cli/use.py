@@ -74,7 +74,9 @@ def predict(
     arguments |= {"support": str(support) if support else None, "threads": threads}
     try:
         if is_untrusted(file):
-            rows = call_in_sandbox("effxfer.runtime.predict:predict_files", [file], arguments, seconds=2.0 * len(images))
+            rows = call_in_sandbox(
+                "effxfer.runtime.predict:predict_files", [file], arguments, seconds=2.0 * len(images)
+            )
             for note in note_unverified([file]):
                 show.say(f"note: {note}")
         else:
