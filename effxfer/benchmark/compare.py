@@ -167,5 +167,5 @@ def select_gated(
         )
     candidates = [name for name in models if name != baseline]
     if max_p50_ratio is not None and not candidates:
-        raise SettingsError("a ratio needs a model beside the baseline", "name a second model, or omit --max-p50-ratio")
+        raise SettingsError("a ratio needs a model beside the baseline", "name a second model, or omit `max_p50_ratio`")
     return list(gated) if gated is not None else (candidates or [baseline])

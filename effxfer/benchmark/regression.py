@@ -229,7 +229,7 @@ def _notes(earlier: EarlierBench, report: Report) -> list[str]:
         if row.name == f"ratio/{model_names(bench)[0]}"
     )
     if rounds < MIN_ROUNDS:
-        notes.append(f"{rounds} rounds are too few to detect a regression: raise --max-seconds")
+        notes.append(f"{rounds} rounds are too few to detect a regression: raise `max_seconds`")
     was, now = _facts(earlier.report), _facts(report)
     differences = [
         f"{k} {was.get(k)} then, {now.get(k)} now" for k in now if k not in UNCOMPARED_FACTS and was.get(k) != now[k]

@@ -202,21 +202,20 @@ def _other_batches(result: BenchResult) -> list[str]:
         return []
     base, other_batches = result.batches[result.baseline], {result.batches[name] for name in names}
     text = f"no p50 ratio for {', '.join(names)}: they do not take the baseline's {base} images per call"
-    return [
-        f"{text}; compare with --batch {base if base != result.batch else min(other_batches)}, if both files take it"
-    ]
+    batch = base if base != result.batch else min(other_batches)
+    return [f"{text}; compare with `batch={batch}`, if both files take it"]
 
 
 def _wide_intervals(result: BenchResult, precision: float) -> list[str]:
     if result.timings[0].rounds < MIN_ROUNDS:
-        return [f"{result.timings[0].rounds} rounds are too few for an interval: raise --max-seconds"]
+        return [f"{result.timings[0].rounds} rounds are too few for an interval: raise `max_seconds`"]
     ratios = [timing for timing in result.timings if result.comparable(timing.name)]
     far = [t.name for t in ratios if max(t.ratio_high - t.ratio, t.ratio - t.ratio_low) > precision * t.ratio]
     wide = ["the noise" if name == REPEAT else name for name in far]
     if not wide:
         return []
     names = ", ".join(wide[:3]) + (" …" if len(wide) > 3 else "")
-    return [f"time was up before the ratio of {names} was known to ±{precision:.1%}: raise --max-seconds"]
+    return [f"time was up before the ratio of {names} was known to ±{precision:.1%}: raise `max_seconds`"]
 
 
 def doubts() -> list[str]:

@@ -69,7 +69,7 @@ def test_a_baseline_of_a_fixed_batch_is_compared_at_that(models, tmp_path):
     rows = {row["model"]: row for row in report.tables[0].rows}
     assert {name: row["batch"] for name, row in rows.items()} == {"four": 4, "dense": 8, EAGER: 4}
     assert rows[EAGER]["p50 ratio"]
-    assert any(note.endswith("compare with --batch 4, if both files take it") for note in report.notes)
+    assert any(note.endswith("compare with `batch=4`, if both files take it") for note in report.notes)
     again = bench_models({"four": four, "dense": models["dense"]}, baseline="four", batch=4, memory=False, **QUICK)
     assert again.tables[0].rows[1]["p50 ratio"]
     assert not any("fixed in the file" in note for note in again.notes)
