@@ -1,4 +1,4 @@
-"""What is exported, what may be lost, and which int8 recipes are tried; light, for the command line."""
+"""Settings of export and the int8 recipes; no heavy imports."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,24 +11,23 @@ from effxfer.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One way to quantize a float model; weights are always symmetric and signed or centred.
+    """One way to quantize a float model; weights are always symmetric, either signed or centred.
 
     Attributes:
-        kind: `static`: ranges of activations are measured beforehand. `dynamic`: matrix products find them while they
-            run. `weights`: matrices are stored in 8 bits, in blocks of 32, and products are in float32; needs operator
-            set 21.
-        activation: Type of activations; `static` only. On x86 `uint8` has the fast kernels, and ONNX Runtime makes most
-            of `int8` unsigned there; `int8` is for ARM.
-        weight: Type of weights. `uint8` avoids saturation without VNNI at the price of slower kernels.
-        per_channel: A scale per output channel of weights; false is one per tensor.
-        reduce_range: Keep weights to 7 bits, so that sums of two products fit 16 bits on AVX2 and AVX-512 without VNNI.
-        calibration: How ranges of activations are found; `static` only, as are all below.
-        equalize: Scale channels between convolutions first, as `effxfer.deploy.int8.equalize` does.
-        correct: Take the mean error of rounded weights out of the biases, see `deploy.int8.bias_correction`.
-        only: Operator types to quantize, such as `Conv`; empty is all that can be.
-        float_first: Leading convolutions (or matrix products) that stay in float32.
-        float_last: The last convolution or matrix product stays in float32.
-        float_depthwise: Depthwise convolutions stay in float32.
+        kind: `static`: activation ranges are calibrated in advance. `dynamic`: matrix products compute them at run
+            time. `weights`: matrices are stored in 8 bits, in blocks of 32, and multiplied in float32; needs opset 21.
+        activation: Type of activations; `static` only. On x86 `uint8` has the fast kernels, and ONNX Runtime converts
+            most `int8` to unsigned there; `int8` is for ARM.
+        weight: Type of weights. `uint8` avoids saturation without VNNI, but its kernels are slower.
+        per_channel: Use one scale per output channel of the weights; false is one per tensor.
+        reduce_range: Use 7-bit weights, so that sums of two products fit 16 bits on AVX2 and AVX-512 without VNNI.
+        calibration: Calibration method of activation ranges; `static` only, like all fields below.
+        equalize: Apply cross-layer equalization first, see `effxfer.deploy.int8.equalize`.
+        correct: Correct biases for the mean error of rounded weights, see `deploy.int8.bias_correction`.
+        only: Operator types to quantize, such as `Conv`; empty is all supported types.
+        float_first: Number of leading convolutions (or matrix products) that stay in float32.
+        float_last: Keep the last convolution or matrix product in float32.
+        float_depthwise: Keep depthwise convolutions in float32.
     """
 
     kind: Literal["dynamic", "static", "weights"] = "static"
@@ -80,43 +79,43 @@ AUTO = {
 }
 DEFAULT = ("auto",)
 OPSET = 20
-RESIZES = 18  # the first operator set whose Resize smooths as Pillow does
+RESIZES = 18  # the first opset whose Resize has antialias, like Pillow's filters
 
 
 Targets = Literal["this", "arm64", "portable", "x86-avx2", "x86-vnni"]
 
 
 class ExportSettings(Settings):
-    """What `export` writes and checks.
+    """Settings of `export`: what it writes and checks.
 
     Attributes:
-        opset: ONNX operator set. Below 18, what torch writes is brought down, see `deploy.export.opset`. Nothing that
-            is done to a file takes it out of one older than 20.
-        dynamic_size: Leave height and width of the input free, and check a second size. Not every network can.
-        with_preprocessing: Resize, crop, scale and take the softmax inside the graph: it takes decoded images of any
-            size, uint8 `(1, H, W, 3)`, and gives probabilities.
-        preprocessing_drop: Points of validation accuracy that images resized inside the graph may lose against those
-            that Pillow resized.
-        max_drop: Points of validation accuracy that an exported file may lose against the network it came from.
-        tolerance: Largest difference of a logit between torch and ONNX Runtime, as a share of the largest logit
-            (of 1, where all are smaller).
-        int8: Try int8 quantization; kept only if it is faster and within `max_drop`.
-        recipes: Keys of `RECIPES` to try, `all`, or `auto`: those that suit what the network consists of. Those
-            that the target has no kernels for are left out.
-        target: The CPUs that int8 is for: `this` one, `x86-vnni`, `x86-avx2` (and AVX-512 without VNNI), `arm64`, or
-            `portable`, which are all of them. No file for `x86-avx2` or `portable` saturates. What a CPU unlike this
-            one would do is not timed.
-        float_layers: Shell patterns of layers that stay in float32 in every recipe, by the names of their weights
+        opset: ONNX opset version. Below 18, torch's export is down-converted, see `deploy.export.opset`. Later steps
+            keep the opset of files below 20.
+        dynamic_size: Make height and width of the input dynamic, and check a second size. Not all networks allow it.
+        with_preprocessing: Resize, crop, normalise and apply softmax in the graph. The input is one decoded image of
+            any size, uint8 `(1, H, W, 3)`; the output is probabilities.
+        preprocessing_drop: Largest loss of resizing in the graph against resizing by Pillow, in points of validation
+            accuracy.
+        max_drop: Largest loss of an exported file against the source network, in points of validation accuracy.
+        tolerance: Largest logit difference between torch and ONNX Runtime, as a fraction of the largest logit (of 1 if
+            all logits are smaller).
+        int8: Try int8 quantization; the file is kept only if it is faster and within `max_drop`.
+        recipes: Keys of `RECIPES` to try, `all`, or `auto` for a choice by the network's operators. Recipes without
+            kernels on the target are skipped.
+        target: Target CPUs of int8: `this` one, `x86-vnni`, `x86-avx2` (and AVX-512 without VNNI), `arm64`, or
+            `portable` (all of these). Files for `x86-avx2` and `portable` never saturate. Latency is only measured on
+            this CPU.
+        float_layers: Shell patterns of layers that stay in float32 in every recipe, by names of weights
             (`body.blocks.0.*`) or nodes.
-        float_operators: Types of ONNX operators that stay in float32 in every recipe, such as `Add`.
-        calibration: Training images that ranges of activations are measured on.
-        threads: Of ONNX Runtime while accuracy and latency are measured; 0 is one per core.
-        latency_seconds: Time for all int8 recipes together.
-        bundle: Write a directory `bundle` as well: models, labels, model card, a Python example and a web page.
-        ort_web: Folder of the npm package onnxruntime-web; None looks for node_modules and then asks npm.
-        backbone_license: Of the pretrained weights, for the model card.
-        data_license: Of the images, for the model card.
-        seed: Of the choice of calibration images, and of the order of timing.
+        float_operators: ONNX operator types that stay in float32 in every recipe, such as `Add`.
+        calibration: Number of training images for the calibration of activation ranges.
+        threads: Threads of ONNX Runtime for measuring accuracy and latency; 0 is one per core.
+        latency_seconds: Time limit of the latency measurements of all int8 recipes together.
+        bundle: Also write a directory `bundle`: models, labels, model card, a Python example and a web page.
+        ort_web: Folder of the npm package onnxruntime-web; None searches node_modules, then downloads it with npm.
+        backbone_license: License of the pretrained weights, for the model card.
+        data_license: License of the images, for the model card.
+        seed: Random seed of the choice of calibration images and the order of timing.
     """
 
     opset: int = Field(default=OPSET, ge=13, le=26)
@@ -140,7 +139,7 @@ class ExportSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
-    def _for_a_bundle(self) -> "ExportSettings":
+    def _check_bundle(self) -> "ExportSettings":
         for name in ("ort_web", "backbone_license", "data_license"):
             if getattr(self, name) not in (None, "unknown") and not self.bundle:
                 raise ValueError(f"{name} has no effect without a bundle: set bundle = true")
@@ -148,18 +147,19 @@ class ExportSettings(Settings):
 
     @field_validator("recipes")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_recipes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(RECIPES) if names == ("all",) else names
         for name in names:
             if name not in RECIPES and names != DEFAULT:
-                known = ", ".join(RECIPES)
-                raise ValueError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; recipes are all, auto, {known}")
+                names_of_recipes = ", ".join(RECIPES)
+                text = f"no recipe {name!r}{did_you_mean(name, RECIPES)}; recipes are all, auto, {names_of_recipes}"
+                raise ValueError(text)
         if not names:
-            raise ValueError("name at least one recipe, or switch int8 off")
+            raise ValueError("name at least one recipe, or set int8 = false")
         return names
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "ExportSettings":
+    def _check_preprocessing(self) -> "ExportSettings":
         if self.dynamic_size and self.with_preprocessing:
             raise ValueError("with_preprocessing resizes every image to one size: leave dynamic_size out")
         if self.with_preprocessing and self.opset < RESIZES:

@@ -1,4 +1,4 @@
-"""Which pretrained network to start from; light enough to check before torch is loaded."""
+"""Settings of the pretrained network; no heavy imports, so that they are checked before torch is loaded."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -12,20 +12,21 @@ from effxfer.settings import Settings
 
 
 class BackboneSettings(Settings):
-    """Which backbone, with which weights, fed with what.
+    """Backbone, weights and preprocessing.
 
     Attributes:
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`, each with `@FILE` for local weights
             (`.safetensors`, `.pth`), or `@FILE#PART` for one of several networks in it (`#teacher`, `#state_dict.ema`);
             a model directory; or the name of a bundled model.
         args: Keyword arguments of the network, such as `pad_type = "same"`.
-        pretrained: Load weights. False starts from random ones, always the same.
-        size: Side of the input in pixels; None is what the backbone was trained with.
-        crop_pct: As in `Preprocess`; None is the backbone's, or 1 if `size` is given.
-        crop: As in `Preprocess`: `center`, `squash` or `letterbox`; None is the backbone's.
-        interpolation: As in `Preprocess`; None is the backbone's.
-        mean: As in `Preprocess`; None is the backbone's.
-        std: As in `Preprocess`; None is the backbone's.
+        pretrained: Load pretrained weights. False uses random weights from a fixed seed.
+        size: Side of the input in pixels; None is the side of pretraining.
+        crop_pct: Fraction of the resized image's side that the crop keeps, in (0, 1]; None is the backbone's, or 1 if
+            `size` is set.
+        crop: Cropping: `center`, `squash` or `letterbox`; None is the backbone's.
+        interpolation: Interpolation of resizing; None is the backbone's.
+        mean: Mean of each channel for normalisation; None is the backbone's.
+        std: Standard deviation of each channel for normalisation; None is the backbone's.
     """
 
     source: str
@@ -39,26 +40,26 @@ class BackboneSettings(Settings):
     std: tuple[float, float, float] | None = None
 
     def adjust(self, native: Preprocess) -> Preprocess:
-        """Overlay what was set here on what the backbone expects."""
+        """Return the backbone's preprocessing with these settings applied."""
         chosen = {k: v for k in ("size", "crop_pct", "crop", "interpolation", "mean", "std") if (v := getattr(self, k))}
         if self.size and not self.crop_pct:
             chosen["crop_pct"] = 1.0
         return Preprocess.from_json({**native.to_json(), **chosen})
 
     def weights_file(self) -> Path | None:
-        """The local file behind `@`, or None."""
+        """The local weights file after `@`, or None."""
         _, mark, file = self.source.partition("@")
         return _split(file)[0] if mark else None
 
     def part(self) -> str:
-        """Which network of that file, behind `#`; empty where it is left to what the field takes."""
+        """The key of the network within the weights file, after `#`; empty for the usual keys."""
         return _split(self.source.partition("@")[2])[1]
 
     def identity(self) -> dict[str, Any]:
-        """What determines the network: these settings, with a local file replaced by its digest.
+        """These settings with a local file replaced by its digest, for cache keys.
 
         Raises:
-            ModelFileError: If the file is absent.
+            ModelFileError: If the weights file does not exist.
         """
         file, part = self.weights_file(), self.part()
         plain = self.plain()
@@ -71,7 +72,7 @@ class BackboneSettings(Settings):
 
 
 def _split(file: str) -> tuple[Path, str]:
-    """Take apart `FILE#PART`; a file that has the mark in its name is one."""
+    """Split `FILE#PART`; an existing file with `#` in its name is not split."""
     path, _, part = file.rpartition("#")
-    whole = Path(file).expanduser()
-    return (Path(path).expanduser(), part) if path and not whole.is_file() else (whole, "")
+    unsplit = Path(file).expanduser()
+    return (Path(path).expanduser(), part) if path and not unsplit.is_file() else (unsplit, "")

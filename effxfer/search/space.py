@@ -1,4 +1,4 @@
-"""What the head search may choose, and how a trial's parameters become a head."""
+"""Settings and search space of the head search, and the conversion of a trial's parameters into a head."""
 
 from __future__ import annotations
 
@@ -22,56 +22,54 @@ JOIN = " + "
 
 
 class SearchSettings(Settings):
-    """How the head is searched.
+    """Settings of the head search.
 
     Attributes:
-        trials: Heads tried in all, those stopped early included; a resumed search only does what is missing. None is 40
-            without `seconds`, and with it as many as fit.
-        seconds: Time for all of it, features and finalists included; None is no limit. One head is tried at least.
-        workers: Processes that try heads side by side.
+        trials: Total number of trials, pruned ones included; a resumed search runs the missing ones. None is 40 without
+            `seconds`, and with it as many as fit.
+        seconds: Time limit of the whole search, with features and finalists; None: no limit. One head is always tried.
+        workers: Number of worker processes.
         epochs: Passes over the features in a full trial.
-        batch: Examples per step at most; fewer where an epoch would have less than 8 steps, but at least 16.
+        batch: Maximum examples per step; fewer if an epoch would have less than 8 steps, but at least 16.
         kinds: Kinds of heads to try; the plain linear head is always the first trial.
-        pools: How a layer's positions become one vector; the plain mean is always among them.
-        joins: How several layers become one vector.
-        optimizers: What trains heads; AdamW is always among them.
-        max_width: Most units of an MLP's hidden layer, and of the common width of mixed layers; powers of two from 16
-            (or this, if less).
-        max_depth: Most hidden layers of an MLP.
-        max_queries: Most averages of attention pooling, powers of two.
-        max_rank: Largest rank of bilinear pooling and of an MLP's bottleneck, powers of two from 4 (or this, if less).
-        grid: Heads that pool see maps averaged down to less than twice so many positions a side.
-        cache_mb: Space for layers that are not averaged. If they need more, the grid becomes coarser; if that does not
-            help, no head pools.
-        taps: Sets of feature layers to choose from; the first feeds the plain linear head. Empty: `out`
-            alone, `out` with each other layer, all layers, and each other layer alone if `early_exits`.
-        early_exits: Also try heads that do without the end of the body, which is cut off then.
-        folds: Parts of the training split that take turns in judging a trial, at early epochs not all of them;
-            1 judges on one fifth;
-            0 takes 5 below 500 examples, 3 below 3,000, else 1.
-        finalists: How many of the best heads are trained on the whole training split and ranked on `val`.
-        metric: What is maximised.
-        size_penalty: What a head with ten times the parameters must gain in the metric to be preferred;
-            0 ignores size.
-        latency: Export the body once and time it, cut at each set of layers, and time heads; off, nothing knows
-            latency. What is measured is kept with the study. It differs from run to run, and so may what is tried: the
-            same seed gives the same head in the same folder, or where this is off.
-        latency_penalty: What a network that is twice as slow must gain in the metric; 0 ignores latency; None is 0.01,
+        pools: Pooling of a layer's positions into one vector; the mean is always included.
+        joins: Fusion of several layers into one vector.
+        optimizers: Optimizers of heads; AdamW is always included.
+        max_width: Maximum units of an MLP's hidden layer, and of the common width of gated layers; powers of two from
+            16 (or this, if less).
+        max_depth: Maximum hidden layers of an MLP.
+        max_queries: Maximum queries of attention pooling; powers of two.
+        max_rank: Maximum rank of bilinear pooling and of an MLP's bottleneck; powers of two from 4 (or this, if less).
+        grid: Pooling heads see feature maps averaged down to less than twice this many positions per side.
+        cache_mb: Cache size in megabytes for unpooled feature maps. If they need more, the grid is coarsened, and at
+            last no pooling heads are tried.
+        taps: Sets of feature layers to choose from; the first feeds the plain linear head. Empty: `out`, `out` with
+            each other layer, all layers, and, if `early_exits`, each other layer by itself.
+        early_exits: Also try heads on earlier layers, where the end of the body is removed.
+        folds: Cross-validation folds of a trial; early epochs evaluate only some of them. 1 holds out one fifth; 0 is 5
+            below 500 examples, 3 below 3,000, else 1.
+        finalists: Number of best heads that are trained on the full training split and ranked on `val`.
+        metric: Metric to maximise.
+        size_penalty: Gain in the metric that a head with ten times the parameters needs; 0 ignores size.
+        latency: Export and time the body, cut at each set of layers, and the heads; false ignores latency. Measurements
+            are stored with the study. As they vary between runs, so may the trials: a seed is only reproducible in the
+            same folder, or without latency.
+        latency_penalty: Gain in the metric that a network of twice the latency needs; 0 ignores latency; None is 0.01,
             or 0.05 if `prefer` is `fast`.
-        max_latency_ratio: Heads with which the whole network is slower than so many times the one with the plain linear
-            head are not tried; None is no limit.
-        threads: Of ONNX Runtime, for latency; 0 is one per core.
-        prefer: Which finalist is taken: `accuracy`, the best one, counting the penalties; `fast`, the fastest one (the
-            smallest, without `latency`) that loses at most `max_drop` against the plain linear head.
-        max_drop: For `fast`: points of the metric, in percent, that may be lost.
-        max_parameters: Larger heads are not tried; None is no limit.
-        pruner: When a trial is stopped early: `asha` (not in the best third at a third and a ninth of the
-            epochs), `median` (below the median of the others), `none`.
-        startup: Trials drawn at random before TPE models the space.
-        confidence: How sure it must be, by the validation split, that the head that was found is better than the one
-            the network came with, which is kept otherwise, in [0, 1); 0 always takes the one that was found.
-        storage: Where trials are kept that several machines share: `postgresql://USER@HOST/DATABASE` (the password
-            comes from PGPASSWORD or ~/.pgpass) or `journal:PATH`; None is a journal of this search's own.
+        max_latency_ratio: Maximum latency of the network, divided by its latency with the plain linear head; slower
+            heads are not tried. None: no limit.
+        threads: Threads of ONNX Runtime for latency; 0 is one per core.
+        prefer: Finalist to select: `accuracy`, the best one after penalties; `fast`, the fastest one (the smallest,
+            without `latency`) that loses at most `max_drop` against the plain linear head.
+        max_drop: For `fast`: largest loss of the metric, in percentage points.
+        max_parameters: Maximum parameters of a head; None: no limit.
+        pruner: Early stopping of trials: `asha` (not in the best third at a ninth and a third of the epochs), `median`
+            (below the median of the other trials), or `none`.
+        startup: Random trials before TPE models the space.
+        confidence: Required confidence, on the validation split, that the new head is better than the network's current
+            head, which is kept otherwise; in [0, 1). 0 always selects the new head.
+        storage: Trial storage shared by several machines: `postgresql://USER@HOST/DATABASE` (with the password in
+            PGPASSWORD or ~/.pgpass) or `journal:PATH`; None is a private journal.
     """
 
     trials: int | None = Field(default=None, ge=1, le=100_000)
@@ -114,20 +112,20 @@ class SearchSettings(Settings):
 
     @property
     def latency_weight(self) -> float:
-        """Penalty on the metric for twice the latency."""
+        """Penalty on the metric for doubling the latency."""
         if self.latency_penalty is None:
             return 0.05 if self.prefer == "fast" else 0.01
         return self.latency_penalty
 
     @property
     def max_trials(self) -> int:
-        """Trials in all."""
+        """Maximum number of trials."""
         return self.trials or (40 if self.seconds is None else 100_000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A head and how it is trained.
+    """A head and its training hyperparameters.
 
     Attributes:
         spec: The head.
@@ -148,40 +146,42 @@ def tap_choices(settings: SearchSettings, names: Sequence[str]) -> tuple[Taps, .
     """List the sets of feature layers to choose from; the first feeds the plain linear head.
 
     Args:
-        settings: Its `taps`, if any, are taken as they are.
-        names: The layers that there are features of.
+        settings: Settings of the search; non-empty `taps` are used unchanged.
+        names: Names of the layers with cached features.
 
     Raises:
-        SettingsError: If `taps` names a layer twice in a set, or one that there are no features of.
+        SettingsError: If a set of `taps` is empty, repeats a layer, or names a layer without features.
     """
     if not settings.taps:
         out = "out" if "out" in names else names[-1]
-        others = [name for name in names if name != out]
-        sets = [(out,), *((name, out) for name in others), (*others, out)]
-        sets += [(name,) for name in others] if settings.early_exits else []
+        earlier = [name for name in names if name != out]
+        sets = [(out,), *((name, out) for name in earlier), (*earlier, out)]
+        sets += [(name,) for name in earlier] if settings.early_exits else []
         return tuple(dict.fromkeys(sets))
     for name in (name for taps in settings.taps for name in taps):
         if name not in names:
-            raise SettingsError(f"no features of layer {name!r}{did_you_mean(name, names)}", f"there are {list(names)}")
+            raise SettingsError(
+                f"no features of layer {name!r}{did_you_mean(name, names)}", f"layers with features: {list(names)}"
+            )
     if any(not taps or len(set(taps)) < len(taps) for taps in settings.taps):
         raise SettingsError("a set of taps is empty or names a layer twice", "e.g. taps = [['out'], ['layer3', 'out']]")
     return tuple(dict.fromkeys(settings.taps))
 
 
 def baseline(choices: Sequence[Taps]) -> dict[str, Any]:
-    """Give the parameters of the plain linear head, trained as usual."""
+    """Return the trial parameters of the plain linear head, the first trial of every search."""
     return plain(choices[0])
 
 
 def plain(taps: Taps, pool: str = "mean") -> dict[str, Any]:
-    """Give the parameters of a linear head on some layers, trained as usual."""
+    """Return the trial parameters of a linear head on some layers, with default hyperparameters."""
     params = {"kind": "linear", "pool": pool, "taps": JOIN.join(taps), "optimizer": "adamw", "lr": 1e-2}
     params |= {"weight_decay": 1e-2, "linear_dropout": 0.0} | _DEFAULTS[pool]
     return params | ({"join": "concat"} if len(taps) > 1 else {})
 
 
 def starts(settings: SearchSettings, choices: Sequence[Taps]) -> list[dict[str, Any]]:
-    """Give the parameters to try first: the plain linear head; on each pool; on each single layer."""
+    """Return the first trials: the plain linear head, then one per pooling, then one per single layer."""
     pools = [plain(choices[0], pool) for pool in settings.pools if pool != "mean"]
     for params in pools:
         if "bilinear_log2_rank" in params:
@@ -191,12 +191,12 @@ def starts(settings: SearchSettings, choices: Sequence[Taps]) -> list[dict[str, 
 
 
 def suggest(trial: Any, settings: SearchSettings, choices: Sequence[Taps]) -> Candidate:
-    """Draw a head from the space.
+    """Sample a head from the search space.
 
     Args:
-        trial: An Optuna trial; or an `optuna.trial.FixedTrial`, to read the parameters of a finished one.
-        settings: What heads may look like.
-        choices: What `tap_choices` gave.
+        trial: An Optuna trial, or an `optuna.trial.FixedTrial` with the parameters of a finished trial.
+        settings: Bounds of the search space.
+        choices: Result of `tap_choices`.
     """
     from effxfer.net.heads.spec import HeadSpec
 
@@ -219,7 +219,7 @@ def suggest(trial: Any, settings: SearchSettings, choices: Sequence[Taps]) -> Ca
 
 
 def read(params: Mapping[str, Any], settings: SearchSettings, choices: Sequence[Taps]) -> Candidate:
-    """Give the head that a finished trial tried."""
+    """Return the candidate of a finished trial from its parameters."""
     from optuna.trial import FixedTrial
 
     return suggest(FixedTrial(dict(params)), settings, choices)
@@ -279,7 +279,7 @@ def _power(trial: Any, name: str, least: int, most: int) -> int:
 
 
 def _powers(least: int, most: int) -> list[int]:
-    """The powers of two from one to the other; the largest below both if there is none."""
+    """The powers of two between two bounds; the largest one below both if there is none between them."""
     top = int(math.log2(most))
     return [2**k for k in range(min(int(math.log2(least)), top), top + 1)]
 

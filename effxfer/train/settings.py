@@ -1,4 +1,4 @@
-"""How long, how fast and with what to train."""
+"""Settings of a training run: length, learning rate, optimizer and distillation."""
 
 from typing import Literal
 
@@ -14,19 +14,19 @@ class FitSettings(Settings):
 
     Attributes:
         epochs: Passes over the training split.
-        optimizer: `adamw`, `sgd` (Nesterov momentum 0.9) or another of timm's.
+        optimizer: `adamw`, `sgd` (Nesterov momentum 0.9) or the name of another timm optimizer.
         lr: Peak learning rate.
-        head_lr: The head's rate as a multiple of `lr`.
-        layer_decay: Factor from each block of the body to the one below it; 1 is off.
-        weight_decay: On matrices and kernels, never on biases and norms.
-        schedule: Of the rate over all steps: `cosine` or `linear` down to zero, `step` (a tenth after half and after
-            three quarters of the epochs), or `constant`.
-        warmup: Epochs of linear rise at the start; may be a fraction.
-        ema: Decay of the averaged weights that are evaluated and kept; 0 is off.
-        clip: Largest norm of the gradient; 0 is off.
-        patience: Epochs without a better validation accuracy before training stops; 0 is off.
-        keep: Keep the weights of the `best` epoch on the validation split, or of the `last`.
-        amp: Half precision: `auto` is bf16 on a GPU that has it.
+        head_lr: Learning rate of the head as a multiple of `lr`.
+        layer_decay: Layer-wise learning-rate decay: factor per block of the body, from top to bottom; 1 is off.
+        weight_decay: Weight decay of matrices and kernels, never of biases and norms.
+        schedule: Learning-rate schedule over all steps: `cosine` or `linear` down to zero, `step` (a tenth after half,
+            a hundredth after three quarters of the epochs), or `constant`.
+        warmup: Epochs of linear warm-up; may be a fraction.
+        ema: Decay of the exponential moving average of the weights, which is then evaluated and saved; 0 is off.
+        clip: Maximum gradient norm; 0 is off.
+        patience: Epochs without a better validation accuracy before training stops early; 0 is off.
+        keep: Which weights to keep: of the `best` epoch on the validation split, or of the `last`.
+        amp: Mixed precision: `auto` is bf16 on a GPU that supports it, else off.
     """
 
     epochs: int = Field(default=10, ge=0, le=10_000)
@@ -45,16 +45,16 @@ class FitSettings(Settings):
 
 
 class Teacher(Settings):
-    """What is learnt from another network beside the labels; a number alone is `logits`.
+    """Knowledge distillation from a teacher network, in addition to the labels; a plain number sets `logits`.
 
     Attributes:
-        source: A model directory to learn from; None is the network that the stage got. It sees the pupil's images,
-            scaled to its own side.
-        logits: Share of the loss that is the distance to the teacher's outputs, in [0, 1]; 0 is off.
-        features: Weight of the distance between likenesses, at each stage of both networks, of a batch's images; added
-            to the loss; 0 is off.
-        temperature: Softens both networks' outputs; at 1 they are what they are. None is 2, or 1 where the teacher was
-            trained with label smoothing.
+        source: Model directory of the teacher; None is the input network of the stage. The teacher sees the student's
+            images, scaled to its own input side.
+        logits: Weight of the distance to the teacher's logits in the loss, in [0, 1]; 0 is off.
+        features: Weight of an added loss between the two networks' similarity matrices of a batch's images, at each
+            stage of the body; 0 is off.
+        temperature: Temperature that divides the logits of both networks. None is 2, or 1 if the teacher was trained
+            with label smoothing.
     """
 
     source: str | None = Field(default=None, min_length=1)
@@ -75,16 +75,14 @@ class Teacher(Settings):
 
     @property
     def listens(self) -> bool:
-        """Whether there is a teacher at all."""
+        """Whether distillation is enabled."""
         return bool(self.logits or self.features)
 
 
 def rate(progress: float, settings: FitSettings, epochs: float | None = None) -> float:
-    """Factor on the peak rate at a progress in [0, 1) through training; a function of nothing else.
+    """Return the factor on the peak learning rate at a progress in [0, 1) of the training.
 
-    Training lasts `settings.epochs`, or other `epochs`.
-
-    The rise of `warmup` epochs comes first; the schedule runs over what remains.
+    Training lasts `epochs`, or `settings.epochs` if None. The schedule begins after `warmup` epochs.
     """
     from math import cos, pi
 

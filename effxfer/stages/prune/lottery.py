@@ -125,7 +125,7 @@ def rewind_point(
     length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))
     step = round(settings.rewind * length)
     if step >= settings.fit.epochs * length:
-        raise SettingsError(f"rewind is {settings.rewind} epochs of {settings.fit.epochs}", "rewind to an early point")
+        raise SettingsError(f"rewind is {settings.rewind} epochs of {settings.fit.epochs}", "rewind to an early epoch")
     train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(last=step),
         work=work.at("rewind"), label="train to the rewind point", loss=loss,

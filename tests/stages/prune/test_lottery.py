@@ -279,7 +279,7 @@ def test_settings_that_contradict_are_refused():
 
 
 def test_a_rewind_point_after_the_end_is_refused():
-    with pytest.raises(SettingsError, match="rewind to an early point"):
+    with pytest.raises(SettingsError, match="rewind to an early epoch"):
         tiny.settings_of(LOTTERY, rewind=2.0)
 
 
