@@ -92,7 +92,7 @@ def try_one(name, network, ratio, folder):
         "MACs ratio": report.get("macs/ratio"),
         "parity": parity(net, folder / f"{name}.onnx"),
         "seconds": seconds,
-        "left": {row["layer"]: row["why"] for row in tables.get("What was left as it is", ())},
+        "left": {row["layer"]: row["why"] for row in tables.get("Layers not pruned", ())},
     }
 
 
@@ -117,6 +117,6 @@ def complaints(network, row):
     if row["parity"] > 1e-4:
         found.append(f"exported, it differs by {row['parity']:.2g}")
     stray = [layer for layer in row["left"] if not (network.left and re.fullmatch(network.left, layer))]
-    found += [f"{layer} is left as it is: {row['left'][layer]}" for layer in stray]
+    found += [f"{layer} was not pruned: {row['left'][layer]}" for layer in stray]
     found += ["no layer is named"] if network.left and not row["left"] else []
     return found

@@ -91,7 +91,7 @@ def check_on_cpus(
             f"{file} resizes images itself", "name a model exported without preprocessing", code="E428"
         )
     pixels = np.asarray(load(data, opened.preprocess).val.pixels)
-    feeds = Feeds(name=opened.input_name, pixels=pixels, preprocess=opened.preprocess).some(images)
+    feeds = Feeds(name=opened.input_name, pixels=pixels, preprocess=opened.preprocess).subset(images)
     saturated = saturation(file, feeds)
     coverage_report = Report(tables=(coverage(saturated, host_target(), len(feeds.pixels)),))
     return (

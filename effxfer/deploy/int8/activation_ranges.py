@@ -1,4 +1,4 @@
-"""What flows through a float ONNX graph on images: per channel, how large it gets and what it is on average."""
+"""Activation statistics of a float ONNX graph on images: largest value and mean per channel."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One tensor over all images and positions.
+class ActivationRange:
+    """Statistics of one tensor over all images and positions.
 
     Attributes:
         largest: `(C,)`, the largest absolute value of each channel.
@@ -29,8 +29,8 @@ class Seen:
     mean: Array
 
 
-def observe(model: "onnx.ModelProto", names: Iterable[str], feeds: Feeds) -> Mapping[str, Seen]:
-    """Run a graph over images and sum up some of its tensors.
+def measure_activations(model: "onnx.ModelProto", names: Iterable[str], feeds: Feeds) -> Mapping[str, ActivationRange]:
+    """Run a graph on images and collect the statistics of some of its tensors.
 
     Args:
         model: Float32; it is not changed.
@@ -38,44 +38,46 @@ def observe(model: "onnx.ModelProto", names: Iterable[str], feeds: Feeds) -> Map
         feeds: Images; at least one.
 
     Returns:
-        By name; tensors that are no float32 of at least two axes are left out.
+        By name; only float32 tensors of at least two axes.
     """
-    session, wanted = _session(model, dict.fromkeys(names))
-    if not wanted:
+    session, axes = _session(model, dict.fromkeys(names))
+    if not axes:
         return {}
-    highs: dict[str, list[Array]] = {name: [] for name in wanted}
-    means: dict[str, list[Array]] = {name: [] for name in wanted}
+    highs: dict[str, list[Array]] = {name: [] for name in axes}
+    means: dict[str, list[Array]] = {name: [] for name in axes}
     counts = []
     for feed in feeds.batches():
         counts.append(len(next(iter(feed.values()))))
-        for name, value in zip(wanted, session.run(list(wanted), feed), strict=True):
-            flat = _by_channel(value, wanted[name])
+        for name, value in zip(axes, session.run(list(axes), feed), strict=True):
+            flat = _by_channel(value, axes[name])
             highs[name].append(np.abs(flat).max(0).astype(np.float64))
             means[name].append(flat.mean(0, dtype=np.float64))
     return {
-        name: Seen(largest=np.max(highs[name], 0), mean=np.average(means[name], axis=0, weights=counts))
-        for name in wanted
+        name: ActivationRange(largest=np.max(highs[name], 0), mean=np.average(means[name], axis=0, weights=counts))
+        for name in axes
     }
 
 
 def _session(model: "onnx.ModelProto", names: Iterable[str]) -> tuple[Any, dict[str, int]]:
-    """Open a graph that gives `names` as well; give the session, and the axis of channels of each."""
+    """Open a graph with `names` as extra outputs; return the session and the channel axis of each."""
     import onnx
 
     wider = onnx.ModelProto()
     wider.CopyFrom(model)
     axes = _channel_axes(model)
-    there = {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
-    wanted = {name: axes.get(name, 1) for name in names if name in there}
+    available = {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
+    requested = {name: axes.get(name, 1) for name in names if name in available}
     outputs = {o.name for o in model.graph.output}
     wider.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in wanted if name not in outputs
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in requested
+        if name not in outputs
     )
-    return open_session(wider.SerializeToString(), session_options(threads=1)), wanted
+    return open_session(wider.SerializeToString(), session_options(threads=1)), requested
 
 
 def _channel_axes(model: "onnx.ModelProto") -> dict[str, int]:
-    """Matrix products read channels along the last axis, all others along the second."""
+    """Map inputs of matrix products to the last axis; all other tensors have channels along the second."""
     return {node.input[0]: -1 for node in model.graph.node if node.op_type in ("Gemm", "MatMul")}
 
 

@@ -1,4 +1,4 @@
-"""Bias correction: rounded weights shift the mean of a layer's outputs, and its bias takes that back.
+"""Bias correction: compensate in the bias for the shift of a layer's mean output by rounded weights.
 
 Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2: with the weights' error E and inputs x, the shift of
 output o is the sum of E[o, c] times the mean of x[c]. That mean is measured on training images. Depthwise layers
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.deploy.int8.activation_ranges import observe
+from effxfer.deploy.int8.activation_ranges import measure_activations
 from effxfer.deploy.int8.static import Feeds
 from effxfer.deploy.settings import HEAVY
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-def correct(quantized: "onnx.ModelProto", prepared: "onnx.ModelProto", feeds: Feeds) -> int:
-    """Take the mean error of rounded weights out of the biases, in place.
+def correct_biases(quantized: "onnx.ModelProto", prepared: "onnx.ModelProto", feeds: Feeds) -> int:
+    """Correct the biases for the mean error of rounded weights, in place.
 
     Args:
         quantized: With QDQ nodes; layers without a bias, or left in float, stay as they are.
@@ -33,22 +33,24 @@ def correct(quantized: "onnx.ModelProto", prepared: "onnx.ModelProto", feeds: Fe
     """
     before = {node.name: node for node in prepared.graph.node if node.op_type in HEAVY}
     layers = [(node, before[node.name]) for node in quantized.graph.node if node.name in before and node.input[2:]]
-    seen = observe(prepared, (was.input[0] for _, was in layers), feeds)
-    made = {name: node for node in quantized.graph.node for name in node.output}
-    held = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    statistics = measure_activations(prepared, (was.input[0] for _, was in layers), feeds)
+    producers = {name: node for node in quantized.graph.node for name in node.output}
+    initializers = {tensor.name: tensor for tensor in quantized.graph.initializer}
     exact = {tensor.name: tensor for tensor in prepared.graph.initializer}
     count = 0
     for node, was in layers:
-        source = made.get(node.input[1])
-        if source is None or was.input[0] not in seen or was.input[1] not in exact:
+        source = producers.get(node.input[1])
+        if source is None or was.input[0] not in statistics or was.input[1] not in exact:
             continue
-        error = _values(held, source) - _numbers(exact[was.input[1]])
-        count += _subtract(held, made, node.input[2], shift(error, seen[was.input[0]].mean, node))
+        error = _dequantize(initializers, source) - _numbers(exact[was.input[1]])
+        count += _subtract_shift(
+            initializers, producers, node.input[2], shift(error, statistics[was.input[0]].mean, node)
+        )
     return count
 
 
 def shift(error: Array, mean: Array, node: "onnx.NodeProto") -> Array:
-    """Give the mean change of each output `(O,)`.
+    """Return the mean change of each output, `(O,)`.
 
     Args:
         error: Of a kernel `(O, C / groups, ...)`, or of a matrix `(C, O)`, or `(O, C)` if the product transposes it.
@@ -65,28 +67,30 @@ def shift(error: Array, mean: Array, node: "onnx.NodeProto") -> Array:
     return np.concatenate([kernel @ part for kernel, part in parts])
 
 
-def _subtract(held: dict[str, "onnx.TensorProto"], made: dict[str, "onnx.NodeProto"], name: str, change: Array) -> bool:
-    """Change a bias that is a float tensor, or 32-bit integers with a scale; say if that could be done."""
+def _subtract_shift(
+    initializers: dict[str, "onnx.TensorProto"], producers: dict[str, "onnx.NodeProto"], name: str, change: Array
+) -> bool:
+    """Subtract from a bias, float or 32-bit integers with a scale; return whether that was possible."""
     from onnx import numpy_helper
 
-    source = made.get(name)
+    source = producers.get(name)
     stored = source.input[0] if source is not None and source.op_type == "DequantizeLinear" else name
-    if stored not in held:
+    if stored not in initializers:
         return False
-    values = numpy_helper.to_array(held[stored])
-    step = _numbers(held[source.input[1]]) if source is not None else np.ones(1)
+    values = numpy_helper.to_array(initializers[stored])
+    step = _numbers(initializers[source.input[1]]) if source is not None else np.ones(1)
     if not np.isfinite(change).all() or not (step > 0).all():
         return False
     moved = values.astype(np.float64) - (change if source is None else np.rint(change / step))
     if source is not None:
         moved = moved.clip(np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
-    held[stored].CopyFrom(numpy_helper.from_array(moved.astype(values.dtype), stored))
+    initializers[stored].CopyFrom(numpy_helper.from_array(moved.astype(values.dtype), stored))
     return True
 
 
-def _values(held: dict[str, "onnx.TensorProto"], node: "onnx.NodeProto") -> Array:
-    """Give what a DequantizeLinear makes of an initializer."""
-    codes, scale, zero = (_numbers(held[name]) for name in node.input)
+def _dequantize(initializers: dict[str, "onnx.TensorProto"], node: "onnx.NodeProto") -> Array:
+    """Return the values of a DequantizeLinear node with a constant input."""
+    codes, scale, zero = (_numbers(initializers[name]) for name in node.input)
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
     shape = [-1 if a == axis % codes.ndim else 1 for a in range(codes.ndim)] if scale.size > 1 else [1] * codes.ndim
     return (codes - zero.reshape(shape)) * scale.reshape(shape)

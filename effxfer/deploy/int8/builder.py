@@ -1,4 +1,4 @@
-"""Makes int8 candidates of one float file: named, with its metadata, and vetoed for the CPUs that they are for."""
+"""Build the int8 candidates of one float file: with its metadata, and checked against the target's policy."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from effxfer.deploy.export.prototypes import from_prototypes
 from effxfer.deploy.graph.graph import Graph
 from effxfer.deploy.int8.candidate import make_candidate, suitable
 from effxfer.deploy.int8.evaluation import CandidateResult
-from effxfer.deploy.int8.static import Feeds, matching, prepare
+from effxfer.deploy.int8.static import Feeds, match_nodes, prepare
 from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def feeds_of(fp32: Path, pixels: NDArray[Any]) -> Feeds:
-    """Put images into the form that a file takes: uint8 pixels by its own preprocessing, other arrays as they are."""
+    """Prepare the input of a file: uint8 pixels by its own preprocessing, other arrays unchanged."""
     if pixels.dtype != np.uint8:
         return Feeds(name=load(fp32).graph.input[0].name, pixels=pixels, preprocess=None)
     model = open_model(fp32, 1)
@@ -35,23 +35,23 @@ def feeds_of(fp32: Path, pixels: NDArray[Any]) -> Feeds:
 
 
 class CandidateBuilder:
-    """Makes candidates of one float file, in a scratch folder."""
+    """Builder of candidates of one float file, in a scratch folder."""
 
     def __init__(self, fp32: Path, folder: Path, feeds: Feeds, policy: TargetPolicy) -> None:
         self.fp32, self.folder, self.feeds, self.policy = fp32, folder, feeds, policy
         self.prepared = prepare(fp32, folder / "prepared.onnx")
-        self.left = from_prototypes(load(self.prepared).graph)
+        self.float_nodes = from_prototypes(load(self.prepared).graph)
 
-    def leave(self, layers: Sequence[str], operators: Sequence[str]) -> None:
-        """Leave layers and operators in float32 in all candidates."""
-        self.left += matching(load(self.prepared).graph, layers, operators)
+    def keep_in_float(self, layers: Sequence[str], operators: Sequence[str]) -> None:
+        """Keep layers and operators in float32 in all candidates."""
+        self.float_nodes += match_nodes(load(self.prepared).graph, layers, operators)
 
     def suitable(self, recipes: Sequence[str]) -> tuple[str, ...]:
-        """Replace `auto`."""
+        """Replace `auto` by the recipes that suit the network."""
         return suitable(load(self.prepared).graph, recipes)
 
     def candidates(self, recipes: Sequence[str]) -> list[CandidateResult]:
-        """Make a candidate by each recipe."""
+        """Make one candidate per recipe."""
         candidates = []
         with bar("int8 recipes", len(recipes)) as advance:
             for name in recipes:
@@ -59,11 +59,11 @@ class CandidateBuilder:
                 advance(1, name)
         return candidates
 
-    def candidate(self, name: str, recipe: Recipe | None = None, left: Collection[str] = ()) -> CandidateResult:
-        """Make one candidate; `recipe` is what its name says, if not given."""
+    def candidate(self, name: str, recipe: Recipe | None = None, float_nodes: Collection[str] = ()) -> CandidateResult:
+        """Make one candidate; the default of `recipe` is the recipe of that name."""
         file = self.folder / f"{name}.onnx"
         try:
-            make_candidate(self.prepared, file, recipe or RECIPES[name], self.feeds, {*self.left, *left})
+            make_candidate(self.prepared, file, recipe or RECIPES[name], self.feeds, {*self.float_nodes, *float_nodes})
         except ModelFileError as error:
             return CandidateResult(name=name, file=file, verdict=f"failed: {error.problem}")
         model = load(file)
@@ -72,12 +72,12 @@ class CandidateBuilder:
         strip(model)
         self._describe(model, f"int8 {name}")
         write_sealed(file, model.SerializeToString())
-        return self.policy.vetoed(CandidateResult(name=name, file=file), self.feeds)
+        return self.policy.veto(CandidateResult(name=name, file=file), self.feeds)
 
     def _describe(self, model: "onnx.ModelProto", precision: str) -> None:
-        """Carry over what the float file says about itself, and name the precision where effxfer wrote the file."""
-        about = load(self.fp32).metadata_props
-        if "labels" not in {entry.key for entry in about}:
-            model.metadata_props.extend(about)
+        """Copy the float file's metadata; add the precision if effxfer wrote the file."""
+        metadata = load(self.fp32).metadata_props
+        if "labels" not in {entry.key for entry in metadata}:
+            model.metadata_props.extend(metadata)
         else:
             write_metadata(model, replace(read_metadata(self.fp32), precision=precision))

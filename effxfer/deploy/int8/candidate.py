@@ -1,4 +1,4 @@
-"""One int8 candidate, of any kind: a float file, images and a recipe in; a quantized file out."""
+"""Make one int8 candidate of any kind from a float file, images and a recipe."""
 
 from collections.abc import Collection, Sequence
 from math import prod
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effxfer.deploy.export.onnx import load
-from effxfer.deploy.int8.bias_correction import correct
+from effxfer.deploy.int8.bias_correction import correct_biases
 from effxfer.deploy.int8.dynamic import write_dynamic, write_weights
 from effxfer.deploy.int8.equalize import equalize
 from effxfer.deploy.int8.rescale import rescale
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 LINEAR, DEPTHWISE = 0.5, 0.2
 
 
-def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, left: Collection[str] = ()) -> Path:
-    """Quantize as a recipe says.
+def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, float_nodes: Collection[str] = ()) -> Path:
+    """Quantize a file by a recipe.
 
     Args:
         prepared: What `prepare` wrote. Beside it, what several recipes need is kept: ranges, the equalized graph.
         out: Where the candidate goes; a scratch file, without metadata.
-        recipe: How.
+        recipe: The recipe, of any kind.
         feeds: Calibration images.
-        left: Nodes that stay in float32 besides the recipe's.
+        float_nodes: Nodes that stay in float32 besides the recipe's.
 
     Raises:
         ModelFileError: If the recipe does not fit the graph.
     """
     if recipe.kind == "dynamic":
-        return write_dynamic(prepared, out, recipe, left)
+        return write_dynamic(prepared, out, recipe, float_nodes)
     if recipe.kind == "weights":
-        return write_weights(prepared, out, left)
+        return write_weights(prepared, out, float_nodes)
     base = equalized(prepared, feeds) if recipe.equalize else prepared
-    write_candidate(base, out, recipe, feeds, base.parent, left)
+    write_candidate(base, out, recipe, feeds, base.parent, float_nodes)
     model, exact = load(out), load(base)
     rescale(model, exact)
     if recipe.correct:
-        correct(model, exact, feeds.some(HISTOGRAM_IMAGES))
+        correct_biases(model, exact, feeds.subset(HISTOGRAM_IMAGES))
     out.write_bytes(model.SerializeToString())
     return out
 
 
 def equalized(prepared: Path, feeds: Feeds) -> Path:
-    """Give the equalized graph, in a folder of its own, so that its ranges are too.
+    """Return the equalized graph, in its own folder so that its ranges are stored separately.
 
     Raises:
         ModelFileError: If there is nothing to equalize.
@@ -64,7 +64,7 @@ def equalized(prepared: Path, feeds: Feeds) -> Path:
 
 
 def suitable(graph: "onnx.GraphProto", recipes: Sequence[str]) -> tuple[str, ...]:
-    """Replace `auto` by the recipes that suit what a network consists of.
+    """Replace `auto` by the recipes that suit the network's layers.
 
     Most weights in matrix products: dynamic ones. A fifth or more of its convolutions depthwise: equalized ones.
     """

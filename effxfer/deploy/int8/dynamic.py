@@ -1,4 +1,4 @@
-"""int8 without calibration images, for networks of matrix products: dynamic quantization, and weights alone.
+"""int8 without calibration images, for networks of matrix products: dynamic or weight-only quantization.
 
 Both are plain ONNX. A matrix product whose inputs are quantized while it runs is `MatMulInteger`. Weights alone are
 `DequantizeLinear` in blocks along the axis that is summed over, which ONNX Runtime fuses with the product
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.export.onnx import load
-from effxfer.deploy.int8.static import quiet, refusing
+from effxfer.deploy.int8.static import silence_quantizer, wrap_quantizer_errors
 from effxfer.deploy.settings import Recipe
 from effxfer.errors import ModelFileError
 
@@ -24,22 +24,22 @@ BLOCK, TINY = 32, 1e-30
 BLOCKED_OPSET, BLOCKED_IR = 21, 10
 
 
-def write_dynamic(prepared: Path, out: Path, recipe: Recipe, left: Collection[str] = ()) -> Path:
+def write_dynamic(prepared: Path, out: Path, recipe: Recipe, float_nodes: Collection[str] = ()) -> Path:
     """Quantize the weights of matrix products; ranges of their inputs are found while they run.
 
     Args:
         prepared: What `prepare` wrote.
         out: Where the candidate goes; a scratch file, without metadata.
-        recipe: How; of kind `dynamic`.
-        left: Nodes that stay in float32.
+        recipe: A recipe of kind `dynamic`.
+        float_nodes: Nodes that stay in float32.
 
     Raises:
         ModelFileError: If there is no matrix product with weights, or the quantizer refuses the graph.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    _check(load(prepared), left)
-    with quiet(), refusing(prepared):
+    _require_weights(load(prepared), float_nodes)
+    with silence_quantizer(), wrap_quantizer_errors(prepared):
         quantize_dynamic(
             prepared,
             out,
@@ -47,19 +47,19 @@ def write_dynamic(prepared: Path, out: Path, recipe: Recipe, left: Collection[st
             per_channel=recipe.per_channel,
             reduce_range=recipe.reduce_range,
             weight_type={"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}[recipe.weight],
-            nodes_to_exclude=sorted(left),
+            nodes_to_exclude=sorted(float_nodes),
             extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True},
         )
     return out
 
 
-def write_weights(prepared: Path, out: Path, left: Collection[str] = ()) -> Path:
+def write_weights(prepared: Path, out: Path, float_nodes: Collection[str] = ()) -> Path:
     """Store the weights of matrix products as int8, in blocks of 32 with a scale each; the products are in float32.
 
     Args:
         prepared: What `prepare` wrote.
         out: Where the candidate goes; a scratch file, without metadata.
-        left: Nodes that stay in float32.
+        float_nodes: Nodes that stay in float32.
 
     Raises:
         ModelFileError: If there is no matrix product with weights.
@@ -68,12 +68,13 @@ def write_weights(prepared: Path, out: Path, left: Collection[str] = ()) -> Path
     from onnx import numpy_helper
 
     model = load(prepared)
-    _check(model, left)
-    held = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes, stored = [], {name: numpy_helper.to_array(held[name]) for name in _weights(model, left)}
+    _require_weights(model, float_nodes)
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    stored = {name: numpy_helper.to_array(initializers[name]) for name in _product_weights(model, float_nodes)}
     for name, weight in stored.items():
         codes, scale = blocked(weight)
-        held[name].CopyFrom(numpy_helper.from_array(codes, f"{name}_quantized"))
+        initializers[name].CopyFrom(numpy_helper.from_array(codes, f"{name}_quantized"))
         model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
         parts = [f"{name}_quantized", f"{name}_scale"]
         node = onnx.helper.make_node("DequantizeLinear", parts, [name], axis=0, block_size=BLOCK, name=f"{name}_float")
@@ -87,7 +88,7 @@ def write_weights(prepared: Path, out: Path, left: Collection[str] = ()) -> Path
 
 
 def blocked(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a matrix `(C, O)` to 8 bits; give codes `(C, O)` and the scales of its blocks `(C / 32, O)`."""
+    """Round a matrix `(C, O)` to 8 bits; return codes `(C, O)` and the scales of its blocks `(C / 32, O)`."""
     blocks = weight.reshape(-1, BLOCK, weight.shape[1])
     largest = np.abs(blocks).max(1)
     scale = np.where(largest > TINY, largest / 127, 1).astype(np.float32)
@@ -95,18 +96,18 @@ def blocked(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.f
     return codes.reshape(weight.shape), scale
 
 
-def _check(model: "onnx.ModelProto", left: Collection[str]) -> None:
-    if not _weights(model, left):
+def _require_weights(model: "onnx.ModelProto", float_nodes: Collection[str]) -> None:
+    if not _product_weights(model, float_nodes):
         raise ModelFileError("no matrix product with weights to quantize", "use a static recipe", code="E426")
 
 
-def _weights(model: "onnx.ModelProto", left: Collection[str]) -> list[str]:
-    """Name the matrices `(C, O)` that only products read, C a multiple of the block."""
-    held = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    read = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in held]
-    other = {name for node in model.graph.node for name in node.input[: 1 if node in read else None]}
-    names = dict.fromkeys(node.input[1] for node in read if node.name not in left)
-    return [n for n in names if n not in other and len(held[n]) == 2 and held[n][0] % BLOCK == 0]
+def _product_weights(model: "onnx.ModelProto", float_nodes: Collection[str]) -> list[str]:
+    """List the matrices `(C, O)` that only products read, with C a multiple of the block."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    read = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in shapes]
+    read_otherwise = {name for node in model.graph.node for name in node.input[: 1 if node in read else None]}
+    names = dict.fromkeys(node.input[1] for node in read if node.name not in float_nodes)
+    return [n for n in names if n not in read_otherwise and len(shapes[n]) == 2 and shapes[n][0] % BLOCK == 0]
 
 
 def _raise_opset(model: "onnx.ModelProto") -> None:

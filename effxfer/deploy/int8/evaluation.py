@@ -1,4 +1,4 @@
-"""What is known of an int8 candidate, and what it is measured against."""
+"""Evaluation of int8 candidates against the float file: accuracy and latency."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ SCREEN = 256
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateResult:
-    """What is known of one recipe so far.
+    """Results of one recipe so far.
 
     Attributes:
         name: Key of the recipe, or `fp32`.
@@ -27,9 +27,9 @@ class CandidateResult:
         drop: Points below the float file on the same images.
         agreement: Images with the float file's best class, in percent.
         n: Images.
-        timing: As `effxfer.benchmark.protocol.latency.compare` gives it; None if it was not timed.
-        saturation: What x86 without VNNI would do to it; None before it is counted.
-        verdict: Why it was kept or not.
+        timing: Result of `effxfer.benchmark.protocol.latency.compare`; None if it was not timed.
+        saturation: Saturated sums on x86 without VNNI; None before they are counted.
+        verdict: Reason why it was kept or rejected.
     """
 
     name: str
@@ -43,7 +43,7 @@ class CandidateResult:
     verdict: str = ""
 
     def row(self) -> dict[str, Any]:
-        """Give a row of the report's table."""
+        """Return a row of the report's table."""
         timed = {c: getattr(self.timing, c, None) for c in ("p50", "ratio", "ratio_low", "ratio_high")}
         size = self.file.stat().st_size / 1e6 if self.n and self.file.exists() else None
         shares = {"accuracy %": self.accuracy, "drop, points": self.drop, "agreement %": self.agreement}
@@ -55,12 +55,12 @@ class CandidateTimer:
     """Times candidates against the float file.
 
     Attributes:
-        one: The images of one call.
+        image: The input of one call.
         threads: Threads of ONNX Runtime.
         compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
     """
 
-    one: Feeds
+    image: Feeds
     threads: int
     compare: Callable[..., Sequence[Any]] | None
 
@@ -70,7 +70,7 @@ class CandidateTimer:
         """Time candidates for about `seconds` in all; return timings by name."""
         from effxfer.benchmark.protocol import latency
 
-        feed = self.one.feed(0, 1)
+        feed = self.image.feed(0, 1)
         runners = {t.name: latency.onnx_runner(t.file, feed, self.threads) for t in (dense, *candidates)}
         compare = self.compare or latency.compare
         timings = compare(runners, baseline=FP32, threads=self.threads, max_seconds=seconds)
@@ -91,19 +91,19 @@ class Evaluator:
         self.dense = CandidateResult(name=FP32, file=fp32, accuracy=accuracy, drop=0.0, agreement=100.0, n=len(labels))
 
     def screen(self, candidate: CandidateResult) -> CandidateResult:
-        """Measure on part of the split; a drop that chance cannot explain is the end of it."""
+        """Measure on a part of the split; reject a candidate whose drop chance cannot explain."""
         if candidate.verdict:
             return candidate
-        some = np.unique(np.linspace(0, len(self.labels) - 1, SCREEN).astype(int))
-        candidate, discordant = self._measured(candidate, some)
-        slack = 200 * float(np.sqrt(discordant)) / len(some)
+        sample = np.unique(np.linspace(0, len(self.labels) - 1, SCREEN).astype(int))
+        candidate, discordant = self._evaluate(candidate, sample)
+        slack = 200 * float(np.sqrt(discordant)) / len(sample)
         if candidate.drop is not None and candidate.drop - slack > self.max_drop:
             return replace(candidate, verdict=self._too_low(candidate))
         return candidate
 
-    def whole(self, candidate: CandidateResult) -> CandidateResult:
+    def measure(self, candidate: CandidateResult) -> CandidateResult:
         """Measure on the whole split."""
-        candidate, _ = self._measured(candidate, np.arange(len(self.labels)))
+        candidate, _ = self._evaluate(candidate, np.arange(len(self.labels)))
         return replace(candidate, verdict="" if self._fits(candidate) else self._too_low(candidate))
 
     def _fits(self, candidate: CandidateResult) -> bool:
@@ -114,12 +114,12 @@ class Evaluator:
             f"rejected: {candidate.drop:.2f} points below fp32 on {candidate.n} images, allowed are {self.max_drop:g}"
         )
 
-    def _measured(self, candidate: CandidateResult, which: NDArray[np.int_]) -> tuple[CandidateResult, int]:
-        """Give the trial with its figures, and on how many images exactly one of the two files is right."""
-        labels, dense = self.labels[which], self.logits[which]
-        got = onnx_logits(candidate.file, self.pixels[which], threads=self.threads, exact=self.exact)
+    def _evaluate(self, candidate: CandidateResult, rows: NDArray[np.int_]) -> tuple[CandidateResult, int]:
+        """Return the candidate with its results, and the number of images on which exactly one file is right."""
+        labels, dense = self.labels[rows], self.logits[rows]
+        got = onnx_logits(candidate.file, self.pixels[rows], threads=self.threads, exact=self.exact)
         accuracy, before = accuracy_of(got, labels).value, accuracy_of(dense, labels).value
         discordant = int(((got.argmax(1) == labels) != (dense.argmax(1) == labels)).sum())
-        same = 100 * float((got.argmax(1) == dense.argmax(1)).mean())
-        found = replace(candidate, accuracy=accuracy, drop=before - accuracy, agreement=same, n=len(which))
-        return found, discordant
+        agreement = 100 * float((got.argmax(1) == dense.argmax(1)).mean())
+        result = replace(candidate, accuracy=accuracy, drop=before - accuracy, agreement=agreement, n=len(rows))
+        return result, discordant

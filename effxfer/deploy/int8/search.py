@@ -1,4 +1,4 @@
-"""int8: several recipes are tried, and one is kept only if it is both faster and good enough.
+"""Search over int8 recipes: keep the fastest one that is faster than float and accurate enough.
 
 Which recipe wins depends on the CPU. Without VNNI, sums of two uint8 x int8 products saturate at 16 bits (the
 `vpmaddubsw` instruction), which ruins layers whose inputs are large everywhere, first of all the one that sees the
@@ -85,86 +85,93 @@ def quantize(
     evaluator = Evaluator(fp32, pixels, labels, max_drop, threads, exact=policy.exact)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
-        builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).some(images, seed), policy)
-        builder.leave(float_layers, float_operators)
-        clock = CandidateTimer(one=feeds_of(fp32, pixels[:1]), threads=threads, compare=compare)
-        wanted = builder.suitable(recipes)
-        candidates = [evaluator.screen(candidate) for candidate in builder.candidates(policy.recipes(wanted))]
+        builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).subset(images, seed), policy)
+        builder.keep_in_float(float_layers, float_operators)
+        clock = CandidateTimer(image=feeds_of(fp32, pixels[:1]), threads=threads, compare=compare)
+        requested = builder.suitable(recipes)
+        candidates = [evaluator.screen(candidate) for candidate in builder.candidates(policy.recipes(requested))]
         if policy.timed:
-            kept, candidates = _choose(evaluator, _timed(evaluator.dense, candidates, clock, latency_seconds))
+            candidates = _time_candidates(evaluator.dense, candidates, clock, latency_seconds)
+            best, candidates = _choose_fastest(evaluator, candidates)
         else:
-            kept, candidates = policy.untimed(evaluator, candidates)
+            best, candidates = policy.choose_untimed(evaluator, candidates)
             candidates = [evaluator.dense, *candidates]
         candidates += [
-            CandidateResult(name=name, file=out, verdict=why) for name, why in policy.left_out(wanted).items()
+            CandidateResult(name=name, file=out, verdict=reason) for name, reason in policy.left_out(requested).items()
         ]
-        report = _report(candidates, kept, threads) + Report(notes=tuple(_calibrated(builder, wanted, images)))
-        if kept is None:
+        report = _report(candidates, best, threads) + Report(
+            notes=tuple(_calibration_notes(builder, requested, images))
+        )
+        if best is None:
             out.unlink(missing_ok=True)
             return None, report
-        report += policy.report(kept, builder.feeds)
-        write_sealed(out, kept.file.read_bytes())
+        report += policy.report(best, builder.feeds)
+        write_sealed(out, best.file.read_bytes())
     return out, report
 
 
-def _timed(
+def _time_candidates(
     dense: CandidateResult, candidates: list[CandidateResult], clock: CandidateTimer, seconds: float
 ) -> list[CandidateResult]:
-    """Time what is still in the race against the float file; give the float file first."""
+    """Time the remaining candidates against the float file; return the float file first."""
     racing = [candidate for candidate in candidates if not candidate.verdict]
     timings = clock(dense, racing, seconds) if racing else {}
     return [replace(candidate, timing=timings.get(candidate.name)) for candidate in (dense, *candidates)]
 
 
-def _choose(
+def _choose_fastest(
     evaluator: Evaluator, candidates: list[CandidateResult]
 ) -> tuple[CandidateResult | None, list[CandidateResult]]:
-    """Measure what is faster on the whole split, fastest first, and stop once nothing can win any more."""
-    done = {candidate.name: candidate for candidate in candidates}
+    """Measure faster candidates on the whole split, fastest first, until no other one can win."""
+    results = {candidate.name: candidate for candidate in candidates}
     accepted: list[CandidateResult] = []
     for candidate in sorted((t for t in candidates if t.timing and t.name != FP32), key=lambda t: t.timing.ratio):
         if candidate.timing.ratio_high >= 1:
             ratio, high = candidate.timing.ratio, candidate.timing.ratio_high
             verdict = f"rejected: not faster than fp32 (ratio {ratio:.2f}, up to {high:.2f})"
-            done[candidate.name] = replace(candidate, verdict=verdict)
+            results[candidate.name] = replace(candidate, verdict=verdict)
         elif accepted and candidate.timing.ratio > NEAR * accepted[0].timing.ratio:
-            done[candidate.name] = replace(candidate, verdict=f"slower than {accepted[0].name}")
+            results[candidate.name] = replace(candidate, verdict=f"slower than {accepted[0].name}")
         else:
-            done[candidate.name] = evaluator.whole(candidate)
-            accepted += [] if done[candidate.name].verdict else [done[candidate.name]]
-    kept = max(accepted, key=lambda t: (t.accuracy, -t.timing.ratio), default=None)
+            results[candidate.name] = evaluator.measure(candidate)
+            accepted += [] if results[candidate.name].verdict else [results[candidate.name]]
+    best = max(accepted, key=lambda t: (t.accuracy, -t.timing.ratio), default=None)
     for candidate in accepted:
-        verdict = "kept" if candidate is kept else f"as fast as {kept.name}, not more accurate" if kept else ""
-        done[candidate.name] = replace(candidate, verdict=verdict)
-    return kept and done[kept.name], list(done.values())
+        verdict = "kept" if candidate is best else f"as fast as {best.name}, not more accurate" if best else ""
+        results[candidate.name] = replace(candidate, verdict=verdict)
+    return best and results[best.name], list(results.values())
 
 
-def _report(candidates: list[CandidateResult], kept: CandidateResult | None, threads: int) -> Report:
+def _report(candidates: list[CandidateResult], best: CandidateResult | None, threads: int) -> Report:
     note = (
         f"latency at batch 1, {threads or usable_cores()} threads; ratios are p50 against the float file, 95 % interval"
     )
     table = Table(title="int8 recipes", rows=tuple(candidate.row() for candidate in candidates))
-    if kept is None:
+    if best is None:
         text = "no int8 file: no recipe was both faster than fp32 and within the allowed drop"
         return Report(notes=(text, note), tables=(table,))
-    notes = (f"int8 recipe {kept.name}", note)
-    return Report(rows=_rows(kept), notes=notes, tables=(table,))
+    notes = (f"int8 recipe {best.name}", note)
+    return Report(rows=_rows(best), notes=notes, tables=(table,))
 
 
-def _calibrated(builder: CandidateBuilder, wanted: Sequence[str], asked: int) -> list[str]:
-    """Say on how many images ranges were measured, where that is fewer than were asked for."""
-    static = {RECIPES[name].calibration for name in wanted if RECIPES[name].kind == "static"}
-    there, fewer = len(builder.feeds.pixels), sorted(static - {"minmax"})
-    notes = [f"ranges measured on {there} training images, not {asked}: there are no more"] if there < asked else []
-    if fewer and there > HISTOGRAM_IMAGES:
+def _calibration_notes(builder: CandidateBuilder, requested: Sequence[str], images: int) -> list[str]:
+    """Note the number of calibration images where it is lower than requested."""
+    static = {RECIPES[name].calibration for name in requested if RECIPES[name].kind == "static"}
+    available, fewer = len(builder.feeds.pixels), sorted(static - {"minmax"})
+    notes = (
+        [f"ranges measured on {available} training images, not {images}: there are no more"]
+        if available < images
+        else []
+    )
+    if fewer and available > HISTOGRAM_IMAGES:
         notes.append(f"{' and '.join(fewer)} ranges measured on {HISTOGRAM_IMAGES} of them, to keep memory small")
     return notes if static else []
 
 
-def _rows(kept: CandidateResult) -> tuple[Measurement, ...]:
-    shares = {"accuracy/int8": kept.accuracy, "agreement/int8": kept.agreement}
-    rows = [Measurement(name=k, value=v or 0.0, unit="%", n=kept.n, of="images") for k, v in shares.items()]
-    if t := kept.timing:
+def _rows(best: CandidateResult) -> tuple[Measurement, ...]:
+    shares = {"accuracy/int8": best.accuracy, "agreement/int8": best.agreement}
+    rows = [Measurement(name=k, value=v or 0.0, unit="%", n=best.n, of="images") for k, v in shares.items()]
+    if t := best.timing:
         ratio = {"value": t.ratio, "low": t.ratio_low, "high": t.ratio_high}
         rows.append(Measurement(name="p50-ratio/int8", unit="x", n=t.n, **ratio))
-    return (*rows, Measurement(name="size/int8", value=kept.file.stat().st_size / 1e6, unit="MB"))
+    return (*rows, Measurement(name="size/int8", value=best.file.stat().st_size / 1e6, unit="MB"))

@@ -1,4 +1,4 @@
-"""One int8 candidate: a float ONNX file, calibration images and a recipe in; a file with QDQ nodes out.
+"""Static int8 quantization of a float ONNX file to QDQ nodes, with calibration images.
 
 Static quantization after Jacob et al. 2018 (https://arxiv.org/abs/1712.05877), by `onnxruntime.quantization`. Weights
 are symmetric, so a pruned weight stays exactly zero.
@@ -36,7 +36,7 @@ def prepare(fp32: Path, out: Path) -> Path:
     """
     from onnxruntime.quantization import quant_pre_process
 
-    with quiet(), refusing(fp32):
+    with silence_quantizer(), wrap_quantizer_errors(fp32):
         try:
             quant_pre_process(fp32, out)
         except TypeError:  # symbolic shape inference of ONNX Runtime 1.32 stumbles over Expand by a computed shape
@@ -45,17 +45,17 @@ def prepare(fp32: Path, out: Path) -> Path:
 
 
 def write_candidate(
-    prepared: Path, out: Path, recipe: Recipe, feeds: "Feeds", ranges: Path, left: Collection[str] = ()
+    prepared: Path, out: Path, recipe: Recipe, feeds: "Feeds", ranges: Path, float_nodes: Collection[str] = ()
 ) -> Path:
     """Quantize with ranges measured beforehand.
 
     Args:
         prepared: What `prepare` wrote.
         out: Where the candidate goes; a scratch file, without metadata.
-        recipe: How; of kind `static`.
+        recipe: A recipe of kind `static`.
         feeds: Calibration images.
         ranges: Folder in which activation ranges are kept from one recipe to the next.
-        left: Nodes that stay in float32 besides the recipe's.
+        float_nodes: Nodes that stay in float32 besides the recipe's.
 
     Raises:
         ModelFileError: If the quantizer refuses the graph.
@@ -63,18 +63,18 @@ def write_candidate(
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     kinds = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
-    with quiet(), refusing(prepared):
+    with silence_quantizer(), wrap_quantizer_errors(prepared):
         quantize_static(
             prepared,
             out,
-            (feeds if recipe.calibration == "minmax" else feeds.some(HISTOGRAM_IMAGES)).reader(),
+            (feeds if recipe.calibration == "minmax" else feeds.subset(HISTOGRAM_IMAGES)).reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(recipe.only) or None,
             per_channel=recipe.per_channel,
             reduce_range=recipe.reduce_range,
             activation_type=kinds[recipe.activation],
             weight_type=kinds[recipe.weight],
-            nodes_to_exclude=sorted({*left_in_float(load(prepared).graph, recipe), *left}),
+            nodes_to_exclude=sorted({*float_nodes_of(load(prepared).graph, recipe), *float_nodes}),
             calibrate_method=_method(recipe),
             calibration_cache_path=ranges / _ranges_name(recipe),
             extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, "CalibPercentile": 99.99},
@@ -82,8 +82,8 @@ def write_candidate(
     return out
 
 
-def left_in_float(graph: "onnx.GraphProto", recipe: Recipe) -> list[str]:
-    """Name the nodes that a recipe does not quantize.
+def float_nodes_of(graph: "onnx.GraphProto", recipe: Recipe) -> list[str]:
+    """List the nodes that a recipe does not quantize.
 
     What runs before the first convolution or matrix product is always left.
     """
@@ -91,46 +91,46 @@ def left_in_float(graph: "onnx.GraphProto", recipe: Recipe) -> list[str]:
     heavy = [node.name for node in graph.node if node.op_type in HEAVY]
     if not heavy:
         return []
-    left = names[: names.index(heavy[0])] + heavy[: recipe.float_first]
-    left += heavy[-1:] if recipe.float_last else []
-    left += [node.name for node in graph.node if is_depthwise(node)] if recipe.float_depthwise else []
-    return sorted(set(left))
+    float_nodes = names[: names.index(heavy[0])] + heavy[: recipe.float_first]
+    float_nodes += heavy[-1:] if recipe.float_last else []
+    float_nodes += [node.name for node in graph.node if is_depthwise(node)] if recipe.float_depthwise else []
+    return sorted(set(float_nodes))
 
 
-def matching(graph: "onnx.GraphProto", layers: Sequence[str] = (), operators: Sequence[str] = ()) -> list[str]:
-    """Name the nodes of some operator types, and those that a shell pattern names, by themselves or their weights.
+def match_nodes(graph: "onnx.GraphProto", layers: Sequence[str] = (), operators: Sequence[str] = ()) -> list[str]:
+    """List the nodes of some operator types, and those whose name or weight matches a shell pattern.
 
     Raises:
         ModelFileError: If a pattern or an operator fits nothing, with the names there are.
     """
-    held = {tensor.name for tensor in graph.initializer}
-    known = {node.name: (node.name, *(name for name in node.input if name in held)) for node in graph.node}
-    there = {node.op_type for node in graph.node}
+    initializers = {tensor.name for tensor in graph.initializer}
+    node_names = {node.name: (node.name, *(name for name in node.input if name in initializers)) for node in graph.node}
+    operator_types = {node.op_type for node in graph.node}
     for name in operators:
-        if name not in there:
-            text = f"no operator {name!r} in the graph{did_you_mean(name, there)}"
-            raise ModelFileError(text, f"operators: {', '.join(sorted(there))}", code="E426")
+        if name not in operator_types:
+            text = f"no operator {name!r} in the graph{did_you_mean(name, operator_types)}"
+            raise ModelFileError(text, f"operators: {', '.join(sorted(operator_types))}", code="E426")
     for pattern in layers:
-        if not any(fnmatch.filter(names, pattern) for names in known.values()):
-            weights = [name for names in known.values() for name in names[1:] if name.endswith("weight")]
+        if not any(fnmatch.filter(names, pattern) for names in node_names.values()):
+            weights = [name for names in node_names.values() for name in names[1:] if name.endswith("weight")]
             raise ModelFileError(f"no layer fits {pattern!r}", f"weights: {', '.join(weights[:6])} ...", code="E426")
-    fits = {name for name, names in known.items() if any(fnmatch.filter(names, pattern) for pattern in layers)}
+    fits = {name for name, names in node_names.items() if any(fnmatch.filter(names, pattern) for pattern in layers)}
     return sorted(fits | {node.name for node in graph.node if node.op_type in operators})
 
 
 def is_depthwise(node: "onnx.NodeProto") -> bool:
-    """Tell a convolution with more than one group."""
+    """Whether a node is a convolution with more than one group."""
     return node.op_type == "Conv" and any(a.name == "group" and a.i > 1 for a in node.attribute)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feeds:
-    """Calibration images in the form that a file takes.
+    """Calibration images in the input format of a file.
 
     Attributes:
-        name: Of the input.
+        name: Name of the input.
         pixels: uint8 `(N, S, S, 3)`; without `preprocess` the input itself, `(N, ...)`.
-        preprocess: The file's; None where `pixels` are what it takes.
+        preprocess: The file's preprocessing; None if `pixels` are the input itself.
         batch: Images per call.
     """
 
@@ -140,23 +140,23 @@ class Feeds:
     batch: int = 16
 
     def feed(self, start: int, count: int) -> dict[str, NDArray[Any]]:
-        """Give `count` images from `start` on."""
+        """Return `count` images from `start` on."""
         chunk = self.pixels[start : start + count]
         return {self.name: chunk if self.preprocess is None else normalize(chunk, self.preprocess)}
 
-    def some(self, count: int, seed: int = 0) -> "Feeds":
+    def subset(self, count: int, seed: int = 0) -> "Feeds":
         """Keep at most `count` images, one of each even stretch: in a split sorted by class every class has a share."""
         ends = np.linspace(0, len(self.pixels), min(count, len(self.pixels)) + 1).astype(int)
-        which = np.random.default_rng(seed).integers(ends[:-1], ends[1:])
-        return replace(self, pixels=self.pixels[which])
+        rows = np.random.default_rng(seed).integers(ends[:-1], ends[1:])
+        return replace(self, pixels=self.pixels[rows])
 
     def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Give all images in batches of equal size, the last one moved up to fit."""
+        """Yield all images in batches of equal size; the last one overlaps the one before."""
         last = max(len(self.pixels) - self.batch, 0)
         return (self.feed(min(start, last), self.batch) for start in range(0, len(self.pixels), self.batch))
 
     def reader(self) -> Any:
-        """Give what `onnxruntime.quantization` draws from."""
+        """Return a data reader for `onnxruntime.quantization`."""
         from onnxruntime.quantization import CalibrationDataReader
 
         feeds = self.batches()
@@ -184,8 +184,8 @@ def _ranges_name(recipe: Recipe) -> str:
 
 
 @contextmanager
-def refusing(file: Path) -> Iterator[None]:
-    """Turn whatever the quantizer raises into a ModelFileError."""
+def wrap_quantizer_errors(file: Path) -> Iterator[None]:
+    """Convert exceptions of the quantizer to ModelFileError."""
     try:
         yield
     except ModelFileError:
@@ -196,8 +196,8 @@ def refusing(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the quantizer's advice off the screen: it logs to the root logger, prints and warns."""
+def silence_quantizer() -> Iterator[None]:
+    """Silence the quantizer, which logs to the root logger, prints and warns."""
     import onnxruntime
 
     before = logging.root.manager.disable

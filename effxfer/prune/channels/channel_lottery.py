@@ -39,7 +39,7 @@ from effxfer.report import Measurement, Report, Table
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StructuredTicket(Ticket):
-    """What iterative pruning of channels found; its mask is also of biases and norms.
+    """A ticket of removed channels; its mask also covers biases and norms.
 
     Attributes:
         removed: By layer, which channels or heads are removed `(U,)`.
@@ -74,7 +74,7 @@ def find_structured_ticket(
     Args:
         net: Changed in place; ends as the trained ticket, and holds its mask.
         train: As in `lottery.find_ticket`.
-        ratio: Share of the units to be gone at the end, in (0, 1).
+        ratio: Share of the units to remove in all, in (0, 1).
         rounds: How many times to prune; 1 is one-shot pruning.
         example: As in `remove_channels`.
         importance: `magnitude` is the L2 norm of all weights that make or read a unit, against the mean of the units
@@ -120,7 +120,7 @@ def find_structured_ticket(
 
 
 def prunable_units(net: nn.Module, exclude: Sequence[str] = (), example: Tensor | None = None) -> list[Units]:
-    """Find the channels, heads and hidden units that a mask can silence such that they can be compacted.
+    """Find the channels, heads and hidden units that a mask can remove and `compact` can delete.
 
     Raises:
         ModelFileError: If there are none.
@@ -136,7 +136,7 @@ def prunable_units(net: nn.Module, exclude: Sequence[str] = (), example: Tensor 
 
 
 def mask_of(net: nn.Module, units: Sequence[Units], removed: RemovedUnits) -> Mask:
-    """Mask everything that makes the units which are gone `(U,)`, on top of the masks that the network holds."""
+    """Mask all weights and biases that write the removed units `(U,)`, in addition to the network's masks."""
     parameters = dict(net.named_parameters())
     keep = {name: stored.clone() for name, stored in masks_of(net).items()}
     for group in units:
@@ -149,7 +149,7 @@ def mask_of(net: nn.Module, units: Sequence[Units], removed: RemovedUnits) -> Ma
 
 
 def removed_units(net: nn.Module, units: Sequence[Units]) -> RemovedUnits:
-    """Read off the network's masks which units `(U,)` are gone already: those that no weight makes any more."""
+    """Read from the network's masks which units `(U,)` are removed: those without a remaining weight."""
     masks, removed = masks_of(net), dict[str, Tensor]()
     for group in units:
         dead = torch.ones(group.count, dtype=torch.bool)
@@ -162,7 +162,7 @@ def removed_units(net: nn.Module, units: Sequence[Units]) -> RemovedUnits:
 
 
 def random_units_mask(net: nn.Module, seed: int) -> Mask:
-    """Draw a mask that removes as many units of each set of tied layers as the network's own, but at random.
+    """Draw a random mask that removes as many units of each set of tied layers as the network's mask.
 
     The network's masks are all true afterwards.
     """
@@ -178,14 +178,14 @@ def random_units_mask(net: nn.Module, seed: int) -> Mask:
 
 
 def share_of(removed: RemovedUnits) -> float:
-    """Share of all units that are gone, in [0, 1]."""
+    """Share of all units that are removed, in [0, 1]."""
     return sum(int(lost.sum()) for lost in removed.values()) / sum(len(lost) for lost in removed.values())
 
 
 def remove_weakest(
     net: nn.Module, units: Sequence[Units], removed: RemovedUnits, ratio: float, rule: Rule
 ) -> RemovedUnits:
-    """Let the least important units go, until a share of all is gone; those that are gone already stay so."""
+    """Remove the least important units until a share of all is removed; earlier removals stay."""
     initial = {group.layer: group.count for group in units}
     plan = rule.plan(rule.score_units(net, units, removed, initial), ratio)
     updated = {layer: lost.clone() for layer, lost in removed.items()}
@@ -196,7 +196,7 @@ def remove_weakest(
 
 
 def report(net: nn.Module, ticket: StructuredTicket) -> Report:
-    """Say how sparse a network with a structured ticket is, in weights and in channels, and how its score fell."""
+    """Report the sparsity of a structured ticket, in weights and in channels, and its score per round."""
     counts = {layer: (len(lost), int((~lost).sum())) for layer, lost in ticket.removed.items()}
     total = sum(before for before, _ in counts.values())
     removed = Measurement(

@@ -1,4 +1,4 @@
-"""What channels, heads and hidden units are worth, over all weights tied to them, and how many of each kind go.
+"""Importance of channels, heads and hidden units over all weights tied to them, and the rule that selects them.
 
 Shape suffixes: K channels of one layer, U units.
 """
@@ -43,7 +43,7 @@ class Rule:
     def score_units(
         self, net: nn.Module, units: Sequence[Units], removed: Mapping[str, Tensor], initial: Mapping[str, int]
     ) -> list[ScoredChannels]:  # fmt: skip
-        """Score the units that are not gone `(U,)`; `initial` says how many of each kind there were at first.
+        """Score the units that are not removed; `initial` is the number of units per layer before the first step.
 
         Raises:
             SettingsError: If examples are lacking.
@@ -62,14 +62,14 @@ class Rule:
         ]  # fmt: skip
 
     def plan(self, layers: Sequence[ScoredChannels], ratio: float) -> dict[str, list[int]]:
-        """Choose the weakest units such that a share of all, in [0, 1], is gone: positions among the scores."""
+        """Choose the weakest units until a share of all, in [0, 1], is removed; return positions among the scores."""
         return choose_channels(
             layers, ratio=ratio, scope=self.scope, round_to=self.round_to, max_ratio=self.max_ratio_per_layer
         )  # fmt: skip
 
 
 def no_units(units: Sequence[Units]) -> RemovedUnits:
-    """Mark no unit as gone."""
+    """Return a mask per layer that removes no unit."""
     return {group.layer: torch.zeros(group.count, dtype=torch.bool) for group in units}
 
 
@@ -78,15 +78,15 @@ def _by_mean(scores_U: Tensor) -> Tensor:
 
 
 def magnitude(net: nn.Module, units: Sequence[Units], removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the L2 norm of all weights that make or read each unit.
+    """Return the L2 norm of all weights that write or read each unit.
 
     Args:
         net: The trained network.
         units: All units.
-        removed: By layer, those that do not count `(U,)`.
+        removed: By layer, units to leave out `(U,)`.
 
     Returns:
-        By layer, `(U,)`: 1 is the mean of the units that are not gone.
+        By layer, `(U,)`: 1 is the mean of the units that are not removed.
 
     Raises:
         ModelFileError: If a weight is NaN or infinite.
@@ -115,11 +115,11 @@ def taylor(
     Args:
         net: The trained network.
         units: All units.
-        removed: By layer, those that do not count `(U,)`.
+        removed: By layer, units to leave out `(U,)`.
         examples: Gives the losses of some batches under the network that it is passed.
 
     Returns:
-        By layer, `(U,)`: 1 is the mean of the units that are not gone.
+        By layer, `(U,)`: 1 is the mean of the units that are not removed.
 
     Raises:
         SettingsError: If there are no examples.
@@ -159,7 +159,7 @@ def _tied(units: Units) -> Iterator[tuple[str, Places, bool]]:
 
 
 def per_channel(amount: Tensor, layer: nn.Module, reading: bool) -> Tensor:
-    """Sum what is given for each weight over all weights of an output, or input, channel `(K,)`."""
+    """Sum a per-weight amount over all weights of an output, or input, channel, `(K,)`."""
     if not reading:
         return amount.reshape(len(amount), -1).sum(1)
     groups = int(getattr(layer, "groups", 1))

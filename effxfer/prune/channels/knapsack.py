@@ -1,4 +1,4 @@
-"""Which channels and blocks to give up for a latency: the knapsack of HALP, solved greedily.
+"""Select channels and blocks to remove for a latency: the knapsack of HALP, solved greedily.
 
 Shen et al., 2022 (https://arxiv.org/abs/2110.10811): at most so many milliseconds, at least loss. A move takes several
 channels from a group at once, so that it can jump a stair of the measured latency, or takes a whole residual block;
@@ -17,10 +17,10 @@ EXCHANGES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Channels that go together.
+    """Tied channels, which are removed together.
 
     Attributes:
-        name: Of the first of the tied layers.
+        name: Name of the first of the tied layers.
         width: How many there are now.
         least: How many must stay, in [1, width].
         step: Widths that are tried are multiples of this; 1 tries all.
@@ -34,7 +34,7 @@ class Group:
     loss: Callable[[int], float]
 
     def widths(self) -> tuple[int, ...]:
-        """What may be left, descending: all of it, and at most 32 smaller widths, evenly spread."""
+        """List the widths to try, descending: the present one, and at most 32 smaller ones, evenly spaced."""
         stride = self.step * max(1, -(-self.width // (self.step * MOST_WIDTHS)))
         first = (self.width - 1) // stride * stride
         return (self.width, *range(first, self.least - 1, -stride))
@@ -42,10 +42,10 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A residual block that can be left out.
+    """A residual block that can be removed.
 
     Attributes:
-        name: Of the module.
+        name: Name of the module.
         loss: What the loss rises by without it, at least 0.
         inside: Groups whose channels are in no other place: without the block they cost no loss any more.
     """
@@ -57,10 +57,10 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class PricedLayer:
-    """A layer, and what it costs at any width.
+    """A layer and its latency at any width.
 
     Attributes:
-        name: Of the module.
+        name: Name of the module.
         inputs: Channels that it reads now.
         outputs: Channels that it writes now.
         reads: By group, how many of its inputs go with one channel.
@@ -78,7 +78,7 @@ class PricedLayer:
     ms: Callable[[int, int], float]
 
     def cost(self, removed: Mapping[str, int], dropped: frozenset[str]) -> float:
-        """Give its time without so many channels of each group, and without the dropped blocks."""
+        """Return its milliseconds without the removed channels of each group and the dropped blocks."""
         if self.blocks & dropped:
             return 0.0
         inputs = self.inputs - sum(removed[group] * each for group, each in self.reads.items())
@@ -88,12 +88,12 @@ class PricedLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A configuration.
+    """The channels and blocks to remove, with the estimated latency and loss.
 
     Attributes:
         removed: By group, how many channels leave it.
         dropped: The blocks that leave.
-        ms: What the cost model says it takes.
+        ms: Milliseconds by the cost model.
         loss: By how much the loss rises, as estimated: the sum over groups and blocks.
         reached: Whether it meets the target.
     """
@@ -106,16 +106,16 @@ class Choice:
 
 
 def latency(layers: Sequence[PricedLayer], removed: Mapping[str, int], dropped: frozenset[str] = frozenset()) -> float:
-    """Add up what all layers cost, in milliseconds."""
+    """Sum the latency of all layers, in milliseconds."""
     return sum(layer.cost(removed, dropped) for layer in layers)
 
 
 def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[PricedLayer], target: float) -> Choice:
-    """Find what to remove so that the latency is at most `target` milliseconds, at little loss.
+    """Choose channels and blocks to remove so that the latency is at most `target` milliseconds, at a low loss.
 
     Args:
         groups: At the widths that they have now.
-        blocks: What can be left out whole.
+        blocks: Residual blocks that can be removed.
         layers: What costs time.
         target: In milliseconds.
 
@@ -141,7 +141,7 @@ class _Config(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """Take channels off a group until so many are gone, or drop a block (`removed` is -1)."""
+    """Reduce a group until `removed` channels are removed, or drop a block (`removed` is -1)."""
 
     name: str
     removed: int
@@ -171,7 +171,7 @@ class _Task:
         return latency(self.layers, now.removed, now.dropped)
 
     def loss(self, now: _Config) -> float:
-        """Add up what groups and blocks cost; groups inside a dropped block cost nothing more."""
+        """Sum the loss of groups and dropped blocks; groups inside a dropped block add nothing."""
         left_out = [block for block in self.blocks if block.name in now.dropped]
         idle = frozenset[str]().union(*(block.inside for block in left_out))
         group_loss = sum(group.loss(now.removed[group.name]) for group in self.groups if group.name not in idle)
@@ -186,7 +186,7 @@ class _Task:
         return (True, ms, 0.0) if ms > target else (False, self.loss(now), -ms)
 
     def moves(self, now: _Config) -> Iterator[_Move]:
-        """Give all moves that save time; those of a group stay the same while its neighbours do."""
+        """Yield all moves that save time; those of a group are cached while its neighbours are unchanged."""
         for group in self.groups:
             key = (group.name, now.dropped, *(now.removed[name] for name in self.neighbours[group.name]))
             if key not in self.cached_moves:
@@ -212,7 +212,7 @@ class _Task:
         return _Config({**now.removed, move.name: move.removed}, now.dropped)
 
     def exchange(self, now: _Config, target: float) -> _Config:
-        """Exchange, as long as that is better: return a step of one group, or a block, and if need be take another."""
+        """Improve by exchanges: restore a step of a group, or a block, and make another move to meet the target."""
         for _ in range(EXCHANGES):
             now = self.restore(now, target)
             swaps = (self.meet_target(config, target) for config in self.wider_configs(now, nearest=True))
@@ -223,12 +223,12 @@ class _Task:
         return now
 
     def meet_target(self, now: _Config, target: float) -> _Config:
-        """Make the cheapest single move that meets the target, where it does not hold and there is one."""
+        """Make the cheapest single move that meets the target, if it is missed and such a move exists."""
         ends = _sufficient_moves(list(self.moves(now)), self.ms(now) - target) if self.ms(now) > target else []
         return self.apply(now, ends[0]) if ends else now
 
     def restore(self, now: _Config, target: float) -> _Config:
-        """Return, as long as the target holds, what lowers the loss most, and then what costs none."""
+        """Restore channels and blocks while the target holds: the largest gain first, those without loss last."""
         while self.ms(now) <= target:
             best = min(self.wider_configs(now), key=lambda config: self.rank(config, target), default=now)
             if self.rank(best, target) >= self.rank(now, target):
@@ -237,7 +237,7 @@ class _Task:
         return now
 
     def wider_configs(self, now: _Config, *, nearest: bool = False) -> Iterator[_Config]:
-        """Give the configurations with one group wider, by any width or by the next one, or with one block more."""
+        """Yield the configurations with one wider group (any width, or the next one only), or one more block."""
         for group in self.groups:
             fewer = [count for w in group.widths() if (count := group.width - w) < now.removed[group.name]]
             for count in fewer[-1:] if nearest else fewer:
@@ -246,7 +246,7 @@ class _Task:
             yield _Config(now.removed, now.dropped - {name})
 
     def choice(self, now: _Config, target: float) -> Choice:
-        """Tell what was found; groups inside a dropped block are left as they are."""
+        """Make the result; groups inside a dropped block keep all channels."""
         idle = frozenset[str]().union(*(block.inside for block in self.blocks if block.name in now.dropped))
         removed = {name: 0 if name in idle else count for name, count in now.removed.items()}
         ms = latency(self.layers, removed, now.dropped)

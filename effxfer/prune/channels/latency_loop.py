@@ -1,4 +1,4 @@
-"""Ask a model of the latency, measure what it gave, correct the model, and ask again: no disk, no clock of its own."""
+"""Search with a latency model, measure the result, rescale the model, repeat. The timing function is injected."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ ALLOWED = 0.10
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyTarget:
-    """A latency to reach.
+    """The requested latency.
 
     Attributes:
-        value: The figure, above 0.
+        value: The number, above 0.
         unit: `x`: a share of the dense network's latency; `ms`: milliseconds.
-        per_ms: What one millisecond of the cost model is in that unit, before anything was measured.
+        per_ms: One millisecond of the cost model in that unit, before the first measurement.
     """
 
     value: float
@@ -33,15 +33,15 @@ class LatencyTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTiming:
-    """What an exported network takes.
+    """Measured latency of an exported network.
 
     Attributes:
-        ratio: Of its median latency to the dense network's, measured in turns.
+        ratio: Its median latency divided by the dense network's, measured in turns.
         low: Lower end of the ratio's 95 % interval.
         high: Upper end.
         ms: Median latency in milliseconds.
-        dense_ms: The dense network's.
-        n: How many times both were opened.
+        dense_ms: Median latency of the dense network in milliseconds.
+        n: Number of sessions that were opened of both.
     """
 
     ratio: float
@@ -54,12 +54,12 @@ class PairedTiming:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyRound:
-    """One configuration, as the model saw it and as it was measured.
+    """One configuration with its predicted and its measured latency.
 
     Attributes:
-        model_target_ms: What the search was told to reach, in milliseconds of the cost model.
-        predicted: What the model, as corrected by then, said that it takes, in the unit of what was asked.
-        timing: What it takes.
+        model_target_ms: Target of the search, in milliseconds of the cost model.
+        predicted: Latency by the corrected model, in the unit of the target.
+        timing: Measured latency.
         choice: The configuration.
     """
 
@@ -69,26 +69,26 @@ class LatencyRound:
     choice: Choice
 
     def deviation(self, target: LatencyTarget) -> float:
-        """By what share the measured latency is above (positive) or below what was asked."""
+        """Relative deviation of the measured latency from the target; positive is slower."""
         return self.measured(target) / target.value - 1
 
     def measured(self, target: LatencyTarget) -> float:
-        """The measured latency in the unit of what was asked."""
+        """Measured latency in the unit of the target."""
         return self.timing.ratio if target.unit == "x" else self.timing.ms
 
 
 def search_to_target(
     target: LatencyTarget, solve: Callable[[float], Choice], time: Callable[[Choice], PairedTiming]
 ) -> list[LatencyRound]:  # fmt: skip
-    """Search, measure, and correct the model by measured over predicted, until it is within 5 % of what was asked.
+    """Search, measure, and scale the model by measured over predicted latency, until it is within 5 % of the target.
 
     Args:
         target: The latency to reach.
-        solve: Gives the best configuration of at most so many milliseconds of the cost model.
+        solve: Returns the best configuration within a number of milliseconds of the cost model.
         time: Measures a configuration.
 
     Returns:
-        All rounds, at most five; it ends early where the search gives a configuration again.
+        All rounds, at most five; the loop ends early if the search repeats a configuration.
 
     Raises:
         SettingsError: If the model knows no configuration that is fast enough.
@@ -114,7 +114,7 @@ def search_to_target(
 
 
 def nearest_round(rounds: Sequence[LatencyRound], target: LatencyTarget) -> LatencyRound:
-    """Give the round nearest to what was asked, of those that are at most 10 % slower.
+    """Return the round nearest to the target among those at most 10 % slower.
 
     Raises:
         GateError: If there is none.
@@ -131,7 +131,7 @@ def nearest_round(rounds: Sequence[LatencyRound], target: LatencyTarget) -> Late
 
 
 def latency_report(rounds: Sequence[LatencyRound], best: LatencyRound, target: LatencyTarget) -> Report:
-    """Tell what was asked, predicted and measured, and how the model was corrected."""
+    """Report the target, the predicted and measured latency, and the corrections of the model."""
     timing, of = best.timing, "the dense network's p50" if target.unit == "x" else ""
     rows = (
         Measurement(name="latency/asked", value=target.value, unit=target.unit, of=of),
@@ -147,12 +147,12 @@ def latency_report(rounds: Sequence[LatencyRound], best: LatencyRound, target: L
     lines = tuple(
         {
             "search": number,
-            "told ms": entry.model_target_ms,
+            "model target ms": entry.model_target_ms,
             "predicted": entry.predicted,
             "measured": entry.measured(target),
             "ratio 95 %": f"{entry.timing.low:.3f} to {entry.timing.high:.3f}",
             "loss rise": entry.choice.loss,
-            "taken": "yes" if entry is best else "",
+            "selected": "yes" if entry is best else "",
         }
         for number, entry in enumerate(rounds, 1)
     )
@@ -161,11 +161,11 @@ def latency_report(rounds: Sequence[LatencyRound], best: LatencyRound, target: L
 
 
 def _faster_note(best: LatencyRound, target: LatencyTarget) -> tuple[str, ...]:
-    """Say where the network is faster than it had to be: a slower one could have kept more."""
+    """Note that the network is faster than the target: a slower one could have kept more channels."""
     if best.deviation(target) >= -ALLOWED:
         return ()
     got = f"{best.measured(target):.3g} {target.unit}"
-    return (f"faster than asked: {got} where {target} was allowed, because channels and blocks leave in steps",)
+    return (f"faster than requested: {got} for a target of {target}, because channels and blocks are removed in steps",)
 
 
 def _same_choice(first: Choice, second: Choice) -> bool:

@@ -1,4 +1,4 @@
-"""What single layers cost in time, as the search for a latency asks for it."""
+"""Latency of single layers at any width, for the latency search."""
 
 from typing import Protocol
 
@@ -9,14 +9,14 @@ MS_PER_MAC = 1e-8  # 100 billion multiply-adds a second: the scale does not matt
 
 
 class LayerPrices(Protocol):
-    """Prices of layers at any width: measured in ONNX Runtime (`measure_costs`), or made up (`MultiplyAdds`)."""
+    """Latency of layers at any width: measured in ONNX Runtime (`measure_costs`) or modelled (`MultiplyAdds`)."""
 
     @property
     def step(self) -> int:
         """Widths at multiples of this are on the runtime's fast path; 1 if all are alike."""
 
     def ms(self, site: Site, inputs: int, outputs: int) -> float:
-        """Return the milliseconds of a layer for so many input and output channels; 0 without any."""
+        """Return the milliseconds of a layer with these input and output channels; 0 without any."""
 
 
 class MultiplyAdds:

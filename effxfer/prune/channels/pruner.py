@@ -1,4 +1,4 @@
-"""One step of pruning: what could leave a network, and what leaves it for a share or for a number of multiply-adds."""
+"""One step of channel pruning: find removable units, score them, plan by a share or by multiply-adds, and check."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -25,7 +25,7 @@ ROOM = 0.01
 
 
 class ChannelPruner(Generic[Network]):
-    """One step of pruning: what could leave, what it is worth, and which sets of layers turned out to be sound.
+    """One pruning step: removable units, their scores, and the sets of tied layers that proved sound.
 
     Args:
         trial: The network, not changed.
@@ -58,11 +58,11 @@ class ChannelPruner(Generic[Network]):
         self._require_channels(self.channels)
 
     def plan_for_ratio(self, ratio: float) -> Plan:
-        """Choose a share of the units, in [0, 1], where they can leave."""
+        """Plan the removal of a share of the removable units, in [0, 1]."""
         return self._sound_plan(lambda: self.rule.plan(self.channels, ratio))
 
     def plan_for_macs(self, target: float) -> Plan:
-        """Choose the smallest share of the units without which the network needs so many multiply-adds."""
+        """Plan the smallest share of units whose removal meets a number of multiply-adds."""
         self._sound_plan(lambda: self.rule.plan(self.channels, 0.5))
         return self._sound_plan(lambda: self._plan_until(target))
 
@@ -73,10 +73,10 @@ class ChannelPruner(Generic[Network]):
         return smaller
 
     def checked_copy(self, plan: Plan) -> Network:
-        """Copy the network without the units of a plan, as it computes what it does with silent ones.
+        """Copy the network without the units of a plan; check that it computes the same as with these units masked.
 
         Raises:
-            ModelFileError: If it does not; names the sets.
+            ModelFileError: If it does not; names the sets of layers.
         """
         text = self._problem(plan, list(plan))
         if text:
@@ -84,10 +84,10 @@ class ChannelPruner(Generic[Network]):
         return self.copy_without(plan)
 
     def kept_outputs(self, plan: Plan, before: Mapping[str, list[int]] = FIRST_STEP) -> Outputs:
-        """Name the outputs that a plan leaves of each layer that loses some.
+        """List the remaining outputs of each layer that loses some under a plan.
 
         Args:
-            plan: What leaves.
+            plan: Units to remove.
             before: The same of the steps before; positions are those in the network before the first step.
         """
         outputs = dict(before)
@@ -97,7 +97,7 @@ class ChannelPruner(Generic[Network]):
         return outputs
 
     def exclude_unsound(self) -> "ChannelPruner[Network]":
-        """Leave out the sets of layers without which the network computes something else."""
+        """Exclude the sets of layers whose removal changes what the network computes."""
         self._sound_plan(lambda: self.rule.plan(self.channels, 0.5))
         return self
 
@@ -108,7 +108,7 @@ class ChannelPruner(Generic[Network]):
         return {layer: removed[layer] for layer in plan}
 
     def _sound_plan(self, choose: Callable[[], Plan]) -> Plan:
-        """Choose, check, and choose again without the sets that are a problem, until there is none."""
+        """Plan and check, and repeat without the failing sets until none fails."""
         while True:
             plan = choose()
             _, bad = bisect_failures(list(plan), lambda layers: self._problem(plan, layers), ModelFileError)  # noqa: B023
@@ -119,7 +119,7 @@ class ChannelPruner(Generic[Network]):
             self._require_channels(self.channels)
 
     def _keep(self, reasons: Mapping[str, str]) -> None:
-        """Let sets stay; what is tied to them is named as well."""
+        """Exclude sets of layers, and record the reason for the layers tied to them as well."""
         self.kept_reasons |= reasons
         for group in self.structure.units:
             if group.layer in reasons:
@@ -135,7 +135,7 @@ class ChannelPruner(Generic[Network]):
             raise ModelFileError(f"{text}: {reasons}" if reasons else text, HINT)
 
     def _problem(self, plan: Plan, layers: Sequence[str]) -> str:
-        """Say what is wrong without the units of some layers; empty if nothing is."""
+        """Explain what fails without the units of some layers; empty if nothing does."""
         part = {layer: plan[layer] for layer in layers}
         try:
             output = run(self.copy_without(part), self.example)
@@ -169,7 +169,7 @@ class ChannelPruner(Generic[Network]):
         return self._fill(best, macs, target) if self.rule.scope == "global" else best
 
     def _fill(self, plan: Plan, macs: Callable[[Plan], int], target: float) -> Plan:
-        """Return channels where rounding left room, each set once: first what is worth most for its multiply-adds."""
+        """Restore channels within the slack of rounding, each set once, the highest score per multiply-add first."""
         needed = macs(plan)
         if needed > target * (1 - ROOM):
             return plan

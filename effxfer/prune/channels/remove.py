@@ -109,7 +109,7 @@ def _check(
 
 @torch.no_grad()
 def shrink_masks_(trial: nn.Module) -> None:
-    """Give masked layers masks of their new shape: what is exactly zero stays removed."""
+    """Resize the masks of masked layers: exact zeros stay removed."""
     for name in masks_of(trial):
         trial.register_buffer(KEEP + name.replace(".", "/"), trial.get_parameter(name) != 0)
 
@@ -118,7 +118,7 @@ def size_report(
     net: nn.Module, wide: Mapping[str, int], before: tuple[int, int], after: tuple[int, int],
     reasons: Mapping[str, str], *, otherwise: str = "its share is less than one channel",
 ) -> tuple[Report, dict[str, str]]:  # fmt: skip
-    """Report what a network has become: its size, a ticket's sparsity, and channels per layer.
+    """Report the size of a pruned network, a ticket's sparsity, and channels per layer.
 
     Args:
         net: The pruned network.
@@ -126,10 +126,10 @@ def size_report(
         before: Multiply-adds and parameters before.
         after: The same of `net`.
         reasons: By layer, why it could not lose channels.
-        otherwise: Why the other layers lost none that lost none.
+        otherwise: Reason for all other layers that lost no channels.
 
     Returns:
-        The report, and why each layer lost no channels that lost none.
+        The report, and by layer without removed channels the reason.
     """
     now, prefix = layer_widths(net), layer_prefix(net)
     rows = [{"layer": name, "before": wide[name], "after": width} for name, width in now.items()]
@@ -146,12 +146,12 @@ def size_report(
     tables = [Table(title="Channels per layer", rows=tuple(rows))]
     if reasons:
         lines = tuple({"layer": name, "channels": now.get(name, ""), "why": why} for name, why in reasons.items())
-        tables.append(Table(title="What was left as it is", rows=lines))
+        tables.append(Table(title="Layers not pruned", rows=lines))
     return Report(rows=measured + _ticket_rows(net), tables=tuple(tables), notes=_notes(reasons)), reasons
 
 
 def _notes(reasons: Mapping[str, str]) -> tuple[str, ...]:
-    notes = [f"{layer} is left as it is: {why}" for layer, why in reasons.items()]
+    notes = [f"{layer} was not pruned: {why}" for layer, why in reasons.items()]
     return (*notes[:SHOWN], *([f"{len(notes) - SHOWN} more are in the table"] if len(notes) > SHOWN else []))
 
 

@@ -1,4 +1,4 @@
-"""Residual blocks that a network can do without: those that add something to their input and keep its shape.
+"""Find removable residual blocks: those that add to their input and keep its shape.
 
 Leaving out whole blocks shortens a network where thinner layers no longer pay (ShortGPT, Men et al., 2024,
 https://arxiv.org/abs/2403.03853; for convolutions, Elkerdawy et al., 2020, https://arxiv.org/abs/2007.10260).
@@ -17,7 +17,7 @@ from effxfer.prune.network import layer_prefix
 
 @torch.no_grad()
 def residual_blocks(net: nn.Module, example: Tensor, fixed: Sequence[nn.Module] = ()) -> list[str]:
-    """Name the body's innermost blocks that give their input back, positive as it is, once their weights are zero.
+    """List the body's innermost blocks that return a positive input unchanged when their weights are zero.
 
     Args:
         net: In evaluation mode; its weights are back in place afterwards.
@@ -37,7 +37,7 @@ def residual_blocks(net: nn.Module, example: Tensor, fixed: Sequence[nn.Module] 
 
 
 def _shapes(net: nn.Module, example: Tensor) -> dict[str, torch.Size]:
-    """The shapes of the modules with layers inside that map one tensor to one of its shape, and are called once."""
+    """Map modules that contain layers, keep the shape of their single input and are called once, to that shape."""
     shapes: dict[str, torch.Size | None] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -61,7 +61,7 @@ def _weighs(module: nn.Module) -> bool:
 
 
 def _adds_input(block: nn.Module, shape: torch.Size, example: Tensor) -> bool:
-    """Whether a block with zero weights gives back a positive input."""
+    """Whether a block with zero weights returns a positive input unchanged."""
     state = {name: tensor.clone() for name, tensor in block.state_dict().items()}
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(example.device)
     try:

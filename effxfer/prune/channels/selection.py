@@ -1,4 +1,4 @@
-"""Which channels go, once each has a score.
+"""Select channels to remove by their scores.
 
 A channel here is a position that goes or stays in all layers tied to it: in a network with residual connections many
 layers share theirs, and a grouped convolution loses the same position in each of its groups.
@@ -23,7 +23,7 @@ class ScoredChannels:
         scores: Importance of each channel that is still there, `(D,)`; larger is more important.
         initial: How many there were before any pruning, at least `D`.
         copies: How many outputs of the layer one channel stands for; above 1 in grouped convolutions.
-        heads: Whether these are attention heads, of which a share is rounded such that more stay.
+        heads: Whether these are attention heads, of which a share is rounded so that more stay.
         within: The attention layer whose heads have this width: the heads that go count towards its share.
     """
 
@@ -35,7 +35,7 @@ class ScoredChannels:
     within: str = ""
 
     def least(self, max_ratio: float, round_to: int) -> int:
-        """How many channels must stay."""
+        """Smallest number of channels that must stay."""
         floor = max(1, math.ceil(self.initial * (1 - max_ratio) - 1e-9))
         return min(len(self.scores), self.round_up(floor, round_to))
 
@@ -56,11 +56,11 @@ class ScoredChannels:
 def choose_channels(
     layers: Sequence[ScoredChannels], *, ratio: float, scope: Scope, round_to: int, max_ratio: float
 ) -> dict[str, list[int]]:
-    """Choose the weakest channels.
+    """Choose the weakest channels for removal.
 
     Args:
         layers: Every set of tied layers.
-        ratio: Share of the initial channels to be gone afterwards, in [0, 1]; 0 removes nothing.
+        ratio: Share of the initial channels to remove, in [0, 1]; 0 removes nothing.
         scope: `layer` removes the same share everywhere; `global` ranks the channels of all layers together.
         round_to: What remains is the nearest multiple of this, where a layer has that many; 1 does not round.
         max_ratio: Largest share of its initial channels that a layer may lose, in [0, 1].
@@ -84,7 +84,7 @@ def choose_channels(
 
 
 def give_back_channels(plan: Mapping[str, list[int]], channels: ScoredChannels, round_to: int) -> dict[str, list[int]]:
-    """Return the best channels of one set that a plan removes, as many as the next multiple of `round_to` takes.
+    """Restore the best removed channels of one set, up to the next multiple of `round_to`.
 
     Returns:
         The plan without them; the same plan where the set loses none.

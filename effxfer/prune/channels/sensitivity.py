@@ -1,4 +1,4 @@
-"""What the loss rises by without some channels, or without a block, measured on data one set at a time.
+"""Sensitivity: the rise of the loss without some channels of one set, or without a block, measured on data.
 
 Norms see the statistics of the batch while this is measured, as they will once they are estimated anew; with the old
 ones the damage looks far larger than what training starts from (EagleEye, https://arxiv.org/abs/2007.02491).
@@ -27,18 +27,18 @@ SHARES = (0.25, 0.5, 0.75)
 
 @dataclass(frozen=True, kw_only=True)
 class LossCurve:
-    """How the loss rises with the number of channels that are gone.
+    """The rise of the loss over the number of removed channels.
 
     Attributes:
-        counts: Where it was measured, ascending from 0.
-        rises: By how much it is higher there than with all channels; 0 at first, never falling.
+        counts: Numbers of removed channels that were measured, ascending from 0.
+        rises: Rise of the loss at these counts; 0 at first, never falling.
     """
 
     counts: tuple[int, ...]
     rises: tuple[float, ...]
 
     def __call__(self, removed: int) -> float:
-        """Interpolate; beyond the last measured count, the last value."""
+        """Interpolate linearly; constant beyond the last measured count."""
         return float(np.interp(removed, self.counts, self.rises))
 
 
@@ -75,7 +75,7 @@ def loss_curves(
 
 
 def block_losses(net: nn.Module, names: Sequence[str], loss: Loss) -> dict[str, float]:
-    """Measure what the loss rises by without each block, at least 0; the network is not changed."""
+    """Measure the rise of the loss without each block, at least 0; the network is not changed."""
     probe = deepcopy(net)
     with use_batch_statistics(probe), progress.bar("loss without blocks", len(names)) as advance:
         base, rises = loss(probe), dict[str, float]()
@@ -90,7 +90,7 @@ def block_losses(net: nn.Module, names: Sequence[str], loss: Loss) -> dict[str, 
 
 @contextmanager
 def use_batch_statistics(net: nn.Module) -> Iterator[None]:
-    """Let norms use the statistics of each batch, without keeping them; all else is in evaluation mode."""
+    """Make BatchNorm use the statistics of each batch without storing them; all else is in evaluation mode."""
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and not isinstance(m, Standardize)]
     norms = [norm for norm in norms if norm.track_running_stats]
     momenta = [norm.momentum for norm in norms]
@@ -113,5 +113,5 @@ def _counts(width: int, least: int) -> list[int]:
 
 
 def _finite(rise: float) -> float:
-    """A network that gives no number any more is as bad as can be."""
+    """Map a NaN or infinite rise to a large finite one."""
     return rise if bool(torch.tensor(rise).isfinite()) else 1e9

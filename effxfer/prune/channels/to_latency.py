@@ -1,4 +1,4 @@
-"""Remove channels and whole residual blocks until the network is as fast as asked.
+"""Remove channels and whole residual blocks until the network meets a latency.
 
 The method is HALP's (Shen et al., 2022, https://arxiv.org/abs/2110.10811): a table of measured layers, and a knapsack
 over it; here the loss is measured per group, blocks may leave whole, and the outcome is timed and the model corrected.
@@ -37,18 +37,18 @@ from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.scores.context import Losses
 from effxfer.report import Report, Table
 
-SPARED = "other layers give time for less loss"
+SPARED = "other layers save the same latency at a lower loss"
 Cost = Callable[[Site, int, int], float]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Knapsack:
-    """A network as the search sees it.
+    """The knapsack problem of one network.
 
     Attributes:
         channels: The sets of tied layers, with scores.
         groups: The same, with widths and losses.
-        blocks: What can be left out whole.
+        blocks: Residual blocks that can be removed.
         layers: What costs time.
     """
 
@@ -58,7 +58,7 @@ class Knapsack:
     layers: Sequence[PricedLayer]
 
     def plan(self, choice: Choice) -> Plan:
-        """Give the positions to remove: the weakest of each set."""
+        """Return the positions to remove: the weakest of each set."""
         weakest = {c.layer: c.scores.argsort(stable=True)[: choice.removed[c.layer]].tolist() for c in self.channels}
         return {layer: sorted(positions) for layer, positions in weakest.items() if positions}
 
@@ -85,7 +85,7 @@ def prune_to_latency(
         target: The latency, and what a millisecond of `cost` is in its unit.
         cost: Gives the milliseconds of a layer of a shape, for (inputs, outputs).
         step: Widths that are tried are multiples of this: the fast path of the runtime, as measured.
-        time: Measures a candidate beside the dense network.
+        time: Times a candidate in turns with the dense network.
         loss: Gives the mean loss of a network on some training images, always the same ones.
         example: As in `remove_channels`.
         importance: As in `remove_channels`: which channels of a set go first.
@@ -99,7 +99,7 @@ def prune_to_latency(
 
     Raises:
         SettingsError: If the latency cannot be reached.
-        GateError: If what was measured is more than 10 % slower than what was asked, after four corrections.
+        GateError: If no round is at most 10 % slower than the target, after four corrections.
         ModelFileError: If the network cannot be traced, pruned or rebuilt; names the layer.
     """
     rule = Rule(
@@ -128,7 +128,7 @@ def prune_to_latency(
 def knapsack(
     pruner: ChannelPruner[Network], frozen: Sequence[nn.Module], cost: Cost, step: int, loss: Loss
 ) -> Knapsack:
-    """Find what can be removed, and what each part of it costs in loss and in time."""
+    """Build the knapsack: removable groups and blocks with their loss, and layers with their latency."""
     trial, example = pruner.trial, pruner.example
     channels = [c for c in pruner.channels if not c.within]
     least = {c.layer: c.least(pruner.rule.max_ratio_per_layer, 1) for c in channels}
@@ -150,7 +150,7 @@ def knapsack(
 
 
 def candidate(pruner: ChannelPruner[Network], task: Knapsack, choice: Choice) -> Network:
-    """Copy a network without what a configuration gives up.
+    """Copy a network without the channels and blocks of a configuration.
 
     Raises:
         ModelFileError: If the copy does not run.
@@ -162,12 +162,12 @@ def candidate(pruner: ChannelPruner[Network], task: Knapsack, choice: Choice) ->
 
 
 def modelled_ms(net: nn.Module, example: Tensor, cost: Cost) -> float:
-    """Add up what the cost model says of a network's layers, in milliseconds."""
+    """Sum the cost model over a network's layers, in milliseconds."""
     return sum(cost(layer.site, layer.inputs, layer.outputs) for layer in trace(net, example))
 
 
 def tradeoff_tables(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
-    """Say what every group and block costs: its loss, and the time that taking it back would cost."""
+    """Tabulate each group and block: its loss, and the latency that restoring it would add."""
     rows = [
         {
             "group": group.name,
@@ -189,8 +189,8 @@ def tradeoff_tables(task: Knapsack, choice: Choice) -> tuple[Table, ...]:
         for block in task.blocks
     ]
     return (
-        Table(title="Channels given up for the latency", rows=tuple(rows)),
-        Table(title="Residual blocks that could be left out", rows=tuple(blocks)),
+        Table(title="Channels removed for the latency", rows=tuple(rows)),
+        Table(title="Removable residual blocks", rows=tuple(blocks)),
     )
 
 
@@ -198,7 +198,7 @@ TiedLayers = dict[str, tuple[dict[str, int], dict[str, int]]]
 
 
 def _ties(pruner: ChannelPruner[Network], sets: Collection[str]) -> TiedLayers:
-    """By set, how many inputs and outputs of each layer go with one unit."""
+    """Map each set to the number of inputs and outputs of each layer that belong to one unit."""
     ties: TiedLayers = {}
     for group in pruner.structure.units:
         if group.layer in sets:
@@ -216,7 +216,7 @@ def _ties(pruner: ChannelPruner[Network], sets: Collection[str]) -> TiedLayers:
 
 
 def _groups_inside(block: str, ties: TiedLayers) -> frozenset[str]:
-    """The groups of which no layer is outside a block."""
+    """Return the groups with no layer outside a block."""
     return frozenset(
         group
         for group, (reads, writes) in ties.items()

@@ -1,4 +1,4 @@
-"""Which units a network can spare within an allowed error of its outputs.
+"""Approximate compaction: remove units whose loss changes outputs by at most an allowed error.
 
 A unit is replaced by its mean, which the layers that read it absorb; what is lost is its variance times the weights
 that read it, so those with the least of it, against the variance of the reader's outputs, go first (the idea of
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from effxfer.net.hooks import hooks
 from effxfer.prune.channels.importance import per_channel
 from effxfer.prune.compact.constant_folding import fold_
-from effxfer.prune.compact.dead_channels import Gone, dropped_inputs, zero_dead_units_
+from effxfer.prune.compact.dead_channels import RemovedUnits, dropped_inputs, zero_dead_units_
 from effxfer.prune.compact.noise_probe import probe, rows_of
 from effxfer.prune.graph.groups import Units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moments:
-    """What a layer saw.
+    """Moments of a layer's inputs and outputs.
 
     Attributes:
         mean: Of each input `(I,)`.
@@ -41,8 +41,8 @@ class Moments:
 def remove_within_error(
     net: nn.Module, example: Tensor, units: Sequence[Units], masked: nn.Module, images: Sequence[Tensor],
     max_error: float,
-) -> tuple[nn.Module, Gone]:  # fmt: skip
-    """Cut off as many units, cheapest first, as the allowed error permits.
+) -> tuple[nn.Module, RemovedUnits]:  # fmt: skip
+    """Mask out as many units, cheapest first, as the allowed error permits.
 
     Args:
         net: From which the dead units are cut off already; stays as it is.
@@ -55,12 +55,12 @@ def remove_within_error(
     Returns:
         A copy that reads fewer units, and by layer those that are cut off `(U,)`, the dead ones included.
     """
-    flows, seen = probe(net, example), moments(net, {name for one in units for name in one.reads}, images)
-    means = {name: found.mean for name, found in seen.items()}
-    order = ranked(net, units, seen)
+    flows, layer_moments = probe(net, example), moments(net, {name for group in units for name in group.reads}, images)
+    means = {name: moment.mean for name, moment in layer_moments.items()}
+    order = rank_units(net, units, layer_moments)
 
     def cheaper(count: int) -> nn.Module:
-        chosen = {one.layer: torch.zeros(one.count, dtype=torch.bool) for one in units}
+        chosen = {group.layer: torch.zeros(group.count, dtype=torch.bool) for group in units}
         for layer, unit in order[:count]:
             chosen[layer][unit] = True
         trial = deepcopy(net)
@@ -76,48 +76,48 @@ def remove_within_error(
         else:
             high = middle
     best = deepcopy(best)
-    gone, _ = zero_dead_units_(best, example, units)
-    return best, gone
+    removed, _ = zero_dead_units_(best, example, units)
+    return best, removed
 
 
 @torch.no_grad()
-def relative_change(one: nn.Module, other: nn.Module, batches: Iterable[Tensor]) -> float:
-    """Give the largest change of an output between two networks, as a share of the largest output of the first."""
-    pairs = [(one(batch), other(batch)) for batch in batches]
+def relative_change(reference: nn.Module, candidate: nn.Module, batches: Iterable[Tensor]) -> float:
+    """Return the largest difference between two networks' outputs, relative to the reference's largest output."""
+    pairs = [(reference(batch), candidate(batch)) for batch in batches]
     scale = max(float(ours.abs().max()) for ours, _ in pairs)
     change = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
     return change / max(scale, 1e-12)
 
 
-def ranked(net: nn.Module, units: Sequence[Units], seen: Mapping[str, Moments]) -> list[tuple[str, int]]:
-    """Order units by what their variance is worth to the layers that read them, the least first.
+def rank_units(net: nn.Module, units: Sequence[Units], layer_moments: Mapping[str, Moments]) -> list[tuple[str, int]]:
+    """Rank units by the effect of their variance on the layers that read them, lowest first.
 
     Units that are cut off already come first, at no cost; the dearest one of each kind is left out.
     """
     priced: list[tuple[float, str, int]] = []
-    for one in units:
-        if one.mixed or not one.reads or not one.reads.keys() <= seen.keys():
+    for group in units:
+        if group.mixed or not group.reads or not group.reads.keys() <= layer_moments.keys():
             continue
-        price = torch.zeros(one.count, dtype=torch.double)
-        for name, places in one.reads.items():
+        price = torch.zeros(group.count, dtype=torch.double)
+        for name, places in group.reads.items():
             layer = net.get_submodule(name)
             weight = layer.get_parameter("weight").detach().double().cpu()
-            lost = seen[name].variance * per_channel(weight.square(), layer, reading=True)
-            price += (one.total(places, lost) / max(seen[name].output, 1e-30)).sqrt()
+            variance = layer_moments[name].variance * per_channel(weight.square(), layer, reading=True)
+            price += (group.total(places, variance) / max(layer_moments[name].output, 1e-30)).sqrt()
         order = price.argsort(stable=True)[:-1].tolist()
-        priced += [(float(price[unit]), one.layer, unit) for unit in order]
+        priced += [(float(price[unit]), group.layer, unit) for unit in order]
     return [(layer, unit) for _, layer, unit in sorted(priced)]
 
 
 @torch.no_grad()
 def moments(net: nn.Module, layers: Iterable[str], batches: Iterable[Tensor]) -> dict[str, Moments]:
-    """Measure what passes through layers, by their name; those that no image reaches are left out."""
+    """Measure the moments of layers, by name; layers that no image reaches are omitted."""
     sums: dict[str, list[Any]] = {}
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            read, made = (rows_of(t, module).double().cpu() for t in (inputs[0], output))
-            parts = (len(read), read.sum(0), read.square().sum(0), made.var(0, correction=0).sum())
+            rows_in, rows_out = (rows_of(t, module).double().cpu() for t in (inputs[0], output))
+            parts = (len(rows_in), rows_in.sum(0), rows_in.square().sum(0), rows_out.var(0, correction=0).sum())
             sums[name] = [a + b for a, b in zip(sums.get(name, [0, 0, 0, 0]), parts, strict=True)]
 
         return hook

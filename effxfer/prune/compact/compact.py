@@ -1,4 +1,4 @@
-"""Turn the zeros of a ticket into smaller layers that compute the same.
+"""Compact the zeros of a ticket into smaller layers with the same outputs.
 
 Zeros alone make nothing faster. Channels, attention heads and hidden units that carry nothing can leave along the
 dependency graph (DepGraph, https://arxiv.org/abs/2301.12900), once the constants that they still emit are absorbed by
@@ -15,7 +15,7 @@ from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.net import KEEP
 from effxfer.prune.compact.approximate import relative_change, remove_within_error
 from effxfer.prune.compact.compaction_report import Compaction, size_of
-from effxfer.prune.compact.dead_channels import Gone, Why, zero_dead_units_
+from effxfer.prune.compact.dead_channels import KeptCounts, RemovedUnits, zero_dead_units_
 from effxfer.prune.graph.groups import Structure, Units, units_in
 from effxfer.prune.graph.removal import kept_output_positions, remove_units_
 from effxfer.prune.graph.transaction import bisect_failures, commit_edits_, record_sizes_, traceable
@@ -63,31 +63,32 @@ def compact(
     _check(max_error, calibration)
     masked, example = traceable(net), example_of(net, example)
     structure, batches = units_in(masked, example), [_random(example), *check]
-    emptied, gone, why, failures = _emptied(masked, example, structure.units, batches)
+    emptied, removed, dead_kept, failures = _empty_dead_units(masked, example, structure.units, batches)
     refused = {**structure.refused, **failures}
-    units, target = [one for one in structure.units if one.layer not in refused], masked
+    units, target = [group for group in structure.units if group.layer not in refused], masked
     if max_error:
-        emptied, gone = remove_within_error(emptied, example, units, masked, calibration, max_error)
+        emptied, removed = remove_within_error(emptied, example, units, masked, calibration, max_error)
         target = emptied
-    smaller, gone, failures = _removed(emptied, structure, gone, target, batches)
+    smaller, removed, failures = _remove_units(emptied, structure, removed, target, batches)
     refused |= failures
     before, wide = size_of(masked, example), layer_widths(net)
-    record = commit_edits_(net, smaller, example) if gone else []
+    record = commit_edits_(net, smaller, example) if removed else []
     report = Compaction(
-        before=before, after=size_of(smaller, example), widths=(wide, layer_widths(smaller)), units=units, gone=gone,
-        why=why, refused=refused, difference=difference(target, smaller, batches)[0], images=sum(map(len, batches)),
+        before=before, after=size_of(smaller, example), widths=(wide, layer_widths(smaller)), units=units,
+        removed=removed, dead_kept=dead_kept, refused=refused, images=sum(map(len, batches)),
+        difference=difference(target, smaller, batches)[0],
         max_error=max_error, error=relative_change(masked, smaller, calibration) if max_error else 0.0,
     ).report()  # fmt: skip
-    outputs = kept_output_positions(emptied, structure, gone)
+    outputs = kept_output_positions(emptied, structure, removed)
     return PruneResult(report=report, kept_outputs=outputs, kept_reasons=refused, record=record)
 
 
 @torch.no_grad()
-def difference(one: nn.Module, other: nn.Module, batches: Iterable[Tensor]) -> tuple[float, float]:
-    """Give the largest difference between two networks' outputs, and the largest output of the first."""
+def difference(reference: nn.Module, candidate: nn.Module, batches: Iterable[Tensor]) -> tuple[float, float]:
+    """Return the largest difference between two networks' outputs, and the largest output of the first."""
     largest, scale = 0.0, 0.0
     for batch in batches:
-        ours, theirs = one(batch), other(batch)
+        ours, theirs = reference(batch), candidate(batch)
         if ours.shape != theirs.shape:
             return float("inf"), scale
         largest = max(largest, float((ours - theirs).abs().nan_to_num(float("inf")).max()))
@@ -107,61 +108,63 @@ def _random(example: Tensor) -> Tensor:
     return torch.randn(RANDOM, *example.shape[1:], generator=rng).to(example.device)
 
 
-def _emptied(
+def _empty_dead_units(
     masked: nn.Module, example: Tensor, units: Sequence[Units], batches: Sequence[Tensor]
-) -> tuple[nn.Module, Gone, Why, dict[str, str]]:
-    """Cut off what carries nothing from a copy; return it, what was cut off, what stays why, and where that failed."""
-    emptied: list[tuple[nn.Module, Gone, Why]] = []
+) -> tuple[nn.Module, RemovedUnits, KeptCounts, dict[str, str]]:
+    """Mask out dead units of a copy; return it, the units, the counts of kept ones by reason, and failures."""
+    emptied: list[tuple[nn.Module, RemovedUnits, KeptCounts]] = []
 
     def problem(layers: Sequence[str]) -> str:
         trial = deepcopy(masked)
-        gone, why = zero_dead_units_(trial, example, [one for one in units if one.layer in layers])
-        emptied[:] = [(trial, gone, why)]
-        return _differs(masked, trial, batches)
+        removed, dead_kept = zero_dead_units_(trial, example, [group for group in units if group.layer in layers])
+        emptied[:] = [(trial, removed, dead_kept)]
+        return _explain_difference(masked, trial, batches)
 
-    _, failures = bisect_failures([one.layer for one in units], problem, GateError)
+    _, failures = bisect_failures([group.layer for group in units], problem, GateError)
     return *emptied[0], failures
 
 
-def _removed(
-    emptied: nn.Module, structure: Structure, gone: Gone, target: nn.Module, batches: Sequence[Tensor]
-) -> tuple[nn.Module, Gone, dict[str, str]]:  # fmt: skip
-    """Remove from a copy what was cut off, as far as that goes well; return it, what left, and where that failed."""
+def _remove_units(
+    emptied: nn.Module, structure: Structure, removed: RemovedUnits, target: nn.Module, batches: Sequence[Tensor]
+) -> tuple[nn.Module, RemovedUnits, dict[str, str]]:  # fmt: skip
+    """Remove the masked units from a copy; return it, the removed units, and the failures by layer."""
 
     def problem(layers: Sequence[str]) -> str:
         try:
-            return _differs(target, _cut(emptied, structure, {n: gone[n] for n in layers}), batches)
+            return _explain_difference(
+                target, _copy_without(emptied, structure, {n: removed[n] for n in layers}), batches
+            )
         except (ModelFileError, RuntimeError, ValueError) as error:
             return str(error).partition("\n")[0]
 
-    layers = [layer for layer, chosen in gone.items() if bool(chosen.any())]
+    layers = [layer for layer, chosen in removed.items() if bool(chosen.any())]
     passing, failures = bisect_failures(layers, problem, GateError) if layers else ([], {})
-    gone = {layer: gone[layer] for layer in passing}
-    return _without(emptied, structure, gone) if passing else emptied, gone, failures
+    removed = {layer: removed[layer] for layer in passing}
+    return _copy_without_recorded(emptied, structure, removed) if passing else emptied, removed, failures
 
 
-def _differs(one: nn.Module, other: nn.Module, batches: Sequence[Tensor]) -> str:
-    """Say by how much two networks differ, if that is more than rounding."""
-    found, scale = difference(one, other, batches)
+def _explain_difference(reference: nn.Module, candidate: nn.Module, batches: Sequence[Tensor]) -> str:
+    """Describe the difference of two networks; empty if it is within rounding."""
+    largest, scale = difference(reference, candidate, batches)
     limit = TOLERANCE * max(1.0, scale)
-    return f"the outputs change by {found:.2g}, and {limit:.2g} is allowed" if found > limit else ""
+    return f"the outputs change by {largest:.2g}, and {limit:.2g} is allowed" if largest > limit else ""
 
 
-def _cut(emptied: nn.Module, structure: Structure, gone: Gone) -> nn.Module:
+def _copy_without(emptied: nn.Module, structure: Structure, removed: RemovedUnits) -> nn.Module:
     smaller = deepcopy(emptied)
-    remove_units_(smaller, structure, gone)
+    remove_units_(smaller, structure, removed)
     return smaller
 
 
 @torch.no_grad()
-def _without(emptied: nn.Module, structure: Structure, gone: Gone) -> nn.Module:
-    """Copy a network without units that are cut off already; masks lose the same channels."""
-    smaller, masks = _cut(emptied, structure, gone), masks_of(emptied)
+def _copy_without_recorded(emptied: nn.Module, structure: Structure, removed: RemovedUnits) -> nn.Module:
+    """Copy a network without its masked units; masks lose the same channels, and the sizes are recorded."""
+    smaller, masks = _copy_without(emptied, structure, removed), masks_of(emptied)
     if masks:
         shadow = deepcopy(emptied)
         for name, keep in masks.items():
             shadow.get_parameter(name).copy_(keep)
-        shadow = _cut(shadow, structure, gone)
+        shadow = _copy_without(shadow, structure, removed)
         for name in masks:
             smaller.register_buffer(KEEP + name.replace(".", "/"), shadow.get_parameter(name) != 0)
     record_sizes_(smaller, emptied)

@@ -1,4 +1,4 @@
-"""What a compaction came to, as a report."""
+"""Report of a compaction."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -16,7 +16,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a network is.
+    """Size of a network.
 
     Attributes:
         macs: Multiply-adds for one image.
@@ -45,15 +45,15 @@ def size_of(net: nn.Module, example: Tensor) -> Size:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Compaction:
-    """Everything that the report is made from.
+    """Results of one compaction.
 
     Attributes:
         before: Size of the masked network.
         after: Size of the smaller one.
         widths: Output channels by layer, before and after.
         units: What could have left.
-        gone: What left: by layer, units `(U,)`.
-        why: By layer and reason, how many dead units stay.
+        removed: What left: by layer, units `(U,)`.
+        dead_kept: By layer and reason, how many dead units stay.
         refused: By layer, why its units are not touched at all.
         difference: Largest difference between outputs before and after.
         images: On how many inputs that was measured.
@@ -65,8 +65,8 @@ class Compaction:
     after: Size
     widths: tuple[Mapping[str, int], Mapping[str, int]]
     units: Sequence[Units]
-    gone: Mapping[str, Tensor]
-    why: Mapping[tuple[str, str], int]
+    removed: Mapping[str, Tensor]
+    dead_kept: Mapping[tuple[str, str], int]
     refused: Mapping[str, str]
     difference: float
     images: int
@@ -74,10 +74,10 @@ class Compaction:
     error: float
 
     def report(self) -> Report:
-        """Say what became smaller, by how much, and what could not."""
+        """Make the report: sizes, zeros, difference, and the units that could not be removed."""
         tables = [Table(title="Channels per layer", rows=tuple(self._layers()))]
-        stay = [{"layer": n, "units": str(count), "why": why} for (n, why), count in self.why.items()]
-        stay += [{"layer": n, "units": "all", "why": why} for n, why in self.refused.items()]
+        stay = [{"layer": n, "units": str(count), "why": reason} for (n, reason), count in self.dead_kept.items()]
+        stay += [{"layer": n, "units": "all", "why": reason} for n, reason in self.refused.items()]
         if stay:
             tables.append(Table(title="What could not leave", rows=tuple(stay)))
         return Report(rows=(*self._sizes(), *self._zeros(), *self._change()), tables=tuple(tables), notes=self._notes())
@@ -85,32 +85,32 @@ class Compaction:
     def _layers(self) -> list[dict[str, object]]:
         before, after = self.widths
         rows: list[dict[str, object]] = [{"layer": n, "before": before[n], "after": w} for n, w in after.items()]
-        for one in self.units:
-            if one.heads:
-                left = one.count - self._left(one)
-                rows.append({"layer": f"{one.layer}, heads", "before": one.count, "after": left})
+        for group in self.units:
+            if group.heads:
+                remaining = group.count - self._removed_count(group)
+                rows.append({"layer": f"{group.layer}, heads", "before": group.count, "after": remaining})
         return rows
 
     def _sizes(self) -> list[Measurement]:
-        found = []
+        rows = []
         for name, of in (("macs", "multiply-adds before"), ("parameters", "parameters before")):
             before, after = getattr(self.before, name), getattr(self.after, name)
-            found += [
+            rows += [
                 Measurement(name=f"{name}/before", value=before / 1e6, unit="M"),
                 Measurement(name=f"{name}/after", value=after / 1e6, unit="M"),
                 Measurement(name=f"{name}/ratio", value=after / before, unit="x", of=of),
             ]
-        return found
+        return rows
 
     def _zeros(self) -> list[Measurement]:
         before, after = self.before, self.after
         if not before.masked:
             return []
         real = 100 * (before.masked - after.masked) / before.masked
-        left = 100 * after.masked / max(after.prunable, 1)
+        zeros = 100 * after.masked / max(after.prunable, 1)
         return [
             Measurement(name="sparsity/real", value=real, unit="%", n=before.masked, of="masked weights"),
-            Measurement(name="sparsity/survivors", value=left, unit="%", n=after.prunable, of="weights with masks"),
+            Measurement(name="sparsity/survivors", value=zeros, unit="%", n=after.prunable, of="weights with masks"),
             Measurement(name="zeros/before", value=before.masked),
             Measurement(name="zeros/after", value=after.masked),
         ]
@@ -121,16 +121,16 @@ class Compaction:
             rows.append(Measurement(name="error", value=100 * self.error, unit="%", of="the largest logit"))
         return rows
 
-    def _left(self, one: Units) -> int:
-        return int(self.gone[one.layer].sum()) if one.layer in self.gone else 0
+    def _removed_count(self, units: Units) -> int:
+        return int(self.removed[units.layer].sum()) if units.layer in self.removed else 0
 
     def _notes(self) -> tuple[str, ...]:
-        heads = sum(self._left(one) for one in self.units if one.heads)
-        channels = sum(self._left(one) * one.copies for one in self.units if not one.heads)
+        heads = sum(self._removed_count(group) for group in self.units if group.heads)
+        channels = sum(self._removed_count(group) * group.copies for group in self.units if not group.heads)
         notes = [f"{channels} channels and {heads} attention heads left the network"]
         if not channels + heads:
             notes = ["no channel or head could leave: the network stays as it was, and so do its zeros"]
-        stay = [f"{n}: {count} dead stay, because {why}" for (n, why), count in self.why.items()]
-        stay += [f"{n} is left alone: {why}" for n, why in self.refused.items()]
-        more = [f"{len(stay) - SHOWN} more reasons are in the table"] if len(stay) > SHOWN else []
-        return (*notes, *stay[:SHOWN], *more)
+        stay = [f"{n}: {count} dead stay, because {reason}" for (n, reason), count in self.dead_kept.items()]
+        stay += [f"{n} was not compacted: {reason}" for n, reason in self.refused.items()]
+        overflow = [f"{len(stay) - SHOWN} more reasons are in the table"] if len(stay) > SHOWN else []
+        return (*notes, *stay[:SHOWN], *overflow)

@@ -1,4 +1,4 @@
-"""Cut channels off from the layers that read them, and give those layers what the channels contributed."""
+"""Fold constant channels into the layers that read them, and drop these inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ROLLED = ("circular", "reflect", "replicate")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DroppedInputs:
-    """Inputs that a layer shall not read any more.
+    """Inputs that a layer stops reading.
 
     Attributes:
         channels: Which, `(K,)`.
@@ -37,10 +37,10 @@ def foldable(layer: nn.Module) -> bool:
         return True
     if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return False
-    told = layer.padding if isinstance(layer.padding, str) else max(layer.padding)
-    unpadded = told in (0, "valid")
+    padding = layer.padding if isinstance(layer.padding, str) else max(layer.padding)
+    unpadded = padding in (0, "valid")
     if max(layer.kernel_size) == 1:
-        return unpadded or told == "same"
+        return unpadded or padding == "same"
     plain = type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return plain and (unpadded or layer.padding_mode in ROLLED)
 
@@ -71,16 +71,16 @@ def fold_(net: nn.Module, cuts: Mapping[str, DroppedInputs]) -> None:
 
 
 def _drop_inputs_(layer: nn.Module, cut: DroppedInputs) -> Tensor:
-    """Zero a layer's weights on some inputs, in place; give what those inputs added to its outputs, `(O,)`."""
+    """Zero a layer's weights on some inputs, in place; return their contribution to its outputs, `(O,)`."""
     weight = layer.get_parameter("weight")
     groups = int(getattr(layer, "groups", 1))
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     shift = torch.zeros(weight.shape[0], dtype=torch.double, device=weight.device)
     every, values = cut.channels.to(weight.device), cut.values.to(shift)
     for group in (every // inputs).unique().tolist():
-        own, rows = every // inputs == group, slice(group * outputs, (group + 1) * outputs)
-        columns = every[own] % inputs
+        in_group, rows = every // inputs == group, slice(group * outputs, (group + 1) * outputs)
+        columns = every[in_group] % inputs
         read = weight[rows, columns].double()
-        shift[rows] = read.reshape(*read.shape[:2], -1).sum(-1) @ values[own]
+        shift[rows] = read.reshape(*read.shape[:2], -1).sum(-1) @ values[in_group]
         weight[rows, columns] = 0
     return shift

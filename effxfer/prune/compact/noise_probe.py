@@ -1,4 +1,4 @@
-"""Which channels of a network carry nothing, found by sending noise through it.
+"""Find the channels of a network that carry nothing, by sending noise through it.
 
 Every layer's output is replaced by noise of either sign and three scales, except where it does not vary: so no
 activation or gate can hide what is alive, and whatever lies between two layers (norms, activations, concatenation,
@@ -20,13 +20,13 @@ from effxfer.prune.graph.groups import channels_in
 from effxfer.prune.graph.trace import WEIGHING
 
 SCALES = (0.3, 10.0, 300.0)
-SAME = 1e-9
+RELATIVE_TOLERANCE = 1e-9
 NOTHING = 1e-12
 
 
 @dataclass(kw_only=True, eq=False)
 class ChannelActivity:
-    """What passes through one convolution or linear layer.
+    """Activity of the channels of one convolution or linear layer.
 
     Attributes:
         constant: Inputs that are the same number everywhere `(I,)`.
@@ -49,7 +49,7 @@ class ChannelActivity:
 
 
 def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, ChannelActivity]:
-    """Follow noise through a network.
+    """Send noise through a network and record channel activity.
 
     Args:
         net: In any mode and on any device; a copy in double precision runs on the CPU.
@@ -72,7 +72,7 @@ class _Watch:
     """Hooks on every weighing layer of a network that is thrown away afterwards."""
 
     def __init__(self, twin: nn.Module, rng: torch.Generator) -> None:
-        self.flows, self._rng, self._made = dict[str, ChannelActivity](), rng, dict[int, tuple[str, Tensor]]()
+        self.flows, self._rng, self._outputs = dict[str, ChannelActivity](), rng, dict[int, tuple[str, Tensor]]()
         for name, module in twin.named_modules():
             if isinstance(module, WEIGHING):
                 module.register_forward_pre_hook(self._before(name))
@@ -90,8 +90,8 @@ class _Watch:
 
     def _before(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            own = inputs[0].view_as(inputs[0])
-            constant, value = _constant(own, module)
+            view = inputs[0].view_as(inputs[0])
+            constant, value = _constant_channels(view, module)
             flow = self.flows.get(name)
             if flow is None:
                 silent = torch.zeros_like(constant)
@@ -99,11 +99,11 @@ class _Watch:
                 flow = self.flows[name] = ChannelActivity(constant=constant, value=value, read=silent, still=still)
             flow.constant = flow.constant & constant & ((flow.value - value).abs() <= NOTHING)
             flow.value = torch.where(flow.constant, value, 0.0)
-            if own.requires_grad:
-                own.register_hook(lambda grad: self._hear(flow, grad, module))
+            if view.requires_grad:
+                view.register_hook(lambda grad: self._hear(flow, grad, module))
             else:
                 flow.read = torch.ones_like(constant)
-            return (own, *inputs[1:])
+            return (view, *inputs[1:])
 
         return hook
 
@@ -112,20 +112,20 @@ class _Watch:
 
     def _after(self, name: str) -> Any:
         def hook(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-            still, _ = _constant(output, module)
+            still, _ = _constant_channels(output, module)
             self.flows[name].still = self.flows[name].still & still
             shape = [1, -1] + [1] * (output.dim() - 2) if _spatial(module) else [-1]
             noisy = self.noise(tuple(output.shape)) + output - output.detach()
             mixed = torch.where(still.view(shape), output, noisy)
-            self._made[id(mixed)] = name, mixed
+            self._outputs[id(mixed)] = name, mixed
             return mixed
 
         return hook
 
     def _norm(self, norm: str) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            name, made = self._made.get(id(inputs[0]), ("", None))
-            if made is inputs[0]:
+            name, output = self._outputs.get(id(inputs[0]), ("", None))
+            if output is inputs[0]:
                 self.flows[name].norm = norm
 
         return hook
@@ -136,14 +136,14 @@ def _spatial(module: nn.Module) -> bool:
 
 
 def rows_of(tensor: Tensor, module: nn.Module) -> Tensor:
-    """Lay a layer's input or output out as `(positions, channels)`."""
+    """Reshape a layer's input or output to `(positions, channels)`."""
     last = tensor.movedim(1, -1) if _spatial(module) else tensor
     return last.reshape(-1, last.shape[-1])
 
 
-def _constant(tensor: Tensor, module: nn.Module) -> tuple[Tensor, Tensor]:
-    """Which channels are the same number everywhere, and that number (0 where they are not)."""
+def _constant_channels(tensor: Tensor, module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mark the channels that are the same number everywhere, and return that number (0 elsewhere)."""
     rows = rows_of(tensor.detach(), module)
     low, high = rows.amin(0), rows.amax(0)
-    same = (high - low) <= SAME * torch.maximum(low.abs(), high.abs())
-    return same, torch.where(same, rows.mean(0), 0.0)
+    constant = (high - low) <= RELATIVE_TOLERANCE * torch.maximum(low.abs(), high.abs())
+    return constant, torch.where(constant, rows.mean(0), 0.0)

@@ -55,7 +55,7 @@ def test_x86_runs_this_python(monkeypatch):
 
 
 def test_the_child_gives_the_files_logits(exported, pixels, native):
-    feeds = feeds_of(exported, pixels).some(10)
+    feeds = feeds_of(exported, pixels).subset(10)
     got = emulated_logits(exported, feeds, "avx2")
     np.testing.assert_allclose(got, onnx_logits(exported, feeds.pixels, threads=1), atol=1e-5)
 
@@ -64,7 +64,7 @@ def test_a_file_that_does_not_run_is_an_error(exported, pixels, native, tmp_path
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     with pytest.raises(ModelFileError, match="does not run on an emulated avx2"):
-        emulated_logits(broken, feeds_of(exported, pixels).some(2), "avx2")
+        emulated_logits(broken, feeds_of(exported, pixels).subset(2), "avx2")
 
 
 def test_it_does_not_wait_for_ever(exported, pixels, native, monkeypatch):
@@ -73,7 +73,7 @@ def test_it_does_not_wait_for_ever(exported, pixels, native, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", late)
     with pytest.raises(ResourceError, match="took over 5 s on an emulated sse"):
-        emulated_logits(exported, feeds_of(exported, pixels).some(2), "sse", seconds=5)
+        emulated_logits(exported, feeds_of(exported, pixels).subset(2), "sse", seconds=5)
 
 
 def test_a_model_is_examined(exported, native):

@@ -197,7 +197,7 @@ def test_reduced_range_and_unsigned_weights_never_saturate(name, candidates):
 def test_it_stops_once_it_has_seen_enough(candidates):
     files, feeds = candidates
     assert saturation(files["u8s8"], feeds, enough=3).images == 3
-    assert saturation(files["u8s8"], feeds.some(2), enough=3).images == 2
+    assert saturation(files["u8s8"], feeds.subset(2), enough=3).images == 2
     assert saturation(files["u8s8"], replace(feeds, pixels=feeds.pixels[:0])).images == 0
 
 

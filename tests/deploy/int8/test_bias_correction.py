@@ -6,8 +6,8 @@ from torch import nn
 
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.export.parity import onnx_logits
-from effxfer.deploy.int8.activation_ranges import observe
-from effxfer.deploy.int8.bias_correction import correct, shift
+from effxfer.deploy.int8.activation_ranges import measure_activations
+from effxfer.deploy.int8.bias_correction import correct_biases, shift
 from effxfer.deploy.int8.static import Feeds, prepare, write_candidate
 from effxfer.deploy.settings import Recipe
 from tests.tiny_net import CLASSES, PREPROCESS, images
@@ -44,7 +44,7 @@ def test_shift_of_products():
 def test_observed_means_and_maxima_are_those_of_the_images(prepared):
     model = load(prepared)
     few = Feeds(name="images", pixels=images(10), preprocess=PREPROCESS, batch=5)
-    seen = observe(model, ["images", model.graph.node[0].output[0], "absent"], few)
+    seen = measure_activations(model, ["images", model.graph.node[0].output[0], "absent"], few)
     everything = few.feed(0, 10)["images"]
     assert seen.keys() == {"images", model.graph.node[0].output[0]}
     np.testing.assert_allclose(seen["images"].mean, everything.mean((0, 2, 3)), rtol=1e-5)
@@ -76,7 +76,7 @@ def test_claim_correction_takes_the_mean_error_away(tmp_path):
     file = write_candidate(prepared, tmp_path / "q.onnx", Recipe(reduce_range=True), FEEDS, tmp_path)
     quantized = load(file)
     before = logit_bias(file, about, exact)
-    assert correct(quantized, model, FEEDS) == 2
+    assert correct_biases(quantized, model, FEEDS) == 2
     file.write_bytes(quantized.SerializeToString())
     assert logit_bias(file, about, exact) < before / 10
 
@@ -84,7 +84,7 @@ def test_claim_correction_takes_the_mean_error_away(tmp_path):
 def test_weights_are_not_touched(prepared, tmp_path):
     file = write_candidate(prepared, tmp_path / "q.onnx", Recipe(reduce_range=True), FEEDS, tmp_path)
     before, after = load(file), load(file)
-    changed = correct(after, load(prepared), FEEDS)
+    changed = correct_biases(after, load(prepared), FEEDS)
     held = [{t.name: numpy_helper.to_array(t) for t in m.graph.initializer} for m in (before, after)]
     different = [n for n, v in held[0].items() if not np.array_equal(v, held[1][n])]
     assert 0 < len(different) <= changed == 4
@@ -95,9 +95,9 @@ def test_weights_are_not_touched(prepared, tmp_path):
 def test_layers_in_float_are_left(prepared):
     model = load(prepared)
     before = model.SerializeToString()
-    assert correct(model, load(prepared), FEEDS) == 0
+    assert correct_biases(model, load(prepared), FEEDS) == 0
     assert model.SerializeToString() == before
 
 
 def test_nothing_asked_nothing_observed(prepared):
-    assert observe(load(prepared), [], FEEDS) == {}
+    assert measure_activations(load(prepared), [], FEEDS) == {}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import helper, numpy_helper
 
-from effxfer.deploy.int8.equalize import TINY, equalize, pairs, scales
+from effxfer.deploy.int8.equalize import TINY, channel_divisors, equalize, find_pairs
 from effxfer.deploy.int8.static import Feeds
 from tests.tiny_net import PREPROCESS, images
 
@@ -107,12 +107,12 @@ def test_zeros_of_a_ticket_stay():
 
 
 def test_what_others_read_or_clips_below_zero_is_left():
-    assert [p.second.name for p in pairs(chain())] == ["b", "c"]
-    assert [p.second.name for p in pairs(chain(branch=True))] == ["c"]
-    assert pairs(chain("Sigmoid")) == []
+    assert [p.second.name for p in find_pairs(chain())] == ["b", "c"]
+    assert [p.second.name for p in find_pairs(chain(branch=True))] == ["c"]
+    assert find_pairs(chain("Sigmoid")) == []
     model = chain("Clip")
     next(t for t in model.graph.initializer if t.name == "low").CopyFrom(helper.make_tensor("low", 1, [], [-1.0]))
-    assert pairs(model) == []
+    assert find_pairs(model) == []
     assert equalize(model, FEEDS) == 0
 
 
@@ -121,7 +121,7 @@ def test_a_shared_kernel_is_left():
     for node in model.graph.node:
         if node.name == "c":
             node.input[1] = "a"
-    assert all("c" not in (p.first.name, p.second.name) for p in pairs(model))
+    assert all("c" not in (p.first.name, p.second.name) for p in find_pairs(model))
 
 
 highs = arrays(float, 5, elements=st.floats(0, 6))
@@ -129,7 +129,7 @@ highs = arrays(float, 5, elements=st.floats(0, 6))
 
 @given(highs, st.none() | arrays(float, 5, elements=st.floats(0, 10)), st.sampled_from([6.0, np.inf]))
 def test_scales_are_positive_and_nothing_reaches_a_bound_that_did_not(high, weight, bound):
-    found = scales(high, weight, bound)
+    found = channel_divisors(high, weight, bound)
     assert (found > 0).all()
     assert np.isfinite(found).all()
     assert (found[(high <= TINY) | (high >= bound)] == 1).all()

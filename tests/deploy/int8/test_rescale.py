@@ -9,8 +9,8 @@ from torch import nn
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.int8.candidate import make_candidate
-from effxfer.deploy.int8.equalize import scales
-from effxfer.deploy.int8.rescale import MOST, rescale, wanted
+from effxfer.deploy.int8.equalize import channel_divisors
+from effxfer.deploy.int8.rescale import MAX_BIAS_CODE, required_scales, rescale
 from effxfer.deploy.int8.static import Feeds, prepare
 from effxfer.deploy.settings import RECIPES
 from tests.tiny_net import CLASSES, PREPROCESS, images
@@ -103,13 +103,13 @@ def test_what_was_rescaled_stays_as_it_is(dead, tmp_path):
 
 def test_scales_have_room_for_the_bias_and_do_not_round_it_away():
     scale, largest, bias = np.array([1.0, 1e-10, 0.01]), np.array([0.0, 1e-8, 1.27]), np.array([1.0, 1.0, 1.0])
-    found = wanted(scale, largest, bias, 0.02)
+    found = required_scales(scale, largest, bias, 0.02)
     assert found[2] == 0.01
-    assert (bias / (0.02 * found) <= MOST).all()
+    assert (bias / (0.02 * found) <= MAX_BIAS_CODE).all()
     assert bias[0] / (0.02 * found[0]) > 1e6
-    assert (wanted(np.full(2, 1e-38), np.zeros(2), np.zeros(2), 1e-5) * 1e-5 > 1e-38).all()
+    assert (required_scales(np.full(2, 1e-38), np.zeros(2), np.zeros(2), 1e-5) * 1e-5 > 1e-38).all()
 
 
 def test_activations_without_bound_are_not_equalized():
-    assert np.isfinite(scales(np.array([np.inf, 2.0, 1.0, np.nan]), None)).all()
-    assert scales(np.zeros(3), np.ones(3)).tolist() == [1, 1, 1]
+    assert np.isfinite(channel_divisors(np.array([np.inf, 2.0, 1.0, np.nan]), None)).all()
+    assert channel_divisors(np.zeros(3), np.ones(3)).tolist() == [1, 1, 1]

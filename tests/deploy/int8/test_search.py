@@ -97,10 +97,10 @@ def test_a_hopeless_candidate_is_not_timed(exported, pixels, labels, tmp_path):
     screened = judge.screen(CandidateResult(name="other", file=other))
     assert screened.verdict.startswith("rejected: ")
     assert screened.n == 256
-    whole = judge.whole(CandidateResult(name="other", file=other))
+    whole = judge.measure(CandidateResult(name="other", file=other))
     assert whole.n == len(labels)
     assert whole.verdict == f"rejected: {whole.drop:.2f} points below fp32 on 300 images, allowed are 1"
-    assert judge.whole(CandidateResult(name="same", file=exported)).verdict == ""
+    assert judge.measure(CandidateResult(name="same", file=exported)).verdict == ""
     assert judge.screen(CandidateResult(name="same", file=exported)).verdict == ""
     failed = CandidateResult(name="failed", file=other, verdict="failed: x")
     assert judge.screen(failed) == failed

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from effxfer.deploy.export.onnx import export_onnx, load
-from effxfer.deploy.int8.static import Feeds, is_depthwise, left_in_float, prepare, write_candidate
+from effxfer.deploy.int8.static import Feeds, float_nodes_of, is_depthwise, prepare, write_candidate
 from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.preprocess import Preprocess
@@ -68,11 +68,11 @@ def test_what_stays_in_float(sparse):
     depthwise = [n.name for n in graph.node if is_depthwise(n)]
     assert len(heavy) == 4
     assert depthwise == heavy[1:2]
-    assert left_in_float(graph, Recipe()) == []
-    assert left_in_float(graph, Recipe(float_first=2)) == sorted(heavy[:2])
-    assert left_in_float(graph, Recipe(float_last=True)) == heavy[-1:]
-    assert left_in_float(graph, Recipe(float_first=1, float_depthwise=True)) == sorted(heavy[:2])
-    assert left_in_float(graph, Recipe(float_first=99)) == sorted(heavy)
+    assert float_nodes_of(graph, Recipe()) == []
+    assert float_nodes_of(graph, Recipe(float_first=2)) == sorted(heavy[:2])
+    assert float_nodes_of(graph, Recipe(float_last=True)) == heavy[-1:]
+    assert float_nodes_of(graph, Recipe(float_first=1, float_depthwise=True)) == sorted(heavy[:2])
+    assert float_nodes_of(graph, Recipe(float_first=99)) == sorted(heavy)
 
 
 def test_float_layers_keep_their_weights(sparse, feeds, tmp_path):
@@ -117,7 +117,7 @@ def test_batches_have_equal_size_and_leave_no_image_out():
 def test_some_images_are_spread_evenly():
     pixels = np.arange(100, dtype=np.uint8)[:, None, None, None]
     feeds = Feeds(name="x", pixels=pixels, preprocess=PREPROCESS)
-    few = [feeds.some(4, seed).pixels.ravel() for seed in (0, 0, 1)]
+    few = [feeds.subset(4, seed).pixels.ravel() for seed in (0, 0, 1)]
     assert [value // 25 for value in few[0]] == [0, 1, 2, 3], "one of each quarter"
     assert few[0].tolist() == few[1].tolist() != few[2].tolist()
-    assert feeds.some(1000).pixels.ravel().tolist() == list(range(100))
+    assert feeds.subset(1000).pixels.ravel().tolist() == list(range(100))

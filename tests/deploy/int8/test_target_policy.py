@@ -98,8 +98,8 @@ def test_a_candidate_that_cannot_be_read_is_not_shipped(tmp_path, exported):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     trial = CandidateResult(name="u8s8", file=tmp_path / "broken.onnx")
     feeds = feeds_of(exported, images(2))
-    assert TargetPolicy(AVX2).vetoed(trial, feeds).verdict.startswith("failed: ONNX Runtime refuses the file")
-    assert TargetPolicy(ARM).vetoed(trial, feeds) == trial
+    assert TargetPolicy(AVX2).veto(trial, feeds).verdict.startswith("failed: ONNX Runtime refuses the file")
+    assert TargetPolicy(ARM).veto(trial, feeds) == trial
 
 
 @pytest.mark.skipif(host_target().name != "x86-avx2", reason="needs a CPU whose sums saturate")

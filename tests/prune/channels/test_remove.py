@@ -191,7 +191,7 @@ def test_layer_norms_keep_the_order_of_what_survives():
 
 
 def left(report):
-    (table,) = (table for table in report.tables if table.title == "What was left as it is")
+    (table,) = (table for table in report.tables if table.title == "Layers not pruned")
     return {row["layer"]: row["why"] for row in table.rows}
 
 
@@ -208,7 +208,7 @@ def test_a_layer_that_cannot_be_pruned_stays_and_is_named(source, why):
     assert (net.body.first.out_channels, net.body.second.out_channels) == (8, 4)
     assert left(report).keys() == {"body.first"}
     assert re.search(why, left(report)["body.first"])
-    assert report.notes[0].startswith("body.first is left as it is")
+    assert report.notes[0].startswith("body.first was not pruned")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effxfer.prune.compact.approximate import moments, ranked, relative_change
+from effxfer.prune.compact.approximate import moments, rank_units, relative_change
 from effxfer.prune.compact.compact import compact
 from effxfer.prune.graph.groups import units_in
 from effxfer.prune.graph.transaction import traceable
@@ -64,7 +64,7 @@ def test_the_cheapest_unit_is_the_one_that_varies_least():
         net.body.bn1.weight[5] = 1e-4
     units = units_in(traceable(net), example_of(net)).units
     seen = moments(net.requires_grad_(False), {name for one in units for name in one.reads}, images())
-    order = ranked(net, units, seen)
+    order = rank_units(net, units, seen)
     assert next(unit for layer, unit in order if layer == "body.conv1") == 5
     for one in units:
         assert sum(layer == one.layer for layer, _ in order) == one.count - 1, "the dearest one stays"

@@ -67,7 +67,7 @@ def test_what_is_not_understood_is_left_alone_and_named(source, size, args, laye
     assert refused[layer].startswith(why)
     dead_mask(net, quiet=True).store_(net) if source.startswith("timm") else None
     report = compact(net).report
-    assert any(note.startswith(f"{layer} is left alone: {why}") for note in report.notes)
+    assert any(note.startswith(f"{layer} was not compacted: {why}") for note in report.notes)
 
 
 def test_hidden_units_that_something_averages_over_are_told():

@@ -71,7 +71,7 @@ def test_steps_meet_the_latency_and_a_resumed_run_measures_nothing_again(fake, d
     assert report["latency/asked"].value == 0.5
     assert report["macs/before"].value == pytest.approx(report["macs/after"].value / report["macs/ratio"].value)
     titles = [table.title for table in report.tables]
-    parts = "Searches for a latency", "Channels given up for the latency", "Residual blocks that could be left out"
+    parts = "Searches for a latency", "Channels removed for the latency", "Removable residual blocks"
     ends = [f"step {number} of 2" for number in (1, 2)]
     assert all(sum(t.startswith(part) and t.endswith(end) for t in titles) == 1 for part in parts for end in ends)
     monkeypatch.setattr(channels, "train", cut_off)
