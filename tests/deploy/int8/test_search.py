@@ -158,7 +158,7 @@ def vetoing(monkeypatch):
             seen.append(trial.name)
             return replace(trial, verdict="refused: saturates") if trial.name.startswith(start) else trial
 
-        monkeypatch.setattr(TargetPolicy, "vetoed", vetoed)
+        monkeypatch.setattr(TargetPolicy, "veto", vetoed)
         return seen
 
     return refuse
