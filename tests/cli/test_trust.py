@@ -66,7 +66,7 @@ def places(tmp_path_factory, dense, exported, folder):
     origin = {"key": "", "data": [], "reached": {}, "versions": {}}
     ticket = pack(net, net.state_dict(), rewind="", recipe=recipe, origin=origin)
     body = {name: tensor for name, tensor in net.state_dict().items() if name.startswith("body.")}
-    pointing = ticket.pointing({"source": "timm:resnet18"}, body)
+    pointing = ticket.with_pointer({"source": "timm:resnet18"}, body)
     adapter = adapter_file.pack(net, base_state(net), strategy="lora", trained=0, recipe={}, origin=origin)
     files = {"ticket": forged.rewritten(ticket.content, KIND, backbone=EVIL),
              "pointer": forged.rewritten(pointing.content, KIND, pointer=EVIL), "adapter": adapter.content}  # fmt: skip

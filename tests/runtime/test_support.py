@@ -8,7 +8,7 @@ from PIL import Image
 
 from effxfer.deploy.export.onnx import export_onnx
 from effxfer.deploy.export.preprocessing import add_preprocessing
-from effxfer.deploy.export.prototypes import opened
+from effxfer.deploy.export.prototypes import exported_module
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.runtime.__main__ import main
@@ -32,7 +32,7 @@ def net():
 @pytest.fixture(scope="module")
 def files(net, tmp_path_factory):
     """A file that takes pixels, and one that takes whole images."""
-    folder, (module, prototypes) = tmp_path_factory.mktemp("files"), opened(net)
+    folder, (module, prototypes) = tmp_path_factory.mktemp("files"), exported_module(net)
     told = {"preprocess": SEEN, "classes": net.classes, "key": "k", "prototypes": prototypes}
     pixels = export_onnx(module, folder / "pixels.onnx", **told)
     return {"pixels": pixels, "whole images": add_preprocessing(shutil.copy(pixels, folder / "whole.onnx"))}

@@ -1,4 +1,4 @@
-"""Writing ONNX models: in one file, or, only where protobuf's limit of 2 GB asks for it, with the weights beside it."""
+"""Write ONNX models: one file, or above protobuf's limit of 2 GB a second file with the weights."""
 
 import os
 from pathlib import Path
@@ -27,8 +27,8 @@ def write_model(model: "onnx.ModelProto", file: Path) -> Path:
         ModelFileError: If the graph is invalid (E426); an older file is intact.
         ResourceError: If the disk is full; an older file is intact.
     """
-    held = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if held > LIMIT:
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size > LIMIT:
         return _write_two(model, file)
     apart = any(tensor.external_data for tensor in model.graph.initializer)
     aside = weights_of(file)
@@ -39,12 +39,12 @@ def write_model(model: "onnx.ModelProto", file: Path) -> Path:
 
 
 def write_sealed(file: Path, content: bytes) -> Path:
-    """Write a serialized model, its weights inside, with a seal; replaced only by a complete file."""
+    """Write a serialized model with its weights and a seal; a complete file replaces the old one."""
     return write_atomic(file, add_seal(content))
 
 
 def weights_of(file: Path) -> Path:
-    """Name the file that holds a model's weights if the model is too large for them."""
+    """Return the path of the file with the weights of a model above 2 GB."""
     return file.with_name(f"{file.name}.data")
 
 
@@ -55,11 +55,11 @@ def _write_two(model: "onnx.ModelProto", file: Path) -> Path:
     aside = weights_of(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-weights-", dir=file.parent) as folder:
-        made = Path(folder) / file.name
-        onnx.save_model(model, made, save_as_external_data=True, location=aside.name, size_threshold=SMALL)
-        _check(made)
-        content = add_seal(made.read_bytes(), made.with_name(aside.name))
-        write_atomic(aside, lambda scratch: made.with_name(aside.name).replace(scratch))
+        written = Path(folder) / file.name
+        onnx.save_model(model, written, save_as_external_data=True, location=aside.name, size_threshold=SMALL)
+        _check(written)
+        content = add_seal(written.read_bytes(), written.with_name(aside.name))
+        write_atomic(aside, lambda scratch: written.with_name(aside.name).replace(scratch))
         return write_atomic(file, content)
 
 

@@ -1,4 +1,4 @@
-"""From anybody's module and an example input to one ONNX file that answers like the module."""
+"""Export any module with an example input to one ONNX file, and compare their outputs."""
 
 import hashlib
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def export_module(
             input of its spread.
         classes: Names of the outputs' columns.
         preprocess: How an image becomes the input; only for modules that take images `(N, 3, S, S)`.
-        names: Of the input and of the output.
+        names: Names of the input and of the output.
         opset: ONNX operator set, 13 or later.
         tolerance: Largest difference of an output, as a share of the largest output (of 1, where all are smaller).
         threads: Of ONNX Runtime; 0 is one per core.
@@ -81,22 +81,22 @@ def write_module(
     """Write a module as one ONNX file, unchecked; arguments and errors as in `export_module`."""
     check_module(module)
     native, free = max(opset, NATIVE), {names[0]: {0: BATCH}}
-    model = convert(module, (_at_least_two(_placed(example, module)),), native, free, outputs=names[1:])
+    model = convert(module, (_at_least_two(_on_device(example, module)),), native, free, outputs=names[1:])
     strip(model)
     check_operators(model, native, free)
     if opset < NATIVE:
         lower(model, opset)
     if preprocess is not None:
         key = _digest(module)
-        about = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__)
-        write_metadata(model, about)
+        metadata = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__)
+        write_metadata(model, metadata)
     return write_model(model, file)
 
 
 def check_outputs(
     file: Path, module: nn.Module, example: Tensor, *, tolerance: float = 1e-3, threads: int = 1
 ) -> Report:
-    """Let an ONNX file pass that answers like a module, or rename it; arguments and errors as in `export_module`."""
+    """Accept an ONNX file whose outputs match the module, or rename it; arguments and errors as in `export_module`."""
     inputs = torch.cat([example.detach().cpu(), _random_like(example.detach().cpu())])
     expected = _answers(module, inputs)
     rows, worst = [], 0.0
@@ -118,7 +118,7 @@ def check_outputs(
     return Report(rows=(*rows, Measurement(name="parity/scale", value=scale, n=len(inputs))))
 
 
-def _placed(example: Tensor, module: nn.Module) -> Tensor:
+def _on_device(example: Tensor, module: nn.Module) -> Tensor:
     weight = next(module.parameters(), None)
     return example.detach() if weight is None else example.detach().to(weight.device)
 
@@ -139,7 +139,7 @@ def _random_like(example: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _answers(module: nn.Module, inputs: Tensor) -> NDArray[Any]:
-    answers: NDArray[Any] = module(_placed(inputs, module)).float().cpu().numpy()
+    answers: NDArray[Any] = module(_on_device(inputs, module)).float().cpu().numpy()
     return answers
 
 

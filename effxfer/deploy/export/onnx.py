@@ -1,4 +1,4 @@
-"""From a torch module to one ONNX file that says how to use it and nothing about the machine it was made on."""
+"""Export a torch module to one ONNX file with metadata for its use and without traces of the build machine."""
 
 import contextlib
 import io
@@ -53,7 +53,7 @@ def export_onnx(
         file: Where to write; replaced only by a complete file.
         preprocess: `size` is S; all of it goes into the metadata.
         classes: Names, one per output.
-        key: Of the artifact that is exported.
+        key: Key of the exported artifact.
         opset: ONNX operator set, 13 or later; checked in what was written. Below 18 the IR version is as old.
         dynamic_size: Leave height and width free, too, where the network does not depend on them.
         prototypes: What the second input is where it is not given, `(classes, D)`; None for a file without it.
@@ -78,20 +78,20 @@ def export_onnx(
         lower(model, opset)
     if prototypes is not None:
         put_default(model, PROTOTYPES, prototypes)
-    about = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__, extra=extra)
-    write_metadata(model, about)
+    metadata = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__, extra=extra)
+    write_metadata(model, metadata)
     return write_model(model, file)
 
 
 def put_default(model: "onnx.ModelProto", name: str, value: Tensor) -> None:
-    """Give an input a value for callers that leave it out."""
+    """Add a default value for an input, used when the caller omits it."""
     from onnx import numpy_helper
 
     model.graph.initializer.append(numpy_helper.from_array(value.detach().cpu().numpy(), name))
 
 
 def read_metadata(file: Path) -> Metadata:
-    """Read what an exported file says about itself.
+    """Read the metadata of an exported file.
 
     Raises:
         ModelFileError: If it is absent or not ONNX (E424), was changed since it was written (E404), or not written by
@@ -105,17 +105,17 @@ def read_metadata(file: Path) -> Metadata:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
 
-def write_metadata(model: "onnx.ModelProto", about: Metadata) -> None:
-    """Put metadata into a model, in place of what is there."""
+def write_metadata(model: "onnx.ModelProto", metadata: Metadata) -> None:
+    """Replace the metadata of a model."""
     import onnx
 
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, about.to_properties())
-    model.producer_name, model.producer_version = "effxfer", about.version
+    onnx.helper.set_model_props(model, metadata.to_properties())
+    model.producer_name, model.producer_version = "effxfer", metadata.version
 
 
 def load(file: Path) -> "onnx.ModelProto":
-    """Read an ONNX file, without following it to weights in other files; its seal stays behind.
+    """Read an ONNX file without external weights and without its seal.
 
     Raises:
         ModelFileError: If it is absent, empty or not ONNX.
@@ -130,9 +130,9 @@ def load(file: Path) -> "onnx.ModelProto":
         raise ModelFileError(f"{file} is not an ONNX model: {error}", "export it again", code="E424") from None
     if not model.graph.node:
         raise ModelFileError(f"{file} holds no graph", "export it again", code="E424")
-    about = [entry for entry in model.metadata_props if entry.key not in SEALS]
+    entries = [entry for entry in model.metadata_props if entry.key not in SEALS]
     del model.metadata_props[:]
-    model.metadata_props.extend(about)
+    model.metadata_props.extend(entries)
     return model
 
 
@@ -145,7 +145,7 @@ def strip(model: "onnx.ModelProto") -> None:
 
 
 def _messages(message: Any) -> Iterator[Any]:
-    """Walk a protobuf message and all messages inside it, weights' bytes left out."""
+    """Iterate over a protobuf message and all nested messages, except the weights' bytes."""
     yield message
     for kind, value in message.ListFields():
         if kind.message_type is None:
@@ -155,7 +155,7 @@ def _messages(message: Any) -> Iterator[Any]:
 
 
 def check_module(module: nn.Module) -> None:
-    """Refuse a module in training mode, or with weights that are no numbers.
+    """Reject a module in training mode, or with NaN or infinite weights.
 
     Raises:
         ModelFileError: With the first submodule in training mode (E430), or the weights (E407).
@@ -227,14 +227,14 @@ def convert(
 
 
 def _shapes(module: nn.Module, free: Mapping[str, Mapping[int, str]]) -> tuple[Any, ...]:
-    """The free axes of each input; of a module that takes any number of them, as it takes them."""
+    """Return the dynamic axes of each input, nested as the module's signature requires."""
     each = tuple({axis: torch.export.Dim(name) for axis, name in axes.items()} for axes in free.values())
     return (each,) if getattr(module, "takes_any", False) else each
 
 
 @contextlib.contextmanager
 def _out_of_place(module: nn.Module) -> Iterator[None]:
-    """Let activations work out of place: torch decomposes in-place ones, which takes a third of the export's time."""
+    """Make activations work out of place: torch decomposes in-place ones, a third of the export time."""
     eager = [m for m in module.modules() if getattr(m, "inplace", False) is True]
     for m in eager:
         m.inplace = False  # type: ignore[assignment]
@@ -249,15 +249,15 @@ def _check_graph(
     model: "onnx.ModelProto", classes: int | str, opset: int, free: Mapping[str, Mapping[int, str]]
 ) -> None:
     check_operators(model, opset, free)
-    found = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
-    if found != [BATCH, classes]:
+    shape = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
+    if shape != [BATCH, classes]:
         raise ModelFileError(
-            f"the network gives {found}, not [{BATCH!r}, {classes}]", "one output per class", code="E406"
+            f"the network gives {shape}, not [{BATCH!r}, {classes}]", "one output per class", code="E406"
         )
 
 
 def check_operators(model: "onnx.ModelProto", opset: int, free: Mapping[str, Mapping[int, str]]) -> None:
-    """Name the free axes of a graph, and refuse one that is of another operator set or holds NaN.
+    """Name the free axes of a graph, and reject another operator set or NaN weights.
 
     Raises:
         ModelFileError: If operators are not ONNX's (E426), an axis is not free (E426), or a weight is NaN (E407).
@@ -269,13 +269,13 @@ def check_operators(model: "onnx.ModelProto", opset: int, free: Mapping[str, Map
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
     if foreign:
         raise ModelFileError(f"operators outside ONNX: {', '.join(foreign)}", code="E426")
-    for put, axes in zip(model.graph.input, free.values(), strict=True):
-        _name_axes(model, put, axes)
+    for graph_input, axes in zip(model.graph.input, free.values(), strict=True):
+        _name_axes(model, graph_input, axes)
     _check_weights(model)
 
 
 def _check_weights(model: "onnx.ModelProto") -> None:
-    """Refuse NaN anywhere, and infinities in layers: folding may make them. Masks hold infinities on purpose."""
+    """Reject NaN anywhere, and infinities in layers: folding may create them. Masks hold infinities on purpose."""
     import numpy as np
     from onnx import numpy_helper
 
@@ -289,14 +289,14 @@ def _check_weights(model: "onnx.ModelProto") -> None:
             )
 
 
-def _name_axes(model: "onnx.ModelProto", put: "onnx.ValueInfoProto", names: Mapping[int, str]) -> None:
-    """Rename the exporter's symbols of an input's free axes, wherever they are used."""
-    taken = put.type.tensor_type.shape.dim
-    found = {axis: taken[axis].dim_param for axis in names}
+def _name_axes(model: "onnx.ModelProto", graph_input: "onnx.ValueInfoProto", names: Mapping[int, str]) -> None:
+    """Rename the exporter's symbols of an input's free axes everywhere in the graph."""
+    dims = graph_input.type.tensor_type.shape.dim
+    symbols = {axis: dims[axis].dim_param for axis in names}
     for axis, name in names.items():
-        if not found[axis]:
+        if not symbols[axis]:
             raise ModelFileError(f"the exporter fixed the {name}", "the network must not depend on it", code="E426")
-    new = {found[axis]: name for axis, name in names.items()}
+    new = {symbols[axis]: name for axis, name in names.items()}
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for side in value.type.tensor_type.shape.dim:
             if side.dim_param in new:

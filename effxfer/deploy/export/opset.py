@@ -1,4 +1,4 @@
-"""Operator sets 13 to 17, for runtimes older than what torch writes for.
+"""Operator sets 13 to 17, for runtimes older than the exporter supports.
 
 torch writes operator set 18 and later. ONNX's own version converter does not get below from there: it has no way back
 for `Add` and `Split`, and leaves attributes that its checker refuses. So every node is either given the older version's
@@ -33,10 +33,10 @@ Nodes: TypeAlias = "list[onnx.NodeProto] | None"
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a graph while its nodes are replaced.
+    """Graph facts that rewriting needs: types, shapes and new constants.
 
     Attributes:
-        graph: As it was.
+        graph: The original graph.
         added: New constants.
     """
 
@@ -45,24 +45,24 @@ class Facts:
 
     @cached_property
     def values(self) -> "dict[str, onnx.TypeProto.Tensor]":
-        """Type and shape by tensor, where the exporter said them."""
+        """Type and shape by tensor, where the exporter wrote them."""
         graph = self.graph.model.graph
         return {v.name: v.type.tensor_type for v in (*graph.input, *graph.value_info, *graph.output)}
 
     def kind(self, name: str) -> str:
-        """Name a tensor's type as schemas do, such as `tensor(float)`; empty if it is not known."""
+        """Return a tensor's type in the notation of schemas, such as `tensor(float)`; empty if unknown."""
         from onnx import TensorProto
 
         value = self.values.get(name)
         return f"tensor({TensorProto.DataType.Name(value.elem_type).lower()})" if value and value.elem_type else ""
 
     def side(self, name: str, axis: int) -> int:
-        """Give the length of a tensor along an axis; 0 if it is not known or free."""
+        """Return the length of a tensor along an axis; 0 if it is unknown or free."""
         dims = self.values[name].shape.dim if name in self.values else []
         return int(dims[axis].dim_value) if -len(dims) <= axis < len(dims) else 0
 
     def constant(self, name: str, value: Any, kind: Any = np.int64) -> str:
-        """Add a constant; give its name."""
+        """Add a constant and return its name."""
         from onnx import numpy_helper
 
         self.added.append(numpy_helper.from_array(np.asarray(value, kind), name))
@@ -70,7 +70,7 @@ class Facts:
 
 
 def lower(model: "onnx.ModelProto", opset: int) -> None:
-    """Bring a model of operator set 18 to an older one, in place, and its IR version to that of the time.
+    """Convert a model of operator set 18 to an older one, in place, with the matching IR version.
 
     Args:
         model: With types and shapes of its tensors, as torch writes them.
@@ -83,10 +83,10 @@ def lower(model: "onnx.ModelProto", opset: int) -> None:
         raise ModelFileError(f"no way to operator set {opset}", "set opset to 13 or later", code="E426")
     facts, nodes = Facts(Graph(name_nodes(model))), list["onnx.NodeProto"]()
     for node in model.graph.node:
-        made = _lowered(node, facts, opset)
-        if made is None:
+        lowered = _lower_node(node, facts, opset)
+        if lowered is None:
             raise _refusal(model, opset)
-        nodes += made
+        nodes += lowered
     model.graph.initializer.extend(facts.added)
     replace_nodes(model, nodes)
     next(o for o in model.opset_import if o.domain in {"", "ai.onnx"}).version = opset
@@ -94,7 +94,7 @@ def lower(model: "onnx.ModelProto", opset: int) -> None:
 
 
 def left_behind(model: "onnx.ModelProto", opset: int) -> str:
-    """Say by what a model made from a file of an older operator set than the usual leaves it; empty if it does not."""
+    """Explain how a model exceeds the older operator set of its source file; empty if it does not."""
     now = Graph(model).opset
     if opset < OPSET and now != opset:
         return f"it needs operator set {now}, not {opset}"
@@ -104,12 +104,12 @@ def left_behind(model: "onnx.ModelProto", opset: int) -> str:
 
 
 def _refusal(model: "onnx.ModelProto", opset: int) -> ModelFileError:
-    """Name the operator that hinders most, and the oldest operator set that has all of them as they are used."""
+    """Name the operator with the newest requirement, and the oldest operator set that supports the graph."""
     from onnx import defs
 
     facts = Facts(Graph(model))
     needs = [
-        next((version for version in range(opset, NATIVE) if _lowered(node, facts, version) is not None), NATIVE)
+        next((version for version in range(opset, NATIVE) if _lower_node(node, facts, version) is not None), NATIVE)
         for node in model.graph.node
     ]
     node = model.graph.node[needs.index(max(needs))]
@@ -118,21 +118,21 @@ def _refusal(model: "onnx.ModelProto", opset: int) -> ModelFileError:
     return ModelFileError(problem, f"set opset={max(needs)} or later", code="E431")
 
 
-def _lowered(node: "onnx.NodeProto", facts: Facts, opset: int) -> Nodes:
-    """Give nodes of an operator set that compute what a node does; None if there are none."""
+def _lower_node(node: "onnx.NodeProto", facts: Facts, opset: int) -> Nodes:
+    """Return nodes of an operator set that compute the same as a node; None if there are none."""
     from onnx import defs
 
     if any(a.HasField("g") or a.graphs for a in node.attribute):
         return None  # graphs inside a node are left alone
     if defs.get_schema(node.op_type, NATIVE).since_version <= opset:
         return [node]
-    made = REWRITES[node.op_type](node, facts) if node.op_type in REWRITES else [node]
-    nodes = [older for one in made or [] if (older := _older(one, facts, opset)) is not None]
-    return nodes if made and len(nodes) == len(made) else None
+    rewritten = REWRITES[node.op_type](node, facts) if node.op_type in REWRITES else [node]
+    nodes = [older for part in rewritten or [] if (older := _downgrade(part, facts, opset)) is not None]
+    return nodes if rewritten and len(nodes) == len(rewritten) else None
 
 
-def _older(node: "onnx.NodeProto", facts: Facts, opset: int) -> "onnx.NodeProto | None":
-    """Give a node without what it does not use, if its operator had all that is left in an older operator set."""
+def _downgrade(node: "onnx.NodeProto", facts: Facts, opset: int) -> "onnx.NodeProto | None":
+    """Drop a node's default attributes; return it if its operator supports the rest in an older operator set."""
     from onnx import NodeProto, defs
 
     try:
@@ -141,20 +141,22 @@ def _older(node: "onnx.NodeProto", facts: Facts, opset: int) -> "onnx.NodeProto 
         return None
     older = NodeProto()
     older.CopyFrom(node)
-    kept = [a for a in node.attribute if a.name in schema.attributes or not _is_default(a, node, facts, now)]
+    used = [a for a in node.attribute if a.name in schema.attributes or not _is_default(a, node, facts, now)]
     del older.attribute[:]
-    older.attribute.extend(kept)
-    same = schema.since_version == now.since_version or node.op_type in WIDENED
-    return older if same and all(a.name in schema.attributes for a in kept) and _fits(older, schema, facts) else None
+    older.attribute.extend(used)
+    compatible = schema.since_version == now.since_version or node.op_type in WIDENED
+    return (
+        older if compatible and all(a.name in schema.attributes for a in used) and _fits(older, schema, facts) else None
+    )
 
 
 def _is_default(attribute: Any, node: "onnx.NodeProto", facts: Facts, schema: Any) -> bool:
-    """Whether leaving an attribute out changes nothing."""
+    """Whether an attribute has its default value."""
     from onnx import helper
 
     value = helper.get_attribute_value(attribute)
-    known = schema.attributes.get(attribute.name)
-    if known is not None and known.default_value.name and helper.get_attribute_value(known.default_value) == value:
+    formal = schema.attributes.get(attribute.name)
+    if formal is not None and formal.default_value.name and helper.get_attribute_value(formal.default_value) == value:
         return True
     # `allowzero` differs only for sides of 0, which a computed shape has only for an empty batch
     return attribute.name == "allowzero" and 0 not in facts.graph.constants.get(node.input[1], np.ones(1))
@@ -188,9 +190,9 @@ def _times(node: "onnx.NodeProto", gate: "list[onnx.NodeProto]") -> Nodes:
 
 def _layer_norm(node: "onnx.NodeProto", facts: Facts) -> Nodes:
     """Mean, variance and scale in single steps, as exporters wrote it before operator set 17 had the operator."""
-    given = {"axis": -1, "epsilon": 1e-5, **attributes(node)}
+    settings = {"axis": -1, "epsilon": 1e-5, **attributes(node)}
     rank = len(facts.values[node.input[0]].shape.dim) if node.input[0] in facts.values else 0
-    first = given["axis"] - rank if given["axis"] >= 0 and rank else given["axis"]
+    first = settings["axis"] - rank if settings["axis"] >= 0 and rank else settings["axis"]
     if first >= 0 or any(node.output[1:]) or facts.kind(node.input[0]) != "tensor(float)":
         return None  # of an unknown rank, with its statistics as outputs, or in another precision inside
     axes, name = list(range(first, 0)), node.name
@@ -198,7 +200,7 @@ def _layer_norm(node: "onnx.NodeProto", facts: Facts) -> Nodes:
     centred = _part(node, "Sub", [node.input[0], mean.output[0]], "centred")
     square = _part(node, "Mul", [centred.output[0]] * 2, "square")
     variance = _part(node, "ReduceMean", [square.output[0]], "variance", axes=axes, keepdims=1)
-    tiny = facts.constant(f"{name}/epsilon", given["epsilon"], np.float32)
+    tiny = facts.constant(f"{name}/epsilon", settings["epsilon"], np.float32)
     safe = _part(node, "Add", [variance.output[0], tiny], "safe")
     deviation = _part(node, "Sqrt", [safe.output[0]], "deviation")
     even = _part(node, "Div", [centred.output[0], deviation.output[0]], "even")
@@ -210,47 +212,47 @@ def _layer_norm(node: "onnx.NodeProto", facts: Facts) -> Nodes:
 
 def _reduction(node: "onnx.NodeProto", facts: Facts) -> Nodes:
     """Axes were an attribute before operator set 18."""
-    given = attributes(node)
-    noop = given.pop("noop_with_empty_axes", 0)
+    settings = attributes(node)
+    noop = settings.pop("noop_with_empty_axes", 0)
     if len(node.input) > 1 and node.input[1]:
         axes = facts.graph.constants.get(node.input[1])
         if axes is None or (noop and not axes.size):
             return None
-        given |= {"axes": axes.reshape(-1).tolist()} if axes.size else {}
+        settings |= {"axes": axes.reshape(-1).tolist()} if axes.size else {}
     elif noop:
         return None
-    return [_part(node, node.op_type, [node.input[0]], "", **given)]
+    return [_part(node, node.op_type, [node.input[0]], "", **settings)]
 
 
 def _shape(node: "onnx.NodeProto", facts: Facts) -> Nodes:
     """A stretch of the shape was cut out by Slice before operator set 15."""
-    given = {"start": 0, "end": np.iinfo(np.int64).max, **attributes(node)}
-    whole = _part(node, "Shape", [node.input[0]], "whole")
-    ends = [facts.constant(f"{node.name}/{key}", [given[key]]) for key in ("start", "end")]
-    return [whole, _part(node, "Slice", [whole.output[0], *ends], "")]
+    settings = {"start": 0, "end": np.iinfo(np.int64).max, **attributes(node)}
+    full = _part(node, "Shape", [node.input[0]], "whole")
+    ends = [facts.constant(f"{node.name}/{key}", [settings[key]]) for key in ("start", "end")]
+    return [full, _part(node, "Slice", [full.output[0], *ends], "")]
 
 
 def _split(node: "onnx.NodeProto", facts: Facts) -> Nodes:
     """Sizes of parts, or none for equal ones; their number became an attribute in operator set 18."""
-    given = attributes(node)
-    count = given.pop("num_outputs", None)
+    settings = attributes(node)
+    count = settings.pop("num_outputs", None)
     if count is None:
         return [node]
-    side = facts.side(node.input[0], given.get("axis", 0))
+    side = facts.side(node.input[0], settings.get("axis", 0))
     if not side:
         return None
     part = -(-side // count)
     sizes = [part] * (count - 1) + [side - part * (count - 1)]
     inputs = [node.input[0], facts.constant(f"{node.name}/sizes", sizes)]
-    return [_part(node, "Split", inputs, "", **given)]
+    return [_part(node, "Split", inputs, "", **settings)]
 
 
-def _part(node: "onnx.NodeProto", op: str, inputs: Sequence[str], name: str, **given: Any) -> "onnx.NodeProto":
-    """Make one of the nodes in the place of another; the last, without a name, gives what that one gave."""
+def _part(node: "onnx.NodeProto", op: str, inputs: Sequence[str], name: str, **settings: Any) -> "onnx.NodeProto":
+    """Make a replacement node; the last one, without a name, has the outputs of the original."""
     from onnx import helper
 
     outputs = [f"{node.name}/{name}"] if name else list(node.output)
-    return helper.make_node(op, list(inputs), outputs, name=f"{node.name}/{name}" if name else node.name, **given)
+    return helper.make_node(op, list(inputs), outputs, name=f"{node.name}/{name}" if name else node.name, **settings)
 
 
 REWRITES: "dict[str, Callable[[onnx.NodeProto, Facts], Nodes]]" = {

@@ -1,4 +1,4 @@
-"""Nothing ships unchecked: the exported file itself is run, on the real validation split, against torch."""
+"""Check an exported file against torch: ONNX Runtime on the real validation split."""
 
 import math
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from effxfer.runtime.session import session_options
 BATCHES = (1, 2, 7, 32)
 REJECTED = ".rejected"
 EXACT = {"session.x64quantprecision": "1"}
-SOME = 8
+SIZE_IMAGES = 8
 
 
 def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
-    """Open an exported file as its users will.
+    """Open an exported file with `effxfer.runtime.Model`.
 
     Args:
         file: The model.
@@ -44,7 +44,7 @@ def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
 def onnx_outputs(
     file: Path, inputs: NDArray[Any], *, batch: int = 32, threads: int = 0, exact: bool = False
 ) -> NDArray[Any]:
-    """Run any ONNX file over arrays that its first input takes as they are.
+    """Run any ONNX file on arrays for its first input.
 
     Args:
         file: The model, whoever wrote it.
@@ -154,7 +154,7 @@ def check(
     sizes: Sequence[tuple[int, int]] = (),
     threads: int = 0,
 ) -> Report:
-    """Let an exported file pass, or put it out of the way.
+    """Accept an exported file, or rename it and raise.
 
     Args:
         file: The exported file.
@@ -196,12 +196,12 @@ def check(
 
 
 def reject(file: Path) -> Path:
-    """Rename a file that must not be used; give its new name."""
+    """Rename a rejected file; return its new path."""
     return file.replace(file.with_name(file.name + REJECTED)) if file.exists() else file
 
 
 def drop_faults(report: Report, max_drop: float) -> list[str]:
-    """Say if `accuracy/onnx` is more than `max_drop` points below `accuracy/torch`."""
+    """Describe a drop of `accuracy/onnx` by more than `max_drop` points below `accuracy/torch`; else empty."""
     before, after = report["accuracy/torch"], report["accuracy/onnx"]
     if before.value - after.value <= max_drop + 1e-9:
         return []
@@ -218,24 +218,24 @@ def _batch_row(model: Model, module: nn.Module, images: NDArray[np.uint8], prepr
 
 
 def second_size(module: nn.Module, preprocess: Preprocess) -> tuple[int, int]:
-    """Give a height and width that are not the network's own, after trying them.
+    """Return a height and width other than the network's own, after a trial run.
 
     Raises:
         ModelFileError: If the network takes images of its own size only, with torch's reason, or pads by their size.
     """
     height, width = preprocess.size + 32, preprocess.size + 64
-    padding = [name for name, one in module.named_modules() if type(one).__name__.endswith("Same")]
+    padding = [name for name, layer in module.named_modules() if type(layer).__name__.endswith("Same")]
     if padding:  # the exporter's symbols grow with each of them: it did not finish MobileNetV2 within 5 minutes
         problem = f"{padding[0]} and {len(padding) - 1} more layers pad by the size of what they get (timm's `same`)"
         raise ModelFileError(f"{problem}: that cannot be exported", "leave out dynamic_size", code="E426")
     problem, cause = f"the network does not take images of {height} x {width}", None
     try:
         answers = len(torch_logits(module, np.zeros((1, height, width, 3), np.uint8), preprocess))
-        why = "" if answers == 1 else f"it gives {answers} answers for one"
+        reason = "" if answers == 1 else f"it gives {answers} answers for one"
     except Exception as error:  # a network says it in its own way: AssertionError, RuntimeError ...
-        cause, why = error, (str(error).strip() or type(error).__name__).splitlines()[0]
-    if why:
-        raise ModelFileError(f"{problem}: {why}", "leave out dynamic_size", code="E426") from cause
+        cause, reason = error, (str(error).strip() or type(error).__name__).splitlines()[0]
+    if reason:
+        raise ModelFileError(f"{problem}: {reason}", "leave out dynamic_size", code="E426") from cause
     return height, width
 
 
@@ -251,7 +251,9 @@ def _size_rows(
 
     rows, model = [], open_model(file, threads)
     for height, width in sizes:
-        images = np.stack([np.asarray(Image.fromarray(one).resize((width, height))) for one in pixels[:SOME]])
+        images = np.stack(
+            [np.asarray(Image.fromarray(image).resize((width, height))) for image in pixels[:SIZE_IMAGES]]
+        )
         expected = torch_logits(module, images, preprocess)
         try:
             got = model.logits(images)
@@ -264,12 +266,12 @@ def _size_rows(
 
 
 def _split_rows(expected: NDArray[np.float32], got: NDArray[np.float32], labels: NDArray[np.int64]) -> Report:
-    same, n = expected.argmax(1) == got.argmax(1), len(labels)
+    agreed, n = expected.argmax(1) == got.argmax(1), len(labels)
     return Report(
         rows=(
             Measurement(name="parity/split", value=_distance(expected, got), n=n),
             Measurement(name="parity/scale", value=float(np.abs(expected).max()), n=n),
-            Measurement(name="parity/agreement", value=100 * float(same.mean()), unit="%", n=n, of="images"),
+            Measurement(name="parity/agreement", value=100 * float(agreed.mean()), unit="%", n=n, of="images"),
             accuracy_of(expected, labels, "accuracy/torch"),
             accuracy_of(got, labels, "accuracy/onnx"),
         )

@@ -40,7 +40,7 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 3, side, 
     count = Shape <start = 0, end = 2> (planes)
     sides = Shape <start = 2> (planes)
 
-    $wanted
+    $resized_sides
 
     zero = Constant <value_ints = [0]> ()
     twice = Constant <value_ints = [1, -2]> ()
@@ -60,7 +60,7 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 3, side, 
     side = Constant <value_ints = [$side]> ()
     two = Constant <value_ints = [2]> ()
     axes = Constant <value_ints = [2, 3]> ()
-    $spare
+    $cropped_lines
     half = Div (spare, two)
     odd = Mod (spare, two)
     uneven = Mod (half, two)
@@ -84,26 +84,26 @@ class View(NamedTuple):
     """The lines of `TEXT` that differ between the values of `Preprocess.crop`.
 
     Attributes:
-        wanted: Height and width after resizing.
-        spare: How much of them is cut off.
+        resized_sides: Height and width after resizing.
+        cropped_lines: Rows and columns to crop.
         raw: The square, padded if need be, as float32.
     """
 
-    wanted: str
-    spare: str = "spare = Sub (wanted, side)"
+    resized_sides: str
+    cropped_lines: str = "spare = Sub (wanted, side)"
     raw: str = "raw = Cast <to = 1> (cropped)"
 
 
 VIEWS = {
     "center": View(
-        wanted="""short = Constant <value_ints = [$short]> ()
+        resized_sides="""short = Constant <value_ints = [$short]> ()
     shorter = ReduceMin (sides)
     product = Mul (sides, short)
     wanted = Div (product, shorter)"""
     ),
-    "squash": View(wanted="wanted = Constant <value_ints = [$short, $short]> ()"),
+    "squash": View(resized_sides="wanted = Constant <value_ints = [$short, $short]> ()"),
     "letterbox": View(
-        wanted="""short = Constant <value_ints = [$short]> ()
+        resized_sides="""short = Constant <value_ints = [$short]> ()
     longer = ReduceMax (sides)
     product = Mul (sides, short)
     quotient = Div (product, longer)
@@ -117,7 +117,7 @@ VIEWS = {
     more = Cast <to = 7> (above)
     nearest = Add (quotient, more)
     wanted = Max (nearest, unit)""",
-        spare="""beyond = Sub (wanted, side)
+        cropped_lines="""beyond = Sub (wanted, side)
     spare = Max (beyond, zero)""",
         raw="""surplus = Sub (side, wanted)
     lack = Max (surplus, zero)
@@ -134,7 +134,7 @@ VIEWS = {
 
 
 def add_preprocessing(file: Path) -> Path:
-    """Put preprocessing before and softmax behind an exported network, in the same file.
+    """Add preprocessing before and softmax after an exported network, in the same file.
 
     The input becomes `pixels`, uint8 `(batch, height, width, 3)`, RGB of any size (of one size within a batch); the
     output becomes `probabilities`, float32 `(batch, classes)`.
@@ -147,13 +147,13 @@ def add_preprocessing(file: Path) -> Path:
     """
     import onnx
 
-    about, model = read_metadata(file), load(file)
-    if about.with_preprocessing:
+    metadata, model = read_metadata(file), load(file)
+    if metadata.with_preprocessing:
         raise ModelFileError(f"{file} has its preprocessing inside already", "export it again", code="E428")
     if Graph(model).opset < RESIZES:
         problem = f"{file} is of operator set {Graph(model).opset}, images can be resized inside from {RESIZES} on"
         raise ModelFileError(problem, f"export it with opset={RESIZES} or later", code="E426")
-    front = preprocessing_graph(about.preprocess)
+    front = preprocessing_graph(metadata.preprocess)
     graph = model.graph
     images, logits = graph.input[0], graph.output[0]
     last = onnx.helper.make_node("Softmax", [logits.name], [PROBABILITIES], name="softmax", axis=1)
@@ -161,17 +161,17 @@ def add_preprocessing(file: Path) -> Path:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.value_info.extend([images, logits])
-    classes = logits.type.tensor_type.shape.dim[1].dim_param or len(about.labels)
-    given = onnx.helper.make_tensor_value_info(PROBABILITIES, onnx.TensorProto.FLOAT, [BATCH, classes])
+    classes = logits.type.tensor_type.shape.dim[1].dim_param or len(metadata.labels)
+    output_info = onnx.helper.make_tensor_value_info(PROBABILITIES, onnx.TensorProto.FLOAT, [BATCH, classes])
     graph.input[0].CopyFrom(front.input[0])
-    graph.output[0].CopyFrom(given)
+    graph.output[0].CopyFrom(output_info)
     strip(model)
-    write_metadata(model, replace(about, with_preprocessing=True))
+    write_metadata(model, replace(metadata, with_preprocessing=True))
     return write_model(model, file)
 
 
 def preprocessing_graph(preprocess: Preprocess) -> "onnx.GraphProto":
-    """Give the operators from `pixels`, uint8 `(batch, height, width, 3)`, to `images`, float32 `(batch, 3, S, S)`.
+    """Build the operators from `pixels`, uint8 `(batch, height, width, 3)`, to `images`, float32 `(batch, 3, S, S)`.
 
     Raises:
         ModelFileError: If images were resized by a filter that ONNX does not have.
@@ -181,7 +181,7 @@ def preprocessing_graph(preprocess: Preprocess) -> "onnx.GraphProto":
     if preprocess.interpolation not in MODES:
         problem = f"no ONNX operator resizes as {preprocess.interpolation} does"
         raise ModelFileError(problem, f"leave out with_preprocessing, or train with {' or '.join(MODES)}", code="E426")
-    graph = onnx.parser.parse_model(_filled(preprocess)).graph
+    graph = onnx.parser.parse_model(_fill_template(preprocess)).graph
     for number, node in enumerate(graph.node):
         node.name = f"{PREFIX}{node.op_type}_{number}"
         for names in (node.input, node.output):
@@ -190,7 +190,7 @@ def preprocessing_graph(preprocess: Preprocess) -> "onnx.GraphProto":
 
 
 def front_of(file: Path) -> "onnx.ModelProto":
-    """Cut the preprocessing out of a file that `add_preprocessing` wrote, as a model of its own."""
+    """Extract the preprocessing of a file that `add_preprocessing` wrote, as its own model."""
     import onnx
 
     model = load(file)
@@ -200,7 +200,7 @@ def front_of(file: Path) -> "onnx.ModelProto":
     return onnx.helper.make_model(graph, ir_version=model.ir_version, opset_imports=model.opset_import)
 
 
-def _filled(preprocess: Preprocess) -> str:
+def _fill_template(preprocess: Preprocess) -> str:
     return Template(Template(TEXT).safe_substitute(VIEWS[preprocess.crop]._asdict())).substitute(
         first="Xor (tall, order)" if tall_first() else "Identity (order)",
         order="{0, 1}",

@@ -1,4 +1,4 @@
-"""A file that resizes by itself must see what the network was trained on: checked on the real images, of all sizes."""
+"""Check the preprocessing inside a file against training, on real images of all sizes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,8 @@ RARE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
-    """What a file made of the images of a split.
+class SplitOutputs:
+    """Outputs of a file with preprocessing on the images of a split.
 
     Attributes:
         probabilities: float32 `(N, classes)`.
@@ -40,8 +40,8 @@ class Seen:
     sizes: int
 
 
-def look(file: Path, split: Split, *, threads: int = 0) -> Seen:
-    """Feed all images of a split, decoded anew, to a file with preprocessing.
+def run_split(file: Path, split: Split, *, threads: int = 0) -> SplitOutputs:
+    """Run a file with preprocessing on all images of a split, decoded again.
 
     Args:
         file: What `add_preprocessing` wrote.
@@ -65,7 +65,7 @@ def look(file: Path, split: Split, *, threads: int = 0) -> Seen:
             beyond += float((off > LEVEL + 1e-2).mean())
             sizes.add(image.shape[:2])
             advance(1, "")
-    return Seen(
+    return SplitOutputs(
         probabilities=np.concatenate(rows), largest=largest, beyond=beyond / max(len(split), 1), sizes=len(sizes)
     )
 
@@ -78,7 +78,7 @@ def check_preprocessing(
     max_drop: float = 0.1,
     threads: int = 0,
 ) -> Report:
-    """Let a file with preprocessing pass, or put it out of the way.
+    """Accept a file with preprocessing, or rename it and raise.
 
     An input of the network may differ by 1/255 from the one that it was trained on; by 2/255 in at most one of 100,000
     values, because ONNX Runtime's weights are of single precision and both round twice.
@@ -97,20 +97,20 @@ def check_preprocessing(
     Raises:
         GateError: With the figures (`E602`); the file is renamed to `*.rejected`.
         ModelFileError: If the file cannot be opened.
-        DataError: As `look`.
+        DataError: As `run_split`.
     """
-    seen = look(file, split, threads=threads)
-    same, n = seen.probabilities.argmax(1) == expected.argmax(1), len(split)
+    outputs = run_split(file, split, threads=threads)
+    agreed, n = outputs.probabilities.argmax(1) == expected.argmax(1), len(split)
     report = Report(
         rows=(
-            Measurement(name="preprocessing/input", value=seen.largest, unit="of 255", n=n),
-            Measurement(name="preprocessing/agreement", value=100 * float(same.mean()), unit="%", n=n, of="images"),
+            Measurement(name="preprocessing/input", value=outputs.largest, unit="of 255", n=n),
+            Measurement(name="preprocessing/agreement", value=100 * float(agreed.mean()), unit="%", n=n, of="images"),
             accuracy_of(expected, split.labels, "accuracy/pixels"),
-            accuracy_of(seen.probabilities, split.labels, "accuracy/whole"),
+            accuracy_of(outputs.probabilities, split.labels, "accuracy/whole"),
         ),
-        notes=(f"preprocessing inside the graph: {n} images of {seen.sizes} sizes",),
+        notes=(f"preprocessing inside the graph: {n} images of {outputs.sizes} sizes",),
     )
-    faults = [*_input_faults(seen), *_drop_faults(report, max_drop)]
+    faults = [*_input_faults(outputs), *_drop_faults(report, max_drop)]
     if faults:
         reject(file)
         hint = (
@@ -122,7 +122,7 @@ def check_preprocessing(
 
 
 def _answer(model: Model, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the probabilities of an image, `(1, classes)`: NaN where the model answers so, for the gate to judge."""
+    """Return the probabilities of an image, `(1, classes)`; NaN outputs are kept for the gate."""
     try:
         return model.probabilities([image])
     except ModelError as error:
@@ -136,22 +136,22 @@ def _open_front(file: Path, threads: int) -> Any:
 
 
 def _levels(front: Any, image: NDArray[np.uint8], pixels: NDArray[np.uint8], model: Model) -> NDArray[np.float32]:
-    """Give how far each input `(1, 3, S, S)` is from the trained one, in 1/255 of the range of a colour."""
+    """Return how far each input `(1, 3, S, S)` is from the trained one, in 1/255 of the range of a colour."""
     from PIL import Image
 
     preprocess: Preprocess = model.preprocess
-    given = graph_input(Image.fromarray(image), preprocess)
-    got = front.run(None, {model.input_name: given[None]})[0]
+    canvas = graph_input(Image.fromarray(image), preprocess)
+    got = front.run(None, {model.input_name: canvas[None]})[0]
     std = np.asarray(preprocess.std, np.float32)[:, None, None]
     off: NDArray[np.float32] = np.abs(got - normalize(pixels, preprocess)) * std * np.float32(255)
     return off
 
 
-def _input_faults(seen: Seen) -> list[str]:
-    if np.isfinite(seen.largest) and seen.largest <= 2 * LEVEL + 1e-2 and seen.beyond <= RARE:
+def _input_faults(outputs: SplitOutputs) -> list[str]:
+    if np.isfinite(outputs.largest) and outputs.largest <= 2 * LEVEL + 1e-2 and outputs.beyond <= RARE:
         return []
-    share = f"{100 * seen.beyond:.2g} % of the values by more than 1"
-    return [f"an input differs by {seen.largest:.1f}/255, {share}, allowed is 1"]
+    share = f"{100 * outputs.beyond:.2g} % of the values by more than 1"
+    return [f"an input differs by {outputs.largest:.1f}/255, {share}, allowed is 1"]
 
 
 def _drop_faults(report: Report, allowed: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""A network whose classes are points, as a file that takes the points as an input: new classes need no new file.
+"""Export of prototype networks with prototypes as an input: new classes need no new file.
 
 Shape legend: B images, S side, D features, C classes.
 """
@@ -20,11 +20,11 @@ from effxfer.runtime.model_file.metadata import PROTOTYPES
 if TYPE_CHECKING:
     import onnx
 
-IMAGES, MOST = 32, 8
+IMAGES, MAX_PROTOTYPES = 32, 8
 
 
-class Open(nn.Module):
-    """A network that takes its prototypes beside images, and gives features beside logits."""
+class PrototypeInput(nn.Module):
+    """A network that takes images and prototypes, and returns logits and features."""
 
     def __init__(self, net: Net, head: Prototypes) -> None:
         super().__init__()
@@ -36,27 +36,27 @@ class Open(nn.Module):
         return nearness(features, prototypes, self.distance), features
 
 
-def opened(net: Net) -> tuple[nn.Module, Tensor | None]:
-    """Give what is exported of a network, in evaluation mode: itself, or one that takes prototypes, and its own."""
+def exported_module(net: Net) -> tuple[nn.Module, Tensor | None]:
+    """Return the module to export in evaluation mode, and its prototypes (None for other heads)."""
     if not isinstance(net.head, Prototypes):
         return net, None
-    return Open(net, net.head).eval(), net.head.out.weight
+    return PrototypeInput(net, net.head).eval(), net.head.out.weight
 
 
 def from_prototypes(graph: "onnx.GraphProto") -> list[str]:
-    """Name the nodes that see prototypes: the range of what will be given is not known, so they are not quantized."""
-    if PROTOTYPES not in {put.name for put in graph.input}:
+    """List the nodes that depend on prototypes: their range is unknown, so they are not quantized."""
+    if PROTOTYPES not in {value.name for value in graph.input}:
         return []
-    seen, names = {PROTOTYPES}, list[str]()
+    dependent, names = {PROTOTYPES}, list[str]()
     for node in graph.node:
-        if seen & set(node.input):
-            seen |= set(node.output)
+        if dependent & set(node.input):
+            dependent |= set(node.output)
             names.append(node.name)
     return names
 
 
 def check_prototypes(model: Model, net: Net, pixels: NDArray[np.uint8], tolerance: float) -> Report:
-    """Give a file prototypes that it has not seen, and compare its answers with what its features say.
+    """Run a file with new prototypes, and compare its logits with those computed from its features.
 
     Args:
         model: Of any precision.
@@ -74,10 +74,10 @@ def check_prototypes(model: Model, net: Net, pixels: NDArray[np.uint8], toleranc
         return Report()
     features = model.features_of(pixels[:IMAGES])
     worst, scale = 0.0, 1.0
-    for count in range(1, min(MOST, len(features)) + 1):
-        given = features[:count]
-        answers = model.with_prototypes(given, [str(one) for one in range(count)]).logits(pixels[:IMAGES])
-        expected = nearness(torch.from_numpy(features), torch.from_numpy(given), net.head.distance).numpy()
+    for count in range(1, min(MAX_PROTOTYPES, len(features)) + 1):
+        prototypes = features[:count]
+        answers = model.with_prototypes(prototypes, [str(number) for number in range(count)]).logits(pixels[:IMAGES])
+        expected = nearness(torch.from_numpy(features), torch.from_numpy(prototypes), net.head.distance).numpy()
         worst, scale = max(worst, float(np.abs(answers - expected).max())), max(scale, float(np.abs(expected).max()))
     if not worst <= tolerance * scale:
         text = f"{model.path.name} answers otherwise than its features say when it gets prototypes"

@@ -13,7 +13,7 @@ from effxfer.net.net import Edit, Net
 from effxfer.prune.graph.macs import HINT, run
 from effxfer.prune.graph.sizes import apply_sizes, sizes_between
 from effxfer.prune.network import edit_, layer_prefix
-from effxfer.prune.weights.mask import matching
+from effxfer.prune.weights.mask import match_patterns
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -35,7 +35,7 @@ def frozen_outputs(network: nn.Module, exclude: Sequence[str] = ()) -> list[nn.M
     prefix = layer_prefix(network)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
     weights = [f"{name}.weight" for name in layers if name.startswith(prefix)]
-    excluded = {name.removesuffix(".weight") for name in matching(exclude, weights)}
+    excluded = {name.removesuffix(".weight") for name in match_patterns(exclude, weights)}
     return [m for name, m in layers.items() if name in excluded or not name.startswith(prefix)]
 
 

@@ -1,4 +1,4 @@
-"""A convolution or linear layer as least squares: what it sees, what it should give, and what its weights lack.
+"""Least squares for a convolution or linear layer: inputs, target outputs, and the change of its weights.
 
 Shape legend: B images, G groups of a convolution, R rows (a position of an image each), K inputs that one output weighs
 (channels times kernel, and a one for the bias), O outputs per group.
@@ -21,7 +21,7 @@ TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NormalEquations:
-    """Normal equations of what a layer's weights should change by, in float64.
+    """Normal equations for the change of a layer's weights, in float64.
 
     Attributes:
         gram: Inputs by inputs, `(G, K, K)`.
@@ -35,14 +35,14 @@ class NormalEquations:
     missing: float
     power: float
 
-    def __add__(self, other: "NormalEquations") -> "NormalEquations":
+    def __add__(self, addend: "NormalEquations") -> "NormalEquations":
         return NormalEquations(
-            gram=self.gram + other.gram, moment=self.moment + other.moment, missing=self.missing + other.missing,
-            power=self.power + other.power,
+            gram=self.gram + addend.gram, moment=self.moment + addend.moment, missing=self.missing + addend.missing,
+            power=self.power + addend.power,
         )  # fmt: skip
 
     def after(self, change: Tensor) -> float:
-        """Give the squared norm of what is still missing after a change `(G, K, O)` of the weights."""
+        """Return the squared norm of the residual after a change `(G, K, O)` of the weights."""
         return self.missing - float((change * (2 * self.moment - self.gram @ change)).sum())
 
 
@@ -59,17 +59,17 @@ def change(of: NormalEquations, ridge: float, allowed: Tensor | None = None) -> 
     gram = of.gram + (ridge * power + TINY)[:, None, None] * torch.eye(size, dtype=of.gram.dtype, device=power.device)
     if allowed is None:
         return torch.cholesky_solve(of.moment, torch.linalg.cholesky_ex(gram)[0])
-    found = torch.zeros_like(of.moment)
-    for group, output in torch.cartesian_prod(torch.arange(len(gram)), torch.arange(found.shape[2])).tolist():
-        own = allowed[group, :, output].nonzero().squeeze(1)
-        factor = torch.linalg.cholesky_ex(gram[group][own][:, own])[0]
-        found[group, own, output] = torch.cholesky_solve(of.moment[group, own, output, None], factor).squeeze(1)
-    return found
+    solution = torch.zeros_like(of.moment)
+    for group, output in torch.cartesian_prod(torch.arange(len(gram)), torch.arange(solution.shape[2])).tolist():
+        rows = allowed[group, :, output].nonzero().squeeze(1)
+        factor = torch.linalg.cholesky_ex(gram[group][rows][:, rows])[0]
+        solution[group, rows, output] = torch.cholesky_solve(of.moment[group, rows, output, None], factor).squeeze(1)
+    return solution
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Which positions of a layer's outputs are looked at: every `step`-th row and column from `first` on.
+    """Sampled positions of a layer's outputs: every `step`-th row and column from `first` on.
 
     Attributes:
         step: 1 is all.
@@ -92,13 +92,13 @@ class Grid:
         return cls(step=step, first=number % step, size=size)
 
     def outputs(self, layer: Any, y: Tensor) -> Tensor:
-        """Give the looked-at part of outputs: `(B, O, h, w)`, or `(B, n, O)`."""
+        """Return the sampled part of outputs: `(B, O, h, w)`, or `(B, n, O)`."""
         if isinstance(layer, nn.Linear):
             return y.reshape(len(y), -1, y.shape[-1])[:, self.first :: self.step]
         return y[..., self.first :: self.step, self.first :: self.step]
 
-    def seen(self, layer: Any, x: Tensor) -> Tensor:
-        """Give what a layer weighs at these positions, `(G, R, K)`."""
+    def inputs(self, layer: Any, x: Tensor) -> Tensor:
+        """Return a layer's inputs at the sampled positions, `(G, R, K)`."""
         if isinstance(layer, nn.Linear):
             return self.outputs(layer, x).reshape(1, -1, x.shape[-1])
         down, right = layer.stride
@@ -107,63 +107,63 @@ class Grid:
         return laid_out(layer, F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=stride))
 
     def borders(self, layer: Any, x: Tensor) -> tuple[int, ...]:
-        """Give how many zeros a convolution sees left, right, above and below; where it does not say, as many as fit.
+        """Return the zero padding left, right, above and below; inferred from the output size if not stated.
 
         Those that TensorFlow's layers see, with one more at the end where the number is odd.
         """
-        found: list[int] = []
+        amounts: list[int] = []
         for axis in (1, 0):
-            inside, stride, told = x.shape[2 + axis], layer.stride[axis], layer.padding
+            inside, stride, padding = x.shape[2 + axis], layer.stride[axis], layer.padding
             reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
-            before = after = 0 if isinstance(told, str) else told[axis]
+            before = after = 0 if isinstance(padding, str) else padding[axis]
             if (inside + before + after - reach - 1) // stride + 1 != self.size[axis]:
                 missing = max(0, (self.size[axis] - 1) * stride + reach + 1 - inside)
                 before, after = missing // 2, missing - missing // 2
-            found += [before, after]
-        return tuple(found)
+            amounts += [before, after]
+        return tuple(amounts)
 
 
-def rows_of(layer: Any, grid: Grid, inputs: Tensor, wanted: Tensor, given: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Give, for some images at a time, what a layer weighs `(G, R, K)`, and twice its outputs `(G, R, O)`."""
+def rows_of(layer: Any, grid: Grid, inputs: Tensor, targets: Tensor, current: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield chunks of a layer's inputs `(G, R, K)` and its target and current outputs `(G, R, O)`."""
     if not len(inputs):
         return
     at_once = int(max(1, NUMBERS // (SIDE**2 * layer.weight[0].numel() * getattr(layer, "groups", 1))))
-    for x, *outputs in zip(*(t.split(at_once) for t in (inputs, wanted, given)), strict=True):
-        seen = grid.seen(layer, x)
+    for x, *outputs in zip(*(t.split(at_once) for t in (inputs, targets, current)), strict=True):
+        rows = grid.inputs(layer, x)
         if layer.bias is not None:
-            seen = torch.cat([seen, torch.ones_like(seen[..., :1])], 2)
-        yield seen, *(laid_out(layer, y) for y in outputs)
+            rows = torch.cat([rows, torch.ones_like(rows[..., :1])], 2)
+        yield rows, *(laid_out(layer, y) for y in outputs)
 
 
-def normal_of(seen: Tensor, wanted: Tensor, given: Tensor) -> NormalEquations:
-    """Sum up rows, which `rows_of` gives."""
-    missing = wanted - given
+def normal_equations(rows: Tensor, targets: Tensor, outputs: Tensor) -> NormalEquations:
+    """Build the normal equations from the rows of `rows_of`."""
+    missing = targets - outputs
     return NormalEquations(
-        gram=(seen.mT @ seen).double(), moment=(seen.mT @ missing).double(),
-        missing=float(missing.double().square().sum()), power=float(wanted.double().square().sum()),
+        gram=(rows.mT @ rows).double(), moment=(rows.mT @ missing).double(),
+        missing=float(missing.double().square().sum()), power=float(targets.double().square().sum()),
     )  # fmt: skip
 
 
 @torch.no_grad()
-def weighs(layer: Any, seen: Tensor, _wanted: Tensor, given: Tensor) -> bool:
-    """Whether a layer's outputs are its weights times what it sees: not so where it standardises its weights."""
-    if seen.shape[1] != given.shape[1]:
+def is_linear(layer: Any, rows: Tensor, _targets: Tensor, outputs: Tensor) -> bool:
+    """Whether a layer's outputs are its weights times its inputs: false if it standardises its weights."""
+    if rows.shape[1] != outputs.shape[1]:
         return False
     weight = in_groups(layer.weight, layer)
     if layer.bias is not None:
         weight = torch.cat([weight, layer.bias.reshape(len(weight), 1, -1)], 1)
-    return float((seen @ weight - given).abs().max()) <= SLACK * max(float(given.abs().max()), TINY)
+    return float((rows @ weight - outputs).abs().max()) <= SLACK * max(float(outputs.abs().max()), TINY)
 
 
 def in_groups(weight: Tensor, layer: Any) -> Tensor:
-    """Lay a weight out as `(G, K, O)`, without the bias."""
+    """Reshape a weight to `(G, K, O)`, without the bias."""
     groups = getattr(layer, "groups", 1)
     laid: Tensor = weight.reshape(groups, weight.shape[0] // groups, -1)
     return laid.transpose(1, 2)
 
 
 def laid_out(layer: Any, y: Tensor) -> Tensor:
-    """Bring outputs or columns into the form `(G, R, ...)`."""
+    """Reshape outputs or columns to `(G, R, ...)`."""
     if isinstance(layer, nn.Linear):
         return y.reshape(1, -1, y.shape[-1])
     grouped: Tensor = y.flatten(2).unflatten(1, (layer.groups, -1))

@@ -1,4 +1,4 @@
-"""BatchNorm statistics of a network whose weights were changed without training.
+"""Re-estimate BatchNorm statistics after weights changed without training.
 
 Removing channels shifts what the layers above see; averaging anew over a few hundred images restores most of the
 accuracy that uncorrected statistics cost (EagleEye, https://arxiv.org/abs/2007.02491).
@@ -18,7 +18,7 @@ from effxfer.net.hooks import as_evaluated
 def recalibrate_(net: nn.Module, batches: Iterable[Tensor]) -> int:
     """Replace the running statistics of every BatchNorm by plain averages over batches, in place.
 
-    Weights, masks and each submodule's mode stay as they are. Networks without BatchNorm are left alone.
+    Weights, masks and each submodule's mode do not change, nor do networks without BatchNorm.
 
     Args:
         net: Any network.
@@ -26,7 +26,7 @@ def recalibrate_(net: nn.Module, batches: Iterable[Tensor]) -> int:
             images do. Batches should be of equal size: each counts the same.
 
     Returns:
-        How many images were seen.
+        Number of images.
 
     Raises:
         DataError: If there are no batches, or one of a single image.
@@ -53,12 +53,12 @@ def _averages(norm: _BatchNorm) -> bool:
 
 @torch.no_grad()
 def _run(net: nn.Module, batches: Iterable[Tensor]) -> int:
-    seen = 0
+    count = 0
     for batch in batches:
         if len(batch) < 2:
             raise DataError("BatchNorm statistics need batches of at least two images", "use a larger batch size")
         net(batch)
-        seen += len(batch)
-    if not seen:
+        count += len(batch)
+    if not count:
         raise DataError("BatchNorm statistics need images", "give a training split that is not empty")
-    return seen
+    return count

@@ -1,4 +1,4 @@
-"""Solve the weights that are left anew, so that each layer gives what it gave before channels left; no training.
+"""Reconstruct layer outputs after pruning: solve the remaining weights by least squares, without training.
 
 Least squares after He et al., 2017 (https://arxiv.org/abs/1707.06168), layer by layer from input to output: inputs come
 from the pruned network, so that a layer also makes up for what those before it lost, targets from the unpruned one.
@@ -22,9 +22,9 @@ from effxfer.prune.recovery.least_squares import (
     NormalEquations,
     change,
     in_groups,
-    normal_of,
+    is_linear,
+    normal_equations,
     rows_of,
-    weighs,
 )
 from effxfer.report import Report, Table
 
@@ -38,7 +38,7 @@ MOST_WORK = 1e12
 def reconstruct_(
     net: nn.Module, dense: nn.Module, batches: Batches, kept_outputs: Mapping[str, Sequence[int]]
 ) -> Report:
-    """Solve every convolution and linear layer for the outputs that it had in the dense network, in place.
+    """Solve every convolution and linear layer for its outputs in the dense network, in place.
 
     The change of the weights is kept small by a ridge. Half of each batch's images solve with several, the other half
     say which is best; if none is better than no change, the layer stays as it is. Then all images solve together: on
@@ -65,24 +65,26 @@ def reconstruct_(
             scaled = (
                 "its outputs are not scaled as they were" if name in kept_outputs and not kept_outputs[name] else ""
             )
-            lines[name] = _row("it is called more than once" if times > 1 else scaled or _unfit(net, name))
+            lines[name] = _row("it is called more than once" if times > 1 else scaled or _unsolvable_reason(net, name))
         able = [name for name in lines if not lines[name]["left alone"]]
         for wave in _waves(net, able, sum(images)):
             targets = _targets(net, dense, wave, batches, kept_outputs)
             for name in wave:
                 lines[name] |= _solve_(net, name, batches, targets.pop(name))
-    done = sum(not line["left alone"] for line in lines.values())
-    note = f"weights of {done} of {len(lines)} layers solved anew by least squares on {sum(images)} training images"
+    solved = sum(not line["left alone"] for line in lines.values())
+    note = f"weights of {solved} of {len(lines)} layers solved anew by least squares on {sum(images)} training images"
     rows = tuple({"layer": name, **line} for name, line in lines.items())
     return Report(tables=(Table(title="Weights solved anew", rows=rows),), notes=(note,))
 
 
-def _row(why: str = "", before: float | None = None, after: float | None = None, ridge: Any = None) -> dict[str, Any]:
-    return {"error before %": before, "error after %": after, "ridge": ridge, "left alone": why}
+def _row(
+    reason: str = "", before: float | None = None, after: float | None = None, ridge: Any = None
+) -> dict[str, Any]:
+    return {"error before %": before, "error after %": after, "ridge": ridge, "left alone": reason}
 
 
-def _unfit(net: nn.Module, name: str) -> str:
-    """Say why a layer cannot be solved; empty if it can."""
+def _unsolvable_reason(net: nn.Module, name: str) -> str:
+    """Explain why a layer cannot be solved; empty if it can."""
     layer, keep = net.get_submodule(name), masks_of(net).get(f"{name}.weight")
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return "its padding is not plain zeros"
@@ -91,15 +93,15 @@ def _unfit(net: nn.Module, name: str) -> str:
 
 
 def _waves(net: nn.Module, names: Sequence[str], images: int) -> Iterator[list[str]]:
-    """Divide layers, in order, so that what each part should give fits in memory."""
-    wave, held = list[str](), 0
+    """Split layers, in order, into parts whose target outputs fit in memory."""
+    wave, numbers = list[str](), 0
     for name in names:
         size = images * SIDE**2 * len(net.get_submodule(name).get_parameter("weight"))
-        if wave and held + size > MOST_HELD:
+        if wave and numbers + size > MOST_HELD:
             yield wave
-            wave, held = [], 0
+            wave, numbers = [], 0
         wave.append(name)
-        held += size
+        numbers += size
     if wave:
         yield wave
 
@@ -107,40 +109,42 @@ def _waves(net: nn.Module, names: Sequence[str], images: int) -> Iterator[list[s
 def _targets(
     net: nn.Module, dense: nn.Module, names: Sequence[str], batches: Batches, kept_outputs: Mapping[str, Sequence[int]]
 ) -> dict[str, list[Tensor]]:
-    """Give what layers should give: by name, the looked-at outputs `(B, O, ...)` of each batch, of those left."""
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    """Collect the target outputs: by layer, sampled kept outputs `(B, O, ...)` of each batch."""
+    targets: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def note(name: str) -> Note:
-        layer, own = net.get_submodule(name), kept_outputs.get(name)
+        layer, kept_positions = net.get_submodule(name), kept_outputs.get(name)
 
-        def take(_inputs: Tensor, wanted: Tensor) -> None:
-            part = Grid.of(layer, wanted, len(found[name])).outputs(layer, wanted)
-            kept = torch.arange(wanted.shape[_channels(layer)]) if own is None else torch.tensor(own)
-            found[name].append(part.index_select(_channels(layer), kept.to(part.device)))
+        def take(_inputs: Tensor, output: Tensor) -> None:
+            part = Grid.of(layer, output, len(targets[name])).outputs(layer, output)
+            positions = (
+                torch.arange(output.shape[_channels(layer)]) if kept_positions is None else torch.tensor(kept_positions)
+            )
+            targets[name].append(part.index_select(_channels(layer), positions.to(part.device)))
 
         return take
 
     for images in batches():
         _run(dense, {name: note(name) for name in names}, images)
-    return found
+    return targets
 
 
 def _solve_(net: nn.Module, name: str, batches: Batches, targets: Sequence[Tensor]) -> dict[str, Any]:
-    """Solve one layer in place; give its row of the table."""
+    """Solve one layer in place; return its row of the table."""
     layer: Any = net.get_submodule(name)
     halves: list[NormalEquations | None] = [None, None]
     for number, images in enumerate(batches()):
-        inputs, given = _at(net, name, images)
-        grid = Grid.of(layer, given, number)
-        given, wanted = grid.outputs(layer, given), targets[number]
-        if wanted.shape != given.shape:
+        inputs, outputs = _capture(net, name, images)
+        grid = Grid.of(layer, outputs, number)
+        outputs, target = grid.outputs(layer, outputs), targets[number]
+        if target.shape != outputs.shape:
             return _row("its outputs are not those of the dense network")
-        for which in (0, 1):
-            for rows in rows_of(layer, grid, inputs[which::2], wanted[which::2], given[which::2]):
-                if not weighs(layer, *rows):
+        for half in (0, 1):
+            for rows in rows_of(layer, grid, inputs[half::2], target[half::2], outputs[half::2]):
+                if not is_linear(layer, *rows):
                     return _row("it computes more than its weights say")
-                part, known = normal_of(*rows), halves[which]
-                halves[which] = part if known is None else known + part
+                part, earlier = normal_equations(*rows), halves[half]
+                halves[half] = part if earlier is None else earlier + part
     first, second = halves
     if first is None or second is None:
         return _row("there are too few images")
@@ -157,14 +161,14 @@ def _improve_(layer: Any, first: NormalEquations, second: NormalEquations, keep:
     if not error < second.missing:
         return _row("nothing to gain")
     both = first + second
-    found = change(both, ridge, allowed)
-    error = both.after(found)
+    solution = change(both, ridge, allowed)
+    error = both.after(solution)
     if not error < both.missing:
         return _row("nothing to gain")
     if layer.bias is not None:
-        layer.bias += found[:, -1].reshape(-1).to(layer.bias.dtype)
-        found = found[:, :-1]
-    layer.weight += found.transpose(1, 2).reshape(layer.weight.shape).to(layer.weight.dtype)
+        layer.bias += solution[:, -1].reshape(-1).to(layer.bias.dtype)
+        solution = solution[:, :-1]
+    layer.weight += solution.transpose(1, 2).reshape(layer.weight.shape).to(layer.weight.dtype)
     of = 100 / max(both.power, TINY)
     return _row(before=of * both.missing, after=of * error, ridge=ridge)
 
@@ -174,11 +178,11 @@ def _channels(layer: nn.Module) -> int:
 
 
 class _ReachedError(Exception):
-    """The layers that were waited for have run."""
+    """All requested layers have run."""
 
 
 def _run(net: nn.Module, notes: Mapping[str, Note], images: Tensor) -> None:
-    """Run a network until all of the named layers have run, and hand over each one's input and output meanwhile."""
+    """Run a network until all named layers have run; pass the input and output of each to its callback."""
     waiting = set(notes)
 
     def hand_over(name: str) -> Callable[..., None]:
@@ -195,8 +199,8 @@ def _run(net: nn.Module, notes: Mapping[str, Note], images: Tensor) -> None:
         net(images)
 
 
-def _at(net: nn.Module, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a network as far as a layer; give the layer's input and output."""
-    seen = list[Tensor]()
-    _run(net, {name: lambda inputs, output: seen.extend((inputs, output))}, images)
-    return seen[0], seen[1]
+def _capture(net: nn.Module, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a network up to a layer; return the layer's input and output."""
+    captured = list[Tensor]()
+    _run(net, {name: lambda inputs, output: captured.extend((inputs, output))}, images)
+    return captured[0], captured[1]

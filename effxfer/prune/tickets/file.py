@@ -1,4 +1,4 @@
-"""A lottery ticket as one file: which weights survive, the weights they go back to, and how they are trained.
+"""A lottery ticket as one file: masks, weights at the rewind point, and the training recipe.
 
 Tickets found on one task win on others (Morcos et al., 2019, https://arxiv.org/abs/1906.02773; Chen et al., 2021,
 https://arxiv.org/abs/2012.06908), so that they are worth carrying around. `ticket_bytes` says how the file is laid out.
@@ -31,7 +31,7 @@ BODY = "body."
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a ticket's document says.
+    """Contents of a ticket's document.
 
     Attributes:
         backbone: The body before `edits`: `{"source": ..., "args": {...}}`.
@@ -67,7 +67,7 @@ class Facts:
 
     @property
     def identity(self) -> str:
-        """Digest of what determines a training of this ticket: not where it came from, nor where its weights lie."""
+        """Digest of everything that determines a training of this ticket, without its origin and storage."""
         parts = ("schema", "backbone", "edits", "preprocess", "shapes", "masks", "weights", "recipe")
         return digest({part: getattr(self, part) for part in parts})
 
@@ -80,7 +80,7 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class TicketFile:
-    """A ticket, checked.
+    """A validated ticket.
 
     Attributes:
         facts: What it says of itself.
@@ -95,16 +95,16 @@ class TicketFile:
         return unpack_masks(load(self.content, "the ticket", KIND)[0], self.facts.shapes)
 
     def weights(self) -> "dict[str, Tensor] | None":
-        """Give the body's weights and buffers at the rewind point; None if the ticket points to them."""
+        """Return the body's weights and buffers at the rewind point; None if the ticket points to them."""
         from safetensors.torch import load as read
 
         if self.facts.pointer is not None:
             return None
-        found = read(self.content)
-        return {name.removeprefix(WEIGHT): found[name] for name in found if name.startswith(WEIGHT)}
+        tensors = read(self.content)
+        return {name.removeprefix(WEIGHT): tensors[name] for name in tensors if name.startswith(WEIGHT)}
 
-    def pointing(self, backbone: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> "TicketFile":
-        """Give the same ticket without its weights.
+    def with_pointer(self, backbone: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> "TicketFile":
+        """Return the same ticket without its weights.
 
         Args:
             backbone: Settings of a backbone that has them.
@@ -114,30 +114,30 @@ class TicketFile:
             ModelFileError: If those are others.
         """
         self.check(weights, str(backbone.get("source")))
-        return _assembled(replace(self.facts, pointer=dict(backbone)), self.masks(), None)
+        return _assemble(replace(self.facts, pointer=dict(backbone)), self.masks(), None)
 
-    def holding(self, weights: "Mapping[str, Tensor]", whose: str) -> "TicketFile":
-        """Give the same ticket with its weights inside.
+    def with_weights(self, weights: "Mapping[str, Tensor]", source: str) -> "TicketFile":
+        """Return the same ticket with its weights inside.
 
         Args:
             weights: The body's weights and buffers at the rewind point.
-            whose: Where they come from, to name it in errors.
+            source: Where they come from, to name it in errors.
 
         Raises:
             ModelFileError: If they are others than those that the ticket was found with.
         """
-        self.check(weights, whose)
-        return _assembled(replace(self.facts, pointer=None), self.masks(), weights)
+        self.check(weights, source)
+        return _assemble(replace(self.facts, pointer=None), self.masks(), weights)
 
-    def check(self, weights: "Mapping[str, Tensor]", whose: str) -> None:
-        """Make sure that weights are those of the ticket's rewind point.
+    def check(self, weights: "Mapping[str, Tensor]", source: str) -> None:
+        """Check that weights are those of the ticket's rewind point.
 
         Raises:
             ModelFileError: If they are not.
         """
-        found = sha256(raw_of(weights))
-        if found != self.facts.weights:
-            text = f"{whose} is not what the ticket was found in: SHA-256 of its weights is {found[:12]}"
+        actual = sha256(raw_of(weights))
+        if actual != self.facts.weights:
+            text = f"{source} is not what the ticket was found in: SHA-256 of its weights is {actual[:12]}"
             hint = f"name a {self.facts.backbone['source']} with the weights it had then"
             raise ModelFileError(f"{text}, not {self.facts.weights[:12]}", hint, code="E404")
 
@@ -165,8 +165,8 @@ class TicketFile:
         net.load_state_dict(weights, strict=False)
         masks = {name: torch.from_numpy(mask) for name, mask in self.masks().items()}
         _check_fits(masks, net.masks(), "masks", "E410")
-        for name, held in net.masks().items():
-            held.copy_(masks[name])
+        for name, buffer in net.masks().items():
+            buffer.copy_(masks[name])
         return net.eval()
 
 
@@ -187,9 +187,9 @@ def pack(
     """
     from effxfer.net.edits import body_edits
 
-    weights, held = _body(start), _body(net.masks())
+    weights, stored = _body(start), _body(net.masks())
     _check_fits(weights, _body(net.state_dict()), "weights", "E405")
-    masks = {name: held[name].cpu().numpy() for name in sorted(held)}
+    masks = {name: stored[name].cpu().numpy() for name in sorted(stored)}
     facts = Facts(
         backbone=net.backbone, edits=body_edits(net.edits), preprocess=net.preprocess.to_json(),
         shapes={name: list(mask.shape) for name, mask in masks.items()},
@@ -197,11 +197,11 @@ def pack(
         everything=sum(weight.numel() for weight in net.body.parameters()),
         rewind=rewind, masks="", weights="", recipe=recipe, origin=origin,
     )  # fmt: skip
-    return _assembled(facts, masks, weights)
+    return _assemble(facts, masks, weights)
 
 
 def unpack(content: bytes, name: str = "the ticket") -> TicketFile:
-    """Read a ticket, and check everything that can be checked without its network.
+    """Read a ticket and validate it as far as possible without its network.
 
     Args:
         content: The file's bytes.
@@ -211,27 +211,27 @@ def unpack(content: bytes, name: str = "the ticket") -> TicketFile:
         ModelFileError: If it is no ticket, is truncated, was altered, or is of another schema.
     """
     tensors, document = load(content, name, KIND)
-    if why := fault(TicketDocument, document):
-        raise damaged(name, why)
+    if reason := fault(TicketDocument, document):
+        raise damaged(name, reason)
     facts = Facts(**document)
     try:
-        found = {part: sha256(only(tensors, prefix)) for part, prefix in _parts(facts).items()}
-        kept = sum(int(mask.sum()) for mask in unpack_masks(tensors, facts.shapes).values())
+        digests = {part: sha256(only(tensors, prefix)) for part, prefix in _parts(facts).items()}
+        surviving = sum(int(mask.sum()) for mask in unpack_masks(tensors, facts.shapes).values())
     except (TypeError, ValueError, AttributeError) as error:
         raise altered(name, str(error)) from error
-    for part, actual in found.items():
+    for part, actual in digests.items():
         expected = getattr(facts, part)
         if actual != expected:
             raise altered(name, f"SHA-256 of its {part} is {actual[:12]}, not {expected[:12]}")
-    if kept != facts.kept or len(tensors) != sum(len(only(tensors, prefix)) for prefix in _parts(facts).values()):
+    if surviving != facts.kept or len(tensors) != sum(len(only(tensors, prefix)) for prefix in _parts(facts).values()):
         raise altered(name, f"it should keep {facts.kept} weights, and hold nothing but masks and weights")
     return TicketFile(facts, content)
 
 
-def _assembled(
+def _assemble(
     facts: Facts, masks: Mapping[str, NDArray[np.bool_]], weights: "Mapping[str, Tensor] | None"
 ) -> TicketFile:
-    """Write down the digests, and everything as bytes."""
+    """Compute the digests and serialize the ticket."""
     import torch
 
     tensors = {MASK + name: torch.from_numpy(pack_mask(mask)) for name, mask in masks.items()}
@@ -243,7 +243,7 @@ def _assembled(
 
 
 def _parts(facts: Facts) -> dict[str, str]:
-    """The digests that are of something in the file, and how the names of those tensors begin."""
+    """Map each digest of tensors in the file to the prefix of their names."""
     return {"masks": MASK} | ({} if facts.pointer is not None else {"weights": WEIGHT})
 
 
@@ -251,9 +251,9 @@ def _body(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     return {name: tensor for name, tensor in tensors.items() if name.startswith(BODY)}
 
 
-def _check_fits(given: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]", what: str, code: str) -> None:
-    wrong = [name for name in wanted if name not in given or given[name].shape != wanted[name].shape]
-    wrong += [name for name in given if name not in wanted]
+def _check_fits(tensors: "Mapping[str, Tensor]", expected: "Mapping[str, Tensor]", kind: str, code: str) -> None:
+    wrong = [name for name in expected if name not in tensors or tensors[name].shape != expected[name].shape]
+    wrong += [name for name in tensors if name not in expected]
     if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ModelFileError(f"the ticket's {what} do not fit its network: {', '.join(wrong[:5])}{more}", code=code)
+        overflow = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ModelFileError(f"the ticket's {kind} do not fit its network: {', '.join(wrong[:5])}{overflow}", code=code)

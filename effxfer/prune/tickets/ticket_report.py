@@ -1,11 +1,11 @@
-"""What a ticket's file tells a person."""
+"""Readable report of a ticket file."""
 
 from effxfer.prune.tickets.file import Facts, TicketFile
 from effxfer.report import Measurement, Report, Table
 
 
 def describe(ticket: TicketFile) -> Report:
-    """Say how sparse a ticket is, by both denominators, of which network, where it was found, and how it is trained."""
+    """Report a ticket's sparsity by both denominators, its network, its origin and its recipe."""
     facts, reached = ticket.facts, ticket.facts.origin.get("reached", {})
     rows = (
         _share("sparsity/prunable", facts, facts.masked, "prunable weights"),
@@ -23,19 +23,19 @@ def describe(ticket: TicketFile) -> Report:
 
 
 def _notes(facts: Facts) -> tuple[str, ...]:
-    told = facts.recipe["settings"]
-    tasks = ", ".join(str(one.get("name")) for one in facts.origin.get("data", ()))
+    settings = facts.recipe["settings"]
+    tasks = ", ".join(str(task.get("name")) for task in facts.origin.get("data", ()))
     place = f"those of {facts.pointer['source']}" if facts.pointer else "in the file"
-    names = [name for name in ("epochs", "optimizer", "lr", "schedule") if name in told["fit"]]
-    fit = ", ".join(f"{name} {told['fit'][name]}" for name in names)
+    names = [name for name in ("epochs", "optimizer", "lr", "schedule") if name in settings["fit"]]
+    fit = ", ".join(f"{name} {settings['fit'][name]}" for name in names)
     return (
         f"network: {facts.backbone['source']}, {facts.preprocess['size']} px",
         f"found by {facts.recipe['stage']} on {tasks}, result {facts.origin.get('key', '')}",
         f"goes back to {facts.rewind}: {place}, SHA-256 {facts.weights[:12]}",
-        f"recipe: strategy {told['strategy']}, {fit}",
+        f"recipe: strategy {settings['strategy']}, {fit}",
     )
 
 
-def _share(name: str, facts: Facts, whole: int, of: str) -> Measurement:
-    gone = facts.masked - facts.kept
-    return Measurement(name=name, value=100 * gone / max(whole, 1), unit="%", n=whole, of=of)
+def _share(name: str, facts: Facts, total: int, of: str) -> Measurement:
+    removed = facts.masked - facts.kept
+    return Measurement(name=name, value=100 * removed / max(total, 1), unit="%", n=total, of=of)

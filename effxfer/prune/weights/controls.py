@@ -1,4 +1,4 @@
-"""What a ticket must be compared with: the same training under other masks and other weights.
+"""Controls of a ticket: the same training with other masks and other weights.
 
 A ticket says something only where it beats a random mask with as many weights per layer, its own mask on weights
 drawn anew (Frankle & Carbin, 2019, https://arxiv.org/abs/1803.03635), and pruning in one shot; and it costs nothing
@@ -21,7 +21,7 @@ from effxfer.prune.weights.lottery import PLOT, PRUNABLE, SCORE, Remember, recom
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.random import random
-from effxfer.prune.weights.select import strongest
+from effxfer.prune.weights.select import keep_strongest
 from effxfer.report import Curve, Measurement, Report, Table
 
 Kind = Literal["dense", "one-shot", "random", "re-initialised"]
@@ -68,8 +68,8 @@ def run_controls(
         net: The architecture; stays as it is.
         train: `(net, kind, repeat) -> scores` trains the network in place and keeps removed weights at zero.
         kinds: Which controls.
-        repeats: How often, at least 1; each repeat draws masks and weights anew.
-        seed: Of what is drawn.
+        repeats: Number of repeats, at least 1; each draws new masks and weights.
+        seed: Random seed of masks and weights.
         ticket: The ticket's mask: `re-initialised` has it, `random` has as many weights of each layer.
         first: What survived before pruning: `dense` has it, and the others keep no weight outside.
         one_shot: The mask of the ticket's sparsity that pruning in one step gave.
@@ -80,14 +80,14 @@ def run_controls(
         EffxferError: If `train` lets removed weights grow back.
     """
 
-    def begun(kind: Kind, number: int) -> tuple[Mapping[str, Tensor], Mask]:
+    def initial_state(kind: Kind, number: int) -> tuple[Mapping[str, Tensor], Mask]:
         drawn = seed_of(seed, "control", kind, number) % 2**32
         masks = {"dense": first, "one-shot": one_shot, "re-initialised": ticket}
         mask = random_mask(net, ticket, first, drawn) if kind == "random" else masks[kind]
         return fresh_weights(net, drawn) if kind == "re-initialised" else start, mask
 
-    def one(kind: Kind, number: int) -> dict[str, Any]:
-        trial, (weights, mask) = deepcopy(net), begun(kind, number)
+    def train_control(kind: Kind, number: int) -> dict[str, Any]:
+        trial, (weights, mask) = deepcopy(net), initial_state(kind, number)
         trial.load_state_dict(weights, strict=False)
         mask.replace_(trial)
         scores = train(trial, kind, number)
@@ -95,37 +95,39 @@ def run_controls(
         return {"scores": dict(scores)}
 
     runs = [(kind, number) for number in range(repeats) for kind in kinds]
-    found = {run: remember("control-{}-{}".format(*run), partial(one, *run)) for run in runs}
-    return tuple(Control(kind=k, number=n, scores=found[k, n]["scores"]) for k, n in sorted(runs, key=_order))
+    results = {run: remember("control-{}-{}".format(*run), partial(train_control, *run)) for run in runs}
+    return tuple(Control(kind=k, number=n, scores=results[k, n]["scores"]) for k, n in sorted(runs, key=_order))
 
 
 def random_mask(net: Net, mask: Mask, within: Mask, seed: int) -> Mask:
     """Draw a mask that keeps as many weights of each layer as `mask`, all of them kept by `within`."""
     scores = random(net, list(mask.keep), ScoreContext(seed=seed))
     inside = {name: score.masked_fill(~within.keep[name].to(score.device), -1.0) for name, score in scores.items()}
-    return Mask({name: strongest(score, int(mask.keep[name].sum())) for name, score in inside.items()})
+    return Mask({name: keep_strongest(score, int(mask.keep[name].sum())) for name, score in inside.items()})
 
 
 def report_controls(
     scores: Mapping[str, float], controls: Sequence[Control], *, ticket: Mask, first: Mask, trainings: str
 ) -> Report:
-    """Put a ticket beside its controls.
+    """Compare a ticket with its controls.
 
     Args:
         scores: The ticket's, named as those of the controls; the first one decides what a note says.
-        controls: What `run_controls` gave.
+        controls: The result of `run_controls`.
         ticket: The ticket's mask.
         first: What survived before pruning.
         trainings: How long each was trained, in words, such as `3 epochs`.
     """
     kinds = [kind for kind in WORDS if any(c.kind == kind for c in controls)]
     values = {k: {s: [c.scores[s] for c in controls if c.kind == k] for s in scores} for k in kinds}
-    left = {k: 100 * (1 - (first if k == "dense" else ticket).sparsity) for k in WORDS}
+    remaining = {k: 100 * (1 - (first if k == "dense" else ticket).sparsity) for k in WORDS}
     ranges = any(c.number for c in controls)
-    rows = [{"network": "ticket", "weights %": left["random"], **cells({s: [v] for s, v in scores.items()}, ranges)}]
-    rows += [{"network": WORDS[k], "weights %": left[k], **cells(values[k], ranges)} for k in kinds]
+    rows = [
+        {"network": "ticket", "weights %": remaining["random"], **cells({s: [v] for s, v in scores.items()}, ranges)}
+    ]
+    rows += [{"network": WORDS[k], "weights %": remaining[k], **cells(values[k], ranges)} for k in kinds]
     main = next(iter(scores))
-    points = {k: tuple((left[k], value) for value in values[k][main]) for k in kinds}
+    points = {k: tuple((remaining[k], value) for value in values[k][main]) for k in kinds}
     return Report(
         rows=tuple(
             Measurement.spread(f"{WORDS[k]} accuracy/{s}", v, unit="%") for k in kinds for s, v in values[k].items()
@@ -139,13 +141,13 @@ def report_controls(
 
 
 def cells(values: Mapping[str, Sequence[float]], ranges: bool) -> dict[str, Any]:
-    """Give a table's cells for repeated scores in percent by split: their medians, their ranges if asked, and n."""
-    made: dict[str, Any] = {}
-    for split, found in values.items():
-        made[f"accuracy {split} %"] = median(found)
+    """Return table cells of repeated scores in percent by split: medians, ranges if requested, and n."""
+    row: dict[str, Any] = {}
+    for split, scores in values.items():
+        row[f"accuracy {split} %"] = median(scores)
         if ranges:
-            made[f"{split} range"] = f"{min(found):.2f} to {max(found):.2f}" if len(found) > 1 else ""
-    return made | {"n": len(next(iter(values.values())))}
+            row[f"{split} range"] = f"{min(scores):.2f} to {max(scores):.2f}" if len(scores) > 1 else ""
+    return row | {"n": len(next(iter(values.values())))}
 
 
 def _order(run: tuple[Kind, int]) -> tuple[int, int]:
@@ -153,10 +155,10 @@ def _order(run: tuple[Kind, int]) -> tuple[int, int]:
 
 
 def _verdict(kind: Kind, ticket: float, values: Sequence[float]) -> tuple[str, ...]:
-    """Say it where a control does as well as the ticket, or the dense network better."""
-    found = f"{median(values):.2f} (n={len(values)})"
+    """Note a control that is as good as the ticket, or a dense network that is better."""
+    median_text = f"{median(values):.2f} (n={len(values)})"
     if kind == "dense" and median(values) > ticket:
-        return (f"the ticket ({ticket:.2f}) does not match the dense network trained as long ({found})",)
+        return (f"the ticket ({ticket:.2f}) does not match the dense network trained as long ({median_text})",)
     if kind != "dense" and median(values) >= ticket:
-        return (f"the ticket ({ticket:.2f}) does not beat its control, {WORDS[kind]} ({found})",)
+        return (f"the ticket ({ticket:.2f}) does not beat its control, {WORDS[kind]} ({median_text})",)
     return ()

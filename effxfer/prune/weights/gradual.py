@@ -12,7 +12,7 @@ from effxfer.prune.weights.select import Scope, select
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """How sparse the network is after each step: a cubic, steep at first, that is a function of the step alone.
+    """Sparsity after each step: a cubic ramp, steep at first, that depends on the step alone.
 
     Attributes:
         first: The step from which it rises, at least 0.
@@ -36,7 +36,7 @@ class Ramp:
             raise SettingsError(f"sparsity must be in [{self.start:.4g}, 1), not {self.final}", hint, code="E204")
 
     def at(self, step: int) -> float:
-        """Give the sparsity after so many steps.
+        """Return the sparsity after a number of steps.
 
         >>> [Ramp(first=0, last=4, every=1, start=0.0, final=0.8).at(step) for step in (0, 2, 4, 9)]
         [0.0, 0.7, 0.8, 0.8]
@@ -45,18 +45,18 @@ class Ramp:
             return self.final
         if step < self.first:
             return self.start
-        left = 1 - (step - self.first) / (self.last - self.first)
-        return self.final + (self.start - self.final) * left**3
+        remaining = 1 - (step - self.first) / (self.last - self.first)
+        return self.final + (self.start - self.final) * remaining**3
 
     def due(self, step: int) -> bool:
-        """Say whether to prune after so many steps: every now and then, and at the end."""
+        """Whether to prune after a step: every `every` steps of the ramp, and at its end."""
         return step == self.last or (self.first <= step < self.last and (step - self.first) % self.every == 0)
 
 
-def shrinking(
+def make_pruning_hook(
     net: Net, mask: Mask, ramp: Ramp, *, score: Rank = by_magnitude, scope: Scope = "global"
 ) -> Callable[[int], None]:
-    """Make the function that a training calls after each step, with how many steps are done.
+    """Make the hook that training calls with the number of completed steps after each one.
 
     The mask lives in the network, and so in the checkpoints of its training: one that was cut off goes on exactly.
 
@@ -70,10 +70,10 @@ def shrinking(
     mask.store_(net)
     names = list(mask.keep)
 
-    def after_step(done: int) -> None:
-        if ramp.due(done):
-            held = Mask({name: net.masks()[name] for name in names})
-            target = max(ramp.at(done), held.sparsity)
-            select(score(net, held), held, sparsity=target, scope=scope).store_(net)
+    def after_step(step: int) -> None:
+        if ramp.due(step):
+            current = Mask({name: net.masks()[name] for name in names})
+            target = max(ramp.at(step), current.sparsity)
+            select(score(net, current), current, sparsity=target, scope=scope).store_(net)
 
     return after_step

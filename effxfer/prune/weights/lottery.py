@@ -39,7 +39,7 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ticket:
-    """What iterative pruning found.
+    """Result of iterative pruning.
 
     Attributes:
         mask: The surviving weights.
@@ -105,7 +105,7 @@ def find_ticket(
             fine-tuning (Renda et al., 2020, https://arxiv.org/abs/2003.02389).
         max_drop: Stop when the score falls more than this below that of round 0; the ticket is that of the round
             before. None never stops.
-        remember: Gives back what a named round came to, if it was computed before; else computes and stores it.
+        remember: Returns the stored result of a named round, or computes and stores it.
 
     Returns:
         The ticket and how each round went.
@@ -118,7 +118,7 @@ def find_ticket(
     _check(sparsity, fraction, rounds, max_drop)
     start = weights_of(net if rewind is None else rewind)
     mask = ticket = first = Mask.of(net, exclude)
-    history, found, kept, dense = list[Round](), 0, dict[str, Tensor](), dict[str, Tensor]()
+    history, best_round, weights, dense = list[Round](), 0, dict[str, Tensor](), dict[str, Tensor]()
     for number, target in enumerate([first.sparsity, *schedule(first.sparsity, rounds, sparsity, fraction)]):
         if number:
             mask = select(score(net, mask), mask, sparsity=target, scope=scope)
@@ -129,45 +129,45 @@ def find_ticket(
         history.append(Round(remaining=1 - mask.sparsity, score=state["score"]))
         if max_drop is not None and state["score"] < history[0].score - max_drop:
             break
-        found, ticket, kept, dense = number, mask, state["weights"], dense or state["weights"]
-        net.load_state_dict(kept)
-    net.load_state_dict(kept)
-    return Ticket(mask=ticket, number=found, rounds=tuple(history), first=first, dense=dense)
+        best_round, ticket, weights, dense = number, mask, state["weights"], dense or state["weights"]
+        net.load_state_dict(weights)
+    net.load_state_dict(weights)
+    return Ticket(mask=ticket, number=best_round, rounds=tuple(history), first=first, dense=dense)
 
 
 def schedule(
     start: float, rounds: int, sparsity: float | None = None, fraction: float | None = None
 ) -> list[float]:  # fmt: skip
-    """Give the sparsity after each round, such that each round removes the same share of what remains.
+    """Return the sparsity after each round, where each round removes the same share of the rest.
 
     >>> schedule(0.0, 3, sparsity=0.875), schedule(0.5, 2, fraction=0.5)
     ([0.5, 0.75, 0.875], [0.75, 0.875])
     """
     if sparsity is None:
-        return [1 - (1 - start) * (1 - (fraction or 0.0)) ** done for done in range(1, rounds + 1)]
+        return [1 - (1 - start) * (1 - (fraction or 0.0)) ** step for step in range(1, rounds + 1)]
     share = (1 - sparsity) / (1 - start)
-    return [1 - (1 - start) * share ** (done / rounds) for done in range(1, rounds)] + [sparsity]
+    return [1 - (1 - start) * share ** (step / rounds) for step in range(1, rounds)] + [sparsity]
 
 
 def report(net: nn.Module, ticket: Ticket, *, name: str = "ticket", score: str = SCORE) -> Report:
-    """Say how sparse a network with a ticket is, by both denominators, and how its score fell.
+    """Report the sparsity of a ticket, by both denominators, and its score per round.
 
     Args:
         net: The network that holds the ticket.
-        ticket: What `find_ticket` gave.
+        ticket: The result of `find_ticket`.
         name: Legend entry of the curves.
         score: What `train` returned, with its unit.
     """
-    kept, prunable = ticket.mask.counts
-    everything, gone = totals(net)
-    elsewhere = gone - (prunable - kept)
+    surviving, prunable = ticket.mask.counts
+    everything, removed = totals(net)
+    removed_elsewhere = removed - (prunable - surviving)
     points = tuple((100 * r.remaining, r.score) for r in ticket.rounds)
     of_all = tuple(
-        (100 * (1 - (elsewhere + (1 - r.remaining) * prunable) / everything), r.score) for r in ticket.rounds
+        (100 * (1 - (removed_elsewhere + (1 - r.remaining) * prunable) / everything), r.score) for r in ticket.rounds
     )
     return density(net, ticket.mask) + Report(
         rows=(Measurement(name="rounds", value=ticket.number),),
-        notes=_stopped(ticket),
+        notes=_stop_notes(ticket),
         curves=(
             Curve(title=PLOT, name=name, x=PRUNABLE, y=score, points=points),
             Curve(title=f"{PLOT}, of all", name=name, x="all weights remaining, %", y=score, points=of_all),
@@ -175,7 +175,7 @@ def report(net: nn.Module, ticket: Ticket, *, name: str = "ticket", score: str =
     )
 
 
-def _stopped(ticket: Ticket) -> tuple[str, ...]:
+def _stop_notes(ticket: Ticket) -> tuple[str, ...]:
     if len(ticket.rounds) - 1 == ticket.number:
         return ()
     last, dense = ticket.rounds[-1], ticket.rounds[0]
@@ -200,7 +200,7 @@ def _check(sparsity: float | None, fraction: float | None, rounds: int, max_drop
 
 @dataclass(frozen=True)
 class Training:
-    """One round's training as `remember` wants it: a function without arguments that gives plain values."""
+    """One round of training for `remember`: a callable without arguments that returns plain values."""
 
     net: nn.Module
     train: Train
@@ -208,32 +208,32 @@ class Training:
     number: int
 
     def __call__(self) -> dict[str, Any]:
-        """Train, and give the weights on the CPU and the score."""
+        """Train; return the weights on the CPU and the score."""
         score = self.train(self.net, self.mask, self.number)
         self.mask.check_zero(self.net)
         weights = {n: t.detach().cpu().clone() for n, t in self.net.state_dict().items()}
         return {"weights": weights, "score": float(score)}
 
 
-def _own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out masks and watched movement: rewinding undoes training, not pruning."""
+def _without_masks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop masks and movement scores: rewinding undoes training, not pruning."""
     return {name: tensor for name, tensor in state.items() if not name.startswith((KEEP, MOVED))}
 
 
 def weights_of(source: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy what rounds rewind to: weights and buffers, head included."""
+    """Copy the state that rounds rewind to: weights and buffers, head included."""
     state = source.state_dict() if isinstance(source, nn.Module) else source
-    return {name: tensor.detach().clone() for name, tensor in _own(state).items()}
+    return {name: tensor.detach().clone() for name, tensor in _without_masks(state).items()}
 
 
 def rewind_(net: nn.Module, start: Mapping[str, Tensor]) -> None:
-    """Give a network the weights of `weights_of`; it holds on to its masks, which the caller applies.
+    """Load the weights of `weights_of` into a network; its masks stay, and the caller applies them.
 
     Raises:
         ModelFileError: If they do not fit.
     """
-    own = {n: t.shape for n, t in _own(net.state_dict()).items()}
-    wrong = [n for n in own if n not in start or start[n].shape != own[n]] + [n for n in start if n not in own]
+    shapes = {n: t.shape for n, t in _without_masks(net.state_dict()).items()}
+    wrong = [n for n in shapes if n not in start or start[n].shape != shapes[n]] + [n for n in start if n not in shapes]
     if wrong:
         raise ModelFileError(f"the rewind state does not fit the network: {', '.join(wrong[:5])}", code="E405")
     net.load_state_dict(start, strict=False)

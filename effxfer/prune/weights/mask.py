@@ -1,4 +1,4 @@
-"""Which weights survive: a boolean tensor per prunable weight, kept by the network itself through later stages."""
+"""Weight masks: one boolean tensor per prunable weight, which the network keeps through later stages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Mask:
             SettingsError: If a pattern matches no prunable weight, or nothing is left to prune.
         """
         weights = prunable(net)
-        left_out = matching(exclude, list(weights))
+        left_out = match_patterns(exclude, list(weights))
         keep = {n: torch.ones_like(w, dtype=torch.bool) for n, w in weights.items() if n not in left_out}
         if not keep:
             raise SettingsError("no weight is left to prune", "give fewer patterns in `exclude`")
@@ -56,22 +56,22 @@ class Mask:
         Raises:
             SettingsError: As `full`.
         """
-        held = {name: keep.clone() for name, keep in masks_of(net).items()}
-        if not held:
+        stored = {name: keep.clone() for name, keep in masks_of(net).items()}
+        if not stored:
             return cls.full(net, exclude)
-        left_out = matching(exclude, list(held))
-        return cls({name: keep for name, keep in held.items() if name not in left_out})
+        left_out = match_patterns(exclude, list(stored))
+        return cls({name: keep for name, keep in stored.items() if name not in left_out})
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many weights are kept, and how many could be."""
+        """Number of surviving weights, and of prunable weights."""
         return sum(int(k.sum()) for k in self.keep.values()), sum(k.numel() for k in self.keep.values())
 
     @property
     def sparsity(self) -> float:
         """The removed share of the prunable weights, in [0, 1]; 0 removes nothing."""
-        kept, prunable_weights = self.counts
-        return 1 - kept / prunable_weights if prunable_weights else 0.0
+        surviving, prunable_weights = self.counts
+        return 1 - surviving / prunable_weights if prunable_weights else 0.0
 
     @torch.no_grad()
     def store_(self, net: nn.Module) -> None:
@@ -85,9 +85,9 @@ class Mask:
         if not isinstance(net, Net):
             self.apply_(net)
             return
-        held = self._made_room(net)
+        masks = self._ensure_masks(net)
         for name, keep in self.keep.items():
-            held[name].logical_and_(keep.to(held[name].device))
+            masks[name].logical_and_(keep.to(masks[name].device))
         net.apply_masks_()
 
     @torch.no_grad()
@@ -99,9 +99,9 @@ class Mask:
         Raises:
             ModelFileError: As `store_`.
         """
-        held = self._made_room(net)
+        masks = self._ensure_masks(net)
         for name, keep in self.keep.items():
-            held[name].copy_(keep)
+            masks[name].copy_(keep)
         net.apply_masks_()
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class Mask:
             weight.mul_(keep.to(weight.device))
 
     def check_zero(self, net: nn.Module) -> None:
-        """Make sure that every removed weight is zero.
+        """Check that every removed weight is zero.
 
         Raises:
             EffxferError: Naming the first layer with revived weights.
@@ -129,11 +129,11 @@ class Mask:
                 hint = "call mask.apply_(network) after every optimizer step"
                 raise EffxferError(f"training revived {revived} removed weights of {name}", hint)
 
-    def _made_room(self, net: Net) -> dict[str, Tensor]:
+    def _ensure_masks(self, net: Net) -> dict[str, Tensor]:
         self._check_fits(net)
-        fresh = [name for name in self.keep if name not in net.masks()]
-        if fresh:
-            edit_(net, "sparsify", weights=fresh)
+        unmasked = [name for name in self.keep if name not in net.masks()]
+        if unmasked:
+            edit_(net, "sparsify", weights=unmasked)
         return net.masks()
 
     def _check_fits(self, net: nn.Module) -> None:
@@ -158,21 +158,21 @@ def prunable(net: nn.Module) -> dict[str, Tensor]:
     return {name: weight for name, weight in net.named_parameters() if id(weight) in owned}
 
 
-def matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
-    """Give the weights whose name, or whose layer's name, matches one of the shell patterns.
+def match_patterns(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
+    """Return the weights whose name or layer name matches one of the shell patterns.
 
     Raises:
         SettingsError: Naming a pattern that matches nothing, with the nearest names.
     """
-    found: set[str] = set()
+    matches: set[str] = set()
     for pattern in patterns:
         hits = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n.rpartition(".")[0], pattern)}
         if not hits:
             layers = [n.rpartition(".")[0] for n in names]
             hint = f"layers are: {', '.join(layers[:8])}{' ...' if len(layers) > 8 else ''}"
             raise SettingsError(f"exclude pattern {pattern!r} matches nothing{did_you_mean(pattern, layers)}", hint)
-        found |= hits
-    return found
+        matches |= hits
+    return matches
 
 
 def _has_prunable(module: nn.Module, leaf: str) -> bool:

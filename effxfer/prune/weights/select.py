@@ -1,4 +1,4 @@
-"""Which weights go, once each has a score."""
+"""Select the weights to keep by their scores."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -35,35 +35,35 @@ def select(scores: Mapping[str, Tensor], mask: Mask, *, sparsity: float, scope: 
         SettingsError: If `sparsity` is out of range, or would leave fewer weights than there are layers.
         ModelFileError: If a score is NaN or infinite.
     """
-    kept = _budget(mask, sparsity)
+    budget = _budget(mask, sparsity)
     ranked = {name: _ranks(name, scores[name], keep) for name, keep in mask.keep.items()}
     if scope == "global":
         flat = torch.cat([score.flatten() for score in ranked.values()])
-        parts = strongest(flat, kept).split([score.numel() for score in ranked.values()])
+        parts = keep_strongest(flat, budget).split([score.numel() for score in ranked.values()])
         return Mask({name: part.view_as(ranked[name]) for name, part in zip(ranked, parts, strict=True)})
-    counts = kernel_counts(mask, kept) if scope == "erk" else layer_counts(mask, sparsity)
-    return Mask({name: strongest(score, counts[name]) for name, score in ranked.items()})
+    counts = kernel_counts(mask, budget) if scope == "erk" else layer_counts(mask, sparsity)
+    return Mask({name: keep_strongest(score, counts[name]) for name, score in ranked.items()})
 
 
-def strongest(scores: Tensor, kept: int) -> Tensor:
-    """Mark the `kept` highest scores; of equal ones the later. Boolean, of the shape of `scores`."""
+def keep_strongest(scores: Tensor, count: int) -> Tensor:
+    """Mark the `count` highest scores; of equal ones the later. Boolean, of the shape of `scores`."""
     flat = scores.flatten()
-    if kept >= len(flat):
+    if count >= len(flat):
         return torch.ones_like(scores, dtype=torch.bool)
-    edge = flat.kthvalue(len(flat) - kept).values
+    edge = flat.kthvalue(len(flat) - count).values
     chosen = flat > edge
     tied = (flat == edge).nonzero().flatten()
-    chosen[tied[len(tied) - (kept - int(chosen.sum())) :]] = True
+    chosen[tied[len(tied) - (count - int(chosen.sum())) :]] = True
     return chosen.view_as(scores)
 
 
 def layer_counts(mask: Mask, sparsity: float) -> dict[str, int]:
-    """Say how many weights each layer keeps if each loses the same share, but not its last weight."""
-    left = {name: int(keep.sum()) for name, keep in mask.keep.items()}
-    return {n: min(left[n], max(1, k.numel() - round(sparsity * k.numel()))) for n, k in mask.keep.items()}
+    """Return the number of weights to keep per layer, at the same share for each and at least one."""
+    surviving = {name: int(keep.sum()) for name, keep in mask.keep.items()}
+    return {n: min(surviving[n], max(1, k.numel() - round(sparsity * k.numel()))) for n, k in mask.keep.items()}
 
 
-def kernel_counts(mask: Mask, kept: int) -> dict[str, int]:
+def kernel_counts(mask: Mask, budget: int) -> dict[str, int]:
     """Share out the weights to keep as the Erdős-Rényi-Kernel rule does (Evci et al., 2020, https://arxiv.org/abs/1911.11134).
 
     The density of a layer is proportional to the sum of its weight's sides over their product, so that the number of
@@ -73,36 +73,38 @@ def kernel_counts(mask: Mask, kept: int) -> dict[str, int]:
 
     Args:
         mask: What survived so far.
-        kept: How many weights to share out, between one for each layer that has any and all that are left.
+        budget: How many weights to share out, between one for each layer that has any and all that are left.
     """
-    left = {name: int(keep.sum()) for name, keep in mask.keep.items()}
+    surviving = {name: int(keep.sum()) for name, keep in mask.keep.items()}
     part = {name: sum(keep.shape) for name, keep in mask.keep.items()}
 
     def shared(scale: float) -> dict[str, int]:
-        return {name: min(left[name], max(1, int(scale * part[name]))) for name in left}
+        return {name: min(surviving[name], max(1, int(scale * part[name]))) for name in surviving}
 
-    low, high = 0.0, float(max(left.values(), default=0))
+    low, high = 0.0, float(max(surviving.values(), default=0))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if sum(shared(middle).values()) <= kept else (low, middle)
+        low, high = (middle, high) if sum(shared(middle).values()) <= budget else (low, middle)
     counts = shared(low)
-    for _ in range(kept - sum(counts.values())):
-        most = max((n for n in left if counts[n] < left[n]), key=lambda name: part[name] / (counts[name] + 1))
-        counts[most] += 1
+    for _ in range(budget - sum(counts.values())):
+        layer = max(
+            (n for n in surviving if counts[n] < surviving[n]), key=lambda name: part[name] / (counts[name] + 1)
+        )
+        counts[layer] += 1
     return counts
 
 
 def _budget(mask: Mask, sparsity: float) -> int:
-    """How many weights to keep."""
-    left, total = mask.counts
-    if not 0 <= sparsity < 1 or total - left > round(sparsity * total):
+    """Number of weights to keep."""
+    surviving, total = mask.counts
+    if not 0 <= sparsity < 1 or total - surviving > round(sparsity * total):
         hint = "a ticket only shrinks: ask for more than it has lost already"
         raise SettingsError(f"sparsity must be in [{mask.sparsity:.4g}, 1), not {sparsity}", hint, code="E204")
-    kept, layers = total - round(sparsity * total), sum(bool(keep.any()) for keep in mask.keep.values())
-    if kept < layers:
-        text = f"sparsity {sparsity} leaves {kept} of {total} weights to {layers} layers"
+    budget, layers = total - round(sparsity * total), sum(bool(keep.any()) for keep in mask.keep.values())
+    if budget < layers:
+        text = f"sparsity {sparsity} leaves {budget} of {total} weights to {layers} layers"
         raise SettingsError(text, "lower it, or exclude layers")
-    return kept
+    return budget
 
 
 def _ranks(name: str, scores: Tensor, keep: Tensor) -> Tensor:

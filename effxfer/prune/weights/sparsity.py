@@ -1,4 +1,4 @@
-"""How sparse a network is, by both denominators: the weights that could be pruned, and all of them."""
+"""Sparsity of a network by both denominators: prunable weights, and all weights."""
 
 from torch import nn
 
@@ -8,23 +8,23 @@ from effxfer.report import Measurement, Report, Table
 
 
 def density(net: nn.Module, mask: Mask) -> Report:
-    """Say how many weights a network kept, in all and per layer.
+    """Report the surviving weights of a network, in all and per layer.
 
     Args:
         net: The network that holds the ticket.
         mask: What was pruned now. Layers of an earlier ticket that were left alone count among all weights only.
     """
-    kept, prunable = mask.counts
-    everything, gone = totals(net)
+    surviving, prunable = mask.counts
+    everything, removed = totals(net)
     rows = [
         {"weight": n, "kept": int(k.sum()), "of": k.numel(), "kept, %": 100 * float(k.double().mean())}
         for n, k in mask.keep.items()
     ]
     return Report(
         rows=(
-            _share("sparsity/prunable", prunable - kept, prunable, "prunable weights"),
-            _share("sparsity/all", gone, everything, "all weights"),
-            Measurement(name="weights kept", value=everything - gone),
+            _share("sparsity/prunable", prunable - surviving, prunable, "prunable weights"),
+            _share("sparsity/all", removed, everything, "all weights"),
+            Measurement(name="weights kept", value=everything - removed),
         ),
         tables=(Table(title="Weights kept per layer", rows=tuple(rows)),),
     )
@@ -35,5 +35,5 @@ def totals(net: nn.Module) -> tuple[int, int]:
     return sum(p.numel() for p in net.parameters()), sum(int((~keep).sum()) for keep in masks_of(net).values())
 
 
-def _share(name: str, part: int, whole: int, of: str) -> Measurement:
-    return Measurement(name=name, value=100 * part / whole, unit="%", n=whole, of=of)
+def _share(name: str, part: int, total: int, of: str) -> Measurement:
+    return Measurement(name=name, value=100 * part / total, unit="%", n=total, of=of)

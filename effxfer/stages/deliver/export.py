@@ -18,8 +18,8 @@ from effxfer.deploy.export.onnx import export_onnx, load
 from effxfer.deploy.export.opset import left_behind
 from effxfer.deploy.export.parity import REJECTED, accuracy_of, check, onnx_logits, open_model, second_size
 from effxfer.deploy.export.preprocessing import add_preprocessing
-from effxfer.deploy.export.preprocessing_parity import check_preprocessing, look
-from effxfer.deploy.export.prototypes import check_prototypes, opened
+from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
+from effxfer.deploy.export.prototypes import check_prototypes, exported_module
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import ExportSettings
@@ -67,7 +67,7 @@ def export(
     net.cpu().eval()
     sizes = [second_size(net, net.preprocess)] if settings.dynamic_size else []
     proof = merged(net, task)
-    module, prototypes = opened(net)
+    module, prototypes = exported_module(net)
     fp32 = export_onnx(
         module, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),
         opset=settings.opset, dynamic_size=settings.dynamic_size, prototypes=prototypes,
@@ -162,7 +162,7 @@ def tested(file: Path, precision: str, task: Task, settings: ExportSettings) -> 
     """Measure a file that resizes by itself on the test split, if there is one."""
     if not len(task.test):
         return ()
-    seen = look(file, task.test, threads=settings.threads)
+    seen = run_split(file, task.test, threads=settings.threads)
     return shares(seen.probabilities, task.test.labels, f"test/{precision}")
 
 

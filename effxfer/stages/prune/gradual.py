@@ -7,7 +7,7 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.prune.weights.controls import Kind
-from effxfer.prune.weights.gradual import Ramp, shrinking
+from effxfer.prune.weights.gradual import Ramp, make_pruning_hook
 from effxfer.prune.weights.lottery import by_magnitude
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.movement import add_movement_, forget_, watch_
@@ -44,7 +44,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     ramp, rank = ramp_of(settings, length, first), ranking(settings, tasks[-1], device)
     if settings.score == "movement":
         watch_(net, list(first.keep))
-    shrink = shrinking(net, first, ramp, score=rank, scope=settings.scope)
+    shrink = make_pruning_hook(net, first, ramp, score=rank, scope=settings.scope)
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work.at("gradual"),
         before_step=partial(add_movement_, net), after_step=shrink, settled=ramp.last, loss=loss,

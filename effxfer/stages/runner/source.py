@@ -165,7 +165,7 @@ def whole(ticket: TicketFile, backbone: str = "") -> TicketFile:
     pointer = build(BackboneSettings, ticket.facts.pointer, "the ticket's backbone")
     told = _settings(ticket, backbone) if backbone else pointer
     _check_trust(told)
-    return ticket.holding(body_of(told), told.source)
+    return ticket.with_weights(body_of(told), told.source)
 
 
 def lean(ticket: TicketFile, backbone: str) -> TicketFile:
@@ -176,7 +176,7 @@ def lean(ticket: TicketFile, backbone: str) -> TicketFile:
     """
     told = _settings(ticket, backbone)
     _check_trust(told)
-    return ticket.pointing(told.plain(), body_of(told))
+    return ticket.with_pointer(told.plain(), body_of(told))
 
 
 def body_of(backbone: BackboneSettings) -> "dict[str, Tensor]":

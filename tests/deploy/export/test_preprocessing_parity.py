@@ -10,7 +10,7 @@ from effxfer.data.task import Split
 from effxfer.deploy.export.onnx import load
 from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.export.preprocessing import add_preprocessing
-from effxfer.deploy.export.preprocessing_parity import check_preprocessing, look
+from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
 from effxfer.errors import DataError, GateError
 from effxfer.runtime.images.crop import resize_crop
 from tests.tiny_net import PREPROCESS, images
@@ -85,4 +85,4 @@ def test_nan_is_rejected(made):
 def test_images_must_be_at_hand(made):
     file, _, split = made
     with pytest.raises(DataError, match="images are not at hand"):
-        look(file, replace(split, decode_row=None))
+        run_split(file, replace(split, decode_row=None))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from timm.layers import Conv2dSame
 from torch import nn
 
-from effxfer.prune.recovery.least_squares import Grid, change, in_groups, normal_of, rows_of, weighs
+from effxfer.prune.recovery.least_squares import Grid, change, in_groups, is_linear, normal_equations, rows_of
 
 
 def rows(layer, x, wanted=None, number=0):
@@ -31,7 +31,7 @@ def test_a_layers_outputs_are_its_weights_times_what_it_sees(
     if side + 2 * padding < dilation * (kernel - 1) + 1:
         return
     layer = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias)
-    assert all(weighs(layer, *part) for part in rows(layer, torch.randn(3, 4, side, side + 1), number=number))
+    assert all(is_linear(layer, *part) for part in rows(layer, torch.randn(3, 4, side, side + 1), number=number))
 
 
 @pytest.mark.parametrize("side", [7, 16, 33])
@@ -43,13 +43,13 @@ def test_layers_that_pad_by_themselves(side, kernel):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same' with even kernel", UserWarning)
         for layer, number in product(layers, range(5)):
-            assert all(weighs(layer, *part) for part in rows(layer, x, number=number)), layer
+            assert all(is_linear(layer, *part) for part in rows(layer, x, number=number)), layer
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (5, 7, 4), (5, 3, 3, 4), (2, 200, 4)])
 def test_linear_layers_too(shape):
     layer = nn.Linear(4, 3)
-    assert all(weighs(layer, *part) for part in rows(layer, torch.randn(shape), number=3))
+    assert all(is_linear(layer, *part) for part in rows(layer, torch.randn(shape), number=3))
 
 
 def test_all_places_of_small_maps_and_at_most_64_of_large_ones():
@@ -64,7 +64,7 @@ def test_the_change_is_what_least_squares_gives():
     layer, x = nn.Conv2d(3, 4, 3, bias=False), torch.randn(50, 3, 6, 6)
     better = nn.Conv2d(3, 4, 3, bias=False)
     (part,) = rows(layer, x, better(x).detach())
-    normal = normal_of(*part)
+    normal = normal_equations(*part)
     found = change(normal, 1e-9)
     torch.testing.assert_close(
         found.float(), in_groups(better.weight - layer.weight, layer).detach(), rtol=1e-3, atol=1e-4
@@ -80,7 +80,7 @@ def test_a_ridge_and_a_mask_never_make_it_worse_and_the_mask_holds(ridge, share)
     torch.manual_seed(1)
     layer, x = nn.Conv2d(4, 6, 3, groups=2), torch.randn(20, 4, 5, 5)
     (part,) = rows(layer, x, torch.randn(20, 6, 3, 3))
-    normal = normal_of(*part)
+    normal = normal_equations(*part)
     allowed = torch.rand(2, 19, 3) < share
     found = change(normal, ridge, allowed)
     assert not found[~allowed].any()
@@ -95,5 +95,5 @@ def test_weights_that_are_changed_on_their_way_are_noticed():
             return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
 
     assert not all(
-        weighs(layer, *part) for layer in [Standardized(3, 4, 3)] for part in rows(layer, torch.randn(4, 3, 8, 8))
+        is_linear(layer, *part) for layer in [Standardized(3, 4, 3)] for part in rows(layer, torch.randn(4, 3, 8, 8))
     )

@@ -131,15 +131,18 @@ def test_identity_is_of_what_a_training_depends_on(net, ticket):
 
 
 def test_without_weights_it_points_to_them(net, ticket):
-    lean = unpack(ticket.pointing({"source": "somewhere"}, ticket.weights()).content)
+    lean = unpack(ticket.with_pointer({"source": "somewhere"}, ticket.weights()).content)
     assert lean.facts.identity == ticket.facts.identity
     assert lean.weights() is None
     assert len(lean.content) < len(ticket.content) / 4
     with pytest.raises(ModelFileError, match="no weights of its own"):
         lean.network()
-    assert lean.holding(ticket.weights(), "somewhere").content == ticket.content
+    assert lean.with_weights(ticket.weights(), "somewhere").content == ticket.content
     others = {name: t + 1 if t.is_floating_point() else t for name, t in ticket.weights().items()}
-    for use in (lambda: lean.holding(others, "elsewhere"), lambda: ticket.pointing({"source": "elsewhere"}, others)):
+    for use in (
+        lambda: lean.with_weights(others, "elsewhere"),
+        lambda: ticket.with_pointer({"source": "elsewhere"}, others),
+    ):
         with pytest.raises(ModelFileError, match="elsewhere is not what the ticket was found in") as caught:
             use()
         assert caught.value.code == "E404"
@@ -216,5 +219,5 @@ def test_it_describes_itself_by_both_denominators(ticket):
     assert report["sparsity/all"].value == pytest.approx(100 * gone / facts.everything)
     assert sum(row["kept"] for row in report.tables[0].rows) == facts.kept
     assert any("in the file" in note for note in report.notes)
-    lean = describe(ticket.pointing({"source": "somewhere"}, ticket.weights()))
+    lean = describe(ticket.with_pointer({"source": "somewhere"}, ticket.weights()))
     assert any("those of somewhere" in note for note in lean.notes)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from effxfer.data.batches.batches import Batches
 from effxfer.errors import SettingsError
-from effxfer.prune.weights.gradual import Ramp, shrinking
+from effxfer.prune.weights.gradual import Ramp, make_pruning_hook
 from effxfer.prune.weights.lottery import by_magnitude
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
@@ -55,7 +55,7 @@ def test_a_ramp_without_sense_is_refused(wrong):
 @pytest.mark.parametrize("scope", ["erk", "global", "layer"])
 def test_shrinks_when_it_is_due_and_only_then(scope):
     net = make()
-    shrink = shrinking(net, Mask.full(net), RAMP, scope=scope)
+    shrink = make_pruning_hook(net, Mask.full(net), RAMP, scope=scope)
     assert Mask.of(net).sparsity == 0
     found = []
     for done in range(1, 15):
@@ -72,7 +72,7 @@ def test_layers_left_out_and_an_earlier_ticket_stay():
     without_smallest(net, Mask.full(net), sparsity=0.5).store_(net)
     before = {n: k.clone() for n, k in net.masks().items()}
     first = Mask.of(net, ["body.conv1"])
-    shrink = shrinking(net, first, Ramp(first=0, last=4, every=1, start=first.sparsity, final=0.9))
+    shrink = make_pruning_hook(net, first, Ramp(first=0, last=4, every=1, start=first.sparsity, final=0.9))
     for done in range(1, 5):
         shrink(done)
     assert torch.equal(net.masks()["body.conv1.weight"], before["body.conv1.weight"])
@@ -96,7 +96,7 @@ def trained(work, score="magnitude", cut_at=None, settled=RAMP.last, validate=de
     mask = Mask.full(net)
     if score == "movement":
         watch_(net, list(mask.keep))
-    shrink = shrinking(net, mask, RAMP, score=SCORE[score])
+    shrink = make_pruning_hook(net, mask, RAMP, score=SCORE[score])
 
     def after_step(done):
         shrink(done)
@@ -157,7 +157,14 @@ def test_beats_pruning_once_at_the_end_of_the_same_training():
         gradual, once = make(), make()
         once.load_state_dict(gradual.state_dict())
         ramp = Ramp(first=10, last=40, every=5, start=0.0, final=0.9)
-        learn(gradual, images, labels, steps=50, seed=seed, after_step=shrinking(gradual, Mask.full(gradual), ramp))
+        learn(
+            gradual,
+            images,
+            labels,
+            steps=50,
+            seed=seed,
+            after_step=make_pruning_hook(gradual, Mask.full(gradual), ramp),
+        )
         learn(once, images, labels, steps=50, seed=seed)
         without_smallest(once, Mask.full(once), sparsity=0.9).store_(once)
         gaps.append(accuracy(gradual, held, held_labels) - accuracy(once, held, held_labels))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.prune.weights.mask import Mask
-from effxfer.prune.weights.select import kernel_counts, select, strongest
+from effxfer.prune.weights.select import keep_strongest, kernel_counts, select
 
 SCOPES = ["erk", "global", "layer"]
 SHARES = st.floats(0, 1, exclude_max=True)
@@ -130,8 +130,8 @@ def test_of_equal_scores_the_earlier_goes_first():
     scores = {"a": torch.ones(6)}
     chosen = select(scores, Mask({"a": torch.ones(6, dtype=torch.bool)}), sparsity=0.5).keep["a"]
     assert chosen.tolist() == [True, False, False, False, True, True], "but the first of the best never goes"
-    assert strongest(torch.ones(4), 1).tolist() == [False, False, False, True]
-    assert strongest(torch.ones(4), 0).tolist() == [False] * 4
+    assert keep_strongest(torch.ones(4), 1).tolist() == [False, False, False, True]
+    assert keep_strongest(torch.ones(4), 0).tolist() == [False] * 4
 
 
 def test_no_layer_loses_its_last_weight():
