@@ -72,7 +72,11 @@ def words(text: str) -> list[str]:
     >>> words("full, lp_ft,")
     ['full', 'lp_ft']
     """
-    return [part.strip() for part in text.split(",") if part.strip()]
+    return [part for part in _between_commas(text) if part]
+
+
+def _between_commas(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def numbers(name: str, text: str, *, last: str = "") -> list[int]:
@@ -91,7 +95,7 @@ def numbers(name: str, text: str, *, last: str = "") -> list[int]:
     """
     from effxfer.errors import SettingsError
 
-    parts = [part.strip() for part in text.split(",")]
+    parts = _between_commas(text)
     digits = parts[:-1] if last and parts[-1] == last else parts
     if not all(part.isdecimal() for part in digits):
         raise SettingsError(f"--{name} takes comma-separated whole numbers, such as 1,2, not {text!r}")

@@ -1,7 +1,6 @@
 """Print progress to stderr, and results to stdout followed by the command that reproduces them."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from effxfer.cli.command_line import reproduce
+from effxfer.process.rank import leads
 from effxfer.progress import Advance, shown_by
 from effxfer.report import Report
 from effxfer.runtime.printing import printable
@@ -28,11 +28,6 @@ def say(text: str) -> None:
     """Print a message that is not part of the result to stderr."""
     if leads():
         print(printable(text), file=sys.stderr, flush=True)
-
-
-def leads() -> bool:
-    """Whether this process prints: under `torchrun` only rank 0 does."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def result(reported: "Reported", as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """A pipeline: stages in a TOML file, run in order, each into its own directory; what is done is skipped."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from effxfer.errors import ModelFileError, SettingsError, joined
 from effxfer.files import digest, is_locked, locked
 from effxfer.net.backbones.trust import trusting_sources
 from effxfer.pipeline.plan import MAKES_NET, Plan, Step, read_plan
+from effxfer.process.rank import leads
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
 from effxfer.stages.runner.checks import check_backbone, check_settings
@@ -77,11 +77,6 @@ def check_places(plan: Plan, context: RunContext) -> None:
 def named_in_plan(plan: Plan) -> list[str]:
     """Give the networks that a user's pipeline names: its steps may name them again in what they leave."""
     return [plan.backbone.source, *(name for step in plan.steps for name in named_networks(step.settings))]
-
-
-def leads() -> bool:
-    """Whether this process writes files: always, except under `torchrun`, where only the first one does."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def run_step(plan: Plan, step: Step, made: Mapping[str, Artifact], context: RunContext) -> Artifact:

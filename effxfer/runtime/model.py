@@ -30,6 +30,7 @@ from effxfer.runtime.session import (
     ort_version,
     session_options,
 )
+from effxfer.runtime.softmax import softmax
 from effxfer.runtime.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -299,13 +300,6 @@ class Model:
         order = np.argsort(-probabilities, kind="stable")[: max(top, 1)]
         ranked = tuple((self.labels[i], float(probabilities[i])) for i in order)
         return Prediction(*ranked[0], ranked)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn logits `(N, C)` into probabilities that sum to 1 per row."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def _name(source: Source, place: int) -> str:

@@ -26,6 +26,17 @@ def usable_cores(root: Path = ROOT) -> int:
     return within_quota(_physical_cores(allowed_cores(), root), root)
 
 
+def usable_logical_cores(root: Path = ROOT) -> int:
+    """Return the number of logical cores that this process may use, at most its container's limit rounded up.
+
+    For threads that wait for files or decode images: a physical core's second thread is of use to them.
+
+    Args:
+        root: As in `usable_cores`.
+    """
+    return within_quota(len(allowed_cores()), root)
+
+
 def within_quota(threads: int, root: Path = ROOT) -> int:
     """Limit a number of threads to the container's quota, rounded up; at least 1."""
     quota = cpu_quota(root)

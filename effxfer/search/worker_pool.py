@@ -23,7 +23,7 @@ import numpy as np
 from effxfer.errors import ResourceError
 from effxfer.files import write_atomic
 from effxfer.process import children, interrupt
-from effxfer.runtime.threads import allowed_cores, within_quota
+from effxfer.runtime.threads import usable_logical_cores
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.space import SearchSettings
@@ -77,7 +77,7 @@ def _round(study: Any, search: Search, show_progress: Callable[[], None]) -> boo
 
 
 def _start(search: Search, k: int) -> subprocess.Popen[bytes]:
-    threads = max(1, within_quota(len(allowed_cores())) // search.settings.workers)
+    threads = max(1, usable_logical_cores() // search.settings.workers)
     with (search.folder / f"worker-{k}.log").open("wb") as log:
         return children.start("effxfer.search.worker_pool", str(search.folder), str(os.getpid()), str(threads), log=log)
 

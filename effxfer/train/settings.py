@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from effxfer.settings import Settings
 
+METRICS, RESULT = "metrics.jsonl", "result"  # a file and a folder of `Work`
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from effxfer import progress
 from effxfer.files import append_line, write_atomic
+from effxfer.train.settings import METRICS, RESULT
 
 DIGEST_BYTES = 32
-METRICS, RESULT = "metrics.jsonl", "result"
 
 
 def save(file: Path, state: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.runtime.softmax import softmax
 from effxfer.transferability.linear import held_out
 
 TEMPERATURES = 2.0 ** np.arange(-5, 6, 0.5)
@@ -58,10 +59,5 @@ def suspects(features_ND: NDArray[np.float64], labels_N: NDArray[np.int64], *, s
 def _probabilities(scores_NC: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
     """Soften scores by the temperature at which the labels are likeliest (Guo et al., 2017)."""
     rows = np.arange(len(labels_N))
-    every = [_softmax(scores_NC / temperature) for temperature in TEMPERATURES]
+    every = [softmax(scores_NC / temperature) for temperature in TEMPERATURES]
     return max(every, key=lambda likely_NC: float(np.log(np.maximum(likely_NC[rows, labels_N], 1e-12)).sum()))
-
-
-def _softmax(scores_NC: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(scores_NC - scores_NC.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import numpy_helper
 from PIL import Image
 
@@ -19,9 +17,10 @@ from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.runtime.__main__ import main
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.preprocess import ImageError, decode
-from effxfer.runtime.model import Model, ModelError, softmax
+from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.model_file.seal import remove_seal
 from effxfer.runtime.predict import predict_files
+from effxfer.runtime.softmax import softmax
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 FORBIDDEN = ("torch", "torchvision", "timm", "pydantic", "onnx", "optuna", "sklearn", "typer", "rich", "filelock")
@@ -356,15 +355,6 @@ def test_command_names_a_bad_model(tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("E424 no model file")
-
-
-@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8))
-def test_softmax_is_a_distribution_in_the_order_of_the_logits(row):
-    logits = np.array([row], np.float32)
-    shares = softmax(logits)
-    assert shares.sum() == pytest.approx(1, abs=1e-5)
-    assert (shares >= 0).all()
-    assert shares[0, logits[0].argmax()] == shares.max()
 
 
 def test_a_provider_that_is_not_there_is_refused_not_replaced(file):

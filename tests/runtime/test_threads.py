@@ -5,7 +5,7 @@ import pytest
 
 from effxfer.runtime import threads
 from effxfer.runtime.session import session_options
-from effxfer.runtime.threads import cpu_quota, usable_cores, within_quota
+from effxfer.runtime.threads import cpu_quota, usable_cores, usable_logical_cores, within_quota
 
 V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct"
 
@@ -78,6 +78,14 @@ def test_cores_are_those_that_are_there_allowed_and_paid_for(tmp_path, monkeypat
     monkeypatch.setattr(threads, "allowed_cores", lambda: frozenset(allowed))
     system(tmp_path, "0::/", **{"proc/cpuinfo": info, f"{V2}/cpu.max": quota})
     assert usable_cores(tmp_path) == cores
+
+
+def test_logical_cores_are_limited_by_the_quota_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(threads, "allowed_cores", lambda: frozenset(range(8)))
+    system(tmp_path, "0::/", **{"proc/cpuinfo": CPUS})
+    assert usable_logical_cores(tmp_path) == 8
+    system(tmp_path, "0::/", **{f"{V2}/cpu.max": "250000 100000"})
+    assert usable_logical_cores(tmp_path) == 3
 
 
 def test_a_quota_takes_threads_and_never_adds_any(tmp_path):

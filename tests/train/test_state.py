@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from effxfer.train.state import METRICS, Work, clone, load, save
+from effxfer.train.settings import METRICS
+from effxfer.train.state import Work, clone, load, save
 
 STATE = {"weights": {"a": torch.arange(1000.0)}, "step": 3, "rows": [{"loss": 0.5}], "none": None, "text": "x"}
 

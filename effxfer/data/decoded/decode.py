@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from effxfer.data.listing import Item
 from effxfer.data.sources.builtin import builtin_image
-from effxfer.data.sources.file_hashes import usable_threads
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.formats import byte_limit, unreadable_error
 from effxfer.runtime.images.preprocess import ImageError, ImageFacts, Preprocess, decode_with_facts, read_size
 from effxfer.runtime.reading import read_regular
+from effxfer.runtime.threads import usable_logical_cores
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -124,7 +124,7 @@ def decoding_threads(requested: int | None, side: int) -> int:
 
     Small images do not profit from threads: most of their time is spent in Python, under the GIL.
     """
-    return requested or (1 if side <= SMALL_SIDE else usable_threads())
+    return requested or (1 if side <= SMALL_SIDE else usable_logical_cores())
 
 
 def _longer_side(root: Path | None, item: Item, max_pixels: int) -> int:

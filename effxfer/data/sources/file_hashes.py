@@ -13,7 +13,7 @@ from effxfer.files import digest, read_sealed, write_sealed
 from effxfer.progress import remark
 from effxfer.runtime.images.formats import MAX_BYTES
 from effxfer.runtime.reading import open_regular, read_stream, unfit_error
-from effxfer.runtime.threads import allowed_cores, within_quota
+from effxfer.runtime.threads import usable_logical_cores
 
 VERSION = 2
 MIN_AGE_NS = 100_000_000
@@ -59,11 +59,6 @@ def warn_unwritable(cache: Path, error: Exception) -> None:
         remark(f"{reason}: nothing is cached for the next run; set EFFXFER_CACHE to a writable folder")
 
 
-def usable_threads() -> int:
-    """Return the number of logical cores that this process may use, within the container's limit."""
-    return within_quota(len(allowed_cores()))
-
-
 def content_digests(
     root: Path, paths: Sequence[str], cache: Path, workers: int | None = None, *, limit: int = MAX_BYTES
 ) -> Hashed:
@@ -95,9 +90,9 @@ def _parallel(
     task: Callable[[str], "str | OSError"], paths: Sequence[str], workers: int | None
 ) -> "Iterable[str | OSError]":
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    with ThreadPoolExecutor(workers or usable_threads()) as pool:
-        for results in pool.map(lambda chunk: [task(path) for path in chunk], chunks):
-            yield from results
+    with ThreadPoolExecutor(workers or usable_logical_cores()) as pool:
+        for found in pool.map(lambda chunk: [task(path) for path in chunk], chunks):
+            yield from found
 
 
 def _hash_file(file: Path, limit: int) -> "str | OSError":

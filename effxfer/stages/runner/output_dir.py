@@ -9,7 +9,8 @@ from effxfer.artifact import MANIFEST, WEIGHTS, read_manifest
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, ResourceError, SettingsError
 from effxfer.files import PARTIAL, REPLACED
-from effxfer.stages.settings.common import FILES, METRICS
+from effxfer.stages.settings.common import FILES
+from effxfer.train.settings import METRICS
 
 HINT = "give another `out`, such as runs/mine"
 SYSTEM = ("/dev", "/proc", "/sys")

@@ -20,13 +20,11 @@ from effxfer.stages.data.split_history import places_of
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.output_dir import check_ours
 from effxfer.stages.runner.source import Source, parent_of
-from effxfer.stages.settings.common import METRICS
+from effxfer.train.settings import METRICS, RESULT
 
 if TYPE_CHECKING:
     from effxfer.net.net import Net
     from effxfer.train.state import Work
-
-RESULT = "result"  # as `effxfer.train.state.Work` names it, without importing torch
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from effxfer.deploy.settings import ExportSettings
 from effxfer.search.space import SearchSettings
 from effxfer.stages.settings.base import Backbone, DistilledSettings, Seed, StageSettings
 
-METRICS = "metrics.jsonl"
 TICKET, ADAPTER = "ticket.safetensors", "adapter.safetensors"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 SHIP = "model to ship: "

@@ -61,4 +61,4 @@ def test_typical_side_and_threads(tmp_path):
     assert decode.typical_side(None, [Item("0/0000", "0")], 10**6) == 8
     assert decode.decoding_threads(3, 40) == 3
     assert decode.decoding_threads(None, 40) == 1
-    assert decode.decoding_threads(None, 500) == decode.usable_threads()
+    assert decode.decoding_threads(None, 500) == decode.usable_logical_cores()

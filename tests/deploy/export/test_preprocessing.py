@@ -17,7 +17,8 @@ from effxfer.deploy.export.preprocessing import add_preprocessing, front_of, pre
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.preprocess import Preprocess, normalize
-from effxfer.runtime.model import Model, softmax
+from effxfer.runtime.model import Model
+from effxfer.runtime.softmax import softmax
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
 SHAPES = [

@@ -25,10 +25,10 @@ from effxfer.stages.runner import onnx_timing
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import settings_identity, stage_key
 from effxfer.stages.runner.run import preview
-from effxfer.stages.settings.common import METRICS
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.finetune import train
 from effxfer.train.devices import Device
+from effxfer.train.settings import METRICS
 from tests import tiny
 
 CHANNELS = "prune channels"

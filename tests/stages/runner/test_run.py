@@ -13,7 +13,7 @@ from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import stage_key
 from effxfer.stages.runner.run import compare, preview, transform
 from effxfer.stages.runner.tasks import data_for
-from effxfer.stages.settings.common import METRICS
+from effxfer.train.settings import METRICS
 from tests import tiny
 
 NAME = "prune channels"

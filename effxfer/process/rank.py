@@ -1,0 +1,8 @@
+"""This process's place among those that `torchrun` starts, without importing torch."""
+
+import os
+
+
+def leads() -> bool:
+    """Whether this process writes files and prints: always, except under `torchrun`, where only the first one does."""
+    return os.environ.get("RANK", "0") == "0"

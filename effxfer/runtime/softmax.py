@@ -1,0 +1,15 @@
+"""Probabilities from logits, without torch."""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = TypeVar("Float", np.float32, np.float64)
+
+
+def softmax(logits: NDArray[Float]) -> NDArray[Float]:
+    """Turn logits `(N, C)` into probabilities that sum to 1 per row."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[Float] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
