@@ -55,7 +55,7 @@ def effxfer_epochs(folder: Path) -> Iterator[float]:
     from effxfer.data.load import load
     from effxfer.data.settings import DataSettings
     from effxfer.runtime.images.preprocess import Preprocess
-    from effxfer.train.devices import pick
+    from effxfer.train.devices import pick_device
     from effxfer.train.fit import fit
     from effxfer.train.settings import FitSettings
 
@@ -67,7 +67,7 @@ def effxfer_epochs(folder: Path) -> Iterator[float]:
     for _ in range(EPOCHS):
         began = time.perf_counter()
         fit(learner, epochs, lambda net, batch, _done: {"label": loss(net(batch[0]), batch[1])}, FitSettings(epochs=1),
-            device=pick("cpu"), seed=0)  # fmt: skip
+            device=pick_device("cpu"), seed=0)  # fmt: skip
         yield (time.perf_counter() - began) / len(epochs(0)) * IMAGES * 0.8 / BATCH
 
 

@@ -46,7 +46,7 @@ def net():
     apply_edit(made, "add_bias", layers=["body.stem.0"])
     apply_edit(made, "remove_blocks", names=["body.stage1.2"])
     apply_edit(made, "sparsify", weights=["body.stem.0.weight"])
-    shapes = edits.measure(made)[0]
+    shapes = edits.measure_shapes(made)[0]
     resized = {"head.out.bias": shapes["head.out.bias"]}
     apply_edit(made, "resize", shapes=resized, sizes={"body.stem.0": {"out_channels": 4}})
     return made.eval()

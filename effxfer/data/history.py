@@ -58,9 +58,9 @@ class History:
 
     def after(self, records: Iterable[Record]) -> "History":
         """Return the history after a stage with these records; earlier records that they cover are dropped."""
-        own = History(tuple(records))
-        remaining = [record for record in self.records if not _is_covered(record, own)]
-        return History((*own.records, *remaining))
+        latest = History(tuple(records))
+        remaining = [record for record in self.records if not _is_covered(record, latest)]
+        return History((*latest.records, *remaining))
 
 
 NONE = History()
@@ -112,23 +112,27 @@ def find_trained_before(items: Iterable[Item], history: History, severity: Sever
 
 def describe_difference(listing: Listing, history: History, source: str) -> list[Finding]:
     """Note how the images differ from the network's earlier ones (W340); nothing if they have none in common."""
-    now = record_of(listing)
-    if not history.records or any(record.digest == now.digest for record in history.records):
+    current = record_of(listing)
+    if not history.records or any(record.digest == current.digest for record in history.records):
         return []
-    then = max(history.records, key=lambda record: (_count_shared(record, now), record.name == now.name))
-    if not _count_shared(then, now) and then.name != now.name:
+    former = max(history.records, key=lambda record: (_count_shared(record, current), record.name == current.name))
+    if not _count_shared(former, current) and former.name != current.name:
         return []
     text = (
-        _describe_changes(then, now)
-        if then.images
+        _describe_changes(former, current)
+        if former.images
         else "changed since the network was made, which does not say by which images"
     )
-    suffix = "" if _count_shared(then, now) > FEW * len(now.contents) else f": {source} was used; --data names another"
+    suffix = (
+        ""
+        if _count_shared(former, current) > FEW * len(current.contents)
+        else f": {source} was used; --data names another"
+    )
     return [Finding(code="W340", severity="note", path="", text=f"data {text}{suffix}")] if text else []
 
 
-def _describe_changes(then: Record, now: Record) -> str:
-    old, new = then.contents, now.contents
+def _describe_changes(former: Record, current: Record) -> str:
+    old, new = former.contents, current.contents
     earlier = set(old.values())
     added = sum(path not in old and content not in earlier for path, content in new.items())
     present = set(new.values())
@@ -144,9 +148,11 @@ def _count_shared(first: Record, second: Record) -> int:
     return len(set(first.contents.values()) & set(second.contents.values()))
 
 
-def _is_covered(record: Record, own: History) -> bool:
+def _is_covered(record: Record, history: History) -> bool:
     """Whether a history has the same split for every image of a record."""
-    return all(own.splits.get(code[:CONTENT]) == split for split, images in record.images.items() for code in images)
+    return all(
+        history.splits.get(code[:CONTENT]) == split for split, images in record.images.items() for code in images
+    )
 
 
 def _image_code(item: Item) -> str:

@@ -125,10 +125,10 @@ def raise_errors(findings: Sequence[Finding], source: str) -> None:
     if not errors:
         return
     first = errors[0]
-    same = [finding for finding in errors if finding.code == first.code]
+    same_kind = [finding for finding in errors if finding.code == first.code]
     other_codes = Counter(finding.code for finding in errors if finding.code != first.code)
     suffix = f" (and {', '.join(f'{n} x {code}' for code, n in sorted(other_codes.items()))})" if other_codes else ""
-    raise DataError(f"{source}: {summarize(same)}{suffix}", first.hint, code=first.code)
+    raise DataError(f"{source}: {summarize(same_kind)}{suffix}", first.hint, code=first.code)
 
 
 def summarize(findings: Sequence[Finding]) -> str:

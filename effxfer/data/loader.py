@@ -35,16 +35,16 @@ class Loader:
             listing: Result of `scan` for the same settings; None to scan now.
         """
         with ExitStack() as stack:
-            done, advance = 0, None
+            counted, advance = 0, None
 
             def count(now: int, total: int) -> None:
-                nonlocal done, advance
-                if now < done:  # the target's images are counted from 0 again
-                    done, advance = 0, None
+                nonlocal counted, advance
+                if now < counted:  # the target's images are counted from 0 again
+                    counted, advance = 0, None
                 label = f"decode {Path(self.settings.source).name}"
                 advance = advance or stack.enter_context(progress.bar(label, total))
-                advance(now - done, "")
-                done = now
+                advance(now - counted, "")
+                counted = now
 
             task = load(
                 self.settings, preprocess, cache=self.cache, progress=count, history=self.history, listing=listing

@@ -71,13 +71,13 @@ def choose_classes(
         DataError: If it has both and `target_classes` is None, or none of the requested ones.
     """
     new = tuple(name for name in classes if name not in task_classes)
-    same = tuple(name for name in classes if name in task_classes)
-    if target_classes is None and new and same:
-        counts = f"{len(same)} are known ({_first_names(same)}) and {len(new)} are not ({_first_names(new)})"
+    shared = tuple(name for name in classes if name in task_classes)
+    if target_classes is None and new and shared:
+        counts = f"{len(shared)} are known ({_first_names(shared)}) and {len(new)} are not ({_first_names(new)})"
         text = f"of the target's classes {counts}"
         hint = "pass `data.target_classes=new`, or `same`, to exclude the others"
         raise DataError(text, hint, code="E321")
-    chosen = {"same": same, "new": new, None: same or new}[target_classes]
+    chosen = {"same": shared, "new": new, None: shared or new}[target_classes]
     if not chosen:
         raise DataError(
             f"no class of the target is {'known' if target_classes == 'same' else 'new'}", "name another target"

@@ -1,8 +1,8 @@
-"""Bodies that end early: what comes after the deepest layer that feeds the head is left out.
+"""End a body early: remove the layers behind the deepest one that feeds the head.
 
-A body may have any `forward`. The first module that is left out and still called takes what it is given for the body's
-output, and ends the pass. It is called by the body itself, and not by another module of it: an exporter would lose its
-way otherwise. Modules at the end of an `nn.Sequential` simply leave it.
+A body may have any `forward`. The first removed module that is still called returns its input as the body's output and
+ends the pass. The body itself must call it, not another module: exporters could not follow that. Modules at the end of
+an `nn.Sequential` are simply deleted.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from effxfer.net.taps import example_input, pool
 
 
 class ExitSignal(Exception):  # noqa: N818
-    """A body's pass ends here, with its output; raised and caught within it.
+    """Ends a body's forward pass with its output; raised and caught within the body.
 
     Attributes:
-        output: What the body gives.
+        output: Output of the body.
     """
 
     def __init__(self, output: Tensor) -> None:
@@ -44,15 +44,15 @@ class EarlyExit(nn.Module):
 
 
 class ExitPoint(nn.Module):
-    """In the place of a module that is left out: ends the body's pass with what it is given."""
+    """Replaces a removed module: ends the body's pass and returns its own input."""
 
-    def __call__(self, x: Tensor, *_more: Any, **_named: Any) -> Tensor:
+    def __call__(self, x: Tensor, *_args: Any, **_named: Any) -> Tensor:
         """Raise `ExitSignal`. It overrides `__call__`, so that forward hooks do not fire."""
         raise ExitSignal(x)
 
 
 def exit_early(net: Net, *, gone: Sequence[str]) -> None:
-    """Let the body end where the first of the named submodules is called, and leave them out.
+    """End the body at the first call of the named submodules, and remove them.
 
     Raises:
         ModelFileError: If the body has no such submodule.
@@ -76,33 +76,37 @@ def exit_early(net: Net, *, gone: Sequence[str]) -> None:
 
 
 @torch.no_grad()
-def modules_after(net: Net, tap: str) -> list[str]:
-    """Name the submodules of the body that are called only when `tap` is done, for `exit_early`; none if nothing is.
+def find_modules_after(net: Net, tap: str) -> list[str]:
+    """List the submodules of the body that are called only after `tap`, for `exit_early`.
 
-    A submodule inside another one that is named is not named.
+    Submodules inside a listed one are not listed.
     """
     if tap == "out":
         return []
-    done, before, later = False, set[str](), dict[str, None]()
+    tap_passed, called_before, called_after = False, set[str](), dict[str, None]()
 
     def called(name: str) -> Any:
-        return lambda _module, _inputs: later.setdefault(name) if done else before.add(name)
+        return lambda _module, _inputs: called_after.setdefault(name) if tap_passed else called_before.add(name)
 
     def finished(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-        nonlocal done
-        done = True
+        nonlocal tap_passed
+        tap_passed = True
 
     handles = [m.register_forward_pre_hook(called(n)) for n, m in net.body.named_modules()]
     handles.append(net.body.get_submodule(tap).register_forward_hook(finished))
     with as_evaluated(net), hooks(handles):
         net.body(example_input(net))
-    gone = [name for name in later if name not in before and not isinstance(net.body.get_submodule(name), ExitPoint)]
-    return [name for name in gone if not any(name.startswith(f"{other}.") for other in gone)]
+    unused = [
+        name
+        for name in called_after
+        if name not in called_before and not isinstance(net.body.get_submodule(name), ExitPoint)
+    ]
+    return [name for name in unused if not any(name.startswith(f"{parent}.") for parent in unused)]
 
 
 @torch.no_grad()
-def exits_cleanly(net: Net, tap: str, gone: Sequence[str]) -> bool:
-    """Whether the body, ended early, gives just what `tap` gives; pooled, because the body's output may be."""
+def check_exit(net: Net, tap: str, gone: Sequence[str]) -> bool:
+    """Whether the body, ended early, returns exactly the output of `tap`; both are pooled first."""
     if not gone:
         return False
     trial = deepcopy(net).eval()
@@ -111,6 +115,6 @@ def exits_cleanly(net: Net, tap: str, gone: Sequence[str]) -> bool:
     try:
         exit_early(trial, gone=gone)
         outputs = trial.outputs(x, (tap,))
-    except Exception:  # whatever a foreign backbone raises where its layers are gone
+    except Exception:  # a user's backbone may raise anything without its layers
         return False
     return outputs["out"].shape == expected.shape and torch.equal(pool(outputs["out"]), pool(expected))

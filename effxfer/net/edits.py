@@ -1,4 +1,4 @@
-"""Architecture changes that can be recorded as JSON and replayed."""
+"""Edit a network's architecture; edits are recorded as JSON and replayed to rebuild it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -33,21 +33,21 @@ def set_head(
     classes: Sequence[str],
     taps: Sequence[str] = ("out",),
 ) -> None:
-    """Put a fresh head on the network, fed by the named layers; `features` are the channels of each, or their sum."""
+    """Set an untrained head, fed by the named layers; `features` are the channels of each, or their sum."""
     _check_size("head", features if isinstance(features, int) else sum(features))
     net.head = build_head(build(HeadSpec, spec, "head"), features, len(classes))
     net.classes, net.taps = tuple(classes), tuple(taps)
 
 
 def sparsify(net: Net, *, weights: Sequence[str]) -> None:
-    """Give the named weights a mask; masks are buffers, so that they are saved with the weights."""
+    """Add a mask to the named weights; masks are buffers, so they are saved with the weights."""
     for name in weights:
         mask = torch.ones_like(net.get_parameter(name), dtype=torch.bool)
         net.register_buffer(KEEP + name.replace(".", "/"), mask)
 
 
 def resize(net: nn.Module, *, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give tensors the shapes, and modules the attributes, that pruning left them.
+    """Set the shapes of tensors and the attributes of modules after pruning.
 
     Raises:
         ModelFileError: If an attribute is something else than a number, or than numbers.
@@ -61,7 +61,9 @@ def resize(net: nn.Module, *, shapes: Mapping[str, Sequence[int]], sizes: Mappin
     for name, attributes in sizes.items():
         module = net.get_submodule(name)
         for attribute, value in attributes.items():
-            if attribute.startswith("_") or (attribute not in _numbers(module) and hasattr(module, attribute)):
+            if attribute.startswith("_") or (
+                attribute not in _numeric_attributes(module) and hasattr(module, attribute)
+            ):
                 raise ModelFileError(f"{name}.{attribute} is no number that pruning may change", code="E404")
             _check_number(f"{name}.{attribute}", getattr(module, attribute, None), value)
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
@@ -76,18 +78,18 @@ def add_bias(net: nn.Module, *, layers: Sequence[str]) -> None:
 
 
 def grey(net: Net) -> None:
-    """Let the body see the mean of the three channels, as images of one: it was made for those."""
-    net.body.register_forward_pre_hook(_mean_of_channels)
+    """Feed the body the mean of the three channels: it was made for grey images."""
+    net.body.register_forward_pre_hook(_average_channels)
 
 
 def densify(net: Net, *, weights: Sequence[str]) -> None:
-    """Take the masks of the named weights away."""
+    """Remove the masks of the named weights."""
     for name in weights:
         delattr(net, KEEP + name.replace(".", "/"))
 
 
 def remove_blocks(net: nn.Module, *, names: Sequence[str]) -> None:
-    """Put nothing in the place of modules that map a tensor to one of its shape, such as residual blocks.
+    """Replace modules that preserve a tensor's shape, such as residual blocks, by the identity.
 
     Raises:
         ModelFileError: If one of them is not there, or feeds the head by a tap.
@@ -111,9 +113,9 @@ def tapped_within(net: nn.Module, name: str) -> bool:
 
 
 def body_edits(edits: Sequence[Edit]) -> list[Edit]:
-    """Leave out of edits what they say of a head, which belongs to a task and not to the body."""
+    """Return the edits without their parts about the head, which belongs to a task and not to the body."""
     lists = {"add_bias": "layers", "densify": "weights", "sparsify": "weights"}
-    found = list[Edit]()
+    selected = list[Edit]()
     for edit in edits:
         if edit["kind"] in lists:
             names = lists[edit["kind"]]
@@ -125,42 +127,42 @@ def body_edits(edits: Sequence[Edit]) -> list[Edit]:
                 "sizes": {n: size for n, size in edit["sizes"].items() if n == "body" or n.startswith(BODY)},
             }
         if edit["kind"] != "set_head":
-            found.append(edit)
-    return found
+            selected.append(edit)
+    return selected
 
 
-def measure(net: nn.Module) -> tuple[dict[str, list[int]], Sizes]:
-    """Read off every tensor's shape and every module's attributes that are numbers: what pruning may change."""
+def measure_shapes(net: nn.Module) -> tuple[dict[str, list[int]], Sizes]:
+    """Return every tensor's shape and every module's numeric attributes, which pruning may change."""
     shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
-    return shapes, {name: _numbers(module) for name, module in net.named_modules()}
+    return shapes, {name: _numeric_attributes(module) for name, module in net.named_modules()}
 
 
 def record_resize(net: Net, before: tuple[dict[str, list[int]], Sizes]) -> None:
-    """Append the `resize` edit that leads from `before` (what `measure` gave) to what the network is now."""
-    shapes, sizes = measure(net)
+    """Append the `resize` edit from `before` (a result of `measure_shapes`) to the network's present shapes."""
+    shapes, sizes = measure_shapes(net)
     if shapes.keys() != before[0].keys():
         raise ModelFileError(
             "pruning added or removed tensors", "report the network's name: it needs a rule of its own"
         )
     changed = {
-        name: {key: value for key, value in found.items() if before[1][name].get(key) != value}
-        for name, found in sizes.items()
+        name: {key: value for key, value in values.items() if before[1][name].get(key) != value}
+        for name, values in sizes.items()
     }
     net.edits.append(
         {
             "kind": "resize",
             "shapes": {name: shape for name, shape in shapes.items() if before[0][name] != shape},
-            "sizes": {name: found for name, found in changed.items() if found},
+            "sizes": {name: values for name, values in changed.items() if values},
         }
     )
 
 
-def _mean_of_channels(_body: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def _average_channels(_body: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return (inputs[0].mean(1, keepdim=True), *inputs[1:])
 
 
 def _check_size(name: str, size: int, before: int = 0) -> None:
-    """Refuse what a damaged or foreign file could fill the memory with: pruning makes nothing larger.
+    """Refuse a size with which a damaged or foreign file could fill the memory: pruning makes no tensor larger.
 
     Raises:
         ModelFileError: If there are more numbers than `LARGE`, and than before.
@@ -186,15 +188,15 @@ def _check_number(name: str, before: Any, value: Any) -> None:
         raise ModelFileError(f"an edit makes {name} {value}, where it is {before}", "get an intact copy", code="E404")
 
 
-def _numbers(module: nn.Module) -> dict[str, Any]:
-    """The attributes that are numbers or tuples of whole ones, as JSON gives them back."""
-    found: dict[str, Any] = {}
+def _numeric_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes that are numbers or tuples of integers, in their JSON form."""
+    numbers: dict[str, Any] = {}
     for key, value in vars(module).items():
         if isinstance(value, int | float) and not isinstance(value, bool):
-            found[key] = value
+            numbers[key] = value
         elif isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
-            found[key] = list(value)
-    return found
+            numbers[key] = list(value)
+    return numbers
 
 
 def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -226,7 +228,7 @@ def apply_edit(net: Net, kind: str, **arguments: Any) -> None:
     Args:
         net: Changed in place.
         kind: A key of `EDITS`.
-        arguments: Of the edit, as JSON holds them.
+        arguments: Arguments of the edit, in their JSON form.
     """
     EDITS[kind](net, **arguments)
     net.edits.append({"kind": kind, **arguments})
@@ -235,7 +237,7 @@ def apply_edit(net: Net, kind: str, **arguments: Any) -> None:
 def rebuild(
     backbone: Mapping[str, Any], edits: Sequence[Edit], preprocess: Preprocess, classes: Sequence[str] = ()
 ) -> Net:
-    """Make an untrained network by replaying recorded edits."""
+    """Build an untrained network by replaying recorded edits."""
     net = Net(backbone, preprocess)
     for edit in edits:
         apply_edit(net, **edit)

@@ -1,4 +1,4 @@
-"""How a network is run to be looked at: with hooks that leave it, and in evaluation mode for as long as that takes."""
+"""Run a network for inspection: with temporary hooks, and temporarily in evaluation mode."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,18 +9,18 @@ from torch import nn
 
 @contextmanager
 def hooks(handles: Iterable[Any]) -> Iterator[None]:
-    """Remove hooks at the end of the block, by what registering them gave."""
-    held = list(handles)
+    """Remove registered hooks at the end of the block, by their handles."""
+    registered = list(handles)
     try:
         yield
     finally:
-        for handle in held:
+        for handle in registered:
             handle.remove()
 
 
 @contextmanager
 def as_evaluated(module: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode for the length of the block, and back to each submodule's own mode."""
+    """Switch to evaluation mode in the block, and restore each submodule's own mode afterwards."""
     was = [(m, m.training) for m in module.modules()]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""What a network's layers look like to a clock: kernel, stride, groups, and how many positions they work on."""
+"""Describe a network's layers by what decides their latency: kernel, stride, groups and number of positions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Site:
-    """All that decides a layer's time but its widths.
+    """Everything but the widths that decides a layer's latency.
 
     Attributes:
         kind: `conv`, `depthwise` (one or several filters per channel) or `linear`.
         kernel: Height and width; `(1, 1)` for linear layers.
         stride: Per axis.
         dilation: Per axis.
-        groups: Of a grouped convolution; of a depthwise one, filters per channel instead; else 1.
+        groups: Groups of a grouped convolution; filters per channel of a depthwise one; else 1.
         size: Height and width of the input; `(rows, 1)` for linear layers.
         out: Height and width of the output.
     """
@@ -64,15 +64,15 @@ def trace(net: nn.Module, example: Tensor) -> list[Layer]:
         net: Its mode is kept; what is traced is evaluation.
         example: One input `(1, 3, S, S)` on the network's device.
     """
-    found: list[Layer] = []
+    layers: list[Layer] = []
 
-    def note(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: found.append(_layer(name, module, inputs[0], output))
+    def record(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: layers.append(_layer(name, module, inputs[0], output))
 
     weighing = {n: m for n, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    with as_evaluated(net), hooks(module.register_forward_hook(note(name)) for name, module in weighing.items()):
+    with as_evaluated(net), hooks(module.register_forward_hook(record(name)) for name, module in weighing.items()):
         net(example)
-    return found
+    return layers
 
 
 def _layer(name: str, module: Any, x: Tensor, y: Tensor) -> Layer:
@@ -80,13 +80,13 @@ def _layer(name: str, module: Any, x: Tensor, y: Tensor) -> Layer:
         rows = (x.numel() // x.shape[-1] // x.shape[0], 1)
         site = Site(kind="linear", size=rows, out=rows)
         return Layer(name=name, site=site, inputs=module.in_features, outputs=module.out_features)
-    alone = module.groups > 1 and module.groups == module.in_channels
+    depthwise = module.groups > 1 and module.groups == module.in_channels
     site = Site(
-        kind="depthwise" if alone else "conv",
+        kind="depthwise" if depthwise else "conv",
         kernel=_pair(module.kernel_size),
         stride=_pair(module.stride),
         dilation=_pair(module.dilation),
-        groups=module.out_channels // module.in_channels if alone else module.groups,
+        groups=module.out_channels // module.in_channels if depthwise else module.groups,
         size=_pair(x.shape[2:]),
         out=_pair(y.shape[2:]),
     )

@@ -1,4 +1,4 @@
-"""A network that remembers how to rebuild itself.
+"""A network that records how to rebuild itself.
 
 Shape legend: B batch, S side of the input, D features, C classes.
 """
@@ -22,13 +22,13 @@ KEEP = "keep/"
 
 
 class Net(nn.Module):
-    """A backbone and a head, plus the edits that led to them.
+    """A backbone and a head, with the edits that produced them.
 
     `edits.rebuild` makes a network of the same shape from `backbone` and `edits`: weights are stored without code.
 
     Attributes:
-        backbone: What `build_body` takes: `{"source": ..., "args": {...}}`.
-        preprocess: What its input must look like.
+        backbone: Arguments of `build_body`: `{"source": ..., "args": {...}}`.
+        preprocess: Preprocessing of its input.
         classes: Names of the head's columns; empty before the first head.
         taps: Names of the body's submodules whose outputs feed the head; `out` is the body's own output.
         edits: Architecture changes, in order.
@@ -45,12 +45,12 @@ class Net(nn.Module):
         self.edits: list[Edit] = []
         self.smoothing = 0.0
         self.body = build_body(**self.backbone)
-        self._settle()
+        self._materialize()
         self.head: nn.Module = nn.Identity()
 
     @torch.no_grad()
-    def _settle(self) -> None:
-        """Let lazy layers learn their shapes."""
+    def _materialize(self) -> None:
+        """Initialize lazy layers by a forward pass."""
         if any(isinstance(parameter, nn.UninitializedParameter) for parameter in self.body.parameters()):
             with as_evaluated(self.body):
                 self.body(torch.zeros(2, 3, self.preprocess.size, self.preprocess.size))
@@ -60,13 +60,13 @@ class Net(nn.Module):
         return {name: pool(output) for name, output in self.outputs(x, taps).items()}
 
     def outputs(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
-        """Map images `(B, 3, S, S)` to what each of `taps` gives: maps, tokens or features."""
+        """Map images `(B, 3, S, S)` to the outputs of `taps`: maps, tokens or features."""
         with capture_taps(self.body, taps) as outputs:
             out = self.body(x)
         return {**outputs, "out": in_order(self.body, out)}
 
     def features(self, x: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to what the head's classifier sees: `(B, D)`, pooled as the head says."""
+        """Map images `(B, 3, S, S)` to the input of the head's classifier: `(B, D)`, with the head's own pooling."""
         outputs = self.outputs(x, self.taps)
         own_pool = pool_of(self.head)
         if own_pool is not None:
@@ -81,7 +81,7 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def set_input_size(self, size: int) -> None:
-        """Expect images of another side from now on.
+        """Set the side of the input images.
 
         Raises:
             SettingsError: If the backbone cannot take them.
@@ -91,7 +91,7 @@ class Net(nn.Module):
         try:
             with as_evaluated(self):
                 self.pooled_taps(example_input(self), self.taps)
-        except Exception as error:  # whatever a foreign backbone raises at a size it does not know
+        except Exception as error:  # a user's backbone may raise anything for an unsupported size
             self.preprocess = before
             if out_of_memory(error):
                 raise
@@ -106,13 +106,13 @@ class Net(nn.Module):
             weight.mul_(keep.view(torch.uint8).to(weight.dtype))  # bool converts half as fast
 
     def raw_weight(self, name: str) -> Tensor:
-        """Give a weight as it is stored: without what an adapter makes of it, where one changes it."""
+        """Return a weight as stored, without the change of an adapter."""
         path, _, leaf = name.rpartition(".")
         layer = self.get_submodule(path)
         changed: Any = getattr(layer, "parametrizations", {})
         return changed[leaf].original if leaf in changed else layer.get_parameter(leaf)
 
     def masks(self) -> dict[str, Tensor]:
-        """Give the mask of each masked weight, by the weight's name; true means keep."""
+        """Return the mask of each masked weight, by the weight's name; true marks weights in use."""
         masks = dict(self.named_buffers(recurse=False))
         return {n.removeprefix(KEEP).replace("/", "."): m for n, m in masks.items() if n.startswith(KEEP)}

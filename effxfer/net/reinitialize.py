@@ -1,4 +1,4 @@
-"""Untrained weights for a network that was built and edited before."""
+"""Draw untrained weights for an edited network."""
 
 import torch
 from torch import Tensor
@@ -8,35 +8,35 @@ from effxfer.net.edits import rebuild
 from effxfer.net.net import KEEP, Net
 
 
-def fresh_weights(net: Net, seed: int) -> dict[str, Tensor]:
-    """Draw the weights and buffers, head included, that training this network from scratch would begin with.
+def initial_weights(net: Net, seed: int) -> dict[str, Tensor]:
+    """Draw the weights and buffers, including the head, from which training from scratch starts.
 
-    Layers that lost channels are drawn as torch draws layers of their size.
+    Layers with removed channels are initialized like torch's layers of their present size.
 
     Args:
-        net: Stays as it is.
-        seed: Of the draw.
+        net: Not changed.
+        seed: Seed of the initialization.
 
     Returns:
         By name, on the CPU; without masks.
 
     Raises:
-        SettingsError: Naming a weight that lost channels and whose module cannot draw itself anew.
+        SettingsError: If a module with removed channels has no `reset_parameters`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
-        _redraw_(made)
-    return {name: tensor.detach() for name, tensor in made.state_dict().items() if not name.startswith(KEEP)}
+        rebuilt = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
+        _reinitialize_(rebuilt)
+    return {name: tensor.detach() for name, tensor in rebuilt.state_dict().items() if not name.startswith(KEEP)}
 
 
-def _redraw_(net: Net) -> None:
-    modules, own, lost = dict(net.named_modules()), net.state_dict(), dict[str, str]()
+def _reinitialize_(net: Net) -> None:
+    modules, state, resized = dict(net.named_modules()), net.state_dict(), dict[str, str]()
     for edit in net.edits:
         for name in edit["shapes"] if edit["kind"] == "resize" else ():
-            if name in own and not name.startswith(KEEP):
-                lost.setdefault(name.rpartition(".")[0], name)
-    for name, weight in lost.items():
+            if name in state and not name.startswith(KEEP):
+                resized.setdefault(name.rpartition(".")[0], name)
+    for name, weight in resized.items():
         draw = getattr(modules[name], "reset_parameters", getattr(modules[name], "_reset_parameters", None))
         if draw is None:
             raise SettingsError(f"{weight} lost channels and cannot be drawn anew", "start from the weights that came")

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def in_order(body: nn.Module, output: Any) -> Tensor:
-    """Choose the tensor of what a body or one of its modules gives, see `tensor_of`, with its channels second.
+    """Choose the tensor of a module's output (see `tensor_of`), with its channels second.
 
-    They are last where a body says so: `(B, h, w, D)`, as Swin's of timm are.
+    Bodies that declare `output_fmt = "NHWC"`, such as timm's Swin, have them last: `(B, h, w, D)`.
     """
     tensor = tensor_of(output)
     last = getattr(body, "output_fmt", "") == "NHWC" and tensor.dim() == 4
@@ -63,7 +63,7 @@ def tap_widths(net: "Net", names: Sequence[str] = ()) -> dict[str, int]:
 
 
 def example_input(net: "Net") -> Tensor:
-    """Give two black images `(2, 3, S, S)`, where the network is."""
+    """Return two black images `(2, 3, S, S)` on the network's device."""
     weight = next(net.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
     return torch.zeros(2, 3, net.preprocess.size, net.preprocess.size, device=device)

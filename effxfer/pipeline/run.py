@@ -111,11 +111,11 @@ def check(plan: Plan, context: RunContext) -> None:
     Raises:
         EffxferError: As `run` does before its first step.
     """
-    from effxfer.train.devices import pick
+    from effxfer.train.devices import pick_device
 
     check_places(plan, context)
     check_writable(context.out)
-    pick(context.device)
+    pick_device(context.device)
     with trusting_sources(*named_in_plan(plan)):
         check_options(plan, context)
 

@@ -1,4 +1,4 @@
-"""Where training runs: CPU, one GPU, or several processes under `torchrun`; number formats and memory layout."""
+"""Choose where training runs: CPU, one GPU, or several processes under `torchrun`; and its number format."""
 
 import atexit
 import os
@@ -38,15 +38,14 @@ class Device:
         return self.rank == 0
 
     def autocast(self, amp: Amp) -> AbstractContextManager[None]:
-        """Compute in half precision where that is asked for; `auto` is bf16 on a GPU that has it, else off."""
+        """Compute in half precision if `amp` requests it; `auto` means bf16 on a GPU that supports it, else off."""
         dtype = half_precision(self.torch, amp)
         return torch.autocast(self.torch.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
     def draw_from(self, seed: int) -> None:
-        """Seed what is drawn on the CPU and on this device.
+        """Seed the generators of the CPU and of this device.
 
-        `torch.manual_seed` seeds devices that were never used, too, and formats the whole stack for each: 0.1 ms a call
-        and more.
+        `torch.manual_seed` also seeds unused devices and formats the whole stack for each, which takes 0.1 ms or more.
         """
         torch.default_generator.manual_seed(seed)
         if self.torch.type == "cuda":
@@ -57,44 +56,44 @@ class Device:
         return GradScaler(self.torch.type, enabled=half_precision(self.torch, amp) is torch.float16)
 
     def parallel(self, module: nn.Module) -> nn.Module:
-        """Average gradients over the processes; a single process gets its module back."""
+        """Wrap a module so that gradients are averaged over the processes; a single process keeps the module."""
         if self.world == 1:
             return module
         return nn.parallel.DistributedDataParallel(
             module, device_ids=[self.torch.index] if self.torch.type == "cuda" else None, find_unused_parameters=True
         )
 
-    def agree(self, own: bool) -> bool:
-        """Whether every process says so."""
+    def agree(self, vote: bool) -> bool:
+        """Whether every process passed true."""
         if self.world == 1:
-            return own
-        votes = torch.tensor(float(own), device=self.torch)
+            return vote
+        votes = torch.tensor(float(vote), device=self.torch)
         torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MIN)
         return bool(votes)
 
-    def same(self, own: float) -> float:
-        """Give every process the leader's number, so that all decide alike."""
+    def broadcast(self, number: float) -> float:
+        """Return the leader's number in every process, so that all decide alike."""
         if self.world == 1:
-            return own
-        told = torch.tensor(own, device=self.torch)
-        torch.distributed.broadcast(told, 0)
-        return float(told)
+            return number
+        shared = torch.tensor(number, device=self.torch)
+        torch.distributed.broadcast(shared, 0)
+        return float(shared)
 
     def share_(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the leader's values, in place."""
+        """Broadcast the leader's values to every process, in place."""
         if self.world > 1:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, 0)
 
 
 def half_precision(device: torch.device, amp: Amp) -> torch.dtype | None:
-    """The half-precision format that `amp` means on a device, or None for float32."""
+    """Return the half-precision dtype that `amp` selects on a device, or None for float32."""
     if amp == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
-def pick(name: str = "auto") -> Device:
+def pick_device(name: str = "auto") -> Device:
     """Choose a device: `auto` takes the GPU if there is one; under `torchrun`, this process's GPU.
 
     Raises:
@@ -102,20 +101,20 @@ def pick(name: str = "auto") -> Device:
             is none.
     """
     _keep_within_quota()
-    rank, world = _told("RANK", "0"), _told("WORLD_SIZE", "1")
+    rank, world = _read_number("RANK", "0"), _read_number("WORLD_SIZE", "1")
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return Device(torch=_named("cpu" if name == "auto" else name), rank=rank, world=world)
+    return Device(torch=_parse_device("cpu" if name == "auto" else name), rank=rank, world=world)
 
 
 def _keep_within_quota() -> None:
-    """Give torch no more threads than a container's limit has time for, unless the user says how many."""
+    """Limit torch's threads to the container's CPU quota, unless `OMP_NUM_THREADS` is set."""
     if "OMP_NUM_THREADS" not in os.environ and within_quota(torch.get_num_threads()) < torch.get_num_threads():
         torch.set_num_threads(within_quota(torch.get_num_threads()))
 
 
-def _told(variable: str, default: str) -> int:
-    """Read what `torchrun` says in the environment.
+def _read_number(variable: str, default: str) -> int:
+    """Read a number that `torchrun` sets in the environment.
 
     Raises:
         SettingsError: If it is not a whole number.
@@ -126,7 +125,7 @@ def _told(variable: str, default: str) -> int:
     return int(text)
 
 
-def _named(name: str) -> torch.device:
+def _parse_device(name: str) -> torch.device:
     hint = "pass `device=cpu`, or see `effxfer doctor`"
     try:
         device = torch.device(name)
@@ -134,23 +133,23 @@ def _named(name: str) -> torch.device:
         raise SettingsError(f"no device is called {name!r}", "devices are auto, cpu, cuda, cuda:1 ...") from None
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= count:
-        seen = f"torch sees {count} GPUs" if count else "torch sees no GPU"
-        raise SettingsError(f"no device {name!r}: {seen}", hint)
+        available = f"torch sees {count} GPUs" if count else "torch sees no GPU"
+        raise SettingsError(f"no device {name!r}: {available}", hint)
     if device.type in ("cpu", "cuda"):
         return device
     try:
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, NotImplementedError, AssertionError) as error:  # each kind of device has its own words
-        why = str(error).partition("\n")[0][:200]
-        raise SettingsError(f"torch cannot compute on {name!r} here: {why}", hint) from None
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # each backend has its own type of error
+        reason = str(error).partition("\n")[0][:200]
+        raise SettingsError(f"torch cannot compute on {name!r} here: {reason}", hint) from None
     return device
 
 
 @contextmanager
-def together(device: Device) -> Iterator[None]:
-    """Connect the processes that `torchrun` started, and wait at the end of the block until all are there.
+def process_group(device: Device) -> Iterator[None]:
+    """Connect the processes that `torchrun` started, and wait for all of them at the end of the block.
 
-    They stay connected as long as they live: to part and meet again at the same address is a race.
+    They stay connected until they exit: reconnecting at the same address would be a race.
     """
     if device.world > 1 and not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

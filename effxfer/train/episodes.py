@@ -1,4 +1,4 @@
-"""How well features tell new classes apart that are known by a few examples.
+"""Measure how well features distinguish new classes from a few examples each.
 
 As is usual since Vinyals et al., 2016 (https://arxiv.org/abs/1606.04080): the average accuracy of many episodes, with
 its 95 % interval.
@@ -24,7 +24,7 @@ WAYS, SHOTS = (5, 20), (1, 5)
 Near = Callable[[Tensor, Tensor], Tensor]
 
 
-def few_shot(features: Tensor, labels: NDArray[np.int64], near: Near, name: str, seed: int = 0) -> Report:
+def measure_few_shot(features: Tensor, labels: NDArray[np.int64], near: Near, name: str, seed: int = 0) -> Report:
     """Measure 5-way and 20-way accuracy with 1 and 5 shots, as far as there are classes and images for it.
 
     Args:
@@ -41,21 +41,21 @@ def few_shot(features: Tensor, labels: NDArray[np.int64], near: Near, name: str,
     fewest = int(np.bincount(labels)[np.unique(labels)].min())
     ways = [way for way in WAYS if way <= count] or [count]
     rows = [
-        _measured(features, labels, near, way, shot, min(QUERIES, fewest - shot), name, seed)
+        _measure_episodes(features, labels, near, way, shot, min(QUERIES, fewest - shot), name, seed)
         for way in ways for shot in SHOTS if shot < fewest
     ]  # fmt: skip
     return Report(rows=tuple(rows))
 
 
-def _measured(
+def _measure_episodes(
     features: Tensor, labels: NDArray[np.int64], near: Near, way: int, shot: int, queries: int, name: str, seed: int
 ) -> Measurement:
     episodes = Episodes(labels, shot + queries)
-    found = [
-        _episode(features, episodes, near, way, shot, make_generator(seed, "episode", way, shot, number))
+    accuracies = [
+        _episode_accuracy(features, episodes, near, way, shot, make_generator(seed, "episode", way, shot, number))
         for number in range(EPISODES)
     ]
-    scores = torch.tensor(found, dtype=torch.float64)
+    scores = torch.tensor(accuracies, dtype=torch.float64)
     mean, half = float(scores.mean()), 1.96 * float(scores.std()) / sqrt(EPISODES)
     return Measurement(
         name=f"{name} {way}-way {shot}-shot", value=mean, unit="%", low=mean - half, high=mean + half, n=EPISODES,
@@ -63,13 +63,13 @@ def _measured(
     )  # fmt: skip
 
 
-def _episode(
+def _episode_accuracy(
     features: Tensor, episodes: Episodes, near: Near, way: int, shot: int, rng: torch.Generator
 ) -> float:  # fmt: skip
-    """Give the accuracy of one episode, in percent."""
+    """Return the accuracy of one episode, in percent."""
     classes = torch.randperm(len(episodes), generator=rng)[:way]
     drawn = features[episodes.draw(classes, rng)]
     support, queries = drawn[:, :shot], drawn[:, shot:]
     logits = near(queries.flatten(0, 1), support.mean(1))
-    right = logits.argmax(1) == torch.arange(way).repeat_interleave(queries.shape[1])
-    return 100 * float(right.double().mean())
+    correct = logits.argmax(1) == torch.arange(way).repeat_interleave(queries.shape[1])
+    return 100 * float(correct.double().mean())

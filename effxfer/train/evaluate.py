@@ -1,4 +1,4 @@
-"""The one evaluation: logits of a whole split, and the accuracy they give."""
+"""Evaluate a network: logits of a split, and their accuracy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

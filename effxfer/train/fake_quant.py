@@ -1,4 +1,4 @@
-"""Fake quantization: a network trains as if its weights and activations were int8, and learns to live with it.
+"""Fake quantization: train a network with weights and activations that are rounded to int8.
 
 After Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3: weights and inputs are rounded in the forward
 pass, and gradients pass through the rounding. Weights have a scale per output channel, so folding a BatchNorm into
@@ -39,7 +39,7 @@ class FakeRange(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give `x` as uint8 would hold it; before any batch was seen, as it is."""
+        """Round `x` to uint8 within the range; unchanged before the first batch."""
         if self.training:
             self.follow(x.detach())
         if not self.seen:
@@ -62,16 +62,16 @@ def fake_weight(weight: Tensor, bits: int = 8) -> Tensor:
     """Round weights `(O, ...)` to symmetric codes with a scale per output; zeros stay zeros."""
     largest = weight.detach().float().abs().flatten(1).amax(1).view(-1, *[1] * (weight.dim() - 1))
     scale = torch.clamp(largest / min(2 ** (bits - 1), 127), min=LEAST)
-    return rounded(weight.float(), scale).to(weight.dtype)
+    return round_straight_through(weight.float(), scale).to(weight.dtype)
 
 
-def rounded(x: Tensor, scale: Tensor) -> Tensor:
+def round_straight_through(x: Tensor, scale: Tensor) -> Tensor:
     """Round to multiples of `scale`; the gradient is that of `x`."""
     return x + (torch.round(x / scale) * scale - x).detach()
 
 
 @contextmanager
-def fake_quantized(net: nn.Module, *, bits: int = 8, momentum: float = 0.99, skip: int = 1) -> Iterator[nn.Module]:
+def fake_quantize(net: nn.Module, *, bits: int = 8, momentum: float = 0.99, skip: int = 1) -> Iterator[nn.Module]:
     """Let convolutions and linear layers work with int8 weights and inputs for the length of the block.
 
     Args:
@@ -86,12 +86,12 @@ def fake_quantized(net: nn.Module, *, bits: int = 8, momentum: float = 0.99, ski
         for layer in layers:
             layer.add_module("fake_range", FakeRange(momentum).to(layer.weight.device))
             undo.callback(delattr, layer, "fake_range")
-            undo.callback(layer.register_forward_pre_hook(_before(bits)).remove)
-            undo.callback(layer.register_forward_hook(_after, always_call=True).remove)
+            undo.callback(layer.register_forward_pre_hook(_quantize_hook(bits)).remove)
+            undo.callback(layer.register_forward_hook(_restore_hook, always_call=True).remove)
         yield net
 
 
-def _before(bits: int) -> Any:
+def _quantize_hook(bits: int) -> Any:
     """Hide the layer's weight behind its rounded twin, and round its input."""
 
     def hook(layer: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -101,5 +101,5 @@ def _before(bits: int) -> Any:
     return hook
 
 
-def _after(layer: nn.Module, _inputs: Any, _output: Any) -> None:
+def _restore_hook(layer: nn.Module, _inputs: Any, _output: Any) -> None:
     vars(layer).pop("weight", None)

@@ -65,7 +65,7 @@ def fit(
     before_step: Callable[[], None] = lambda: None,
     after_step: Callable[[int], None] = lambda _done: None,
     validate: Callable[[], float] | None = None,
-    settled: int = 0,
+    no_best_before: int = 0,
     work: Work = Work(None),  # noqa: B008 - immutable
     span: Span = Span(),
     allowance: Allowance | None = None,
@@ -87,8 +87,8 @@ def fit(
         after_step: Called after every optimizer step with the number of steps done, to keep masked weights at zero or
             to shrink masks; what it does may depend on that number and on the learner's state alone.
         validate: Gives the score of the present weights, larger is better; called after every epoch.
-        settled: The number of steps before which no epoch is the best and none counts against `patience`, because the
-            learner is not yet what was asked for (its masks still shrink); 0 is the null value.
+        no_best_before: Step before which no epoch is the best and none counts against `patience`, because the learner
+            has not reached its final form (its masks still shrink); 0 is the null value.
         work: Where checkpoints and `metrics.jsonl` go.
         span: The part of the steps to run.
         allowance: The time there is, for which the steps are made fewer where they have to be; None is no limit. How
@@ -103,7 +103,8 @@ def fit(
         ResourceError: If memory runs out even for a sixteenth of a batch.
     """
     hooks = _Hooks(
-        begin_epoch=begin_epoch, before_step=before_step, after_step=after_step, validate=validate, settled=settled
+        begin_epoch=begin_epoch, before_step=before_step, after_step=after_step, validate=validate,
+        no_best_before=no_best_before,
     )  # fmt: skip
     loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span, allowance)
     loop.resume()
@@ -114,20 +115,20 @@ def fit(
             try:
                 loop.epoch(advance)
             except DivergedError as diverged:
-                loop.retreat(diverged)
+                loop.roll_back(diverged)
     loop.finish()
     return loop.at.history
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Hooks:
-    """What the caller does during training; as in `fit`."""
+    """The caller's hooks, see `fit`."""
 
     begin_epoch: Callable[[nn.Module, float], None]
     before_step: Callable[[], None]
     after_step: Callable[[int], None]
     validate: Callable[[], float] | None
-    settled: int
+    no_best_before: int
 
 
 class _Loop:
@@ -140,7 +141,7 @@ class _Loop:
         self.update = Update(learner, loss, settings, device, seed, hooks.before_step, hooks.after_step, work.note)
         self.trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.length = len(epochs(seed_of(seed, 0)))
-        self.kept: dict[str, Any] | None = None
+        self.memory_state: dict[str, Any] | None = None
         self.at = Progress(step=span.first)
         self.timetable = Timetable(allowance, self.length, settings.epochs) if allowance else None
         self.start = clone(learner)
@@ -156,7 +157,7 @@ class _Loop:
         return self.total if self.span.last is None else min(self.span.last, self.total)
 
     def plan(self) -> None:
-        """Make as many steps as fit into the time there is, judging by a few that are undone again."""
+        """Set the step count that fits the time budget, estimated from a few steps that are rolled back."""
         if self.timetable is None or self.at.total is not None or not self.total:
             return
         began, before, batches = time.perf_counter(), deepcopy(self.state()), self.epochs(seed_of(self.seed, 0))
@@ -167,45 +168,47 @@ class _Loop:
             steps=self.length, seconds=self.timetable.allowance.seconds,
         )  # fmt: skip
         self.restore(before)
-        self.thaw()
+        self.unfreeze()
         self.at.spent = time.perf_counter() - began
-        self.at.total = int(self.device.same(float(self.timetable.planned(pace, self.at.step, self.at.spent))))
+        self.at.total = int(self.device.broadcast(float(self.timetable.plan_steps(pace, self.at.step, self.at.spent))))
 
     def keep_time(self, pace: Pace) -> None:
-        """Make more or fewer steps after an epoch that went at another pace."""
+        """Revise the step count after an epoch at another pace."""
         if self.timetable is None or self.at.total is None:
             return
-        whole = all(parameter.requires_grad for parameter in self.trained)
-        total = self.timetable.revised(self.at.total, pace, done=self.at.step, spent=self.at.spent, whole=whole)
-        self.at.total = int(self.device.same(float(total)))
+        all_trained = all(parameter.requires_grad for parameter in self.trained)
+        total = self.timetable.revise_steps(
+            self.at.total, pace, completed=self.at.step, spent=self.at.spent, all_trained=all_trained
+        )
+        self.at.total = int(self.device.broadcast(float(total)))
 
-    def thaw(self) -> None:
-        """Let everything require gradients that is ever trained."""
+    def unfreeze(self) -> None:
+        """Require gradients of everything that is trained at any time."""
         for parameter in self.trained:
             parameter.requires_grad_(True)
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+        """Restore the checkpoint, if there is one."""
         file = self.work.file("checkpoint.pt")
-        state = load(file) if file else deepcopy(self.kept)
+        state = load(file) if file else deepcopy(self.memory_state)
         if state is not None:
             self.restore(state)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state` gave."""
+        """Restore a result of `state`."""
         self.learner.load_state_dict(state["learner"])
         self.update.load(state["update"])
         self.at = Progress(**state["progress"])
 
     def state(self) -> dict[str, Any]:
-        """Give everything that the next step depends on."""
+        """Return everything that the next step depends on."""
         return {"learner": self.learner.state_dict(), "update": self.update.state(), "progress": vars(self.at)}
 
     def checkpoint(self) -> None:
-        """Save the state; in memory, where there is no directory."""
+        """Save the state; in memory if there is no directory."""
         file, state = self.work.file("checkpoint.pt"), self.state()
         if file is None:
-            self.kept = deepcopy(state)
+            self.memory_state = deepcopy(state)
         elif self.device.leads:
             save(file, state)
 
@@ -231,10 +234,10 @@ class _Loop:
         }
         trained = time.perf_counter() - began
         row["steps_per_s"] = steps / trained
-        self.judge(row)
-        took = time.perf_counter() - began
-        self.at.spent += took
-        self.keep_time(Pace(step=trained / steps, validation=took - trained))
+        self.validate(row)
+        elapsed = time.perf_counter() - began
+        self.at.spent += elapsed
+        self.keep_time(Pace(step=trained / steps, validation=elapsed - trained))
         self.at.history.append(row)
         if self.device.leads:
             self.work.note(row)
@@ -245,13 +248,13 @@ class _Loop:
         factor = rate(step / self.total, self.settings, self.total / self.length) * self.at.slowed
         return self.update(batch, step=step, done=step / self.total, factor=factor)
 
-    def judge(self, row: Row) -> None:
-        """Score the weights that would be kept, and remember the best ones."""
+    def validate(self, row: Row) -> None:
+        """Score the present (or averaged) weights, and record the best ones."""
         if self.hooks.validate is None:
             return
         with self.update.averaged():
-            row["score"] = self.device.same(float(self.hooks.validate()))
-            if self.at.step < self.hooks.settled:
+            row["score"] = self.device.broadcast(float(self.hooks.validate()))
+            if self.at.step < self.hooks.no_best_before:
                 return
             better = row["score"] > self.at.best_score
             self.at.waited = 0 if better else self.at.waited + 1
@@ -262,15 +265,15 @@ class _Loop:
     def exhausted(self) -> bool:
         return bool(self.settings.patience) and self.at.waited >= self.settings.patience
 
-    def retreat(self, diverged: DivergedError) -> None:
-        """Go back to the last good weights and try once more, ten times slower."""
-        again, step = self.at.slowed < 1, self.at.step
+    def roll_back(self, diverged: DivergedError) -> None:
+        """Return to the last good weights and retry once, at a tenth of the learning rate."""
+        retried, step = self.at.slowed < 1, self.at.step
         self.learner.load_state_dict(self.start)
-        self.thaw()
+        self.unfreeze()
         self.update.reset()
         self.at = Progress(step=self.span.first, total=self.at.total, spent=self.at.spent)
         self.resume()
-        if again:
+        if retried:
             hint = f"lower fit.lr (it is {self.settings.lr}), set fit.clip, or fit.amp = 'off'"
             raise GateError(
                 f"training diverged twice: {diverged} after {step} steps; the last good weights are kept", hint
@@ -281,10 +284,10 @@ class _Loop:
             self.work.note({"diverged": step, "lr": self.settings.lr, "retry_lr": self.settings.lr / 10})
 
     def finish(self) -> None:
-        """Leave the weights that were asked for in the learner, in evaluation mode."""
-        whole = self.last == self.total
-        if whole and self.at.best is not None:
+        """Load the requested weights (best, averaged or last) into the learner, in evaluation mode."""
+        complete = self.last == self.total
+        if complete and self.at.best is not None:
             self.learner.load_state_dict(self.at.best)
-        elif whole and self.update.average:
+        elif complete and self.update.average:
             self.learner.load_state_dict(self.update.average.weights)
         self.learner.eval()

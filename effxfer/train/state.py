@@ -1,4 +1,4 @@
-"""Checkpoints of unfinished work: written atomically, checked on reading, thrown away when the work is done."""
+"""Checkpoints of unfinished work: written atomically, checked on reading, removed when the work is done."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -80,7 +80,7 @@ class Work:
         return self.path / name if self.path else None
 
     def once(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Compute a unit of work, or give what it came to when it was done before.
+        """Compute a unit of work, or load its saved result.
 
         Args:
             name: Unique within this directory.
@@ -89,11 +89,11 @@ class Work:
         if self.path is None:
             return compute()
         file = self.path / f"{name}.pt"
-        known = load(file)
-        if known is None:
-            known = compute()
-            save(file, known)
-        return known
+        value = load(file)
+        if value is None:
+            value = compute()
+            save(file, value)
+        return value
 
     def note(self, row: Mapping[str, Any]) -> None:
         """Add a line to `metrics.jsonl`."""

@@ -1,4 +1,4 @@
-"""How fast training goes, and so how much of it fits into a time."""
+"""Measure the pace of training, and plan the steps that fit into a time budget."""
 
 import time
 from collections.abc import Callable
@@ -13,11 +13,11 @@ CHANGED = 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """The time there is for a training.
+    """The time budget of a training.
 
     Attributes:
-        seconds: For its steps, and a validation after every epoch.
-        validations: What is done afterwards, as a multiple of a validation; the time must hold it as well.
+        seconds: Total seconds, for steps and a validation after every epoch.
+        validations: Work after training within the same time, as a multiple of a validation.
     """
 
     seconds: float
@@ -37,54 +37,57 @@ class Pace:
     validation: float
 
     def fitting(self, allowance: Allowance, spent: float, length: int) -> int:
-        """How many steps fit into what is left of an allowance, with a validation after each `length` of them.
+        """Return how many steps fit into the rest of an allowance, with a validation after each `length` of them.
 
         >>> Pace(step=1, validation=10).fitting(Allowance(seconds=100, validations=2), spent=20, length=10)
         30
         """
-        left = allowance.seconds - spent - self.validation * allowance.validations
-        return max(int(left / (self.step + self.validation / length)), 0)
+        remaining = allowance.seconds - spent - self.validation * allowance.validations
+        return max(int(remaining / (self.step + self.validation / length)), 0)
 
-    def at_least(self, other: "Pace") -> "Pace":
-        """The slower one of each."""
-        return Pace(step=max(self.step, other.step), validation=max(self.validation, other.validation))
+    def at_least(self, bound: "Pace") -> "Pace":
+        """Return the slower pace of the two, for steps and for validation."""
+        return Pace(step=max(self.step, bound.step), validation=max(self.validation, bound.validation))
 
 
 class Timetable:
-    """How many steps a training has: as many as fit into the time there is.
+    """Plans the number of steps that fits into a time budget.
 
     Args:
-        allowance: That time.
+        allowance: The time budget.
         length: Steps of an epoch.
-        epochs: The most there may be.
+        epochs: Most epochs.
     """
 
     def __init__(self, allowance: Allowance, length: int, epochs: int) -> None:
-        self.allowance, self.length, self.most = allowance, length, length * epochs
+        self.allowance, self.length, self.max_steps = allowance, length, length * epochs
         self.first: Pace | None = None
 
-    def planned(self, pace: Pace, done: int, spent: float) -> int:
+    def plan_steps(self, pace: Pace, completed: int, spent: float) -> int:
         """All steps at the pace with which training begins: ten at least, or one epoch's."""
         self.first = pace
-        return self._fitting(pace, done, spent)
+        return self._fitting(pace, completed, spent)
 
-    def revised(self, total: int, pace: Pace, *, done: int, spent: float, whole: bool) -> int:
+    def revise_steps(self, total: int, pace: Pace, *, completed: int, spent: float, all_trained: bool) -> int:
         """All steps after an epoch at another pace; more than `total` only in the first half.
 
         Args:
             total: What was thought so far.
             pace: Of the last epoch.
-            done: Steps so far.
+            completed: Steps so far.
             spent: Seconds so far.
-            whole: Whether all that is ever trained was trained; if not, later steps may take as long as the first.
+            all_trained: Whether everything that is trained at any time was trained; if not, later steps may take as
+                long as the first.
         """
-        found = self._fitting(pace if whole or self.first is None else pace.at_least(self.first), done, spent)
-        late = found > total and done > total / 2
-        return found if abs(found - total) > CHANGED * total and not late else total
+        steps = self._fitting(
+            pace if all_trained or self.first is None else pace.at_least(self.first), completed, spent
+        )
+        late = steps > total and completed > total / 2
+        return steps if abs(steps - total) > CHANGED * total and not late else total
 
-    def _fitting(self, pace: Pace, done: int, spent: float) -> int:
-        steps = done + pace.fitting(self.allowance, spent, self.length)
-        return min(max(steps, min(self.length, LEAST), done), self.most)
+    def _fitting(self, pace: Pace, completed: int, spent: float) -> int:
+        steps = completed + pace.fitting(self.allowance, spent, self.length)
+        return min(max(steps, min(self.length, LEAST), completed), self.max_steps)
 
 
 def measure_pace(

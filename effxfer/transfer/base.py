@@ -1,4 +1,4 @@
-"""What a strategy is."""
+"""Base class of transfer strategies."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -55,7 +55,7 @@ class Strategy(Settings):
         return self
 
     def choose(self, net: Net, tasks: Sequence[Task]) -> tuple["Strategy", Report]:
-        """Give the strategy to train by, and why: this one, unless it measures `net` first and picks another."""
+        """Return the strategy to train with, and a report; `auto` measures `net` and returns another one."""
         return self, Report()
 
     def head(self) -> Mapping[str, Any] | None:
@@ -82,22 +82,22 @@ class Strategy(Settings):
         return {"label": F.cross_entropy(learner(inputs), labels, label_smoothing=self.label_smoothing)}
 
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
-        """Say how good the learner is, larger is better, for the choice of an epoch; a target's labels have no say."""
-        net, val = plain(learner), tasks[-1].val
+        """Return the validation score for picking the best epoch (higher is better); target labels are never used."""
+        net, val = unwrap(learner), tasks[-1].val
         logits = predict(net, val.pixels, net.preprocess, device)
         measure = balanced_accuracy if self.balance else accuracy
         return measure(logits, val.labels, "val").value
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
         """Turn the trained module back into a plain, exportable network, all of which can be trained."""
-        return plain(learner).requires_grad_(True)
+        return unwrap(learner).requires_grad_(True)
 
-    def stays(self) -> bool:
-        """Whether the network keeps adapters as parts of their own after training."""
+    def keeps_adapters(self) -> bool:
+        """Whether the adapters remain separate modules after training."""
         return self.adds == "layers" or (self.adds == "weights" and not getattr(self, "merge", True))
 
 
-def plain(learner: Any) -> Net:
-    """Give the network within what is trained."""
+def unwrap(learner: Any) -> Net:
+    """Return the network inside a trained module."""
     net: Net = learner if isinstance(learner, Net) else learner.net
     return net

@@ -189,7 +189,7 @@ def test_leaves_the_architecture_as_it_was_unless_an_adapter_stays(made, null, n
 
 def test_leaves_an_adapter_where_it_says_so(made, name):
     assert (ADAPTER in made.manifest.files) == bool(STRATEGIES[name].adds)
-    assert STRATEGIES[name]().stays() == (name in STAYING)
+    assert STRATEGIES[name]().keeps_adapters() == (name in STAYING)
     assert [edit["kind"] for edit in adapters(made.net())] == [name] * (name in STAYING)
 
 

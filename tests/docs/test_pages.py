@@ -11,7 +11,7 @@ from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.report import Report
 from effxfer.stages.stage import Stage
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.transfer.base import Strategy
 from tests.contracts.test_floors import APART, FILES, LEVEL, room
 from tests.prune.nets import make
@@ -84,7 +84,7 @@ def test_the_example_of_a_stage_moves_statistics_and_no_weight(dense, data):
     net = dense.net()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     settings, tasks = page["Recalibrate"](images=16), [load(data, net.preprocess)]
-    after, report = page["recalibrate"](net, tasks, settings, device=pick("cpu"), work=Work(None))
+    after, report = page["recalibrate"](net, tasks, settings, device=pick_device("cpu"), work=Work(None))
     moved = {name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved
     assert all("running" in name or "num_batches" in name for name in moved)

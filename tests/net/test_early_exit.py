@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.early_exit import EarlyExit, exits_cleanly, modules_after
+from effxfer.net.early_exit import EarlyExit, check_exit, find_modules_after
 from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import Net
@@ -68,8 +68,8 @@ def net_of(source="effxfer.net.cifar:resnet20", taps=("stage1",), spec=HeadSpec(
 def test_what_is_cut_off_changes_nothing_leaves_for_good_and_rebuilds(source, taps, spec):
     net = net_of(source, taps, spec, **ARGS.get(source, {}))
     x, before = torch.rand(2, 3, 32, 32), sum(p.numel() for p in net.parameters())
-    wanted, gone = net(x), modules_after(net, taps[-1])
-    assert exits_cleanly(net, taps[-1], gone)
+    wanted, gone = net(x), find_modules_after(net, taps[-1])
+    assert check_exit(net, taps[-1], gone)
     apply_edit(net, "cut", gone=gone)
     net.eval()
     assert torch.equal(net(x), wanted)
@@ -82,7 +82,7 @@ def test_what_is_cut_off_changes_nothing_leaves_for_good_and_rebuilds(source, ta
 
 def test_a_cut_body_has_an_output_trains_and_takes_another_head():
     net = net_of()
-    apply_edit(net, "cut", gone=modules_after(net, "stage1"))
+    apply_edit(net, "cut", gone=find_modules_after(net, "stage1"))
     assert isinstance(net.body, EarlyExit)
     assert stage_ends(net.body, example_input(net)) == []
     found = net.outputs(torch.rand(2, 3, 32, 32), ("stage1",))
@@ -95,20 +95,20 @@ def test_a_cut_body_has_an_output_trains_and_takes_another_head():
 
 def test_the_output_leaves_nothing_to_cut():
     net = net_of(taps=("out",))
-    assert modules_after(net, "out") == []
-    assert not exits_cleanly(net, "out", [])
+    assert find_modules_after(net, "out") == []
+    assert not check_exit(net, "out", [])
 
 
 def test_a_body_ends_between_its_own_layers_only():
     net = net_of("tests.net.test_early_exit:make_nested", ("middle.first",))
-    gone = modules_after(net, "middle.first")
+    gone = find_modules_after(net, "middle.first")
     assert "middle.second" in gone
-    assert not exits_cleanly(net, "middle.first", gone)
+    assert not check_exit(net, "middle.first", gone)
     with pytest.raises(ModelFileError, match="in the middle of middle"):
         apply_edit(net, "cut", gone=["middle.second"])
     with pytest.raises(ModelFileError, match="did you mean 'middle'"):
         apply_edit(net, "cut", gone=["midle"])
-    assert exits_cleanly(net, "middle", modules_after(net, "middle"))
+    assert check_exit(net, "middle", find_modules_after(net, "middle"))
 
 
 def make_nested() -> nn.Module:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.edits import EDITS, apply_edit, body_edits, measure, rebuild, record_resize
+from effxfer.net.edits import EDITS, apply_edit, body_edits, measure_shapes, rebuild, record_resize
 from effxfer.net.net import Net
 from effxfer.train.optim.param_groups import parameter_groups
 from tests.net.nets import SMALL, WIDE, inputs, made
@@ -30,7 +30,7 @@ def test_edits_are_listed_in_order():
 
 def test_a_resize_records_exactly_what_changed():
     net = made()
-    before = measure(net)
+    before = measure_shapes(net)
     halved(net)
     record_resize(net, before)
     edit = net.edits[-1]
@@ -74,7 +74,7 @@ def test_biases_and_the_end_of_a_mask_are_replayed():
 
 def test_a_change_of_tensors_cannot_be_recorded():
     net = made()
-    before = measure(net)
+    before = measure_shapes(net)
     net.body.stage1[0].bn1 = nn.Identity()
     with pytest.raises(ModelFileError, match="added or removed tensors"):
         record_resize(net, before)
@@ -127,7 +127,7 @@ def test_layers_above_a_removed_block_still_have_their_rates():
 
 def test_edits_of_the_body_rebuild_it_without_the_head():
     net = made()
-    before = measure(net)
+    before = measure_shapes(net)
     halved(net)
     net.head.out.weight = nn.Parameter(net.head.out.weight[:, :-1].detach().clone())
     net.head.out.in_features -= 1

@@ -4,7 +4,7 @@ from torch import nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.edits import apply_edit
-from effxfer.net.reinitialize import fresh_weights
+from effxfer.net.reinitialize import initial_weights
 from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.weights.mask import Mask
 from tests.prune.nets import make, without_smallest
@@ -13,7 +13,7 @@ from tests.prune.nets import make, without_smallest
 def test_depends_on_the_seed_alone_and_leaves_the_rest_of_the_world_as_it_is():
     net = make()
     before, state = {n: t.clone() for n, t in net.state_dict().items()}, torch.get_rng_state()
-    one, again, other = (fresh_weights(net, seed) for seed in (1, 1, 2))
+    one, again, other = (initial_weights(net, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(t, net.state_dict()[n]) for n, t in before.items())
     assert all(torch.equal(t, again[n]) for n, t in one.items())
@@ -26,13 +26,13 @@ def test_has_everything_but_masks():
     net = make()
     plain = set(net.state_dict())
     without_smallest(net, Mask.full(net), sparsity=0.5).store_(net)
-    assert set(fresh_weights(net, 0)) == plain
+    assert set(initial_weights(net, 0)) == plain
 
 
 def test_layers_that_lost_channels_are_drawn_too():
     net = make()
     remove_channels(net, ratio=0.5)
-    fresh = fresh_weights(net, 0)
+    fresh = initial_weights(net, 0)
     assert {n: t.shape for n, t in fresh.items()} == {n: t.shape for n, t in net.state_dict().items()}
     assert fresh["body.conv2.weight"].std() > 0.01
     assert torch.equal(fresh["body.bn2.weight"], torch.ones_like(fresh["body.bn2.weight"]))
@@ -55,7 +55,7 @@ class Scaled(nn.Module):
 
 def test_what_cannot_be_drawn_is_named():
     net = make("tests.net.test_reinitialize:Scaled")
-    fresh_weights(net, 0)
+    initial_weights(net, 0)
     apply_edit(net, "resize", shapes={"body.scale": [3]}, sizes={})
     with pytest.raises(SettingsError, match=r"body\.scale lost channels"):
-        fresh_weights(net, 0)
+        initial_weights(net, 0)

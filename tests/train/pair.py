@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from effxfer.data.batches.batches import Batches
-from effxfer.train.devices import pick, together
+from effxfer.train.devices import pick_device, process_group
 from effxfer.train.fit import fit
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
@@ -20,7 +20,7 @@ def epochs(seed: int) -> Batches:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    device = pick("auto" if not torch.cuda.is_available() else "cpu")
+    device = pick_device("auto" if not torch.cuda.is_available() else "cpu")
     net, broken = make(), []
 
     def breaking(net: nn.Module, batch: object, progress: float) -> dict[str, torch.Tensor]:
@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
         only_here = device.rank == 1 and len(broken) == 7
         return {"label": loss(net, batch, progress)["label"] * (float("nan") if only_here else 1.0)}
 
-    with together(device):
+    with process_group(device):
         rows = fit(
             net, epochs, breaking, FitSettings(epochs=3, lr=0.02, ema=0.5, patience=5), device=device, seed=3,
             work=Work(folder / "work"), validate=lambda: 10.0 * len(broken) + device.rank,

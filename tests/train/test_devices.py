@@ -9,25 +9,25 @@ import torch
 from torch import nn
 
 from effxfer.errors import SettingsError
-from effxfer.train.devices import Device, half_precision, pick, together
+from effxfer.train.devices import Device, half_precision, pick_device, process_group
 
 CPU = torch.device("cpu")
 
 
 def test_one_process_is_alone(monkeypatch):
-    device = pick("cpu")
+    device = pick_device("cpu")
     assert (device.torch, device.rank, device.world, device.leads) == (CPU, 0, 1, True)
     net = nn.Linear(2, 2)
     assert device.parallel(net) is net
-    assert (device.agree(True), device.agree(False), device.same(3.5)) == (True, False, 3.5)
-    with together(device):
+    assert (device.agree(True), device.agree(False), device.broadcast(3.5)) == (True, False, 3.5)
+    with process_group(device):
         assert not torch.distributed.is_initialized()
 
 
 def test_torchrun_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    device = pick("cpu")
+    device = pick_device("cpu")
     assert (device.rank, device.world, device.leads) == (3, 4, False)
 
 
@@ -35,33 +35,33 @@ def test_torchrun_is_read_from_the_environment(monkeypatch):
 def test_a_rank_that_is_none_is_named(monkeypatch, variable):
     monkeypatch.setenv(variable, "abc")
     with pytest.raises(SettingsError, match=f"{variable} is 'abc', not a whole number"):
-        pick("cpu")
+        pick_device("cpu")
 
 
 @pytest.mark.parametrize(("name", "text"), [("foo", "no device is called 'foo'"), ("cpu:x", "no device is called")])
 def test_a_device_that_is_none_is_named(name, text):
     with pytest.raises(SettingsError, match=text):
-        pick(name)
+        pick_device(name)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:99"])
 def test_a_gpu_that_is_absent_is_named(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(SettingsError, match="torch sees no GPU"):
-        pick(name)
+        pick_device(name)
 
 
 def test_a_gpu_too_high_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(SettingsError, match="torch sees 2 GPUs"):
-        pick("cuda:2")
+        pick_device("cuda:2")
 
 
 def test_automatic_choice_takes_this_processs_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert pick("auto").torch == pick("cuda").torch == torch.device("cuda", 1)
+    assert pick_device("auto").torch == pick_device("cuda").torch == torch.device("cuda", 1)
 
 
 def test_half_precision_is_off_on_a_cpu_unless_asked_for():
@@ -130,7 +130,7 @@ def test_only_the_leader_writes(pair):
 def test_what_is_drawn_depends_on_the_seed_alone():
     drawn = []
     for seed in (7, 8, 7):
-        pick("cpu").draw_from(seed)
+        pick_device("cpu").draw_from(seed)
         drawn.append(torch.rand(3))
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
@@ -142,4 +142,4 @@ def test_a_device_that_torch_cannot_compute_on_is_refused(name):
     if name != "meta" and getattr(torch, name).is_available():
         pytest.skip(f"this machine has {name}")
     with pytest.raises(SettingsError, match=f"torch cannot compute on '{name}' here"):
-        pick(name)
+        pick_device(name)

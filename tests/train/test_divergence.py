@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from effxfer.errors import GateError, SettingsError
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.fit import fit
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from tests.train.test_fit import epochs, loss, make, score
 
-CPU = pick("cpu")
+CPU = pick_device("cpu")
 STEPS = 5
 
 

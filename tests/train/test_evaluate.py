@@ -6,10 +6,10 @@ from torch import nn
 from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Split
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.evaluate import accuracy, evaluating, predict, score
 
-CPU = pick("cpu")
+CPU = pick_device("cpu")
 SMALL = Preprocess(size=4)
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), dtype=np.uint8)
 

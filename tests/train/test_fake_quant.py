@@ -10,7 +10,7 @@ from torch import nn
 from effxfer.deploy.export.onnx import export_onnx, load
 from effxfer.deploy.int8.static import Feeds, prepare, write_candidate
 from effxfer.deploy.settings import Recipe
-from effxfer.train.fake_quant import FakeRange, fake_quantized, fake_weight
+from effxfer.train.fake_quant import FakeRange, fake_quantize, fake_weight
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 matrices = arrays(np.float32, (4, 6), elements=st.floats(-100, 100, width=32))
@@ -56,7 +56,7 @@ def test_nothing_of_it_stays():
     before = {name: t.clone() for name, t in net.state_dict().items()}
     x = torch.randn(2, 3, 16, 16)
     exact = net(x)
-    with fake_quantized(net) as faked:
+    with fake_quantize(net) as faked:
         net.train()(x)
         assert len(faked.state_dict()) > len(before)
         assert dict(net.named_parameters()).keys() == dict(tiny_net().named_parameters()).keys()
@@ -67,7 +67,7 @@ def test_nothing_of_it_stays():
 
 def test_an_error_leaves_the_weights_in_place():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-    with fake_quantized(net, skip=0):
+    with fake_quantize(net, skip=0):
         with pytest.raises(RuntimeError):
             net(torch.randn(1, 5, 8, 8))
         assert all(isinstance(layer.weight, nn.Parameter) for layer in net)
@@ -91,7 +91,7 @@ def test_claim_training_with_rounding_gives_back_what_rounding_takes():
 
     train(0.01)
     assert wrong() == 0
-    with fake_quantized(net, bits=2, skip=0):
+    with fake_quantize(net, bits=2, skip=0):
         net.train()(x)
         before = wrong()
         train(0.003)

@@ -13,14 +13,14 @@ from torch import nn
 
 from effxfer.data.batches.batches import Batches
 from effxfer.errors import GateError, ResourceError
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.fit import Span, fit
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
 Y = (X[:, 0] * X[:, 1] > 0).long()
-CPU = pick("cpu")
+CPU = pick_device("cpu")
 
 
 def make() -> nn.Module:

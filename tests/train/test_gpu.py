@@ -10,7 +10,7 @@ from torch import nn
 from effxfer.data.batches import batches
 from effxfer.data.batches.augment import Augment, augment
 from effxfer.data.batches.batches import Batches, Pixels, make_generator
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.fit import Span, fit
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
@@ -46,7 +46,14 @@ def loss(net, batch, _progress):
 def run(work: Work, span: Span = Span(), **settings) -> tuple[nn.Module, list[dict[str, float]]]:  # noqa: B008
     net = make()
     rows = fit(
-        net, epochs, loss, FitSettings(epochs=6, lr=0.02, **settings), device=pick(), seed=3, work=work, span=span
+        net,
+        epochs,
+        loss,
+        FitSettings(epochs=6, lr=0.02, **settings),
+        device=pick_device(),
+        seed=3,
+        work=work,
+        span=span,
     )
     return net, rows
 
@@ -70,7 +77,7 @@ def test_training_that_was_cut_off_goes_on_to_about_the_same_weights(tmp_path):
     net = make()
     told = FitSettings(epochs=6, lr=0.02, amp="off", keep="last")
     with pytest.raises(CutOffError):
-        fit(net, epochs, loss, told, device=pick(), seed=3, work=Work(tmp_path), after_step=stop)
+        fit(net, epochs, loss, told, device=pick_device(), seed=3, work=Work(tmp_path), after_step=stop)
     resumed, rows = run(Work(tmp_path), amp="off", keep="last")
     assert len(rows) == 6
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
@@ -120,7 +127,7 @@ def test_a_batch_that_does_not_fit_into_the_gpu_is_taken_in_parts(tmp_path):
         y = torch.zeros(64, dtype=torch.long, device=GPU)
         fit(
             make(), lambda seed: Batches(64, 64, lambda i, _: (x[i.to(GPU)], y[i.to(GPU)]), seed), hungry,
-            FitSettings(epochs=2), device=pick(), seed=0, work=Work(tmp_path),
+            FitSettings(epochs=2), device=pick_device(), seed=0, work=Work(tmp_path),
         )  # fmt: skip
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, GPU)

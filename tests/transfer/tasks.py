@@ -8,13 +8,13 @@ from effxfer.net.net import Net
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.stages.train.finetune import train
 from effxfer.stages.train.head import new_head
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.evaluate import score
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work, clone
 from effxfer.transfer.base import Strategy
 
-CPU = pick("cpu")
+CPU = pick_device("cpu")
 PREPROCESS = Preprocess(size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 

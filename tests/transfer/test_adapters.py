@@ -8,7 +8,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.merge import adapter_parameters, adapters
 from effxfer.net.net import Net
 from effxfer.transfer import STRATEGIES
-from effxfer.transfer.adapters.attach import matching
+from effxfer.transfer.adapters.attach import match_names
 from tests.transfer.tasks import PREPROCESS, accuracy, adapt, body, task
 
 PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
@@ -94,8 +94,8 @@ def test_places_and_patterns():
         (edit,) = adapters(net)
         assert list(edit["sites"]) == [f"body.blocks.{i}.{part}" for i in range(2) for part in where]
     with pytest.raises(SettingsError, match="no layer is named like 'nowhere'"):
-        matching(["body.a"], ["nowhere"], "layer")
-    assert matching(["body.a.b", "body.c"], ["a.*"], "layer") == ["body.a.b"]
+        match_names(["body.a"], ["nowhere"], "layer")
+    assert match_names(["body.a.b", "body.c"], ["a.*"], "layer") == ["body.a.b"]
 
 
 @pytest.mark.parametrize("deep", [True, False])

@@ -40,12 +40,12 @@ def label_of(folder: str) -> str:
 
 def find_collisions(labels: Iterable[str]) -> list[Finding]:
     """Warn about classes whose names differ only in case, spaces at the ends or Unicode form."""
-    same = defaultdict(list)
+    groups = defaultdict(list)
     for label in sorted(labels):
-        same[unicodedata.normalize("NFKC", label).casefold().strip()].append(label)
+        groups[unicodedata.normalize("NFKC", label).casefold().strip()].append(label)
     return [
         Finding(code="W318", severity="warning", path="", text=f"classes differ only in spelling: {first_names(names)}")
-        for names in same.values()
+        for names in groups.values()
         if len(names) > 1
     ]
 

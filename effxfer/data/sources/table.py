@@ -128,14 +128,14 @@ def _find_repeated(rows: Iterable[Row], places: Mapping[str, str | None]) -> lis
     for row in rows:
         groups[places[row.path]].append(row)
     findings = []
-    for same in groups.values():
-        labels = sorted({row.label for row in same})
+    for members in groups.values():
+        labels = sorted({row.label for row in members})
         if len(labels) > 1:
             text = f"one file with the labels {first_names([repr(label) for label in labels])}"
-            findings.append(_error("E336", same[1], text, "keep one row for each image"))
-        elif len(same) > 1:
-            text = f"the same file as in row {same[0].number}"
-            findings.append(_error("E332", same[1], text, "keep one row for each image"))
+            findings.append(_error("E336", members[1], text, "keep one row for each image"))
+        elif len(members) > 1:
+            text = f"the same file as in row {members[0].number}"
+            findings.append(_error("E332", members[1], text, "keep one row for each image"))
     return findings
 
 
@@ -148,13 +148,13 @@ def _find_partial_splits(rows: Sequence[Row]) -> list[Finding]:
 
 def _find_equal_numbers(labels: set[str]) -> list[Finding]:
     """Warn about class names that are equal as numbers, such as `1` and `01`."""
-    same = defaultdict(list)
+    groups = defaultdict(list)
     for label in sorted(labels):
         try:
-            same[float(label)].append(label)
+            groups[float(label)].append(label)
         except ValueError:
             continue
-    equal = [names for names in same.values() if len(names) > 1]
+    equal = [names for names in groups.values() if len(names) > 1]
     return [
         Finding(code="W337", severity="warning", path="", text=f"equal as numbers, read as separate classes: {names}")
         for names in (first_names([repr(name) for name in group]) for group in equal)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from effxfer.errors import GateError
-from effxfer.net.heads.prototypes import Prototypes, nearness
+from effxfer.net.heads.prototypes import Prototypes, prototype_logits
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.model import Model
@@ -33,7 +33,7 @@ class PrototypeInput(nn.Module):
     def forward(self, images: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(B, 3, S, S)` and `(C, D)` to `(B, C)` and `(B, D)`."""
         features = self.net.features(images)
-        return nearness(features, prototypes, self.distance), features
+        return prototype_logits(features, prototypes, self.distance), features
 
 
 def exported_module(net: Net) -> tuple[nn.Module, Tensor | None]:
@@ -77,7 +77,7 @@ def check_prototypes(model: Model, net: Net, pixels: NDArray[np.uint8], toleranc
     for count in range(1, min(MAX_PROTOTYPES, len(features)) + 1):
         prototypes = features[:count]
         answers = model.with_prototypes(prototypes, [str(number) for number in range(count)]).logits(pixels[:IMAGES])
-        expected = nearness(torch.from_numpy(features), torch.from_numpy(prototypes), net.head.distance).numpy()
+        expected = prototype_logits(torch.from_numpy(features), torch.from_numpy(prototypes), net.head.distance).numpy()
         worst, scale = max(worst, float(np.abs(answers - expected).max())), max(scale, float(np.abs(expected).max()))
     if not worst <= tolerance * scale:
         text = f"{model.path.name} answers otherwise than its features say when it gets prototypes"

@@ -1,4 +1,4 @@
-"""Bottlenecks of their own beside or behind parts of the body.
+"""Bottleneck adapters behind or in parallel to parts of the body.
 
 Behind: Houlsby et al., 2019, https://arxiv.org/abs/1902.00751. Beside: He et al., 2021,
 https://arxiv.org/abs/2110.04366, and for vision transformers AdaptFormer (Chen et al., 2022,
@@ -52,7 +52,7 @@ def houlsby(net: Net, *, sites: Mapping[str, Mapping[str, Any]], rank: int) -> N
     for name, site in sites.items():
         width = site["outputs"]
         _attach(net, name, HOULSBY, Bottleneck(width, width, rank, maps=site["maps"]))
-        net.get_submodule(name).register_forward_hook(_behind)
+        net.get_submodule(name).register_forward_hook(_add_serial)
 
 
 def parallel_adapter(net: Net, *, sites: Mapping[str, Mapping[str, Any]], rank: int, scale: float) -> None:
@@ -65,9 +65,9 @@ def parallel_adapter(net: Net, *, sites: Mapping[str, Mapping[str, Any]], rank: 
         scale: What its output is multiplied by; 0 leaves the network as it is.
     """
     for name, site in sites.items():
-        beside = Bottleneck(**site, rank=rank)
-        _attach(net, name, PARALLEL, beside)
-        net.get_submodule(name).register_forward_hook(_Beside(scale))
+        adapter = Bottleneck(**site, rank=rank)
+        _attach(net, name, PARALLEL, adapter)
+        net.get_submodule(name).register_forward_hook(_AddParallel(scale))
 
 
 def _attach(net: Net, name: str, child: str, adapter: nn.Module) -> None:
@@ -76,12 +76,12 @@ def _attach(net: Net, name: str, child: str, adapter: nn.Module) -> None:
     module.add_module(child, adapter.to(weight.device))
 
 
-def _behind(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+def _add_serial(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
     change: Tensor = module.get_submodule(HOULSBY)(output)
     return output + change
 
 
-class _Beside:
+class _AddParallel:
     """A forward hook that a copied network can keep, because it holds no module."""
 
     def __init__(self, scale: float) -> None:

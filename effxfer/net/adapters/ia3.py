@@ -22,8 +22,8 @@ def ia3(net: Net, *, outputs: Mapping[str, int], inputs: Sequence[str]) -> None:
         layer = net.get_submodule(path)
         scale = Scale(layer.get_parameter(leaf), start=start)
         bias = leaf.removesuffix("weight") + "bias"
-        for own in (leaf, bias) if getattr(layer, bias, None) is not None else (leaf,):
-            parametrize.register_parametrization(layer, own, scale, unsafe=True)
+        for parameter in (leaf, bias) if getattr(layer, bias, None) is not None else (leaf,):
+            parametrize.register_parametrization(layer, parameter, scale, unsafe=True)
     for name in inputs:
         path, _, leaf = name.rpartition(".")
         layer = net.get_submodule(path)

@@ -46,10 +46,10 @@ def low_rank_size(weight: Tensor, rank: int, groups: int = 1) -> int:
 
 def lora(net: Net, *, weights: Sequence[str], rank: int, alpha: float) -> None:
     """Give weights of convolutions and linear layers a low-rank change; as in `LowRank`."""
-    kept = net.masks()
+    masks = net.masks()
     for name in weights:
         path, _, leaf = name.rpartition(".")
         layer = net.get_submodule(path)
         groups = int(getattr(layer, "groups", 1))
-        change = LowRank(net.get_parameter(name), rank, alpha, groups, kept.get(name))
+        change = LowRank(net.get_parameter(name), rank, alpha, groups, masks.get(name))
         parametrize.register_parametrization(layer, leaf, change, unsafe=True)

@@ -42,16 +42,16 @@ def prompts(net: Net, *, blocks: Sequence[str], count: int, width: int, deep: bo
     for name in blocks if deep else blocks[:1]:
         block = net.get_submodule(name)
         block.add_module(PROMPTS, Prompts(count, width).to(next(net.parameters()).device))
-        block.register_forward_pre_hook(_put)
+        block.register_forward_pre_hook(_append_prompts)
     for name in blocks if deep else blocks[-1:]:
-        net.get_submodule(name).register_forward_hook(_Cut(count))
+        net.get_submodule(name).register_forward_hook(_RemovePrompts(count))
 
 
-def _put(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _append_prompts(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return block.get_submodule(PROMPTS)(inputs[0]), *inputs[1:]
 
 
-class _Cut:
+class _RemovePrompts:
     """A forward hook that takes the last tokens away again."""
 
     def __init__(self, count: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.backbones.checkpoint import read_tables, some
+from effxfer.net.backbones.checkpoint import abbreviate, read_tables
 
 # Words that wrappers insert into names: torch.compile, FSDP, activation checkpointing, DeepSpeed, DataParallel.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "module")
@@ -98,7 +98,7 @@ def choose_network(body: nn.Module, file: Path, part: str = "") -> tuple[Candida
     if not named:
         half = max(network.matched for network in networks) / 2  # a block's names may match by chance below another's
         labels = sorted({network.label or "(the file itself)" for network in networks if network.matched >= half})
-        raise ModelFileError(f"{file} has no network {part!r}", f"it has {some(labels, 20)}", code="E415")
+        raise ModelFileError(f"{file} has no network {part!r}", f"it has {abbreviate(labels, 20)}", code="E415")
     fitting = [network for network in named if network.fits]
     if len(fitting) < 2:
         return (fitting or [max(named, key=lambda network: network.matched)])[0], ()
@@ -135,8 +135,8 @@ def _split_by_prefix(path: str, table: Mapping[str, Tensor], required: Mapping[s
 
 def _unwrap_names(table: Mapping[str, Tensor], required: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the words that wrappers insert into names, except those that the body itself uses."""
-    own = {word for name in required for word in name.split(".")}
-    drop = {word for word in WRAPPERS if word not in own}
+    body_words = {word for name in required for word in name.split(".")}
+    drop = {word for word in WRAPPERS if word not in body_words}
     short = {name: ".".join(word for word in name.split(".") if word not in drop) for name in table}
     plain = {name: tensor for name, tensor in table.items() if short[name] == name}
     return {short[name]: tensor for name, tensor in table.items() if short[name] == name or short[name] not in plain}
@@ -176,27 +176,29 @@ def _choose_preferred(fitting: list[Candidate], file: Path) -> tuple[Candidate, 
     for network, label in zip(fitting, labels, strict=True):
         reasons = [_preference(network, rival) for rival in fitting if rival is not network]
         if all(reasons):
-            unused = some([name for name in labels if name != label])
+            unused = abbreviate([name for name in labels if name != label])
             return network, (
                 f"{file.name}: loaded {label}, {reasons[0]}, not {unused}; write @{file.name}#NAME for another",
             )
     if all(_equal(fitting[0], rival) for rival in fitting[1:]):
         return fitting[0], ()
-    text = f"{file} holds several networks that fit: {some(labels, 20)}"
+    text = f"{file} holds several networks that fit: {abbreviate(labels, 20)}"
     raise ModelFileError(text, f"name one: @{file}#{labels[-1]}", code="E415")
 
 
 def _preference(network: Candidate, rival: Candidate) -> str:
     """Return the convention by which a network is preferred to its rival; empty if there is none."""
-    own, foreign = _words(network) - _words(rival), _words(rival) - _words(network)
+    words, rival_words = _words(network) - _words(rival), _words(rival) - _words(network)
     for preferred, passed_over, convention in PREFERRED:
-        if _matches_only(preferred, own, foreign) and _matches_only(passed_over, foreign, own):
+        if _matches_only(preferred, words, rival_words) and _matches_only(passed_over, rival_words, words):
             return convention
     return ""
 
 
-def _matches_only(pattern: str, own: set[str], foreign: set[str]) -> bool:
-    return not pattern or (any(re.search(pattern, w) for w in own) and not any(re.search(pattern, w) for w in foreign))
+def _matches_only(pattern: str, words: set[str], rival_words: set[str]) -> bool:
+    return not pattern or (
+        any(re.search(pattern, w) for w in words) and not any(re.search(pattern, w) for w in rival_words)
+    )
 
 
 def _words(network: Candidate) -> set[str]:

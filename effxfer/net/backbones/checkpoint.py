@@ -106,9 +106,9 @@ def read_tables(file: Path) -> Tables:
     return tables
 
 
-def some(names: list[str], most: int = 5) -> str:
+def abbreviate(names: list[str], limit: int = 5) -> str:
     """Join the first few names with commas and count the rest."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -168,7 +168,7 @@ def _code_error(file: Path) -> ModelFileError:
         needed = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(file)) - {*INERT, *TABLES, *LISTS})
     except Exception:  # torch cannot list every pickle; the file is refused anyway
         needed = []
-    text = f"{file} holds code, not only tensors: refused" + (f" (it would run {some(needed)})" if needed else "")
+    text = f"{file} holds code, not only tensors: refused" + (f" (it would run {abbreviate(needed)})" if needed else "")
     hint = "save its state_dict() with safetensors on a machine where you trust it"
     if needed and all(name.startswith("torch.distributed") for name in needed):
         hint = "it is one shard of distributed training: save the full state_dict() of the network"

@@ -113,10 +113,7 @@ def _is_in_hub(name: str) -> bool:
 
 
 def _preflight(host: str, source: str) -> None:
-    """Check within three seconds that a host can be reached, unless a proxy is configured.
-
-    The libraries themselves retry for minutes without a connection.
-    """
+    """Check within three seconds that a host can be reached; with a configured proxy this is not checked."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         raise _unavailable(source, "HF_HUB_OFFLINE is set")
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):

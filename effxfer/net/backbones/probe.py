@@ -83,8 +83,8 @@ def examine(net: Net, name: str) -> tuple[str, ...]:
     features = pool(_forward(net))
     if not bool(features.isfinite().all()):
         raise ModelFileError(f"{name} returns NaN or infinity for an image", "get intact weights for it", code="E407")
-    same = torch.equal(features[0], features[1])
-    return (f"W416 {name} returns the same features for two different images",) if same else ()
+    identical = torch.equal(features[0], features[1])
+    return (f"W416 {name} returns the same features for two different images",) if identical else ()
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from effxfer.toml import read_toml
 
 LIBRARIES = ("timm", "torchvision")
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
-OWN = {
+BUNDLED = {
     "effxfer.net.cifar:ResNet": {"blocks", "width"},
     "effxfer.net.cifar:resnet20": {"width"},
     "effxfer.net.cifar:resnet56": {"width"},
@@ -76,8 +76,8 @@ def trusting(*factories: str) -> Iterator[None]:
 def trusting_sources(*sources: str) -> Iterator[None]:
     """Trust in this block the factories that the user's own settings name; library networks need no trust."""
     named = [source.partition("@")[0] for source in sources]
-    own = [name for name in named if FACTORY.fullmatch(name) and name.partition(":")[0] not in LIBRARIES]
-    with trusting(*own):
+    custom = [name for name in named if FACTORY.fullmatch(name) and name.partition(":")[0] not in LIBRARIES]
+    with trusting(*custom):
         yield
 
 
@@ -95,7 +95,7 @@ def check_trusted(backbone: Mapping[str, Any], origin: str) -> None:
     source, args = str(backbone["source"]), backbone["args"]
     if source in _trusted.get():
         return
-    allowed = OWN.get(source, ARGUMENTS.get(source.partition(":")[0]))
+    allowed = BUNDLED.get(source, ARGUMENTS.get(source.partition(":")[0]))
     if allowed is None:
         _check_trust_file(source, origin)
         return

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError
 from effxfer.net.backbones.candidates import Candidate, choose_network
-from effxfer.net.backbones.checkpoint import some
+from effxfer.net.backbones.checkpoint import abbreviate
 
 HEADS = (
     "fc", "head", "classifier", "linear", "heads", "head_drop", "last_linear",
@@ -41,17 +41,17 @@ def load_weights(body: nn.Module, file: Path, part: str = "") -> tuple[str, ...]
         ModelFileError: If the file is absent, holds code, is truncated, has NaN, or does not fit.
     """
     network, notes = choose_network(body, file, part)
-    own = body.state_dict()
-    extra = [name for name in network.state if name not in own]
+    expected = body.state_dict()
+    extra = [name for name in network.state if name not in expected]
     if not network.fits:
         raise ModelFileError(f"{file} does not fit: {_misfit(network, extra)}", code="E405")
     if unexpected := [name for name in extra if not is_head(name) and not _is_auxiliary(name, network.state[name])]:
-        text = f"{file} has tensors that the network lacks: {some(unexpected)}"
+        text = f"{file} has tensors that the network lacks: {abbreviate(unexpected)}"
         raise ModelFileError(text, "check `args`", code="E406")
-    matching = {name: t for name, t in network.state.items() if name in own and t.shape == own[name].shape}
-    body.load_state_dict(_convert(matching, own, file), strict=False)
+    matching = {name: t for name, t in network.state.items() if name in expected and t.shape == expected[name].shape}
+    body.load_state_dict(_convert(matching, expected, file), strict=False)
     notes += (f"{file.name}: {network.conversion}",) if network.conversion else ()
-    return notes + _dtype_notes(matching, own, file) + _dropped_notes([*extra, *network.outside], file)
+    return notes + _dtype_notes(matching, expected, file) + _dropped_notes([*extra, *network.outside], file)
 
 
 def load_classifier(body: nn.Module, file: Path, part: str, width: int) -> nn.Linear | None:
@@ -99,7 +99,7 @@ def _is_auxiliary(name: str, tensor: Tensor) -> bool:
     return tensor.dim() == 0 or any(SIDE.search(word) for word in (first, name.rpartition(".")[2]))
 
 
-def _convert(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+def _convert(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     """Convert tensors to the body's layout and dtype.
 
     Raises:
@@ -107,13 +107,13 @@ def _convert(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Pat
     """
     if unusable := [f"{name} is {reason}" for name, tensor in tensors.items() if (reason := _unusable(tensor))]:
         text, hint = (
-            f"{file} has tensors that are no plain numbers: {some(unusable)}",
+            f"{file} has tensors that are no plain numbers: {abbreviate(unusable)}",
             "save them as float32 on the CPU",
         )
         raise ModelFileError(text, hint, code="E409")
-    plain = {name: _to_dense(tensor).to(own[name].dtype) for name, tensor in tensors.items()}
+    plain = {name: _to_dense(tensor).to(expected[name].dtype) for name, tensor in tensors.items()}
     if bad := [name for name, tensor in plain.items() if not bool(tensor.isfinite().all())]:
-        raise ModelFileError(f"{file} has NaN or infinity in {some(bad)}", "get an intact copy", code="E407")
+        raise ModelFileError(f"{file} has NaN or infinity in {abbreviate(bad)}", "get an intact copy", code="E407")
     return plain
 
 
@@ -133,9 +133,9 @@ def _to_dense(tensor: Tensor) -> Tensor:
     return plain if plain.layout is torch.strided else plain.to_dense()
 
 
-def _dtype_notes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> tuple[str, ...]:
+def _dtype_notes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> tuple[str, ...]:
     """Note tensors whose dtype or layout differs from the body's float32 (`W409`)."""
-    kinds = Counter(_kind(tensor) for name, tensor in tensors.items() if own[name].is_floating_point())
+    kinds = Counter(_kind(tensor) for name, tensor in tensors.items() if expected[name].is_floating_point())
     converted = {kind: count for kind, count in kinds.items() if kind != "float32"}
     texts = [f"{count} tensor{'s are' if count > 1 else ' is'} {kind}" for kind, count in sorted(converted.items())]
     return (f"W409 {file.name}: {', '.join(texts)}, converted to float32",) if texts else ()
@@ -149,13 +149,15 @@ def _kind(tensor: Tensor) -> str:
 def _dropped_notes(names: Iterable[str], file: Path) -> tuple[str, ...]:
     heads = [name for name in names if is_head(name)]
     auxiliary = [name for name in names if not is_head(name)]
-    notes = (f"{file.name}: classifier not loaded ({some(heads)})",) if heads else ()
-    return notes + ((f"{file.name}: not loaded, not part of the network: {some(auxiliary)}",) if auxiliary else ())
+    notes = (f"{file.name}: classifier not loaded ({abbreviate(heads)})",) if heads else ()
+    return notes + (
+        (f"{file.name}: not loaded, not part of the network: {abbreviate(auxiliary)}",) if auxiliary else ()
+    )
 
 
 def _misfit(network: Candidate, extra: list[str]) -> str:
     missing, state, required = network.missing, network.state, network.required
     shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(required[k].shape)}" for k in network.mismatched]
-    parts = [f"{len(missing)} missing ({some(missing)})" if missing else "", some(shapes)]
-    parts += [f"{len(extra)} unknown ({some(extra)})" if extra else ""]
+    parts = [f"{len(missing)} missing ({abbreviate(missing)})" if missing else "", abbreviate(shapes)]
+    parts += [f"{len(extra)} unknown ({abbreviate(extra)})" if extra else ""]
     return "; ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""Classifiers on features of one or several layers: linear, cosine, multi-layer perceptron, on any pooling; prototypes.
+"""Build classifier heads on features of one or several layers: linear, cosine, MLP, prototypes, with any pooling.
 
 Cosine heads: Gidaris and Komodakis 2018, "Dynamic Few-Shot Visual Learning without Forgetting",
 https://arxiv.org/abs/1804.09458.
@@ -24,36 +24,36 @@ NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerN
 
 
 def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int) -> nn.Module:
-    """Make an untrained head.
+    """Build an untrained head.
 
     Whatever the kind, its last layer is `head.out`, an `nn.Linear` with one row for each class. If `spec.pools`, it has
     a part `head.pool` that makes one vector of what layers give; the rest of the head maps that to logits.
 
     Args:
-        spec: What it looks like.
-        features: Channels of each layer that feeds it, at least 1; where it takes averages, their sum will do.
-        classes: Width of its output, at least 1.
+        spec: Specification of the head.
+        features: Channels of each layer that feeds it, at least 1; their sum suffices for plain averages.
+        classes: Number of classes, at least 1.
 
     Returns:
         A module that maps one vector for each image `(B, ...)` to logits `(B, classes)`.
     """
     channels = [features] if isinstance(features, int) else list(features)
     if not spec.pools:
-        return _classifier(spec, sum(channels), classes)
+        return _build_classifier(spec, sum(channels), classes)
     pool = Pool(spec, channels)
-    head = _classifier(spec, pool.gives, classes)
+    head = _build_classifier(spec, pool.gives, classes)
     head.pool = pool
     return head
 
 
 def head_parameters(spec: HeadSpec, features: int | Sequence[int], classes: int) -> int:
-    """Count the trainable numbers of a head; for its multiply-adds per image, too, this is the order of magnitude."""
+    """Count the parameters of a head; its multiply-adds per image have the same order of magnitude."""
     with torch.device("meta"):
         return sum(p.numel() for p in build_head(spec, features, classes).parameters())
 
 
 class Layers(nn.Sequential):
-    """Layers one after the other, with room for a `pool` that is not among them."""
+    """Sequential layers that skip a child named `pool`, which the network calls itself."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map one vector for each image to `(B, C)`."""
@@ -65,7 +65,7 @@ class Layers(nn.Sequential):
 class Standardize(nn.BatchNorm1d):
     """`(x - mean) / deviation` with stored statistics, in training as in evaluation.
 
-    A batch norm underneath, so that channel pruning and exporters know what it is.
+    It subclasses BatchNorm, so that channel pruning and exporters recognize it.
     """
 
     def __init__(self, features: int) -> None:
@@ -116,24 +116,24 @@ class Cosine(nn.Module):
 def fold_standardize(spec: HeadSpec, state: dict[str, Tensor]) -> tuple[HeadSpec, dict[str, Tensor]]:
     """Merge the standardisation of a trained head into its first layer, exactly up to rounding.
 
-    A cosine head keeps it: there it changes the angles.
+    A cosine head is unchanged: there standardisation changes the angles.
 
     Returns:
-        The spec without standardisation and the weights that fit it; or both as they were.
+        The spec without standardisation and matching weights; or both unchanged.
     """
     if spec.kind == "cosine" or not spec.standardize:
         return spec, state
     first = ("reduce" if spec.bottleneck else "hidden0") if spec.kind == "mlp" else "out"
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith("standardize.")}
+    folded = {name: tensor for name, tensor in state.items() if not name.startswith("standardize.")}
     mean = state["standardize.running_mean"].double()
     deviation = (state["standardize.running_var"].double() + TINY).sqrt()
     weight = state[f"{first}.weight"].double() / deviation
-    kept[f"{first}.weight"] = weight.float()
-    kept[f"{first}.bias"] = (state[f"{first}.bias"].double() - weight @ mean).float()
-    return spec.model_copy(update={"standardize": False}), kept
+    folded[f"{first}.weight"] = weight.float()
+    folded[f"{first}.bias"] = (state[f"{first}.bias"].double() - weight @ mean).float()
+    return spec.model_copy(update={"standardize": False}), folded
 
 
-def _classifier(spec: HeadSpec, features: int, classes: int) -> nn.Module:
+def _build_classifier(spec: HeadSpec, features: int, classes: int) -> nn.Module:
     if spec.kind == "cosine":
         return Cosine(spec, features, classes)
     if spec.kind == "prototypes":
@@ -145,14 +145,14 @@ def _classifier(spec: HeadSpec, features: int, classes: int) -> nn.Module:
         if spec.bottleneck:
             layers["reduce"] = nn.Linear(features, spec.bottleneck)
         for i in range(spec.depth):
-            layers |= _hidden(spec, i, (spec.bottleneck or features) if i == 0 else spec.width)
+            layers |= _hidden_layers(spec, i, (spec.bottleneck or features) if i == 0 else spec.width)
         features = spec.width
     elif spec.dropout:
         layers["dropout"] = nn.Dropout(spec.dropout)
     return Layers(layers | {"out": nn.Linear(features, classes)})
 
 
-def _hidden(spec: HeadSpec, i: int, features: int) -> dict[str, nn.Module]:
+def _hidden_layers(spec: HeadSpec, i: int, features: int) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {f"hidden{i}": nn.Linear(features, spec.width)}
     if spec.norm != "none":
         norm: Any = NORMS[spec.norm]

@@ -1,4 +1,4 @@
-"""What makes one vector of the feature maps of several layers, where a head does more than average them.
+"""Pool the feature maps of several layers into one vector, for heads that do more than average them.
 
 GeM: Radenović et al. 2018, https://arxiv.org/abs/1711.02512. Attention: Ilse et al. 2018,
 https://arxiv.org/abs/1802.04712. Bilinear, of low rank: Lin et al. 2015, https://arxiv.org/abs/1504.07889, and Kong &
@@ -22,12 +22,12 @@ Affine = tuple[Tensor, Tensor]
 
 
 def as_maps(output: Tensor, grid: int = 0) -> Tensor:
-    """Bring what a layer gives into the form of maps `(B, D, h, w)`.
+    """Convert a layer's output into maps `(B, D, h, w)`.
 
     Args:
         output: Maps `(B, D, h, w)`; tokens `(B, n, D)`, which become a column of n; or features `(B, D)`.
-        grid: Average over windows, such that a side of at least this many positions keeps less than twice as many;
-            0 keeps them all. Tokens are kept.
+        grid: Average over windows, so that a side of at least this many positions is reduced to less than twice as
+            many; 0 for no reduction. Tokens are never reduced.
     """
     if output.dim() == 3:
         return output.transpose(1, 2).unsqueeze(3)
@@ -37,8 +37,8 @@ def as_maps(output: Tensor, grid: int = 0) -> Tensor:
     return F.avg_pool2d(output, windows) if max(windows) > 1 else output
 
 
-class Mean(nn.Module):
-    """The average over positions: what every plain head sees."""
+class MeanPool(nn.Module):
+    """The average over positions, the input of every plain head."""
 
     def __init__(self, _spec: HeadSpec, channels: int) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class Mean(nn.Module):
         return deviation, mean
 
 
-class Gem(nn.Module):
-    """Generalised mean: `mean(max(x, 0)^p)^(1/p)`; p = 1 is the average of what is positive, a large p the maximum."""
+class GemPool(nn.Module):
+    """Generalised mean: `mean(max(x, 0)^p)^(1/p)`; p = 1 averages the positive part, a large p takes the maximum."""
 
     def __init__(self, spec: HeadSpec, channels: int) -> None:
         super().__init__()
@@ -68,15 +68,15 @@ class Gem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, D, h, w)` to `(B, D)`."""
         p = self.power.clamp(1.0, 32.0) if isinstance(self.power, Tensor) else self.power
-        raised = x.clamp_min(TINY).pow(p).mean((2, 3))
-        return raised.clamp_min(torch.finfo(torch.float32).tiny).pow(1 / p)
+        powers = x.clamp_min(TINY).pow(p).mean((2, 3))
+        return powers.clamp_min(torch.finfo(torch.float32).tiny).pow(1 / p)
 
     def fold_(self, mean: Tensor, deviation: Tensor) -> Affine:
         """See `Pool.fold_`: its input is taken as it is."""
         return torch.ones_like(deviation), torch.zeros_like(mean)
 
 
-class Attention(nn.Module):
+class AttentionPool(nn.Module):
     """Averages whose weights over positions are a softmax of a linear score, one for each query; 0 scores: the mean."""
 
     def __init__(self, spec: HeadSpec, channels: int) -> None:
@@ -96,7 +96,7 @@ class Attention(nn.Module):
         return deviation.repeat(queries), mean.repeat(queries)
 
 
-class Bilinear(nn.Module):
+class BilinearPool(nn.Module):
     """The average, and beside it the mean products of each two of `rank` linear combinations of channels.
 
     Products are brought to the sign and the root of their size, as is usual.
@@ -109,15 +109,15 @@ class Bilinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, D, h, w)` to `(B, D + rank * rank)`."""
-        few = self.reduce(x).flatten(2)
-        products = (torch.matmul(few, few.transpose(1, 2)) / few.shape[2]).flatten(1)
+        reduced = self.reduce(x).flatten(2)
+        products = (torch.matmul(reduced, reduced.transpose(1, 2)) / reduced.shape[2]).flatten(1)
         return torch.cat([x.mean((2, 3)), products / (products.abs() + ROOT).sqrt()], 1)
 
     def fold_(self, mean: Tensor, deviation: Tensor) -> Affine:
         """See `Pool.fold_`."""
-        absorb_(self.reduce, mean, deviation)
-        more = len(self.reduce.weight) ** 2
-        return torch.cat([deviation, deviation.new_ones(more)]), torch.cat([mean, mean.new_zeros(more)])
+        absorb_affine_(self.reduce, mean, deviation)
+        products = len(self.reduce.weight) ** 2
+        return torch.cat([deviation, deviation.new_ones(products)]), torch.cat([mean, mean.new_zeros(products)])
 
 
 class Mixture(nn.Module):
@@ -126,86 +126,86 @@ class Mixture(nn.Module):
     def __init__(self, inputs: Sequence[int], width: int) -> None:
         super().__init__()
         self.gives = width
-        self.experts = nn.ModuleList(nn.Linear(one, width) for one in inputs)
-        self.gates = nn.ModuleList(nn.Linear(one, len(inputs)) for one in inputs)
+        self.experts = nn.ModuleList(nn.Linear(features, width) for features in inputs)
+        self.gates = nn.ModuleList(nn.Linear(features, len(inputs)) for features in inputs)
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """Map T times `(B, P)` to `(B, width)`."""
         votes = torch.stack([gate(x) for gate, x in zip(self.gates, xs, strict=True)]).sum(0)
         shares = (votes / len(xs)).softmax(1).unsqueeze(2)
-        made = torch.stack([expert(x) for expert, x in zip(self.experts, xs, strict=True)], 1)
-        return (made * shares).sum(1)
+        outputs = torch.stack([expert(x) for expert, x in zip(self.experts, xs, strict=True)], 1)
+        return (outputs * shares).sum(1)
 
     def fold_(self, affines: Sequence[Affine]) -> Affine:
         """See `Pool.fold_`: for each layer, what its vector is now divided by, and less."""
         for expert, gate, (scale, shift) in zip(self.experts, self.gates, affines, strict=True):
             for layer in (expert, gate):
-                absorb_(layer, shift, scale)
+                absorb_affine_(layer, shift, scale)
         like = self.experts[0].get_parameter("weight")
         return like.new_ones(self.gives), like.new_zeros(self.gives)
 
 
-POOLS: dict[str, type[Mean | Gem | Attention | Bilinear]] = {
-    "attention": Attention,
-    "bilinear": Bilinear,
-    "gem": Gem,
-    "mean": Mean,
+POOLS: dict[str, type[MeanPool | GemPool | AttentionPool | BilinearPool]] = {
+    "attention": AttentionPool,
+    "bilinear": BilinearPool,
+    "gem": GemPool,
+    "mean": MeanPool,
 }
 
 
 class Pool(nn.Module):
-    """The part of a head that sees layers as they are.
+    """The part of a head that pools unaveraged layers.
 
     Args:
-        spec: Its `pool`, `join` and `grid`, and what belongs to them.
-        channels: Of each layer.
+        spec: `pool`, `join`, `grid` and their settings are used.
+        channels: Channels of each layer.
 
     Attributes:
-        gives: Width of the vector.
+        gives: Width of the pooled vector.
     """
 
     def __init__(self, spec: HeadSpec, channels: Sequence[int]) -> None:
         super().__init__()
         self.grid = spec.grid
-        each = [POOLS[spec.pool](spec, one) for one in channels]
+        each = [POOLS[spec.pool](spec, width) for width in channels]
         self.each = nn.ModuleList(each)
-        widths = [one.gives for one in each]
+        widths = [pool.gives for pool in each]
         self.mixture: Mixture | None = Mixture(widths, spec.mix) if spec.join == "gate" else None
         self.gives = self.mixture.gives if self.mixture else sum(widths)
 
     def forward(self, outputs: Sequence[Tensor]) -> Tensor:
         """Map what layers give, see `as_maps`, to `(B, gives)`."""
-        found = [pool(as_maps(one, self.grid)) for pool, one in zip(self.each, outputs, strict=True)]
+        pooled = [pool(as_maps(output, self.grid)) for pool, output in zip(self.each, outputs, strict=True)]
         if self.mixture:
-            return self.mixture(found)  # type: ignore[no-any-return]
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
+            return self.mixture(pooled)  # type: ignore[no-any-return]
+        return pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)
 
     @torch.no_grad()
     def fold_(self, statistics: Sequence[Affine]) -> Affine:
-        """Take layers as they are from now on, instead of standardised; in place.
+        """Fold the standardisation of the input layers into the weights, in place; the input is then unstandardised.
 
         Args:
-            statistics: Of each layer, the mean and the deviation `(D,)` by which its channels were standardised
-                up to now; GeM must have seen them as they are.
+            statistics: Mean and deviation `(D,)` of each layer's channels, by which they were standardised; the
+                input of GeM must have been unstandardised.
 
         Returns:
-            Scale and shift `(gives,)`: what it gives now is `scale` times what it gave, plus `shift`.
+            Scale and shift `(gives,)`: the new output is `scale` times the former one, plus `shift`.
         """
         each: Any = self.each
-        found = [pool.fold_(*two) for pool, two in zip(each, statistics, strict=True)]
+        affines = [pool.fold_(*affine) for pool, affine in zip(each, statistics, strict=True)]
         if self.mixture is not None:
-            return self.mixture.fold_(found)
-        return torch.cat([scale for scale, _ in found]), torch.cat([shift for _, shift in found])
+            return self.mixture.fold_(affines)
+        return torch.cat([scale for scale, _ in affines]), torch.cat([shift for _, shift in affines])
 
 
 def pool_of(head: nn.Module) -> Pool | None:
-    """The part of a head that wants layers as they are; None where it takes their averages side by side."""
-    found = getattr(head, "pool", None)
-    return found if isinstance(found, Pool) else None
+    """Return the part of a head that pools unaveraged layers; None if it takes concatenated averages."""
+    head_pool = getattr(head, "pool", None)
+    return head_pool if isinstance(head_pool, Pool) else None
 
 
-def absorb_(layer: Any, mean: Tensor, deviation: Tensor) -> None:
-    """Let a linear layer or convolution with a bias take `x` as it took `(x - mean) / deviation`, in place."""
+def absorb_affine_(layer: Any, mean: Tensor, deviation: Tensor) -> None:
+    """Fold `(x - mean) / deviation` into a linear layer or convolution with a bias, in place."""
     weight = layer.weight
     flat = weight.double().flatten(1) / deviation.double()
     layer.bias.copy_((layer.bias.double() - flat @ mean.double()).to(weight.dtype))

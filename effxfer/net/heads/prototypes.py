@@ -1,4 +1,4 @@
-"""Classes as points: an image belongs to the class whose prototype, the mean of its features, lies nearest.
+"""Classify by the nearest prototype, the mean feature vector of a class.
 
 Snell et al., 2017, https://arxiv.org/abs/1703.05175.
 
@@ -15,10 +15,10 @@ SHARPNESS = 10.0
 
 
 class Prototypes(nn.Module):
-    """Logits are how near features lie to prototypes, which are the rows of `out.weight`.
+    """Logits by the distance of features to prototypes, which are the rows of `out.weight`.
 
     Args:
-        distance: As in `nearness`.
+        distance: `euclidean` or `cosine`, see `prototype_logits`.
         features: D.
         classes: C.
     """
@@ -36,8 +36,8 @@ class Prototypes(nn.Module):
         return _cosine(products, x, self.out.weight)
 
 
-def nearness(x: Tensor, prototypes: Tensor, distance: Distance = "euclidean") -> Tensor:
-    """Give logits `(B, C)` of features `(B, D)` for prototypes `(C, D)`.
+def prototype_logits(x: Tensor, prototypes: Tensor, distance: Distance = "euclidean") -> Tensor:
+    """Compute logits `(B, C)` of features `(B, D)` for prototypes `(C, D)`.
 
     Args:
         x: Features.

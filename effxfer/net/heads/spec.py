@@ -1,4 +1,4 @@
-"""What a head looks like, as plain values: light, so that settings are checked before torch is loaded."""
+"""Specification of a head as plain values; it is checked before torch is loaded."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ ONLY: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 class HeadSpec(Settings):
-    """What a head looks like; `plain()` is what a manifest stores and `build(HeadSpec, ...)` reads.
+    """Specification of a head; a manifest stores `plain()`, and `build(HeadSpec, ...)` reads it.
 
     A setting that has no effect on the chosen kind is refused unless it has its default value.
 
@@ -72,11 +72,11 @@ class HeadSpec(Settings):
 
     @property
     def pools(self) -> bool:
-        """Whether the head wants layers as they are, and not their averages side by side."""
+        """Whether the head pools unaveraged layers, instead of taking concatenated averages."""
         return self.pool != "mean" or self.join != "concat"
 
     @model_validator(mode="after")
-    def _only_what_acts(self) -> "HeadSpec":
+    def _check_effects(self) -> "HeadSpec":
         foreign = {
             name: place for place, names in ONLY.items() if getattr(self, place[0]) != place[1] for name in names
         }
@@ -84,15 +84,15 @@ class HeadSpec(Settings):
             foreign["grid"] = ("pool", "")
         idle = [name for name in foreign if getattr(self, name) != type(self).model_fields[name].default]
         if idle:
-            whose = getattr(self, foreign[idle[0]][0])
-            raise ValueError(f"a {whose} head has no {' or '.join(idle)}")
+            kind = getattr(self, foreign[idle[0]][0])
+            raise ValueError(f"a {kind} head has no {' or '.join(idle)}")
         if self.kind == "prototypes" and (self.dropout or self.standardize or self.pools):
             raise ValueError("a prototypes head compares features as they are: no dropout, standardize, pool or join")
         return self
 
 
 def describe(spec: HeadSpec) -> str:
-    """Name a head in a few words.
+    """Describe a head in a few words.
 
     >>> describe(HeadSpec(kind="mlp", width=64, depth=2, norm="batch"))
     'mlp 2 x 64 relu, batch norm'
@@ -106,10 +106,10 @@ def describe(spec: HeadSpec) -> str:
         text += f" x {spec.scale:.3g}{'' if spec.learn_scale else ' fixed'}"
     if spec.kind == "prototypes":
         text += f", {spec.distance}"
-    return text + _of_pool(spec) + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
+    return text + _describe_pool(spec) + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
 
 
-def _of_pool(spec: HeadSpec) -> str:
+def _describe_pool(spec: HeadSpec) -> str:
     pools = {
         "mean": "",
         "gem": f" on gem {spec.power:.3g}{'' if spec.learn_power else ' fixed'}",

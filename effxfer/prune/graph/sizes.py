@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.edits import measure
+from effxfer.net.edits import measure_shapes
 from effxfer.net.net import Edit
 from effxfer.prune.network import edit_
 
@@ -49,7 +49,7 @@ def sizes_between(before: nn.Module, after: nn.Module) -> list[Edit]:
     Raises:
         ModelFileError: If the copy has other tensors besides.
     """
-    old, new = measure(before), measure(after)
+    old, new = measure_shapes(before), measure_shapes(after)
     biases = [name.removesuffix(".bias") for name in new[0].keys() - old[0].keys() if name.endswith(".bias")]
     added = {f"{name}.bias" for name in biases}
     if new[0].keys() - added != old[0].keys():

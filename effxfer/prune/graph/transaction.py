@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import EffxferError, ModelFileError
-from effxfer.net.edits import measure, rebuild, record_resize
+from effxfer.net.edits import measure_shapes, rebuild, record_resize
 from effxfer.net.net import Edit, Net
 from effxfer.prune.graph.macs import HINT, run
 from effxfer.prune.graph.sizes import apply_sizes, sizes_between
@@ -42,7 +42,7 @@ def frozen_outputs(network: nn.Module, exclude: Sequence[str] = ()) -> list[nn.M
 def record_sizes_(trial: nn.Module, before: nn.Module) -> None:
     """Record the size changes of a `Net`; for other modules `commit_edits_` computes them."""
     if isinstance(trial, Net):
-        record_resize(trial, measure(before))
+        record_resize(trial, measure_shapes(before))
 
 
 @torch.no_grad()

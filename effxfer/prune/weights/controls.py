@@ -16,7 +16,7 @@ from torch import Tensor
 
 from effxfer.data.batches.batches import seed_of
 from effxfer.net.net import Net
-from effxfer.net.reinitialize import fresh_weights
+from effxfer.net.reinitialize import initial_weights
 from effxfer.prune.weights.lottery import PLOT, PRUNABLE, SCORE, Remember, recompute
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
@@ -84,7 +84,7 @@ def run_controls(
         drawn = seed_of(seed, "control", kind, number) % 2**32
         masks = {"dense": first, "one-shot": one_shot, "re-initialised": ticket}
         mask = random_mask(net, ticket, first, drawn) if kind == "random" else masks[kind]
-        return fresh_weights(net, drawn) if kind == "re-initialised" else start, mask
+        return initial_weights(net, drawn) if kind == "re-initialised" else start, mask
 
     def train_control(kind: Kind, number: int) -> dict[str, Any]:
         trial, (weights, mask) = deepcopy(net), initial_state(kind, number)

@@ -9,7 +9,7 @@ from effxfer.runtime.model_file import strict
 
 PROTOTYPES, FEATURES = "prototypes", "features"
 SEALS = FORMAT, SEAL, WEIGHTS = "effxfer.format", "effxfer.sha256", "effxfer.weights"
-OWN = (*SEALS, "labels", "preprocess", "key", "effxfer", "precision", "with_preprocessing")
+RESERVED = (*SEALS, "labels", "preprocess", "key", "effxfer", "precision", "with_preprocessing")
 
 
 class ModelError(ValueError):
@@ -99,5 +99,5 @@ class Metadata:
             version=properties.get("effxfer", ""),
             precision=properties.get("precision", "fp32"),
             with_preprocessing=properties.get("with_preprocessing") == "true",
-            extra={k: v for k, v in properties.items() if k not in OWN},
+            extra={k: v for k, v in properties.items() if k not in RESERVED},
         )

@@ -102,6 +102,6 @@ def _sha256(file: Path) -> str:
 
 
 def _changed_error(problem: str) -> ModelError:
-    own = " and ".join(repr(name) for name in SEALS[:2])
-    hint = f"copy it again, or export it again; if you changed it on purpose, remove {own} from its metadata"
+    entries = " and ".join(repr(name) for name in SEALS[:2])
+    hint = f"copy it again, or export it again; if you changed it on purpose, remove {entries} from its metadata"
     return ModelError(problem, hint, code="E404")

@@ -8,7 +8,7 @@ from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.linear import Features
 from effxfer.transferability.suspects import suspects
@@ -35,7 +35,7 @@ def mislabelled(backbone: BackboneSettings, data: DataSettings, context: RunCont
     """
     net, _ = artifact.open_model(backbone)
     net.set_input_size(net.preprocess.size)
-    device, task = pick(context.device), load_task(data, net.preprocess, context)
+    device, task = pick_device(context.device), load_task(data, net.preprocess, context)
     net.to(device.torch)
     splits = [split for split in (task.train, task.val, task.test) if len(split)]
     features = [predict(Features(net), split.pixels, net.preprocess, device).double().numpy() for split in splits]

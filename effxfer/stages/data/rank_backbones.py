@@ -28,7 +28,7 @@ from effxfer.stages.runner.onnx_timing import exported
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Rank
 from effxfer.stages.train.head import new_head
-from effxfer.train.devices import Device, pick
+from effxfer.train.devices import Device, pick_device
 from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.linear import Features
 from effxfer.transferability import SCORES
@@ -79,7 +79,7 @@ def rank(settings: Rank, data: DataSettings, context: RunContext) -> Report:
         ModelFileError: If its weights do not fit.
         DataError: As `load`, and `E313` if there is one training image of each class.
     """
-    device, seen = pick(context.device), dict[str, Seen]()
+    device, seen = pick_device(context.device), dict[str, Seen]()
     with scratch_folder() as folder:
         with progress.bar("backbones", len(settings.backbones)) as advance:
             for number, (name, backbone) in enumerate(short_names(settings.backbones).items()):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.deploy.export.onnx import FREE, INPUT, convert
-from effxfer.net.early_exit import exits_cleanly, modules_after
+from effxfer.net.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.pools import Pool
@@ -169,9 +169,9 @@ class HeadLatencyMeter:
         return f"layer{self.names.index(name)}"
 
     def _millions(self, end: str) -> float:
-        removed = modules_after(self.net, end)
+        removed = find_modules_after(self.net, end)
         trial = deepcopy(self.net)
-        if exits_cleanly(self.net, end, removed):
+        if check_exit(self.net, end, removed):
             apply_edit(trial, "cut", gone=removed)
         return sum(p.numel() for p in trial.body.parameters()) / 1e6
 

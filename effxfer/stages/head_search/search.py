@@ -11,7 +11,7 @@ from effxfer.data.batches.batches import seed_of
 from effxfer.data.checks.enough import require_folds
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
-from effxfer.net.early_exit import exits_cleanly, modules_after
+from effxfer.net.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
@@ -99,8 +99,8 @@ def replace_head(net: Net, plan: FeaturePlan, result: SearchResult, task: Task) 
     apply_edit(net, "set_head", spec=result.spec.plain(), features=features, classes=list(task.classes), taps=taps)
     net.head.load_state_dict(result.state)
     end = deepest(net, taps)
-    removed = modules_after(net, end)
-    if exits_cleanly(net, end, removed):
+    removed = find_modules_after(net, end)
+    if check_exit(net, end, removed):
         apply_edit(net, "cut", gone=removed)
 
 

@@ -12,7 +12,7 @@ from effxfer.data.batches.batches import seed_of
 from effxfer.data.task import Task
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.net import Net
-from effxfer.net.reinitialize import fresh_weights
+from effxfer.net.reinitialize import initial_weights
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.channels.channel_controls import AS_FAST, largest_within
 from effxfer.prune.channels.remove import remove_channels
@@ -249,7 +249,7 @@ def redrawn_control(context: ControlContext) -> ControlSpec:
 
     def start(seed: int) -> Net:
         net = deepcopy(context.net)
-        net.load_state_dict(fresh_weights(net, seed_of(seed, "fresh") % 2**32), strict=False)
+        net.load_state_dict(initial_weights(net, seed_of(seed, "fresh") % 2**32), strict=False)
         return net
 
     return ControlSpec(

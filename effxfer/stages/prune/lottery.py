@@ -9,7 +9,7 @@ from torch import Tensor
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
-from effxfer.net.reinitialize import fresh_weights
+from effxfer.net.reinitialize import initial_weights
 from effxfer.prune.weights.controls import Kind
 from effxfer.prune.weights.lottery import Rank, Ticket, find_ticket, report
 from effxfer.prune.weights.mask import Mask
@@ -119,7 +119,7 @@ def rewind_point(
 ) -> tuple[int, dict[str, Tensor]]:
     """Give the step and the weights that rounds go back to (Frankle et al., 2019, https://arxiv.org/abs/1912.05671)."""
     if settings.rewind == "init":
-        return 0, fresh_weights(net, settings.seed)
+        return 0, initial_weights(net, settings.seed)
     if isinstance(settings.rewind, str) or not settings.rewind:
         return 0, clone(net)
     length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.net.merge import MERGING, adapters
+from effxfer.net.merge import MERGEABLE, adapters
 from effxfer.net.net import Net
 from effxfer.stages.settings.base import StageSettings
 from effxfer.stages.settings.prune_settings import Gradual
@@ -19,7 +19,7 @@ def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:
     """
     if unmerged := [edit["kind"] for edit in adapters(net)]:
         hint = "prune first, and adapt what is left: tickets keep their zeros"
-        if unmerged[0] in MERGING:
+        if unmerged[0] in MERGEABLE:
             hint = "merge it: `effxfer finetune` with `options.merge=true`, or `effxfer adapter apply`"
         text = f"{stage}: the network has an adapter that is not merged ({unmerged[0]})"
         raise ModelFileError(text, hint, code="E412")
@@ -29,6 +29,6 @@ def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:
 
 def _check_strategy(stage: str, name: str, options: dict[str, Any], *, during: bool) -> None:
     strategy = make_strategy(name, options)
-    if strategy.stays() or (strategy.adds and during):
+    if strategy.keeps_adapters() or (strategy.adds and during):
         text = f"{stage}: strategy {name} puts an adapter on the network that stays while it is pruned"
         raise SettingsError(text, "prune with strategy full, and adapt what is left by `finetune`")

@@ -56,12 +56,12 @@ def transform(
         return existing
     check_writable(context.out)
     check_settings(settings, recipe_of(source))
-    from effxfer.train.devices import pick, together
+    from effxfer.train.devices import pick_device, process_group
 
-    device = pick(context.device)
+    device = pick_device(context.device)
     with (
         exclusive(context, device.leads),
-        together(device),
+        process_group(device),
         trusting_sources(*named_by(source), *named_networks(settings)),
     ):
         if stage.distributed:
@@ -113,10 +113,10 @@ def compare(
     if existing := cached_result(context, key):
         return existing
     check_writable(context.out)
-    from effxfer.train.devices import pick, together
+    from effxfer.train.devices import pick_device, process_group
 
-    device = pick("cpu")
-    with exclusive(context, device.leads), together(device):
+    device = pick_device("cpu")
+    with exclusive(context, device.leads), process_group(device):
         if device.leads:
             commit(context, None, comparison_fields(name, key, settings, models, load()(models, settings)))
     return Artifact.load(context.out)
@@ -140,12 +140,12 @@ def preview(
     Raises:
         EffxferError: As `transform` does for settings, data, networks and places that cannot be.
     """
-    from effxfer.train.devices import pick
+    from effxfer.train.devices import pick_device
 
     check_directory(context.out)
     check_writable(context.out)
     keep_out_of(context.out, data)
-    pick(context.device)
+    pick_device(context.device)
     check_settings(settings, recipe_of(source))
     check_source(source)
     listings = list_data(settings, source, data, context)

@@ -9,7 +9,7 @@ from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Task
 from effxfer.errors import GateError
 from effxfer.files import write_atomic
-from effxfer.net.merge import MERGING, adapters, base_state, merge_
+from effxfer.net.merge import MERGEABLE, adapters, base_state, merge_
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.stages.settings.common import ADAPTER, Finetune
@@ -68,7 +68,7 @@ class Adapting:
         packed, file = self.packed.telling(reached=scores), self.work.result
         if file is not None and device.leads:
             write_atomic(file / ADAPTER, packed.content)
-        proof = Report() if self.strategy.stays() else difference(self.before, answers(net, self.task))
+        proof = Report() if self.strategy.keeps_adapters() else difference(self.before, answers(net, self.task))
         return sizes(packed) + proof
 
 
@@ -81,7 +81,7 @@ def merged(net: Net, task: Task) -> Report:
     held = adapters(net)
     if not held:
         return Report()
-    if not any(edit["kind"] in MERGING for edit in held):
+    if not any(edit["kind"] in MERGEABLE for edit in held):
         names = ", ".join(edit["kind"] for edit in held)
         return Report(notes=(f"{names} cannot be merged: it stays as layers of its own",))
     before = answers(net, task)

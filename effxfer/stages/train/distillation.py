@@ -10,7 +10,7 @@ from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import Teacher
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.regularized.distill import TEMPERATURE, distilled, listener
+from effxfer.transfer.regularized.distill import TEMPERATURE, blend_teacher_loss, frozen_copy
 
 
 def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, fresh: bool) -> tuple[Loss, Report]:
@@ -38,7 +38,7 @@ def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, fresh:
     if fresh and not settings.source:
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
     temperature = settings.temperature or (1.0 if teacher.smoothing else TEMPERATURE)
-    loss: Loss = distilled(
+    loss: Loss = blend_teacher_loss(
         strategy.loss, teacher_for(teacher, net.preprocess), logits=settings.logits, size=teacher.preprocess.size,
         features=settings.features, temperature=temperature,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def load_teacher(settings: Teacher, net: Net) -> Net:
 
 def teacher_for(teacher: Net, seen: Preprocess) -> Net:
     """Copy a network to be a teacher that takes images as another preprocessing normalises them."""
-    copy, own = listener(teacher), teacher.preprocess
+    copy, own = frozen_copy(teacher), teacher.preprocess
     if (own.mean, own.std) != (seen.mean, seen.std):
         device = next(copy.parameters()).device
         mean, std = (torch.tensor([getattr(p, name) for p in (seen, own)], device=device) for name in ("mean", "std"))

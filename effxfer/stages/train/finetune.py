@@ -89,7 +89,7 @@ def train(
         history = fit(
             learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
             device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
-            after_step=constrained, settled=settled, validate=validate, work=work, span=span,
+            after_step=constrained, no_best_before=settled, validate=validate, work=work, span=span,
             allowance=allowance, label=label,
         )  # fmt: skip
     if trained:

@@ -13,7 +13,7 @@ from effxfer.report import Measurement, Report
 from effxfer.stages.settings.qat_settings import Qat
 from effxfer.stages.train.finetune import accuracy_report, train, training_curves
 from effxfer.train.devices import Device
-from effxfer.train.fake_quant import fake_quantized
+from effxfer.train.fake_quant import fake_quantize
 from effxfer.train.state import Work
 from effxfer.transfer.strategies import make_strategy
 
@@ -41,7 +41,7 @@ def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work:
     net.to(device.torch).eval()
     before = accuracy_report(net, task, device)
     strategy = make_strategy(settings.strategy, settings.options)
-    with frozen_norms(net, settings.norms), fake_quantized(
+    with frozen_norms(net, settings.norms), fake_quantize(
         net, bits=settings.bits, momentum=settings.momentum, skip=settings.float_first
     ):  # fmt: skip
         history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)

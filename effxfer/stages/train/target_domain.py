@@ -9,13 +9,13 @@ from torch import Tensor
 
 from effxfer.data.target import concat_splits
 from effxfer.data.task import Split, Task
-from effxfer.net.heads.prototypes import Prototypes, nearness
+from effxfer.net.heads.prototypes import Prototypes, prototype_logits
 from effxfer.net.heads.spec import Distance
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.model import Model
 from effxfer.train.devices import Device
-from effxfer.train.episodes import few_shot
+from effxfer.train.episodes import measure_few_shot
 from effxfer.train.evaluate import accuracy, predict
 from effxfer.transfer.fine_tuning.linear import Features
 
@@ -76,7 +76,7 @@ def distance_of(net: Net) -> Distance:
 
 def on_new(features: Tensor, split: Split, distance: Distance) -> Report:
     """Measure what features `(N, D)` of new classes are worth."""
-    return few_shot(features, split.labels, lambda x, known: nearness(x, known, distance), TARGET)
+    return measure_few_shot(features, split.labels, lambda x, known: prototype_logits(x, known, distance), TARGET)
 
 
 def by_domain(logits: Tensor, split: Split) -> Report:

@@ -25,15 +25,15 @@ class Average:
         """Take in the learner's present weights, after step number `step`."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, tensor in learner.state_dict().items():
-            kept = self.weights[name]
-            kept.lerp_(tensor, share) if kept.is_floating_point() else kept.copy_(tensor)
+            average = self.weights[name]
+            average.lerp_(tensor, share) if average.is_floating_point() else average.copy_(tensor)
 
     @contextmanager
     def applied_to(self, learner: nn.Module) -> Iterator[None]:
         """Put the average into a learner for a while."""
-        own = clone(learner)
+        original = clone(learner)
         learner.load_state_dict(self.weights)
         try:
             yield
         finally:
-            learner.load_state_dict(own)
+            learner.load_state_dict(original)

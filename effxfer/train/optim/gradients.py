@@ -33,7 +33,7 @@ class Gradients:
         self.terms = device.parallel(_Terms(learner, loss))
         self.scaler = device.scaler(amp)
 
-    def add_up(self, batch: Any, done: float, parts: int) -> dict[str, float]:
+    def add_up(self, batch: Any, progress: float, parts: int) -> dict[str, float]:
         """Add a batch's gradients, of its parts one after the other, to those that the parameters have.
 
         Returns:
@@ -45,13 +45,13 @@ class Gradients:
         sums = dict[str, float]()
         for share, part in split(batch, parts):
             with self.device.autocast(self.amp):
-                terms = self.terms(part, done)
+                terms = self.terms(part, progress)
             values = torch.stack([term.float() for term in terms.values()])
-            found = values.tolist()  # the only wait for a GPU in a step: it works off the rest while Python goes on
-            if not self.device.agree(isfinite(sum(found))):
-                raise DivergedError(f"the loss is {sum(found)}")
+            losses = values.tolist()  # the only wait for a GPU in a step: it works off the rest while Python goes on
+            if not self.device.agree(isfinite(sum(losses))):
+                raise DivergedError(f"the loss is {sum(losses)}")
             self.scaler.scale(values.sum() * share).backward()
-            sums = {name: sums.get(name, 0.0) + share * value for name, value in zip(terms, found, strict=True)}
+            sums = {name: sums.get(name, 0.0) + share * value for name, value in zip(terms, losses, strict=True)}
         return sums
 
 
@@ -62,5 +62,5 @@ class _Terms(nn.Module):
         super().__init__()
         self.learner, self._loss = learner, loss
 
-    def forward(self, batch: Any, done: float) -> dict[str, Tensor]:
-        return dict(self._loss(self.learner, batch, done))
+    def forward(self, batch: Any, progress: float) -> dict[str, Tensor]:
+        return dict(self._loss(self.learner, batch, progress))

@@ -1,4 +1,4 @@
-"""The optimizer: no weight decay on vectors, lower rates for lower layers, a rate of its own for the head."""
+"""Build the optimizer: no weight decay on vectors, layer-wise rate decay, a separate rate for the head."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from effxfer.errors import SettingsError, did_you_mean
 from effxfer.train.settings import FitSettings
 
 
-def optimizer(learner: nn.Module, settings: FitSettings) -> Optimizer:
+def make_optimizer(learner: nn.Module, settings: FitSettings) -> Optimizer:
     """Make timm's optimizer of the settings' name.
 
     Raises:
@@ -22,11 +22,11 @@ def optimizer(learner: nn.Module, settings: FitSettings) -> Optimizer:
         learner, lr=settings.lr, weight_decay=settings.weight_decay,
         layer_decay=settings.layer_decay, head_lr=settings.head_lr,
     )  # fmt: skip
-    if settings.optimizer not in (known := list_optimizers()):
-        text = f"timm has no optimizer {settings.optimizer!r}{did_you_mean(settings.optimizer, known)}"
+    if settings.optimizer not in (available := list_optimizers()):
+        text = f"timm has no optimizer {settings.optimizer!r}{did_you_mean(settings.optimizer, available)}"
         raise SettingsError(text, "adamw and sgd are the usual ones")
-    made: Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=0.9)
-    return made
+    created: Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=0.9)
+    return created
 
 
 def parameter_groups(
@@ -52,8 +52,8 @@ def parameter_groups(
         height = len(blocks) - 1 - blocks.index(block(name)) if not is_head(name) else 0
         scale = head_lr if is_head(name) else layer_decay**height
         decays = parameter.dim() > 1
-        fresh = {"params": [], "lr": lr, "lr_scale": scale, "weight_decay": weight_decay if decays else 0.0}
-        groups.setdefault((scale, decays), fresh)["params"].append(parameter)
+        empty_group = {"params": [], "lr": lr, "lr_scale": scale, "weight_decay": weight_decay if decays else 0.0}
+        groups.setdefault((scale, decays), empty_group)["params"].append(parameter)
     return list(groups.values())
 
 

@@ -13,7 +13,7 @@ from effxfer.train.devices import Device
 from effxfer.train.optim.ema import Average
 from effxfer.train.optim.gradients import Gradients, Loss
 from effxfer.train.optim.microbatch import MOST_PARTS
-from effxfer.train.optim.param_groups import optimizer
+from effxfer.train.optim.param_groups import make_optimizer
 from effxfer.train.settings import FitSettings
 
 
@@ -48,7 +48,7 @@ class Update:
 
     def reset(self) -> None:
         """Forget all steps so far, but not how much fits into memory."""
-        self.optimizer = optimizer(self.learner, self.settings)
+        self.optimizer = make_optimizer(self.learner, self.settings)
         self.average = Average(self.learner, self.settings.ema) if self.settings.ema else None
 
     def state(self) -> dict[str, Any]:

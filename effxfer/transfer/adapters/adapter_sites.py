@@ -1,4 +1,4 @@
-"""Where adapters that add layers can stand: found by watching one image go through.
+"""Find the modules where adapters can be inserted, by a forward pass with one image.
 
 Transformers have them behind attention and MLP of each block, convolutional networks at each block.
 """
@@ -14,14 +14,14 @@ from effxfer.errors import SettingsError
 from effxfer.net.hooks import as_evaluated, hooks
 from effxfer.net.merge import MODULES
 from effxfer.net.net import Net
-from effxfer.transfer.adapters.attach import matching
+from effxfer.transfer.adapters.attach import match_names
 
 ATTENTION, MLP = ("attn", "self_attention", "attention"), ("mlp", "ffn")
 WEIGHING = (nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class TensorShapes:
     """What went into and came out of a module.
 
     Attributes:
@@ -41,20 +41,20 @@ class Seen:
         axis = 1 if self.maps else -1
         stride = round(self.inputs[-1] / self.outputs[-1]) if self.maps else 1
         sides = [(-(-a // stride), b) for a, b in zip(self.inputs, self.outputs, strict=True)]
-        rest = sides[2:] if self.maps else sides[:-1]
-        if any(a != b for a, b in rest):
+        positions = sides[2:] if self.maps else sides[:-1]
+        if any(a != b for a, b in positions):
             return None
         return {"inputs": self.inputs[axis], "outputs": self.outputs[axis], "maps": self.maps, "stride": stride}
 
 
 def blocks_of(net: Net) -> dict[str, nn.Module]:
     """Give the body's innermost repeated parts: modules of several layers that stand in a sequence."""
-    found = dict[str, nn.Module]()
+    candidates = dict[str, nn.Module]()
     for name, holder in net.body.named_modules():
         if _repeats(holder):
             path = f"body.{name}." if name else "body."
-            found |= {path + key: module for key, module in holder.named_children() if _is_block(module)}
-    return {n: m for n, m in found.items() if not any(other.startswith(f"{n}.") for other in found)}
+            candidates |= {path + key: module for key, module in holder.named_children() if _is_block(module)}
+    return {n: m for n, m in candidates.items() if not any(other.startswith(f"{n}.") for other in candidates)}
 
 
 def sites_of(net: Net, patterns: Sequence[str] = (), *, attention: bool = True) -> dict[str, dict[str, Any]]:
@@ -68,50 +68,50 @@ def sites_of(net: Net, patterns: Sequence[str] = (), *, attention: bool = True) 
     Raises:
         SettingsError: If there is no such place, or a named one does not map a tensor to one that can be added to.
     """
-    names = _named(net, patterns) if patterns else parts_of(net, attention=attention)
-    sites = {name: one.site() for name, one in watch(net, names).items()}
+    names = _match_modules(net, patterns) if patterns else parts_of(net, attention=attention)
+    sites = {name: module_shapes.site() for name, module_shapes in record_shapes(net, names).items()}
     wrong = [name for name in names if not sites.get(name)]
     if patterns and wrong:
         raise SettingsError(f"no adapter can be put at {wrong[0]}: it must map one tensor to another", "name others")
-    able = {name: site for name, site in sites.items() if site}
-    if not able:
+    usable = {name: site for name, site in sites.items() if site}
+    if not usable:
         hint = "name modules in options.sites, such as 'features.*', or take lora or ssf"
         raise SettingsError("no place for adapters was found: the network has no blocks in a sequence", hint)
-    return able
+    return usable
 
 
 def parts_of(net: Net, *, attention: bool = True) -> list[str]:
     """Name attention (if asked) and MLP of each block; of a block that has neither, itself."""
     names = list[str]()
     for name, block in blocks_of(net).items():
-        inner = [key for key, child in block.named_children() if key in (*ATTENTION, *MLP) and _weighs(child)]
+        inner = [key for key, child in block.named_children() if key in (*ATTENTION, *MLP) and _has_weights(child)]
         names += [f"{name}.{key}" for key in inner if attention or key not in ATTENTION] or [name]
     return names
 
 
 @torch.no_grad()
-def watch(net: Net, names: list[str]) -> dict[str, Seen]:
+def record_shapes(net: Net, names: list[str]) -> dict[str, TensorShapes]:
     """Note the shapes that go through modules, of those that map one tensor to one, in the order in which they run."""
-    found, last = dict[str, Seen](), list[bool]()
+    shapes, last = dict[str, TensorShapes](), list[bool]()
 
-    def note(name: str) -> Any:
+    def recorder(name: str) -> Any:
         def see(_module: nn.Module, inputs: Any, output: Any) -> None:
             if len(inputs) and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
                 maps = output.dim() == 4 and last[-1:] == [True]
-                found[name] = Seen(inputs=tuple(inputs[0].shape), outputs=tuple(output.shape), maps=maps)
+                shapes[name] = TensorShapes(inputs=tuple(inputs[0].shape), outputs=tuple(output.shape), maps=maps)
 
         return see
 
     def weigh(module: nn.Module, _inputs: Any, _output: Any) -> None:
         last.append(isinstance(module, nn.Conv2d))
 
-    own = [m for n, m in net.body.named_modules() if isinstance(m, WEIGHING) and not _of_adapter(n, net)]
-    handles = [module.register_forward_hook(weigh) for module in own]
-    handles += [net.get_submodule(name).register_forward_hook(note(name)) for name in names]
+    layers = [m for n, m in net.body.named_modules() if isinstance(m, WEIGHING) and not _of_adapter(n, net)]
+    handles = [module.register_forward_hook(weigh) for module in layers]
+    handles += [net.get_submodule(name).register_forward_hook(recorder(name)) for name in names]
     side = net.preprocess.size
     with as_evaluated(net), hooks(handles):
         net.body(torch.zeros(1, 3, side, side, device=next(net.parameters()).device))
-    return found
+    return shapes
 
 
 def _repeats(holder: nn.Module) -> bool:
@@ -125,13 +125,13 @@ def _is_block(module: nn.Module) -> bool:
     return not container and any(isinstance(m, WEIGHING) for m in module.modules() if m is not module)
 
 
-def _named(net: Net, patterns: Sequence[str]) -> list[str]:
+def _match_modules(net: Net, patterns: Sequence[str]) -> list[str]:
     modules = {f"body.{n}": m for n, m in net.body.named_modules() if n and not _of_adapter(n, net)}
     plain = [n for n, m in modules.items() if not isinstance(m, nn.Sequential | nn.ModuleList)]
-    return matching(plain, patterns, "module")
+    return match_names(plain, patterns, "module")
 
 
-def _weighs(module: nn.Module) -> bool:
+def _has_weights(module: nn.Module) -> bool:
     return any(isinstance(m, WEIGHING) for m in module.modules())
 
 

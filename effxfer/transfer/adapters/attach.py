@@ -1,4 +1,4 @@
-"""What strategies that put adapters on a frozen body have in common."""
+"""Attach adapters to a frozen body and detach them; shared by the adapter strategies."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -11,7 +11,7 @@ from effxfer.net.merge import adapter_parameters, adapters, merge_
 from effxfer.net.net import Edit, Net
 
 
-def put_on(net: Net, edit: Edit | None) -> Net:
+def attach_adapter(net: Net, edit: Edit | None) -> Net:
     """Put adapters on a network, and freeze all but them and the head; go on with those that it has already.
 
     Args:
@@ -21,12 +21,12 @@ def put_on(net: Net, edit: Edit | None) -> Net:
     Raises:
         SettingsError: If the network has other adapters, which are not merged.
     """
-    held = adapters(net)
-    if held and held != [edit]:
-        names = " and ".join(one["kind"] for one in held)
+    attached = adapters(net)
+    if attached and attached != [edit]:
+        names = " and ".join(edit["kind"] for edit in attached)
         text = f"the network has other adapters than those asked for: {names}, which are not merged"
         raise SettingsError(text, "start from the network that they were put on, or go on with the same settings")
-    if edit and not held:
+    if edit and not attached:
         apply_edit(net, **edit)
     net.body.requires_grad_(False)
     for parameter in adapter_parameters(net):
@@ -34,7 +34,7 @@ def put_on(net: Net, edit: Edit | None) -> Net:
     return net
 
 
-def taken_off(net: Net, *, merge: bool) -> Net:
+def detach_adapter(net: Net, *, merge: bool) -> Net:
     """Thaw a network, and merge its adapters if asked."""
     if merge:
         merge_(net)
@@ -48,7 +48,7 @@ def layers_of(net: Net, *kinds: type[nn.Module]) -> dict[str, nn.Module]:
     return {n: m for n, m in modules.items() if not any(id(p) in brought for p in m.parameters(recurse=False))}
 
 
-def matching(names: Sequence[str], patterns: Sequence[str], what: str) -> list[str]:
+def match_names(names: Sequence[str], patterns: Sequence[str], kind: str) -> list[str]:
     """Choose the names that a shell pattern fits, with or without `body.`; without patterns, all.
 
     Raises:
@@ -57,10 +57,10 @@ def matching(names: Sequence[str], patterns: Sequence[str], what: str) -> list[s
     if not patterns:
         return list(names)
     fits = {pattern: [n for n in names if _fits(n, pattern)] for pattern in patterns}
-    for pattern, found in fits.items():
-        if not found:
-            raise SettingsError(f"no {what} is named like {pattern!r}", f"they are: {', '.join(list(names)[:8])} ...")
-    chosen = {name for found in fits.values() for name in found}
+    for pattern, matches in fits.items():
+        if not matches:
+            raise SettingsError(f"no {kind} is named like {pattern!r}", f"they are: {', '.join(list(names)[:8])} ...")
+    chosen = {name for matches in fits.values() for name in matches}
     return [name for name in names if name in chosen]
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.adapters.attach import put_on, taken_off
+from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter
 from effxfer.transfer.base import Strategy
 
 
@@ -21,11 +21,11 @@ class BitFit(Strategy):
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze all but the biases."""
-        put_on(net, None)
+        attach_adapter(net, None)
         for name, parameter in net.body.named_parameters():
             parameter.requires_grad_(name.endswith("bias"))
         return net
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
         """Thaw the body."""
-        return taken_off(learner, merge=False)
+        return detach_adapter(learner, merge=False)

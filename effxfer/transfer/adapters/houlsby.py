@@ -9,7 +9,7 @@ from torch import nn
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.transfer.adapters.adapter_sites import sites_of
-from effxfer.transfer.adapters.attach import put_on, taken_off
+from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter
 from effxfer.transfer.base import Strategy
 
 
@@ -31,9 +31,9 @@ class Houlsby(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze the body and put the bottlenecks in."""
         if not self.rank:
-            return put_on(net, None)
-        return put_on(net, {"kind": "houlsby", "sites": sites_of(net, self.sites), "rank": self.rank})
+            return attach_adapter(net, None)
+        return attach_adapter(net, {"kind": "houlsby", "sites": sites_of(net, self.sites), "rank": self.rank})
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
         """Thaw the body."""
-        return taken_off(learner, merge=False)
+        return detach_adapter(learner, merge=False)

@@ -7,7 +7,7 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.adapters.attach import layers_of, put_on, taken_off
+from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter, layers_of
 from effxfer.transfer.base import Strategy
 
 SINGLE = ("k", "v", "kv", "k_proj", "v_proj", "to_key", "to_value", "key", "value")
@@ -32,11 +32,11 @@ class Ia3(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze the body and put the factors on."""
         outputs, inputs = keys_and_values(net), inner_activations(net)
-        return put_on(net, {"kind": "ia3", "outputs": outputs, "inputs": inputs} if outputs or inputs else None)
+        return attach_adapter(net, {"kind": "ia3", "outputs": outputs, "inputs": inputs} if outputs or inputs else None)
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
         """Merge if asked; thaw the body."""
-        return taken_off(learner, merge=self.merge)
+        return detach_adapter(learner, merge=self.merge)
 
 
 def keys_and_values(net: Net) -> dict[str, int]:

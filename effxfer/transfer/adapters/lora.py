@@ -9,7 +9,7 @@ from torch import nn
 from effxfer.data.task import Task
 from effxfer.net.adapters.lora import low_rank_size
 from effxfer.net.net import Net
-from effxfer.transfer.adapters.attach import layers_of, matching, put_on, taken_off
+from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter, layers_of, match_names
 from effxfer.transfer.base import Strategy
 
 
@@ -35,16 +35,16 @@ class Lora(Strategy):
         """Freeze the body and put the changes on."""
         weights = self.weights(net) if self.rank else []
         edit = {"kind": "lora", "weights": weights, "rank": self.rank, "alpha": self.alpha}
-        return put_on(net, edit if weights else None)
+        return attach_adapter(net, edit if weights else None)
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
         """Merge the changes if asked; thaw the body."""
-        return taken_off(learner, merge=self.merge)
+        return detach_adapter(learner, merge=self.merge)
 
     def weights(self, net: Net) -> list[str]:
         """Name the weights to change."""
         if self.layers:
-            return [f"{name}.weight" for name in matching(list(_weighing(net)), self.layers, "layer")]
+            return [f"{name}.weight" for name in match_names(list(_weighing(net)), self.layers, "layer")]
         found = [f"{n}.weight" for n, m in _weighing(net).items() if self._saves(net, f"{n}.weight", m)]
         fused = layers_of(net, nn.MultiheadAttention)
         return found + [f"{n}.in_proj_weight" for n, m in fused.items() if hasattr(m, "in_proj_weight")]

@@ -9,7 +9,7 @@ from torch import nn
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.transfer.adapters.adapter_sites import sites_of
-from effxfer.transfer.adapters.attach import put_on, taken_off
+from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter
 from effxfer.transfer.base import Strategy
 
 
@@ -33,10 +33,10 @@ class ParallelAdapter(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze the body and put the bottlenecks in."""
         if not self.rank:
-            return put_on(net, None)
+            return attach_adapter(net, None)
         sites = sites_of(net, self.sites, attention=False)
-        return put_on(net, {"kind": "parallel_adapter", "sites": sites, "rank": self.rank, "scale": self.scale})
+        return attach_adapter(net, {"kind": "parallel_adapter", "sites": sites, "rank": self.rank, "scale": self.scale})
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
         """Thaw the body."""
-        return taken_off(learner, merge=False)
+        return detach_adapter(learner, merge=False)

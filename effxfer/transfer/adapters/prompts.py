@@ -13,8 +13,8 @@ from effxfer.errors import SettingsError
 from effxfer.net.edits import apply_edit
 from effxfer.net.merge import adapters
 from effxfer.net.net import Net
-from effxfer.transfer.adapters.adapter_sites import blocks_of, watch
-from effxfer.transfer.adapters.attach import put_on, taken_off
+from effxfer.transfer.adapters.adapter_sites import blocks_of, record_shapes
+from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter
 from effxfer.transfer.base import Strategy
 
 
@@ -34,15 +34,15 @@ class Prompts(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze the body and put the tokens in."""
         if not self.tokens:
-            return put_on(net, None)
+            return attach_adapter(net, None)
         blocks, width = transformer_blocks(net)
-        return put_on(
+        return attach_adapter(
             net, {"kind": "prompts", "blocks": blocks, "count": self.tokens, "width": width, "deep": self.deep}
         )
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
         """Thaw the body."""
-        return taken_off(learner, merge=False)
+        return detach_adapter(learner, merge=False)
 
 
 def transformer_blocks(net: Net) -> tuple[list[str], int]:
@@ -51,7 +51,7 @@ def transformer_blocks(net: Net) -> tuple[list[str], int]:
     Raises:
         SettingsError: If the network has none, or they do not take one token more.
     """
-    seen = watch(net, list(blocks_of(net)))
+    seen = record_shapes(net, list(blocks_of(net)))
     shapes, hint = {(s.inputs, s.outputs) for s in seen.values()}, "lora, ssf and houlsby adapt any network"
     if not seen or len(shapes) != 1 or len(next(iter(shapes))[0]) != 3 or not _attends(net, list(seen)):
         raise SettingsError("prompts need a transformer whose blocks all read the same tokens, as ViT has", hint)
@@ -71,7 +71,7 @@ def _takes_one_more(net: Net, names: list[str], width: int) -> bool:
     trial = deepcopy(net).eval()
     apply_edit(trial, "prompts", blocks=names, count=1, width=width, deep=True)
     try:
-        watch(trial, names)
+        record_shapes(trial, names)
     except Exception:  # whatever a foreign network raises
         return False
     return True

@@ -7,7 +7,7 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.adapters.attach import layers_of, matching, put_on, taken_off
+from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter, layers_of, match_names
 from effxfer.transfer.base import Strategy
 
 
@@ -27,12 +27,12 @@ class Ssf(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze the body and put factors and shifts on."""
         able = [name for name, layer in layers_of(net, nn.Module).items() if _shifts(net, name, layer)]
-        layers = matching(able, self.layers, "layer with a bias")
-        return put_on(net, {"kind": "ssf", "layers": layers} if layers else None)
+        layers = match_names(able, self.layers, "layer with a bias")
+        return attach_adapter(net, {"kind": "ssf", "layers": layers} if layers else None)
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
         """Merge if asked; thaw the body."""
-        return taken_off(learner, merge=self.merge)
+        return detach_adapter(learner, merge=self.merge)
 
 
 def _shifts(net: Net, name: str, layer: nn.Module) -> bool:

@@ -23,7 +23,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.regularized.reference_model import Around
+from effxfer.transfer.regularized.reference_model import ModelWrapper
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -54,7 +54,7 @@ class Dann(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Put a discriminator beside the network."""
         super().prepare(net, tasks)
-        return Opposed(net, sum(tap_widths(net, net.taps).values()), self.width)
+        return DomainClassifier(net, sum(tap_widths(net, net.taps).values()), self.width)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Batches of images `(B, 3, S, S)`, their labels, and as many images of the other domain.
@@ -67,34 +67,36 @@ class Dann(Strategy):
             hint = "name them with data.target, or data.unlabelled"
             raise SettingsError("dann needs images of another domain of the same classes", hint)
         count, labels = len(task.unlabelled), torch.tensor(task.train.labels)
-        here, there = (
+        source_views, target_views = (
             make_views(split, task.preprocess, self.augment, device) for split in (task.train, task.unlabelled)
         )  # fmt: skip
 
         def make(index: Tensor, rng: Generator) -> Batch:
-            known = mix_images(here(index, rng), labels[index].to(device), len(task.classes), self.augment, rng)
-            return *known, there(torch.randint(count, (len(index),), generator=rng), rng)
+            labelled = mix_images(
+                source_views(index, rng), labels[index].to(device), len(task.classes), self.augment, rng
+            )
+            return *labelled, target_views(torch.randint(count, (len(index),), generator=rng), rng)
 
         order = balanced_order(labels, self.balance)
         return lambda seed: Batches(len(labels), self.batch, make, seed, order)
 
-    def loss(self, learner: "Opposed", batch: Batch, progress: float) -> Mapping[str, Tensor]:
+    def loss(self, learner: "DomainClassifier", batch: Batch, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy of labels, and of domains, whose gradient the body gets reversed."""
-        images, labels, others = batch
-        source, target = self.features(learner.net, images, others)
+        images, labels, target_images = batch
+        source, target = self.features(learner.net, images, target_images)
         label = F.cross_entropy(learner.net.head(source), labels, label_smoothing=self.label_smoothing)
-        told = learner.discriminator(reverse(torch.cat([source, target]), self.reversal(progress)))
-        domain = torch.cat([torch.zeros(len(source)), torch.ones(len(target))]).to(told)
-        return {"label": label, "domain": F.binary_cross_entropy_with_logits(told[:, 0], domain)}
+        domain_logits = learner.discriminator(reverse(torch.cat([source, target]), self.reversal(progress)))
+        domain = torch.cat([torch.zeros(len(source)), torch.ones(len(target))]).to(domain_logits)
+        return {"label": label, "domain": F.binary_cross_entropy_with_logits(domain_logits[:, 0], domain)}
 
-    def features(self, net: Net, images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, net: Net, images: Tensor, target_images: Tensor) -> tuple[Tensor, Tensor]:
         """Give the features `(B, D)` of both domains."""
         if self.statistics == "joint":
-            source, target = net.features(torch.cat([images, others])).split([len(images), len(others)])
+            source, target = net.features(torch.cat([images, target_images])).split([len(images), len(target_images)])
             return source, target
-        with unremembered(net):
+        with frozen_statistics(net):
             source = net.features(images)
-        return source, net.features(others)
+        return source, net.features(target_images)
 
     def reversal(self, progress: float) -> float:
         """Give the weight of the reversed gradient at a progress in [0, 1).
@@ -105,7 +107,7 @@ class Dann(Strategy):
         return self.weight * (2 / (1 + exp(-self.gamma * progress)) - 1)
 
 
-class Opposed(Around):
+class DomainClassifier(ModelWrapper):
     """A network, and a discriminator that tells domains apart by what its head sees."""
 
     def __init__(self, net: Net, features: int, width: int) -> None:
@@ -133,7 +135,7 @@ def reverse(x: Tensor, weight: float) -> Tensor:
 
 
 @contextmanager
-def unremembered(net: Net) -> Iterator[None]:
+def frozen_statistics(net: Net) -> Iterator[None]:
     """Let batches that pass within the block leave BatchNorm's running statistics as they are."""
     norms = [(m, m.momentum) for m in net.body.modules() if isinstance(m, _BatchNorm)]
     for norm, _ in norms:

@@ -17,7 +17,7 @@ from effxfer.data.batches.batches import Batches, make_views
 from effxfer.data.batches.episodes import Episodes
 from effxfer.data.task import Task
 from effxfer.errors import DataError, SettingsError
-from effxfer.net.heads.prototypes import Prototypes, class_means, nearness
+from effxfer.net.heads.prototypes import Prototypes, class_means, prototype_logits
 from effxfer.net.heads.spec import Distance
 from effxfer.net.net import Net
 from effxfer.train.devices import Device
@@ -117,7 +117,7 @@ class PrototypeNet(Strategy):
     def missed(self, features: Tensor) -> Tensor:
         """Give the cross-entropy of one episode's features `(W, K + Q, D)`."""
         support, queries = features[:, : self.shot], features[:, self.shot :]
-        logits = nearness(queries.flatten(0, 1), support.mean(1), self.distance)
+        logits = prototype_logits(queries.flatten(0, 1), support.mean(1), self.distance)
         labels = torch.arange(len(features), device=features.device).repeat_interleave(queries.shape[1])
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 

@@ -1,4 +1,4 @@
-"""Choose how to adapt by what the pretrained network knows of the task already.
+"""Choose a fine-tuning strategy by measuring how well pretrained features fit the task.
 
 How deep features transfer is told by probes by depth (Alain & Bengio, 2016, https://arxiv.org/abs/1610.01644; Yosinski
 et al., 2014, https://arxiv.org/abs/1411.1792); how unlike the images are, by how far BatchNorm's statistics lie from
@@ -35,7 +35,7 @@ from effxfer.transfer.fine_tuning.lp_ft import LpFt
 
 MOST_IMAGES = 2000
 L2 = 0.01
-KNOWN = 98.0
+HIGH_ACCURACY = 98.0
 LOWER = 2.0
 FAR = 1.0
 COMMON = frozenset(Strategy.model_fields)
@@ -59,7 +59,7 @@ class Facts:
 
 
 class Auto(Strategy):
-    """Measure what the network knows of the task, and choose `lp_ft`, `freeze` or `full` by it.
+    """Measure how well the features fit the task, and choose `lp_ft`, `freeze` or `full` accordingly.
 
     Batch size, augmentation, smoothing and, if it is given, `batchnorm` are passed on.
 
@@ -72,60 +72,60 @@ class Auto(Strategy):
     batchnorm: Mode | None = None  # type: ignore[assignment]
 
     def choose(self, net: Net, tasks: Sequence[Task]) -> tuple[Strategy, Report]:
-        """Choose, and say why."""
-        facts = measure(net, tasks[-1])
-        cls, options, why = decide(facts, self.few)
+        """Choose a strategy, and report the reason."""
+        facts = measure_knowledge(net, tasks[-1])
+        cls, options, reason = decide(facts, self.few)
         common = {name: value for name in COMMON if (value := getattr(self, name)) is not None}
         chosen = cls(**{**options, **common})
-        shown = ", ".join(f"{name} = {getattr(chosen, name)}" for name in options)
-        note = f"auto chose {cls.__module__.rpartition('.')[2]}{f' ({shown})' if shown else ''}: {why}"
-        return chosen, told(facts) + Report(notes=(note,))
+        option_text = ", ".join(f"{name} = {getattr(chosen, name)}" for name in options)
+        note = f"auto chose {cls.__module__.rpartition('.')[2]}{f' ({option_text})' if option_text else ''}: {reason}"
+        return chosen, to_report(facts) + Report(notes=(note,))
 
 
 def decide(facts: Facts, few: int) -> tuple[type[Strategy], dict[str, Any], str]:
-    """Give a strategy, its options, and why in words; a function of what was measured alone."""
-    top, (best, most) = facts.probes["out"], max(facts.probes.items(), key=lambda found: found[1])
+    """Return a strategy, its options and the reason; they depend only on the measurements."""
+    top, (best, best_accuracy) = facts.probes["out"], max(facts.probes.items(), key=lambda probe: probe[1])
     if facts.labels < few:
-        why = f"{facts.labels} labels per class are few: a solved head distorts the body less"
+        reason = f"{facts.labels} labels per class are few: a solved head distorts the body less"
         if facts.shift > FAR:
-            return LpFt, {"l2": L2}, f"{why}; statistics must move, {facts.shift:.2g} deviations away"
-        return LpFt, {"l2": L2, "batchnorm": "frozen"}, f"{why}, and so few images give poor statistics"
-    if top >= KNOWN:
+            return LpFt, {"l2": L2}, f"{reason}; statistics must move, {facts.shift:.2g} deviations away"
+        return LpFt, {"l2": L2, "batchnorm": "frozen"}, f"{reason}, and so few images give poor statistics"
+    if top >= HIGH_ACCURACY:
         return (
             Freeze,
             {"until": 0.75},
             f"a probe on the last features reaches {top:.1f} %: the lower body is good as it is",
         )
-    if most > top + LOWER:
+    if best_accuracy > top + LOWER:
         return (
             Full,
             {},
-            f"{best} tells classes apart better ({most:.1f} %) than the end ({top:.1f} %), which must change",
+            f"{best} tells classes apart better ({best_accuracy:.1f} %) than the end ({top:.1f} %), which must change",
         )
     return LpFt, {"l2": L2}, f"labels are many, and the last features are the best ones (probe {top:.1f} %)"
 
 
-def measure(net: Net, task: Task) -> Facts:
+def measure_knowledge(net: Net, task: Task) -> Facts:
     """Measure a network on up to 2,000 training images and the validation split, in evaluation mode."""
     widths = tap_widths(net)
     chosen = np.unique(np.linspace(0, len(task.train) - 1, min(MOST_IMAGES, len(task.train))).astype(np.int64))
     labels = torch.tensor(task.train.labels[chosen])
     device = Device(torch=next(net.parameters()).device)
-    taps = Tapped(net, list(widths))
-    away = Shift(net)
-    with away.noted():
+    taps = PooledTaps(net, list(widths))
+    shift = Shift(net)
+    with shift.noted():
         train = predict(taps, task.train.pixels[chosen], net.preprocess, device).split(list(widths.values()), 1)
     val = predict(taps, task.val.pixels, net.preprocess, device).split(list(widths.values()), 1)
     count = len(task.classes)
     probes = {
-        name: accuracy(probed(x, labels, y, count), task.val.labels, name).value
+        name: accuracy(probe_logits(x, labels, y, count), task.val.labels, name).value
         for name, x, y in zip(widths, train, val, strict=True)
     }
     fewest = int(np.bincount(task.train.labels, minlength=count).min())
-    return Facts(labels=fewest, probes=probes, shift=away.value(), n=len(task.val))
+    return Facts(labels=fewest, probes=probes, shift=shift.value(), n=len(task.val))
 
 
-def probed(x: Tensor, labels: Tensor, y: Tensor, classes: int) -> Tensor:
+def probe_logits(x: Tensor, labels: Tensor, y: Tensor, classes: int) -> Tensor:
     """Solve a linear probe on features `(N, D)`, standardised, and give its logits of others."""
     mean, deviation = x.mean(0), safe_deviation(x.std(0))
     head = nn.Linear(x.shape[1], classes)
@@ -137,7 +137,7 @@ def probed(x: Tensor, labels: Tensor, y: Tensor, classes: int) -> Tensor:
     return logits
 
 
-class Tapped(nn.Module):
+class PooledTaps(nn.Module):
     """The pooled outputs of several layers of a network, side by side."""
 
     def __init__(self, net: Net, taps: Sequence[str]) -> None:
@@ -146,8 +146,8 @@ class Tapped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `(B, 3, S, S)` to features `(B, D)` of all layers."""
-        found = self.net.pooled_taps(x, self.taps)
-        return torch.cat([found[tap] for tap in self.taps], 1)
+        pooled = self.net.pooled_taps(x, self.taps)
+        return torch.cat([pooled[tap] for tap in self.taps], 1)
 
 
 class Shift:
@@ -155,7 +155,7 @@ class Shift:
 
     def __init__(self, net: Net) -> None:
         self.norms = [m for m in net.body.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-        self.found: list[list[Tensor]] = [[] for _ in self.norms]
+        self.means: list[list[Tensor]] = [[] for _ in self.norms]
 
     def noted(self) -> AbstractContextManager[None]:
         """Note what passes within the block."""
@@ -163,22 +163,22 @@ class Shift:
 
     def _note(self, number: int) -> Callable[..., None]:
         def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self.found[number].append(inputs[0].transpose(0, 1).flatten(1).mean(1))
+            self.means[number].append(inputs[0].transpose(0, 1).flatten(1).mean(1))
 
         return note
 
     def value(self) -> float:
         """Average over channels and layers; 0 without BatchNorm."""
-        away = []
-        for norm, means in zip(self.norms, self.found, strict=True):
+        distances = []
+        for norm, means in zip(self.norms, self.means, strict=True):
             assert norm.running_mean is not None
             assert norm.running_var is not None
-            apart = torch.stack(means).mean(0) - norm.running_mean
-            away.append(float((apart.abs() / (norm.running_var + norm.eps).sqrt()).mean()))
-        return sum(away) / len(away) if away else 0.0
+            difference = torch.stack(means).mean(0) - norm.running_mean
+            distances.append(float((difference.abs() / (norm.running_var + norm.eps).sqrt()).mean()))
+        return sum(distances) / len(distances) if distances else 0.0
 
 
-def told(facts: Facts) -> Report:
+def to_report(facts: Facts) -> Report:
     """Put what was measured into rows and a curve over depth."""
     points = tuple((float(depth), value) for depth, value in enumerate(facts.probes.values(), 1))
     curve = Curve(title="Probe accuracy by depth", name="probe", x="stage", y="accuracy, %", points=points)
@@ -186,8 +186,8 @@ def told(facts: Facts) -> Report:
         Measurement(name=f"probe/{name}", value=value, unit="%", n=facts.n, of="images")
         for name, value in facts.probes.items()
     ]
-    more = (
+    further = (
         Measurement(name="labels per class", value=facts.labels),
         Measurement(name="shift of statistics", value=facts.shift, unit="deviations"),
     )
-    return Report(rows=(*rows, *more), curves=(curve,))
+    return Report(rows=(*rows, *further), curves=(curve,))

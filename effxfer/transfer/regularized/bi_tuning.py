@@ -20,7 +20,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.regularized.reference_model import Around, seen_by_head
+from effxfer.transfer.regularized.reference_model import ModelWrapper, capture_head_inputs
 
 
 class BiTuning(Strategy):
@@ -49,17 +49,17 @@ class BiTuning(Strategy):
 
     def loss(self, learner: "Projected", batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy, and the contrasts."""
-        with seen_by_head(learner.net) as seen:
+        with capture_head_inputs(learner.net) as head_inputs:
             logits = learner.net(batch[0])
         label = F.cross_entropy(logits, batch[1], label_smoothing=self.label_smoothing)
         with torch.autocast(logits.device.type, enabled=False):
-            unit = F.normalize(learner.projection(seen[-1].float()), dim=1)
+            unit = F.normalize(learner.projection(head_inputs[-1].float()), dim=1)
             images = among_images(unit, batch[1], self.temperature)
             classes = among_classes(logits.float(), batch[1])
         return {"label": label, "images": self.weight * images, "classes": self.weight * classes}
 
 
-class Projected(Around):
+class Projected(ModelWrapper):
     """A network, and a projection of what its head sees."""
 
     def __init__(self, net: Net, features: int, width: int) -> None:
@@ -78,7 +78,7 @@ def among_images(unit: Tensor, labels: Tensor, temperature: float) -> Tensor:
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     alike = (labels[:, None] == labels[None]) & ~itself
     likeness = (unit @ unit.mT / temperature).masked_fill(itself, float("-inf"))
-    return picked(likeness, alike)
+    return mean_log_likelihood(likeness, alike)
 
 
 def among_classes(logits: Tensor, labels: Tensor) -> Tensor:
@@ -89,10 +89,10 @@ def among_classes(logits: Tensor, labels: Tensor) -> Tensor:
         labels: `(B,)`.
     """
     alike = labels[None] == torch.arange(logits.shape[1], device=labels.device)[:, None]
-    return picked(logits.mT, alike)
+    return mean_log_likelihood(logits.mT, alike)
 
 
-def picked(likeness: Tensor, alike: Tensor) -> Tensor:
+def mean_log_likelihood(likeness: Tensor, alike: Tensor) -> Tensor:
     """Average minus the log-softmax of rows `(N, B)` where `alike`, per row that has any and then over those."""
     log = likeness.log_softmax(1).masked_fill(~alike, 0.0)
     counts = alike.sum(1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from effxfer.net.net import Net
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.regularized.reference_model import seen_by_head
+from effxfer.transfer.regularized.reference_model import capture_head_inputs
 
 
 class Bss(Strategy):
@@ -31,12 +31,12 @@ class Bss(Strategy):
 
     def loss(self, learner: Net, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy and the sum of the smallest squared singular values."""
-        with seen_by_head(learner) as seen:
+        with capture_head_inputs(learner) as features:
             terms = super().loss(learner, batch, progress)
-        return {**terms, "spectrum": self.eta * weakest(seen[-1], self.values)}
+        return {**terms, "spectrum": self.eta * smallest_spectrum(features[-1], self.values)}
 
 
-def weakest(features: Tensor, count: int) -> Tensor:
+def smallest_spectrum(features: Tensor, count: int) -> Tensor:
     """Sum the squares of the `count` smallest singular values of features `(B, D)`.
 
     They are the eigenvalues of the smaller Gram matrix, whose gradient is defined where they are equal, too.

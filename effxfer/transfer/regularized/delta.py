@@ -21,7 +21,7 @@ from effxfer.net.net import Net
 from effxfer.net.taps import capture_taps, example_input, stage_ends
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.fine_tuning.linear import features_of, solve_
-from effxfer.transfer.regularized.reference_model import Beside
+from effxfer.transfer.regularized.reference_model import WithReference
 
 IMAGES = 128
 
@@ -42,16 +42,16 @@ class Delta(Strategy):
         super().prepare(net, tasks)
         taps = (*stage_ends(net.body, example_input(net)), "out")
         weights = channel_weights(net, tasks[-1], taps) if self.attention else dict.fromkeys(taps, torch.ones(()))
-        return Beside(net, {name: weight.to(next(net.parameters()).device) for name, weight in weights.items()})
+        return WithReference(net, {name: weight.to(next(net.parameters()).device) for name, weight in weights.items()})
 
     def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy and the distance, averaged over images and stages."""
         taps = tuple(learner.weights)
-        with torch.no_grad(), capture_taps(learner.source.body, taps) as then:
+        with torch.no_grad(), capture_taps(learner.source.body, taps) as reference:
             learner.source(batch[0])
-        with capture_taps(learner.net.body, taps) as now:
+        with capture_taps(learner.net.body, taps) as current:
             terms = super().loss(learner, batch, progress)
-        far = torch.stack([distance(now[tap], then[tap], weight) for tap, weight in learner.weights.items()])
+        far = torch.stack([distance(current[tap], reference[tap], weight) for tap, weight in learner.weights.items()])
         return {**terms, "distance": self.alpha * far.mean()}
 
 
@@ -62,16 +62,16 @@ def by_channel(maps: Tensor) -> Tensor:
     return maps.reshape(*maps.shape[:2], -1).float()
 
 
-def distance(now: Tensor, then: Tensor, weight: Tensor) -> Tensor:
+def distance(maps: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
     """Give the squared distance of maps from what they were, over the latter's size; 0 where nothing changed.
 
     Args:
-        now: As `by_channel` takes them.
-        then: The same of the pretrained network.
+        maps: As `by_channel` takes them.
+        reference: The same of the pretrained network.
         weight: Of each channel `(C,)`, of mean 1; or one number.
     """
-    size = by_channel(then).square().sum((1, 2)).mean().clamp_min(1e-12)
-    apart = (by_channel(now) - by_channel(then)).square().sum(2)
+    size = by_channel(reference).square().sum((1, 2)).mean().clamp_min(1e-12)
+    apart = (by_channel(maps) - by_channel(reference)).square().sum(2)
     return (apart * weight).sum(1).mean() / size
 
 
@@ -90,10 +90,13 @@ def channel_weights(net: Net, task: Task, taps: Sequence[str]) -> dict[str, Tens
     with capture_taps(probe.body, taps) as maps:
         loss = F.cross_entropy(probe(normalize(pixels, net.preprocess)), labels)
     slopes = torch.autograd.grad(loss, [maps[tap] for tap in taps])
-    return {tap: softened(-by_channel(maps[tap] * slope).sum((0, 2))) for tap, slope in zip(taps, slopes, strict=True)}
+    return {
+        tap: softmax_weights(-by_channel(maps[tap] * slope).sum((0, 2)))
+        for tap, slope in zip(taps, slopes, strict=True)
+    }
 
 
-def softened(rise: Tensor) -> Tensor:
+def softmax_weights(rises: Tensor) -> Tensor:
     """Turn rises of the loss `(C,)` into weights of mean 1."""
-    rise = rise.detach()
-    return len(rise) * ((rise - rise.mean()) / rise.std().clamp_min(1e-12)).softmax(0)
+    rises = rises.detach()
+    return len(rises) * ((rises - rises.mean()) / rises.std().clamp_min(1e-12)).softmax(0)

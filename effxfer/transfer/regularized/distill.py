@@ -1,4 +1,4 @@
-"""Learn from another network: from its outputs, and from which images it finds alike.
+"""Distil a teacher network: its outputs, and the similarity of images in its features.
 
 Outputs after Hinton et al., 2015 (https://arxiv.org/abs/1503.02531). Features by similarity (Tung & Mori, 2019,
 https://arxiv.org/abs/1907.09682): what is compared is how alike a batch's images are to each other, stage by stage, so
@@ -24,7 +24,7 @@ Loss = Callable[[Any, Any, float], Mapping[str, Tensor]]
 TEMPERATURE = 2.0
 
 
-def distilled(
+def blend_teacher_loss(
     loss: Loss, teacher: Net, *, logits: float, size: int, features: float = 0.0, temperature: float = TEMPERATURE
 ) -> Any:
     """Blend the loss of plain image batches with the distance to a teacher, which runs once per batch.
@@ -36,8 +36,8 @@ def distilled(
             https://arxiv.org/abs/1906.02629).
         logits: Share of the teacher's outputs in the loss, in [0, 1]; 0 is the plain loss.
         size: Side of the images that the teacher knows; the pupil's are scaled to it (bilinearly).
-        features: Weight of the squared distance between rows of `likeness`, averaged over the batch and over the ends
-            of the body's stages and its output; 0 is off. The pupil must then be a network of the same backbone.
+        features: Weight of the squared distance between rows of `similarity_matrix`, averaged over the batch and
+            the ends of the body's stages and its output; 0 is off. The pupil must then have the same backbone.
         temperature: See `divergence`.
 
     Returns:
@@ -45,29 +45,29 @@ def distilled(
     """
     taps = (*stage_ends(teacher.body, example_input(teacher)), "out") if features else ()
 
-    def told(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def ask_teacher(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.inference_mode(), capture_taps(teacher.body, taps) as maps:
-            target = teacher(scaled(images, size))
-            alike = {name: likeness(found) for name, found in maps.items()}
+            target = teacher(resize_images(images, size))
+            alike = {name: similarity_matrix(found) for name, found in maps.items()}
         return target.clone(), {name: found.clone() for name, found in alike.items()}
 
     def blended(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
-        pupil = Overheard(learner)
+        pupil = OutputCapture(learner)
         no_maps: dict[str, Tensor] = {}
         with capture_taps(learner.body, taps) if taps else nullcontext(no_maps) as maps:
             terms = {k: (1 - logits) * v for k, v in loss(pupil, batch, progress).items()}
-        target, alike = told(batch[0])
+        target, alike = ask_teacher(batch[0])
         if logits:
             terms["teacher"] = logits * divergence(pupil.answer, target, temperature)
         if features:
-            far = [(likeness(maps[name]) - alike[name]).square().sum(1).mean() for name in taps]
+            far = [(similarity_matrix(maps[name]) - alike[name]).square().sum(1).mean() for name in taps]
             terms["features"] = features * torch.stack(far).mean()
         return terms
 
     return blended
 
 
-class Overheard:
+class OutputCapture:
     """A learner whose last answer is remembered, so that a strategy's loss and its teacher's share one pass.
 
     Attributes:
@@ -88,12 +88,12 @@ class Overheard:
         return getattr(self.learner, name)
 
 
-def listener(net: Net) -> Net:
+def frozen_copy(net: Net) -> Net:
     """Copy a network to be a teacher: in evaluation mode, without gradients, laid out as training does the pupil."""
     return deepcopy(net).eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def scaled(images: Tensor, size: int) -> Tensor:
+def resize_images(images: Tensor, size: int) -> Tensor:
     """Scale images `(B, 3, S, S)` to another side, with antialiasing."""
     if images.shape[-1] == size:
         return images
@@ -108,7 +108,7 @@ def divergence(logits: Tensor, target: Tensor, temperature: float = TEMPERATURE)
     )
 
 
-def likeness(features: Tensor) -> Tensor:
+def similarity_matrix(features: Tensor) -> Tensor:
     """Give how alike a batch's images are: inner products `(B, B)` of features `(B, ...)`, each row of unit norm."""
     flat = features.flatten(1).float()
     return F.normalize(flat @ flat.mT, dim=1)

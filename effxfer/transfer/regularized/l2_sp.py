@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.regularized.reference_model import Beside
+from effxfer.transfer.regularized.reference_model import WithReference
 
 
 class L2Sp(Strategy):
@@ -27,14 +27,14 @@ class L2Sp(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Remember the weights."""
         super().prepare(net, tasks)
-        return Beside(net)
+        return WithReference(net)
 
     def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy and the pull."""
-        return {**super().loss(learner, batch, progress), "pull": self.alpha / 2 * moved(learner)}
+        return {**super().loss(learner, batch, progress), "pull": self.alpha / 2 * squared_drift(learner)}
 
 
-def moved(learner: Beside) -> Tensor:
+def squared_drift(learner: WithReference) -> Tensor:
     """Give the squared distance of the body's trained weights from where they started."""
     start = dict(learner.source.body.named_parameters())
     pairs = [(p, start[name]) for name, p in learner.body.named_parameters() if p.requires_grad]

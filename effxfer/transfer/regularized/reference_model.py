@@ -1,4 +1,4 @@
-"""A network in training, and what it is trained with beside it."""
+"""Wrap a network in training together with a reference copy or auxiliary modules."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from effxfer.net.hooks import hooks
 from effxfer.net.net import Net
-from effxfer.transfer.regularized.distill import listener
+from effxfer.transfer.regularized.distill import frozen_copy
 
 
-class Around(nn.Module):
+class ModelWrapper(nn.Module):
     """A network as what is trained together with it sees it.
 
     Attributes:
@@ -33,7 +33,7 @@ class Around(nn.Module):
         return logits
 
 
-class Beside(Around):
+class WithReference(ModelWrapper):
     """A network that remembers what it was: `source` neither learns nor belongs to what is saved.
 
     Attributes:
@@ -43,7 +43,7 @@ class Beside(Around):
     def __init__(self, net: Net, weights: Mapping[str, Tensor] | None = None) -> None:
         super().__init__(net)
         self.weights = dict(weights or {})
-        self._source = (listener(net),)
+        self._source = (frozen_copy(net),)
 
     @property
     def source(self) -> Net:
@@ -52,12 +52,12 @@ class Beside(Around):
 
 
 @contextmanager
-def seen_by_head(net: Net) -> Iterator[list[Tensor]]:
+def capture_head_inputs(net: Net) -> Iterator[list[Tensor]]:
     """Collect what the head sees in the block: features `(B, D)` of each forward pass."""
-    seen: list[Tensor] = []
+    inputs_seen: list[Tensor] = []
 
     def note(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.append(inputs[0])
+        inputs_seen.append(inputs[0])
 
     with hooks([net.head.register_forward_pre_hook(note)]):
-        yield seen
+        yield inputs_seen

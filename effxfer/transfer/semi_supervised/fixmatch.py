@@ -61,9 +61,9 @@ class FixMatch(Strategy):
         task = tasks[-1]
         if task.unlabelled is None:
             raise SettingsError("fixmatch needs images without labels", "name them with data.unlabelled")
-        others, count = task.unlabelled, len(task.unlabelled)
+        unlabelled, count = task.unlabelled, len(task.unlabelled)
         look = make_views(task.train, task.preprocess, self.augment, device)
-        weak, strong = (make_views(others, task.preprocess, how, device) for how in (self.augment, self.strong))
+        weak, strong = (make_views(unlabelled, task.preprocess, how, device) for how in (self.augment, self.strong))
         labels = torch.tensor(task.train.labels)
 
         def make(index: Tensor, rng: Generator) -> Batch:
@@ -81,20 +81,23 @@ class FixMatch(Strategy):
         """Cross-entropy of labels, and of what the network is sure of; all images pass at once, for BatchNorm."""
         images, labels, weak, strong = batch
         parts = [images, weak.flatten(0, 1), strong.flatten(0, 1)]
-        known, sure, told = learner(torch.cat(parts)).split([len(part) for part in parts])
-        label = F.cross_entropy(known, labels, label_smoothing=self.label_smoothing)
-        return {"label": label, "unlabelled": self.weight * agreement(sure, told, self.threshold, self.align)}
+        labelled, weak_logits, strong_logits = learner(torch.cat(parts)).split([len(part) for part in parts])
+        label = F.cross_entropy(labelled, labels, label_smoothing=self.label_smoothing)
+        return {
+            "label": label,
+            "unlabelled": self.weight * agreement(weak_logits, strong_logits, self.threshold, self.align),
+        }
 
 
 def agreement(weak: Tensor, strong: Tensor, threshold: float, align: bool = False) -> Tensor:
     """Average, over all images, the cross-entropy of `strong` logits `(N, C)` on what `weak` ones are sure of."""
     chances = weak.detach().softmax(1)
-    likely, guess = (aligned(chances) if align else chances).max(1)
+    likely, guess = (align_distribution(chances) if align else chances).max(1)
     each = F.cross_entropy(strong, guess, reduction="none")
     return (each * (likely >= threshold)).mean()
 
 
-def aligned(chances: Tensor) -> Tensor:
+def align_distribution(chances: Tensor) -> Tensor:
     """Weigh classes so that rarely guessed ones count for more: rows of `(N, C)` still sum to 1."""
     weighed = chances / chances.mean(0, keepdim=True).clamp_min(1e-6)
     return weighed / weighed.sum(1, keepdim=True)

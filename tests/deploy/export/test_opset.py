@@ -20,7 +20,7 @@ from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.graph.graph import copy_model
 from effxfer.deploy.int8.search import quantize
 from effxfer.errors import ModelFileError
-from effxfer.net.heads.prototypes import nearness
+from effxfer.net.heads.prototypes import prototype_logits
 from effxfer.runtime.model import Model
 from tests.deploy import clock
 from tests.deploy.graphs import FEED, Maker
@@ -284,7 +284,7 @@ def test_prototypes_are_still_an_input_that_need_not_be_given(tmp_path):
 
         def forward(self, x, prototypes):
             features = self.body(x)
-            return nearness(features, prototypes, "cosine"), features
+            return prototype_logits(features, prototypes, "cosine"), features
 
     torch.manual_seed(0)
     net, own, other = Near().eval(), torch.randn(len(CLASSES), 8), torch.randn(3, 8)

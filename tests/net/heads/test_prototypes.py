@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from effxfer.net.conv4 import conv4
-from effxfer.net.heads.prototypes import Prototypes, class_means, nearness
+from effxfer.net.heads.prototypes import Prototypes, class_means, prototype_logits
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -10,22 +10,22 @@ GENERATOR = torch.Generator().manual_seed(0)
 def test_euclidean_nearness_is_the_distance_but_for_what_all_classes_share():
     x, points = torch.randn(7, 5, generator=GENERATOR), torch.randn(3, 5, generator=GENERATOR)
     far = -(torch.cdist(x, points) ** 2)
-    torch.testing.assert_close(nearness(x, points).softmax(1), far.softmax(1))
-    torch.testing.assert_close(nearness(x, points) - (x * x).sum(1, keepdim=True), far)
+    torch.testing.assert_close(prototype_logits(x, points).softmax(1), far.softmax(1))
+    torch.testing.assert_close(prototype_logits(x, points) - (x * x).sum(1, keepdim=True), far)
 
 
 def test_cosine_nearness_ignores_lengths():
     x, points = torch.randn(7, 5, generator=GENERATOR), torch.randn(3, 5, generator=GENERATOR)
-    scaled = nearness(3 * x, torch.tensor([[0.5], [2.0], [9.0]]) * points, "cosine")
-    torch.testing.assert_close(scaled, nearness(x, points, "cosine"))
-    assert nearness(points, points, "cosine").diagonal().tolist() == pytest.approx([10] * 3)
-    assert nearness(torch.zeros(1, 5), points, "cosine").tolist() == [[0, 0, 0]]
+    scaled = prototype_logits(3 * x, torch.tensor([[0.5], [2.0], [9.0]]) * points, "cosine")
+    torch.testing.assert_close(scaled, prototype_logits(x, points, "cosine"))
+    assert prototype_logits(points, points, "cosine").diagonal().tolist() == pytest.approx([10] * 3)
+    assert prototype_logits(torch.zeros(1, 5), points, "cosine").tolist() == [[0, 0, 0]]
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_a_head_compares_with_its_own_weights(distance):
     head, x = Prototypes(distance, 5, 3), torch.randn(7, 5, generator=GENERATOR)
-    torch.testing.assert_close(head(x), nearness(x, head.out.weight, distance))
+    torch.testing.assert_close(head(x), prototype_logits(x, head.out.weight, distance))
 
 
 def test_class_means_by_hand():

@@ -13,7 +13,7 @@ from effxfer.prune.weights.lottery import by_magnitude
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.movement import add_movement_, movement, watch_
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.fit import fit
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
@@ -110,8 +110,8 @@ def trained(work, score="magnitude", cut_at=None, settled=RAMP.last, validate=de
     told = FitSettings(**{"epochs": 4, "lr": 0.01, "warmup": 0.0, **settings})
     rows = fit(
         net, lambda seed: Batches(40, 8, lambda index, _rng: (IMAGES[index], LABELS[index]), seed), loss, told,
-        device=pick("cpu"), seed=3, before_step=lambda: add_movement_(net), after_step=after_step,
-        validate=lambda: validate(net), settled=settled, work=work,
+        device=pick_device("cpu"), seed=3, before_step=lambda: add_movement_(net), after_step=after_step,
+        validate=lambda: validate(net), no_best_before=settled, work=work,
     )  # fmt: skip
     net.apply_masks_()
     return net, rows

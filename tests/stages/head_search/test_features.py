@@ -12,7 +12,7 @@ from effxfer.net.taps import pool
 from effxfer.stages.head_search.features import compute_features, deepest, megabytes, plan_features, with_positions
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from tests import tiny
 
 TAPS = ("stage1", "stage2", "out")
@@ -30,7 +30,7 @@ def task(net, data, tmp_path):
 
 def test_features_are_what_the_network_gives_and_are_computed_once(net, task, tmp_path):
     plan = plan_features(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
-    found = compute_features(net, task, plan, tmp_path / "features", pick("cpu"))
+    found = compute_features(net, task, plan, tmp_path / "features", pick_device("cpu"))
     with torch.no_grad():
         from effxfer.data.batches.augment import normalize
 
@@ -54,7 +54,7 @@ def test_the_room_they_take_is_told_before_and_kept_to(net, task, tmp_path):
     needed = megabytes(net, whole, images, 4)
     plan = plan_features(net, TAPS, images, grid=4, cache_mb=needed)
     assert (plan.grid, plan.notes) == (4, ())
-    compute_features(net, task, plan, tmp_path / "features", pick("cpu"))
+    compute_features(net, task, plan, tmp_path / "features", pick_device("cpu"))
     files = (tmp_path / "features").rglob("whole-*.npy")
     assert sum(f.stat().st_size - 128 for f in files) == needed * 1e6
     coarser = plan_features(net, TAPS, images, grid=4, cache_mb=0.9 * needed)
@@ -102,11 +102,11 @@ def test_features_that_are_damaged_are_computed_again(net, task, tmp_path, name,
     if name == "index.json" and damage == "of another type":
         pytest.skip("it has none")
     plan = plan_features(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
-    whole = compute_features(net, task, plan, tmp_path / "features", pick("cpu")).digest()
+    whole = compute_features(net, task, plan, tmp_path / "features", pick_device("cpu")).digest()
     DAMAGES[damage](tmp_path / "features" / name)
     said = []
     with progress.shown_by(lambda label, total: nullcontext(lambda steps, text: None), said.append):
-        assert compute_features(net, task, plan, tmp_path / "features", pick("cpu")).digest() == whole
+        assert compute_features(net, task, plan, tmp_path / "features", pick_device("cpu")).digest() == whole
     assert said == [f"{tmp_path / 'features'} is damaged: features are computed again"]
 
 
@@ -117,5 +117,5 @@ def test_a_full_disk_is_no_bus_error(net, task, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     plan = plan_features(net, TAPS, len(task.train) + len(task.val), grid=4, cache_mb=100)
     with pytest.raises(ResourceError, match="No space left on device"):
-        compute_features(net, task, plan, tmp_path / "features", pick("cpu"))
+        compute_features(net, task, plan, tmp_path / "features", pick_device("cpu"))
     assert not (tmp_path / "features").exists()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
-from effxfer.net.early_exit import modules_after
+from effxfer.net.early_exit import find_modules_after
 from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.taps import tap_widths
 from effxfer.stages.head_search.search import search
@@ -10,7 +10,7 @@ from effxfer.stages.prune.channels import channels as channels_stage
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.train.finetune import finetune
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.state import Work
 from tests import tiny
 
@@ -73,7 +73,7 @@ def test_a_worse_head_is_replaced(dense, data, tmp_path):
         parameter.data.zero_()
     task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     settings = tiny.settings_of("search", taps=[["out"]])
-    net, report = search(net, [task], settings, device=pick("cpu"), work=Work(None))
+    net, report = search(net, [task], settings, device=pick_device("cpu"), work=Work(None))
     assert report["accuracy/val"].value >= 75
     assert not any(note.startswith("kept the current head") for note in report.notes)
 
@@ -105,11 +105,11 @@ def test_a_network_whose_head_pools_loses_channels_and_is_trained_on(spec, dense
     taps = ["stage1", "stage2"]
     channels = list(tap_widths(net, taps).values())
     apply_edit(net, "set_head", spec=spec, features=channels, classes=list(tiny.CLASSES), taps=taps)
-    apply_edit(net, "cut", gone=modules_after(net, "stage2"))
+    apply_edit(net, "cut", gone=find_modules_after(net, "stage2"))
     task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     before = sum(p.numel() for p in net.body.parameters())
     net, _ = channels_stage(
-        net, [task], tiny.settings_of("prune channels"), device=pick("cpu"), work=Work(None)
+        net, [task], tiny.settings_of("prune channels"), device=pick_device("cpu"), work=Work(None)
     )  # fmt: skip
     assert sum(p.numel() for p in net.body.parameters()) < 0.9 * before
     again = rebuild(net.backbone, net.edits, net.preprocess, net.classes).eval()
@@ -127,5 +127,5 @@ def test_a_network_whose_head_pools_is_fine_tuned(strategy, dense, data, tmp_pat
     task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
     options = {"batch": 8} if strategy == "probe" else tiny.PLAIN
     settings = tiny.settings_of("finetune", strategy=strategy, options=options, fit={**tiny.FIT, "epochs": 4})
-    _, report = finetune(net, [task], settings, device=pick("cpu"), work=Work(None))
+    _, report = finetune(net, [task], settings, device=pick_device("cpu"), work=Work(None))
     assert report["accuracy/val"].value >= 60

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from effxfer.errors import ResourceError, SettingsError
-from effxfer.train.devices import pick
+from effxfer.train.devices import pick_device
 from effxfer.train.optim.gradients import DivergedError
 from effxfer.train.optim.update import Update
 from effxfer.train.settings import FitSettings
 
 BATCH = (torch.randn(8, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1] * 4))
-CPU = pick("cpu")
+CPU = pick_device("cpu")
 
 
 def make() -> nn.Module:

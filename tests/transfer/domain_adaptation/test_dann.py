@@ -6,7 +6,7 @@ from effxfer.net.net import Net
 from effxfer.settings import build
 from effxfer.stages.train.target_domain import at_target
 from effxfer.train.state import clone
-from effxfer.transfer.domain_adaptation.dann import Dann, reverse, unremembered
+from effxfer.transfer.domain_adaptation.dann import Dann, frozen_statistics, reverse
 from tests.transfer.domains import PLAIN, body, two_domains
 from tests.transfer.tasks import CPU, accuracy, adapt, task
 
@@ -49,7 +49,7 @@ def test_separate_statistics_are_those_of_the_other_domain():
     alone = body().train()
     alone.features(others)
     assert torch.equal(once["running_mean"], alone.body.blocks[0][1].running_mean)
-    with unremembered(net):
+    with frozen_statistics(net):
         net.features(images)
     assert torch.equal(clone(norm)["running_mean"], once["running_mean"])
     assert norm.momentum == 0.1

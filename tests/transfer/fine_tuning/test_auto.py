@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from effxfer.settings import build
-from effxfer.transfer.fine_tuning.auto import Auto, Facts, Shift, decide, measure
+from effxfer.transfer.fine_tuning.auto import Auto, Facts, Shift, decide, measure_knowledge
 from effxfer.transfer.fine_tuning.freeze import Freeze
 from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.fine_tuning.lp_ft import LpFt
@@ -30,7 +30,7 @@ def test_what_is_chosen_by_what_was_measured(found, cls, options):
 def test_a_body_that_knows_the_task_is_told_from_one_that_does_not(pretrained):
     """The claim: the end of a trained body tells its classes apart, and little of it needs to move."""
     given, net = task(), pretrained()
-    known = measure(net, given)
+    known = measure_knowledge(net, given)
     assert known.labels == 24
     assert list(known.probes)[-1] == "out"
     assert known.probes["out"] >= 98
@@ -64,6 +64,6 @@ def test_the_shift_is_in_stored_deviations(pretrained):
         away = Shift(net)
         with away.noted():
             net.body(x)
-    alone = (torch.stack(away.found[0]).mean(0) - norm.running_mean).abs() / 2
+    alone = (torch.stack(away.means[0]).mean(0) - norm.running_mean).abs() / 2
     torch.testing.assert_close(alone, torch.full_like(alone, 3.0), rtol=1e-3, atol=1e-3)
     assert away.value() > 0

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from effxfer.errors import SettingsError
 from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.regularized.bi_tuning import BiTuning, among_classes, among_images
-from effxfer.transfer.regularized.reference_model import seen_by_head
+from effxfer.transfer.regularized.reference_model import capture_head_inputs
 from tests.transfer.tasks import adapt, task
 
 PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
@@ -55,7 +55,7 @@ def test_images_of_a_class_lie_closer_together():
     drawn, *_ = adapt(BiTuning(**PLAIN), given)
 
     def closeness(net):
-        with torch.inference_mode(), seen_by_head(net) as seen:
+        with torch.inference_mode(), capture_head_inputs(net) as seen:
             net(images)
         unit = F.normalize(seen[0] - seen[0].mean(0), dim=1)
         likeness = unit @ unit.mT

@@ -3,7 +3,7 @@ import torch
 
 from effxfer.net.edits import apply_edit
 from effxfer.transfer.fine_tuning.full import Full
-from effxfer.transfer.regularized.delta import Delta, by_channel, channel_weights, distance, softened
+from effxfer.transfer.regularized.delta import Delta, by_channel, channel_weights, distance, softmax_weights
 from tests.transfer.tasks import adapt, task
 
 PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
@@ -45,4 +45,4 @@ def test_channels_are_weighed_stage_by_stage(pretrained):
     weights = channel_weights(net, given, ("stage2", "out"))
     assert {name: len(weight) for name, weight in weights.items()} == {"stage2": 8, "out": 16}
     assert all(weight.mean().item() == pytest.approx(1, rel=1e-4) for weight in weights.values())
-    assert softened(torch.tensor([0.0, 0.0, 1.0])).argmax() == 2
+    assert softmax_weights(torch.tensor([0.0, 0.0, 1.0])).argmax() == 2

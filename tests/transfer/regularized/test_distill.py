@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from effxfer.net.edits import apply_edit
 from effxfer.transfer.fine_tuning.full import Full
-from effxfer.transfer.regularized.distill import distilled, divergence, likeness, listener
+from effxfer.transfer.regularized.distill import blend_teacher_loss, divergence, frozen_copy, similarity_matrix
 from tests.transfer.tasks import adapt, body, task
 
 PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
@@ -47,9 +47,9 @@ def test_without_weight_the_loss_is_the_plain_one(trained):
     batch = strategy.draw(pupil, [given], torch.device("cpu"))(0)[0]
     pupil.eval()
     plain = strategy.loss(pupil, batch, 0.0)["label"]
-    assert distilled(strategy.loss, teacher, logits=0.0, size=16)(pupil, batch, 0.0) == {"label": plain}
+    assert blend_teacher_loss(strategy.loss, teacher, logits=0.0, size=16)(pupil, batch, 0.0) == {"label": plain}
     for weight in (0.3, 1.0):
-        terms = distilled(strategy.loss, teacher, logits=weight, size=16)(pupil, batch, 0.0)
+        terms = blend_teacher_loss(strategy.loss, teacher, logits=weight, size=16)(pupil, batch, 0.0)
         assert terms["label"].item() == pytest.approx((1 - weight) * plain.item(), rel=1e-5)
         with torch.no_grad():
             far = divergence(pupil(batch[0]), teacher(batch[0]))
@@ -64,7 +64,7 @@ def test_the_pupil_runs_once_and_the_teacher_gets_no_gradient(trained):
         calls.append(1)
         return x.flatten(1)[:, :2] * torch.ones(2, requires_grad=True)
 
-    terms = distilled(Full().loss, teacher, logits=0.5, size=16)(
+    terms = blend_teacher_loss(Full().loss, teacher, logits=0.5, size=16)(
         pupil, (torch.zeros(3, 3, 16, 16), torch.tensor([0, 1, 0])), 0.0
     )
     assert calls == [1]
@@ -81,7 +81,7 @@ def test_a_pupil_comes_nearer_to_its_teacher(trained):
         with torch.inference_mode():
             return float(divergence(net(images), teacher(images)))
 
-    loss = distilled(Full(**PLAIN).loss, teacher, logits=0.9, size=16)
+    loss = blend_teacher_loss(Full(**PLAIN).loss, teacher, logits=0.9, size=16)
     pupil, _, _, rows = adapt(Full(**PLAIN), given, net=body(5), loss=loss, epochs=6)
     assert rows[-1]["teacher"] < rows[0]["teacher"]
     assert rows[-1]["loss"] == pytest.approx(rows[-1]["label"] + rows[-1]["teacher"], rel=1e-4)
@@ -92,7 +92,9 @@ def test_a_pupil_comes_nearer_to_its_teacher(trained):
 def test_mixed_labels_can_be_distilled(trained):
     given, teacher = trained
     strategy = Full(batch=12, augment={"crop": "none", "mixup": 0.5})
-    _, _, _, rows = adapt(strategy, given, loss=distilled(strategy.loss, teacher, logits=0.5, size=16), epochs=1)
+    _, _, _, rows = adapt(
+        strategy, given, loss=blend_teacher_loss(strategy.loss, teacher, logits=0.5, size=16), epochs=1
+    )
     assert F.relu(torch.tensor(rows[0]["label"])) > 0
 
 
@@ -100,19 +102,19 @@ def test_mixed_labels_can_be_distilled(trained):
 def test_likeness_knows_neither_width_nor_scale_nor_rotation(seed, width, scale):
     torch.manual_seed(seed)
     features = torch.randn(4, 3, 2, 2)
-    alike = likeness(features)
+    alike = similarity_matrix(features)
     assert alike.shape == (4, 4)
     torch.testing.assert_close(alike.norm(dim=1), torch.ones(4))
     turned = torch.linalg.qr(torch.randn(12, 12))[0]
-    torch.testing.assert_close(likeness(scale * features.flatten(1) @ turned), alike, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(likeness(features.repeat(1, width, 1, 1)), alike, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(similarity_matrix(scale * features.flatten(1) @ turned), alike, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(similarity_matrix(features.repeat(1, width, 1, 1)), alike, rtol=1e-3, atol=1e-4)
 
 
 def test_features_are_no_distance_from_a_copy_of_oneself(trained):
     given, teacher = trained
     strategy = Full(**PLAIN)
     batch = strategy.draw(teacher, [given], torch.device("cpu"))(0)[0]
-    loss = distilled(strategy.loss, listener(teacher), logits=0.0, features=3.0, size=16)
+    loss = blend_teacher_loss(strategy.loss, frozen_copy(teacher), logits=0.0, features=3.0, size=16)
     same = loss(teacher, batch, 0.0)
     assert same.keys() == {"label", "features"}
     assert same["features"].item() == pytest.approx(0, abs=1e-6)
@@ -120,7 +122,9 @@ def test_features_are_no_distance_from_a_copy_of_oneself(trained):
     apply_edit(other, "set_head", spec={"kind": "linear"}, features=16, classes=["a", "b"])
     far = loss(other.eval(), batch, 0.0)["features"]
     assert far.item() > 0.01
-    half = distilled(strategy.loss, listener(teacher), logits=0.0, features=1.5, size=8)(other, batch, 0.0)["features"]
+    half = blend_teacher_loss(strategy.loss, frozen_copy(teacher), logits=0.0, features=1.5, size=8)(other, batch, 0.0)[
+        "features"
+    ]
     assert 0 < half.item() < far.item()
 
 
@@ -128,14 +132,16 @@ def test_a_pupil_finds_alike_what_its_teacher_finds_alike(trained):
     """The claim, against the null setting: with features the pupil's likenesses end nearer to the teacher's."""
     given, teacher = trained
     images = torch.from_numpy(given.test.pixels).permute(0, 3, 1, 2) / 63.75 - 2
-    loss = distilled(Full(**PLAIN).loss, listener(teacher), logits=0.0, features=10.0, size=16)
+    loss = blend_teacher_loss(Full(**PLAIN).loss, frozen_copy(teacher), logits=0.0, features=10.0, size=16)
     taught, *_ = adapt(Full(**PLAIN), given, net=body(5), loss=loss, epochs=6)
     alone, *_ = adapt(Full(**PLAIN), given, net=body(5), epochs=6)
 
     def far(net):
         with torch.inference_mode():
-            return float((likeness(net.body.stage2(net.body.stage1(net.body.stem(images)))) - wanted).square().sum())
+            return float(
+                (similarity_matrix(net.body.stage2(net.body.stage1(net.body.stem(images)))) - wanted).square().sum()
+            )
 
     with torch.inference_mode():
-        wanted = likeness(teacher.body.stage2(teacher.body.stage1(teacher.body.stem(images))))
+        wanted = similarity_matrix(teacher.body.stage2(teacher.body.stage1(teacher.body.stem(images))))
     assert far(taught) < far(alone)

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from effxfer.transfer.fine_tuning.full import Full
-from effxfer.transfer.regularized.l2_sp import L2Sp, moved
-from effxfer.transfer.regularized.reference_model import Beside
+from effxfer.transfer.regularized.l2_sp import L2Sp, squared_drift
+from effxfer.transfer.regularized.reference_model import WithReference
 from tests.transfer.tasks import adapt, body, task
 
 PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
@@ -27,22 +27,22 @@ def test_the_body_ends_nearer_to_where_it_started():
 
 def test_the_distance_by_hand():
     net = body()
-    learner = Beside(net)
-    assert moved(learner).item() == 0
+    learner = WithReference(net)
+    assert squared_drift(learner).item() == 0
     first = next(net.body.parameters())
     with torch.no_grad():
         first.add_(0.5)
     net.head = torch.nn.Linear(16, 2)
     expected = 0.25 * first.numel()
-    assert moved(learner).item() == pytest.approx(expected, rel=1e-5), "the head is free"
+    assert squared_drift(learner).item() == pytest.approx(expected, rel=1e-5), "the head is free"
     first.requires_grad_(False)
-    assert moved(learner).item() == 0, "what is frozen needs no pull"
+    assert squared_drift(learner).item() == 0, "what is frozen needs no pull"
     net.body.requires_grad_(False)
-    assert moved(learner).item() == 0
+    assert squared_drift(learner).item() == 0
 
 
 def test_what_it_was_is_neither_saved_nor_trained():
-    learner = Beside(body())
+    learner = WithReference(body())
     assert all(name.startswith("net.") for name in learner.state_dict())
     assert not any(p.requires_grad for p in learner.source.parameters())
     assert not learner.train().source.training

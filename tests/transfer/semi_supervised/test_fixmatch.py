@@ -6,7 +6,7 @@ import torch
 from effxfer.data.task import Split
 from effxfer.errors import SettingsError
 from effxfer.settings import build
-from effxfer.transfer.semi_supervised.fixmatch import FixMatch, agreement, aligned
+from effxfer.transfer.semi_supervised.fixmatch import FixMatch, agreement, align_distribution
 from tests.transfer.tasks import CPU, accuracy, adapt, task
 
 PLAIN = {"batch": 4, "augment": {"crop": "none", "flip": True}}
@@ -47,14 +47,14 @@ def test_only_what_is_sure_counts():
 
 def test_alignment_gives_rare_classes_their_share():
     chances = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
-    found = aligned(chances)
+    found = align_distribution(chances)
     assert found.sum(1).tolist() == pytest.approx([1, 1, 1])
     assert chances.argmax(1).tolist() == [0, 0, 0]
     assert found.argmax(1).tolist() == [0, 0, 1]
     weak, strong = chances.log(), torch.tensor([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
     assert agreement(weak, strong, 0.5, align=True) < 0.01 < agreement(weak, strong, 0.5)
     even = torch.tensor([[0.7, 0.3], [0.3, 0.7]])
-    assert torch.allclose(aligned(even), even)
+    assert torch.allclose(align_distribution(even), even)
 
 
 def test_batches_can_be_cut_into_parts_by_labelled_image():
