@@ -21,22 +21,23 @@ from effxfer.transfer.fine_tuning.batchnorm import Mode, hold
 
 
 class Strategy(Settings):
-    """What to train, on which batches, with which loss: plain fine-tuning, unless a method is overridden.
+    """Parameters to train, batches and loss: plain fine-tuning, unless a method is overridden.
 
-    A strategy is its settings: subclass, add fields, and override only what differs. The methods run in the order
-    below; none keeps state on `self`: what must be remembered is part of the learner.
+    A strategy is its settings: subclass, add fields, and override only the methods that differ. They run in the order
+    below, and none keeps state on `self`: state is part of the learner.
 
     Attributes:
         batch: Images per step, over all processes.
-        augment: How training images are varied.
-        label_smoothing: Share of the label spread over all classes, in [0, 1); 0 is off.
-        balance: Show rare classes more often, in [0, 1]: classes of n images get shares in proportion to
-            n^(1 - balance); 0 is off, 1 shows all classes alike. Above 0, the balanced accuracy chooses the epoch.
-        batchnorm: What moves of the body's BatchNorm, of frozen blocks too: `train` is what the strategy trains,
-            `frozen` nothing, `statistics` only those, `affine` only scale and shift.
-        of_images: Whether batches are `(images, labels)` for the network itself; then a teacher can be listened to.
-        adds: Whether it adapts a frozen body, of which the stage then leaves an adapter's file, by changes of its
-            `weights`, or by more `layers`; empty if not.
+        augment: Augmentation of training images.
+        label_smoothing: Fraction of the label that is spread over all classes, in [0, 1); 0 is off.
+        balance: Show rare classes more often, in [0, 1]: the share of a class of n images is proportional to
+            n^(1 - balance); 0 is off, 1 shows all classes equally often. Above 0, the balanced accuracy chooses the
+            epoch.
+        batchnorm: Parts of the body's BatchNorm that change, also in frozen blocks: `train` is what the strategy
+            trains, `frozen` nothing, `statistics` only the statistics, `affine` only scale and shift.
+        of_images: Whether batches are `(images, labels)` for the network itself, as a teacher requires.
+        adds: How it adapts a frozen body, whose adapter the stage then saves as a file: by changes of `weights`, or by
+            additional `layers`; empty if it does not.
     """
 
     of_images: ClassVar[bool] = True
@@ -59,20 +60,20 @@ class Strategy(Settings):
         return self, Report()
 
     def head(self) -> Mapping[str, Any] | None:
-        """What head the network must have, as `HeadSpec` takes it; None: any, and a linear one where it has none."""
+        """Return the `HeadSpec` that the network must have; None for any, or a linear one if it has none."""
         return None
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze, wrap or extend `net`; return the module to train, in which all that is ever trained is not frozen."""
+        """Freeze, wrap or extend `net`; return the module to train, with gradients for all that is ever trained."""
         hold(net, self.batchnorm)
         return net
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Prepare the data once; return what makes an epoch of batches from its seed."""
+        """Prepare the data once; return a function from an epoch's seed to its batches."""
         return make_batches(tasks[-1], self.batch, self.augment, device, self.balance)
 
     def begin_epoch(self, learner: Any, progress: float) -> None:
-        """Set modes, and freeze what waits until later; a function of `progress` in [0, 1) alone."""
+        """Set modes, and freeze layers that are trained later; depends only on `progress` in [0, 1)."""
         train_mode(learner)
         hold(learner, self.batchnorm)
 
@@ -89,7 +90,7 @@ class Strategy(Settings):
         return measure(logits, val.labels, "val").value
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
-        """Turn the trained module back into a plain, exportable network, all of which can be trained."""
+        """Convert the trained module into a plain, exportable network with gradients for all parameters."""
         return unwrap(learner).requires_grad_(True)
 
     def keeps_adapters(self) -> bool:

@@ -22,11 +22,11 @@ WEIGHING = (nn.Conv2d, nn.Linear)
 
 @dataclass(frozen=True, kw_only=True)
 class TensorShapes:
-    """What went into and came out of a module.
+    """Input and output shapes of a module.
 
     Attributes:
-        inputs: Shape of what it read.
-        outputs: Shape of what it gave.
+        inputs: Shape of its input.
+        outputs: Shape of its output.
         maps: Channels come second; otherwise last.
     """
 
@@ -35,7 +35,7 @@ class TensorShapes:
     maps: bool
 
     def site(self) -> dict[str, Any] | None:
-        """Give what `parallel_adapter` needs; None if it cannot stand here."""
+        """Return the arguments of `parallel_adapter` for this module; None if it does not fit here."""
         if not 2 <= len(self.inputs) == len(self.outputs) <= 4:
             return None
         axis = 1 if self.maps else -1
@@ -48,7 +48,7 @@ class TensorShapes:
 
 
 def blocks_of(net: Net) -> dict[str, nn.Module]:
-    """Give the body's innermost repeated parts: modules of several layers that stand in a sequence."""
+    """Return the body's innermost repeated blocks: modules of several layers within a sequence."""
     candidates = dict[str, nn.Module]()
     for name, holder in net.body.named_modules():
         if _repeats(holder):
@@ -58,7 +58,7 @@ def blocks_of(net: Net) -> dict[str, nn.Module]:
 
 
 def sites_of(net: Net, patterns: Sequence[str] = (), *, attention: bool = True) -> dict[str, dict[str, Any]]:
-    """Describe where bottlenecks stand: behind attention and MLP of each block, or of a block without, itself.
+    """Return the sites of bottlenecks: attention and MLP of each block, or the block itself without them.
 
     Args:
         net: As it is; adapters that it has already are left out.
@@ -91,7 +91,7 @@ def parts_of(net: Net, *, attention: bool = True) -> list[str]:
 
 @torch.no_grad()
 def record_shapes(net: Net, names: list[str]) -> dict[str, TensorShapes]:
-    """Note the shapes that go through modules, of those that map one tensor to one, in the order in which they run."""
+    """Record the shapes of modules that map one tensor to one, in the order in which they run."""
     shapes, last = dict[str, TensorShapes](), list[bool]()
 
     def recorder(name: str) -> Any:

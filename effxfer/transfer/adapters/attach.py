@@ -12,11 +12,11 @@ from effxfer.net.net import Edit, Net
 
 
 def attach_adapter(net: Net, edit: Edit | None) -> Net:
-    """Put adapters on a network, and freeze all but them and the head; go on with those that it has already.
+    """Attach adapters to a network (or keep equal existing ones), and freeze everything but them and the head.
 
     Args:
         net: Changed in place.
-        edit: What puts them on; None if there is nothing to put, and the head alone is trained.
+        edit: The edit that adds them; None to train only the head.
 
     Raises:
         SettingsError: If the network has other adapters, which are not merged.
@@ -35,21 +35,21 @@ def attach_adapter(net: Net, edit: Edit | None) -> Net:
 
 
 def detach_adapter(net: Net, *, merge: bool) -> Net:
-    """Thaw a network, and merge its adapters if asked."""
+    """Unfreeze a network, and optionally merge its adapters."""
     if merge:
         merge_(net)
     return net.requires_grad_(True)
 
 
 def layers_of(net: Net, *kinds: type[nn.Module]) -> dict[str, nn.Module]:
-    """Give the body's modules of some kinds, by name; without those that adapters brought along."""
+    """Return the body's modules of some types by name, without those of adapters."""
     brought = {id(parameter) for parameter in adapter_parameters(net)}
     modules = {f"body.{name}": module for name, module in net.body.named_modules() if isinstance(module, kinds)}
     return {n: m for n, m in modules.items() if not any(id(p) in brought for p in m.parameters(recurse=False))}
 
 
 def match_names(names: Sequence[str], patterns: Sequence[str], kind: str) -> list[str]:
-    """Choose the names that a shell pattern fits, with or without `body.`; without patterns, all.
+    """Select the names that match a shell pattern, with or without `body.`; all without patterns.
 
     Raises:
         SettingsError: Naming a pattern that fits none.

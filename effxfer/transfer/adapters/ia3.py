@@ -41,17 +41,17 @@ class Ia3(Strategy):
 
 def keys_and_values(net: Net) -> dict[str, int]:
     """Name the weights whose rows give keys and values, and from which row on they do."""
-    found = dict[str, int]()
+    rows = dict[str, int]()
     for name, layer in layers_of(net, nn.Linear, nn.Conv2d, nn.MultiheadAttention).items():
         leaf = name.rpartition(".")[2]
         weight = f"{name}.in_proj_weight" if isinstance(layer, nn.MultiheadAttention) else f"{name}.weight"
         if leaf in ("qkv", "qkv_proj") or (
             isinstance(layer, nn.MultiheadAttention) and hasattr(layer, "in_proj_weight")
         ):
-            found[weight] = net.raw_weight(weight).shape[0] // 3
+            rows[weight] = net.raw_weight(weight).shape[0] // 3
         elif leaf in SINGLE:
-            found[weight] = 0
-    return found
+            rows[weight] = 0
+    return rows
 
 
 def inner_activations(net: Net) -> list[str]:

@@ -51,14 +51,19 @@ def transformer_blocks(net: Net) -> tuple[list[str], int]:
     Raises:
         SettingsError: If the network has none, or they do not take one token more.
     """
-    seen = record_shapes(net, list(blocks_of(net)))
-    shapes, hint = {(s.inputs, s.outputs) for s in seen.values()}, "lora, ssf and houlsby adapt any network"
-    if not seen or len(shapes) != 1 or len(next(iter(shapes))[0]) != 3 or not _attends(net, list(seen)):
+    shapes_by_block = record_shapes(net, list(blocks_of(net)))
+    shapes, hint = {(s.inputs, s.outputs) for s in shapes_by_block.values()}, "lora, ssf and houlsby adapt any network"
+    if (
+        not shapes_by_block
+        or len(shapes) != 1
+        or len(next(iter(shapes))[0]) != 3
+        or not _attends(net, list(shapes_by_block))
+    ):
         raise SettingsError("prompts need a transformer whose blocks all read the same tokens, as ViT has", hint)
-    width = next(iter(seen.values())).inputs[-1]
-    if not adapters(net) and not _takes_one_more(net, list(seen), width):
+    width = next(iter(shapes_by_block.values())).inputs[-1]
+    if not adapters(net) and not _takes_one_more(net, list(shapes_by_block), width):
         raise SettingsError("prompts need attention over all tokens, whatever their number", hint)
-    return list(seen), width
+    return list(shapes_by_block), width
 
 
 def _attends(net: Net, names: list[str]) -> bool:

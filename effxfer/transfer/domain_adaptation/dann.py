@@ -35,13 +35,13 @@ class Dann(Strategy):
     discriminator learns at the head's rate (`fit.head_lr`; the paper's is 10) and is thrown away.
 
     Attributes:
-        weight: Of the reversed gradient at the end of training; 0 is the null value: the discriminator is ignored.
-        gamma: How fast the weight rises: `weight * (2 / (1 + exp(-gamma * progress)) - 1)`. The paper's is 10.
-        width: Units of the discriminator's two hidden layers.
-        statistics: Of BatchNorm. `joint`: both domains pass as one batch; what is learnt is what evaluation then does
-            for either domain. `separate`: each passes by itself, so that a shift that all its images share is gone
-            before the discriminator sees it; the network keeps the target's statistics alone, and what is measured on
-            the source, too, is measured with these.
+        weight: Weight of the reversed gradient at the end of training; 0 ignores the discriminator.
+        gamma: Speed at which the weight rises: `weight * (2 / (1 + exp(-gamma * progress)) - 1)`. The paper's is 10.
+        width: Units of each of the discriminator's two hidden layers.
+        statistics: BatchNorm statistics. `joint`: both domains pass as one batch, and evaluation uses their joint
+            statistics for either domain. `separate`: each domain passes by itself, which removes a shift that all its
+            images share before the discriminator; the network keeps only the target's statistics, also for
+            evaluation on the source.
     """
 
     of_images: ClassVar[bool] = False
@@ -108,7 +108,7 @@ class Dann(Strategy):
 
 
 class DomainClassifier(ModelWrapper):
-    """A network, and a discriminator that tells domains apart by what its head sees."""
+    """A network with a discriminator that classifies domains by the input of its head."""
 
     def __init__(self, net: Net, features: int, width: int) -> None:
         super().__init__(net)
@@ -136,7 +136,7 @@ def reverse(x: Tensor, weight: float) -> Tensor:
 
 @contextmanager
 def frozen_statistics(net: Net) -> Iterator[None]:
-    """Let batches that pass within the block leave BatchNorm's running statistics as they are."""
+    """Keep BatchNorm's running statistics unchanged in the block."""
     norms = [(m, m.momentum) for m in net.body.modules() if isinstance(m, _BatchNorm)]
     for norm, _ in norms:
         norm.momentum = 0.0

@@ -43,7 +43,7 @@ COMMON = frozenset(Strategy.model_fields)
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was measured.
+    """Measurements of a network on a task.
 
     Attributes:
         labels: Training images of the smallest class.
@@ -126,7 +126,7 @@ def measure_knowledge(net: Net, task: Task) -> Facts:
 
 
 def probe_logits(x: Tensor, labels: Tensor, y: Tensor, classes: int) -> Tensor:
-    """Solve a linear probe on features `(N, D)`, standardised, and give its logits of others."""
+    """Solve a linear probe on standardised features `x` `(N, D)`, and return its logits for `y`."""
     mean, deviation = x.mean(0), safe_deviation(x.std(0))
     head = nn.Linear(x.shape[1], classes)
     nn.init.zeros_(head.weight)
@@ -151,7 +151,7 @@ class PooledTaps(nn.Module):
 
 
 class Shift:
-    """How far what BatchNorm layers get lies from their stored mean, in stored deviations."""
+    """Distance of BatchNorm inputs from their stored mean, in stored deviations."""
 
     def __init__(self, net: Net) -> None:
         self.norms = [m for m in net.body.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
@@ -179,7 +179,7 @@ class Shift:
 
 
 def to_report(facts: Facts) -> Report:
-    """Put what was measured into rows and a curve over depth."""
+    """Report the measurements as rows and a curve over depth."""
     points = tuple((float(depth), value) for depth, value in enumerate(facts.probes.values(), 1))
     curve = Curve(title="Probe accuracy by depth", name="probe", x="stage", y="accuracy, %", points=points)
     rows = [

@@ -1,4 +1,4 @@
-"""Learn from how images of a class lie together, beside their labels (bi-tuning; Zhong et al., 2020).
+"""Add contrastive losses between images and classes to the label's loss (bi-tuning; Zhong et al., 2020).
 
 https://arxiv.org/abs/2011.06182. The paper contrasts with a queue of keys from a slowly moving copy of the network;
 here the other images of the batch are the keys, as in supervised contrastive learning (Khosla et al. 2020,
@@ -24,12 +24,12 @@ from effxfer.transfer.regularized.reference_model import ModelWrapper, capture_h
 
 
 class BiTuning(Strategy):
-    """Fine-tune every weight, and draw images of a class together and apart from the others.
+    """Fine-tune every weight, and pull features of a class together and away from other classes.
 
     Attributes:
-        weight: Of both contrasts: of images with images, and of classes with images; 0 is plain fine-tuning.
-        temperature: Of likenesses. The paper's is 0.07.
-        width: Units of the projection that images are compared in, which is thrown away.
+        weight: Weight of both contrastive losses, image-image and class-image; 0 is plain fine-tuning.
+        temperature: Temperature of similarities. The paper's is 0.07.
+        width: Units of the projection for image similarities, which is discarded after training.
     """
 
     weight: float = Field(default=1.0, ge=0)
@@ -60,7 +60,7 @@ class BiTuning(Strategy):
 
 
 class Projected(ModelWrapper):
-    """A network, and a projection of what its head sees."""
+    """A network with a projection of its head's input."""
 
     def __init__(self, net: Net, features: int, width: int) -> None:
         super().__init__(net)

@@ -1,4 +1,4 @@
-"""Keep what the pretrained layers say of an image, where it matters (DELTA; Li et al., 2019).
+"""Keep the pretrained layers' feature maps, weighted by channel importance (DELTA; Li et al., 2019).
 
 https://arxiv.org/abs/1901.09229. Here distances are relative to the size of the pretrained maps, so that one `alpha`
 serves all networks, and what a channel matters is estimated to first order instead of by leaving each one out.
@@ -38,7 +38,7 @@ class Delta(Strategy):
     attention: bool = True
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Remember the network, and weigh its channels."""
+        """Copy the network, and weight its channels."""
         super().prepare(net, tasks)
         taps = (*stage_ends(net.body, example_input(net)), "out")
         weights = channel_weights(net, tasks[-1], taps) if self.attention else dict.fromkeys(taps, torch.ones(()))
@@ -56,7 +56,7 @@ class Delta(Strategy):
 
 
 def by_channel(maps: Tensor) -> Tensor:
-    """Bring maps `(B, C, h, w)`, tokens `(B, P, C)` or features `(B, C)` into the form `(B, C, P)`."""
+    """Reshape maps `(B, C, h, w)`, tokens `(B, P, C)` or features `(B, C)` to `(B, C, P)`."""
     if maps.dim() == 3:
         return maps.mT.float()
     return maps.reshape(*maps.shape[:2], -1).float()
@@ -97,6 +97,6 @@ def channel_weights(net: Net, task: Task, taps: Sequence[str]) -> dict[str, Tens
 
 
 def softmax_weights(rises: Tensor) -> Tensor:
-    """Turn rises of the loss `(C,)` into weights of mean 1."""
+    """Convert increases of the loss `(C,)` into weights of mean 1."""
     rises = rises.detach()
     return len(rises) * ((rises - rises.mean()) / rises.std().clamp_min(1e-12)).softmax(0)

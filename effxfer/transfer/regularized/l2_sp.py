@@ -25,7 +25,7 @@ class L2Sp(Strategy):
     alpha: float = Field(default=0.1, ge=0)
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Remember the weights."""
+        """Copy the initial weights."""
         super().prepare(net, tasks)
         return WithReference(net)
 
@@ -35,7 +35,7 @@ class L2Sp(Strategy):
 
 
 def squared_drift(learner: WithReference) -> Tensor:
-    """Give the squared distance of the body's trained weights from where they started."""
+    """Return the squared distance of the body's trained weights from their initial values."""
     start = dict(learner.source.body.named_parameters())
     pairs = [(p, start[name]) for name, p in learner.body.named_parameters() if p.requires_grad]
     if not pairs:

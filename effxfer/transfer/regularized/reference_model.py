@@ -12,10 +12,10 @@ from effxfer.transfer.regularized.distill import frozen_copy
 
 
 class ModelWrapper(nn.Module):
-    """A network as what is trained together with it sees it.
+    """A wrapper that trains a network together with auxiliary modules.
 
     Attributes:
-        net: What is trained, and all that is left in the end.
+        net: The network; the only part that remains after training.
     """
 
     def __init__(self, net: Net) -> None:
@@ -24,7 +24,7 @@ class ModelWrapper(nn.Module):
 
     @property
     def body(self) -> nn.Module:
-        """The body of what is trained."""
+        """The body of the network in training."""
         return self.net.body
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,10 +34,10 @@ class ModelWrapper(nn.Module):
 
 
 class WithReference(ModelWrapper):
-    """A network that remembers what it was: `source` neither learns nor belongs to what is saved.
+    """A network with a frozen copy of its initial state, `source`, which is neither trained nor saved.
 
     Attributes:
-        weights: What else a strategy must remember, on the network's device.
+        weights: Further tensors of the strategy, on the network's device.
     """
 
     def __init__(self, net: Net, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -53,7 +53,7 @@ class WithReference(ModelWrapper):
 
 @contextmanager
 def capture_head_inputs(net: Net) -> Iterator[list[Tensor]]:
-    """Collect what the head sees in the block: features `(B, D)` of each forward pass."""
+    """Collect the inputs of the head in the block: features `(B, D)` of each forward pass."""
     inputs_seen: list[Tensor] = []
 
     def note(_head: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Learn from images without labels where the network is sure (FixMatch; Sohn et al., 2020).
+"""Learn from unlabelled images by confident pseudo-labels (FixMatch; Sohn et al., 2020).
 
 https://arxiv.org/abs/2001.07685. With `augment` and `strong` alike and `threshold` 0 these are plain pseudo-labels.
 
@@ -23,19 +23,19 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class FixMatch(Strategy):
-    """Fine-tune every weight on labelled images, and on others by what the network is sure they are.
+    """Fine-tune every weight on labelled images, and on unlabelled ones with confident pseudo-labels.
 
-    What a weakly varied image without a label (`augment`) is surely taken for is the label of the same image varied
-    strongly. An epoch is a pass over the labelled images.
+    The confident prediction for a weakly augmented image (`augment`) is the label of the same image under strong
+    augmentation. An epoch is a pass over the labelled images.
 
     Attributes:
-        weight: Of the loss on images without labels; 0 is plain fine-tuning, but that BatchNorm sees them, too.
-        threshold: Probability in [0, 1] from which the network is sure. The paper's is 0.95.
-        ratio: Images without a label for each labelled one. The paper's is 7.
-        align: Divide probabilities by their average over the batch's images without labels before they are judged, so
-            that no class takes them all (distribution alignment; Berthelot et al., 2020,
+        weight: Weight of the loss on unlabelled images; 0 is plain fine-tuning, except that BatchNorm uses them, too.
+        threshold: Probability in [0, 1] from which a prediction is confident. The paper's is 0.95.
+        ratio: Unlabelled images for each labelled one. The paper's is 7.
+        align: Divide probabilities by their average over the batch's unlabelled images before the threshold, so that
+            no class takes them all (distribution alignment; Berthelot et al., 2020,
             https://arxiv.org/abs/1911.09785; over one batch, for classes that are about equally frequent).
-        strong: How images without labels are varied strongly.
+        strong: Strong augmentation of unlabelled images.
     """
 
     of_images: ClassVar[bool] = False
@@ -90,7 +90,7 @@ class FixMatch(Strategy):
 
 
 def agreement(weak: Tensor, strong: Tensor, threshold: float, align: bool = False) -> Tensor:
-    """Average, over all images, the cross-entropy of `strong` logits `(N, C)` on what `weak` ones are sure of."""
+    """Average over all images the cross-entropy of `strong` logits `(N, C)` with the confident `weak` predictions."""
     chances = weak.detach().softmax(1)
     likely, guess = (align_distribution(chances) if align else chances).max(1)
     each = F.cross_entropy(strong, guess, reduction="none")
@@ -98,6 +98,6 @@ def agreement(weak: Tensor, strong: Tensor, threshold: float, align: bool = Fals
 
 
 def align_distribution(chances: Tensor) -> Tensor:
-    """Weigh classes so that rarely guessed ones count for more: rows of `(N, C)` still sum to 1."""
+    """Weight classes inversely to their mean probability; rows of `(N, C)` still sum to 1."""
     weighed = chances / chances.mean(0, keepdim=True).clamp_min(1e-6)
     return weighed / weighed.sum(1, keepdim=True)
