@@ -36,7 +36,7 @@ class HeadSpec(Settings):
         depth: MLP only: hidden layers.
         activation: MLP only.
         norm: MLP only: normalisation before each activation.
-        distance: Prototypes only: as in `nearness`.
+        distance: Prototypes only: `euclidean` or `cosine`, see `prototype_logits`.
         bottleneck: MLP only: rank of the first hidden layer's weights, which are a product then; 0 is full rank.
         pool: How positions of a layer become one vector: `mean`; `gem`; `attention`; `bilinear`, the mean and beside
             it second moments.
