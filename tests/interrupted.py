@@ -93,7 +93,7 @@ def twice():
     try:
         send()
     finally:
-        time.sleep(interrupt.TWICE + 0.2)
+        time.sleep(interrupt.MIN_REPEAT_SECONDS + 0.2)
         os.kill(os.getpid(), NUMBER)
         time.sleep(LONG)
 
@@ -118,7 +118,7 @@ if __name__ == "__main__":
     # a suite that runs in the background ignores it
     signal.signal(signal.SIGINT, signal.SIG_IGN if MODE == "ignored" else signal.default_int_handler)
     cli.interrupt = SimpleNamespace(**vars(interrupt))
-    cli.interrupt.heeded = partial(interrupt.heeded, patience=60.0 if MODE in PATIENT else 2.0)
+    cli.interrupt.end_on_signals = partial(interrupt.end_on_signals, patience=60.0 if MODE in PATIENT else 2.0)
     pipeline.read_plan = lambda *_, **__: globals()[MODE]()
     sys.argv = ["effxfer", "status", "demo", "--seed", "3", "--json"]
     cli.main()

@@ -12,9 +12,9 @@ from effxfer.api.sources import PathLike
 from effxfer.errors import SettingsError
 from effxfer.net.backbones.local_module import import_beside
 from effxfer.pipeline import run as pipelines
-from effxfer.pipeline.plan import Plan, locate
-from effxfer.pipeline.plan import preset as preset_file
-from effxfer.pipeline.time_allocation import allot
+from effxfer.pipeline.plan import Plan, find_pipeline
+from effxfer.pipeline.plan import find_preset as preset_file
+from effxfer.pipeline.time_allocation import allocate_seconds
 from effxfer.report import Report, Table
 from effxfer.stages.runner.checks import NOT_CHECKED
 from effxfer.stages.runner.context import RunContext
@@ -67,7 +67,7 @@ def run(
         EffxferError: If a stage fails.
     """
     plan = _read(pipeline, preset, data, backbone, seed, settings)
-    plan, shares = allot(plan, seconds) if seconds else (plan, {})
+    plan, shares = allocate_seconds(plan, seconds) if seconds else (plan, {})
     context = _context(plan, out, device, force)
     _import_own_networks(plan, pipeline)
     artifacts = pipelines.run(
@@ -76,7 +76,7 @@ def run(
     )  # fmt: skip
     page = pipelines.publish(plan, artifacts, context, command)
     results = {step.name: Result.of(artifact) for step, artifact in zip(plan.steps, artifacts, strict=True)}
-    return PipelineRun(report=pipelines.conclusion(plan, artifacts), path=context.out, page=page, results=results)
+    return PipelineRun(report=pipelines.summarize_run(plan, artifacts), path=context.out, page=page, results=results)
 
 
 def status(
@@ -93,7 +93,7 @@ def status(
         EffxferError: If the pipeline, or with `check` something that it needs, is not as it should be.
     """
     plan = _read(pipeline, preset, data, backbone, seed, settings)
-    plan = allot(plan, seconds)[0] if seconds else plan
+    plan = allocate_seconds(plan, seconds)[0] if seconds else plan
     context = _context(plan, out, device, force)
     if check:
         _import_own_networks(plan, pipeline)
@@ -121,7 +121,7 @@ def _read(
 def _import_own_networks(plan: Plan, pipeline: PathLike) -> None:
     """Import the modules that lie beside a pipeline and that it names."""
     for source in pipelines.named_in_plan(plan) if pipeline else ():
-        import_beside(source, locate(os.fspath(pipeline)).resolve().parent)
+        import_beside(source, find_pipeline(os.fspath(pipeline)).resolve().parent)
 
 
 def _texts(table: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -15,7 +15,7 @@ from effxfer.pareto import pareto_front
 from effxfer.report import Report, Table
 
 SEAL = b"<!-- sha256 %s -->\n"
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 LABELS = {
     "cores": "physical cores",
     "threads": "logical cores",
@@ -104,9 +104,13 @@ def render(context: Mapping[str, Any]) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    assets = {name: Markup((HERE / name).read_text()) for name in ("page.css", "page.js")}
+    assets = {name: Markup((FOLDER / name).read_text()) for name in ("page.css", "page.js")}
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     plotly = Markup(get_plotlyjs()) if context["figures"] else ""
     return environment.get_template("page.html").render(

@@ -166,8 +166,8 @@ def front_curves(table: Table) -> tuple[Curve, ...]:
     """Plot accuracy against p50 for the models that were timed."""
     timed_rows = [row for row in table.rows if row["p50 ms"] is not None]
     front = sorted((row["p50 ms"], row["accuracy val %"]) for row in timed_rows if row["front"])
-    rest = [(row["p50 ms"], row["accuracy val %"]) for row in timed_rows if not row["front"]]
-    groups = [("nothing beats these", front, True), ("others", rest, False)]
+    dominated = [(row["p50 ms"], row["accuracy val %"]) for row in timed_rows if not row["front"]]
+    groups = [("nothing beats these", front, True), ("others", dominated, False)]
     return tuple(
         Curve(title=table.title, name=name, x="p50, ms", y="accuracy val, %", points=tuple(points), line=line)
         for name, points, line in groups if points

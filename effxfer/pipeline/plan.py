@@ -1,8 +1,8 @@
-"""A pipeline's plan: its TOML file, checked; every mistake at once.
+"""Read a pipeline's TOML file into a checked plan; all mistakes are reported at once.
 
-    [data]                      which images
-    [backbone]                  which pretrained network
-    [[stage]]                   what to do; each stage starts from the result of the one before it, or of `from`
+    [data]                      the images
+    [backbone]                  the pretrained network
+    [[stage]]                   a stage, which starts from the result of the previous one, or of `from`
 
 See `pipelines/` for examples.
 """
@@ -23,8 +23,8 @@ from effxfer.stages import STAGES, stage_of
 from effxfer.stages.settings.base import StageSettings
 from effxfer.toml import parse_value, read_toml, split_key
 
-MAKES_NET = ("adapter", "network", "ticket")
-MOST_STAGES = 500
+NETWORK_KINDS = ("adapter", "network", "ticket")
+MAX_STAGES = 500
 NAME_BYTES = 100  # with a number before it, and the prefixes of unfinished work, it is a directory's name of up to 255
 RESERVED = ("run", "name", "from", "tasks", "models", "file")
 
@@ -34,14 +34,14 @@ class Step:
     """One stage of a plan.
 
     Attributes:
-        name: Unique within the plan; its directory is called so, after its number.
+        name: Unique name within the plan; its directory is its number and name.
         stage: A key of `STAGES`.
-        settings: Checked.
+        settings: Checked settings.
         source: Name of the step it starts from, or whose ticket it trains; empty for the backbone, or for `file`.
-        file: A ticket to train, as `ticket.safetensors` or a directory that holds one; empty is that of `source`. Or
-            the adapter to put on `source`.
+        file: The ticket to train, as `ticket.safetensors` or its directory; empty for that of `source`. Or the adapter
+            to attach to `source`.
         models: Names of the steps that a `bench` compares.
-        tasks: Names of the tasks it takes, in order.
+        tasks: Names of its tasks, in order.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Plan:
     """A checked pipeline.
 
     Attributes:
-        name: The file's.
-        backbone: Where it starts.
+        name: Name of the file.
+        backbone: The pretrained network.
         data: The tasks by name.
-        steps: In order.
+        steps: The steps, in order.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Plan:
     steps: tuple[Step, ...]
 
     def place(self, step: Step) -> str:
-        """The name of a step's directory."""
+        """Return the name of a step's directory."""
         return f"{self.steps.index(step) + 1}-{step.name}"
 
 
@@ -80,7 +80,7 @@ def read_plan(
     """Read and check a pipeline.
 
     Args:
-        file: A TOML file, or the name of one that comes with this package.
+        file: A TOML file, or the name of a shipped pipeline.
         data: Replaces `data.source`.
         backbone: Replaces `backbone.source`.
         seed: Replaces the seed of every stage.
@@ -89,21 +89,21 @@ def read_plan(
     Raises:
         SettingsError: With every mistake in the file and the changes.
     """
-    path = locate(file)
+    path = find_pipeline(file)
     table = read_toml(path)
     for key, value in [("data", data), ("backbone", backbone)]:
         if value:
-            put(table, [key, "source"], value)
+            set_value(table, [key, "source"], value)
     for text in changes:
-        change(table, text)
+        apply_change(table, text)
     return check_plan(path.stem, table, seed)
 
 
-def locate(file: str | Path) -> Path:
-    """Find a pipeline by path, or by the name of one that comes with this package.
+def find_pipeline(file: str | Path) -> Path:
+    """Find a pipeline by path, or by the name of a shipped one.
 
     Raises:
-        SettingsError: With the names there are.
+        SettingsError: If there is none; the error lists the names.
     """
     shipped = {path.stem: path for path in sorted(bundled("pipelines").glob("*.toml"))}
     path = Path(file)
@@ -116,19 +116,19 @@ def locate(file: str | Path) -> Path:
     raise SettingsError(f"no pipeline {short(str(file))!r}{did_you_mean(short(path.stem), shipped)}", hint)
 
 
-def preset(name: str) -> Path:
+def find_preset(name: str) -> Path:
     """Find a preset: a shipped pipeline for a purpose.
 
     Raises:
-        SettingsError: With the names there are.
+        SettingsError: If there is none; the error lists the names.
     """
-    known = {path.stem: path for path in sorted((bundled("pipelines") / "presets").glob("*.toml"))}
-    if name not in known:
-        raise SettingsError(f"no preset {name!r}{did_you_mean(name, known)}", f"presets: {', '.join(known)}")
-    return known[name]
+    presets = {path.stem: path for path in sorted((bundled("pipelines") / "presets").glob("*.toml"))}
+    if name not in presets:
+        raise SettingsError(f"no preset {name!r}{did_you_mean(name, presets)}", f"presets: {', '.join(presets)}")
+    return presets[name]
 
 
-def change(table: dict[str, Any], text: str) -> None:
+def apply_change(table: dict[str, Any], text: str) -> None:
     """Set one value of a pipeline's table from `KEY=VALUE`.
 
     Raises:
@@ -138,14 +138,14 @@ def change(table: dict[str, Any], text: str) -> None:
     path = split_key(key)
     if not mark or len(path) < 2:
         raise SettingsError(f"{short(text)!r} is not KEY=VALUE with a dotted key", "such as dense.fit.epochs=3")
-    put(table, path, parse_value(value.strip()))
+    set_value(table, path, parse_value(value.strip()))
 
 
-def put(table: dict[str, Any], path: Sequence[str], value: object) -> None:
+def set_value(table: dict[str, Any], path: Sequence[str], value: object) -> None:
     """Set the value behind a path of keys, of which the first is `data`, `backbone` or a step's name.
 
     Raises:
-        SettingsError: If there is no such table, or the path leads through something that is none.
+        SettingsError: If there is no such table, or a part of the path is no table.
     """
     steps = {name_of(one): one for one in tables_of(table)}
     roots = {**steps, "data": table.setdefault("data", {}), "backbone": table.setdefault("backbone", {})}
@@ -154,8 +154,8 @@ def put(table: dict[str, Any], path: Sequence[str], value: object) -> None:
     place = roots[path[0]]
     for depth, part in enumerate(path):
         if not isinstance(place, dict):
-            what = "several tables: change the file" if isinstance(place, list) else f"{place!r}, not a table"
-            raise SettingsError(f"cannot set {'.'.join(path)}: {'.'.join(path[:depth])} is {what}")
+            kind_of_value = "several tables: change the file" if isinstance(place, list) else f"{place!r}, not a table"
+            raise SettingsError(f"cannot set {'.'.join(path)}: {'.'.join(path[:depth])} is {kind_of_value}")
         if depth == len(path) - 1:
             place[part] = value
         elif depth:
@@ -163,7 +163,7 @@ def put(table: dict[str, Any], path: Sequence[str], value: object) -> None:
 
 
 def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> Plan:
-    """Turn a pipeline's table into a plan.
+    """Check a pipeline's table and build its plan.
 
     Raises:
         SettingsError: With every mistake of every table.
@@ -182,47 +182,47 @@ def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> 
 
 
 def tables_of(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The `[[stage]]` tables of a pipeline; what is none is left out."""
+    """Return the `[[stage]]` tables of a pipeline, ignoring values that are no tables."""
     stages = table.get("stage", [])
     return [one for one in stages if isinstance(one, dict)] if isinstance(stages, list) else []
 
 
 def name_of(table: Mapping[str, Any]) -> str:
-    """What a `[[stage]]` table is called: its `name`, else what it runs."""
+    """Return the name of a `[[stage]]` table: its `name`, else its `run`."""
     return str(table.get("name", table.get("run", "")))
 
 
 def _data(tables: object, mistakes: list[str]) -> dict[str, DataSettings]:
-    """The tasks by name; what is wrong with them is added to `mistakes`."""
+    """Build the tasks by name; their mistakes are added to `mistakes`."""
     tasks: dict[str, DataSettings] = {}
     for table in tables if isinstance(tables, list) else [tables]:
         wrong = problems(DataSettings, table)  # type: ignore[arg-type]
         mistakes += [f"[data] {m}" for m in wrong]
         if not wrong:
-            one = build(DataSettings, table, "[data]")  # type: ignore[arg-type]
-            name = one.name or Path(one.source).stem
+            settings = build(DataSettings, table, "[data]")  # type: ignore[arg-type]
+            name = settings.name or Path(settings.source).stem
             mistakes += [f"[data] two tasks are called {name!r}: give one another `name`"] if name in tasks else []
-            tasks[name] = one
+            tasks[name] = settings
     return tasks
 
 
 def _steps(
     table: Mapping[str, Any], data: Mapping[str, DataSettings], seed: int | None, mistakes: list[str]
 ) -> tuple[Step, ...]:
-    """The steps of a plan; what is wrong with them is added to `mistakes`."""
+    """Build the steps of a plan; their mistakes are added to `mistakes`."""
     tables, steps = tables_of(table), list[Step]()
     if not tables or len(tables) != len(table["stage"]):
         mistakes.append(
             "there is no stage: write [[stage]], with two brackets" if "stage" in table else "there is no [[stage]]"
         )
         return ()
-    if len(tables) > MOST_STAGES:
-        mistakes.append(f"there are {len(tables)} stages: at most {MOST_STAGES}")
+    if len(tables) > MAX_STAGES:
+        mistakes.append(f"there are {len(tables)} stages: at most {MAX_STAGES}")
         return ()
     before: dict[str, str] = {}
-    for one in tables:
-        name, wrong = name_of(one), list[str]()
-        step = _step(one, before, data, seed, wrong)
+    for stage_table in tables:
+        name, wrong = name_of(stage_table), list[str]()
+        step = _step(stage_table, before, data, seed, wrong)
         mistakes += [f"stage {short(name)!r}: {text}" for text in wrong]
         if step:
             steps.append(step)
@@ -237,14 +237,14 @@ def _step(
     """Check one stage.
 
     Args:
-        table: Of the stage.
-        before: Stages of the steps before it, by name; empty for those that are wrong.
+        table: Table of the stage.
+        before: Stages of the previous steps, by name; empty for invalid ones.
         data: The tasks by name.
         seed: Replaces the table's.
         wrong: Receives a sentence for each mistake.
 
     Returns:
-        The step; None if something is wrong with it.
+        The step; None if it is invalid.
     """
     name = name_of(table)
     _check_name(name, before, wrong)
@@ -254,28 +254,28 @@ def _step(
         wrong.append(error.problem)
         return None
     kind = STAGES[stage]
-    own = {k: v for k, v in table.items() if k not in RESERVED}
+    settings = {k: v for k, v in table.items() if k not in RESERVED}
     if seed is not None and "seed" in kind.settings.model_fields:
-        own["seed"] = seed
-    wrong += problems(kind.settings, own)
+        settings["seed"] = seed
+    wrong += problems(kind.settings, settings)
     links = {"from": (), "models": (), "tasks": tuple(data)} | _links(kind.kind, before)
-    given = {key: _given(table, key, links[key], wrong) for key in links}
+    linked = {key: _linked_names(table, key, links[key], wrong) for key in links}
     file = _file(table, kind.kind, links["from"], wrong)
     if kind.kind == "comparison" and not links["models"]:
         wrong.append("there is nothing to compare: put an `export` before it")
     if wrong:
         return None
-    nets = [known for known in links["from"] if _kind(before[known]) in MAKES_NET]
+    nets = [known for known in links["from"] if _kind(before[known]) in NETWORK_KINDS]
     nets = [] if file and kind.kind == "ticket" else nets
     return Step(
-        name=name, stage=stage, settings=build(kind.settings, own, f"stage {name!r}"), tasks=given["tasks"],
-        source=(*nets[-1:], *given["from"])[-1] if nets or given["from"] else "",
-        models=given["models"] or links["models"], file=file,
+        name=name, stage=stage, settings=build(kind.settings, settings, f"stage {name!r}"), tasks=linked["tasks"],
+        source=(*nets[-1:], *linked["from"])[-1] if nets or linked["from"] else "",
+        models=linked["models"] or links["models"], file=file,
     )  # fmt: skip
 
 
 def _links(kind: str, before: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """What steps before it may be to a step: it compares exports, trains the ticket of one, or takes its network."""
+    """Return the previous steps that a step may refer to: exports to compare, tickets, or networks."""
     if kind == "comparison":
         return {"models": tuple(n for n, was in before.items() if _kind(was) in ("files", "unknown")), "tasks": ()}
     if kind == "ticket":
@@ -288,7 +288,7 @@ def _kind(stage: str) -> str:
 
 
 def _file(table: Mapping[str, Any], kind: str, tickets: Sequence[str], wrong: list[str]) -> str:
-    """What a table says under `file`, which only a stage has that trains a ticket or puts an adapter on."""
+    """Return the `file` of a table, which only stages that train a ticket or attach an adapter have."""
     file: object = table.get("file", "")
     if not isinstance(file, str) or ("file" in table and (kind not in ("adapter", "ticket") or not file)):
         wrong.append(f"file is the name of a ticket or an adapter, for stages that take one, not {file!r}")
@@ -302,8 +302,8 @@ def _file(table: Mapping[str, Any], kind: str, tickets: Sequence[str], wrong: li
     return file
 
 
-def _given(table: Mapping[str, Any], key: str, known: Sequence[str], wrong: list[str]) -> tuple[str, ...]:
-    """What a table says under `from`, `models` or `tasks`: names that must be known."""
+def _linked_names(table: Mapping[str, Any], key: str, allowed: Sequence[str], wrong: list[str]) -> tuple[str, ...]:
+    """Return the names under `from`, `models` or `tasks` of a table, which must be in `allowed`."""
     value = table.get(key, [])
     names = [value] if key == "from" else value
     if key not in table:
@@ -311,8 +311,8 @@ def _given(table: Mapping[str, Any], key: str, known: Sequence[str], wrong: list
     if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         wrong.append(f"{key} should be {'a name' if key == 'from' else 'a list of names'}, not {value!r}")
         return ()
-    what = "task" if key == "tasks" else "earlier stage to take"
-    wrong += [f"{key}: no {what} {one!r}{did_you_mean(one, known)}" for one in names if one not in known]
+    kind = "task" if key == "tasks" else "earlier stage to take"
+    wrong += [f"{key}: no {kind} {one!r}{did_you_mean(one, allowed)}" for one in names if one not in allowed]
     return tuple(names)
 
 

@@ -1,4 +1,4 @@
-"""A pipeline: stages in a TOML file, run in order, each into its own directory; what is done is skipped."""
+"""Run a pipeline: stages of a TOML file, in order, each in its own directory; finished stages are skipped."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError, joined
 from effxfer.files import digest, is_locked, locked
 from effxfer.net.backbones.trust import trusting_sources
-from effxfer.pipeline.plan import MAKES_NET, Plan, Step, read_plan
+from effxfer.pipeline.plan import NETWORK_KINDS, Plan, Step, read_plan
 from effxfer.process.rank import leads
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
@@ -26,21 +26,21 @@ from effxfer.stages.runner.run import compare, named_networks, transform
 from effxfer.stages.runner.source import Adapted, Source, read_adapter, read_ticket
 from effxfer.stages.settings.common import SHIP
 
-__all__ = ["Plan", "Step", "check", "check_options", "conclusion", "publish", "read_plan", "run", "statuses"]
+__all__ = ["Plan", "Step", "check", "check_options", "publish", "read_plan", "run", "statuses", "summarize_run"]
 
 
 def run(
-    plan: Plan, context: RunContext, tell: Callable[[Step, Artifact], None] = lambda _step, _made: None, *,
+    plan: Plan, context: RunContext, tell: Callable[[Step, Artifact], None] = lambda _step, _artifact: None, *,
     shares: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Artifact]:  # fmt: skip
-    """Run every step that is not done yet.
+    """Run every step that is not finished.
 
     Args:
-        plan: What to do.
-        context: `out` receives `1-dense/`, `2-ticket/` and so on.
-        tell: Called with each step and its result, done now or before.
-        shares: The time that each step may take, by its name, in seconds. What one leaves, or takes beyond it, is the
-            next one's gain or loss.
+        plan: The pipeline.
+        context: Its `out` receives `1-dense/`, `2-ticket/` and so on.
+        tell: Called with each step and its result, new or existing.
+        shares: Time for each step, by its name, in seconds. The next step gets the time that a step leaves unused, and
+            loses the time by which it is late.
 
     Returns:
         The results, in order.
@@ -48,26 +48,26 @@ def run(
     Raises:
         LockedError: If another run works in `context.out`.
     """
-    made: dict[str, Artifact] = {}
+    results: dict[str, Artifact] = {}
     check_places(plan, context)
     with locked(context.out) if leads() else nullcontext(), trusting_sources(*named_in_plan(plan)):
         began, due = time.monotonic(), 0.0
         check_options(plan, context)
         for step in plan.steps:
             extra = due - (time.monotonic() - began) if shares else 0.0
-            here = replace(context, out=context.out / plan.place(step), extra_seconds=extra)
-            there = (here.out / MANIFEST).is_file()
-            made[step.name] = run_step(plan, step, made, here)
-            due = time.monotonic() - began if there else due + shares.get(step.name, 0.0)
-            tell(step, made[step.name])
-    return list(made.values())
+            step_context = replace(context, out=context.out / plan.place(step), extra_seconds=extra)
+            existed = (step_context.out / MANIFEST).is_file()
+            results[step.name] = run_step(plan, step, results, step_context)
+            due = time.monotonic() - began if existed else due + shares.get(step.name, 0.0)
+            tell(step, results[step.name])
+    return list(results.values())
 
 
 def check_places(plan: Plan, context: RunContext) -> None:
-    """Refuse a place into which the plan's results cannot be written.
+    """Check that the directories of the plan's results can be created.
 
     Raises:
-        SettingsError: If one of its directories cannot be made.
+        SettingsError: If one of them cannot.
     """
     check_folder(context.out)
     for step in plan.steps:
@@ -75,41 +75,41 @@ def check_places(plan: Plan, context: RunContext) -> None:
 
 
 def named_in_plan(plan: Plan) -> list[str]:
-    """Give the networks that a user's pipeline names: its steps may name them again in what they leave."""
+    """Return the networks that a pipeline names; artifacts of its steps may refer to them again."""
     return [plan.backbone.source, *(name for step in plan.steps for name in named_networks(step.settings))]
 
 
-def run_step(plan: Plan, step: Step, made: Mapping[str, Artifact], context: RunContext) -> Artifact:
-    """Run one step, given the results of those before it."""
+def run_step(plan: Plan, step: Step, results: Mapping[str, Artifact], context: RunContext) -> Artifact:
+    """Run one step, given the results of the previous ones."""
     kind = STAGES[step.stage]
     if kind.kind == "comparison":
-        return compare(step.stage, kind.function, step.settings, {name: made[name] for name in step.models}, context)
-    source = source_of(plan, step, made)
+        return compare(step.stage, kind.function, step.settings, {name: results[name] for name in step.models}, context)
+    source = source_of(plan, step, results)
     return transform(kind, step.settings, source, data_of(plan, step), context)
 
 
-def source_of(plan: Plan, step: Step, made: Mapping[str, Artifact]) -> Source:
-    """What a step starts from, given the results of those before it.
+def source_of(plan: Plan, step: Step, results: Mapping[str, Artifact]) -> Source:
+    """Return the source that a step starts from, given the results of the previous ones.
 
     Raises:
         ModelFileError: If it is a ticket or an adapter that cannot be read.
     """
     if STAGES[step.stage].kind == "ticket":
-        return read_ticket(Path(step.file) if step.file else made[step.source].path)
-    base = made[step.source] if step.source else plan.backbone
+        return read_ticket(Path(step.file) if step.file else results[step.source].path)
+    base = results[step.source] if step.source else plan.backbone
     return Adapted(base, read_adapter(Path(step.file))) if STAGES[step.stage].kind == "adapter" else base
 
 
 def data_of(plan: Plan, step: Step) -> list[DataSettings]:
-    """The tasks that a step takes."""
+    """Return the tasks of a step."""
     return [plan.data[name] for name in step.tasks] or list(plan.data.values())
 
 
 def check(plan: Plan, context: RunContext) -> None:
-    """Check all that can be without running: places, settings, networks, tickets, and that data are there.
+    """Check a plan without running it: directories, settings, networks, tickets and data.
 
     Raises:
-        EffxferError: As `run` does before its first step.
+        EffxferError: The errors that `run` raises before its first step.
     """
     from effxfer.train.devices import pick_device
 
@@ -121,13 +121,13 @@ def check(plan: Plan, context: RunContext) -> None:
 
 
 def check_options(plan: Plan, context: RunContext) -> None:
-    """Check what needs heavy imports or other files to be checked, before the first step that has work to do.
+    """Check what needs heavy imports or other files, unless every step is finished.
 
     Raises:
-        SettingsError: With every strategy that does not exist or does not take its options, and every network that
-            its library does not know.
+        SettingsError: If strategies are unknown or do not take their options, or networks are unknown to their
+            library; the error lists all.
         DataError: If data are absent or cannot be trained on.
-        ModelFileError: If a ticket, a model directory or a weights file that is named cannot be read.
+        ModelFileError: If a named ticket, model directory or weights file cannot be read.
     """
     if all((context.out / plan.place(step) / MANIFEST).is_file() for step in plan.steps):
         return
@@ -140,46 +140,46 @@ def check_options(plan: Plan, context: RunContext) -> None:
 
 
 def mistakes(plan: Plan) -> list[str]:
-    """Say what is wrong with the settings of a plan's steps, a sentence for each step.
+    """List the mistakes in the settings of a plan's steps, a sentence for each step.
 
     Raises:
-        ModelFileError: If a ticket, a model directory or a weights file that one names cannot be read.
+        ModelFileError: If a named ticket, model directory or weights file cannot be read.
     """
     wrong = []
     for step in plan.steps:
         try:
-            check_settings(step.settings, _recipe(plan, step))
+            check_settings(step.settings, _ticket_recipe(plan, step))
         except SettingsError as error:
             wrong.append(f"stage {step.name!r}: {error.problem}")
     return wrong
 
 
-def _recipe(plan: Plan, step: Step) -> Mapping[str, Any] | None:
-    """How the ticket was trained that a step trains: by its file, or as the step before it is told.
+def _ticket_recipe(plan: Plan, step: Step) -> Mapping[str, Any] | None:
+    """Return the recipe of the ticket that a step trains, from its file or from the settings of its source.
 
     Raises:
-        ModelFileError: If a ticket or an adapter that is named cannot be read.
+        ModelFileError: If a named ticket or adapter cannot be read.
     """
     kind = STAGES[step.stage].kind
     if kind == "adapter":
         read_adapter(Path(step.file))
     if kind == "ticket" and step.file:
         return read_ticket(Path(step.file)).facts.recipe
-    found = next((one.settings.plain() for one in plan.steps if one.name == step.source), {})
-    return {"settings": found} if kind == "ticket" else None
+    earlier = next((one.settings.plain() for one in plan.steps if one.name == step.source), {})
+    return {"settings": earlier} if kind == "ticket" else None
 
 
 def statuses(plan: Plan, context: RunContext) -> list[dict[str, str]]:
-    """Say of every step how it stands.
+    """Return the state of every step.
 
-    It is `done`, `running`, `cut off`, `stale` (made from other inputs), `altered` (not what was written) or `to do`.
-    Of a run that is on, the first step that is not done is running, also while its inputs are still looked at.
+    It is `done`, `running`, `cut off`, `stale` (made from other inputs), `altered` (changed after it was written) or
+    `to do`. In an active run, the first unfinished step is `running`, even while its inputs are being checked.
     """
     check_places(plan, context)
-    rows, made = [], dict[str, Artifact]()
+    rows, results = [], dict[str, Artifact]()
     for step in plan.steps:
-        here = replace(context, out=context.out / plan.place(step))
-        state = _status(plan, step, made, here)
+        step_context = replace(context, out=context.out / plan.place(step))
+        state = _status(plan, step, results, step_context)
         rows.append(
             {
                 "step": plan.place(step),
@@ -194,41 +194,45 @@ def statuses(plan: Plan, context: RunContext) -> list[dict[str, str]]:
     return rows
 
 
-def _status(plan: Plan, step: Step, made: dict[str, Artifact], context: RunContext) -> str:
+def _status(plan: Plan, step: Step, results: dict[str, Artifact], context: RunContext) -> str:
     if is_locked(context.work_dir):
         return "running"
     needed = step.models or ((step.source,) if step.source else ())
     if (context.out / MANIFEST).is_file():
         try:
-            there = Artifact.load(context.out)
+            artifact = Artifact.load(context.out)
         except ModelFileError:
             return "altered"
-        if all(name in made for name in needed) and there.manifest.key == expected_key(plan, step, made, context):
-            made[step.name] = there
+        if all(name in results for name in needed) and artifact.manifest.key == expected_key(
+            plan, step, results, context
+        ):
+            results[step.name] = artifact
             return "done"
         return "stale"
     return "cut off" if context.work_dir.is_dir() else "to do"
 
 
-def expected_key(plan: Plan, step: Step, made: Mapping[str, Artifact], context: RunContext) -> str:
-    """The key that a step's result would have."""
+def expected_key(plan: Plan, step: Step, results: Mapping[str, Artifact], context: RunContext) -> str:
+    """Return the key that a step's result would have."""
     if STAGES[step.stage].kind == "comparison":
-        return comparison_key(step.stage, step.settings, {name: made[name] for name in step.models})
-    return stage_key(step.stage, step.settings, source_of(plan, step, made), data_of(plan, step), context)
+        return comparison_key(step.stage, step.settings, {name: results[name] for name in step.models})
+    return stage_key(step.stage, step.settings, source_of(plan, step, results), data_of(plan, step), context)
 
 
-def conclusion(plan: Plan, made: Sequence[Artifact]) -> Report:
-    """What a run comes to: how the networks fared stage by stage, and the models of its last comparison."""
-    pairs = list(zip(plan.steps, made, strict=True))
+def summarize_run(plan: Plan, results: Sequence[Artifact]) -> Report:
+    """Summarize a run: accuracy and size of the networks by stage, and the models of its last comparison."""
+    pairs = list(zip(plan.steps, results, strict=True))
     compared = [one for step, one in pairs if STAGES[step.stage].kind == "comparison"]
     rows = tuple(
-        _fared(plan.place(step), one.manifest.report) for step, one in pairs if STAGES[step.stage].kind in MAKES_NET
+        _network_row(plan.place(step), one.manifest.report)
+        for step, one in pairs
+        if STAGES[step.stage].kind in NETWORK_KINDS
     )
     last = compared[-1].manifest.report if compared else Report()
     return Report(tables=(Table(title="Networks, stage by stage", rows=rows), *last.tables[:1]), notes=last.notes)
 
 
-def _fared(place: str, report: Report) -> dict[str, Any]:
+def _network_row(place: str, report: Report) -> dict[str, Any]:
     return {
         "stage": place,
         "accuracy val %": report.get("accuracy/val"),
@@ -239,19 +243,19 @@ def _fared(place: str, report: Report) -> dict[str, Any]:
     }
 
 
-def publish(plan: Plan, made: Sequence[Artifact], context: RunContext, command: str) -> Path:
-    """Write `report.html` for a run that is done, unless it is there already as it was written."""
+def publish(plan: Plan, results: Sequence[Artifact], context: RunContext, command: str) -> Path:
+    """Write the report page of a finished run, unless an intact one exists."""
     from effxfer.page.page import Section, is_intact, write_page
 
-    page = context.out / f"report-{digest([one.manifest.key for one in made], 8)}.html"
+    page = context.out / f"report-{digest([one.manifest.key for one in results], 8)}.html"
     if is_intact(page):
         return page
     from effxfer.benchmark.machine.facts import facts
 
-    end = conclusion(plan, made)
+    end = summarize_run(plan, results)
     sections = [
         Section(title=f"{plan.place(step)} ({step.stage})", report=one.manifest.report)
-        for step, one in zip(plan.steps, made, strict=True)
+        for step, one in zip(plan.steps, results, strict=True)
     ]
     shipped = next((n.removeprefix(SHIP) for n in end.notes if n.startswith(SHIP)), "")
     summary = end.tables[-1]

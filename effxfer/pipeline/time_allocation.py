@@ -1,4 +1,4 @@
-"""Share out a time among the steps of a pipeline."""
+"""Divide a time budget among the steps of a pipeline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,76 +7,79 @@ from typing import Any
 from effxfer.errors import SettingsError
 from effxfer.pipeline.plan import Plan, Step
 
-RESERVE = 0.03
+RESERVED_SHARE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
-class Portion:
-    """What a kind of stage gets.
+class StageShare:
+    """The share of time of a kind of stage.
 
     Attributes:
-        weight: Against other stages.
-        most: Seconds that it needs at most; what is above it goes to the others.
-        split: Settings that hold it to the time, with their share of it.
-        caps: Largest values of those settings, where there are any.
+        weight: Weight relative to other stages.
+        max_seconds: Largest useful time; the excess goes to other stages.
+        split: Settings that limit its time, with their share of it.
+        caps: Largest values of those settings, if limited.
     """
 
     weight: float
-    most: float = float("inf")
+    max_seconds: float = float("inf")
     split: Mapping[str, float]
     caps: Mapping[str, float]
 
 
-WHOLE: Mapping[str, float] = {"seconds": 1.0}
-PORTIONS: Mapping[str, Portion] = {
-    "bench": Portion(weight=1, most=100, split={"max_seconds": 0.5}, caps={"max_seconds": 60}),
-    "compete": Portion(weight=6, split=WHOLE, caps={}),
-    "export": Portion(weight=1, most=90, split={"latency_seconds": 0.2}, caps={"latency_seconds": 20}),
-    "finetune": Portion(weight=5, split=WHOLE, caps={}),
-    "prune channels": Portion(weight=5, split=WHOLE, caps={}),
-    "search": Portion(weight=2, most=300, split=WHOLE, caps={}),
+ALL_SECONDS: Mapping[str, float] = {"seconds": 1.0}
+STAGE_SHARES: Mapping[str, StageShare] = {
+    "bench": StageShare(weight=1, max_seconds=100, split={"max_seconds": 0.5}, caps={"max_seconds": 60}),
+    "compete": StageShare(weight=6, split=ALL_SECONDS, caps={}),
+    "export": StageShare(weight=1, max_seconds=90, split={"latency_seconds": 0.2}, caps={"latency_seconds": 20}),
+    "finetune": StageShare(weight=5, split=ALL_SECONDS, caps={}),
+    "prune channels": StageShare(weight=5, split=ALL_SECONDS, caps={}),
+    "search": StageShare(weight=2, max_seconds=300, split=ALL_SECONDS, caps={}),
 }
 
 
-def allot(plan: Plan, seconds: float) -> tuple[Plan, Mapping[str, float]]:
-    """Hold every step of a plan to its share of a time.
+def allocate_seconds(plan: Plan, seconds: float) -> tuple[Plan, Mapping[str, float]]:
+    """Limit every step of a plan to its share of a time budget.
 
     Args:
-        plan: Its steps' settings of time are replaced.
-        seconds: For all steps; 3 % of it are left for starting and reporting.
+        plan: The plan, whose time settings are replaced.
+        seconds: Time for all steps; 3 % of it are reserved for start-up and reports.
 
     Returns:
         The plan, and the seconds of each step by its name.
 
     Raises:
-        SettingsError: If a step cannot be held to a time, such as a search for lottery tickets.
+        SettingsError: If the time of a step cannot be limited, such as a search for lottery tickets.
     """
-    free = [f"{step.name!r} ({step.stage})" for step in plan.steps if step.stage not in PORTIONS]
+    free = [f"{step.name!r} ({step.stage})" for step in plan.steps if step.stage not in STAGE_SHARES]
     if free:
-        hint = f"stages that can: {', '.join(PORTIONS)}"
+        hint = f"stages with a time limit: {', '.join(STAGE_SHARES)}"
         raise SettingsError(f"no time can be set for {', '.join(free)}", hint, code="E201")
-    shares = shared({step.name: PORTIONS[step.stage] for step in plan.steps}, seconds * (1 - RESERVE))
-    return replace(plan, steps=tuple(_held(step, shares[step.name]) for step in plan.steps)), shares
+    shares = share_seconds({step.name: STAGE_SHARES[step.stage] for step in plan.steps}, seconds * (1 - RESERVED_SHARE))
+    return replace(plan, steps=tuple(_limit_step(step, shares[step.name]) for step in plan.steps)), shares
 
 
-def shared(portions: Mapping[str, Portion], seconds: float) -> dict[str, float]:
-    """Give each its share by weight, and none more than it needs."""
+def share_seconds(stage_shares: Mapping[str, StageShare], seconds: float) -> dict[str, float]:
+    """Divide seconds by weight, with no stage above its `max_seconds`."""
     shares: dict[str, float] = {}
-    left, open_ = seconds, dict(portions)
+    remaining, open_ = seconds, dict(stage_shares)
     while open_:
         weight = sum(one.weight for one in open_.values())
-        full = {name: one.most for name, one in open_.items() if left * one.weight / weight > one.most}
+        full = {
+            name: one.max_seconds for name, one in open_.items() if remaining * one.weight / weight > one.max_seconds
+        }
         if not full:
-            return shares | {name: left * one.weight / weight for name, one in open_.items()}
+            return shares | {name: remaining * one.weight / weight for name, one in open_.items()}
         shares |= full
-        left -= sum(full.values())
+        remaining -= sum(full.values())
         open_ = {name: one for name, one in open_.items() if name not in full}
     return shares
 
 
-def _held(step: Step, seconds: float) -> Step:
-    portion = PORTIONS[step.stage]
-    told: dict[str, Any] = {
-        name: round(min(seconds * share, portion.caps.get(name, seconds)), 2) for name, share in portion.split.items()
+def _limit_step(step: Step, seconds: float) -> Step:
+    stage_share = STAGE_SHARES[step.stage]
+    settings: dict[str, Any] = {
+        name: round(min(seconds * share, stage_share.caps.get(name, seconds)), 2)
+        for name, share in stage_share.split.items()
     }
-    return replace(step, settings=step.settings.model_copy(update=told))
+    return replace(step, settings=step.settings.model_copy(update=settings))

@@ -1,8 +1,8 @@
-"""What a child process runs first: it ends with its parent, and takes effxfer from where its parent has it.
+"""Bootstrap of a child process: end with the parent, and import effxfer from the parent's folder.
 
 `python -P child.py PARENT TARGET WORD...` runs a script; with MODULE@FOLDER for TARGET, a module of the package effxfer
-in FOLDER. Only that package is taken from there: what lies beside it, such as in a working directory, is not imported.
-This file itself imports the standard library alone.
+in FOLDER. Only that package is imported from there, and nothing beside it, such as files of a working directory.
+This file imports only the standard library.
 """
 
 import os
@@ -13,20 +13,20 @@ import threading
 import time
 from contextlib import suppress
 
-LOOK = 1.0
+POLL_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int) -> None:
-    """End this process when its parent ends: by the kernel where it can, else by looking every second."""
-    watched = sys.platform != "linux" or not _by_kernel()
+    """End this process when its parent ends: by the kernel if possible, else by polling every second."""
+    watched = sys.platform != "linux" or not _set_death_signal()
     if os.getppid() != parent:
         os._exit(1)
     if watched:
-        threading.Thread(target=_look, args=(parent,), daemon=True).start()
+        threading.Thread(target=_poll_parent, args=(parent,), daemon=True).start()
 
 
-def _by_kernel() -> bool:
+def _set_death_signal() -> bool:
     with suppress(ImportError, OSError, AttributeError):
         import ctypes
 
@@ -34,14 +34,14 @@ def _by_kernel() -> bool:
     return False
 
 
-def _look(parent: int) -> None:
+def _poll_parent(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
     os._exit(1)
 
 
-def lend(folder: str) -> None:
-    """Make the package effxfer in `folder` importable, and nothing that lies beside it."""
+def load_package(folder: str) -> None:
+    """Make the package effxfer in `folder` importable, and nothing beside it."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location("effxfer", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder])  # noqa: PTH118
@@ -52,13 +52,13 @@ def lend(folder: str) -> None:
 
 
 def main() -> None:
-    """Run what the arguments name."""
+    """Run the script or module of the arguments."""
     parent, target = int(sys.argv[1]), sys.argv[2]
     module, mark, folder = target.partition("@")
     sys.argv[:] = sys.argv[2:]
     end_with(parent)
     if mark and module.startswith("effxfer."):
-        lend(folder)
+        load_package(folder)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(target, run_name="__main__")

@@ -1,4 +1,4 @@
-"""The only place that starts a Python of its own: it ends with this process, and imports nothing from its folder."""
+"""Start child Python processes, which end with this process and import nothing from the working directory."""
 
 import os
 import subprocess
@@ -8,56 +8,56 @@ from pathlib import Path
 from typing import BinaryIO
 
 PACKAGE = Path(__file__).resolve().parents[1]
-FIRST = PACKAGE / "process" / "child.py"
+BOOTSTRAP = PACKAGE / "process" / "child.py"
 
 
-def words(target: Path | str, *arguments: str, python: Sequence[str] = ()) -> list[str]:
-    """Give the command that runs a script, or by its name a module of effxfer.
+def child_command(target: Path | str, *arguments: str, python: Sequence[str] = ()) -> list[str]:
+    """Return the command that runs a script or a module of effxfer.
 
     Args:
-        target: A script that imports nothing of effxfer, or `effxfer.part.module`.
-        arguments: What it receives.
-        python: Words that start another Python; empty for this one.
+        target: A script that does not import effxfer, or `effxfer.part.module`.
+        arguments: Its arguments.
+        python: Command that starts another Python; empty for this one.
     """
-    what = str(target) if isinstance(target, Path) else f"{target}@{PACKAGE}"
-    return [*(python or [sys.executable]), "-P", str(FIRST), str(os.getpid()), what, *arguments]
+    destination = str(target) if isinstance(target, Path) else f"{target}@{PACKAGE}"
+    return [*(python or [sys.executable]), "-P", str(BOOTSTRAP), str(os.getpid()), destination, *arguments]
 
 
 def run(
     target: Path | str, *arguments: str, seconds: float, python: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
-    """Run a child to its end; what it prints is captured, of bytes that are no text the escapes.
+    """Run a child to its end and capture its output as text; invalid bytes are replaced.
 
     Args:
-        target: As of `words`.
-        arguments: The same.
-        seconds: After this long it is killed.
-        python: As of `words`.
-        variables: Of the environment, added to those of this process.
+        target: A script or a module, see `child_command`.
+        arguments: Its arguments.
+        seconds: Time limit, after which it is killed.
+        python: Command that starts another Python; empty for this one.
+        variables: Environment variables in addition to those of this process.
 
     Raises:
         subprocess.TimeoutExpired: If it was killed.
     """
     return subprocess.run(
-        words(target, *arguments, python=python), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        child_command(target, *arguments, python=python), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         errors="replace", timeout=seconds, check=False, env={**os.environ, **(variables or {})},
     )  # fmt: skip
 
 
 def start(target: Path | str, *arguments: str, log: BinaryIO) -> subprocess.Popen[bytes]:
-    """Start a child that goes on beside this process, but not beyond it; call it in the main thread.
+    """Start a child that runs in parallel and ends with this process; call it in the main thread.
 
     Args:
-        target: As of `words`.
-        arguments: The same.
-        log: Receives what it prints.
+        target: A script or a module, see `child_command`.
+        arguments: Its arguments.
+        log: Receives its output.
     """
-    return subprocess.Popen(words(target, *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    return subprocess.Popen(child_command(target, *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def interpreter() -> tuple[str, dict[str, str]]:
-    """Give this Python behind all links, and the variable that it needs to find its packages, for an emulator."""
-    here = Path.cwd().resolve()
-    places = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+    """Return the resolved path of this Python and its `PYTHONPATH`, for an emulator."""
+    directory = Path.cwd().resolve()
+    places = [entry for entry in sys.path if entry and Path(entry).resolve() != directory]
     return os.path.realpath(sys.executable), {"PYTHONPATH": os.pathsep.join(places)}

@@ -1,4 +1,4 @@
-"""Folders for what is needed for a while; what a killed process left of them, the next one that needs one removes."""
+"""Temporary folders; the remains of killed processes are removed when the next folder is created."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,27 +10,27 @@ from effxfer.files import is_locked
 
 PREFIX = "effxfer-"
 LOCK = ".lock"
-NEW = 60.0  # seconds; within them a folder may not be locked yet by the process that has just made it
+MIN_AGE = 60.0  # seconds; a younger folder may not be locked yet by the process that created it
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a folder in the system's temporary directory that is removed after the block, and locked during it."""
+    """Yield a locked folder in the system's temporary directory, and remove it after the block."""
     from filelock import FileLock
 
     with TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
-        place = Path(folder)
-        _sweep(place)
-        with FileLock(place / LOCK):
-            yield place
+        path = Path(folder)
+        _sweep(path)
+        with FileLock(path / LOCK):
+            yield path
 
 
-def _sweep(own: Path) -> None:
-    """Remove the folders of dead processes beside `own`: those of this user that nobody locks."""
-    about = own.stat()
-    for other in Path(gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+def _sweep(folder: Path) -> None:
+    """Remove the folders of dead processes beside `folder`: those of the same user that are not locked."""
+    own_stat = folder.stat()
+    for lock_file in Path(gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
         with suppress(OSError):
-            there = other.parent.lstat()
-            mine = there.st_uid == about.st_uid and there.st_mode == about.st_mode
-            if mine and there.st_mtime < about.st_mtime - NEW and not is_locked(other.parent):
-                shutil.rmtree(other.parent, ignore_errors=True)
+            stat = lock_file.parent.lstat()
+            same_owner = stat.st_uid == own_stat.st_uid and stat.st_mode == own_stat.st_mode
+            if same_owner and stat.st_mtime < own_stat.st_mtime - MIN_AGE and not is_locked(lock_file.parent):
+                shutil.rmtree(lock_file.parent, ignore_errors=True)

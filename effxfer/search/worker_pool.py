@@ -178,7 +178,7 @@ def _load(folder: Path, parent: int) -> tuple[Any, Search]:
 def main(folder: Path, parent: int, threads: int) -> None:
     """Be one worker: Ctrl-C is left to the parent, which ends its workers with SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with interrupt.heeded("stopped", patience=GRACE / 2):
+    with interrupt.end_on_signals("stopped", patience=GRACE / 2):
         import torch
 
         torch.set_num_threads(threads)

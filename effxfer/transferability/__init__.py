@@ -1,4 +1,4 @@
-"""Which backbone to start from: what features say of labels before anything is trained; larger is better."""
+"""Transferability scores of features and labels, to choose a backbone without training; larger is better."""
 
 from collections.abc import Callable
 

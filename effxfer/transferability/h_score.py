@@ -1,7 +1,8 @@
-"""H-score: how far class means lie apart, in units of the features' spread (Bao et al., 2019).
+"""H-score: distance of the class means relative to the covariance of the features (Bao et al., 2019).
 
-https://doi.org/10.1109/ICIP.2019.8803726; the shrunken covariance, without which it is noise where there are fewer
-images than features, is Ibrahim et al., 2021, https://arxiv.org/abs/2110.06893. Shape legend: N images, D features.
+https://doi.org/10.1109/ICIP.2019.8803726; the shrunken covariance, without which the score is noise if there
+are fewer images than features, is Ibrahim et al., 2021, https://arxiv.org/abs/2110.06893. Shape legend: N images, D
+features.
 """
 
 import numpy as np
@@ -11,16 +12,16 @@ from numpy.typing import NDArray
 def h_score(
     features_ND: NDArray[np.float64], labels_N: NDArray[np.int64], *, shrinkage: float | None = None
 ) -> float:  # fmt: skip
-    """Give `(1 - s) tr(S^-1 B)`: B the covariance of class means, S that of the features, shrunken towards a sphere.
+    """Return `(1 - s) tr(S^-1 B)`: B the covariance of class means, S that of the features, shrunken towards a sphere.
 
     Args:
-        features_ND: Of a backbone, one row per image.
+        features_ND: Features of a backbone, one row per image.
         labels_N: Indices of classes.
         shrinkage: s, in [0, 1]; 0 is the definition of Bao et al., with the pseudo-inverse; None estimates it
             (Ledoit & Wolf, 2004, https://doi.org/10.1016/S0047-259X(03)00096-4).
 
     Returns:
-        From 0, where means are equal, to the number of classes less one; larger is better.
+        From 0, for equal means, to the number of classes minus one; larger is better.
     """
     from sklearn.covariance import ledoit_wolf_shrinkage
 

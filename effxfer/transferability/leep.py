@@ -1,4 +1,4 @@
-"""LEEP: how well the classes of the source tell those of the target (Nguyen et al., 2020, arXiv 2002.12462).
+"""LEEP: how well the source's classes predict those of the target (Nguyen et al., 2020, arXiv 2002.12462).
 
 https://arxiv.org/abs/2002.12462. Shape legend: N images, Z source classes, C target classes.
 """
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 
 def leep(source_NZ: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
-    """Give the mean log-likelihood of labels under the expected empirical predictor.
+    """Return the mean log-likelihood of labels under the expected empirical predictor.
 
     Args:
         source_NZ: Probabilities of the source's classes for each image; rows sum to 1.
         labels_N: Indices of the target's classes.
 
     Returns:
-        At most 0; larger is better. Minus the labels' entropy if the source says nothing of them.
+        At most 0; larger is better. Minus the labels' entropy if the source is independent of them.
     """
     classes, index_N = np.unique(labels_N, return_inverse=True)
     joint_CZ = np.zeros((len(classes), source_NZ.shape[1]))

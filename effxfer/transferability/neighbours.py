@@ -1,4 +1,4 @@
-"""Nearest neighbours: do images lie beside others of their class (Cover & Hart, 1967).
+"""Nearest neighbours: leave-one-out accuracy of a kNN classifier on features (Cover & Hart, 1967).
 
 https://doi.org/10.1109/TIT.1967.1053964. Shape legend: N images, D features.
 """
@@ -10,10 +10,10 @@ NEIGHBOURS = 5
 
 
 def neighbours(features_ND: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
-    """Give the share of images, in percent, whose class their five nearest others (by cosine) vote for.
+    """Return the percentage of images whose class wins the vote of their five nearest neighbours by cosine.
 
     Args:
-        features_ND: Of a backbone, one row per image.
+        features_ND: Features of a backbone, one row per image.
         labels_N: Indices of classes.
 
     Returns:

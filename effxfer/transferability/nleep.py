@@ -14,15 +14,15 @@ FLOOR = 1e-3
 
 
 def nleep(features_ND: NDArray[np.float64], labels_N: NDArray[np.int64], *, seed: int = 0) -> float:
-    """Give LEEP under the posteriors of a Gaussian mixture on the principal components of features.
+    """Return LEEP under the posteriors of a Gaussian mixture on the principal components of features.
 
-    The components that hold 80 % of the variance are kept, and five clusters per class fitted (one for every three
-    images, where that is less), each with variances of its own along the components.
+    It uses the components of 80 % of the variance, and five clusters per class, or one for every three images if that
+    is less. Each cluster has its own diagonal covariance.
 
     Args:
-        features_ND: Of a backbone, one row per image.
+        features_ND: Features of a backbone, one row per image.
         labels_N: Indices of classes.
-        seed: Of the clusters' start.
+        seed: Seed of the mixture's initialisation.
 
     Returns:
         At most 0; larger is better.

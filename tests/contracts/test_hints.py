@@ -14,7 +14,7 @@ from effxfer.cli.app import app
 from effxfer.cli.command_line import FLAGS, SETTING, in_flags
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
-from effxfer.pipeline.plan import locate
+from effxfer.pipeline.plan import find_pipeline
 from effxfer.stages import STAGES
 from effxfer.stages.settings.common import Rank
 from effxfer.toml import read_toml
@@ -86,7 +86,7 @@ def commands(group: object) -> list[object]:
 def is_setting(key: str) -> bool:
     """Whether a dotted key is a setting of a command, or of a stage of a shipped pipeline."""
     first, *rest = key.split(".")
-    steps = {str(stage.get("name", stage["run"])) for stage in read_toml(locate("demo"))["stage"]}
+    steps = {str(stage.get("name", stage["run"])) for stage in read_toml(find_pipeline("demo"))["stage"]}
     if first in steps:
         return is_setting(".".join(rest))
     if first in ROOTS and rest:

@@ -7,8 +7,8 @@ import pytest
 from effxfer.benchmark.layer_table import table
 from effxfer.benchmark.protocol import latency as protocol
 from effxfer.pipeline import run as pipeline
-from effxfer.pipeline.plan import preset, read_plan
-from effxfer.pipeline.time_allocation import allot
+from effxfer.pipeline.plan import find_preset, read_plan
+from effxfer.pipeline.time_allocation import allocate_seconds
 from effxfer.prune.channels import latency_loop
 from effxfer.stages.prune import latency
 from effxfer.stages.runner.context import RunContext
@@ -137,12 +137,14 @@ def test_presets_run_shortened_and_held_to_a_time(name, tmp_path):
     changes += ["dense.fit.epochs=1", "dense.options.batch=8", "bench.cold=0", "bench.precision=0.5", *SMALLER[name]]
     if name != "fast":
         changes.append('dense.candidates={"full"={}, "probe, then full"={strategy="lp_ft"}}')
-    plan = read_plan(preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes)
+    plan = read_plan(find_preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes)
     changes += [f'{step.name}.recipes=["u8s8-7bit"]' for step in plan.steps if step.stage == "export"]
-    plan, shares = allot(read_plan(preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes), 5)
+    plan, shares = allocate_seconds(
+        read_plan(find_preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes), 5
+    )
     made = pipeline.run(plan, RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"), shares=shares)
     assert len(made) == len(plan.steps)
-    assert any(note.startswith(SHIP) for note in pipeline.conclusion(plan, made).notes)
+    assert any(note.startswith(SHIP) for note in pipeline.summarize_run(plan, made).notes)
 
 
 @pytest.mark.slow  # the README's test runs it, too
@@ -151,7 +153,7 @@ def test_the_demo_goes_the_whole_way_and_a_second_run_does_nothing(tmp_path, mon
     context = RunContext(out=tmp_path / "demo", device="cpu")
     made = pipeline.run(plan, context)
     assert {row["state"] for row in pipeline.statuses(plan, context)} == {"done"}
-    end = pipeline.conclusion(plan, made)
+    end = pipeline.summarize_run(plan, made)
     assert {row["model"].split()[0] for row in end.tables[-1].rows} >= set(EXPORTS)
     assert any(note.startswith(SHIP) for note in end.notes)
     before = {path: path.stat().st_mtime_ns for path in context.out.rglob("*") if not path.name.startswith(".lock")}

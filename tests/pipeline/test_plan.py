@@ -4,7 +4,7 @@ import os
 import pytest
 
 from effxfer.errors import SettingsError
-from effxfer.pipeline.plan import check_plan, locate, read_plan
+from effxfer.pipeline.plan import check_plan, find_pipeline, read_plan
 from effxfer.toml import read_toml
 from tests import plans
 
@@ -248,10 +248,10 @@ def test_several_tasks_are_not_changed_by_one_value(tmp_path):
 
 
 def test_a_shipped_pipeline_is_found_by_name():
-    assert locate("demo").name == "demo.toml"
-    assert read_toml(locate("demo"))["backbone"]
+    assert find_pipeline("demo").name == "demo.toml"
+    assert read_toml(find_pipeline("demo"))["backbone"]
     with pytest.raises(SettingsError, match="did you mean 'demo'"):
-        locate("demoo")
+        find_pipeline("demoo")
 
 
 @pytest.mark.parametrize(("text", "code"), [("", "E206"), ("[data", "E205"), ("\xff", "E205")])

@@ -67,7 +67,7 @@ def test_a_changed_step_makes_what_follows_stale(done, file):
 
 def test_the_conclusion_tells_of_every_network_and_the_models(done):
     plan, _, made = done
-    networks, models = pipeline.conclusion(plan, made).tables
+    networks, models = pipeline.summarize_run(plan, made).tables
     assert [row["stage"] for row in networks.rows] == ["1-dense", "2-small"]
     assert networks.rows[0]["accuracy test %"] == made[0].manifest.report["accuracy/test"].value
     assert networks.rows[1]["multiply-adds M"] == made[1].manifest.report["macs/after"].value
@@ -277,7 +277,7 @@ def test_a_ticket_is_trained_on_another_task_in_a_pipeline(tickets):
     assert set(states(plan, context)) == {"done"}
     assert made[1].manifest.parent == made[2].manifest.parent
     assert [one["name"] for one in made[1].manifest.data] == ["there"]
-    assert [row["stage"] for row in pipeline.conclusion(plan, made).tables[0].rows] == [
+    assert [row["stage"] for row in pipeline.summarize_run(plan, made).tables[0].rows] == [
         "1-found", "2-ticket", "3-carried"
     ]  # fmt: skip
     assert made[1].net().masks().keys() == made[0].net().masks().keys()

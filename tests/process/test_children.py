@@ -84,13 +84,13 @@ def test_a_child_ends_with_its_parent(tmp_path, kernel):
         "while True:\n    time.sleep(0.01)\n"
     )
     parent = tmp_path / "parent.py"
-    here = "" if kernel else "children.FIRST = pathlib.Path('first.py')\n"
+    here = "" if kernel else "children.BOOTSTRAP = pathlib.Path('first.py')\n"
     parent.write_text(
         f"import pathlib\nfrom effxfer.process import children\n{here}"
         "children.run(pathlib.Path('busy.py'), seconds=600)\n"
     )
-    first = children.FIRST.read_text().replace('sys.platform != "linux" or', "True or")
-    assert first != children.FIRST.read_text()
+    first = children.BOOTSTRAP.read_text().replace('sys.platform != "linux" or', "True or")
+    assert first != children.BOOTSTRAP.read_text()
     (tmp_path / "first.py").write_text(first)
     environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
     process = subprocess.Popen([sys.executable, "parent.py"], cwd=tmp_path, env=environment)

@@ -60,7 +60,7 @@ def test_an_error_that_came_of_a_signal_is_told_from_another():
 
     def look():
         go.wait(10)
-        said.append(interrupt.unwinding())
+        said.append(interrupt.is_unwinding())
 
     def see():
         watcher = threading.Thread(target=look)

@@ -35,7 +35,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def age(folder, seconds=2 * scratch.NEW):
+def age(folder, seconds=2 * scratch.MIN_AGE):
     then = folder.stat().st_mtime - seconds
     os.utime(folder, (then, then))
 

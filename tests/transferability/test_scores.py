@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 from effxfer.transferability import SCORES
 from effxfer.transferability.h_score import h_score
 from effxfer.transferability.leep import leep
-from effxfer.transferability.linear import held_out, linear
+from effxfer.transferability.linear import cross_validated_scores, linear
 from effxfer.transferability.logme import logme
 from effxfer.transferability.neighbours import neighbours
 
@@ -116,7 +116,7 @@ def test_two_images_of_each_class_are_held_out_in_turn(labels):
 @pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 0, 0, 1], [1, 0, 2]])
 def test_a_class_that_is_held_out_whole_is_not_found(labels):
     y = np.array(labels)
-    scores = held_out(np.eye(3)[y], y)
+    scores = cross_validated_scores(np.eye(3)[y], y)
     assert np.isfinite(scores).all()
     assert (scores.argmax(1) != y)[[labels.index(one) for one in set(labels) if labels.count(one) == 1]].all()
 

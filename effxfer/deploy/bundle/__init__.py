@@ -1,1 +1,1 @@
-"""A folder to hand over: model, card, example, web page."""
+"""A folder for distribution: model, card, example, web page."""

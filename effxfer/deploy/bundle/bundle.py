@@ -1,4 +1,4 @@
-"""A directory to hand on: models, labels, a model card with the measured figures, a Python example and a web page.
+"""Write a bundle: models, labels, a model card with measured figures, a Python example and a web page.
 
 The card is a README with the metadata of Hugging Face (https://huggingface.co/docs/hub/model-cards).
 """
@@ -14,7 +14,7 @@ from typing import Any
 from effxfer import __version__
 from effxfer.benchmark.report import MACHINE
 from effxfer.benchmark.untrusted.vet import SUMS
-from effxfer.deploy.bundle.markdown import Markdown, code, escape, quoted
+from effxfer.deploy.bundle.markdown import Markdown, escape, format_code, quote_string
 from effxfer.deploy.bundle.ort_web import OrtWeb
 from effxfer.deploy.bundle.runtime_copy import copy_runtime
 from effxfer.deploy.export.onnx import load, read_metadata
@@ -31,14 +31,14 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What the models were made from.
+    """The origin of the models.
 
     Attributes:
-        title: Of page and card.
+        title: Title of page and card.
         backbone: Name of the pretrained network.
-        backbone_license: Of its weights.
+        backbone_license: License of its weights.
         data: Name of the data.
-        data_license: Of the data.
+        data_license: License of the data.
     """
 
     title: str
@@ -50,14 +50,15 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """How a program calls one exported file.
+    """The interface of an exported file.
 
     Attributes:
-        file: Its name.
+        file: Its file name.
         title: `float32`, or `int8` with its recipe.
         input: Name of the input.
         output: Name of the output.
-        resizes: It takes uint8 `(1, H, W, 3)` of any size and gives probabilities; else float32 `(N, 3, S, S)`, logits.
+        resizes: Whether it maps uint8 `(1, H, W, 3)` of any size to probabilities; else float32 `(N, 3, S, S)` to
+            logits.
         takes: The input in words.
     """
 
@@ -75,20 +76,20 @@ def write_bundle(
     """Write a bundle.
 
     Args:
-        folder: Where; it must not exist.
-        files: Exported models of the same network, the one that the example takes first.
-        origin: What they were made from.
+        folder: Output folder; it must not exist.
+        files: Exported models of the same network; the example uses the first.
+        origin: Network and data that they were made from.
         accuracy: Rows `accuracy/SPLIT/PRECISION`.
-        speed: Of `bench_models` on the files, named as here.
+        speed: Report of `bench_models` on these files.
         web: ONNX Runtime Web.
 
     Returns:
         `folder`.
     """
     folder.mkdir(parents=True)
-    models, about = [model_of(file) for file in files], read_metadata(files[0])
+    models, metadata = [describe_model(file) for file in files], read_metadata(files[0])
     facts = {
-        "title": origin.title, "labels": list(about.labels), "preprocess": about.preprocess.to_json(),
+        "title": origin.title, "labels": list(metadata.labels), "preprocess": metadata.preprocess.to_json(),
         "tall_first": tall_first(), "models": [asdict(model) for model in models],
     }  # fmt: skip
     for file in files:
@@ -100,10 +101,10 @@ def write_bundle(
         (folder / "ort" / name).write_bytes(content)
     copy_runtime(folder)
     texts = {
-        "labels.txt": "\n".join(map(one_line, about.labels)) + "\n",
+        "labels.txt": "\n".join(map(one_line, metadata.labels)) + "\n",
         "model.json": json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
-        "example.py": _filled("example.py.txt", model=models[0]),
-        "README.md": card(facts, origin, about.key, accuracy, speed, web.version),
+        "example.py": _render("example.py.txt", model=models[0]),
+        "README.md": card(facts, origin, metadata.key, accuracy, speed, web.version),
     }
     for name, text in texts.items():
         (folder / name).write_bytes(text.encode("utf-8", "backslashreplace"))  # in JSON, that is an escape
@@ -112,39 +113,39 @@ def write_bundle(
 
 
 def sums(folder: Path) -> str:
-    """List the digest of every file, as `sha256sum --check` reads it."""
+    """List the digest of every file, in the format of `sha256sum --check`."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return "".join(f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
 
 
-def model_of(file: Path) -> Model:
-    """Read from an exported file how to call it."""
-    graph, about = load(file).graph, read_metadata(file)
-    put, size, resizes = graph.input[0], about.preprocess.size, about.with_preprocessing
+def describe_model(file: Path) -> Model:
+    """Read the interface of an exported file."""
+    graph, metadata = load(file).graph, read_metadata(file)
+    tensor, size, resizes = graph.input[0], metadata.preprocess.size, metadata.with_preprocessing
     takes = "uint8 (1, H, W, 3)" if resizes else f"float32 (N, 3, {size}, {size})"
-    title = "float32" if about.precision == "fp32" else f"int8 ({about.precision})"
+    title = "float32" if metadata.precision == "fp32" else f"int8 ({metadata.precision})"
     return Model(
-        file=file.name, title=title, input=put.name, output=graph.output[0].name, resizes=resizes, takes=takes,
+        file=file.name, title=title, input=tensor.name, output=graph.output[0].name, resizes=resizes, takes=takes,
     )  # fmt: skip
 
 
 def one_line(label: str) -> str:
-    """Give a name of one line; the exact ones are in `model.json`."""
+    """Escape the line breaks of a label; the exact labels are in `model.json`."""
     return label.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def short_side(preprocess: Preprocess) -> int:
-    """The shorter side of an image before its centre is cropped, in pixels."""
+    """Return the shorter side of an image before the centre crop, in pixels."""
     return math.floor(preprocess.size / preprocess.crop_pct)
 
 
 def card(
     facts: Mapping[str, Any], origin: Origin, key: str, accuracy: Report, speed: Report, web_version: str
 ) -> str:  # fmt: skip
-    """Write the model card."""
+    """Return the text of the model card."""
     labels, preprocess = facts["labels"], Preprocess.from_json(facts["preprocess"])
     shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
-    return _filled(
+    return _render(
         "card.md", **{**facts, **asdict(origin)}, key=key, version=__version__, web_version=web_version, shown=shown,
         short=short_side(preprocess), accuracy=_accuracies(accuracy), results=_results(accuracy),
         table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes, warnings=_warnings(origin),
@@ -152,21 +153,21 @@ def card(
 
 
 def markdown(table: Table) -> Markdown:
-    """Lay a table out in Markdown."""
+    """Format a table in Markdown."""
     columns = [name for name in table.rows[0] if any(row[name] is not None for row in table.rows)]
     lines = [columns, *([cell(row[name]) for name in columns] for row in table.rows)]
     head, *body = (f"| {' | '.join(map(escape, line))} |" for line in lines)
     return Markdown("\n".join([head, "|" + " --- |" * len(columns), *body]))
 
 
-def _filled(template: str, **values: Any) -> str:
-    """Fill in a template; whatever it puts in is escaped, unless `code` or `quoted` made it."""
+def _render(template: str, **values: Any) -> str:
+    """Render a template; all values are escaped, unless `format_code` or `quote_string` produced them."""
     from jinja2 import Environment, StrictUndefined
 
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = Environment(undefined=StrictUndefined, autoescape=False, finalize=escape, **options)
     text = (WEB / template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(**values, code=code, quoted=quoted)
+    return environment.from_string(text).render(**values, code=format_code, quoted=quote_string)
 
 
 def _accuracies(report: Report) -> list[str]:
@@ -174,13 +175,13 @@ def _accuracies(report: Report) -> list[str]:
 
 
 def _results(report: Report) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for row in report.rows:
-        what, _, rest = row.name.partition("/")
-        split, _, precision = rest.partition("/")
-        if what == "accuracy" and precision in ("fp32", "int8"):
-            found.append({"split": split, "file": precision, "value": round(row.value, 2)})
-    return found
+        quantity, _, tail = row.name.partition("/")
+        split, _, precision = tail.partition("/")
+        if quantity == "accuracy" and precision in ("fp32", "int8"):
+            rows.append({"split": split, "file": precision, "value": round(row.value, 2)})
+    return rows
 
 
 def _machine(speed: Report) -> str:
@@ -189,11 +190,14 @@ def _machine(speed: Report) -> str:
 
 
 def _warnings(origin: Origin) -> list[str]:
-    named = (("backbone", origin.backbone_license), ("data", origin.data_license))
-    found = [f"the licence of the {what} is not known: find out before you publish" for what, one in named
-             if one == UNKNOWN]  # fmt: skip
-    return found + [
-        f"the licence of the {what} ({one}) does not allow commercial use"
-        for what, one in named
-        if set(one.lower().replace("_", "-").split("-")) & {"nc"} or "non-commercial" in one.lower()
+    licenses = (("backbone", origin.backbone_license), ("data", origin.data_license))
+    unknown = [
+        f"the licence of the {subject} is unknown: look it up before you publish"
+        for subject, name in licenses
+        if name == UNKNOWN
+    ]
+    return unknown + [
+        f"the licence of the {subject} ({name}) does not allow commercial use"
+        for subject, name in licenses
+        if set(name.lower().replace("_", "-").split("-")) & {"nc"} or "non-commercial" in name.lower()
     ]

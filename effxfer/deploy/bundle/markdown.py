@@ -1,23 +1,23 @@
-"""Names that somebody else chose, in Markdown: they show as what they are, and make no links, HTML, cells or lines."""
+"""Escape user-supplied names in Markdown, so that they form no links, HTML, table cells or lines."""
 
 import json
 import re
 from typing import Any
 
 SPECIAL = re.compile(r"[\\`*_\[\]{}#|~$!]")
-LIKE_A_LINK = re.compile(r":(?=/)|(?<=[wW]{3})\.|@")
-AT_THE_START = re.compile(r"^(?:[-+=]|\d{1,9}[.)](?=\s|$))")
+LINK_LIKE = re.compile(r":(?=/)|(?<=[wW]{3})\.|@")
+LINE_START = re.compile(r"^(?:[-+=]|\d{1,9}[.)](?=\s|$))")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 class Markdown(str):
-    """Text that is Markdown already."""
+    """Text that is already Markdown."""
 
     __slots__ = ()
 
 
 def escape(value: Any) -> Markdown:
-    r"""Give a value as one line of plain text; what is Markdown already stays.
+    r"""Escape a value as one line of plain text; `Markdown` is returned unchanged.
 
     >>> print(escape("[a](x) <b>\n| 1_2"))
     \[a\](x) &lt;b&gt; \| 1\_2
@@ -26,11 +26,11 @@ def escape(value: Any) -> Markdown:
         return value
     text = SPECIAL.sub(r"\\\g<0>", in_one_line(str(value)))
     text = "".join(ENTITIES.get(letter, letter) for letter in text)
-    return Markdown(AT_THE_START.sub(_entity, LIKE_A_LINK.sub(_entity, text)))
+    return Markdown(LINE_START.sub(_entity, LINK_LIKE.sub(_entity, text)))
 
 
-def code(value: Any) -> Markdown:
-    r"""Give a value as code, for a cell of a table: fenced by more backticks than it has in a row.
+def format_code(value: Any) -> Markdown:
+    r"""Format a value as code for a table cell, fenced by more backticks than its longest run.
 
     >>> print(code("a`b|c"))
     `` a`b\|c ``
@@ -40,8 +40,8 @@ def code(value: Any) -> Markdown:
     return Markdown(f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}")
 
 
-def quoted(value: Any) -> Markdown:
-    r"""Give a value as a string that YAML, JSON but for letters beyond 16 bits, and Python read.
+def quote_string(value: Any) -> Markdown:
+    r"""Quote a value as a string literal of YAML and Python, and of JSON up to 16-bit characters.
 
     >>> print(quoted('a"\x07\x7f\u2028'))
     "a\"\u0007\U0000007f\U00002028"
@@ -51,10 +51,10 @@ def quoted(value: Any) -> Markdown:
 
 
 def in_one_line(text: str) -> str:
-    """Put spaces for breaks and for what does not show, such as marks that turn the direction of writing."""
+    """Replace line breaks and unprintable characters, such as marks of writing direction, by spaces."""
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
-def _entity(found: re.Match[str]) -> str:
-    """Give what was found so that it shows as before; only its last letter has a meaning."""
-    return f"{found[0][:-1]}&#{ord(found[0][-1])};"
+def _entity(match: re.Match[str]) -> str:
+    """Replace the last character of a match, the only one with a meaning, by its HTML entity."""
+    return f"{match[0][:-1]}&#{ord(match[0][-1])};"

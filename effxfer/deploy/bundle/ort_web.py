@@ -1,4 +1,4 @@
-"""The files of ONNX Runtime Web that a page needs, from a folder, from node_modules, or from npm."""
+"""Get the files of ONNX Runtime Web for the page, from a folder, from node_modules, or from npm."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ class OrtWeb:
     """ONNX Runtime Web with its WebAssembly backend, without WebGPU: about 14 MB.
 
     Attributes:
-        version: Of the npm package; `unknown` if nothing beside the files says it.
+        version: Version of the npm package; `unknown` without a `package.json`.
         files: Contents by name.
     """
 
@@ -31,20 +31,20 @@ class OrtWeb:
 
 
 def find_ort_web(folder: str = "", *, start: Path | None = None, seconds: float = 300.0) -> OrtWeb:
-    """Read the files from `folder`; without one from the nearest node_modules; without that, fetch them with npm.
+    """Read the files from `folder`, else from the nearest node_modules, else fetch them with npm.
 
     Args:
-        folder: The package (`.../node_modules/onnxruntime-web`) or its `dist`; empty to look for it.
-        start: Where to look for node_modules, going up; None for the working directory.
-        seconds: After so long npm is stopped.
+        folder: The package (`.../node_modules/onnxruntime-web`) or its `dist`; empty searches for it.
+        start: Folder to start the search for node_modules at, upwards; None for the working directory.
+        seconds: Time limit of npm.
 
     Raises:
         ResourceError: If the folder lacks a file, or npm is absent or fails.
     """
     if folder:
         return read_package(Path(folder).expanduser())
-    here = (start or Path.cwd()).resolve()
-    for parent in (here, *here.parents):
+    directory = (start or Path.cwd()).resolve()
+    for parent in (directory, *directory.parents):
         if (parent / "node_modules" / PACKAGE / "dist").is_dir():
             return read_package(parent / "node_modules" / PACKAGE)
     return fetch(seconds)
@@ -59,20 +59,20 @@ def read_package(folder: Path) -> OrtWeb:
     place = folder / "dist" if (folder / "dist").is_dir() else folder
     absent = [name for name in FILES if not (place / name).is_file()]
     if absent:
-        raise ResourceError(f"{folder} holds no {PACKAGE}: {absent[0]} is missing", HINT)
+        raise ResourceError(f"{folder} is no {PACKAGE}: {absent[0]} is missing", HINT)
     files = {name: (place / name).read_bytes() for name in FILES}
     return OrtWeb(version=_version((place / "package.json", place.parent / "package.json")), files=files)
 
 
 def fetch(seconds: float) -> OrtWeb:
-    """Fetch the package with npm into a temporary folder; nothing of it is run.
+    """Fetch the package with npm into a temporary folder, without running its scripts.
 
     Raises:
         ResourceError: If npm is absent or fails.
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise ResourceError(f"a bundle needs {PACKAGE}, and there is neither node_modules nor npm here", HINT)
+        raise ResourceError(f"a bundle needs {PACKAGE}, but neither node_modules nor npm was found", HINT)
     with scratch_folder() as folder:
         command = [
             npm,
@@ -84,12 +84,12 @@ def fetch(seconds: float) -> OrtWeb:
             str(folder),
         ]
         try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
+            process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
             raise ResourceError(f"npm did not fetch {PACKAGE} within {seconds:.0f} s", HINT) from None
         packed = next(folder.glob("*.tgz"), None)
-        if done.returncode or packed is None:
-            cause = ([line for line in done.stderr.splitlines() if "error" in line.lower()] or ["no message"])[0]
+        if process.returncode or packed is None:
+            cause = ([line for line in process.stderr.splitlines() if "error" in line.lower()] or ["no message"])[0]
             raise ResourceError(f"npm cannot fetch {PACKAGE} {VERSION}: {cause[:200]}", HINT)
         with tarfile.open(packed) as archive:
             archive.extractall(folder, filter="data")
@@ -99,9 +99,9 @@ def fetch(seconds: float) -> OrtWeb:
 def _version(places: Iterable[Path]) -> str:
     for file in places:
         try:
-            about = json.loads(file.read_text())
+            package = json.loads(file.read_text())
         except (OSError, ValueError):
             continue
-        if isinstance(about, dict) and about.get("name") == PACKAGE:
-            return str(about.get("version", "unknown"))
+        if isinstance(package, dict) and package.get("name") == PACKAGE:
+            return str(package.get("version", "unknown"))
     return "unknown"

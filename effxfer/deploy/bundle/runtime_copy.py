@@ -1,6 +1,7 @@
-"""A copy of the runtime under a package name of its own, for bundles and for the distribution `effxfer-runtime`.
+"""Copy the runtime to a separate package, for bundles and for the distribution `effxfer-runtime`.
 
-It imports only the standard library and the runtime: the build of `packages/runtime` runs it without dependencies.
+This module imports only the standard library and the runtime: the build of `packages/runtime` runs it without
+dependencies.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ PACKAGE, RUNTIME = "effxfer_runtime", Path(runtime).parent
 
 
 def copy_runtime(folder: Path) -> Path:
-    """Copy the runtime to `folder/effxfer_runtime`; the name keeps it apart from an installed effxfer of any version.
+    """Copy the runtime to `folder/effxfer_runtime`, a name that does not collide with an installed effxfer.
 
     Returns:
         The directory of the package.

@@ -70,8 +70,8 @@ def test_the_card_has_metadata_that_hugging_face_reads(bundle):
     assert (result.metric_value, result.dataset_split) == (91.24, "val")
     for text in ("91.24 % of images (n=400)", "4.568", "Some CPU", "noise: none", "## Limits", "9.8.7"):
         assert text in card.text
-    assert "licence of the data is not known" in card.text
-    assert "licence of the backbone is not known" not in card.text
+    assert "licence of the data is unknown" in card.text
+    assert "licence of the backbone is unknown" not in card.text
     assert "parity" not in card.text
 
 

@@ -3,7 +3,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from effxfer.deploy.bundle.markdown import Markdown, code, escape, in_one_line, quoted
+from effxfer.deploy.bundle.markdown import Markdown, escape, format_code, in_one_line, quote_string
 
 AWKWARD = (
     "<img src=x onerror=alert(1)>", "[click](http://evil.example)", "![x](http://evil.example/p.png)", "a|b", "`x`",
@@ -40,7 +40,7 @@ def test_a_name_shows_as_it_is_and_is_nothing_else(name):
 
 @every
 def test_a_name_fills_one_cell(name):
-    for write, kind in ((escape, PLAIN), (code, {"code_inline"})):
+    for write, kind in ((escape, PLAIN), (format_code, {"code_inline"})):
         tokens = parser.parse(f"| a | b |\n| --- | --- |\n| {write(name)} | end |\n")
         cells = [token.children for token in tokens if token.type == "inline"]
         assert len(cells) == 4
@@ -52,8 +52,8 @@ def test_a_name_fills_one_cell(name):
 
 @every
 def test_yaml_and_python_read_the_very_name(name):
-    assert yaml.safe_load(f"a: {quoted(name)}") == {"a": name}
-    assert eval(quoted(name)) == name
+    assert yaml.safe_load(f"a: {quote_string(name)}") == {"a": name}
+    assert eval(quote_string(name)) == name
 
 
 def test_no_bare_address_becomes_a_link():

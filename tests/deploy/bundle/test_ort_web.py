@@ -36,7 +36,7 @@ def test_a_folder_without_a_file_is_refused_with_what_brings_it(package):
     with pytest.raises(ResourceError, match=FILES[2]) as caught:
         find_ort_web(str(package))
     assert "npm install onnxruntime-web" in caught.value.hint
-    assert "--ort-web" in caught.value.hint
+    assert "`ort_web`" in caught.value.hint
 
 
 def test_files_of_an_unknown_version_say_so(package):
