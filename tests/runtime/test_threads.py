@@ -103,9 +103,9 @@ def test_sessions_get_as_many_unless_they_are_told(monkeypatch):
 def test_torch_keeps_to_a_quota_only():
     code = (
         "import torch; from effxfer.train import devices; torch.set_num_threads(4);"
-        "before = (devices.pick('cpu'), torch.get_num_threads())[1];"
+        "before = (devices.pick_device('cpu'), torch.get_num_threads())[1];"
         "devices.within_quota = lambda n: min(n, 2);"
-        "print(before, (devices.pick('cpu'), torch.get_num_threads())[1])"
+        "print(before, (devices.pick_device('cpu'), torch.get_num_threads())[1])"
     )
     for variables, expected in (({}, "4 2"), ({"OMP_NUM_THREADS": "4"}, "4 4")):
         started = f"import os; os.environ.pop('OMP_NUM_THREADS', 0); os.environ.update({variables})\n"

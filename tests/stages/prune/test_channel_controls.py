@@ -233,7 +233,7 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
         return written(net, file)
 
     written = channel_controls.exported
-    monkeypatch.setattr(control_networks, "fresh_weights", refuse)
+    monkeypatch.setattr(control_networks, "initial_weights", refuse)
     monkeypatch.setattr(channel_controls, "train", diverge)
     monkeypatch.setattr(channel_controls, "exported", exported)
     monkeypatch.setattr(control_networks, "input_sides", lambda net: [net.preprocess.size])
