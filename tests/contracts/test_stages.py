@@ -98,6 +98,6 @@ def test_two_images_of_each_class_are_enough(name, tmp_path, dense, exported, fe
 
 
 def test_a_search_says_how_many_images_it_needs(tmp_path, dense, exported, few):
-    with pytest.raises(DataError, match=r"one training image of each class: .* one class at least needs two") as caught:
+    with pytest.raises(DataError, match=r"one training image of each class: .* at least one class needs two") as caught:
         run("search", tmp_path / "out", dense, exported, few)
     assert caught.value.code == "E313"

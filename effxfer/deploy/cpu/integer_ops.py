@@ -33,7 +33,7 @@ INPUT_POSITIONS = {
     "QLinearMatMul": (0, 2, 3, 5),
 }
 CONV = "QLinearConv"
-X86_ENTRIES = {"open_optimized.qdqisint8allowed": "0"}
+X86_ENTRIES = {"session.qdqisint8allowed": "0"}
 
 
 @dataclass(frozen=True, kw_only=True)

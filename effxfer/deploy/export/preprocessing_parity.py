@@ -45,7 +45,7 @@ def run_split(file: Path, split: Split, *, threads: int = 0) -> SplitOutputs:
 
     Args:
         file: What `add_preprocessing` wrote.
-        split: With `whole`, its images as they are.
+        split: With `decode_row`, its images as they are.
         threads: Of ONNX Runtime; 0 is one per core.
 
     Raises:
@@ -85,7 +85,7 @@ def check_preprocessing(
 
     Args:
         file: What `add_preprocessing` wrote.
-        split: The whole validation split, with `whole`.
+        split: The whole validation split, with `decode_row`.
         expected: The same network's logits `(N, classes)` for `split.pixels`, without preprocessing.
         max_drop: Points of accuracy that resizing inside the graph may cost.
         threads: Of ONNX Runtime; 0 is one per core.

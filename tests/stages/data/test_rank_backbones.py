@@ -89,6 +89,6 @@ def test_every_score_has_a_column():
 
 def test_it_says_how_many_images_it_needs(tmp_path):
     data = tiny.data_of(tiny.write_images(tmp_path / "images", per_class=2))
-    with pytest.raises(DataError, match="one class at least needs two") as caught:
+    with pytest.raises(DataError, match="at least one class needs two") as caught:
         made(tmp_path, data, RANDOM)
     assert caught.value.code == "E313"
