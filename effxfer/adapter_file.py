@@ -1,7 +1,7 @@
-"""An adapter as one file: what was trained on a frozen body, and which body that was.
+"""An adapter in one file: the tensors trained on a frozen body, and the digest of that body.
 
-Small beside the body, so that one body serves many tasks. The layout is that of a ticket's file: safetensors with one
-document. Reading one needs no torch; only putting it on a network does.
+The file is much smaller than the body, so one body serves many tasks. Its layout is that of a ticket's file:
+safetensors with one document. Reading it needs no torch; attaching it to a network does.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from effxfer.documents import AdapterDocument, fault
+from effxfer.documents import AdapterDocument, find_mistake
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.report import Measurement, Report
@@ -26,21 +26,21 @@ KIND = Kind(name="adapter", document="effxfer.adapter", make="make one with `eff
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What an adapter's document says.
+    """The document of an adapter.
 
     Attributes:
         strategy: A key of `STRATEGIES`.
         base: Digest of the body that it was trained on: architecture, weights, buffers and masks.
-        backbone: That body before its edits: `{"source": ..., "args": {...}}`, to name it to a person.
-        edits: What puts the head behind the body and the adapter on it, in order.
-        preprocess: What the network's input must look like.
-        classes: Names of the head's columns.
-        smoothing: As in `Manifest`.
-        trained: How many numbers were trained, head included.
-        everything: How many parameters the network has with them.
-        tensors: SHA-256 of what is in the file.
+        backbone: That body before its edits: `{"source": ..., "args": {...}}`, for messages.
+        edits: Edits that attach head and adapter to the body, in order.
+        preprocess: Preprocessing of the network's input.
+        classes: Class names of the head.
+        smoothing: The largest label smoothing of the training.
+        trained: Number of trained parameters, head included.
+        everything: Number of parameters of the adapted network.
+        tensors: SHA-256 of the file's tensors.
         recipe: Settings of the stage that trained it.
-        origin: As in a ticket's facts.
+        origin: Key, data, measured accuracy and versions of its training.
         schema: Version of this layout.
     """
 
@@ -67,10 +67,10 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class AdapterFile:
-    """An adapter, checked.
+    """A checked adapter.
 
     Attributes:
-        facts: What it says of itself.
+        facts: Its document.
         content: The file's bytes.
     """
 
@@ -78,21 +78,21 @@ class AdapterFile:
     content: bytes
 
     def telling(self, **origin: Any) -> "AdapterFile":
-        """Give the same adapter with more said about where it came from."""
+        """Return the adapter with additional facts about its origin."""
         from safetensors.torch import load as read
 
         document = {**asdict(self.facts), "origin": {**self.facts.origin, **origin}}
         return AdapterFile(Facts(**document), dump(read(self.content), document, KIND.document))
 
-    def put_on(self, net: "Net", whose: str) -> "Net":
-        """Put the adapter, and its head in place of another, on the body that it was trained on.
+    def put_on(self, net: "Net", owner: str) -> "Net":
+        """Attach the adapter to the body that it was trained on, and replace the head by its own.
 
         Args:
             net: Changed in place.
-            whose: Where it comes from, to name it in errors.
+            owner: Name of the network in errors.
 
         Raises:
-            ModelFileError: If the body is another (E411), or the file does not fit what it says (E405).
+            ModelFileError: If the body differs (E411), or the tensors do not fit the document (E405).
         """
         from safetensors.torch import load as read
 
@@ -101,18 +101,18 @@ class AdapterFile:
         from effxfer.net.merge import adapters, base_state
 
         if adapters(net):
-            text = f"{whose} has an adapter already ({adapters(net)[0]['kind']}), which is not merged"
+            text = f"{owner} has an adapter already ({adapters(net)[0]['kind']}), which is not merged"
             raise ModelFileError(text, "name the network that both were put on", code="E411")
-        found, bare = base_digest(net), set(base_state(net))
-        if found != self.facts.base:
-            text = f"{whose} is not what the adapter was trained on: its digest is {found}, not {self.facts.base}"
-            hint = f"name the {self.facts.backbone['source']} with the weights it had then"
+        actual, bare = base_digest(net), set(base_state(net))
+        if actual != self.facts.base:
+            text = f"{owner} is not the network of the adapter: its digest is {actual}, not {self.facts.base}"
+            hint = f"name the {self.facts.backbone['source']} with the weights that the adapter was trained on"
             raise ModelFileError(text, hint, code="E411")
-        _behead(net)
+        _remove_head(net)
         with rebuilding("the adapter", len(self.content)):
             for edit in self.facts.edits:
                 apply_edit(net, **edit)
-        _fill(net, read(self.content), bare)
+        _load_tensors(net, read(self.content), bare)
         net.classes, net.preprocess = tuple(self.facts.classes), Preprocess.from_json(self.facts.preprocess)
         net.smoothing = self.facts.smoothing
         return net.eval()
@@ -122,14 +122,14 @@ def base_digest(net: "Net", state: "Mapping[str, Tensor] | None" = None) -> str:
     """Digest a network's body without its adapters: architecture, weights, buffers and masks.
 
     Args:
-        net: Any.
-        state: What `base_state` gave at another time; None is now.
+        net: A network.
+        state: An earlier result of `base_state`; None uses the present state.
     """
     from effxfer.net.edits import body_edits
     from effxfer.net.merge import adapters, base_state
 
-    held = adapters(net)
-    edits = [edit for edit in body_edits(net.edits) if edit not in held]
+    adapter_edits = adapters(net)
+    edits = [edit for edit in body_edits(net.edits) if edit not in adapter_edits]
     return digest([dict(net.backbone), edits, sha256(raw_of(base_state(net) if state is None else state))])
 
 
@@ -137,15 +137,15 @@ def pack(
     net: "Net", base: "Mapping[str, Tensor]", *, strategy: str, trained: int,
     recipe: Mapping[str, Any], origin: Mapping[str, Any],
 ) -> AdapterFile:  # fmt: skip
-    """Make a file of what adapts a network, before it is merged.
+    """Write the adapters and the head of a network to a file, before they are merged.
 
     Args:
-        net: With its adapters and its head.
-        base: What `base_state` gave before training, copied.
-        strategy: As in `Facts`.
-        trained: As in `Facts`.
-        recipe: As in `Facts`.
-        origin: As in `Facts`.
+        net: Network with its adapters and its head.
+        base: A copy of `base_state` before training.
+        strategy: A key of `STRATEGIES`.
+        trained: Number of trained parameters, head included.
+        recipe: Settings of the stage that trained it.
+        origin: Key, data, measured accuracy and versions of its training.
     """
     from effxfer.net.merge import adapters
 
@@ -154,50 +154,52 @@ def pack(
         preprocess=net.preprocess.to_json(), classes=list(net.classes), smoothing=net.smoothing, trained=trained,
         everything=sum(p.numel() for p in net.parameters()), tensors="", recipe=recipe, origin=origin,
     )  # fmt: skip
-    tensors = _changed(net, base)
+    tensors = _changed_tensors(net, base)
     document = json.loads(json.dumps({**asdict(facts), "tensors": sha256(raw_of(tensors))}, allow_nan=False))
     return AdapterFile(Facts(**document), dump(tensors, document, KIND.document))
 
 
 def unpack(content: bytes, name: str = "the adapter") -> AdapterFile:
-    """Read an adapter, and check everything that can be checked without its network.
+    """Read an adapter, and check all that can be checked without its network.
 
     Args:
         content: The file's bytes.
-        name: What to call it in errors.
+        name: Name of the file in errors.
 
     Raises:
-        ModelFileError: If it is no adapter, is truncated, was altered, or is of another schema.
+        ModelFileError: If it is no adapter, truncated, altered, or of another schema.
     """
     tensors, document = load(content, name, KIND)
-    if why := fault(AdapterDocument, document):
-        raise damaged(name, why)
+    if reason := find_mistake(AdapterDocument, document):
+        raise damaged(name, reason)
     facts = Facts(**document)
-    if (found := sha256(tensors)) != facts.tensors:
-        raise altered(name, f"SHA-256 of its tensors is {found[:12]}, not {str(facts.tensors)[:12]}")
+    if (actual := sha256(tensors)) != facts.tensors:
+        raise altered(name, f"SHA-256 of its tensors is {actual[:12]}, not {str(facts.tensors)[:12]}")
     return AdapterFile(facts, content)
 
 
 def describe(adapter: AdapterFile) -> Report:
-    """Say how large an adapter is, for which classes, of which network, where it was trained, and how."""
+    """Report an adapter's size, classes, network and training."""
     facts = adapter.facts
     reached = facts.origin.get("reached", {})
     fit, tasks = facts.recipe.get("fit"), ", ".join(str(one.get("name")) for one in facts.origin.get("data", ()))
-    known = fit if isinstance(fit, Mapping) else {}
-    told = ", ".join(f"{name} {known[name]}" for name in ("epochs", "optimizer", "lr", "schedule") if name in known)
+    fit_settings = fit if isinstance(fit, Mapping) else {}
+    fit_text = ", ".join(
+        f"{name} {fit_settings[name]}" for name in ("epochs", "optimizer", "lr", "schedule") if name in fit_settings
+    )
     classes = ", ".join(facts.classes[:8]) + (" ..." if len(facts.classes) > 8 else "")
     return sizes(adapter) + Report(
         rows=tuple(Measurement(name=f"{n} where trained", value=value, unit="%") for n, value in reached.items()),
         notes=(
             f"network: {facts.backbone['source']}, {facts.preprocess['size']} px, digest {facts.base}",
             f"classes: {classes}",
-            f"trained by {facts.strategy} on {tasks}, {told}",
+            f"trained by {facts.strategy} on {tasks}, {fit_text}",
         ),
     )
 
 
 def sizes(adapter: AdapterFile) -> Report:
-    """Say how much was trained, and how large the file is."""
+    """Report the number of trained parameters and the size of the file."""
     facts = adapter.facts
     share = 100 * facts.trained / max(facts.everything, 1)
     return Report(
@@ -209,30 +211,30 @@ def sizes(adapter: AdapterFile) -> Report:
     )
 
 
-def _changed(net: "Net", base: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """What the base does not have: what adapters brought, once each, the head, and what moved in the body."""
+def _changed_tensors(net: "Net", base: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Return the tensors that differ from the base: adapters, each once, the head, and changed ones of the body."""
     from effxfer.net.merge import base_name, base_state
 
-    own, seen, found = base_state(net), set[int](), dict[str, "Tensor"]()
+    base_names, visited, changed = base_state(net), set[int](), dict[str, "Tensor"]()
     for name, tensor in net.state_dict(keep_vars=True).items():
-        known = base_name(name)
-        if id(tensor) in seen or (known in own and _same(tensor, base[known])):
+        name_in_base = base_name(name)
+        if id(tensor) in visited or (name_in_base in base_names and _is_equal(tensor, base[name_in_base])):
             continue
-        seen.add(id(tensor))
-        found[name] = tensor
-    return found
+        visited.add(id(tensor))
+        changed[name] = tensor
+    return changed
 
 
-def _same(one: "Tensor", other: "Tensor") -> bool:
-    return bool((one.detach().cpu() == other.cpu()).all())
+def _is_equal(tensor: "Tensor", reference: "Tensor") -> bool:
+    return bool((tensor.detach().cpu() == reference.cpu()).all())
 
 
 def _head(net: "Net") -> "list[Edit]":
     return [edit for edit in net.edits if edit["kind"] == "set_head"][-1:]
 
 
-def _behead(net: "Net") -> None:
-    """Forget how a network's head came to be, with the masks on it: another one takes its place."""
+def _remove_head(net: "Net") -> None:
+    """Remove the edits and masks of a network's head, which another one replaces."""
     from effxfer.net.edits import body_edits
     from effxfer.net.net import KEEP
 
@@ -241,8 +243,8 @@ def _behead(net: "Net") -> None:
         delattr(net, name)
 
 
-def _fill(net: "Net", tensors: "Mapping[str, Tensor]", bare: set[str]) -> None:
-    """Load an adapter's tensors; all that is not of the bare body must be among them."""
+def _load_tensors(net: "Net", tensors: "Mapping[str, Tensor]", bare: set[str]) -> None:
+    """Load an adapter's tensors, which must include every tensor that the bare body lacks."""
     from effxfer.net.merge import base_name
 
     state = net.state_dict(keep_vars=True)
@@ -250,7 +252,7 @@ def _fill(net: "Net", tensors: "Mapping[str, Tensor]", bare: set[str]) -> None:
     wrong = [name for name in tensors if name not in state or state[name].shape != tensors[name].shape]
     wrong += [name for name, held in state.items() if base_name(name) not in bare and id(held) not in filled]
     if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        text = f"the adapter's tensors do not fit its network: {', '.join(wrong[:5])}{more}"
+        suffix = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        text = f"the adapter's tensors do not fit its network: {', '.join(wrong[:5])}{suffix}"
         raise ModelFileError(text, "make the adapter again", code="E405")
     net.load_state_dict(dict(tensors), strict=False)

@@ -1,10 +1,10 @@
-"""A model directory: the only thing that stages hand to each other.
+"""A model directory, the only object that stages exchange.
 
 Reading one needs no torch; only its network does.
 
-    manifest.json         what it is, how it was made, and the digests of the rest
+    manifest.json         description, origin, and the digests of the other files
     weights.safetensors   parameters and buffers, no code
-    model.onnx            after `export`, and model.int8.onnx where that was worth it
+    model.onnx            after `export`, and model.int8.onnx if it is faster
 
 A directory with a manifest is complete. One without it does not exist.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effxfer import __version__
-from effxfer.documents import ManifestDocument, fault
+from effxfer.documents import ManifestDocument, find_mistake
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.files import digest, sha256, write_atomic
 from effxfer.net.backbones.trust import check_trusted
@@ -37,21 +37,21 @@ DEEPEST = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an artifact is and how it came to be.
+    """Description and origin of an artifact.
 
     Attributes:
         key: Digest of everything that determined the result; equal keys, equal runs.
         stage: The stage that wrote it.
-        settings: Exactly what that stage was told, defaults included.
+        settings: All settings of that stage, defaults included.
         parent: Key of the artifact, or identity of the backbone or ticket, that it was made from.
         backbone: The body before `edits`: `{"source": ..., "args": {...}}`.
         edits: Architecture changes to replay, in order.
-        preprocess: What the network's input must look like.
+        preprocess: Preprocessing of the network's input.
         classes: Names of the network's outputs.
-        data: Name and digest of each task that was involved, and notes on it.
-        report: What the stage measured.
+        data: Name and digest of each task, and notes on it.
+        report: Measurements of the stage.
         files: SHA-256 of every other file.
-        versions: Of this package and of what the numbers depend on.
+        versions: Versions of this package and of the packages that the figures depend on.
         smoothing: The largest label smoothing that the network was trained with for its classes.
         schema: Version of this layout.
     """
@@ -96,12 +96,14 @@ class Artifact:
         """Rebuild the network and load its weights, in evaluation mode.
 
         Raises:
-            ModelFileError: If it has no weights (a comparison), they do not fit the recorded architecture, or that
-                names code that is not trusted: see `effxfer.net.backbones.trust`.
+            ModelFileError: If it has no weights (a comparison), they do not fit the recorded architecture, or the
+                manifest names code that is not trusted: see `effxfer.net.backbones.trust`.
         """
         m = self.manifest
         if WEIGHTS not in m.files:
-            raise ModelFileError(f"{self.path} is the result of {m.stage}: it holds no network", "name one that does")
+            raise ModelFileError(
+                f"{self.path} is the result of {m.stage}: it holds no network", "name the directory of a network"
+            )
         check_trusted(m.backbone, str(self.path / MANIFEST))
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -121,11 +123,11 @@ class Artifact:
 
 
 def check_file(path: Path, name: str, files: Mapping[str, str]) -> Path:
-    """Make sure that a file of a model directory is what the manifest says.
+    """Check a file of a model directory against its digest.
 
     Args:
         path: The directory.
-        name: As `files` have it, which `read_manifest` gave.
+        name: A key of `files`.
         files: SHA-256 by name.
 
     Returns:
@@ -138,7 +140,9 @@ def check_file(path: Path, name: str, files: Mapping[str, str]) -> Path:
     steps = [file, *(above for above in file.parents if above != path and above.is_relative_to(path))]
     try:
         if any(step.is_symlink() for step in steps):
-            raise ModelFileError(f"{file} is a link: the files of a model are its own", "copy them", code="E404")
+            raise ModelFileError(
+                f"{file} is a link, but a model directory must contain its files", "copy the file", code="E404"
+            )
         actual = sha256(file)
     except FileNotFoundError:
         actual = "absent"
@@ -168,8 +172,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise damaged(source, "it has no seal")
     if seal != _seal(raw):
         raise damaged(source, "it was changed since it was written")
-    if why := fault(ManifestDocument, raw):
-        raise damaged(source, why)
+    if reason := find_mistake(ManifestDocument, raw):
+        raise damaged(source, reason)
     if wrong := [name for name in raw["files"] if not _is_inside(name)]:
         raise damaged(source, f"it lists {wrong[0]!r}, which is no file of its own folder")
     return raw
@@ -195,13 +199,13 @@ def _is_inside(name: str) -> bool:
     return name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(parts) and len(parts) <= DEEPEST
 
 
-def damaged(manifest: Path, why: str) -> ModelFileError:
-    """Say that a manifest cannot be trusted."""
-    return ModelFileError(f"{manifest} is damaged: {why}", "run the stage again with `force`", code="E404")
+def damaged(manifest: Path, reason: str) -> ModelFileError:
+    """Return the error for a damaged manifest."""
+    return ModelFileError(f"{manifest} is damaged: {reason}", "run the stage again with `force`", code="E404")
 
 
 def _seal(raw: Mapping[str, Any]) -> str:
-    """Digest a manifest's content, however it is laid out."""
+    """Digest a manifest's content, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
 
@@ -209,9 +213,9 @@ def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
     """Write a network's weights, then the manifest that makes the directory complete.
 
     Args:
-        scratch: From `files.write_directory`; may hold files of the stage already.
-        net: None for a stage that makes no network of its own; `facts` then name the one it is about.
-        facts: The fields of `Manifest` that are not read off the network.
+        scratch: Directory of `files.write_directory`; may already contain files of the stage.
+        net: The network; None for a stage without one, whose `facts` describe the network of its input.
+        facts: The fields of `Manifest` that the network does not provide.
     """
     if net is not None:
         from safetensors.torch import save as serialized
@@ -226,7 +230,7 @@ def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
 
 
 def describe(net: "Net") -> dict[str, Any]:
-    """The manifest's account of a network's architecture."""
+    """Return the fields of `Manifest` that describe a network's architecture."""
     return {
         "backbone": net.backbone,
         "edits": net.edits,
@@ -237,12 +241,12 @@ def describe(net: "Net") -> dict[str, Any]:
 
 
 def key_of(stage: str, settings: Mapping[str, Any], data: list[str], parent: object) -> str:
-    """Digest what determines a stage's result."""
+    """Digest all inputs that determine a stage's result."""
     return digest([SCHEMA, __version__, stage, settings, data, parent])
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return the versions of the packages that the figures depend on."""
     from importlib.metadata import version
 
     packages = ("torch", "timm", "torch-pruning", "onnx", "onnxruntime", "optuna", "numpy", "pillow")
@@ -250,18 +254,18 @@ def versions() -> dict[str, str]:
 
 
 def bundled(kind: str) -> Path:
-    """Where this package's own `models` or `pipelines` are: inside the wheel, or in the source tree."""
+    """Return the folder of the shipped `models` or `pipelines`: in the wheel, or in the source tree."""
     inside = Path(__file__).parent / "_bundled" / kind
     return inside if inside.is_dir() else Path(__file__).parents[1] / kind
 
 
 def bundled_models() -> list[str]:
-    """Names of the models that come with this package."""
+    """Return the names of the shipped models."""
     return sorted(file.parent.name for file in bundled("models").glob(f"*/{MANIFEST}"))
 
 
 def find(source: str) -> Artifact | None:
-    """Open what `source` names, if it is a model directory or a bundled model; None if it looks like neither.
+    """Open a model directory or a bundled model; None if `source` names a network of a library.
 
     Raises:
         ModelFileError: If it looks like a model directory but is none.
@@ -277,7 +281,7 @@ def find(source: str) -> Artifact | None:
 
 
 def open_model(settings: BackboneSettings) -> "tuple[Net, tuple[str, ...]]":
-    """Open any backbone that the settings can name: a network by library and name, or an artifact.
+    """Open the backbone of the settings: a network of a library, or an artifact.
 
     Returns:
         The network and notes on its weights.
@@ -293,6 +297,6 @@ def open_model(settings: BackboneSettings) -> "tuple[Net, tuple[str, ...]]":
 
 
 def identity(settings: BackboneSettings) -> object:
-    """What determines the network that `open_model` gives, as plain values for a key."""
+    """Return JSON values that determine the network of `open_model`, for a key."""
     artifact = find(settings.source)
     return settings.identity() if artifact is None else [artifact.manifest.key, {**settings.plain(), "source": ""}]

@@ -1,6 +1,6 @@
-"""What manifests, tickets and adapters may say: one strict model for every document that is read.
+"""Strict models of the documents in manifests, tickets and adapters.
 
-A seal finds damage; that a document with a good seal makes sense is checked here, before anything acts on it.
+A seal detects damage; these models check that a document with a valid seal makes sense, before anything uses it.
 """
 
 import json
@@ -13,46 +13,46 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.model_file.strict import preprocess
 from effxfer.settings import Settings
 
-DEEPEST = 32
-LONGEST = 10_000
-MOST = 100_000
-LARGEST = 2**40
+MAX_DEPTH = 32
+MAX_TEXT = 10_000
+MAX_NAMES = 100_000
+MAX_COUNT = 2**40
 Name = Annotated[str, Field(max_length=1000)]
-Names = Annotated[list[Name], Field(max_length=MOST)]
-Text = Annotated[str, Field(max_length=LONGEST)]
+Names = Annotated[list[Name], Field(max_length=MAX_NAMES)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Width = Annotated[int, Field(ge=1, le=2**20)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 Shape = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=8)]
 Table = dict[Name, Any]
 
 
-def _seen(table: dict[str, Any]) -> dict[str, Any]:
+def _check_input(table: dict[str, Any]) -> dict[str, Any]:
     if "size" not in table:
         raise ValueError("it has no field 'size'")
     preprocess(table)
     return table
 
 
-Input = Annotated[Table, AfterValidator(_seen)]
+Input = Annotated[Table, AfterValidator(_check_input)]
 
 
 class Loose(BaseModel):
-    """A document to which other versions may add fields, and in which a measurement may be no number."""
+    """A document that may have additional fields of other versions, and NaN among its measurements."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
 
 class Body(Settings):
-    """A body before its edits."""
+    """A backbone before its edits."""
 
     source: Text = Field(min_length=1)
     args: Table
 
 
 class Site(Settings):
-    """Where a bottleneck hangs."""
+    """The site of a bottleneck adapter."""
 
     inputs: Width
     outputs: Width
@@ -61,19 +61,19 @@ class Site(Settings):
 
 
 class Edit(Settings):
-    """A change of the architecture; what else it says depends on its kind."""
+    """A change of the architecture; further fields depend on its kind."""
 
     kind: Name
 
 
 def _edit(kind: str, **fields: Any) -> type[Edit]:
-    """Make the model of one kind of edit; all that it says is required."""
-    told: dict[str, Any] = {name: (field, ...) for name, field in fields.items()}
-    return create_model(kind, __base__=Edit, **told)
+    """Create the model of a kind of edit; all fields are required."""
+    definitions: dict[str, Any] = {name: (field, ...) for name, field in fields.items()}
+    return create_model(kind, __base__=Edit, **definitions)
 
 
 class SetHead(Edit):
-    """As `edits.set_head` takes it."""
+    """Arguments of `edits.set_head`."""
 
     spec: Table
     features: Width | Annotated[list[Width], Field(max_length=64)]
@@ -102,7 +102,7 @@ Edits = Annotated[list[Table], Field(max_length=1000)]
 
 
 class Row(Loose):
-    """As `Measurement`."""
+    """A serialized `Measurement`."""
 
     model_config = ConfigDict(extra="forbid")
     name: Text
@@ -115,7 +115,7 @@ class Row(Loose):
 
 
 class Cells(Loose):
-    """As `report.Table`."""
+    """A serialized `report.Table`."""
 
     model_config = ConfigDict(extra="forbid")
     title: Text
@@ -123,7 +123,7 @@ class Cells(Loose):
 
 
 class Line(Loose):
-    """As `Curve`."""
+    """A serialized `Curve`."""
 
     model_config = ConfigDict(extra="forbid")
     title: Text
@@ -134,8 +134,8 @@ class Line(Loose):
     line: bool = True
 
 
-class Measured(Loose):
-    """As `Report`."""
+class ReportDocument(Loose):
+    """A serialized `Report`."""
 
     model_config = ConfigDict(extra="forbid")
     rows: list[Row]
@@ -144,7 +144,7 @@ class Measured(Loose):
     curves: list[Line]
 
 
-class Seen(Loose):
+class TaskRecord(Loose):
     """A task that a model was trained on."""
 
     name: Text
@@ -153,7 +153,7 @@ class Seen(Loose):
 
 
 class ManifestDocument(Settings):
-    """As `Manifest`."""
+    """A serialized `Manifest`."""
 
     key: Name
     stage: Name
@@ -163,31 +163,31 @@ class ManifestDocument(Settings):
     edits: Edits
     preprocess: Input
     classes: Names
-    data: list[Seen] = Field(default=[], max_length=1000)
-    report: Measured
-    files: dict[Name, Digest] = Field(max_length=MOST)
+    data: list[TaskRecord] = Field(default=[], max_length=1000)
+    report: ReportDocument
+    files: dict[Name, Digest] = Field(max_length=MAX_NAMES)
     versions: dict[Name, Text] = Field(default={})
     smoothing: float = Field(default=0.0, ge=0, le=1)
     version: int = Field(alias="schema")
 
 
 class Recipe(Loose):
-    """How a stage trained: what of its settings is read."""
+    """The recipe of a training: the settings that are read."""
 
     strategy: Name
     options: Table
     fit: Table
 
 
-class Found(Settings):
-    """The stage that found a ticket."""
+class TicketRecipe(Settings):
+    """The stage that found a ticket, with its settings."""
 
     stage: Name
     settings: Recipe
 
 
 class Origin(Loose):
-    """Where a ticket or an adapter came from."""
+    """The origin of a ticket or an adapter."""
 
     key: Name = ""
     data: list[Table] = Field(default=[], max_length=1000)
@@ -196,26 +196,26 @@ class Origin(Loose):
 
 
 class TicketDocument(Settings):
-    """As `ticket.Facts`."""
+    """Serialized `Facts` of a ticket."""
 
     backbone: Body
     edits: Edits
     preprocess: Input
-    shapes: dict[Name, Shape] = Field(max_length=MOST)
+    shapes: dict[Name, Shape] = Field(max_length=MAX_NAMES)
     kept: Count
     masked: Count
     everything: Count
     rewind: Text
     masks: Digest
     weights: Digest
-    recipe: Found
+    recipe: TicketRecipe
     origin: Origin
     pointer: BackboneSettings | None = None
     version: int = Field(alias="schema")
 
 
 class AdapterDocument(Settings):
-    """As `adapter_file.Facts`."""
+    """Serialized `adapter_file.Facts`."""
 
     strategy: Name
     base: Name
@@ -232,24 +232,24 @@ class AdapterDocument(Settings):
     version: int = Field(alias="schema")
 
 
-def fault(cls: type[BaseModel], document: Mapping[str, Any]) -> str:
-    """Say what is wrong with a document, or nothing: the first field that its model does not allow, and why."""
+def find_mistake(cls: type[BaseModel], document: Mapping[str, Any]) -> str:
+    """Describe the first invalid field of a document; empty if it is valid."""
     if _depth_exceeds(document):
-        return f"it is nested deeper than {DEEPEST}"
+        return f"it is nested deeper than {MAX_DEPTH}"
     try:
         json.dumps({name: value for name, value in document.items() if name != "report"}, allow_nan=False)
     except ValueError:
         return "a number in it is not finite"
-    found = _mistake(cls, document)
-    for number, edit in enumerate(document["edits"] if not found else ()):
-        if found:
+    mistake = _mistake(cls, document)
+    for number, edit in enumerate(document["edits"] if not mistake else ()):
+        if mistake:
             break
         kind = edit.get("kind")
-        known = EDITS.get(kind) if isinstance(kind, str) else None
-        found = (
-            _mistake(known, edit, f"edits.{number}.") if known else f"field edits.{number}.kind: no edit {kind!r:.40}"
+        model = EDITS.get(kind) if isinstance(kind, str) else None
+        mistake = (
+            _mistake(model, edit, f"edits.{number}.") if model else f"field edits.{number}.kind: no edit {kind!r:.40}"
         )
-    return found
+    return mistake
 
 
 def _mistake(cls: type[BaseModel], document: Mapping[str, Any], place: str = "") -> str:
@@ -258,17 +258,17 @@ def _mistake(cls: type[BaseModel], document: Mapping[str, Any], place: str = "")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = place + ".".join(str(part) for part in first["loc"])
-        given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
-        return f"field {path:.200}: {first['msg'][:1].lower()}{first['msg'][1:]:.200}{given}"
+        actual = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
+        return f"field {path:.200}: {first['msg'][:1].lower()}{first['msg'][1:]:.200}{actual}"
     except (ValueError, RecursionError) as error:
         return str(error)
     return ""
 
 
 def _depth_exceeds(document: object) -> bool:
-    """Whether a document is nested too deeply, found without recursion."""
+    """Whether a document is nested too deeply, checked without recursion."""
     level: list[Any] = [document]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for one in level if isinstance(one, dict | list)

@@ -1,4 +1,4 @@
-"""Everything that can go wrong for a user, and the exit code it ends in.
+"""All errors for users, with their exit codes.
 
 * EffxferError            1
   x SettingsError         2   an unknown, missing or impossible setting
@@ -75,7 +75,7 @@ class LockedError(EffxferError):
 
 
 def missing_package(package: str, extra: str, purpose: str) -> ResourceError:
-    """Say which `pip install` brings an optional package.
+    """Return the error for a missing optional package, with the command that installs it.
 
     >>> print(missing_package("pyarrow", "table", "Parquet tables"))
     Parquet tables need the package pyarrow
@@ -84,7 +84,7 @@ def missing_package(package: str, extra: str, purpose: str) -> ResourceError:
     return ResourceError(f"{purpose} need the package {package}", f"pip install 'effxfer[{extra}]'")
 
 
-# As torch, oneDNN, numpy, C++, threads and the loader of shared libraries say it.
+# Messages of torch, oneDNN, numpy, C++, threads and the loader of shared libraries.
 HUNGRY = (
     "can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation", "unable to allocate",
     "out of memory", "failed to map segment", "failed to allocate", "can't start new thread",
@@ -94,7 +94,7 @@ UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of a GPU or of the machine; an error of ours already says so in its own words.
+    """Whether an error means that memory ran out, of a GPU or of the machine; False for an `EffxferError`.
 
     >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
     True
@@ -104,55 +104,55 @@ def out_of_memory(error: BaseException) -> bool:
     return hungry and not isinstance(error, EffxferError)
 
 
-def asked_for(error: BaseException) -> int:
-    """Give how many bytes there were not; 0 where it is not said.
+def requested_bytes(error: BaseException) -> int:
+    """Return the bytes of the failed allocation; 0 if the error does not state them.
 
     >>> asked_for(MemoryError("Unable to allocate 2.00 GiB for an array with shape (2,) and data type float32"))
     2147483648
     """
-    found = re.search(rf"allocate ([\d.]+) ({'|'.join(filter(None, UNITS))})", str(error))
-    return int(float(found[1]) * UNITS[found[2]]) if found else 0
+    match = re.search(rf"allocate ([\d.]+) ({'|'.join(filter(None, UNITS))})", str(error))
+    return int(float(match[1]) * UNITS[match[2]]) if match else 0
 
 
 def memory_full(error: BaseException) -> ResourceError:
-    """Say that memory ran out, how much was asked for, and what would help."""
+    """Return the error for a full memory, with the size of the failed allocation and a remedy."""
     if library := re.search(r"([^/\s]+): failed to map segment", str(error)):
         text = f"memory is too small to load {library[1]}"
         return ResourceError(
             text, "raise the limit (`ulimit -v`, the container's); torch alone takes 4 GB of address space"
         )
-    size = asked_for(error)
+    size = requested_bytes(error)
     text = "the GPU's memory is full" if type(error).__name__ == "OutOfMemoryError" else "the memory is full"
-    text += f": {size / 1e9:,.3f} GB more were asked for" if size else ""
+    text += f": {size / 1e9:,.3f} GB more were requested" if size else ""
     return ResourceError(text, "use smaller batches (`options.batch=16`) or images, or raise the memory limit")
 
 
-def did_you_mean(name: str, known: object) -> str:
-    """Give ` (did you mean 'x'?)` for the nearest of `known`, or nothing.
+def did_you_mean(name: str, names: object) -> str:
+    """Return ` (did you mean 'x'?)` with the nearest of `names`, or an empty string.
 
     >>> did_you_mean("epoch", ["epochs", "seed"])
     " (did you mean 'epochs'?)"
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(name, [str(k) for k in known], n=3, cutoff=0.6)  # type: ignore[attr-defined]
+    near = get_close_matches(name, [str(k) for k in names], n=3, cutoff=0.6)  # type: ignore[attr-defined]
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
-def short(text: str, most: int = 200) -> str:
-    """Cut a text that is too long for a sentence.
+def short(text: str, limit: int = 200) -> str:
+    """Shorten a text that is too long for a sentence.
 
     >>> short("epochs"), short("9" * 900, 12)
     ('epochs', '999999999999 ...')
     """
-    return text if len(text) <= most else f"{text[:most]} ..."
+    return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
-def joined(mistakes: Sequence[str], most: int = 20) -> str:
-    """Put sentences together, and only count those that nobody would read.
+def joined(mistakes: Sequence[str], limit: int = 20) -> str:
+    """Join sentences, and only count those beyond the limit.
 
     >>> joined(["a is required", "b is required", "c is required"], 2)
     'a is required; b is required; and 1 more'
     """
-    more = [f"and {len(mistakes) - most} more"] if len(mistakes) > most else []
-    return "; ".join([*mistakes[:most], *more])
+    suffix = [f"and {len(mistakes) - limit} more"] if len(mistakes) > limit else []
+    return "; ".join([*mistakes[:limit], *suffix])

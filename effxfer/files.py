@@ -1,6 +1,6 @@
-"""The only place that writes what must survive: atomic files and directories, digests, locks, journals.
+"""Durable writes: atomic files and directories, digests, locks, journals.
 
-A file that can be seen is complete: it is written beside its place, flushed to the disk, and renamed.
+A visible file is complete: it is written under a temporary name beside its path, flushed to the disk, and renamed.
 """
 
 import errno
@@ -21,9 +21,9 @@ from effxfer.runtime.reading import open_regular, read_regular
 
 PARTIAL = ".effxfer-partial-"
 REPLACED = "-~replaced~-"
-PATIENCE = 0.3
+LOCK_SECONDS = 0.3
 LARGEST, LARGEST_SEALED, LARGEST_HOLDER = 2**34, 2**31, 2**16
-OUT = "give another `out`"
+OUT_HINT = "give another `out`"
 SEALED = '{"sha256":"%s","content":'
 
 
@@ -38,17 +38,17 @@ def sha256(file: Path) -> str:
 
 
 def digest(value: object, length: int = 16) -> str:
-    """Digest a plain value (what `json.dumps` takes), independent of the order of its keys."""
+    """Digest a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def write_atomic(file: Path, write: bytes | str | Callable[[Path], object]) -> Path:
-    """Replace `file` by new content, or leave it as it was.
+    """Replace `file` by new content, or leave it unchanged.
 
     Args:
-        file: Where the content ends up; its folder is made.
-        write: The content, or a function that writes it to the path it is given.
+        file: The file; its folder is created.
+        write: The content, or a function that writes it to a path.
 
     Raises:
         ResourceError: If the disk is full or the folder cannot be written; the old file is intact.
@@ -71,7 +71,7 @@ def write_atomic(file: Path, write: bytes | str | Callable[[Path], object]) -> P
 
 @contextmanager
 def write_directory(path: Path) -> Iterator[Path]:
-    """Give a scratch directory that becomes `path` only if the block succeeds.
+    """Yield a scratch directory that becomes `path` only if the block succeeds.
 
     An older `path` is replaced at the end of the block, not before it.
 
@@ -92,7 +92,7 @@ def write_directory(path: Path) -> Iterator[Path]:
 
 
 def _swap(scratch: Path, path: Path) -> None:
-    """Put a complete directory into place; a kill between the two renames is undone by `sweep`."""
+    """Rename a complete directory to `path`; `sweep` undoes a kill between the two renames."""
     old = path.with_name(f"{PARTIAL}{os.getpid()}{REPLACED}{path.name}")
     if path.exists():
         path.rename(old)
@@ -107,20 +107,20 @@ def _swap(scratch: Path, path: Path) -> None:
 
 
 def sweep(folder: Path, *, deep: bool = True) -> list[Path]:
-    """Remove what killed writers left in `folder`; call it only while holding what they wrote under a lock.
+    """Remove the partial files of killed writers in `folder`; call it only while holding its lock.
 
-    A directory that was about to be replaced when its writer was killed is put back.
+    A directory that was about to be replaced when its writer was killed is restored.
 
     Args:
-        folder: Where to look.
-        deep: Look into the folders below it, too.
+        folder: The folder.
+        deep: Search its subfolders, too.
 
     Returns:
-        What was removed or put back, by its name before that.
+        The partial paths that were removed or restored.
     """
     pattern = f"{PARTIAL}*"
-    left = [path for path in (folder.rglob(pattern) if deep else folder.glob(pattern)) if _abandoned(path)]
-    for path in left:
+    partials = [path for path in (folder.rglob(pattern) if deep else folder.glob(pattern)) if _is_abandoned(path)]
+    for path in partials:
         _, mark, name = path.name.partition(REPLACED)
         if mark and not path.with_name(name).exists():
             path.rename(path.with_name(name))
@@ -128,27 +128,27 @@ def sweep(folder: Path, *, deep: bool = True) -> list[Path]:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    return left
+    return partials
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes; the kernel frees the lock when this one dies, however it dies.
+    """Lock a folder against other processes; the kernel frees the lock when this process dies.
 
-    A folder that was made for the lock and into which nothing was written is gone afterwards.
+    A folder that was created for the lock is removed afterwards if nothing was written to it.
 
     Raises:
         LockedError: At once, naming the holder, if another process holds it (for longer than a look by `is_locked`).
     """
     from filelock import FileLock, Timeout
 
-    holder, fresh = folder / ".lock.json", list[Path]()
+    holder, created = folder / ".lock.json", list[Path]()
     with named_disk_errors(folder):
-        fresh = [place for place in (folder, *folder.parents) if not place.exists()]
+        created = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=PATIENCE)
+        lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
         try:
-            lock.acquire(poll_interval=PATIENCE / 6)
+            lock.acquire(poll_interval=LOCK_SECONDS / 6)
         except Timeout:
             facts = _read_json(holder)
             who = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} since {facts.get('since', '?')}"
@@ -158,22 +158,22 @@ def locked(folder: Path) -> Iterator[None]:
         write_atomic(holder, json.dumps(facts))
         yield
     finally:
-        _vacate(folder, holder, fresh)
+        _remove_lock(folder, holder, created)
         lock.release()
 
 
-def _vacate(folder: Path, holder: Path, fresh: Sequence[Path]) -> None:
-    """Remove the lock's own files from a folder that holds nothing else, and the folders that were made for it."""
+def _remove_lock(folder: Path, holder: Path, created: Sequence[Path]) -> None:
+    """Remove the lock's files from an otherwise empty folder, and the folders that were created for it."""
     with suppress(OSError):
         holder.unlink(missing_ok=True)
         if {file.name for file in folder.glob("*")} <= {".lock"}:  # or it was removed in the block
             (folder / ".lock").unlink(missing_ok=True)
-            for place in (place for place in fresh if place.exists()):
+            for place in (place for place in created if place.exists()):
                 place.rmdir()
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds a folder by `locked`."""
+    """Whether another process has locked a folder."""
     from filelock import FileLock, Timeout
 
     if not (folder / ".lock").is_file():
@@ -183,12 +183,12 @@ def is_locked(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # it was removed meanwhile, or is another user's
+    except OSError:  # it was removed meanwhile, or belongs to another user
         return False
 
 
 def append_line(file: Path, row: Mapping[str, Any]) -> None:
-    """Add one JSON line to a journal; a torn last line from a killed writer is cut off first."""
+    """Append a JSON line to a journal; an incomplete last line of a killed writer is removed first."""
     with named_disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a+b") as stream:
@@ -197,28 +197,28 @@ def append_line(file: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Read a journal; a torn last line is left out, and a damaged one with a remark; an absent file is empty."""
+    """Read a journal without an incomplete last line; damaged lines are skipped with a remark. No file is empty."""
     if not file.is_file():
         return []
     complete = file.read_bytes().rpartition(b"\n")[0]
     rows = [_row(line) for line in complete.split(b"\n") if line]
-    if lost := rows.count(None):
-        progress.remark(f"{file} is damaged: {lost} of its {len(rows)} lines cannot be read and are left out")
+    if damaged := rows.count(None):
+        progress.remark(f"{file} is damaged: {damaged} of its {len(rows)} lines cannot be read and are left out")
     return [row for row in rows if row is not None]
 
 
 def write_sealed(file: Path, content: object) -> Path:
-    """Write plain values (what `json.dumps` takes) atomically, with a digest of their text before them.
+    """Write JSON values atomically, preceded by a digest of their text.
 
     Raises:
-        ResourceError: As `write_atomic`.
+        ResourceError: If the disk is full or the folder cannot be written.
     """
     text = json.dumps(content, separators=(",", ":"))
     return write_atomic(file, SEALED % hashlib.sha256(text.encode()).hexdigest() + text + "}")
 
 
 def read_sealed(file: Path) -> Any:
-    """Read what `write_sealed` wrote; None if it is absent, unreadable, or not what was written."""
+    """Read a file of `write_sealed`; None if it is absent, unreadable or altered."""
     try:
         data = read_regular(file, LARGEST_SEALED)
         start = len(SEALED % ("0" * 64))
@@ -231,9 +231,9 @@ def read_sealed(file: Path) -> Any:
 
 
 def reserve(stream: BinaryIO, size: int) -> None:
-    """Make an open file `size` bytes long, with room on the disk for all of them.
+    """Extend an open file to `size` bytes, and reserve the space on the disk.
 
-    A memory map of a file that has no such room ends the process by a bus error as soon as the disk is full.
+    Without the reservation, a memory map of the file ends the process by a bus error when the disk is full.
 
     Raises:
         OSError: If the disk is full.
@@ -248,12 +248,12 @@ def reserve(stream: BinaryIO, size: int) -> None:
 
 
 @contextmanager
-def named_disk_errors(path: Path, hint: str = OUT) -> Iterator[None]:
+def named_disk_errors(path: Path, hint: str = OUT_HINT) -> Iterator[None]:
     """Turn a full disk or a folder without permission into a `ResourceError` that names path and free space.
 
     Args:
-        path: What is written.
-        hint: What else would work.
+        path: The path to write.
+        hint: What would work.
     """
     try:
         yield
@@ -281,13 +281,13 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _abandoned(path: Path) -> bool:
-    """Whether the writer of a partial file or directory is dead; a name that no writer gave is nobody's."""
+def _is_abandoned(path: Path) -> bool:
+    """Whether the writer of a partial file or directory is dead; False for names of no writer."""
     pid = path.name.removeprefix(PARTIAL).partition("-")[0]
-    return pid.isdecimal() and not _alive(int(pid))
+    return pid.isdecimal() and not _is_alive(int(pid))
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -1,4 +1,4 @@
-"""What is going on, for whoever watches: the library says it here, the command line shows it on stderr."""
+"""Progress and remarks: the library reports them here, and the command line shows them on stderr."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,19 +12,19 @@ _listeners: list[Say] = []
 
 
 def bar(label: str, total: int) -> AbstractContextManager[Advance]:
-    """Open a progress bar; call what it gives with the number of new steps and a short text."""
+    """Open a progress bar; it yields a function of the number of new steps and a short text."""
     return _sinks[-1](label, total) if _sinks else nullcontext(lambda _steps, _text: None)
 
 
 def remark(text: str) -> None:
-    """Say what a person should know that is not about the result, such as that a damaged file is made again."""
+    """Report a remark that does not belong to the result, such as the repair of a damaged file."""
     if text and _listeners:
         _listeners[-1](text)
 
 
 @contextmanager
 def shown_by(sink: Bar, say: Say = lambda _text: None) -> Iterator[None]:
-    """Show all progress of the block through `sink`, and remarks through `say`."""
+    """Show the progress of the block through `sink`, and its remarks through `say`."""
     _sinks.append(sink)
     _listeners.append(say)
     try:

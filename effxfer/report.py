@@ -13,13 +13,13 @@ class Measurement:
     """One measured number.
 
     Attributes:
-        name: What was measured, e.g. `accuracy/test`.
+        name: Name of the quantity, such as `accuracy/test`.
         value: The central value; for repeated runs, their median.
         unit: `%`, `ms`, `MB`, `x` (a ratio), `M` (millions) or empty for a plain count.
         low: Smallest of the repeats, or lower end of the interval; equal to `value` for a single run.
         high: Largest of the repeats, or upper end of the interval.
         n: Number of repeats, images or trials.
-        of: The denominator of a share, e.g. `prunable weights`; empty if there is none.
+        of: The denominator of a share, such as `prunable weights`; empty if there is none.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Table:
     """A small table: one dict per row, all with the same keys.
 
     Attributes:
-        title: What the table shows.
+        title: Title of the table.
         rows: Cells are strings or numbers; a number is printed with four significant digits.
     """
 
@@ -67,7 +67,7 @@ class Curve:
     """Points to plot.
 
     Attributes:
-        title: What the plot shows; curves of one title share a plot.
+        title: Title of the plot; curves of one title share a plot.
         name: The legend entry of this curve.
         x: Label of the horizontal axis, with unit.
         y: Label of the vertical axis, with unit.
@@ -91,7 +91,7 @@ class Report:
         rows: Single figures.
         notes: Sentences a reader must know to trust the figures.
         tables: Comparisons.
-        curves: What to plot.
+        curves: Curves to plot.
     """
 
     rows: tuple[Measurement, ...] = ()
@@ -123,7 +123,7 @@ class Report:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Report":
-        """Read the values of `to_json`, also after a trip through JSON text."""
+        """Read the values of `to_json`, directly or from JSON text."""
         return cls(
             rows=tuple(Measurement(**row) for row in raw["rows"]),
             notes=tuple(raw["notes"]),

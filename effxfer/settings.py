@@ -1,4 +1,4 @@
-"""From a table of plain values to a checked, frozen settings model; every mistake at once."""
+"""Build checked, frozen settings models from tables of plain values; all mistakes are reported at once."""
 
 import json
 import re
@@ -17,7 +17,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     def plain(self) -> dict[str, Any]:
-        """Give the values as JSON types, defaults included: the form that keys and manifests hold."""
+        """Return the values as JSON types, defaults included: the form in keys and manifests."""
         result: dict[str, Any] = self.model_dump(mode="json")
         return result
 
@@ -25,22 +25,22 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=BaseModel)
 
 
-def build(cls: type[S], table: Mapping[str, Any], where: str) -> S:
-    """Make a `cls` from `table`.
+def build(cls: type[S], table: Mapping[str, Any], context: str) -> S:
+    """Build a `cls` from `table`.
 
     Args:
         cls: A settings model.
-        table: Values by field name, as a TOML table or command line gives them; a list fits a tuple,
-            a string fits a path, an integer fits a float; nothing else is converted.
-        where: What the table belongs to, to name it in errors.
+        table: Values by field name, from a TOML table or a command line. A list fits a tuple, a string a path, and an
+            integer a float; nothing else is converted.
+        context: Name of the table in errors.
 
     Raises:
         SettingsError: With every unknown, missing, mistyped and out-of-range setting of the table.
     """
     mistakes = problems(cls, table)
     if mistakes:
-        known = ", ".join(cls.model_fields)
-        raise SettingsError(f"{where}: {joined(mistakes)}", f"settings are: {known}", code="E201")
+        names = ", ".join(cls.model_fields)
+        raise SettingsError(f"{context}: {joined(mistakes)}", f"settings are: {names}", code="E201")
     return cls.model_validate_json(_text(table))
 
 
@@ -52,47 +52,49 @@ def problems(cls: type[BaseModel], table: Mapping[str, Any]) -> list[str]:
         return [_sentence(cls, dict(mistake)) for mistake in error.errors(include_url=False)]
     except RecursionError:
         return ["tables are nested too deeply"]
-    except ValueError:  # of Python, which writes no more than 4300 digits
+    except ValueError:  # Python writes at most 4300 digits
         return ["an integer has too many digits"]
-    return [f"{path} should be a finite number" for path in _infinite(table)]
+    return [f"{path} should be a finite number" for path in _non_finite(table)]
 
 
 def overlaid(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a table with some values replaced, also within tables that it holds.
+    """Return a table with some values replaced, also in nested tables.
 
     >>> overlaid({"lr": 0.1, "augment": {"crop": "random", "flip": True}}, {"augment": {"flip": False}})
     {'lr': 0.1, 'augment': {'crop': 'random', 'flip': False}}
     """
-    made = dict(table)
+    merged = dict(table)
     for key, value in changes.items():
-        inner = made.get(key)
+        inner = merged.get(key)
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        made[key] = overlaid(inner, value) if both else value  # type: ignore[arg-type]
-    return made
+        merged[key] = overlaid(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def _text(table: Mapping[str, Any]) -> str:
     return json.dumps(table, default=str)
 
 
-def _infinite(value: object, path: str = "") -> list[str]:
-    """Name the numbers that are NaN or infinite where a field takes anything."""
+def _non_finite(value: object, path: str = "") -> list[str]:
+    """Return the paths of NaN and infinite numbers in fields of any type."""
     if isinstance(value, Mapping):
-        return [name for key, inner in value.items() for name in _infinite(inner, f"{path}.{key}".lstrip("."))]
+        return [name for key, inner in value.items() for name in _non_finite(inner, f"{path}.{key}".lstrip("."))]
     if isinstance(value, list | tuple):
-        return [name for i, inner in enumerate(value) for name in _infinite(inner, f"{path}.{i}")]
+        return [name for i, inner in enumerate(value) for name in _non_finite(inner, f"{path}.{i}")]
     return [path] if isinstance(value, float) and not isfinite(value) else []
 
 
 def _sentence(cls: type[BaseModel], mistake: dict[str, Any]) -> str:
     path = short(".".join(str(part) for part in mistake["loc"]))
     if mistake["type"] == "extra_forbidden":
-        return f"unknown setting {path!r}{did_you_mean(short(str(mistake['loc'][-1])), _known(cls, mistake['loc']))}"
+        return (
+            f"unknown setting {path!r}{did_you_mean(short(str(mistake['loc'][-1])), _field_names(cls, mistake['loc']))}"
+        )
     if mistake["type"] == "missing":
         return f"{path} is required"
-    given = "" if isinstance(mistake["input"], Mapping) else f", not {short(masked(repr(mistake['input'])))}"
+    passed = "" if isinstance(mistake["input"], Mapping) else f", not {short(masked(repr(mistake['input'])))}"
     text = mistake["msg"].removeprefix("Value error, ")
-    return f"{path}: {text[:1].lower()}{text[1:]}{given}" if path else text
+    return f"{path}: {text[:1].lower()}{text[1:]}{passed}" if path else text
 
 
 def masked(text: str) -> str:
@@ -105,7 +107,7 @@ def masked(text: str) -> str:
     return re.sub(r"(password=)[^&\s'\"]*", r"\1***", text)
 
 
-def _known(cls: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+def _field_names(cls: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     for part in (part for part in path[:-1] if isinstance(part, str)):
         field = cls.model_fields.get(part)
         inner = field.annotation if field else None

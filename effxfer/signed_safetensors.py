@@ -1,6 +1,6 @@
-"""Safetensors files that carry a JSON document with a digest of itself, and say so when they were altered.
+"""Safetensors files with a JSON document and its digest, which detects alterations.
 
-The document is the only entry of the metadata, because more than one would be written in any order.
+The document is the only entry of the metadata, because several entries would be written in arbitrary order.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ Raw = tuple[str, list[int], bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of file.
+    """A kind of file.
 
     Attributes:
-        name: What it is called in errors, such as `ticket`.
-        document: Name of the metadata's entry.
-        make: The command that makes one.
+        name: Name in errors, such as `ticket`.
+        document: Key of the document in the metadata.
+        make: Hint with the command that creates such a file.
         schema: Version of the document that this effxfer reads and writes.
     """
 
@@ -41,7 +41,7 @@ class Kind:
 
 
 def dump(tensors: "Mapping[str, Tensor]", document: Mapping[str, Any] | None = None, title: str = "") -> bytes:
-    """Serialise tensors, numbers with a point as float32, and a document with its digest under `title`."""
+    """Serialise tensors, floating-point ones as float32, and a document with its digest under `title`."""
     from safetensors.torch import save
 
     def plain(tensor: "Tensor") -> "Tensor":
@@ -53,45 +53,45 @@ def dump(tensors: "Mapping[str, Tensor]", document: Mapping[str, Any] | None = N
 
 
 def load(content: bytes, name: str, kind: Kind) -> tuple[dict[str, Raw], dict[str, Any]]:
-    """Read what `dump` wrote: the tensors as they lie in the file, and the document; needs no torch.
+    """Read the raw tensors and the document that `dump` wrote, without torch.
 
     Args:
         content: The file's bytes.
-        name: What to call it in errors.
-        kind: What it should be.
+        name: Name of the file in errors.
+        kind: The expected kind.
 
     Raises:
-        ModelFileError: If it is truncated, of another kind or schema, or its document was altered.
+        ModelFileError: If it is truncated or altered, or of another kind or schema.
     """
     from safetensors import SafetensorError
 
     try:
-        found = _raw(content)
+        tensors = _deserialize(content)
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{name} is not a complete safetensors file: {error}", kind.make, code="E403") from error
     if kind.document not in metadata:
         article = "an" if kind.name[0] in "aeiou" else "a"
-        text = f"{name} is not {article} {kind.name}: it holds no document {kind.document!r}"
+        text = f"{name} is not {article} {kind.name}: it has no document {kind.document!r}"
         raise ModelFileError(text, kind.make)
     try:
         document = json.loads(metadata[kind.document])
-        told = document.pop(SEAL)
+        digest = document.pop(SEAL)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise altered(name, f"its document is no document ({error})") from error
-    if told != seal(document):
+    if digest != seal(document):
         raise altered(name, "its document is not what was written")
     if document.get("schema") != kind.schema:
         text = f"{name} has schema {document.get('schema')}, this effxfer reads {kind.schema}"
         raise ModelFileError(text, "install a matching effxfer")
-    return found, document
+    return tensors, document
 
 
 def read_sealed(file: Path) -> bytes:
-    """Read a file that should be one of `dump`'s, after a look at how long its own beginning says that it is.
+    """Read a file that `dump` wrote, after checking its size against its header.
 
     Raises:
-        ModelFileError: If it cannot be read, is no regular file, or is longer or shorter.
+        ModelFileError: If it cannot be read, is no regular file, or its size does not match.
     """
     hint, broken = "get an intact copy", f"{file} is not a complete safetensors file"
     try:
@@ -99,7 +99,7 @@ def read_sealed(file: Path) -> bytes:
             size, length = os.fstat(stream.fileno()).st_size, int.from_bytes(stream.read(8), "little")
             if not 2 <= length <= min(LARGEST_HEADER, size - 8):
                 raise ModelFileError(
-                    f"{file} is not a complete safetensors file: its header is none", hint, code="E403"
+                    f"{file} is not a complete safetensors file: its header is invalid", hint, code="E403"
                 )
             end = max((entry["data_offsets"][1] for entry in _entries(stream.read(length))), default=0)
             if 8 + length + end != size:
@@ -117,42 +117,42 @@ def _entries(header: bytes) -> list[Any]:
 
 
 def only(tensors: Mapping[str, Raw], prefix: str) -> dict[str, Raw]:
-    """Give the tensors whose name begins so, without that beginning."""
+    """Return the tensors whose names have a prefix, with the prefix removed."""
     return {name.removeprefix(prefix): raw for name, raw in tensors.items() if name.startswith(prefix)}
 
 
 def sha256(tensors: Mapping[str, Raw]) -> str:
     """Digest tensors by name, type, shape and values, in hexadecimal."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name, (dtype, shape, data) in sorted(tensors.items()):
-        found.update(json.dumps([name, dtype, shape]).encode() + data)
-    return found.hexdigest()
+        hasher.update(json.dumps([name, dtype, shape]).encode() + data)
+    return hasher.hexdigest()
 
 
 def raw_of(tensors: "Mapping[str, Tensor]") -> dict[str, Raw]:
-    """Give tensors as they would lie in a file."""
-    return _raw(dump(tensors))
+    """Return tensors in the raw form of a file."""
+    return _deserialize(dump(tensors))
 
 
 def seal(document: Mapping[str, Any]) -> str:
-    """Digest a document, however it is laid out."""
+    """Digest a document, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def damaged(name: str, why: str) -> ModelFileError:
-    """Say that a document makes no sense, though it has a good seal."""
-    return ModelFileError(f"{name} is damaged: {why}", "get an intact copy, or make it again", code="E404")
+def damaged(name: str, reason: str) -> ModelFileError:
+    """Return the error for an invalid document with a valid seal."""
+    return ModelFileError(f"{name} is damaged: {reason}", "get an intact copy, or make it again", code="E404")
 
 
-def altered(name: str, why: str) -> ModelFileError:
-    """Say that a file cannot be trusted."""
+def altered(name: str, reason: str) -> ModelFileError:
+    """Return the error for a file that was changed."""
     return ModelFileError(
-        f"{name} was changed since it was written: {why}", "restore it, or make it again", code="E404"
+        f"{name} was changed since it was written: {reason}", "restore it, or make it again", code="E404"
     )
 
 
-def _raw(content: bytes) -> dict[str, Raw]:
+def _deserialize(content: bytes) -> dict[str, Raw]:
     from safetensors import deserialize
 
-    found: list[tuple[str, dict[str, Any]]] = deserialize(content)  # type: ignore[no-untyped-call]
-    return {name: (raw["dtype"], raw["shape"], bytes(raw["data"])) for name, raw in found}
+    entries: list[tuple[str, dict[str, Any]]] = deserialize(content)  # type: ignore[no-untyped-call]
+    return {name: (raw["dtype"], raw["shape"], bytes(raw["data"])) for name, raw in entries}

@@ -1,6 +1,6 @@
-"""TOML as people write it, within limits: what is beyond all use is refused at once, and not after minutes.
+"""Read TOML within limits, so that absurd files are refused at once and not after minutes.
 
-Python's reader takes a time that grows with the square of a key's parts, and integers of any size.
+The time of Python's reader grows with the square of a key's parts, and it reads integers of any size.
 """
 
 import re
@@ -15,7 +15,7 @@ from effxfer.runtime.reading import TooLargeError, UnfitFileError, read_regular
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20  # tables within tables; settings go 4 deep
 MAX_VALUES = 20_000
-WORD = 64  # bits of an integer, as TOML has it
+INTEGER_BITS = 64  # bits of an integer, as TOML has it
 _STRINGS = re.compile(
     r'"""(?:\\[\s\S]|[^\\])*?(?:"""|\Z)' r"|'''[\s\S]*?(?:'''|\Z)" r'|"(?:\\.|[^"\\\n])*"?' r"|'[^'\n]*'?" r"|#[^\n]*"
 )
@@ -25,19 +25,21 @@ def read_toml(file: Path) -> dict[str, Any]:
     """Read a settings file.
 
     Raises:
-        SettingsError: If it is absent, no regular file, larger than 1 MB (E212), empty (E206), not TOML, or more than
-            settings need (E205); a syntax error names line and column.
+        SettingsError: If it is absent, no regular file, larger than 1 MB (E212), empty (E206), not TOML, or beyond the
+            limits (E205); a syntax error names line and column.
     """
     try:
         content = read_regular(file, MAX_BYTES)
     except TooLargeError:
-        raise SettingsError(f"{file} has more than {MAX_BYTES} bytes", "settings are short", code="E212") from None
+        raise SettingsError(
+            f"{file} has more than {MAX_BYTES} bytes", "a settings file is much smaller", code="E212"
+        ) from None
     except UnfitFileError as error:
         raise SettingsError(f"{file} is no settings file: {error.strerror}") from None
     except OSError as error:
         raise SettingsError(f"no settings file {file}: {error.strerror}") from None
     try:
-        table = parse_toml(content.decode("utf-8-sig"))  # some editors put a mark before the text
+        table = parse_toml(content.decode("utf-8-sig"))  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file} is not TOML: {error}", "save it as UTF-8 text", code="E205") from None
     except ValueError as error:
@@ -51,24 +53,24 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Read TOML.
 
     Raises:
-        ValueError: If it is none, or has more than settings need: tables deeper than 20, more than 20,000 values, or
+        ValueError: If it is invalid or exceeds the limits: tables deeper than 20, more than 20,000 values, or
             an integer of more than 64 bits.
     """
-    _look(text)
+    _check_text(text)
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         raise
     except RecursionError:
         raise ValueError(f"tables go more than {MAX_DEPTH} deep") from None
-    except ValueError:  # of Python, which reads no more than 4300 digits
-        raise ValueError(f"an integer has more than {WORD} bits") from None
-    _limit(table)
+    except ValueError:  # Python reads at most 4300 digits
+        raise ValueError(f"an integer has more than {INTEGER_BITS} bits") from None
+    _check_table(table)
     return table
 
 
 def parse_value(text: str) -> Any:
-    """Read a value as TOML writes it (`3`, `0.1`, `true`, `["a"]`); anything else is a string.
+    """Read a TOML value (`3`, `0.1`, `true`, `["a"]`); any other text is a string.
 
     >>> parse_value("1e-3"), parse_value("bicubic")
     (0.001, 'bicubic')
@@ -84,7 +86,7 @@ def split_key(text: str) -> list[str]:
     """Split a dotted key of the command line.
 
     Raises:
-        SettingsError: If it has more parts than there are tables in tables.
+        SettingsError: If it has more parts than tables may be nested.
     """
     parts = [part.strip() for part in text.split(".")]
     if len(parts) > MAX_DEPTH:
@@ -92,8 +94,8 @@ def split_key(text: str) -> list[str]:
     return parts
 
 
-def _look(text: str) -> None:
-    """Refuse a text that takes long to read, by its keys and values, which strings and comments are not.
+def _check_text(text: str) -> None:
+    """Refuse a text with too many keys and values, outside of strings and comments, before it is parsed.
 
     Raises:
         ValueError: If it has too many of them.
@@ -110,17 +112,17 @@ def _parts(line: str) -> int:
     return max(piece.count(".") + 1 for piece in re.split(r"[=,{}\[\]]", line))
 
 
-def _limit(table: dict[str, Any]) -> None:
-    """Count what a table holds, without recursion."""
+def _check_table(table: dict[str, Any]) -> None:
+    """Check the depth, values and integers of a table, without recursion."""
     layer: Sequence[Any] = [table]
     count = 0
     for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []
-        for one in layer:
-            if isinstance(one, dict | list):
-                inner += one.values() if isinstance(one, dict) else one
-            elif isinstance(one, int) and one.bit_length() >= WORD:
-                raise ValueError(f"an integer has more than {WORD} bits")
+        for value in layer:
+            if isinstance(value, dict | list):
+                inner += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, int) and value.bit_length() >= INTEGER_BITS:
+                raise ValueError(f"an integer has more than {INTEGER_BITS} bits")
         count += len(inner)
         if count > MAX_VALUES:
             raise ValueError(f"there are more than {MAX_VALUES} values")

@@ -257,7 +257,7 @@ def test_links_are_refused_wherever_they_lead(copy, tmp_path):
     (tmp_path / "elsewhere/labels.txt").write_bytes(b"red")
     (copy / "bundle").symlink_to(tmp_path / "elsewhere")
     listed(copy, "bundle/labels.txt", b"red")
-    with pytest.raises(ModelFileError, match=r"labels\.txt is a link: the files of a model are its own"):
+    with pytest.raises(ModelFileError, match=r"labels\.txt is a link, but a model directory must contain its files"):
         Artifact.load(copy)
     (copy / "bundle").unlink()
     (copy / WEIGHTS).rename(tmp_path / "weights")

@@ -11,7 +11,7 @@ import torch
 
 from effxfer import adapter_file
 from effxfer.artifact import MANIFEST, Artifact, Manifest, describe, save
-from effxfer.documents import EDITS, AdapterDocument, ManifestDocument, TicketDocument, fault
+from effxfer.documents import EDITS, AdapterDocument, ManifestDocument, TicketDocument, find_mistake
 from effxfer.errors import EffxferError, ModelFileError
 from effxfer.files import write_directory
 from effxfer.net import edits
@@ -271,7 +271,7 @@ def test_a_report_may_hold_what_is_no_number(folder):
     raw = json.loads((folder / MANIFEST).read_text())
     raw.pop("sha256")
     raw["report"]["rows"][0]["value"] = float("nan")
-    assert fault(ManifestDocument, raw) == ""
+    assert find_mistake(ManifestDocument, raw) == ""
 
 
 @pytest.mark.parametrize(

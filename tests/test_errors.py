@@ -70,7 +70,7 @@ ALLOCATOR = (
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (RuntimeError(ALLOCATOR), "the memory is full: 10,000.000 GB more were asked for"),
+        (RuntimeError(ALLOCATOR), "the memory is full: 10,000.000 GB more were requested"),
         (RuntimeError("std::bad_alloc"), "the memory is full"),
         (RuntimeError("can't start new thread"), "the memory is full"),
         (MemoryError(), "the memory is full"),

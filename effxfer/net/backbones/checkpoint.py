@@ -12,7 +12,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from torch import Tensor
 
-from effxfer.errors import ModelFileError, asked_for, out_of_memory
+from effxfer.errors import ModelFileError, out_of_memory, requested_bytes
 
 Tables = dict[str, dict[str, Tensor]]
 
@@ -135,7 +135,7 @@ def _read_torch(file: Path, start: bytes) -> Any:
             simplefilter("ignore")
             return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
-        if out_of_memory(error) and asked_for(error) <= file.stat().st_size + EXCESS:
+        if out_of_memory(error) and requested_bytes(error) <= file.stat().st_size + EXCESS:
             raise  # the machine is short of memory; a damaged file asks for more than its size
         if isinstance(error, UnpicklingError) or "TorchScript" in str(error):
             raise _code_error(file) from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.documents import TicketDocument, fault
+from effxfer.documents import TicketDocument, find_mistake
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.net.backbones import trust
@@ -211,7 +211,7 @@ def unpack(content: bytes, name: str = "the ticket") -> TicketFile:
         ModelFileError: If it is no ticket, is truncated, was altered, or is of another schema.
     """
     tensors, document = load(content, name, KIND)
-    if reason := fault(TicketDocument, document):
+    if reason := find_mistake(TicketDocument, document):
         raise damaged(name, reason)
     facts = Facts(**document)
     try:
