@@ -55,7 +55,9 @@ def features_of(net: Any, task: Any, folder: Path) -> Any:
     from effxfer.stages.head_search.features import FeaturePlan, compute_features
     from effxfer.train.devices import pick_device
 
-    return compute_features(net, task, FeaturePlan(taps=tuple(tap_widths(net))), folder / "features", pick_device("cpu"))
+    return compute_features(
+        net, task, FeaturePlan(taps=tuple(tap_widths(net))), folder / "features", pick_device("cpu")
+    )
 
 
 def trials(features: Any, folder: Path, *, trials: int, epochs: int, workers: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""What fine-tuning leaves of an adapter: its file, its size, and the proof that merging changed nothing."""
+"""Save the adapter of a fine-tuning run, report its size, and verify that merging did not change the outputs."""
 
 import torch
 from torch import Tensor
@@ -22,14 +22,14 @@ TOLERANCE = 1e-5
 
 
 class Adapting:
-    """One fine-tuning by a strategy that puts an adapter on a frozen body.
+    """A fine-tuning run whose strategy adds an adapter to a frozen body.
 
     Args:
-        net: With its head, before the strategy has prepared it.
-        task: What it is trained on.
-        strategy: Puts the adapter on.
-        settings: Of the stage.
-        work: The file is left in its `result`.
+        net: Network with its head, before the strategy prepares it.
+        task: Training task.
+        strategy: Strategy that adds the adapter.
+        settings: Settings of the stage.
+        work: Its `result` directory receives the file.
     """
 
     def __init__(self, net: Net, task: Task, strategy: Strategy, settings: Finetune, work: Work) -> None:
@@ -40,7 +40,7 @@ class Adapting:
         self.before = torch.empty(0)
 
     def watch(self, net: Net) -> None:
-        """Take down what was trained, before it is merged."""
+        """Record the trained adapter before it is merged."""
         if self.settings.fit.epochs:
             net.smoothing = max(net.smoothing, self.strategy.label_smoothing)
         origin = {
@@ -55,12 +55,12 @@ class Adapting:
         self.before = answers(net, self.task)
 
     def leave(self, net: Net, reached: Report, device: Device) -> Report:
-        """Write the adapter's file beside the result, and say how large it is and what merging changed.
+        """Write the adapter's file next to the result; report its size and the effect of merging.
 
         Args:
-            net: After the strategy has finished it.
-            reached: Its accuracy.
-            device: Only the process that leads writes.
+            net: Network after `strategy.finish`.
+            reached: Its accuracy report.
+            device: Device; only the leading process writes.
         """
         if self.packed is None:
             return Report()
@@ -73,17 +73,17 @@ class Adapting:
 
 
 def merged(net: Net, task: Task) -> Report:
-    """Merge a network's adapters where they only change weights, and prove that nothing changed; else say so.
+    """Merge a network's adapters if they only change weights, and verify the outputs; otherwise return a note.
 
     Raises:
-        GateError: As in `difference`.
+        GateError: If merging changed the outputs, see `difference`.
     """
-    held = adapters(net)
-    if not held:
+    edits = adapters(net)
+    if not edits:
         return Report()
-    if not any(edit["kind"] in MERGEABLE for edit in held):
-        names = ", ".join(edit["kind"] for edit in held)
-        return Report(notes=(f"{names} cannot be merged: it stays as layers of its own",))
+    if not any(edit["kind"] in MERGEABLE for edit in edits):
+        names = ", ".join(edit["kind"] for edit in edits)
+        return Report(notes=(f"{names} cannot be merged and stays in separate layers",))
     before = answers(net, task)
     merge_(net)
     return difference(before, answers(net, task))
@@ -91,7 +91,7 @@ def merged(net: Net, task: Task) -> Report:
 
 @torch.inference_mode()
 def answers(net: Net, task: Task) -> Tensor:
-    """Give a network's logits `(B, C)` for the first validation images, in float32."""
+    """Return a network's logits `(B, C)` for the first validation images, in float32."""
     net.eval()
     device = next(net.parameters()).device
     logits: Tensor = net(normalize(torch.tensor(task.val.pixels[:IMAGES]).to(device), net.preprocess))

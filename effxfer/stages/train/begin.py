@@ -47,5 +47,5 @@ def begin_training(net: Net, tasks: Sequence[Task], settings: DistilledSettings,
     strategy = make_strategy(settings.strategy, settings.options)
     head_is_new = new_head(net, tasks[-1], settings.seed)
     strategy, reasons = strategy.choose(net.to(device.torch), tasks)
-    loss, notes = distillation_loss(net, strategy, settings.teacher, fresh=head_is_new)
+    loss, notes = distillation_loss(net, strategy, settings.teacher, head_is_new=head_is_new)
     return Training(strategy=strategy, loss=loss, head_is_new=head_is_new, notes=reasons + notes)

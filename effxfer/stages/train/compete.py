@@ -1,7 +1,7 @@
-"""Let recipes compete for time, and keep the best network.
+"""Select recipe and backbone by successive halving.
 
-Every round of successive halving trains anew with a whole schedule of its length: a network halfway through a long one
-has a high rate still and says little about how well it would end.
+Every round trains from scratch with a full schedule of its length: halfway through a long schedule the learning rate is
+still high, so an intermediate score predicts the final one badly.
 """
 
 import time
@@ -34,19 +34,19 @@ from effxfer.train.fit import Row
 from effxfer.train.state import Work
 
 TIMING_SECONDS = 10.0
-FAILED = -1.0
+FAILED = -1.0  # below any accuracy, so that diverged candidates rank last
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
-    """A recipe on a network.
+    """A training recipe on a network.
 
     Attributes:
-        name: Unique.
-        network: What the network is called.
-        net: Not trained yet; stays as it is.
-        tasks: With images as the network takes them under this recipe.
-        recipe: How to train it.
+        name: Unique name of the candidate.
+        network: Name of the network.
+        net: The untrained network; never changed.
+        tasks: Tasks with images at the input side of this recipe.
+        recipe: Training settings.
     """
 
     name: str
@@ -57,86 +57,85 @@ class Candidate:
 
     @property
     def shape(self) -> str:
-        """What its latency depends on."""
+        """Key of its latency: network and input side."""
         return f"{self.network}, {self.side} px"
 
     @property
     def side(self) -> int:
-        """Side of its images, in pixels."""
+        """Side of its input images in pixels."""
         return self.tasks[-1].preprocess.size
 
 
 Board = dict[str, dict[str, Any]]
-"""What each candidate came to in its last training, by name: `val` in percent, `epochs`, `seconds`, `round`, ..."""
+"""Result of each candidate's last training run, by name: `val` in percent, `epochs`, `seconds`, `round`, ..."""
 
 
 def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Device, work: Work) -> tuple[Net, Report]:
-    """Train all candidates a little and the better ones longer; give the network of the one that is left.
+    """Train all candidates briefly and the better ones longer; return the network of the winner.
 
     Args:
-        net: What the stage got; stays as it is.
-        tasks: As in `finetune`. Candidates are compared on the last one's validation split; its test split is only
-            looked at for the network that is kept.
-        settings: Which candidates, and how long.
-        device: Where.
-        work: Keeps every finished training.
+        net: Input network of the stage; never changed.
+        tasks: See `finetune`. Candidates are compared on the validation split of the last task; its test split is only
+            evaluated for the winner.
+        settings: Candidates and time limit.
+        device: Device of the training.
+        work: Saves every finished training run for resuming.
 
     Raises:
         SettingsError: If a candidate's strategy or a backbone does not exist.
-        GateError: If the last training diverges, or all candidates did.
+        GateError: If the final training run diverges, or all candidates diverged.
     """
     began, board = time.perf_counter(), Board()
     entered, notes = candidates(net, tasks, settings)
-    left = entered
-    timed = len({one.shape for one in left}) > 1
-    ms = work.once("latencies", lambda: latencies(left, settings.seed)) if timed else {}
-    plan, before = rounds(len(left), settings.eta), time.perf_counter() - began
+    remaining = entered
+    timed = len({candidate.shape for candidate in entered}) > 1
+    ms = work.once("latencies", lambda: latencies(entered, settings.seed)) if timed else {}
+    plan, before = rounds(len(entered), settings.eta), time.perf_counter() - began
 
     def spent() -> float:
         return before + sum(float(row["seconds"]) for row in board.values())
 
-    def recipe(one: Candidate, number: int, place: int) -> Finetune:
+    def recipe(candidate: Candidate, number: int, place: int) -> Finetune:
         seconds = settings.seconds and max(settings.seconds - spent(), 1e-3) * training_share(plan, number, place)
-        epochs = -(-one.recipe.fit.epochs * plan[number].share // 1)
-        fit = one.recipe.fit.model_copy(update={"epochs": int(epochs)})
-        return one.recipe.model_copy(update={"fit": fit, "seconds": seconds})
+        epochs = -(-candidate.recipe.fit.epochs * plan[number].share // 1)
+        fit = candidate.recipe.fit.model_copy(update={"epochs": int(epochs)})
+        return candidate.recipe.model_copy(update={"fit": fit, "seconds": seconds})
 
     for number, _ in enumerate(plan[:-1]):
-        if len(left) == 1:
+        if len(remaining) == 1:
             break
         due = None if settings.seconds is None else spent() + (settings.seconds - spent()) * round_share(plan, number)
-        for place, one in enumerate(left):
+        for place, candidate in enumerate(remaining):
             if place and due is not None and spent() > due:
-                left = left[:place]
+                remaining = remaining[:place]
                 break
-            name = f"round-{number + 1}-{place + 1}"
-            trial = partial(tried, one, recipe(one, number, place), device, work.at(name), f"{number + 1}: {one.name}")
-            board[one.name] = after(board.get(one.name), work.once(name, trial), number + 1)
-        left = ranked(left, board, ms, settings.latency_penalty)[: plan[number + 1].count]
-    winner, told = left[0], recipe(left[0], len(plan) - 1, 0)
-    made, report, last = crowned(winner, told, device, work)
-    board[winner.name] = after(board.get(winner.name), last, len(plan))
-    return made, report + leaderboard(entered, board, ms) + Report(notes=notes)
+            name, label = f"round-{number + 1}-{place + 1}", f"{number + 1}: {candidate.name}"
+            trial = partial(train_candidate, candidate, recipe(candidate, number, place), device, work.at(name), label)
+            board[candidate.name] = add_run(board.get(candidate.name), work.once(name, trial), number + 1)
+        remaining = rank_candidates(remaining, board, ms, settings.latency_penalty)[: plan[number + 1].count]
+    winner = remaining[0]
+    trained, report, last = train_winner(winner, recipe(winner, len(plan) - 1, 0), device, work)
+    board[winner.name] = add_run(board.get(winner.name), last, len(plan))
+    return trained, report + leaderboard(entered, board, ms) + Report(notes=notes)
 
 
 def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list[Candidate], tuple[str, ...]]:
-    """Put every recipe on every network; and what there is to say of the networks' weights.
+    """Combine every recipe with every network; return the candidates and notes on the networks' weights.
 
     Raises:
         SettingsError: If a strategy or a backbone does not exist, or a network is named twice.
     """
     recipes = settings.workable_recipes()
-    own = Path(str(net.backbone["source"]).partition("@")[0]).name
-    networks, notes = {own: net}, list[str]()
+    input_name = Path(str(net.backbone["source"]).partition("@")[0]).name
+    networks, notes = {input_name: net}, list[str]()
     for network, backbone in short_names(settings.backbones).items():
         if network in networks:
-            raise SettingsError(f"{network} competes already", "leave it out of backbones")
-        networks[network], said = artifact.open_model(backbone)
-        notes += [f"{network}: {note}" for note in said]
-    alone = len(networks) == 1
-    found = [
+            raise SettingsError(f"backbone {network} is already a candidate", "remove it from `backbones`")
+        networks[network], warnings = artifact.open_model(backbone)
+        notes += [f"{network}: {note}" for note in warnings]
+    entered = [
         Candidate(
-            name=name if alone else f"{network}, {name}", network=network, net=body, recipe=recipe,
+            name=name if len(networks) == 1 else f"{network}, {name}", network=network, net=body, recipe=recipe,
             tasks=[
                 t.with_preprocess(replace(body.preprocess, size=recipe.size or body.preprocess.size)) for t in tasks
             ],
@@ -144,117 +143,122 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
         for network, body in networks.items()
         for name, recipe in recipes.items()
     ]  # fmt: skip
-    return found, tuple(notes)
+    return entered, tuple(notes)
 
 
-def tried(one: Candidate, recipe: Finetune, device: Device, work: Work, label: str) -> dict[str, Any]:
-    """Train a copy of a candidate, and score it on the validation split; one that diverges is the worst."""
-    began, net, task = time.perf_counter(), deepcopy(one.net), one.tasks[-1]
+def train_candidate(
+    candidate: Candidate, recipe: Finetune, device: Device, work: Work, label: str
+) -> dict[str, Any]:  # fmt: skip
+    """Train a copy of a candidate and score it on the validation split; a diverged run gets the lowest score."""
+    began, net, task = time.perf_counter(), deepcopy(candidate.net), candidate.tasks[-1]
     try:
-        history, _ = adapt(net, one.tasks, recipe, device=device, work=work, label=label)
-        found = {**told_of(history), "val": score(net, task.val, net.preprocess, device, "val").value}
+        history, _ = adapt(net, candidate.tasks, recipe, device=device, work=work, label=label)
+        row = {**run_summary(history), "val": score(net, task.val, net.preprocess, device, "val").value}
     except GateError as error:
-        found = {"epochs": 0.0, "passes": [], "val": FAILED, "failed": error.problem}
-    return {**found, "seconds": time.perf_counter() - began}
+        row = {"epochs": 0.0, "passes": [], "val": FAILED, "failed": error.problem}
+    return {**row, "seconds": time.perf_counter() - began}
 
 
-def crowned(one: Candidate, recipe: Finetune, device: Device, work: Work) -> tuple[Net, Report, dict[str, Any]]:
-    """Train the candidate that is left as `finetune` does: the network, what was measured, and its line."""
-    began, net = time.perf_counter(), deepcopy(one.net)
-    history, about = adapt(net, one.tasks, recipe, device=device, work=work, label=one.name)
-    report = accuracy_report(net, one.tasks[-1], device)
-    line = {**told_of(history), "val": report["accuracy/val"].value, "seconds": time.perf_counter() - began}
-    return net, report + training_curves(history) + about, line
+def train_winner(
+    winner: Candidate, recipe: Finetune, device: Device, work: Work
+) -> tuple[Net, Report, dict[str, Any]]:  # fmt: skip
+    """Train the winner like `finetune`; return the network, its report and its leaderboard entry."""
+    began, net = time.perf_counter(), deepcopy(winner.net)
+    history, notes = adapt(net, winner.tasks, recipe, device=device, work=work, label=winner.name)
+    report = accuracy_report(net, winner.tasks[-1], device)
+    line = {**run_summary(history), "val": report["accuracy/val"].value, "seconds": time.perf_counter() - began}
+    return net, report + training_curves(history) + notes, line
 
 
-def told_of(history: Sequence[Row]) -> dict[str, Any]:
-    """What a training says of itself on the leaderboard."""
+def run_summary(history: Sequence[Row]) -> dict[str, Any]:
+    """Summarise a training run for the leaderboard: its epochs, and validation score by epoch."""
     return {"epochs": len(history), "passes": [(row["epoch"], row["score"]) for row in history if "score" in row]}
 
 
-def after(before: Mapping[str, Any] | None, now: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Add a training to a candidate's line: its time counts together, all else is that of the last one."""
-    return {**now, "seconds": now["seconds"] + (before["seconds"] if before else 0.0), "round": number}
+def add_run(before: Mapping[str, Any] | None, run: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Replace a candidate's leaderboard entry by its latest run, and add up the training time."""
+    return {**run, "seconds": run["seconds"] + (before["seconds"] if before else 0.0), "round": number}
 
 
-def ranked(
-    left: Sequence[Candidate], board: Mapping[str, Any], ms: Mapping[str, float], penalty: float
+def rank_candidates(
+    remaining: Sequence[Candidate], board: Mapping[str, Any], ms: Mapping[str, float], penalty: float
 ) -> list[Candidate]:
-    """Order candidates, best first; of equal ones, the one named first.
+    """Sort candidates, best first; ties keep the order of the settings.
 
     Raises:
         GateError: If all of them diverged.
     """
-    if all(board[one.name]["val"] == FAILED for one in left):
-        why = board[left[0].name]["failed"]
-        raise GateError(f"no candidate could be trained; the first one: {why}", "lower fit.lr, or give more time")
+    if all(board[candidate.name]["val"] == FAILED for candidate in remaining):
+        reason = board[remaining[0].name]["failed"]
+        raise GateError(f"all candidates diverged; the first one: {reason}", "lower fit.lr, or raise the time limit")
     fastest = min(ms.values(), default=1.0)
 
-    def worth(one: Candidate) -> float:
-        return float(board[one.name]["val"]) - penalty * log2(ms.get(one.shape, fastest) / fastest)
+    def objective(candidate: Candidate) -> float:
+        return float(board[candidate.name]["val"]) - penalty * log2(ms.get(candidate.shape, fastest) / fastest)
 
-    return sorted(left, key=worth, reverse=True)
+    return sorted(remaining, key=objective, reverse=True)
 
 
 def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
-    """Time each network once for each side of its images, exported with a fresh head: p50 in ms, by shape."""
+    """Measure the p50 in ms of each combination of network and input side, exported with a new head; by shape."""
     with scratch_folder() as folder:
         runners = {}
-        for number, one in enumerate({one.shape: one for one in entered}.values()):
-            net = deepcopy(one.net)
-            net.set_input_size(one.side)
-            new_head(net, one.tasks[-1], seed)
+        for number, candidate in enumerate({candidate.shape: candidate for candidate in entered}.values()):
+            net = deepcopy(candidate.net)
+            net.set_input_size(candidate.side)
+            new_head(net, candidate.tasks[-1], seed)
             file = exported(net, folder / f"{number}.onnx")
-            runners[one.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)
+            runners[candidate.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)
         timed = compare(runners, baseline=next(iter(runners)), max_seconds=TIMING_SECONDS, seed=seed)
-    return {one.name: one.p50 for one in timed}
+    return {timing.name: timing.p50 for timing in timed}
 
 
 def leaderboard(entered: Sequence[Candidate], board: Board, ms: Mapping[str, float]) -> Report:
-    """Tell how all fared: those that came further first, and of one round the better ones."""
+    """Leaderboard, sorted by round reached, then validation accuracy."""
     order = sorted(
-        (one for one in entered if one.name in board),
-        key=lambda one: (-board[one.name]["round"], -board[one.name]["val"]),
+        (candidate for candidate in entered if candidate.name in board),
+        key=lambda candidate: (-board[candidate.name]["round"], -board[candidate.name]["val"]),
     )
-    rows = tuple(line(place, one, board[one.name], ms) for place, one in enumerate(order, 1))
+    rows = tuple(line(place, candidate, board[candidate.name], ms) for place, candidate in enumerate(order, 1))
     curves = tuple(
         Curve(
-            title="Validation accuracy, last training of each", name=one.name, x="epoch", y="accuracy, %",
-            points=tuple(map(tuple, board[one.name]["passes"])),
+            title="Validation accuracy of the last training run", name=candidate.name, x="epoch", y="accuracy, %",
+            points=tuple(map(tuple, board[candidate.name]["passes"])),
         )
-        for one in order
-        if board[one.name]["passes"]
+        for candidate in order
+        if board[candidate.name]["passes"]
     )  # fmt: skip
-    failed = [f"{one.name}: {board[one.name]['failed']}" for one in order if "failed" in board[one.name]]
-    idle = [one.name for one in entered if one.name not in board]
-    late = [f"not tried, because the others took all the time there was: {', '.join(idle)}"] if idle else []
+    names = [candidate.name for candidate in order]
+    failed = [f"{name}: {board[name]['failed']}" for name in names if "failed" in board[name]]
+    idle = [candidate.name for candidate in entered if candidate.name not in board]
+    late = [f"not tried, because the time limit was reached: {', '.join(idle)}"] if idle else []
     return Report(tables=(Table(title=BOARD, rows=rows),), curves=curves, notes=(*failed, *late, *close(order, board)))
 
 
-def line(place: int, one: Candidate, found: Mapping[str, Any], ms: Mapping[str, float]) -> dict[str, Any]:
-    """One line of the leaderboard."""
+def line(place: int, candidate: Candidate, entry: Mapping[str, Any], ms: Mapping[str, float]) -> dict[str, Any]:
+    """One row of the leaderboard."""
     row = {
         "place": place,
-        "candidate": one.name,
-        "network": one.network,
-        "strategy": one.recipe.strategy,
-        "side px": one.side,
-        "rounds": found["round"],
-        "epochs": found["epochs"],
-        "accuracy val %": None if found["val"] == FAILED else found["val"],
-        "seconds": found["seconds"],
+        "candidate": candidate.name,
+        "network": candidate.network,
+        "strategy": candidate.recipe.strategy,
+        "side px": candidate.side,
+        "rounds": entry["round"],
+        "epochs": entry["epochs"],
+        "accuracy val %": None if entry["val"] == FAILED else entry["val"],
+        "seconds": entry["seconds"],
     }
-    return {**row, "p50 ms": ms[one.shape]} if ms else row
+    return {**row, "p50 ms": ms[candidate.shape]} if ms else row
 
 
 def close(order: Sequence[Candidate], board: Board) -> tuple[str, ...]:
-    """Say how little may have decided which candidate was trained to the end."""
+    """Note the margin, in validation images, between the best two candidates."""
     if len(order) < 2:
         return ()
-    first, second = (board[one.name] for one in order[:2])
+    first, second = (board[candidate.name] for candidate in order[:2])
     n = len(order[0].tasks[-1].val)
     images = round(abs(first["val"] - second["val"]) * n / 100)
     return (
-        f"{len(order)} candidates, judged on {n} validation images; the best was trained longest; the second, "
-        f"{order[1].name}, was behind by {images} image{'s' * (images != 1)} after its last training",
+        f"{len(order)} candidates were compared on {n} validation images; the winner was trained longest; the second, "
+        f"{order[1].name}, was {images} image{'s' * (images != 1)} behind after its last training run",
     )

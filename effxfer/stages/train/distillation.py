@@ -1,4 +1,4 @@
-"""Let a stage's network learn from what it was when the stage got it."""
+"""Distil the network from a frozen copy of its own starting weights, or from another model."""
 
 import torch
 
@@ -13,21 +13,21 @@ from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.distill import TEMPERATURE, blend_teacher_loss, frozen_copy
 
 
-def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, fresh: bool) -> tuple[Loss, Report]:
-    """Give the loss to train with, which listens to a copy of a network as it is now, if there is to be a teacher.
+def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, head_is_new: bool) -> tuple[Loss, Report]:
+    """Return the training loss, with distillation from a copy of the current network if the settings enable it.
 
     Args:
-        net: On its device; the teacher, unless the settings name another. The teacher keeps its side of images.
-        strategy: How the pupil is trained.
-        settings: How much to listen, and to what.
-        fresh: Whether the head is new, so that there is nothing to be learnt from it.
+        net: The teacher, unless the settings name another; on its device. The teacher keeps its input side.
+        strategy: Training strategy of the student.
+        settings: Weights of the distillation terms, temperature and source of the teacher.
+        head_is_new: Whether the head is untrained, so that its outputs cannot be distilled.
 
     Returns:
-        The loss; and a note, where the teacher was trained with label smoothing.
+        The loss, and a note if the teacher was trained with label smoothing.
 
     Raises:
-        SettingsError: If there is nothing to listen to, or the strategy cannot listen.
-        ModelFileError: If the settings name a teacher that is no model directory.
+        SettingsError: If the network has no trained head, or the strategy does not support a teacher.
+        ModelFileError: If `source` is not a model directory.
     """
     if not settings.listens:
         return strategy.loss, Report()
@@ -35,7 +35,7 @@ def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, fresh:
         name = type(strategy).__name__.lower()
         raise SettingsError(f"teacher cannot be combined with strategy {name!r}", "use strategy = 'full'")
     teacher = load_teacher(settings, net) if settings.source else net
-    if fresh and not settings.source:
+    if head_is_new and not settings.source:
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
     temperature = settings.temperature or (1.0 if teacher.smoothing else TEMPERATURE)
     loss: Loss = blend_teacher_loss(
@@ -46,41 +46,44 @@ def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, fresh:
 
 
 def load_teacher(settings: Teacher, net: Net) -> Net:
-    """Open the network that settings name, on the device of the pupil.
+    """Open the teacher named by the settings, on the device of the student.
 
     Raises:
-        SettingsError: If it knows other classes, or features are to be compared with those of another backbone.
-        ModelFileError: If it is no model directory.
+        SettingsError: If its classes differ, or `features` is set and its backbone differs.
+        ModelFileError: If it is not a model directory.
     """
     source = settings.source or ""
-    found = find(source)
-    if found is None:
+    model = find(source)
+    if model is None:
         raise SettingsError(
-            f"teacher.source: {source!r} is no model directory", "give the directory of a trained model"
+            f"teacher.source: {source!r} is not a model directory", "pass the directory of a trained model"
         )
-    teacher = found.net().to(next(net.parameters()).device)
+    teacher = model.net().to(next(net.parameters()).device)
     if teacher.classes != net.classes:
-        told = f"teacher.source: {source} knows {len(teacher.classes)} classes, not the {len(net.classes)} of this task"
-        raise SettingsError(told, "give a network that was trained for the same classes, of the same names")
+        problem = f"teacher.source: {source} has {len(teacher.classes)} classes, this task has {len(net.classes)}"
+        if len(teacher.classes) == len(net.classes):
+            problem = f"teacher.source: {source} has {len(teacher.classes)} classes with other names than this task"
+        raise SettingsError(problem, "pass a network that was trained for the same classes with the same names")
     if settings.features and teacher.backbone != net.backbone:
-        told = "teacher.features compares stages of one backbone, and the teacher has another"
-        raise SettingsError(told, "leave teacher.features out")
+        raise SettingsError("teacher.features needs a teacher with the same backbone", "leave out teacher.features")
     return teacher
 
 
-def teacher_for(teacher: Net, seen: Preprocess) -> Net:
-    """Copy a network to be a teacher that takes images as another preprocessing normalises them."""
-    copy, own = frozen_copy(teacher), teacher.preprocess
-    if (own.mean, own.std) != (seen.mean, seen.std):
+def teacher_for(teacher: Net, student: Preprocess) -> Net:
+    """Copy a network as a frozen teacher for images that are normalised by another preprocessing."""
+    copy, native = frozen_copy(teacher), teacher.preprocess
+    if (native.mean, native.std) != (student.mean, student.std):
         device = next(copy.parameters()).device
-        mean, std = (torch.tensor([getattr(p, name) for p in (seen, own)], device=device) for name in ("mean", "std"))
+        mean, std = (
+            torch.tensor([getattr(p, name) for p in (student, native)], device=device) for name in ("mean", "std")
+        )
         scale, shift = (std[0] / std[1])[:, None, None], ((mean[0] - mean[1]) / std[1])[:, None, None]
         copy.register_forward_pre_hook(lambda _net, inputs: (inputs[0] * scale + shift,))
     return copy
 
 
 def smoothing_note(smoothing: float, temperature: float) -> Report:
-    """Note that a teacher was trained with label smoothing, which makes its outputs say little about other classes."""
+    """Note that a teacher was trained with label smoothing, which removes information on class similarity."""
     if not smoothing:
         return Report()
     text = f"the teacher was trained with label smoothing {smoothing:g}"
@@ -89,5 +92,5 @@ def smoothing_note(smoothing: float, temperature: float) -> Report:
             f"which distils badly at temperature {temperature:g}: leave teacher.temperature out, or train it without"
         )
     else:
-        advice = f"so its outputs are taken at temperature {temperature:g}; one trained without would teach more"
+        advice = f"so its outputs are used at temperature {temperature:g}; a teacher without it would be better"
     return Report(notes=(f"{text}, {advice}",))

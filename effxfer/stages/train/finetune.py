@@ -1,4 +1,4 @@
-"""Adapt a network to tasks."""
+"""Fine-tune a network on tasks."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -27,39 +27,39 @@ from effxfer.transfer.strategies import make_strategy
 
 
 def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work) -> tuple[Net, Report]:
-    """Adapt a network to the last of `tasks`.
+    """Fine-tune a network on the last of `tasks`.
 
     Args:
-        net: Changed in place. It gets a fresh linear head unless it has one for the same classes.
-        tasks: One is plain fine-tuning; other strategies take several.
-        settings: What to train, how long and how fast.
-        device: Where.
-        work: Where checkpoints go.
+        net: Changed in place. It gets a new linear head unless it has one for the same classes.
+        tasks: One task for plain fine-tuning; multi-task strategies take several.
+        settings: Strategy, length and learning rate.
+        device: Device of the training.
+        work: Stores checkpoints.
     """
-    history, about = adapt(net, tasks, settings, device=device, work=work)
-    return net, accuracy_report(net, tasks[-1], device) + training_curves(history) + about
+    history, notes = adapt(net, tasks, settings, device=device, work=work)
+    return net, accuracy_report(net, tasks[-1], device) + training_curves(history) + notes
 
 
 def adapt(
     net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work, label: str = "train"
 ) -> tuple[list[Row], Report]:  # fmt: skip
-    """Do what `finetune` does, without measuring; give the history, and what strategy and teacher have to say."""
+    """Like `finetune` but without evaluation; return the history and the notes of strategy and teacher."""
     began = time.perf_counter()
     strategy = make_strategy(settings.strategy, settings.options)
-    fresh = new_head(net, tasks[-1], settings.seed, strategy.head())
+    head_is_new = new_head(net, tasks[-1], settings.seed, strategy.head())
     before = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)
-    strategy, why = strategy.choose(net.to(device.torch), tasks)
-    loss, about = distillation_loss(before.to(device.torch), strategy, settings.teacher, fresh=fresh)
+    strategy, choice = strategy.choose(net.to(device.torch), tasks)
+    loss, notes = distillation_loss(before.to(device.torch), strategy, settings.teacher, head_is_new=head_is_new)
     adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
         trained=adapting.watch if adapting else None, allowance=time_allowance(settings.seconds, began, tasks[-1]),
     )  # fmt: skip
     if adapting:
-        about += adapting.leave(net, accuracy_report(net, tasks[-1], device), device)
-    return history, why + about + warning(tasks, settings.fit.keep)
+        notes += adapting.leave(net, accuracy_report(net, tasks[-1], device), device)
+    return history, choice + notes + warning(tasks, settings.fit.keep)
 
 
 def train(
@@ -68,17 +68,17 @@ def train(
     before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _done: None,
     settled: int = 0, trained: Callable[[Net], None] | None = None, allowance: Allowance | None = None,
 ) -> list[Row]:  # fmt: skip
-    """Train a network in place by a strategy, or by its batches and another loss; a ticket's zeros stay zeros.
+    """Train a network in place by a strategy, optionally with another loss; pruned weights stay zero.
 
-    `trained` is called with what was trained before the strategy makes a plain network of it.
+    `trained` is called with the trained network before the strategy converts it back into a plain network.
     """
     net.to(device.torch)
     net.apply_masks_()
     torch.manual_seed(seed)
     learner = strategy.prepare(net, tasks).to(device.torch)
 
-    def constrained(done: int) -> None:
-        after_step(done)
+    def finish_step(step: int) -> None:
+        after_step(step)
         net.apply_masks_()
 
     def validate() -> float:
@@ -89,7 +89,7 @@ def train(
         history = fit(
             learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
             device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
-            after_step=constrained, no_best_before=settled, validate=validate, work=work, span=span,
+            after_step=finish_step, no_best_before=settled, validate=validate, work=work, span=span,
             allowance=allowance, label=label,
         )  # fmt: skip
     if trained:
@@ -101,7 +101,7 @@ def train(
 
 
 def time_allowance(seconds: float | None, began: float, task: Task) -> Allowance | None:
-    """What is left for training of a stage's time: it began at `began`, and ends with a measurement of two splits."""
+    """Time left for training since `began`, after reserving time to evaluate two splits; None without a limit."""
     if seconds is None:
         return None
     measuring = (len(task.val) + len(task.test)) / len(task.val)
@@ -109,7 +109,7 @@ def time_allowance(seconds: float | None, began: float, task: Task) -> Allowance
 
 
 def accuracy_report(net: Net, task: Task, device: Device) -> Report:
-    """Measure accuracy on the validation and the test split, as far as there are such, and on a target."""
+    """Evaluate accuracy on the validation split, the test split and the target, if they exist."""
     rows = list[Measurement]()
     for name, split in task.reported.items():
         logits = predict(net, split.pixels, net.preprocess, device)
@@ -118,7 +118,7 @@ def accuracy_report(net: Net, task: Task, device: Device) -> Report:
 
 
 def training_curves(history: Sequence[Row], name: str = "") -> Report:
-    """Say how training went: its length, its speed, and its curves."""
+    """Report epochs, speed and curves of a training run."""
     if not history:
         return Report()
     losses = tuple((row["epoch"], row["loss"]) for row in history)

@@ -1,4 +1,4 @@
-"""How quickly a network adapts: its accuracy by labels per class, and by epochs."""
+"""Learning curves: accuracy by labels per class and by epoch."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -26,42 +26,43 @@ UNIT = "accuracy, %"
 def curve(
     net: Net, tasks: Sequence[Task], settings: LearningCurve, *, device: Device, work: Work
 ) -> tuple[Net, Report]:  # fmt: skip
-    """Adapt a network to the last of `tasks` again and again, with more and more labels, and at last with all.
+    """Fine-tune a network on the last of `tasks` with growing numbers of labels, and finally with all.
 
     Args:
-        net: Becomes what `finetune` makes of it with all labels.
-        tasks: As in `finetune`.
-        settings: Which numbers of labels, how often, and how to train.
-        device: Where.
-        work: Keeps every finished training.
+        net: Changed in place; ends as the network fine-tuned on all labels.
+        tasks: See `finetune`.
+        settings: Numbers of labels, repeats and training settings.
+        device: Device of the training.
+        work: Saves every finished training run for resuming.
     """
     if settings.size:
         net.set_input_size(settings.size)
     least = int(np.bincount(tasks[-1].train.labels).min())
     numbers = [number for number in settings.labels if number < least]
 
-    def known(number: int, repeat: int) -> dict[str, Any]:
+    def run(number: int, repeat: int) -> dict[str, Any]:
         return work.once(
-            f"labels-{number}-{repeat}", lambda: adapted(net, tasks, number, repeat, settings, device, work)
+            f"labels-{number}-{repeat}", lambda: train_on_few(net, tasks, number, repeat, settings, device, work)
         )
 
-    runs = [known(number, repeat) for number in numbers for repeat in range(settings.repeats)]
-    made, report = finetune(net, tasks, settings, device=device, work=work.at("all"))
-    return made, report + compared(runs, report, len(tasks[-1].train) / len(tasks[-1].classes), settings, least)
+    runs = [run(number, repeat) for number in numbers for repeat in range(settings.repeats)]
+    trained, report = finetune(net, tasks, settings, device=device, work=work.at("all"))
+    per_class = len(tasks[-1].train) / len(tasks[-1].classes)
+    return trained, report + curve_report(runs, report, per_class, settings, least)
 
 
-def adapted(
+def train_on_few(
     net: Net, tasks: Sequence[Task], number: int, repeat: int, settings: LearningCurve, device: Device, work: Work
 ) -> dict[str, Any]:
-    """Train a copy on `number` labels per class; which ones depends on the repeat, and fewer are among more."""
+    """Train a copy on `number` labels per class; within a repeat, smaller subsets are nested in larger ones."""
     task = few(tasks[-1], number, seed_of(settings.seed, "labels", repeat))
     batch = make_strategy(settings.strategy, settings.options).batch
     epochs = max(settings.fit.epochs, -(-settings.min_steps // max(-(-len(task.train) // batch), 1)))
     fit = settings.fit.model_copy(update={"epochs": epochs})
-    copy, own = deepcopy(net), settings.model_copy(update={"fit": fit, "seed": settings.seed + repeat})
+    copy, changed = deepcopy(net), settings.model_copy(update={"fit": fit, "seed": settings.seed + repeat})
     label = f"{number} label{'s' * (number > 1)} per class, {repeat + 1} of {settings.repeats}"
     among = [*tasks[:-1], task]
-    history, _about = adapt(copy, among, own, device=device, work=work.at(f"{number}-{repeat}"), label=label)
+    history, _notes = adapt(copy, among, changed, device=device, work=work.at(f"{number}-{repeat}"), label=label)
     splits = task.reported.items()
     scores = {name: score(copy, split, copy.preprocess, device, name).value for name, split in splits}
     passes = [(row["epoch"], row["score"]) for row in history if "score" in row]
@@ -69,21 +70,21 @@ def adapted(
 
 
 def few(task: Task, number: int, seed: int) -> Task:
-    """Keep `number` training images of each class; with the same seed, fewer are among more."""
+    """Select `number` training images per class; with the same seed, smaller subsets are nested in larger ones."""
     order = np.random.default_rng(seed % 2**63).permutation(len(task.train))
     labels = task.train.labels[order]
     chosen = np.sort(np.concatenate([order[labels == label][:number] for label in range(len(task.classes))]))
     return replace(task, train=subset(task.train, chosen))
 
 
-def compared(
-    runs: Sequence[Mapping[str, Any]], whole: Report, per_class: float, settings: LearningCurve, least: int
+def curve_report(
+    runs: Sequence[Mapping[str, Any]], full_report: Report, per_class: float, settings: LearningCurve, least: int
 ) -> Report:  # fmt: skip
-    """Put trainings on few labels beside the one on all."""
+    """Report the training runs on few labels next to the run on all labels."""
     numbers = sorted({run["labels"] for run in runs})
     rows = [line(str(number), [run for run in runs if run["labels"] == number]) for number in numbers]
-    ends = {name: value for name in ("val", "test") if (value := whole.get(f"accuracy/{name}")) is not None}
-    full = {"labels": 0, "epochs": int(whole.get("epochs") or 0), **ends}
+    ends = {name: value for name in ("val", "test") if (value := full_report.get(f"accuracy/{name}")) is not None}
+    full = {"labels": 0, "epochs": int(full_report.get("epochs") or 0), **ends}
     rows.append(line(f"all ({per_class:.4g})", [full]))
     ordered = sorted(runs, key=lambda run: (run["labels"], run["repeat"]))
     curves = [
@@ -103,25 +104,26 @@ def compared(
         for run in ordered
         if not run["repeat"] and run["passes"]
     ]
-    left = [str(number) for number in settings.labels if number >= least]
-    notes = (f"no training on {', '.join(left)} labels per class: the smallest class has {least}",) if left else ()
+    skipped = [str(number) for number in settings.labels if number >= least]
+    note = f"skipped {', '.join(skipped)} labels per class: the smallest class has {least} training images"
+    notes = (note,) if skipped else ()
     return Report(tables=(Table(title=LABELS, rows=tuple(rows)),), curves=tuple(curves), notes=notes)
 
 
 def points(runs: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    """Give the accuracy of every training over its labels per class."""
+    """Return (labels per class, accuracy) of every training run."""
     return [(run["labels"], run[name]) for run in runs]
 
 
 def line(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise the repeats of one number of labels."""
-    told = {
+    """Summarise the repeats of one number of labels as a row."""
+    spreads = {
         split: Measurement.spread(split, [run[split] for run in runs]) for split in ("val", "test") if split in runs[0]
     }
     return {
         "labels per class": name,
-        **{f"accuracy {split} %": one.value for split, one in told.items()},
-        **{f"{split} range": f"{one.low:.2f} to {one.high:.2f}" for split, one in told.items()},
+        **{f"accuracy {split} %": spread.value for split, spread in spreads.items()},
+        **{f"{split} range": f"{spread.low:.2f} to {spread.high:.2f}" for split, spread in spreads.items()},
         "repeats": len(runs),
         "epochs": extent(run["epochs"] for run in runs),
     }

@@ -21,17 +21,17 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work: Work) -> tuple[Net, Report]:
-    """Fine-tune with fake quantization on the last of `tasks`; what comes out is a plain network, made for int8.
+    """Fine-tune with fake quantization on the last of `tasks`; the result is a plain network suited to int8.
 
     Args:
         net: Changed in place; has a head for the task's classes.
-        tasks: As in `finetune`.
-        settings: Of the rounding and the training.
-        device: Where.
-        work: Where checkpoints go.
+        tasks: See `finetune`.
+        settings: Settings of rounding and training.
+        device: Device of the training.
+        work: Stores checkpoints.
 
     Raises:
-        DataError: If the task's classes are not the network's.
+        DataError: If the classes of task and network differ.
     """
     task = tasks[-1]
     if net.classes != task.classes:
@@ -52,9 +52,9 @@ def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work:
 
 @contextmanager
 def frozen_norms(net: nn.Module, norms: str) -> Iterator[None]:
-    """Keep the statistics and weights of BatchNorms as they are for the length of the block, unless they may move."""
-    held = [m for m in net.modules() if isinstance(m, NORMS)] if norms == "frozen" else []
-    state = [(p, p.requires_grad) for m in held for p in m.parameters()]
+    """Freeze statistics and weights of BatchNorms within the block if `norms` is `frozen`."""
+    layers = [m for m in net.modules() if isinstance(m, NORMS)] if norms == "frozen" else []
+    state = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
     for parameter, _ in state:
         parameter.requires_grad_(False)
     try:

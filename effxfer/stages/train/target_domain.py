@@ -1,4 +1,4 @@
-"""What a network does where it is to work, if that is elsewhere than on images like those that it learnt from."""
+"""Evaluate a network on its target domain."""
 
 from collections.abc import Sequence
 
@@ -24,15 +24,15 @@ NOTHING = Report(notes=("the target has no test images: nothing is reported on i
 
 
 def at_target(net: Net, task: Task, device: Device) -> Report:
-    """Measure a network on the target of a task.
+    """Evaluate a network on the target of a task.
 
     Args:
-        net: Any.
-        task: Without a target there is nothing to report.
-        device: Where.
+        net: The network.
+        task: Task; without a target the report is empty.
+        device: Device of the evaluation.
 
     Returns:
-        `accuracy/target`, by domain as well if there are several; of new classes, the accuracy of episodes.
+        `accuracy/target`, also by domain if there are several; for new classes, few-shot accuracy over episodes.
     """
     if task.target is None:
         return Report()
@@ -46,12 +46,12 @@ def at_target(net: Net, task: Task, device: Device) -> Report:
 
 
 def file_at_target(model: Model, task: Task, net: Net) -> Report:
-    """Measure an exported file as `at_target` measures its network.
+    """Evaluate an exported file on the target of a task, like `at_target` for its network.
 
     Args:
-        model: Takes images of the network's side.
-        task: As in `at_target`.
-        net: What was exported.
+        model: Exported file with the network's input side.
+        task: Task; without a target the report is empty.
+        net: The exported network.
     """
     if task.target is None:
         return Report()
@@ -59,28 +59,30 @@ def file_at_target(model: Model, task: Task, net: Net) -> Report:
         test = task.target.test
         return by_domain(torch.from_numpy(model.logits(test.pixels)), test) if len(test) else NOTHING
     if not model.takes_prototypes:
-        return Report(notes=("the file knows its classes and takes no others: nothing to report on new ones",))
+        return Report(notes=("the file has fixed classes, so that new classes cannot be evaluated",))
     split = concat_splits(task.target)
     return on_new(torch.from_numpy(model.features_of(split.pixels)), split, distance_of(net))
 
 
 def is_new(task: Task) -> bool:
-    """Whether a task has a target, and of new classes."""
+    """Whether a task has a target with new classes."""
     return task.target is not None and task.target.classes != task.classes
 
 
 def distance_of(net: Net) -> Distance:
-    """Name the distance by which a network's features are compared."""
+    """Name of the distance between a network's features."""
     return net.head.distance if isinstance(net.head, Prototypes) else "euclidean"
 
 
 def on_new(features: Tensor, split: Split, distance: Distance) -> Report:
-    """Measure what features `(N, D)` of new classes are worth."""
-    return measure_few_shot(features, split.labels, lambda x, known: prototype_logits(x, known, distance), TARGET)
+    """Evaluate few-shot accuracy of features `(N, D)` of new classes."""
+    return measure_few_shot(
+        features, split.labels, lambda x, prototypes: prototype_logits(x, prototypes, distance), TARGET
+    )
 
 
 def by_domain(logits: Tensor, split: Split) -> Report:
-    """Give the accuracy of logits `(N, C)` on a target, and on each of its domains."""
+    """Return the accuracy of logits `(N, C)` on a target, and on each of its domains."""
     names = sorted(set(split.domains))
     parts = {f"{TARGET}/{name}": np.array(split.domains) == name for name in names if len(names) > 1}
     rows = [accuracy(logits, split.labels, TARGET), *(_part(logits, split.labels, n, p) for n, p in parts.items())]
@@ -92,8 +94,8 @@ def _part(logits: Tensor, labels: NDArray[np.int64], name: str, part: NDArray[np
 
 
 def warning(tasks: Sequence[Task], keep: str) -> Report:
-    """Say what chose the epoch, where the network is to work elsewhere."""
+    """Note that the best epoch was selected on source data, if there is a target."""
     if tasks[-1].target is None or keep != "best":
         return Report()
-    text = "the epoch kept is the best one on the validation split of the source: the target's labels chose nothing,"
-    return Report(notes=(f"{text} and another epoch may do better there; fit.keep = 'last' chooses none",))
+    text = "the best epoch was selected on the source's validation split, without the target's labels;"
+    return Report(notes=(f"{text} another epoch may be better on the target; fit.keep = 'last' selects none",))

@@ -42,7 +42,7 @@ def test_every_recipe_meets_every_network_and_the_faster_one_is_worth_something(
     monkeypatch.setattr(module, "TIMING_SECONDS", 0.5)
     other = {"source": tiny.BACKBONE.source, "pretrained": False, "size": 32}
     told = {"candidates": {"asleep": HOPELESS}, "backbones": [other], "fit": {**tiny.FIT, "epochs": 1}}
-    with pytest.raises(SettingsError, match="competes already"):
+    with pytest.raises(SettingsError, match="is already a candidate"):
         tiny.stage("compete", tiny.BACKBONE, tmp_path / "twice", data, **told)
     other |= {"source": "timm:test_resnet", "size": 96}
     made = tiny.stage("compete", tiny.BACKBONE, tmp_path / "made", data, latency_penalty=1000.0, **told)

@@ -61,7 +61,7 @@ def test_a_teacher_with_label_smoothing_is_taken_as_it_is(smooth, dense, data, t
     quiet = tiny.stage(name, smooth, tmp_path / "quiet", data, teacher=0.5, **SHORT)
     (note,) = notes(quiet)
     assert note.startswith(
-        "the teacher was trained with label smoothing 0.1, so its outputs are taken at temperature 1;"
+        "the teacher was trained with label smoothing 0.1, so its outputs are used at temperature 1;"
     )
     (note,) = notes(
         tiny.stage(name, smooth, tmp_path / "hot", data, teacher={"logits": 0.5, "temperature": 4}, **SHORT)
@@ -112,9 +112,9 @@ def test_its_key_is_what_is_in_the_teacher_not_where_it_lies(dense, tmp_path):
 @pytest.mark.parametrize(
     ("teacher", "problem"),
     [
-        ({"source": "timm:resnet18", "logits": 0.5}, "no model directory"),
+        ({"source": "timm:resnet18", "logits": 0.5}, "is not a model directory"),
         ({"source": "nowhere", "logits": 0.5}, "no model 'nowhere'"),
-        ({"source": "resnet20-cifar10", "logits": 0.5}, "knows 10 classes, not the 3"),
+        ({"source": "resnet20-cifar10", "logits": 0.5}, "has 10 classes, this task has 3"),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused(teacher, problem, data, tmp_path):

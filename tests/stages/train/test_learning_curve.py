@@ -43,7 +43,7 @@ def test_more_labels_are_worth_more_and_the_result_is_of_all(tmp_path, data):
     assert {curve.title for curve in report.curves} >= {LABELS, EPOCHS}
     (points,) = (curve.points for curve in report.curves if (curve.title, curve.name) == (LABELS, "val"))
     assert [x for x, _ in points] == [1, 1, 4, 4, 12]
-    assert "no training on 500 labels per class: the smallest class has 12" in report.notes
+    assert "skipped 500 labels per class: the smallest class has 12 training images" in report.notes
 
 
 def test_the_epochs_that_ran_are_told_not_those_that_were_asked_for():
