@@ -1,4 +1,4 @@
-"""What a score of weights is estimated from: losses of training images as evaluation sees them."""
+"""Losses of training images without augmentation, from which scores of weights are estimated."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -21,27 +21,27 @@ SAMPLES = {"fisher": (1, 512), "taylor": (64, TAYLOR_BATCHES)}
 
 
 def plain_batches(task: Task, size: int, device: Device, seed: int) -> Batches:
-    """Give training images in random order, not varied."""
+    """Batches of training images in random order, without augmentation."""
     return make_batches(task, size, Augment(crop="none", flip=False), device.torch)(seed)
 
 
-def losses(batches: Batches, most: int) -> Losses:
-    """Make the function that gives the losses of the first `most` batches under the network that it is passed."""
+def losses(batches: Batches, limit: int) -> Losses:
+    """Return a function that yields a network's losses on the first `limit` batches."""
 
     def examples(net: Net) -> Iterator[Tensor]:
         with safe_gradients(net):
-            for inputs, labels in islice(batches, most):
+            for inputs, labels in islice(batches, limit):
                 yield nn.functional.cross_entropy(net(inputs), labels)
 
     return examples
 
 
 def ranking(settings: Lottery | Gradual, task: Task, device: Device) -> Rank:
-    """Make the function that scores weights as the settings say.
+    """Return the function that scores weights by the settings.
 
-    `taylor` looks at 16 batches of 64 images, `fisher` at 512 images one by one, always the same.
+    `taylor` uses 16 batches of 64 images, `fisher` 512 single images; the images are fixed by the seed.
     """
-    size, most = SAMPLES.get(settings.score, (1, 0))
-    plain = plain_batches(task, size, device, seed_of(settings.seed, "score")) if most else None
-    context = ScoreContext(examples=losses(plain, most) if plain else None, seed=settings.seed)
+    size, limit = SAMPLES.get(settings.score, (1, 0))
+    plain = plain_batches(task, size, device, seed_of(settings.seed, "score")) if limit else None
+    context = ScoreContext(examples=losses(plain, limit) if plain else None, seed=settings.seed)
     return lambda net, mask: SCORES[settings.score](net, list(mask.keep), context)

@@ -1,4 +1,4 @@
-"""Train the controls of channel pruning, and put the pruned network beside them."""
+"""Train the control networks of channel pruning, and compare the pruned network with them."""
 
 import json
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ from effxfer.train.state import clone
 
 
 def compare_controls(context: ControlContext) -> Report:
-    """Train the controls that the settings ask for, time all networks in turns, and compare them with the pruned one.
+    """Train the controls that the settings request, time all networks in turns, and compare them with the pruned one.
 
-    A control that cannot be made, trained or exported is left out, and a note says why.
+    A control that cannot be built, trained or exported is skipped with a note.
     """
     if context.settings.controls == "none":
         return Report()
@@ -66,7 +66,7 @@ def compare_controls(context: ControlContext) -> Report:
 
 
 def train_control(context: ControlContext, spec: ControlSpec) -> list[dict[str, Any]] | str:
-    """Train a control as often as the settings ask for; return its repeats, or a sentence if that cannot be done."""
+    """Train all repeats of a control; return them, or a note if the control fails."""
     repeats = context.settings.control_seeds if context.settings.controls == "full" else 1
     try:
         return [
@@ -78,7 +78,7 @@ def train_control(context: ControlContext, spec: ControlSpec) -> list[dict[str, 
 
 
 def train_repeat(context: ControlContext, spec: ControlSpec, number: int) -> dict[str, Any]:
-    """Train a control once; give its scores, and of the first repeat the network."""
+    """Train a control once; return its scores, and the network of the first repeat."""
     settings, seed = context.settings, repeat_seed(context.settings.seed, number)
     net = spec.start(seed)
     history = train(
@@ -87,39 +87,40 @@ def train_repeat(context: ControlContext, spec: ControlSpec, number: int) -> dic
         work=context.work.at(f"control-{spec.folder}-{number}"), label=f"control {spec.name} {number + 1}",
     )  # fmt: skip
     weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
-    found = {"scores": scores(context, net), "epochs": len(history)}
-    return {**found, "about": json.dumps(describe(net)), "weights": weights}
+    results = {"scores": scores(context, net), "epochs": len(history)}
+    return {**results, "about": json.dumps(describe(net)), "weights": weights}
 
 
 def loss_for(context: ControlContext, net: Net) -> Loss:
-    """Give the pruned network's loss for another one; a teacher sees images normalised as it knows them."""
-    own, known = net.preprocess, context.dense.preprocess
-    told = context.loss if net.backbone == context.dense.backbone else context.foreign_loss
-    if not context.settings.teacher.listens or (own.mean, own.std) == (known.mean, known.std):
-        return told
+    """Return the training loss for a control; a teacher still sees images with its own normalisation."""
+    native, teacher = net.preprocess, context.dense.preprocess
+    teacher_loss = context.loss if net.backbone == context.dense.backbone else context.foreign_loss
+    if not context.settings.teacher.listens or (native.mean, native.std) == (teacher.mean, teacher.std):
+        return teacher_loss
 
     def loss(learner: Any, batch: Any, progress: float) -> Mapping[str, torch.Tensor]:
-        images, *rest = batch
-        here, there = (torch.tensor([p.mean, p.std], device=images.device)[..., None, None] for p in (own, known))
-        seen = (images * here[1] + here[0] - there[0]) / there[1]
-        return told(lambda _images: learner(images), (seen, *rest), progress)
+        images, *labels = batch
+        device = images.device
+        old, new = (torch.tensor([p.mean, p.std], device=device)[..., None, None] for p in (native, teacher))
+        renormalized = (images * old[1] + old[0] - new[0]) / new[1]
+        return teacher_loss(lambda _images: learner(images), (renormalized, *labels), progress)
 
     return loss
 
 
 def scores(context: ControlContext, net: Net) -> dict[str, float]:
-    """Measure accuracy in percent on the validation and the test split."""
+    """Evaluate accuracy in percent on the validation and the test split."""
     task = context.seen_by(net)[-1]
     splits = task.reported.items()
     return {name: score(net, split, net.preprocess, context.device, name).value for name, split in splits}
 
 
-def rebuild_control(found: Mapping[str, Any]) -> Net:
-    """Rebuild the network of a first repeat."""
-    about = json.loads(found["about"])
-    trust.check_trusted(about["backbone"], "unfinished work")
-    net = rebuild(about["backbone"], about["edits"], Preprocess.from_json(about["preprocess"]), about["classes"])
-    net.load_state_dict(found["weights"])
+def rebuild_control(repeat: Mapping[str, Any]) -> Net:
+    """Rebuild the network of a control's first repeat."""
+    facts = json.loads(repeat["about"])
+    trust.check_trusted(facts["backbone"], "unfinished work")
+    net = rebuild(facts["backbone"], facts["edits"], Preprocess.from_json(facts["preprocess"]), facts["classes"])
+    net.load_state_dict(repeat["weights"])
     return net.eval()
 
 

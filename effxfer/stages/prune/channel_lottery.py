@@ -10,7 +10,7 @@ from effxfer.prune.weights.mask import Mask
 from effxfer.report import Report
 from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches
 from effxfer.stages.prune.lottery import rewind_point
-from effxfer.stages.prune.ticket import leave_ticket, rewound
+from effxfer.stages.prune.ticket import rewind_text, write_ticket_file
 from effxfer.stages.settings.prune_settings import Structured
 from effxfer.stages.train.begin import begin_training
 from effxfer.stages.train.finetune import accuracy_report, train
@@ -52,7 +52,7 @@ def structured(
         examples=losses(plain, TAYLOR_BATCHES), remember=work.once,
     )  # fmt: skip
     rows = accuracy_report(net, tasks[-1], device) + report(net, ticket) + training.notes
-    leave_ticket(
-        net, start, settings, rewind=rewound(settings), tasks=tasks, report=rows, device=device, work=work
+    write_ticket_file(
+        net, start, settings, rewind=rewind_text(settings), tasks=tasks, report=rows, device=device, work=work
     )  # fmt: skip
     return net, rows

@@ -1,4 +1,4 @@
-"""Remove channels, and train what is left."""
+"""Prune channels and fine-tune the smaller network."""
 
 import json
 import time
@@ -38,14 +38,14 @@ SOLVE_BATCHES = 4
 
 
 def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Device, work: Work) -> tuple[Net, Report]:
-    """Remove channels in steps, and train after each.
+    """Prune channels in steps, and fine-tune after each.
 
     Args:
-        net: Changed in place; a ticket's zeros stay zeros where their channels stay.
-        tasks: As in `finetune`.
-        settings: How much to remove, by which measure, and how to train.
-        device: Where.
-        work: Keeps every finished step and the checkpoint of the present one.
+        net: Changed in place; a ticket's pruned weights stay zero in the remaining channels.
+        tasks: See `finetune`.
+        settings: Pruning target, importance and training settings.
+        device: Device of the training.
+        work: Saves every finished step, and checkpoints of the current one.
     """
     began = time.perf_counter()
     training = begin_training(net, tasks, settings, device)
@@ -57,7 +57,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
     side = settings.size or net.preprocess.size
-    others = open_control_backbones(settings, replace(net.preprocess, size=side), device)
+    control_backbones = open_control_backbones(settings, replace(net.preprocess, size=side), device)
     dense = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)
@@ -75,7 +75,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     report = accuracy_report(net, tasks[-1], device) + total_report(removed) + training_curves(history)
     report += Report(notes=(note,)) + training.notes
     context = ControlContext(
-        net=net, dense=dense, others=others, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
+        net=net, dense=dense, backbones=control_backbones, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
         foreign_loss=foreign,
         prune=lambda control, alike: prune_step(control, dense, tasks, alike, 1, device), report=report,
         device=device, work=work,
@@ -94,42 +94,42 @@ def prune_step_once(
         weights = {name: tensor.cpu() for name, tensor in clone(net).items()}
         return {"facts": json.dumps([net.edits[edits:], report.to_json()]), "weights": weights}
 
-    found = work.once(f"cut-{step}", compute)
-    fresh, report = json.loads(found["facts"])
+    saved = work.once(f"cut-{step}", compute)
+    new_edits, report = json.loads(saved["facts"])
     if len(net.edits) == edits:
-        for edit in fresh:
+        for edit in new_edits:
             apply_edit(net, **edit)
-    net.load_state_dict(found["weights"])
+    net.load_state_dict(saved["weights"])
     return Report.from_json(report)
 
 
 def total_report(reports: Sequence[Report]) -> Report:
-    """Tell what several cuts came to, from before the first to after the last."""
+    """Combine the reports of several steps, from before the first to after the last."""
     first, last = reports[0], reports[-1]
     rows = []
     for row in last.rows:
-        of, _, which = row.name.partition("/")
-        if which == "before":
+        metric, _, kind = row.name.partition("/")
+        if kind == "before":
             row = first[row.name]
-        elif which == "ratio":
-            row = replace(row, value=last[f"{of}/after"].value / first[f"{of}/before"].value, low=nan, high=nan)
+        elif kind == "ratio":
+            row = replace(row, value=last[f"{metric}/after"].value / first[f"{metric}/before"].value, low=nan, high=nan)
         rows.append(row)
     widths = {line["layer"]: line["before"] for line in first.tables[0].rows}
     table = replace(last.tables[0], rows=tuple({**r, "before": widths[r["layer"]]} for r in last.tables[0].rows))
-    more = tuple(
-        replace(one, title=f"{one.title}, step {step} of {len(reports)}" if len(reports) > 1 else one.title)
+    step_tables = tuple(
+        replace(inner, title=f"{inner.title}, step {step} of {len(reports)}" if len(reports) > 1 else inner.title)
         for step, report in enumerate(reports, 1)
-        for one in report.tables[1:]
+        for inner in report.tables[1:]
     )
-    return Report(rows=tuple(rows), tables=(table, *more), notes=last.notes, curves=last.curves)
+    return Report(rows=tuple(rows), tables=(table, *step_tables), notes=last.notes, curves=last.curves)
 
 
 def prune_step(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
-    """Remove this step's share of the channels, solve weights anew if asked, and estimate BatchNorm statistics anew.
+    """Remove this step's channels, reconstruct weights if enabled, and re-estimate BatchNorm statistics.
 
-    The shares are such that what all steps together leave is what one step would: of `ratio`, each step removes an
-    equal part of the channels that there were at first; of `macs_ratio` and latencies, each step keeps the same share.
-    `dense` is the network before the first step, which latencies are compared with.
+    All steps together reach the same size as a single one. With `ratio`, each step removes an equal number of the
+    original channels; with `macs_ratio` and latencies, each step keeps the same fraction.
+    `dense` is the network before the first step, the baseline of latencies.
     """
     plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "channels", step))
     examples = losses(plain, TAYLOR_BATCHES)
@@ -156,7 +156,7 @@ def prune_step(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, 
 
 
 def share(ratio: float, step: int, steps: int) -> float:
-    """What to remove in a step, as a share of what the steps before it left.
+    """Fraction of the remaining channels to remove in a step.
 
     >>> share(0.5, 1, 2), round(share(0.5, 2, 2), 4)
     (0.25, 0.3333)
@@ -166,7 +166,7 @@ def share(ratio: float, step: int, steps: int) -> float:
 
 
 def epochs_of(settings: Channels, step: int) -> int:
-    """Share the epochs among the steps: half of them to the last, the rest evenly to the others."""
+    """Epochs of a step: half of all for the last step, the others share the rest evenly."""
     if settings.steps == 1:
         return settings.fit.epochs
     last = (settings.fit.epochs + 1) // 2

@@ -1,4 +1,4 @@
-"""The networks that a pruned one must beat: as fast as it is, or named by the user, and not trained yet."""
+"""Build the control networks for channel pruning: latency-matched ones and user-supplied backbones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -34,31 +34,31 @@ from effxfer.transfer.base import Strategy
 SIDE_STEP = 4
 LEAST_SIDE = 8
 NO_TARGET = {"ratio": None, "macs_ratio": None, "latency_ratio": None, "latency_ms": None}
-KEPT = tuple(percent / 100 for percent in range(10, 100, 2))
+DENSITIES = tuple(percent / 100 for percent in range(10, 100, 2))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ControlContext:
-    """A pruned network, and what its controls share with it.
+    """A pruned network and the training setup that its controls share.
 
     Attributes:
-        net: Pruned and trained; stays as it is.
-        dense: The network before the first channel was removed; stays as it is.
-        others: Smaller backbones, by name.
-        tasks: As in `finetune`.
-        settings: Of the stage.
-        strategy: How to train.
-        loss: What training minimises, a teacher's terms included.
-        foreign_loss: The same for other backbones, whose features are not comparable.
-        prune: Removes channels as settings say, in one step.
-        report: What was measured of the pruned network.
-        device: Where.
-        work: Keeps what was chosen, trained and timed.
+        net: The pruned and trained network; never changed.
+        dense: The network before pruning; never changed.
+        backbones: User-supplied smaller backbones, by name.
+        tasks: See `finetune`.
+        settings: Settings of the stage.
+        strategy: Training strategy.
+        loss: Training loss with the terms of a teacher.
+        foreign_loss: Training loss for other backbones, whose features cannot be compared with the teacher's.
+        prune: Prunes channels by settings, in one step.
+        report: Report of the pruned network.
+        device: Device of the training.
+        work: Saves choices, trained controls and timings for resuming.
     """
 
     net: Net
     dense: Net
-    others: Mapping[str, Net]
+    backbones: Mapping[str, Net]
     tasks: Sequence[Task]
     settings: Channels
     strategy: Strategy
@@ -71,11 +71,11 @@ class ControlContext:
 
     @property
     def threads(self) -> int:
-        """Of ONNX Runtime."""
+        """Threads of ONNX Runtime."""
         return self.settings.threads or usable_cores()
 
     def seen_by(self, net: Net) -> list[Task]:
-        """The tasks with images as a network takes them."""
+        """The tasks with images preprocessed for a network."""
         return [task.with_preprocess(net.preprocess) for task in self.tasks]
 
 
@@ -84,11 +84,11 @@ class ControlSpec:
     """A control to be trained.
 
     Attributes:
-        name: How the report calls it.
-        folder: Of its work.
-        start: Gives the network that a repeat begins with, from the repeat's seed.
-        epochs: How long it is trained.
-        advice: What to do to have it.
+        name: Name in the report.
+        folder: Folder of its checkpoints.
+        start: Builds the untrained network of a repeat from the repeat's seed.
+        epochs: Training epochs.
+        advice: How to train the control by itself, if it should win.
     """
 
     name: str
@@ -99,19 +99,19 @@ class ControlSpec:
 
 
 def open_control_backbones(settings: Channels, like: Preprocess, device: Device) -> dict[str, Net]:
-    """Open the backbones that the settings name, before anything is trained.
+    """Open the control backbones of the settings before any training.
 
     Args:
-        settings: Of the stage.
-        like: What the pruned network's input looks like: so do theirs, unless they say otherwise or are models.
-        device: Where the stage runs.
+        settings: Settings of the stage.
+        like: Preprocessing of the pruned network; the default for backbones that are not model directories.
+        device: Device of the stage.
 
     Raises:
-        SettingsError: If a backbone does not exist or cannot take such images, or several processes would time it.
+        SettingsError: If a backbone does not exist or cannot take such images, or under `torchrun`.
         ModelFileError: If its weights do not fit.
     """
     if settings.controls != "none" and device.world > 1:
-        raise SettingsError("controls are timed by one process", "start it without torchrun, or give controls = 'none'")
+        raise SettingsError("controls are timed by one process", "start it without torchrun, or set controls = 'none'")
     nets: dict[str, Net] = {}
     for number, backbone in enumerate(settings.control_backbones, 1):
         name = Path(backbone.source.partition("@")[0]).name
@@ -120,88 +120,90 @@ def open_control_backbones(settings: Channels, like: Preprocess, device: Device)
 
 
 def open_control_backbone(backbone: BackboneSettings, like: Preprocess) -> Net:
-    """Open one backbone for images as another network takes them; see `open_control_backbones`."""
+    """Open one control backbone with the preprocessing of another network; see `open_control_backbones`."""
     if artifact.find(backbone.source) is None:
-        same = {name: getattr(backbone, name) or getattr(like, name) for name in ("size", "crop_pct", "crop")}
-        backbone = backbone.model_copy(update=same)
+        inherited = {name: getattr(backbone, name) or getattr(like, name) for name in ("size", "crop_pct", "crop")}
+        backbone = backbone.model_copy(update=inherited)
     net, _notes = artifact.open_model(backbone)
     net.set_input_size(net.preprocess.size)
     return net
 
 
 def control_specs(context: ControlContext) -> tuple[list[ControlSpec], list[str]]:
-    """Return the controls that the settings ask for, and a sentence for each that cannot be made."""
+    """Return the controls that the settings request, and a note for each that cannot be built."""
     specs = [smaller_input_control(context), uniform_control(context)]
     if context.settings.controls == "full":
         specs += [redrawn_control(context)]
-        specs += [backbone_control(context, number) for number in range(len(context.others))]
+        specs += [backbone_control(context, number) for number in range(len(context.backbones))]
     return [s for s in specs if isinstance(s, ControlSpec)], [note for note in specs if isinstance(note, str)]
 
 
 def smaller_input_control(context: ControlContext) -> ControlSpec | str:
-    """The unpruned network on images so small that it is as fast as the pruned one; or why there is none."""
-    known = context.work.once("control-side", lambda: {"side": equally_fast_side(context)})["side"]
-    if not known:
-        return "no control with smaller images: at no side that the network takes is it as fast as the pruned one"
+    """Control: the unpruned network on images small enough for equal latency; a note if there is none."""
+    side = context.work.once("control-side", lambda: {"side": equally_fast_side(context)})["side"]
+    if not side:
+        return "no control with smaller images: the unpruned network is slower than the pruned one at every input side"
 
     def start(_seed: int) -> Net:
-        net = at_input_side(context.dense, known)
+        net = at_input_side(context.dense, side)
         plain = plain_batches(context.seen_by(net)[-1], 64, context.device, seed_of(context.settings.seed, "side"))
         recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
         return net
 
     return ControlSpec(
-        name=f"smaller input ({known} px)", folder="smaller-input", start=start, epochs=context.settings.fit.epochs,
-        advice=f"finetune the unpruned network with size = {known}",
+name=f"smaller input ({side} px)", folder="smaller-input", start=start, epochs=context.settings.fit.epochs,
+        advice=f"finetune the unpruned network with size = {side}",
     )  # fmt: skip
 
 
 def equally_fast_side(context: ControlContext) -> int:
-    """Measure the largest side of the images at which the unpruned network is as fast as the pruned one; 0 is none."""
+    """Measure the largest input side at which the unpruned network is as fast as the pruned one; 0 if none."""
     with stopwatch(context.dense, context.threads, context.settings.seed) as time:
         limit = time(context.net).ratio * (1 + PRECISION)
-        found = largest_within(
+        largest = largest_within(
             input_sides(context.dense), lambda side: time(at_input_side(context.dense, side)).ratio, limit
         )
-    return found or 0
+    return largest or 0
 
 
 def input_sides(net: Net) -> list[int]:
-    """The sides that a network takes, from 8 pixels to its own, in steps of four."""
-    full, found = net.preprocess.size, []
+    """Input sides that a network accepts, from 8 pixels to its own side, in steps of four."""
+    full, accepted = net.preprocess.size, []
     for side in range(full % SIDE_STEP + LEAST_SIDE, full + 1, SIDE_STEP):
         try:
             at_input_side(net, side)
         except SettingsError:
             continue
-        found.append(side)
-    return found
+        accepted.append(side)
+    return accepted
 
 
 def at_input_side(net: Net, side: int) -> Net:
-    """Copy a network for images of another side."""
+    """Copy a network and change its input side."""
     copy = deepcopy(net)
     copy.set_input_size(side)
     return copy
 
 
 def uniform_control(context: ControlContext) -> ControlSpec | str:
-    """The unpruned network without the same share of each layer's weakest channels; or why there is none."""
+    """Control: the unpruned network with a uniform pruning ratio per layer; a note if there is none."""
     settings = context.settings
     if not settings.timed and (settings.scope, settings.importance) == ("layer", "magnitude"):
-        return "no uniform control: the network itself was pruned by magnitude, alike in each layer"
+        return "no uniform control: the network itself was pruned uniformly by magnitude"
     try:
-        told = context.work.once("control-uniform", lambda: {"target": equal_cost_target(context)})["target"]
+        target = context.work.once("control-uniform", lambda: {"target": equal_cost_target(context)})["target"]
     except (ModelFileError, SettingsError) as error:
         return f"no uniform control: {error.problem}"
-    alike = settings.model_copy(update={**NO_TARGET, **told, "importance": "magnitude", "scope": "layer", "steps": 1})
+    uniform = settings.model_copy(
+        update={**NO_TARGET, **target, "importance": "magnitude", "scope": "layer", "steps": 1}
+    )
 
     def start(_seed: int) -> Net:
         net = at_input_side(context.dense, context.net.preprocess.size)
-        context.prune(net, alike)
+        context.prune(net, uniform)
         return net
 
-    values = ", ".join(f"{name} = {value:.4g}" for name, value in told.items())
+    values = ", ".join(f"{name} = {value:.4g}" for name, value in target.items())
     return ControlSpec(
         name=f"uniform, {'latency' if settings.timed else 'multiply-adds'} alike", folder="uniform", start=start,
         epochs=settings.fit.epochs,
@@ -210,42 +212,45 @@ def uniform_control(context: ControlContext) -> ControlSpec | str:
 
 
 def equal_cost_target(context: ControlContext) -> dict[str, float]:
-    """Say how uniform pruning comes to the pruned network's latency or, without one as target, to its multiply-adds.
+    """Find the uniform ratio that matches the pruned network's latency or, without a latency target, its multiply-adds.
 
-    Channel counts are rounded as the pruned network's; multiply-adds more finely, where they would be too few.
+    Channel counts are rounded like the pruned network's. For multiply-adds the rounding is halved while the control
+    would be too small.
 
     Raises:
-        SettingsError: If it cannot come to it.
-        ModelFileError: As `remove_channels`.
+        SettingsError: If no ratio matches the latency.
+        ModelFileError: If the network cannot be pruned, see `remove_channels`.
     """
     settings = context.settings
 
-    def alike(**told: Any) -> Net:
+    def prune_uniformly(**target: Any) -> Net:
         net = at_input_side(context.dense, context.net.preprocess.size)
-        remove_channels(net, scope="layer", exclude=settings.exclude, **told)
+        remove_channels(net, scope="layer", exclude=settings.exclude, **target)
         return net
 
     if not settings.timed:
-        ratio, wanted, step = context.report["macs/ratio"].value, multiply_adds(context.net), settings.round_to
-        while step > 1 and multiply_adds(alike(macs_ratio=ratio, round_to=step)) < wanted / AS_FAST:
+        ratio, macs, step = context.report["macs/ratio"].value, multiply_adds(context.net), settings.round_to
+        while step > 1 and multiply_adds(prune_uniformly(macs_ratio=ratio, round_to=step)) < macs / AS_FAST:
             step //= 2
         return {"macs_ratio": ratio, "round_to": step}
     with stopwatch(context.dense, context.threads, settings.seed) as time:
         limit = time(context.net).ratio * (1 + PRECISION)
-        kept = largest_within(KEPT, lambda k: time(alike(ratio=1 - k, round_to=settings.round_to)).ratio, limit)
-    if kept is None:
-        raise SettingsError("removing the same share of each layer does not come to the latency")
-    return {"ratio": round(1 - kept, 2), "round_to": settings.round_to}
+        density = largest_within(
+            DENSITIES, lambda d: time(prune_uniformly(ratio=1 - d, round_to=settings.round_to)).ratio, limit
+        )
+    if density is None:
+        raise SettingsError("no uniform pruning ratio reaches the latency")
+    return {"ratio": round(1 - density, 2), "round_to": settings.round_to}
 
 
 def multiply_adds(net: Net) -> int:
-    """Count multiply-adds for one image."""
+    """Count the multiply-adds of one image."""
     still = deepcopy(net).cpu().eval()
     return cost(still, example_of(still))[0]
 
 
 def redrawn_control(context: ControlContext) -> ControlSpec:
-    """The pruned network's shape with weights drawn anew."""
+    """Control: the pruned architecture with new random weights."""
 
     def start(seed: int) -> Net:
         net = deepcopy(context.net)
@@ -258,8 +263,8 @@ def redrawn_control(context: ControlContext) -> ControlSpec:
 
 
 def backbone_control(context: ControlContext, number: int) -> ControlSpec:
-    """A smaller backbone that the settings name."""
-    name, body = list(context.others.items())[number]
+    """Control: a smaller backbone that the settings name."""
+    name, body = list(context.backbones.items())[number]
 
     def start(seed: int) -> Net:
         net = deepcopy(body).to(context.device.torch)
@@ -273,5 +278,5 @@ def backbone_control(context: ControlContext, number: int) -> ControlSpec:
 
 
 def epochs_from_scratch(settings: Channels) -> int:
-    """How long to train what knows nothing of the task yet."""
+    """Training epochs of controls that were not trained on the task yet."""
     return settings.fit.epochs if settings.control_epochs is None else settings.control_epochs

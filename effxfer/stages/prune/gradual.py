@@ -1,4 +1,4 @@
-"""Prune gradually, during one training."""
+"""Gradual magnitude pruning during one training run."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,8 +14,8 @@ from effxfer.prune.weights.scores.movement import add_movement_, forget_, watch_
 from effxfer.prune.weights.sparsity import density
 from effxfer.report import Curve, Report
 from effxfer.stages.prune.calibration import ranking
-from effxfer.stages.prune.ticket import TRAINED, leave_ticket
-from effxfer.stages.prune.ticket_controls import Found, compared, repeat_seed
+from effxfer.stages.prune.ticket import TRAINED, write_ticket_file
+from effxfer.stages.prune.ticket_controls import TrainedTicket, compare_ticket, repeat_seed
 from effxfer.stages.settings.prune_settings import Gradual
 from effxfer.stages.train.begin import begin_training
 from effxfer.stages.train.finetune import accuracy_report, train, training_curves
@@ -25,18 +25,18 @@ from effxfer.transfer.strategies import make_strategy
 
 
 def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Device, work: Work) -> tuple[Net, Report]:
-    """Train once while weights go, after a cubic.
+    """Train once while weights are removed on a cubic schedule.
 
     Args:
         net: Changed in place; ends trained, with its masks.
-        tasks: As in `finetune`.
-        settings: How much to remove when, and how to train.
-        device: Where.
-        work: Keeps the checkpoint of the training, and every finished control.
+        tasks: See `finetune`.
+        settings: Pruning schedule and training settings.
+        device: Device of the training.
+        work: Saves checkpoints of the training, and every finished control.
     """
     if not make_strategy(settings.strategy, settings.options).of_images:
         hint = "use strategy = 'full', or method = 'lottery'"
-        raise SettingsError(f"strategy {settings.strategy!r} does not train the weights that would go", hint)
+        raise SettingsError(f"strategy {settings.strategy!r} does not train the weights to be pruned", hint)
     training = begin_training(net, tasks, settings, device)
     strategy, loss = training.strategy, training.loss
     first, start = Mask.of(net, settings.exclude), clone(net)
@@ -54,7 +54,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     report = accuracy_report(net, tasks[-1], device) + density(net, ticket)
     report += training_curves(history) + falling(ramp, length)
     report += training.notes
-    leave_ticket(
+    write_ticket_file(
         net, net.state_dict(), settings, rewind=TRAINED, tasks=tasks, report=report, device=device, work=work
     )  # fmt: skip
 
@@ -64,15 +64,15 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
             label=f"control {kind} {number + 1}", loss=loss,
         )  # fmt: skip
 
-    found = Found(
+    trained = TrainedTicket(
         mask=ticket, first=first, start=start, dense=start, epochs=settings.fit.epochs, report=report,
         once=by_magnitude if settings.score == "movement" else rank,
     )  # fmt: skip
-    return net, report + compared(net, train_control, found, settings, task=tasks[-1], device=device, work=work)
+    return net, report + compare_ticket(net, train_control, trained, settings, task=tasks[-1], device=device, work=work)
 
 
 def ramp_of(settings: Gradual, length: int, first: Mask) -> Ramp:
-    """Lay the cubic over the training's steps."""
+    """Place the cubic sparsity schedule on the training steps."""
     steps = settings.fit.epochs * length
     last = max(round(settings.end * steps), 1)
     begin = min(round(settings.begin * steps), last)
@@ -80,7 +80,7 @@ def ramp_of(settings: Gradual, length: int, first: Mask) -> Ramp:
 
 
 def falling(ramp: Ramp, length: int) -> Report:
-    """Draw the weights that remain over the epochs."""
+    """Curve of the remaining weights by epoch."""
     points = tuple((step / length, 100 * (1 - ramp.at(step))) for step in range(ramp.last + 1) if ramp.due(step))
     shown = Curve(title="Weights remaining", name="ticket", x="epoch", y="prunable weights remaining, %", points=points)
     return Report(curves=(shown,))

@@ -1,4 +1,4 @@
-"""Prune a network to a latency: the clocks of this machine, handed to the mathematics in `effxfer.prune`."""
+"""Prune a network to a latency that is measured on this machine."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -39,40 +39,40 @@ def prune_to_measured_latency(
     threads: int = 0,
     seed: int = 0,
 ) -> PruneResult:
-    """Remove channels and residual blocks, in place, until a network is as fast as asked; nothing is trained.
+    """Remove channels and residual blocks, in place, until a network reaches a latency; without training.
 
     Args:
-        network: Any module that takes one tensor and returns one, or a `Net`. Where anything fails it is unchanged.
-        loss: Returns the mean loss of the network that it is passed on some training images, always the same ones.
-        latency_ratio: Share of the latency before, in (0, 1); not with `latency_ms`.
-        latency_ms: Milliseconds of one call, below those before; not with `latency_ratio`.
+        network: Any module that takes one tensor and returns one, or a `Net`. It is unchanged if an error is raised.
+        loss: Returns the mean loss of a network on a fixed set of training images.
+        latency_ratio: Target latency divided by the current latency, in (0, 1); excludes `latency_ms`.
+        latency_ms: Target latency of one call in milliseconds, below the current one; excludes `latency_ratio`.
         example: An input `(N, ...)` of the network; a `Net` needs none.
-        clock: Returns the milliseconds that a network takes on the device that counts; None exports it to ONNX and
-            times the file in ONNX Runtime on this machine, in turns with the dense one.
-        prices: What single layers cost, at any width; None measures that in ONNX Runtime on this machine, and keeps it
-            for the next time. What the clock says corrects their sum.
-        importance: As in `remove_channels`: which channels of a layer go first.
-        exclude: Shell patterns of layers whose outputs stay, and whose blocks stay.
-        max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
+        clock: Returns the latency of a network on the target device in milliseconds. None exports the network to ONNX
+            and times it in ONNX Runtime on this machine, interleaved with the dense network.
+        prices: Cost of single layers by width; None measures them in ONNX Runtime on this machine and caches them.
+            Their sum is corrected by the measured latency.
+        importance: Importance of channels, see `remove_channels`.
+        exclude: Shell patterns of layers whose outputs and blocks are not pruned.
+        max_ratio_per_layer: Largest fraction of its channels that a layer may lose, in (0, 1).
         examples: Losses of some batches, see `remove_channels`; used by `taylor` only.
-        threads: Of ONNX Runtime; 0 is one per core.
-        seed: Of the order in which networks are timed.
+        threads: Threads of ONNX Runtime; 0 is one per core.
+        seed: Random seed of the order in which networks are timed.
 
     Returns:
-        What was asked, predicted and measured, tables of what was removed, and the record of the sizes.
+        Target, predicted and measured latency, tables of the removed channels and blocks, and the remaining sizes.
 
     Raises:
-        SettingsError: If the latency cannot be reached, or not exactly one target is given.
-        GateError: If what was measured is more than 10 % slower than what was asked, after four corrections.
+        SettingsError: If the latency cannot be reached, or the number of targets is not one.
+        GateError: If the measured latency is more than 10 % above the target after four corrections.
         ModelFileError: If the network cannot be traced, pruned, exported or rebuilt; names the layer.
     """
     if (latency_ratio is None) == (latency_ms is None):
         raise SettingsError("pass either latency_ratio or latency_ms", "latency_ratio=0.5 is half of the time")
-    dense, one, threads = deepcopy(network), example_of(network, example), threads or usable_cores()
-    prices = prices or measure_costs(trace(dense, one), threads=threads)
-    whole = modelled_ms(dense, one, prices.ms)
+    dense, image, threads = deepcopy(network), example_of(network, example), threads or usable_cores()
+    prices = prices or measure_costs(trace(dense, image), threads=threads)
+    dense_model_ms = modelled_ms(dense, image, prices.ms)
     with stopwatch(dense, threads, seed, example) if clock is None else timed_by(clock, dense) as time:
-        target = latency_target(latency_ratio, latency_ms, whole, lambda: time(dense).ms)
+        target = latency_target(latency_ratio, latency_ms, dense_model_ms, lambda: time(dense).ms)
         return prune_to_latency(
             network, target=target, cost=prices.ms, step=prices.step, time=time, loss=loss, example=example,
             importance=importance, exclude=exclude, max_ratio_per_layer=max_ratio_per_layer, examples=examples,
@@ -82,51 +82,53 @@ def prune_to_measured_latency(
 def prune_step_to_latency(
     net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses
 ) -> PruneResult:  # fmt: skip
-    """Remove what this step's latency asks for: steps are even factors on the way from the dense network's to the last.
+    """Prune to the target latency of one step; the targets form a geometric series from the dense latency to the last.
 
     Args:
         net: Changed in place.
         dense: The network before the first step.
-        settings: `latency_ratio` or `latency_ms`, and which channels go first.
+        settings: Settings with `latency_ratio` or `latency_ms`, and the importance of channels.
         step: From 1 to `settings.steps`.
-        loss: Mean loss on some training images.
+        loss: Returns the mean loss of a network on a fixed set of training images.
         examples: Losses of batches, for the `taylor` importance.
     """
     threads = settings.threads or usable_cores()
     before, now = example_of(dense), example_of(net)
     costs = measure_costs([*trace(dense, before), *trace(net, now)], threads=threads)
-    whole = modelled_ms(dense, before, costs.ms)
+    dense_model_ms = modelled_ms(dense, before, costs.ms)
     with stopwatch(dense, threads, settings.seed) as time:
         return prune_to_latency(
-            net, target=step_target(settings, step, whole, lambda: time(dense).ms), cost=costs.ms, step=costs.step,
-            time=time, loss=loss, importance=settings.importance, exclude=settings.exclude, examples=examples,
+            net, target=step_target(settings, step, dense_model_ms, lambda: time(dense).ms), cost=costs.ms,
+            step=costs.step, time=time, loss=loss, importance=settings.importance, exclude=settings.exclude,
+            examples=examples,
         )  # fmt: skip
 
 
-def step_target(settings: Channels, step: int, whole: float, dense_ms: Callable[[], float]) -> LatencyTarget:
-    """Say what a step must reach.
+def step_target(settings: Channels, step: int, dense_model_ms: float, dense_ms: Callable[[], float]) -> LatencyTarget:
+    """Return the target latency of a step.
 
     Args:
-        settings: The latency to reach in the last step.
+        settings: Settings with the target of the last step.
         step: From 1 to `settings.steps`.
-        whole: What the cost model says of the dense network, in milliseconds.
-        dense_ms: Measures it.
+        dense_model_ms: Latency of the dense network by the cost model, in milliseconds.
+        dense_ms: Measures the latency of the dense network in milliseconds.
 
     Raises:
-        SettingsError: If the dense network is that fast already.
+        SettingsError: If the dense network is already as fast as the target.
     """
-    return latency_target(settings.latency_ratio, settings.latency_ms, whole, dense_ms, share=step / settings.steps)
+    ratio, ms = settings.latency_ratio, settings.latency_ms
+    return latency_target(ratio, ms, dense_model_ms, dense_ms, share=step / settings.steps)
 
 
 def latency_target(
-    ratio: float | None, ms: float | None, whole: float, dense_ms: Callable[[], float], share: float = 1.0
+    ratio: float | None, ms: float | None, dense_model_ms: float, dense_ms: Callable[[], float], share: float = 1.0
 ) -> LatencyTarget:
-    """Say what must be reached after a share, in (0, 1], of the way to a ratio or to milliseconds; as `step_target`."""
+    """Return the target latency after a share, in (0, 1], of the way to a ratio or to milliseconds."""
     if ratio is not None:
-        return LatencyTarget(value=ratio**share, unit="x", per_ms=1 / whole)
-    wanted, measured = ms or 0.0, dense_ms()
-    if wanted >= measured:
+        return LatencyTarget(value=ratio**share, unit="x", per_ms=1 / dense_model_ms)
+    target_ms, measured = ms or 0.0, dense_ms()
+    if target_ms >= measured:
         raise SettingsError(
-            f"latency_ms is {wanted:g}, and the network takes {measured:.3g} ms already", "ask for less"
+            f"latency_ms is {target_ms:g}, but the network takes only {measured:.3g} ms", "set a smaller latency_ms"
         )
-    return LatencyTarget(value=measured ** (1 - share) * wanted**share, unit="ms", per_ms=measured / whole)
+    return LatencyTarget(value=measured ** (1 - share) * target_ms**share, unit="ms", per_ms=measured / dense_model_ms)

@@ -1,4 +1,4 @@
-"""Find lottery tickets, and put them beside their controls."""
+"""Find lottery tickets by iterative pruning with rewinding, and compare them with control networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.movement import add_movement_, forget_, watch_
 from effxfer.report import Report
 from effxfer.stages.prune.calibration import ranking
-from effxfer.stages.prune.ticket import leave_ticket, rewound
-from effxfer.stages.prune.ticket_controls import Found, compared, repeat_seed
+from effxfer.stages.prune.ticket import rewind_text, write_ticket_file
+from effxfer.stages.prune.ticket_controls import TrainedTicket, compare_ticket, repeat_seed
 from effxfer.stages.settings.prune_settings import Lottery, Structured
 from effxfer.stages.train.begin import begin_training
 from effxfer.stages.train.finetune import accuracy_report, train
@@ -34,15 +34,15 @@ LATE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """How every round of a ticket, and of its controls, is trained.
+    """Training of the rounds of a ticket and of its controls.
 
     Attributes:
-        tasks: As in `finetune`.
-        strategy: How.
-        settings: Of the stage.
-        device: Where.
-        first: The step that training starts at; above 0 after rewinding to a step.
-        loss: What is minimised.
+        tasks: See `finetune`.
+        strategy: Training strategy.
+        settings: Settings of the stage.
+        device: Device of the training.
+        first: Training step that a round starts at; above 0 after rewinding to a step.
+        loss: Training loss.
     """
 
     tasks: Sequence[Task]
@@ -54,11 +54,11 @@ class Rounds:
 
     @property
     def keeps_weights(self) -> bool:
-        """Whether a round goes on from the weights of the one before."""
+        """Whether a round continues from the weights of the previous one."""
         return self.settings.rewind in ("rate", "none")
 
     def train(self, net: Net, number: int, *, seed: int, work: Work, label: str) -> None:
-        """Train a network, which holds its mask, as round `number` does."""
+        """Train a masked network with the settings of round `number`."""
         watching = self.settings.score == "movement"
         if watching:
             watch_(net, list(net.masks()))
@@ -75,10 +75,10 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
 
     Args:
         net: Changed in place; ends as the trained ticket, with its masks.
-        tasks: As in `finetune`.
-        settings: How much to remove, and how to train.
-        device: Where.
-        work: Keeps every finished round and control, and the checkpoint of the present one.
+        tasks: See `finetune`.
+        settings: Pruning target and training settings.
+        device: Device of the training.
+        work: Saves every finished round and control, and checkpoints of the current one.
     """
     training = begin_training(net, tasks, settings, device)
     strategy, loss = training.strategy, training.loss
@@ -99,13 +99,13 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         max_drop=settings.max_drop, remember=work.once,
     )  # fmt: skip
     rows = accuracy_report(net, tasks[-1], device) + report(net, ticket) + training.notes
-    leave_ticket(
-        net, net.state_dict() if rounds.keeps_weights else start, settings, rewind=rewound(settings), tasks=tasks,
+    write_ticket_file(
+        net, net.state_dict() if rounds.keeps_weights else start, settings, rewind=rewind_text(settings), tasks=tasks,
         report=rows, device=device, work=work,
     )  # fmt: skip
-    beside = controls(net, rounds, ticket, start, rank, rows, work) if ticket.number else Report()
+    comparison = controls(net, rounds, ticket, start, rank, rows, work) if ticket.number else Report()
     forget_(net)
-    return net, rows + beside
+    return net, rows + comparison
 
 
 def rewind_point(
@@ -117,7 +117,7 @@ def rewind_point(
     work: Work,
     loss: Loss,
 ) -> tuple[int, dict[str, Tensor]]:
-    """Give the step and the weights that rounds go back to (Frankle et al., 2019, https://arxiv.org/abs/1912.05671)."""
+    """Return step and weights of the rewind point (Frankle et al., 2019, https://arxiv.org/abs/1912.05671)."""
     if settings.rewind == "init":
         return 0, initial_weights(net, settings.seed)
     if isinstance(settings.rewind, str) or not settings.rewind:
@@ -134,23 +134,23 @@ def rewind_point(
 
 
 def last_phase(fit: FitSettings) -> FitSettings:
-    """Train at the constant rate that a schedule has where its last tenth begins: fine-tuning after pruning."""
+    """Settings for fine-tuning after pruning: the constant rate at the start of the schedule's last tenth."""
     return fit.model_copy(update={"lr": fit.lr * rate(LATE, fit), "schedule": "constant", "warmup": 0.0})
 
 
 def controls(
     net: Net, rounds: Rounds, ticket: Ticket, start: dict[str, Tensor], rank: Rank, rows: Report, work: Work
 ) -> Report:
-    """Train the ticket's controls through as many rounds as its weights went through, and compare them.
+    """Train the ticket's controls for as many rounds as its weights were trained, and compare them.
 
     Args:
-        net: Holds the ticket; stays as it is.
-        rounds: How rounds are trained.
-        ticket: What was found.
+        net: Holds the ticket; never changed.
+        rounds: Training of the rounds.
+        ticket: The ticket.
         start: The state that rounds rewind to.
-        rank: How weights were scored.
-        rows: What was measured of the ticket.
-        work: Keeps every finished control.
+        rank: Scores weights.
+        rows: Report of the ticket.
+        work: Saves every finished control for resuming.
     """
     last, keeps, settings = ticket.number, rounds.keeps_weights, rounds.settings
 
@@ -160,9 +160,9 @@ def controls(
         for number in range(began, last + 1):
             rounds.train(net, number, seed=seed, work=work.at(f"round-{number}"), label=label)
 
-    found = Found(
+    trained = TrainedTicket(
         mask=ticket.mask, first=ticket.first, start=ticket.dense if keeps else start, dense=ticket.dense,
         once=rank if last > 1 else None, epochs=settings.fit.epochs * (last + 1 if keeps else 1), report=rows,
     )  # fmt: skip
     task, device = rounds.tasks[-1], rounds.device
-    return compared(net, train_control, found, settings, task=task, device=device, work=work)
+    return compare_ticket(net, train_control, trained, settings, task=task, device=device, work=work)

@@ -1,6 +1,6 @@
-"""Train a ticket on a task, and leave one behind for others.
+"""Train a ticket on a task, and write ticket files.
 
-On tasks that they were not found on: Chen et al., 2021, https://arxiv.org/abs/2012.06908 (weights rewound to the
+Transfer of tickets to new tasks: Chen et al., 2021, https://arxiv.org/abs/2012.06908 (weights rewound to the
 pretrained ones), and Iofinova et al., 2022, https://arxiv.org/abs/2111.13445 (weights that were trained sparse).
 """
 
@@ -41,60 +41,60 @@ def ticket(
     """Train a ticket, or one of its controls, from its rewind point on the last of `tasks`.
 
     Args:
-        net: The body at the rewind point, with the ticket's masks and nothing zeroed yet; changed in place.
-        tasks: As in `finetune`.
-        settings: What differs from the recipe.
-        device: Where.
-        work: Where checkpoints go.
+        net: The body at the rewind point, with the ticket's masks but without zeroed weights; changed in place.
+        tasks: See `finetune`.
+        settings: Changes to the recipe.
+        device: Device of the training.
+        work: Stores checkpoints.
         recipe: Name and settings of the stage that found the ticket.
 
     Raises:
-        SettingsError: If the strategy does not take the options.
+        SettingsError: If the strategy does not accept the options.
     """
     name, options, fit = settings.training(recipe)
     strategy = make_strategy(name, options)
     if settings.size:
         net.set_input_size(settings.size)
-    new_head(net, tasks[-1], settings.seed)  # without one, the body's last channels would seem to be its result
+    new_head(net, tasks[-1], settings.seed)  # without a head, the body's last channels would count as outputs
     change_mask(net, settings, structured=recipe["stage"] == STRUCTURED)
-    strategy, why = strategy.choose(net.to(device.torch), tasks)
+    strategy, choice = strategy.choose(net.to(device.torch), tasks)
     history = train(net, tasks, strategy, fit, device=device, seed=settings.seed, work=work)
-    held = Mask({name: keep.clone() for name, keep in net.masks().items()})
-    held.check_zero(net)
-    report = accuracy_report(net, tasks[-1], device) + (density(net, held) if held.keep else Report())
-    return net, report + training_curves(history) + why
+    mask = Mask({name: keep.clone() for name, keep in net.masks().items()})
+    mask.check_zero(net)
+    report = accuracy_report(net, tasks[-1], device) + (density(net, mask) if mask.keep else Report())
+    return net, report + training_curves(history) + choice
 
 
 @torch.no_grad()
 def change_mask(net: Net, settings: Ticket, *, structured: bool) -> None:
-    """Leave a network the ticket's masks, or give it those of a control; what they remove is zeroed in training."""
+    """Replace the ticket's masks by those of a control if the settings say so; training zeroes the weights."""
     names = list(net.masks())
     if settings.mask == "none":
         apply_edit(net, "densify", weights=names)
     if settings.mask == "random":
         seed = seed_of(settings.seed, "ticket", "random") % 2**32
-        held = Mask({name: keep.clone() for name, keep in net.masks().items()})
-        full = Mask({name: torch.ones_like(keep) for name, keep in held.keep.items()})
-        drawn = random_units_mask(net, seed) if structured else random_mask(net, held, full, seed)
+        mask = Mask({name: keep.clone() for name, keep in net.masks().items()})
+        full = Mask({name: torch.ones_like(keep) for name, keep in mask.keep.items()})
+        random = random_units_mask(net, seed) if structured else random_mask(net, mask, full, seed)
         for name, keep in net.masks().items():
-            keep.copy_(drawn.keep[name])
+            keep.copy_(random.keep[name])
 
 
-def leave_ticket(
+def write_ticket_file(
     net: Net, start: Mapping[str, Tensor], settings: Lottery | Gradual | Structured, *, rewind: str,
     tasks: Sequence[Task], report: Report, device: Device, work: Work,
 ) -> None:  # fmt: skip
-    """Write `ticket.safetensors` beside the result of a stage that found one; it holds its weights, so that it travels.
+    """Write `ticket.safetensors`, with its weights, next to the result of the stage that found it.
 
     Args:
         net: Holds the ticket's masks.
         start: The state (weights and buffers) at the rewind point.
-        settings: Of the stage.
+        settings: Settings of the stage.
         rewind: The rewind point in words.
-        tasks: What the ticket was found on.
-        report: What it reached there.
-        device: Only the process that leads writes.
-        work: The file is left in its `result`.
+        tasks: Tasks that the ticket was found on.
+        report: Report of its accuracy on them.
+        device: Device; only the leading process writes.
+        work: Its `result` directory receives the file.
     """
     file = work.result
     if file is None or not device.leads:
@@ -109,8 +109,8 @@ def leave_ticket(
     write_atomic(file / TICKET, pack(net, start, rewind=rewind, recipe=recipe, origin=origin).content)
 
 
-def rewound(settings: Lottery | Structured) -> str:
-    """Say in words which weights a stage's rounds go back to."""
+def rewind_text(settings: Lottery | Structured) -> str:
+    """Describe the weights that the rounds of a stage start from."""
     if settings.rewind == "init":
         return "weights drawn anew"
     if settings.rewind in ("rate", "none"):

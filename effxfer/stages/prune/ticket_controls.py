@@ -1,4 +1,4 @@
-"""Train the controls of a ticket, and put the ticket beside them."""
+"""Train the control networks of a ticket, and compare the ticket with them."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -28,17 +28,17 @@ Train = Callable[[Net, Kind, int, Work], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
-    """A ticket, as far as its controls must resemble it.
+class TrainedTicket:
+    """The properties of a ticket that its controls share.
 
     Attributes:
-        mask: What survived.
-        first: What survived before pruning.
+        mask: Mask of the ticket.
+        first: Mask before pruning.
         start: The state (weights and buffers) that the training of controls starts from.
-        once: Scores the weights of `dense`, to prune them in one step; None where the ticket itself was pruned so.
-        dense: The state to be pruned in one step.
-        epochs: How long the ticket was trained; with patience, at most.
-        report: What was measured of it.
+        once: Scores the weights of `dense` for one-shot pruning; None if the ticket itself was pruned in one shot.
+        dense: The state for one-shot pruning.
+        epochs: Training epochs of the ticket; an upper bound with patience.
+        report: Report of its accuracy.
     """
 
     mask: Mask
@@ -50,50 +50,57 @@ class Found:
     report: Report
 
 
-def compared(
-    net: Net, train: Train, found: Found, settings: Lottery | Gradual, *, task: Task, device: Device, work: Work
+def compare_ticket(
+    net: Net,
+    train: Train,
+    ticket: TrainedTicket,
+    settings: Lottery | Gradual,
+    *,
+    task: Task,
+    device: Device,
+    work: Work,
 ) -> Report:
-    """Train the controls that the settings ask for, and put the ticket beside them.
+    """Train the controls that the settings request, and compare the ticket with them.
 
     Args:
-        net: Holds the trained ticket; stays as it is.
-        train: `(net, kind, repeat, work)` trains a control in place as long as the ticket was.
-        found: The ticket.
-        settings: Which controls, and how often.
-        task: To measure accuracy on.
-        device: Where.
-        work: Keeps every finished control.
+        net: Holds the trained ticket; never changed.
+        train: `(net, kind, repeat, work)` trains a control in place for as long as the ticket.
+        ticket: The ticket.
+        settings: Kinds and repetitions of controls.
+        task: Task to evaluate accuracy on.
+        device: Device of the training.
+        work: Saves every finished control for resuming.
     """
-    kinds = tuple(kind for kind in KINDS[settings.controls] if kind != "one-shot" or found.once)
+    kinds = tuple(kind for kind in KINDS[settings.controls] if kind != "one-shot" or ticket.once)
     if not kinds:
         return Report()
     splits = task.reported
 
-    def trained(net: Net, kind: Kind, number: int) -> dict[str, float]:
+    def train_and_score(net: Net, kind: Kind, number: int) -> dict[str, float]:
         train(net, kind, number, work.at(f"control-{kind}-{number}"))
         return {name: score(net, split, net.preprocess, device, name).value for name, split in splits.items()}
 
     runs = run_controls(
-        net, trained, kinds=kinds, repeats=settings.control_seeds if settings.controls == "full" else 1,
-        seed=settings.seed, ticket=found.mask, first=found.first, one_shot=in_one_step(net, found, settings.scope),
-        start=found.start, remember=work.once,
+        net, train_and_score, kinds=kinds, repeats=settings.control_seeds if settings.controls == "full" else 1,
+        seed=settings.seed, ticket=ticket.mask, first=ticket.first, one_shot=one_shot_mask(net, ticket, settings.scope),
+        start=ticket.start, remember=work.once,
     )  # fmt: skip
-    scores = {name: found.report[f"accuracy/{name}"].value for name in splits}
-    least = "up to " if settings.fit.patience else ""
-    time = f"{least}{found.epochs} epoch{'s' * (found.epochs != 1)}"
-    return report_controls(scores, runs, ticket=found.mask, first=found.first, trainings=time)
+    scores = {name: ticket.report[f"accuracy/{name}"].value for name in splits}
+    bound = "up to " if settings.fit.patience else ""
+    time = f"{bound}{ticket.epochs} epoch{'s' * (ticket.epochs != 1)}"
+    return report_controls(scores, runs, ticket=ticket.mask, first=ticket.first, trainings=time)
 
 
-def in_one_step(net: Net, found: Found, scope: Scope) -> Mask:
-    """Give the mask of the ticket's sparsity that pruning in one step leaves; the ticket's, if it was pruned so."""
-    if found.once is None:
-        return found.mask
+def one_shot_mask(net: Net, ticket: TrainedTicket, scope: Scope) -> Mask:
+    """Mask of one-shot pruning to the ticket's sparsity; the ticket's own mask if it was pruned in one shot."""
+    if ticket.once is None:
+        return ticket.mask
     dense = deepcopy(net)
-    found.first.replace_(dense)
-    dense.load_state_dict(found.dense, strict=False)
-    return select(found.once(dense, found.first), found.first, sparsity=found.mask.sparsity, scope=scope)
+    ticket.first.replace_(dense)
+    dense.load_state_dict(ticket.dense, strict=False)
+    return select(ticket.once(dense, ticket.first), ticket.first, sparsity=ticket.mask.sparsity, scope=scope)
 
 
 def repeat_seed(seed: int, number: int) -> int:
-    """Give the seed of a control's training: the first repeat sees the same batches as the ticket did."""
+    """Seed of a control's training run; the first repeat sees the same batches as the ticket."""
     return seed_of(seed, "control", number) % 2**31 if number else seed

@@ -94,7 +94,7 @@ def test_milliseconds_are_those_of_the_file(fake, dense, data, tmp_path):
 
 
 def test_what_is_fast_already_is_said(fake, dense, data, tmp_path):
-    with pytest.raises(SettingsError, match=r"the network takes .* ms already"):
+    with pytest.raises(SettingsError, match=r"the network takes only .* ms"):
         tiny.stage(CHANNELS, dense, tmp_path / "out", data, ratio=None, latency_ms=1e6)
 
 

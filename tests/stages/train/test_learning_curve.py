@@ -10,7 +10,7 @@ from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import LearningCurve
 from effxfer.stages.train import finetune as module
 from effxfer.stages.train.finetune import train
-from effxfer.stages.train.learning_curve import EPOCHS, LABELS, compared, few
+from effxfer.stages.train.learning_curve import EPOCHS, LABELS, curve_report, few
 from tests import tiny
 
 
@@ -53,7 +53,7 @@ def test_the_epochs_that_ran_are_told_not_those_that_were_asked_for():
     ]
     rows = [Measurement(name=name, value=90.0) for name in ("accuracy/val", "accuracy/test")]
     whole = Report(rows=(*rows, Measurement(name="epochs", value=2)))
-    report = compared(runs, whole, 12.0, tiny.settings_of("curve", fit={**tiny.FIT, "epochs": 9}), 12)
+    report = curve_report(runs, whole, 12.0, tiny.settings_of("curve", fit={**tiny.FIT, "epochs": 9}), 12)
     assert [row["epochs"] for row in report.tables[0].rows] == ["3 to 5", 2]
 
 
