@@ -23,7 +23,7 @@ CODES = {
 
 def test_every_error_has_its_own_exit_code_and_the_tree_is_one_deep():
     tree = {cls.__name__: cls.exit_code for cls in EffxferError.__subclasses__()}
-    assert {name: tree.get(name) for name in CODES} == CODES
+    assert tree == CODES
     assert EffxferError.exit_code == 1
     assert all(not getattr(errors, name).__subclasses__() for name in CODES)
     assert all(f"x {name}" in (errors.__doc__ or "") for name in CODES), "the docstring draws the tree"

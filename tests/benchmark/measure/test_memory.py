@@ -28,7 +28,7 @@ def test_a_larger_model_adds_its_weights(tmp_path, feed):
     assert 0 < small.idle_mb < small.peak_mb < 300
     assert small.model_mb < 25
     assert large.model_mb > 40
-    assert ballast.nbytes / 1e6 == 100
+    del ballast  # held until here: memory of this process is not counted
 
 
 def test_a_model_that_does_not_run_is_named(tmp_path, feed):
