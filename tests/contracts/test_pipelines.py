@@ -10,7 +10,7 @@ from effxfer.pipeline import run as pipeline
 from effxfer.pipeline.plan import find_preset, read_plan
 from effxfer.pipeline.time_allocation import allocate_seconds
 from effxfer.prune.channels import latency_loop
-from effxfer.stages.prune import latency
+from effxfer.stages.runner import onnx_timing
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.settings.common import SHIP
 from tests import tiny
@@ -44,8 +44,8 @@ SHORT = [
 def coarse(monkeypatch):
     """Latency is measured in a moment, and any promise about it counts as kept."""
     for context, what, value in [
-        (latency_loop, "ALLOWED", 100.0), (latency_loop, "CORRECTIONS", 0), (latency, "MAX_SECONDS", 0.3),
-        (latency, "MIN_SECONDS", 0.1), (table, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
+        (latency_loop, "ALLOWED", 100.0), (latency_loop, "CORRECTIONS", 0), (onnx_timing, "MAX_SECONDS", 0.3),
+        (onnx_timing, "MIN_SECONDS", 0.1), (table, "RUNS", (3, 3)), (protocol, "MIN_ROUNDS", 2),
     ]:  # fmt: skip
         monkeypatch.setattr(context, what, value)
 

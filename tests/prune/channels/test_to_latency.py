@@ -97,7 +97,7 @@ def test_blocks_that_cost_no_loss_leave_whole():
     dropped = net.edits[-1]["names"]
     assert dropped
     assert set(dropped) <= set(names)
-    left = next(table for table in report.tables if table.title.startswith("Residual blocks"))
+    left = next(table for table in report.tables if table.title.startswith("Removable residual blocks"))
     assert {row["block"] for row in left.rows if row["left out"]} == set(dropped)
     assert [row["loss rise"] for row in left.rows if row["block"] in names] == [0, 0]
     assert net(stripes(4, size=16)[0]).shape == (4, 4)
@@ -112,7 +112,7 @@ def test_widths_are_on_the_fast_path():
 def test_groups_say_what_they_gave_up():
     net = resnet()
     report = shrink(net, 0.5)
-    table = next(t for t in report.tables if t.title.startswith("Channels given up"))
+    table = next(t for t in report.tables if t.title.startswith("Channels removed"))
     assert any(row["after"] < row["before"] and row["ms saved"] > 0 for row in table.rows)
     assert all(row["loss rise"] >= 0 for row in table.rows)
 

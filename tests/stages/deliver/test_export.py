@@ -235,6 +235,6 @@ def test_a_bundle_is_part_of_the_result(dense, data, tmp_path, ort_web):
 
 
 def test_without_the_files_of_the_page_nothing_is_exported(dense, data, tmp_path):
-    with pytest.raises(ResourceError, match="holds no onnxruntime-web"):
+    with pytest.raises(ResourceError, match="is no onnxruntime-web"):
         tiny.stage("export", dense, tmp_path / "out", data, int8=False, bundle=True, ort_web=str(tmp_path))
     assert not (tmp_path / "out").exists()
