@@ -12,7 +12,7 @@ VAGUE = frozenset(
     then there thing things told took wanted what where which whole whose why
     """.split()  # noqa: SIM905 (a list of fifty words is read as a text)
 )
-LIMIT = 69
+LIMIT = 64
 
 
 def bound(tree: ast.AST) -> list[str]:

@@ -45,7 +45,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class ScoredBackbone:
     """What is known of one backbone.
 
     Attributes:
@@ -79,16 +79,16 @@ def rank(settings: Rank, data: DataSettings, context: RunContext) -> Report:
         ModelFileError: If its weights do not fit.
         DataError: As `load`, and `E313` if there is one training image of each class.
     """
-    device, seen = pick_device(context.device), dict[str, Seen]()
+    device, scored = pick_device(context.device), dict[str, ScoredBackbone]()
     with scratch_folder() as folder:
         with progress.bar("backbones", len(settings.backbones)) as advance:
             for number, (name, backbone) in enumerate(short_names(settings.backbones).items()):
-                seen[name] = look(backbone, settings, data, context, device, folder / f"{number}.onnx")
+                scored[name] = score_backbone(backbone, settings, data, context, device, folder / f"{number}.onnx")
                 advance(1, name)
-        table = ranked(seen, settings)
+        table = make_table(scored, settings)
     best = [str(row["backbone"]) for row in table.rows if row["front"]]
-    n = next(iter(seen.values())).n
-    notes = [f"{name}: {note}" for name, one in seen.items() for note in one.notes]
+    n = next(iter(scored.values())).n
+    notes = [f"{name}: {note}" for name, one in scored.items() for note in one.notes]
     notes += [
         f"scores are of {n} training images; the linear probe is judged on folds of them; ordered by {settings.by}",
         f"nothing is both better and faster than: {', '.join(best)}",
@@ -96,9 +96,9 @@ def rank(settings: Rank, data: DataSettings, context: RunContext) -> Report:
     return Report(tables=(table,), curves=_plot(table, settings.by), notes=tuple(notes))
 
 
-def look(
+def score_backbone(
     backbone: BackboneSettings, settings: Rank, data: DataSettings, context: RunContext, device: Device, file: Path
-) -> Seen:
+) -> ScoredBackbone:
     """Compute a backbone's features once, score them, and export it with a head of the task's size."""
     if settings.size and not backbone.size:
         backbone = backbone.model_copy(update={"size": settings.size})
@@ -106,7 +106,7 @@ def look(
     net.set_input_size(net.preprocess.size)
     task = load_task(data, net.preprocess, context)
     require_folds(task)
-    split = some_of(task, settings)
+    split = sample_images(task, settings)
     net.to(device.torch)
     features = predict(Features(net), split.pixels, net.preprocess, device).double().numpy()
     scores = {name: score(features, split.labels) for name, score in SCORES.items()}
@@ -114,10 +114,10 @@ def look(
     if source is not None:
         scores["leep"] = leep(source, split.labels)
     new_head(net, task, settings.seed)
-    return Seen(file=exported(net, file), size=net.preprocess.size, scores=scores, n=len(split), notes=notes)
+    return ScoredBackbone(file=exported(net, file), size=net.preprocess.size, scores=scores, n=len(split), notes=notes)
 
 
-def some_of(task: Task, settings: Rank) -> Split:
+def sample_images(task: Task, settings: Rank) -> Split:
     """Choose training images, of each class the same share."""
     labels, n = task.train.labels, len(task.train)
     order = np.random.default_rng(settings.seed).permutation(n)
@@ -141,7 +141,7 @@ def source_probabilities(
     return found
 
 
-def ranked(seen: Mapping[str, Seen], settings: Rank) -> Table:
+def make_table(seen: Mapping[str, ScoredBackbone], settings: Rank) -> Table:
     """Time the exported files in turns; give a row for each backbone, best score first."""
     runners = {
         name: onnx_runner(one.file, feed_for(one.file, seed=settings.seed), settings.threads or usable_cores())

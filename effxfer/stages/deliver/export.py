@@ -76,7 +76,9 @@ def export(
         fp32, net, task.val.pixels, task.val.labels, net.preprocess,
         max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes, threads=settings.threads,
     )  # fmt: skip
-    report = proof + renamed(accuracy_report(net, task, replace(device, torch=next(net.parameters()).device)), "torch")
+    report = proof + add_suffix(
+        accuracy_report(net, task, replace(device, torch=next(net.parameters()).device)), "torch"
+    )
     report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)
     if settings.int8:
         report += try_int8(fp32, folder / FILES["int8"], task, settings)
@@ -115,8 +117,8 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
         text = f"{file.name} is not of the operator set asked for: {gone}"
         raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
     model = open_model(file, settings.threads, exact=exact)
-    report = renamed(check_prototypes(model, net, task.val.pixels, settings.tolerance), precision)
-    report += renamed(file_at_target(model, task, net), precision)
+    report = add_suffix(check_prototypes(model, net, task.val.pixels, settings.tolerance), precision)
+    report += add_suffix(file_at_target(model, task, net), precision)
     if not settings.with_preprocessing:
         return report + on_file(file, precision, task, settings)
     try:
@@ -151,19 +153,19 @@ def on_whole_images(file: Path, precision: str, task: Task, settings: ExportSett
     )  # fmt: skip
     rows = (
         replace(gate["accuracy/whole"], name=f"accuracy/val/{precision}"),
-        *tested(file, precision, task, settings),
+        *measure_test_split(file, precision, task, settings),
         file_zeros(file, precision),
         *(replace(row, name=f"{row.name}/{precision}") for row in gate.rows if row.name.startswith("preprocessing/")),
     )
     return Report(rows=rows, notes=gate.notes)
 
 
-def tested(file: Path, precision: str, task: Task, settings: ExportSettings) -> tuple[Measurement, ...]:
+def measure_test_split(file: Path, precision: str, task: Task, settings: ExportSettings) -> tuple[Measurement, ...]:
     """Measure a file that resizes by itself on the test split, if there is one."""
     if not len(task.test):
         return ()
-    seen = run_split(file, task.test, threads=settings.threads)
-    return shares(seen.probabilities, task.test.labels, f"test/{precision}")
+    outputs = run_split(file, task.test, threads=settings.threads)
+    return shares(outputs.probabilities, task.test.labels, f"test/{precision}")
 
 
 def shares(outputs: NDArray[np.float32], labels: NDArray[np.int64], name: str) -> tuple[Measurement, ...]:
@@ -191,10 +193,12 @@ def identity(net: Net) -> str:
 def zeros(net: Net) -> Report:
     """Share of the parameters that a ticket holds at zero."""
     total = sum(p.numel() for p in net.parameters())
-    gone = sum(int((~keep).sum()) for keep in net.masks().values())
-    return Report(rows=(Measurement(name="zeros", value=100 * gone / total, unit="%", of="all parameters", n=total),))
+    removed = sum(int((~keep).sum()) for keep in net.masks().values())
+    return Report(
+        rows=(Measurement(name="zeros", value=100 * removed / total, unit="%", of="all parameters", n=total),)
+    )
 
 
-def renamed(report: Report, suffix: str) -> Report:
+def add_suffix(report: Report, suffix: str) -> Report:
     """Add a suffix to the names of all rows."""
     return replace(report, rows=tuple(replace(row, name=f"{row.name}/{suffix}") for row in report.rows))

@@ -104,8 +104,8 @@ def difference(before: Tensor, after: Tensor) -> Report:
     Raises:
         GateError: If it is more than 1e-5, or of logits beyond 1 that share of the largest one.
     """
-    found = float((after - before).abs().max())
-    if not found <= TOLERANCE * max(1.0, float(before.abs().max())):
-        text = f"merging the adapter changed a logit by {found:.2g}"
+    largest = float((after - before).abs().max())
+    if not largest <= TOLERANCE * max(1.0, float(before.abs().max())):
+        text = f"merging the adapter changed a logit by {largest:.2g}"
         raise GateError(text, "keep it as it is with options.merge = false, and report the network's name")
-    return Report(rows=(Measurement(name="merge/difference", value=found, n=len(before)),))
+    return Report(rows=(Measurement(name="merge/difference", value=largest, n=len(before)),))

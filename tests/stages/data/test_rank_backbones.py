@@ -9,7 +9,7 @@ from effxfer.errors import DataError, SettingsError
 from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build
-from effxfer.stages.data.rank_backbones import COLUMNS, rank, some_of
+from effxfer.stages.data.rank_backbones import COLUMNS, rank, sample_images
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
@@ -64,11 +64,11 @@ def test_some_images_of_each_class_alike(tmp_path, data):
     settings = build(Rank, {"backbones": ["x"], "images": 12}, "rank")
     net_view = tiny.finetune(tmp_path / "net", data, fit={**tiny.FIT, "epochs": 0}).net().preprocess
     task = load_task(data, net_view, RunContext(out=tmp_path / "rank", cache=tmp_path / "cache"))
-    split = some_of(task, settings)
+    split = sample_images(task, settings)
     assert np.bincount(split.labels).tolist() == [4, 4, 4]
     assert split.pixels.shape[0] == 12
-    assert list(some_of(task, settings).names) == list(split.names)
-    assert len(some_of(task, settings.model_copy(update={"images": 1000}))) == len(task.train)
+    assert list(sample_images(task, settings).names) == list(split.names)
+    assert len(sample_images(task, settings.model_copy(update={"images": 1000}))) == len(task.train)
 
 
 def test_names_are_short_and_told_apart():
