@@ -108,6 +108,7 @@ class AdapterFile:
             text = f"{owner} is not the network of the adapter: its digest is {actual}, not {self.facts.base}"
             hint = f"name the {self.facts.backbone['source']} with the weights that the adapter was trained on"
             raise ModelFileError(text, hint, code="E411")
+        # Before the edits, among which is the adapter's head: a network has one.
         _remove_head(net)
         with rebuilding("the adapter", len(self.content)):
             for edit in self.facts.edits:
@@ -218,6 +219,7 @@ def _changed_tensors(net: "Net", base: "Mapping[str, Tensor]") -> "dict[str, Ten
     base_names, visited, changed = base_state(net), set[int](), dict[str, "Tensor"]()
     for name, tensor in net.state_dict(keep_vars=True).items():
         name_in_base = base_name(name)
+        # Tied weights appear under several names; the file holds them once.
         if id(tensor) in visited or (name_in_base in base_names and _is_equal(tensor, base[name_in_base])):
             continue
         visited.add(id(tensor))
@@ -226,6 +228,7 @@ def _changed_tensors(net: "Net", base: "Mapping[str, Tensor]") -> "dict[str, Ten
 
 
 def _is_equal(tensor: "Tensor", reference: "Tensor") -> bool:
+    # Exact: a tensor that training did not touch keeps its bits, and a small change counts.
     return bool((tensor.detach().cpu() == reference.cpu()).all())
 
 
@@ -255,4 +258,5 @@ def _load_tensors(net: "Net", tensors: "Mapping[str, Tensor]", bare: set[str]) -
         suffix = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         text = f"the adapter's tensors do not fit its network: {', '.join(wrong[:5])}{suffix}"
         raise ModelFileError(text, "make the adapter again", code="E405")
+    # Not strict: the body's own tensors are not in the file. What must be there was checked above.
     net.load_state_dict(dict(tensors), strict=False)

@@ -29,10 +29,10 @@ from effxfer.runtime.reading import read_regular
 if TYPE_CHECKING:
     from effxfer.net.net import Edit, Net
 
-SCHEMA = 1
+SCHEMA = 1  # part of every key: a new layout makes all results anew
 MANIFEST, WEIGHTS, SEAL = "manifest.json", "weights.safetensors", "sha256"
-LARGEST_MANIFEST = 2**26
-DEEPEST = 8
+LARGEST_MANIFEST = 2**26  # 64 MB; those of the demo have up to 33 kB, most of it curves and tables
+DEEPEST = 8  # chosen; bundles with the runtime's packages go 4 deep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,7 @@ class Artifact:
             raise ModelFileError(
                 f"{self.path} is the result of {m.stage}: it holds no network", "name the directory of a network"
             )
+        # Before anything is rebuilt: that imports what the manifest names.
         check_trusted(m.backbone, str(self.path / MANIFEST))
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -112,6 +113,7 @@ class Artifact:
         from effxfer.net.edits import rebuild
 
         weights = self.path / WEIGHTS
+        # Sizes in a manifest are claims; memory for the network is limited by the weights that are there.
         with rebuilding(str(self.path / MANIFEST), weights.stat().st_size):
             net = rebuild(m.backbone, m.edits, Preprocess.from_json(m.preprocess), m.classes)
         try:
@@ -137,6 +139,7 @@ def check_file(path: Path, name: str, files: Mapping[str, str]) -> Path:
         ModelFileError: If it is absent, is reached by a link, is no regular file, or was changed.
     """
     file, hint = path / name, "restore it, or run the stage again with `force`"
+    # Folders on the way as well: a linked one leads elsewhere just like a linked file.
     steps = [file, *(above for above in file.parents if above != path and above.is_relative_to(path))]
     try:
         if any(step.is_symlink() for step in steps):
@@ -166,12 +169,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
         schema = raw["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(source, str(error)) from error
+    # Before the seal: another version may seal otherwise, and its own message helps more.
     if schema != SCHEMA:
         raise ModelFileError(f"{path} has schema {schema}, this effxfer reads {SCHEMA}", "install a matching effxfer")
     if (seal := raw.pop(SEAL, None)) is None:
         raise damaged(source, "it has no seal")
     if seal != _seal(raw):
         raise damaged(source, "it was changed since it was written")
+    # After the seal: whoever changes a file can seal it anew, so a seal says nothing about sense.
     if reason := find_mistake(ManifestDocument, raw):
         raise damaged(source, reason)
     if wrong := [name for name in raw["files"] if not _is_inside(name)]:
@@ -220,12 +225,15 @@ def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
     if net is not None:
         from safetensors.torch import save as serialized
 
+        # Cloned, because safetensors refuses tensors that share memory, such as tied embeddings.
         weights = serialized({name: t.detach().cpu().contiguous().clone() for name, t in net.state_dict().items()})
         write_atomic(scratch / WEIGHTS, weights)
         facts |= describe(net)
     files = {str(f.relative_to(scratch)): sha256(f) for f in sorted(scratch.rglob("*")) if f.is_file()}
     manifest = Manifest(files=files, versions=versions(), **facts)
+    # Through text: tuples become lists, as whoever checks the seal will read them.
     plain = json.loads(json.dumps({**asdict(manifest), "report": manifest.report.to_json()}))
+    # Last: a directory with a manifest is complete.
     write_atomic(scratch / MANIFEST, json.dumps({**plain, SEAL: _seal(plain)}, indent=1) + "\n")
 
 
@@ -242,6 +250,7 @@ def describe(net: "Net") -> dict[str, Any]:
 
 def key_of(stage: str, settings: Mapping[str, Any], data: list[str], parent: object) -> str:
     """Digest all inputs that determine a stage's result."""
+    # The version, because another one may compute otherwise.
     return digest([SCHEMA, __version__, stage, settings, data, parent])
 
 
@@ -274,6 +283,7 @@ def find(source: str) -> Artifact | None:
         return Artifact.load(bundled("models") / source)
     if (Path(source) / MANIFEST).is_file():
         return Artifact.load(Path(source))
+    # After "@" stands a path, whose colon (C:) says nothing.
     if ":" in source.partition("@")[0]:
         return None
     hint = f"write timm:NAME, a model directory, or a bundled model: {', '.join(bundled_models())}"

@@ -13,17 +13,24 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.model_file.strict import preprocess
 from effxfer.settings import Settings
 
+# Real documents go 6 deep; json and pydantic recurse, and Python stops them near 1,000.
 MAX_DEPTH = 32
+# Chosen: a note is a sentence or two. Beyond, a document is damage, and reports would print it.
 MAX_TEXT = 10_000
+# Several times the 21,841 classes of ImageNet-21k.
 MAX_NAMES = 100_000
+# Weights of that number would take 4 TB.
 MAX_COUNT = 2**40
 Name = Annotated[str, Field(max_length=1000)]
 Names = Annotated[list[Name], Field(max_length=MAX_NAMES)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+# The widest layers are classifiers and vocabularies: ImageNet-21k has 21,841, multilingual ones 250,000.
 Width = Annotated[int, Field(ge=1, le=2**20)]
+# Chosen: far beyond any scale, and the square is still finite in float64 (1.8e308).
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
+# Weights have at most 5 dimensions (convolutions over time), none of them near 2^31.
 Shape = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=8)]
 Table = dict[Name, Any]
 
@@ -57,6 +64,7 @@ class Site(Settings):
     inputs: Width
     outputs: Width
     maps: bool
+    # Strides of patch embeddings are 4 to 32.
     stride: int = Field(ge=1, le=64)
 
 
@@ -98,6 +106,7 @@ EDITS: dict[str, type[Edit]] = {
     "sparsify": _edit("sparsify", weights=Names),
     "ssf": _edit("ssf", layers=Names),
 }
+# A network has about one edit for each stage and adapter.
 Edits = Annotated[list[Table], Field(max_length=1000)]
 
 
@@ -234,12 +243,15 @@ class AdapterDocument(Settings):
 
 def find_mistake(cls: type[BaseModel], document: Mapping[str, Any]) -> str:
     """Describe the first invalid field of a document; empty if it is valid."""
+    # First of all: everything below recurses.
     if _depth_exceeds(document):
         return f"it is nested deeper than {MAX_DEPTH}"
     try:
+        # A report may hold NaN, of a measurement that failed; nothing else may.
         json.dumps({name: value for name, value in document.items() if name != "report"}, allow_nan=False)
     except ValueError:
         return "a number in it is not finite"
+    # The whole first: what edits are is only known of a document whose list of edits is one.
     mistake = _mistake(cls, document)
     for number, edit in enumerate(document["edits"] if not mistake else ()):
         if mistake:
@@ -254,6 +266,7 @@ def find_mistake(cls: type[BaseModel], document: Mapping[str, Any]) -> str:
 
 def _mistake(cls: type[BaseModel], document: Mapping[str, Any], place: str = "") -> str:
     try:
+        # From JSON text: strict pydantic would refuse a list for a tuple, which JSON does not have.
         cls.model_validate_json(json.dumps(document))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -18,6 +18,7 @@ def pareto_front(points: Sequence[tuple[float, float]], *, ties: bool = True) ->
     [1, 0]
     """
     front: list[int] = []
+    # Equal costs: the larger gain first, so that what follows at this cost is beaten or a tie.
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if not front or points[i][1] > points[front[-1]][1] or (ties and points[i] == points[front[-1]]):
             front.append(i)

@@ -14,6 +14,7 @@ from effxfer.errors import SettingsError, did_you_mean, joined, short
 class Settings(BaseModel):
     """Base of every settings model: frozen, strict, without unknown keys, and without NaN or infinity."""
 
+    # Unknown keys are an error: silently ignored ones are the commonest complaint about trainers (unsloth #10452).
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     def plain(self) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def build(cls: type[S], table: Mapping[str, Any], context: str) -> S:
     if mistakes:
         names = ", ".join(cls.model_fields)
         raise SettingsError(f"{context}: {joined(mistakes)}", f"settings are: {names}", code="E201")
+    # From JSON text: strict pydantic takes a list for a tuple and a text for a path only there.
     return cls.model_validate_json(_text(table))
 
 
@@ -54,6 +56,7 @@ def problems(cls: type[BaseModel], table: Mapping[str, Any]) -> list[str]:
         return ["tables are nested too deeply"]
     except ValueError:  # Python writes at most 4300 digits
         return ["an integer has too many digits"]
+    # `allow_inf_nan` reaches typed fields only; a free table may hold NaN, which no key can.
     return [f"{path} should be a finite number" for path in _non_finite(table)]
 
 
@@ -92,7 +95,9 @@ def _sentence(cls: type[BaseModel], mistake: dict[str, Any]) -> str:
         )
     if mistake["type"] == "missing":
         return f"{path} is required"
+    # Of a whole table nobody sees the mistake; a storage address may hold a password.
     passed = "" if isinstance(mistake["input"], Mapping) else f", not {short(masked(repr(mistake['input'])))}"
+    # pydantic puts these words before what a validator of ours raised.
     text = mistake["msg"].removeprefix("Value error, ")
     return f"{path}: {text[:1].lower()}{text[1:]}{passed}" if path else text
 

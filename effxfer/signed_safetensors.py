@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SEAL = "sha256"
-LARGEST = 2**33
-LARGEST_HEADER = 100_000_000
+LARGEST = 2**33  # 8 GB: the file is read into memory whole
+LARGEST_HEADER = 100_000_000  # the limit of safetensors itself
 Raw = tuple[str, list[int], bytes]
 
 
@@ -46,8 +46,10 @@ def dump(tensors: "Mapping[str, Tensor]", document: Mapping[str, Any] | None = N
 
     def plain(tensor: "Tensor") -> "Tensor":
         tensor = tensor.detach().cpu().contiguous().clone()
+        # One type, so that equal values have equal digests; it holds every half-precision value exactly.
         return tensor.float() if tensor.is_floating_point() else tensor
 
+    # Sorted: the bytes must not depend on the order in which fields were set.
     text = document and json.dumps({**document, SEAL: seal(document)}, sort_keys=True)
     return save({name: plain(t) for name, t in tensors.items()}, metadata={title: text} if text else None)
 
@@ -97,11 +99,13 @@ def read_sealed(file: Path) -> bytes:
     try:
         with open_regular(file, LARGEST) as stream:
             size, length = os.fstat(stream.fileno()).st_size, int.from_bytes(stream.read(8), "little")
+            # "{}" is the shortest header.
             if not 2 <= length <= min(LARGEST_HEADER, size - 8):
                 raise ModelFileError(
                     f"{file} is not a complete safetensors file: its header is invalid", hint, code="E403"
                 )
             end = max((entry["data_offsets"][1] for entry in _entries(stream.read(length))), default=0)
+            # Before reading: a header of a few bytes may claim gigabytes.
             if 8 + length + end != size:
                 raise ModelFileError(f"{broken}: it has {size} bytes, not {8 + length + end}", hint, code="E403")
             stream.seek(0)

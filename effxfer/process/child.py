@@ -13,13 +13,14 @@ import threading
 import time
 from contextlib import suppress
 
-POLL_SECONDS = 1.0
-PR_SET_PDEATHSIG = 1
+POLL_SECONDS = 1.0  # without the kernel's help an orphan lives this much longer; each poll wakes the CPU
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>; Python has no name for it
 
 
 def end_with(parent: int) -> None:
     """End this process when its parent ends: by the kernel if possible, else by polling every second."""
     watched = sys.platform != "linux" or not _set_death_signal()
+    # After the request: a parent that ended before it sends no signal any more (prctl(2)).
     if os.getppid() != parent:
         os._exit(1)
     if watched:
@@ -37,6 +38,7 @@ def _set_death_signal() -> bool:
 def _poll_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
+    # Not `sys.exit`, which would end this thread only.
     os._exit(1)
 
 
@@ -44,6 +46,7 @@ def load_package(folder: str) -> None:
     """Make the package effxfer in `folder` importable, and nothing beside it."""
     from importlib.util import module_from_spec, spec_from_file_location
 
+    # By its path: an entry in `sys.path` would also offer everything that lies beside the package.
     spec = spec_from_file_location("effxfer", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder])  # noqa: PTH118
     if spec is None or spec.loader is None:
         raise ImportError(folder)

@@ -20,6 +20,7 @@ def child_command(target: Path | str, *arguments: str, python: Sequence[str] = (
         python: Command that starts another Python; empty for this one.
     """
     destination = str(target) if isinstance(target, Path) else f"{target}@{PACKAGE}"
+    # -P keeps the script's folder out of `sys.path`: no file there can take the name of a module.
     return [*(python or [sys.executable]), "-P", str(BOOTSTRAP), str(os.getpid()), destination, *arguments]
 
 
@@ -53,11 +54,13 @@ def start(target: Path | str, *arguments: str, log: BinaryIO) -> subprocess.Pope
         arguments: Its arguments.
         log: Receives its output.
     """
+    # In the main thread, because the death signal follows the thread that forked, not the process (prctl(2)).
     return subprocess.Popen(child_command(target, *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def interpreter() -> tuple[str, dict[str, str]]:
     """Return the resolved path of this Python and its `PYTHONPATH`, for an emulator."""
     directory = Path.cwd().resolve()
+    # The working directory stays out: a file there called like a module would be imported.
     places = [entry for entry in sys.path if entry and Path(entry).resolve() != directory]
     return os.path.realpath(sys.executable), {"PYTHONPATH": os.pathsep.join(places)}

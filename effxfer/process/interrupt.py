@@ -19,9 +19,11 @@ from types import FrameType
 from typing import Any
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+# The promise is ten seconds to the end (guide, exit codes); the rest is for a busy machine.
 CLEANUP_SECONDS = 6.0
-TICK = 0.25
+TICK = 0.25  # pause between looks whether a library swallowed the exception: chosen, not measured
 MIN_REPEAT_SECONDS = 0.5  # seconds; wrappers forward the terminal's signal, so two at once count as one
+# The repeated signal comes back on the descriptor; read too early, it counts as a second Ctrl-C.
 ECHO_SECONDS = 0.05
 SHOW_CURSOR = "\r\x1b[?25h"  # a progress bar hides it
 
@@ -68,8 +70,10 @@ class _Watch:
         self.heard.settimeout(TICK)
         while (waited := time.monotonic() - began) < self.patience and not self.over:
             repeated = next(self.arrivals(), 0)
+            # A second Ctrl-C: the user does not want to wait for the cleaning up.
             if repeated == signal.SIGINT and waited > MIN_REPEAT_SECONDS:
                 break
+            # Never while blocks are being left: that would cut off the cleaning up itself.
             if not repeated and not is_unwinding():
                 self.raise_again()
         if not self.over:
@@ -84,21 +88,26 @@ class _Watch:
     def raise_again(self) -> None:
         """Send the signal to the main thread again, and discard its echo on the descriptor."""
         if hasattr(signal, "pthread_kill"):
+            # To the main thread: only there does Python run handlers and raise.
             signal.pthread_kill(threading.main_thread().ident or 0, self.number)
         else:
             signal.raise_signal(self.number)
         time.sleep(ECHO_SECONDS)
         self.heard.settimeout(0)
         with suppress(BlockingIOError):
+            # All of the echo: a byte for each signal that arrived.
             self.heard.recv(4096)
         self.heard.settimeout(TICK)
 
     def end(self) -> None:
         """Print the message and end at once, whatever locks are held; only the first caller prints."""
+        # A timeout, because the holder may be the thread that was interrupted right here.
         self.ending.acquire(timeout=1)
         with suppress(OSError):
             text = f"{SHOW_CURSOR if os.isatty(2) else ''}{self.message}\n"
+            # Past `sys.stderr`, whose lock the interrupted thread may hold.
             os.write(2, text.encode(errors="backslashreplace"))
+        # The shell's number for a signal; a normal exit would wait for threads of native code.
         os._exit(128 + self.number)
 
 
@@ -116,11 +125,14 @@ def install_handlers(message: str, patience: float = CLEANUP_SECONDS) -> None:
         patience: Seconds for the process to clean up.
     """
     available = [number for name in NAMES if (number := getattr(signal, name, None)) is not None]
+    # nohup and `&` in scripts ignore signals on purpose.
     numbers = frozenset(number for number in available if signal.getsignal(number) is not signal.SIG_IGN)
     heard, wake = socket.socketpair()
+    # Python requires it of a wakeup descriptor: the C handler must never block.
     wake.setblocking(False)
     watch = _Watch(message, patience, heard, wake)
     _watches[:] = [watch]
+    # Before the handlers: a signal between the two lines would pass the thread by.
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     for number in numbers:
         signal.signal(number, watch.handle)
@@ -158,10 +170,12 @@ def is_unwinding() -> bool:
     handled: Any = sys._current_exceptions().get(threading.main_thread().ident or 0)
     error = handled[1] if isinstance(handled, tuple) else handled  # a tuple before Python 3.12
     visited = set[int]()
+    # A library may have chained errors to a circle.
     while error is not None and id(error) not in visited:
         if isinstance(error, SIGNALLED):
             return True
         visited.add(id(error))
+        # Not `__cause__`: `raise ... from None` hides that, but the context stays.
         error = error.__context__
     return False
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from effxfer.files import is_locked
 
+# A glob in a shared folder: no other program's names may match it.
 PREFIX = "effxfer-"
 LOCK = ".lock"
 MIN_AGE = 60.0  # seconds; a younger folder may not be locked yet by the process that created it
@@ -31,6 +32,7 @@ def _sweep(folder: Path) -> None:
     for lock_file in Path(gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
         with suppress(OSError):
             stat = lock_file.parent.lstat()
+            # Of another user, or opened to others, it is none that `TemporaryDirectory` made here (mode 700).
             same_owner = stat.st_uid == own_stat.st_uid and stat.st_mode == own_stat.st_mode
             if same_owner and stat.st_mtime < own_stat.st_mtime - MIN_AGE and not is_locked(lock_file.parent):
                 shutil.rmtree(lock_file.parent, ignore_errors=True)
