@@ -5,40 +5,25 @@
 Prediction(label='cat', probability=0.98, top=(('cat', 0.98),))
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.runtime.checked_session import CheckedSession
 from effxfer.runtime.images.crop import graph_input, resize_crop
-from effxfer.runtime.images.preprocess import ImageError, Preprocess, decode, normalize
-from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, Metadata, ModelError
-from effxfer.runtime.model_file.seal import is_sealed, read_model
-from effxfer.runtime.model_file.wire import versions
-from effxfer.runtime.session import (
-    CPU,
-    WEIGHTS_FOLDER,
-    available_providers,
-    error_summary,
-    open_session,
-    ort_version,
-    session_options,
-)
+from effxfer.runtime.images.preprocess import Preprocess, normalize
+from effxfer.runtime.images.source import Source, name_of, to_image
+from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, ModelError
+from effxfer.runtime.session import CPU
 from effxfer.runtime.softmax import softmax
-from effxfer.runtime.threads import usable_cores
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["Model", "ModelError", "Prediction", "Source"]
-
-Source = str | Path | bytes | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -76,21 +61,14 @@ class Model:
         self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = CPU, options: Any = None
     ) -> None:
         self.path = Path(path)
-        content = read_model(self.path)
-        self.sealed = is_sealed(content, self.path)
-        self._session = _open(self.path, content, threads, providers, options)
-        self.metadata = Metadata.from_properties(
-            self._session.get_modelmeta().custom_metadata_map, f"the model {self.path}"
-        )
-        self._input = self._session.get_inputs()[0]
+        self._file = CheckedSession(self.path, threads=threads, providers=providers, options=options)
+        self.sealed, self.metadata = self._file.sealed, self._file.metadata
         self._prototypes = dict[str, NDArray[Any]]()
-        self._output = _output_for(self._session, self.metadata.labels, self.path)
-        _check_input(self._input, self.metadata, self.path)
 
     @property
     def providers(self) -> tuple[str, ...]:
         """Execution providers that run the file, in order of preference."""
-        return tuple(self._session.get_providers())
+        return tuple(self._file.session.get_providers())
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -110,12 +88,12 @@ class Model:
     @property
     def takes_prototypes(self) -> bool:
         """Whether classes can be set at run time, by `with_prototypes` or `runtime.support.learn`."""
-        return PROTOTYPES in (initializer.name for initializer in self._session.get_overridable_initializers())
+        return self._file.takes_prototypes
 
     @property
     def input_name(self) -> str:
         """Name of the input: `images`, float32 `(N, 3, S, S)`, or with preprocessing `pixels`, uint8 `(N, H, W, 3)`."""
-        return str(self._input.name)
+        return self._file.input_name
 
     def pixels(self, source: Source) -> NDArray[np.uint8]:
         """Decode, resize and crop one image.
@@ -129,7 +107,7 @@ class Model:
         Raises:
             ImageError: If it is not an image, damaged, too large, or an array of another shape or type.
         """
-        return resize_crop(_to_image(source), self.preprocess)
+        return resize_crop(to_image(source), self.preprocess)
 
     def logits(self, pixels: NDArray[np.uint8], *, batch: int = 32) -> NDArray[np.float32]:
         """Run the network.
@@ -167,10 +145,7 @@ class Model:
             ModelError: If the file takes no prototypes (`E428`).
         """
         self._need_prototypes()
-        feeds = (
-            graph_input(_to_image(s), self.preprocess) if self.with_preprocessing else self.pixels(s) for s in sources
-        )
-        return np.concatenate([self.features_of(feed[None]) for feed in feeds])
+        return np.concatenate([self.features_of(self.feed(source)[None]) for source in sources])
 
     def features_of(self, pixels: NDArray[np.uint8], *, batch: int = 32) -> NDArray[np.float32]:
         """Compute features, float32 `(N, D)`, of uint8 pixels in the file's input shape; N at least 1."""
@@ -189,7 +164,7 @@ class Model:
             ModelError: If the file takes no prototypes, or expects another shape (`E428`).
         """
         self._need_prototypes()
-        expected = next(p.shape for p in self._session.get_overridable_initializers() if p.name == PROTOTYPES)[1]
+        expected = self._file.prototype_length
         if prototypes.shape != (len(labels), expected) or not len(labels):
             problem = f"{len(labels)} classes need prototypes of shape ({len(labels)}, {expected})"
             raise ModelError(f"{problem}, not {prototypes.shape}", code="E428")
@@ -216,7 +191,7 @@ class Model:
             ImageError: If one of them is not a usable image.
         """
         return self.probabilities_of(
-            [self.feed(source) for source in sources], [*map(_name, sources, range(len(sources)))]
+            [self.feed(source) for source in sources], [*map(name_of, sources, range(len(sources)))]
         )
 
     def feed(self, source: Source) -> NDArray[np.uint8]:
@@ -231,7 +206,7 @@ class Model:
         Raises:
             ImageError: If it is not a usable image.
         """
-        image = _to_image(source)
+        image = to_image(source)
         convert = graph_input if self.with_preprocessing else resize_crop
         return convert(image, self.preprocess)
 
@@ -249,8 +224,8 @@ class Model:
             ModelError: If the file does not run (`E427`), or returns NaN or infinity (`E429`).
         """
         if not self.with_preprocessing:
-            return softmax(self._check(self._run(np.stack(feeds)), names))
-        return np.concatenate([self._check(self._feed(f[None]), [n]) for f, n in zip(feeds, names, strict=True)])
+            return softmax(self._checked(np.stack(feeds), names))
+        return np.concatenate([self._checked(feed[None], [name]) for feed, name in zip(feeds, names, strict=True)])
 
     def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = 32) -> list[Prediction]:
         """Classify images.
@@ -268,87 +243,20 @@ class Model:
         """
         predictions, iterator = list[Prediction](), iter(sources)
         while chunk := list(islice(iterator, batch)):
-            names = [_name(source, len(predictions) + place) for place, source in enumerate(chunk)]
+            names = [name_of(source, len(predictions) + place) for place, source in enumerate(chunk)]
             rows = self.probabilities_of([self.feed(source) for source in chunk], names)
             predictions += [self.rank(row, top) for row in rows]
         return predictions
 
     def _run(self, pixels: NDArray[np.uint8], output: str = "") -> NDArray[np.float32]:
-        return self._feed(pixels if self.with_preprocessing else normalize(pixels, self.preprocess), output)
+        feed = pixels if self.with_preprocessing else normalize(pixels, self.preprocess)
+        return self._file.run(feed, self._prototypes, output)
 
-    def _feed(self, feed: NDArray[Any], output: str = "") -> NDArray[np.float32]:
-        feeds = {self.input_name: feed, **self._prototypes}
-        try:
-            result: NDArray[np.float32] = self._session.run([output or self._output], feeds)[0]
-        except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-            problem = f"{ort_version()} cannot run {self.path} on {feed.dtype} {feed.shape}: {error_summary(error)}"
-            raise ModelError(problem, "export it again", code="E427") from None
-        return result
-
-    def _check(self, outputs: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
-        expected, hint = (len(names), len(self.labels)), "export it again, from a network that was checked"
-        if getattr(outputs, "shape", None) != expected or outputs.dtype.kind != "f":
-            problem = f"{self.path} returns {_describe(outputs)} for {names[0]}, not float {expected}"
-            raise ModelError(problem, hint, code="E428")
-        for name, row in zip(names, outputs, strict=True):
-            if not np.isfinite(row).all():
-                raise ModelError(f"{self.path} returns NaN or infinity for {name}", hint, code="E429")
-        return outputs
+    def _checked(self, pixels: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32]:
+        return self._file.check(self._run(pixels), names, len(self.labels))
 
     def rank(self, probabilities: NDArray[np.float32], top: int) -> Prediction:
         """Name the classes of one row of `probabilities`, the most probable ones first."""
         order = np.argsort(-probabilities, kind="stable")[: max(top, 1)]
         ranked = tuple((self.labels[i], float(probabilities[i])) for i in order)
         return Prediction(*ranked[0], ranked)
-
-
-def _name(source: Source, place: int) -> str:
-    return str(source) if isinstance(source, str | Path) else f"image {place + 1}"
-
-
-def _describe(outputs: Any) -> str:
-    return f"{outputs.dtype} {outputs.shape}" if isinstance(outputs, np.ndarray) else f"a {type(outputs).__name__}"
-
-
-def _to_image(source: Source) -> "Image.Image":
-    if isinstance(source, bytes | str | Path):
-        return decode(Path(source) if isinstance(source, str) else source)
-    from PIL import Image
-
-    array = np.asarray(source)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        problem = f"an array of {array.dtype} {array.shape} is not an image"
-        raise ImageError(problem, "give uint8 (H, W, 3), or (H, W) for grey", code="E301")
-    return Image.fromarray(array).convert("RGB")
-
-
-def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], options: Any) -> Any:
-    options = options or session_options()
-    options.intra_op_num_threads = min(threads, os.cpu_count() or 1) or options.intra_op_num_threads or usable_cores()
-    options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent))
-    usable = [name for name in providers if name in available_providers()]
-    if not usable:  # ONNX Runtime would silently use the CPU instead
-        available = ", ".join(available_providers())
-        raise ModelError(
-            f"this ONNX Runtime has no {', '.join(providers) or 'provider'}", f"it has {available}", code="E424"
-        )
-    try:
-        return open_session(content, options, usable)
-    except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-        problem = f"{ort_version()} refuses {path} ({versions(content) or 'no ONNX model'}): {error_summary(error)}"
-        raise ModelError(problem, "export it again, or install an ONNX Runtime that takes it", code="E424") from None
-
-
-def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:
-    output = session.get_outputs()[0]
-    free = any(initializer.name == PROTOTYPES for initializer in session.get_overridable_initializers())
-    if len(output.shape) != 2 or (output.shape[1] != len(labels) and not free):
-        problem = f"{path} returns {output.shape}, its metadata names {len(labels)} labels"
-        raise ModelError(problem, "export it again", code="E428")
-    return str(output.name)
-
-
-def _check_input(graph_input: Any, metadata: Metadata, path: Path) -> None:
-    if (graph_input.type == "tensor(uint8)") != metadata.with_preprocessing:
-        problem = f"{path} takes {graph_input.type}, which its metadata contradicts"
-        raise ModelError(problem, "export it again", code="E428")

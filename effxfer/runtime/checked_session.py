@@ -1,0 +1,137 @@
+"""An exported file in ONNX Runtime: opened, compared with its own metadata, and run."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.runtime.model_file.metadata import PROTOTYPES, Metadata, ModelError
+from effxfer.runtime.model_file.seal import is_sealed, read_model
+from effxfer.runtime.model_file.wire import versions
+from effxfer.runtime.session import (
+    WEIGHTS_FOLDER,
+    available_providers,
+    error_summary,
+    open_session,
+    ort_version,
+    session_options,
+)
+from effxfer.runtime.threads import usable_cores
+
+
+class CheckedSession:
+    """The session of an exported file whose inputs and outputs are those that its metadata names.
+
+    Args:
+        path: The `.onnx` file.
+        threads: As for `Model`.
+        providers: As for `Model`.
+        options: As for `Model`.
+
+    Attributes:
+        path: The file.
+        sealed: Whether its content is what was exported.
+        metadata: Labels and preprocessing.
+        session: The session of ONNX Runtime.
+        input_name: Name of the graph's input.
+
+    Raises:
+        ModelError: If the file is absent, damaged, refused by ONNX Runtime, or not written by effxfer, or if none of
+            the providers is available.
+    """
+
+    def __init__(self, path: Path, *, threads: int, providers: Sequence[str], options: Any) -> None:
+        content = read_model(path)
+        self.path, self.sealed = path, is_sealed(content, path)
+        self.session = _open(path, content, threads, providers, options)
+        properties = self.session.get_modelmeta().custom_metadata_map
+        self.metadata = Metadata.from_properties(properties, f"the model {path}")
+        graph_input = self.session.get_inputs()[0]
+        self.input_name = str(graph_input.name)
+        self._output = _output_for(self.session, self.metadata.labels, path)
+        _check_input(graph_input, self.metadata, path)
+
+    @property
+    def takes_prototypes(self) -> bool:
+        """Whether the file's classes can be replaced by other prototypes."""
+        return PROTOTYPES in (held.name for held in self.session.get_overridable_initializers())
+
+    @property
+    def prototype_length(self) -> int:
+        """Numbers in a prototype, of a file that takes them."""
+        shapes = {held.name: held.shape for held in self.session.get_overridable_initializers()}
+        length: int = shapes[PROTOTYPES][1]
+        return length
+
+    def run(self, feed: NDArray[Any], prototypes: Mapping[str, NDArray[Any]], output: str = "") -> NDArray[np.float32]:
+        """Run the graph.
+
+        Args:
+            feed: Its input.
+            prototypes: Of other classes, by the initializer's name; empty for the file's own.
+            output: Name of the output to return; empty for the first one.
+
+        Raises:
+            ModelError: If the graph does not run (`E427`).
+        """
+        feeds = {self.input_name: feed, **prototypes}
+        try:
+            result: NDArray[np.float32] = self.session.run([output or self._output], feeds)[0]
+        except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
+            text = f"{ort_version()} cannot run {self.path} on {feed.dtype} {feed.shape}: {error_summary(error)}"
+            raise ModelError(text, "export it again", code="E427") from None
+        return result
+
+    def check(self, outputs: NDArray[np.float32], names: Sequence[str], classes: int) -> NDArray[np.float32]:
+        """Return the outputs for named images if they are finite numbers, one for each class.
+
+        Raises:
+            ModelError: If they have another shape or type (`E428`), or hold NaN or infinity (`E429`).
+        """
+        expected, hint = (len(names), classes), "export it again, from a network that was checked"
+        if getattr(outputs, "shape", None) != expected or outputs.dtype.kind != "f":
+            problem = f"{self.path} returns {_describe(outputs)} for {names[0]}, not float {expected}"
+            raise ModelError(problem, hint, code="E428")
+        for name, row in zip(names, outputs, strict=True):
+            if not np.isfinite(row).all():
+                raise ModelError(f"{self.path} returns NaN or infinity for {name}", hint, code="E429")
+        return outputs
+
+
+def _describe(outputs: Any) -> str:
+    return f"{outputs.dtype} {outputs.shape}" if isinstance(outputs, np.ndarray) else f"a {type(outputs).__name__}"
+
+
+def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], options: Any) -> Any:
+    options = options or session_options()
+    options.intra_op_num_threads = min(threads, os.cpu_count() or 1) or options.intra_op_num_threads or usable_cores()
+    options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent))
+    usable = [name for name in providers if name in available_providers()]
+    if not usable:  # ONNX Runtime would silently use the CPU instead
+        available = ", ".join(available_providers())
+        raise ModelError(
+            f"this ONNX Runtime has no {', '.join(providers) or 'provider'}", f"it has {available}", code="E424"
+        )
+    try:
+        return open_session(content, options, usable)
+    except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
+        problem = f"{ort_version()} refuses {path} ({versions(content) or 'no ONNX model'}): {error_summary(error)}"
+        raise ModelError(problem, "export it again, or install an ONNX Runtime that takes it", code="E424") from None
+
+
+def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:
+    output = session.get_outputs()[0]
+    free = any(initializer.name == PROTOTYPES for initializer in session.get_overridable_initializers())
+    if len(output.shape) != 2 or (output.shape[1] != len(labels) and not free):
+        problem = f"{path} returns {output.shape}, its metadata names {len(labels)} labels"
+        raise ModelError(problem, "export it again", code="E428")
+    return str(output.name)
+
+
+def _check_input(graph_input: Any, metadata: Metadata, path: Path) -> None:
+    if (graph_input.type == "tensor(uint8)") != metadata.with_preprocessing:
+        problem = f"{path} takes {graph_input.type}, which its metadata contradicts"
+        raise ModelError(problem, "export it again", code="E428")

@@ -1,0 +1,21 @@
+"""An exported model, and photographs."""
+
+import pytest
+from PIL import Image
+
+from effxfer.deploy.export.onnx import export_onnx
+from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    target = tmp_path_factory.mktemp("model") / "model.onnx"
+    return export_onnx(tiny_net(), target, preprocess=PREPROCESS, classes=CLASSES, key="k1")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i, pixels in enumerate(images(5, size=40)):
+        Image.fromarray(pixels[: 24 + 3 * i]).save(folder / f"{i} ü.png")
+    return sorted(folder.iterdir())
