@@ -1,0 +1,104 @@
+"""Rows of a split: examples decoded once, in an array of equal rows, or end to end where their lengths differ."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Rows(Protocol):
+    """Decoded examples: an array `(N, ...)`, or `Ragged` where they differ in length."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def __getitem__(self, selection: Any, /) -> "Rows":
+        """Select rows by a slice, by indices `(M,)` or by a mask `(N,)`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different length, end to end: row i is `values[ends[i - 1] : ends[i]]`.
+
+    Attributes:
+        values: All rows, `(total, ...)`; usually memory-mapped.
+        ends: Where each row ends, int64 `(N,)`, not decreasing, from 0 to `total`; rows may be empty.
+
+    Raises:
+        ValueError: If `ends` does not fit `values`.
+    """
+
+    values: NDArray[Any]
+    ends: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.ends.dtype != np.int64 or self.ends.ndim != 1 or not self.values.ndim:
+            raise ValueError(f"ends are {self.ends.dtype} {self.ends.shape}, not int64 (N,)")
+        if len(self.ends) and (self.ends[0] < 0 or self.ends[-1] > len(self.values) or (np.diff(self.ends) < 0).any()):
+            raise ValueError(f"ends are no ascending positions in {len(self.values)} values")
+
+    @classmethod
+    def of(cls, rows: Iterable[NDArray[Any]], dtype: Any = np.int32) -> "Ragged":
+        """Join rows, each `(n, ...)` and of the same type; `dtype` is that of no rows at all."""
+        arrays = list(rows)
+        values = np.concatenate(arrays) if arrays else np.zeros(0, dtype)
+        return cls(values, np.cumsum([len(row) for row in arrays], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self.row(i) for i in range(len(self)))
+
+    def __getitem__(self, selection: Any, /) -> "Ragged":
+        """Select rows by a slice, by indices `(M,)` in this order, or by a mask `(N,)`.
+
+        Raises:
+            IndexError: If an index is out of range, or a single number: `row` returns one row.
+        """
+        if isinstance(selection, slice) and selection.step in (None, 1):
+            return self._stretch(*selection.indices(len(self))[:2])
+        indices = np.arange(len(self))[selection]
+        if not indices.ndim:
+            raise IndexError("a single row is no Ragged: call row")
+        starts, lengths = self.starts[indices], self.lengths[indices]
+        ends = np.cumsum(lengths, dtype=np.int64)
+        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+        return Ragged(self.values[places], ends)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each row begins, int64 `(N,)`."""
+        return np.concatenate([np.zeros(min(1, len(self)), np.int64), self.ends[:-1]])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of each row, int64 `(N,)`."""
+        return self.ends - self.starts
+
+    def row(self, index: int) -> NDArray[Any]:
+        """Return one row, `(n, ...)`, as a view.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        end = self.ends[index]
+        position = index % len(self)
+        return self.values[self.ends[position - 1] if position else 0 : end]
+
+    def padded(self, fill: int) -> NDArray[Any]:
+        """Return the rows as one array `(N, longest of these rows, ...)`, filled up behind each row."""
+        lengths = self.lengths
+        longest = int(lengths.max(initial=0))
+        out = np.full((len(self), longest, *self.values.shape[1:]), fill, self.values.dtype)
+        first = int(self.starts[0]) if len(self) else 0
+        out[np.arange(longest) < lengths[:, None]] = self.values[first : int(self.ends[-1]) if len(self) else 0]
+        return out
+
+    def _stretch(self, start: int, stop: int) -> "Ragged":
+        """Return successive rows without a copy of their values."""
+        ends = self.ends[start:stop]
+        first = int(self.ends[start - 1]) if start and len(ends) else 0
+        return Ragged(self.values[first : int(ends[-1]) if len(ends) else 0], ends - first)
