@@ -15,6 +15,7 @@ from effxfer.errors import SettingsError
 from effxfer.runtime.threads import within_quota
 from effxfer.train.settings import Amp
 
+# Others wait while one process exports or searches; torch's own limits are 10 and 30 minutes.
 LONGEST_WAIT = timedelta(days=1)
 
 
@@ -59,6 +60,7 @@ class Device:
         """Wrap a module so that gradients are averaged over the processes; a single process keeps the module."""
         if self.world == 1:
             return module
+        # Unused ones are looked for: gradual unfreezing and auxiliary heads leave parameters without gradients.
         return nn.parallel.DistributedDataParallel(
             module, device_ids=[self.torch.index] if self.torch.type == "cuda" else None, find_unused_parameters=True
         )
@@ -67,6 +69,7 @@ class Device:
         """Whether every process passed true."""
         if self.world == 1:
             return vote
+        # The minimum of zeros and ones: true only if all are.
         votes = torch.tensor(float(vote), device=self.torch)
         torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MIN)
         return bool(votes)
@@ -109,6 +112,7 @@ def pick_device(name: str = "auto") -> Device:
 
 def _keep_within_quota() -> None:
     """Limit torch's threads to the container's CPU quota, unless `OMP_NUM_THREADS` is set."""
+    # In a container torch counts the host's cores: threads beyond the quota are stopped in the middle of their work.
     if "OMP_NUM_THREADS" not in os.environ and within_quota(torch.get_num_threads()) < torch.get_num_threads():
         torch.set_num_threads(within_quota(torch.get_num_threads()))
 
@@ -138,6 +142,7 @@ def _parse_device(name: str) -> torch.device:
     if device.type in ("cpu", "cuda"):
         return device
     try:
+        # The only proof: torch parses names of devices that its build cannot use.
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, NotImplementedError, AssertionError) as error:  # each backend has its own type of error
         reason = str(error).partition("\n")[0][:200]
@@ -152,8 +157,10 @@ def process_group(device: Device) -> Iterator[None]:
     They stay connected until they exit: reconnecting at the same address would be a race.
     """
     if device.world > 1 and not torch.distributed.is_initialized():
+        # Both: tensors are shared on GPUs, numbers of the host may lie on the CPU.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=LONGEST_WAIT)
+        # Else torch warns of a process group that was not destroyed.
         atexit.register(torch.distributed.destroy_process_group)
     yield
     if device.world > 1:

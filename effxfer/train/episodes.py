@@ -18,7 +18,9 @@ from effxfer.data.batches.batches import make_generator
 from effxfer.data.batches.episodes import Episodes
 from effxfer.report import Measurement, Report
 
+# As in Finn et al. 2017 (https://arxiv.org/abs/1703.03400) and Snell et al. 2017, so that figures compare.
 EPISODES, QUERIES = 600, 15
+# The four settings of Omniglot in Vinyals et al. 2016.
 WAYS, SHOTS = (5, 20), (1, 5)
 
 Near = Callable[[Tensor, Tensor], Tensor]
@@ -56,8 +58,10 @@ def _measure_episodes(
         for number in range(EPISODES)
     ]
     scores = torch.tensor(accuracies, dtype=torch.float64)
+    # The normal quantile of 95 %; 600 episodes are enough for it.
     mean, half = float(scores.mean()), 1.96 * float(scores.std()) / sqrt(EPISODES)
     return Measurement(
+        # Classes are drawn again in every episode: the interval is of the episodes, not of other data.
         name=f"{name} {way}-way {shot}-shot", value=mean, unit="%", low=mean - half, high=mean + half, n=EPISODES,
         of=f"queries, {queries} per class and episode",
     )  # fmt: skip

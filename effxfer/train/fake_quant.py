@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 LAYERS = (nn.Conv2d, nn.Linear)
+# Keeps a scale of a dead channel from 0, which would give NaN; far below any scale of living ones.
 LEAST = 1e-8
 
 
@@ -44,6 +45,7 @@ class FakeRange(nn.Module):
             self.follow(x.detach())
         if not self.seen:
             return x
+        # 255 steps between 256 codes.
         scale = torch.clamp((self.high - self.low) / 255, min=LEAST)
         zero = torch.round(-self.low / scale).to(torch.int32)
         return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, 255).to(x.dtype)
@@ -53,6 +55,7 @@ class FakeRange(nn.Module):
         """Move the range towards that of a batch; the first batch sets it."""
         share = torch.where(self.seen, 1 - self.momentum, 1.0)
         low, high = torch.aminmax(x)
+        # The range holds 0, so that padding and what ReLU removes are exact.
         self.low.lerp_(low.float().clamp(max=0), share)
         self.high.lerp_(high.float().clamp(min=0), share)
         self.seen.fill_(True)
@@ -61,6 +64,7 @@ class FakeRange(nn.Module):
 def fake_weight(weight: Tensor, bits: int = 8) -> Tensor:
     """Round weights `(O, ...)` to symmetric codes with a scale per output; zeros stay zeros."""
     largest = weight.detach().float().abs().flatten(1).amax(1).view(-1, *[1] * (weight.dim() - 1))
+    # 127 of 8 bits; below, ONNX Runtime's reduced range, which is -64 to 64 for 7 bits.
     scale = torch.clamp(largest / min(2 ** (bits - 1), 127), min=LEAST)
     return round_straight_through(weight.float(), scale).to(weight.dtype)
 
@@ -81,12 +85,14 @@ def fake_quantize(net: nn.Module, *, bits: int = 8, momentum: float = 0.99, skip
         momentum: Share of a range that stays from one batch to the next, in [0, 1).
         skip: Leading layers that stay in float32.
     """
+    # In their order of definition; the first sees pixels, and int8 recipes leave it in float32, too.
     layers = [m for m in net.modules() if isinstance(m, LAYERS)][skip:]
     with ExitStack() as undo:
         for layer in layers:
             layer.add_module("fake_range", FakeRange(momentum).to(layer.weight.device))
             undo.callback(delattr, layer, "fake_range")
             undo.callback(layer.register_forward_pre_hook(_quantize_hook(bits)).remove)
+            # Called even if the pass raises: a hidden weight must not stay behind.
             undo.callback(layer.register_forward_hook(_restore_hook, always_call=True).remove)
         yield net
 
@@ -95,6 +101,7 @@ def _quantize_hook(bits: int) -> Any:
     """Hide the layer's weight behind its rounded twin, and round its input."""
 
     def hook(layer: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # An entry of the instance comes before `nn.Module.__getattr__`, so the parameter stays registered.
         vars(layer)["weight"] = fake_weight(layer.weight, bits)
         return (layer.fake_range(inputs[0]), *inputs[1:])
 

@@ -25,7 +25,7 @@ from effxfer.train.time_budget import Allowance, Pace, Timetable, measure_pace
 from effxfer.train.train_mode import train_mode
 
 Row = dict[str, float]
-LATE = 0.99
+LATE = 0.99  # progress at which the pace is measured: by then gradual unfreezing trains everything, the slowest steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Progress:
 
     step: int = 0
     history: list[Row] = field(default_factory=list)
-    best_score: float = -1.0
+    best_score: float = -1.0  # below every score, so that the first epoch counts
     best: dict[str, Tensor] | None = None
     waited: int = 0
     slowed: float = 1.0
@@ -144,6 +144,7 @@ class _Loop:
         self.memory_state: dict[str, Any] | None = None
         self.at = Progress(step=span.first)
         self.timetable = Timetable(allowance, self.length, settings.epochs) if allowance else None
+        # For a divergence before the first checkpoint.
         self.start = clone(learner)
 
     @property
@@ -160,6 +161,8 @@ class _Loop:
         """Set the step count that fits the time budget, estimated from a few steps that are rolled back."""
         if self.timetable is None or self.at.total is not None or not self.total:
             return
+        # Copied: the steps below are undone, so that a training with this number of steps
+        # given ends with the same bits.
         began, before, batches = time.perf_counter(), deepcopy(self.state()), self.epochs(seed_of(self.seed, 0))
         batches = batches.shard(self.device.rank, self.device.world)
         self.hooks.begin_epoch(self.learner, LATE)
@@ -169,7 +172,9 @@ class _Loop:
         )  # fmt: skip
         self.restore(before)
         self.unfreeze()
+        # The measurement counts: the budget is the user's waiting time.
         self.at.spent = time.perf_counter() - began
+        # The leader's number: with different ones the processes would wait for each other for ever.
         self.at.total = int(self.device.broadcast(float(self.timetable.plan_steps(pace, self.at.step, self.at.spent))))
 
     def keep_time(self, pace: Pace) -> None:
@@ -224,7 +229,9 @@ class _Loop:
             self.at.step, steps = step + 1, steps + 1
             parts = self.update.parts
             advance(1, f"loss {terms['loss']:.3f}" + (f", batch in {parts} parts" * (parts > 1)))
+        # BatchNorm's statistics differ between processes; DDP averages gradients only.
         self.device.share_(self.update.tensors())
+        # The loss may be finite while statistics are not; once per epoch, because it reads every weight.
         if not all(bool(tensor.isfinite().all()) for tensor in self.learner.state_dict().values()):
             raise DivergedError("the weights are not finite")
         row = {
@@ -232,6 +239,7 @@ class _Loop:
             **{k: v / steps for k, v in sums.items()},
             "lr": self.update.optimizer.param_groups[0]["lr"],
         }
+        # Before the validation, whose time is no part of the steps' pace.
         trained = time.perf_counter() - began
         row["steps_per_s"] = steps / trained
         self.validate(row)
@@ -252,6 +260,7 @@ class _Loop:
         """Score the present (or averaged) weights, and record the best ones."""
         if self.hooks.validate is None:
             return
+        # What is scored is what would be kept.
         with self.update.averaged():
             row["score"] = self.device.broadcast(float(self.hooks.validate()))
             if self.at.step < self.hooks.no_best_before:
@@ -267,8 +276,10 @@ class _Loop:
 
     def roll_back(self, diverged: DivergedError) -> None:
         """Return to the last good weights and retry once, at a tenth of the learning rate."""
+        # Read first: `resume` replaces the progress, this number included.
         retried, step = self.at.slowed < 1, self.at.step
         self.learner.load_state_dict(self.start)
+        # The optimizer is made anew below, for all that is ever trained.
         self.unfreeze()
         self.update.reset()
         self.at = Progress(step=self.span.first, total=self.at.total, spent=self.at.spent)
@@ -278,6 +289,7 @@ class _Loop:
             raise GateError(
                 f"training diverged twice: {diverged} after {step} steps; the last good weights are kept", hint
             )
+        # Chosen: a tenth, once; where the loss diverges there as well, the rate is not the only cause.
         self.at.slowed = 0.1
         self.checkpoint()
         if self.device.leads:
@@ -285,6 +297,7 @@ class _Loop:
 
     def finish(self) -> None:
         """Load the requested weights (best, averaged or last) into the learner, in evaluation mode."""
+        # A span that ends early is no training to choose a best epoch of: it goes on from its last weights.
         complete = self.last == self.total
         if complete and self.at.best is not None:
             self.learner.load_state_dict(self.at.best)

@@ -13,7 +13,7 @@ from effxfer import progress
 from effxfer.files import append_line, write_atomic
 from effxfer.train.settings import METRICS, RESULT
 
-DIGEST_BYTES = 32
+DIGEST_BYTES = 32  # of SHA-256
 
 
 def save(file: Path, state: Mapping[str, Any]) -> None:
@@ -23,6 +23,7 @@ def save(file: Path, state: Mapping[str, Any]) -> None:
     """
     stream = BytesIO()
     torch.save(dict(state), stream)
+    # A view, not a copy: weights and optimizer state may take gigabytes.
     body = stream.getbuffer()
 
     def write(scratch: Path) -> None:
@@ -39,9 +40,11 @@ def load(file: Path) -> dict[str, Any] | None:
         return None
     with file.open("rb") as stream:
         witness, body = stream.read(DIGEST_BYTES), stream.read()
+    # Before torch reads it: a flipped bit in a weight loads without a word.
     if hashlib.sha256(body).digest() != witness:
         progress.remark(f"{file} is damaged: that part is done again")
         return None
+    # Said explicitly: without the argument, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 lets a pickle run code.
     state: dict[str, Any] = torch.load(BytesIO(body), map_location="cpu", weights_only=True)
     return state
 

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+# Share of the budget for measuring. The pace is revised after every epoch, so a rough start is enough.
 SHARE = 0.02
-FEWEST = 3
+FEWEST = 3  # steps measured at least: after the first, slower one, a median of three
+# Chosen: a budget that is too short for ten steps is exceeded, rather than spent on a training without effect.
 LEAST = 10
+# Chosen: each change of the total moves the schedule of the rate, and a pace varies by a few percent.
 CHANGED = 0.03
 
 
@@ -82,6 +85,7 @@ class Timetable:
         steps = self._fitting(
             pace if all_trained or self.first is None else pace.at_least(self.first), completed, spent
         )
+        # Late in a schedule the rate is low; more steps would raise it again.
         late = steps > total and completed > total / 2
         return steps if abs(steps - total) > CHANGED * total and not late else total
 
@@ -111,4 +115,5 @@ def measure_pace(
     start = time.perf_counter()
     if validate:
         validate()
+    # Without the first step, which allocates memory and compiles kernels.
     return Pace(step=median(times[1:] or times), validation=time.perf_counter() - start)

@@ -16,6 +16,7 @@ def train_mode(learner: nn.Module) -> None:
         every = list(module.parameters())
         if every and not any(p.requires_grad for p in every):
             module.eval()
+        # `eval()` would also reach the modules inside, some of which may be trained.
         elif not all(p.requires_grad for p in _own(module)):
             module.training = False
 

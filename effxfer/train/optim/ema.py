@@ -23,9 +23,11 @@ class Average:
     @torch.no_grad()
     def update(self, learner: nn.Module, step: int) -> None:
         """Take in the learner's present weights, after step number `step`."""
+        # As in TensorFlow's ExponentialMovingAverage (num_updates): otherwise the initial weights weigh for long.
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, tensor in learner.state_dict().items():
             average = self.weights[name]
+            # Counters of batches are integers: the last value.
             average.lerp_(tensor, share) if average.is_floating_point() else average.copy_(tensor)
 
     @contextmanager

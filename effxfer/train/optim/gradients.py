@@ -46,10 +46,13 @@ class Gradients:
         for share, part in split(batch, parts):
             with self.device.autocast(self.amp):
                 terms = self.terms(part, progress)
+            # In float32: sums of half-precision terms would lose digits.
             values = torch.stack([term.float() for term in terms.values()])
             losses = values.tolist()  # the only wait for a GPU in a step: it works off the rest while Python goes on
+            # All together: a process that stopped alone would leave the others waiting in their gradients.
             if not self.device.agree(isfinite(sum(losses))):
                 raise DivergedError(f"the loss is {sum(losses)}")
+            # Times the share of its examples, so that parts add up to the mean of the whole batch.
             self.scaler.scale(values.sum() * share).backward()
             sums = {name: sums.get(name, 0.0) + share * value for name, value in zip(terms, losses, strict=True)}
         return sums

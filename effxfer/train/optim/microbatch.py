@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST_PARTS = 16
+MOST_PARTS = 16  # four halvings; a batch that does not fit then is not the cause
 
 
 def split(batch: Any, count: int) -> list[tuple[float, Any]]:

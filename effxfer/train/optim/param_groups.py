@@ -25,6 +25,7 @@ def make_optimizer(learner: nn.Module, settings: FitSettings) -> Optimizer:
     if settings.optimizer not in (available := list_optimizers()):
         text = f"timm has no optimizer {settings.optimizer!r}{did_you_mean(settings.optimizer, available)}"
         raise SettingsError(text, "adamw and sgd are the usual ones")
+    # 0.9 for what has a momentum; timm's `sgd` is Nesterov's. Adam's beta1 is 0.9 by itself.
     created: Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=0.9)
     return created
 
@@ -51,6 +52,7 @@ def parameter_groups(
     for name, parameter in named:
         height = len(blocks) - 1 - blocks.index(block(name)) if not is_head(name) else 0
         scale = head_lr if is_head(name) else layer_decay**height
+        # Biases and norms do not decay (He et al. 2018, https://arxiv.org/abs/1812.01187, section 3.1).
         decays = parameter.dim() > 1
         empty_group = {"params": [], "lr": lr, "lr_scale": scale, "weight_decay": weight_decay if decays else 0.0}
         groups.setdefault((scale, decays), empty_group)["params"].append(parameter)

@@ -86,13 +86,16 @@ class Update:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * group["lr_scale"] * factor
+        # After the rates: a step that is taken again in more parts has the same ones.
         terms = self._differentiate(batch, step, done)
+        # Before whoever looks at gradients or clips them: they see true values.
         self.gradients.scaler.unscale_(self.optimizer)
         self.before()
         if self.settings.clip:
             nn.utils.clip_grad_norm_([p for p in self.learner.parameters() if p.grad is not None], self.settings.clip)
         self.gradients.scaler.step(self.optimizer)
         self.gradients.scaler.update()
+        # Before the average, which would otherwise take in masked weights that the step made nonzero.
         self.after(step + 1)
         if self.average:
             self.average.update(self.learner, step)
@@ -110,6 +113,8 @@ class Update:
         """Compute the gradients of a batch; in parts, twice as many at a time, where memory runs out."""
         full: EffxferError | None = None
         while True:
+            # At every attempt, so that a step in more parts draws what it would have drawn; by
+            # rank, so that processes differ.
             self.device.draw_from(seed_of(self.seed, "step", step, self.device.rank))
             self.optimizer.zero_grad()
             try:
@@ -120,10 +125,12 @@ class Update:
                 full = memory_full(error)
             except ValueError as error:
                 raise _too_few(error, full) from error
+            # Other processes cannot know of it, and would wait for gradients that never come.
             if self.device.world > 1 or self.parts >= MOST_PARTS:
                 raise full
             self.parts *= 2
             self.note({"out_of_memory": step, "parts": self.parts})
+            # Pieces that are kept free in other sizes would make the smaller parts fail as well.
             torch.cuda.empty_cache()
 
 
