@@ -4,9 +4,9 @@ The file is much smaller than the body, so one body serves many tasks. Its layou
 safetensors with one document. Reading it needs no torch; attaching it to a network does.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from effxfer.documents import AdapterDocument, find_mistake
@@ -14,14 +14,12 @@ from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.report import Measurement, Report
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.signed_safetensors import Kind, altered, damaged, dump, load, raw_of, sha256
+from effxfer.signed_safetensors import Kind, SignedFile, misfit_error, raw_of, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from effxfer.net.net import Edit, Net
-
-KIND = Kind(name="adapter", document="effxfer.adapter", make="make one with `effxfer finetune --strategy lora`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ class Facts:
     tensors: str
     recipe: Mapping[str, Any]
     origin: Mapping[str, Any]
-    schema: int = KIND.schema
+    schema: int = 1
 
     @property
     def identity(self) -> str:
@@ -65,24 +63,17 @@ class Facts:
         return digest({part: getattr(self, part) for part in parts})
 
 
-@dataclass(frozen=True, eq=False)
-class AdapterFile:
-    """A checked adapter.
+class AdapterFile(SignedFile[Facts]):
+    """A checked adapter."""
 
-    Attributes:
-        facts: Its document.
-        content: The file's bytes.
-    """
-
-    facts: Facts
-    content: bytes
+    kind = Kind(
+        name="adapter", document="effxfer.adapter", make="make one with `effxfer finetune --strategy lora`",
+        facts=Facts, find_mistake=partial(find_mistake, AdapterDocument),
+    )  # fmt: skip
 
     def telling(self, **origin: Any) -> "AdapterFile":
         """Return the adapter with additional facts about its origin."""
-        from safetensors.torch import load as read
-
-        document = {**asdict(self.facts), "origin": {**self.facts.origin, **origin}}
-        return AdapterFile(Facts(**document), dump(read(self.content), document, KIND.document))
+        return self.pack(replace(self.facts, origin={**self.facts.origin, **origin}), self.tensors())
 
     def put_on(self, net: "Net", owner: str) -> "Net":
         """Attach the adapter to the body that it was trained on, and replace the head by its own.
@@ -94,8 +85,6 @@ class AdapterFile:
         Raises:
             ModelFileError: If the body differs (E411), or the tensors do not fit the document (E405).
         """
-        from safetensors.torch import load as read
-
         from effxfer.net.backbones.recorded import rebuilding
         from effxfer.net.edits import apply_edit
         from effxfer.net.merge import adapters, base_state
@@ -113,7 +102,7 @@ class AdapterFile:
         with rebuilding("the adapter", len(self.content)):
             for edit in self.facts.edits:
                 apply_edit(net, **edit)
-        _load_tensors(net, read(self.content), bare)
+        _load_tensors(net, self.tensors(), bare)
         net.classes, net.preprocess = tuple(self.facts.classes), Preprocess.from_json(self.facts.preprocess)
         net.smoothing = self.facts.smoothing
         return net.eval()
@@ -155,28 +144,7 @@ def pack(
         preprocess=net.preprocess.to_json(), classes=list(net.classes), smoothing=net.smoothing, trained=trained,
         everything=sum(p.numel() for p in net.parameters()), tensors="", recipe=recipe, origin=origin,
     )  # fmt: skip
-    tensors = _changed_tensors(net, base)
-    document = json.loads(json.dumps({**asdict(facts), "tensors": sha256(raw_of(tensors))}, allow_nan=False))
-    return AdapterFile(Facts(**document), dump(tensors, document, KIND.document))
-
-
-def unpack(content: bytes, name: str = "the adapter") -> AdapterFile:
-    """Read an adapter, and check all that can be checked without its network.
-
-    Args:
-        content: The file's bytes.
-        name: Name of the file in errors.
-
-    Raises:
-        ModelFileError: If it is no adapter, truncated, altered, or of another schema.
-    """
-    tensors, document = load(content, name, KIND)
-    if reason := find_mistake(AdapterDocument, document):
-        raise damaged(name, reason)
-    facts = Facts(**document)
-    if (actual := sha256(tensors)) != facts.tensors:
-        raise altered(name, f"SHA-256 of its tensors is {actual[:12]}, not {str(facts.tensors)[:12]}")
-    return AdapterFile(facts, content)
+    return AdapterFile.pack(facts, _changed_tensors(net, base))
 
 
 def describe(adapter: AdapterFile) -> Report:
@@ -255,8 +223,6 @@ def _load_tensors(net: "Net", tensors: "Mapping[str, Tensor]", bare: set[str]) -
     wrong = [name for name in tensors if name not in state or state[name].shape != tensors[name].shape]
     wrong += [name for name, held in state.items() if base_name(name) not in bare and id(held) not in filled]
     if wrong:
-        suffix = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        text = f"the adapter's tensors do not fit its network: {', '.join(wrong[:5])}{suffix}"
-        raise ModelFileError(text, "make the adapter again", code="E405")
+        raise misfit_error("the adapter's tensors", wrong, "E405", "make the adapter again")
     # Not strict: the body's own tensors are not in the file. What must be there was checked above.
     net.load_state_dict(dict(tensors), strict=False)

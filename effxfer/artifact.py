@@ -9,7 +9,6 @@ Reading one needs no torch; only its network does.
 A directory with a manifest is complete. One without it does not exist.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,12 +24,13 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.reading import read_regular
+from effxfer.signed_safetensors import SEAL, seal
 
 if TYPE_CHECKING:
     from effxfer.net.net import Edit, Net
 
 SCHEMA = 1  # part of every key: a new layout makes all results anew
-MANIFEST, WEIGHTS, SEAL = "manifest.json", "weights.safetensors", "sha256"
+MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 2**26  # 64 MB; those of the demo have up to 33 kB, most of it curves and tables
 DEEPEST = 8  # chosen; bundles with the runtime's packages go 4 deep
 
@@ -172,9 +172,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     # Before the seal: another version may seal otherwise, and its own message helps more.
     if schema != SCHEMA:
         raise ModelFileError(f"{path} has schema {schema}, this effxfer reads {SCHEMA}", "install a matching effxfer")
-    if (seal := raw.pop(SEAL, None)) is None:
+    if (recorded := raw.pop(SEAL, None)) is None:
         raise damaged(source, "it has no seal")
-    if seal != _seal(raw):
+    if recorded != seal(raw):
         raise damaged(source, "it was changed since it was written")
     # After the seal: whoever changes a file can seal it anew, so a seal says nothing about sense.
     if reason := find_mistake(ManifestDocument, raw):
@@ -209,11 +209,6 @@ def damaged(manifest: Path, reason: str) -> ModelFileError:
     return ModelFileError(f"{manifest} is damaged: {reason}", "run the stage again with `force`", code="E404")
 
 
-def _seal(raw: Mapping[str, Any]) -> str:
-    """Digest a manifest's content, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
-
-
 def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
     """Write a network's weights, then the manifest that makes the directory complete.
 
@@ -234,7 +229,7 @@ def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
     # Through text: tuples become lists, as whoever checks the seal will read them.
     plain = json.loads(json.dumps({**asdict(manifest), "report": manifest.report.to_json()}))
     # Last: a directory with a manifest is complete.
-    write_atomic(scratch / MANIFEST, json.dumps({**plain, SEAL: _seal(plain)}, indent=1) + "\n")
+    write_atomic(scratch / MANIFEST, json.dumps({**plain, SEAL: seal(plain)}, indent=1) + "\n")
 
 
 def describe(net: "Net") -> dict[str, Any]:

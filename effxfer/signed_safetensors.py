@@ -6,15 +6,17 @@ The document is the only entry of the metadata, because several entries would be
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from effxfer.errors import ModelFileError
+from effxfer.files import write_atomic
 from effxfer.runtime.reading import open_regular, read_stream
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from torch import Tensor
 
 SEAL = "sha256"
@@ -31,13 +33,95 @@ class Kind:
         name: Name in errors, such as `ticket`.
         document: Key of the document in the metadata.
         make: Hint with the command that creates such a file.
-        schema: Version of the document that this effxfer reads and writes.
+        facts: Dataclass of the document; its `schema` is the version that this effxfer reads and writes.
+        find_mistake: Describes the first invalid field of a document; empty if it is valid.
     """
 
     name: str
     document: str
     make: str
-    schema: int = 1
+    facts: type[Any]
+    find_mistake: Callable[[Mapping[str, Any]], str]
+
+
+AnyTensor = TypeVar("AnyTensor")
+AnyFacts = TypeVar("AnyFacts", bound="DataclassInstance")
+
+
+@dataclass(frozen=True, eq=False)
+class SignedFile(Generic[AnyFacts]):
+    """A file whose document and tensors were checked; each kind of file is a subclass.
+
+    Attributes:
+        facts: Its document.
+        content: The file's bytes.
+    """
+
+    kind: ClassVar[Kind]
+    facts: AnyFacts
+    content: bytes
+
+    @staticmethod
+    def parts(_facts: Any) -> Mapping[str, str]:
+        """Map each field of the document that is a digest of tensors to the prefix of their names."""
+        return {"tensors": ""}
+
+    @classmethod
+    def pack(cls, facts: AnyFacts, tensors: "Mapping[str, Tensor]") -> Self:
+        """Fill in the digests of the tensors, and serialise both.
+
+        Raises:
+            ValueError: If the facts are not JSON, or contain NaN.
+        """
+        raw = raw_of(tensors)
+        digests = {part: sha256(only(raw, prefix)) for part, prefix in cls.parts(facts).items()}
+        document = json.loads(json.dumps({**asdict(facts), **digests}, allow_nan=False))
+        return cls(cls.kind.facts(**document), dump(tensors, document, cls.kind.document))
+
+    @classmethod
+    def unpack(cls, content: bytes, name: str = "") -> Self:
+        """Read a file, and check all that can be checked without its network.
+
+        Args:
+            content: The file's bytes.
+            name: Name of the file in errors; empty is that of its kind.
+
+        Raises:
+            ModelFileError: If it is of another kind or schema, truncated, or altered.
+        """
+        name = name or f"the {cls.kind.name}"
+        tensors, document = load(content, name, cls.kind)
+        if reason := cls.kind.find_mistake(document):
+            raise damaged(name, reason)
+        file = cls(cls.kind.facts(**document), content)
+        file.check(tensors, name)
+        return file
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read and check a file on disk; errors as in `unpack`, and if it cannot be read."""
+        return cls.unpack(_read_complete(file), str(file))
+
+    def save(self, file: Path) -> None:
+        """Write the file atomically."""
+        write_atomic(file, self.content)
+
+    def tensors(self) -> "dict[str, Tensor]":
+        """Return the file's tensors by name."""
+        from safetensors.torch import load as deserialize
+
+        return deserialize(self.content)
+
+    def check(self, tensors: Mapping[str, Raw], name: str) -> None:
+        """Check the file's tensors against the digests in its document.
+
+        Raises:
+            ModelFileError: If they differ.
+        """
+        for part, prefix in self.parts(self.facts).items():
+            actual, expected = sha256(only(tensors, prefix)), getattr(self.facts, part)
+            if actual != expected:
+                raise altered(name, f"SHA-256 of its {part} is {actual[:12]}, not {expected[:12]}")
 
 
 def dump(tensors: "Mapping[str, Tensor]", document: Mapping[str, Any] | None = None, title: str = "") -> bytes:
@@ -83,13 +167,13 @@ def load(content: bytes, name: str, kind: Kind) -> tuple[dict[str, Raw], dict[st
         raise altered(name, f"its document is no document ({error})") from error
     if digest != seal(document):
         raise altered(name, "its document is not what was written")
-    if document.get("schema") != kind.schema:
-        text = f"{name} has schema {document.get('schema')}, this effxfer reads {kind.schema}"
+    if document.get("schema") != kind.facts.schema:
+        text = f"{name} has schema {document.get('schema')}, this effxfer reads {kind.facts.schema}"
         raise ModelFileError(text, "install a matching effxfer")
     return tensors, document
 
 
-def read_sealed(file: Path) -> bytes:
+def _read_complete(file: Path) -> bytes:
     """Read a file that `dump` wrote, after checking its size against its header.
 
     Raises:
@@ -101,9 +185,7 @@ def read_sealed(file: Path) -> bytes:
             size, length = os.fstat(stream.fileno()).st_size, int.from_bytes(stream.read(8), "little")
             # "{}" is the shortest header.
             if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-                raise ModelFileError(
-                    f"{file} is not a complete safetensors file: its header is invalid", hint, code="E403"
-                )
+                raise ModelFileError(f"{broken}: its header is invalid", hint, code="E403")
             end = max((entry["data_offsets"][1] for entry in _entries(stream.read(length))), default=0)
             # Before reading: a header of a few bytes may claim gigabytes.
             if 8 + length + end != size:
@@ -120,9 +202,9 @@ def _entries(header: bytes) -> list[Any]:
     return [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
 
 
-def only(tensors: Mapping[str, Raw], prefix: str) -> dict[str, Raw]:
+def only(tensors: Mapping[str, AnyTensor], prefix: str) -> dict[str, AnyTensor]:
     """Return the tensors whose names have a prefix, with the prefix removed."""
-    return {name.removeprefix(prefix): raw for name, raw in tensors.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def sha256(tensors: Mapping[str, Raw]) -> str:
@@ -148,11 +230,16 @@ def damaged(name: str, reason: str) -> ModelFileError:
     return ModelFileError(f"{name} is damaged: {reason}", "get an intact copy, or make it again", code="E404")
 
 
+def misfit_error(parts: str, wrong: Sequence[str], code: str, hint: str = "") -> ModelFileError:
+    """Return the error for tensors that a network lacks or needs, or that have another shape there."""
+    suffix = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+    return ModelFileError(f"{parts} do not fit its network: {', '.join(wrong[:5])}{suffix}", hint, code=code)
+
+
 def altered(name: str, reason: str) -> ModelFileError:
     """Return the error for a file that was changed."""
-    return ModelFileError(
-        f"{name} was changed since it was written: {reason}", "restore it, or make it again", code="E404"
-    )
+    text = f"{name} was changed since it was written: {reason}"
+    return ModelFileError(text, "restore it, or make it again", code="E404")
 
 
 def _deserialize(content: bytes) -> dict[str, Raw]:

@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from effxfer.artifact import MANIFEST, SEAL
+from effxfer.artifact import MANIFEST
 from effxfer.files import sha256
-from effxfer.signed_safetensors import Kind, dump, load, seal
+from effxfer.signed_safetensors import SEAL, Kind, dump, load, seal
 
 
 def reseal(folder: Path, **changes: object) -> Path:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from effxfer import adapter_file
+from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import MANIFEST, Artifact, Manifest, describe, save
 from effxfer.documents import EDITS, AdapterDocument, ManifestDocument, TicketDocument, find_mistake
 from effxfer.errors import EffxferError, ModelFileError
@@ -19,9 +20,10 @@ from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.merge import base_state
 from effxfer.pipeline.leaderboard import leaderboard
 from effxfer.prune.tickets import file, ticket_report
-from effxfer.prune.tickets.codec import KIND
+from effxfer.prune.tickets.file import TicketFile
 from effxfer.report import Curve, Measurement, Report, Table
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.signed_safetensors import load
 from effxfer.stages.runner.source import read_ticket
 from tests.forged import listed, reseal, rewritten
 
@@ -163,14 +165,14 @@ def test_manifests(folder, tmp_path, memory, seed, count):
 def test_tickets(folder, memory, seed, count):
     rng, refused = random.Random(seed), 0
     content = (folder / "ticket.safetensors").read_bytes()
-    original = dict(file.load(content, "it", KIND)[1])
+    original = dict(load(content, "it", TicketFile.kind)[1])
     for _ in range(count):
         changed = mutated(original, rng)
         dropped = dict.fromkeys(original.keys() - changed.keys())
-        made = rewritten(content, KIND, **{**changed, **dropped})
+        made = rewritten(content, TicketFile.kind, **{**changed, **dropped})
 
         def whole(made=made):
-            found = file.unpack(made)
+            found = TicketFile.unpack(made)
             str(ticket_report.describe(found))
             assert found.facts.identity
             found.network()
@@ -182,12 +184,12 @@ def test_tickets(folder, memory, seed, count):
 @rounds(2, 60)
 def test_adapters(adapter, memory, seed, count):
     rng, refused = random.Random(seed), 0
-    original = dict(adapter_file.load(adapter, "it", adapter_file.KIND)[1])
+    original = dict(load(adapter, "it", AdapterFile.kind)[1])
     for _ in range(count):
-        made = rewritten(adapter, adapter_file.KIND, **mutated(original, rng))
+        made = rewritten(adapter, AdapterFile.kind, **mutated(original, rng))
 
         def whole(made=made):
-            found = adapter_file.unpack(made)
+            found = AdapterFile.unpack(made)
             str(adapter_file.describe(found))
             assert found.facts.identity
             found.put_on(bare(), "it")
@@ -199,7 +201,7 @@ def test_adapters(adapter, memory, seed, count):
 def test_what_was_not_changed_is_read(folder, adapter):
     assert Artifact.load(folder).net().classes == ("a", "b")
     assert read_ticket(folder).network().masks()
-    found = adapter_file.unpack(adapter)
+    found = AdapterFile.unpack(adapter)
     assert found.put_on(bare(), "it").classes == ("a", "b")
 
 

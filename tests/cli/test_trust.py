@@ -11,8 +11,7 @@ from effxfer import adapter_file
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.merge import base_state
-from effxfer.prune.tickets.codec import KIND
-from effxfer.prune.tickets.file import pack
+from effxfer.prune.tickets.file import TicketFile, pack
 from effxfer.runtime.images.preprocess import Preprocess
 from tests import forged, plans
 
@@ -68,8 +67,11 @@ def places(tmp_path_factory, dense, exported, folder):
     body = {name: tensor for name, tensor in net.state_dict().items() if name.startswith("body.")}
     pointing = ticket.with_pointer({"source": "timm:resnet18"}, body)
     adapter = adapter_file.pack(net, base_state(net), strategy="lora", trained=0, recipe={}, origin=origin)
-    files = {"ticket": forged.rewritten(ticket.content, KIND, backbone=EVIL),
-             "pointer": forged.rewritten(pointing.content, KIND, pointer=EVIL), "adapter": adapter.content}  # fmt: skip
+    files = {
+        "ticket": forged.rewritten(ticket.content, TicketFile.kind, backbone=EVIL),
+        "pointer": forged.rewritten(pointing.content, TicketFile.kind, pointer=EVIL),
+        "adapter": adapter.content,
+    }
     for name, content in files.items():
         (root / name).write_bytes(content)
     return {

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError
-from effxfer.signed_safetensors import Kind, Raw, only
+from effxfer.signed_safetensors import Raw, only
 
 MASK, WEIGHT = "mask/", "weight/"
-KIND = Kind(name="ticket", document="effxfer.ticket", make="make one with `effxfer prune --method lottery`")
 
 
 def pack_mask(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

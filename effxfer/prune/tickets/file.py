@@ -5,9 +5,9 @@ https://arxiv.org/abs/2012.06908), so that they are worth carrying around. `tick
 Reading one needs no torch; only its network does.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from effxfer.documents import TicketDocument, find_mistake
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.net.backbones import trust
-from effxfer.prune.tickets.codec import KIND, MASK, WEIGHT, pack_mask, unpack_masks
+from effxfer.prune.tickets.codec import MASK, WEIGHT, pack_mask, unpack_masks
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.signed_safetensors import altered, damaged, dump, load, only, raw_of, sha256
+from effxfer.signed_safetensors import Kind, Raw, SignedFile, altered, load, misfit_error, only, raw_of, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ class Facts:
     recipe: Mapping[str, Any]
     origin: Mapping[str, Any]
     pointer: Mapping[str, Any] | None = None
-    schema: int = KIND.schema
+    schema: int = 1
 
     @property
     def identity(self) -> str:
@@ -78,30 +78,37 @@ class Facts:
         return digest([self.backbone, edits, self.preprocess, self.weights])
 
 
-@dataclass(frozen=True, eq=False)
-class TicketFile:
-    """A validated ticket.
+class TicketFile(SignedFile[Facts]):
+    """A checked ticket."""
 
-    Attributes:
-        facts: What it says of itself.
-        content: The file's bytes.
-    """
+    kind = Kind(
+        name="ticket", document="effxfer.ticket", make="make one with `effxfer prune --method lottery`",
+        facts=Facts, find_mistake=partial(find_mistake, TicketDocument),
+    )  # fmt: skip
 
-    facts: Facts
-    content: bytes
+    @staticmethod
+    def parts(facts: Facts) -> dict[str, str]:
+        """Map each digest of tensors that are in the file to the prefix of their names."""
+        return {"masks": MASK} | ({"weights": WEIGHT} if facts.pointer is None else {})
+
+    def check(self, tensors: Mapping[str, Raw], name: str) -> None:
+        """Check the digests, as in `SignedFile`, the number of weights that survive, and that nothing else is there."""
+        try:
+            surviving = sum(int(mask.sum()) for mask in unpack_masks(tensors, self.facts.shapes).values())
+        except ValueError as error:  # such as a shape with a 0 and other sides that are too large
+            raise altered(name, str(error)) from error
+        super().check(tensors, name)
+        listed = sum(len(only(tensors, prefix)) for prefix in self.parts(self.facts).values())
+        if surviving != self.facts.kept or len(tensors) != listed:
+            raise altered(name, f"it should keep {self.facts.kept} weights, and hold nothing but masks and weights")
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Unpack the masks, by the weight's name; true means keep."""
-        return unpack_masks(load(self.content, "the ticket", KIND)[0], self.facts.shapes)
+        return unpack_masks(load(self.content, "the ticket", self.kind)[0], self.facts.shapes)
 
     def weights(self) -> "dict[str, Tensor] | None":
         """Return the body's weights and buffers at the rewind point; None if the ticket points to them."""
-        from safetensors.torch import load as read
-
-        if self.facts.pointer is not None:
-            return None
-        tensors = read(self.content)
-        return {name.removeprefix(WEIGHT): tensors[name] for name in tensors if name.startswith(WEIGHT)}
+        return only(self.tensors(), WEIGHT) if self.facts.pointer is None else None
 
     def with_pointer(self, backbone: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> "TicketFile":
         """Return the same ticket without its weights.
@@ -113,7 +120,7 @@ class TicketFile:
         Raises:
             ModelFileError: If those are others.
         """
-        self.check(weights, str(backbone.get("source")))
+        self.check_weights(weights, str(backbone.get("source")))
         return _assemble(replace(self.facts, pointer=dict(backbone)), self.masks(), None)
 
     def with_weights(self, weights: "Mapping[str, Tensor]", source: str) -> "TicketFile":
@@ -126,10 +133,10 @@ class TicketFile:
         Raises:
             ModelFileError: If they are others than those that the ticket was found with.
         """
-        self.check(weights, source)
+        self.check_weights(weights, source)
         return _assemble(replace(self.facts, pointer=None), self.masks(), weights)
 
-    def check(self, weights: "Mapping[str, Tensor]", source: str) -> None:
+    def check_weights(self, weights: "Mapping[str, Tensor]", source: str) -> None:
         """Check that weights are those of the ticket's rewind point.
 
         Raises:
@@ -200,34 +207,6 @@ def pack(
     return _assemble(facts, masks, weights)
 
 
-def unpack(content: bytes, name: str = "the ticket") -> TicketFile:
-    """Read a ticket and validate it as far as possible without its network.
-
-    Args:
-        content: The file's bytes.
-        name: What to call it in errors.
-
-    Raises:
-        ModelFileError: If it is no ticket, is truncated, was altered, or is of another schema.
-    """
-    tensors, document = load(content, name, KIND)
-    if reason := find_mistake(TicketDocument, document):
-        raise damaged(name, reason)
-    facts = Facts(**document)
-    try:
-        digests = {part: sha256(only(tensors, prefix)) for part, prefix in _parts(facts).items()}
-        surviving = sum(int(mask.sum()) for mask in unpack_masks(tensors, facts.shapes).values())
-    except (TypeError, ValueError, AttributeError) as error:
-        raise altered(name, str(error)) from error
-    for part, actual in digests.items():
-        expected = getattr(facts, part)
-        if actual != expected:
-            raise altered(name, f"SHA-256 of its {part} is {actual[:12]}, not {expected[:12]}")
-    if surviving != facts.kept or len(tensors) != sum(len(only(tensors, prefix)) for prefix in _parts(facts).values()):
-        raise altered(name, f"it should keep {facts.kept} weights, and hold nothing but masks and weights")
-    return TicketFile(facts, content)
-
-
 def _assemble(
     facts: Facts, masks: Mapping[str, NDArray[np.bool_]], weights: "Mapping[str, Tensor] | None"
 ) -> TicketFile:
@@ -236,15 +215,7 @@ def _assemble(
 
     tensors = {MASK + name: torch.from_numpy(pack_mask(mask)) for name, mask in masks.items()}
     tensors |= {WEIGHT + name: tensor for name, tensor in (weights or {}).items()}
-    raw = raw_of(tensors)
-    digests = {part: sha256(only(raw, prefix)) for part, prefix in _parts(facts).items()}
-    document = json.loads(json.dumps({**asdict(facts), **digests}, allow_nan=False))
-    return TicketFile(Facts(**document), dump(tensors, document, KIND.document))
-
-
-def _parts(facts: Facts) -> dict[str, str]:
-    """Map each digest of tensors in the file to the prefix of their names."""
-    return {"masks": MASK} | ({} if facts.pointer is not None else {"weights": WEIGHT})
+    return TicketFile.pack(facts, tensors)
 
 
 def _body(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
@@ -255,5 +226,4 @@ def _check_fits(tensors: "Mapping[str, Tensor]", expected: "Mapping[str, Tensor]
     wrong = [name for name in expected if name not in tensors or tensors[name].shape != expected[name].shape]
     wrong += [name for name in tensors if name not in expected]
     if wrong:
-        overflow = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ModelFileError(f"the ticket's {kind} do not fit its network: {', '.join(wrong[:5])}{overflow}", code=code)
+        raise misfit_error(f"the ticket's {kind}", wrong, code)

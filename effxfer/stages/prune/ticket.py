@@ -13,7 +13,6 @@ from torch import Tensor
 from effxfer import artifact
 from effxfer.data.batches.batches import seed_of
 from effxfer.data.task import Task
-from effxfer.files import write_atomic
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.prune.channels.channel_lottery import random_units_mask
@@ -106,7 +105,7 @@ def write_ticket_file(
         "versions": artifact.versions(),
     }
     recipe = {"stage": f"prune {settings.method}", "settings": settings.plain()}
-    write_atomic(file / TICKET, pack(net, start, rewind=rewind, recipe=recipe, origin=origin).content)
+    pack(net, start, rewind=rewind, recipe=recipe, origin=origin).save(file / TICKET)
 
 
 def rewind_text(settings: Lottery | Structured) -> str:

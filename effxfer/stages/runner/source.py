@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effxfer import adapter_file, artifact
+from effxfer import artifact
 from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.files import write_atomic
 from effxfer.net.backbones import trust
 from effxfer.net.settings import BackboneSettings
-from effxfer.prune.tickets.codec import KIND
-from effxfer.prune.tickets.file import TicketFile, unpack
+from effxfer.prune.tickets.file import TicketFile
 from effxfer.settings import build
-from effxfer.signed_safetensors import Kind, read_sealed
+from effxfer.signed_safetensors import Kind
 from effxfer.stages.settings.common import ADAPTER, TICKET
 
 if TYPE_CHECKING:
@@ -80,29 +78,13 @@ def base_name(base: Artifact | BackboneSettings) -> str:
 
 
 def read_adapter(path: Path) -> AdapterFile:
-    """Read an adapter.
-
-    Args:
-        path: Its file, or the model directory that holds it.
-
-    Raises:
-        ModelFileError: If there is none, or it is not what was written.
-    """
-    file = file_of(path, ADAPTER, adapter_file.KIND)
-    return adapter_file.unpack(read_sealed(file), str(file))
+    """Read an adapter: its file, or the one in a model directory; errors as in `file_of` and `SignedFile.read`."""
+    return AdapterFile.read(file_of(path, ADAPTER, AdapterFile.kind))
 
 
 def read_ticket(path: Path) -> TicketFile:
-    """Read a ticket.
-
-    Args:
-        path: Its file, or the model directory that holds it.
-
-    Raises:
-        ModelFileError: If there is none, or it is not what was written.
-    """
-    file = file_of(path, TICKET, KIND)
-    return unpack(read_sealed(file), str(file))
+    """Read a ticket: its file, or the one in a model directory; errors as in `file_of` and `SignedFile.read`."""
+    return TicketFile.read(file_of(path, TICKET, TicketFile.kind))
 
 
 def file_of(path: Path, name: str, kind: Kind) -> Path:
@@ -144,7 +126,7 @@ def write_ticket(ticket: TicketFile, file: Path, *, force: bool = False) -> None
         if there != ticket.facts.identity and not force:
             hint = "replace it with `force`, or give another `out`"
             raise SettingsError(f"{file} is another ticket", hint, code="E211")
-    write_atomic(file, ticket.content)
+    ticket.save(file)
 
 
 def whole(ticket: TicketFile, backbone: str = "") -> TicketFile:

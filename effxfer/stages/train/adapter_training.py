@@ -8,7 +8,6 @@ from effxfer.adapter_file import AdapterFile, pack, sizes
 from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Task
 from effxfer.errors import GateError
-from effxfer.files import write_atomic
 from effxfer.net.merge import MERGEABLE, adapters, base_state, merge_
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
@@ -67,7 +66,7 @@ class Adapting:
         scores = {row.name: row.value for row in reached.rows if row.name.startswith("accuracy/")}
         packed, file = self.packed.telling(reached=scores), self.work.result
         if file is not None and device.leads:
-            write_atomic(file / ADAPTER, packed.content)
+            packed.save(file / ADAPTER)
         proof = Report() if self.strategy.keeps_adapters() else difference(self.before, answers(net, self.task))
         return sizes(packed) + proof
 

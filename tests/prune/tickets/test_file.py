@@ -13,8 +13,8 @@ from safetensors.torch import load, save
 from effxfer.errors import ModelFileError
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
-from effxfer.prune.tickets.codec import KIND, pack_mask, unpack_mask
-from effxfer.prune.tickets.file import TicketFile, pack, unpack
+from effxfer.prune.tickets.codec import pack_mask, unpack_mask
+from effxfer.prune.tickets.file import TicketFile, pack
 from effxfer.prune.tickets.ticket_report import describe
 from effxfer.prune.weights.mask import Mask
 from effxfer.runtime.images.preprocess import Preprocess
@@ -74,7 +74,7 @@ def test_a_mask_of_another_length_is_refused(mask, more):
 @given(seed=st.integers(0, 1000), sparsity=st.floats(0, 1))
 def test_any_ticket_comes_back(seed, sparsity):
     net = net_with(sparsity=sparsity, seed=seed)
-    found = unpack(packed(net).content)
+    found = TicketFile.unpack(packed(net).content)
     again = found.network()
     assert again.masks().keys() == net.masks().keys()
     for name, keep in net.masks().items():
@@ -89,7 +89,7 @@ def test_any_ticket_comes_back(seed, sparsity):
 
 def test_equal_tickets_are_equal_bytes(net, ticket):
     assert packed(net).content == ticket.content
-    assert unpack(ticket.content).facts == ticket.facts
+    assert TicketFile.unpack(ticket.content).facts == ticket.facts
 
 
 def test_masks_take_a_bit_for_each_weight(ticket):
@@ -108,7 +108,7 @@ def test_the_head_stays_at_home(net, ticket):
 def test_the_rewind_point_is_kept_whole(net):
     """Weights that the mask removes come along: a random mask and the dense network need them."""
     start = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in net.state_dict().items()}
-    found = unpack(packed(net, start).content).network()
+    found = TicketFile.unpack(packed(net, start).content).network()
     for name, keep in found.masks().items():
         assert torch.equal(found.get_parameter(name), start[name])
         assert not bool((found.get_parameter(name)[~keep] == 0).all())
@@ -131,7 +131,7 @@ def test_identity_is_of_what_a_training_depends_on(net, ticket):
 
 
 def test_without_weights_it_points_to_them(net, ticket):
-    lean = unpack(ticket.with_pointer({"source": "somewhere"}, ticket.weights()).content)
+    lean = TicketFile.unpack(ticket.with_pointer({"source": "somewhere"}, ticket.weights()).content)
     assert lean.facts.identity == ticket.facts.identity
     assert lean.weights() is None
     assert len(lean.content) < len(ticket.content) / 4
@@ -166,7 +166,7 @@ def test_a_ticket_of_another_architecture_is_refused(ticket):
 def test_any_damage_is_found(ticket, how):
     content = damaged(ticket.content, how)
     try:
-        found = unpack(content)
+        found = TicketFile.unpack(content)
     except ModelFileError:
         return
     assert found.facts == ticket.facts
@@ -177,14 +177,16 @@ def test_any_damage_is_found(ticket, how):
 def test_every_tensor_is_under_a_digest(ticket):
     start = 8 + int.from_bytes(ticket.content[:8], "little")
     tensors = load(ticket.content)
-    document = json.loads(json.loads(ticket.content[8:start])["__metadata__"][KIND.document])
+    document = json.loads(json.loads(ticket.content[8:start])["__metadata__"][TicketFile.kind.document])
     for name, tensor in list(tensors.items())[::5]:
         changed = {**tensors, name: tensor ^ 1 if name.startswith("mask/") else tensor + 1}
-        content = save(changed, metadata={KIND.document: json.dumps(document)})
+        content = save(changed, metadata={TicketFile.kind.document: json.dumps(document)})
         with pytest.raises(ModelFileError, match=r"SHA-256 of its (masks|weights)"):
-            unpack(content)
+            TicketFile.unpack(content)
     with pytest.raises(ModelFileError, match="hold nothing but masks and weights"):
-        unpack(save({**tensors, "extra": torch.zeros(1)}, metadata={KIND.document: json.dumps(document)}))
+        TicketFile.unpack(
+            save({**tensors, "extra": torch.zeros(1)}, metadata={TicketFile.kind.document: json.dumps(document)})
+        )
 
 
 @pytest.mark.parametrize(
@@ -199,16 +201,24 @@ def test_every_tensor_is_under_a_digest(ticket):
 )
 def test_a_document_that_contradicts_the_rest_is_refused(ticket, change, text):
     start = 8 + int.from_bytes(ticket.content[:8], "little")
-    document = json.loads(json.loads(ticket.content[8:start])["__metadata__"][KIND.document])
+    document = json.loads(json.loads(ticket.content[8:start])["__metadata__"][TicketFile.kind.document])
     document.pop("sha256")
     with pytest.raises(ModelFileError, match=text):
-        unpack(dump(load(ticket.content), {**document, **change}, KIND.document), "mine")
+        TicketFile.unpack(dump(load(ticket.content), {**document, **change}, TicketFile.kind.document), "mine")
+
+
+def test_a_mask_without_weights_and_too_large_a_shape_is_refused(ticket):
+    tensors = {"mask/body.x": torch.zeros(0, dtype=torch.uint8)}
+    facts = replace(ticket.facts, shapes={"body.x": [0, 2**31, 2**31, 2**31]}, kept=0, pointer={"source": "somewhere"})
+    with pytest.raises(ModelFileError, match="the ticket was changed since it was written: array is too big") as caught:
+        TicketFile.unpack(TicketFile.pack(facts, tensors).content)
+    assert caught.value.code == "E404"
 
 
 @pytest.mark.parametrize("content", [b"", b"12345678", save({"x": torch.zeros(2)})])
 def test_what_is_no_ticket_is_named(content):
     with pytest.raises(ModelFileError, match=r"a\.safetensors is not a") as caught:
-        unpack(content, "a.safetensors")
+        TicketFile.unpack(content, "a.safetensors")
     assert "effxfer prune" in caught.value.hint
 
 
