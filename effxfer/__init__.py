@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         run,
         search_head,
         train_ticket,
+        trust,
     )
     from effxfer.runtime.model import Model
 
@@ -54,6 +55,7 @@ __all__ = [
     "run",
     "search_head",
     "train_ticket",
+    "trust",
 ]
 # Read when ONNX Runtime is imported, here and in every process that inherits it; its own switch comes after it has
 # written a device's identity to disk.

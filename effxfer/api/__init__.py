@@ -23,6 +23,8 @@ Functions that write a model directory take these arguments beside their own:
 
 They return a `Result`: its report, the directory with its manifest, and the network. They raise `EffxferError` for a
 mistake in what was passed, missing resources, or a stage that fails; `help(effxfer.errors)` lists the kinds.
+
+A network of somebody's module that only a file names is built within `with effxfer.trust("package.module:factory"):`.
 """
 
 from effxfer.api.deliver import Comparison, bench, export, quantize
@@ -34,6 +36,7 @@ from effxfer.api.prune import compact, find_ticket, prune_channels, prune_to_lat
 from effxfer.api.result import Backbone, Reported, Result
 from effxfer.api.sources import Dataset, load, load_data
 from effxfer.api.train import apply_adapter, compete, finetune, learning_curve, qat, search_head, train_ticket
+from effxfer.net.backbones.trust import trust
 
 __all__ = [
     "Backbone",
@@ -68,4 +71,5 @@ __all__ = [
     "search_head",
     "status",
     "train_ticket",
+    "trust",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from effxfer import artifact
 from effxfer.artifact import Artifact, Manifest
-from effxfer.net.backbones.trust import trusting_sources
+from effxfer.net.backbones.trust import trust_sources
 from effxfer.net.settings import BackboneSettings
 from effxfer.report import Measurement, Report, Table, cell
 from effxfer.runtime.printing import printable
@@ -134,7 +134,7 @@ class Backbone:
         Raises:
             ModelFileError: If weights are absent or do not fit.
         """
-        with trusting_sources(self.settings.source):
+        with trust_sources(self.settings.source):
             net, _ = artifact.open_model(self.settings)
         return net.eval()
 

@@ -9,7 +9,7 @@ from typing import Any
 from effxfer.api.job import run_stage
 from effxfer.api.result import Result
 from effxfer.api.sources import Data, Network, PathLike, Source, network_of, path_of, table_of
-from effxfer.net.backbones.trust import trusting_sources
+from effxfer.net.backbones.trust import trust_sources
 from effxfer.stages.runner.source import Adapted, read_adapter, read_ticket, whole
 
 
@@ -131,7 +131,7 @@ def train_ticket(
     """
     table = table_of(settings, extra, seed=seed, fit__epochs=epochs, fit__lr=lr, mask=mask)
     opened = read_ticket(path_of(ticket))
-    with trusting_sources(backbone):
+    with trust_sources(backbone):
         source = whole(opened, backbone) if backbone else opened
         return run_stage("ticket", source, out=out, data=data, settings=table, device=device, force=force)
 

@@ -8,10 +8,11 @@ from effxfer.runtime.printing import printable
 
 DEBUG = "--debug"
 SETTING = re.compile(r"`([a-z][a-z0-9_.]*(?:=[^`\s]+)?)`")
+TRUST = re.compile(r'`effxfer\.trust\("([^"`\s]+)"\)`')
 # Settings in the library's messages that have their own flag; all others are passed by --set.
 FLAGS = (
     "backbone", "data", "debug", "device", "force", "max_mb", "max_p50_ratio", "max_regression", "ort_web", "out",
-    "preset", "storage", "trust",
+    "preset", "storage",
 )  # fmt: skip
 ONCE = ("--json", DEBUG, "--dry-run", "--force")
 
@@ -39,12 +40,12 @@ def _octal(character: str) -> str:
 
 
 def in_flags(text: str) -> str:
-    """Rewrite the settings named in a library message as command-line flags.
+    """Rewrite the settings and the trust that a library message names as command-line flags.
 
     >>> in_flags("replace it with `force`, or pass `data.skip_bad=true` and `device=cpu`; see `effxfer check`")
     'replace it with --force, or pass --set data.skip_bad=true and --device cpu; see `effxfer check`'
     """
-    return SETTING.sub(_flag, text)
+    return SETTING.sub(_flag, TRUST.sub(r"--trust \1", text))
 
 
 def _flag(setting: re.Match[str]) -> str:

@@ -67,14 +67,14 @@ def pack(
 ) -> None:  # fmt: skip
     """Write a ticket to one file, with or without its weights."""
     from effxfer.cli import show as shown
-    from effxfer.net.backbones.trust import trusting_sources
+    from effxfer.net.backbones.trust import trust_sources
     from effxfer.prune.tickets.ticket_report import describe
     from effxfer.stages.runner.output_dir import check_file
     from effxfer.stages.runner.source import lean, read_ticket, whole, write_ticket
 
     check_file(out)
     complete = whole(read_ticket(ticket))
-    with trusting_sources(backbone):
+    with trust_sources(backbone):
         packed = lean(complete, backbone) if backbone else complete
     write_ticket(packed, out, force=force)
     shown.report(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)

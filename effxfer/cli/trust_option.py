@@ -21,9 +21,9 @@ def add_trust_option(command: Command) -> Command:
     def opened(*arguments: Any, trust: list[str] | None = None, **named: Any) -> Any:
         if not trust:
             return command(*arguments, **named)
-        from effxfer.net.backbones.trust import trusting
+        import effxfer
 
-        with trusting(*trust):
+        with effxfer.trust(*trust):
             return command(*arguments, **named)
 
     shape = signature(command)

@@ -13,7 +13,7 @@ from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError, joined
 from effxfer.files import digest, is_locked, locked
-from effxfer.net.backbones.trust import trusting_sources
+from effxfer.net.backbones.trust import trust_sources
 from effxfer.pipeline.plan import NETWORK_KINDS, Plan, Step, read_plan
 from effxfer.process.rank import leads
 from effxfer.report import Report, Table
@@ -50,7 +50,7 @@ def run(
     """
     results: dict[str, Artifact] = {}
     check_places(plan, context)
-    with locked(context.out) if leads() else nullcontext(), trusting_sources(*named_in_plan(plan)):
+    with locked(context.out) if leads() else nullcontext(), trust_sources(*named_in_plan(plan)):
         began, due = time.monotonic(), 0.0
         check_options(plan, context)
         for step in plan.steps:
@@ -116,7 +116,7 @@ def check(plan: Plan, context: RunContext) -> None:
     check_places(plan, context)
     check_writable(context.out)
     pick_device(context.device)
-    with trusting_sources(*named_in_plan(plan)):
+    with trust_sources(*named_in_plan(plan)):
         check_options(plan, context)
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import effxfer as ex
 from effxfer import adapter_file
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import apply_edit, rebuild
@@ -104,7 +105,7 @@ def test_no_command_runs_what_a_file_names(way, places, canary, call, tmp_path):
     with pytest.raises(ModelFileError, match=f"opening it would import '{NAME}'") as caught:
         call(*words(way, places, tmp_path))
     assert caught.value.code == "E413"
-    assert f"`trust={SOURCE}`" in caught.value.hint
+    assert f'`effxfer.trust("{SOURCE}")`' in caught.value.hint
     assert not canary.exists()
     assert NAME not in sys.modules
 
@@ -119,6 +120,14 @@ def test_the_library_is_as_careful(places, canary):
     assert not canary.exists()
 
 
+def test_trust_in_python_runs_it(places, canary):
+    with ex.trust(SOURCE):
+        ex.load(places["net"]).network()
+    assert canary.exists()
+    with pytest.raises(ModelFileError, match="opening it would import"):
+        ex.load(places["net"]).network()
+
+
 def test_trust_on_the_command_line_runs_it(places, canary, call, tmp_path):
     call(*words("finetune", places, tmp_path), *NO_EPOCHS, "--trust", SOURCE)
     assert canary.exists()
@@ -130,7 +139,7 @@ def test_a_process_of_its_own_says_how_to_trust(places, canary, tmp_path):
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr.startswith("effxfer: E413 ")
-    assert f'pass --trust {SOURCE}; to trust it permanently, put the line "{SOURCE}" = ' in done.stderr
+    assert f'use --trust {SOURCE}; to trust it permanently, put the line "{SOURCE}" = ' in done.stderr
     assert str(tmp_path / "config/effxfer/trust.toml") in done.stderr
     assert not canary.exists()
 

@@ -40,6 +40,7 @@ OTHERS = {
     "rank": "data backbones * by size out seed device command settings **extra",
     "reconstruct": "pruned * dense batches",
     "run": "pipeline * preset data backbone seconds out seed device force settings command on_stage",
+    "trust": "*factories",
     "train_ticket": f"ticket * out data epochs lr mask backbone {LAST}",
 }
 NAMES = {**{name: f"source * out data {own} {LAST}" for name, own in STAGES.items()}, **OTHERS}

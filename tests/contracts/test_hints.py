@@ -149,7 +149,8 @@ def test_the_library_names_settings_and_the_command_line_flags(file):
 
 def test_settings_are_shown_as_flags_that_are_there():
     assert {f"--{name.replace('_', '-')}" for name in FLAGS} <= flags()
-    assert in_flags("`out` and `data.root=DIR`, or `trust=a.b:c`") == "--out and --set data.root=DIR, or --trust a.b:c"
+    assert in_flags("`out` and `data.root=DIR`, or `storage=a`") == "--out and --set data.root=DIR, or --storage a"
+    assert in_flags('use `effxfer.trust("a.b:c")`; see') == "use --trust a.b:c; see"
     assert in_flags("`effxfer check`, `images` and `a b=c`") == "`effxfer check`, `images` and `a b=c`"
 
 

@@ -2,7 +2,7 @@
 
 A model directory, a ticket and an adapter describe how their network is rebuilt, and may come from somebody else. The
 network that they name is built if it belongs to this package, timm or torchvision and its arguments neither fetch nor
-read anything. Any other one must be trusted: by `trusting` (`--trust` on the command line), or by a line in
+read anything. Any other one must be trusted: by `trust` (`--trust` on the command line), or by a line in
 `trust.toml` with the digest of the module's files. A network that the user names, here or in a pipeline, always runs.
 
 A seal does not replace trust: whoever makes a file can seal it.
@@ -56,8 +56,11 @@ _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset()
 
 
 @contextmanager
-def trusting(*factories: str) -> Iterator[None]:
-    """Trust factories `package.module:factory` (or `timm:NAME`) in this block, with any arguments.
+def trust(*factories: str) -> Iterator[None]:
+    """Let files run code that they name, in a `with` block: `with effxfer.trust("mymodule:make"): ...`.
+
+    Args:
+        factories: `package.module:factory`, or `timm:NAME` for any arguments of a library's network.
 
     Raises:
         SettingsError: If a name is not the name of a factory.
@@ -73,11 +76,11 @@ def trusting(*factories: str) -> Iterator[None]:
 
 
 @contextmanager
-def trusting_sources(*sources: str) -> Iterator[None]:
+def trust_sources(*sources: str) -> Iterator[None]:
     """Trust in this block the factories that the user's own settings name; library networks need no trust."""
     named = [source.partition("@")[0] for source in sources]
     custom = [name for name in named if FACTORY.fullmatch(name) and name.partition(":")[0] not in LIBRARIES]
-    with trusting(*custom):
+    with trust(*custom):
         yield
 
 
@@ -102,7 +105,7 @@ def check_trusted(backbone: Mapping[str, Any], origin: str) -> None:
     wrong = [name for name, value in args.items() if name not in allowed or not _is_plain(value)]
     if wrong:
         text = f"{origin} gives {source} {wrong[0]} = {args[wrong[0]]!r:.80}, which might fetch, read or run something"
-        raise ModelFileError(text, f"if you trust who made it, pass `trust={source}`", code="E413")
+        raise ModelFileError(text, f'if you trust who made it, use `effxfer.trust("{source}")`', code="E413")
 
 
 def module_files(module: str) -> tuple[Path, ...]:
@@ -170,7 +173,7 @@ def _untrusted(source: str, origin: str, actual: str, trusted: object) -> ModelF
         if actual and trust_file()
         else ""
     )
-    return ModelFileError(text, f"if you trust it, pass `trust={source}`{permanent}", code="E413")
+    return ModelFileError(text, f'if you trust it, use `effxfer.trust("{source}")`{permanent}', code="E413")
 
 
 def _import_checked(module: str, origin: str) -> None:

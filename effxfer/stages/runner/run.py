@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
 from effxfer.data.settings import DataSettings
-from effxfer.net.backbones.trust import trusting_sources
+from effxfer.net.backbones.trust import trust_sources
 from effxfer.report import Report
 from effxfer.settings import Settings
 from effxfer.stages.data.split_history import history_of
@@ -62,7 +62,7 @@ def transform(
     with (
         exclusive(context, device.leads),
         process_group(device),
-        trusting_sources(*named_by(source), *named_networks(settings)),
+        trust_sources(*named_by(source), *named_networks(settings)),
     ):
         if stage.distributed:
             execute(stage, settings, source, data, listings, context, key, device)

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
+import effxfer
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net import cifar, conv4
-from effxfer.net.backbones import trust
 from effxfer.net.backbones.architectures import build_body
 from effxfer.net.backbones.trust import (
+    BUNDLED,
     check_trusted,
     module_digest,
     module_files,
+    trust,
     trust_file,
-    trusting,
-    trusting_sources,
+    trust_sources,
 )
 
 SOURCE = "kept_network:make"
@@ -103,7 +104,7 @@ def test_the_error_is_the_way_out(home):
     assert "a/manifest.json names the network 'kept_network:make': opening it would import 'kept_network'" in found
     assert f"({home / 'kept_network.py'}) and run it" in found
     line = f'"{SOURCE}" = "{digest}"'
-    assert f"pass `trust={SOURCE}`; to trust it permanently, put the line {line} into {trust_file()}" in found
+    assert f'use `effxfer.trust("{SOURCE}")`; to trust it permanently, put the line {line} into {trust_file()}' in found
     keep(f'"{SOURCE}" = "{digest}"\n')
     check_trusted({"source": SOURCE, "args": {}}, "it")
 
@@ -168,9 +169,9 @@ def test_a_trusted_module_that_does_not_run_is_named(home):
 
 
 def test_trust_ends_with_its_block():
-    with trusting("os:system"):
+    with trust("os:system"):
         check_trusted({"source": "os:system", "args": {}}, "it")
-        with trusting("timm:resnet18"):
+        with trust("timm:resnet18"):
             check_trusted({"source": "timm:resnet18", "args": {"pretrained_cfg": "x"}}, "it")
             check_trusted({"source": "os:system", "args": {}}, "it")
     refused("os:system")
@@ -178,14 +179,14 @@ def test_trust_ends_with_its_block():
 
 
 def test_naming_a_library_does_not_free_its_arguments():
-    with trusting_sources("timm:resnet18@weights.pth", "mine:make@weights.pth", "", "runs/dense"):
+    with trust_sources("timm:resnet18@weights.pth", "mine:make@weights.pth", "", "runs/dense"):
         check_trusted({"source": "mine:make", "args": {"anything": {}}}, "it")
         refused("timm:resnet18", {"pretrained_cfg": "x"})
 
 
 @pytest.mark.parametrize("name", ["mine", "mine:", ":make", "a-b:c", "runs/dense", ""])
 def test_only_a_factory_can_be_trusted(name):
-    with pytest.raises(SettingsError, match="is not the name of a factory"), trusting(name):
+    with pytest.raises(SettingsError, match="is not the name of a factory"), trust(name):
         pass
 
 
@@ -198,14 +199,14 @@ def test_without_a_home_nothing_is_kept(monkeypatch):
 
 def test_own_networks_are_those_of_this_package():
     made = {f"{m.__name__}:{name}" for m, name in [(cifar, "resnet20"), (cifar, "resnet56"), (conv4, "conv4")]}
-    assert made <= trust.BUNDLED.keys()
+    assert made <= BUNDLED.keys()
     for source in made:
         build_body(source, {"width": 4})
 
 
 def test_every_place_that_rebuilds_is_known():
     """A new one either has a network in memory, or calls `check_trusted` first."""
-    root, places = Path(trust.__file__).parents[2], set()
+    root, places = Path(effxfer.__file__).parent, set()
     for file in root.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"rebuild", "build_body", "Net"}:

@@ -13,7 +13,7 @@ from effxfer.artifact import open_model
 from effxfer.benchmark.protocol import latency as protocol
 from effxfer.data.settings import DataSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
-from effxfer.net.backbones.trust import trusting
+from effxfer.net.backbones.trust import trust
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.settings import build
@@ -58,7 +58,7 @@ def dense(tmp_path_factory, data):
 @pytest.fixture(autouse=True)
 def _own_networks():
     """Results name the networks of tests."""
-    with trusting(SOURCE):
+    with trust(SOURCE):
         yield
 
 
