@@ -14,7 +14,9 @@ from effxfer.data.listing import SPLITS, Finding, Item, Listing, Severity
 from effxfer.errors import ModelFileError
 
 SPLITS_FILE = "splits.json"
+# Hex digits: 64 bits of a content, of which two of a million agree once in 4e7. 32 bits of a path are only counted.
 CONTENT, PATH = 16, 8
+# Chosen: with half of the images known, they are surely the network's data and need no name in the note.
 FEW = 0.5
 
 
@@ -48,6 +50,7 @@ class History:
     def splits(self) -> dict[str, str]:
         """The split of every content; an image that was trained on in any stage counts as `train`."""
         splits: dict[str, str] = {}
+        # `train` last, so that it wins: an image that was trained on once can never be held out again.
         for split in reversed(SPLITS):
             splits |= {code[:CONTENT]: split for record in self.records for code in record.images.get(split, ())}
         return splits

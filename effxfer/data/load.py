@@ -80,9 +80,11 @@ def survey(
     """
     root, source = _read_source(settings, base)
     require_cache_outside(cache or default_cache(), settings.source, base)
+    # Digests before splits: equal files must share a split, whatever their names are.
     hashed, unreadable = _with_digests(root, source.items, cache or default_cache(), settings)
     items, split_findings, all_items = assign(hashed, settings, history.split_of)
     items.sort()
+    # After the splits, from which `rest` takes what `max_per_class` left out.
     unlabelled, unlabelled_findings = list_unlabelled(hashed, items, settings, base, root, cache or default_cache())
     classes = tuple(sorted({item.label for item in items}))
     severity: Severity = "warning" if settings.allow_leakage else "error"
@@ -106,6 +108,7 @@ def survey(
         items=tuple(items),
         findings=findings,
         notes=notes_of(findings),
+        # Without the root: moved data are the same data.
         digest=digest([[i.path, i.sha256, i.label, i.split] for i in (*items, *unlabelled)]),
         unlabelled=unlabelled,
         assigned=tuple(all_items),
@@ -140,6 +143,7 @@ def load(
     """
     cache = cache or default_cache()
     listing = listing or scan(settings, base, cache=cache, history=history)
+    # The listing whose digest is in the key is the one that is decoded.
     plan = DecodePlan(listing, settings, preprocess, progress)
     entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build, plan.fits)
     _raise_on_unreadable(entry.facts["bad"], listing, settings)

@@ -47,6 +47,7 @@ def assign(items: Sequence[Item], settings: DataSettings, earlier_split: Earlier
     present = {item.split for item in items} - {""}
     if not items or present >= set(SPLITS):
         assignment = Assignment(list(items), [])
+    # Train stays as its maker cut it; the halves are the same for every `split_seed`.
     elif "val" in present:
         assignment = _split_off(
             items, "val", {"val": 0.5, "test": 0.5}, 0, "no test split: val was cut in half", earlier_split
@@ -77,6 +78,7 @@ def spread_domains(items: Iterable[Item], seed: int | str) -> list[str]:
     placed = []
     for domain, contents in domains.items():
         ordered = sorted(contents, key=lambda content: order_key(seed, content))
+        # The middle of each domain's n-th parts: any run of this order then has all domains in proportion.
         placed += [((rank + 0.5) / len(ordered), domain, content) for rank, content in enumerate(ordered)]
     return list(dict.fromkeys(content for _, _, content in sorted(placed)))
 
@@ -84,15 +86,18 @@ def spread_domains(items: Iterable[Item], seed: int | str) -> list[str]:
 def largest_remainder(count: int, shares: dict[str, float]) -> dict[str, int]:
     """Apportion `count` by the largest-remainder method; each share gets at least one, in their order.
 
-    >>> shared_out(10, {"train": 0.8, "val": 0.1, "test": 0.1})
+    >>> largest_remainder(10, {"train": 0.8, "val": 0.1, "test": 0.1})
     {'train': 8, 'val': 1, 'test': 1}
-    >>> shared_out(2, {"train": 0.8, "val": 0.1, "test": 0.1})
+    >>> largest_remainder(2, {"train": 0.8, "val": 0.1, "test": 0.1})
     {'train': 1, 'val': 1, 'test': 0}
     """
+    # 100 * 0.29 is 28.999... in float64; far below one image.
     counts = {name: int(count * share + 1e-9) for name, share in shares.items()}
+    # The largest lack first.
     ranked = sorted(shares, key=lambda name: counts[name] - count * shares[name])
     for name in ranked[: count - sum(counts.values())]:
         counts[name] += 1
+    # Of n images the first n shares get one each: train before val before test.
     for name in list(shares)[:count]:
         if not counts[name]:
             counts[max(counts, key=lambda candidate: counts[candidate])] -= 1
@@ -112,6 +117,7 @@ def _split_off(
         item.sha256: split for item in items if item.split == source and (split := earlier_split(item)) in shares
     }
     for label in sorted(by_class):
+        # A content that a class before this one placed stays there: equal images share a split, whatever their labels.
         contents = [c for c in spread_domains(by_class[label], seed) if c not in placed]
         placed |= (
             _split_by_digest(contents, label, shares, seed, earlier)
@@ -137,11 +143,13 @@ def _split_by_digest(
 
 
 def _digest_split(key: str, shares: dict[str, float]) -> str:
+    # 13 hex digits are 52 bits: exact in float64.
     position = int(key[:13], 16) / 16**13
     for name, share in shares.items():
         position -= share
         if position < 0:
             return name
+    # Where the shares add up to a rounding less than 1.
     return next(iter(shares))
 
 
@@ -187,5 +195,7 @@ def _limit_per_class(assignment: Assignment, settings: DataSettings) -> Assignme
 
 def _first_contents(members: list[Item], limit: int, seed: int) -> list[Item]:
     """Return one item for each of the first `limit` contents of a class."""
+    # Reversed, so that the first path of each content stays.
     representative = {item.sha256: item for item in reversed(members)}
+    # Another order than the splits' own, of which train is the beginning.
     return [representative[content] for content in spread_domains(members, f"few-{seed}")[:limit]]

@@ -9,12 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from effxfer.data.checks.leaks import LEAK_HINT
-from effxfer.data.listing import Finding, Listing, notes_of, raise_errors
+from effxfer.data.listing import SHOWN, Finding, Listing, notes_of, raise_errors
 from effxfer.data.settings import DataSettings, TargetClasses
 from effxfer.data.task import Split, Task, subset
 from effxfer.errors import DataError
-
-SHOWN = 5
 
 
 def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Listing:
@@ -27,6 +25,7 @@ def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Li
     classes = choose_classes(target.classes, listing.classes, settings.target_classes)
     new = classes[0] not in listing.classes
     reported = [item for item in target.items if item.label in classes and (new or item.split == "test")]
+    # New classes are reported on all their images; nothing of the source may be among them, its test split included.
     used = {item.sha256 for item in listing.everything if new or item.split != "test"}
     text = "same file in the source and in the target"
     severity = "warning" if settings.allow_leakage else "error"
@@ -58,6 +57,7 @@ def attach_target(task: Task, target: Task, target_classes: TargetClasses = None
     notes = (*task.notes, *(f"target: {note}" for note in target.notes))
     if new:
         return replace(task, target=target, notes=notes)
+    # Labels are taken off here, so that no strategy can learn from them by mistake.
     free = replace(target.train, labels=np.full(len(target.train), -1, np.int64))
     return replace(task, target=target, notes=notes, unlabelled=task.unlabelled or free)
 

@@ -98,6 +98,7 @@ class Task:
         if self.loader is None:
             raise DataError(f"{self.name} cannot be decoded for images of {preprocess.size} px", "give its folder")
         task = self.loader.load(preprocess)
+        # Measurements before and after would be of different images.
         if task.digest != self.digest:
             raise DataError(f"{self.name} was changed during the run", "run it again", code="E322")
         return task

@@ -31,6 +31,7 @@ class Augment(Settings):
     """
 
     crop: Literal["resized", "padded", "none"] = "resized"
+    # Chosen, not measured: 0.08 is ImageNet's from scratch; larger crops vary an image less, but miss the object less.
     scale: float = Field(default=0.35, gt=0, le=1)
     flip: bool = True
     colour: float = Field(default=0.0, ge=0, lt=1)
@@ -40,6 +41,7 @@ class Augment(Settings):
 
 def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     """Convert uint8 `(B, S, S, 3)` into the network's input: float32 `(B, 3, S, S)`, channels last in memory."""
+    # One fused product and sum instead of three passes over the batch.
     scale = 1 / (255 * torch.tensor(preprocess.std, device=pixels.device))
     shift = -torch.tensor(preprocess.mean, device=pixels.device) / torch.tensor(preprocess.std, device=pixels.device)
     return torch.addcmul(shift, pixels.float(), scale).permute(0, 3, 1, 2)
@@ -59,6 +61,7 @@ def augment(pixels: Tensor, aspect: Tensor | None, size: int, settings: Augment,
         uint8 `(B, S, S, 3)`.
     """
     count = len(pixels)
+    # Exact pixels: sampling by a grid would blur them.
     if settings.crop == "none":
         flipped = (
             torch.rand(count, generator=generator) < 0.5 if settings.flip else torch.zeros(count, dtype=torch.bool)
@@ -104,14 +107,17 @@ def _draw_crops(count: int, aspect: Tensor | None, scale: float, generator: Gene
     """
     area = torch.empty(count).uniform_(scale, 1, generator=generator)
     ratio = torch.empty(count).uniform_(-0.2877, 0.2877, generator=generator).exp()
+    # On a squashed canvas, a box that is square in the image has this aspect.
     squash = torch.ones(count) if aspect is None else aspect.cpu().float()
     width = (area * ratio / squash).sqrt().clamp(max=1)
     height = (area / ratio * squash).sqrt().clamp(max=1)
+    # Drawn last, so that any box lies wholly in the image.
     x, y = torch.rand(2, count, generator=generator)
     return torch.stack([(1 - width) * x + width / 2, (1 - height) * y + height / 2, width, height], 1)
 
 
 def _draw_shifts(count: int, size: int, generator: Generator) -> Tensor:
+    # 4 of 32 pixels, as is usual for CIFAR (He et al. 2016).
     reach = max(1, size // 8)
     move = torch.randint(-reach, reach + 1, (2, count), generator=generator) / size
     return torch.stack([0.5 + move[0], 0.5 + move[1], torch.ones(count), torch.ones(count)], 1)
@@ -124,6 +130,7 @@ def _sample_boxes(pixels: Tensor, box: Tensor, size: int) -> Tensor:
     theta = torch.stack([width, zero, 2 * x - 1, zero, height, 2 * y - 1], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(box), 3, size, size], align_corners=False)
     images = pixels.permute(0, 3, 1, 2).float()
+    # Zeros outside, which are black: as torchvision's RandomCrop pads.
     sampled = F.grid_sample(images, grid, align_corners=False)
     return sampled.round_().to(torch.uint8).permute(0, 2, 3, 1)
 
@@ -132,6 +139,7 @@ def _recolour(pixels: Tensor, strength: float, generator: Generator) -> Tensor:
     factors = torch.empty(3, len(pixels)).uniform_(1 - strength, 1 + strength, generator=generator)
     brightness, contrast, saturation = factors.to(pixels.device)[:, :, None, None, None]
     images = pixels.float() * brightness
+    # ITU-R BT.601, as in Pillow's conversion to grey.
     luma = images @ torch.tensor([0.299, 0.587, 0.114], device=pixels.device)
     images = images.lerp(luma[..., None], 1 - saturation)
     images = images.lerp(luma.mean((1, 2))[:, None, None, None], 1 - contrast)
@@ -148,6 +156,7 @@ def _draw_beta(alpha: float, generator: Generator) -> Tensor:
 def _paste_boxes(images: Tensor, partners: Tensor, share: float, generator: Generator) -> tuple[Tensor, float]:
     height, width = images.shape[-2:]
     side = (1 - share) ** 0.5
+    # The box is centred anywhere and cut at the border, as in the authors' code; the share is that of what was pasted.
     y, x = (int(torch.randint(n, (1,), generator=generator)) for n in (height, width))
     top, bottom = max(0, y - int(side * height) // 2), min(height, y + int(side * height) // 2)
     left, right = max(0, x - int(side * width) // 2), min(width, x + int(side * width) // 2)

@@ -33,5 +33,6 @@ class Episodes:
 
     def draw(self, classes: Tensor, generator: Generator) -> Tensor:
         """Draw K different examples of each of the classes `(W,)`: indices `(W, K)`."""
+        # Numbers in [0, 1), plus 1 where there is no example: the K least are a draw without repetition.
         keys = torch.rand(len(classes), self.rows.shape[1], generator=generator) + self.absent[classes]
         return self.rows[classes].gather(1, keys.topk(self.size, 1, largest=False).indices)

@@ -20,6 +20,7 @@ def draw_balanced(labels: Tensor, balance: float, rng: Generator) -> Tensor:
     """
     classes, sizes = labels.unique(return_counts=True)
     shares = sizes.double() ** (1 - balance)
+    # Rounded ends instead of rounded parts: their differences add up to N exactly.
     ends = (shares.cumsum(0) / shares.sum() * len(labels)).round().long()
     draws = ends.diff(prepend=torch.zeros(1, dtype=torch.long))
     rows = [

@@ -35,6 +35,7 @@ from effxfer.runtime.images.names import SUFFIX_OF
 from effxfer.runtime.images.preprocess import ImageError, ImageFacts
 from effxfer.runtime.printing import csv_cell
 
+# Chosen: about what somebody looks through; the rest is in the CSV file.
 SUSPECTS = 50
 COLUMNS = ("path", "code", "severity", "text", "hint")
 PLAIN_MODES = frozenset({"RGB", "L"})
@@ -173,6 +174,7 @@ def _conversions(item: Item, facts: ImageFacts) -> list[Finding]:
     if facts.format == "builtin":
         return []
     conversions = []
+    # A GIF always has a palette, and 16 bits have a warning of their own (W304).
     usual = facts.mode in PLAIN_MODES or facts.format == "GIF" or facts.bits == 16
     if not usual and not facts.alpha:
         conversions.append(("W381", f"converted from {facts.mode} to RGB"))
@@ -190,6 +192,7 @@ def _find_twins(listing: Listing, inspections: Sequence[_Inspection], settings: 
     content = {i.path: one.content for i, one in zip(listing.everything, inspections, strict=True) if one.content}
     same_file = {finding.path for finding in listing.findings if finding.code == "E320"}
     split_here = any(finding.code == "W339" for finding in listing.findings)
+    # A split that was drawn here can be drawn again; one that somebody made is wrong.
     severity: Severity = "warning" if settings.allow_leakage or split_here else "error"
     findings = find_leaks(listing.items, content, "same pixels", severity)
     return [finding for finding in findings if finding.path not in same_file]

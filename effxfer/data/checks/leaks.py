@@ -21,6 +21,7 @@ def find_leaks(items: Sequence[Item], key: Mapping[str, str], relation: str, sev
     """
     findings: list[Finding] = []
     first: dict[str, Item] = {}
+    # In this order the held-out image is named, not the one that is trained on.
     for item in sorted((i for i in items if i.path in key), key=lambda i: SPLITS.index(i.split)):
         earlier = first.setdefault(key[item.path], item)
         if earlier.split != item.split:

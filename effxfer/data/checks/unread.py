@@ -41,6 +41,7 @@ def find_empty_classes(
 
 
 def _finding(path: str, error: OSError, skip_bad: bool) -> Finding:
+    # `skip_bad` does not apply: a table with wrong paths would lose all images without a word.
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Finding(code="E333", severity="error", path=path, text="no such file", hint=CORRECT)
     code, text, hint = _explain(error)

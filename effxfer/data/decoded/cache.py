@@ -27,10 +27,15 @@ from effxfer.data.sources.file_hashes import warn_unwritable
 from effxfer.errors import LockedError, ResourceError, SettingsError
 from effxfer.files import locked, read_sealed, sha256, sweep, write_directory, write_sealed
 
-FORMAT = 2
+# For the manifest, and for blocks of the file system that are filled in part.
+HEADROOM = 1.1
+FORMAT = 2  # entries of another layout are made anew
 MANIFEST = "manifest.json"
+# Chosen: decoding takes seconds to minutes, so the wait after its end does not matter.
 WAIT_SECONDS = 0.2
+# About 58,000 training images of 224 px, which take 0.35 MB each with their canvas.
 LIMIT_GB = 20.0
+# A task and its target.
 MAX_PRIVATE = 2
 
 
@@ -67,9 +72,11 @@ def open_or_build(folder: Path, needed: int, build: Build, fits: Fits = lambda _
         ResourceError: If no place has room for `needed` bytes.
         SettingsError: If `$EFFXFER_CACHE_GB` is not a number.
     """
+    # Without the lock, which would make a second reader wait.
     max_bytes, entry = size_limit(), read_entry(folder / "arrays", fits)
     if entry is not None:
         with suppress(OSError):  # a read-only cache works, too
+            # Marks the use, for eviction: access times are off on many disks (noatime).
             os.utime(folder)
         return entry
     if folder in _private_entries:
@@ -87,10 +94,12 @@ def _build_on_disk(folder: Path, needed: int, max_bytes: float, build: Build, fi
         _acquire_lock(folder, lock)
         entry = read_entry(folder / "arrays", fits)
         if entry is None:
+            # Before the room is measured: what a killed writer left takes space.
             sweep(folder)
             _make_room(folder, needed, max_bytes)
             _check_space(folder, needed)
             with write_directory(folder / "arrays") as scratch:
+                # The manifest last, with the state of files that are complete.
                 store = Store(scratch)
                 _write_manifest(store, scratch, build(store))
             entry = read_entry(folder / "arrays", fits)
@@ -141,10 +150,12 @@ def _state(file: Path) -> list[int]:
 
 def _map_array(file: Path, facts: dict[str, Any]) -> NDArray[Any] | None:
     state = _state(file)
+    # The size first: a truncated file needs no digest.
     if state[0] != facts["state"][0] or (state != facts["state"] and sha256(file) != facts["sha256"]):
         return None
     dtype, row = file.suffix[1:], tuple(facts["row"])
     if not state[0]:
+        # An empty file cannot be mapped.
         return np.zeros((0, *row), dtype)
     return np.memmap(file, dtype, "r").reshape(-1, *row)
 
@@ -188,10 +199,12 @@ def _make_room(folder: Path, needed: int, max_bytes: float) -> None:
     sizes = {entry: size for entry in entries if (size := _entry_bytes(entry))}
     total = sum(sizes.values())
     for entry in sorted(sizes, key=lambda entry: entry.stat().st_mtime_ns):
-        if total + needed <= max_bytes and shutil.disk_usage(folder).free >= needed * 1.1:
+        if total + needed <= max_bytes and shutil.disk_usage(folder).free >= needed * HEADROOM:
             return
+        # Under its lock, so that nobody is writing it; who has mapped it goes on reading.
         with suppress(LockedError, ResourceError), locked(entry):
             shutil.rmtree(entry / "arrays", ignore_errors=True)
+        # What is left, where it was in use.
         total -= sizes[entry] - _entry_bytes(entry)
 
 
@@ -204,6 +217,6 @@ def _entry_bytes(entry: Path) -> int:
 
 def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
-    if free < needed * 1.1:
+    if free < needed * HEADROOM:
         problem = f"decoded images need {needed / 1e6:.0f} MB in {folder}, {free / 1e6:.0f} MB are free"
         raise ResourceError(problem, "set EFFXFER_CACHE to a folder with more space")

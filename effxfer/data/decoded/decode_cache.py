@@ -16,7 +16,7 @@ from effxfer.data.checks.leaks import find_leaks
 from effxfer.data.decoded import decode
 from effxfer.data.decoded.cache import Entry
 from effxfer.data.decoded.store import Store
-from effxfer.data.listing import SPLITS, UNLABELLED, Item, Listing
+from effxfer.data.listing import SHOWN, SPLITS, UNLABELLED, Item, Listing
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.files import digest
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DECODER = 3  # 2: facts hold `lost`; 3: portable maps are images
 AUGMENTED = frozenset({"train", UNLABELLED})
+# A file that cannot be read now, or changed: in the cache this would stay so.
 TRANSIENT = frozenset({"E300", "E322"})
 
 
@@ -67,15 +68,19 @@ class DecodePlan:
         """Digest everything that the arrays depend on; it also determines the canvas side."""
         from PIL import __version__ as pillow
 
+        # Pixels do not depend on what is subtracted afterwards.
         view = {k: v for k, v in self.preprocess.to_json().items() if k not in ("mean", "std")}
         if colour := padding_key(self.preprocess):
             view["border"] = colour
+        # HEIC files are unreadable until its package is there; that must not be cached.
         heic = any(item.path.lower().endswith((".heic", ".heif")) for item in self.listing.items)
         limits = [self.settings.canvas_scale, self.settings.max_pixels, heic and find_spec("pillow_heif") is not None]
+        # With Pillow's version: another one may decode and resize to other bits.
         return digest([DECODER, pillow, self.listing.digest, view, limits], length=24)
 
     def bytes_needed(self) -> int:
         """Return an upper bound of the arrays' size on disk."""
+        # The canvas side is rounded to a multiple of 8.
         side = int(self.preprocess.size * self.settings.canvas_scale) + 8
         return 3 * self.preprocess.size**2 * len(self.listing.everything) + 3 * side**2 * sum(
             len(self.listing.split(name)) for name in AUGMENTED
@@ -110,6 +115,7 @@ class DecodePlan:
         """Side of the canvas in pixels: room for random crops, but at most the typical side of the images."""
         size = self.preprocess.size
         requested = round(size * self.settings.canvas_scale / 8) * 8
+        # Larger canvases than the images would only hold interpolated pixels.
         available = -(-self.typical_side // 8) * 8
         return max(size, min(requested, available))
 
@@ -216,6 +222,6 @@ def _raise_if_transient(bad: Iterable[UnusableImage], source: str) -> None:
     """
     transient = [image for image in bad if image.code in TRANSIENT]
     if transient:
-        shown = "; ".join(f"{image.path}: {image.problem}" for image in transient[:5])
+        shown = "; ".join(f"{image.path}: {image.problem}" for image in transient[:SHOWN])
         hint = "run again when nothing else changes the data set"
         raise DataError(f"{source}: {len(transient)} files changed while being read: {shown}", hint, code="E322")

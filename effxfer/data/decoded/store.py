@@ -13,6 +13,7 @@ from effxfer.errors import ResourceError
 from effxfer.files import reserve
 
 MEMORY = Path("/proc/meminfo")
+# Chosen: training needs the other half.
 MEMORY_SHARE = 0.5
 
 
@@ -42,12 +43,14 @@ class Store:
     def keep_rows(self, name: str, rows: NDArray[np.int64]) -> None:
         """Move rows of an array, by ascending indices, to its front, and truncate it behind them."""
         array = self.arrays[name]
+        # Ascending: a row is never written over before it was moved.
         for target, row in enumerate(rows):
             if target != row:
                 array[target] = array[row]
         if isinstance(array, np.memmap):
             array.flush()
         if self.folder:
+            # The file under a mapped array may shrink: only the rows in front are read from here on.
             os.truncate(self.folder / f"{name}.{array.dtype}", len(rows) * array[:1].nbytes)
         self.arrays[name] = array[: len(rows)]
 
@@ -84,4 +87,5 @@ def free_memory() -> int:
         lines = dict(line.split(":") for line in MEMORY.read_text().splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, ValueError, KeyError):
+        # No /proc (macOS): half of the memory, a guess at what is free.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

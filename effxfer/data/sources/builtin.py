@@ -40,6 +40,7 @@ def load_digits() -> Digits:
     if spec is None or not spec.submodule_search_locations:
         raise missing_package("scikit-learn", "dev", "the built-in digits")
     table = np.loadtxt(Path(spec.submodule_search_locations[0], "datasets/data/digits.csv.gz"), np.uint8, delimiter=",")
+    # The file counts from 0 to 16.
     gray = np.rint(table[:, :64].astype(np.float32) * (255 / 16)).astype(np.uint8)
     return Digits(gray.reshape(-1, 8, 8), table[:, 64].astype(np.int64))
 

@@ -15,9 +15,13 @@ from effxfer.runtime.images.formats import MAX_BYTES
 from effxfer.runtime.reading import open_regular, read_stream, unfit_error
 from effxfer.runtime.threads import usable_logical_cores
 
+# Of the index: an older one is read anew.
 VERSION = 2
+# Kernels stamp files at their clock tick, 10 ms at 100 Hz: two writes within it have the same time.
 MIN_AGE_NS = 100_000_000
+# Chosen: a task of some milliseconds, so that handing it to a thread costs little.
 CHUNK = 64
+# Larger files are digested in pieces, smaller ones in one read, which saves calls on many photographs.
 LARGE = 4_000_000
 Entries = dict[str, tuple[str, str]]
 _unwritable: set[Path] = set()
@@ -71,6 +75,7 @@ def content_digests(
         workers: Threads; None for one per core.
         limit: Largest size of a file in bytes.
     """
+    # One index for each root, under the name of its real path.
     file = cache / "index" / f"{digest(str(root.resolve()))}.json"
     cached = _load(file) or _unwritten.get(file, {})
     stamps, failures = _read_stamps(root, paths, limit)
@@ -81,6 +86,7 @@ def content_digests(
             failures[path] = result
         else:
             digests[path] = result
+    # Or where most of the index is of files that are gone.
     if changed or len(cached) > 2 * len(stamps):
         _save(file, {path: (stamps[path], digests[path]) for path in stamps if path in digests})
     return Hashed(digests, failures)
@@ -127,6 +133,7 @@ def _load(file: Path) -> Entries:
 
 def _save(file: Path, entries: Entries) -> None:
     """Save digests, except of files changed so recently that another change could have the same time stamp."""
+    # At the time of saving: a file that was written after it was read has a newer stamp.
     latest = time.time_ns() - MIN_AGE_NS
     stable = {path: entry for path, entry in entries.items() if int(entry[0].rpartition(" ")[2]) < latest}
     try:

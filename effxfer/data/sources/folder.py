@@ -34,7 +34,9 @@ def read_folder(root: Path, settings: DataSettings) -> SourceListing:
 
 def label_of(folder: str) -> str:
     """Return the class name of a folder in composed Unicode (NFC), with undecodable bytes replaced."""
+    # Names that are no UTF-8 reach Python with surrogates, which JSON and terminals refuse.
     readable = folder.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    # macOS decomposes accents: the same folder would be another class there.
     return unicodedata.normalize("NFC", readable)
 
 
@@ -42,6 +44,7 @@ def find_collisions(labels: Iterable[str]) -> list[Finding]:
     """Warn about classes whose names differ only in case, spaces at the ends or Unicode form."""
     groups = defaultdict(list)
     for label in sorted(labels):
+        # Compatibility form: full-width letters and ligatures look alike as well.
         groups[unicodedata.normalize("NFKC", label).casefold().strip()].append(label)
     return [
         Finding(code="W318", severity="warning", path="", text=f"classes differ only in spelling: {first_names(names)}")

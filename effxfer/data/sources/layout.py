@@ -21,6 +21,7 @@ def split_folders(tree: Tree) -> Splits:
     nested = {parts[0] for parts in tree.folders if len(parts) > 1}
     splits = {name: SPLIT_NAMES[name.lower()] for name in sorted(top) if name.lower() in SPLIT_NAMES}
     trains = any(split == "train" and name in nested for name, split in splits.items())
+    # Where all top folders are splits, train may be absent: a later check names that.
     return splits if trains or (splits and splits.keys() == top and nested) else {}
 
 
@@ -91,6 +92,7 @@ def _find_parent_folder(tree: Tree, settings: DataSettings, root: Path) -> list[
 
 def _common_prefix(paths: Sequence[Parts]) -> Parts:
     """Return the folders that all paths start with."""
+    # What the least and the greatest of sorted paths share, all share.
     first, last = min(paths, default=()), max(paths, default=())
     length = next((n for n, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), None)
     return first[: min(len(first), len(last)) if length is None else length]

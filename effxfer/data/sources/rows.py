@@ -12,8 +12,11 @@ from effxfer.data.settings import SPLIT, DataSettings
 from effxfer.errors import DataError, did_you_mean, missing_package
 from effxfer.runtime.reading import TooLargeError, open_regular, read_regular
 
+# A table of 1 GB filled the memory: as Python objects, rows take several times their text.
 MAX_BYTES = 256_000_000
+# About 300 bytes each in memory, 1.5 GB.
 MAX_ROWS = 5_000_000
+# Commas first, which a tie takes. Semicolons are Excel's where the comma is the decimal sign.
 DELIMITERS = (",", "\t", ";", "|")
 SAVE = "save it as UTF-8 text (in Excel: CSV UTF-8)"
 
@@ -84,6 +87,7 @@ def _check_encoding(data: bytes, file: Path) -> None:
     Raises:
         DataError: `E330`.
     """
+    # Excel's files are zip archives.
     if data.startswith(b"PK\x03\x04"):
         raise DataError(f"{file} is a zip or an Excel file, not text", SAVE, code="E330")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -109,6 +113,7 @@ def _guess_delimiter(header: str, settings: DataSettings) -> str:
         names = [name.strip().strip('"') for name in header.strip().split(delimiter)]
         return len(columns & set(names)), len(names)
 
+    # By the header alone: only a name of a column is known beforehand.
     return max(DELIMITERS, key=fits)
 
 

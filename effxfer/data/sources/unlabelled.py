@@ -36,6 +36,7 @@ def list_unlabelled(
         return (), []
     items, unreadable = (labelled, []) if settings.unlabelled == REST else _list_folder(settings, base, root, cache)
     used_contents = {item.sha256 for item in used}
+    # By content: a copy of a labelled or held-out image under another name would be trained on.
     new = {item.sha256: item for item in reversed(items) if item.sha256 not in used_contents}
     if not new:
         reason = "max_per_class excludes no image" if settings.unlabelled == REST else f"{settings.unlabelled} has none"

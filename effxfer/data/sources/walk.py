@@ -9,7 +9,9 @@ from effxfer.data.listing import Finding, Severity
 from effxfer.errors import DataError
 from effxfer.runtime.images.names import is_image, is_litter
 
+# Chosen: no data set is near it; a path of Linux (4,096 bytes) holds 2,000 levels, more than Python recurses.
 MAX_DEPTH = 100
+# Endless or blocking files; their devices are known by number, also behind a bind mount.
 KERNELS = ("/proc", "/sys")
 PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 HINT = "give a folder of class folders, a .csv, .tsv or .parquet table"
@@ -77,6 +79,7 @@ class _Walker:
     def enter(self, root: Path) -> None:
         self._visit(root, ())
         while self.links:
+            # After all real folders, so that each folder is listed under its real name.
             link, parts = self.links.pop(0)
             try:
                 self._enter_link(link, parts)
@@ -140,6 +143,7 @@ class _Walker:
             self._note("W314", "note", parts, "hidden file ignored")
 
     def _folder(self, path: Path, parts: Parts) -> bool:
+        # A folder `x.jpg` with folders in it is more likely a class of that name.
         if is_image(parts[-1]) and not _has_folders(path):
             self._note("W319", "note", parts, "folder with the name of an image ignored")
             return False
