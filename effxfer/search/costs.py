@@ -42,6 +42,7 @@ class Costs:
 
         spec = candidate.spec
         size = {"attention": spec.queries, "bilinear": spec.rank}.get(spec.pool, 1)
+        # Two measured sizes and a line between: the products of a pool grow in proportion to its queries or rank.
         return float(np.interp(size, self.sizes[spec.pool], self.pools[f"{spec.pool} {tap}"]))
 
     def plain(self) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class Features:
         maps = (*self.train_maps.values(), *self.val_maps.values())
         for array in (self.labels, self.val_labels, *self.train.values(), *self.val.values(), *maps):
             plain: NDArray[Any] = np.ascontiguousarray(array)
+            # Shapes as well: the same bytes in another shape are other features.
             total.update(repr((plain.shape, str(plain.dtype))).encode())
             total.update(plain.data)
         return total.hexdigest()[:16]
@@ -82,6 +83,7 @@ def _check(split: str, matrices: Mapping[str, NDArray[np.float32]], labels: NDAr
     for name, matrix in matrices.items():
         if matrix.ndim != 2 or len(matrix) != len(labels):
             raise DataError(f"{split} features of {name!r} have shape {matrix.shape} for {len(labels)} labels")
+        # A single NaN would make every head's loss NaN, and the search would blame the heads.
         if not np.isfinite(matrix).all():
             raise DataError(f"{split} features of {name!r} contain NaN or infinity", "check the backbone's weights")
     if labels.min() < 0 or labels.max() >= classes:

@@ -72,6 +72,7 @@ class Finalist:
     def value(self, search: Search) -> float:
         """The metric less the penalties, with latency as it was measured."""
         small = size_penalty(search.features, self.candidate, search.settings, search.reference())
+        # The logarithm: half and twice the latency weigh alike, and a factor counts the same at any latency.
         slow = search.settings.latency_weight * math.log2(self.latency.ratio) if self.latency else 0.0
         return self.score - small - slow
 

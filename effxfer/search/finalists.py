@@ -28,6 +28,7 @@ def conclude(study: Any, search: Search, time_heads: TimeHeads | None = None) ->
         ResourceError: If no trial was completed.
     """
     every_trial = study.get_trials(deepcopy=False)
+    # The number breaks ties, so that a resumed search has the same order.
     complete = sorted((t for t in every_trial if t.state.name == "COMPLETE"), key=lambda t: (-t.value, t.number))
     linear = next((t for t in complete if t.params == baseline(search.choices)), None)
     if linear is None:
@@ -61,6 +62,7 @@ def finalist_trials(complete: list[Any], most: int) -> list[Any]:
         complete: Best value first.
         most: How many.
     """
+    # Half by value, half from the front: modelled latencies are wrong by some percent, and only finalists are timed.
     best = complete[: (most + 1) // 2]
     others = [trial for trial in front(complete) if trial not in best]
     return [*best, *others, *(t for t in complete if t not in best and t not in others)][:most]
@@ -81,6 +83,7 @@ def select(finalists: list[Finalist], plain: Finalist, search: Search) -> tuple[
         winner = min(good, key=lambda f: (f.latency.ms if f.latency else 0.0, f.parameters, -f.score, f.trial.number))
         criterion = "fastest" if plain.latency else "smallest"
         return winner, f"the {criterion} head is taken that loses at most {settings.max_drop:g} points on val, {pool}"
+    # `val` first; of equals the better on the folds, then the earlier.
     winner = max(within_limit, key=lambda f: (f.value(search), f.trial.value, -f.trial.number))
     return winner, f"the head is taken that does best on val, less its penalties for size and latency, {pool}"
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-MOMENTUM = 0.9
+MOMENTUM = 0.9  # as in `train`; not searched, since a larger rate does much the same
 
 
 class Flat(ABC):
@@ -52,6 +52,7 @@ class FlatAdamW(Flat):
         parameters: Iterable[nn.Parameter],
         *,
         weight_decay: float,
+        # torch's defaults, which are those of Kingma & Ba 2015.
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
@@ -67,6 +68,7 @@ class FlatAdamW(Flat):
         self.mean.lerp_(self.grads, 1 - first)
         self.square.mul_(second).addcmul_(self.grads, self.grads, value=1 - second)
         unbias = math.sqrt(1 - second**self.steps)
+        # Scaling `eps` instead of the squares saves a pass over all numbers.
         denominator = self.square.sqrt().add_(self.eps * unbias)
         self.values.mul_(1 - lr * self.weight_decay)
         self.values.addcdiv_(self.mean, denominator, value=-lr * unbias / (1 - first**self.steps))
@@ -110,6 +112,7 @@ class ByteDropout(nn.Module):
         """In training, zero a share of the numbers and scale up the rest; else give `x` as it is."""
         if not self.training or self.dropped == 0:
             return x
+        # A byte for each number: steps of 1/256 are fine enough for a share.
         drawn = np.frombuffer(self.generator.bytes(x.numel()), dtype=np.uint8).reshape(x.shape)
         scale = np.float32(256 / (256 - self.dropped))
         return x * torch.from_numpy(np.multiply(drawn >= self.dropped, scale, dtype=np.float32))

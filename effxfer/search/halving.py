@@ -29,6 +29,7 @@ def rounds(count: int, eta: int) -> list[Round]:
     """
     counts = [count]
     while counts[-1] > 1:
+        # Rounded up: with few candidates, rounding down would drop the runner-up a round early.
         counts.append(-(-counts[-1] // eta))
     return [Round(count=c, share=float(eta) ** (i + 1 - len(counts))) for i, c in enumerate(counts)]
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from effxfer.search.head_training import measure
 
+# The share of wins is then known to 1.4 points (95 %) at a confidence of 0.95.
 DRAWS = 1000
 
 
@@ -27,5 +28,6 @@ def is_better(candidate: Tensor, present: Tensor, labels: Tensor, *, metric: str
     generator, wins = torch.Generator().manual_seed(seed), 0
     for _ in range(DRAWS):
         rows = torch.randint(len(labels), (len(labels),), generator=generator)
+        # Strictly better: equal answers are no reason for another head.
         wins += measure(candidate[rows], labels[rows], metric) > measure(present[rows], labels[rows], metric)
     return wins / DRAWS >= confidence

@@ -13,6 +13,7 @@ from effxfer.search.space import JOIN
 from effxfer.search.storage.trials import counts
 from effxfer.search.worker import Search, candidate_of
 
+# Chosen: finalists (5 by default) and as many that just missed; finalists beyond are always shown.
 SHOWN = 10
 
 

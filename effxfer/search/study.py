@@ -23,6 +23,7 @@ from effxfer.search.storage.trials import counts, open_study, requeue_stale
 from effxfer.search.worker import Search, run_trials
 from effxfer.search.worker_pool import run_workers
 
+# They change how long and where a search runs, not which trials it draws.
 RESUMABLE = (  # settings that may change when a search goes on
     "trials",
     "seconds",
@@ -72,6 +73,7 @@ def search_head(
     if math.isinf(until) and settings.seconds is not None:
         until = time.monotonic() + settings.seconds
     if not features.train_maps:
+        # No maps (a body that ends in a vector): all pools of a vector are its mean.
         settings = settings.model_copy(update={"pools": ("mean",)})
     search = Search(
         features=features,
@@ -88,8 +90,10 @@ def search_head(
     with locked(storage_dir), _quiet():
         sweep(storage_dir)
         try:
+            # Before anything opens the study: Optuna refuses a damaged journal.
             progress.remark(search.backend.repair())
             study = open_study(search.backend, facts(search))
+            # After the study is open and before any trial: all of its trials are compared by the same latencies.
             costs = stored_costs(study, search, meter)
             if meter and costs:
                 search = replace(search, costs=costs, reserve=reserve + meter.finalist_seconds())
@@ -117,6 +121,7 @@ def stored_costs(study: Any, search: Search, meter: LatencyMeter | None) -> Cost
     """Read latencies from the study, or measure them, once for all machines that work on it."""
     if meter is None:
         return None
+    # Under the lock: a second machine waits, instead of measuring other latencies.
     with search.backend.claim_lock():
         stored = study.user_attrs.get("costs")
         if stored is None:
@@ -153,9 +158,11 @@ def _prepare(study: Any, search: Search) -> None:
     requeue_stale(study, search.backend)
     with search.backend.claim_lock():
         trials = study.get_trials(deepcopy=False)
+        # What waits has only its fixed parameters, what began all of them.
         queued = [t.system_attrs.get("fixed_params", {}) | t.params for t in trials if t.state.name != "FAIL"]
         first = starts(search.settings, search.choices)
         begun = any(t.state.name != "WAITING" for t in trials)
+        # In a search that has begun, the others were queued or are no longer worth it; the baseline is needed.
         for params in first[:1] if begun else first:
             if params not in queued:
                 study.enqueue_trial(params)
@@ -178,6 +185,7 @@ def _run_plain(study: Any, search: Search, show_progress: Callable[[], None]) ->
     trials = study.get_trials(deepcopy=False)
     if not any(t.state.name == "COMPLETE" and t.params == baseline(search.choices) for t in trials):
         number = counts(trials, search.backend)
+        # One more than there are, whatever `trials` says.
         budget = number["complete"] + number["pruned"] + number["running"] + 1
         settings = search.settings.model_copy(update={"trials": budget})
         run_trials(study, replace(search, settings=settings, stop=lambda: False, until=float("inf")), show_progress)
@@ -204,6 +212,7 @@ def _quiet() -> Iterator[None]:
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
+    # Optuna logs every trial to stderr, where the progress bar is.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         yield

@@ -23,8 +23,9 @@ from effxfer.search.storage.backends import StorageBackend, backend_of
 from effxfer.search.storage.trials import ask, counts, is_lost, owner, requeue_stale_locked
 from effxfer.train.optim.gradients import DivergedError
 
+# TPE on a small space repeats itself (measured: 1 to 5 of 24 trials); half of these draws are then random ones.
 MAX_REFUSALS = 200
-POLL = 0.2
+POLL = 0.2  # chosen: seconds; a trial takes half a second and more
 
 
 class StoppedError(Exception):
@@ -94,6 +95,7 @@ class Search:
 
 def derive_seed(*parts: object) -> int:
     """Make a seed below 2^31 out of plain values."""
+    # numpy's RandomState, which Optuna seeds, takes 32 bits; torch and Optuna take this as well.
     return int(digest(list(parts)), 16) % 2**31
 
 
@@ -110,6 +112,7 @@ def run_trials(study: Any, search: Search, after_trial: Callable[[], None] = lam
         search: The search.
         after_trial: Called after each trial.
     """
+    # Once for all trials: the cut sorts all labels.
     folds, backend = search.folds(), search.backend
     study.pruner = make_pruner(search.settings)
     while not out_of_time(study, search):
@@ -139,8 +142,10 @@ def reserved_seconds(study: Any, search: Search) -> float:
 def estimate_finalist_seconds(study: Any, search: Search) -> float:
     """Estimate the training time of the finalists from the time that each took on its folds."""
     folds = len(search.folds())
+    # A trial of n folds trains on n - 1 times the training split, a finalist on it once.
     share = 1.0 if folds == 1 else 1 / (folds - 1)
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    # By the best trials, which will be the finalists: heads differ in cost by a factor of ten and more.
     best = sorted(complete, key=lambda t: -t.value)[: search.settings.finalists]
     seconds = [float(t.user_attrs["seconds"]) * share for t in best]
     return 1.1 * sum(seconds)  # a tenth more: a machine is seldom as idle as it was
@@ -158,10 +163,12 @@ def next_trial(study: Any, search: Search, backend: StorageBackend) -> tuple[Any
     with backend.claim_lock():
         requeue_stale_locked(study, backend)
         for attempt in range(MAX_REFUSALS):
+            # Read anew at each attempt: other workers finish trials meanwhile.
             number = counts(study.get_trials(deepcopy=False), backend)
             slot = number["complete"] + number["pruned"] + number["running"]
             if slot >= search.settings.max_trials:
                 return None
+            # With a fixed seed, resumed searches repeat their trials: 9 of 9 with RandomSampler, measured.
             study.sampler = make_sampler(search, slot, attempt)
             trial = ask(study)
             trial.set_user_attr("owner", owner(backend))
@@ -171,6 +178,7 @@ def next_trial(study: Any, search: Search, backend: StorageBackend) -> tuple[Any
                 trial.set_user_attr("accepted", True)
                 return trial, candidate
             trial.set_user_attr("refused", reason)
+            # Failed and not pruned: what was never trained must not teach the sampler.
             study.tell(trial, state=TrialState.FAIL)
     return None
 
@@ -183,6 +191,7 @@ def refusal_reason(study: Any, trial: Any, candidate: Candidate, search: Search)
     limit, ratio = search.settings.max_parameters, search.settings.max_latency_ratio
     if limit is not None and search.features.parameters(candidate.spec, candidate.taps) > limit:
         return "too large"
+    # The plain head's own ratio is 1, which a limit below 1 would refuse.
     plain = trial.params == baseline(search.choices)
     return "too slow" if not plain and ratio is not None and search.ratio(candidate) > ratio else ""
 
@@ -211,9 +220,11 @@ def run_trial(
                 report=_report_function(trial, search),
                 check=_check_function(study, trial, search),
             )
+    # Pruned and not failed: TPE then avoids the region, and the trial is not run again.
     except (TrialPruned, DivergedError, MemoryError) as reason:
         trial.set_user_attr("stopped", type(reason).__name__)
         study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+    # Also Ctrl-C: without it the trial would stay running until its lock is found free.
     except BaseException:
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         raise
@@ -243,6 +254,7 @@ def _report_function(trial: Any, search: Search) -> Callable[[int, float], None]
 
     def report(epoch: int, value: float) -> None:
         trial.report(value, epoch)
+        # At the last rung all is done already: the value is worth keeping.
         if not protected and epoch != rungs(search.settings.epochs)[-1] and trial.should_prune():
             raise TrialPruned
 
@@ -266,10 +278,13 @@ def make_sampler(search: Search, slot: int, attempt: int) -> Any:
     from optuna.samplers import RandomSampler, TPESampler
 
     seed = derive_seed(search.seed, slot, attempt)
+    # Slot 0 is the plain linear head, so that `startup` random ones follow.
     if slot <= search.settings.startup or attempt > MAX_REFUSALS // 2:
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        # group: branches of the space have parameters of their own. constant_liar: trials that run count as poor, so
+        # that workers draw different ones.
         return TPESampler(seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True)
 
 
@@ -296,7 +311,9 @@ def make_pruner(settings: SearchSettings) -> Any:
     from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 
     if settings.pruner == "asha":
+        # The best third goes on at each rung (Li et al. 2018).
         return WithoutLost(SuccessiveHalvingPruner(min_resource=rungs(settings.epochs)[0], reduction_factor=3))
+    # Optuna's default: with fewer trials a median says little.
     return MedianPruner(n_startup_trials=5) if settings.pruner == "median" else NopPruner()
 
 

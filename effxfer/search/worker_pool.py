@@ -32,7 +32,7 @@ from effxfer.search.worker import Search, out_of_time, run_trials
 from effxfer.settings import build
 
 SHARED = "features"
-POLL = 0.3
+POLL = 0.3  # chosen: seconds between looks at workers and progress; a look reads the study
 GRACE = 3.0  # seconds; less than service managers wait between SIGTERM and SIGKILL
 
 
@@ -54,6 +54,7 @@ def run_workers(study: Any, search: Search, show_progress: Callable[[], None]) -
             failed = _round(study, search, show_progress)
             requeue_stale(study, search.backend)
             if failed and _finished(study) == before and not out_of_time(study, search):
+                # A round without a single trial will not do better next time.
                 raise ResourceError(
                     f"search workers finished no trial: {_last_words(search.folder)}",
                     f"see {search.folder}/worker-*.log, or use 1 worker",
@@ -64,6 +65,7 @@ def run_workers(study: Any, search: Search, show_progress: Callable[[], None]) -
 
 def _round(study: Any, search: Search, show_progress: Callable[[], None]) -> bool:
     """Start workers and wait for them; true if one of them failed."""
+    # No worker for a trial that is not left.
     n = min(search.settings.workers, search.settings.max_trials - _finished(study))
     workers = [_start(search, k) for k in range(n)]
     try:
@@ -77,6 +79,7 @@ def _round(study: Any, search: Search, show_progress: Callable[[], None]) -> boo
 
 
 def _start(search: Search, k: int) -> subprocess.Popen[bytes]:
+    # Together no more than cores: torch's default is all of them in every worker.
     threads = max(1, usable_logical_cores() // search.settings.workers)
     with (search.folder / f"worker-{k}.log").open("wb") as log:
         return children.start("effxfer.search.worker_pool", str(search.folder), str(os.getpid()), str(threads), log=log)
@@ -86,6 +89,7 @@ def _end(workers: list[subprocess.Popen[bytes]]) -> None:
     for worker in workers:
         if worker.poll() is None:
             worker.terminate()
+    # One deadline for all workers, not one each.
     until = time.monotonic() + GRACE
     for worker in workers:
         try:
@@ -139,6 +143,7 @@ def _shared(study: Any, search: Search) -> Iterator[None]:
 def _file(file: Path, array: np.ndarray[Any, Any]) -> str:
     """Name the file that holds an array: the one that it is mapped from, or a new one."""
     source = getattr(array, "filename", None)
+    # The offset is the header of an .npy file; a raw map has none, and `np.load` could not read it.
     if isinstance(array, np.memmap) and source and array.offset:
         return str(source)
     write_atomic(file, lambda scratch: np.save(scratch, array, allow_pickle=False))
@@ -177,7 +182,9 @@ def _load(folder: Path, parent: int) -> tuple[Any, Search]:
 
 def main(folder: Path, parent: int, threads: int) -> None:
     """Be one worker: Ctrl-C is left to the parent, which ends its workers with SIGTERM."""
+    # The terminal sends Ctrl-C to the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Half of the parent's patience, so that a worker gives its lock back before it is killed.
     with interrupt.end_on_signals("stopped", patience=GRACE / 2):
         import torch
 

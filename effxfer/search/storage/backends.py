@@ -124,6 +124,7 @@ class Journal:
         """Keep all other workers from beginning and requeueing trials meanwhile."""
         from filelock import FileLock
 
+        # Another lock than the writer's: it is held over several events, which take the writer's lock each.
         with FileLock(self.file.with_name(f".{self.file.name}.claim")):
             yield
 
@@ -152,6 +153,7 @@ class Journal:
             return False
         try:
             with FileLock(file, timeout=0):
+                # Nobody has it: the worker is dead. The name is random, so that no other one will ever want it.
                 file.unlink(missing_ok=True)
         except Timeout:
             return True
@@ -186,6 +188,7 @@ class Postgres:
             raise SettingsError("storage in PostgreSQL needs psycopg", "pip install 'effxfer[postgres]'") from None
         from sqlalchemy import create_engine
 
+        # Autocommit: a session that only holds a lock would otherwise sit in an open transaction.
         self._engine: Any = create_engine(
             self.name, connect_args=CONNECT_ARGS, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
         )
@@ -259,6 +262,7 @@ class Postgres:
     def _call(self, session: Any, function: str, lock: str) -> Any:
         from sqlalchemy import text
 
+        # Advisory locks are numbered by signed 64 bits, in one space for all programs of the database.
         number = int.from_bytes(hashlib.sha256(f"effxfer head search {lock}".encode()).digest()[:8], signed=True)
         return session.execute(text(f"SELECT {function}(:lock)"), {"lock": number}).scalar()
 
@@ -296,6 +300,7 @@ _PROCESS_LOCKS: dict[tuple[int, str], tuple[str, Release]] = {}
 
 def lock_of_process(backend: StorageBackend) -> str:
     """Name the lock that this process has in a backend as long as it lives; it is acquired at the first call."""
+    # With the process: after a fork, the child must not take its parent's lock for its own.
     key = (os.getpid(), backend.name)
     if key not in _PROCESS_LOCKS:
         lock = uuid.uuid4().hex

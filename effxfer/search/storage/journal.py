@@ -26,7 +26,7 @@ _SYNCED_EVENTS = {0, 2, 6}  # Optuna's numbers: a study is created, gets an attr
 _EVENTS = range(11)  # Optuna's numbers of all events
 _FIRST_BYTES = b'{"op_code":'
 _LONGEST_FIRST_LINE = 4096  # bytes; it creates a study
-_BLOCK = 4096
+_BLOCK = 4096  # bytes; chosen: some lines of Optuna's events
 _HINT = "pass as `storage` the name of a journal, or of a file that does not exist yet"
 
 
@@ -56,6 +56,7 @@ class JournalFile:
         with writer_lock(self._journal), self._journal.open("a+b") as stream:
             _cut_torn_tail(self._journal, stream)
             stream.write(lines.encode())
+            # To the kernel before the lock is given back: others must see whole lines.
             stream.flush()
             if any(log["op_code"] in _SYNCED_EVENTS for log in logs):
                 os.fsync(stream.fileno())
@@ -158,6 +159,7 @@ def _cut_torn_tail(journal: Path, stream: BinaryIO) -> Path | None:
 def _cut(journal: Path, stream: BinaryIO, end: int) -> Path:
     """Move what follows the first `end` bytes of a journal into a file beside it."""
     stream.seek(end)
+    # Never over an earlier copy.
     number = sum(1 for _ in journal.parent.glob(f"{journal.name}.torn-*"))
     copy = write_atomic(journal.with_name(f"{journal.name}.torn-{number}"), stream.read())
     stream.truncate(end)
@@ -171,6 +173,7 @@ def _last_line(stream: BinaryIO) -> bytes:
         start = max(0, end - size)
         stream.seek(start)
         block = stream.read(end - start)
+        # Without the last byte, which is the last line's own end.
         cut = block.rfind(b"\n", 0, -1)
         if cut >= 0 or start == 0:
             return block[cut + 1 :]

@@ -35,6 +35,7 @@ def open_study(backend: StorageBackend, facts: dict[str, Any]) -> Any:
     import optuna
 
     storage = backend.open()
+    # Under the lock: four processes that create a study at once crashed two or three of them (SQLite, measured).
     with backend.claim_lock():
         name = study_name(backend, facts)
         if any(study.study_name == name for study in storage.get_all_studies()):
@@ -86,9 +87,11 @@ def requeue_stale_locked(study: Any, backend: StorageBackend) -> int:
         if not is_alive(backend, trial.user_attrs.get("owner")):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     trials = study.get_trials(deepcopy=False)
+    # Lost trials that were queued again already.
     retried = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
     stale = [trial for trial in trials if is_lost(trial) and trial.number not in retried]
     for trial in stale:
+        # Of the others nothing is known that could be repeated: the sampler will draw anew.
         if "accepted" in trial.user_attrs or "fixed_params" in trial.system_attrs:
             _retry_callback()(study, _template(trial))
     return len(study.get_trials(deepcopy=False)) - len(trials)
@@ -133,6 +136,7 @@ def _begin_waiting(study: Any) -> int | None:
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     if not waiting:
         return None
+    # By the number of the trial that it repeats: a retried one comes first.
     first: int = min(waiting, key=original_number)._trial_id
     study._storage.set_trial_state_values(first, state=TrialState.RUNNING)
     return first
