@@ -15,6 +15,7 @@ from effxfer.files import digest
 from effxfer.report import Measurement, Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.signed_safetensors import Kind, SignedFile, misfit_error, raw_of, sha256
+from effxfer.runtime.outputs.single_label import SingleLabel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +104,8 @@ class AdapterFile(SignedFile[Facts]):
             for edit in self.facts.edits:
                 apply_edit(net, **edit)
         _load_tensors(net, self.tensors(), bare)
-        net.classes, net.preprocess = tuple(self.facts.classes), Preprocess.from_json(self.facts.preprocess)
+        net.output = SingleLabel(classes=tuple(self.facts.classes))
+        net.preprocess = Preprocess.from_json(self.facts.preprocess)
         net.smoothing = self.facts.smoothing
         return net.eval()
 

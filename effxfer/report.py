@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from effxfer.runtime.outputs.base import Score
 from effxfer.runtime.printing import printable
 
 
@@ -40,6 +41,11 @@ class Measurement:
         """Summarise repeats by their median and range."""
         ordered = sorted(values)
         return cls(name=name, value=median(ordered), unit=unit, low=ordered[0], high=ordered[-1], n=len(ordered), of=of)
+
+    @classmethod
+    def from_score(cls, name: str, score: Score) -> "Measurement":
+        """Name a score by its metric and `name`, such as `val`."""
+        return cls(name=f"{score.metric}/{name}", value=score.value, unit="%", n=score.n, of=score.of)
 
     def __str__(self) -> str:
         # Four digits: the interval of a timing is seldom below 0.1 %, and a share of 10,000 images has no more.

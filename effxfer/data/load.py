@@ -45,6 +45,7 @@ from effxfer.errors import DataError
 from effxfer.files import digest
 from effxfer.runtime.images.formats import byte_limit
 from effxfer.runtime.images.preprocess import ImageError, Preprocess
+from effxfer.runtime.outputs.single_label import SingleLabel
 
 
 def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE) -> Listing:
@@ -225,7 +226,7 @@ def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixe
         )
     return Task(
         name=listing.name,
-        classes=listing.classes,
+        output=SingleLabel(classes=listing.classes),
         train=splits["train"],
         val=splits["val"],
         test=splits["test"],

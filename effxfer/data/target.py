@@ -13,6 +13,7 @@ from effxfer.data.listing import SHOWN, Finding, Listing, notes_of, raise_errors
 from effxfer.data.settings import DataSettings, TargetClasses
 from effxfer.data.task import Split, Task, subset
 from effxfer.errors import DataError
+from effxfer.runtime.outputs.single_label import SingleLabel
 
 
 def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Listing:
@@ -105,7 +106,7 @@ def _select_classes(task: Task, selected: Collection[str], classes: tuple[str, .
         return relabelled if (labels >= 0).all() else subset(relabelled, np.flatnonzero(labels >= 0))
 
     train, val, test = (select(split) for split in (task.train, task.val, task.test))
-    return replace(task, classes=classes, train=train, val=val, test=test)
+    return replace(task, output=SingleLabel(classes=classes), train=train, val=val, test=test)
 
 
 def _first_names(names: Collection[str]) -> str:

@@ -1,8 +1,8 @@
-"""Classification tasks: labelled, decoded examples with classes, splits and a digest."""
+"""Tasks: labelled, decoded examples with classes, splits and a digest."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from effxfer.data.history import Record
 from effxfer.errors import DataError
 from effxfer.runtime.images.crop import padding_key
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.base import Output
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,7 +20,7 @@ class Split:
 
     Attributes:
         pixels: Evaluation views: uint8 `(N, S, S, 3)`, resized and cropped exactly as the backbone expects.
-        labels: int64 `(N,)`, indices into the task's classes.
+        labels: One for each example, of the kind of the task's output; int64 `(N,)` for single labels, -1 for none.
         names: Path of each example, relative to the data set's root.
         canvas: Images that augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
             with `T >= S`. None if the split is never trained on.
@@ -30,7 +31,7 @@ class Split:
     """
 
     pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     names: Sequence[str]
     canvas: NDArray[np.uint8] | None = None
     aspect: NDArray[np.float32] | None = None
@@ -54,10 +55,10 @@ class Task:
 
     Attributes:
         name: Name in pipelines and reports.
-        classes: Class names; a label is an index into them.
         train: Examples for training.
         val: Examples for selection: early stopping, accuracy gates, search.
         test: Examples for reports; never used for selection.
+        output: The kind of label and the names of the head's columns.
         preprocess: Conversion of images into `pixels`, and of `pixels` into the network's input.
         digest: Digest of the files, labels and splits (not of the preprocessing).
         unlabelled: Additional training images with the label -1; None without any.
@@ -69,7 +70,7 @@ class Task:
     """
 
     name: str
-    classes: tuple[str, ...]
+    output: Output
     train: Split
     val: Split
     test: Split
@@ -80,6 +81,11 @@ class Task:
     notes: tuple[str, ...] = ()
     records: tuple[Record, ...] = ()
     loader: "TaskLoader | None" = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the head's columns; a single label is an index into them."""
+        return self.output.classes
 
     @property
     def reported(self) -> "dict[str, Split]":

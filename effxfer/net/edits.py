@@ -18,6 +18,7 @@ from effxfer.net.heads.build import build_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import build
 
 BODY = "body."
@@ -36,7 +37,7 @@ def set_head(
     """Set an untrained head, fed by the named layers; `features` are the channels of each, or their sum."""
     _check_size("head", features if isinstance(features, int) else sum(features))
     net.head = build_head(build(HeadSpec, spec, "head"), features, len(classes))
-    net.classes, net.taps = tuple(classes), tuple(taps)
+    net.output, net.taps = SingleLabel(classes=tuple(classes)), tuple(taps)
 
 
 def sparsify(net: Net, *, weights: Sequence[str]) -> None:
@@ -241,5 +242,5 @@ def rebuild(
     net = Net(backbone, preprocess)
     for edit in edits:
         apply_edit(net, **edit)
-    net.classes = tuple(classes)
+    net.output = SingleLabel(classes=tuple(classes))
     return net

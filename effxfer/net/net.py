@@ -16,6 +16,8 @@ from effxfer.net.heads.pools import pool_of
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.taps import capture_taps, example_input, in_order, pool
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.single_label import SingleLabel
 
 Edit = dict[str, Any]
 KEEP = "keep/"
@@ -29,7 +31,8 @@ class Net(nn.Module):
     Attributes:
         backbone: Arguments of `build_body`: `{"source": ..., "args": {...}}`.
         preprocess: Preprocessing of its input.
-        classes: Names of the head's columns; empty before the first head.
+        output: The kind of label that the head answers with, and the names of its columns; no columns before the first
+            head.
         taps: Names of the body's submodules whose outputs feed the head; `out` is the body's own output.
         edits: Architecture changes, in order.
         body: Maps images `(B, 3, S, S)` to features or feature maps.
@@ -40,13 +43,18 @@ class Net(nn.Module):
     def __init__(self, backbone: Mapping[str, Any], preprocess: Preprocess) -> None:
         super().__init__()
         self.backbone, self.preprocess = dict(backbone), preprocess
-        self.classes: tuple[str, ...] = ()
+        self.output: Output = SingleLabel()
         self.taps: tuple[str, ...] = ("out",)
         self.edits: list[Edit] = []
         self.smoothing = 0.0
         self.body = build_body(**self.backbone)
         self._materialize()
         self.head: nn.Module = nn.Identity()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the head's columns; empty before the first head."""
+        return self.output.classes
 
     @torch.no_grad()
     def _materialize(self) -> None:

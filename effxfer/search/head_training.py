@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.pools import pool_of
 from effxfer.net.heads.spec import HeadSpec
+from effxfer.runtime.outputs.single_label import macro_f1, recalls
 from effxfer.search.features import Features
 from effxfer.search.flat_optim import OPTIMIZERS, replace_dropout
 from effxfer.search.inputs import CHUNK, Layers, Rows, Vectors, gather
@@ -232,11 +233,7 @@ def measure(predicted: Tensor, labels: Tensor, metric: str) -> float:
         `accuracy`; `balanced_accuracy` (mean recall of the classes that occur); or `macro_f1` (mean F1 of the
         classes that occur or are predicted): 0 to 1.
     """
+    truth, guesses = labels.numpy(), predicted.numpy()
     if metric == "accuracy":
-        return float((predicted == labels).float().mean())
-    classes = int(torch.maximum(predicted.max(), labels.max())) + 1
-    hits = torch.bincount(labels[predicted == labels], minlength=classes).double()
-    truth, guesses = (torch.bincount(v, minlength=classes).double() for v in (labels, predicted))
-    if metric == "balanced_accuracy":
-        return float((hits / truth)[truth > 0].mean())
-    return float((2 * hits / (truth + guesses))[truth + guesses > 0].mean())
+        return float((guesses == truth).mean(dtype=np.float32))
+    return float(recalls(guesses, truth).mean()) if metric == "balanced_accuracy" else macro_f1(guesses, truth)

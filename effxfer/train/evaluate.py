@@ -1,4 +1,4 @@
-"""Evaluate a network: logits of a split, and their accuracy."""
+"""Evaluate a network: its outputs on a split, and their scores."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Split
 from effxfer.net.hooks import as_evaluated
+from effxfer.net.net import Net
 from effxfer.report import Measurement
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.train.devices import Device
 from effxfer.train.settings import Amp
 
@@ -43,29 +45,12 @@ def predict(
     return torch.cat(out)
 
 
-def accuracy(logits: Tensor, labels: NDArray[np.int64], name: str) -> Measurement:
-    """Share of images whose largest logit is the label's, in percent."""
-    correct = logits.argmax(1).eq(torch.from_numpy(labels))
-    return Measurement(name=name, value=100 * float(correct.double().mean()), unit="%", n=len(labels), of="images")
+def score(net: Net, split: Split, device: Device) -> float:
+    """Measure a network on a split by its main metric, in points."""
+    raw = predict(net, split.pixels, net.preprocess, device)
+    return net.output.score(raw.numpy(), split.labels).value
 
 
-def balanced_accuracy(logits: Tensor, labels: NDArray[np.int64], name: str) -> Measurement:
-    """Mean over the classes of the share of their images whose largest logit is the label's, in percent."""
-    correct = logits.argmax(1).eq(torch.from_numpy(labels)).numpy()
-    shares = [correct[labels == one].mean() for one in np.unique(labels)]
-    of = "images, all classes alike"
-    return Measurement(name=name, value=100 * float(np.mean(shares)), unit="%", n=len(labels), of=of)
-
-
-def if_uneven(logits: Tensor, labels: NDArray[np.int64], name: str) -> tuple[Measurement, ...]:
-    """Give `balanced accuracy/NAME` where a class has twice the images of another; where not, it says nothing new."""
-    sizes = np.unique(labels, return_counts=True)[1]
-    # Of two classes, one up to twice the other, both accuracies differ by at most a sixth of the classes' difference.
-    if not len(sizes) or sizes.max() < 2 * sizes.min():
-        return ()
-    return (balanced_accuracy(logits, labels, f"balanced accuracy/{name}"),)
-
-
-def score(module: nn.Module, split: Split, preprocess: Preprocess, device: Device, name: str) -> Measurement:
-    """Measure a network's accuracy on a split."""
-    return accuracy(predict(module, split.pixels, preprocess, device), split.labels, name)
+def score_rows(output: Output, raw: NDArray[np.float32], labels: Labels, name: str) -> tuple[Measurement, ...]:
+    """Return the rows of a report on the outputs `(N, C)` of a split: `METRIC/NAME`, the main metric first."""
+    return tuple(Measurement.from_score(name, each) for each in output.scores(raw, labels))

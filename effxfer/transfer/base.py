@@ -13,9 +13,10 @@ from effxfer.data.batches.batches import Batches, make_batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
+from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import Settings
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import accuracy, balanced_accuracy, predict
+from effxfer.train.evaluate import predict
 from effxfer.train.train_mode import train_mode
 from effxfer.transfer.fine_tuning.batchnorm import Mode, hold
 
@@ -86,8 +87,9 @@ class Strategy(Settings):
         """Return the validation score for picking the best epoch (higher is better); target labels are never used."""
         net, val = unwrap(learner), tasks[-1].val
         logits = predict(net, val.pixels, net.preprocess, device)
-        measure = balanced_accuracy if self.balance else accuracy
-        return measure(logits, val.labels, "val").value
+        if self.balance and isinstance(net.output, SingleLabel):
+            return net.output.balanced_score(logits.numpy(), val.labels).value
+        return net.output.score(logits.numpy(), val.labels).value
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
         """Convert the trained module into a plain, exportable network with gradients for all parameters."""

@@ -6,8 +6,10 @@ from torch import nn
 from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Split
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.train.devices import pick_device
-from effxfer.train.evaluate import accuracy, evaluating, predict, score
+from effxfer.train.evaluate import evaluating, predict, score, score_rows
+from tests.net.nets import made
 
 CPU = pick_device("cpu")
 SMALL = Preprocess(size=4)
@@ -48,16 +50,16 @@ def test_modes_come_back_also_after_an_error():
     assert not torch.is_inference_mode_enabled()
 
 
-def test_accuracy_by_hand():
-    logits = torch.tensor([[2.0, 1, 0], [0, 1, 2], [0, 3, 1], [5, 0, 0]])
-    found = accuracy(logits, np.array([0, 2, 2, 0]), "accuracy/val")
-    assert (found.value, found.unit, found.n, found.of) == (75.0, "%", 4, "images")
+def test_rows_are_named_by_metric_and_split():
+    logits = np.array([[2.0, 1, 0], [0, 1, 2], [0, 3, 1], [5, 0, 0]], np.float32)
+    (row,) = score_rows(SINGLE_LABEL, logits, np.array([0, 2, 1, 1]), "val/int8")[:1]
+    assert (row.name, row.value, row.unit, row.n, row.of) == ("accuracy/val/int8", 75.0, "%", 4, "images")
 
 
 def test_a_score_is_the_accuracy_on_the_split():
-    module = net()
-    labels = predict(module, PIXELS, SMALL, CPU).argmax(1).numpy()
-    split = Split(pixels=PIXELS, labels=labels, names=[str(i) for i in range(10)])
-    assert score(module, split, SMALL, CPU, "x").value == 100.0
-    split = Split(pixels=PIXELS, labels=(labels + 1) % 3, names=[str(i) for i in range(10)])
-    assert score(module, split, SMALL, CPU, "x").value == 0.0
+    network = made()
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
+    labels = predict(network, pixels, network.preprocess, CPU).argmax(1).numpy()
+    names = [str(i) for i in range(10)]
+    assert score(network, Split(pixels=pixels, labels=labels, names=names), CPU) == 100.0
+    assert score(network, Split(pixels=pixels, labels=(labels + 1) % 3, names=names), CPU) == 0.0

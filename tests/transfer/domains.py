@@ -11,6 +11,7 @@ from effxfer.data.target import attach_target
 from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.single_label import SingleLabel
 
 PREPROCESS = Preprocess(size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 PLAIN = {"batch": 30, "augment": {"crop": "padded", "flip": False}}
@@ -42,7 +43,7 @@ def task_of(classes: range, change=lambda pixels, _seed: pixels) -> Task:
 
     names = tuple(str(one) for one in classes)
     parts = {"train": split(0, 60), "val": split(60, 20), "test": split(80, 60)}
-    return Task(name="digits", classes=names, **parts, preprocess=PREPROCESS, digest="d")
+    return Task(name="digits", output=SingleLabel(classes=names), **parts, preprocess=PREPROCESS, digest="d")
 
 
 def two_domains() -> Task:

@@ -6,6 +6,7 @@ import torch
 from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.stages.train.finetune import train
 from effxfer.stages.train.head import new_head
 from effxfer.train.devices import pick_device
@@ -31,7 +32,9 @@ def task(count: int = 48, seed: int = 0) -> Task:
         return Split(pixels=pixels.astype(np.uint8), labels=labels.astype(np.int64), names=[str(i) for i in range(n)])
 
     parts = {"train": split(count), "val": split(24), "test": split(24), "unlabelled": split(96)}
-    return Task(name="stripes", classes=("down", "across"), **parts, preprocess=PREPROCESS, digest="d")
+    return Task(
+        name="stripes", output=SingleLabel(classes=("down", "across")), **parts, preprocess=PREPROCESS, digest="d"
+    )
 
 
 def body(seed: int = 0) -> Net:

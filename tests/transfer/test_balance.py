@@ -5,9 +5,10 @@ import pytest
 
 from effxfer.data.task import subset
 from effxfer.errors import SettingsError
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.settings import build
 from effxfer.stages.train.finetune import accuracy_report
-from effxfer.train.evaluate import balanced_accuracy, predict
+from effxfer.train.evaluate import predict
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.fine_tuning.probe import Probe
@@ -25,7 +26,7 @@ def lopsided(rare: int = 2):
 
 def balanced(net, given):
     logits = predict(net, given.test.pixels, net.preprocess, CPU)
-    return balanced_accuracy(logits, given.test.labels, "x").value
+    return SINGLE_LABEL.balanced_score(logits.numpy(), given.test.labels).value
 
 
 def test_rare_classes_are_found_that_plain_training_gives_up():

@@ -27,6 +27,7 @@ from effxfer.errors import ModelFileError, ResourceError, SettingsError, did_you
 from effxfer.process import children
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Report, Table
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 
 CHILD = Path(__file__).with_name("emulator_child.py")
 FILES = ("model.int8.onnx", "model.onnx")
@@ -192,7 +193,7 @@ def _row(
     name: str, instructions: str, logits: NDArray[np.float32], native: NDArray[np.float32], exact: NDArray[np.float32]
 ) -> dict[str, object]:
     def agreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> str:
-        return f"{int((a.argmax(1) == b.argmax(1)).sum())} of {len(a)}"
+        return f"{int((SINGLE_LABEL.decide(a) == SINGLE_LABEL.decide(b)).sum())} of {len(a)}"
 
     return {
         "CPU": name, "has": instructions, "top-1 as here": agreement(logits, native),

@@ -15,6 +15,8 @@ from effxfer.report import Measurement, Report
 from effxfer.runtime import session
 from effxfer.runtime.images.preprocess import Preprocess, normalize
 from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.session import session_options
 
 BATCHES = (1, 2, 7, 32)
@@ -107,12 +109,6 @@ def torch_logits(
     return result
 
 
-def accuracy_of(logits: NDArray[np.float32], labels: NDArray[np.int64], name: str = "accuracy") -> Measurement:
-    """Share of images whose largest logit is the label's, in percent; an image with NaN among its logits is wrong."""
-    correct = (logits.argmax(1) == labels) & np.isfinite(logits).all(1)
-    return Measurement(name=name, value=100 * float(correct.mean()), unit="%", n=len(labels), of="images")
-
-
 def parity(
     file: Path,
     module: nn.Module,
@@ -147,6 +143,7 @@ def check(
     labels: NDArray[np.int64],
     preprocess: Preprocess,
     *,
+    output: Output = SINGLE_LABEL,
     max_drop: float = 1.0,
     tolerance: float = 1e-3,
     expected: NDArray[np.float32] | None = None,
@@ -162,7 +159,8 @@ def check(
         pixels: uint8 `(N, S, S, 3)`, the whole validation split.
         labels: int64 `(N,)`.
         preprocess: The module's.
-        max_drop: Points of accuracy that the file may lose against torch.
+        output: The kind of the labels.
+        max_drop: Points of the main metric that the file may lose against torch.
         tolerance: Largest difference of a logit, as a share of the largest logit (of 1, where all are smaller).
         expected: The module's logits `(N, classes)` on this split, if they are known; otherwise they are computed.
         batches: Batch sizes to compare.
@@ -172,8 +170,7 @@ def check(
     Returns:
         `parity/batchB`, `parity/sizeHxW` and `parity/split`: largest absolute difference of a logit, at each batch
         size, at other sizes of images and over the whole split; `parity/scale`: torch's largest absolute logit;
-        `parity/agreement`: images of the split with the same best class, in percent; `accuracy/torch` and
-        `accuracy/onnx`.
+        `parity/agreement`: images of the split with the same decision, in percent; `METRIC/torch` and `METRIC/onnx`.
 
     Raises:
         GateError: With the figures; the file is renamed to `*.rejected`.
@@ -186,8 +183,9 @@ def check(
     except ModelFileError:
         reject(file)
         raise
-    report += _split_rows(torch_logits(module, pixels, preprocess) if expected is None else expected, got, labels)
-    faults = [*_nan(got), *_parity_faults(report, tolerance), *drop_faults(report, max_drop)]
+    expected = torch_logits(module, pixels, preprocess) if expected is None else expected
+    report += _split_rows(expected, got, labels, output)
+    faults = [*_nan(got), *_parity_faults(report, tolerance), *drop_faults(report, max_drop, output)]
     if faults:
         reject(file)
         hint = f"the file was set aside as {file.name}{REJECTED}; raise max_drop or tolerance only if you know why"
@@ -200,14 +198,16 @@ def reject(file: Path) -> Path:
     return file.replace(file.with_name(file.name + REJECTED)) if file.exists() else file
 
 
-def drop_faults(report: Report, max_drop: float) -> list[str]:
-    """Describe a drop of `accuracy/onnx` by more than `max_drop` points below `accuracy/torch`; else empty."""
-    before, after = report["accuracy/torch"], report["accuracy/onnx"]
+def drop_faults(
+    report: Report, max_drop: float, output: Output = SINGLE_LABEL, sides: tuple[str, str] = ("torch", "onnx")
+) -> list[str]:
+    """Describe a drop of the main metric by more than `max_drop` points between two rows of a report; else empty."""
+    before, after = (report[f"{output.metric}/{side}"] for side in sides)
     if before.value - after.value <= max_drop + 1e-9:
         return []
     return [
-        f"accuracy fell by {before.value - after.value:.2f} points, from {before.value:.2f} % to {after.value:.2f} %"
-        f" of {after.n} images, allowed are {max_drop:g}"
+        f"{output.title} fell by {before.value - after.value:.2f} points, from {before.value:.2f} % to "
+        f"{after.value:.2f} % of {after.n} {after.of}, allowed are {max_drop:g}"
     ]
 
 
@@ -265,15 +265,17 @@ def _size_rows(
     return Report(rows=tuple(rows))
 
 
-def _split_rows(expected: NDArray[np.float32], got: NDArray[np.float32], labels: NDArray[np.int64]) -> Report:
-    agreed, n = expected.argmax(1) == got.argmax(1), len(labels)
+def _split_rows(
+    expected: NDArray[np.float32], got: NDArray[np.float32], labels: NDArray[np.int64], output: Output
+) -> Report:
+    agreed, n = output.decide(expected) == output.decide(got), len(labels)
     return Report(
         rows=(
             Measurement(name="parity/split", value=_distance(expected, got), n=n),
             Measurement(name="parity/scale", value=float(np.abs(expected).max()), n=n),
             Measurement(name="parity/agreement", value=100 * float(agreed.mean()), unit="%", n=n, of="images"),
-            accuracy_of(expected, labels, "accuracy/torch"),
-            accuracy_of(got, labels, "accuracy/onnx"),
+            Measurement.from_score("torch", output.score(expected, labels)),
+            Measurement.from_score("onnx", output.score(got, labels)),
         )
     )
 

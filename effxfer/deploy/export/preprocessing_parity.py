@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data.task import Split
-from effxfer.deploy.export.parity import REJECTED, accuracy_of, open_model, reject
+from effxfer.deploy.export.parity import REJECTED, drop_faults, open_model, reject
 from effxfer.deploy.export.preprocessing import front_of
 from effxfer.errors import DataError, GateError
 from effxfer.progress import bar
@@ -16,6 +16,8 @@ from effxfer.report import Measurement, Report
 from effxfer.runtime.images.crop import graph_input
 from effxfer.runtime.images.preprocess import Preprocess, normalize
 from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.session import open_session, session_options
 
 LEVEL = 1.0
@@ -75,6 +77,7 @@ def check_preprocessing(
     split: Split,
     expected: NDArray[np.float32],
     *,
+    output: Output = SINGLE_LABEL,
     max_drop: float = 0.1,
     threads: int = 0,
 ) -> Report:
@@ -87,12 +90,13 @@ def check_preprocessing(
         file: What `add_preprocessing` wrote.
         split: The whole validation split, with `decode_row`.
         expected: The same network's logits `(N, classes)` for `split.pixels`, without preprocessing.
-        max_drop: Points of accuracy that resizing inside the graph may cost.
+        max_drop: Points of the main metric that resizing inside the graph may cost.
+        output: The kind of the labels.
         threads: Of ONNX Runtime; 0 is one per core.
 
     Returns:
         `preprocessing/input`: largest difference of an input in 1/255; `preprocessing/agreement`: images with the same
-        best class, in percent; `accuracy/pixels` and `accuracy/whole`: without and with preprocessing inside.
+        decision, in percent; `METRIC/pixels` and `METRIC/whole`: without and with preprocessing inside.
 
     Raises:
         GateError: With the figures (`E602`); the file is renamed to `*.rejected`.
@@ -100,17 +104,17 @@ def check_preprocessing(
         DataError: As `run_split`.
     """
     outputs = run_split(file, split, threads=threads)
-    agreed, n = outputs.probabilities.argmax(1) == expected.argmax(1), len(split)
+    agreed, n = output.decide(outputs.probabilities) == output.decide(expected), len(split)
     report = Report(
         rows=(
             Measurement(name="preprocessing/input", value=outputs.largest, unit="of 255", n=n),
             Measurement(name="preprocessing/agreement", value=100 * float(agreed.mean()), unit="%", n=n, of="images"),
-            accuracy_of(expected, split.labels, "accuracy/pixels"),
-            accuracy_of(outputs.probabilities, split.labels, "accuracy/whole"),
+            Measurement.from_score("pixels", output.score(expected, split.labels)),
+            Measurement.from_score("whole", output.score(outputs.probabilities, split.labels)),
         ),
         notes=(f"preprocessing inside the graph: {n} images of {outputs.sizes} sizes",),
     )
-    faults = [*_input_faults(outputs), *_drop_faults(report, max_drop)]
+    faults = [*_input_faults(outputs), *drop_faults(report, max_drop, output, ("pixels", "whole"))]
     if faults:
         reject(file)
         hint = (
@@ -152,13 +156,3 @@ def _input_faults(outputs: SplitOutputs) -> list[str]:
         return []
     share = f"{100 * outputs.beyond:.2g} % of the values by more than 1"
     return [f"an input differs by {outputs.largest:.1f}/255, {share}, allowed is 1"]
-
-
-def _drop_faults(report: Report, allowed: float) -> list[str]:
-    before, after = report["accuracy/pixels"], report["accuracy/whole"]
-    if before.value - after.value <= allowed + 1e-9:
-        return []
-    return [
-        f"accuracy fell by {before.value - after.value:.2f} points, from {before.value:.2f} % to {after.value:.2f} %"
-        f" of {after.n} images, allowed are {allowed:g}"
-    ]

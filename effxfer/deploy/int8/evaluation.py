@@ -1,4 +1,4 @@
-"""Evaluation of int8 candidates against the float file: accuracy and latency."""
+"""Evaluation of int8 candidates against the float file: score and latency."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.cpu.saturation import Saturation
-from effxfer.deploy.export.parity import accuracy_of, onnx_logits
+from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.int8.static import Feeds
+from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 
 FP32 = "fp32"
 SCREEN = 256
@@ -23,9 +25,9 @@ class CandidateResult:
     Attributes:
         name: Key of the recipe, or `fp32`.
         file: The candidate.
-        accuracy: In percent of the n images; None before it is measured.
+        score: Main metric on the n images, in points; None before it is measured.
         drop: Points below the float file on the same images.
-        agreement: Images with the float file's best class, in percent.
+        agreement: Images with the float file's decision, in percent.
         n: Images.
         timing: Result of `effxfer.benchmark.protocol.latency.compare`; None if it was not timed.
         saturation: Saturated sums on x86 without VNNI; None before they are counted.
@@ -34,7 +36,7 @@ class CandidateResult:
 
     name: str
     file: Path
-    accuracy: float | None = None
+    score: float | None = None
     drop: float | None = None
     agreement: float | None = None
     n: int = 0
@@ -42,11 +44,11 @@ class CandidateResult:
     saturation: Saturation | None = None
     verdict: str = ""
 
-    def row(self) -> dict[str, Any]:
-        """Return a row of the report's table."""
+    def row(self, title: str) -> dict[str, Any]:
+        """Return a row of the report's table; `title` is that of the metric."""
         timed = {c: getattr(self.timing, c, None) for c in ("p50", "ratio", "ratio_low", "ratio_high")}
         size = self.file.stat().st_size / 1e6 if self.n and self.file.exists() else None
-        shares = {"accuracy %": self.accuracy, "drop, points": self.drop, "agreement %": self.agreement}
+        shares = {f"{title} %": self.score, "drop, points": self.drop, "agreement %": self.agreement}
         return {"recipe": self.name, **shares, "images": self.n, **timed, "MB": size, "verdict": self.verdict}
 
 
@@ -81,22 +83,22 @@ class Evaluator:
     """Measures candidates against the float file on the validation split."""
 
     def __init__(
-        self, fp32: Path, pixels: NDArray[Any], labels: NDArray[np.int64], max_drop: float, threads: int,
-        exact: bool = False,
+        self, fp32: Path, pixels: NDArray[Any], labels: Labels, max_drop: float, threads: int,
+        exact: bool = False, output: Output = SINGLE_LABEL,
     ) -> None:  # fmt: skip
-        self.exact = exact
+        self.exact, self.output = exact, output
         self.pixels, self.labels, self.max_drop, self.threads = pixels, labels, max_drop, threads
         self.logits = onnx_logits(fp32, pixels, threads=threads)
-        accuracy = accuracy_of(self.logits, labels).value
-        self.dense = CandidateResult(name=FP32, file=fp32, accuracy=accuracy, drop=0.0, agreement=100.0, n=len(labels))
+        score = output.score(self.logits, labels).value
+        self.dense = CandidateResult(name=FP32, file=fp32, score=score, drop=0.0, agreement=100.0, n=len(labels))
 
     def screen(self, candidate: CandidateResult) -> CandidateResult:
         """Measure on a part of the split; reject a candidate whose drop chance cannot explain."""
         if candidate.verdict:
             return candidate
         sample = np.unique(np.linspace(0, len(self.labels) - 1, SCREEN).astype(int))
-        candidate, discordant = self._evaluate(candidate, sample)
-        slack = 200 * float(np.sqrt(discordant)) / len(sample)
+        candidate, deviation = self._evaluate(candidate, sample)
+        slack = 2 * deviation
         if candidate.drop is not None and candidate.drop - slack > self.max_drop:
             return replace(candidate, verdict=self._too_low(candidate))
         return candidate
@@ -114,12 +116,11 @@ class Evaluator:
             f"rejected: {candidate.drop:.2f} points below fp32 on {candidate.n} images, allowed are {self.max_drop:g}"
         )
 
-    def _evaluate(self, candidate: CandidateResult, rows: NDArray[np.int_]) -> tuple[CandidateResult, int]:
-        """Return the candidate with its results, and the number of images on which exactly one file is right."""
+    def _evaluate(self, candidate: CandidateResult, rows: NDArray[np.int_]) -> tuple[CandidateResult, float]:
+        """Return the candidate with its results, and the standard deviation of its drop."""
         labels, dense = self.labels[rows], self.logits[rows]
         got = onnx_logits(candidate.file, self.pixels[rows], threads=self.threads, exact=self.exact)
-        accuracy, before = accuracy_of(got, labels).value, accuracy_of(dense, labels).value
-        discordant = int(((got.argmax(1) == labels) != (dense.argmax(1) == labels)).sum())
-        agreement = 100 * float((got.argmax(1) == dense.argmax(1)).mean())
-        result = replace(candidate, accuracy=accuracy, drop=before - accuracy, agreement=agreement, n=len(rows))
-        return result, discordant
+        score, before = self.output.score(got, labels).value, self.output.score(dense, labels).value
+        agreement = 100 * float((self.output.decide(got) == self.output.decide(dense)).mean())
+        result = replace(candidate, score=score, drop=before - score, agreement=agreement, n=len(rows))
+        return result, self.output.drop_deviation(dense, got, labels)

@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.cpu.targets import ANY, Target
@@ -25,6 +24,8 @@ from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import DEFAULT, RECIPES
 from effxfer.files import PARTIAL
 from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.threads import usable_cores
 
 NEAR = 1.03
@@ -38,7 +39,8 @@ def quantize(
     *,
     calibration: NDArray[Any],
     pixels: NDArray[Any],
-    labels: NDArray[np.int64],
+    labels: Labels,
+    output: Output = SINGLE_LABEL,
     max_drop: float = 1.0,
     recipes: Sequence[str] = DEFAULT,
     float_layers: Sequence[str] = (),
@@ -57,13 +59,14 @@ def quantize(
     accepted one, the most accurate is kept.
 
     Args:
-        fp32: What `export_onnx` wrote, or a classifier's ONNX file that anybody wrote.
+        fp32: What `export_onnx` wrote, or a network's ONNX file that anybody wrote.
         out: Where the int8 file goes; nothing is written, and an older file removed, if no recipe is kept.
         calibration: uint8 `(K, S, S, 3)` from the training split; `images` of them are used, one of each even
             stretch. Arrays of another type are the file's input itself, `(K, ...)`.
         pixels: uint8 `(N, S, S, 3)`, the whole validation split, or the file's input itself, as `calibration`.
-        labels: int64 `(N,)`.
-        max_drop: Points of accuracy that int8 may lose against the float file.
+        labels: The labels of the N images.
+        output: The kind of the labels.
+        max_drop: Points of the main metric that int8 may lose against the float file.
         recipes: Keys of `RECIPES`, or `auto` alone.
         float_layers: As in `ExportSettings`.
         float_operators: As in `ExportSettings`.
@@ -82,7 +85,7 @@ def quantize(
         ModelFileError: If `fp32` is absent or damaged, or takes pixels and was not written by effxfer.
     """
     policy = TargetPolicy(target)
-    evaluator = Evaluator(fp32, pixels, labels, max_drop, threads, exact=policy.exact)
+    evaluator = Evaluator(fp32, pixels, labels, max_drop, threads, exact=policy.exact, output=output)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
         builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).subset(images, seed), policy)
@@ -99,7 +102,7 @@ def quantize(
         candidates += [
             CandidateResult(name=name, file=out, verdict=reason) for name, reason in policy.left_out(requested).items()
         ]
-        report = _report(candidates, best, threads) + Report(
+        report = _report(candidates, best, threads, output) + Report(
             notes=tuple(_calibration_notes(builder, requested, images))
         )
         if best is None:
@@ -135,23 +138,23 @@ def _choose_fastest(
         else:
             results[candidate.name] = evaluator.measure(candidate)
             accepted += [] if results[candidate.name].verdict else [results[candidate.name]]
-    best = max(accepted, key=lambda t: (t.accuracy, -t.timing.ratio), default=None)
+    best = max(accepted, key=lambda t: (t.score, -t.timing.ratio), default=None)
     for candidate in accepted:
         verdict = "kept" if candidate is best else f"as fast as {best.name}, not more accurate" if best else ""
         results[candidate.name] = replace(candidate, verdict=verdict)
     return best and results[best.name], list(results.values())
 
 
-def _report(candidates: list[CandidateResult], best: CandidateResult | None, threads: int) -> Report:
+def _report(candidates: list[CandidateResult], best: CandidateResult | None, threads: int, output: Output) -> Report:
     note = (
         f"latency at batch 1, {threads or usable_cores()} threads; ratios are p50 against the float file, 95 % interval"
     )
-    table = Table(title="int8 recipes", rows=tuple(candidate.row() for candidate in candidates))
+    table = Table(title="int8 recipes", rows=tuple(candidate.row(output.title) for candidate in candidates))
     if best is None:
         text = "no int8 file: no recipe was both faster than fp32 and within the allowed drop"
         return Report(notes=(text, note), tables=(table,))
     notes = (f"int8 recipe {best.name}", note)
-    return Report(rows=_rows(best), notes=notes, tables=(table,))
+    return Report(rows=_rows(best, output), notes=notes, tables=(table,))
 
 
 def _calibration_notes(builder: CandidateBuilder, requested: Sequence[str], images: int) -> list[str]:
@@ -168,8 +171,8 @@ def _calibration_notes(builder: CandidateBuilder, requested: Sequence[str], imag
     return notes if static else []
 
 
-def _rows(best: CandidateResult) -> tuple[Measurement, ...]:
-    shares = {"accuracy/int8": best.accuracy, "agreement/int8": best.agreement}
+def _rows(best: CandidateResult, output: Output) -> tuple[Measurement, ...]:
+    shares = {f"{output.metric}/int8": best.score, "agreement/int8": best.agreement}
     rows = [Measurement(name=k, value=v or 0.0, unit="%", n=best.n, of="images") for k, v in shares.items()]
     if t := best.timing:
         ratio = {"value": t.ratio, "low": t.ratio_low, "high": t.ratio_high}

@@ -84,7 +84,7 @@ class TargetPolicy:
                 results[name] = replace(results[name], verdict=f"of a slower kind than {best.name}")
                 continue
             results[name] = result = evaluator.measure(results[name])
-            if not result.verdict and (best is None or (result.accuracy or 0) > (best.accuracy or 0)):
+            if not result.verdict and (best is None or (result.score or 0) > (best.score or 0)):
                 best = result
         for name, candidate in results.items():
             if best and not candidate.verdict:

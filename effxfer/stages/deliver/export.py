@@ -5,10 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from effxfer.artifact import describe
 from effxfer.benchmark.measure.size import measure_size
 from effxfer.data.task import Task
@@ -16,7 +12,7 @@ from effxfer.deploy.bundle.ort_web import find_ort_web
 from effxfer.deploy.cpu.targets import resolve_target
 from effxfer.deploy.export.onnx import export_onnx, load
 from effxfer.deploy.export.opset import left_behind
-from effxfer.deploy.export.parity import REJECTED, accuracy_of, check, onnx_logits, open_model, second_size
+from effxfer.deploy.export.parity import REJECTED, check, onnx_logits, open_model, second_size
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
 from effxfer.deploy.export.prototypes import check_prototypes, exported_module
@@ -34,7 +30,7 @@ from effxfer.stages.train.adapter_training import merged
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.target_domain import file_at_target
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import if_uneven
+from effxfer.train.evaluate import score_rows
 from effxfer.train.state import Work
 
 
@@ -74,7 +70,8 @@ def export(
     )  # fmt: skip
     gate = check(
         fp32, net, task.val.pixels, task.val.labels, net.preprocess,
-        max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes, threads=settings.threads,
+        output=net.output, max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes,
+        threads=settings.threads,
     )  # fmt: skip
     report = proof + add_suffix(
         accuracy_report(net, task, replace(device, torch=next(net.parameters()).device)), "torch"
@@ -98,7 +95,8 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
     try:
         _, report = quantize(
             fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
-            max_drop=settings.max_drop, recipes=settings.recipes, float_layers=settings.float_layers,
+            output=task.output, max_drop=settings.max_drop, recipes=settings.recipes,
+            float_layers=settings.float_layers,
             float_operators=settings.float_operators, images=settings.calibration,
             threads=settings.threads, latency_seconds=settings.latency_seconds,
             seed=settings.seed, target=resolve_target(settings.target),
@@ -136,7 +134,7 @@ def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) ->
     rows = list[Measurement]()
     for name, split in task.reported.items():
         logits = onnx_logits(file, split.pixels, threads=settings.threads, exact=exact)
-        rows += shares(logits, split.labels, f"{name}/{precision}")
+        rows += score_rows(task.output, logits, split.labels, f"{name}/{precision}")
     return Report(rows=(*rows, file_zeros(file, precision)))
 
 
@@ -149,10 +147,11 @@ def on_whole_images(file: Path, precision: str, task: Task, settings: ExportSett
     expected = onnx_logits(file, task.val.pixels, threads=settings.threads)
     add_preprocessing(file)
     gate = check_preprocessing(
-        file, task.val, expected, max_drop=settings.preprocessing_drop, threads=settings.threads
+        file, task.val, expected, output=task.output, max_drop=settings.preprocessing_drop, threads=settings.threads
     )  # fmt: skip
+    metric = task.output.metric
     rows = (
-        replace(gate["accuracy/whole"], name=f"accuracy/val/{precision}"),
+        replace(gate[f"{metric}/whole"], name=f"{metric}/val/{precision}"),
         *measure_test_split(file, precision, task, settings),
         file_zeros(file, precision),
         *(replace(row, name=f"{row.name}/{precision}") for row in gate.rows if row.name.startswith("preprocessing/")),
@@ -165,13 +164,7 @@ def measure_test_split(file: Path, precision: str, task: Task, settings: ExportS
     if not len(task.test):
         return ()
     outputs = run_split(file, task.test, threads=settings.threads)
-    return shares(outputs.probabilities, task.test.labels, f"test/{precision}")
-
-
-def shares(outputs: NDArray[np.float32], labels: NDArray[np.int64], name: str) -> tuple[Measurement, ...]:
-    """Give the accuracy of outputs `(N, classes)`, and the balanced one where classes differ in size."""
-    balanced = if_uneven(torch.from_numpy(outputs), labels, name)
-    return accuracy_of(outputs, labels, f"accuracy/{name}"), *balanced
+    return score_rows(task.output, outputs.probabilities, task.test.labels, f"test/{precision}")
 
 
 def file_zeros(file: Path, precision: str) -> Measurement:

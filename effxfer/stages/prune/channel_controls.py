@@ -112,7 +112,7 @@ def scores(context: ControlContext, net: Net) -> dict[str, float]:
     """Evaluate accuracy in percent on the validation and the test split."""
     task = context.seen_by(net)[-1]
     splits = task.reported.items()
-    return {name: score(net, split, net.preprocess, context.device, name).value for name, split in splits}
+    return {name: score(net, split, context.device) for name, split in splits}
 
 
 def rebuild_control(repeat: Mapping[str, Any]) -> Net:

@@ -44,7 +44,7 @@ def structured(
             work=work.at(f"round-{number}"), label=f"structured round {number} of {settings.rounds}",
             loss=loss,
         )  # fmt: skip
-        return score(net, tasks[-1].val, net.preprocess, device, "val").value
+        return score(net, tasks[-1].val, device)
 
     ticket = find_structured_ticket(
         net, train_round, ratio=settings.ratio or 0.0, rounds=settings.rounds, importance=settings.importance,

@@ -61,7 +61,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     dense = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)
-    before = score(net, tasks[-1].val, net.preprocess, device, "accuracy/val before").value
+    before = score(net, tasks[-1].val, device)
     history, removed = list[Row](), list[Report]()
     for step in range(1, settings.steps + 1):
         removed.append(prune_step_once(net, dense, tasks, settings, step, device, work))

@@ -48,7 +48,7 @@ def compact(
     if net.classes != task.classes:
         raise SettingsError("compact: the network is not trained for these classes yet", "run finetune before it")
     net.to(device.torch)
-    before = score(net, task.val, net.preprocess, device, "accuracy/val before").value
+    before = score(net, task.val, device)
     result = pruning.compact(
         net,
         max_error=settings.max_error,

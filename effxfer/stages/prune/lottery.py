@@ -91,7 +91,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
     def train_round(net: Net, _mask: Mask, number: int) -> float:
         label = f"ticket round {number} of {settings.rounds}"
         rounds.train(net, number, seed=settings.seed, work=work.at(f"round-{number}"), label=label)
-        return score(net, tasks[-1].val, net.preprocess, device, "val").value
+        return score(net, tasks[-1].val, device)
 
     ticket = find_ticket(
         net, train_round, rounds=settings.rounds, sparsity=settings.sparsity, fraction=settings.fraction, score=rank,

@@ -78,7 +78,7 @@ def compare_ticket(
 
     def train_and_score(net: Net, kind: Kind, number: int) -> dict[str, float]:
         train(net, kind, number, work.at(f"control-{kind}-{number}"))
-        return {name: score(net, split, net.preprocess, device, name).value for name, split in splits.items()}
+        return {name: score(net, split, device) for name, split in splits.items()}
 
     runs = run_controls(
         net, train_and_score, kinds=kinds, repeats=settings.control_seeds if settings.controls == "full" else 1,

@@ -153,7 +153,7 @@ def train_candidate(
     began, net, task = time.perf_counter(), deepcopy(candidate.net), candidate.tasks[-1]
     try:
         history, _ = adapt(net, candidate.tasks, recipe, device=device, work=work, label=label)
-        row = {**run_summary(history), "val": score(net, task.val, net.preprocess, device, "val").value}
+        row = {**run_summary(history), "val": score(net, task.val, device)}
     except GateError as error:
         row = {"epochs": 0.0, "passes": [], "val": FAILED, "failed": error.problem}
     return {**row, "seconds": time.perf_counter() - began}

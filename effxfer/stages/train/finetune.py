@@ -16,7 +16,7 @@ from effxfer.stages.train.head import new_head
 from effxfer.stages.train.target_domain import at_target, warning
 from effxfer.train.channels_last import channels_last
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import accuracy, if_uneven, predict
+from effxfer.train.evaluate import predict, score_rows
 from effxfer.train.fit import Row, Span, fit
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import FitSettings
@@ -113,7 +113,7 @@ def accuracy_report(net: Net, task: Task, device: Device) -> Report:
     rows = list[Measurement]()
     for name, split in task.reported.items():
         logits = predict(net, split.pixels, net.preprocess, device)
-        rows += accuracy(logits, split.labels, f"accuracy/{name}"), *if_uneven(logits, split.labels, name)
+        rows += score_rows(net.output, logits.numpy(), split.labels, name)
     return Report(rows=tuple(rows)) + at_target(net, task, device)
 
 

@@ -64,7 +64,7 @@ def train_on_few(
     among = [*tasks[:-1], task]
     history, _notes = adapt(copy, among, changed, device=device, work=work.at(f"{number}-{repeat}"), label=label)
     splits = task.reported.items()
-    scores = {name: score(copy, split, copy.preprocess, device, name).value for name, split in splits}
+    scores = {name: score(copy, split, device) for name, split in splits}
     passes = [(row["epoch"], row["score"]) for row in history if "score" in row]
     return {"labels": number, "repeat": repeat, **scores, "epochs": len(history), "passes": passes}
 

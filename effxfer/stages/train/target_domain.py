@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from effxfer.data.target import concat_splits
@@ -14,12 +13,13 @@ from effxfer.net.heads.spec import Distance
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.model import Model
+from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.train.devices import Device
 from effxfer.train.episodes import measure_few_shot
-from effxfer.train.evaluate import accuracy, predict
+from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.linear import Features
 
-TARGET = "accuracy/target"
+TARGET = "target"
 NOTHING = Report(notes=("the target has no test images: nothing is reported on it",))
 
 
@@ -77,7 +77,7 @@ def distance_of(net: Net) -> Distance:
 def on_new(features: Tensor, split: Split, distance: Distance) -> Report:
     """Evaluate few-shot accuracy of features `(N, D)` of new classes."""
     return measure_few_shot(
-        features, split.labels, lambda x, prototypes: prototype_logits(x, prototypes, distance), TARGET
+        features, split.labels, lambda x, prototypes: prototype_logits(x, prototypes, distance), f"accuracy/{TARGET}"
     )
 
 
@@ -85,12 +85,9 @@ def by_domain(logits: Tensor, split: Split) -> Report:
     """Return the accuracy of logits `(N, C)` on a target, and on each of its domains."""
     names = sorted(set(split.domains))
     parts = {f"{TARGET}/{name}": np.array(split.domains) == name for name in names if len(names) > 1}
-    rows = [accuracy(logits, split.labels, TARGET), *(_part(logits, split.labels, n, p) for n, p in parts.items())]
-    return Report(rows=tuple(rows))
-
-
-def _part(logits: Tensor, labels: NDArray[np.int64], name: str, part: NDArray[np.bool_]) -> Measurement:
-    return accuracy(logits[torch.from_numpy(part)], labels[part], name)
+    raw, every = logits.numpy(), {TARGET: np.ones(len(split), np.bool_), **parts}
+    scores = {name: SingleLabel().score(raw[part], split.labels[part]) for name, part in every.items()}
+    return Report(rows=tuple(Measurement.from_score(name, each) for name, each in scores.items()))
 
 
 def warning(tasks: Sequence[Task], keep: str) -> Report:

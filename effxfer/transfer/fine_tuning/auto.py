@@ -25,7 +25,7 @@ from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
 from effxfer.report import Curve, Measurement, Report
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import accuracy, predict
+from effxfer.train.evaluate import predict
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.fine_tuning.batchnorm import Mode
 from effxfer.transfer.fine_tuning.freeze import Freeze
@@ -118,7 +118,7 @@ def measure_knowledge(net: Net, task: Task) -> Facts:
     val = predict(taps, task.val.pixels, net.preprocess, device).split(list(widths.values()), 1)
     count = len(task.classes)
     probes = {
-        name: accuracy(probe_logits(x, labels, y, count), task.val.labels, name).value
+        name: task.output.score(probe_logits(x, labels, y, count).numpy(), task.val.labels).value
         for name, x, y in zip(widths, train, val, strict=True)
     }
     fewest = int(np.bincount(task.train.labels, minlength=count).min())

@@ -9,6 +9,7 @@ from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches, make_batches, make_generator, seed_of
 from effxfer.data.task import Split, Task
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.single_label import SingleLabel
 
 CPU = torch.device("cpu")
 counts = st.integers(1, 60)
@@ -100,7 +101,13 @@ def task(count=20, size=8, canvas=12) -> Task:
 
     pre = Preprocess(size=size, mean=(0, 0, 0), std=(1, 1, 1))
     return Task(
-        name="t", classes=("a", "b", "c"), train=split(canvas), val=split(0), test=split(0), preprocess=pre, digest="d"
+        name="t",
+        output=SingleLabel(classes=("a", "b", "c")),
+        train=split(canvas),
+        val=split(0),
+        test=split(0),
+        preprocess=pre,
+        digest="d",
     )
 
 

@@ -14,6 +14,7 @@ from effxfer.net.edits import rebuild
 from effxfer.prune.compact import compact as module
 from effxfer.prune.compact.compact import compact, difference
 from effxfer.prune.weights.mask import Mask
+from effxfer.runtime.outputs.single_label import SingleLabel
 from tests.prune.dead import dead_mask, outspoken
 from tests.prune.nets import learn, make, save, stripes, without_smallest
 
@@ -254,7 +255,7 @@ def test_a_network_without_a_head_keeps_its_outputs():
 
 def compact_on_edits_of_the_body(net):
     net.edits = [edit for edit in net.edits if edit["kind"] != "set_head"]
-    net.classes = ()
+    net.output = SingleLabel()
     compact(net)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
+from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.train.finetune import training_curves
@@ -37,7 +38,7 @@ def test_a_head_for_the_same_classes_stays(dense, data, tmp_path):
     head = net.head
     assert new_head(net, task, 0) is False
     assert net.head is head
-    net.classes = ("one", "other")
+    net.output = SingleLabel(classes=("one", "other"))
     assert new_head(net, task, 0) is True
     assert net.classes == tiny.CLASSES
 

@@ -1,0 +1,1 @@
+"""Kinds of label, a file each."""

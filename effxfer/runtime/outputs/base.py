@@ -1,0 +1,82 @@
+"""The question that a network answers: the kind of label, its metric, its decision and its answer; numpy only.
+
+Training, gates, int8 quantization, search and the device call the same methods, so that they agree about what is right.
+
+Shape legend: N examples, C columns of the head.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A metric on some examples.
+
+    Attributes:
+        metric: Name of the metric, such as `accuracy`.
+        value: In points: at most 100, larger is better, whatever the metric.
+        n: Number of examples.
+        of: What n counts, such as `images`.
+    """
+
+    metric: str
+    value: float
+    n: int
+    of: str
+
+
+class Output(Protocol):
+    """One question to a network: one head, one output of the ONNX file, one kind of label, one metric.
+
+    Attributes:
+        kind: Name of the kind of label, as in `OUTPUTS`.
+        metric: Name of the main metric, the first part of the names of report rows.
+        title: The metric in tables and curves.
+        per: Whether the network gives a row of outputs for each example, or for each position of it.
+    """
+
+    kind: ClassVar[str]
+    metric: ClassVar[str]
+    title: ClassVar[str]
+    per: ClassVar[Literal["example", "position"]]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the head's columns."""
+
+    @property
+    def width(self) -> int:
+        """Number of the head's columns."""
+
+    def score(self, raw: NDArray[np.float32], labels: Labels, of: str = "images") -> Score:
+        """Measure outputs by the main metric; an example with NaN or infinity among its outputs is wrong.
+
+        Args:
+            raw: The network's outputs, `(N, C)`; probabilities serve as well as logits.
+            labels: The labels of the N examples.
+            of: What the examples are.
+        """
+
+    def scores(self, raw: NDArray[np.float32], labels: Labels, of: str = "images") -> tuple[Score, ...]:
+        """Measure outputs by every metric that a report shows, the main one first; arguments as in `score`."""
+
+    def drop_deviation(self, before: NDArray[np.float32], after: NDArray[np.float32], labels: Labels) -> float:
+        """Estimate the standard deviation, in points, of the difference of two networks' scores on the same examples.
+
+        Args:
+            before: Outputs `(N, C)` of one network.
+            after: Outputs `(N, C)` of the other.
+            labels: The labels of the N examples.
+        """
+
+    def decide(self, raw: NDArray[np.float32]) -> NDArray[Any]:
+        """Turn outputs `(N, C)` into decisions `(N, ...)`, which are equal where two networks agree."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values, with `kind`."""
