@@ -46,7 +46,7 @@ def loaded(folder: Path) -> tuple[Any, Any]:
     from effxfer.net.settings import BackboneSettings
 
     net, _ = open_model(BackboneSettings(source="resnet20-cifar10"))
-    return net, load(DataSettings(source="digits"), net.preprocess, cache=folder / "cache")
+    return net, load(DataSettings(source="digits"), net.input, cache=folder / "cache")
 
 
 def features_of(net: Any, task: Any, folder: Path) -> Any:
@@ -79,7 +79,7 @@ def plain(net: Any, task: Any) -> float:
     began = time.perf_counter()
     for index in torch.arange(len(labels)).split(256):
         with torch.no_grad():
-            features = net.body(normalize(torch.tensor(task.train.pixels[index.numpy()]), task.preprocess))
+            features = net.body(normalize(torch.tensor(task.train.rows[index.numpy()]), task.input))
         optimizer.zero_grad()
         nn.functional.cross_entropy(head(features), labels[index]).backward()
         optimizer.step()

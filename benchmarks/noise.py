@@ -21,7 +21,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
     net = timm.create_model("mobilenetv2_100", num_classes=10).eval()
     about = Preprocess(size=128)
-    file = export_onnx(net, folder / "model.onnx", preprocess=about, classes=[str(i) for i in range(10)], key="noise")
+    file = export_onnx(net, folder / "model.onnx", input=about, classes=[str(i) for i in range(10)], key="noise")
     found = []
     for seed in range(RUNS):
         report = bench_models({"it": file}, baseline="it", precision=0.01, memory=False, seed=seed)

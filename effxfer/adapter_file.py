@@ -13,9 +13,9 @@ from effxfer.documents import AdapterDocument, find_mistake
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.report import Measurement, Report
-from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.signed_safetensors import Kind, SignedFile, misfit_error, raw_of, sha256
+from effxfer.runtime.inputs import input_from_json
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.signed_safetensors import Kind, SignedFile, misfit_error, raw_of, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +105,7 @@ class AdapterFile(SignedFile[Facts]):
                 apply_edit(net, **edit)
         _load_tensors(net, self.tensors(), bare)
         net.output = SingleLabel(classes=tuple(self.facts.classes))
-        net.preprocess = Preprocess.from_json(self.facts.preprocess)
+        net.input = input_from_json(self.facts.preprocess)
         net.smoothing = self.facts.smoothing
         return net.eval()
 
@@ -143,7 +143,7 @@ def pack(
 
     facts = Facts(
         strategy=strategy, base=base_digest(net, base), backbone=net.backbone, edits=[*_head(net), *adapters(net)],
-        preprocess=net.preprocess.to_json(), classes=list(net.classes), smoothing=net.smoothing, trained=trained,
+        preprocess=net.input.to_json(), classes=list(net.classes), smoothing=net.smoothing, trained=trained,
         everything=sum(p.numel() for p in net.parameters()), tensors="", recipe=recipe, origin=origin,
     )  # fmt: skip
     return AdapterFile.pack(facts, _changed_tensors(net, base))

@@ -22,7 +22,7 @@ from effxfer.files import digest, sha256, write_atomic
 from effxfer.net.backbones.trust import check_trusted
 from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import input_from_json
 from effxfer.runtime.reading import read_regular
 from effxfer.signed_safetensors import SEAL, seal
 
@@ -115,7 +115,7 @@ class Artifact:
         weights = self.path / WEIGHTS
         # Sizes in a manifest are claims; memory for the network is limited by the weights that are there.
         with rebuilding(str(self.path / MANIFEST), weights.stat().st_size):
-            net = rebuild(m.backbone, m.edits, Preprocess.from_json(m.preprocess), m.classes)
+            net = rebuild(m.backbone, m.edits, input_from_json(m.preprocess), m.classes)
         try:
             net.load_state_dict(load_file(weights))
         except (RuntimeError, SafetensorError) as error:
@@ -237,7 +237,7 @@ def describe(net: "Net") -> dict[str, Any]:
     return {
         "backbone": net.backbone,
         "edits": net.edits,
-        "preprocess": net.preprocess.to_json(),
+        "preprocess": net.input.to_json(),
         "classes": net.classes,
         "smoothing": net.smoothing,
     }
@@ -297,7 +297,7 @@ def open_model(settings: BackboneSettings) -> "tuple[Net, tuple[str, ...]]":
     if artifact is None:
         return open_backbone(settings)
     net = artifact.net()
-    net.preprocess = settings.adjust(net.preprocess)
+    net.input = settings.adjust(net.input)
     return net, (f"backbone is {artifact.path.name}, made by effxfer {artifact.manifest.stage}",)
 
 

@@ -134,7 +134,7 @@ def quantize_module(
     with scratch_folder() as folder:
         export_module(module, folder / "fp32.onnx", example)
         file, report = quantize(
-            folder / "fp32.onnx", Path(out), calibration=np.asarray(calibration), pixels=np.asarray(inputs),
+            folder / "fp32.onnx", Path(out), calibration=np.asarray(calibration), rows=np.asarray(inputs),
             labels=np.asarray(labels, np.int64), **settings,
         )  # fmt: skip
     if file is None:

@@ -40,11 +40,12 @@ from effxfer.data.sources.table import read_table
 from effxfer.data.sources.unlabelled import list_unlabelled
 from effxfer.data.splits import assign
 from effxfer.data.target import attach_target, join_target
-from effxfer.data.task import Split, Task
+from effxfer.data.task import Split, Task, require_images
 from effxfer.errors import DataError
 from effxfer.files import digest
 from effxfer.runtime.images.formats import byte_limit
 from effxfer.runtime.images.preprocess import ImageError, Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.single_label import SingleLabel
 
 
@@ -118,7 +119,7 @@ def survey(
 
 def load(
     settings: DataSettings,
-    preprocess: Preprocess,
+    input: Input,
     *,
     base: Path = Path(),
     cache: Path | None = None,
@@ -130,7 +131,7 @@ def load(
 
     Args:
         settings: Settings of the data set.
-        preprocess: Size, crop and interpolation of the evaluation view that the backbone expects.
+        input: Size, crop and interpolation of the evaluation view that the backbone expects.
         base: Folder that a relative source starts from.
         cache: Folder of decoded images; None for `$EFFXFER_CACHE` or `~/.cache/effxfer`.
         progress: Called with the number of decoded images and of all images, unless the cache holds them.
@@ -142,6 +143,7 @@ def load(
             `E313` if a class has no readable image; `E322` if a file changes meanwhile.
         ResourceError: If neither the cache nor the temporary folder nor memory has room for the images.
     """
+    preprocess = require_images(input, f"the data set {settings.source}")
     cache = cache or default_cache()
     listing = listing or scan(settings, base, cache=cache, history=history)
     # The listing whose digest is in the key is the one that is decoded.
@@ -216,7 +218,7 @@ def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixe
     for name in (*SPLITS, UNLABELLED) if listing.unlabelled else SPLITS:
         items = [item for item in listing.split(name) if item.path not in unreadable]
         splits[name] = Split(
-            pixels=entry.arrays[f"{name}_pixels"],
+            rows=entry.arrays[f"{name}_pixels"],
             labels=np.array([index.get(item.label, -1) for item in items], np.int64),
             names=[item.path for item in items],
             canvas=entry.arrays.get(f"{name}_canvas"),
@@ -231,7 +233,7 @@ def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixe
         val=splits["val"],
         test=splits["test"],
         unlabelled=splits.get(UNLABELLED),
-        preprocess=preprocess,
+        input=preprocess,
         digest=listing.key,
         records=(record_of(listing),),
         notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.everything))),

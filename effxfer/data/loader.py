@@ -10,7 +10,7 @@ from effxfer.data.listing import Listing
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,11 @@ class Loader:
     cache: Path | None = None
     history: History = NONE
 
-    def load(self, preprocess: Preprocess, listing: Listing | None = None) -> Task:
+    def load(self, input: Input, listing: Listing | None = None) -> Task:
         """Decode the images, with a progress bar if there is anything to decode.
 
         Args:
-            preprocess: Size, crop and interpolation, as the network expects them.
+            input: Size, crop and interpolation, as the network expects them.
             listing: Result of `scan` for the same settings; None to scan now.
         """
         with ExitStack() as stack:
@@ -46,7 +46,5 @@ class Loader:
                 advance(now - counted, "")
                 counted = now
 
-            task = load(
-                self.settings, preprocess, cache=self.cache, progress=count, history=self.history, listing=listing
-            )
+            task = load(self.settings, input, cache=self.cache, progress=count, history=self.history, listing=listing)
         return replace(task, loader=self)

@@ -90,7 +90,7 @@ def concat_splits(task: Task) -> Split:
     """Concatenate the splits of a task, for reports on a task that was not used for training or selection."""
     splits = (task.train, task.val, task.test)
     return Split(
-        pixels=np.concatenate([split.pixels for split in splits]),
+        rows=np.concatenate([split.rows for split in splits]),
         labels=np.concatenate([split.labels for split in splits]),
         names=[name for split in splits for name in split.names],
     )

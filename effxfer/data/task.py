@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data.history import Record
-from effxfer.errors import DataError
-from effxfer.runtime.images.crop import padding_key
+from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.base import Output
 
 
@@ -19,7 +19,8 @@ class Split:
     """Examples of one split, decoded and usually memory-mapped.
 
     Attributes:
-        pixels: Evaluation views: uint8 `(N, S, S, 3)`, resized and cropped exactly as the backbone expects.
+        rows: Decoded examples in the form that the task's input takes. Images are evaluation views: uint8
+            `(N, S, S, 3)`, resized and cropped exactly as the backbone expects.
         labels: One for each example, of the kind of the task's output; int64 `(N,)` for single labels, -1 for none.
         names: Path of each example, relative to the data set's root.
         canvas: Images that augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
@@ -30,7 +31,7 @@ class Split:
         domains: Domain of each example, if folders above the classes name domains; else empty.
     """
 
-    pixels: NDArray[np.uint8]
+    rows: NDArray[Any]
     labels: NDArray[Any]
     names: Sequence[str]
     canvas: NDArray[np.uint8] | None = None
@@ -45,7 +46,7 @@ class Split:
 class TaskLoader(Protocol):
     """Decodes the images of a task for any preprocessing."""
 
-    def load(self, preprocess: Preprocess) -> "Task":
+    def load(self, input: Input) -> "Task":
         """Make the task as a network of this preprocessing sees it."""
 
 
@@ -59,7 +60,7 @@ class Task:
         val: Examples for selection: early stopping, accuracy gates, search.
         test: Examples for reports; never used for selection.
         output: The kind of label and the names of the head's columns.
-        preprocess: Conversion of images into `pixels`, and of `pixels` into the network's input.
+        input: How examples are decoded into rows, and rows become the network's input.
         digest: Digest of the files, labels and splits (not of the preprocessing).
         unlabelled: Additional training images with the label -1; None without any.
         target: Target domain or target classes, if they differ from the task's own. Its labels are used only for
@@ -74,7 +75,7 @@ class Task:
     train: Split
     val: Split
     test: Split
-    preprocess: Preprocess
+    input: Input
     digest: str
     unlabelled: Split | None = None
     target: "Task | None" = None
@@ -92,18 +93,18 @@ class Task:
         """The splits that accuracy is reported on, by name, without an empty test split."""
         return {name: split for name, split in (("val", self.val), ("test", self.test)) if len(split)}
 
-    def with_preprocess(self, preprocess: Preprocess) -> "Task":
+    def with_input(self, input: Input) -> "Task":
         """Return the same examples for a network with another preprocessing.
 
         Raises:
             DataError: If they must be decoded again but are not available, or were changed.
         """
-        if _pixel_settings(preprocess) == _pixel_settings(self.preprocess):
-            target = self.target and self.target.with_preprocess(preprocess)
-            return replace(self, preprocess=preprocess, target=target)
+        if (input.kind, input.decode_key()) == (self.input.kind, self.input.decode_key()):
+            target = self.target and self.target.with_input(input)
+            return replace(self, input=input, target=target)
         if self.loader is None:
-            raise DataError(f"{self.name} cannot be decoded for images of {preprocess.size} px", "give its folder")
-        task = self.loader.load(preprocess)
+            raise DataError(f"{self.name} cannot be decoded for images of {input.size} px", "give its folder")
+        task = self.loader.load(input)
         # Measurements before and after would be of different images.
         if task.digest != self.digest:
             raise DataError(f"{self.name} was changed during the run", "run it again", code="E322")
@@ -114,7 +115,7 @@ def subset(split: Split, indices: NDArray[np.int_]) -> Split:
     """Select examples of a split by their indices `(M,)`, in this order."""
     decode_row = split.decode_row
     return Split(
-        pixels=split.pixels[indices], labels=split.labels[indices], names=[split.names[i] for i in indices],
+        rows=split.rows[indices], labels=split.labels[indices], names=[split.names[i] for i in indices],
         canvas=None if split.canvas is None else split.canvas[indices],
         aspect=None if split.aspect is None else split.aspect[indices],
         decode_row=None if decode_row is None else lambda row: decode_row(int(indices[row])),
@@ -122,6 +123,12 @@ def subset(split: Split, indices: NDArray[np.int_]) -> Split:
     )  # fmt: skip
 
 
-def _pixel_settings(preprocess: Preprocess) -> tuple[object, ...]:
-    """Return the settings of a preprocessing that decoded pixels depend on."""
-    return preprocess.size, preprocess.crop_pct, preprocess.interpolation, preprocess.crop, padding_key(preprocess)
+def require_images(input: Input, purpose: str) -> Preprocess:
+    """Return the preprocessing of a network that takes images.
+
+    Raises:
+        SettingsError: If it takes something else; `purpose` says who needs images.
+    """
+    if not isinstance(input, Preprocess):
+        raise SettingsError(f"{purpose} needs images, this network takes {input.unit}", "leave it out")
+    return input

@@ -17,7 +17,7 @@ from effxfer.net.early_exit import exit_early
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import build
 
@@ -235,11 +235,9 @@ def apply_edit(net: Net, kind: str, **arguments: Any) -> None:
     net.edits.append({"kind": kind, **arguments})
 
 
-def rebuild(
-    backbone: Mapping[str, Any], edits: Sequence[Edit], preprocess: Preprocess, classes: Sequence[str] = ()
-) -> Net:
+def rebuild(backbone: Mapping[str, Any], edits: Sequence[Edit], input: Input, classes: Sequence[str] = ()) -> Net:
     """Build an untrained network by replaying recorded edits."""
-    net = Net(backbone, preprocess)
+    net = Net(backbone, input)
     for edit in edits:
         apply_edit(net, **edit)
     net.output = SingleLabel(classes=tuple(classes))

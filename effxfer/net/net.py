@@ -4,7 +4,6 @@ Shape legend: B batch, S side of the input, D features, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from effxfer.net.backbones.architectures import build_body
 from effxfer.net.heads.pools import pool_of
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.taps import capture_taps, example_input, in_order, pool
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SingleLabel
 
@@ -30,7 +29,7 @@ class Net(nn.Module):
 
     Attributes:
         backbone: Arguments of `build_body`: `{"source": ..., "args": {...}}`.
-        preprocess: Preprocessing of its input.
+        input: Preprocessing of its input.
         output: The kind of label that the head answers with, and the names of its columns; no columns before the first
             head.
         taps: Names of the body's submodules whose outputs feed the head; `out` is the body's own output.
@@ -40,9 +39,9 @@ class Net(nn.Module):
         smoothing: The largest label smoothing that it was trained with for its present classes; 0 is none.
     """
 
-    def __init__(self, backbone: Mapping[str, Any], preprocess: Preprocess) -> None:
+    def __init__(self, backbone: Mapping[str, Any], input: Input) -> None:
         super().__init__()
-        self.backbone, self.preprocess = dict(backbone), preprocess
+        self.backbone, self.input = dict(backbone), input
         self.output: Output = SingleLabel()
         self.taps: tuple[str, ...] = ("out",)
         self.edits: list[Edit] = []
@@ -61,7 +60,7 @@ class Net(nn.Module):
         """Initialize lazy layers by a forward pass."""
         if any(isinstance(parameter, nn.UninitializedParameter) for parameter in self.body.parameters()):
             with as_evaluated(self.body):
-                self.body(torch.zeros(2, 3, self.preprocess.size, self.preprocess.size))
+                self.body(torch.zeros(2, 3, self.input.size, self.input.size))
 
     def pooled_taps(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Map images `(B, 3, S, S)` to the pooled features `(B, D)` of each of `taps`."""
@@ -94,13 +93,13 @@ class Net(nn.Module):
         Raises:
             SettingsError: If the backbone cannot take them.
         """
-        before = self.preprocess
-        self.preprocess = replace(before, size=size)
+        before = self.input
+        self.input = before.sized(size)
         try:
             with as_evaluated(self):
                 self.pooled_taps(example_input(self), self.taps)
         except Exception as error:  # a user's backbone may raise anything for an unsupported size
-            self.preprocess = before
+            self.input = before
             if out_of_memory(error):
                 raise
             text = f"the backbone cannot take images of {size} px: {str(error).splitlines()[0]}"

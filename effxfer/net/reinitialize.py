@@ -25,7 +25,7 @@ def initial_weights(net: Net, seed: int) -> dict[str, Tensor]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        rebuilt = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
+        rebuilt = rebuild(net.backbone, net.edits, net.input, net.classes)
         _reinitialize_(rebuilt)
     return {name: tensor.detach() for name, tensor in rebuilt.state_dict().items() if not name.startswith(KEEP)}
 

@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from effxfer.errors import ModelFileError
+from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import sha256
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.settings import Settings
 
 
@@ -20,7 +21,7 @@ class BackboneSettings(Settings):
             a model directory; or the name of a bundled model.
         args: Keyword arguments of the network, such as `pad_type = "same"`.
         pretrained: Load pretrained weights. False uses random weights from a fixed seed.
-        size: Side of the input in pixels; None is the side of pretraining.
+        size: Side of the input in pixels, or the most tokens of a text; None is that of pretraining.
         crop_pct: Fraction of the resized image's side that the crop keeps, in (0, 1]; None is the backbone's, or 1 if
             `size` is set.
         crop: Cropping: `center`, `squash` or `letterbox`; None is the backbone's.
@@ -39,12 +40,24 @@ class BackboneSettings(Settings):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
-    def adjust(self, native: Preprocess) -> Preprocess:
-        """Return the backbone's preprocessing with these settings applied."""
+    def adjust(self, native: Input) -> Input:
+        """Return the backbone's input with these settings applied.
+
+        Raises:
+            SettingsError: If a setting of images is given for a backbone that takes something else.
+        """
+        if not isinstance(native, Preprocess):
+            return self._sized(native)
         chosen = {k: v for k in ("size", "crop_pct", "crop", "interpolation", "mean", "std") if (v := getattr(self, k))}
         if self.size and not self.crop_pct:
             chosen["crop_pct"] = 1.0
         return Preprocess.from_json({**native.to_json(), **chosen})
+
+    def _sized(self, native: Input) -> Input:
+        of_images = [name for name in ("crop_pct", "crop", "interpolation", "mean", "std") if getattr(self, name)]
+        if of_images:
+            raise SettingsError(f"backbone.{of_images[0]}: the backbone takes {native.unit}", "leave it out")
+        return native.sized(self.size) if self.size else native
 
     def weights_file(self) -> Path | None:
         """The local weights file after `@`, or None."""

@@ -66,7 +66,7 @@ def example_input(net: "Net") -> Tensor:
     """Return two black images `(2, 3, S, S)` on the network's device."""
     weight = next(net.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
-    return torch.zeros(2, 3, net.preprocess.size, net.preprocess.size, device=device)
+    return torch.zeros(2, 3, net.input.size, net.input.size, device=device)
 
 
 def stage_ends(body: nn.Module, example: Tensor) -> list[str]:

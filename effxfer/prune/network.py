@@ -38,7 +38,7 @@ def example_of(network: nn.Module, example: Tensor | None = None) -> Tensor:
 
 def _black_image(network: nn.Module) -> Tensor:
     if isinstance(network, Net):
-        return torch.zeros(1, 3, network.preprocess.size, network.preprocess.size)
+        return torch.zeros(1, 3, network.input.size, network.input.size)
     hint = "pass example=torch.rand(1, 3, 224, 224), of the shape that the network takes"
     raise SettingsError(f"{type(network).__name__} does not say what its input looks like", hint)
 

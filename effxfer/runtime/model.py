@@ -78,7 +78,9 @@ class Model:
     @property
     def preprocess(self) -> Preprocess:
         """Conversion of an image into the input."""
-        return self.metadata.preprocess
+        if not isinstance(self.metadata.input, Preprocess):
+            raise ModelError(f"{self.path} takes {self.metadata.input.unit}, not images", code="E428")
+        return self.metadata.input
 
     @property
     def with_preprocessing(self) -> bool:

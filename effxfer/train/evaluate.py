@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from effxfer.data.batches.augment import normalize
+from effxfer.data.batches.collate import input_tensor
 from effxfer.data.task import Split
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.net import Net
 from effxfer.report import Measurement
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.train.devices import Device
 from effxfer.train.settings import Amp
@@ -28,26 +29,25 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def predict(
     module: nn.Module,
-    pixels: NDArray[np.uint8],
-    preprocess: Preprocess,
+    rows: Any,
+    input: Input,
     device: Device,
     *,
     batch: int = 256,
     amp: Amp = "off",
 ) -> Tensor:
-    """Run a module over uint8 images `(N, S, S, 3)`; give its outputs `(N, ...)` in float32 on the CPU."""
+    """Run a module over the decoded examples of a split; give its outputs `(N, ...)` in float32 on the CPU."""
     out = []
     with evaluating(module), device.autocast(amp):
         # 256: chosen; at 224 px the input takes 154 MB, the first maps of a ResNet-18 0.8 GB.
-        for start in range(0, len(pixels), batch):
-            chunk = torch.tensor(pixels[start : start + batch]).to(device.torch)
-            out.append(module(normalize(chunk, preprocess)).float().cpu())
+        for start in range(0, len(rows), batch):
+            out.append(module(input_tensor(rows[start : start + batch], input, device.torch)).float().cpu())
     return torch.cat(out)
 
 
 def score(net: Net, split: Split, device: Device) -> float:
     """Measure a network on a split by its main metric, in points."""
-    raw = predict(net, split.pixels, net.preprocess, device)
+    raw = predict(net, split.rows, net.input, device)
     return net.output.score(raw.numpy(), split.labels).value
 
 

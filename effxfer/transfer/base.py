@@ -86,7 +86,7 @@ class Strategy(Settings):
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
         """Return the validation score for picking the best epoch (higher is better); target labels are never used."""
         net, val = unwrap(learner), tasks[-1].val
-        logits = predict(net, val.pixels, net.preprocess, device)
+        logits = predict(net, val.rows, net.input, device)
         if self.balance and isinstance(net.output, SingleLabel):
             return net.output.balanced_score(logits.numpy(), val.labels).value
         return net.output.score(logits.numpy(), val.labels).value

@@ -20,7 +20,7 @@ def test_a_bundled_model_is_opened():
 def test_a_backbone_is_named_with_its_settings():
     backbone = ex.load("effxfer.net.cifar:resnet20", pretrained=False, size=16)
     assert backbone.settings == tiny.BACKBONE
-    assert backbone.network().preprocess.size == 16
+    assert backbone.network().input.size == 16
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_data_are_listed_and_split(folder):
     assert dataset.classes == tiny.CLASSES
     assert dataset.counts == {"train": 36, "val": 12, "test": 12}
     assert str(dataset).startswith(f"{folder}: 3 classes; 36 train, 12 val, 12 test images")
-    assert dataset.task(size=16).train.pixels.shape == (36, 16, 16, 3)
+    assert dataset.task(size=16).train.rows.shape == (36, 16, 16, 3)
 
 
 @pytest.mark.parametrize(

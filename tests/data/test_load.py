@@ -33,7 +33,7 @@ def test_pixels_are_the_evaluation_view_of_every_file(root, tmp_path):
     assert done.classes == ("cat", "dog")
     assert [len(done.train), len(done.val), len(done.test)] == [22, 3, 2]
     for split in (done.train, done.val, done.test):
-        for pixels, label, name in zip(split.pixels, split.labels, split.names, strict=True):
+        for pixels, label, name in zip(split.rows, split.labels, split.names, strict=True):
             np.testing.assert_array_equal(pixels, resize_crop(decode(root / name), SMALL))
             assert name.startswith(done.classes[label])
 
@@ -57,7 +57,7 @@ def test_what_is_squashed_or_letterboxed_is_cropped_as_it_is_seen(root, tmp_path
     seen = Preprocess(size=24, crop=crop)
     done = task(root, tmp_path, preprocess=seen)
     side = done.train.canvas.shape[1]
-    for name, canvas, view in zip(done.train.names, done.train.canvas, done.train.pixels, strict=True):
+    for name, canvas, view in zip(done.train.names, done.train.canvas, done.train.rows, strict=True):
         image = decode(root / name)
         np.testing.assert_array_equal(canvas, resize_crop(image, Preprocess(size=side, crop=crop)))
         np.testing.assert_array_equal(view, resize_crop(image, seen))
@@ -78,7 +78,7 @@ def test_a_border_of_another_colour_is_decoded_anew(root, tmp_path):
     task(root, tmp_path, preprocess=Preprocess(size=24, crop="letterbox"))
     dark = task(root, tmp_path, preprocess=Preprocess(size=24, crop="letterbox", mean=(0.0, 0.0, 0.0)))
     split = next(s for s in (dark.train, dark.val, dark.test) if "cat/wide.png" in s.names)
-    assert (split.pixels[list(split.names).index("cat/wide.png")][0] == 0).all()
+    assert (split.rows[list(split.names).index("cat/wide.png")][0] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_second_load_decodes_nothing_and_is_equal(root, tmp_path, monkeypatch):
     assert "again" not in calls
     assert again.digest == first.digest
     assert again.notes == first.notes
-    np.testing.assert_array_equal(again.train.pixels, first.train.pixels)
+    np.testing.assert_array_equal(again.train.rows, first.train.rows)
     np.testing.assert_array_equal(again.train.canvas, first.train.canvas)
-    assert isinstance(again.train.pixels, np.memmap)
-    assert not again.train.pixels.flags.writeable
+    assert isinstance(again.train.rows, np.memmap)
+    assert not again.train.rows.flags.writeable
 
 
 def test_mean_and_std_share_an_entry_and_sizes_do_not(root, tmp_path):
@@ -117,7 +117,7 @@ def flip(file, position=1000):
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "manifest", "name"])
 def test_damaged_cache_is_redone(root, tmp_path, damage):
-    first = np.array(task(root, tmp_path).train.pixels)
+    first = np.array(task(root, tmp_path).train.rows)
     (entry,) = (tmp_path / "cache" / "pixels").glob("*/arrays")
     file = entry / "train_pixels.uint8"
     if damage == "flip":
@@ -133,7 +133,7 @@ def test_damaged_cache_is_redone(root, tmp_path, damage):
         file.rename(entry / "train_qixels.uint8")
     else:
         (entry / "manifest.json").write_text('{"format": 1, "files"')
-    np.testing.assert_array_equal(task(root, tmp_path).train.pixels, first)
+    np.testing.assert_array_equal(task(root, tmp_path).train.rows, first)
 
 
 def test_copied_cache_is_accepted_by_its_digests(root, tmp_path, monkeypatch):
@@ -190,9 +190,9 @@ def test_skip_bad_leaves_them_out_and_says_so(root, tmp_path):
     done = task(root, tmp_path, skip_bad=True)
     assert len(done.train) + len(done.val) + len(done.test) == 26
     for split in (done.train, done.val, done.test):
-        assert len(split.pixels) == len(split.labels) == len(split.names)
+        assert len(split.rows) == len(split.labels) == len(split.names)
         assert not {"cat/000.jpg", "dog/bad.jpg"} & set(split.names)
-        for pixels, name in zip(split.pixels, split.names, strict=True):
+        for pixels, name in zip(split.rows, split.names, strict=True):
             np.testing.assert_array_equal(pixels, resize_crop(decode(root / name), SMALL))
     assert len(done.train.canvas) == len(done.train.aspect) == len(done.train)
     assert any("left out, unreadable: 7.1% of all images: 2 (cat/000.jpg ...)" in note for note in done.notes)
@@ -329,7 +329,7 @@ def test_rows_that_are_said_to_be_left_out_and_are_not(root, tmp_path):
     write_sealed(entry / "manifest.json", facts)
     again = task(root, tmp_path, skip_bad=True)
     assert again.train.names == first.train.names
-    np.testing.assert_array_equal(again.train.pixels, first.train.pixels)
+    np.testing.assert_array_equal(again.train.rows, first.train.rows)
 
 
 def test_without_a_home_everything_works(root, tmp_path, monkeypatch):
@@ -347,7 +347,7 @@ def test_without_a_home_everything_works(root, tmp_path, monkeypatch):
 
 def _load_elsewhere(root, cache, queue):
     done = load(DataSettings(source=str(root), workers=1), SMALL, cache=Path(cache))
-    queue.put((done.digest, int(done.train.pixels.sum())))
+    queue.put((done.digest, int(done.train.rows.sum())))
 
 
 def test_two_processes_share_one_entry(root, tmp_path):

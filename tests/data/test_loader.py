@@ -34,7 +34,7 @@ def loader(tmp_path, **options):
 def test_a_task_is_loaded_again_at_another_size_with_the_same_splits(tmp_path):
     small = loader(tmp_path).load(Preprocess(size=16))
     large = small.loader.load(Preprocess(size=24))
-    assert (small.train.pixels.shape[1], large.train.pixels.shape[1]) == (16, 24)
+    assert (small.train.rows.shape[1], large.train.rows.shape[1]) == (16, 24)
     assert list(small.train.names) == list(large.train.names)
 
 

@@ -43,7 +43,7 @@ def test_the_targets_training_images_lose_their_labels(folder, other):
     task = load(aimed(folder, other), PREPROCESS)
     alone = load(tiny.data_of(folder), PREPROCESS)
     assert (alone.target, alone.unlabelled) == (None, None)
-    assert np.array_equal(task.train.pixels, alone.train.pixels)
+    assert np.array_equal(task.train.rows, alone.train.rows)
     assert [len(one) for one in (task.target.train, task.target.val, task.target.test)] == [12, 6, 12]
     assert (task.unlabelled.labels == -1).all()
     assert task.unlabelled.names == task.target.train.names
@@ -66,7 +66,7 @@ def test_labels_index_the_sources_classes(folder, moved):
     task = load(aimed(folder, moved), PREPROCESS)
     assert task.target.classes == task.classes == tiny.CLASSES
     assert set(task.target.test.labels.tolist()) == {1, 2}
-    reddest = task.target.test.pixels.mean((1, 2)).argmax(1)
+    reddest = task.target.test.rows.mean((1, 2)).argmax(1)
     assert [tiny.CLASSES[label] == "red" for label in task.target.test.labels] == (reddest == 0).tolist()
 
 
@@ -125,7 +125,7 @@ def test_classes_may_be_paths(tmp_path):
 def test_another_preprocessing_reaches_the_target(folder, other):
     task = load(aimed(folder, other), PREPROCESS)
     brighter = replace(PREPROCESS, mean=(0.1, 0.1, 0.1))
-    assert task.with_preprocess(brighter).target.preprocess == brighter
+    assert task.with_input(brighter).target.input == brighter
 
 
 @pytest.mark.parametrize(

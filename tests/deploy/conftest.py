@@ -19,7 +19,7 @@ def pixels():
 def exported(net, tmp_path_factory):
     """The network as one file; tests that change or reject it work on a copy."""
     file = tmp_path_factory.mktemp("exported") / "model.onnx"
-    return export_onnx(net, file, preprocess=PREPROCESS, classes=CLASSES, key="k1", extra={"task": "toys"})
+    return export_onnx(net, file, input=PREPROCESS, classes=CLASSES, key="k1", extra={"task": "toys"})
 
 
 @pytest.fixture(scope="session")

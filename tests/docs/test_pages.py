@@ -83,7 +83,7 @@ def test_the_example_of_a_stage_moves_statistics_and_no_weight(dense, data):
     assert isinstance(page["STAGE"], Stage)
     net = dense.net()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    settings, tasks = page["Recalibrate"](images=16), [load(data, net.preprocess)]
+    settings, tasks = page["Recalibrate"](images=16), [load(data, net.input)]
     after, report = page["recalibrate"](net, tasks, settings, device=pick_device("cpu"), work=Work(None))
     moved = {name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved

@@ -74,7 +74,7 @@ def test_what_is_cut_off_changes_nothing_leaves_for_good_and_rebuilds(source, ta
     net.eval()
     assert torch.equal(net(x), wanted)
     assert sum(p.numel() for p in net.parameters()) < 0.8 * before
-    again = rebuild(net.backbone, net.edits, net.preprocess, net.classes).eval()
+    again = rebuild(net.backbone, net.edits, net.input, net.classes).eval()
     again.load_state_dict(net.state_dict())
     assert torch.equal(again(x), wanted)
     assert torch.equal(deepcopy(net)(x), wanted)

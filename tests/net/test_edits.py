@@ -102,7 +102,7 @@ def test_removed_blocks_pass_their_input_on_and_come_back_removed():
     assert isinstance(net.get_submodule(name), nn.Identity)
     assert set(net.masks()) == {"body.stem.0.weight"}
     net.apply_masks_()
-    fresh = rebuild(net.backbone, json.loads(json.dumps(net.edits)), net.preprocess, net.classes)
+    fresh = rebuild(net.backbone, json.loads(json.dumps(net.edits)), net.input, net.classes)
     fresh.load_state_dict(net.state_dict())
     assert torch.equal(fresh.eval()(inputs()), net.eval()(inputs()))
 
@@ -134,7 +134,7 @@ def test_edits_of_the_body_rebuild_it_without_the_head():
     record_resize(net, before)
     apply_edit(net, "sparsify", weights=["body.stage2.0.conv1.weight", "head.out.weight"])
     apply_edit(net, "densify", weights=["head.out.weight"])
-    again = rebuild(net.backbone, json.loads(json.dumps(body_edits(net.edits))), net.preprocess)
+    again = rebuild(net.backbone, json.loads(json.dumps(body_edits(net.edits))), net.input)
     assert isinstance(again.head, nn.Identity)
     assert list(again.masks()) == ["body.stage2.0.conv1.weight"]
     ours, theirs = ({n: t.shape for n, t in one.body.state_dict().items()} for one in (again, net))

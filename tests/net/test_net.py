@@ -57,7 +57,7 @@ def test_rebuilds_bit_for_bit_in_a_fresh_process(tmp_path):
 
 def test_rebuilding_twice_gives_the_same_edits_and_names():
     net = shaped()
-    again = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
+    again = rebuild(net.backbone, net.edits, net.input, net.classes)
     assert again.edits == net.edits
     assert again.taps == net.taps == ("stage2.0", "out")
     assert again.classes == net.classes == ("x", "y")

@@ -179,4 +179,4 @@ def save(net, folder, name, size):
         tensors = {**net.state_dict(), "expected": net(example), "example": example}
     save_file({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / f"{name}.safetensors")
     told = {"backbone": net.backbone, "edits": net.edits, "classes": net.classes}
-    (folder / f"{name}.json").write_text(json.dumps({**told, "preprocess": net.preprocess.to_json()}))
+    (folder / f"{name}.json").write_text(json.dumps({**told, "preprocess": net.input.to_json()}))

@@ -98,8 +98,8 @@ def try_one(name, network, ratio, folder):
 
 def parity(net, file):
     """Largest difference between the exported file and torch, as a share of the largest output."""
-    export_onnx(net.eval(), file, preprocess=net.preprocess, classes=net.classes, key="0" * 16)
-    size = net.preprocess.size
+    export_onnx(net.eval(), file, input=net.input, classes=net.classes, key="0" * 16)
+    size = net.input.size
     images = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = net(images).numpy()

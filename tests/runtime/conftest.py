@@ -10,7 +10,7 @@ from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     target = tmp_path_factory.mktemp("model") / "model.onnx"
-    return export_onnx(tiny_net(), target, preprocess=PREPROCESS, classes=CLASSES, key="k1")
+    return export_onnx(tiny_net(), target, input=PREPROCESS, classes=CLASSES, key="k1")
 
 
 @pytest.fixture(scope="module")

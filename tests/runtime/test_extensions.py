@@ -29,7 +29,7 @@ CALLS = {
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     target = tmp_path_factory.mktemp("model") / "model.onnx"
-    return export_onnx(tiny_net(), target, preprocess=PREPROCESS, classes=CLASSES, key="k1")
+    return export_onnx(tiny_net(), target, input=PREPROCESS, classes=CLASSES, key="k1")
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_top(model, photos):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("whole")
-    file = export_onnx(tiny_net(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k1")
+    file = export_onnx(tiny_net(), tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="k1")
     return Model(add_preprocessing(file), threads=1)
 
 

@@ -25,7 +25,7 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    export_onnx(tiny_net(), folder / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k1")
+    export_onnx(tiny_net(), folder / "m.onnx", input=PREPROCESS, classes=CLASSES, key="k1")
     Image.fromarray(images(1, size=40)[0]).save(folder / "p.png")
     return folder
 

@@ -33,7 +33,7 @@ def net():
 def files(net, tmp_path_factory):
     """A file that takes pixels, and one that takes whole images."""
     folder, (module, prototypes) = tmp_path_factory.mktemp("files"), exported_module(net)
-    told = {"preprocess": SEEN, "classes": net.classes, "key": "k", "prototypes": prototypes}
+    told = {"input": SEEN, "classes": net.classes, "key": "k", "prototypes": prototypes}
     pixels = export_onnx(module, folder / "pixels.onnx", **told)
     return {"pixels": pixels, "whole images": add_preprocessing(shutil.copy(pixels, folder / "whole.onnx"))}
 
@@ -83,7 +83,7 @@ def test_the_program_takes_support(file, support, capsys):
 
 
 def test_other_models_say_that_they_take_none(support, tmp_path):
-    plain = export_onnx(tiny_net(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k")
+    plain = export_onnx(tiny_net(), tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="k")
     with pytest.raises(ModelError, match="has 5 fixed classes and takes no others"):
         predict_files(plain, [], support=support)
     with pytest.raises(ModelError, match="takes no others"):

@@ -20,6 +20,6 @@ def test_channels_are_cut_between_trainings_and_the_result_is_found_again(data, 
     task = small.manifest.report["accuracy/val"]
     again = tiny.stage("finetune", small, tmp_path / "again", data, fit={"epochs": 0})
     assert again.manifest.report["accuracy/val"] == task, "measured after training as after loading"
-    images = torch.from_numpy(normalize(np.zeros((2, 16, 16, 3), np.uint8), small.net().preprocess))
+    images = torch.from_numpy(normalize(np.zeros((2, 16, 16, 3), np.uint8), small.net().input))
     with torch.inference_mode():
         assert torch.equal(small.net()(images), again.net()(images))

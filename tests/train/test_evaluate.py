@@ -59,7 +59,7 @@ def test_rows_are_named_by_metric_and_split():
 def test_a_score_is_the_accuracy_on_the_split():
     network = made()
     pixels = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
-    labels = predict(network, pixels, network.preprocess, CPU).argmax(1).numpy()
+    labels = predict(network, pixels, network.input, CPU).argmax(1).numpy()
     names = [str(i) for i in range(10)]
-    assert score(network, Split(pixels=pixels, labels=labels, names=names), CPU) == 100.0
-    assert score(network, Split(pixels=pixels, labels=(labels + 1) % 3, names=names), CPU) == 0.0
+    assert score(network, Split(rows=pixels, labels=labels, names=names), CPU) == 100.0
+    assert score(network, Split(rows=pixels, labels=(labels + 1) % 3, names=names), CPU) == 0.0

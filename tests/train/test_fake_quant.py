@@ -102,9 +102,9 @@ def test_claim_training_with_rounding_gives_back_what_rounding_takes():
 def test_its_weights_are_those_of_the_exported_file(tmp_path):
     """With BatchNorm folded by the exporter, the codes of every kernel are those that training saw."""
     net = tiny_net()
-    file = export_onnx(net, tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
+    file = export_onnx(net, tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
     prepared = prepare(file, tmp_path / "prepared.onnx")
-    feeds = Feeds(name="images", pixels=images(8), preprocess=PREPROCESS)
+    feeds = Feeds(name="images", rows=images(8), input=PREPROCESS)
     graph = load(write_candidate(prepared, tmp_path / "q.onnx", Recipe(), feeds, tmp_path)).graph
     held = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     made = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear"}

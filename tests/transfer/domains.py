@@ -39,11 +39,11 @@ def task_of(classes: range, change=lambda pixels, _seed: pixels) -> Task:
 
     def split(start: int, count: int) -> Split:
         pixels, labels = written(classes, start, count)
-        return Split(pixels=change(pixels, start), labels=labels, names=[str(i) for i in range(len(labels))])
+        return Split(rows=change(pixels, start), labels=labels, names=[str(i) for i in range(len(labels))])
 
     names = tuple(str(one) for one in classes)
     parts = {"train": split(0, 60), "val": split(60, 20), "test": split(80, 60)}
-    return Task(name="digits", output=SingleLabel(classes=names), **parts, preprocess=PREPROCESS, digest="d")
+    return Task(name="digits", output=SingleLabel(classes=names), **parts, input=PREPROCESS, digest="d")
 
 
 def two_domains() -> Task:

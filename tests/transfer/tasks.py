@@ -29,12 +29,10 @@ def task(count: int = 48, seed: int = 0) -> Task:
         shift = rng.integers(0, 4, n)[:, None, None]
         stripes = ((np.where(labels[:, None, None], row, column) + shift) // 2) % 2
         pixels = 60 + 120 * stripes[..., None] + rng.integers(0, 50, (n, 16, 16, 3))
-        return Split(pixels=pixels.astype(np.uint8), labels=labels.astype(np.int64), names=[str(i) for i in range(n)])
+        return Split(rows=pixels.astype(np.uint8), labels=labels.astype(np.int64), names=[str(i) for i in range(n)])
 
     parts = {"train": split(count), "val": split(24), "test": split(24), "unlabelled": split(96)}
-    return Task(
-        name="stripes", output=SingleLabel(classes=("down", "across")), **parts, preprocess=PREPROCESS, digest="d"
-    )
+    return Task(name="stripes", output=SingleLabel(classes=("down", "across")), **parts, input=PREPROCESS, digest="d")
 
 
 def body(seed: int = 0) -> Net:
@@ -54,4 +52,4 @@ def adapt(strategy: Strategy, given: Task, net: Net | None = None, loss=None, wo
 
 
 def accuracy(net: Net, given: Task) -> float:
-    return score(net, given.test, net.preprocess, CPU, "x").value
+    return score(net, given.test, net.input, CPU, "x").value

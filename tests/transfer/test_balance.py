@@ -25,7 +25,7 @@ def lopsided(rare: int = 2):
 
 
 def balanced(net, given):
-    logits = predict(net, given.test.pixels, net.preprocess, CPU)
+    logits = predict(net, given.test.rows, net.input, CPU)
     return SINGLE_LABEL.balanced_score(logits.numpy(), given.test.labels).value
 
 

@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 
 from effxfer.data.batches.augment import Augment, augment, mix_images, normalize
 from effxfer.data.batches.resampling import draw_balanced
-from effxfer.data.task import Split, Task
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.data.task import Split, Task, require_images
+from effxfer.runtime.inputs import Input
 
 Make = Callable[[Tensor, Generator], Any]
 Order = Callable[[Generator], Tensor]
@@ -114,7 +114,7 @@ def make_batches(
     A batch is `(images, labels)`: float32 `(B, 3, S, S)` and int64 `(B,)`, or soft labels `(B, C)` under mixing.
     `balance` is passed to `draw_balanced`.
     """
-    look, labels = make_views(task.train, task.preprocess, settings, device), torch.tensor(task.train.labels)
+    look, labels = make_views(task.train, task.input, settings, device), torch.tensor(task.train.labels)
 
     def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         return mix_images(look(index, rng), labels[index].to(device), len(task.classes), settings, rng)
@@ -123,13 +123,14 @@ def make_batches(
     return lambda seed: Batches(len(labels), size, make, seed, order)
 
 
-def make_views(split: Split, preprocess: Preprocess, settings: Augment, device: torch.device) -> Callable[..., Tensor]:
+def make_views(split: Split, input: Input, settings: Augment, device: torch.device) -> Callable[..., Tensor]:
     """Prepare a split; return a function from indices and a generator to augmented images, float32 `(B, 3, S, S)`.
 
     Mixing needs labels and is not applied.
     """
+    preprocess = require_images(input, "augmentation")
     use_canvas = settings.crop == "resized" and split.canvas is not None
-    source = Pixels(split.canvas if use_canvas and split.canvas is not None else split.pixels, device)
+    source = Pixels(split.canvas if use_canvas and split.canvas is not None else split.rows, device)
     aspect = torch.tensor(split.aspect) if use_canvas and split.aspect is not None else None
 
     def look(index: Tensor, rng: Generator) -> Tensor:

@@ -20,7 +20,7 @@ from effxfer.data.listing import SHOWN, SPLITS, UNLABELLED, Item, Listing
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.files import digest
-from effxfer.runtime.images.crop import padding_key, resize_crop
+from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.preprocess import ImageError, Preprocess
 
 if TYPE_CHECKING:
@@ -68,10 +68,7 @@ class DecodePlan:
         """Digest everything that the arrays depend on; it also determines the canvas side."""
         from PIL import __version__ as pillow
 
-        # Pixels do not depend on what is subtracted afterwards.
-        view = {k: v for k, v in self.preprocess.to_json().items() if k not in ("mean", "std")}
-        if colour := padding_key(self.preprocess):
-            view["border"] = colour
+        view = self.preprocess.decode_key()
         # HEIC files are unreadable until its package is there; that must not be cached.
         heic = any(item.path.lower().endswith((".heic", ".heif")) for item in self.listing.items)
         limits = [self.settings.canvas_scale, self.settings.max_pixels, heic and find_spec("pillow_heif") is not None]

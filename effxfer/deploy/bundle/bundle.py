@@ -89,7 +89,7 @@ def write_bundle(
     folder.mkdir(parents=True)
     models, metadata = [describe_model(file) for file in files], read_metadata(files[0])
     facts = {
-        "title": origin.title, "labels": list(metadata.labels), "preprocess": metadata.preprocess.to_json(),
+        "title": origin.title, "labels": list(metadata.labels), "preprocess": metadata.input.to_json(),
         "tall_first": tall_first(), "models": [asdict(model) for model in models],
     }  # fmt: skip
     for file in files:
@@ -121,7 +121,7 @@ def sums(folder: Path) -> str:
 def describe_model(file: Path) -> Model:
     """Read the interface of an exported file."""
     graph, metadata = load(file).graph, read_metadata(file)
-    tensor, size, resizes = graph.input[0], metadata.preprocess.size, metadata.with_preprocessing
+    tensor, size, resizes = graph.input[0], metadata.input.size, metadata.with_preprocessing
     takes = "uint8 (1, H, W, 3)" if resizes else f"float32 (N, 3, {size}, {size})"
     title = "float32" if metadata.precision == "fp32" else f"int8 ({metadata.precision})"
     return Model(

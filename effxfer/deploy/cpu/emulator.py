@@ -91,10 +91,10 @@ def check_on_cpus(
         raise ModelFileError(
             f"{file} resizes images itself", "name a model exported without preprocessing", code="E428"
         )
-    pixels = np.asarray(load(data, opened.preprocess).val.pixels)
-    feeds = Feeds(name=opened.input_name, pixels=pixels, preprocess=opened.preprocess).subset(images)
+    rows = np.asarray(load(data, opened.metadata.input).val.rows)
+    feeds = Feeds(name=opened.input_name, rows=rows, input=opened.metadata.input).subset(images)
     saturated = saturation(file, feeds)
-    coverage_report = Report(tables=(coverage(saturated, host_target(), len(feeds.pixels)),))
+    coverage_report = Report(tables=(coverage(saturated, host_target(), len(feeds.rows)),))
     return (
         saturated.report(file.stem)
         + coverage_report
@@ -126,7 +126,7 @@ def emulated_logits(
     start, variables = emulator_command(name, root)
     with scratch_folder() as folder:
         images, logits = folder / "images.npy", folder / "logits.npy"
-        np.save(images, next(iter(feeds.feed(0, len(feeds.pixels)).values())))
+        np.save(images, next(iter(feeds.feed(0, len(feeds.rows)).values())))
         request = {"file": str(file.resolve()), "images": str(images), "logits": str(logits), "batch": 4}
         try:
             process = children.run(CHILD, json.dumps(request), seconds=seconds, python=start, variables=variables)
@@ -181,7 +181,7 @@ def compare(file: Path, feeds: Feeds, names: Sequence[str], *, root: Path | None
         A table: per CPU its top-1 agreement and largest difference of a logit, both with this machine and with
         exact sums.
     """
-    native, exact = (onnx_logits(file, feeds.pixels, threads=1, exact=exact) for exact in (False, True))
+    native, exact = (onnx_logits(file, feeds.rows, threads=1, exact=exact) for exact in (False, True))
     rows = [_row("this CPU", "", native, native, exact)]
     for name in names:
         emulated = emulated_logits(file, feeds, name, root=root)

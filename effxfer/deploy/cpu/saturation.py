@@ -137,10 +137,10 @@ def saturation(file: Path, feeds: Feeds, *, enough: int | None = None) -> Satura
     products = [product for product in integer_ops if not product.depthwise]
     layers = {product.name: bound_saturation(product) for product in products}
     suspects = [product for product in products if layers[product.name].could]
-    if not suspects or not len(feeds.pixels):
+    if not suspects or not len(feeds.rows):
         return Saturation(layers=tuple(layers.values()), images=0)
     run, images = _code_reader(model, suspects), 0
-    while images < len(feeds.pixels):
+    while images < len(feeds.rows):
         if images == enough and any(layer.saturated for layer in layers.values()):
             break
         values = run(feeds.feed(images, 1))

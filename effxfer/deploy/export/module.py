@@ -17,7 +17,7 @@ from effxfer.deploy.export.opset import NATIVE, lower
 from effxfer.deploy.export.parity import REJECTED, onnx_outputs, reject
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import Metadata
 
 BATCHES = (1, 2, 7)
@@ -30,7 +30,7 @@ def export_module(
     example: Tensor,
     *,
     classes: Sequence[str] = (),
-    preprocess: Preprocess | None = None,
+    input: Input | None = None,
     names: tuple[str, str] = ("images", "logits"),
     opset: int = 20,
     tolerance: float = 1e-3,
@@ -38,7 +38,7 @@ def export_module(
 ) -> Report:
     """Write a module as one ONNX file, and compare the file with the module in ONNX Runtime.
 
-    The batch axis is free. With `classes` and `preprocess` the file opens in `effxfer.runtime.Model`, which takes
+    The batch axis is free. With `classes` and `input` the file opens in `effxfer.runtime.Model`, which takes
     images; without them any ONNX Runtime takes the input that the module takes.
 
     Args:
@@ -48,7 +48,7 @@ def export_module(
         example: Real input `(N, ...)`, N at least 1; the file is compared with the module on it, and on as much random
             input of its spread.
         classes: Names of the outputs' columns.
-        preprocess: How an image becomes the input; only for modules that take images `(N, 3, S, S)`.
+        input: How an image becomes the input; only for modules that take images `(N, 3, S, S)`.
         names: Names of the input and of the output.
         opset: ONNX operator set, 13 or later.
         tolerance: Largest difference of an output, as a share of the largest output (of 1, where all are smaller).
@@ -64,7 +64,7 @@ def export_module(
         GateError: If the file answers something else (E601); it is renamed to `*.rejected`.
         ResourceError: If the disk is full; an older file is intact.
     """
-    write_module(module, file, example, classes=classes, preprocess=preprocess, names=names, opset=opset)
+    write_module(module, file, example, classes=classes, input=input, names=names, opset=opset)
     return check_outputs(file, module, example, tolerance=tolerance, threads=threads)
 
 
@@ -74,7 +74,7 @@ def write_module(
     example: Tensor,
     *,
     classes: Sequence[str] = (),
-    preprocess: Preprocess | None = None,
+    input: Input | None = None,
     names: tuple[str, str] = ("images", "logits"),
     opset: int = 20,
 ) -> Path:
@@ -86,9 +86,9 @@ def write_module(
     check_operators(model, native, free)
     if opset < NATIVE:
         lower(model, opset)
-    if preprocess is not None:
+    if input is not None:
         key = _digest(module)
-        metadata = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__)
+        metadata = Metadata(labels=tuple(classes), input=input, key=key, version=__version__)
         write_metadata(model, metadata)
     return write_model(model, file)
 

@@ -15,7 +15,7 @@ from effxfer import __version__
 from effxfer.deploy.export.external_data import write_model
 from effxfer.deploy.export.opset import NATIVE, lower
 from effxfer.errors import ModelFileError
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, SEALS, Metadata, ModelError
 from effxfer.runtime.model_file.seal import is_sealed, read_model
 
@@ -32,7 +32,7 @@ def export_onnx(
     module: nn.Module,
     file: Path,
     *,
-    preprocess: Preprocess,
+    input: Input,
     classes: Sequence[str],
     key: str,
     opset: int = 20,
@@ -51,7 +51,7 @@ def export_onnx(
         module: In evaluation mode, on any device; takes float32 `(N, 3, S, S)`, with `prototypes` these as well, and
             then gives logits and features. It is not changed.
         file: Where to write; replaced only by a complete file.
-        preprocess: `size` is S; all of it goes into the metadata.
+        input: `size` is S; all of it goes into the metadata.
         classes: Names, one per output.
         key: Key of the exported artifact.
         opset: ONNX operator set, 13 or later; checked in what was written. Below 18 the IR version is as old.
@@ -67,7 +67,7 @@ def export_onnx(
     """
     check_module(module)
     free: dict[str, Mapping[int, str]] = {INPUT: FREE_SIZE if dynamic_size else FREE}
-    examples = [_example(module, preprocess.size)]
+    examples = [_example(module, input.size)]
     if prototypes is not None:
         free[PROTOTYPES] = FREE_CLASSES
         examples.append(prototypes.detach())
@@ -78,7 +78,7 @@ def export_onnx(
         lower(model, opset)
     if prototypes is not None:
         put_default(model, PROTOTYPES, prototypes)
-    metadata = Metadata(labels=tuple(classes), preprocess=preprocess, key=key, version=__version__, extra=extra)
+    metadata = Metadata(labels=tuple(classes), input=input, key=key, version=__version__, extra=extra)
     write_metadata(model, metadata)
     return write_model(model, file)
 

@@ -13,7 +13,7 @@ from torch import nn
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime import session
-from effxfer.runtime.images.preprocess import Preprocess, normalize
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
@@ -75,13 +75,13 @@ def onnx_outputs(
 
 
 def onnx_logits(
-    file: Path, pixels: NDArray[Any], *, batch: int = 32, threads: int = 0, exact: bool = False
+    file: Path, rows: NDArray[Any], *, batch: int = 32, threads: int = 0, exact: bool = False
 ) -> NDArray[np.float32]:
     """Run an exported file over images.
 
     Args:
         file: The model.
-        pixels: uint8 `(N, S, S, 3)`, which the file's own preprocessing makes its input; arrays of any other type are
+        rows: uint8 `(N, S, S, 3)`, which the file's own preprocessing makes its input; arrays of any other type are
             the input itself, `(N, ...)`, of a file that anybody wrote.
         batch: Images per call.
         threads: Of ONNX Runtime; 0 is one per core.
@@ -90,20 +90,18 @@ def onnx_logits(
     Returns:
         float32 `(N, classes)`.
     """
-    if pixels.dtype != np.uint8:
-        return onnx_outputs(file, pixels, batch=batch, threads=threads, exact=exact)
-    return open_model(file, threads, exact=exact).logits(pixels, batch=batch)
+    if rows.dtype != np.uint8:
+        return onnx_outputs(file, rows, batch=batch, threads=threads, exact=exact)
+    return open_model(file, threads, exact=exact).logits(rows, batch=batch)
 
 
-def torch_logits(
-    module: nn.Module, pixels: NDArray[np.uint8], preprocess: Preprocess, *, batch: int = 32
-) -> NDArray[np.float32]:
+def torch_logits(module: nn.Module, rows: NDArray[np.uint8], input: Input, *, batch: int = 32) -> NDArray[np.float32]:
     """Run a module in evaluation mode over images `(N, S, S, 3)`; give float32 `(N, classes)`."""
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     with torch.inference_mode():
         parts = [
-            module(torch.from_numpy(normalize(pixels[start : start + batch], preprocess)).to(device)).float().cpu()
-            for start in range(0, len(pixels), batch)
+            module(torch.from_numpy(input.feed(rows[start : start + batch])).to(device)).float().cpu()
+            for start in range(0, len(rows), batch)
         ]
     result: NDArray[np.float32] = torch.cat(parts).numpy()
     return result
@@ -112,8 +110,8 @@ def torch_logits(
 def parity(
     file: Path,
     module: nn.Module,
-    pixels: NDArray[np.uint8],
-    preprocess: Preprocess,
+    rows: NDArray[np.uint8],
+    input: Input,
     batches: Sequence[int] = BATCHES,
     *,
     threads: int = 0,
@@ -123,8 +121,8 @@ def parity(
     Args:
         file: The exported file.
         module: What it was exported from, in evaluation mode.
-        pixels: uint8 `(N, S, S, 3)`, N at least 1; repeated where a batch is larger than N.
-        preprocess: The module's.
+        rows: uint8 `(N, S, S, 3)`, N at least 1; repeated where a batch is larger than N.
+        input: The module's.
         batches: Batch sizes.
         threads: Of ONNX Runtime; 0 is one per core.
 
@@ -132,16 +130,16 @@ def parity(
         `parity/batchB`: largest absolute difference of a logit (NaN if either side gave NaN), n images.
     """
     model, largest = open_model(file, threads), max(batches)
-    images = np.resize(pixels, (largest, *pixels.shape[1:]))
-    return Report(rows=tuple(_batch_row(model, module, images[:batch], preprocess) for batch in batches))
+    images = np.resize(rows, (largest, *rows.shape[1:]))
+    return Report(rows=tuple(_batch_row(model, module, images[:batch], input) for batch in batches))
 
 
 def check(
     file: Path,
     module: nn.Module,
-    pixels: NDArray[np.uint8],
+    rows: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    preprocess: Preprocess,
+    input: Input,
     *,
     output: Output = SINGLE_LABEL,
     max_drop: float = 1.0,
@@ -156,9 +154,9 @@ def check(
     Args:
         file: The exported file.
         module: What it was exported from, in evaluation mode.
-        pixels: uint8 `(N, S, S, 3)`, the whole validation split.
+        rows: uint8 `(N, S, S, 3)`, the whole validation split.
         labels: int64 `(N,)`.
-        preprocess: The module's.
+        input: The module's.
         output: The kind of the labels.
         max_drop: Points of the main metric that the file may lose against torch.
         tolerance: Largest difference of a logit, as a share of the largest logit (of 1, where all are smaller).
@@ -177,13 +175,13 @@ def check(
         ModelFileError: If the file cannot be opened at all; it is renamed too.
     """
     try:
-        report = parity(file, module, pixels, preprocess, batches, threads=threads)
-        report += _size_rows(file, module, pixels, preprocess, sizes, threads)
-        got = onnx_logits(file, pixels, threads=threads)
+        report = parity(file, module, rows, input, batches, threads=threads)
+        report += _size_rows(file, module, rows, input, sizes, threads)
+        got = onnx_logits(file, rows, threads=threads)
     except ModelFileError:
         reject(file)
         raise
-    expected = torch_logits(module, pixels, preprocess) if expected is None else expected
+    expected = torch_logits(module, rows, input) if expected is None else expected
     report += _split_rows(expected, got, labels, output)
     faults = [*_nan(got), *_parity_faults(report, tolerance), *drop_faults(report, max_drop, output)]
     if faults:
@@ -211,26 +209,26 @@ def drop_faults(
     ]
 
 
-def _batch_row(model: Model, module: nn.Module, images: NDArray[np.uint8], preprocess: Preprocess) -> Measurement:
+def _batch_row(model: Model, module: nn.Module, images: NDArray[np.uint8], input: Input) -> Measurement:
     batch = len(images)
-    expected, got = torch_logits(module, images, preprocess, batch=batch), model.logits(images, batch=batch)
+    expected, got = torch_logits(module, images, input, batch=batch), model.logits(images, batch=batch)
     return Measurement(name=f"parity/batch{batch}", value=_distance(expected, got), n=batch)
 
 
-def second_size(module: nn.Module, preprocess: Preprocess) -> tuple[int, int]:
+def second_size(module: nn.Module, input: Input) -> tuple[int, int]:
     """Return a height and width other than the network's own, after a trial run.
 
     Raises:
         ModelFileError: If the network takes images of its own size only, with torch's reason, or pads by their size.
     """
-    height, width = preprocess.size + 32, preprocess.size + 64
+    height, width = input.size + 32, input.size + 64
     padding = [name for name, layer in module.named_modules() if type(layer).__name__.endswith("Same")]
     if padding:  # the exporter's symbols grow with each of them: it did not finish MobileNetV2 within 5 minutes
         problem = f"{padding[0]} and {len(padding) - 1} more layers pad by the size of what they get (timm's `same`)"
         raise ModelFileError(f"{problem}: that cannot be exported", "leave out dynamic_size", code="E426")
     problem, cause = f"the network does not take images of {height} x {width}", None
     try:
-        answers = len(torch_logits(module, np.zeros((1, height, width, 3), np.uint8), preprocess))
+        answers = len(torch_logits(module, np.zeros((1, height, width, 3), np.uint8), input))
         reason = "" if answers == 1 else f"it gives {answers} answers for one"
     except Exception as error:  # a network says it in its own way: AssertionError, RuntimeError ...
         cause, reason = error, (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -243,7 +241,7 @@ def _size_rows(
     file: Path,
     module: nn.Module,
     pixels: NDArray[np.uint8],
-    preprocess: Preprocess,
+    input: Input,
     sizes: Sequence[tuple[int, int]],
     threads: int,
 ) -> Report:
@@ -254,7 +252,7 @@ def _size_rows(
         images = np.stack(
             [np.asarray(Image.fromarray(image).resize((width, height))) for image in pixels[:SIZE_IMAGES]]
         )
-        expected = torch_logits(module, images, preprocess)
+        expected = torch_logits(module, images, input)
         try:
             got = model.logits(images)
         except Exception as error:  # ONNX Runtime raises its own types

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from effxfer.data.task import require_images
 from effxfer.deploy.export.external_data import write_model
 from effxfer.deploy.export.onnx import BATCH, load, read_metadata, strip, write_metadata
 from effxfer.deploy.graph.graph import Graph
 from effxfer.deploy.settings import RESIZES
 from effxfer.errors import ModelFileError
-from effxfer.runtime.images.crop import padding_colour, resized_side
+from effxfer.runtime.images.crop import resized_side
 from effxfer.runtime.images.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def add_preprocessing(file: Path) -> Path:
     if Graph(model).opset < RESIZES:
         problem = f"{file} is of operator set {Graph(model).opset}, images can be resized inside from {RESIZES} on"
         raise ModelFileError(problem, f"export it with opset={RESIZES} or later", code="E426")
-    front = preprocessing_graph(metadata.preprocess)
+    front = preprocessing_graph(require_images(metadata.input, "with_preprocessing"))
     graph = model.graph
     images, logits = graph.input[0], graph.output[0]
     last = onnx.helper.make_node("Softmax", [logits.name], [PROBABILITIES], name="softmax", axis=1)
@@ -205,7 +206,7 @@ def _fill_template(preprocess: Preprocess) -> str:
         first="Xor (tall, order)" if tall_first() else "Identity (order)",
         order="{0, 1}",
         short=resized_side(preprocess),
-        colour=_braces(padding_colour(preprocess)),
+        colour=_braces(preprocess.padding_colour()),
         side=preprocess.size,
         mode=MODES[preprocess.interpolation],
         mean=_braces(preprocess.mean),

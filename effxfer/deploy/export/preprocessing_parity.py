@@ -61,7 +61,7 @@ def run_split(file: Path, split: Split, *, threads: int = 0) -> SplitOutputs:
     with bar("whole images", len(split)) as advance:
         for row in range(len(split)):
             image = split.decode_row(row)
-            off = _levels(front, image, split.pixels[row : row + 1], model)
+            off = _levels(front, image, split.rows[row : row + 1], model)
             rows.append(_answer(model, image))
             largest = float(np.maximum(largest, off.max()))  # not max: it drops NaN
             beyond += float((off > LEVEL + 1e-2).mean())
@@ -89,7 +89,7 @@ def check_preprocessing(
     Args:
         file: What `add_preprocessing` wrote.
         split: The whole validation split, with `decode_row`.
-        expected: The same network's logits `(N, classes)` for `split.pixels`, without preprocessing.
+        expected: The same network's logits `(N, classes)` for `split.rows`, without preprocessing.
         max_drop: Points of the main metric that resizing inside the graph may cost.
         output: The kind of the labels.
         threads: Of ONNX Runtime; 0 is one per core.

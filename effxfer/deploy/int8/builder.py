@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     import onnx
 
 
-def feeds_of(fp32: Path, pixels: NDArray[Any]) -> Feeds:
-    """Prepare the input of a file: uint8 pixels by its own preprocessing, other arrays unchanged."""
-    if pixels.dtype != np.uint8:
-        return Feeds(name=load(fp32).graph.input[0].name, pixels=pixels, preprocess=None)
+def feeds_of(fp32: Path, rows: NDArray[Any]) -> Feeds:
+    """Prepare the input of a file: uint8 images by its own preprocessing, other arrays unchanged."""
+    if rows.dtype != np.uint8:
+        return Feeds(name=load(fp32).graph.input[0].name, rows=rows, input=None)
     model = open_model(fp32, 1)
-    return Feeds(name=model.input_name, pixels=pixels, preprocess=model.preprocess)
+    return Feeds(name=model.input_name, rows=rows, input=model.metadata.input)
 
 
 class CandidateBuilder:

@@ -83,12 +83,12 @@ class Evaluator:
     """Measures candidates against the float file on the validation split."""
 
     def __init__(
-        self, fp32: Path, pixels: NDArray[Any], labels: Labels, max_drop: float, threads: int,
+        self, fp32: Path, rows: NDArray[Any], labels: Labels, max_drop: float, threads: int,
         exact: bool = False, output: Output = SINGLE_LABEL,
     ) -> None:  # fmt: skip
         self.exact, self.output = exact, output
-        self.pixels, self.labels, self.max_drop, self.threads = pixels, labels, max_drop, threads
-        self.logits = onnx_logits(fp32, pixels, threads=threads)
+        self.rows, self.labels, self.max_drop, self.threads = rows, labels, max_drop, threads
+        self.logits = onnx_logits(fp32, rows, threads=threads)
         score = output.score(self.logits, labels).value
         self.dense = CandidateResult(name=FP32, file=fp32, score=score, drop=0.0, agreement=100.0, n=len(labels))
 
@@ -116,11 +116,11 @@ class Evaluator:
             f"rejected: {candidate.drop:.2f} points below fp32 on {candidate.n} images, allowed are {self.max_drop:g}"
         )
 
-    def _evaluate(self, candidate: CandidateResult, rows: NDArray[np.int_]) -> tuple[CandidateResult, float]:
+    def _evaluate(self, candidate: CandidateResult, chosen: NDArray[np.int_]) -> tuple[CandidateResult, float]:
         """Return the candidate with its results, and the standard deviation of its drop."""
-        labels, dense = self.labels[rows], self.logits[rows]
-        got = onnx_logits(candidate.file, self.pixels[rows], threads=self.threads, exact=self.exact)
+        labels, dense = self.labels[chosen], self.logits[chosen]
+        got = onnx_logits(candidate.file, self.rows[chosen], threads=self.threads, exact=self.exact)
         score, before = self.output.score(got, labels).value, self.output.score(dense, labels).value
         agreement = 100 * float((self.output.decide(got) == self.output.decide(dense)).mean())
-        result = replace(candidate, score=score, drop=before - score, agreement=agreement, n=len(rows))
+        result = replace(candidate, score=score, drop=before - score, agreement=agreement, n=len(chosen))
         return result, self.output.drop_deviation(dense, got, labels)

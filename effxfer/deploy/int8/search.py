@@ -38,7 +38,7 @@ def quantize(
     out: Path,
     *,
     calibration: NDArray[Any],
-    pixels: NDArray[Any],
+    rows: NDArray[Any],
     labels: Labels,
     output: Output = SINGLE_LABEL,
     max_drop: float = 1.0,
@@ -63,7 +63,7 @@ def quantize(
         out: Where the int8 file goes; nothing is written, and an older file removed, if no recipe is kept.
         calibration: uint8 `(K, S, S, 3)` from the training split; `images` of them are used, one of each even
             stretch. Arrays of another type are the file's input itself, `(K, ...)`.
-        pixels: uint8 `(N, S, S, 3)`, the whole validation split, or the file's input itself, as `calibration`.
+        rows: uint8 `(N, S, S, 3)`, the whole validation split, or the file's input itself, as `calibration`.
         labels: The labels of the N images.
         output: The kind of the labels.
         max_drop: Points of the main metric that int8 may lose against the float file.
@@ -82,15 +82,15 @@ def quantize(
         `out`, or None if no recipe was both faster and good enough; and a report with a table of what was tried.
 
     Raises:
-        ModelFileError: If `fp32` is absent or damaged, or takes pixels and was not written by effxfer.
+        ModelFileError: If `fp32` is absent or damaged, or takes images and was not written by effxfer.
     """
     policy = TargetPolicy(target)
-    evaluator = Evaluator(fp32, pixels, labels, max_drop, threads, exact=policy.exact, output=output)
+    evaluator = Evaluator(fp32, rows, labels, max_drop, threads, exact=policy.exact, output=output)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
         builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).subset(images, seed), policy)
         builder.keep_in_float(float_layers, float_operators)
-        clock = CandidateTimer(image=feeds_of(fp32, pixels[:1]), threads=threads, compare=compare)
+        clock = CandidateTimer(image=feeds_of(fp32, rows[:1]), threads=threads, compare=compare)
         requested = builder.suitable(recipes)
         candidates = [evaluator.screen(candidate) for candidate in builder.candidates(policy.recipes(requested))]
         if policy.timed:
@@ -160,7 +160,7 @@ def _report(candidates: list[CandidateResult], best: CandidateResult | None, thr
 def _calibration_notes(builder: CandidateBuilder, requested: Sequence[str], images: int) -> list[str]:
     """Note the number of calibration images where it is lower than requested."""
     static = {RECIPES[name].calibration for name in requested if RECIPES[name].kind == "static"}
-    available, fewer = len(builder.feeds.pixels), sorted(static - {"minmax"})
+    available, fewer = len(builder.feeds.rows), sorted(static - {"minmax"})
     notes = (
         [f"ranges measured on {available} training images, not {images}: there are no more"]
         if available < images

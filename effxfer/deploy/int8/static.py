@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from effxfer.deploy.export.onnx import load
 from effxfer.deploy.settings import HEAVY, Recipe
 from effxfer.errors import ModelFileError, did_you_mean
-from effxfer.runtime.images.preprocess import Preprocess, normalize
+from effxfer.runtime.inputs import Input
 
 if TYPE_CHECKING:
     import onnx
@@ -129,31 +129,31 @@ class Feeds:
 
     Attributes:
         name: Name of the input.
-        pixels: uint8 `(N, S, S, 3)`; without `preprocess` the input itself, `(N, ...)`.
-        preprocess: The file's preprocessing; None if `pixels` are the input itself.
+        rows: uint8 `(N, S, S, 3)`; without `input` the input itself, `(N, ...)`.
+        input: The file's preprocessing; None if `pixels` are the input itself.
         batch: Images per call.
     """
 
     name: str
-    pixels: NDArray[Any]
-    preprocess: Preprocess | None
+    rows: NDArray[Any]
+    input: Input | None
     batch: int = 16
 
     def feed(self, start: int, count: int) -> dict[str, NDArray[Any]]:
         """Return `count` images from `start` on."""
-        chunk = self.pixels[start : start + count]
-        return {self.name: chunk if self.preprocess is None else normalize(chunk, self.preprocess)}
+        chunk = self.rows[start : start + count]
+        return {self.name: chunk if self.input is None else self.input.feed(chunk)}
 
     def subset(self, count: int, seed: int = 0) -> "Feeds":
         """Keep at most `count` images, one of each even stretch: in a split sorted by class every class has a share."""
-        ends = np.linspace(0, len(self.pixels), min(count, len(self.pixels)) + 1).astype(int)
-        rows = np.random.default_rng(seed).integers(ends[:-1], ends[1:])
-        return replace(self, pixels=self.pixels[rows])
+        ends = np.linspace(0, len(self.rows), min(count, len(self.rows)) + 1).astype(int)
+        chosen = np.random.default_rng(seed).integers(ends[:-1], ends[1:])
+        return replace(self, rows=self.rows[chosen])
 
     def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield all images in batches of equal size; the last one overlaps the one before."""
-        last = max(len(self.pixels) - self.batch, 0)
-        return (self.feed(min(start, last), self.batch) for start in range(0, len(self.pixels), self.batch))
+        last = max(len(self.rows) - self.batch, 0)
+        return (self.feed(min(start, last), self.batch) for start in range(0, len(self.rows), self.batch))
 
     def reader(self) -> Any:
         """Return a data reader for `onnxruntime.quantization`."""

@@ -5,7 +5,6 @@ transformers, `image_size` of torchvision's), or with grey input, if it has one 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from effxfer.net.hooks import as_evaluated
 from effxfer.net.net import Edit, Net
 from effxfer.net.settings import BackboneSettings
 from effxfer.net.taps import example_input, pool
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 
 Args = Mapping[str, Any]
 SIZES = ("img_size", "image_size")
@@ -40,11 +39,11 @@ def build_untrained(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
     source = settings.source.partition("@")[0]
     body = build_body(source, settings.args)
     args, notes = _without_auxiliary(body, source, settings.args)
-    preprocess = settings.adjust(_with_own_size(native_preprocess(body, source), args))
+    input = settings.adjust(_with_own_size(native_preprocess(body, source), args))
     problems = list[str]()
-    for extra, edits in _variants(args, preprocess.size):
+    for extra, edits in _variants(args, input.size):
         try:
-            net = _build(source, {**args, **extra}, preprocess, edits)
+            net = _build(source, {**args, **extra}, input, edits)
         except SettingsError:
             if not extra:
                 raise
@@ -52,8 +51,8 @@ def build_untrained(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
         problems.append(problem(net))
         if not problems[-1]:
             return net, notes + _variant_notes(source, extra, edits)
-    text = f"{source} cannot be used with images of {preprocess.size} px: {problems[0]}"
-    raise SettingsError(text, _hint(source, args, preprocess), code="E216")
+    text = f"{source} cannot be used with images of {input.size} px: {problems[0]}"
+    raise SettingsError(text, _hint(source, args, input), code="E216")
 
 
 def problem(net: Net) -> str:
@@ -94,10 +93,10 @@ def _forward(net: Net) -> Tensor:
         return net.outputs(images, ("out",))["out"]
 
 
-def _build(source: str, args: Args, preprocess: Preprocess, edits: tuple[Edit, ...]) -> Net:
+def _build(source: str, args: Args, input: Input, edits: tuple[Edit, ...]) -> Net:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = Net({"source": source, "args": dict(args)}, preprocess)
+        net = Net({"source": source, "args": dict(args)}, input)
     for edit in edits:
         apply_edit(net, **edit)
     return net
@@ -127,17 +126,17 @@ def _without_auxiliary(body: Any, source: str, args: Args) -> tuple[dict[str, An
     return {**plain, "aux_logits": False}, (f"{source}: built without its auxiliary classifiers",)
 
 
-def _with_own_size(preprocess: Preprocess, args: Args) -> Preprocess:
+def _with_own_size(input: Input, args: Args) -> Input:
     """Set the input size to the one in a network's arguments."""
     sizes = [args[name] for name in SIZES if isinstance(args.get(name), int)]
-    return replace(preprocess, size=sizes[0]) if sizes else preprocess
+    return input.sized(sizes[0]) if sizes else input
 
 
-def _hint(source: str, args: Args, preprocess: Preprocess) -> str:
+def _hint(source: str, args: Args, input: Input) -> str:
     """Return the hint: a common input size that works, or what a network must return."""
-    net = _build(source, args, preprocess, ())
-    for size in sorted(COMMON_SIZES, key=lambda size: abs(size - preprocess.size)):
-        net.preprocess = replace(preprocess, size=size)
+    net = _build(source, args, input, ())
+    for size in sorted(COMMON_SIZES, key=lambda size: abs(size - input.size)):
+        net.input = input.sized(size)
         if not problem(net):
             return f"images of {size} px work: backbone.size={size}"
     return f"see `args` of [backbone]; a network can be used if {CONTRACT}"

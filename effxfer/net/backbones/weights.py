@@ -22,7 +22,7 @@ HEADS = (
 # Tensors that trainers save beside a network's own: losses, metrics, preprocessing, queues, operation counters.
 SIDE = re.compile(
     r"loss|criterion|metric|(^|_)(acc|accuracy|auroc|auc|f1|map|confmat|precision|recall)(_|$)|^queue|^ema_"
-    r"|^total_(ops|params)$|preprocess|normaliz|^(mean|std)$|^_extra_state$"
+    r"|^total_(ops|params)$|input|normaliz|^(mean|std)$|^_extra_state$"
 )
 
 

@@ -79,7 +79,7 @@ def new_edits(network: nn.Module, trial: nn.Module) -> list[Edit]:
 def rebuilt(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
     """Rebuild the network from the edits: a `Net` from scratch, any other module from a copy."""
     if isinstance(network, Net):
-        return rebuild(network.backbone, [*network.edits, *edits], network.preprocess, network.classes)
+        return rebuild(network.backbone, [*network.edits, *edits], network.input, network.classes)
     copy = deepcopy(network)
     apply_sizes(copy, edits)
     return copy

@@ -18,7 +18,7 @@ from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.net.backbones import trust
 from effxfer.prune.tickets.codec import MASK, WEIGHT, pack_mask, unpack_masks
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import input_from_json
 from effxfer.signed_safetensors import Kind, Raw, SignedFile, altered, load, misfit_error, only, raw_of, sha256
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class TicketFile(SignedFile[Facts]):
         if weights is None:
             raise ModelFileError("the ticket has no weights of its own", "open the backbone that it points to")
         with rebuilding("the ticket", len(self.content)):
-            net = rebuild(self.facts.backbone, self.facts.edits, Preprocess.from_json(self.facts.preprocess))
+            net = rebuild(self.facts.backbone, self.facts.edits, input_from_json(self.facts.preprocess))
         _check_fits(weights, _body(net.state_dict()), "weights", "E405")
         net.load_state_dict(weights, strict=False)
         masks = {name: torch.from_numpy(mask) for name, mask in self.masks().items()}
@@ -198,7 +198,7 @@ def pack(
     _check_fits(weights, _body(net.state_dict()), "weights", "E405")
     masks = {name: stored[name].cpu().numpy() for name in sorted(stored)}
     facts = Facts(
-        backbone=net.backbone, edits=body_edits(net.edits), preprocess=net.preprocess.to_json(),
+        backbone=net.backbone, edits=body_edits(net.edits), preprocess=net.input.to_json(),
         shapes={name: list(mask.shape) for name, mask in masks.items()},
         kept=sum(int(mask.sum()) for mask in masks.values()), masked=sum(mask.size for mask in masks.values()),
         everything=sum(weight.numel() for weight in net.body.parameters()),

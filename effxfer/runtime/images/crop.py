@@ -41,7 +41,7 @@ def resize_crop(image: "Image.Image", preprocess: Preprocess) -> NDArray[np.uint
             image = image.crop((left, top, right, bottom))
     if image.size == (size, size):
         return np.asarray(image)
-    canvas = Image.new("RGB", (size, size), padding_colour(preprocess))
+    canvas = Image.new("RGB", (size, size), preprocess.padding_colour())
     canvas.paste(image, (pad_left, pad_top))
     return np.asarray(canvas)
 
@@ -86,17 +86,6 @@ def resized_sides(width: int, height: int, preprocess: Preprocess) -> tuple[int,
     if width <= height:
         return side, int(side * height / width)
     return int(side * width / height), side
-
-
-def padding_colour(preprocess: Preprocess) -> tuple[int, int, int]:
-    """Return the colour of letterbox padding, in [0, 255]: the mean, which normalization maps to (almost) zero."""
-    red, green, blue = (round(255 * value) for value in preprocess.mean)
-    return red, green, blue
-
-
-def padding_key(preprocess: Preprocess) -> tuple[int, ...]:
-    """Return the padding colour as a cache key; empty if nothing is padded."""
-    return padding_colour(preprocess) if preprocess.crop == "letterbox" else ()
 
 
 def _divide_and_round(product: int, divisor: int) -> int:

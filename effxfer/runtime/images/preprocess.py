@@ -4,9 +4,10 @@ Training, calibration, parity checks and deployment share these functions, so th
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,39 @@ class Preprocess:
         std: Per channel, the divisor after that; above 0.
     """
 
+    kind: ClassVar[str] = "image"
+    name: ClassVar[str] = "images"
+    unit: ClassVar[str] = "images"
+    free: ClassVar[Mapping[int, str]] = MappingProxyType({0: "batch"})
+
     size: int = 224
     crop_pct: float = 1.0
     crop: str = "center"
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def sized(self, size: int) -> "Preprocess":
+        """Return the same preprocessing for images of another side."""
+        return replace(self, size=size)
+
+    def feed(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn resized images, uint8 `(B, S, S, 3)`, into the network's input; see `normalize`."""
+        return normalize(rows, self)
+
+    def example(self, batch: int = 2) -> NDArray[np.float32]:
+        """Return black images `(batch, 3, S, S)` as the network's input."""
+        return np.zeros((batch, 3, self.size, self.size), np.float32)
+
+    def padding_colour(self) -> tuple[int, int, int]:
+        """Return the colour of padding, in [0, 255]: the mean, which normalization maps to (almost) zero."""
+        red, green, blue = (round(255 * value) for value in self.mean)
+        return red, green, blue
+
+    def decode_key(self) -> dict[str, Any]:
+        """Return the settings that resized images depend on; mean and deviation are subtracted afterwards."""
+        view = {name: value for name, value in self.to_json().items() if name not in ("mean", "std")}
+        return {**view, "border": self.padding_colour()} if self.crop == "letterbox" else view
 
     def to_json(self) -> dict[str, Any]:
         """Convert into plain values; `crop` only if it is not `center`, so that older keys and files stay valid."""

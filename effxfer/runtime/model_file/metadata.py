@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input, input_from_json
 from effxfer.runtime.model_file import strict
 
 PROTOTYPES, FEATURES = "prototypes", "features"
@@ -35,7 +35,7 @@ class Metadata:
 
     Attributes:
         labels: Class names, in the order of the outputs.
-        preprocess: Conversion of an image into the input.
+        input: Conversion of an image into the input.
         key: Key of the artifact that was exported.
         version: Version of the effxfer that wrote it.
         precision: `fp32`, or the name of the int8 recipe.
@@ -45,7 +45,7 @@ class Metadata:
     """
 
     labels: tuple[str, ...]
-    preprocess: Preprocess
+    input: Input
     key: str = ""
     version: str = ""
     precision: str = "fp32"
@@ -57,7 +57,7 @@ class Metadata:
         return {
             **self.extra,
             "labels": json.dumps(list(self.labels), ensure_ascii=False),
-            "preprocess": json.dumps(self.preprocess.to_json(), sort_keys=True),
+            "preprocess": json.dumps(self.input.to_json(), sort_keys=True),
             "key": self.key,
             "effxfer": self.version,
             "precision": self.precision,
@@ -89,12 +89,12 @@ class Metadata:
             raise ModelError(f"{source} has no effxfer metadata", hint, code="E428")
         try:
             labels = strict.labels(strict.read_json(properties["labels"]))
-            preprocess = Preprocess.from_json(strict.read_json(properties["preprocess"]))
+            input = input_from_json(strict.read_json(properties["preprocess"]))
         except ValueError as error:
             raise ModelError(f"{source} has unreadable effxfer metadata: {error}", hint, code="E428") from None
         return cls(
             labels=labels,
-            preprocess=preprocess,
+            input=input,
             key=properties.get("key", ""),
             version=properties.get("effxfer", ""),
             precision=properties.get("precision", "fp32"),

@@ -44,7 +44,7 @@ class SingleLabel:
     def scores(self, raw: NDArray[np.float32], labels: Labels, of: str = "images") -> tuple[Score, ...]:
         """Return the accuracy, and the balanced one where a class has twice the examples of another."""
         main, counts = self.score(raw, labels, of), np.unique(labels, return_counts=True)[1]
-        # Of two classes, one up to twice the other, both accuracies differ by at most a sixth of the classes' difference.
+        # Of two classes, one up to twice the other: both accuracies differ by at most a sixth of the classes' gap.
         if not len(counts) or counts.max() < 2 * counts.min():
             return (main,)
         return main, self.balanced_score(raw, labels, of)

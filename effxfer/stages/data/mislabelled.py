@@ -34,11 +34,11 @@ def mislabelled(backbone: BackboneSettings, data: DataSettings, context: RunCont
         DataError: If the data cannot be loaded.
     """
     net, _ = artifact.open_model(backbone)
-    net.set_input_size(net.preprocess.size)
-    device, task = pick_device(context.device), load_task(data, net.preprocess, context)
+    net.set_input_size(net.input.size)
+    device, task = pick_device(context.device), load_task(data, net.input, context)
     net.to(device.torch)
     splits = [split for split in (task.train, task.val, task.test) if len(split)]
-    features = [predict(Features(net), split.pixels, net.preprocess, device).double().numpy() for split in splits]
+    features = [predict(Features(net), split.rows, net.input, device).double().numpy() for split in splits]
     labels = np.concatenate([split.labels for split in splits])
     names = [name for split in splits for name in split.names]
     return [

@@ -103,18 +103,18 @@ def score_backbone(
     if settings.size and not backbone.size:
         backbone = backbone.model_copy(update={"size": settings.size})
     net, notes = artifact.open_model(backbone)
-    net.set_input_size(net.preprocess.size)
-    task = load_task(data, net.preprocess, context)
+    net.set_input_size(net.input.size)
+    task = load_task(data, net.input, context)
     require_folds(task)
     split = sample_images(task, settings)
     net.to(device.torch)
-    features = predict(Features(net), split.pixels, net.preprocess, device).double().numpy()
+    features = predict(Features(net), split.rows, net.input, device).double().numpy()
     scores = {name: score(features, split.labels) for name, score in SCORES.items()}
     source = source_probabilities(net, backbone, features)
     if source is not None:
         scores["leep"] = leep(source, split.labels)
     new_head(net, task, settings.seed)
-    return ScoredBackbone(file=exported(net, file), size=net.preprocess.size, scores=scores, n=len(split), notes=notes)
+    return ScoredBackbone(file=exported(net, file), size=net.input.size, scores=scores, n=len(split), notes=notes)
 
 
 def sample_images(task: Task, settings: Rank) -> Split:
@@ -123,7 +123,7 @@ def sample_images(task: Task, settings: Rank) -> Split:
     order = np.random.default_rng(settings.seed).permutation(n)
     by_class = order[np.argsort(labels[order], kind="stable")]
     chosen = np.sort(by_class[np.linspace(0, n - 1, min(settings.images, n)).round().astype(int)])
-    return Split(pixels=task.train.pixels[chosen], labels=labels[chosen], names=[task.train.names[i] for i in chosen])
+    return Split(rows=task.train.rows[chosen], labels=labels[chosen], names=[task.train.names[i] for i in chosen])
 
 
 @torch.inference_mode()

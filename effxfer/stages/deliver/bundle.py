@@ -41,7 +41,7 @@ def bundle(
     """
     speed = bench_models(
         {file.name: file for file in files}, baseline=files[0].name, threads=settings.threads or usable_cores(),
-        size=net.preprocess.size, max_seconds=settings.latency_seconds, min_seconds=0.0, cold=1, seed=settings.seed,
+        size=net.input.size, max_seconds=settings.latency_seconds, min_seconds=0.0, cold=1, seed=settings.seed,
     )  # fmt: skip
     backbone = str(net.backbone.get("source", UNKNOWN)).partition("@")[0]
     origin = Origin(

@@ -61,15 +61,15 @@ def export(
     for file in FILES.values():
         (folder / (file + REJECTED)).unlink(missing_ok=True)
     net.cpu().eval()
-    sizes = [second_size(net, net.preprocess)] if settings.dynamic_size else []
+    sizes = [second_size(net, net.input)] if settings.dynamic_size else []
     proof = merged(net, task)
     module, prototypes = exported_module(net)
     fp32 = export_onnx(
-        module, folder / FILES["fp32"], preprocess=net.preprocess, classes=net.classes, key=identity(net),
+        module, folder / FILES["fp32"], input=net.input, classes=net.classes, key=identity(net),
         opset=settings.opset, dynamic_size=settings.dynamic_size, prototypes=prototypes,
     )  # fmt: skip
     gate = check(
-        fp32, net, task.val.pixels, task.val.labels, net.preprocess,
+        fp32, net, task.val.rows, task.val.labels, net.input,
         output=net.output, max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes,
         threads=settings.threads,
     )  # fmt: skip
@@ -94,7 +94,7 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
     """Quantize, and say what was tried; `out` exists afterwards only if it is worth it."""
     try:
         _, report = quantize(
-            fp32, out, calibration=task.train.pixels, pixels=task.val.pixels, labels=task.val.labels,
+            fp32, out, calibration=task.train.rows, rows=task.val.rows, labels=task.val.labels,
             output=task.output, max_drop=settings.max_drop, recipes=settings.recipes,
             float_layers=settings.float_layers,
             float_operators=settings.float_operators, images=settings.calibration,
@@ -115,7 +115,7 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
         text = f"{file.name} is not of the operator set asked for: {gone}"
         raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
     model = open_model(file, settings.threads, exact=exact)
-    report = add_suffix(check_prototypes(model, net, task.val.pixels, settings.tolerance), precision)
+    report = add_suffix(check_prototypes(model, net, task.val.rows, settings.tolerance), precision)
     report += add_suffix(file_at_target(model, task, net), precision)
     if not settings.with_preprocessing:
         return report + on_file(file, precision, task, settings)
@@ -133,7 +133,7 @@ def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) ->
     exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
     rows = list[Measurement]()
     for name, split in task.reported.items():
-        logits = onnx_logits(file, split.pixels, threads=settings.threads, exact=exact)
+        logits = onnx_logits(file, split.rows, threads=settings.threads, exact=exact)
         rows += score_rows(task.output, logits, split.labels, f"{name}/{precision}")
     return Report(rows=(*rows, file_zeros(file, precision)))
 
@@ -144,7 +144,7 @@ def on_whole_images(file: Path, precision: str, task: Task, settings: ExportSett
     Raises:
         GateError: If it does not see what the network was trained on.
     """
-    expected = onnx_logits(file, task.val.pixels, threads=settings.threads)
+    expected = onnx_logits(file, task.val.rows, threads=settings.threads)
     add_preprocessing(file)
     gate = check_preprocessing(
         file, task.val, expected, output=task.output, max_drop=settings.preprocessing_drop, threads=settings.threads

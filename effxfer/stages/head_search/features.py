@@ -20,7 +20,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from effxfer import progress
-from effxfer.data.batches.augment import normalize
+from effxfer.data.batches.collate import input_tensor
 from effxfer.data.task import Split, Task
 from effxfer.files import reserve, sha256, write_atomic, write_directory
 from effxfer.net.heads.pools import as_maps
@@ -164,8 +164,8 @@ def _compute(
     names = list(dict.fromkeys([*plan.taps, *plan.maps.values()]))
     with ExitStack() as stack:
         for start in range(0, len(split), BATCH):
-            chunk = torch.tensor(split.pixels[start : start + BATCH]).to(device.torch)
-            outputs = net.outputs(normalize(chunk, net.preprocess), names)
+            chunk = split.rows[start : start + BATCH]
+            outputs = net.outputs(input_tensor(chunk, net.input, device.torch), names)
             for file, values in _arrays(outputs, plan):
                 if file not in files:
                     shape = (len(split), *values.shape[1:])

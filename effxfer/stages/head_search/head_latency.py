@@ -243,7 +243,7 @@ class HeadLatencyMeter:
         return self._compare({"it": file}, "it", POOL_SECONDS)["it"].p50
 
     def _compare(self, files: Mapping[str, Path], baseline: str, seconds: float) -> dict[str, Timing]:
-        runners = {name: onnx_runner(file, feed_for(file, size=self.net.preprocess.size), self.threads)
+        runners = {name: onnx_runner(file, feed_for(file, size=self.net.input.size), self.threads)
                    for name, file in files.items()}  # fmt: skip
         timings = compare(
             runners, baseline=baseline, threads=self.threads, precision=PRECISION, min_seconds=0.0,

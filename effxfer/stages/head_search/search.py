@@ -129,7 +129,7 @@ def reject_candidate(net: Net, task: Task, result: SearchResult, settings: Searc
     """Return a report if the existing head is kept, else None."""
     if net.classes != task.classes:
         return None
-    present = predict(net, task.val.pixels, net.preprocess, device).argmax(1)
+    present = predict(net, task.val.rows, net.input, device).argmax(1)
     labels = torch.from_numpy(task.val.labels)
     if is_better(
         result.answers, present, labels, metric=settings.metric, confidence=settings.confidence,

@@ -93,8 +93,10 @@ def train_repeat(context: ControlContext, spec: ControlSpec, number: int) -> dic
 
 def loss_for(context: ControlContext, net: Net) -> Loss:
     """Return the training loss for a control; a teacher still sees images with its own normalisation."""
-    native, teacher = net.preprocess, context.dense.preprocess
+    native, teacher = net.input, context.dense.input
     teacher_loss = context.loss if net.backbone == context.dense.backbone else context.foreign_loss
+    if not isinstance(native, Preprocess) or not isinstance(teacher, Preprocess):
+        return teacher_loss
     if not context.settings.teacher.listens or (native.mean, native.std) == (teacher.mean, teacher.std):
         return teacher_loss
 

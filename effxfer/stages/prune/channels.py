@@ -56,8 +56,8 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         foreign, _ = distillation_loss(net, strategy, outputs, head_is_new=training.head_is_new)
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
-    side = settings.size or net.preprocess.size
-    control_backbones = open_control_backbones(settings, replace(net.preprocess, size=side), device)
+    side = settings.size or net.input.size
+    control_backbones = open_control_backbones(settings, net.input.sized(side), device)
     dense = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from itertools import islice
 
-import torch
 from torch import Tensor
 
-from effxfer.data.batches.augment import Augment, normalize
+from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import make_batches, seed_of
+from effxfer.data.batches.collate import input_tensor
 from effxfer.data.task import Split, Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.prune.compact import compact as pruning
 from effxfer.report import Report
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.stages.settings.prune_settings import Compact
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.train.devices import Device
@@ -53,7 +53,7 @@ def compact(
         net,
         max_error=settings.max_error,
         calibration=training_images(task, settings, device) if settings.max_error else (),
-        check=validation_images(task.val, net.preprocess, settings.images, device),
+        check=validation_images(task.val, net.input, settings.images, device),
     )
     note = f"accuracy on the validation split before: {before:.2f} %"
     return net, accuracy_report(net, task, device) + result.report + Report(notes=(note,))
@@ -66,8 +66,7 @@ def training_images(task: Task, settings: Compact, device: Device) -> list[Tenso
     return [inputs for inputs, _ in islice(drawn, settings.images // size)]
 
 
-def validation_images(split: Split, preprocess: Preprocess, count: int, device: Device) -> list[Tensor]:
+def validation_images(split: Split, input: Input, count: int, device: Device) -> list[Tensor]:
     """Give the first images of a split in batches `(B, 3, S, S)`."""
     starts = range(0, min(count, len(split)), BATCH)
-    chunks = (torch.tensor(split.pixels[i : min(i + BATCH, count)]).to(device.torch) for i in starts)
-    return [normalize(chunk, preprocess) for chunk in chunks]
+    return [input_tensor(split.rows[i : min(i + BATCH, count)], input, device.torch) for i in starts]

@@ -20,7 +20,7 @@ from effxfer.prune.graph.macs import cost
 from effxfer.prune.network import example_of
 from effxfer.prune.recovery.recalibrate import recalibrate_
 from effxfer.report import Report
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.prune.calibration import TAYLOR_BATCHES, plain_batches
 from effxfer.stages.runner.onnx_timing import DENSE, PRECISION, PRUNED, stopwatch
@@ -76,7 +76,7 @@ class ControlContext:
 
     def seen_by(self, net: Net) -> list[Task]:
         """The tasks with images preprocessed for a network."""
-        return [task.with_preprocess(net.preprocess) for task in self.tasks]
+        return [task.with_input(net.input) for task in self.tasks]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,12 +98,12 @@ class ControlSpec:
     advice: str
 
 
-def open_control_backbones(settings: Channels, like: Preprocess, device: Device) -> dict[str, Net]:
+def open_control_backbones(settings: Channels, like: Input, device: Device) -> dict[str, Net]:
     """Open the control backbones of the settings before any training.
 
     Args:
         settings: Settings of the stage.
-        like: Preprocessing of the pruned network; the default for backbones that are not model directories.
+        like: Inputing of the pruned network; the default for backbones that are not model directories.
         device: Device of the stage.
 
     Raises:
@@ -119,13 +119,15 @@ def open_control_backbones(settings: Channels, like: Preprocess, device: Device)
     return nets
 
 
-def open_control_backbone(backbone: BackboneSettings, like: Preprocess) -> Net:
+def open_control_backbone(backbone: BackboneSettings, like: Input) -> Net:
     """Open one control backbone with the preprocessing of another network; see `open_control_backbones`."""
     if artifact.find(backbone.source) is None:
-        inherited = {name: getattr(backbone, name) or getattr(like, name) for name in ("size", "crop_pct", "crop")}
+        inherited = {
+            name: getattr(backbone, name) or getattr(like, name, None) for name in ("size", "crop_pct", "crop")
+        }
         backbone = backbone.model_copy(update=inherited)
     net, _notes = artifact.open_model(backbone)
-    net.set_input_size(net.preprocess.size)
+    net.set_input_size(net.input.size)
     return net
 
 
@@ -168,7 +170,7 @@ def equally_fast_side(context: ControlContext) -> int:
 
 def input_sides(net: Net) -> list[int]:
     """Input sides that a network accepts, from 8 pixels to its own side, in steps of four."""
-    full, accepted = net.preprocess.size, []
+    full, accepted = net.input.size, []
     for side in range(full % SIDE_STEP + LEAST_SIDE, full + 1, SIDE_STEP):
         try:
             at_input_side(net, side)
@@ -199,7 +201,7 @@ def uniform_control(context: ControlContext) -> ControlSpec | str:
     )
 
     def start(_seed: int) -> Net:
-        net = at_input_side(context.dense, context.net.preprocess.size)
+        net = at_input_side(context.dense, context.net.input.size)
         context.prune(net, uniform)
         return net
 
@@ -224,7 +226,7 @@ def equal_cost_target(context: ControlContext) -> dict[str, float]:
     settings = context.settings
 
     def prune_uniformly(**target: Any) -> Net:
-        net = at_input_side(context.dense, context.net.preprocess.size)
+        net = at_input_side(context.dense, context.net.input.size)
         remove_channels(net, scope="layer", exclude=settings.exclude, **target)
         return net
 

@@ -63,7 +63,7 @@ def exported(network: nn.Module, file: Path, example: Tensor | None = None) -> P
     """Write a network as float32 ONNX, whatever device it is on; it is not changed."""
     still = deepcopy(network).cpu().eval()
     if isinstance(still, Net):
-        return export_onnx(still, file, preprocess=still.preprocess, classes=still.classes, key="latency")
+        return export_onnx(still, file, input=still.input, classes=still.classes, key="latency")
     return write_module(still, file, example_of(still, example))
 
 

@@ -81,9 +81,9 @@ def execute(
     began = time.monotonic()
     net, notes = open_source(source)
     stage.check(net, settings)
-    preprocess = replace(net.preprocess, size=settings.image_size or net.preprocess.size)
+    input = net.input.sized(settings.image_size or net.input.size)
     history = history_of(source, settings)
-    tasks = [load_task(one, preprocess, context, history, listing) for one, listing in zip(data, listings, strict=True)]
+    tasks = [load_task(one, input, context, history, listing) for one, listing in zip(data, listings, strict=True)]
     recipe = recipe_of(source)
     ticket = {} if recipe is None else {"recipe": recipe}
     timed = settings.with_extra_seconds(context.extra_seconds - (time.monotonic() - began))

@@ -10,7 +10,7 @@ from effxfer.data.loader import Loader
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
-from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.settings import build
 from effxfer.stages.data.split_history import found_again
 from effxfer.stages.runner.context import RunContext
@@ -33,8 +33,8 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
 
 
 def load_task(
-    settings: DataSettings, preprocess: Preprocess, context: RunContext, history: History = NONE,
+    settings: DataSettings, input: Input, context: RunContext, history: History = NONE,
     listing: Listing | None = None,
 ) -> Task:  # fmt: skip
     """Decode a task into the cache of a run; `listing` is what `scan` gave, or None."""
-    return Loader(settings=settings, cache=context.cache, history=history).load(preprocess, listing)
+    return Loader(settings=settings, cache=context.cache, history=history).load(input, listing)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from effxfer import artifact
 from effxfer.adapter_file import AdapterFile, pack, sizes
-from effxfer.data.batches.augment import normalize
+from effxfer.data.batches.collate import input_tensor
 from effxfer.data.task import Task
 from effxfer.errors import GateError
 from effxfer.net.merge import MERGEABLE, adapters, base_state, merge_
@@ -93,7 +93,7 @@ def answers(net: Net, task: Task) -> Tensor:
     """Return a network's logits `(B, C)` for the first validation images, in float32."""
     net.eval()
     device = next(net.parameters()).device
-    logits: Tensor = net(normalize(torch.tensor(task.val.pixels[:IMAGES]).to(device), net.preprocess))
+    logits: Tensor = net(input_tensor(task.val.rows[:IMAGES], net.input, device))
     return logits.float().cpu().clone()
 
 

@@ -7,7 +7,7 @@ still high, so an intermediate score predicts the final one badly.
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import log2
 from pathlib import Path
@@ -63,7 +63,7 @@ class Candidate:
     @property
     def side(self) -> int:
         """Side of its input images in pixels."""
-        return self.tasks[-1].preprocess.size
+        return self.tasks[-1].input.size
 
 
 Board = dict[str, dict[str, Any]]
@@ -137,7 +137,7 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
         Candidate(
             name=name if len(networks) == 1 else f"{network}, {name}", network=network, net=body, recipe=recipe,
             tasks=[
-                t.with_preprocess(replace(body.preprocess, size=recipe.size or body.preprocess.size)) for t in tasks
+                t.with_input(body.input.sized(recipe.size or body.input.size)) for t in tasks
             ],
         )
         for network, body in networks.items()

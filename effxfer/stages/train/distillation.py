@@ -7,6 +7,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import Teacher
 from effxfer.transfer.base import Strategy
@@ -39,7 +40,7 @@ def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, head_i
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
     temperature = settings.temperature or (1.0 if teacher.smoothing else TEMPERATURE)
     loss: Loss = blend_teacher_loss(
-        strategy.loss, teacher_for(teacher, net.preprocess), logits=settings.logits, size=teacher.preprocess.size,
+        strategy.loss, teacher_for(teacher, net.input), logits=settings.logits, size=teacher.input.size,
         features=settings.features, temperature=temperature,
     )  # fmt: skip
     return loss, smoothing_note(teacher.smoothing, temperature) if settings.logits else Report()
@@ -69,9 +70,11 @@ def load_teacher(settings: Teacher, net: Net) -> Net:
     return teacher
 
 
-def teacher_for(teacher: Net, student: Preprocess) -> Net:
+def teacher_for(teacher: Net, student: Input) -> Net:
     """Copy a network as a frozen teacher for images that are normalised by another preprocessing."""
-    copy, native = frozen_copy(teacher), teacher.preprocess
+    copy, native = frozen_copy(teacher), teacher.input
+    if not isinstance(native, Preprocess) or not isinstance(student, Preprocess):
+        return copy
     if (native.mean, native.std) != (student.mean, student.std):
         device = next(copy.parameters()).device
         mean, std = (

@@ -112,7 +112,7 @@ def accuracy_report(net: Net, task: Task, device: Device) -> Report:
     """Evaluate accuracy on the validation split, the test split and the target, if they exist."""
     rows = list[Measurement]()
     for name, split in task.reported.items():
-        logits = predict(net, split.pixels, net.preprocess, device)
+        logits = predict(net, split.rows, net.input, device)
         rows += score_rows(net.output, logits.numpy(), split.labels, name)
     return Report(rows=tuple(rows)) + at_target(net, task, device)
 

@@ -38,11 +38,11 @@ def at_target(net: Net, task: Task, device: Device) -> Report:
         return Report()
     if is_new(task):
         split = concat_splits(task.target)
-        features = predict(Features(net), split.pixels, net.preprocess, device)
+        features = predict(Features(net), split.rows, net.input, device)
         return on_new(features, split, distance_of(net))
     if not len(task.target.test):
         return NOTHING
-    return by_domain(predict(net, task.target.test.pixels, net.preprocess, device), task.target.test)
+    return by_domain(predict(net, task.target.test.rows, net.input, device), task.target.test)
 
 
 def file_at_target(model: Model, task: Task, net: Net) -> Report:
@@ -57,11 +57,11 @@ def file_at_target(model: Model, task: Task, net: Net) -> Report:
         return Report()
     if not is_new(task):
         test = task.target.test
-        return by_domain(torch.from_numpy(model.logits(test.pixels)), test) if len(test) else NOTHING
+        return by_domain(torch.from_numpy(model.logits(test.rows)), test) if len(test) else NOTHING
     if not model.takes_prototypes:
         return Report(notes=("the file has fixed classes, so that new classes cannot be evaluated",))
     split = concat_splits(task.target)
-    return on_new(torch.from_numpy(model.features_of(split.pixels)), split, distance_of(net))
+    return on_new(torch.from_numpy(model.features_of(split.rows)), split, distance_of(net))
 
 
 def is_new(task: Task) -> bool:

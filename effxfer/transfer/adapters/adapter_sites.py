@@ -108,7 +108,7 @@ def record_shapes(net: Net, names: list[str]) -> dict[str, TensorShapes]:
     layers = [m for n, m in net.body.named_modules() if isinstance(m, WEIGHING) and not _of_adapter(n, net)]
     handles = [module.register_forward_hook(weigh) for module in layers]
     handles += [net.get_submodule(name).register_forward_hook(recorder(name)) for name in names]
-    side = net.preprocess.size
+    side = net.input.size
     with as_evaluated(net), hooks(handles):
         net.body(torch.zeros(1, 3, side, side, device=next(net.parameters()).device))
     return shapes

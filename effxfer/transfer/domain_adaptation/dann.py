@@ -68,7 +68,7 @@ class Dann(Strategy):
             raise SettingsError("dann needs images of another domain of the same classes", hint)
         count, labels = len(task.unlabelled), torch.tensor(task.train.labels)
         source_views, target_views = (
-            make_views(split, task.preprocess, self.augment, device) for split in (task.train, task.unlabelled)
+            make_views(split, task.input, self.augment, device) for split in (task.train, task.unlabelled)
         )  # fmt: skip
 
         def make(index: Tensor, rng: Generator) -> Batch:

@@ -90,7 +90,7 @@ class PrototypeNet(Strategy):
             DataError: If there are too few classes, or too few images of them.
         """
         task = tasks[-1]
-        look = make_views(task.train, task.preprocess, self.augment, device)
+        look = make_views(task.train, task.input, self.augment, device)
         pool = Episodes(task.train.labels, self.shot + self.query)
         turns = TURNS if self.rotations else 1
         if len(pool) * turns < self.way:

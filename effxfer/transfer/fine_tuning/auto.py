@@ -114,8 +114,8 @@ def measure_knowledge(net: Net, task: Task) -> Facts:
     taps = PooledTaps(net, list(widths))
     shift = Shift(net)
     with shift.noted():
-        train = predict(taps, task.train.pixels[chosen], net.preprocess, device).split(list(widths.values()), 1)
-    val = predict(taps, task.val.pixels, net.preprocess, device).split(list(widths.values()), 1)
+        train = predict(taps, task.train.rows[chosen], net.input, device).split(list(widths.values()), 1)
+    val = predict(taps, task.val.rows, net.input, device).split(list(widths.values()), 1)
     count = len(task.classes)
     probes = {
         name: task.output.score(probe_logits(x, labels, y, count).numpy(), task.val.labels).value

@@ -31,7 +31,7 @@ class Features(nn.Module):
 def features_of(net: Net, task: Task) -> tuple[Tensor, Tensor]:
     """Compute features `(N, D)` and labels `(N,)` of the training split's evaluation view, on the network's device."""
     device = next(net.parameters()).device
-    features = predict(Features(net), task.train.pixels, net.preprocess, Device(torch=device)).to(device)
+    features = predict(Features(net), task.train.rows, net.input, Device(torch=device)).to(device)
     return features, torch.tensor(task.train.labels).to(device)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effxfer.data.batches.augment import normalize
+from effxfer.data.batches.collate import input_tensor
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.net.taps import capture_taps, example_input, stage_ends
@@ -85,10 +85,10 @@ def channel_weights(net: Net, task: Task, taps: Sequence[str]) -> dict[str, Tens
     solve_(probe.requires_grad_(True).head, *features_of(probe, task), 1e-3)
     chosen = torch.linspace(0, len(task.train) - 1, min(IMAGES, len(task.train))).long()
     device = next(probe.parameters()).device
-    pixels = torch.tensor(task.train.pixels[chosen.numpy()]).to(device)
+    inputs = input_tensor(task.train.rows[chosen.numpy()], net.input, device)
     labels = torch.tensor(task.train.labels[chosen.numpy()]).to(device)
     with capture_taps(probe.body, taps) as maps:
-        loss = F.cross_entropy(probe(normalize(pixels, net.preprocess)), labels)
+        loss = F.cross_entropy(probe(inputs), labels)
     slopes = torch.autograd.grad(loss, [maps[tap] for tap in taps])
     return {
         tap: softmax_weights(-by_channel(maps[tap] * slope).sum((0, 2)))

@@ -62,8 +62,8 @@ class FixMatch(Strategy):
         if task.unlabelled is None:
             raise SettingsError("fixmatch needs images without labels", "name them with data.unlabelled")
         unlabelled, count = task.unlabelled, len(task.unlabelled)
-        look = make_views(task.train, task.preprocess, self.augment, device)
-        weak, strong = (make_views(unlabelled, task.preprocess, how, device) for how in (self.augment, self.strong))
+        look = make_views(task.train, task.input, self.augment, device)
+        weak, strong = (make_views(unlabelled, task.input, how, device) for how in (self.augment, self.strong))
         labels = torch.tensor(task.train.labels)
 
         def make(index: Tensor, rng: Generator) -> Batch:

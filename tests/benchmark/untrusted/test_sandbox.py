@@ -56,7 +56,7 @@ def planted(file, often, grow, times):
         [numpy_helper.from_array(np.asarray(value), name) for name, value in held.items()],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    write_metadata(model, Metadata(labels=("a", "b"), preprocess=Preprocess(size=2)))
+    write_metadata(model, Metadata(labels=("a", "b"), input=Preprocess(size=2)))
     onnx.save(model, file)
     return file
 
@@ -91,7 +91,7 @@ def test_what_starts_on_images_alone_is_stopped(tmp_path, photo, patience, comma
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     target = tmp_path_factory.mktemp("model") / "model.onnx"
-    return export_onnx(tiny_net(), target, preprocess=PREPROCESS, classes=CLASSES, key="k1")
+    return export_onnx(tiny_net(), target, input=PREPROCESS, classes=CLASSES, key="k1")
 
 
 def test_it_gives_what_the_function_gives(exported, photo, tmp_path):

@@ -92,7 +92,7 @@ def task(count=20, size=8, canvas=12) -> Task:
     def split(side):
         shape = (count, size, size, 3)
         return Split(
-            pixels=np.full(shape, 10, np.uint8) + labels[:, None, None, None].astype(np.uint8),
+            rows=np.full(shape, 10, np.uint8) + labels[:, None, None, None].astype(np.uint8),
             labels=labels.astype(np.int64),
             names=[f"{i}.png" for i in range(count)],
             canvas=rng.integers(100, 200, (count, side, side, 3), dtype=np.uint8) if side else None,
@@ -106,7 +106,7 @@ def task(count=20, size=8, canvas=12) -> Task:
         train=split(canvas),
         val=split(0),
         test=split(0),
-        preprocess=pre,
+        input=pre,
         digest="d",
     )
 

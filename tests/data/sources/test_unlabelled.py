@@ -35,7 +35,7 @@ def test_a_task_holds_their_pixels_and_no_labels(folder):
     place = {name: row for row, name in enumerate(plain.train.names)}
     rows = [place[name] for name in task.unlabelled.names]
     assert len(rows) == len(plain.train) - 9
-    assert np.array_equal(task.unlabelled.pixels, plain.train.pixels[rows])
+    assert np.array_equal(task.unlabelled.rows, plain.train.rows[rows])
 
 
 def test_a_folder_of_any_depth_but_not_what_is_labelled(folder, tmp_path):
@@ -50,7 +50,7 @@ def test_a_folder_of_any_depth_but_not_what_is_labelled(folder, tmp_path):
     task = load(tiny.data_of(folder, unlabelled=str(more)), PREPROCESS)
     assert task.unlabelled is not None
     assert len(task.unlabelled) == 6
-    assert task.unlabelled.pixels.std() > 10
+    assert task.unlabelled.rows.std() > 10
 
 
 @pytest.mark.parametrize("what", ["nowhere", "red"])

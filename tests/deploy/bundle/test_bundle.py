@@ -91,14 +91,14 @@ def shrunk(exported, out):
     """The exported file with another crop: preprocessing that a copy of it would easily get wrong."""
     about = Preprocess(size=PREPROCESS.size, mean=PREPROCESS.mean, std=PREPROCESS.std, crop_pct=0.8)
     model = load(exported)
-    write_metadata(model, replace(read_metadata(exported), preprocess=about))
+    write_metadata(model, replace(read_metadata(exported), input=about))
     onnx.save(model, out)
     return out
 
 
 @pytest.fixture
 def resizing(net, tmp_path):
-    file = export_onnx(net, tmp_path / "model.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k")
+    file = export_onnx(net, tmp_path / "model.onnx", input=PREPROCESS, classes=CLASSES, key="k")
     add_preprocessing(file)
     return file
 

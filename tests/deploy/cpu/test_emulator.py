@@ -57,7 +57,7 @@ def test_x86_runs_this_python(monkeypatch):
 def test_the_child_gives_the_files_logits(exported, pixels, native):
     feeds = feeds_of(exported, pixels).subset(10)
     got = emulated_logits(exported, feeds, "avx2")
-    np.testing.assert_allclose(got, onnx_logits(exported, feeds.pixels, threads=1), atol=1e-5)
+    np.testing.assert_allclose(got, onnx_logits(exported, feeds.rows, threads=1), atol=1e-5)
 
 
 def test_a_file_that_does_not_run_is_an_error(exported, pixels, native, tmp_path):
@@ -99,13 +99,13 @@ def test_the_emulated_cpus_have_their_own_arithmetic(tmp_path):
 
     class Codes(Feeds):
         def feed(self, start, count):
-            return {self.name: self.pixels[start : start + count]}
+            return {self.name: self.rows[start : start + count]}
 
     weights = np.full((6, 4), 127, np.int8)
     file = tmp_path / "planted.onnx"
     file.write_bytes(planted("MatMulInteger", weights, np.uint8(0), 2))
     codes = np.full((3, 6), 255, np.uint8)
-    feeds = Codes(name="x", pixels=codes, preprocess=Preprocess())
+    feeds = Codes(name="x", rows=codes, input=Preprocess())
     assert pair_sums(codes, weights)[0] == 3 * 3 * 4
     exact = codes.astype(int) @ weights.astype(int)
     np.testing.assert_array_equal(emulated_logits(file, feeds, "sse"), exact)

@@ -198,7 +198,7 @@ def test_it_stops_once_it_has_seen_enough(candidates):
     files, feeds = candidates
     assert saturation(files["u8s8"], feeds, enough=3).images == 3
     assert saturation(files["u8s8"], feeds.subset(2), enough=3).images == 2
-    assert saturation(files["u8s8"], replace(feeds, pixels=feeds.pixels[:0])).images == 0
+    assert saturation(files["u8s8"], replace(feeds, rows=feeds.rows[:0])).images == 0
 
 
 @saturating_cpu
@@ -207,7 +207,7 @@ def test_where_it_counts_the_answers_change_and_elsewhere_not(candidates, export
     files, feeds = candidates
     for name, file in files.items():
         found = saturation(with_metadata(file, exported), feeds)
-        own, exact = (onnx_logits(file, feeds.pixels, exact=exact) for exact in (False, True))
+        own, exact = (onnx_logits(file, feeds.rows, exact=exact) for exact in (False, True))
         same = np.array_equal(own, exact)
         assert same == (found.saturated == 0), name
 
@@ -217,8 +217,8 @@ def test_planted_layers_are_found(tmp_path):
     (tmp_path / "chain.onnx").write_bytes(chain())
     feeds = Feeds(
         name="images",
-        pixels=images(12, seed=9),
-        preprocess=Preprocess(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        rows=images(12, seed=9),
+        input=Preprocess(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
     )
     prepared = prepare(tmp_path / "chain.onnx", tmp_path / "prepared.onnx")
     clean = write_candidate(prepared, tmp_path / "clean.onnx", RECIPES["u8s8-7bit"], feeds, tmp_path)

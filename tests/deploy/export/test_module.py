@@ -39,7 +39,7 @@ def test_one_row_is_example_enough(tmp_path):
 
 def test_with_classes_and_preprocessing_the_runtime_opens_it(tmp_path):
     net, file = tiny_net(), tmp_path / "net.onnx"
-    export_module(net, file, torch.rand(2, 3, 16, 16), classes=CLASSES, preprocess=PREPROCESS)
+    export_module(net, file, torch.rand(2, 3, 16, 16), classes=CLASSES, input=PREPROCESS)
     assert read_metadata(file).labels == CLASSES
     assert Model(file).logits(images(2)).shape == (2, len(CLASSES))
 

@@ -18,7 +18,7 @@ from tests.tiny_net import CLASSES, PREPROCESS, TinyNet, images, tiny_net
 
 
 def export(module, file, classes=CLASSES, **more):
-    return export_onnx(module, file, preprocess=PREPROCESS, classes=classes, key="k1", **more)
+    return export_onnx(module, file, input=PREPROCESS, classes=classes, key="k1", **more)
 
 
 def test_one_file_with_named_axes_and_the_asked_operator_set(exported):
@@ -47,7 +47,7 @@ def test_no_trace_of_this_machine(exported):
 def test_metadata_are_read_back(exported):
     about = read_metadata(exported)
     assert about.labels == CLASSES
-    assert about.preprocess == PREPROCESS
+    assert about.input == PREPROCESS
     assert (about.key, about.version, about.precision, about.extra) == ("k1", __version__, "fp32", {"task": "toys"})
 
 

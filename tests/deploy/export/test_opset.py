@@ -37,7 +37,7 @@ NETS = {
 
 def export(net, file, opset):
     about = replace(PREPROCESS, size=SIZE)
-    return export_onnx(net, file, preprocess=about, classes=CLASSES, key="k1", opset=opset)
+    return export_onnx(net, file, input=about, classes=CLASSES, key="k1", opset=opset)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_an_operator_that_is_too_new_is_named_with_the_set_that_has_it(tmp_path)
             return nn.functional.grid_sample(x, grid, align_corners=False).mean((2, 3))
 
     with pytest.raises(ModelFileError, match=r"set 13 cannot express GridSample \(version 16, node \S+\)") as caught:
-        export_onnx(Warped().eval(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes="abc", key="k", opset=13)
+        export_onnx(Warped().eval(), tmp_path / "m.onnx", input=PREPROCESS, classes="abc", key="k", opset=13)
     assert (caught.value.code, caught.value.hint) == ("E431", "set opset=16 or later")
     assert list(tmp_path.iterdir()) == []
 
@@ -234,7 +234,7 @@ def test_int8_stays_in_the_operator_set(attention, tmp_path):
     pixels = images(40, size=SIZE)
     labels = onnx_logits(fp32, pixels, threads=1).argmax(1)
     out, report = quantize(
-        fp32, tmp_path / "int8.onnx", calibration=pixels[:8], pixels=pixels, labels=labels, max_drop=100.0,
+        fp32, tmp_path / "int8.onnx", calibration=pixels[:8], rows=pixels, labels=labels, max_drop=100.0,
         recipes=["dynamic", "u8s8-heavy", "weights"], threads=1,
         compare=lambda runners, **_: [clock.timing(n, *([1.0 if n == "fp32" else 0.5] * 2)) for n in runners],
     )  # fmt: skip
@@ -289,7 +289,7 @@ def test_prototypes_are_still_an_input_that_need_not_be_given(tmp_path):
     torch.manual_seed(0)
     net, own, other = Near().eval(), torch.randn(len(CLASSES), 8), torch.randn(3, 8)
     file = export_onnx(
-        net, tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="k", opset=13, prototypes=own
+        net, tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="k", opset=13, prototypes=own
     )  # fmt: skip
     model = load(file)
     assert (model.opset_import[0].version, model.ir_version) == (13, 7)

@@ -61,7 +61,7 @@ class NoColdImages(TinyNet):
 
 def test_nan_outputs_are_rejected(pixels, tmp_path):
     net = NoColdImages().eval()
-    file = export_onnx(net, tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
+    file = export_onnx(net, tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
     labels = np.zeros(len(pixels), np.int64)
     with pytest.raises(GateError, match=r"NaN or inf for \d+ of 300 images"):
         check(file, net, pixels, labels, PREPROCESS, tolerance=1e9, max_drop=100)

@@ -123,7 +123,7 @@ def test_the_file_says_what_it_takes_and_gives(copy):
     about = read_metadata(copy)
     assert about.with_preprocessing
     assert not before.with_preprocessing
-    assert (about.labels, about.preprocess, about.extra) == (before.labels, before.preprocess, before.extra)
+    assert (about.labels, about.input, about.extra) == (before.labels, before.input, before.extra)
     assert {t.name for t in model.graph.initializer} == {t.name for t in load(copy).graph.initializer}
 
 
@@ -160,7 +160,7 @@ def test_filters_that_onnx_lacks_are_refused(copy, how):
 
 def resized_by(file, how):
     about = read_metadata(file)
-    return replace(about, preprocess=replace(about.preprocess, interpolation=how))
+    return replace(about, input=replace(about.input, interpolation=how))
 
 
 def test_the_resized_side_is_rounded_down():

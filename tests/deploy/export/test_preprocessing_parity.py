@@ -21,14 +21,14 @@ def split():
     """24 images of as many sizes, which the network is right about (see `expected`)."""
     whole = [image[: 20 + i, : 43 - i] for i, image in enumerate(images(24, size=44))]
     pixels = np.stack([resize_crop(Image.fromarray(image), PREPROCESS) for image in whole])
-    return Split(pixels=pixels, labels=np.zeros(24, np.int64), names=[], decode_row=whole.__getitem__)
+    return Split(rows=pixels, labels=np.zeros(24, np.int64), names=[], decode_row=whole.__getitem__)
 
 
 @pytest.fixture
 def made(exported, split, tmp_path):
     """A file with preprocessing inside, the logits without, and the split labelled by them."""
     file = shutil.copy(exported, tmp_path / "m.onnx")
-    expected = onnx_logits(file, split.pixels)
+    expected = onnx_logits(file, split.rows)
     return add_preprocessing(file), expected, replace(split, labels=expected.argmax(1))
 
 

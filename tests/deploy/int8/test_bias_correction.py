@@ -12,7 +12,7 @@ from effxfer.deploy.int8.static import Feeds, prepare, write_candidate
 from effxfer.deploy.settings import Recipe
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
-FEEDS = Feeds(name="images", pixels=images(64), preprocess=PREPROCESS)
+FEEDS = Feeds(name="images", rows=images(64), input=PREPROCESS)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_shift_of_products():
 
 def test_observed_means_and_maxima_are_those_of_the_images(prepared):
     model = load(prepared)
-    few = Feeds(name="images", pixels=images(10), preprocess=PREPROCESS, batch=5)
+    few = Feeds(name="images", rows=images(10), input=PREPROCESS, batch=5)
     seen = measure_activations(model, ["images", model.graph.node[0].output[0], "absent"], few)
     everything = few.feed(0, 10)["images"]
     assert seen.keys() == {"images", model.graph.node[0].output[0]}
@@ -56,15 +56,15 @@ def logit_bias(file, about, exact):
     model = load(file)
     write_metadata(model, about)
     file.write_bytes(model.SerializeToString())
-    return np.abs((onnx_logits(file, FEEDS.pixels, threads=1) - exact).mean(0)).mean()
+    return np.abs((onnx_logits(file, FEEDS.rows, threads=1) - exact).mean(0)).mean()
 
 
 def test_claim_correction_takes_the_mean_error_away(tmp_path):
     """With weights rounded down in 15 coarse steps, the mean error of logits falls to a tenth or less."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 16, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()
-    exported = export_onnx(net, tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
-    exact = onnx_logits(exported, FEEDS.pixels, threads=1)
+    exported = export_onnx(net, tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
+    exact = onnx_logits(exported, FEEDS.rows, threads=1)
     prepared, about = prepare(exported, tmp_path / "prepared.onnx"), read_metadata(exported)
     model, coarse = load(prepared), load(prepared)
     for tensor in coarse.graph.initializer:

@@ -16,7 +16,7 @@ from effxfer.deploy.settings import AUTO, DEFAULT, RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
-FEEDS = Feeds(name="images", pixels=images(32), preprocess=PREPROCESS)
+FEEDS = Feeds(name="images", rows=images(32), input=PREPROCESS)
 CONVOLUTIONS = nn.Sequential(
     nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
 )
@@ -42,7 +42,7 @@ class Tokens(nn.Module):
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokens")
-    file = export_onnx(Tokens().eval(), folder / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
+    file = export_onnx(Tokens().eval(), folder / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
     return prepare(file, folder / "prepared.onnx"), file
 
 
@@ -50,15 +50,15 @@ def logits(file, about):
     model = load(file)
     write_metadata(model, about)
     file.write_bytes(model.SerializeToString())
-    return onnx_logits(file, FEEDS.pixels, threads=1)
+    return onnx_logits(file, FEEDS.rows, threads=1)
 
 
 @pytest.mark.parametrize("name", ["dynamic", "dynamic-7bit", "weights"])
 def test_answers_nearly_as_before_and_zeros_stay(tokens, tmp_path, name):
     prepared, fp32 = tokens
-    none = Feeds(name="images", pixels=images(0), preprocess=PREPROCESS)
+    none = Feeds(name="images", rows=images(0), input=PREPROCESS)
     file = make_candidate(prepared, tmp_path / "c.onnx", RECIPES[name], none)
-    exact, got = onnx_logits(fp32, FEEDS.pixels, threads=1), logits(file, read_metadata(fp32))
+    exact, got = onnx_logits(fp32, FEEDS.rows, threads=1), logits(file, read_metadata(fp32))
     saturating = name == "dynamic"
     assert 0 < np.abs(exact - got).max() < (0.3 if saturating else 0.03) * np.abs(exact).max()
     codes = [numpy_helper.to_array(t) for t in load(file).graph.initializer if list(t.dims) in ([32, 64], [64, 32])]
@@ -96,7 +96,7 @@ def test_blocks_are_rounded_to_the_nearest_code(weight):
 
 def test_recipes_that_suit_the_network(tokens, exported, tmp_path):
     depthwise = load(prepare(exported, tmp_path / "a.onnx")).graph
-    plain = export_onnx(CONVOLUTIONS.eval(), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
+    plain = export_onnx(CONVOLUTIONS.eval(), tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
     assert suitable(load(tokens[0]).graph, DEFAULT) == AUTO["linear"]
     assert suitable(depthwise, DEFAULT) == AUTO["depthwise"]
     assert suitable(load(prepare(plain, tmp_path / "b.onnx")).graph, DEFAULT) == AUTO["convolutions"]

@@ -12,7 +12,7 @@ from effxfer.deploy.int8.static import Feeds
 from tests.tiny_net import PREPROCESS, images
 
 CHANNELS = 6
-FEEDS = Feeds(name="images", pixels=images(16), preprocess=PREPROCESS)
+FEEDS = Feeds(name="images", rows=images(16), input=PREPROCESS)
 
 
 def chain(activation="Relu", seed=0, uneven=100.0, branch=False, masked=False):
@@ -47,7 +47,7 @@ def chain(activation="Relu", seed=0, uneven=100.0, branch=False, masked=False):
 
 def run(model, feeds=FEEDS):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, feeds.feed(0, len(feeds.pixels)))[0]
+    return session.run(None, feeds.feed(0, len(feeds.rows)))[0]
 
 
 def inner(model, name):

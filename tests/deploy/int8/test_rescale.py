@@ -15,7 +15,7 @@ from effxfer.deploy.int8.static import Feeds, prepare
 from effxfer.deploy.settings import RECIPES
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
-FEEDS = Feeds(name="images", pixels=images(32), preprocess=PREPROCESS)
+FEEDS = Feeds(name="images", rows=images(32), input=PREPROCESS)
 DEAD = (0.0, 1e-8, 3e-6, 1e-5)  # of the last two, sums of products overflow beside a bias that fills 32 bits
 BIAS = 1.25
 
@@ -43,7 +43,7 @@ def dead(tmp_path_factory):
         if (bias, depthwise) not in known:
             folder = tmp_path_factory.mktemp("dead")
             net = planted(bias, depthwise)
-            file = export_onnx(net, folder / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
+            file = export_onnx(net, folder / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
             known[bias, depthwise] = file, prepare(file, folder / "prepared.onnx")
         return known[bias, depthwise]
 
@@ -59,7 +59,7 @@ def logits(exported, prepared, out, recipe="u8s8"):
     write_metadata(model, read_metadata(exported))
     out.write_bytes(model.SerializeToString())
     exact = RECIPES[recipe].activation == "uint8"  # without it, sums saturate on x86 without VNNI
-    return [onnx_logits(file, FEEDS.pixels, threads=1, exact=exact) for file in (out, exported)]
+    return [onnx_logits(file, FEEDS.rows, threads=1, exact=exact) for file in (out, exported)]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_no_bias_is_too_small_or_too_large(dead, tmp_path, bias):
 
 
 def test_a_constant_image_and_constant_activations_are_quantized(dead, tmp_path):
-    feeds = Feeds(name="images", pixels=np.full((8, *images(1).shape[1:]), 128, np.uint8), preprocess=PREPROCESS)
+    feeds = Feeds(name="images", rows=np.full((8, *images(1).shape[1:]), 128, np.uint8), input=PREPROCESS)
     _, prepared = dead(0.0)
     for recipe in ("u8s8", "u8s8-equal"):
         out = make_candidate(prepared, tmp_path / f"{recipe}.onnx", RECIPES[recipe], feeds)

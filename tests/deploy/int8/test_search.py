@@ -36,7 +36,7 @@ def timings(**ratios):
 @pytest.fixture
 def run(exported, pixels, labels, tmp_path):
     def go(**more):
-        given = {"calibration": images(40, seed=9), "pixels": pixels, "labels": labels, "max_drop": 20.0, **more}
+        given = {"calibration": images(40, seed=9), "rows": pixels, "labels": labels, "max_drop": 20.0, **more}
         return quantize(exported, tmp_path / "int8.onnx", **given)
 
     return go
@@ -58,8 +58,8 @@ def test_the_fastest_acceptable_recipe_is_kept(run, exported, pixels, labels, tm
     assert report["accuracy/int8"].n == len(labels)
     about, before = read_metadata(out), read_metadata(exported)
     assert about.precision == "int8 u8s8-stem"
-    assert (about.labels, about.preprocess, about.key, about.extra) == (
-        before.labels, before.preprocess, before.key, before.extra,
+    assert (about.labels, about.input, about.key, about.extra) == (
+        before.labels, before.input, before.key, before.extra,
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_nothing_less_accurate_is_kept(run, pixels, labels, exported):
 
 
 def test_a_hopeless_candidate_is_not_timed(exported, pixels, labels, tmp_path):
-    other = export_onnx(tiny_net(seed=3), tmp_path / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
+    other = export_onnx(tiny_net(seed=3), tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
     judge = Evaluator(exported, pixels, labels, 1.0, 1)
     screened = judge.screen(CandidateResult(name="other", file=other))
     assert screened.verdict.startswith("rejected: ")
@@ -145,7 +145,7 @@ def test_the_real_clock_and_the_default_recipes(run, labels):
 
 def test_a_foreign_file_is_refused(tmp_path, pixels, labels):
     with pytest.raises(ModelFileError, match="no model file"):
-        quantize(tmp_path / "absent.onnx", tmp_path / "q.onnx", calibration=pixels, pixels=pixels, labels=labels)
+        quantize(tmp_path / "absent.onnx", tmp_path / "q.onnx", calibration=pixels, rows=pixels, labels=labels)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_a_file_that_anybody_wrote_is_quantized_on_arrays(tmp_path):
     export_module(net, file, inputs[:2], names=("x", "y"))
     labels = onnx_outputs(file, inputs.numpy()).argmax(1)
     out, report = quantize(
-        file, tmp_path / "int8.onnx", calibration=inputs[:16].numpy(), pixels=inputs.numpy(), labels=labels,
+        file, tmp_path / "int8.onnx", calibration=inputs[:16].numpy(), rows=inputs.numpy(), labels=labels,
         recipes=("u8s8",), max_drop=30.0, compare=timings(u8s8=0.5),
     )  # fmt: skip
     assert out == tmp_path / "int8.onnx"

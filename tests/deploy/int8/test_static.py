@@ -19,13 +19,13 @@ def sparse(tmp_path_factory):
         for weight in (p for p in net.parameters() if p.ndim > 1):
             weight.view(-1)[torch.arange(weight.numel()) % 3 > 0] = 0
     folder = tmp_path_factory.mktemp("sparse")
-    file = export_onnx(net, folder / "m.onnx", preprocess=PREPROCESS, classes=CLASSES, key="")
+    file = export_onnx(net, folder / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
     return prepare(file, folder / "prepared.onnx")
 
 
 @pytest.fixture(scope="module")
 def feeds():
-    return Feeds(name="images", pixels=images(20), preprocess=PREPROCESS)
+    return Feeds(name="images", rows=images(20), input=PREPROCESS)
 
 
 def kernels(file):
@@ -83,7 +83,7 @@ def test_float_layers_keep_their_weights(sparse, feeds, tmp_path):
 
 def test_ranges_are_measured_once(sparse, feeds, tmp_path):
     write_candidate(sparse, tmp_path / "a.onnx", RECIPES["u8s8"], feeds, tmp_path)
-    none = Feeds(name="images", pixels=images(0), preprocess=PREPROCESS)
+    none = Feeds(name="images", rows=images(0), input=PREPROCESS)
     write_candidate(sparse, tmp_path / "b.onnx", RECIPES["u8s8"], none, tmp_path)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
@@ -103,7 +103,7 @@ def test_quantizer_says_nothing(sparse, feeds, tmp_path, capfd, caplog):
 def drawn(count, batch=16):
     pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
     same = Preprocess(size=2, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255))
-    reader = Feeds(name="x", pixels=pixels, preprocess=same, batch=batch).reader()
+    reader = Feeds(name="x", rows=pixels, input=same, batch=batch).reader()
     return [feed["x"][:, 0, 0, 0].round().tolist() for feed in iter(reader.get_next, None)]
 
 
@@ -116,8 +116,8 @@ def test_batches_have_equal_size_and_leave_no_image_out():
 
 def test_some_images_are_spread_evenly():
     pixels = np.arange(100, dtype=np.uint8)[:, None, None, None]
-    feeds = Feeds(name="x", pixels=pixels, preprocess=PREPROCESS)
-    few = [feeds.subset(4, seed).pixels.ravel() for seed in (0, 0, 1)]
+    feeds = Feeds(name="x", rows=pixels, input=PREPROCESS)
+    few = [feeds.subset(4, seed).rows.ravel() for seed in (0, 0, 1)]
     assert [value // 25 for value in few[0]] == [0, 1, 2, 3], "one of each quarter"
     assert few[0].tolist() == few[1].tolist() != few[2].tolist()
-    assert feeds.subset(1000).pixels.ravel().tolist() == list(range(100))
+    assert feeds.subset(1000).rows.ravel().tolist() == list(range(100))

@@ -19,7 +19,7 @@ def run(exported, pixels, labels, tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("effxfer.deploy.int8.target_policy.host_target", lambda: here)
             return quantize(
-                exported, tmp_path / "int8.onnx", calibration=images(24, seed=9), pixels=pixels, labels=labels,
+                exported, tmp_path / "int8.onnx", calibration=images(24, seed=9), rows=pixels, labels=labels,
                 max_drop=20.0, recipes=recipes, target=target, compare=compare or timings(u8s8=0.5, u8s8_7bit=0.9),
                 **more,
             )  # fmt: skip

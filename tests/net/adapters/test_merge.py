@@ -128,7 +128,7 @@ def test_it_starts_at_nothing_rebuilds_copies_and_merges(kind):
         net = changed(kind)
         unmerged = net(inputs())
         assert not torch.allclose(unmerged, before)
-        again = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
+        again = rebuild(net.backbone, net.edits, net.input, net.classes)
         again.load_state_dict(net.state_dict())
         assert torch.equal(again.eval()(inputs()), unmerged)
         copied = deepcopy(net)
@@ -161,7 +161,7 @@ def test_what_a_ticket_removed_gets_no_change():
     weight = net.get_submodule(CONV).weight
     assert bool((weight[~keep] == 0).all())
     assert bool((weight[keep] != net.raw_weight(name)[keep]).any())
-    again = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
+    again = rebuild(net.backbone, net.edits, net.input, net.classes)
     again.load_state_dict(net.state_dict())
     assert torch.equal(again.get_submodule(CONV).weight, weight), "masks that are loaded later count"
     with torch.no_grad():

@@ -31,8 +31,8 @@ def test_opens_a_local_file_by_name(tmp_path, trained):
     assert same(net.body, trained)
     assert len(notes) == 1
     assert net.backbone == {"source": "tests.net.nets:Flat", "args": {}}, "the path does not travel along"
-    assert (net.preprocess.size, net.preprocess.crop_pct, net.preprocess.std) == (24, 1.0, (0.1, 0.1, 0.1))
-    assert net.preprocess.mean == (0.5, 0.4, 0.3)
+    assert (net.input.size, net.input.crop_pct, net.input.std) == (24, 1.0, (0.1, 0.1, 0.1))
+    assert net.input.mean == (0.5, 0.4, 0.3)
 
 
 def test_random_weights_need_neither_file_nor_network(monkeypatch):

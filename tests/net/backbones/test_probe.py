@@ -26,7 +26,7 @@ def test_what_can_be_carried_is_and_survives_a_rebuild(name, training):
     net, _ = opened(name, size=48)
     width = tap_widths(net)["out"]
     apply_edit(net, "set_head", spec={"kind": "linear"}, features=width, classes=["a", "b"])
-    again = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
+    again = rebuild(net.backbone, net.edits, net.input, net.classes)
     again.load_state_dict(net.state_dict())
     x = torch.rand(3, 3, 48, 48)
     logits = net.train(training)(x)
@@ -36,7 +36,7 @@ def test_what_can_be_carried_is_and_survives_a_rebuild(name, training):
 
 def test_a_network_of_one_channel_sees_the_mean_of_three():
     net, notes = opened("Grey", size=None)
-    assert net.preprocess.mean == (0.5, 0.5, 0.5)
+    assert net.input.mean == (0.5, 0.5, 0.5)
     assert net.edits == [{"kind": "grey"}]
     assert "grey" in notes[0]
     x = torch.rand(2, 3, 32, 32)
@@ -68,7 +68,7 @@ def test_only_what_a_network_needs_is_added_to_its_arguments(source, args, added
 
 def test_a_size_among_the_arguments_is_the_size():
     net, notes = opened("timm:vit_tiny_patch16_224", None, args={"depth": 1, "img_size": 64}, pretrained=False)
-    assert net.preprocess.size == 64
+    assert net.input.size == 64
     assert notes == ()
 
 

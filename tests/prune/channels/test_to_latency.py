@@ -34,7 +34,7 @@ def cost(site, inputs, outputs):
 
 
 def loss(net):
-    images, labels = stripes(8, size=net.preprocess.size)
+    images, labels = stripes(8, size=net.input.size)
     with torch.no_grad():
         return float(F.cross_entropy(net(images), labels))
 
@@ -63,7 +63,7 @@ def check_all_of(net, tmp_path):
     assert report["latency/predicted"].value == pytest.approx(report["latency/measured"].value)
     assert report.get("macs/ratio") < 0.8
     Mask.of(net).check_zero(net)
-    save(net, tmp_path, "net", net.preprocess.size)
+    save(net, tmp_path, "net", net.input.size)
     command = [sys.executable, "-m", "tests.prune.rebuilt", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"name": "net", "same": True, "revived": 0}

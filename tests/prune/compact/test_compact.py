@@ -46,7 +46,7 @@ def masked(case, seed=0, *, quiet=False):
 
 
 def inputs(net, n=4, seed=5):
-    size = net.preprocess.size
+    size = net.input.size
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -65,7 +65,7 @@ def test_computes_the_same_with_fewer_parameters_and_can_be_rebuilt(case, seed, 
     assert difference(before, net, [batch])[0] <= 1e-5 * max(1, scale)
     assert report["difference"].value <= 1e-5 * max(1, scale)
     assert (parameters(net) < parameters(before)) == (report["sparsity/real"].value > 0)
-    fresh = rebuild(net.backbone, json.loads(json.dumps(net.edits)), net.preprocess, net.classes).eval()
+    fresh = rebuild(net.backbone, json.loads(json.dumps(net.edits)), net.input, net.classes).eval()
     fresh.load_state_dict(net.state_dict())
     assert torch.equal(fresh(batch), net(batch))
     if quiet:
@@ -90,7 +90,7 @@ def test_rebuilds_bit_equal_in_a_fresh_process(tmp_path):
     for case in ("plain_unbiased", "residual", "vit"):
         net = masked(case)
         compact(net)
-        save(net, tmp_path, case, net.preprocess.size)
+        save(net, tmp_path, case, net.input.size)
     command = [sys.executable, "-m", "tests.prune.rebuilt", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]

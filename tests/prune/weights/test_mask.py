@@ -49,7 +49,7 @@ def test_store_zeroes_and_travels_with_the_edits():
     net = make()
     mask = halves(net)
     mask.store_(net)
-    copy = rebuild(net.backbone, net.edits, net.preprocess, net.classes)
+    copy = rebuild(net.backbone, net.edits, net.input, net.classes)
     copy.load_state_dict(net.state_dict())
     mask.check_zero(copy)
     assert Mask.of(copy).sparsity == mask.sparsity == 0.5

@@ -62,11 +62,11 @@ def test_the_classifier_of_a_weights_file_is_the_source(tmp_path):
 
 def test_some_images_of_each_class_alike(tmp_path, data):
     settings = build(Rank, {"backbones": ["x"], "images": 12}, "rank")
-    net_view = tiny.finetune(tmp_path / "net", data, fit={**tiny.FIT, "epochs": 0}).net().preprocess
+    net_view = tiny.finetune(tmp_path / "net", data, fit={**tiny.FIT, "epochs": 0}).net().input
     task = load_task(data, net_view, RunContext(out=tmp_path / "rank", cache=tmp_path / "cache"))
     split = sample_images(task, settings)
     assert np.bincount(split.labels).tolist() == [4, 4, 4]
-    assert split.pixels.shape[0] == 12
+    assert split.rows.shape[0] == 12
     assert list(sample_images(task, settings).names) == list(split.names)
     assert len(sample_images(task, settings.model_copy(update={"images": 1000}))) == len(task.train)
 

@@ -25,9 +25,9 @@ def test_the_file_answers_like_the_network(exported, dense, data, tmp_path):
     assert report["accuracy/val/fp32"].value == report["accuracy/val/torch"].value
     assert report["accuracy/val/torch"].value == dense.manifest.report["accuracy/val"].value
     assert report["parity/agreement"].value == 100
-    task = load_task(data, dense.net().preprocess, RunContext(out=tmp_path / "out"))
+    task = load_task(data, dense.net().input, RunContext(out=tmp_path / "out"))
     model = Model(exported.path / "model.onnx")
-    found = model.logits(np.asarray(task.test.pixels)).argmax(1)
+    found = model.logits(np.asarray(task.test.rows)).argmax(1)
     accuracy = 100 * float((found == task.test.labels).mean())
     assert accuracy == pytest.approx(report["accuracy/test/fp32"].value)
 

@@ -25,7 +25,7 @@ def net(dense):
 
 @pytest.fixture
 def task(net, data, tmp_path):
-    return load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
+    return load_task(data, net.input, RunContext(out=tmp_path / "out"))
 
 
 def test_features_are_what_the_network_gives_and_are_computed_once(net, task, tmp_path):
@@ -34,7 +34,7 @@ def test_features_are_what_the_network_gives_and_are_computed_once(net, task, tm
     with torch.no_grad():
         from effxfer.data.batches.augment import normalize
 
-        outputs = net.outputs(normalize(torch.tensor(task.val.pixels), net.preprocess), TAPS)
+        outputs = net.outputs(normalize(torch.tensor(task.val.rows), net.input), TAPS)
     for tap in TAPS:
         np.testing.assert_allclose(found.val[tap], pool(outputs[tap]).numpy(), rtol=1e-4, atol=1e-5)
         assert isinstance(found.train_maps[tap], np.memmap)

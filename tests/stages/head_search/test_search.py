@@ -71,7 +71,7 @@ def test_a_worse_head_is_replaced(dense, data, tmp_path):
     net = dense.net()
     for parameter in net.head.parameters():
         parameter.data.zero_()
-    task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
+    task = load_task(data, net.input, RunContext(out=tmp_path / "out"))
     settings = tiny.settings_of("search", taps=[["out"]])
     net, report = search(net, [task], settings, device=pick_device("cpu"), work=Work(None))
     assert report["accuracy/val"].value >= 75
@@ -106,13 +106,13 @@ def test_a_network_whose_head_pools_loses_channels_and_is_trained_on(spec, dense
     channels = list(tap_widths(net, taps).values())
     apply_edit(net, "set_head", spec=spec, features=channels, classes=list(tiny.CLASSES), taps=taps)
     apply_edit(net, "cut", gone=find_modules_after(net, "stage2"))
-    task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
+    task = load_task(data, net.input, RunContext(out=tmp_path / "out"))
     before = sum(p.numel() for p in net.body.parameters())
     net, _ = channels_stage(
         net, [task], tiny.settings_of("prune channels"), device=pick_device("cpu"), work=Work(None)
     )  # fmt: skip
     assert sum(p.numel() for p in net.body.parameters()) < 0.9 * before
-    again = rebuild(net.backbone, net.edits, net.preprocess, net.classes).eval()
+    again = rebuild(net.backbone, net.edits, net.input, net.classes).eval()
     again.load_state_dict(net.state_dict())
     x = torch.rand(2, 3, 16, 16)
     assert torch.equal(again(x), net.eval()(x))
@@ -124,7 +124,7 @@ def test_a_network_whose_head_pools_is_fine_tuned(strategy, dense, data, tmp_pat
     taps = ["stage1", "stage2"]
     channels = list(tap_widths(net, taps).values())
     apply_edit(net, "set_head", spec={"pool": "attention"}, features=channels, classes=list(tiny.CLASSES), taps=taps)
-    task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
+    task = load_task(data, net.input, RunContext(out=tmp_path / "out"))
     options = {"batch": 8} if strategy == "probe" else tiny.PLAIN
     settings = tiny.settings_of("finetune", strategy=strategy, options=options, fit={**tiny.FIT, "epochs": 4})
     _, report = finetune(net, [task], settings, device=pick_device("cpu"), work=Work(None))

@@ -95,7 +95,7 @@ class Followed:
     def __call__(self, net, tasks, strategy, fit, *, label, seed, **more):
         if label == self.cut:
             raise KeyboardInterrupt
-        self.seen.append((label, seed, fit.epochs, net.preprocess.size, multiply_adds(net)))
+        self.seen.append((label, seed, fit.epochs, net.input.size, multiply_adds(net)))
         return train(net, tasks, strategy, fit, label=label, seed=seed, **more)
 
 
@@ -236,7 +236,7 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
     monkeypatch.setattr(control_networks, "initial_weights", refuse)
     monkeypatch.setattr(channel_controls, "train", diverge)
     monkeypatch.setattr(channel_controls, "exported", exported)
-    monkeypatch.setattr(control_networks, "input_sides", lambda net: [net.preprocess.size])
+    monkeypatch.setattr(control_networks, "input_sides", lambda net: [net.input.size])
     made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "fit": NONE, "control_seeds": 1})
     assert list(table(made)) == ["dense", "pruned"]
     said = "\n".join(made.manifest.report.notes)
@@ -263,7 +263,7 @@ def test_only_sides_that_a_network_takes_are_tried(dense):
 
 def test_a_teacher_sees_images_as_it_knows_them(dense):
     net, seen = dense.net(), []
-    own = replace(net.preprocess, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    own = replace(net.input, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
     def loss(learner, batch, progress):
         seen.append((learner(None), batch[0]))
@@ -273,7 +273,7 @@ def test_a_teacher_sees_images_as_it_knows_them(dense):
         settings = build(Channels, {"ratio": 0.5, "teacher": 0.5}, CHANNELS)
 
     other = deepcopy(net)
-    other.preprocess = own
+    other.input = own
     ControlContext.dense, ControlContext.loss, ControlContext.foreign_loss = net, staticmethod(loss), None
     pixels = torch.rand(2, 3, 4, 4)
 
@@ -284,7 +284,7 @@ def test_a_teacher_sees_images_as_it_knows_them(dense):
     loss_for(ControlContext, other)(lambda images: images, (normal(own), None), 0.0)
     ((pupils, teachers),) = seen
     assert torch.equal(pupils, normal(own))
-    assert torch.allclose(teachers, normal(net.preprocess), atol=1e-5)
+    assert torch.allclose(teachers, normal(net.input), atol=1e-5)
     assert loss_for(ControlContext, net) is loss
 
 
@@ -350,18 +350,18 @@ def test_mistakes_show_before_anything_is_trained(dense, data, tmp_path, monkeyp
             tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "control_backbones": [backbone]})
     together = Device(torch=torch.device("cpu"), world=2)
     with pytest.raises(SettingsError, match="timed by one process"):
-        open_control_backbones(tiny.settings_of(CHANNELS, controls="fast"), dense.net().preprocess, together)
-    assert open_control_backbones(tiny.settings_of(CHANNELS), dense.net().preprocess, together) == {}
+        open_control_backbones(tiny.settings_of(CHANNELS, controls="fast"), dense.net().input, together)
+    assert open_control_backbones(tiny.settings_of(CHANNELS), dense.net().input, together) == {}
 
 
 def test_backbones_take_images_as_the_pruned_network_does_and_models_as_they_do(dense):
-    own = dense.net().preprocess
+    own = dense.net().input
     told = tiny.settings_of(
         CHANNELS, controls="full", control_backbones=[SMALL, {**SMALL, "size": 32}, str(dense.path)]
     )
     nets = open_control_backbones(told, replace(own, size=24, crop_pct=0.9), Device(torch=torch.device("cpu")))
     assert list(nets) == [SOURCE, f"{SOURCE} (2)", "dense (3)"]
-    assert [(net.preprocess.size, net.preprocess.crop_pct) for net in nets.values()] == [
+    assert [(net.input.size, net.input.crop_pct) for net in nets.values()] == [
         (24, 0.9),
         (32, 0.9),
         (16, 1.0),

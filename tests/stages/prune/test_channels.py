@@ -184,7 +184,7 @@ def test_the_pupil_may_take_smaller_images_than_its_teacher(dense, data, tmp_pat
     settings = {"size": 12, "teacher": 0.5, "fit": {**tiny.FIT, "epochs": 4}}
     small = tiny.stage(CHANNELS, dense, tmp_path / "small", data, **settings)
     assert (small.manifest.preprocess["size"], dense.manifest.preprocess["size"]) == (12, 16)
-    assert small.net().preprocess.size == 12
+    assert small.net().input.size == 12
     assert small.manifest.report["accuracy/val"].value >= 60
     onnx = tiny.stage("export", small, tmp_path / "onnx", data, int8=False)
     assert onnx.manifest.report["accuracy/val/fp32"].value == small.manifest.report["accuracy/val"].value

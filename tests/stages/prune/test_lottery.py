@@ -164,7 +164,7 @@ def step_count(data, dense):
     from effxfer.transfer.strategies import make_strategy
 
     net = dense.net()
-    task = load_task(data, net.preprocess, RunContext(out=dense.path))
+    task = load_task(data, net.input, RunContext(out=dense.path))
     return len(make_strategy("full", tiny.PLAIN).draw(net, [task], torch.device("cpu"))(0))
 
 

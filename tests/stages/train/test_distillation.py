@@ -91,8 +91,8 @@ def test_a_network_listens_to_another_one(dense, data, tmp_path):
     taught = tiny.finetune(tmp_path / "taught", data, **given)
     alone = tiny.finetune(tmp_path / "alone", data, fit=given["fit"])
     assert '"teacher"' in (taught.path / "metrics.jsonl").read_text()
-    task = load_task(data, dense.net().preprocess, RunContext(out=tmp_path / "out"))
-    images = normalize(torch.tensor(task.test.pixels), task.preprocess)
+    task = load_task(data, dense.net().input, RunContext(out=tmp_path / "out"))
+    images = normalize(torch.tensor(task.test.rows), task.input)
     with torch.inference_mode():
         wanted = dense.net().eval()(images)
         far = [float(divergence(made.net().eval()(images), wanted)) for made in (taught, alone)]
@@ -131,6 +131,6 @@ def test_a_teacher_sees_images_as_it_knows_them(dense):
     teacher, seen = dense.net().eval(), Preprocess(size=16, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     pixels = torch.randint(0, 255, (4, 16, 16, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     with torch.inference_mode():
-        own = teacher(normalize(pixels, teacher.preprocess))
+        own = teacher(normalize(pixels, teacher.input))
         told = teacher_for(teacher, seen)(normalize(pixels, seen))
     torch.testing.assert_close(told, own, rtol=1e-3, atol=1e-3)

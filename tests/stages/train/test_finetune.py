@@ -34,7 +34,7 @@ def test_no_epochs_measure_the_network_as_it_is(dense, data, tmp_path):
 
 def test_a_head_for_the_same_classes_stays(dense, data, tmp_path):
     net = dense.net()
-    task = load_task(data, net.preprocess, RunContext(out=tmp_path / "out"))
+    task = load_task(data, net.input, RunContext(out=tmp_path / "out"))
     head = net.head
     assert new_head(net, task, 0) is False
     assert net.head is head

@@ -16,7 +16,7 @@ from tests import tiny
 
 @pytest.fixture
 def task(tmp_path, dense, data):
-    return load_task(data, dense.net().preprocess, RunContext(out=tmp_path / "x", cache=tmp_path / "cache"))
+    return load_task(data, dense.net().input, RunContext(out=tmp_path / "x", cache=tmp_path / "cache"))
 
 
 def test_few_are_among_more_and_alike_in_every_class(task):

@@ -49,9 +49,9 @@ def test_an_episode_has_different_images_of_different_classes():
         PrototypeNet, {"way": 5, "shot": 1, "query": 2, "episodes": 4, "augment": {"crop": "none", "flip": False}}, "o"
     )
     given = task_of(range(10))
-    numbered = replace(given.train, pixels=given.train.pixels * 0)
-    numbered.pixels[:, 0, 0, 0] = given.train.labels
-    numbered.pixels[:, 0, 0, 1], numbered.pixels[:, 0, 0, 2] = divmod(torch.arange(600).numpy(), 256)
+    numbered = replace(given.train, rows=given.train.rows * 0)
+    numbered.rows[:, 0, 0, 0] = given.train.labels
+    numbered.rows[:, 0, 0, 1], numbered.rows[:, 0, 0, 2] = divmod(torch.arange(600).numpy(), 256)
     batches = strategy.draw(None, [replace(given, train=numbered)], CPU.torch)(0)
     assert len(batches) == 4
     (episode,) = batches[0]
@@ -69,7 +69,7 @@ def test_rotations_make_classes():
     with pytest.raises(DataError, match="3 classes of digits have the 6 training images"):
         build(PrototypeNet, {**told, "rotations": False}, "o").draw(None, [given], CPU.torch)
     (episode,) = build(PrototypeNet, told, "o").draw(None, [given], CPU.torch)(0)[0]
-    known = {one.numpy().tobytes() for one in torch.from_numpy(given.train.pixels).permute(0, 3, 1, 2)}
+    known = {one.numpy().tobytes() for one in torch.from_numpy(given.train.rows).permute(0, 3, 1, 2)}
     back = (episode * 63.75 + 127.5).round().to(torch.uint8)
     turned = [
         [turn for turn in range(4) if one.rot90(-turn, (-2, -1)).contiguous().numpy().tobytes() in known]

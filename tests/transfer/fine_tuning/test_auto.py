@@ -48,7 +48,7 @@ def test_a_body_that_knows_the_task_is_told_from_one_that_does_not(pretrained):
 
 
 def first(split, count):
-    return type(split)(pixels=split.pixels[:count], labels=split.labels[:count], names=split.names[:count])
+    return type(split)(rows=split.rows[:count], labels=split.labels[:count], names=split.names[:count])
 
 
 def test_the_shift_is_in_stored_deviations(pretrained):

@@ -26,7 +26,7 @@ def test_smoothed_labels_leave_doubt():
     given = task()
     sure, _, _, _ = adapt(Full(**PLAIN), given, epochs=8)
     unsure, _, _, _ = adapt(Full(**PLAIN, label_smoothing=0.4), given, epochs=8)
-    images = torch.from_numpy(given.test.pixels).permute(0, 3, 1, 2) / 63.75 - 2
+    images = torch.from_numpy(given.test.rows).permute(0, 3, 1, 2) / 63.75 - 2
     with torch.inference_mode():
         most = [net(images).softmax(1).amax(1).mean() for net in (sure, unsure)]
     assert most[1] < most[0]

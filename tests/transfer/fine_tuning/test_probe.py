@@ -27,7 +27,7 @@ def test_features_are_computed_once_and_are_those_of_the_network():
     epochs(1)[2]
     assert len(calls) == made
     with torch.inference_mode():
-        everything = net.features(torch.from_numpy(given.train.pixels).permute(0, 3, 1, 2) / 63.75 - 2)
+        everything = net.features(torch.from_numpy(given.train.rows).permute(0, 3, 1, 2) / 63.75 - 2)
     assert ((features[:, None] - everything).abs().amax(2).amin(1) < 1e-3).all()
     assert features.requires_grad is False
     assert labels.dtype is torch.int64

@@ -48,7 +48,7 @@ def test_images_of_a_class_lie_closer_together():
     """The claim, against the null setting; whose classes are learnt as plain fine-tuning learns them."""
     given = task()
     labels = torch.from_numpy(given.test.labels)
-    images = torch.from_numpy(given.test.pixels).permute(0, 3, 1, 2) / 63.75 - 2
+    images = torch.from_numpy(given.test.rows).permute(0, 3, 1, 2) / 63.75 - 2
     _, _, weights, _ = adapt(Full(**PLAIN), given)
     plain, _, null, _ = adapt(BiTuning(**PLAIN, weight=0.0), given)
     assert all(torch.allclose(weights[name], null[name], atol=1e-5) for name in weights), "but for rounding"

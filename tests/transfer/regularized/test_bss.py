@@ -28,7 +28,7 @@ def test_its_slope_is_finite_where_singular_values_are_equal():
 def test_the_weakest_directions_of_the_features_shrink():
     """The claim, against the null setting; which is plain fine-tuning bit for bit."""
     given = task()
-    images = torch.from_numpy(given.test.pixels[:12]).permute(0, 3, 1, 2) / 63.75 - 2
+    images = torch.from_numpy(given.test.rows[:12]).permute(0, 3, 1, 2) / 63.75 - 2
     plain, _, weights, _ = adapt(Full(**PLAIN), given)
     _, _, null, _ = adapt(Bss(**PLAIN, eta=0.0), given)
     assert all(torch.equal(weights[name], null[name]) for name in weights)

@@ -12,7 +12,7 @@ PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
 def test_the_features_end_nearer_to_what_they_were(pretrained):
     """The claim, against the null setting; which is plain fine-tuning bit for bit."""
     given = task(seed=1)
-    images = torch.from_numpy(given.test.pixels).permute(0, 3, 1, 2) / 63.75 - 2
+    images = torch.from_numpy(given.test.rows).permute(0, 3, 1, 2) / 63.75 - 2
     with torch.inference_mode():
         then = pretrained().eval().body(images)
     plain, _, weights, _ = adapt(Full(**PLAIN), given, net=pretrained(), epochs=2)

@@ -75,7 +75,7 @@ def test_the_pupil_runs_once_and_the_teacher_gets_no_gradient(trained):
 def test_a_pupil_comes_nearer_to_its_teacher(trained):
     """The claim, against the null setting: with a teacher the pupil ends nearer to it than without."""
     given, teacher = trained
-    images = torch.from_numpy(given.test.pixels).permute(0, 3, 1, 2) / 63.75 - 2
+    images = torch.from_numpy(given.test.rows).permute(0, 3, 1, 2) / 63.75 - 2
 
     def far(net):
         with torch.inference_mode():
@@ -131,7 +131,7 @@ def test_features_are_no_distance_from_a_copy_of_oneself(trained):
 def test_a_pupil_finds_alike_what_its_teacher_finds_alike(trained):
     """The claim, against the null setting: with features the pupil's likenesses end nearer to the teacher's."""
     given, teacher = trained
-    images = torch.from_numpy(given.test.pixels).permute(0, 3, 1, 2) / 63.75 - 2
+    images = torch.from_numpy(given.test.rows).permute(0, 3, 1, 2) / 63.75 - 2
     loss = blend_teacher_loss(Full(**PLAIN).loss, frozen_copy(teacher), logits=0.0, features=10.0, size=16)
     taught, *_ = adapt(Full(**PLAIN), given, net=body(5), loss=loss, epochs=6)
     alone, *_ = adapt(Full(**PLAIN), given, net=body(5), epochs=6)

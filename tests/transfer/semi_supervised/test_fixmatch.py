@@ -18,9 +18,7 @@ def few(count=4):
     given = task()
     return replace(
         given,
-        train=Split(
-            pixels=given.train.pixels[:count], labels=given.train.labels[:count], names=given.train.names[:count]
-        ),
+        train=Split(rows=given.train.rows[:count], labels=given.train.labels[:count], names=given.train.names[:count]),
     )
 
 

@@ -113,4 +113,4 @@ def test_beats_random_masks_on_a_task_that_can_be_learnt(name):
 def test_a_network_forgets_what_was_watched(net):
     assert any(n.startswith("moved/") for n in net.state_dict())
     forget_(net)
-    rebuild(net.backbone, net.edits, net.preprocess, net.classes).load_state_dict(net.state_dict())
+    rebuild(net.backbone, net.edits, net.input, net.classes).load_state_dict(net.state_dict())

@@ -1,0 +1,64 @@
+"""How an example becomes the network's one input tensor: images, texts or vectors.
+
+Data, training, gates, export, latency and the device ask the same object, which travels in every artifact and in every
+exported file.
+
+Shape legend: B examples.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+from numpy.typing import NDArray
+
+from effxfer.runtime.images.preprocess import Preprocess
+
+
+class Input(Protocol):
+    """The modality of a network's input, and its settings.
+
+    Attributes:
+        kind: Name of the modality, as in `INPUTS`.
+        name: Name of the ONNX input.
+        unit: What a number of examples counts, such as `images`.
+        free: Names of the axes of the ONNX input whose length is free.
+    """
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    free: ClassVar[Mapping[int, str]]
+
+    @property
+    def size(self) -> int:
+        """Extent of one example: the side of an image in pixels, the most tokens of a text, the width of a vector."""
+
+    def sized(self, size: int) -> Self:
+        """Return the same input at another size."""
+
+    def feed(self, rows: Any) -> NDArray[Any]:
+        """Turn decoded examples into the input tensor `(B, ...)`."""
+
+    def example(self, batch: int = 2) -> NDArray[Any]:
+        """Return an input tensor `(batch, ...)` to trace a network with, always the same."""
+
+    def decode_key(self) -> Mapping[str, Any]:
+        """Return the settings that decoded examples depend on, as JSON values."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values."""
+
+
+INPUTS = {"image": Preprocess}
+
+
+def input_from_json(raw: Mapping[str, Any]) -> Input:
+    """Read the values of `to_json`; without `kind` they are an image's, as every file before 2.0 has them.
+
+    Raises:
+        ValueError: If the kind is unknown, or a field is unknown, missing or out of its range.
+    """
+    kind = raw.get("kind", "image") if isinstance(raw, Mapping) else "image"
+    if not isinstance(kind, str) or kind not in INPUTS:
+        raise ValueError(f"an input of kind {kind!r:.60}, none of {', '.join(INPUTS)}")
+    return INPUTS[kind].from_json(raw)
