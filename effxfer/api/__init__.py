@@ -27,15 +27,18 @@ mistake in what was passed, missing resources, or a stage that fails; `help(effx
 A network of somebody's module that only a file names is built within `with effxfer.trust("package.module:factory"):`.
 """
 
+from effxfer.api.adapters import apply_adapter, load_adapter
 from effxfer.api.deliver import Comparison, bench, export, quantize
-from effxfer.api.examine import DataCheck, Ranking, check, rank
+from effxfer.api.diagnose import Diagnosis, check_cpus, doctor
+from effxfer.api.examine import DataCheck, ModelList, Ranking, check, list_models, rank
 from effxfer.api.job import preview
 from effxfer.api.modules import ExportedFile, ModuleResult, reconstruct
-from effxfer.api.pipelines import PipelineRun, run, status
+from effxfer.api.pipelines import Leaderboard, PipelineRun, leaderboard, run, status
 from effxfer.api.prune import compact, find_ticket, prune_channels, prune_to_latency
-from effxfer.api.result import Backbone, Reported, Result
+from effxfer.api.result import Backbone, LoadedAdapter, LoadedTicket, Reported, Result
 from effxfer.api.sources import Dataset, load, load_data
-from effxfer.api.train import apply_adapter, compete, finetune, learning_curve, qat, search_head, train_ticket
+from effxfer.api.tickets import load_ticket, pack_ticket, train_ticket
+from effxfer.api.train import compete, finetune, learning_curve, qat, search_head
 from effxfer.net.backbones.trust import trust
 
 __all__ = [
@@ -43,7 +46,12 @@ __all__ = [
     "Comparison",
     "DataCheck",
     "Dataset",
+    "Diagnosis",
     "ExportedFile",
+    "Leaderboard",
+    "LoadedAdapter",
+    "LoadedTicket",
+    "ModelList",
     "ModuleResult",
     "PipelineRun",
     "Ranking",
@@ -52,14 +60,21 @@ __all__ = [
     "apply_adapter",
     "bench",
     "check",
+    "check_cpus",
     "compact",
     "compete",
+    "doctor",
     "export",
     "find_ticket",
     "finetune",
+    "leaderboard",
     "learning_curve",
+    "list_models",
     "load",
+    "load_adapter",
     "load_data",
+    "load_ticket",
+    "pack_ticket",
     "preview",
     "prune_channels",
     "prune_to_latency",

@@ -10,9 +10,11 @@ from typing import Any
 from effxfer.api.job import stop_if_previewing
 from effxfer.api.result import Backbone, Reported
 from effxfer.api.sources import Data, PathLike, data_table, inner_table, table_of
+from effxfer.artifact import bundled, bundled_models, read_manifest
 from effxfer.data.listing import Finding, raise_errors
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
+from effxfer.report import Report, Table
 from effxfer.settings import build
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.output_dir import check_file_in, keep_out_of
@@ -63,6 +65,16 @@ class Ranking(Reported):
     def facts(self) -> dict[str, Any]:
         """Return the page, if there is one."""
         return {"page": self.page} if self.page else {}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ModelList(Reported):
+    """Backbones that can be named as a source."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `load` takes."""
+        return tuple(str(row["backbone"]) for row in self.report.tables[0].rows)
 
 
 def check(
@@ -147,6 +159,36 @@ def rank(
         title = f"Backbones for {Path(task.source).name}"
         write_page(file, title=title, sections=[section], summary=report.tables[0], facts=facts())
     return Ranking(report=report, page=file)
+
+
+def list_models(pattern: str = "", *, library: str = "timm") -> ModelList:
+    """List the bundled backbones, or those of timm and torchvision.
+
+    Args:
+        pattern: Of names, such as `mobilenet*`; empty lists the bundled ones.
+        library: `timm` or `torchvision`.
+
+    Raises:
+        SettingsError: If there is no such library.
+    """
+    if not pattern:
+        note = "`effxfer models 'mobilenet*'` lists matching timm models"
+        table = Table(title="Bundled", rows=tuple(map(_bundled_row, bundled_models())))
+        return ModelList(report=Report(tables=(table,), notes=(note,)))
+    from effxfer.net.backbones.architectures import names
+
+    matches = tuple({"backbone": f"{library}:{name}"} for name in names(library, pattern))
+    return ModelList(report=Report(tables=(Table(title=f"{len(matches)} networks of {library}", rows=matches),)))
+
+
+def _bundled_row(name: str) -> dict[str, Any]:
+    manifest = read_manifest(bundled("models") / name)
+    return {
+        "backbone": name,
+        "input": f"{manifest['preprocess']['size']} px",
+        "classes": len(manifest["classes"]),
+        "test %": Report.from_json(manifest["report"]).get("accuracy/test"),
+    }
 
 
 def _preview(settings: Rank, task: DataSettings) -> dict[str, Any]:

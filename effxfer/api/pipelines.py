@@ -1,4 +1,4 @@
-"""Functions about whole pipelines: run one, and say how far it is."""
+"""Functions about whole pipelines: run one, say how far it is, and compare what several made."""
 
 import json
 import os
@@ -9,8 +9,9 @@ from typing import Any
 
 from effxfer.api.result import Reported, Result
 from effxfer.api.sources import PathLike
-from effxfer.errors import SettingsError
+from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.backbones.local_module import import_beside
+from effxfer.pipeline import leaderboard as boards
 from effxfer.pipeline import run as pipelines
 from effxfer.pipeline.plan import Plan, find_pipeline
 from effxfer.pipeline.plan import find_preset as preset_file
@@ -18,6 +19,7 @@ from effxfer.pipeline.time_allocation import allocate_seconds
 from effxfer.report import Report, Table
 from effxfer.stages.runner.checks import NOT_CHECKED
 from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.output_dir import check_file_in
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -37,6 +39,26 @@ class PipelineRun(Reported):
     def facts(self) -> dict[str, Any]:
         """Return the directory and the page."""
         return {"run": str(self.path), "page": str(self.page)}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Leaderboard(Reported):
+    """Trained and exported models, a table for each task, the better ones first.
+
+    Attributes:
+        page: The page that was written; None if none was asked for.
+    """
+
+    page: Path | None = None
+
+    @property
+    def rows(self) -> tuple[Mapping[str, Any], ...]:
+        """The models of all tasks; `model` is the directory and, of an export, the precision."""
+        return tuple(row for table in self.report.tables for row in table.rows)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the page, if there is one."""
+        return {"page": self.page} if self.page else {}
 
 
 def run(
@@ -87,6 +109,10 @@ def status(
     """Say what of a pipeline is done, running, cut off, stale or still to do.
 
     Args:
+        pipeline: As for `run`, which the arguments before `check` are passed to next.
+        preset: Instead of a pipeline.
+        backbone: Replaces the pipeline's backbone.
+        seconds: Time for the whole run.
         check: Check settings, networks, data and places as well, as a run does before its first stage.
 
     Raises:
@@ -100,6 +126,34 @@ def status(
         pipelines.check(plan, context)
     table = Table(title="Pipeline", rows=tuple(pipelines.statuses(plan, context)))
     return Reported(report=Report(tables=(table,), notes=(NOT_CHECKED,) if check else ()))
+
+
+def leaderboard(
+    folders: Sequence[PathLike], *, by: str = "accuracy", out: PathLike | None = None, command: str = ""
+) -> Leaderboard:
+    """Compare all trained and exported models below some folders, the better ones first.
+
+    Args:
+        folders: Directories of runs or models, which are searched at any depth.
+        by: Sort by `accuracy`, `p50` or `size`.
+        out: Write `leaderboard.html` into this directory; None writes nothing.
+        command: What the page says it was made by.
+
+    Raises:
+        SettingsError: If there is no model directory, or no such order.
+        ModelFileError: If all model directories are damaged.
+    """
+    if by not in boards.ORDER:
+        raise SettingsError(f"cannot sort by {by!r}{did_you_mean(by, boards.ORDER)}", f"by: {', '.join(boards.ORDER)}")
+    file = check_file_in(Path(out), "leaderboard.html") if out else None
+    report = boards.leaderboard([Path(folder) for folder in folders], by)  # type: ignore[arg-type]
+    if file:
+        from effxfer.benchmark.machine.facts import facts
+        from effxfer.page import Section, write_page
+
+        section = Section(title="leaderboard", report=report, command=command)
+        write_page(file, title="Leaderboard", sections=[section], summary=report.tables[0], facts=facts())
+    return Leaderboard(report=report, page=file)
 
 
 def _read(

@@ -1,14 +1,17 @@
 """What the functions of the api return: a report that prints itself, and the files it is about."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effxfer import artifact
+from effxfer import adapter_file, artifact
+from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import Artifact, Manifest
 from effxfer.net.backbones.trust import trust_sources
 from effxfer.net.settings import BackboneSettings
+from effxfer.prune.tickets.file import TicketFile
+from effxfer.prune.tickets.ticket_report import describe
 from effxfer.report import Measurement, Report, Table, cell
 from effxfer.runtime.printing import printable
 from effxfer.stages.settings.common import FILES
@@ -137,6 +140,78 @@ class Backbone:
         with trust_sources(self.settings.source):
             net, _ = artifact.open_model(self.settings)
         return net.eval()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LoadedTicket(Reported):
+    """A lottery ticket that was read.
+
+    Attributes:
+        path: Its file, or the model directory that holds it.
+        file: Its masks, weights and recipe.
+    """
+
+    path: Path
+    file: TicketFile
+
+    @classmethod
+    def of(cls, file: TicketFile, path: Path) -> "LoadedTicket":
+        """Describe a ticket."""
+        return cls(report=describe(file), path=path, file=file)
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that determines a training of this ticket."""
+        return self.file.facts.identity
+
+    @property
+    def sparsity(self) -> float:
+        """Percent of the prunable weights that are removed."""
+        return self["sparsity/prunable"].value
+
+    def facts(self) -> dict[str, Any]:
+        """Return the path and the digest."""
+        return {"ticket": str(self.path), "digest": self.digest}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the path, the digest and the ticket's document."""
+        return {**self.facts(), **asdict(self.file.facts)}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LoadedAdapter(Reported):
+    """An adapter that was read.
+
+    Attributes:
+        path: Its file, or the model directory that holds it.
+        file: Its document and tensors.
+    """
+
+    path: Path
+    file: AdapterFile
+
+    @classmethod
+    def of(cls, file: AdapterFile, path: Path) -> "LoadedAdapter":
+        """Describe an adapter."""
+        return cls(report=adapter_file.describe(file), path=path, file=file)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what determines the adapted network."""
+        return self.file.facts.identity
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the adapter's head."""
+        return tuple(self.file.facts.classes)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the path and the digest."""
+        return {"adapter": str(self.path), "digest": self.digest}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the path, the digest and the adapter's document."""
+        return {**self.facts(), **asdict(self.file.facts)}
 
 
 def report_html(report: Report) -> str:

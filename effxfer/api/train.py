@@ -1,4 +1,4 @@
-"""Functions that train: fine-tuning, competitions, learning curves, quantization-aware training, heads, tickets.
+"""Functions that train: fine-tuning, competitions, learning curves, quantization-aware training, heads.
 
 `help(effxfer.api)` describes the arguments that all of them take.
 """
@@ -8,9 +8,7 @@ from typing import Any
 
 from effxfer.api.job import run_stage
 from effxfer.api.result import Result
-from effxfer.api.sources import Data, Network, PathLike, Source, network_of, path_of, table_of
-from effxfer.net.backbones.trust import trust_sources
-from effxfer.stages.runner.source import Adapted, read_adapter, read_ticket, whole
+from effxfer.api.sources import Data, PathLike, Source, table_of
 
 
 def finetune(
@@ -113,42 +111,3 @@ def search_head(
     """
     table = table_of(settings, extra, seed=seed, trials=trials, seconds=seconds, workers=workers, storage=storage)
     return run_stage("search", source, out=out, data=data, settings=table, device=device, force=force)
-
-
-def train_ticket(
-    ticket: PathLike | Result, *, out: PathLike, data: Data | None = None, epochs: int | None = None,
-    lr: float | None = None, mask: str | None = None, backbone: str = "", seed: int | None = None,
-    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
-) -> Result:  # fmt: skip
-    """Train a lottery ticket on labelled images from its rewind point, with a new head; its zeros stay.
-
-    Args:
-        ticket: A `ticket.safetensors`, or a model directory that holds one.
-        epochs: Passes over the training split; those of the ticket's recipe if None.
-        lr: Peak learning rate; that of the ticket's recipe if None.
-        mask: `ticket`, or as a control `random` or `none`; `ticket` if None.
-        backbone: Where the weights of a ticket without weights are, if not where it says.
-    """
-    table = table_of(settings, extra, seed=seed, fit__epochs=epochs, fit__lr=lr, mask=mask)
-    opened = read_ticket(path_of(ticket))
-    with trust_sources(backbone):
-        source = whole(opened, backbone) if backbone else opened
-        return run_stage("ticket", source, out=out, data=data, settings=table, device=device, force=force)
-
-
-def apply_adapter(
-    adapter: PathLike | Result, base: Network, *, out: PathLike, data: Data | None = None, merge: bool | None = None,
-    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
-) -> Result:  # fmt: skip
-    """Put an adapter with its head on the network that it was trained on, and measure the result.
-
-    Args:
-        adapter: An `adapter.safetensors`, or a model directory that holds one.
-        base: The network.
-        merge: Merge it into the weights; True if None.
-    """
-    opened = read_adapter(path_of(adapter))
-    return run_stage(
-        "adapter", lambda backbone: Adapted(network_of(base, backbone), opened), out=out, data=data,
-        settings=table_of(settings, extra, merge=merge), device=device, force=force,
-    )  # fmt: skip

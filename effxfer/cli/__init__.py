@@ -1,4 +1,4 @@
-"""The command line: parse, call one library function, print its report."""
+"""The command line: parse, call one function of the api, print its report."""
 
 import errno
 import io

@@ -20,17 +20,10 @@ File = Annotated[Path, typer.Argument(help="An adapter.safetensors file, or a mo
 @app.command()
 def show(adapter: File, as_json: Json = False) -> None:
     """Show an adapter's size, classes, base network and training recipe."""
-    from dataclasses import asdict
-
-    from effxfer.adapter_file import describe
+    import effxfer
     from effxfer.cli import show as shown
-    from effxfer.stages.runner.source import read_adapter
 
-    content = read_adapter(adapter)
-    if as_json:
-        shown.document({"adapter": str(adapter), "digest": content.facts.identity, **asdict(content.facts)})
-        return
-    shown.report(describe(content), False, adapter=str(adapter), digest=content.facts.identity)
+    shown.result(effxfer.load_adapter(adapter), as_json)
 
 
 @app.command()
@@ -45,9 +38,9 @@ def apply(
     """Apply an adapter and its head to its base network, and evaluate it."""
     from functools import partial
 
-    from effxfer.api import apply_adapter
+    import effxfer
 
     run_stage(
-        partial(apply_adapter, merge=merge), adapter, base, out=out, data=data, changes=changes, device=device,
+        partial(effxfer.apply_adapter, merge=merge), adapter, base, out=out, data=data, changes=changes, device=device,
         force=force, dry_run=dry_run, as_json=as_json,
     )  # fmt: skip

@@ -65,31 +65,10 @@ def models(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """List bundled backbones, or those of timm and torchvision."""
-    from effxfer.artifact import bundled, bundled_models, read_manifest
+    import effxfer
     from effxfer.cli import show
-    from effxfer.report import Report, Table
 
-    if pattern:
-        from effxfer.net.backbones.architectures import names
-
-        matches = tuple({"backbone": f"{library}:{name}"} for name in names(library, pattern))
-        show.report(Report(tables=(Table(title=f"{len(matches)} networks of {library}", rows=matches),)), as_json)
-        return
-    rows = list[dict[str, object]]()
-    for name in bundled_models():
-        manifest = read_manifest(bundled("models") / name)
-        report = Report.from_json(manifest["report"])
-        size = manifest["preprocess"]["size"]
-        rows.append(
-            {
-                "backbone": name,
-                "input": f"{size} px",
-                "classes": len(manifest["classes"]),
-                "test %": report.get("accuracy/test"),
-            }
-        )
-    note = "`effxfer models 'mobilenet*'` lists matching timm models"
-    show.report(Report(tables=(Table(title="Bundled", rows=tuple(rows)),), notes=(note,)), as_json)
+    show.result(effxfer.list_models(pattern, library=library), as_json)
 
 
 def doctor(
@@ -113,18 +92,18 @@ def doctor(
     flags = {"threads": threads, "batch": batch, "size": size, "max_seconds": max_seconds, "top": top}
     chosen: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     if model is None:
+        # Not through the api, which imports numpy: this has to work where an installation is broken.
         from effxfer.benchmark.machine.doctor import diagnose
 
         if chosen:
             raise SettingsError(f"--{min(chosen).replace('_', '-')} needs a MODEL argument", "name an .onnx file")
-        report, _checks = diagnose()
-    else:
-        from effxfer.benchmark.untrusted.vet import locate
-        from effxfer.deploy.diagnose.model_report import examine
+        show.report(diagnose()[0], as_json)
+        return
+    import effxfer
 
-        with show.progress():
-            report, _measurements = examine(locate(model), **chosen)
-    show.report(report, as_json)
+    with show.progress():
+        diagnosis = effxfer.doctor(model, **chosen)
+    show.result(diagnosis, as_json)
 
 
 def cpus(
@@ -139,12 +118,11 @@ def cpus(
 
     Saturating sums are counted, and the model is run on emulated CPUs.
     """
+    import effxfer
     from effxfer.cli import show
-    from effxfer.data.settings import DataSettings
-    from effxfer.deploy.cpu.emulator import check_on_cpus
-    from effxfer.settings import build
 
-    settings = build(DataSettings, {**table(changes), "source": data}, "data")
     with show.progress():
-        report = check_on_cpus(model, settings, images=images, names=emulate or [], root=arm_root)
-    show.report(report, as_json)
+        checked = effxfer.check_cpus(
+            model, data, images=images, emulate=emulate or (), arm_root=arm_root, settings=table(changes)
+        )
+    show.result(checked, as_json)

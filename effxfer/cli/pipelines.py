@@ -26,7 +26,6 @@ def run(
     Finished stages are skipped; interrupted stages are resumed.
     """
     import effxfer
-    from effxfer.api import status as status_of
     from effxfer.cli import show
     from effxfer.cli.command_line import reproduce
 
@@ -35,7 +34,7 @@ def run(
         "device": device, "force": force, "settings": changes or (),
     }  # fmt: skip
     if dry_run:
-        show.result(status_of(file, check=True, **plan), as_json)
+        show.result(effxfer.status(file, check=True, **plan), as_json)
         return
     with show.progress():
         finished = effxfer.run(file, command=reproduce(), on_stage=_announce, **plan)
@@ -56,10 +55,10 @@ def status(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show which stages of a pipeline are done, running or pending."""
-    from effxfer.api import status as status_of
+    import effxfer
     from effxfer.cli import show
 
-    state = status_of(file, data=data, backbone=backbone, out=out, seed=seed, settings=changes or ())
+    state = effxfer.status(file, data=data, backbone=backbone, out=out, seed=seed, settings=changes or ())
     show.result(state, as_json)
 
 
@@ -70,23 +69,8 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare all trained and exported models, best first."""
+    import effxfer
     from effxfer.cli import show
     from effxfer.cli.command_line import reproduce
-    from effxfer.errors import SettingsError, did_you_mean
-    from effxfer.pipeline.leaderboard import ORDER
-    from effxfer.pipeline.leaderboard import leaderboard as board
-    from effxfer.stages.runner.output_dir import check_file_in
 
-    if by not in ORDER:
-        raise SettingsError(f"cannot sort by {by!r}{did_you_mean(by, ORDER)}", f"by: {', '.join(ORDER)}")
-    file = check_file_in(out, "leaderboard.html") if out else None
-    report, facts = board(folders, by), {}  # type: ignore[arg-type]
-    if file:
-        from effxfer.benchmark.machine.facts import facts as machine
-        from effxfer.page import Section, write_page
-
-        section = Section(title="leaderboard", report=report, command=reproduce())
-        facts["page"] = write_page(
-            file, title="Leaderboard", sections=[section], summary=report.tables[0], facts=machine()
-        )  # fmt: skip
-    show.report(report, as_json, **facts)
+    show.result(effxfer.leaderboard(folders, by=by, out=out, command=reproduce()), as_json)

@@ -23,17 +23,10 @@ Rate = Annotated[float | None, typer.Option(help="Peak learning rate; omit for t
 @app.command()
 def show(ticket: File, as_json: Json = False) -> None:
     """Show a ticket's sparsity, network, pruning recipe and rewind point."""
-    from dataclasses import asdict
-
+    import effxfer
     from effxfer.cli import show as shown
-    from effxfer.prune.tickets.ticket_report import describe
-    from effxfer.stages.runner.source import read_ticket
 
-    content = read_ticket(ticket)
-    if as_json:
-        shown.document({"ticket": str(ticket), "digest": content.facts.identity, **asdict(content.facts)})
-        return
-    shown.report(describe(content), False, ticket=str(ticket), digest=content.facts.identity)
+    shown.result(effxfer.load_ticket(ticket), as_json)
 
 
 @app.command()
@@ -66,15 +59,8 @@ def pack(
     force: Force = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a ticket to one file, with or without its weights."""
+    import effxfer
     from effxfer.cli import show as shown
-    from effxfer.net.backbones.trust import trust_sources
-    from effxfer.prune.tickets.ticket_report import describe
-    from effxfer.stages.runner.output_dir import check_file
-    from effxfer.stages.runner.source import lean, read_ticket, whole, write_ticket
 
-    check_file(out)
-    complete = whole(read_ticket(ticket))
-    with trust_sources(backbone):
-        packed = lean(complete, backbone) if backbone else complete
-    write_ticket(packed, out, force=force)
-    shown.report(describe(packed), as_json, ticket=str(out), digest=packed.facts.identity)
+    packed = effxfer.pack_ticket(ticket, out=out, backbone=backbone, force=force)
+    shown.report(packed.report, as_json, **packed.facts())

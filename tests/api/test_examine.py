@@ -35,5 +35,12 @@ def test_rank_orders_backbones_and_writes_a_page(folder, tmp_path):
     assert (tmp_path / "rank.html").is_file()
 
 
+def test_backbones_are_listed_by_the_names_that_load_takes():
+    assert "resnet20-cifar10" in ex.list_models().names
+    names = ex.list_models("mobilenetv2_0*").names
+    assert all(name.startswith("timm:mobilenetv2_0") for name in names)
+    assert ex.load(names[0]).settings.source == names[0]
+
+
 def test_rank_is_previewed(folder):
     assert ex.preview(ex.rank, folder, [BACKBONE])["settings"]["by"] == "linear"

@@ -1,7 +1,6 @@
 import pytest
 
 import effxfer as ex
-from effxfer.api import apply_adapter
 from effxfer.errors import SettingsError
 from effxfer.stages.settings.common import BOARD
 from tests import tiny
@@ -48,12 +47,3 @@ def test_search_head_tries_heads(dense, tmp_path):
     quick = {"epochs": 2, "finalists": 1, "startup": 2, "latency": False}
     result = ex.search_head(dense, out=tmp_path / "out", trials=2, device="cpu", **quick)
     assert result.manifest.settings["trials"] == 2
-
-
-def test_a_ticket_is_trained_and_an_adapter_is_put_on(dense, data, tmp_path):
-    ticket = ex.find_ticket(dense, out=tmp_path / "ticket", sparsity=0.5, rounds=1, epochs=0, **PLAIN)
-    trained = ex.train_ticket(ticket, out=tmp_path / "trained", data=data, epochs=0, mask="random", device="cpu")
-    assert trained.manifest.settings["mask"] == "random"
-    lora = ex.finetune(dense, out=tmp_path / "lora", strategy="lora", epochs=0, **PLAIN)
-    merged = apply_adapter(lora, dense, out=tmp_path / "merged", data=data, device="cpu")
-    assert merged.accuracy == lora.accuracy

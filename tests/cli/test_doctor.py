@@ -1,6 +1,8 @@
 """`doctor` with and without a model."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -31,6 +33,19 @@ def test_a_broken_file_ends_in_4(call, tmp_path, content):
     with pytest.raises(ModelFileError) as caught:
         call("doctor", tmp_path / "m.onnx")
     assert caught.value.exit_code == 4
+
+
+def test_an_installation_whose_numpy_cannot_be_imported_is_checked():
+    code = """
+import sys
+sys.modules["numpy"] = None
+sys.argv = ["effxfer", "doctor"]
+from effxfer.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Environment" in done.stdout
 
 
 def test_settings_of_a_model_need_one(call):
