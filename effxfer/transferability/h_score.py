@@ -33,5 +33,6 @@ def h_score(
     for label in np.unique(labels_N):
         mean = centred[labels_N == label].mean(0)
         apart += (labels_N == label).mean() * np.outer(mean, mean)
+    # Symmetric: an eigendecomposition is enough, with fewer operations than an SVD.
     inverse = np.linalg.pinv((1 - share) * spread + share * sphere, hermitian=True)
     return float((1 - share) * np.einsum("ij,ji->", inverse, apart))

@@ -20,6 +20,7 @@ def leep(source_NZ: NDArray[np.float64], labels_N: NDArray[np.int64]) -> float:
     classes, index_N = np.unique(labels_N, return_inverse=True)
     joint_CZ = np.zeros((len(classes), source_NZ.shape[1]))
     np.add.at(joint_CZ, index_N, source_NZ / len(labels_N))
+    # A source class that never occurs has no column to divide.
     given_CZ = joint_CZ / np.maximum(joint_CZ.sum(0), np.finfo(float).tiny)
     likely_N = np.einsum("nz,nz->n", given_CZ[index_N], source_NZ)
     return float(np.log(np.maximum(likely_N, np.finfo(float).tiny)).mean())

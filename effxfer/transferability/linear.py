@@ -6,7 +6,8 @@ https://arxiv.org/abs/1610.01644. Shape legend: N images, D features, C classes.
 import numpy as np
 from numpy.typing import NDArray
 
-FOLDS = 5
+FOLDS = 5  # usual; four fifths of the images are nearly what training will have
+# From nearly none to nearly all: features have deviation 1, so that N is the natural scale.
 RIDGES = 10.0 ** np.arange(-3, 5)
 
 
@@ -38,6 +39,7 @@ def cross_validated_scores(
 
     folds, folds_N = min(FOLDS, len(labels_N)), np.empty(len(labels_N), dtype=int)
     order = np.random.default_rng(seed).permutation(len(labels_N))
+    # Stable, so that the shuffle within a class stays.
     folds_N[order[np.argsort(labels_N[order], kind="stable")]] = np.arange(len(labels_N)) % folds
     scores_NC = np.full((len(labels_N), int(labels_N.max()) + 1), -1.0)
     for fold in range(folds):
@@ -46,6 +48,7 @@ def cross_validated_scores(
         if len(train_classes) == 1:  # the test fold holds all images of the other class
             scores_NC[test, train_classes] = 1.0
             continue
+        # Of the training part only; a channel that never varies must not divide by zero.
         mean, deviation = features_ND[~test].mean(0), features_ND[~test].std(0) + 1e-6
         scaled = (features_ND - mean) / deviation
         probe = RidgeClassifierCV(RIDGES).fit(scaled[~test], labels_N[~test])

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from effxfer.runtime.softmax import softmax
 from effxfer.transferability.linear import cross_validated_scores
 
+# Scores lie about -1 to 1: from nearly hard (1/32) to nearly even (45).
 TEMPERATURES = 2.0 ** np.arange(-5, 6, 0.5)
+# With a fifth of the digits' labels wrong, at least 70 % are found, and at least 85 % of those named are wrong.
 LIKELIER = 4.0
 
 

@@ -39,6 +39,7 @@ class TensorShapes:
         if not 2 <= len(self.inputs) == len(self.outputs) <= 4:
             return None
         axis = 1 if self.maps else -1
+        # Rounded, because padding makes odd sides a pixel off; the sides are checked below.
         stride = round(self.inputs[-1] / self.outputs[-1]) if self.maps else 1
         sides = [(-(-a // stride), b) for a, b in zip(self.inputs, self.outputs, strict=True)]
         positions = sides[2:] if self.maps else sides[:-1]
@@ -54,6 +55,7 @@ def blocks_of(net: Net) -> dict[str, nn.Module]:
         if _repeats(holder):
             path = f"body.{name}." if name else "body."
             candidates |= {path + key: module for key, module in holder.named_children() if _is_block(module)}
+    # The innermost: of a stage of blocks, an adapter belongs at each block.
     return {n: m for n, m in candidates.items() if not any(other.startswith(f"{n}.") for other in candidates)}
 
 
@@ -97,6 +99,7 @@ def record_shapes(net: Net, names: list[str]) -> dict[str, TensorShapes]:
     def recorder(name: str) -> Any:
         def see(_module: nn.Module, inputs: Any, output: Any) -> None:
             if len(inputs) and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                # Four dimensions are ambiguous: Swin and ConvNeXt keep channels last. The last layer that weighs tells.
                 maps = output.dim() == 4 and last[-1:] == [True]
                 shapes[name] = TensorShapes(inputs=tuple(inputs[0].shape), outputs=tuple(output.shape), maps=maps)
 

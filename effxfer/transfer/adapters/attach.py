@@ -28,6 +28,7 @@ def attach_adapter(net: Net, edit: Edit | None) -> Net:
         raise SettingsError(text, "start from the network that they were put on, or go on with the same settings")
     if edit and not attached:
         apply_edit(net, **edit)
+    # After the edit, so that what it added is frozen with the rest and then freed by name.
     net.body.requires_grad_(False)
     for parameter in adapter_parameters(net):
         parameter.requires_grad_(True)

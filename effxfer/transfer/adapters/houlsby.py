@@ -25,7 +25,7 @@ class Houlsby(Strategy):
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
 
-    rank: int = Field(default=8, ge=0, le=4096)
+    rank: int = Field(default=8, ge=0, le=4096)  # the smallest of the paper's 8, 64 and 256
     sites: tuple[str, ...] = ()
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:

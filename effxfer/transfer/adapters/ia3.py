@@ -10,6 +10,7 @@ from effxfer.net.net import Net
 from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter, layers_of
 from effxfer.transfer.base import Strategy
 
+# Names of separate projections in timm, torchvision and transformers.
 SINGLE = ("k", "v", "kv", "k_proj", "v_proj", "to_key", "to_value", "key", "value")
 ATTENTION = ("attn", "attention", "self_attention", "attn_block", "token_mixer")
 MLP = ("mlp", "ffn")
@@ -48,6 +49,7 @@ def keys_and_values(net: Net) -> dict[str, int]:
         if leaf in ("qkv", "qkv_proj") or (
             isinstance(layer, nn.MultiheadAttention) and hasattr(layer, "in_proj_weight")
         ):
+            # A fused weight has queries first, which stay, then keys and values.
             rows[weight] = net.raw_weight(weight).shape[0] // 3
         elif leaf in SINGLE:
             rows[weight] = 0
@@ -63,6 +65,7 @@ def inner_activations(net: Net) -> list[str]:
         place = next((i for i, part in enumerate(parts[:-1]) if part.startswith(MLP)), None)
         if place is not None:
             last[".".join(parts[: place + 1])] = name
+    # Without the first, whose inputs are pixels.
     convs = [name for name, layer in layers.items() if isinstance(layer, nn.Conv2d)][1:]
     free = [n for n in convs if not any(part.startswith((*ATTENTION, *MLP)) for part in n.split("."))]
     chosen = {*last.values(), *free}

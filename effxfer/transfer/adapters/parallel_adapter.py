@@ -27,7 +27,7 @@ class ParallelAdapter(Strategy):
     adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
 
     rank: int = Field(default=8, ge=0, le=4096)
-    scale: float = Field(default=1.0, gt=0)
+    scale: float = Field(default=1.0, gt=0)  # its output starts at 0, so that a larger scale acts like a larger rate
     sites: tuple[str, ...] = ()
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:

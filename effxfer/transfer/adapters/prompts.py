@@ -28,7 +28,7 @@ class Prompts(Strategy):
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
 
-    tokens: int = Field(default=10, ge=0, le=1024)
+    tokens: int = Field(default=10, ge=0, le=1024)  # chosen: the paper tries 1 to 200
     deep: bool = True
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
@@ -73,6 +73,7 @@ def _attends(net: Net, names: list[str]) -> bool:
 @torch.no_grad()
 def _takes_one_more(net: Net, names: list[str], width: int) -> bool:
     """Whether the network works with one token more in its blocks; what it raises otherwise is its own affair."""
+    # On a copy: a network that refuses the token must be left as it was.
     trial = deepcopy(net).eval()
     apply_edit(trial, "prompts", blocks=names, count=1, width=width, deep=True)
     try:

@@ -46,9 +46,10 @@ class Dann(Strategy):
 
     of_images: ClassVar[bool] = False
 
+    # The paper's. On photographs to sketches it cost nine points (25.0 against 33.7 %): smaller ones are worth a try.
     weight: float = Field(default=1.0, ge=0)
     gamma: float = Field(default=10.0, gt=0)
-    width: int = Field(default=256, ge=1)
+    width: int = Field(default=256, ge=1)  # chosen: the paper's are 100 to 1,024, by task
     statistics: Literal["joint", "separate"] = "joint"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
@@ -92,10 +93,12 @@ class Dann(Strategy):
     def features(self, net: Net, images: Tensor, target_images: Tensor) -> tuple[Tensor, Tensor]:
         """Give the features `(B, D)` of both domains."""
         if self.statistics == "joint":
+            # In one pass: BatchNorm normalises both domains by the same numbers, as evaluation will.
             source, target = net.features(torch.cat([images, target_images])).split([len(images), len(target_images)])
             return source, target
         with frozen_statistics(net):
             source = net.features(images)
+        # The target last and unfrozen: its statistics are what stays.
         return source, net.features(target_images)
 
     def reversal(self, progress: float) -> float:
@@ -139,6 +142,7 @@ def frozen_statistics(net: Net) -> Iterator[None]:
     """Keep BatchNorm's running statistics unchanged in the block."""
     norms = [(m, m.momentum) for m in net.body.modules() if isinstance(m, _BatchNorm)]
     for norm, _ in norms:
+        # Not evaluation mode: the batch is still normalised by itself, only the running numbers stay.
         norm.momentum = 0.0
     try:
         yield

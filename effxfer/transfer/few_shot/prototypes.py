@@ -24,7 +24,7 @@ from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.fine_tuning.linear import features_of
 
-TURNS = 4
+TURNS = 4  # by 0, 90, 180 and 270 degrees, as in Vinyals et al. 2016 and the paper
 
 
 class PrototypeNet(Strategy):
@@ -47,10 +47,10 @@ class PrototypeNet(Strategy):
     of_images: ClassVar[bool] = False
 
     batch: int = Field(default=1, ge=1)
-    way: int = Field(default=20, ge=2)
+    way: int = Field(default=20, ge=2)  # chosen: many data sets have no 60 classes
     shot: int = Field(default=1, ge=1)
-    query: int = Field(default=5, ge=1)
-    episodes: int = Field(default=100, ge=1)
+    query: int = Field(default=5, ge=1)  # the paper's on Omniglot
+    episodes: int = Field(default=100, ge=1)  # that of the authors' code
     distance: Distance = "euclidean"
     rotations: bool = False
 
@@ -111,6 +111,7 @@ class PrototypeNet(Strategy):
 
     def loss(self, learner: Net, batch: Tensor, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy of queries; all images pass at once, for BatchNorm."""
+        # Distances in float32: under bf16, with 8 bits, near prototypes could not be told apart.
         features = learner.features(batch.flatten(0, 2)).float().unflatten(0, batch.shape[:3])
         return {"label": torch.stack([self.missed(one) for one in features]).mean()}
 
@@ -137,4 +138,5 @@ def settle_(net: Net, task: Task) -> None:
     """Put a network's prototypes where the training images' features are; what a ticket removed stays zero."""
     features, labels = features_of(net, task)
     net.head.get_parameter("out.weight").copy_(class_means(features, labels, len(task.classes)))
+    # Features may be zero where a ticket removed weights, but means of others are not.
     net.apply_masks_()

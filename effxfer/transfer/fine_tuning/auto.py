@@ -33,10 +33,15 @@ from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.fine_tuning.linear import solve_
 from effxfer.transfer.fine_tuning.lp_ft import LpFt
 
+# Chosen: one pass in evaluation mode, seconds on a CPU; a probe of 1,280 features has enough of them.
 MOST_IMAGES = 2000
+# Chosen, of the probes and of `lp_ft` alike: what is measured is what training starts from.
 L2 = 0.01
+# Chosen: then training can gain two points at most, and the lower body is best left alone.
 HIGH_ACCURACY = 98.0
+# Points by which two probes must differ: 1.9 is the 95 % range of 90 % on 1,000 validation images.
 LOWER = 2.0
+# Deviations; chosen. Digits under the CIFAR network's statistics have 0.31.
 FAR = 1.0
 COMMON = frozenset(Strategy.model_fields)
 
@@ -68,7 +73,7 @@ class Auto(Strategy):
         batchnorm: As in `Strategy`; None leaves it to the strategy that is chosen.
     """
 
-    few: int = Field(default=20, ge=1)
+    few: int = Field(default=20, ge=1)  # chosen: at 5 a class what it then chooses gave 49.7 %, `full` 46.0 (PACS)
     batchnorm: Mode | None = None  # type: ignore[assignment]
 
     def choose(self, net: Net, tasks: Sequence[Task]) -> tuple[Strategy, Report]:
@@ -87,12 +92,14 @@ def decide(facts: Facts, few: int) -> tuple[type[Strategy], dict[str, Any], str]
     top, (best, best_accuracy) = facts.probes["out"], max(facts.probes.items(), key=lambda probe: probe[1])
     if facts.labels < few:
         reason = f"{facts.labels} labels per class are few: a solved head distorts the body less"
+        # Few images give poor statistics, but better ones than those of images so unlike.
         if facts.shift > FAR:
             return LpFt, {"l2": L2}, f"{reason}; statistics must move, {facts.shift:.2g} deviations away"
         return LpFt, {"l2": L2, "batchnorm": "frozen"}, f"{reason}, and so few images give poor statistics"
     if top >= HIGH_ACCURACY:
         return (
             Freeze,
+            # Chosen: the last quarter of the blocks still adapts.
             {"until": 0.75},
             f"a probe on the last features reaches {top:.1f} %: the lower body is good as it is",
         )
@@ -108,6 +115,7 @@ def decide(facts: Facts, few: int) -> tuple[type[Strategy], dict[str, Any], str]
 def measure_knowledge(net: Net, task: Task) -> Facts:
     """Measure a network on up to 2,000 training images and the validation split, in evaluation mode."""
     widths = tap_widths(net)
+    # Evenly spread: rows lie in the order of their classes.
     chosen = np.unique(np.linspace(0, len(task.train) - 1, min(MOST_IMAGES, len(task.train))).astype(np.int64))
     labels = torch.tensor(task.train.labels[chosen])
     device = Device(torch=next(net.parameters()).device)

@@ -22,4 +22,5 @@ def hold(learner: Any, mode: Mode) -> None:
         return
     for module in learner.body.modules():
         if isinstance(module, _BatchNorm):
+            # After the strategy's own freezing, which this overrides in frozen blocks, too.
             module.requires_grad_(mode == "affine").train(mode == "statistics")

@@ -20,7 +20,7 @@ class Freeze(Strategy):
             0 is plain fine-tuning, 1 leaves the head (and what `batchnorm` says).
     """
 
-    until: str | float = 0.5
+    until: str | float = 0.5  # chosen: half of the blocks; early layers are general (Yosinski et al. 2014)
 
     @field_validator("until")
     @classmethod

@@ -23,9 +23,10 @@ class LpFt(Strategy):
         l2: Of the probe's weights, at least 0; large ones keep its head near zero, where plain fine-tuning starts.
     """
 
-    l2: float = Field(default=1e-3, ge=0)
+    l2: float = Field(default=1e-3, ge=0)  # chosen, not measured: 0 runs to infinity on separable data
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Solve the head."""
+        # Before anything is frozen or held, on the features as they were pretrained.
         solve_(net.head, *features_of(net, tasks[-1]), self.l2)
         return super().prepare(net, tasks)

@@ -19,7 +19,7 @@ class Unfreeze(Strategy):
             starts of epochs.
     """
 
-    over: float = Field(default=0.5, ge=0, le=1)
+    over: float = Field(default=0.5, ge=0, le=1)  # chosen: the lowest block still has half of the training
 
     def begin_epoch(self, learner: Any, progress: float) -> None:
         """Freeze the blocks whose turn has not come."""
@@ -39,4 +39,5 @@ def joined(blocks: int, progress: float, over: float) -> int:
     """
     if progress >= over:
         return blocks
+    # One step more than blocks: at first the head alone.
     return int(progress / over * (blocks + 1))

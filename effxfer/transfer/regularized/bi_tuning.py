@@ -34,7 +34,7 @@ class BiTuning(Strategy):
 
     weight: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=0.07, gt=0)
-    width: int = Field(default=128, ge=1)
+    width: int = Field(default=128, ge=1)  # as in MoCo and SimCLR
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Put a projection beside the network.
@@ -52,6 +52,7 @@ class BiTuning(Strategy):
         with capture_head_inputs(learner.net) as head_inputs:
             logits = learner.net(batch[0])
         label = F.cross_entropy(logits, batch[1], label_smoothing=self.label_smoothing)
+        # In float32: similarities are divided by 0.07, and softmax of half-precision numbers is coarse.
         with torch.autocast(logits.device.type, enabled=False):
             unit = F.normalize(learner.projection(head_inputs[-1].float()), dim=1)
             images = among_images(unit, batch[1], self.temperature)
@@ -77,6 +78,7 @@ def among_images(unit: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     alike = (labels[:, None] == labels[None]) & ~itself
+    # An image is no key of its own: it would take all of the softmax.
     likeness = (unit @ unit.mT / temperature).masked_fill(itself, float("-inf"))
     return mean_log_likelihood(likeness, alike)
 
@@ -96,5 +98,6 @@ def mean_log_likelihood(likeness: Tensor, alike: Tensor) -> Tensor:
     """Average minus the log-softmax of rows `(N, B)` where `alike`, per row that has any and then over those."""
     log = likeness.log_softmax(1).masked_fill(~alike, 0.0)
     counts = alike.sum(1)
+    # Rows without a match count for nothing, also not in the mean.
     rows = -log.sum(1) / counts.clamp_min(1)
     return rows.sum() / (counts > 0).sum().clamp_min(1)

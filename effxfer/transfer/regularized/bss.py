@@ -27,7 +27,7 @@ class Bss(Strategy):
     """
 
     eta: float = Field(default=1e-3, ge=0)
-    values: int = Field(default=1, ge=1)
+    values: int = Field(default=1, ge=1)  # the paper's k
 
     def loss(self, learner: Net, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy and the sum of the smallest squared singular values."""
@@ -41,6 +41,7 @@ def smallest_spectrum(features: Tensor, count: int) -> Tensor:
 
     They are the eigenvalues of the smaller Gram matrix, whose gradient is defined where they are equal, too.
     """
+    # eigvalsh takes no half precision, whose smallest values would be noise.
     with torch.autocast(features.device.type, enabled=False):
         x = features.float()
         gram = x @ x.mT if x.shape[0] <= x.shape[1] else x.mT @ x

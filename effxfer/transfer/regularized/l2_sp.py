@@ -22,7 +22,7 @@ class L2Sp(Strategy):
         alpha: Weight of the pull; 0 is plain fine-tuning. The paper's is between 0.01 and 1.
     """
 
-    alpha: float = Field(default=0.1, ge=0)
+    alpha: float = Field(default=0.1, ge=0)  # the middle of the paper's range, on a logarithmic scale
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Copy the initial weights."""

@@ -43,6 +43,7 @@ class WithReference(ModelWrapper):
     def __init__(self, net: Net, weights: Mapping[str, Tensor] | None = None) -> None:
         super().__init__(net)
         self.weights = dict(weights or {})
+        # In a tuple, so that torch does not register it: it would be trained, saved and moved with the network.
         self._source = (frozen_copy(net),)
 
     @property

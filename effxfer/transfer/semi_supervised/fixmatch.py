@@ -42,8 +42,10 @@ class FixMatch(Strategy):
 
     weight: float = Field(default=1.0, ge=0)
     threshold: float = Field(default=0.95, ge=0, le=1)
+    # Chosen: a step passes 1 + 2 * ratio batches, 7 here and 15 with the paper's 7.
     ratio: int = Field(default=3, ge=1)
     align: bool = False
+    # Chosen, in place of the paper's RandAugment and Cutout: what runs on whole batches here.
     strong: Augment = Augment(scale=0.2, colour=0.5)
 
     @model_validator(mode="after")
@@ -91,13 +93,16 @@ class FixMatch(Strategy):
 
 def agreement(weak: Tensor, strong: Tensor, threshold: float, align: bool = False) -> Tensor:
     """Average over all images the cross-entropy of `strong` logits `(N, C)` with the confident `weak` predictions."""
+    # A label is no gradient: otherwise both views would agree on nothing.
     chances = weak.detach().softmax(1)
     likely, guess = (align_distribution(chances) if align else chances).max(1)
     each = F.cross_entropy(strong, guess, reduction="none")
+    # Over all images and not only confident ones, as in the paper: the loss grows with confidence.
     return (each * (likely >= threshold)).mean()
 
 
 def align_distribution(chances: Tensor) -> Tensor:
     """Weight classes inversely to their mean probability; rows of `(N, C)` still sum to 1."""
+    # A class that no image of the batch is given would divide by zero.
     weighed = chances / chances.mean(0, keepdim=True).clamp_min(1e-6)
     return weighed / weighed.sum(1, keepdim=True)
