@@ -92,7 +92,9 @@ def test_the_runtime_needs_three_packages_and_has_the_version_of_the_whole(wheel
     about = metadata(wheel)
     assert about["Name"] == "effxfer-runtime"
     assert about["Version"] == effxfer.__version__
-    assert {Requirement(text).name for text in about.get_all("Requires-Dist")} == NEEDED
+    requirements = [Requirement(text) for text in about.get_all("Requires-Dist")]
+    assert {requirement.name for requirement in requirements if requirement.marker is None} == NEEDED
+    assert {r.name: str(r.marker) for r in requirements if r.marker} == {"tokenizers": 'extra == "text"'}
 
 
 def test_the_runtime_answers_in_a_new_environment_as_it_does_here(python, exported, folder, capsys):

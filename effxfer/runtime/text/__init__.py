@@ -1,0 +1,1 @@
+"""From a text to the network's input, with numpy and the package `tokenizers`."""
