@@ -72,7 +72,7 @@ class AdapterFile(SignedFile[Facts]):
         facts=Facts, find_mistake=partial(find_mistake, AdapterDocument),
     )  # fmt: skip
 
-    def telling(self, **origin: Any) -> "AdapterFile":
+    def with_origin(self, **origin: Any) -> "AdapterFile":
         """Return the adapter with additional facts about its origin."""
         return self.pack(replace(self.facts, origin={**self.facts.origin, **origin}), self.tensors())
 

@@ -168,19 +168,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raw: dict[str, Any] = json.loads(_text(path))
         schema = raw["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise damaged(source, str(error)) from error
+        raise manifest_error(source, str(error)) from error
     # Before the seal: another version may seal otherwise, and its own message helps more.
     if schema != SCHEMA:
         raise ModelFileError(f"{path} has schema {schema}, this effxfer reads {SCHEMA}", "install a matching effxfer")
     if (recorded := raw.pop(SEAL, None)) is None:
-        raise damaged(source, "it has no seal")
+        raise manifest_error(source, "it has no seal")
     if recorded != seal(raw):
-        raise damaged(source, "it was changed since it was written")
+        raise manifest_error(source, "it was changed since it was written")
     # After the seal: whoever changes a file can seal it anew, so a seal says nothing about sense.
     if reason := find_mistake(ManifestDocument, raw):
-        raise damaged(source, reason)
+        raise manifest_error(source, reason)
     if wrong := [name for name in raw["files"] if not _is_inside(name)]:
-        raise damaged(source, f"it lists {wrong[0]!r}, which is no file of its own folder")
+        raise manifest_error(source, f"it lists {wrong[0]!r}, which is no file of its own folder")
     return raw
 
 
@@ -188,14 +188,14 @@ def _text(path: Path) -> bytes:
     """Read the bytes of a manifest."""
     source = path / MANIFEST
     if source.is_symlink():
-        raise damaged(source, "it is a link")
+        raise manifest_error(source, "it is a link")
     try:
         return read_regular(source, LARGEST_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         hint = "make one with `effxfer finetune`"
         raise ModelFileError(f"{path} is not a model directory: no {MANIFEST}", hint) from None
     except OSError as error:
-        raise damaged(source, str(error.strerror)) from error
+        raise manifest_error(source, str(error.strerror)) from error
 
 
 def _is_inside(name: str) -> bool:
@@ -204,7 +204,7 @@ def _is_inside(name: str) -> bool:
     return name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(parts) and len(parts) <= DEEPEST
 
 
-def damaged(manifest: Path, reason: str) -> ModelFileError:
+def manifest_error(manifest: Path, reason: str) -> ModelFileError:
     """Return the error for a damaged manifest."""
     return ModelFileError(f"{manifest} is damaged: {reason}", "run the stage again with `force`", code="E404")
 
@@ -257,7 +257,7 @@ def versions() -> dict[str, str]:
     return {"effxfer": __version__, **{name: version(name) for name in packages}}
 
 
-def bundled(kind: str) -> Path:
+def bundled_folder(kind: str) -> Path:
     """Return the folder of the shipped `models` or `pipelines`: in the wheel, or in the source tree."""
     inside = Path(__file__).parent / "_bundled" / kind
     return inside if inside.is_dir() else Path(__file__).parents[1] / kind
@@ -265,7 +265,7 @@ def bundled(kind: str) -> Path:
 
 def bundled_models() -> list[str]:
     """Return the names of the shipped models."""
-    return sorted(file.parent.name for file in bundled("models").glob(f"*/{MANIFEST}"))
+    return sorted(file.parent.name for file in bundled_folder("models").glob(f"*/{MANIFEST}"))
 
 
 def find(source: str) -> Artifact | None:
@@ -275,7 +275,7 @@ def find(source: str) -> Artifact | None:
         ModelFileError: If it looks like a model directory but is none.
     """
     if source in bundled_models():
-        return Artifact.load(bundled("models") / source)
+        return Artifact.load(bundled_folder("models") / source)
     if (Path(source) / MANIFEST).is_file():
         return Artifact.load(Path(source))
     # After "@" stands a path, whose colon (C:) says nothing.

@@ -143,20 +143,20 @@ def did_you_mean(name: str, names: object) -> str:
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
-def short(text: str, limit: int = 200) -> str:
+def shorten(text: str, limit: int = 200) -> str:
     """Shorten a text that is too long for a sentence.
 
-    >>> short("epochs"), short("9" * 900, 12)
+    >>> shorten("epochs"), shorten("9" * 900, 12)
     ('epochs', '999999999999 ...')
     """
     # 200: chosen; two lines of a terminal are enough to recognise what was passed.
     return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
-def joined(mistakes: Sequence[str], limit: int = 20) -> str:
+def join_sentences(mistakes: Sequence[str], limit: int = 20) -> str:
     """Join sentences, and only count those beyond the limit.
 
-    >>> joined(["a is required", "b is required", "c is required"], 2)
+    >>> join_sentences(["a is required", "b is required", "c is required"], 2)
     'a is required; b is required; and 1 more'
     """
     # 20: chosen; a screen. A table of 100,000 wrong rows would fill the log.

@@ -19,9 +19,9 @@ from effxfer import progress
 from effxfer.errors import LockedError, ResourceError
 from effxfer.runtime.reading import open_regular, read_regular
 
-# Hidden, so that walks of data and globs pass it by; the process number in the name tells `sweep` whose it is.
+# Hidden, so that walks of data and globs pass it by; by the process number in it `remove_abandoned` knows its writer.
 PARTIAL = ".effxfer-partial-"
-# No name that a user is likely to choose: `sweep` splits at it.
+# No name that a user is likely to choose: `remove_abandoned` splits at it.
 REPLACED = "-~replaced~-"
 # Longer than `is_locked` holds the lock to look, and still "at once" to a user.
 LOCK_SECONDS = 0.3
@@ -57,7 +57,7 @@ def write_atomic(file: Path, write: bytes | str | Callable[[Path], object]) -> P
     Raises:
         ResourceError: If the disk is full or the folder cannot be written; the old file is intact.
     """
-    with named_disk_errors(file):
+    with name_disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, because a rename is atomic within one file system only.
         scratch = file.with_name(f"{PARTIAL}{os.getpid()}-{file.name}")
@@ -87,7 +87,7 @@ def write_directory(path: Path) -> Iterator[Path]:
         ResourceError: If the disk is full or the parent cannot be written; an older `path` is intact.
     """
     scratch = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    with named_disk_errors(path):
+    with name_disk_errors(path):
         try:
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
@@ -101,7 +101,7 @@ def write_directory(path: Path) -> Iterator[Path]:
 
 
 def _swap(scratch: Path, path: Path) -> None:
-    """Rename a complete directory to `path`; `sweep` undoes a kill between the two renames."""
+    """Rename a complete directory to `path`; `remove_abandoned` undoes a kill between the two renames."""
     old = path.with_name(f"{PARTIAL}{os.getpid()}{REPLACED}{path.name}")
     # rename(2) replaces no directory that holds files, so there is a moment without `path`.
     if path.exists():
@@ -116,7 +116,7 @@ def _swap(scratch: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def sweep(folder: Path, *, deep: bool = True) -> list[Path]:
+def remove_abandoned(folder: Path, *, deep: bool = True) -> list[Path]:
     """Remove the partial files of killed writers in `folder`; call it only while holding its lock.
 
     A directory that was about to be replaced when its writer was killed is restored.
@@ -143,7 +143,7 @@ def sweep(folder: Path, *, deep: bool = True) -> list[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Lock a folder against other processes; the kernel frees the lock when this process dies.
 
     A folder that was created for the lock is removed afterwards if nothing was written to it.
@@ -154,7 +154,7 @@ def locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     holder, created = folder / ".lock.json", list[Path]()
-    with named_disk_errors(folder):
+    with name_disk_errors(folder):
         created = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         # The kernel frees it with its process; a lock that is a file stays: Optuna's costs
@@ -204,7 +204,7 @@ def is_locked(folder: Path) -> bool:
 
 def append_line(file: Path, row: Mapping[str, Any]) -> None:
     """Append a JSON line to a journal; an incomplete last line of a killed writer is removed first."""
-    with named_disk_errors(file):
+    with name_disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a+b") as stream:
             # A line appended to a torn one would damage both, for ever (Optuna #5138).
@@ -267,7 +267,7 @@ def reserve(stream: BinaryIO, size: int) -> None:
 
 
 @contextmanager
-def named_disk_errors(path: Path, hint: str = OUT_HINT) -> Iterator[None]:
+def name_disk_errors(path: Path, hint: str = OUT_HINT) -> Iterator[None]:
     """Turn a full disk or a folder without permission into a `ResourceError` that names path and free space.
 
     Args:

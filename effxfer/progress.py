@@ -23,7 +23,7 @@ def remark(text: str) -> None:
 
 
 @contextmanager
-def shown_by(sink: Bar, say: Say = lambda _text: None) -> Iterator[None]:
+def show_through(sink: Bar, say: Say = lambda _text: None) -> Iterator[None]:
     """Show the progress of the block through `sink`, and its remarks through `say`."""
     _sinks.append(sink)
     _listeners.append(say)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from effxfer.errors import SettingsError, did_you_mean, joined, short
+from effxfer.errors import SettingsError, did_you_mean, join_sentences, shorten
 
 
 class Settings(BaseModel):
@@ -41,7 +41,7 @@ def build(cls: type[S], table: Mapping[str, Any], context: str) -> S:
     mistakes = problems(cls, table)
     if mistakes:
         names = ", ".join(cls.model_fields)
-        raise SettingsError(f"{context}: {joined(mistakes)}", f"settings are: {names}", code="E201")
+        raise SettingsError(f"{context}: {join_sentences(mistakes)}", f"settings are: {names}", code="E201")
     # From JSON text: strict pydantic takes a list for a tuple and a text for a path only there.
     return cls.model_validate_json(_text(table))
 
@@ -60,17 +60,17 @@ def problems(cls: type[BaseModel], table: Mapping[str, Any]) -> list[str]:
     return [f"{path} should be a finite number" for path in _non_finite(table)]
 
 
-def overlaid(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table with some values replaced, also in nested tables.
 
-    >>> overlaid({"lr": 0.1, "augment": {"crop": "random", "flip": True}}, {"augment": {"flip": False}})
+    >>> overlay({"lr": 0.1, "augment": {"crop": "random", "flip": True}}, {"augment": {"flip": False}})
     {'lr': 0.1, 'augment': {'crop': 'random', 'flip': False}}
     """
     merged = dict(table)
     for key, value in changes.items():
         inner = merged.get(key)
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        merged[key] = overlaid(inner, value) if both else value  # type: ignore[arg-type]
+        merged[key] = overlay(inner, value) if both else value  # type: ignore[arg-type]
     return merged
 
 
@@ -88,24 +88,23 @@ def _non_finite(value: object, path: str = "") -> list[str]:
 
 
 def _sentence(cls: type[BaseModel], mistake: dict[str, Any]) -> str:
-    path = short(".".join(str(part) for part in mistake["loc"]))
+    path = shorten(".".join(str(part) for part in mistake["loc"]))
     if mistake["type"] == "extra_forbidden":
-        return (
-            f"unknown setting {path!r}{did_you_mean(short(str(mistake['loc'][-1])), _field_names(cls, mistake['loc']))}"
-        )
+        known_names = _field_names(cls, mistake["loc"])
+        return f"unknown setting {path!r}{did_you_mean(shorten(str(mistake['loc'][-1])), known_names)}"
     if mistake["type"] == "missing":
         return f"{path} is required"
     # Of a whole table nobody sees the mistake; a storage address may hold a password.
-    passed = "" if isinstance(mistake["input"], Mapping) else f", not {short(masked(repr(mistake['input'])))}"
+    passed = "" if isinstance(mistake["input"], Mapping) else f", not {shorten(hide_passwords(repr(mistake['input'])))}"
     # pydantic puts these words before what a validator of ours raised.
     text = mistake["msg"].removeprefix("Value error, ")
     return f"{path}: {text[:1].lower()}{text[1:]}{passed}" if path else text
 
 
-def masked(text: str) -> str:
+def hide_passwords(text: str) -> str:
     """Hide the passwords of addresses.
 
-    >>> masked("postgresql://me:secret@host/db")
+    >>> hide_passwords("postgresql://me:secret@host/db")
     'postgresql://me:***@host/db'
     """
     text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)

@@ -74,7 +74,7 @@ class SignedFile(Generic[AnyFacts]):
             ValueError: If the facts are not JSON, or contain NaN.
         """
         raw = raw_of(tensors)
-        digests = {part: sha256(only(raw, prefix)) for part, prefix in cls.parts(facts).items()}
+        digests = {part: sha256(tensors_under(raw, prefix)) for part, prefix in cls.parts(facts).items()}
         document = json.loads(json.dumps({**asdict(facts), **digests}, allow_nan=False))
         return cls(cls.kind.facts(**document), dump(tensors, document, cls.kind.document))
 
@@ -92,7 +92,7 @@ class SignedFile(Generic[AnyFacts]):
         name = name or f"the {cls.kind.name}"
         tensors, document = load(content, name, cls.kind)
         if reason := cls.kind.find_mistake(document):
-            raise damaged(name, reason)
+            raise damage_error(name, reason)
         file = cls(cls.kind.facts(**document), content)
         file.check(tensors, name)
         return file
@@ -119,9 +119,9 @@ class SignedFile(Generic[AnyFacts]):
             ModelFileError: If they differ.
         """
         for part, prefix in self.parts(self.facts).items():
-            actual, expected = sha256(only(tensors, prefix)), getattr(self.facts, part)
+            actual, expected = sha256(tensors_under(tensors, prefix)), getattr(self.facts, part)
             if actual != expected:
-                raise altered(name, f"SHA-256 of its {part} is {actual[:12]}, not {expected[:12]}")
+                raise alteration_error(name, f"SHA-256 of its {part} is {actual[:12]}, not {expected[:12]}")
 
 
 def dump(tensors: "Mapping[str, Tensor]", document: Mapping[str, Any] | None = None, title: str = "") -> bytes:
@@ -164,9 +164,9 @@ def load(content: bytes, name: str, kind: Kind) -> tuple[dict[str, Raw], dict[st
         document = json.loads(metadata[kind.document])
         digest = document.pop(SEAL)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise altered(name, f"its document is no document ({error})") from error
+        raise alteration_error(name, f"its document is no document ({error})") from error
     if digest != seal(document):
-        raise altered(name, "its document is not what was written")
+        raise alteration_error(name, "its document is not what was written")
     if document.get("schema") != kind.facts.schema:
         text = f"{name} has schema {document.get('schema')}, this effxfer reads {kind.facts.schema}"
         raise ModelFileError(text, "install a matching effxfer")
@@ -202,7 +202,7 @@ def _entries(header: bytes) -> list[Any]:
     return [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
 
 
-def only(tensors: Mapping[str, AnyTensor], prefix: str) -> dict[str, AnyTensor]:
+def tensors_under(tensors: Mapping[str, AnyTensor], prefix: str) -> dict[str, AnyTensor]:
     """Return the tensors whose names have a prefix, with the prefix removed."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
@@ -225,7 +225,7 @@ def seal(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def damaged(name: str, reason: str) -> ModelFileError:
+def damage_error(name: str, reason: str) -> ModelFileError:
     """Return the error for an invalid document with a valid seal."""
     return ModelFileError(f"{name} is damaged: {reason}", "get an intact copy, or make it again", code="E404")
 
@@ -236,7 +236,7 @@ def misfit_error(parts: str, wrong: Sequence[str], code: str, hint: str = "") ->
     return ModelFileError(f"{parts} do not fit its network: {', '.join(wrong[:5])}{suffix}", hint, code=code)
 
 
-def altered(name: str, reason: str) -> ModelFileError:
+def alteration_error(name: str, reason: str) -> ModelFileError:
     """Return the error for a file that was changed."""
     text = f"{name} was changed since it was written: {reason}"
     return ModelFileError(text, "restore it, or make it again", code="E404")

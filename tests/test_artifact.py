@@ -201,7 +201,7 @@ def test_find_tells_directories_from_libraries(dense):
 
 def test_a_bundled_model_is_found_by_name_or_suggested(dense, tmp_path, monkeypatch):
     shutil.copytree(dense.path, tmp_path / "models" / "colours")
-    monkeypatch.setattr(artifact, "bundled", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(artifact, "bundled_folder", lambda kind: tmp_path / kind)
     assert bundled_models() == ["colours"]
     assert find("colours").manifest == dense.manifest
     with pytest.raises(ModelFileError, match="did you mean 'colours'"):

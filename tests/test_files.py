@@ -24,12 +24,12 @@ from effxfer.files import (
     append_line,
     digest,
     is_locked,
-    locked,
+    lock_folder,
     read_lines,
     read_sealed,
+    remove_abandoned,
     reserve,
     sha256,
-    sweep,
     write_atomic,
     write_directory,
     write_sealed,
@@ -161,7 +161,7 @@ def test_kill_9_leaves_the_old_file_and_litter_that_is_swept(tmp_path, write):
     assert python(KILLED.format(write), tmp_path).returncode == -signal.SIGKILL
     assert (tmp_path / "x").read_text() == "old"
     assert len(names(tmp_path)) == 2
-    assert [path.name.startswith(PARTIAL) for path in sweep(tmp_path)] == [True]
+    assert [path.name.startswith(PARTIAL) for path in remove_abandoned(tmp_path)] == [True]
     assert names(tmp_path) == ["x"]
 
 
@@ -182,7 +182,7 @@ def test_kill_9_leaves_one_whole_directory(tmp_path, renames):
     """
     done = python("import shutil\n" + textwrap.dedent(KILLED).format(textwrap.dedent(code)), tmp_path, renames)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert sweep(tmp_path, deep=False)
+    assert remove_abandoned(tmp_path, deep=False)
     assert names(tmp_path) == ["a", "out"]
     assert (tmp_path / "out" / "a").read_text() == ("new" if renames == 2 else "old")
 
@@ -224,14 +224,14 @@ def test_a_sweep_spares_the_living_and_what_nobody_wrote(tmp_path):
     (tmp_path / "sub").mkdir()
     below = tmp_path / "sub" / f"{PARTIAL}{DEAD}-z"
     below.write_text("")
-    assert {path.name for path in sweep(tmp_path, deep=False)} == set(swept)
+    assert {path.name for path in remove_abandoned(tmp_path, deep=False)} == set(swept)
     assert below.exists()
-    assert sweep(tmp_path) == [below]
+    assert remove_abandoned(tmp_path) == [below]
     assert names(tmp_path) == sorted([*spared, "sub"])
 
 
 HOLD = """
-    with locked(Path(sys.argv[1])):
+    with lock_folder(Path(sys.argv[1])):
         print('held', flush=True)
         time.sleep(60)
 """
@@ -239,7 +239,7 @@ HOLD = """
 
 @pytest.fixture
 def holder(tmp_path):
-    start = "import sys, time; from pathlib import Path; from effxfer.files import locked\n"
+    start = "import sys, time; from pathlib import Path; from effxfer.files import lock_folder\n"
     command = [sys.executable, "-c", start + textwrap.dedent(HOLD), str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
@@ -251,7 +251,7 @@ def holder(tmp_path):
 
 def test_a_second_process_is_refused_and_told_by_whom(tmp_path, holder):
     assert is_locked(tmp_path)
-    with pytest.raises(LockedError, match=f"process {holder.pid} on ") as caught, locked(tmp_path):
+    with pytest.raises(LockedError, match=f"process {holder.pid} on ") as caught, lock_folder(tmp_path):
         pass
     assert caught.value.exit_code == 7
 
@@ -260,7 +260,7 @@ def test_a_lock_dies_with_its_process(tmp_path, holder):
     holder.kill()
     holder.wait()
     assert not is_locked(tmp_path)
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         assert json.loads((tmp_path / ".lock.json").read_text())["pid"] == os.getpid()
 
 
@@ -270,7 +270,7 @@ def test_looking_does_not_disturb_who_wants_to_work(tmp_path):
     watcher.start()
     try:
         for _ in range(20):
-            with locked(tmp_path):
+            with lock_folder(tmp_path):
                 time.sleep(0.002)
     finally:
         watcher.kill()
@@ -286,21 +286,21 @@ def _look_without_end(folder: Path) -> None:
 def test_an_error_in_the_block_frees_the_lock_and_is_not_mistaken_for_one_of_the_lock(tmp_path):
     from filelock import Timeout
 
-    with pytest.raises(Timeout), locked(tmp_path):
+    with pytest.raises(Timeout), lock_folder(tmp_path):
         raise Timeout("of something else")
     assert not is_locked(tmp_path)
     assert not is_locked(tmp_path / "none")
 
 
 def test_a_lock_leaves_nothing_where_nothing_was_written(tmp_path):
-    with pytest.raises(SystemExit), locked(tmp_path / "runs" / "mine"):
+    with pytest.raises(SystemExit), lock_folder(tmp_path / "runs" / "mine"):
         raise SystemExit
     assert names(tmp_path) == []
     (tmp_path / "mine").mkdir()
-    with locked(tmp_path / "mine"):
+    with lock_folder(tmp_path / "mine"):
         pass
     assert names(tmp_path) == ["mine"]
-    with locked(tmp_path / "other"):
+    with lock_folder(tmp_path / "other"):
         (tmp_path / "other" / "result").touch()
     assert names(tmp_path / "other") == [".lock", "result"]
 
@@ -380,7 +380,7 @@ def test_a_full_disk_is_an_error_and_a_disk_that_cannot_reserve_is_none(tmp_path
 
 
 def test_the_hint_is_the_callers(tmp_path):
-    with pytest.raises(ResourceError) as caught, files.named_disk_errors(tmp_path, "set THIS"):
+    with pytest.raises(ResourceError) as caught, files.name_disk_errors(tmp_path, "set THIS"):
         raise OSError(errno.EROFS, "Read-only file system")
     assert caught.value.hint == "set THIS"
 
@@ -389,14 +389,14 @@ def test_lines_that_cannot_be_read_are_left_out_and_told_of(tmp_path):
     said = []
     lines = [b'{"a": 1}', b"[]", b"\xff\xfe", b"{", b"[" * 100_000, b'{"a": 2}', b'{"torn']
     (tmp_path / "rows").write_bytes(b"\n".join(lines))
-    with progress.shown_by(lambda label, total: None, said.append):
+    with progress.show_through(lambda label, total: None, said.append):
         assert read_lines(tmp_path / "rows") == [{"a": 1}, {"a": 2}]
     assert said == [f"{tmp_path / 'rows'} is damaged: 4 of its 6 lines cannot be read and are left out"]
 
 
 @pytest.mark.parametrize("content", [b"[]", b"\xff", b"", b'"x"'])
 def test_a_holder_that_cannot_be_read_is_unknown(tmp_path, content):
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         (tmp_path / ".lock.json").write_bytes(content)
-        code = "try: locked(Path(sys.argv[1])).__enter__()\nexcept Exception as error: print(error)"
+        code = "try: lock_folder(Path(sys.argv[1])).__enter__()\nexcept Exception as error: print(error)"
         assert "is in use by process ? on ? since ?" in python(code, tmp_path).stdout

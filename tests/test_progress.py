@@ -19,8 +19,8 @@ def test_the_innermost_watcher_is_told_and_then_the_outer_one_again():
 
         return sink
 
-    with progress.shown_by(watcher("outer")):
-        with progress.shown_by(watcher("inner")), progress.bar("train", 2) as advance:
+    with progress.show_through(watcher("outer")):
+        with progress.show_through(watcher("inner")), progress.bar("train", 2) as advance:
             advance(2, "loss")
         with progress.bar("search", 1):
             pass
@@ -30,7 +30,7 @@ def test_the_innermost_watcher_is_told_and_then_the_outer_one_again():
 def test_remarks_reach_whoever_listens_and_empty_ones_nobody():
     told = []
     progress.remark("unheard")
-    with progress.shown_by(lambda label, total: None, told.append):
+    with progress.show_through(lambda label, total: None, told.append):
         progress.remark("heard")
         progress.remark("")
     assert told == ["heard"]

@@ -10,7 +10,7 @@ from typing import Any
 from effxfer.api.job import stop_if_previewing
 from effxfer.api.result import Backbone, Reported
 from effxfer.api.sources import Data, PathLike, data_table, inner_table, table_of
-from effxfer.artifact import bundled, bundled_models, read_manifest
+from effxfer.artifact import bundled_folder, bundled_models, read_manifest
 from effxfer.data.listing import Finding, raise_errors
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
@@ -182,7 +182,7 @@ def list_models(pattern: str = "", *, library: str = "timm") -> ModelList:
 
 
 def _bundled_row(name: str) -> dict[str, Any]:
-    manifest = read_manifest(bundled("models") / name)
+    manifest = read_manifest(bundled_folder("models") / name)
     return {
         "backbone": name,
         "input": f"{manifest['preprocess']['size']} px",

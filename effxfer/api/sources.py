@@ -15,7 +15,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
 from effxfer.prune.tickets.file import TicketFile
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.settings import build, overlaid
+from effxfer.settings import build, overlay
 from effxfer.stages.runner.source import Adapted
 from effxfer.stages.runner.source import Source as Origin
 
@@ -128,8 +128,8 @@ def table_of(settings: Mapping[str, Any] | None, extra: Mapping[str, Any], **key
     for name, value in keywords.items():
         first, _, inner = name.partition("__")
         if value is not None:
-            table = overlaid(table, {first: {inner: value} if inner else value})
-    return overlaid(overlaid(table, extra), settings or {})
+            table = overlay(table, {first: {inner: value} if inner else value})
+    return overlay(overlay(table, extra), settings or {})
 
 
 def origin_of(source: Source, backbone: Mapping[str, Any]) -> Origin:
@@ -176,7 +176,7 @@ def data_table(data: Data | None, settings: Mapping[str, Any]) -> dict[str, Any]
     if isinstance(data, str | os.PathLike):
         return {**settings, "source": os.fspath(data)}
     chosen = data.settings if isinstance(data, Dataset) else data
-    return overlaid(chosen.plain() if isinstance(chosen, DataSettings) else chosen, settings)
+    return overlay(chosen.plain() if isinstance(chosen, DataSettings) else chosen, settings)
 
 
 def inner_table(settings: dict[str, Any], key: str) -> dict[str, Any]:

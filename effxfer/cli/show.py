@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from effxfer.cli.command_line import reproduce
 from effxfer.process.rank import leads
-from effxfer.progress import Advance, shown_by
+from effxfer.progress import Advance, show_through
 from effxfer.report import Report
 from effxfer.runtime.printing import printable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @contextmanager
 def progress() -> Iterator[None]:
     """Show progress: bars on a terminal, else a line every ten seconds."""
-    with shown_by(_bar if sys.stderr.isatty() else _lines, lambda text: say(f"note: {text}")):
+    with show_through(_bar if sys.stderr.isatty() else _lines, lambda text: say(f"note: {text}")):
         yield
 
 

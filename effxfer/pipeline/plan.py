@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effxfer.artifact import bundled
+from effxfer.artifact import bundled_folder
 from effxfer.data.settings import DataSettings
-from effxfer.errors import SettingsError, did_you_mean, joined, short
+from effxfer.errors import SettingsError, did_you_mean, join_sentences, shorten
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build, problems
 from effxfer.stages import STAGES, stage_of
@@ -105,7 +105,7 @@ def find_pipeline(file: str | Path) -> Path:
     Raises:
         SettingsError: If there is none; the error lists the names.
     """
-    shipped = {path.stem: path for path in sorted(bundled("pipelines").glob("*.toml"))}
+    shipped = {path.stem: path for path in sorted(bundled_folder("pipelines").glob("*.toml"))}
     path = Path(file)
     with suppress(OSError, ValueError):  # of a name that is too long, or has a NUL byte
         if path.exists() and not (path.is_dir() and path.name in shipped):
@@ -113,7 +113,7 @@ def find_pipeline(file: str | Path) -> Path:
     if path.stem in shipped:
         return shipped[path.stem]
     hint = f"shipped pipelines: {', '.join(shipped)}"
-    raise SettingsError(f"no pipeline {short(str(file))!r}{did_you_mean(short(path.stem), shipped)}", hint)
+    raise SettingsError(f"no pipeline {shorten(str(file))!r}{did_you_mean(shorten(path.stem), shipped)}", hint)
 
 
 def find_preset(name: str) -> Path:
@@ -122,7 +122,7 @@ def find_preset(name: str) -> Path:
     Raises:
         SettingsError: If there is none; the error lists the names.
     """
-    presets = {path.stem: path for path in sorted((bundled("pipelines") / "presets").glob("*.toml"))}
+    presets = {path.stem: path for path in sorted((bundled_folder("pipelines") / "presets").glob("*.toml"))}
     if name not in presets:
         raise SettingsError(f"no preset {name!r}{did_you_mean(name, presets)}", f"presets: {', '.join(presets)}")
     return presets[name]
@@ -137,7 +137,7 @@ def apply_change(table: dict[str, Any], text: str) -> None:
     key, mark, value = text.partition("=")
     path = split_key(key)
     if not mark or len(path) < 2:
-        raise SettingsError(f"{short(text)!r} is not KEY=VALUE with a dotted key", "such as dense.fit.epochs=3")
+        raise SettingsError(f"{shorten(text)!r} is not KEY=VALUE with a dotted key", "such as dense.fit.epochs=3")
     set_value(table, path, parse_value(value.strip()))
 
 
@@ -169,7 +169,7 @@ def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> 
         SettingsError: With every mistake of every table.
     """
     mistakes = [
-        f"unknown table {short(key)!r}{did_you_mean(short(key), ['backbone', 'data', 'stage'])}"
+        f"unknown table {shorten(key)!r}{did_you_mean(shorten(key), ['backbone', 'data', 'stage'])}"
         for key in table if key not in ("backbone", "data", "stage")
     ]  # fmt: skip
     data = _data(table.get("data", {}), mistakes)
@@ -177,7 +177,7 @@ def check_plan(name: str, table: Mapping[str, Any], seed: int | None = None) -> 
     steps = _steps(table, data, seed, mistakes)
     if mistakes:
         hint = "change one value by the stage's name, such as `dense.fit.epochs=3`"
-        raise SettingsError(f"{name}: {joined(mistakes)}", hint, code="E201")
+        raise SettingsError(f"{name}: {join_sentences(mistakes)}", hint, code="E201")
     return Plan(name=name, backbone=build(BackboneSettings, table["backbone"], "[backbone]"), data=data, steps=steps)
 
 
@@ -223,7 +223,7 @@ def _steps(
     for stage_table in tables:
         name, wrong = name_of(stage_table), list[str]()
         step = _step(stage_table, before, data, seed, wrong)
-        mistakes += [f"stage {short(name)!r}: {text}" for text in wrong]
+        mistakes += [f"stage {shorten(name)!r}: {text}" for text in wrong]
         if step:
             steps.append(step)
         before[name] = step.stage if step else ""

@@ -11,8 +11,8 @@ from typing import Any
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
-from effxfer.errors import ModelFileError, SettingsError, joined
-from effxfer.files import digest, is_locked, locked
+from effxfer.errors import ModelFileError, SettingsError, join_sentences
+from effxfer.files import digest, is_locked, lock_folder
 from effxfer.net.backbones.trust import trust_sources
 from effxfer.pipeline.plan import NETWORK_KINDS, Plan, Step, read_plan
 from effxfer.process.rank import leads
@@ -50,7 +50,7 @@ def run(
     """
     results: dict[str, Artifact] = {}
     check_places(plan, context)
-    with locked(context.out) if leads() else nullcontext(), trust_sources(*named_in_plan(plan)):
+    with lock_folder(context.out) if leads() else nullcontext(), trust_sources(*named_in_plan(plan)):
         began, due = time.monotonic(), 0.0
         check_options(plan, context)
         for step in plan.steps:
@@ -132,7 +132,7 @@ def check_options(plan: Plan, context: RunContext) -> None:
     if all((context.out / plan.place(step) / MANIFEST).is_file() for step in plan.steps):
         return
     if wrong := mistakes(plan):
-        raise SettingsError(f"{plan.name}: {joined(wrong)}", code="E201")
+        raise SettingsError(f"{plan.name}: {join_sentences(wrong)}", code="E201")
     check_backbone(plan.backbone)
     keep_out_of(context.out, list(plan.data.values()))
     for task in plan.data.values():

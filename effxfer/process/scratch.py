@@ -21,12 +21,12 @@ def scratch_folder() -> Iterator[Path]:
 
     with TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
         path = Path(folder)
-        _sweep(path)
+        _remove_dead_folders(path)
         with FileLock(path / LOCK):
             yield path
 
 
-def _sweep(folder: Path) -> None:
+def _remove_dead_folders(folder: Path) -> None:
     """Remove the folders of dead processes beside `folder`: those of the same user that are not locked."""
     own_stat = folder.stat()
     for lock_file in Path(gettempdir()).glob(f"{PREFIX}*/{LOCK}"):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from effxfer import progress
 from effxfer.errors import SettingsError
-from effxfer.files import locked, sweep
+from effxfer.files import lock_folder, remove_abandoned
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.finalist import Heads, LatencyRatio, SearchResult
@@ -87,8 +87,8 @@ def search_head(
     )
     _check_limit(search)
     search.backend.check()
-    with locked(storage_dir), _quiet():
-        sweep(storage_dir)
+    with lock_folder(storage_dir), _quiet():
+        remove_abandoned(storage_dir)
         try:
             # Before anything opens the study: Optuna refuses a damaged journal.
             progress.remark(search.backend.repair())

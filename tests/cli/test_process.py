@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from effxfer.files import locked
+from effxfer.files import lock_folder
 from tests import plans, tiny
 
 
@@ -70,7 +70,7 @@ def test_a_failed_gate_ends_in_6(dense, tmp_path):
 
 def test_a_held_directory_ends_in_7(folder, tmp_path):
     file = plans.write(tmp_path / "mine.toml", folder)
-    with locked(tmp_path / "out"):
+    with lock_folder(tmp_path / "out"):
         code, out, err = end(start("run", file, "--out", tmp_path / "out"))
     assert (code, out) == (7, "")
     assert f"process {os.getpid()}" in err

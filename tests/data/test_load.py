@@ -11,7 +11,7 @@ from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.files import read_sealed, write_sealed
-from effxfer.progress import shown_by
+from effxfer.progress import show_through
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.preprocess import Preprocess, decode
 from tests.data.corpus import class_folders, encoded, images_table, jpeg, photo
@@ -312,7 +312,7 @@ def test_unknown_builtin_gets_a_suggestion(tmp_path):
 def test_a_full_disk_is_seen_before_anything_is_decoded_and_no_obstacle(root, tmp_path, monkeypatch):
     first, said = task(root, tmp_path), []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    with shown_by(lambda *_: None, said.append):
+    with show_through(lambda *_: None, said.append):
         again = load(DataSettings(source=str(root)), SMALL, cache=tmp_path / "full")
     np.testing.assert_array_equal(again.train.canvas, first.train.canvas)
     assert again.digest == first.digest
@@ -339,7 +339,7 @@ def test_without_a_home_everything_works(root, tmp_path, monkeypatch):
     monkeypatch.delenv("EFFXFER_CACHE")
     monkeypatch.setattr(Path, "expanduser", lambda path: homeless(path) if path.parts[0] == "~" else path)
     said = []
-    with shown_by(lambda *_: None, said.append):
+    with show_through(lambda *_: None, said.append):
         assert load(DataSettings(source=str(root)), SMALL).digest == task(root, tmp_path).digest
     assert len(said) == 1
     assert "EFFXFER_CACHE" in said[0]

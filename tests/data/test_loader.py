@@ -6,7 +6,7 @@ import pytest
 
 from effxfer.data.loader import Loader
 from effxfer.data.settings import DataSettings
-from effxfer.progress import shown_by
+from effxfer.progress import show_through
 from effxfer.runtime.images.preprocess import Preprocess
 from tests.data.corpus import class_folders
 
@@ -22,7 +22,7 @@ def bars():
         opened.append((label, total, steps))
         yield lambda count, _text: steps.append(count)
 
-    with shown_by(sink):
+    with show_through(sink):
         yield opened
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import DataError, LockedError, ModelFileError, SettingsError
-from effxfer.files import locked, sha256
+from effxfer.files import lock_folder, sha256
 from effxfer.page.page import is_intact
 from effxfer.pipeline import run as pipeline
 from effxfer.pipeline.plan import read_plan
@@ -189,7 +189,7 @@ class held_by_another:  # noqa: N801 - a context manager
         self.thread = Thread(target=self.hold)
 
     def hold(self):
-        with locked(self.folder):
+        with lock_folder(self.folder):
             self.ready.set()
             self.over.wait(60)
 

@@ -17,7 +17,7 @@ OWN = {
     "scratch.py",
     "search.py",
     "external_data.py",
-}  # the last two make theirs beside their result, where `sweep` finds them
+}  # the last two make theirs beside their result, where `remove_abandoned` finds them
 KILLED = """
 import os, signal
 from effxfer.process.scratch import scratch_folder

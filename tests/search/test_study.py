@@ -12,7 +12,7 @@ import torch
 
 from effxfer import progress
 from effxfer.errors import LockedError, ModelFileError, SettingsError
-from effxfer.files import locked
+from effxfer.files import lock_folder
 from effxfer.net.heads.build import build_head
 from effxfer.report import Report
 from effxfer.search.space import SearchSettings
@@ -129,7 +129,7 @@ def test_the_report_counts_ranks_and_survives_json(tmp_path):
         def __exit__(self, *_):
             return None
 
-    with progress.shown_by(Bar):
+    with progress.show_through(Bar):
         result = search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
     report = result.report
     assert report.get("trials complete") + report.get("trials pruned") == 8
@@ -152,7 +152,7 @@ def test_a_folder_is_not_shared_by_searches(tmp_path):
     other = settings.model_copy(update={"epochs": 2})
     with pytest.raises(ModelFileError, match="differs in epochs"):
         search_head(features_of((features, labels), 3), settings=other, storage_dir=tmp_path, seed=1)
-    with locked(tmp_path), pytest.raises(LockedError):
+    with lock_folder(tmp_path), pytest.raises(LockedError):
         search_head(features_of((features, labels), 3), settings=settings, storage_dir=tmp_path, seed=1)
 
 

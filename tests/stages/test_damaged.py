@@ -74,7 +74,7 @@ def again(killed, dense, data, tmp_path, damaged):
     shutil.copytree(left, work)
     for name, damage in damaged.items():
         (work / name).write_bytes(damage((work / name).read_bytes()))
-    with progress.shown_by(lambda label, total: nullcontext(lambda _steps, _text: None), said.append):
+    with progress.show_through(lambda label, total: nullcontext(lambda _steps, _text: None), said.append):
         made = tiny.stage(stage, dense, tmp_path / "out", data, **STAGES[stage])
     assert outcome(made) == whole
     assert not work.exists()

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from effxfer.data.decoded.store import Store
 from effxfer.data.sources.file_hashes import warn_unwritable
 from effxfer.errors import LockedError, ResourceError, SettingsError
-from effxfer.files import locked, read_sealed, sha256, sweep, write_directory, write_sealed
+from effxfer.files import lock_folder, read_sealed, remove_abandoned, sha256, write_directory, write_sealed
 
 # For the manifest, and for blocks of the file system that are filled in part.
 HEADROOM = 1.1
@@ -95,7 +95,7 @@ def _build_on_disk(folder: Path, needed: int, max_bytes: float, build: Build, fi
         entry = read_entry(folder / "arrays", fits)
         if entry is None:
             # Before the room is measured: what a killed writer left takes space.
-            sweep(folder)
+            remove_abandoned(folder)
             _make_room(folder, needed, max_bytes)
             _check_space(folder, needed)
             with write_directory(folder / "arrays") as scratch:
@@ -171,7 +171,7 @@ def _write_manifest(store: Store, scratch: Path, built: dict[str, Any]) -> None:
 def _acquire_lock(folder: Path, lock: ExitStack) -> None:
     while True:
         try:
-            lock.enter_context(locked(folder))
+            lock.enter_context(lock_folder(folder))
         except LockedError:
             time.sleep(WAIT_SECONDS)
         else:
@@ -202,7 +202,7 @@ def _make_room(folder: Path, needed: int, max_bytes: float) -> None:
         if total + needed <= max_bytes and shutil.disk_usage(folder).free >= needed * HEADROOM:
             return
         # Under its lock, so that nobody is writing it; who has mapped it goes on reading.
-        with suppress(LockedError, ResourceError), locked(entry):
+        with suppress(LockedError, ResourceError), lock_folder(entry):
             shutil.rmtree(entry / "arrays", ignore_errors=True)
         # What is left, where it was in use.
         total -= sizes[entry] - _entry_bytes(entry)

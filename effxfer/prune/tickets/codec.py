@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError
-from effxfer.signed_safetensors import Raw, only
+from effxfer.signed_safetensors import Raw, tensors_under
 
 MASK, WEIGHT = "mask/", "weight/"
 
@@ -43,7 +43,7 @@ def unpack_masks(tensors: Mapping[str, Raw], shapes: Mapping[str, Sequence[int]]
     Raises:
         ModelFileError: If `shapes` are those of other masks.
     """
-    packed = only(tensors, MASK)
+    packed = tensors_under(tensors, MASK)
     if shapes.keys() != packed.keys():
         raise ModelFileError("the ticket's masks and their shapes have other names", code="E410")
     return {name: unpack_mask(np.frombuffer(packed[name][2], np.uint8), shape) for name, shape in shapes.items()}

@@ -19,7 +19,17 @@ from effxfer.files import digest
 from effxfer.net.backbones import trust
 from effxfer.prune.tickets.codec import MASK, WEIGHT, pack_mask, unpack_masks
 from effxfer.runtime.inputs import input_from_json
-from effxfer.signed_safetensors import Kind, Raw, SignedFile, altered, load, misfit_error, only, raw_of, sha256
+from effxfer.signed_safetensors import (
+    Kind,
+    Raw,
+    SignedFile,
+    alteration_error,
+    load,
+    misfit_error,
+    raw_of,
+    sha256,
+    tensors_under,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,11 +106,12 @@ class TicketFile(SignedFile[Facts]):
         try:
             surviving = sum(int(mask.sum()) for mask in unpack_masks(tensors, self.facts.shapes).values())
         except ValueError as error:  # such as a shape with a 0 and other sides that are too large
-            raise altered(name, str(error)) from error
+            raise alteration_error(name, str(error)) from error
         super().check(tensors, name)
-        listed = sum(len(only(tensors, prefix)) for prefix in self.parts(self.facts).values())
+        listed = sum(len(tensors_under(tensors, prefix)) for prefix in self.parts(self.facts).values())
         if surviving != self.facts.kept or len(tensors) != listed:
-            raise altered(name, f"it should keep {self.facts.kept} weights, and hold nothing but masks and weights")
+            reason = f"it should keep {self.facts.kept} weights, and hold nothing but masks and weights"
+            raise alteration_error(name, reason)
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Unpack the masks, by the weight's name; true means keep."""
@@ -108,7 +119,7 @@ class TicketFile(SignedFile[Facts]):
 
     def weights(self) -> "dict[str, Tensor] | None":
         """Return the body's weights and buffers at the rewind point; None if the ticket points to them."""
-        return only(self.tensors(), WEIGHT) if self.facts.pointer is None else None
+        return tensors_under(self.tensors(), WEIGHT) if self.facts.pointer is None else None
 
     def with_pointer(self, backbone: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> "TicketFile":
         """Return the same ticket without its weights.

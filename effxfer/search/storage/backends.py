@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from effxfer.errors import ResourceError, SettingsError
-from effxfer.files import named_disk_errors
+from effxfer.files import name_disk_errors
 
 JOURNAL = "trials.journal"
 POSTGRES = re.compile(r"postgres(ql)?(\+psycopg)?://")
@@ -133,7 +133,7 @@ class Journal:
         from filelock import FileLock
 
         file = self._lock_file(lock)
-        with named_disk_errors(file):
+        with name_disk_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
         file_lock = FileLock(file)
         file_lock.acquire()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.files import named_disk_errors, write_atomic
+from effxfer.files import name_disk_errors, write_atomic
 
 _SYNCED_EVENTS = {0, 2, 6}  # Optuna's numbers: a study is created, gets an attribute, a trial gets its state
 _EVENTS = range(11)  # Optuna's numbers of all events
@@ -79,7 +79,7 @@ def open_journal(journal: Path) -> Any:
     """
     from optuna.storages import JournalStorage
 
-    with named_disk_errors(journal.parent):
+    with name_disk_errors(journal.parent):
         journal.parent.mkdir(parents=True, exist_ok=True)
     _refuse_damage(journal)
     cut_torn_tail(journal)
@@ -106,7 +106,7 @@ def require_journal(file: Path) -> None:
         return
     if kind := _special_kind(file):
         raise SettingsError(f"{file} is {kind}, not a journal of trials", _HINT, code="E213")
-    with named_disk_errors(file), file.open("rb") as stream:
+    with name_disk_errors(file), file.open("rb") as stream:
         first = stream.readline(_LONGEST_FIRST_LINE)
     if first and not (_is_event(first) if first.endswith(b"\n") else first.startswith(_FIRST_BYTES)):
         raise SettingsError(f"{file} is not a journal of trials: it is left as it is", _HINT, code="E213")
@@ -131,7 +131,7 @@ def cut_torn_tail(journal: Path) -> Path | None:
     """
     if not journal.exists():
         return None
-    with writer_lock(journal), named_disk_errors(journal), journal.open("r+b") as stream:
+    with writer_lock(journal), name_disk_errors(journal), journal.open("r+b") as stream:
         return _cut_torn_tail(journal, stream)
 
 
@@ -146,7 +146,7 @@ def cut_damage(journal: Path) -> str:
     number, end = _first_damage(journal.read_bytes())
     if not number:
         return ""
-    with named_disk_errors(journal), journal.open("r+b") as stream:
+    with name_disk_errors(journal), journal.open("r+b") as stream:
         copy = _cut(journal, stream, end)
     return f"{journal} is damaged in line {number}: the search goes on from the line before it; the rest is in {copy}"
 

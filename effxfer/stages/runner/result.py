@@ -13,7 +13,7 @@ from effxfer.data.history import NONE, SPLITS_FILE, History, write_history
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
 from effxfer.errors import LockedError, ModelFileError, ResourceError, SettingsError
-from effxfer.files import locked, read_lines, sweep, write_directory
+from effxfer.files import lock_folder, read_lines, remove_abandoned, write_directory
 from effxfer.report import Report
 from effxfer.settings import Settings
 from effxfer.stages.data.split_history import places_of
@@ -36,9 +36,9 @@ def exclusive(context: RunContext, leads: bool) -> Iterator[None]:
     if not leads:
         yield
         return
-    with locked(context.work_dir):
-        sweep(context.work_dir)
-        sweep(context.out.parent, deep=False)
+    with lock_folder(context.work_dir):
+        remove_abandoned(context.work_dir)
+        remove_abandoned(context.out.parent, deep=False)
         try:
             yield
         except Exception:
@@ -80,8 +80,8 @@ def remove_finished_work(context: RunContext, key: str) -> None:
     """Remove the work of a process that was killed after it had written its result, if nobody works now."""
     if not context.work_dir.is_dir() or any(other.name != f"key-{key}" for other in context.work_dir.glob("key-*")):
         return
-    with suppress(LockedError, ResourceError), locked(context.work_dir):
-        sweep(context.out.parent, deep=False)
+    with suppress(LockedError, ResourceError), lock_folder(context.work_dir):
+        remove_abandoned(context.out.parent, deep=False)
         shutil.rmtree(context.work_dir, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from effxfer.errors import SettingsError
-from effxfer.settings import build, overlaid, problems
+from effxfer.settings import build, overlay, problems
 from effxfer.stages.settings.base import Backbone
 from effxfer.stages.settings.common import Finetune
 
@@ -55,7 +55,7 @@ class Compete(Finetune):
         """The settings of the candidates by name, without a time limit."""
         shared = {name: value for name, value in self.plain().items() if name not in OWN}
         return {
-            name: build(Finetune, overlaid(shared, changes), f"candidate {name!r}")
+            name: build(Finetune, overlay(shared, changes), f"candidate {name!r}")
             for name, changes in self.candidates.items()
         }
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from effxfer.settings import build, overlaid, problems
+from effxfer.settings import build, overlay, problems
 from effxfer.stages.settings.base import Seed, StageSettings
 from effxfer.train.settings import FitSettings
 
@@ -53,8 +53,8 @@ class Ticket(StageSettings):
         """
         recorded = recipe["settings"]
         strategy = self.strategy or recorded["strategy"]
-        options = overlaid(recorded["options"] if strategy == recorded["strategy"] else {}, self.options)
-        return strategy, options, build(FitSettings, overlaid(recorded["fit"], self.fit), "fit")
+        options = overlay(recorded["options"] if strategy == recorded["strategy"] else {}, self.options)
+        return strategy, options, build(FitSettings, overlay(recorded["fit"], self.fit), "fit")
 
 
 class Adapter(StageSettings):

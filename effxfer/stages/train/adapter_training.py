@@ -64,7 +64,7 @@ class Adapting:
         if self.packed is None:
             return Report()
         scores = {row.name: row.value for row in reached.rows if row.name.startswith("accuracy/")}
-        packed, file = self.packed.telling(reached=scores), self.work.result
+        packed, file = self.packed.with_origin(reached=scores), self.work.result
         if file is not None and device.leads:
             packed.save(file / ADAPTER)
         proof = Report() if self.strategy.keeps_adapters() else difference(self.before, answers(net, self.task))

@@ -11,7 +11,7 @@ from effxfer.benchmark.layer_table.table import cache_file, kernel_ms, measure_c
 from effxfer.errors import ResourceError
 from effxfer.files import read_sealed
 from effxfer.net.layers import Site, trace
-from effxfer.progress import shown_by
+from effxfer.progress import show_through
 
 CONVS = [
     nn.Conv2d(3, 8, 3, 2, 1),
@@ -127,7 +127,7 @@ def test_a_damaged_cache_is_measured_anew(tmp_path):
 def test_measurements_that_cannot_be_kept_are_forgotten(tmp_path):
     (tmp_path / "file").write_text("in the way")
     calls, said = [], []
-    with shown_by(lambda *_: nullcontext(lambda *_: None), said.append):
+    with show_through(lambda *_: nullcontext(lambda *_: None), said.append):
         for _ in range(2):
             measure_costs(layers(), folder=tmp_path / "file" / "latency", measure=fake(calls))
     assert len(calls) == 2 * len(set(calls))

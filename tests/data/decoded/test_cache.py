@@ -7,8 +7,8 @@ import pytest
 
 from effxfer.data.decoded import cache, store
 from effxfer.errors import SettingsError
-from effxfer.files import locked, read_sealed, write_sealed
-from effxfer.progress import shown_by
+from effxfer.files import lock_folder, read_sealed, write_sealed
+from effxfer.progress import show_through
 
 
 def builder(rows=6, keep=None):
@@ -112,7 +112,7 @@ def test_what_is_open_can_be_read_to_the_end(tmp_path, monkeypatch):
 def test_what_another_process_builds_stays(tmp_path, monkeypatch):
     fill(tmp_path, "a", "b")
     room(monkeypatch, tmp_path, 0)
-    with locked(tmp_path / "a"):
+    with lock_folder(tmp_path / "a"):
         cache.open_or_build(tmp_path / "c", SIZE, builder())
     assert kept(tmp_path) == ["a", "c"]
 
@@ -120,13 +120,13 @@ def test_what_another_process_builds_stays(tmp_path, monkeypatch):
 def test_what_another_process_removes_meanwhile_is_no_error(tmp_path, monkeypatch):
     fill(tmp_path, "a", "b")
     room(monkeypatch, tmp_path, 0)
-    plain = cache.locked
+    plain = cache.lock_folder
 
     def removed(entry):
         shutil.rmtree(tmp_path / "b" / "arrays", ignore_errors=True)
         return plain(entry)
 
-    monkeypatch.setattr(cache, "locked", removed)
+    monkeypatch.setattr(cache, "lock_folder", removed)
     cache.open_or_build(tmp_path / "c", SIZE, builder())
     assert kept(tmp_path) == ["c"]
 
@@ -223,7 +223,7 @@ def test_where_nothing_can_be_written_the_process_remembers(tmp_path, monkeypatc
         built.append(made)
         return builder()(made)
 
-    with shown_by(lambda *_: None, said.append):
+    with show_through(lambda *_: None, said.append):
         entries = [cache.open_or_build(tmp_path / "file" / "pixels" / key, 100, build) for key in "aabab"]
     assert len(built) == 2
     assert {tuple(entry.arrays["x"][:, 0, 0]) for entry in entries} == {(0, 1, 2, 3, 4, 5)}

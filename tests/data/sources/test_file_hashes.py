@@ -9,7 +9,7 @@ from effxfer.data.sources import file_hashes
 from effxfer.data.sources.file_hashes import content_digests
 from effxfer.errors import SettingsError
 from effxfer.files import read_sealed, sha256
-from effxfer.progress import shown_by
+from effxfer.progress import show_through
 from tests.data.corpus import class_folders
 
 
@@ -100,7 +100,7 @@ def test_a_digest_changed_in_the_index_is_found(files, tmp_path):
 def test_where_nothing_can_be_written_the_process_remembers(files, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     seen, said = read_by(monkeypatch), []
-    with shown_by(lambda *_: None, said.append):
+    with show_through(lambda *_: None, said.append):
         first = content_digests(files, ["a", "b"], tmp_path / "file")
         assert content_digests(files, ["a", "b"], tmp_path / "file") == first
     assert sorted(seen) == ["a", "b"]

@@ -105,7 +105,7 @@ def test_features_that_are_damaged_are_computed_again(net, task, tmp_path, name,
     whole = compute_features(net, task, plan, tmp_path / "features", pick_device("cpu")).digest()
     DAMAGES[damage](tmp_path / "features" / name)
     said = []
-    with progress.shown_by(lambda label, total: nullcontext(lambda steps, text: None), said.append):
+    with progress.show_through(lambda label, total: nullcontext(lambda steps, text: None), said.append):
         assert compute_features(net, task, plan, tmp_path / "features", pick_device("cpu")).digest() == whole
     assert said == [f"{tmp_path / 'features'} is damaged: features are computed again"]
 

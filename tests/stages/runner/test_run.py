@@ -6,7 +6,7 @@ import pytest
 from effxfer.artifact import MANIFEST
 from effxfer.data.settings import DataSettings
 from effxfer.errors import LockedError, ModelFileError, SettingsError
-from effxfer.files import locked, sha256
+from effxfer.files import lock_folder, sha256
 from effxfer.report import Measurement, Report
 from effxfer.stages import STAGES
 from effxfer.stages.runner.context import RunContext
@@ -164,7 +164,7 @@ def test_work_of_a_kill_after_the_result_was_written_goes_with_the_next_call(fin
     left.mkdir(parents=True)
     (left / "checkpoint.pt").write_bytes(b"x")
     (tmp_path / ".work-out" / ".lock").touch()
-    with locked(tmp_path / ".work-out"):
+    with lock_folder(tmp_path / ".work-out"):
         run(find, dense, data, tmp_path)
         assert left.exists(), "another process works there"
     run(find, dense, data, tmp_path)
@@ -227,7 +227,7 @@ def test_nothing_is_written_into_a_data_set(find, dense, data, folder):
 
 
 def test_work_held_by_another_process_is_refused_at_once(find, dense, data, tmp_path):
-    with locked(tmp_path / ".work-out"), pytest.raises(LockedError, match="in use by process"):
+    with lock_folder(tmp_path / ".work-out"), pytest.raises(LockedError, match="in use by process"):
         run(find, dense, data, tmp_path)
     assert find.calls == 0
 
