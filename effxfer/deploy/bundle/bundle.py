@@ -25,7 +25,7 @@ from effxfer.runtime.images.preprocess import Preprocess
 
 WEB = Path(__file__).with_name("web")
 PAGE = ("index.html", "app.js", "preprocess.js")
-SHOWN = 10
+SHOWN = 10  # chosen: class names in the card's sentence; all of them are in labels.txt
 UNKNOWN = "unknown"
 
 
@@ -108,6 +108,7 @@ def write_bundle(
     }
     for name, text in texts.items():
         (folder / name).write_bytes(text.encode("utf-8", "backslashreplace"))  # in JSON, that is an escape
+    # Last: it lists every other file.
     (folder / SUMS).write_text(sums(folder), encoding="utf-8")
     return folder
 
@@ -136,6 +137,7 @@ def one_line(label: str) -> str:
 
 def short_side(preprocess: Preprocess) -> int:
     """Return the shorter side of an image before the centre crop, in pixels."""
+    # Rounded down, as timm does it.
     return math.floor(preprocess.size / preprocess.crop_pct)
 
 
@@ -164,6 +166,7 @@ def _render(template: str, **values: Any) -> str:
     """Render a template; all values are escaped, unless `format_code` or `quote_string` produced them."""
     from jinja2 import Environment, StrictUndefined
 
+    # StrictUndefined: a misspelt name in a template would be an empty text otherwise.
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = Environment(undefined=StrictUndefined, autoescape=False, finalize=escape, **options)
     text = (WEB / template).read_text(encoding="utf-8")

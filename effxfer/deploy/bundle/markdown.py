@@ -4,8 +4,11 @@ import json
 import re
 from typing import Any
 
+# What CommonMark and GitHub's tables, strikethrough and formulas give a meaning to.
 SPECIAL = re.compile(r"[\\`*_\[\]{}#|~$!]")
+# GitHub links bare addresses, www. and names after "@", which no backslash prevents.
 LINK_LIKE = re.compile(r":(?=/)|(?<=[wW]{3})\.|@")
+# Lists, headings underlined and numbered items: only at the start of a line.
 LINE_START = re.compile(r"^(?:[-+=]|\d{1,9}[.)](?=\s|$))")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -47,6 +50,7 @@ def quote_string(value: Any) -> Markdown:
     "a\"\u0007\U0000007f\U00002028"
     """
     text = json.dumps(str(value), ensure_ascii=False)
+    # Eight digits: YAML and Python read \U, and marks of writing direction could turn a line around.
     return Markdown("".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text))
 
 

@@ -12,7 +12,9 @@ from effxfer.errors import ResourceError
 from effxfer.process.scratch import scratch_folder
 
 PACKAGE = "onnxruntime-web"
+# Pinned, because a bundle must be the same tomorrow: the version that the page was written for.
 VERSION = "1.30.0"
+# The least that WebAssembly needs, without WebGPU.
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 HINT = f"npm install {PACKAGE}, or give the folder that holds {FILES[0]} as `ort_web`"
 
@@ -79,11 +81,13 @@ def fetch(seconds: float) -> OrtWeb:
             "pack",
             f"{PACKAGE}@{VERSION}",
             "--silent",
+            # A package's scripts are foreign code, and none is run.
             "--ignore-scripts",
             "--pack-destination",
             str(folder),
         ]
         try:
+            # In the scratch folder: an .npmrc of the working directory is not read.
             process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
             raise ResourceError(f"npm did not fetch {PACKAGE} within {seconds:.0f} s", HINT) from None
@@ -92,6 +96,7 @@ def fetch(seconds: float) -> OrtWeb:
             cause = ([line for line in process.stderr.splitlines() if "error" in line.lower()] or ["no message"])[0]
             raise ResourceError(f"npm cannot fetch {PACKAGE} {VERSION}: {cause[:200]}", HINT)
         with tarfile.open(packed) as archive:
+            # No links, devices or paths outside (PEP 706).
             archive.extractall(folder, filter="data")
         return read_package(folder / "package")
 

@@ -19,6 +19,7 @@ def copy_runtime(folder: Path) -> Path:
         The directory of the package.
     """
     package = folder / PACKAGE
+    # Sorted and without time stamps: equal inputs give equal bundles.
     for file in sorted(RUNTIME.rglob("*.py")):
         text = file.read_text(encoding="utf-8").replace("effxfer.runtime", PACKAGE)
         copy = package / file.relative_to(RUNTIME)

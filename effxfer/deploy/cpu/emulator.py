@@ -50,6 +50,7 @@ class EmulatedCpu:
     instructions: str
 
 
+# The oldest CPU of each kind of kernels: Nehalem before AVX, Haswell with AVX2, Cortex-A72 before dot products.
 CPUS: dict[str, EmulatedCpu] = {
     "arm64": EmulatedCpu(target="arm64", program="qemu-aarch64", model="cortex-a72", instructions="NEON"),
     "arm64-dot": EmulatedCpu(
@@ -127,12 +128,14 @@ def emulated_logits(
     with scratch_folder() as folder:
         images, logits = folder / "images.npy", folder / "logits.npy"
         np.save(images, next(iter(feeds.feed(0, len(feeds.rows)).values())))
+        # Batches of 4: chosen; a longer call shows no progress, a shorter one costs its start.
         request = {"file": str(file.resolve()), "images": str(images), "logits": str(logits), "batch": 4}
         try:
             process = children.run(CHILD, json.dumps(request), seconds=seconds, python=start, variables=variables)
         except subprocess.TimeoutExpired:
             raise ResourceError(f"{file} took over {seconds:.0f} s on an emulated {name}", "use fewer images") from None
         if process.returncode:
+            # QEMU warns about features of the CPU that it does not emulate; that is no error.
             messages = [line for line in process.stderr.strip().splitlines() if "warning: TCG" not in line]
             raise ModelFileError(
                 f"{file} does not run on an emulated {name}: {(messages or ['no message'])[-1][:300]}", code="E427"
@@ -154,6 +157,7 @@ def emulator_command(name: str, root: Path | None) -> tuple[list[str], dict[str,
     if not shutil.which(cpu.program):
         raise ResourceError(f"no program {cpu.program} to emulate {name}", "apt-get install qemu-user")
     start = [cpu.program, "-cpu", cpu.model]
+    # One thread, as wherever outputs are compared: another order of sums has other last bits.
     variables = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     if cpu.program == "qemu-x86_64":
         python, path = children.interpreter()

@@ -15,6 +15,7 @@ def main() -> None:
 
     ask: dict[str, Any] = json.loads(sys.argv[1])
     options = onnxruntime.SessionOptions()
+    # Severity 3 is errors: about an unknown CPU, ONNX Runtime only warns.
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 3
     session = onnxruntime.InferenceSession(ask["file"], options, providers=["CPUExecutionProvider"])
     images, name = np.load(ask["images"]), session.get_inputs()[0].name

@@ -33,6 +33,7 @@ INPUT_POSITIONS = {
     "QLinearMatMul": (0, 2, 3, 5),
 }
 CONV = "QLinearConv"
+# As ONNX Runtime does by itself on x86; on ARM it would keep signed activations signed.
 X86_ENTRIES = {"session.qdqisint8allowed": "0"}
 
 
@@ -64,6 +65,7 @@ class Product:
     @property
     def depthwise(self) -> bool:
         """Whether each group maps one channel to one, for which ONNX Runtime has a separate kernel."""
+        # ONNX Runtime's depthwise kernel maps one channel to one; more take the general kernel, which pairs products.
         single_channel = self.weights.shape[1] == 1 and self.weights.shape[0] == self.groups
         return self.groups > 1 and single_channel
 
@@ -127,9 +129,11 @@ def open_optimized(model: Path | bytes, optimized: Path | None = None, *, exact:
         ModelFileError: If ONNX Runtime refuses the file.
     """
     entries, written = {**X86_ENTRIES, **(EXACT if exact else {})}, {"optimized_model_filepath": str(optimized)}
+    # Extended and not all: layouts in blocks of channels depend on the CPU, and hide the operators of before.
     options = session_options(
         threads=1, level="ORT_ENABLE_EXTENDED", severity=FATAL, entries=entries, **(written if optimized else {})
     )
+
     try:
         return open_session(model, options)
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
@@ -140,7 +144,9 @@ def open_optimized(model: Path | bytes, optimized: Path | None = None, *, exact:
 
 def quantize_dynamically(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Quantize to 8 bits by the range of the values and 0, like `DynamicQuantizeLinear`."""
+    # 0 lies in the range, as ONNX defines the operator.
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    # All zeros: any scale will do, but 0.
     scale = np.float32((high - low) / 255) or np.float32(1)
     zero = np.clip(np.rint(-low / scale), 0, 255)
     codes: NDArray[np.uint8] = np.clip(np.rint(values / scale) + zero, 0, 255).astype(np.uint8)
@@ -192,6 +198,7 @@ def _windows(
     pads, strides = attributes.get("pads", [0] * 2 * rank), attributes.get("strides", [1] * rank)
     dilations = attributes.get("dilations", [1] * rank)
     ends = [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)]
+    # Padding is 0.0, and that is the zero point's code.
     padded = np.pad(codes, ends, constant_values=zero)
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
     views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, 2 + rank)))

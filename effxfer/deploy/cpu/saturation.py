@@ -30,6 +30,7 @@ from effxfer.deploy.int8.static import Feeds
 from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report, Table
 
+# int16, in which `vpmaddubsw` adds two products, and the largest uint8.
 LOW, HIGH, TOP_CODE = -32768, 32767, 255
 
 
@@ -141,8 +142,10 @@ def saturation(file: Path, feeds: Feeds, *, enough: int | None = None) -> Satura
         return Saturation(layers=tuple(layers.values()), images=0)
     run, images = _code_reader(model, suspects), 0
     while images < len(feeds.rows):
+        # One saturated sum is enough to refuse a file; without one, all images have to show none.
         if images == enough and any(layer.saturated for layer in layers.values()):
             break
+        # One image at a time: the codes of all layers are held at once.
         values = run(feeds.feed(images, 1))
         for product in suspects:
             layers[product.name] = _add_counts(layers[product.name], product, values)
@@ -162,6 +165,7 @@ def pair_sums(rows: NDArray[np.uint8], weights: NDArray[np.int8]) -> tuple[int, 
     """
     rows, weights = _pad_to_even(rows.T).T, _pad_to_even(weights)
     first, second = weights[0::2].astype(np.int32), weights[1::2].astype(np.int32)
+    # By the codes that occur, not by 255: most pairs are ruled out without looking at them.
     top = rows.max(axis=0, initial=0).astype(np.int32)
     risky = _exceeds_int16(first, second, top[0::2, None], top[1::2, None])
     hit = np.zeros((len(rows), weights.shape[1]), dtype=np.bool_)
@@ -182,6 +186,7 @@ def bound_saturation(product: Product) -> Layer:
     for weights in product.matrices():
         even = _pad_to_even(weights).astype(np.int32)
         could += int(_exceeds_int16(even[0::2], even[1::2], TOP_CODE, TOP_CODE).sum())
+        # Any order: the worst pairs are the two largest and the two smallest weights of an output.
         ranked = np.sort(even, axis=0)
         high, low = (_exceeds_int16(ranked[a], ranked[b], TOP_CODE, TOP_CODE) for a, b in ((-1, -2), (0, 1)))
         any_order += int((high | low).sum())

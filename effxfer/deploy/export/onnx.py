@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from effxfer import __version__
 from effxfer.deploy.export.external_data import write_model
 from effxfer.deploy.export.opset import NATIVE, lower
+from effxfer.deploy.settings import OPSET
 from effxfer.errors import ModelFileError
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, SEALS, Metadata, ModelError
@@ -35,7 +36,7 @@ def export_onnx(
     input: Input,
     classes: Sequence[str],
     key: str,
-    opset: int = 20,
+    opset: int = OPSET,
     dynamic_size: bool = False,
     prototypes: Tensor | None = None,
     extra: Mapping[str, str] = NO_EXTRA,
@@ -74,6 +75,7 @@ def export_onnx(
     model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=[OUTPUT, FEATURES][: len(free)])
     strip(model)
     _check_graph(model, len(classes) if prototypes is None else FREE_CLASSES[0], max(opset, NATIVE), free)
+    # After the check, which compares what torch wrote with what it was asked for.
     if opset < NATIVE:
         lower(model, opset)
     if prototypes is not None:
@@ -125,11 +127,14 @@ def load(file: Path) -> "onnx.ModelProto":
     if not file.is_file():
         raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
     try:
+        # Never the weights beside: their path is in the file, and may lead anywhere.
         model = onnx.load(file, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no public home
         raise ModelFileError(f"{file} is not an ONNX model: {error}", "export it again", code="E424") from None
+    # An empty file is a valid message without anything in it.
     if not model.graph.node:
         raise ModelFileError(f"{file} holds no graph", "export it again", code="E424")
+    # Whatever is changed would make the seal wrong; writing adds a new one.
     entries = [entry for entry in model.metadata_props if entry.key not in SEALS]
     del model.metadata_props[:]
     model.metadata_props.extend(entries)
@@ -139,6 +144,7 @@ def load(file: Path) -> "onnx.ModelProto":
 def strip(model: "onnx.ModelProto") -> None:
     """Remove bookkeeping, descriptions and paths from a model and everything in it."""
     for message in _messages(model):
+        # torch writes stack traces: 643 absolute paths in one file, measured.
         for name in ("metadata_props", "doc_string"):
             if name in message.DESCRIPTOR.fields_by_name:
                 message.ClearField(name)
@@ -164,6 +170,7 @@ def check_module(module: nn.Module) -> None:
     if training:
         raise ModelFileError(f"{training[0]} is in training mode", "call .eval() first", code="E430")
     state = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
+    # Export, the checker and ONNX Runtime all let NaN pass.
     broken = [name for name, t in state.items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if broken:
         names = ", ".join(broken[:5]) + (" ..." if len(broken) > 5 else "")
@@ -172,13 +179,14 @@ def check_module(module: nn.Module) -> None:
 
 def _example(module: nn.Module, size: int) -> Tensor:
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    # Two images: a batch of one may be taken for an axis of fixed size.
     return torch.zeros(2, 3, size, size, device=device)
 
 
 def convert(
     module: nn.Module,
     examples: tuple[Tensor, ...],
-    opset: int = 20,
+    opset: int = OPSET,
     free: Mapping[str, Mapping[int, str]] = MappingProxyType({INPUT: FREE}),
     *,
     outputs: Sequence[str] = (OUTPUT,),
@@ -195,22 +203,26 @@ def convert(
     Raises:
         ModelFileError: If the module cannot be expressed (E426).
     """
+    # The exporter prints to stdout, where a command's JSON goes.
     chatter = io.StringIO()
     quiet = (contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter), warnings.catch_warnings())
     with contextlib.ExitStack() as stack, torch.no_grad(), _out_of_place(module):
         for context in quiet:
             stack.enter_context(context)
+        # Of torch about its own deprecations, one for each export; a wrong graph is found by the gate.
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
                 module,
                 examples,
+                # torch's older exporter, by TorchScript, is deprecated.
                 dynamo=True,
                 verbose=False,
                 opset_version=opset,
                 input_names=list(free),
                 output_names=list(outputs),
                 dynamic_shapes=_shapes(module, free),
+                # By default torch 2.15 writes the weights beside the file, even 6 MB; renamed, such a file is broken.
                 external_data=False,
             )
         except Exception as error:
@@ -263,6 +275,7 @@ def check_operators(model: "onnx.ModelProto", opset: int, free: Mapping[str, Map
         ModelFileError: If operators are not ONNX's (E426), an axis is not free (E426), or a weight is NaN (E407).
     """
     written = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+    # Asked for 17, torch 2.15 prints that conversion failed, returns 18, and raises nothing.
     if written.get("ai.onnx") != opset:
         problem = f"asked for operator set {opset}, the exporter wrote {written.get('ai.onnx')}"
         raise ModelFileError(problem, "set another opset", code="E426")
@@ -279,6 +292,7 @@ def _check_weights(model: "onnx.ModelProto") -> None:
     import numpy as np
     from onnx import numpy_helper
 
+    # Attention's masks are minus infinity on purpose.
     layers = {name for n in model.graph.node if n.op_type in ("Conv", "Gemm", "MatMul") for name in n.input}
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -294,6 +308,7 @@ def _name_axes(model: "onnx.ModelProto", graph_input: "onnx.ValueInfoProto", nam
     dims = graph_input.type.tensor_type.shape.dim
     symbols = {axis: dims[axis].dim_param for axis in names}
     for axis, name in names.items():
+        # A network that reads its input's size (view, interpolate) fixes the axis without a word.
         if not symbols[axis]:
             raise ModelFileError(f"the exporter fixed the {name}", "the network must not depend on it", code="E426")
     new = {symbols[axis]: name for axis, name in names.items()}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NATIVE = 18  # the oldest operator set that torch writes
 RELEASED = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8}  # the IR version of the first ONNX release with an operator set
 REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+# Newer versions of these take more types or optional attributes; what they compute has not changed.
 WIDENED = frozenset(
     {"Add", "BatchNormalization", "CumSum", "Div", "GRU", "GreaterOrEqual", "Identity", "LSTM", "LeakyRelu",
      "LessOrEqual", "LpPool", "Mul", "PRelu", "Pad", "Pow", "RNN", "Relu", "Reshape", "Resize", "ScatterElements",
@@ -81,6 +82,7 @@ def lower(model: "onnx.ModelProto", opset: int) -> None:
     """
     if opset not in RELEASED:
         raise ModelFileError(f"no way to operator set {opset}", "set opset to 13 or later", code="E426")
+    # Names first: new nodes and tensors are called after the old ones.
     facts, nodes = Facts(Graph(name_nodes(model))), list["onnx.NodeProto"]()
     for node in model.graph.node:
         lowered = _lower_node(node, facts, opset)
@@ -127,6 +129,7 @@ def _lower_node(node: "onnx.NodeProto", facts: Facts, opset: int) -> Nodes:
     if defs.get_schema(node.op_type, NATIVE).since_version <= opset:
         return [node]
     rewritten = REWRITES[node.op_type](node, facts) if node.op_type in REWRITES else [node]
+    # What replaces a node may itself be too new.
     nodes = [older for part in rewritten or [] if (older := _downgrade(part, facts, opset)) is not None]
     return nodes if rewritten and len(nodes) == len(rewritten) else None
 
@@ -193,6 +196,7 @@ def _layer_norm(node: "onnx.NodeProto", facts: Facts) -> Nodes:
     settings = {"axis": -1, "epsilon": 1e-5, **attributes(node)}
     rank = len(facts.values[node.input[0]].shape.dim) if node.input[0] in facts.values else 0
     first = settings["axis"] - rank if settings["axis"] >= 0 and rank else settings["axis"]
+    # In half precision the operator computes its statistics in float32, which single steps would not.
     if first >= 0 or any(node.output[1:]) or facts.kind(node.input[0]) != "tensor(float)":
         return None  # of an unknown rank, with its statistics as outputs, or in another precision inside
     axes, name = list(range(first, 0)), node.name
@@ -226,6 +230,7 @@ def _reduction(node: "onnx.NodeProto", facts: Facts) -> Nodes:
 
 def _shape(node: "onnx.NodeProto", facts: Facts) -> Nodes:
     """A stretch of the shape was cut out by Slice before operator set 15."""
+    # Slice's way to say "to the end".
     settings = {"start": 0, "end": np.iinfo(np.int64).max, **attributes(node)}
     full = _part(node, "Shape", [node.input[0]], "whole")
     ends = [facts.constant(f"{node.name}/{key}", [settings[key]]) for key in ("start", "end")]

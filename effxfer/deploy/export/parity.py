@@ -19,10 +19,12 @@ from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.session import session_options
 
+# 1, 2: a fixed batch; 7: something that divides it; 32: kernels for larger batches.
 BATCHES = (1, 2, 7, 32)
 REJECTED = ".rejected"
+# ONNX Runtime then takes kernels of unsigned weights, whose sums do not saturate without VNNI.
 EXACT = {"session.x64quantprecision": "1"}
-SIZE_IMAGES = 8
+SIZE_IMAGES = 8  # chosen: the second size is about shapes, which one image shows as well
 
 
 def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
@@ -130,6 +132,7 @@ def parity(
         `parity/batchB`: largest absolute difference of a logit (NaN if either side gave NaN), n images.
     """
     model, largest = open_model(file, threads), max(batches)
+    # Repeated where there are fewer, so that every batch size is tested.
     images = np.resize(rows, (largest, *rows.shape[1:]))
     return Report(rows=tuple(_batch_row(model, module, images[:batch], input) for batch in batches))
 
@@ -201,6 +204,7 @@ def drop_faults(
 ) -> list[str]:
     """Describe a drop of the main metric by more than `max_drop` points between two rows of a report; else empty."""
     before, after = (report[f"{output.metric}/{side}"] for side in sides)
+    # 1e-9: points are differences of shares, whose last bits must not decide.
     if before.value - after.value <= max_drop + 1e-9:
         return []
     return [
@@ -221,6 +225,7 @@ def second_size(module: nn.Module, input: Input) -> tuple[int, int]:
     Raises:
         ModelFileError: If the network takes images of its own size only, with torch's reason, or pads by their size.
     """
+    # Multiples of the usual stride; of two lengths, so that swapped axes show.
     height, width = input.size + 32, input.size + 64
     padding = [name for name, layer in module.named_modules() if type(layer).__name__.endswith("Same")]
     if padding:  # the exporter's symbols grow with each of them: it did not finish MobileNetV2 within 5 minutes
@@ -266,6 +271,7 @@ def _size_rows(
 def _split_rows(
     expected: NDArray[np.float32], got: NDArray[np.float32], labels: NDArray[np.int64], output: Output
 ) -> Report:
+    # By decisions too: two networks may have the same accuracy on different images.
     agreed, n = output.decide(expected) == output.decide(got), len(labels)
     return Report(
         rows=(
@@ -290,6 +296,7 @@ def _nan(logits: NDArray[np.float32]) -> list[str]:
 def _parity_faults(report: Report, tolerance: float) -> list[str]:
     rows = [row for row in report.rows if row.name.startswith(("parity/batch", "parity/size", "parity/split"))]
     worst = max(rows, key=lambda row: math.inf if math.isnan(row.value) else row.value)
+    # Relative to the scale of logits; a correct export differs by 1e-5 at a scale of 16 (guide).
     allowed = tolerance * max(1.0, report["parity/scale"].value)
     if worst.value <= allowed:
         return []

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import onnx
 
 PIXELS, PROBABILITIES = "pixels", "probabilities"
+# ONNX's Resize has neither Lanczos nor Pillow's box filter.
 MODES = {"bilinear": "linear", "bicubic": "cubic"}
 PREFIX = "preprocessing/"
 TEXT = """
@@ -156,6 +157,7 @@ def add_preprocessing(file: Path) -> Path:
         raise ModelFileError(problem, f"export it with opset={RESIZES} or later", code="E426")
     front = preprocessing_graph(require_images(metadata.input, "with_preprocessing"))
     graph = model.graph
+    # Before the nodes change: these values become inner tensors, whose shapes stay known.
     images, logits = graph.input[0], graph.output[0]
     last = onnx.helper.make_node("Softmax", [logits.name], [PROBABILITIES], name="softmax", axis=1)
     nodes = [*front.node, *graph.node, last]
@@ -215,6 +217,7 @@ def _fill_template(preprocess: Preprocess) -> str:
 
 
 def _braces(values: tuple[float, ...]) -> str:
+    # Nine digits after the point give every float32 back exactly.
     return "{" + ", ".join(f"{np.float32(value):.9e}" for value in values) + "}"
 
 
@@ -222,6 +225,7 @@ def tall_first() -> bool:
     """Whether the installed Pillow, which training images went through, resizes tall ones vertically first."""
     from PIL import Image
 
+    # An image that loses more rows than columns, of a pattern whose rounding differs by the order of axes.
     stripes = np.indices((24, 8)).sum(0) % 3 == 0
     tall = Image.fromarray((255 * stripes).astype(np.uint8))
     by_columns = tall.resize((7, 24), Image.Resampling.BICUBIC).resize((7, 20), Image.Resampling.BICUBIC)

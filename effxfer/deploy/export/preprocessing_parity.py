@@ -20,7 +20,9 @@ from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.session import open_session, session_options
 
+# Of 255: Pillow rounds between the axes, ONNX Runtime in single precision; one level either way is rounding.
 LEVEL = 1.0
+# Share of values that may be off by two levels, where both roundings fall apart.
 RARE = 1e-5
 
 
@@ -64,6 +66,7 @@ def run_split(file: Path, split: Split, *, threads: int = 0) -> SplitOutputs:
             off = _levels(front, image, split.rows[row : row + 1], model)
             rows.append(_answer(model, image))
             largest = float(np.maximum(largest, off.max()))  # not max: it drops NaN
+            # 1e-2: scaling to the network's input and back costs some float32 digits.
             beyond += float((off > LEVEL + 1e-2).mean())
             sizes.add(image.shape[:2])
             advance(1, "")

@@ -20,6 +20,7 @@ from effxfer.runtime.model_file.metadata import PROTOTYPES
 if TYPE_CHECKING:
     import onnx
 
+# Chosen: counts from 1 to 8 show that the number of classes is free; each is a run of 32 images.
 IMAGES, MAX_PROTOTYPES = 32, 8
 
 

@@ -62,8 +62,10 @@ def to_unsigned(graph: Graph) -> Rewrite | None:
     changed = []
     for node in model.graph.node:
         zero = graph.constants.get(node.input[2]) if node.op_type in {Q, DQ} and len(node.input) > 2 else None
+        # Weights stay: x86 multiplies unsigned activations with signed weights.
         if zero is None or zero.dtype != np.int8 or node.input[0] in graph.constants:
             continue
+        # Codes and zero point move together: the values stay the same.
         shifted = (zero.astype(np.int16) + 128).astype(np.uint8)
         node.input[2] = set_constant(model, f"{node.input[2]}.unsigned", shifted)
         changed.append(node.name)

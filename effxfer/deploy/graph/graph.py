@@ -38,6 +38,7 @@ class Graph:
         """Values of initializers and constant nodes, by tensor, except initializers that are also inputs."""
         from onnx import numpy_helper
 
+        # An initializer that is an input as well is only its default.
         inputs = {value_info.name for value_info in self.model.graph.input}
         constants = {t.name: numpy_helper.to_array(t) for t in self.model.graph.initializer if t.name not in inputs}
         for node in self.model.graph.node:
@@ -107,6 +108,7 @@ def open_graph(file: Path) -> Graph:
 
     model = read_onnx(file)
     try:
+        # Checked before onnx follows them.
         sidecars(model, file)
         onnx.load_external_data_for_model(model, str(file.parent))
     except ModelFileError:
@@ -160,6 +162,7 @@ def replace_nodes(model: "onnx.ModelProto", nodes: "Iterable[onnx.NodeProto]") -
     tensors = [t for t in model.graph.initializer if t.name in read]
     del model.graph.initializer[:]
     model.graph.initializer.extend(tensors)
+    # Shapes of tensors that may be gone or changed; ONNX Runtime infers them anew.
     del model.graph.value_info[:]
     return model
 

@@ -20,7 +20,9 @@ UNARY = {"QLinearGlobalAveragePool": "GlobalAveragePool", "QLinearSigmoid": "Sig
 LAYERS = {"QLinearConv": "Conv", "QLinearMatMul": "MatMul", "QGemm": "Gemm"}
 QLINEAR = {*BINARY, *UNARY, *LAYERS}
 DYNAMIC = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
+# They move or compare codes, so that input and output have one scale.
 CODE_PRESERVING = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Relu"}
+# The first whose DequantizeLinear has an axis.
 PER_CHANNEL_OPSET = 13
 
 
@@ -148,6 +150,7 @@ class _QdqWriter:
         from onnx import helper
 
         point = self._value(zero) if zero else np.zeros(1, np.uint8)
+        # A zero point at the least code: nothing below zero can be coded.
         if (point != np.iinfo(point.dtype).min).any() or self.nodes[-1].op_type == "Relu":
             return name
         self.nodes.append(helper.make_node("Relu", [name], [f"{name}.cut"], name=f"{name}.relu"))

@@ -51,6 +51,7 @@ def measure_activations(model: "onnx.ModelProto", names: Iterable[str], feeds: F
         for name, value in zip(axes, session.run(list(axes), feed), strict=True):
             flat = _by_channel(value, axes[name])
             highs[name].append(np.abs(flat).max(0).astype(np.float64))
+            # A sum of millions of positions loses digits in float32.
             means[name].append(flat.mean(0, dtype=np.float64))
     return {
         name: ActivationRange(largest=np.max(highs[name], 0), mean=np.average(means[name], axis=0, weights=counts))
@@ -73,6 +74,7 @@ def _session(model: "onnx.ModelProto", names: Iterable[str]) -> tuple[Any, dict[
         for name in requested
         if name not in outputs
     )
+    # One thread: sums in another order would change the last bits of the file.
     return open_session(wider.SerializeToString(), session_options(threads=1)), requested
 
 

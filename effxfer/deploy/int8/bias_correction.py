@@ -32,6 +32,7 @@ def correct_biases(quantized: "onnx.ModelProto", prepared: "onnx.ModelProto", fe
         How many biases were changed.
     """
     before = {node.name: node for node in prepared.graph.node if node.op_type in HEAVY}
+    # Without a bias there is nowhere to put the correction.
     layers = [(node, before[node.name]) for node in quantized.graph.node if node.name in before and node.input[2:]]
     statistics = measure_activations(prepared, (was.input[0] for _, was in layers), feeds)
     producers = {name: node for node in quantized.graph.node for name in node.output}
@@ -79,10 +80,12 @@ def _subtract_shift(
         return False
     values = numpy_helper.to_array(initializers[stored])
     step = _numbers(initializers[source.input[1]]) if source is not None else np.ones(1)
+    # Dead channels may have a scale of 0.
     if not np.isfinite(change).all() or not (step > 0).all():
         return False
     moved = values.astype(np.float64) - (change if source is None else np.rint(change / step))
     if source is not None:
+        # 32 bits, as the kernel adds it.
         moved = moved.clip(np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
     initializers[stored].CopyFrom(numpy_helper.from_array(moved.astype(values.dtype), stored))
     return True

@@ -69,8 +69,10 @@ class CandidateBuilder:
         model = load(file)
         if reason := left_behind(model, Graph(load(self.fp32)).opset):
             return CandidateResult(name=name, file=file, verdict=f"rejected: {reason}")
+        # The quantizer copies torch's stack traces.
         strip(model)
         self._describe(model, f"int8 {name}")
+        # Sealed here already, so that the size in the report is that of the file which ships.
         write_sealed(file, model.SerializeToString())
         return self.policy.veto(CandidateResult(name=name, file=file), self.feeds)
 

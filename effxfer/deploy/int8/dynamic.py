@@ -20,7 +20,9 @@ from effxfer.errors import ModelFileError
 if TYPE_CHECKING:
     import onnx
 
+# 32: a float32 scale for 32 bytes adds an eighth of the size; larger blocks round more coarsely.
 BLOCK, TINY = 32, 1e-30
+# The first with `block_size`, and the IR version of its release (ONNX 1.16).
 BLOCKED_OPSET, BLOCKED_IR = 21, 10
 
 
@@ -43,11 +45,13 @@ def write_dynamic(prepared: Path, out: Path, recipe: Recipe, float_nodes: Collec
         quantize_dynamic(
             prepared,
             out,
+            # Convolutions would become ConvInteger, which is slower than float32 (ResNet-18: p50 twice as long, guide).
             op_types_to_quantize=["MatMul"],
             per_channel=recipe.per_channel,
             reduce_range=recipe.reduce_range,
             weight_type={"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}[recipe.weight],
             nodes_to_exclude=sorted(float_nodes),
+            # Symmetric, so that zeros stay zeros; products of two activations (attention) have no weights to store.
             extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True},
         )
     return out
@@ -105,6 +109,7 @@ def _product_weights(model: "onnx.ModelProto", float_nodes: Collection[str]) -> 
     """List the matrices `(C, O)` that only products read, with C a multiple of the block."""
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     read = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in shapes]
+    # A tied embedding is also looked up by Gather, which needs it as it is.
     read_otherwise = {name for node in model.graph.node for name in node.input[: 1 if node in read else None]}
     names = dict.fromkeys(node.input[1] for node in read if node.name not in float_nodes)
     return [n for n in names if n not in read_otherwise and len(shapes[n]) == 2 and shapes[n][0] % BLOCK == 0]

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import onnx
 
 Array = NDArray[np.float64]
+# Chosen: ReLU6 cuts a channel off only beyond twice what it reached on the calibration images.
 HEADROOM = 2.0
+# 64: chosen; six of the eight bits, so that a nearly dead channel is not blown up to the full range.
 LARGEST, TINY = 64.0, 1e-12
 
 
@@ -61,6 +63,7 @@ def equalize(model: "onnx.ModelProto", feeds: Feeds, *, sweeps: int = 2) -> int:
     if not matches:
         return 0
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    # Measured anew in each: a scaled channel changes what the next pair sees.
     for _ in range(sweeps):
         statistics = measure_activations(model, (pair.between for pair in matches), feeds)
         for pair in matches:
@@ -85,6 +88,7 @@ def channel_divisors(high: Array, weight: Array | None, bound: float = np.inf) -
         `(C,)`, positive; 1 for channels that are always zero, or reach the bound.
     """
     high = np.where(np.isfinite(high), high, 0)
+    # Below the cut by more than rounding: a channel at the cut cannot be scaled.
     alive = (high > TINY) & (high < bound * (1 - 1e-6))
     alive &= True if weight is None else weight > TINY
     if not alive.any():

@@ -15,6 +15,7 @@ from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 
 FP32 = "fp32"
+# Chosen: where 2 % of the decisions change, a drop is known to 1.7 points (95 %); that is enough to reject.
 SCREEN = 256
 
 
@@ -72,6 +73,7 @@ class CandidateTimer:
         """Time candidates for about `seconds` in all; return timings by name."""
         from effxfer.benchmark.protocol import latency
 
+        # One image: the latency of a device that gets one at a time.
         feed = self.image.feed(0, 1)
         runners = {t.name: latency.onnx_runner(t.file, feed, self.threads) for t in (dense, *candidates)}
         compare = self.compare or latency.compare
@@ -98,6 +100,7 @@ class Evaluator:
             return candidate
         sample = np.unique(np.linspace(0, len(self.labels) - 1, SCREEN).astype(int))
         candidate, deviation = self._evaluate(candidate, sample)
+        # 95 %: only what chance cannot explain is rejected early.
         slack = 2 * deviation
         if candidate.drop is not None and candidate.drop - slack > self.max_drop:
             return replace(candidate, verdict=self._too_low(candidate))

@@ -59,7 +59,9 @@ def required_scales(scale: Array, largest: Array, bias: Array, step: float) -> A
         Of the same shape, positive; `scale` where it is large enough.
     """
     least = np.maximum(bias / MAX_BIAS_CODE, TINY) / step
+    # TINY keeps a scale from 0 where weights and bias are both 0.
     wide = np.maximum(scale, least)
+    # All weights round to 0 then, so the scale is free: 2^24 steps hold the bias as finely as float32 does.
     return np.where(largest < wide / 2, np.maximum(bias / FINE, TINY) / step, wide)
 
 
@@ -93,6 +95,7 @@ def _widen(initializers: "dict[str, onnx.TensorProto]", parts: "list[Any]", weig
         return 0
     rows = [-1 if a == axis and each else 1 for a in range(weight.ndim)]
     _recode(initializers, kernel, np.rint(weight / new.astype(np.float64).reshape(rows)), changed.reshape(rows))
+    # In float32 first, as the kernel multiplies the two scales.
     product = (np.float32(step) * new).astype(np.float64)
     _recode(initializers, offset, np.rint(bias / product), changed)
     _write(initializers[kernel.input[1]], new)

@@ -28,6 +28,7 @@ from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.threads import usable_cores
 
+# Chosen: intervals of timings on a shared machine are a few percent wide, so the more accurate of two wins.
 NEAR = 1.03
 
 Compare = Callable[..., Sequence[Any]]
@@ -92,6 +93,7 @@ def quantize(
         builder.keep_in_float(float_layers, float_operators)
         clock = CandidateTimer(image=feeds_of(fp32, rows[:1]), threads=threads, compare=compare)
         requested = builder.suitable(recipes)
+        # Screened before they are timed: an inaccurate recipe would take time from the others.
         candidates = [evaluator.screen(candidate) for candidate in builder.candidates(policy.recipes(requested))]
         if policy.timed:
             candidates = _time_candidates(evaluator.dense, candidates, clock, latency_seconds)
@@ -106,6 +108,7 @@ def quantize(
             notes=tuple(_calibration_notes(builder, requested, images))
         )
         if best is None:
+            # An older int8 file beside a new float one would be another network.
             out.unlink(missing_ok=True)
             return None, report
         report += policy.report(best, builder.feeds)
@@ -129,6 +132,7 @@ def _choose_fastest(
     results = {candidate.name: candidate for candidate in candidates}
     accepted: list[CandidateResult] = []
     for candidate in sorted((t for t in candidates if t.timing and t.name != FP32), key=lambda t: t.timing.ratio):
+        # The whole interval must lie below: never ship an int8 file that may be slower.
         if candidate.timing.ratio_high >= 1:
             ratio, high = candidate.timing.ratio, candidate.timing.ratio_high
             verdict = f"rejected: not faster than fp32 (ratio {ratio:.2f}, up to {high:.2f})"
@@ -138,6 +142,7 @@ def _choose_fastest(
         else:
             results[candidate.name] = evaluator.measure(candidate)
             accepted += [] if results[candidate.name].verdict else [results[candidate.name]]
+    # Accuracy first, since all of these are as fast.
     best = max(accepted, key=lambda t: (t.score, -t.timing.ratio), default=None)
     for candidate in accepted:
         verdict = "kept" if candidate is best else f"as fast as {best.name}, not more accurate" if best else ""

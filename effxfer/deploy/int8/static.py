@@ -77,6 +77,8 @@ def write_candidate(
             nodes_to_exclude=sorted({*float_nodes_of(load(prepared).graph, recipe), *float_nodes}),
             calibrate_method=_method(recipe),
             calibration_cache_path=ranges / _ranges_name(recipe),
+            # 99.99 is among the best percentiles of Wu et al. 2020 (https://arxiv.org/abs/2004.09602); the quantizer's
+            # is 99.999.
             extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, "CalibPercentile": 99.99},
         )
     return out
@@ -91,6 +93,7 @@ def float_nodes_of(graph: "onnx.GraphProto", recipe: Recipe) -> list[str]:
     heavy = [node.name for node in graph.node if node.op_type in HEAVY]
     if not heavy:
         return []
+    # What precedes the first layer is preprocessing, whose range is that of pixels.
     float_nodes = names[: names.index(heavy[0])] + heavy[: recipe.float_first]
     float_nodes += heavy[-1:] if recipe.float_last else []
     float_nodes += [node.name for node in graph.node if is_depthwise(node)] if recipe.float_depthwise else []
@@ -137,6 +140,7 @@ class Feeds:
     name: str
     rows: NDArray[Any]
     input: Input | None
+    # Chosen: a call for each image would cost its start; of a larger batch all activations are in memory at once.
     batch: int = 16
 
     def feed(self, start: int, count: int) -> dict[str, NDArray[Any]]:
@@ -152,6 +156,7 @@ class Feeds:
 
     def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield all images in batches of equal size; the last one overlaps the one before."""
+        # Of equal size: the quantizer's histograms take all batches as one array.
         last = max(len(self.rows) - self.batch, 0)
         return (self.feed(min(start, last), self.batch) for start in range(0, len(self.rows), self.batch))
 
@@ -201,7 +206,9 @@ def silence_quantizer() -> Iterator[None]:
     import onnxruntime
 
     before = logging.root.manager.disable
+    # It logs to the root logger, whose handlers belong to the caller.
     logging.disable(logging.WARNING)
+    # 3 is errors, 2 ONNX Runtime's default of warnings.
     onnxruntime.set_default_logger_severity(3)
     try:
         with redirect_stdout(StringIO()), warnings.catch_warnings():

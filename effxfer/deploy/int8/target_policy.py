@@ -63,6 +63,7 @@ class TargetPolicy:
         if candidate.verdict or self.target.loss == "none":
             return candidate
         try:
+            # On calibration images, never on the validation split, which only judges.
             counts = saturation(candidate.file, feeds, enough=ENOUGH)
         except ModelFileError as error:
             return replace(candidate, verdict=f"failed: {error.problem}")
@@ -79,6 +80,7 @@ class TargetPolicy:
         }
         results = {candidate.name: candidate for candidate in candidates}
         best: CandidateResult | None = None
+        # The fastest kind first; a slower one only where all of it is refused.
         for name in sorted(ranks, key=lambda name: ranks[name]):
             if best and ranks[name] > ranks[best.name]:
                 results[name] = replace(results[name], verdict=f"of a slower kind than {best.name}")
