@@ -68,6 +68,7 @@ DAMAGES = {
     "a list": lambda lines: [lines[0], b"[]", *lines[2:]],
     "nested too deeply": lambda lines: [lines[0], b"[" * 100_000, *lines[2:]],
     "an unknown event": lambda lines: [lines[0], lines[1].replace(b'"op_code":2', b'"op_code":20'), *lines[2:]],
+    "another study": lambda lines: [lines[0], lines[1].replace(b'"study_id":0', b'"study_id":7'), *lines[2:]],
     "no UTF-8": lambda lines: [lines[0], b"\xff\xfe", *lines[2:]],
 }
 
@@ -99,6 +100,25 @@ def test_a_journal_of_ones_own_goes_on_from_the_line_before_the_damage(tmp_path,
     assert own_journal(tmp_path).repair() == ""
     add(open_study(own_journal(tmp_path), {}), 0.3)
     assert load_study(own_journal(tmp_path)).best_value == 0.3
+
+
+def test_no_changed_digit_of_a_result_is_taken_for_the_result(tmp_path):
+    add(open_study(own_journal(tmp_path), {}), 0.125)
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    for digit in (place for place, byte in enumerate(whole) if chr(byte).isdigit()):
+        journal.write_bytes(whole[:digit] + (b"1" if whole[digit : digit + 1] != b"1" else b"2") + whole[digit + 1 :])
+        with pytest.raises(ModelFileError, match="is damaged in line"):
+            own_journal(tmp_path).open()
+
+
+def test_lines_that_optuna_itself_wrote_are_read(tmp_path):
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / JOURNAL))
+    study = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name="head")
+    add(study, 0.25)
+    add(load_study(own_journal(tmp_path)), 0.75)
+    assert [t.value for t in load_study(own_journal(tmp_path)).trials] == [0.25, 0.75]
+    assert own_journal(tmp_path).repair() == ""
 
 
 def test_events_that_do_not_fit_each_other_are_named(tmp_path):
