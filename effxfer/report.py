@@ -45,7 +45,7 @@ class Measurement:
     @classmethod
     def from_score(cls, name: str, score: Score) -> "Measurement":
         """Name a score by its metric and `name`, such as `val`."""
-        return cls(name=f"{score.metric}/{name}", value=score.value, unit="%", n=score.n, of=score.of)
+        return cls(name=f"{score.metric}/{name}", value=score.value, unit=score.unit, n=score.n, of=score.of)
 
     def __str__(self) -> str:
         # Four digits: the interval of a timing is seldom below 0.1 %, and a share of 10,000 images has no more.

@@ -73,6 +73,17 @@ def side(name: str, value: Any) -> int:
     return value
 
 
+def numbers(name: str, value: Any) -> tuple[float, ...]:
+    """Check a list of finite numbers.
+
+    Raises:
+        ValueError: If it is no list of at most 100,000 numbers.
+    """
+    if not isinstance(value, list | tuple) or len(value) > MAX_LABELS or not all(map(_is_number, value)):
+        raise ValueError(f"{name} is {_describe(value)}, no list of at most {MAX_LABELS} numbers")
+    return tuple(map(float, value))
+
+
 def _fraction(name: str, value: Any) -> Any:
     if not _is_number(value) or not SMALLEST_CROP <= value <= 1:
         raise ValueError(f"{name} is {_describe(value)}, no number from {SMALLEST_CROP} to 1")

@@ -64,6 +64,10 @@ class SingleLabel:
         decided: NDArray[np.int64] = raw.argmax(1)
         return decided
 
+    def fit_decision(self, raw: NDArray[np.float32], labels: Labels) -> "SingleLabel":
+        """Return itself: there is nothing to choose."""
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """Convert into plain values."""
         return {"kind": self.kind, "classes": list(self.classes)}
