@@ -17,6 +17,8 @@ from effxfer.errors import ModelFileError, out_of_memory, requested_bytes
 Tables = dict[str, dict[str, Tensor]]
 
 ZIP, PICKLE, POINTER = b"PK", b"\x80", b"version h"
+# A safetensors file begins with its header's length in 8 bytes: one of 128 bytes and some KB looks like a pickle.
+SAFETENSORS = b"\0\0\0\0{"
 MOST_NODES = 100_000  # containers that are searched: a checkpoint with an optimizer's state has a few thousand
 MOST_DEPTH = 32
 # An expanded tensor (stride 0) claims more numbers than its file holds; in intact files the excess is small.
@@ -96,7 +98,7 @@ def read_tables(file: Path) -> Tables:
     if start == POINTER:
         text = f"{file} is a Git LFS pointer, not the file itself"
         raise ModelFileError(text, "fetch the file with `git lfs pull`", code="E403")
-    pickled = start.startswith((ZIP, PICKLE))
+    pickled = start.startswith((ZIP, PICKLE)) and start[4:] != SAFETENSORS
     by_content = pickled or start[8:] == b"{"
     safe = not pickled if by_content else file.suffix == ".safetensors"
     tables = {"": _read_safetensors(file)} if safe else dict(_walk_tables(_read_torch(file, start)))

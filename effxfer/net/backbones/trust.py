@@ -32,7 +32,12 @@ BUNDLED = {
     "effxfer.net.cifar:resnet56": {"width"},
     "effxfer.net.conv4:Conv4": {"width"},
     "effxfer.net.conv4:conv4": {"width"},
-}
+    "effxfer.net.text.encoder:Encoder": {
+        "activation", "attention_dropout", "dropout", "embedding_width", "eps", "heads", "layers", "mlp", "pad",
+        "positions", "positions_from_pad", "pre_norm", "relative_buckets", "segments", "separator", "vocabulary",
+        "width",
+    },
+}  # fmt: skip
 # By none of these names does either library accept a URL, a file, a configuration or a class.
 TIMM = """
     aa_layer act_layer attn_drop_rate avg_down base_width block_reduce_first bn_eps bn_momentum bn_tf cardinality
@@ -51,6 +56,7 @@ TORCHVISION = """
 """
 ARGUMENTS = {"timm": set(TIMM.split()), "torchvision": set(TORCHVISION.split())}
 LARGEST_NUMBER = 4096
+LARGER = {"mlp": 2**16, "positions": 2**16, "separator": 2**20, "vocabulary": 2**20}  # of text encoders
 LONGEST_LIST = 16
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
 
@@ -102,7 +108,11 @@ def check_trusted(backbone: Mapping[str, Any], origin: str) -> None:
     if allowed is None:
         _check_trust_file(source, origin)
         return
-    wrong = [name for name, value in args.items() if name not in allowed or not _is_plain(value)]
+    wrong = [
+        name
+        for name, value in args.items()
+        if name not in allowed or not _is_plain(value, LARGER.get(name, LARGEST_NUMBER))
+    ]
     if wrong:
         text = f"{origin} gives {source} {wrong[0]} = {args[wrong[0]]!r:.80}, which might fetch, read or run something"
         raise ModelFileError(text, f'if you trust who made it, use `effxfer.trust("{source}")`', code="E413")
@@ -188,10 +198,10 @@ def _import_checked(module: str, origin: str) -> None:
         sys.pycache_prefix = before
 
 
-def _is_plain(value: object, depth: int = 2) -> bool:
+def _is_plain(value: object, largest: int, depth: int = 2) -> bool:
     """Whether a value is a small number, a short word, or a list of these; never a URL, file or table."""
     if isinstance(value, list | tuple):
-        return depth > 0 and len(value) <= LONGEST_LIST and all(_is_plain(element, depth - 1) for element in value)
+        return depth > 0 and len(value) <= LONGEST_LIST and all(_is_plain(v, largest, depth - 1) for v in value)
     if isinstance(value, str):
         return re.fullmatch(r"\w{0,40}", value, re.ASCII) is not None
-    return value is None or (isinstance(value, int | float) and isfinite(value) and abs(value) <= LARGEST_NUMBER)
+    return value is None or (isinstance(value, int | float) and isfinite(value) and abs(value) <= largest)

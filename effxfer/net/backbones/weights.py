@@ -49,9 +49,9 @@ def load_weights(body: nn.Module, file: Path, part: str = "") -> tuple[str, ...]
         text = f"{file} has tensors that the network lacks: {abbreviate(unexpected)}"
         raise ModelFileError(text, "check `args`", code="E406")
     matching = {name: t for name, t in network.state.items() if name in expected and t.shape == expected[name].shape}
-    body.load_state_dict(_convert(matching, expected, file), strict=False)
+    body.load_state_dict(convert_tensors(matching, expected, file), strict=False)
     notes += (f"{file.name}: {network.conversion}",) if network.conversion else ()
-    return notes + _dtype_notes(matching, expected, file) + _dropped_notes([*extra, *network.outside], file)
+    return notes + dtype_notes(matching, expected, file) + _dropped_notes([*extra, *network.outside], file)
 
 
 def load_classifier(body: nn.Module, file: Path, part: str, width: int) -> nn.Linear | None:
@@ -99,7 +99,7 @@ def _is_auxiliary(name: str, tensor: Tensor) -> bool:
     return tensor.dim() == 0 or any(SIDE.search(word) for word in (first, name.rpartition(".")[2]))
 
 
-def _convert(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+def convert_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     """Convert tensors to the body's layout and dtype.
 
     Raises:
@@ -133,7 +133,7 @@ def _to_dense(tensor: Tensor) -> Tensor:
     return plain if plain.layout is torch.strided else plain.to_dense()
 
 
-def _dtype_notes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> tuple[str, ...]:
+def dtype_notes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> tuple[str, ...]:
     """Note tensors whose dtype or layout differs from the body's float32 (`W409`)."""
     kinds = Counter(_kind(tensor) for name, tensor in tensors.items() if expected[name].is_floating_point())
     converted = {kind: count for kind, count in kinds.items() if kind != "float32"}

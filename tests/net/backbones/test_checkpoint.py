@@ -174,6 +174,15 @@ def test_what_would_have_run_is_named(tmp_path):
     refused(archive(tmp_path, sharded), "E401", "one shard of distributed training")
 
 
+@pytest.mark.parametrize(("begin", "length"), [(b"\x80", 0), (b"PK", 19_000)])
+def test_a_safetensors_file_is_read_though_its_length_looks_like_a_pickle_or_a_zip(tmp_path, begin, length):
+    file = tmp_path / "w.safetensors"
+    while not file.exists() or not file.read_bytes().startswith(begin):
+        length += 8
+        save_file(STATE, file, {"note": "x" * length})
+    assert torch.equal(read_tables(file)[""]["a.weight"], STATE["a.weight"])
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.bin"])
 def test_a_pointer_to_a_file_elsewhere_says_how_to_fetch_it(tmp_path, name):
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")

@@ -54,6 +54,7 @@ def keep(text):
         ("torchvision:mobilenet_v2", {"width_mult": 0.5}),
         ("effxfer.net.cifar:resnet20", {"width": 8}),
         ("effxfer.net.conv4:conv4", {}),
+        ("effxfer.net.text.encoder:Encoder", {"vocabulary": 250_002, "separator": 250_001, "mlp": 16_384}),
     ],
 )
 def test_known_networks_with_known_arguments_run(source, args):
