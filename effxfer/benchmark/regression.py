@@ -18,7 +18,9 @@ from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.reading import read_regular
 
 MUST_AGREE = ("threads", "batch")
+# They differ from run to run on one machine.
 UNCOMPARED_FACTS = ("load", "memory_gb", "os")
+# 64 MB; a bench's JSON has some 10 kB.
 LARGEST = 2**26
 ACCURACY = "accuracy val %"
 HINT = "write one with `effxfer bench ... --json > old.json`, or name the directory of `effxfer bench --out`"
@@ -48,6 +50,7 @@ def read_earlier(path: Path) -> EarlierBench:
         settings = dict(manifest.settings if manifest else raw["settings"])
         report = manifest.report if manifest else Report.from_json(raw["report"])
         for name in model_names(report):
+            # Computed to see whether it can be: a foreign JSON may hold a ratio of 0 or text.
             relative_change(report[f"ratio/{name}"], report[f"ratio/{name}"], name)
         return EarlierBench(source=str(path), settings=settings, report=report)
     except (ValueError, KeyError, TypeError, ArithmeticError, OSError, RecursionError) as error:
@@ -86,6 +89,7 @@ def compare_with_earlier(
         tables=(Table(title=f"Against {earlier.source}", rows=tuple(table_rows)),),
         notes=tuple(_notes(earlier, report)),
     )
+    # Both runs had noise, in whichever direction.
     floor = noise_share(earlier.report) + noise_share(report)
     slower = [
         _regression_text(name, growth, limit) for name, growth in changes.items() if is_regression(growth, limit, floor)
@@ -139,10 +143,11 @@ def enforce_regression(regressions: list[str]) -> None:
 def relative_change(old: Measurement, new: Measurement, name: str) -> Measurement:
     """Return the growth of a ratio, as a share of the old one, with the widest interval that both intervals allow.
 
-    >>> row = change(Measurement(name="", value=0.5, low=0.4, high=0.5), Measurement(name="", value=0.55), "a")
+    >>> row = relative_change(Measurement(name="", value=0.5, low=0.4, high=0.5), Measurement(name="", value=0.55), "a")
     >>> [round(value, 3) for value in (row.low, row.value, row.high)]
     [0.1, 0.1, 0.375]
     """
+    # The widest that both intervals allow: cautious, since a red build that is wrong is soon ignored.
     low, high = new.low / old.high - 1, new.high / old.low - 1
     return Measurement(name=f"change/{name}", value=new.value / old.value - 1, low=low, high=high, n=min(old.n, new.n))
 
@@ -155,6 +160,7 @@ def is_regression(growth: Measurement, limit: float, floor: float = 0.0) -> bool
         limit: Allowed growth.
         floor: Sum of the noise of both benches; a regression's lower end is above it.
     """
+    # The value against the limit, and the interval against the noise: both must say so.
     return growth.n >= MIN_ROUNDS and growth.value > limit and growth.low > floor
 
 

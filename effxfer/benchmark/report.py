@@ -222,6 +222,7 @@ def doubts() -> list[str]:
     """List what makes the figures of this machine doubtful at the moment."""
     machine_facts = machine.facts()
     notes = []
+    # Chosen: the bench itself, one thread, is 0.5 of two cores.
     if machine_facts["load"] is not None and machine_facts["load"] > 0.5:
         notes.append(f"the machine was busy: load {machine_facts['load']:.2f} per core over the last minute")
     if machine_facts["governor"] not in (None, "performance"):

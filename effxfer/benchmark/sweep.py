@@ -46,6 +46,7 @@ def sweep(
         fixed |= {name: batch_of(feed) for name, feed in feeds.items() if batch_of(feed) != batch}
         timings = _time_models(
             {name: onnx_runner(models[name], feed, count) for name, feed in feeds.items() if batch_of(feed) == batch},
+            # An equal share for each pair.
             baseline, threads=count, precision=precision, max_seconds=max_seconds / len(pairs), seed=seed,
         )  # fmt: skip
         for name, timing in {**dict.fromkeys(models), **timings}.items():

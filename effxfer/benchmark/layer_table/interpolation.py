@@ -5,9 +5,11 @@ from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 
 Point = tuple[int, int]
+# Floats of an AVX2 vector, and of ONNX Runtime's channel blocks there: off its multiples, kernels lose their fast path.
 UNIT = 8
 SUBDIVISIONS = (4, 2, 1)
-MOST_POINTS = 8
+MOST_POINTS = 8  # chosen: 64 measurements for a convolution at most, a fraction of a second each
+# Chosen, not measured: above the noise of a layer's time, below what leaving the fast path costs.
 TOLERANCE = 1.15
 
 
@@ -18,8 +20,8 @@ def sample_widths(widths: Collection[int], *, narrow: bool = False) -> list[int]
         widths: Widths that occur; the largest and those below 8 are always measured.
         narrow: Measure 1, 2 and 4 as well, for widths within a group.
 
-    >>> axis([3, 96]), axis([1280])
-    ([3, 8, 16, 32, 48, 96], [8, 16, 32, 72, 144, 304, 616, 1280])
+    >>> sample_widths([3, 96]), sample_widths([1280])
+    ([3, 8, 16, 24, 48, 96], [8, 16, 32, 72, 144, 304, 616, 1280])
     """
     largest = max(widths)
     samples = {largest, *(width for width in widths if width < UNIT)}
@@ -27,6 +29,7 @@ def sample_widths(widths: Collection[int], *, narrow: bool = False) -> list[int]
         samples |= {width for width in (1, 2, 4) if width < largest}
     if largest > UNIT:
         steps = min(MOST_POINTS - 1, math.ceil(math.log2(largest / UNIT)))
+        # Geometric: latency grows with the product of widths, so relative distances matter.
         samples |= {round(UNIT ** (1 - i / steps) * largest ** (i / steps) / UNIT) * UNIT for i in range(steps)}
     return sorted(samples)
 
@@ -62,10 +65,11 @@ def off_grid_factors(times: Mapping[int, float], base: int) -> dict[int, float]:
     Returns:
         By `r`, the factor, at least 1: of widths that are multiples of `r` but not of `2 r`.
 
-    >>> stairs({64: 10.0, 72: 12.0, 68: 11.0, 66: 21.0, 65: 20.5}, 64)
+    >>> off_grid_factors({64: 10.0, 72: 12.0, 68: 11.0, 66: 21.0, 65: 20.5}, 64)
     {4: 1.0, 2: 2.0, 1: 2.0}
     """
     low, high = times[base], times[base + UNIT]
+    # Below 1 is noise of the timing.
     return {r: max(1.0, times[base + r] / _lerp(low, high, r / UNIT)) for r in SUBDIVISIONS}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from effxfer.net.layers import Site
 
-OPSET, IR = 20, 10
+OPSET, IR = 20, 10  # as exported files have
 
 
 def node_model(site: Site, inputs: int, outputs: int) -> tuple[bytes, tuple[int, ...]]:
@@ -69,4 +69,5 @@ def _padding(site: Site, side: int) -> int:
 def _constant(name: str, shape: tuple[int, ...]) -> Any:
     from onnx import numpy_helper
 
+    # Not zeros, and small: sums stay far from denormal numbers and from infinity, which take other times.
     return numpy_helper.from_array(np.full(shape, 0.01, np.float32), name)

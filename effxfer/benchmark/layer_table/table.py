@@ -32,10 +32,12 @@ from effxfer.net.layers import Layer, Site
 from effxfer.process.scratch import scratch_folder
 from effxfer.runtime.session import open_session, session_options
 
-FORMAT = 2
-WARMUP = 3
+FORMAT = 2  # part of the cache's key
+WARMUP = 3  # chosen: calls that allocate and pack
+# Chosen: 20 ms for each layer, but at least 12 runs, of which the middle half is averaged, and at most 40.
 RUNS = (12, 40)
 SECONDS = 0.02
+# Chosen: a usual width, at which both an aligned and an odd number of channels fill several vectors.
 PROBE_WIDTH = 64
 OPERATORS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 Measure = Callable[[Site, int, int, int], float]
@@ -101,6 +103,7 @@ def measure_costs(
         for number, (site, x, y) in enumerate(pending):
             cache.time(site, x, y)
             advance(1, str(site))
+            # Seconds of work at most are lost to a kill.
             if number % 50 == 49:
                 cache.save()
     cache.save()
@@ -168,6 +171,7 @@ def time_layer(site: Site, inputs: int, outputs: int, threads: int = 1) -> float
     from effxfer.benchmark.layer_table.single_layer import node_model
 
     model, shape = node_model(site, inputs, outputs)
+    # The profiler's clock, since a call's own overhead is larger than many a layer.
     options = session_options(threads=threads, inter_op_num_threads=1, enable_profiling=True)
     with scratch_folder() as scratch:
         options.profile_file_prefix = str(scratch / "profile")
@@ -193,6 +197,7 @@ def kernel_ms(events: Iterable[Mapping[str, Any]]) -> float:
     if len(kernels) <= WARMUP:
         raise ResourceError("ONNX Runtime's profile does not show the layer", "see `effxfer doctor`")
     ordered = sorted(kernels[WARMUP:])
+    # The middle half: interruptions lie above it, and a mean of whole microseconds is finer than their median.
     middle = ordered[len(ordered) // 4 : len(ordered) - len(ordered) // 4]
     return sum(middle) / len(middle) / 1e3
 
@@ -215,6 +220,7 @@ class _MeasurementCache:
     def save(self) -> None:
         """Write new measurements, merged with those of other processes; if that fails, continue without them."""
         if self.dirty:
+            # Read again: another process may have measured other layers meanwhile.
             on_disk = _read_cache(self.file)
             merged = {site: {**on_disk.get(site, {}), **row} for site, row in self.rows.items()}
             try:
@@ -239,6 +245,7 @@ def _repeat(session: Any, feed: Mapping[str, Any]) -> None:
         session.run(None, feed)
     begun = perf_counter()
     session.run(None, feed)
+    # A clock may stand still over one call.
     duration = max(perf_counter() - begun, 1e-6)
     for _ in range(int(min(max(SECONDS / duration, RUNS[0]), RUNS[1]))):
         session.run(None, feed)
@@ -249,6 +256,7 @@ def _representative_sites(layers: Iterable[Layer]) -> list[Site]:
     work: dict[str, tuple[int, Site]] = {}
     for layer in layers:
         site = layer.site
+        # Matrix products have no layout in blocks of channels, and groups are too narrow for it.
         if site.kind != "linear" and site.groups == 1 and layer.inputs >= UNIT:
             size = site.out[0] * site.out[1] * site.kernel[0] * site.kernel[1] * layer.outputs
             size *= 1 if site.kind == "depthwise" else layer.inputs

@@ -17,8 +17,8 @@ from effxfer.process import children
 from effxfer.report import Measurement, Report, Table
 
 Status = Literal["ok", "warn", "fail"]
-MIN_FREE_GB = 5.0
-PROBE_SECONDS = 180.0
+MIN_FREE_GB = 5.0  # chosen: checkpoints, caches and exports of one pipeline
+PROBE_SECONDS = 180.0  # chosen: importing torch takes 2 s, and minutes on a network disk that is cold
 REINSTALL = "pip install --upgrade --force-reinstall torch torchvision"
 PURPOSE = {"table": "Parquet tables", "heic": "HEIC photographs"} | dict.fromkeys(
     ("executorch", "litert", "openvino"), "Another runtime in `bench`"
@@ -131,6 +131,7 @@ def probe_torch(seconds: float = PROBE_SECONDS) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": f"importing torch took longer than {seconds:.0f} s"}
     try:
+        # The last line: libraries print on import.
         facts_of_torch: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         return {"error": f"importing torch ended the process (exit status {process.returncode})"}
@@ -188,6 +189,7 @@ def thread_check(machine: Mapping[str, Any], environ: Mapping[str, str]) -> Chec
     """Compare the threads that will be started with the available cores."""
     cores = machine["quota"] or machine["usable"]
     requested = environ.get("OMP_NUM_THREADS", "")
+    # OMP_NUM_THREADS may be a list (nested parallelism).
     started = int(requested) if requested.isdigit() else machine["used"]
     text = f"{machine['usable']} of {machine['threads']} threads usable, {machine['used']} used by default"
     text += f", a limit of {machine['quota']:g} cores" if machine["quota"] else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from effxfer.runtime.threads import allowed_cores, cpu_quota, usable_cores
 
+# Only those that choose kernels in ONNX Runtime or torch: the list is part of cache keys.
 X86 = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "amx_bf16")
 ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve")
 FLAGS = (*X86, *ARM)
@@ -73,6 +74,7 @@ def cpu_flags(info: str) -> list[str]:
         line.partition(":")[2].split() for line in info.splitlines() if line.lower().startswith(("flags", "features"))
     ]
     present = set(lines[0]) if lines else set()
+    # macOS has no /proc; every Apple chip has dot products.
     if not info and sys.platform == "darwin" and platform.machine() == "arm64":
         present = {"asimd", "asimddp"}
     return [flag for flag in FLAGS if flag in present]
@@ -90,6 +92,7 @@ def _cpu_name(info: str) -> str:
 
 
 def _physical(info: str) -> int | None:
+    # Core numbers repeat on each chip, and each core has a line per hardware thread.
     pairs, chip = set(), "0"
     for line in info.splitlines():
         key, _, value = line.partition(":")

@@ -56,6 +56,7 @@ def measure_cold_start(
         ResourceError: If a process ran longer than `seconds` or was killed.
     """
     starts: dict[str, list[ColdStart]] = {name: [] for name in models} if runs else {}
+    # In turns: a cache that warms up favours no model.
     for _ in range(runs):
         for name, file in models.items():
             starts[name].append(_time_start(file, feeds[name], threads, seconds))

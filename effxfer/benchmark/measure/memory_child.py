@@ -28,6 +28,7 @@ def peak_mb() -> float | None:
 def reset_peak() -> None:
     """Reset the peak to the present resident memory, where Linux allows it."""
     try:
+        # 5 resets VmHWM (proc(5)).
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
@@ -53,6 +54,7 @@ def main() -> None:
     import onnxruntime
 
     request: dict[str, Any] = json.loads(sys.argv[1])
+    # Imports and first allocations belong to the idle process, not to the model.
     np.zeros(1), onnxruntime.get_available_providers()
     reset_peak()
     idle = peak_mb()

@@ -27,6 +27,7 @@ def macs(kernel: Kernel, weight: Shape = ()) -> int:
     if not kernel.outputs or not kernel.inputs:
         return 0
     if kernel.op in CONV:
+        # Each output takes a product per weight of its filter.
         return prod(kernel.outputs[0]) * prod((_weight(kernel) or weight or (0, 0))[1:])
     if kernel.op in TRANSPOSED:
         return prod(kernel.inputs[0]) * prod((_weight(kernel) or weight or (0, 0))[1:])
@@ -64,6 +65,7 @@ def _attention(kernel: Kernel) -> int:
 def _inner(kernel: Kernel) -> int:
     """Inner dimension of a matrix product; a Gemm may transpose its first matrix."""
     first = kernel.inputs[0]
+    # The first axis is neither the batch nor 1: the matrix is transposed.
     if len(first) == 2 and first[0] not in {1, kernel.outputs[0][0]}:
         return first[0]
     return first[-1] if first else 0

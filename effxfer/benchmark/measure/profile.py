@@ -14,8 +14,9 @@ from effxfer.errors import ModelFileError, ResourceError
 from effxfer.process.scratch import scratch_folder
 from effxfer.runtime.session import error_summary, open_session, session_options
 
-WARMUP = 3
+WARMUP = 3  # chosen: calls that allocate and pack
 KERNEL_SUFFIX = "_kernel_time"
+# What ONNX Runtime's optimizer appends to names; found by looking at profiles of version 1.32.
 ADDED_SUFFIX = re.compile(r"(_nchwc|_token_\d+|/duplicated|_DequantizeLinear|_QuantizeLinear)+$")
 Shape = tuple[int, ...]
 
@@ -82,6 +83,7 @@ def read_kernels(events: Iterable[Mapping[str, Any]]) -> list[Kernel]:
     for event in events:
         calls += event.get("name") == "model_run"
         if event.get("cat") == "Node" and str(event["name"]).endswith(KERNEL_SUFFIX):
+            # With the index: nodes of other files may share a name, or have none.
             key = (str(event["args"].get("node_index")), str(event["name"]))
             events_by_kernel.setdefault(key, []).append(event)
     if not events_by_kernel or not calls:
@@ -109,6 +111,7 @@ def source_node(kernel: Kernel, nodes: Iterable[str], producers: Mapping[str, st
 def _kernel(name: str, events: list[Mapping[str, Any]], calls: int) -> Kernel:
     """Summarize a kernel; all its runs in a loop of one call are counted."""
     args, times = events[0]["args"], [float(event["dur"]) for event in events]
+    # Nodes in a loop run several times in a call.
     runs_per_call = max(1, round(len(times) / calls))
     timed = times[WARMUP * runs_per_call :] or times
     shapes = args.get("input_type_shape", ())
@@ -130,6 +133,7 @@ def _repeat(session: Any, feed: Mapping[str, Any], seconds: float) -> None:
     for _ in range(WARMUP):
         session.run(None, dict(feed))
     begun, calls = perf_counter(), 0
+    # 5: a median of slow models. 200: chosen; a profile of more has tens of MB of JSON.
     while calls < 5 or (perf_counter() - begun < seconds and calls < 200):
         session.run(None, dict(feed))
         calls += 1

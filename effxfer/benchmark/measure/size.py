@@ -10,8 +10,9 @@ from effxfer.errors import ModelFileError
 if TYPE_CHECKING:
     import onnx
 
+# What zip, gzip and HTTP do by default.
 COMPRESSION = "zlib level 6"
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # chosen: a model of 2 GB must not be read at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ def measure_size(file: Path) -> Size:
 
 def compressed_size(file: Path) -> int:
     """Return the bytes of a file compressed by `COMPRESSION`, without loading it into memory."""
+    # As `COMPRESSION` says.
     squeeze, total = zlib.compressobj(6), 0
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -120,6 +122,7 @@ def _count(model: "onnx.ModelProto", folder: Path) -> tuple[int, int]:
     params = nonzero = 0
     for name in arrays.keys() - aside:
         point, axis = nothing.get(name, ("", 0))
+        # int8 zeros are codes of the zero point.
         zero = _broadcast_points(arrays[point], axis, arrays[name].ndim) if point in arrays else 0
         params += arrays[name].size
         nonzero += int(np.count_nonzero(arrays[name] != zero))

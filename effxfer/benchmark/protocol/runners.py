@@ -11,7 +11,7 @@ from effxfer.errors import ModelFileError
 from effxfer.runtime import session as sessions
 from effxfer.runtime.model_file.metadata import Metadata
 
-DEFAULT_SIDE = 224
+DEFAULT_SIDE = 224  # ImageNet's
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +60,7 @@ class _TorchCall:
         import torch
 
         self._before, self._mode = torch.get_num_threads(), torch.inference_mode
+        # For all of torch, so it is restored at the end of the block.
         torch.set_num_threads(threads)
         self._module, self._example = module.eval(), example
 
@@ -134,6 +135,7 @@ def _values(kind: str, shape: list[int], rng: np.random.Generator) -> NDArray[An
     match kind:
         case "tensor(float)" | "tensor(float16)" | "tensor(double)":
             dtype = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(double)": "f8"}[kind]
+            # Not zeros, on which activations take one branch only.
             return rng.standard_normal(shape).astype(dtype)
         case "tensor(uint8)":
             return rng.integers(0, 256, shape, dtype=np.uint8)

@@ -32,6 +32,7 @@ def runner(net: "torch.nn.Module", feed: Mapping[str, NDArray[Any]], threads: in
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime
 
+        # The only way to set its threads; private, and for the whole process.
         portable_lib._unsafe_reset_threadpool(threads)
         method = Runtime.get().load_program(program).load_method("forward")
         return lambda: method.execute([example])
@@ -44,6 +45,7 @@ def _lower(net: "torch.nn.Module", example: "torch.Tensor") -> bytes:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
+    # Converters print to stdout, where a command's JSON goes.
     with contextlib.redirect_stdout(sys.stderr):
         graph = torch.export.export(net.eval(), (example,))
         return bytes(to_edge_transform_and_lower(graph, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)

@@ -48,6 +48,7 @@ def _convert(net: "torch.nn.Module", value: NDArray[Any]) -> bytes:
     import litert_torch
     import torch
 
+    # Converters print to stdout, where a command's JSON goes.
     with scratch_folder() as folder, contextlib.redirect_stdout(sys.stderr):
         file = folder / "model.tflite"
         litert_torch.convert(net.eval(), (torch.from_numpy(value),)).export(str(file))

@@ -25,6 +25,7 @@ def runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int) -> "Facto
     import openvino
 
     core = openvino.Core()
+    # f32: OpenVINO takes bfloat16 by itself where the CPU has it, which would compare other numbers.
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     compiled, values = core.compile_model(core.read_model(file), "CPU", hints), dict(feed)
 

@@ -94,6 +94,7 @@ def runtime_runners(
                 begun = time.perf_counter()
                 factory = runtime.factory(source, feeds[name], threads)
                 seconds = time.perf_counter() - begun
+                # The outputs as well: a runtime that computes something else may well be faster.
                 notes.append(f"{title}: prepared in {seconds:.1f} s; {_difference(factory, models[name], feeds[name])}")
                 runners[title] = factory
             except Exception as error:  # a converter or kernel that lacks an operator must not end the bench
@@ -106,7 +107,7 @@ def runtime_runners(
 def model_name(title: str, models: Collection[str]) -> str:
     """Return the model of a runner: its title, or the part before the name of the runtime.
 
-    >>> model_of("small in OpenVINO", ["small"]), model_of("a in LiteRT", ["a", "a in LiteRT"])
+    >>> model_name("small in OpenVINO", ["small"]), model_name("a in LiteRT", ["a", "a in LiteRT"])
     ('small', 'a in LiteRT')
     """
     return title if title in models else title.rpartition(" in ")[0]

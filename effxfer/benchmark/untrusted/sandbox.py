@@ -18,7 +18,7 @@ from effxfer.process import children
 from effxfer.process.scratch import scratch_folder
 
 CHILD = "effxfer.benchmark.untrusted.sandbox_child"
-MAX_ANSWER_BYTES = 256 * 2**20
+MAX_ANSWER_BYTES = 256 * 2**20  # chosen: 100,000 predictions of 200 bytes have 20 MB
 THREAD_GB = 0.2  # of address space: a thread's stack and its own arena of malloc
 ERROR_CLASSES: dict[str, type[EffxferError]] = {
     "DataError": DataError,
@@ -51,6 +51,7 @@ def call_in_sandbox(
     if absent := [file for file in files if not file.exists()]:
         raise ModelFileError(f"no model file {absent[0]}", "write one with `effxfer export`", code="E424")
     limit = positive_setting("EFFXFER_FOREIGN_SECONDS", SECONDS) + seconds
+    # Four times the file: its bytes, the parsed message, the session's weights, and a packed copy of them.
     memory = positive_setting("EFFXFER_FOREIGN_GB", MEMORY_GB) * 1e9 + 4 * sum(map(_bytes_of, files))
     request = {
         "function": function, "arguments": dict(arguments), "files": [str(file.absolute()) for file in files],

@@ -16,7 +16,7 @@ from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model_file.metadata import ModelError
 from effxfer.runtime.session import error_summary
 
-LARGEST_FILE = 2**31
+LARGEST_FILE = 2**31  # a file that the child writes, such as a profile
 MODEL = "ModelFileError"
 
 
@@ -28,6 +28,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
             vetted[:] = [file]
             memory += 4 * inspect_model(Path(file), memory, 0, request["size"])["outside_bytes"]
         vetted[:] = files
+        # No limit of processor time here: with one, Linux reads that clock to milliseconds
+        # (see `limit`); the parent waits.
         limit(memory + request["more"], 0, LARGEST_FILE)
         return {"answer": _import_function(request["function"])(**request["arguments"])}
     except Exception as error:
@@ -63,6 +65,7 @@ def main() -> None:
     """Read the request from the first file and write the response to the second."""
     request: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     response = answer(request)
+    # More than before: an answer must be written even where memory was what ran out.
     limit(2 * request["memory"] + request["more"], 0, LARGEST_FILE)
     Path(sys.argv[2]).write_text(json.dumps(response), encoding="utf-8")
 

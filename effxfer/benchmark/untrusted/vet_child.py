@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it reads this once
+# onnx sets any key as an attribute of its reader (CVE-2026-34445).
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
+# ONNX's own and ONNX Runtime's: operators of others need a library, which is code.
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
+# Two and four numbers share a byte.
 HALF_BYTE, QUARTER_BYTE = ("INT4", "UINT4", "FLOAT4E2M1"), ("INT2", "UINT2")
 OUT_OF_MEMORY = ("bad_alloc", "allocate memory", "bad allocation", "MemoryError", "out of memory")
 TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+# These two are as in `runners` and `runtime.model_file.strict`, which this process does not import.
 DEFAULT_SIDE = 224
 MAX_REASON = 200
 LARGEST_SIDE = 8192
@@ -130,6 +134,7 @@ def _external_file(location: str, folder: Path) -> Path:
         raise RefusedError("E420", f"its weights {location!r} are a link", hint)
     if not file.is_file():
         raise RefusedError("E423", f"its weights {location!r} are missing", f"put {location!r} beside it")
+    # ONNX Runtime follows hard links, so that any file of the same disk could be read as weights.
     if file.stat().st_nlink > 1:
         raise RefusedError("E420", f"its weights {location!r} are a hard link to another file", hint)
     return file
@@ -137,6 +142,7 @@ def _external_file(location: str, folder: Path) -> Path:
 
 def _whole_number(fields: dict[str, str], key: str, name: str) -> int:
     text = fields.get(key, "0")
+    # 18 digits fit int64. isdecimal alone takes digits of other scripts.
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
         raise RefusedError("E422", f"the tensor {name!r} has the {key} {text[:50]!r}", "export it again")
     return int(text)
@@ -175,6 +181,7 @@ def run(file: Path, size: int | None) -> dict[str, Any]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # Only what is fatal: a foreign file writes its names into warnings.
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
@@ -218,6 +225,7 @@ def check_structure(file: Path) -> tuple[Any, list[Any], int]:
 
 def inspect_model(file: Path, memory: int, seconds: int, size: int | None) -> dict[str, Any]:
     """Check a model, its external data before anything reads them, and run it once."""
+    # Before the first byte of the file is read.
     limit(memory, seconds)
     model, tensors, outside = check_structure(file)
     limit(memory + 4 * outside, seconds)
@@ -230,6 +238,7 @@ def inspect_model(file: Path, memory: int, seconds: int, size: int | None) -> di
         "outside_bytes": outside,
     }
     wants = f"IR version {model.ir_version}, " + ", ".join(f"opset {o.domain} {o.version}" for o in model.opset_import)
+    # The session needs the memory.
     del model, tensors
     try:
         return {**facts, **run(file, size)}

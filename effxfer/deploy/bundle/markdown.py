@@ -35,7 +35,7 @@ def escape(value: Any) -> Markdown:
 def format_code(value: Any) -> Markdown:
     r"""Format a value as code for a table cell, fenced by more backticks than its longest run.
 
-    >>> print(code("a`b|c"))
+    >>> print(format_code("a`b|c"))
     `` a`b\|c ``
     """
     text = in_one_line(str(value)).replace("|", r"\|")
@@ -46,7 +46,7 @@ def format_code(value: Any) -> Markdown:
 def quote_string(value: Any) -> Markdown:
     r"""Quote a value as a string literal of YAML and Python, and of JSON up to 16-bit characters.
 
-    >>> print(quoted('a"\x07\x7f\u2028'))
+    >>> print(quote_string('a"\x07\x7f\u2028'))
     "a\"\u0007\U0000007f\U00002028"
     """
     text = json.dumps(str(value), ensure_ascii=False)

@@ -38,7 +38,7 @@ class Ramp:
     def at(self, step: int) -> float:
         """Return the sparsity after a number of steps.
 
-        >>> [Ramp(first=0, last=4, every=1, start=0.0, final=0.8).at(step) for step in (0, 2, 4, 9)]
+        >>> [round(Ramp(first=0, last=4, every=1, start=0.0, final=0.8).at(step), 6) for step in (0, 2, 4, 9)]
         [0.0, 0.7, 0.8, 0.8]
         """
         if step >= self.last:
