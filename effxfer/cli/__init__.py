@@ -27,7 +27,7 @@ def _run() -> int:
     _escape_unprintable_output()
     try:
         code = app([word for word in sys.argv[1:] if word != DEBUG], standalone_mode=False)
-    except Exception as error:
+    except Exception as error:  # the only place that turns errors into exit codes
         interrupt.end_if_signalled()
         return _fail(error)
     return code if isinstance(code, int) else 0

@@ -225,7 +225,7 @@ def run_trial(
         trial.set_user_attr("stopped", type(reason).__name__)
         study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
     # Also Ctrl-C: without it the trial would stay running until its lock is found free.
-    except BaseException:
+    except BaseException:  # raised again: whatever ends the trial, a signal too, others must not take it for running
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         raise
     else:

@@ -86,7 +86,7 @@ def read_onnx(file: Path) -> "onnx.ModelProto":
         raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
     try:
         model = onnx.load(file, load_external_data=False)
-    except Exception as error:
+    except Exception as error:  # protobuf's DecodeError has no public home
         raise ModelFileError(f"{file} is not an ONNX model", "write one with `effxfer export`", code="E424") from error
     if not model.graph.node:
         raise ModelFileError(f"{file} has no nodes", "write one with `effxfer export`", code="E424")

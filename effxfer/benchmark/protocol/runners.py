@@ -33,7 +33,7 @@ def open_session(file: Path, threads: int) -> Any:
         raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
     try:
         return sessions.open_session(file, sessions.session_options(threads=threads, inter_op_num_threads=1))
-    except Exception as error:
+    except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
         raise ModelFileError(f"ONNX Runtime refuses {file}: {sessions.error_summary(error)}", code="E424") from error
 
 

@@ -32,7 +32,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         # (see `limit`); the parent waits.
         limit(memory + request["more"], 0, LARGEST_FILE)
         return {"answer": _import_function(request["function"])(**request["arguments"])}
-    except Exception as error:
+    except Exception as error:  # `_error_fields` raises again what no file can cause
         return {"error": _error_fields(error, " and ".join(vetted), request["memory"] / 1e9)}
 
 

@@ -77,5 +77,5 @@ def _check(file: Path) -> None:
     try:
         # By path: in memory, the checker does not find weights beside the file.
         onnx.checker.check_model(file, full_check=True)
-    except Exception as error:
+    except Exception as error:  # onnx raises ValidationError, InferenceError, and protobuf's own types
         raise ModelFileError(f"the exporter wrote an invalid graph: {error}", code="E426") from error

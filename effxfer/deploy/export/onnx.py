@@ -225,7 +225,7 @@ def convert(
                 # By default torch 2.15 writes the weights beside the file, even 6 MB; renamed, such a file is broken.
                 external_data=False,
             )
-        except Exception as error:
+        except Exception as error:  # torch's exporter raises types of its own, of onnxscript, and of the network
             cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelFileError(
                 f"torch cannot export this network: {cause}",

@@ -71,7 +71,7 @@ def onnx_outputs(
     name, starts = opened.get_inputs()[0].name, range(0, len(inputs), batch)
     try:
         return np.concatenate([opened.run(None, {name: inputs[i : i + batch]})[0] for i in starts])
-    except Exception as error:
+    except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
         text = f"{file.name} cannot run on {inputs.dtype} {inputs.shape}: {session.error_summary(error)}"
         raise ModelFileError(text, "pass arrays of the type and shape that the file takes", code="E427") from error
 

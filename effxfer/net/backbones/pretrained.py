@@ -69,7 +69,7 @@ def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[st
         state = _fetch_timm(name, args) if library == "timm" else _fetch_torchvision(name)
     except EffxferError:
         raise
-    except Exception as error:
+    except Exception as error:  # huggingface_hub, httpx, urllib and torch.hub each raise their own types
         raise _unavailable(source, f"{type(error).__name__} from {host}") from error
     body.load_state_dict({k: v for k, v in state.items() if k in body.state_dict()})
     return ()

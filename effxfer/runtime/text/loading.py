@@ -112,7 +112,7 @@ def _panics_as_errors() -> Iterator[None]:
     """Turn a panic of the library, which is no `Exception`, into a `ValueError`."""
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # pyo3 gives PanicException no public home, and no Exception as base
         if type(error).__name__ != "PanicException":
             raise
         raise ValueError(str(error)) from None

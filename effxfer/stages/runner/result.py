@@ -41,7 +41,7 @@ def exclusive(context: RunContext, leads: bool) -> Iterator[None]:
         remove_abandoned(context.out.parent, deep=False)
         try:
             yield
-        except Exception:
+        except Exception:  # raised again: whatever a stage raises, work that is empty is removed
             if any(file.is_file() for file in context.work_dir.glob("key-*/**/*")):
                 raise
             shutil.rmtree(context.work_dir, ignore_errors=True)
