@@ -152,8 +152,8 @@ class Tokens:
         """Return where ids `(B, length)`, an array or a tensor, are no padding."""
         return x != self.pad
 
-    def view(self) -> Mapping[str, Any]:
-        """Return the values that rows depend on."""
+    def decode_key(self) -> Mapping[str, Any]:
+        """Return the values that decoded texts depend on, as JSON values."""
         return {**self.to_json(), "stride": self.stride}
 
     def files(self) -> Mapping[str, bytes]:

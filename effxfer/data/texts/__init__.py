@@ -1,0 +1,1 @@
+"""Read labelled texts, check them, and turn them into rows of token ids once."""

@@ -1,0 +1,95 @@
+"""Read lines of JSON objects with a text, or words, and a label, or tags."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from effxfer.data.listing import SPLIT_NAMES, Finding
+from effxfer.data.texts.examples import Example, Label, Text, TextListing, limit_examples, limit_findings, line_finding
+from effxfer.data.texts.numbered_lines import numbered_lines
+from effxfer.data.texts.text_settings import TextSettings
+
+HINT = 'give each line an object such as {"text": "...", "label": "..."}; text_column and label_column name its fields'
+
+
+def read_json_lines(file: Path, settings: TextSettings) -> TextListing:
+    """Read a file with an object in each line.
+
+    A text is a string; a list of strings is read as words, whose label is a list of as many tags. Other labels are
+    strings, whole numbers, true or false; numbers are names of classes.
+
+    Args:
+        file: The file.
+        settings: Columns, `encoding` and `skip_bad` are used.
+
+    Returns:
+        Examples, with findings: `E351` for a line of another form, `E334` for one without a label or a known split.
+
+    Raises:
+        DataError: `E310`, `E350` or `E352` if the file is absent, not text or too large.
+    """
+    examples, findings = list[Example](), list[Finding]()
+    for number, line in numbered_lines(file, settings.encoding):
+        if not line.strip():
+            continue
+        try:
+            examples.append(_example(_parse(line), f"{file.name}:{number}", settings))
+        except _LineError as error:
+            problem = line_finding(error.code, file.name, number, str(error), HINT, skip_bad=settings.skip_bad)
+            findings.append(problem)
+            limit_findings(findings, file)
+        limit_examples(len(examples), file)
+    return TextListing(examples, findings)
+
+
+class _LineError(ValueError):
+    """A line that cannot be used."""
+
+    def __init__(self, problem: str, code: str = "E351") -> None:
+        super().__init__(problem)
+        self.code = code
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _LineError("no JSON") from None
+    if not isinstance(raw, dict):
+        raise _LineError("no JSON object")
+    return raw
+
+
+def _example(raw: dict[str, Any], name: str, settings: TextSettings) -> Example:
+    source = _source(raw, settings)
+    split = raw.get(settings.split_column, "")
+    if split and (not isinstance(split, str) or split.lower() not in SPLIT_NAMES):
+        raise _LineError(f"unknown split {split!r:.60}", "E334")
+    label = _label(raw.get(settings.label_column), settings.label_column)
+    if isinstance(source, list) != isinstance(label, tuple) or (isinstance(source, list) and len(source) != len(label)):
+        raise _LineError("words need a list of as many tags, and tags a list of words")
+    return Example(source, label, name, SPLIT_NAMES[split.lower()] if split else "")
+
+
+def _source(raw: dict[str, Any], settings: TextSettings) -> Text:
+    text = raw.get(settings.text_column)
+    if settings.pair_column is None and isinstance(text, list) and all(isinstance(word, str) for word in text):
+        return text
+    if not isinstance(text, str):
+        raise _LineError(f"no text in {settings.text_column!r}")
+    if settings.pair_column is None:
+        return text.strip()
+    pair = raw.get(settings.pair_column)
+    if not isinstance(pair, str):
+        raise _LineError(f"no text in {settings.pair_column!r}")
+    return text.strip(), pair.strip()
+
+
+def _label(raw: Any, name: str) -> Label:
+    if isinstance(raw, list) and all(isinstance(tag, str) for tag in raw):
+        return tuple(raw)
+    if isinstance(raw, bool):
+        return str(raw).lower()
+    if not isinstance(raw, str | int) or not str(raw).strip():
+        raise _LineError(f"no label in {name!r}", "E334")
+    return str(raw).strip()

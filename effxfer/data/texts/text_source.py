@@ -1,0 +1,134 @@
+"""Read the texts of a source: one file, or several files of a split each."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from effxfer.data.listing import SPLIT_NAMES, Finding, first_names, raise_errors
+from effxfer.data.texts.conll import read_conll
+from effxfer.data.texts.examples import Example, TextListing, text_of
+from effxfer.data.texts.json_lines import read_json_lines
+from effxfer.data.texts.label_lines import read_label_lines
+from effxfer.data.texts.squad import read_squad
+from effxfer.data.texts.text_settings import Format, TextSettings
+from effxfer.data.texts.text_table import read_text_table
+from effxfer.errors import DataError
+from effxfer.runtime.images.names import is_litter
+
+READERS: dict[Format, Callable[[Path, TextSettings], TextListing]] = {
+    "conll": read_conll,
+    "jsonl": read_json_lines,
+    "lines": read_label_lines,
+    "squad": read_squad,
+    "table": read_text_table,
+}
+SUFFIXES: dict[str, Format] = {
+    ".bio": "conll", ".conll": "conll", ".conllu": "conll", ".csv": "table", ".iob": "conll", ".json": "squad",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "table", ".tsv": "table",
+}  # fmt: skip
+HINT = "give a file of texts, a folder of files, or a pattern such as reviews/sst2.*"
+MOST_FILES = 1000
+WORD_BREAK = re.compile(r"[^a-z]+")
+
+
+def read_texts(settings: TextSettings, base: Path = Path()) -> TextListing:
+    """Read all texts of a source.
+
+    Args:
+        settings: Source, format and columns.
+        base: Folder that a relative source starts from.
+
+    Returns:
+        Examples in the order of the files' names, without empty texts, and findings without errors.
+
+    Raises:
+        DataError: `E310` without a file or an example, `E330` to `E334` and `E350` to `E353` for files that cannot be
+            used, with their lines.
+        ResourceError: If it is Parquet and pyarrow is not installed.
+    """
+    files = _files(settings.source, base)
+    splits = _splits(files)
+    examples, findings = list[Example](), list[Finding]()
+    for file in files:
+        listing = READERS[_format(file, settings)](file, settings)
+        split = splits[file]
+        examples += [e._replace(split=e.split or split) for e in listing.examples]
+        findings += listing.findings
+    raise_errors(findings, settings.source)
+    filled = [example for example in examples if text_of(example).strip()]
+    if not filled:
+        raise DataError(f"{settings.source} holds no text", HINT, code="E310")
+    return TextListing(filled, [*findings, *_note_empty(examples), *_partial_splits(filled)])
+
+
+def split_of_name(name: str) -> str:
+    """Return the split that a part of a file's name says; empty without one.
+
+    >>> [split_of_name(name) for name in ("TREC.train.all", "sst-dev.txt", "contest.txt", "test_1.csv")]
+    ['train', 'val', '', 'test']
+    """
+    splits = [SPLIT_NAMES[word] for word in WORD_BREAK.split(name.lower()) if word in SPLIT_NAMES]
+    return splits[-1] if splits else ""
+
+
+def _files(source: str, base: Path) -> list[Path]:
+    path = base / os.path.expanduser(source)  # noqa: PTH111 (never raises)
+    try:
+        if path.is_dir():
+            files = [file for file in path.iterdir() if file.is_file() and not is_litter(file.name)]
+        elif "*" in path.name and not path.exists():
+            files = [file for file in path.parent.iterdir() if file.is_file() and _matches(file, path.name)]
+        else:
+            files = [path]
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}", HINT, code="E319") from None
+    if not 0 < len(files) <= MOST_FILES:
+        raise DataError(f"{source} has {len(files)} files, 1 to {MOST_FILES} are read", HINT, code="E310")
+    return sorted(files)
+
+
+def _matches(file: Path, pattern: str) -> bool:
+    return file.match(pattern) and not is_litter(file.name)
+
+
+def _splits(files: Sequence[Path]) -> dict[Path, str]:
+    """Return the split of each file; of a single file, the name does not count.
+
+    Raises:
+        DataError: `E310` if some of several files have no split in their name.
+    """
+    if len(files) == 1:
+        return {files[0]: ""}
+    splits = {file: split_of_name(file.name) for file in files}
+    without = [file.name for file in files if not splits[file]]
+    if without:
+        text = f"files without a split in their name: {first_names(without)}"
+        hint = "name them train, dev and test, or give one file or a pattern such as reviews/sst2.*"
+        raise DataError(text, hint, code="E310")
+    return splits
+
+
+def _format(file: Path, settings: TextSettings) -> Format:
+    return SUFFIXES.get(file.suffix.lower(), "lines") if settings.format == "auto" else settings.format
+
+
+def _note_empty(examples: Sequence[Example]) -> list[Finding]:
+    text = "empty texts left out"
+    return [
+        Finding(code="W350", severity="warning", path=example.name, text=text)
+        for example in examples
+        if not text_of(example).strip()
+    ]
+
+
+def _partial_splits(examples: Sequence[Example]) -> list[Finding]:
+    """Refuse examples without a split beside examples with one.
+
+    Raises:
+        DataError: `E334`.
+    """
+    without = [example.name for example in examples if not example.split]
+    if 0 < len(without) < len(examples):
+        raise DataError(f"no split for {first_names(without)}, while others have one", "fill the split", code="E334")
+    return []
