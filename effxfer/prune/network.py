@@ -32,6 +32,7 @@ def example_of(network: nn.Module, example: Tensor | None = None) -> Tensor:
     weight = next(network.parameters(), example)
     if not example.is_floating_point():
         return example[:1].to(weight.device)
+    # Its own generator: looking at a network must not move the caller's random numbers.
     drawn = torch.rand((1, *example.shape[1:]), generator=torch.Generator().manual_seed(SEED))
     return drawn.to(weight.device, example.dtype)
 

@@ -59,6 +59,7 @@ def find_structured_ticket(
     example: Tensor | None = None,
     importance: Importance = "magnitude",
     scope: Scope = "global",
+    # A ticket's zeros cost nothing to keep; rounding matters where layers become smaller, in `compact`.
     round_to: int = 1,
     max_ratio_per_layer: float = 0.9,
     exclude: Sequence[str] = (),
@@ -103,6 +104,7 @@ def find_structured_ticket(
     )  # fmt: skip
     units, start = prunable_units(net, exclude, example), weights_of(net if rewind is None else rewind)
     removed, history, dense = removed_units(net, units), list[Round](), dict[str, Tensor]()
+    # What an earlier ticket removed is part of the first mask.
     mask = first = mask_of(net, units, removed)
     for number, target in enumerate([share_of(removed), *schedule(share_of(removed), rounds, sparsity=ratio)]):
         if number:
@@ -126,6 +128,7 @@ def prunable_units(net: nn.Module, exclude: Sequence[str] = (), example: Tensor 
         ModelFileError: If there are none.
     """
     structure = units_in(traceable(net), example_of(net, example), exclude)
+    # A norm over channels averages zeros as well: removed, they would change what it gives.
     groups = [group for group in structure.units if group.reads and not group.mixed and not group.loose]
     if not groups:
         reasons = "; ".join(f"{layer}: {text}" for layer, text in structure.refused.items())
@@ -156,6 +159,7 @@ def removed_units(net: nn.Module, units: Sequence[Units]) -> RemovedUnits:
         for layer, places in group.makes.items():
             mask = masks.get(f"{layer}.weight")
             empty_rows = None if mask is None else ~mask.cpu().view(len(mask), -1).any(1)
+            # All layers of a unit must be empty: a channel is gone only where nobody makes it any more.
             dead &= False if empty_rows is None else group.all_of(places, empty_rows)
         removed[group.layer] = dead
     return removed

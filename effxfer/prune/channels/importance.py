@@ -36,6 +36,7 @@ class Rule:
     importance: Importance
     scope: Scope = "layer"
     round_to: int = 1
+    # Chosen: under `global`, a whole layer may look weak; a tenth of it keeps the network connected.
     max_ratio_per_layer: float = 0.9
     examples: Losses | None = None
     squared: bool = False
@@ -51,6 +52,7 @@ class Rule:
         """
         first_order = self.importance == "taylor"
         scores = taylor(net, units, removed, self.examples) if first_order else magnitude(net, units, removed)
+        # Taylor's scores are changes of the loss already, and add up.
         power = 2 if self.squared and not first_order else 1
         return [
             ScoredChannels(
@@ -74,6 +76,7 @@ def no_units(units: Sequence[Units]) -> RemovedUnits:
 
 
 def _by_mean(scores_U: Tensor) -> Tensor:
+    # 1e-30: a layer whose weights are all zero has no mean to divide by.
     return scores_U / scores_U.mean().clamp_min(1e-30)
 
 
@@ -91,6 +94,7 @@ def magnitude(net: nn.Module, units: Sequence[Units], removed: Mapping[str, Tens
     Raises:
         ModelFileError: If a weight is NaN or infinite.
     """
+    # Sums over a residual stream run over millions of squares.
     parameters = {name: p.detach().cpu().double() for name, p in net.named_parameters()}
     scores = {}
     for group in units:
@@ -126,6 +130,7 @@ def taylor(
     """
     if examples is None:
         raise SettingsError("taylor importance needs examples", "pass losses, or use importance = 'magnitude'")
+    # On a copy: frozen weights need gradients here, too.
     trial = deepcopy(net).eval().requires_grad_(True)
     scores = {group.layer: torch.zeros(group.count, dtype=torch.double) for group in units}
     with torch.enable_grad():
@@ -133,6 +138,7 @@ def taylor(
             trial.zero_grad(set_to_none=True)
             loss.backward()
             for group in units:
+                # Squared before it is summed: over batches, changes of either sign would cancel.
                 scores[group.layer] += _saliency(trial, group).square()
     return {group.layer: _relative(scores[group.layer].sqrt(), removed[group.layer]) for group in units}
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+# A move without loss is not infinitely good: of several, that which saves most comes first.
 TINY = 1e-6
+# Chosen: 2,048 channels then go in steps of 64; each width of each group is priced in every step of the search.
 MOST_WIDTHS = 32
+# Chosen, a bound on the time: it ends before where no exchange improves.
 EXCHANGES = 20
 
 
@@ -129,6 +132,7 @@ def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Pr
         moves = list(task.moves(now))
         if not moves:
             break
+        # The last move often overshoots: a cheaper one that is just enough is remembered.
         ends += [task.apply(now, move) for move in _sufficient_moves(moves, task.ms(now) - target)]
         now = task.apply(now, max(moves, key=_worth))
     best = min((*ends, now), key=lambda end: task.rank(end, target))
@@ -156,6 +160,7 @@ def _worth(move: _Move) -> tuple[float, float]:
 def _sufficient_moves(moves: Sequence[_Move], need: float) -> list[_Move]:
     """The cheapest of the moves that meet the target at once, if there are any."""
     enough = [move for move in moves if move.saved >= need]
+    # Of equal losses that which saves least: it keeps most.
     return sorted(enough, key=lambda move: (move.loss, move.saved))[:1]
 
 
@@ -188,6 +193,8 @@ class _Task:
     def moves(self, now: _Config) -> Iterator[_Move]:
         """Yield all moves that save time; those of a group are cached while its neighbours are unchanged."""
         for group in self.groups:
+            # A group's moves depend on its neighbours' widths alone, so that most of them
+            # are known from the step before.
             key = (group.name, now.dropped, *(now.removed[name] for name in self.neighbours[group.name]))
             if key not in self.cached_moves:
                 self.cached_moves[key] = [move for move in self.narrowing_moves(group, now) if move.saved > 0]
@@ -248,6 +255,7 @@ class _Task:
     def choice(self, now: _Config, target: float) -> Choice:
         """Make the result; groups inside a dropped block keep all channels."""
         idle = frozenset[str]().union(*(block.inside for block in self.blocks if block.name in now.dropped))
+        # They leave with their block; removing channels first would be work for nothing.
         removed = {name: 0 if name in idle else count for name, count in now.removed.items()}
         ms = latency(self.layers, removed, now.dropped)
         return Choice(removed=removed, dropped=now.dropped, ms=ms, loss=self.loss(now), reached=ms <= target)

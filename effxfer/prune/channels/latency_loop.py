@@ -8,8 +8,11 @@ from effxfer.errors import GateError, SettingsError
 from effxfer.prune.channels.knapsack import Choice
 from effxfer.report import Measurement, Report, Table
 
+# Chosen: each costs an export and a timing of some seconds.
 CORRECTIONS = 4
+# Chosen: channels in steps of 8 and the noise of a timing allow hardly more.
 NEAR = 0.05
+# Chosen: what is slower breaks the promise; what is faster is only noted.
 ALLOWED = 0.10
 
 
@@ -96,10 +99,12 @@ def search_to_target(
     rounds, per_ms = list[LatencyRound](), target.per_ms
     for number in range(CORRECTIONS + 1):
         choice = solve(target.value / per_ms)
+        # Only in the first search: later ones aim below the target because the model was wrong.
         if not number and not choice.reached:
             least = LatencyTarget(value=choice.ms * per_ms, unit=target.unit, per_ms=per_ms)
             hint = "ask for more time, exclude fewer layers, or take a smaller backbone"
             raise SettingsError(f"a latency of {target} cannot be reached: {least} remains at least", hint)
+        # It would be measured to be the same.
         if any(_same_choice(choice, earlier.choice) for earlier in rounds):
             break
         predicted = choice.ms * per_ms
@@ -109,6 +114,7 @@ def search_to_target(
         rounds.append(now)
         if abs(now.deviation(target)) <= NEAR or not choice.reached:
             break
+        # One factor for the whole model: which layers it was wrong about is not known.
         per_ms *= now.measured(target) / predicted
     return rounds
 

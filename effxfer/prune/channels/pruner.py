@@ -19,8 +19,11 @@ from effxfer.prune.network import layer_widths
 Plan = dict[str, list[int]]
 Outputs = dict[str, list[int]]
 FIRST_STEP: Mapping[str, Any] = MappingProxyType({})
+# 2^9 steps: 0.2 % of the units, less than one of the 448 of a ResNet-20.
 HALVINGS = 9
+# Of the largest output: sums in another order differ by 1e-6, a wrong channel by far more.
 TOLERANCE = 1e-3
+# Chosen: within 1 % of the target nothing is worth a search for channels that would still fit.
 ROOM = 0.01
 
 
@@ -51,6 +54,7 @@ class ChannelPruner(Generic[Network]):
         self.structure = units_in(trial, example, exclude, widths=True)
         refused = {layer: why for layer, why in self.structure.refused.items() if layer not in kept_reasons}
         self.kept_reasons = {**kept_reasons, **refused}
+        # First of all: the last unit of a kind can never leave.
         self._keep({group.layer: _single_unit_reason(group) for group in self.structure.units if group.count == 1})
         units = [group for group in self.structure.units if group.layer not in self.kept_reasons]
         self.initial = {**{group.layer: group.count for group in units}, **initial}
@@ -63,6 +67,7 @@ class ChannelPruner(Generic[Network]):
 
     def plan_for_macs(self, target: float) -> Plan:
         """Plan the smallest share of units whose removal meets a number of multiply-adds."""
+        # Half of everything first, so that sets that cannot leave are known before the bisection counts on them.
         self._sound_plan(lambda: self.rule.plan(self.channels, 0.5))
         return self._sound_plan(lambda: self._plan_until(target))
 
@@ -143,6 +148,7 @@ class ChannelPruner(Generic[Network]):
             return error.problem
         copy = deepcopy(self.trial)
         with masked_out(copy, self.structure, self._removed_units(part)) as exact:
+            # Where a norm averages over channels, masked and removed ones cannot agree.
             equal = not exact or _is_close(output, run(copy, self.example))
         return "" if equal else "the network computes something else"
 
@@ -166,11 +172,14 @@ class ChannelPruner(Generic[Network]):
                 low = middle
             else:
                 high, best = middle, plan
+        # Under `layer` the same share everywhere is the point.
         return self._fill(best, macs, target) if self.rule.scope == "global" else best
 
     def _fill(self, plan: Plan, macs: Callable[[Plan], int], target: float) -> Plan:
         """Restore channels within the slack of rounding, each set once, the highest score per multiply-add first."""
         needed = macs(plan)
+        # One residual stream of eight channels is several percent of a ResNet-20: 0.431
+        # where 0.476 was asked, now 0.470.
         if needed > target * (1 - ROOM):
             return plan
         options = list[tuple[float, int, ScoredChannels]]()
@@ -179,6 +188,7 @@ class ChannelPruner(Generic[Network]):
             back = set(plan.get(channels.layer, [])).difference(wider.get(channels.layer, []))
             if back:
                 extra = macs(wider) - needed
+                # Importance per multiply-add, as in a knapsack.
                 options.append((float(channels.scores[list(back)].sum()) / max(extra, 1), extra, channels))
         for _worth, extra, channels in sorted(options, key=lambda option: -option[0]):
             if needed + extra > target:  # nor would it fit beside what came back: it needs at least as many there

@@ -18,7 +18,7 @@ from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import Losses
 from effxfer.report import Measurement, Report, Table
 
-SHOWN = 5
+SHOWN = 5  # chosen: notes in the report; the table has them all
 
 
 def remove_channels(
@@ -70,6 +70,7 @@ def remove_channels(
     _check(ratio, macs_ratio, round_to, steps, max_ratio_per_layer)
     rule = Rule(
         importance=importance, scope=scope, round_to=round_to, max_ratio_per_layer=max_ratio_per_layer,
+        # Squared: norms without the root, as torch-pruning's magnitude importance has them at p = 2.
         examples=examples, squared=True,
     )  # fmt: skip
     trial, example = traceable(net), example_of(net, example)
@@ -79,6 +80,7 @@ def remove_channels(
         if macs_ratio is None:
             plan = pruner.plan_for_ratio((ratio or 0.0) * share)
         else:
+            # Each step removes the same amount of what there was in the beginning.
             plan = pruner.plan_for_macs(dense[0] * (1 - (1 - macs_ratio) * share))
         trial, initial, reasons = pruner.copy_without(plan), pruner.initial, pruner.kept_reasons
         outputs = pruner.kept_outputs(plan, outputs)
@@ -111,6 +113,7 @@ def _check(
 def shrink_masks_(trial: nn.Module) -> None:
     """Resize the masks of masked layers: exact zeros stay removed."""
     for name in masks_of(trial):
+        # From the weights that are left: a removed weight is exactly zero.
         trial.register_buffer(KEEP + name.replace(".", "/"), trial.get_parameter(name) != 0)
 
 

@@ -63,13 +63,16 @@ def _weighs(module: nn.Module) -> bool:
 def _adds_input(block: nn.Module, shape: torch.Size, example: Tensor) -> bool:
     """Whether a block with zero weights returns a positive input unchanged."""
     state = {name: tensor.clone() for name, tensor in block.state_dict().items()}
+    # Positive, so that a ReLU behind the sum lets it through.
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(example.device)
     try:
         for parameter in block.parameters():
             parameter.zero_()
         for norm in block.modules():
             if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
+                # A norm without weights would add minus its mean.
                 norm.running_mean.zero_()
+        # Cloned: blocks with in-place activations would change the input that is compared.
         return bool(torch.allclose(block(x.clone()), x))
     except Exception:  # a block that cannot run by itself is not one that can be left out
         return False

@@ -36,6 +36,7 @@ class ScoredChannels:
 
     def least(self, max_ratio: float, round_to: int) -> int:
         """Smallest number of channels that must stay."""
+        # 1e-9: 10 * (1 - 0.7) is 3.0000000000000004 in float64.
         floor = max(1, math.ceil(self.initial * (1 - max_ratio) - 1e-9))
         return min(len(self.scores), self.round_up(floor, round_to))
 
@@ -47,6 +48,7 @@ class ScoredChannels:
     def round_to_nearest(self, channels: int, round_to: int) -> int:
         """Round to the nearest multiple of `round_to` outputs."""
         step = self._step(round_to)
+        # Not `round`, which takes halves to the even multiple.
         return math.floor(channels / step + 0.5) * step
 
     def _step(self, round_to: int) -> int:
@@ -79,6 +81,7 @@ def choose_channels(
         width = max(channels.round_to_nearest(counts[channels.layer], round_to), channels.least(max_ratio, round_to))
         surplus = len(channels.scores) - width
         if surplus > 0:
+            # Stable: equal scores go in their order, whatever the machine's sort does.
             plan[channels.layer] = sorted(channels.scores.argsort(stable=True)[:surplus].tolist())
     return plan
 
@@ -98,6 +101,7 @@ def give_back_channels(plan: Mapping[str, list[int]], channels: ScoredChannels, 
 
 
 def _counts_per_layer(layers: Sequence[ScoredChannels], ratio: float, max_ratio: float) -> dict[str, int]:
+    # Heads first, rounded up: what they leave over of the share is taken from their width below.
     counts = {c.layer: math.ceil(c.initial * (1 - ratio) - 1e-9) for c in layers if c.heads}
     heads = {c.layer: max(counts[c.layer], c.least(max_ratio, 1)) / c.initial for c in layers if c.heads}
     return counts | {
@@ -113,6 +117,7 @@ def _counts_over_all(
     counts = {c.layer: len(c.scores) for c in layers}
     least = {c.layer: c.least(max_ratio, round_to) for c in layers}
     surplus = sum(counts.values()) - round(sum(c.initial for c in layers) * (1 - ratio))
+    # With the layer's number, so that ties have an order.
     ranked = sorted((score, i) for i, c in enumerate(layers) for score in c.scores.tolist())
     for _, i in ranked:
         if surplus <= 0:

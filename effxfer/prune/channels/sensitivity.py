@@ -22,6 +22,7 @@ from effxfer.prune.graph.groups import Structure
 from effxfer.prune.graph.removal import masked_out
 
 Loss = Callable[[Any], float]  # of a network of the caller's class
+# Chosen: four forward passes for each set, with all it may lose; the curve between them is taken as straight.
 SHARES = (0.25, 0.5, 0.75)
 
 
@@ -66,8 +67,10 @@ def loss_curves(
                 removed = torch.zeros(len(weakest), dtype=torch.bool)
                 removed[weakest[:count]] = True
                 with masked_out(probe, structure, {channels.layer: removed}):
+                    # Never falling: on few images a network may seem better without some channels.
                     rises.append(max(rises[-1], _finite(loss(probe) - base)))
                 counts.append(count)
+                # Masking zeroes weights, and batch norms may have counted.
                 probe.load_state_dict(state)
             curves[channels.layer] = LossCurve(counts=tuple(counts), rises=tuple(rises))
             advance(1, channels.layer)
@@ -96,6 +99,7 @@ def use_batch_statistics(net: nn.Module) -> Iterator[None]:
     momenta = [norm.momentum for norm in norms]
     net.eval()
     for norm in norms:
+        # The statistics of the batch normalise, and the stored ones stay.
         norm.momentum = 0.0
         norm.train()
     try:
@@ -114,4 +118,5 @@ def _counts(width: int, least: int) -> list[int]:
 
 def _finite(rise: float) -> float:
     """Map a NaN or infinite rise to a large finite one."""
+    # Larger than any loss, and small enough to be added.
     return rise if bool(torch.tensor(rise).isfinite()) else 1e9

@@ -107,6 +107,7 @@ def prune_to_latency(
     )  # fmt: skip
     trial, example, wide = traceable(net), example_of(net, example), layer_widths(net)
     before = multiply_adds(trial, example)
+    # Before the knapsack counts on sets that cannot leave.
     pruner = ChannelPruner(trial, example, rule, exclude).exclude_unsound()
     task = knapsack(pruner, frozen_outputs(trial, exclude), cost, step, loss)
     rounds = search_to_target(
@@ -116,6 +117,7 @@ def prune_to_latency(
     )
     best = nearest_round(rounds, target)
     plan = task.plan(best.choice)
+    # Channels before blocks: the sizes are recorded for all layers, also of blocks that leave.
     record = commit_sizes_(net, pruner.checked_copy(plan), example)
     if best.choice.dropped:
         record = [*record, edit_(net, "remove_blocks", names=sorted(best.choice.dropped))]
@@ -130,11 +132,13 @@ def knapsack(
 ) -> Knapsack:
     """Build the knapsack: removable groups and blocks with their loss, and layers with their latency."""
     trial, example = pruner.trial, pruner.example
+    # The width of heads is left alone: heads leave whole.
     channels = [c for c in pruner.channels if not c.within]
     least = {c.layer: c.least(pruner.rule.max_ratio_per_layer, 1) for c in channels}
     curves = loss_curves(trial, pruner.structure, channels, least, loss)
     groups = [
         Group(
+            # A unit of a grouped convolution is several outputs already.
             name=c.layer, width=len(c.scores), least=least[c.layer], step=1 if c.heads else step // gcd(step, c.copies),
             loss=cache(curves[c.layer]),
         )

@@ -67,6 +67,7 @@ def remove_within_error(
         fold_(trial, dropped_inputs(trial, units, chosen, flows, means))
         return trial
 
+    # A bisection: the change is taken to rise with the number of units, which it nearly does.
     low, high, best = 0, len(order) + 1, net
     while high - low > 1:
         middle = (low + high) // 2
@@ -75,6 +76,7 @@ def remove_within_error(
             low, best = middle, trial
         else:
             high = middle
+    # What is dead now, because only removed units read it, leaves too.
     best = deepcopy(best)
     removed, _ = zero_dead_units_(best, example, units)
     return best, removed
@@ -103,7 +105,9 @@ def rank_units(net: nn.Module, units: Sequence[Units], layer_moments: Mapping[st
             layer = net.get_submodule(name)
             weight = layer.get_parameter("weight").detach().double().cpu()
             variance = layer_moments[name].variance * per_channel(weight.square(), layer, reading=True)
+            # Relative to the reader's own variance, so that layers of any scale compare.
             price += (group.total(places, variance) / max(layer_moments[name].output, 1e-30)).sqrt()
+        # The dearest of each kind stays: a layer of no channels is none.
         order = price.argsort(stable=True)[:-1].tolist()
         priced += [(float(price[unit]), group.layer, unit) for unit in order]
     return [(layer, unit) for _, layer, unit in sorted(priced)]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from effxfer.prune.network import edit_
 
+# Padding of these kinds repeats the constant, so that it is the same at the border.
 ROLLED = ("circular", "reflect", "replicate")
 
 
@@ -41,6 +42,7 @@ def foldable(layer: nn.Module) -> bool:
     unpadded = padding in (0, "valid")
     if max(layer.kernel_size) == 1:
         return unpadded or padding == "same"
+    # Not `isinstance`: timm's "same" convolutions pad by themselves and say padding 0.
     plain = type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return plain and (unpadded or layer.padding_mode in ROLLED)
 
@@ -64,6 +66,7 @@ def fold_(net: nn.Module, cuts: Mapping[str, DroppedInputs]) -> None:
     for name, shift in shifts.items():
         bias = getattr(net.get_submodule(name), "bias", None)
         if bias is not None:
+            # In double precision: many small constants add up.
             bias.copy_((bias.double() + shift).to(bias.dtype))
         else:
             mean: Any = net.get_submodule(cuts[name].norm).running_mean

@@ -31,6 +31,7 @@ def zero_dead_units_(net: nn.Module, example: Tensor, units: Sequence[Units]) ->
         By layer, the units cut off `(U,)`; and, by layer and reason, how many dead ones stay.
     """
     removed = {group.layer: torch.zeros(group.count, dtype=torch.bool) for group in units}
+    # Until nothing changes: a reader that loses its inputs may be dead itself.
     while True:
         flows = probe(net, example)
         newly_dead = {
@@ -47,6 +48,7 @@ def all_but_one(chosen_U: Tensor, removed_U: Tensor) -> Tensor:
     """Deselect the first chosen unit if otherwise no unit would remain."""
     if bool((chosen_U | removed_U).all()) and bool(chosen_U.any()):
         chosen_U = chosen_U.clone()
+        # Any one would do; the first, so that the result is the same every time.
         chosen_U[chosen_U.nonzero()[0, 0]] = False
     return chosen_U
 

@@ -19,8 +19,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from effxfer.prune.graph.groups import channels_in
 from effxfer.prune.graph.trace import WEIGHING
 
+# Chosen: within the linear part of sigmoid and tanh, beyond ReLU6 and hard swish, and
+# beyond what a norm may scale down.
 SCALES = (0.3, 10.0, 300.0)
+# Double precision keeps 1e-16, of which sums over thousands of numbers lose a few digits.
 RELATIVE_TOLERANCE = 1e-9
+# A zero after rounding; constants that matter are larger by far.
 NOTHING = 1e-12
 
 
@@ -59,6 +63,7 @@ def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, ChannelAc
     Returns:
         By name, each convolution and linear layer that took part.
     """
+    # In double precision: in float32, a small constant and rounding look alike.
     twin = deepcopy(net).cpu().double().eval().requires_grad_(False)
     watch = _Watch(twin, torch.Generator().manual_seed(seed))
     noise = watch.noise((2 * len(SCALES), *example.shape[1:])).requires_grad_(True)
@@ -85,11 +90,13 @@ class _Watch:
         rows = max(shape[0] // 2, 1)
         scale = torch.tensor(SCALES, dtype=torch.double).repeat(rows // len(SCALES) + 1)[:rows]
         half = torch.randn(rows, *shape[1:], generator=self._rng, dtype=torch.double)
+        # Pairs of opposite sign: what is even or odd in its input shows either way.
         half = half * scale.view(-1, *[1] * (len(shape) - 1))
         return torch.cat([half, -half])[: shape[0]] if shape[0] > 1 else half
 
     def _before(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            # A view of its own: a tensor that several layers read would mix their gradients.
             view = inputs[0].view_as(inputs[0])
             constant, value = _constant_channels(view, module)
             flow = self.flows.get(name)
@@ -115,6 +122,7 @@ class _Watch:
             still, _ = _constant_channels(output, module)
             self.flows[name].still = self.flows[name].still & still
             shape = [1, -1] + [1] * (output.dim() - 2) if _spatial(module) else [-1]
+            # The noise as value, the output's own path for the gradient.
             noisy = self.noise(tuple(output.shape)) + output - output.detach()
             mixed = torch.where(still.view(shape), output, noisy)
             self._outputs[id(mixed)] = name, mixed

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from effxfer.net.hooks import hooks
 from effxfer.prune.graph.union_find import UnionFind
 
+# A number for each element takes 8 bytes, 34 MB in all; larger ones (relative positions of many tokens) stay whole.
 LARGEST_PARAMETER = 2**22
 
 
@@ -109,6 +110,7 @@ class ChannelLabels:
 
     def set(self, tensor: Tensor, label: Label) -> None:
         """Label a tensor."""
+        # The tensor as well: Python would give its id to another one after its end.
         self._labels[id(tensor)] = tensor, label
 
     def pin(self, labels: Sequence[Label], reason: str) -> None:
@@ -120,6 +122,7 @@ class ChannelLabels:
     def along(self, axis: int, ids_K: Tensor) -> AxisIds | None:
         """Make a label; pin the channels instead if they are a single class, which must stay."""
         roots = self.trail.ties.roots(ids_K)
+        # One class along the whole axis (a single channel, or all tied): without it nothing is left.
         if bool((roots == roots[0]).all()):
             self.trail.ties.pin(ids_K, "it is the only one")
             return None
@@ -145,6 +148,7 @@ class ChannelLabels:
 def compact(ids: Tensor) -> Tensor:
     """Drop the repetitions of broadcast axes (stride 0)."""
     for d in range(ids.dim()):
+        # A broadcast axis holds one and the same number; expanded, it would cost its whole size.
         if ids.stride(d) == 0:
             ids = ids.narrow(d, 0, 1)
     return ids.contiguous()

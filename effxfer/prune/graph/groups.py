@@ -99,6 +99,7 @@ def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, 
         ModelFileError: If the network cannot be traced.
         SettingsError: If a pattern matches nothing.
     """
+    # On the CPU: ids are whole numbers, moved by thousands of small operations.
     twin = net if example.device.type == "cpu" else deepcopy(net).cpu()
     names = {module: name for name, module in net.named_modules()}
     frozen = {names[module] for module in frozen_outputs(net, tuple(exclude))}
@@ -107,7 +108,9 @@ def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, 
     except Exception as error:  # whatever a foreign network raises
         raise ModelFileError(f"the network cannot be traced: {error}", HINT) from error
     for name in frozen & trail.makes.keys():
+        # Of a head without a reason: that it stays is no news.
         trail.ties.pin(trail.makes[name], "it is excluded" if name.startswith(layer_prefix(net)) else "")
+    # Before the sets are made: narrower queries change the temperature unless somebody can make up for it.
     _pin_unscalable(net, trail)
     sets, refused = _unit_sets(net, trail), _pinned_reasons(net, trail)
     heads, without = _attention(net, frozen)
@@ -150,6 +153,7 @@ def _unit_sets(net: nn.Module, trail: ChannelTrace) -> list[Units]:
     sets: dict[Any, list[int]] = defaultdict(list)
     for root, uses in members.items():
         if root not in pinned and any(name in makers for kind, name in uses if kind == "makes"):
+            # Same layers, same number of places in each: only such channels are interchangeable.
             sets[tuple((key, len(places)) for key, places in uses.items())].append(root)
     all_units, used_names = [], set[str]()
     for roots in sets.values():
@@ -213,6 +217,7 @@ def _pinned_reasons(net: nn.Module, trail: ChannelTrace) -> dict[str, str]:
             text = next((reason for reason in reasons if reason), "")
             count = sum(reason is not None for reason in reasons)
             if text:
+                # Only a part of it is pinned: the rest may leave, and the report says so.
                 refused[name if count == len(reasons) else f"{name}, {count} of its {len(reasons)} channels"] = text
     return refused
 

@@ -22,6 +22,7 @@ def cost(net: nn.Module, example: Tensor) -> tuple[int, int]:
     import torch_pruning as tp
 
     with warnings.catch_warnings():
+        # Its warnings are about its own dependency graph, which is not used here.
         warnings.filterwarnings("ignore", category=UserWarning, module="torch_pruning")
         macs, parameters = tp.utils.count_ops_and_params(net, example)
     return int(macs), int(parameters)

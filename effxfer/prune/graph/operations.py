@@ -48,10 +48,12 @@ class Operation:
 def label_outputs(labels: ChannelLabels, operation: Operation) -> None:
     """Label the outputs of an operation."""
     rule = RULES.get(operation.name)
+    # In place, moving and padding would change the tensor under labels that others hold.
     if rule is not None and not (operation.inplace and rule in (move, pad)):
         rule(labels, operation)
     elif "scaled_dot_product" in operation.name:
         attend(labels, operation)
+    # torch's own mark of what works element by element: no list of activations to keep.
     elif torch.Tag.pointwise in operation.func.tags:
         combine(labels, operation)
     elif operation.outputs:
@@ -79,6 +81,7 @@ def move(labels: ChannelLabels, operation: Operation) -> None:
     else:
         moved = operation.func(full if is_list else full[0], *operation.args[1:], **operation.kwargs)
     axes = [label.axis for label in source_labels if isinstance(label, AxisIds)]
+    # Both may leave several axes that vary; channels go on along the one that they came along.
     prefer = axes[0] if axes and operation.name in ("cat", "pixel_shuffle") else None
     for output, ids in zip(operation.outputs, tensors_in(moved), strict=True):
         labels.set(output, labels.pack(ids, prefer) if axes else ElementIds(ids))
@@ -96,6 +99,7 @@ def _tie_cut_parts(labels: ChannelLabels, label: AxisIds, operation: Operation) 
     start = operation.argument(2, 0) or 0 if operation.name == "slice" else 0
     stepped = operation.name == "slice" and operation.argument(4, 1) != 1
     size = max(sizes)
+    # Equal parts only: an attention that cuts queries, keys and values cuts fewer channels equally, too.
     if len(sizes) == 1 and size and not stepped and count % size == 0 and start % size == 0:
         labels.trail.tie_parts(label.ids, count // size, reason)
 
@@ -213,6 +217,7 @@ def _combine_with(labels: ChannelLabels, main: AxisIds, axis: int, tensor: Tenso
     if label is not None:
         rows = label.ids.movedim(axis, -1)
         labels.trail.ties.tie(main.ids.expand(rows.shape).contiguous(), rows.contiguous(), "")
+    # Stride 0 is one number repeated, which fits any number of channels.
     elif tensor.stride(axis) != 0:
         labels.pin([main], "combines them with numbers of its own")
 
@@ -257,6 +262,7 @@ def attend(labels: ChannelLabels, operation: Operation) -> None:
         return
     if query is not None and key is not None:
         labels.trail.ties.tie(query.ids, key.ids, f"{labels.place} attends by means of something else")
+        # torch then divides by the root of the width, which pruning changes.
         if operation.kwargs.get("scale") is None:
             labels.trail.scaled[labels.place] = query.ids
     labels.set(operation.outputs[0], value)

@@ -20,6 +20,7 @@ from effxfer.prune.graph.groups import Structure, Units, channels_of, scaled_by
 from effxfer.prune.graph.macs import HINT
 from effxfer.prune.graph.trace import WEIGHING, axis_of, depthwise
 
+# Parts of names of widths in timm and torchvision; without them, a kernel size or a number of groups could be renamed.
 WIDTHS = ("dim", "chs", "chan", "width", "feat", "planes", "dh")
 RemovedUnits = Mapping[str, Tensor]
 
@@ -96,6 +97,7 @@ def _removed_classes(structure: Structure, removed: RemovedUnits) -> Tensor:
     for group in structure.units:
         if not group.heads and group.layer in removed:
             name, places = next(iter(group.makes.items()))
+            # One layer is enough: all channels of a class have the same root.
             dead |= ties.mask(structure.trail.makes[name][channels_of(places, removed[group.layer])])
     return dead
 
@@ -113,6 +115,7 @@ def _narrow_(layer: Any, name: str, made_K: Tensor | None, read_K: Tensor | None
     if weighs and columns is not None and not depthwise(layer):
         groups = int(getattr(layer, "groups", 1))
         remaining = (~read_K).view(groups, -1)  # type: ignore[operator]
+        # One kernel tensor holds all groups: they must stay equally wide.
         if not bool((remaining == remaining[0]).all()):
             raise ModelFileError(f"the channels of {name} cannot be removed: its groups would differ", HINT)
         _select_(layer, ("weight",), 1, remaining[0].nonzero()[:, 0])
@@ -172,6 +175,7 @@ def _rename_sizes_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
         for attribute, value in vars(net.get_submodule(name)).items():
             named = type(value) is int and value == size and any(word in attribute for word in WIDTHS)
             if named:
+                # The first use decides: a later one may be of another tensor of the same size.
                 new_sizes.setdefault((name, attribute), int((~dead[trail.ties.roots(ids)]).sum()))
     for (name, attribute), width in new_sizes.items():
         setattr(net.get_submodule(name), attribute, width)
@@ -193,6 +197,7 @@ def _rescale_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
             for leaf in ("weight", "bias"):
                 tensor = getattr(layer, leaf, None)
                 if tensor is not None:
+                    # Queries shrink by as much as the division by a smaller root lets them grow.
                     tensor[:count] *= factor
         if isinstance(getattr(attention, "scale", None), float):
             attention.scale /= factor
@@ -253,6 +258,7 @@ def _partial_norm_hook(axis: int, kept_K: Tensor) -> Any:
         selected = inputs[0].index_select(axis, positions)
         weight, bias = (None if p is None else p[positions] for p in (layer.weight, getattr(layer, "bias", None)))
         if isinstance(layer, nn.GroupNorm):
+            # With the number of groups that it has: each group lost the same number of channels.
             output = F.group_norm(selected, layer.num_groups, weight, bias, layer.eps)
         else:
             last, shape = selected.movedim(axis, -1), (len(positions),)

@@ -52,6 +52,7 @@ def sizes_between(before: nn.Module, after: nn.Module) -> list[Edit]:
     old, new = measure_shapes(before), measure_shapes(after)
     biases = [name.removesuffix(".bias") for name in new[0].keys() - old[0].keys() if name.endswith(".bias")]
     added = {f"{name}.bias" for name in biases}
+    # Biases are what folding adds; anything else would need a rule of its own to be rebuilt.
     if new[0].keys() - added != old[0].keys():
         raise ModelFileError("pruning added or removed tensors", "report the network's name: it needs its own rule")
     sizes = {

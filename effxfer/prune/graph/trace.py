@@ -29,6 +29,7 @@ from effxfer.prune.graph.operations import Operation, label_outputs
 
 OVER_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 WEIGHING = (_ConvNd, nn.Linear)
+# MultiheadAttention is among them to be refused as a whole: inside, it is one fused operation.
 HANDLED_LAYERS = (*WEIGHING, *OVER_CHANNELS, _BatchNorm, nn.PReLU, nn.MultiheadAttention)
 
 
@@ -48,6 +49,7 @@ def follow(net: nn.Module, example: Tensor) -> ChannelTrace:
         output = net(example)
     trail = watch.labels.trail
     for tensor in tensors_in(output):
+        # The network's outputs are what the caller expects.
         watch.labels.pin([watch.labels.of(tensor)], "gives them to whoever calls it")
     for name, ids in trail.loose.items():
         if axis_of(trail, ids) is None:
@@ -122,6 +124,7 @@ def _weigh(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: Axis
     axis, groups = (x.dim() - 1, 1) if linear else (1, module.groups)
     outputs = module.out_features if linear else module.out_channels
     if name not in trail.makes:
+        # One number for the same position of each group: groups must stay equally wide.
         trail.makes[name] = trail.ties.new_ids(outputs // groups).repeat(groups)
     if label is None:
         return labels.along(axis, trail.makes[name])
@@ -151,6 +154,7 @@ def _scale(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: Axis
         return
     if isinstance(module, nn.LayerNorm | nn.RMSNorm) and _across(module, x, label, count):
         return
+    # Each group of the norm must lose the same number, or their borders would shift.
     if isinstance(module, nn.GroupNorm) and 1 < module.num_groups < count:
         trail.tie_parts(label.ids, module.num_groups, f"a part of {name} norms something else")
     if count != len(label.ids) or (isinstance(module, nn.GroupNorm) and module.num_groups == count):

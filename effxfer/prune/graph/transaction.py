@@ -20,6 +20,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def traceable(network: Network) -> Network:
     """Copy a network for tracing: in evaluation mode, nothing frozen, masked weights zero."""
+    # A frozen weight has no gradient, which the importance and the probe would take for none.
     trial = deepcopy(network).eval().requires_grad_(True)
     if isinstance(trial, Net):
         trial.apply_masks_()
@@ -58,8 +59,10 @@ def commit_edits_(network: nn.Module, trial: nn.Module, example: Tensor) -> list
     edits = new_edits(network, trial)
     copy = rebuilt(network, edits).to(example.device).eval()
     copy.load_state_dict(trial.state_dict())
+    # Exactly: both have the same weights and the same operations, so there is nothing to round.
     if not torch.equal(run(copy, example), run(trial, example)):
         raise ModelFileError("the pruned network cannot be rebuilt: rebuilt, it computes something else", HINT)
+    # Edits make new parameters, all of which would be trained.
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     for edit in edits:
         edit_(network, **edit)
@@ -119,4 +122,5 @@ def _failures(layers: Sequence[str], problem: Callable[[Sequence[str]], str]) ->
     if len(layers) == 1:
         return {layers[0]: text}
     middle = len(layers) // 2
+    # What fails only together is in neither half: the caller tries the rest once more.
     return (_failures(layers[:middle], problem) or {}) | (_failures(layers[middle:], problem) or {})

@@ -42,10 +42,12 @@ class UnionFind:
         pairs = torch.stack([first_roots, second_roots])[:, ~lone & (first_roots != second_roots)].unique(dim=1)
         for a, b in pairs.T.tolist():
             a, b = self._root(a), self._root(b)
+            # The smaller one is the root: `roots` is then the same whatever order ties came in.
             self._parent[max(a, b)] = min(a, b)
 
     def _root(self, number: int) -> int:
         while self._parent[number] != number:
+            # Halves the path: chains of thousands of ties stay short.
             self._parent[number] = self._parent[self._parent[number]]
             number = int(self._parent[number])
         return number
@@ -60,6 +62,7 @@ class UnionFind:
         for ids, reason in self._pins:
             for root in self.roots(ids).unique().tolist():
                 reasons[root] = reasons.get(root) or reason
+        # 0 is what belongs to no channel.
         reasons.pop(0, None)
         return reasons
 

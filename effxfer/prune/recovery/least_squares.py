@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# 256 images give 16,384 rows, several for each of the 4,608 inputs of a 3 x 3 convolution on 512 channels.
 SIDE = 8
+# At once in memory, 16 MB in float32.
 NUMBERS = 4_000_000
+# Rounding is a thousand times smaller; standardised weights are off by their scale.
 SLACK = 1e-3
-TINY = 1e-12
+TINY = 1e-12  # against dividing by nothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,10 +58,12 @@ def change(of: NormalEquations, ridge: float, allowed: Tensor | None = None) -> 
         allowed: Which weights may change, bool `(G, K, O)`; None is all.
     """
     size = of.gram.shape[-1]
+    # A share of the inputs' power, so that one list of ridges serves all layers.
     power = of.gram.diagonal(dim1=1, dim2=2).mean(1)
     gram = of.gram + (ridge * power + TINY)[:, None, None] * torch.eye(size, dtype=of.gram.dtype, device=power.device)
     if allowed is None:
         return torch.cholesky_solve(of.moment, torch.linalg.cholesky_ex(gram)[0])
+    # A ticket leaves each output other inputs: a system for each.
     solution = torch.zeros_like(of.moment)
     for group, output in torch.cartesian_prod(torch.arange(len(gram)), torch.arange(solution.shape[2])).tolist():
         rows = allowed[group, :, output].nonzero().squeeze(1)
@@ -118,6 +123,7 @@ class Grid:
             before = after = 0 if isinstance(padding, str) else padding[axis]
             if (inside + before + after - reach - 1) // stride + 1 != self.size[axis]:
                 missing = max(0, (self.size[axis] - 1) * stride + reach + 1 - inside)
+                # timm's "same" layers state no padding and add it in their pass.
                 before, after = missing // 2, missing - missing // 2
             amounts += [before, after]
         return tuple(amounts)
@@ -139,6 +145,7 @@ def normal_equations(rows: Tensor, targets: Tensor, outputs: Tensor) -> NormalEq
     """Build the normal equations from the rows of `rows_of`."""
     missing = targets - outputs
     return NormalEquations(
+        # Products in float32, sums in float64: that is where digits are lost.
         gram=(rows.mT @ rows).double(), moment=(rows.mT @ missing).double(),
         missing=float(missing.double().square().sum()), power=float(targets.double().square().sum()),
     )  # fmt: skip

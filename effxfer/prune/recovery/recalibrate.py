@@ -38,6 +38,7 @@ def recalibrate_(net: nn.Module, batches: Iterable[Tensor]) -> int:
     with as_evaluated(net):
         for norm in norms:
             norm.reset_running_stats()
+            # torch then takes the plain average over all batches instead of a moving one.
             norm.momentum = None
             norm.train()
         try:
@@ -48,6 +49,7 @@ def recalibrate_(net: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def _averages(norm: _BatchNorm) -> bool:
+    # A head's standardisation belongs to its weights, which were trained with it.
     return norm.track_running_stats and not isinstance(norm, Standardize)
 
 
@@ -55,6 +57,7 @@ def _averages(norm: _BatchNorm) -> bool:
 def _run(net: nn.Module, batches: Iterable[Tensor]) -> int:
     count = 0
     for batch in batches:
+        # A batch of one image and one position has a variance of 0.
         if len(batch) < 2:
             raise DataError("BatchNorm statistics need batches of at least two images", "use a larger batch size")
         net(batch)

@@ -30,8 +30,11 @@ from effxfer.report import Report, Table
 
 Batches = Callable[[], Iterable[Tensor]]
 Note = Callable[[Tensor, Tensor], None]
+# Chosen: decades; the second half of the images picks one for each layer.
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# Numbers, 256 MB in float32: targets of as many layers as fit come from one pass of the dense network.
 MOST_HELD = 64_000_000
+# Operations of one Cholesky factor per output, about 12 s at 80 GFLOP/s.
 MOST_WORK = 1e12
 
 
@@ -67,6 +70,7 @@ def reconstruct_(
             )
             lines[name] = _row("it is called more than once" if times > 1 else scaled or _unsolvable_reason(net, name))
         able = [name for name in lines if not lines[name]["left alone"]]
+        # In the order of the network: a layer's inputs are those after all layers before it were solved.
         for wave in _waves(net, able, sum(images)):
             targets = _targets(net, dense, wave, batches, kept_outputs)
             for name in wave:
@@ -132,6 +136,7 @@ def _targets(
 def _solve_(net: nn.Module, name: str, batches: Batches, targets: Sequence[Tensor]) -> dict[str, Any]:
     """Solve one layer in place; return its row of the table."""
     layer: Any = net.get_submodule(name)
+    # Every other image: both halves see all classes, which lie one after the other.
     halves: list[NormalEquations | None] = [None, None]
     for number, images in enumerate(batches()):
         inputs, outputs = _capture(net, name, images)
@@ -158,6 +163,7 @@ def _improve_(layer: Any, first: NormalEquations, second: NormalEquations, keep:
         allowed = torch.cat([allowed, torch.ones_like(allowed[:, :1])], 1)
     scored = [(second.after(change(first, ridge, allowed)), ridge) for ridge in RIDGES]
     error, ridge = min(scored)
+    # On images that the solution has not seen.
     if not error < second.missing:
         return _row("nothing to gain")
     both = first + second
@@ -190,6 +196,7 @@ def _run(net: nn.Module, notes: Mapping[str, Note], images: Tensor) -> None:
             notes[name](inputs[0], output)
             waiting.discard(name)
             if not waiting:
+                # The rest of the pass would be for nothing; an exception is the only way out of it.
                 raise _ReachedError
 
         return hook

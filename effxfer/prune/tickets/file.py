@@ -84,6 +84,7 @@ class Facts:
     @property
     def start(self) -> str:
         """Digest of the network at its rewind point, before anything is removed."""
+        # Masks are no part of the start: several tickets share a dense network.
         edits = [edit for edit in self.edits if edit["kind"] not in ("densify", "sparsify")]
         return digest([self.backbone, edits, self.preprocess, self.weights])
 
@@ -179,6 +180,7 @@ class TicketFile(SignedFile[Facts]):
             raise ModelFileError("the ticket has no weights of its own", "open the backbone that it points to")
         with rebuilding("the ticket", len(self.content)):
             net = rebuild(self.facts.backbone, self.facts.edits, input_from_json(self.facts.preprocess))
+        # Names and shapes before loading: `strict=False` below would leave out what does not fit.
         _check_fits(weights, _body(net.state_dict()), "weights", "E405")
         net.load_state_dict(weights, strict=False)
         masks = {name: torch.from_numpy(mask) for name, mask in self.masks().items()}

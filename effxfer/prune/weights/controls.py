@@ -91,9 +91,11 @@ def run_controls(
         trial.load_state_dict(weights, strict=False)
         mask.replace_(trial)
         scores = train(trial, kind, number)
+        # A control that cheats would make every ticket look bad.
         mask.check_zero(trial)
         return {"scores": dict(scores)}
 
+    # All kinds once before any twice: a run that is cut off has something of each.
     runs = [(kind, number) for number in range(repeats) for kind in kinds]
     results = {run: remember("control-{}-{}".format(*run), partial(train_control, *run)) for run in runs}
     return tuple(Control(kind=k, number=n, scores=results[k, n]["scores"]) for k, n in sorted(runs, key=_order))
@@ -102,6 +104,7 @@ def run_controls(
 def random_mask(net: Net, mask: Mask, within: Mask, seed: int) -> Mask:
     """Draw a mask that keeps as many weights of each layer as `mask`, all of them kept by `within`."""
     scores = random(net, list(mask.keep), ScoreContext(seed=seed))
+    # Below every random score: what was gone before can never be drawn.
     inside = {name: score.masked_fill(~within.keep[name].to(score.device), -1.0) for name, score in scores.items()}
     return Mask({name: keep_strongest(score, int(mask.keep[name].sum())) for name, score in inside.items()})
 

@@ -46,6 +46,7 @@ class Ramp:
         if step < self.first:
             return self.start
         remaining = 1 - (step - self.first) / (self.last - self.first)
+        # Cubic, as in the paper: most goes early, while there is training left to recover.
         return self.final + (self.start - self.final) * remaining**3
 
     def due(self, step: int) -> bool:
@@ -73,6 +74,7 @@ def make_pruning_hook(
     def after_step(step: int) -> None:
         if ramp.due(step):
             current = Mask({name: net.masks()[name] for name in names})
+            # A ticket from before may be sparser than the ramp's beginning.
             target = max(ramp.at(step), current.sparsity)
             select(score(net, current), current, sparsity=target, scope=scope).store_(net)
 

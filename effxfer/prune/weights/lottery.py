@@ -117,11 +117,13 @@ def find_ticket(
     """
     _check(sparsity, fraction, rounds, max_drop)
     start = weights_of(net if rewind is None else rewind)
+    # A ticket that the network holds is where this one starts.
     mask = ticket = first = Mask.of(net, exclude)
     history, best_round, weights, dense = list[Round](), 0, dict[str, Tensor](), dict[str, Tensor]()
     for number, target in enumerate([first.sparsity, *schedule(first.sparsity, rounds, sparsity, fraction)]):
         if number:
             mask = select(score(net, mask), mask, sparsity=target, scope=scope)
+        # The first round always starts from `start`, which may be another state than the network's.
         if not (number and keep_weights):
             rewind_(net, start)
         mask.store_(net)
@@ -146,6 +148,7 @@ def schedule(
     if sparsity is None:
         return [1 - (1 - start) * (1 - (fraction or 0.0)) ** step for step in range(1, rounds + 1)]
     share = (1 - sparsity) / (1 - start)
+    # The last one as given: powers would miss it by a rounding, and with it a weight.
     return [1 - (1 - start) * share ** (step / rounds) for step in range(1, rounds)] + [sparsity]
 
 
@@ -210,6 +213,7 @@ class Training:
     def __call__(self) -> dict[str, Any]:
         """Train; return the weights on the CPU and the score."""
         score = self.train(self.net, self.mask, self.number)
+        # After each training: one forgotten `apply_` would make the ticket worthless, and nobody would see it.
         self.mask.check_zero(self.net)
         weights = {n: t.detach().cpu().clone() for n, t in self.net.state_dict().items()}
         return {"weights": weights, "score": float(score)}

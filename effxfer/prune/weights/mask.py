@@ -87,6 +87,7 @@ class Mask:
             return
         masks = self._ensure_masks(net)
         for name, keep in self.keep.items():
+            # A ticket only shrinks.
             masks[name].logical_and_(keep.to(masks[name].device))
         net.apply_masks_()
 
@@ -150,6 +151,7 @@ class Mask:
 def prunable(net: nn.Module) -> dict[str, Tensor]:
     """Return the weights that unstructured pruning may remove, by name; `Mask.full` says which those are."""
     owned = {
+        # By identity: tied weights have several names, and are masked once.
         id(getattr(module, leaf)): True
         for _, module in prunable_modules(net)
         for leaf in ("weight", "in_proj_weight")

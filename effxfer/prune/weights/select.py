@@ -10,6 +10,7 @@ from effxfer.errors import ModelFileError, SettingsError
 from effxfer.prune.weights.mask import Mask
 
 Scope = Literal["erk", "global", "layer"]
+# More than float64 has bits: the bisection ends at neighbouring numbers.
 HALVINGS = 64
 
 
@@ -50,6 +51,7 @@ def keep_strongest(scores: Tensor, count: int) -> Tensor:
     flat = scores.flatten()
     if count >= len(flat):
         return torch.ones_like(scores, dtype=torch.bool)
+    # No full sort: a network has millions of weights.
     edge = flat.kthvalue(len(flat) - count).values
     chosen = flat > edge
     tied = (flat == edge).nonzero().flatten()
@@ -114,5 +116,6 @@ def _ranks(name: str, scores: Tensor, keep: Tensor) -> Tensor:
         raise ModelFileError(f"the scores of {name} are NaN or infinite", "prune an intact network", code="E407")
     ranks = torch.where(keep, scores.float(), -torch.inf).contiguous()
     if bool(keep.any()):
+        # The best of each layer ranks above all: no layer is cut through (layer collapse).
         ranks.view(-1)[ranks.argmax()] = torch.inf
     return ranks

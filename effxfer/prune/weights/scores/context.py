@@ -41,6 +41,7 @@ def gradients(net: nn.Module, names: Sequence[str], losses: Losses | None) -> It
     weights = [net.get_parameter(name) for name in names]
     with _differentiable(net, weights), torch.enable_grad():
         for loss in losses(net):
+            # Not `backward`, which would add to gradients that belong to the caller.
             found = torch.autograd.grad(loss, weights, allow_unused=True)
             yield [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
 

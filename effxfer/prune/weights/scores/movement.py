@@ -58,6 +58,7 @@ def add_movement_(net: nn.Module) -> None:
         if name.startswith(MOVED):
             weight = net.get_parameter(name.removeprefix(MOVED).replace("/", "."))
             if weight.grad is not None:
+                # In float16 a step with infinite gradients is skipped by the optimizer, so nothing moved.
                 total.sub_((weight * weight.grad).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
 
 

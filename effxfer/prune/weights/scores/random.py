@@ -23,6 +23,7 @@ def random(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[
     drawn = {}
     for name in names:
         weight = net.get_parameter(name)
+        # By name and on the CPU: the same mask on every device, whichever other layers there are.
         drawn[name] = torch.rand(weight.shape, generator=make_generator(context.seed, "random score", name))
         drawn[name] = drawn[name].to(weight.device)
     return drawn
