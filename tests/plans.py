@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-TOML = """
+HEAD = """
 [data]
 source = "{folder}"
 val_fraction = 0.2
@@ -12,7 +12,8 @@ test_fraction = 0.2
 source = "effxfer.net.cifar:resnet20"
 pretrained = false
 size = 16
-args.width = 16
+"""
+TOML = f"""{HEAD}args.width = 16
 
 [[stage]]
 name = "dense"

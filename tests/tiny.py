@@ -94,6 +94,18 @@ def stage(name: str, source: Source, out: Path, data: DataSettings, **changes: o
     return run_stage(name, source, out=out, data=data, settings=settings, device="cpu", force=force).artifact
 
 
+def cut_off(train: Callable[..., object], labels: list[str], at: str | int) -> Callable[..., object]:
+    """Wrap a function that trains: it notes its labels, and stops once as at Ctrl-C, at a label or a call's number."""
+
+    def stopped(*args: object, label: str, **more: object) -> object:
+        labels.append(label)
+        if len(labels) == at or (label == at and labels.count(label) == 1):
+            raise KeyboardInterrupt
+        return train(*args, label=label, **more)
+
+    return stopped
+
+
 def finetune(out: Path, data: DataSettings, **changes: object) -> Artifact:
     """Fine-tune the tiny backbone."""
     return stage("finetune", BACKBONE, out, data, **changes)

@@ -146,7 +146,7 @@ def test_a_process_of_its_own_says_how_to_trust(places, canary, tmp_path):
 
 def test_a_factory_in_ones_own_pipeline_goes_through_all_its_stages(folder, canary, call, tmp_path):
     stage = "[[stage]]\nname = '{}'\nrun = 'finetune'\nfit = {{epochs = 0, keep = 'last'}}\n"
-    head = plans.TOML.partition("[[stage]]")[0].replace("effxfer.net.cifar:resnet20", SOURCE).replace("args.width", "#")
+    head = plans.HEAD.replace("effxfer.net.cifar:resnet20", SOURCE)
     file = plans.write(tmp_path / "mine.toml", folder, head + stage.format("first") + stage.format("second"))
     call("run", file, "--out", tmp_path / "out")
     assert canary.exists()

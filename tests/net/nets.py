@@ -62,3 +62,8 @@ def made(taps=("out",), spec=None, backbone=None) -> Net:
 
 def inputs(count: int = 3) -> Tensor:
     return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def holds_weights_of(loaded: nn.Module, trained: nn.Module) -> bool:
+    """Whether a network's tensors all equal those of the same name in another one."""
+    return all(torch.equal(t, trained.state_dict()[name]) for name, t in loaded.state_dict().items())

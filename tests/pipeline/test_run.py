@@ -294,21 +294,11 @@ def test_what_a_ticket_cannot_be_trained_by_is_told_before_the_first_stage(ticke
     assert not list(context.out.glob("*/"))
 
 
-ADAPTED = """
-[data]
-source = "{folder}"
-val_fraction = 0.2
-test_fraction = 0.2
-
-[backbone]
-source = "effxfer.net.cifar:resnet20"
-pretrained = false
-size = 16
-
+ADAPTED = f"""{plans.HEAD}
 [[stage]]
 name = "again"
 run = "adapter"
-file = "{adapter}"
+file = "{{adapter}}"
 
 [[stage]]
 name = "more"

@@ -8,9 +8,15 @@ from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
+def model_file(tmp_path_factory):
+    """Not to be changed."""
     target = tmp_path_factory.mktemp("model") / "model.onnx"
     return export_onnx(tiny_net(), target, input=PREPROCESS, classes=CLASSES, key="k1")
+
+
+@pytest.fixture(scope="module")
+def file(model_file):
+    return model_file
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,10 @@ from onnx import TensorProto, helper
 
 from effxfer.benchmark.untrusted.vet import vet
 from effxfer.deploy.export.external_data import write_sealed
-from effxfer.deploy.export.onnx import export_onnx
 from effxfer.errors import ModelFileError
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.model_file.seal import SEAL
-from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
+from tests.tiny_net import images
 
 ROOT = Path(__file__).parents[2] / "effxfer"
 CALLS = {
@@ -26,17 +25,11 @@ CALLS = {
 }
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    target = tmp_path_factory.mktemp("model") / "model.onnx"
-    return export_onnx(tiny_net(), target, input=PREPROCESS, classes=CLASSES, key="k1")
-
-
 @pytest.fixture
-def file(exported, tmp_path):
+def file(model_file, tmp_path):
     """A model in a folder of its own, to be changed."""
     (tmp_path / "models").mkdir()
-    return Path(shutil.copy(exported, tmp_path / "models"))
+    return Path(shutil.copy(model_file, tmp_path / "models"))
 
 
 def changed(file, edit):

@@ -9,26 +9,14 @@ from safetensors.torch import save_file
 from effxfer.errors import ModelFileError, ResourceError, SettingsError
 from effxfer.net.backbones.pretrained import open_backbone
 from effxfer.net.settings import BackboneSettings
-from tests.net.nets import Flat
-
-
-@pytest.fixture
-def trained():
-    torch.manual_seed(1)
-    net = Flat(5)
-    net.norm.running_mean.uniform_(-1, 1)
-    return net
-
-
-def same(loaded, trained):
-    return all(torch.equal(t, trained.state_dict()[name]) for name, t in loaded.state_dict().items())
+from tests.net.nets import holds_weights_of
 
 
 def test_opens_a_local_file_by_name(tmp_path, trained):
     save_file(trained.state_dict(), tmp_path / "w.safetensors")
     settings = BackboneSettings(source=f"tests.net.nets:Flat@{tmp_path}/w.safetensors", size=24, std=(0.1, 0.1, 0.1))
     net, notes = open_backbone(settings)
-    assert same(net.body, trained)
+    assert holds_weights_of(net.body, trained)
     assert len(notes) == 1
     assert net.backbone == {"source": "tests.net.nets:Flat", "args": {}}, "the path does not travel along"
     assert (net.input.size, net.input.crop_pct, net.input.std) == (24, 1.0, (0.1, 0.1, 0.1))

@@ -9,26 +9,20 @@ import pytest
 
 from effxfer.deploy.export import external_data
 from effxfer.deploy.export.external_data import write_model
-from effxfer.deploy.export.onnx import export_onnx, load, read_metadata
+from effxfer.deploy.export.onnx import load, read_metadata
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.errors import ModelFileError
 from effxfer.runtime.model import Model
 from effxfer.runtime.model_file.metadata import ModelError
 from effxfer.runtime.model_file.seal import add_seal, is_sealed, remove_seal
 from effxfer.runtime.model_file.wire import properties, versions
-from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    target = tmp_path_factory.mktemp("model") / "model.onnx"
-    return export_onnx(tiny_net(), target, input=PREPROCESS, classes=CLASSES, key="k1")
+from tests.tiny_net import images
 
 
 @pytest.fixture
-def file(exported, tmp_path):
+def file(model_file, tmp_path):
     copy = tmp_path / "m.onnx"
-    copy.write_bytes(exported.read_bytes())
+    copy.write_bytes(model_file.read_bytes())
     return copy
 
 

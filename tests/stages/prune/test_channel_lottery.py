@@ -26,14 +26,7 @@ def test_goes_on_after_a_cut_bit_for_bit(dense, data, tmp_path, monkeypatch):
     more = {"importance": "taylor", "rewind": 0.5, "rounds": 1, "fit": {**tiny.FIT, "epochs": 1}}
     whole = tiny.stage(STRUCTURED, dense, tmp_path / "whole", data, **more)
     seen = []
-
-    def cut_off(*args, label, **rest):
-        seen.append(label)
-        if label == "structured round 1 of 1" and seen.count(label) == 1:
-            raise KeyboardInterrupt
-        return train(*args, label=label, **rest)
-
-    monkeypatch.setattr(stage, "train", cut_off)
+    monkeypatch.setattr(stage, "train", tiny.cut_off(train, seen, "structured round 1 of 1"))
     with pytest.raises(KeyboardInterrupt):
         tiny.stage(STRUCTURED, dense, tmp_path / "cut", data, **more)
     resumed = tiny.stage(STRUCTURED, dense, tmp_path / "cut", data, **more)

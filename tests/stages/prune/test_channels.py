@@ -91,14 +91,7 @@ def test_without_training_solved_weights_are_worth_more_than_new_statistics(tmp_
 
 def test_goes_on_after_a_cut_bit_for_bit(small, dense, data, tmp_path, monkeypatch):
     labels = []
-
-    def cut_off(*args, label, **more):
-        labels.append(label)
-        if label == "recover 2 of 2" and labels.count(label) == 1:
-            raise KeyboardInterrupt
-        return train(*args, label=label, **more)
-
-    monkeypatch.setattr(channels, "train", cut_off)
+    monkeypatch.setattr(channels, "train", tiny.cut_off(train, labels, "recover 2 of 2"))
     with pytest.raises(KeyboardInterrupt):
         tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
     monkeypatch.setattr(channels, "remove_channels", lambda *_, **__: pytest.fail("a finished cut was done again"))

@@ -58,13 +58,6 @@ def dense_ms(dense):
 @pytest.mark.slow
 def test_steps_meet_the_latency_and_a_resumed_run_measures_nothing_again(fake, dense, data, tmp_path, monkeypatch):
     labels = []
-
-    def cut_off(*args, label, **more):
-        labels.append(label)
-        if label == "recover 2 of 2" and labels.count(label) == 1:
-            raise KeyboardInterrupt
-        return train(*args, label=label, **more)
-
     whole = tiny.stage(CHANNELS, dense, tmp_path / "whole", data, **STEPS)
     report = whole.manifest.report
     assert abs(report["latency/measured"].value / 0.5 - 1) <= 0.1
@@ -74,7 +67,7 @@ def test_steps_meet_the_latency_and_a_resumed_run_measures_nothing_again(fake, d
     parts = "Searches for a latency", "Channels removed for the latency", "Removable residual blocks"
     ends = [f"step {number} of 2" for number in (1, 2)]
     assert all(sum(t.startswith(part) and t.endswith(end) for t in titles) == 1 for part in parts for end in ends)
-    monkeypatch.setattr(channels, "train", cut_off)
+    monkeypatch.setattr(channels, "train", tiny.cut_off(train, labels, "recover 2 of 2"))
     with pytest.raises(KeyboardInterrupt):
         tiny.stage(CHANNELS, dense, tmp_path / "cut", data, **STEPS)
     monkeypatch.setattr(

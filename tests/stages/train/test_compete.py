@@ -54,14 +54,7 @@ def test_every_recipe_meets_every_network_and_the_faster_one_is_worth_something(
 
 def test_goes_on_after_a_cut_and_trains_nothing_twice(tmp_path, dense, data, monkeypatch):
     labels = []
-
-    def cut_off(*args, label, **more):
-        labels.append(label)
-        if len(labels) == 2:
-            raise KeyboardInterrupt
-        return adapt(*args, label=label, **more)
-
-    monkeypatch.setattr(module, "adapt", cut_off)
+    monkeypatch.setattr(module, "adapt", tiny.cut_off(adapt, labels, 2))
     with pytest.raises(KeyboardInterrupt):
         tiny.stage("compete", dense, tmp_path / "cut", data)
     resumed = tiny.stage("compete", dense, tmp_path / "cut", data)

@@ -59,14 +59,7 @@ def test_the_epochs_that_ran_are_told_not_those_that_were_asked_for():
 
 def test_goes_on_after_a_cut_and_trains_nothing_twice(tmp_path, dense, data, monkeypatch):
     labels = []
-
-    def cut_off(*args, label, **more):
-        labels.append(label)
-        if len(labels) == 2:
-            raise KeyboardInterrupt
-        return train(*args, label=label, **more)
-
-    monkeypatch.setattr(module, "train", cut_off)
+    monkeypatch.setattr(module, "train", tiny.cut_off(train, labels, 2))
     with pytest.raises(KeyboardInterrupt):
         tiny.stage("curve", dense, tmp_path / "cut", data)
     resumed = tiny.stage("curve", dense, tmp_path / "cut", data)
