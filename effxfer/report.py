@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from effxfer.runtime.outputs.base import Score
+from effxfer.runtime.outputs.registry import METRICS
 from effxfer.runtime.printing import printable
 
 
@@ -124,6 +125,21 @@ class Report:
         """Return the value of the row `name`, or None."""
         return next((row.value for row in self.rows if row.name == name), None)
 
+    @property
+    def metric(self) -> str:
+        """Name of the main metric that it has rows of; `accuracy` if there are none."""
+        names = {row.name.partition("/")[0] for row in self.rows}
+        return next((metric for metric in METRICS if metric in names), "accuracy")
+
+    @property
+    def scores(self) -> tuple[Measurement, ...]:
+        """The rows of the main metric: `METRIC/SPLIT`, or `METRIC/SPLIT/PRECISION`."""
+        return tuple(row for row in self.rows if row.name.startswith(f"{self.metric}/"))
+
+    def score(self, name: str) -> float | None:
+        """Return the main metric of `SPLIT` or `SPLIT/PRECISION`, or None."""
+        return self.get(f"{self.metric}/{name}")
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for `json.dumps`."""
         return asdict(self)
@@ -144,6 +160,11 @@ class Report:
         lines = [f"{name:<{width}}  {printable(row)}" for name, row in zip(names, self.rows, strict=True)]
         lines += [text for table in self.tables for text in ("", *table_lines(table))]
         return "\n".join(lines + [f"note: {printable(note)}" for note in self.notes])
+
+
+def score_column(row: Mapping[str, Any]) -> str:
+    """Return the column of the main metric on the validation split, `METRIC val %`; empty if a table has none."""
+    return next((name for name in row if name.endswith(" val %")), "")
 
 
 def extent(values: Iterable[int]) -> int | str:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from effxfer.api.result import Reported, Result
 from effxfer.api.sources import PathLike
@@ -143,8 +143,9 @@ def leaderboard(
         SettingsError: If there is no model directory, or no such order.
         ModelFileError: If all model directories are damaged.
     """
-    if by not in boards.ORDER:
-        raise SettingsError(f"cannot sort by {by!r}{did_you_mean(by, boards.ORDER)}", f"by: {', '.join(boards.ORDER)}")
+    orders = get_args(boards.By)
+    if by not in orders:
+        raise SettingsError(f"cannot sort by {by!r}{did_you_mean(by, orders)}", f"by: {', '.join(orders)}")
     file = check_file_in(Path(out), "leaderboard.html") if out else None
     report = boards.leaderboard([Path(folder) for folder in folders], by)  # type: ignore[arg-type]
     if file:

@@ -19,7 +19,7 @@ from effxfer.stages.settings.common import FILES
 if TYPE_CHECKING:
     from effxfer.net.net import Net
 
-ACCURACIES = ("accuracy/{}", "accuracy/{}/int8", "accuracy/{}/fp32")
+ACCURACIES = ("{}", "{}/int8", "{}/fp32")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -117,7 +117,7 @@ class Result(Reported):
         return {"model": str(self.path), "key": self.manifest.key}
 
     def _accuracy(self, split: str) -> float | None:
-        values = (self.report.get(name.format(split)) for name in ACCURACIES)
+        values = (self.report.score(name.format(split)) for name in ACCURACIES)
         return next((value for value in values if value is not None), None)
 
 

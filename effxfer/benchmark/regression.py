@@ -14,7 +14,7 @@ from effxfer.artifact import MANIFEST, Artifact
 from effxfer.benchmark.protocol.latency import MIN_ROUNDS
 from effxfer.benchmark.report import MACHINE
 from effxfer.errors import GateError, SettingsError
-from effxfer.report import Measurement, Report, Table
+from effxfer.report import Measurement, Report, Table, score_column
 from effxfer.runtime.reading import read_regular
 
 MUST_AGREE = ("threads", "batch")
@@ -22,7 +22,6 @@ MUST_AGREE = ("threads", "batch")
 UNCOMPARED_FACTS = ("load", "memory_gb", "os")
 # 64 MB; a bench's JSON has some 10 kB.
 LARGEST = 2**26
-ACCURACY = "accuracy val %"
 HINT = "write one with `effxfer bench ... --json > old.json`, or name the directory of `effxfer bench --out`"
 
 
@@ -95,7 +94,7 @@ def compare_with_earlier(
         _regression_text(name, growth, limit) for name, growth in changes.items() if is_regression(growth, limit, floor)
     ]
     wrong = slower + grown_files(earlier.report, report, both, limit)
-    return comparison, wrong + accuracy_drops(earlier.report, report, both, settings.get("max_drop", 0.0))
+    return comparison, wrong + score_drops(earlier.report, report, both, settings.get("max_drop", 0.0))
 
 
 def grown_files(old: Report, new: Report, models: Sequence[str], limit: float) -> list[str]:
@@ -108,9 +107,9 @@ def grown_files(old: Report, new: Report, models: Sequence[str], limit: float) -
     ]
 
 
-def accuracy_drops(old: Report, new: Report, models: Sequence[str], max_drop: float) -> list[str]:
-    """List the models whose validation accuracy fell by more than `max_drop` points, if both benches have it."""
-    before, after = accuracies(old), accuracies(new)
+def score_drops(old: Report, new: Report, models: Sequence[str], max_drop: float) -> list[str]:
+    """List the models whose main metric on the validation split fell by more than `max_drop` points."""
+    before, after = validation_scores(old), validation_scores(new)
     return [
         f"{name}: validation accuracy fell from {before[name]:.2f} to {after[name]:.2f} %, allowed {max_drop:g} points"
         for name in models
@@ -118,10 +117,11 @@ def accuracy_drops(old: Report, new: Report, models: Sequence[str], max_drop: fl
     ]
 
 
-def accuracies(report: Report) -> dict[str, float]:
-    """Validation accuracy in % by model; empty for a bench of bare `.onnx` files."""
-    rows = [row for table in report.tables for row in table.rows if row.keys() >= {"model", ACCURACY}]
-    return {str(row["model"]): float(row[ACCURACY]) for row in rows if row[ACCURACY] is not None}
+def validation_scores(report: Report) -> dict[str, float]:
+    """Main metric on the validation split in points, by model; empty for a bench of bare `.onnx` files."""
+    rows = [row for table in report.tables for row in table.rows if "model" in row]
+    values = {str(row["model"]): row[column] for row in rows if (column := score_column(row))}
+    return {model: float(value) for model, value in values.items() if value is not None}
 
 
 def noise_share(report: Report) -> float:
@@ -221,8 +221,11 @@ def _model_row(name: str, old: Report, new: Report, growth: Measurement) -> dict
         "size MB then": old.get(f"size/{name}"),
         "size MB now": new.get(f"size/{name}"),
     }
-    before, after = accuracies(old), accuracies(new)
-    return row | ({f"{ACCURACY} then": before.get(name), f"{ACCURACY} now": after.get(name)} if before else {})
+    before, after = validation_scores(old), validation_scores(new)
+    if not before:
+        return row
+    column = score_column(old.tables[0].rows[0])
+    return row | {f"{column} then": before.get(name), f"{column} now": after.get(name)}
 
 
 def _notes(earlier: EarlierBench, report: Report) -> list[str]:

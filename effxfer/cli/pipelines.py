@@ -42,12 +42,11 @@ def run(
 
 
 def _announce(stage: str, result: "Result") -> None:
-    """Print a finished stage and its accuracies to stderr."""
+    """Print a finished stage and its scores to stderr."""
     from effxfer.cli import show
 
-    rows = [row for row in result.report.rows if row.name.startswith("accuracy/")]
-    accuracies = ", ".join(f"{row.name} {row.value:.2f} {row.unit}" for row in rows)
-    show.say(f"done {stage}: {accuracies or f'{len(result.report.rows)} measurements'}")
+    scores = ", ".join(f"{row.name} {row.value:.2f} {row.unit}" for row in result.report.scores)
+    show.say(f"done {stage}: {scores or f'{len(result.report.rows)} measurements'}")
 
 
 def status(

@@ -18,6 +18,7 @@ from effxfer.net.heads.build import build_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.outputs.registry import output_from_json
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import build
 
@@ -33,11 +34,33 @@ def set_head(
     features: int | Sequence[int],
     classes: Sequence[str],
     taps: Sequence[str] = ("out",),
+    output: Mapping[str, Any] | None = None,
 ) -> None:
-    """Set an untrained head, fed by the named layers; `features` are the channels of each, or their sum."""
+    """Set an untrained head, fed by the named layers; `features` are the channels of each, or their sum.
+
+    `output` says what its columns mean where they are not single labels of `classes`.
+    """
     _check_size("head", features if isinstance(features, int) else sum(features))
     net.head = build_head(build(HeadSpec, spec, "head"), features, len(classes))
     net.output, net.taps = SingleLabel(classes=tuple(classes)), tuple(taps)
+    if output:
+        set_output(net, output=output)
+
+
+def set_output(net: Net, *, output: Mapping[str, Any]) -> None:
+    """Set the kind of label that the head answers with, such as thresholds that were chosen after training.
+
+    Raises:
+        ModelFileError: If it is unreadable, or has other columns than the head.
+    """
+    try:
+        new = output_from_json(output)
+    except ValueError as error:
+        raise ModelFileError(f"an edit sets an unreadable output: {error}", "get an intact copy", code="E404") from None
+    if len(new.classes) != len(net.classes):
+        text = f"an edit names {len(new.classes)} columns of a head that has {len(net.classes)}"
+        raise ModelFileError(text, "get an intact copy", code="E404")
+    net.output = new
 
 
 def sparsify(net: Net, *, weights: Sequence[str]) -> None:
@@ -127,7 +150,7 @@ def body_edits(edits: Sequence[Edit]) -> list[Edit]:
                 "shapes": {n: shape for n, shape in edit["shapes"].items() if n.startswith((BODY, KEEP + "body/"))},
                 "sizes": {n: size for n, size in edit["sizes"].items() if n == "body" or n.startswith(BODY)},
             }
-        if edit["kind"] != "set_head":
+        if edit["kind"] not in ("set_head", "set_output"):
             selected.append(edit)
     return selected
 
@@ -218,6 +241,7 @@ EDITS: dict[str, Callable[..., None]] = {
     "remove_blocks": remove_blocks,
     "resize": resize,
     "set_head": set_head,
+    "set_output": set_output,
     "sparsify": sparsify,
     "ssf": ssf,
 }
@@ -240,5 +264,6 @@ def rebuild(backbone: Mapping[str, Any], edits: Sequence[Edit], input: Input, cl
     net = Net(backbone, input)
     for edit in edits:
         apply_edit(net, **edit)
-    net.output = SingleLabel(classes=tuple(classes))
+    if isinstance(net.output, SingleLabel):
+        net.output = SingleLabel(classes=tuple(classes))
     return net

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from effxfer.report import Table
+from effxfer.runtime.outputs.registry import METRICS
 
+MAIN_METRICS = tuple(metric.lower() for metric in METRICS)
 NOTHING = "\u2013"
 NUMBER = re.compile(r"[+\-\u2212]?\d[\d.,e+\-]*( ?(%|ms|s|MB|GB|M|x|\u00d7))?( \[.*\])?( \(n=\d+\))?")
 
@@ -18,7 +20,7 @@ class Columns:
 
     Attributes:
         model: `model`, else the first column.
-        accuracy: The first that starts with `accuracy`.
+        accuracy: The main metric: the first that starts with the name of one.
         latency: The first that starts with `p50` and is in ms.
         ratio: The first with `ratio` in its name.
         size: The first that starts with `size`.
@@ -36,7 +38,7 @@ class Columns:
         names = list(table.rows[0]) if table.rows else []
         return cls(
             model="model" if "model" in names else next(iter(names), ""),
-            accuracy=next((n for n in names if n.lower().startswith("accuracy")), ""),
+            accuracy=next((n for n in names if n.lower().startswith(MAIN_METRICS)), ""),
             latency=next((n for n in names if n.lower().startswith("p50") and "ms" in n), ""),
             ratio=next((n for n in names if "ratio" in n.lower()), ""),
             size=next((n for n in names if n.lower().startswith("size")), ""),

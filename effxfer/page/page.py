@@ -9,7 +9,7 @@ from typing import Any
 
 from effxfer import __version__
 from effxfer.files import write_atomic
-from effxfer.page.columns import NOTHING, Columns, column_texts, is_number
+from effxfer.page.columns import MAIN_METRICS, NOTHING, Columns, column_texts, is_number
 from effxfer.page.figures import Figure, curve_figures, pareto
 from effxfer.pareto import pareto_front
 from effxfer.report import Report, Table
@@ -130,7 +130,8 @@ def headline(summary: Table, chosen: str) -> list[dict[str, Any]]:
     if chosen_row is None:
         return []
     base = summary.rows[0]
-    kinds = (("accuracy", columns.accuracy), ("p50 latency", columns.latency), ("size", columns.size))
+    metric = columns.accuracy.partition(" ")[0]
+    kinds = ((metric, columns.accuracy), ("p50 latency", columns.latency), ("size", columns.size))
     return [_card(label, name, chosen_row, base) for label, name in kinds if name and _plain(chosen_row[name])]
 
 
@@ -146,7 +147,7 @@ def _card(label: str, column: str, row: Mapping[str, Any], base: Mapping[str, An
 
 def _against(label: str, value: float, reference: float, name: str) -> tuple[str, bool]:
     """Compare a value with the reference's in words, and whether it is no worse."""
-    if label == "accuracy":
+    if label.lower() in MAIN_METRICS:
         points = f"{value - reference:+.1f}".replace("-", "\u2212")
         return f"{points} points against {name}", value >= reference
     if min(value, reference) <= 0:

@@ -8,15 +8,11 @@ from typing import Any, Literal
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.pareto import pareto_front
-from effxfer.report import Curve, Report, Table
+from effxfer.report import Curve, Report, Table, score_column
 from effxfer.stages.settings.common import BOARD, FILES
 
 By = Literal["accuracy", "p50", "size"]
-ORDER: dict[str, tuple[str, int]] = {
-    "accuracy": ("accuracy val %", -1),
-    "p50": ("p50 ms", 1),
-    "size": ("size MB", 1),
-}  # fmt: skip
+MEASURED = {"p50": "p50 ms", "size": "size MB"}
 NO_NETWORK = "bench"
 
 
@@ -117,17 +113,17 @@ def artifact_rows(artifact: Artifact, times: dict[tuple[str, str], dict[str, Any
         yield {
             "model": f"{artifact.path} {precision}",
             **columns,
-            "accuracy val %": report.get(f"accuracy/val/{precision}"),
-            "accuracy test %": report.get(f"accuracy/test/{precision}"),
+            f"{report.metric} val %": report.score(f"val/{precision}"),
+            f"{report.metric} test %": report.score(f"test/{precision}"),
             "p50 ms": number(timing.get("p50 ms")),
             "size MB": file.stat().st_size / 1e6,
         }
-    if not files and "accuracy/val" in [row.name for row in report.rows]:
+    if not files and report.score("val") is not None:
         yield {
             "model": str(artifact.path),
             **columns,
-            "accuracy val %": report.get("accuracy/val"),
-            "accuracy test %": report.get("accuracy/test"),
+            f"{report.metric} val %": report.score("val"),
+            f"{report.metric} test %": report.score("test"),
             "p50 ms": None,
             "size MB": None,
         }
@@ -146,7 +142,8 @@ def number(value: object) -> float | None:
 
 def rank_rows(rows: Sequence[dict[str, Any]], by: By) -> tuple[dict[str, Any], ...]:
     """Sort rows, and mark the Pareto front of accuracy and p50."""
-    name, sign = ORDER[by]
+    name = MEASURED.get(by) or score_column(rows[0])
+    sign = 1 if by in MEASURED else -1
     order = sorted(rows, key=lambda row: (row[name] is None, sign * (row[name] or 0.0)))
     return tuple(
         {"place": place, **row, "front": "yes" if best else ""}
@@ -156,8 +153,9 @@ def rank_rows(rows: Sequence[dict[str, Any]], by: By) -> tuple[dict[str, Any], .
 
 def on_front(rows: Sequence[dict[str, Any]]) -> list[bool]:
     """Whether no other model beats a row in accuracy and p50; false where one of the two was not measured."""
-    timed = [i for i, row in enumerate(rows) if row["p50 ms"] is not None and row["accuracy val %"] is not None]
-    front = pareto_front([(rows[i]["p50 ms"], rows[i]["accuracy val %"]) for i in timed])
+    score = score_column(rows[0])
+    timed = [i for i, row in enumerate(rows) if row["p50 ms"] is not None and row[score] is not None]
+    front = pareto_front([(rows[i]["p50 ms"], rows[i][score]) for i in timed])
     best = {timed[i] for i in front}
     return [i in best for i in range(len(rows))]
 
@@ -165,10 +163,11 @@ def on_front(rows: Sequence[dict[str, Any]]) -> list[bool]:
 def front_curves(table: Table) -> tuple[Curve, ...]:
     """Plot accuracy against p50 for the models that were timed."""
     timed_rows = [row for row in table.rows if row["p50 ms"] is not None]
-    front = sorted((row["p50 ms"], row["accuracy val %"]) for row in timed_rows if row["front"])
-    dominated = [(row["p50 ms"], row["accuracy val %"]) for row in timed_rows if not row["front"]]
+    score = score_column(table.rows[0])
+    front = sorted((row["p50 ms"], row[score]) for row in timed_rows if row["front"])
+    dominated = [(row["p50 ms"], row[score]) for row in timed_rows if not row["front"]]
     groups = [("nothing beats these", front, True), ("others", dominated, False)]
     return tuple(
-        Curve(title=table.title, name=name, x="p50, ms", y="accuracy val, %", points=tuple(points), line=line)
+        Curve(title=table.title, name=name, x="p50, ms", y=score.replace(" %", ", %"), points=tuple(points), line=line)
         for name, points, line in groups if points
     )  # fmt: skip

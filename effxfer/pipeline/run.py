@@ -223,20 +223,18 @@ def summarize_run(plan: Plan, results: Sequence[Artifact]) -> Report:
     """Summarize a run: accuracy and size of the networks by stage, and the models of its last comparison."""
     pairs = list(zip(plan.steps, results, strict=True))
     compared = [one for step, one in pairs if STAGES[step.stage].kind == "comparison"]
-    rows = tuple(
-        _network_row(plan.place(step), one.manifest.report)
-        for step, one in pairs
-        if STAGES[step.stage].kind in NETWORK_KINDS
-    )
+    networks = [(step, one.manifest.report) for step, one in pairs if STAGES[step.stage].kind in NETWORK_KINDS]
+    metric = networks[-1][1].metric if networks else ""
+    rows = tuple(_network_row(plan.place(step), report, metric) for step, report in networks)
     last = compared[-1].manifest.report if compared else Report()
     return Report(tables=(Table(title="Networks, stage by stage", rows=rows), *last.tables[:1]), notes=last.notes)
 
 
-def _network_row(place: str, report: Report) -> dict[str, Any]:
+def _network_row(place: str, report: Report, metric: str) -> dict[str, Any]:
     return {
         "stage": place,
-        "accuracy val %": report.get("accuracy/val"),
-        "accuracy test %": report.get("accuracy/test"),
+        f"{metric} val %": report.get(f"{metric}/val"),
+        f"{metric} test %": report.get(f"{metric}/test"),
         "zeros of prunable %": report.get("sparsity/prunable"),
         "multiply-adds M": report.get("macs/after"),
         "parameters M": report.get("parameters/after"),

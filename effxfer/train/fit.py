@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from effxfer import progress
 from effxfer.data.batches.batches import Batches, seed_of
 from effxfer.errors import GateError
+from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.train.devices import Device
 from effxfer.train.optim.gradients import DivergedError, Loss
 from effxfer.train.optim.update import Update
@@ -45,7 +46,7 @@ class Progress:
 
     step: int = 0
     history: list[Row] = field(default_factory=list)
-    best_score: float = -1.0  # below every score, so that the first epoch counts
+    best_score: float = BELOW_ALL  # so that the first epoch counts
     best: dict[str, Tensor] | None = None
     waited: int = 0
     slowed: float = 1.0

@@ -6,17 +6,18 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches, make_batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
+from effxfer.runtime.outputs.registry import OUTPUTS
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import Settings
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
+from effxfer.train.losses import MultiLabelLoss, label_loss
 from effxfer.train.train_mode import train_mode
 from effxfer.transfer.fine_tuning.batchnorm import Mode, hold
 
@@ -31,16 +32,20 @@ class Strategy(Settings):
         batch: Images per step, over all processes.
         augment: Augmentation of training images.
         label_smoothing: Fraction of the label that is spread over all classes, in [0, 1); 0 is off.
+        multi_label: Loss where an example has several labels: `binary` cross-entropy, or `asymmetric`, which weighs
+            easy negatives down.
         balance: Show rare classes more often, in [0, 1]: the share of a class of n images is proportional to
             n^(1 - balance); 0 is off, 1 shows all classes equally often. Above 0, the balanced accuracy chooses the
             epoch.
         batchnorm: Parts of the body's BatchNorm that change, also in frozen blocks: `train` is what the strategy
             trains, `frozen` nothing, `statistics` only the statistics, `affine` only scale and shift.
+        takes: Kinds of label that it can learn from.
         of_images: Whether batches are `(images, labels)` for the network itself, as a teacher requires.
         adds: How it adapts a frozen body, whose adapter the stage then saves as a file: by changes of `weights`, or by
             additional `layers`; empty if it does not.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset(OUTPUTS)
     of_images: ClassVar[bool] = True
     adds: ClassVar[Literal["", "weights", "layers"]] = ""
 
@@ -49,6 +54,7 @@ class Strategy(Settings):
     augment: Augment = Augment()
     # Off: a network that was smoothed teaches badly (Müller et al. 2019, https://arxiv.org/abs/1906.02629).
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    multi_label: MultiLabelLoss = "binary"
     balance: float = Field(default=0.0, ge=0, le=1)
     batchnorm: Mode = "train"
 
@@ -84,7 +90,12 @@ class Strategy(Settings):
     def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Return the terms of the loss, by name; their sum is minimised. `progress` goes from 0 to 1."""
         inputs, labels = batch
-        return {"label": F.cross_entropy(learner(inputs), labels, label_smoothing=self.label_smoothing)}
+        return {"label": self.label_loss(learner, learner(inputs), labels)}
+
+    def label_loss(self, learner: Any, raw: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of the head's outputs `(B, C)` under the labels of a batch, by their kind."""
+        output = learner.output if hasattr(learner, "output") else learner.net.output
+        return label_loss(output, raw, labels, self.label_smoothing, self.multi_label)
 
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
         """Return the validation score for picking the best epoch (higher is better); target labels are never used."""

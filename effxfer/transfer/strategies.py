@@ -3,6 +3,7 @@
 from typing import Any
 
 from effxfer.errors import SettingsError, did_you_mean
+from effxfer.runtime.outputs.base import Output
 from effxfer.settings import build
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
@@ -22,3 +23,17 @@ def make_strategy(name: str, options: dict[str, Any]) -> Strategy:
         hint = f"strategies are: {', '.join(STRATEGIES)}"
         raise SettingsError(f"no strategy {name!r}{did_you_mean(name, STRATEGIES)}", hint)
     return build(STRATEGIES[name], options, f"options of strategy {name}")
+
+
+def require_kind(strategy: Strategy, output: Output) -> None:
+    """Make sure that a strategy learns labels of a kind.
+
+    Raises:
+        SettingsError: If it does not, with the strategies that do.
+    """
+    if output.kind in strategy.takes:
+        return
+    name = next(name for name, cls in STRATEGIES.items() if cls is type(strategy))
+    able = ", ".join(key for key, cls in STRATEGIES.items() if output.kind in cls.takes)
+    problem = f"strategy {name!r} learns labels of kind {' or '.join(sorted(strategy.takes))}"
+    raise SettingsError(f"{problem}, the data hold kind {output.kind!r}", f"strategies that learn them: {able}")

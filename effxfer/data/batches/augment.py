@@ -84,6 +84,7 @@ def mix_images(
 ) -> tuple[Tensor, Tensor]:
     """Blend each image `(B, 3, S, S)` with a partner from the batch; int64 labels `(B,)` become soft `(B, classes)`.
 
+    Labels `(B, classes)` are blended as they are; what is unknown (NaN) in one of two images is unknown in their blend.
     If both alphas are set, each batch draws one of the two; if neither is, images and labels are unchanged.
     """
     if not settings.mixup and not settings.cutmix:
@@ -96,7 +97,7 @@ def mix_images(
         images, share = _paste_boxes(images, images[partner], share, generator)
     else:
         images = images.lerp(images[partner], 1 - share)
-    hard = F.one_hot(labels, classes).to(images.dtype)
+    hard = F.one_hot(labels, classes).to(images.dtype) if labels.dim() == 1 else labels
     return images, hard * share + hard[partner] * (1 - share)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from effxfer.data.batches.augment import Augment, augment, mix_images, normalize
+from effxfer.data.batches.collate import label_tensor
 from effxfer.data.batches.resampling import draw_balanced
 from effxfer.data.task import Split, Task, require_images
 from effxfer.runtime.inputs import Input
@@ -114,7 +115,7 @@ def make_batches(
     A batch is `(images, labels)`: float32 `(B, 3, S, S)` and int64 `(B,)`, or soft labels `(B, C)` under mixing.
     `balance` is passed to `draw_balanced`.
     """
-    look, labels = make_views(task.train, task.input, settings, device), torch.tensor(task.train.labels)
+    look, labels = make_views(task.train, task.input, settings, device), label_tensor(task.train.labels, task.output)
 
     def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         return mix_images(look(index, rng), labels[index].to(device), len(task.classes), settings, rng)

@@ -1,13 +1,16 @@
-"""Turn decoded examples into the network's input tensor, on the training device."""
+"""Turn decoded examples into the network's input tensor, on the training device, and labels into what losses take."""
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from effxfer.data.batches.augment import normalize
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.multi_label import UNKNOWN, MultiLabel
 
 
 def input_tensor(rows: Any, input: Input, device: torch.device) -> Tensor:
@@ -21,3 +24,10 @@ def input_tensor(rows: Any, input: Input, device: torch.device) -> Tensor:
     if isinstance(input, Preprocess):  # bytes are copied, a quarter of what floats would be, and scaled on the device
         return normalize(torch.tensor(rows).to(device), input)
     return torch.from_numpy(input.feed(rows)).to(device)
+
+
+def label_tensor(labels: Labels, output: Output) -> Tensor:
+    """Turn a split's labels into what losses take: int64 `(N,)`, or float32 `(N, C)` with NaN where unknown."""
+    if isinstance(output, MultiLabel):
+        return torch.from_numpy(np.where(labels == UNKNOWN, np.nan, labels).astype(np.float32))
+    return torch.tensor(labels)

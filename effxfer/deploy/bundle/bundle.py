@@ -174,7 +174,7 @@ def _render(template: str, **values: Any) -> str:
 
 
 def _accuracies(report: Report) -> list[str]:
-    return [f"{row.name}: {row}" for row in report.rows if row.name.startswith("accuracy/")]
+    return [f"{row.name}: {row}" for row in report.scores]
 
 
 def _results(report: Report) -> list[dict[str, Any]]:
@@ -182,7 +182,7 @@ def _results(report: Report) -> list[dict[str, Any]]:
     for row in report.rows:
         quantity, _, tail = row.name.partition("/")
         split, _, precision = tail.partition("/")
-        if quantity == "accuracy" and precision in ("fp32", "int8"):
+        if quantity == report.metric and precision in ("fp32", "int8"):
             rows.append({"split": split, "file": precision, "value": round(row.value, 2)})
     return rows
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.prune.weights.controls import cells
-from effxfer.prune.weights.lottery import SCORE
 from effxfer.report import Curve, Measurement, Report, Table
 
 # Intervals of such timings are a few percent wide: a control that is 3 % slower is as fast, as far as one can tell.
@@ -73,22 +72,27 @@ def control_is_better(control: ControlResult, pruned: ControlResult) -> bool:
     return as_fast and _score(control) > _score(pruned)
 
 
-def report_channel_controls(dense: ControlResult, pruned: ControlResult, controls: Sequence[ControlResult]) -> Report:
+def report_channel_controls(
+    dense: ControlResult, pruned: ControlResult, controls: Sequence[ControlResult], title: str = "accuracy"
+) -> Report:
     """Compare a pruned network with its controls; a note names each control that wins.
 
     Args:
         dense: The network before pruning.
         pruned: The network after it.
         controls: The networks to compare with; their first score decides which of them win.
+        title: Of the metric.
     """
     everyone, repeated = (dense, pruned, *controls), any(len(_scores(c)) > 1 for c in controls)
-    rows = [row for result in (pruned, *controls) for row in _measurements(result, accuracy=result is not pruned)]
+    rows = [
+        row for result in (pruned, *controls) for row in _measurements(result, title if result is not pruned else "")
+    ]
     return Report(
         rows=tuple(rows),
-        tables=(Table(title="Controls", rows=tuple(_table_row(result, repeated) for result in everyone)),),
+        tables=(Table(title="Controls", rows=tuple(_table_row(result, repeated, title) for result in everyone)),),
         notes=tuple(_verdict(result, pruned) for result in controls if control_is_better(result, pruned)),
         curves=tuple(
-            Curve(title=PLOT, name=result.name, x=SHARE, y=SCORE, line=False,
+            Curve(title=PLOT, name=result.name, x=SHARE, y=f"validation {title}, %", line=False,
                   points=tuple((result.timing.ratio, score) for score in _scores(result)))
             for result in everyone
         ),
@@ -103,21 +107,21 @@ def _score(result: ControlResult) -> float:
     return median(_scores(result))
 
 
-def _measurements(result: ControlResult, accuracy: bool) -> list[Measurement]:
+def _measurements(result: ControlResult, title: str) -> list[Measurement]:
     timing = result.timing
-    rows = [Measurement.spread(f"{result.name} accuracy/{s}", values, unit="%") for s, values in result.scores.items()]
-    return (rows if accuracy else []) + [
+    rows = [Measurement.spread(f"{result.name} {title}/{s}", values, unit="%") for s, values in result.scores.items()]
+    return (rows if title else []) + [
         Measurement(name=f"{result.name} p50/ratio", value=timing.ratio, unit="x", low=timing.low, high=timing.high,
                     n=timing.n, of="the dense network's p50"),
         Measurement(name=f"{result.name} macs", value=result.macs / 1e6, unit="M"),
     ]  # fmt: skip
 
 
-def _table_row(result: ControlResult, repeated: bool) -> dict[str, Any]:
+def _table_row(result: ControlResult, repeated: bool, title: str) -> dict[str, Any]:
     return {
         "network": result.name,
         "epochs": result.epochs,
-        **cells(result.scores, repeated),
+        **cells(result.scores, repeated, title),
         "p50 ms": result.timing.ms,
         "p50 ratio": result.timing.ratio,
         "ratio 95 %": f"{result.timing.low:.3f} to {result.timing.high:.3f}",

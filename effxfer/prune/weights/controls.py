@@ -17,7 +17,7 @@ from torch import Tensor
 from effxfer.data.batches.batches import seed_of
 from effxfer.net.net import Net
 from effxfer.net.reinitialize import initial_weights
-from effxfer.prune.weights.lottery import PLOT, PRUNABLE, SCORE, Remember, recompute
+from effxfer.prune.weights.lottery import PLOT, PRUNABLE, Remember, recompute
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.prune.weights.scores.random import random
@@ -110,7 +110,13 @@ def random_mask(net: Net, mask: Mask, within: Mask, seed: int) -> Mask:
 
 
 def report_controls(
-    scores: Mapping[str, float], controls: Sequence[Control], *, ticket: Mask, first: Mask, trainings: str
+    scores: Mapping[str, float],
+    controls: Sequence[Control],
+    *,
+    ticket: Mask,
+    first: Mask,
+    trainings: str,
+    title: str = "accuracy",
 ) -> Report:
     """Compare a ticket with its controls.
 
@@ -120,34 +126,40 @@ def report_controls(
         ticket: The ticket's mask.
         first: What survived before pruning.
         trainings: How long each was trained, in words, such as `3 epochs`.
+        title: Of the metric.
     """
     kinds = [kind for kind in WORDS if any(c.kind == kind for c in controls)]
     values = {k: {s: [c.scores[s] for c in controls if c.kind == k] for s in scores} for k in kinds}
     remaining = {k: 100 * (1 - (first if k == "dense" else ticket).sparsity) for k in WORDS}
     ranges = any(c.number for c in controls)
     rows = [
-        {"network": "ticket", "weights %": remaining["random"], **cells({s: [v] for s, v in scores.items()}, ranges)}
+        {
+            "network": "ticket",
+            "weights %": remaining["random"],
+            **cells({s: [v] for s, v in scores.items()}, ranges, title),
+        }
     ]
-    rows += [{"network": WORDS[k], "weights %": remaining[k], **cells(values[k], ranges)} for k in kinds]
+    rows += [{"network": WORDS[k], "weights %": remaining[k], **cells(values[k], ranges, title)} for k in kinds]
     main = next(iter(scores))
     points = {k: tuple((remaining[k], value) for value in values[k][main]) for k in kinds}
     return Report(
         rows=tuple(
-            Measurement.spread(f"{WORDS[k]} accuracy/{s}", v, unit="%") for k in kinds for s, v in values[k].items()
+            Measurement.spread(f"{WORDS[k]} {title}/{s}", v, unit="%") for k in kinds for s, v in values[k].items()
         ),
         tables=(Table(title=f"Ticket and controls, each trained for {trainings}", rows=tuple(rows)),),
         notes=tuple(text for k in kinds for text in _verdict(k, scores[main], values[k][main])),
         curves=tuple(
-            Curve(title=PLOT, name=WORDS[k], x=PRUNABLE, y=SCORE, points=points[k], line=False) for k in kinds
+            Curve(title=PLOT, name=WORDS[k], x=PRUNABLE, y=f"validation {title}, %", points=points[k], line=False)
+            for k in kinds
         ),
     )
 
 
-def cells(values: Mapping[str, Sequence[float]], ranges: bool) -> dict[str, Any]:
+def cells(values: Mapping[str, Sequence[float]], ranges: bool, title: str = "accuracy") -> dict[str, Any]:
     """Return table cells of repeated scores in percent by split: medians, ranges if requested, and n."""
     row: dict[str, Any] = {}
     for split, scores in values.items():
-        row[f"accuracy {split} %"] = median(scores)
+        row[f"{title} {split} %"] = median(scores)
         if ranges:
             row[f"{split} range"] = f"{min(scores):.2f} to {max(scores):.2f}" if len(scores) > 1 else ""
     return row | {"n": len(next(iter(values.values())))}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[Any]
+BELOW_ALL = -101.0  # no score is as low: points are at least -100
 DRAWS = 50  # of the bootstrap: a standard deviation within 10 % (1 / sqrt(2 * 50))
 
 

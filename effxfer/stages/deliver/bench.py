@@ -10,7 +10,7 @@ from effxfer.benchmark.sweep import sweep
 from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
 from effxfer.benchmark.untrusted.vet import is_untrusted, note_unverified
 from effxfer.errors import ModelFileError
-from effxfer.report import Report, Table
+from effxfer.report import Report, Table, score_column
 from effxfer.runtime.threads import usable_cores
 from effxfer.settings import build
 from effxfer.stages.settings.common import FILES, SHIP, Bench
@@ -135,13 +135,14 @@ def summarize(exports: Mapping[str, Artifact], measured: Report) -> Table:
 
 
 def choose(summary: Table, max_drop: float) -> str:
-    """Name the fastest model whose validation accuracy is at most `max_drop` points below the baseline's.
+    """Name the fastest model whose main metric on the validation split is at most `max_drop` points below the first's.
 
     One without a ratio, because its file takes other images per call than the baseline's, cannot be chosen.
     """
     base = summary.rows[0]
+    score = score_column(base)
     files = [row for row in summary.rows if str(row["model"]).rpartition(" ")[2] in FILES]
-    fit = [row for row in files if row["accuracy val %"] >= base["accuracy val %"] - max_drop and row["p50 ratio"]]
+    fit = [row for row in files if row[score] >= base[score] - max_drop and row["p50 ratio"]]
     return str(min(fit, key=lambda row: float(row["p50 ratio"]))["model"])
 
 
@@ -151,11 +152,12 @@ def _row(name: str, exports: Mapping[str, Artifact], measured: Report) -> dict[s
     report, suffix = owner.manifest.report if owner else Report(), precision
     if name == EAGER:
         report, suffix = next(iter(exports.values())).manifest.report, "torch"
+    metric = next(iter(exports.values())).manifest.report.metric
     interval = next((row for row in measured.rows if row.name == f"ratio/{name}"), None)
     return {
         "model": name,
-        "accuracy val %": report.get(f"accuracy/val/{suffix}"),
-        "accuracy test %": report.get(f"accuracy/test/{suffix}"),
+        f"{metric} val %": report.get(f"{metric}/val/{suffix}"),
+        f"{metric} test %": report.get(f"{metric}/test/{suffix}"),
         "p50 ms": measured.get(f"p50/{name}") if interval else None,
         "p95 ms": measured.get(f"p95/{name}") if interval else None,
         "p50 ratio": interval.value if interval else None,

@@ -19,7 +19,7 @@ from effxfer.deploy.export.prototypes import check_prototypes, exported_module
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import ExportSettings
-from effxfer.errors import DataError, GateError, ModelFileError
+from effxfer.errors import GateError, ModelFileError
 from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
@@ -28,6 +28,7 @@ from effxfer.stages.deliver.bundle import BUNDLE, bundle
 from effxfer.stages.settings.common import FILES
 from effxfer.stages.train.adapter_training import merged
 from effxfer.stages.train.finetune import accuracy_report
+from effxfer.stages.train.head import require_same_output
 from effxfer.stages.train.target_domain import file_at_target
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score_rows
@@ -54,10 +55,7 @@ def export(
     settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
     task, folder = tasks[-1], work.result or Path()
     web = find_ort_web(settings.ort_web or "") if settings.bundle else None
-    if net.classes != task.classes:
-        raise DataError(
-            f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
-        )
+    require_same_output(net, task)
     for file in FILES.values():
         (folder / (file + REJECTED)).unlink(missing_ok=True)
     net.cpu().eval()

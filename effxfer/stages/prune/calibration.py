@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches, make_batches, seed_of
@@ -15,6 +15,7 @@ from effxfer.prune.weights.scores.context import Losses, ScoreContext
 from effxfer.stages.settings.prune_settings import Gradual, Lottery
 from effxfer.train.channels_last import safe_gradients
 from effxfer.train.devices import Device
+from effxfer.train.losses import label_loss
 
 TAYLOR_BATCHES = 16
 SAMPLES = {"fisher": (1, 512), "taylor": (64, TAYLOR_BATCHES)}
@@ -31,7 +32,7 @@ def losses(batches: Batches, limit: int) -> Losses:
     def examples(net: Net) -> Iterator[Tensor]:
         with safe_gradients(net):
             for inputs, labels in islice(batches, limit):
-                yield nn.functional.cross_entropy(net(inputs), labels)
+                yield label_loss(net.output, net(inputs), labels)
 
     return examples
 

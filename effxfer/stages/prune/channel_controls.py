@@ -49,7 +49,8 @@ def compare_controls(context: ControlContext) -> Report:
             timing=timings[name], macs=multiply_adds(nets[name]), advice=advice,
         )  # fmt: skip
 
-    ours = {split: context.report[f"accuracy/{split}"].value for split in context.tasks[-1].reported}
+    output = context.net.output
+    ours = {split: context.report[f"{output.metric}/{split}"].value for split in context.tasks[-1].reported}
     controls = [
         result(
             spec.name,
@@ -62,7 +63,7 @@ def compare_controls(context: ControlContext) -> Report:
     ]
     dense = result(DENSE, 0, [scores(context, context.dense)])
     pruned = result(PRUNED, int(context.report.get("epochs") or 0), [ours])
-    return report_channel_controls(dense, pruned, controls) + Report(notes=tuple(notes))
+    return report_channel_controls(dense, pruned, controls, output.title) + Report(notes=tuple(notes))
 
 
 def train_control(context: ControlContext, spec: ControlSpec) -> list[dict[str, Any]] | str:

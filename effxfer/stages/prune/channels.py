@@ -70,9 +70,13 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
             seed=seed_of(settings.seed, step) % 2**31, work=work.at(f"step-{step}"), loss=loss,
             label=f"recover {step} of {settings.steps}", allowance=time_allowance(settings.seconds, began, tasks[-1]),
         )  # fmt: skip
-    note = f"accuracy on the validation split before channels were removed: {before:.2f} %"
+    note = f"{net.output.title} on the validation split before channels were removed: {before:.2f} %"
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
-    report = accuracy_report(net, tasks[-1], device) + total_report(removed) + training_curves(history)
+    report = (
+        accuracy_report(net, tasks[-1], device)
+        + total_report(removed)
+        + training_curves(history, title=net.output.title)
+    )
     report += Report(notes=(note,)) + training.notes
     context = ControlContext(
         net=net, dense=dense, backbones=control_backbones, tasks=tasks, settings=settings, strategy=strategy, loss=loss,

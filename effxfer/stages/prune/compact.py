@@ -55,7 +55,7 @@ def compact(
         calibration=training_images(task, settings, device) if settings.max_error else (),
         check=validation_images(task.val, net.input, settings.images, device),
     )
-    note = f"accuracy on the validation split before: {before:.2f} %"
+    note = f"{net.output.title} on the validation split before: {before:.2f} %"
     return net, accuracy_report(net, task, device) + result.report + Report(notes=(note,))
 
 

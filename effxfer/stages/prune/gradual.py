@@ -52,7 +52,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     forget_(net)
     ticket = Mask({name: net.masks()[name].clone() for name in first.keep})
     report = accuracy_report(net, tasks[-1], device) + density(net, ticket)
-    report += training_curves(history) + falling(ramp, length)
+    report += training_curves(history, title=net.output.title) + falling(ramp, length)
     report += training.notes
     write_ticket_file(
         net, net.state_dict(), settings, rewind=TRAINED, tasks=tasks, report=report, device=device, work=work

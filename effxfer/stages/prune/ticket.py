@@ -28,7 +28,7 @@ from effxfer.stages.train.finetune import accuracy_report, train, training_curve
 from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
-from effxfer.transfer.strategies import make_strategy
+from effxfer.transfer.strategies import make_strategy, require_kind
 
 STRUCTURED = "prune structured"
 TRAINED = "the weights that the ticket was trained to"
@@ -52,6 +52,7 @@ def ticket(
     """
     name, options, fit = settings.training(recipe)
     strategy = make_strategy(name, options)
+    require_kind(strategy, tasks[-1].output)
     if settings.size:
         net.set_input_size(settings.size)
     new_head(net, tasks[-1], settings.seed)  # without a head, the body's last channels would count as outputs
@@ -61,7 +62,7 @@ def ticket(
     mask = Mask({name: keep.clone() for name, keep in net.masks().items()})
     mask.check_zero(net)
     report = accuracy_report(net, tasks[-1], device) + (density(net, mask) if mask.keep else Report())
-    return net, report + training_curves(history) + choice
+    return net, report + training_curves(history, title=net.output.title) + choice
 
 
 @torch.no_grad()
@@ -101,7 +102,7 @@ def write_ticket_file(
     origin = {
         "key": work.key,
         "data": [{"name": task.name, "digest": task.digest, "classes": len(task.classes)} for task in tasks],
-        "reached": {row.name: row.value for row in report.rows if row.name.startswith("accuracy/")},
+        "reached": {row.name: row.value for row in report.scores},
         "versions": artifact.versions(),
     }
     recipe = {"stage": f"prune {settings.method}", "settings": settings.plain()}

@@ -85,10 +85,10 @@ def compare_ticket(
         seed=settings.seed, ticket=ticket.mask, first=ticket.first, one_shot=one_shot_mask(net, ticket, settings.scope),
         start=ticket.start, remember=work.once,
     )  # fmt: skip
-    scores = {name: ticket.report[f"accuracy/{name}"].value for name in splits}
+    scores = {name: ticket.report[f"{net.output.metric}/{name}"].value for name in splits}
     bound = "up to " if settings.fit.patience else ""
     time = f"{bound}{ticket.epochs} epoch{'s' * (ticket.epochs != 1)}"
-    return report_controls(scores, runs, ticket=ticket.mask, first=ticket.first, trainings=time)
+    return report_controls(scores, runs, ticket=ticket.mask, first=ticket.first, trainings=time, title=net.output.title)
 
 
 def one_shot_mask(net: Net, ticket: TrainedTicket, scope: Scope) -> Mask:

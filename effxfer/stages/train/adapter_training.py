@@ -63,7 +63,7 @@ class Adapting:
         """
         if self.packed is None:
             return Report()
-        scores = {row.name: row.value for row in reached.rows if row.name.startswith("accuracy/")}
+        scores = {row.name: row.value for row in reached.scores}
         packed, file = self.packed.with_origin(reached=scores), self.work.result
         if file is not None and device.leads:
             packed.save(file / ADAPTER)

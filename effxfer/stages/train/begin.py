@@ -12,7 +12,7 @@ from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device
 from effxfer.train.optim.gradients import Loss
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.strategies import make_strategy
+from effxfer.transfer.strategies import make_strategy, require_kind
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +45,7 @@ def begin_training(net: Net, tasks: Sequence[Task], settings: DistilledSettings,
         SettingsError: If the strategy or its options are wrong, or it cannot be combined with the teacher.
     """
     strategy = make_strategy(settings.strategy, settings.options)
+    require_kind(strategy, tasks[-1].output)
     head_is_new = new_head(net, tasks[-1], settings.seed)
     strategy, reasons = strategy.choose(net.to(device.torch), tasks)
     loss, notes = distillation_loss(net, strategy, settings.teacher, head_is_new=head_is_new)

@@ -21,6 +21,7 @@ from effxfer.errors import GateError, SettingsError
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Curve, Report, Table
+from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.search.halving import round_share, rounds, training_share
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.onnx_timing import exported
@@ -34,7 +35,7 @@ from effxfer.train.fit import Row
 from effxfer.train.state import Work
 
 TIMING_SECONDS = 10.0
-FAILED = -1.0  # below any accuracy, so that diverged candidates rank last
+FAILED = BELOW_ALL  # so that diverged candidates rank last
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +55,11 @@ class Candidate:
     net: Net
     tasks: Sequence[Task]
     recipe: Finetune
+
+    @property
+    def title(self) -> str:
+        """The main metric in tables and curves."""
+        return self.tasks[-1].output.title
 
     @property
     def shape(self) -> str:
@@ -166,8 +172,8 @@ def train_winner(
     began, net = time.perf_counter(), deepcopy(winner.net)
     history, notes = adapt(net, winner.tasks, recipe, device=device, work=work, label=winner.name)
     report = accuracy_report(net, winner.tasks[-1], device)
-    line = {**run_summary(history), "val": report["accuracy/val"].value, "seconds": time.perf_counter() - began}
-    return net, report + training_curves(history) + notes, line
+    line = {**run_summary(history), "val": report.score("val"), "seconds": time.perf_counter() - began}
+    return net, report + training_curves(history, title=net.output.title) + notes, line
 
 
 def run_summary(history: Sequence[Row]) -> dict[str, Any]:
@@ -214,7 +220,7 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
 
 
 def leaderboard(entered: Sequence[Candidate], board: Board, ms: Mapping[str, float]) -> Report:
-    """Leaderboard, sorted by round reached, then validation accuracy."""
+    """Leaderboard, sorted by round reached, then validation score."""
     order = sorted(
         (candidate for candidate in entered if candidate.name in board),
         key=lambda candidate: (-board[candidate.name]["round"], -board[candidate.name]["val"]),
@@ -222,7 +228,8 @@ def leaderboard(entered: Sequence[Candidate], board: Board, ms: Mapping[str, flo
     rows = tuple(line(place, candidate, board[candidate.name], ms) for place, candidate in enumerate(order, 1))
     curves = tuple(
         Curve(
-            title="Validation accuracy of the last training run", name=candidate.name, x="epoch", y="accuracy, %",
+            title=f"Validation {candidate.title} of the last training run", name=candidate.name, x="epoch",
+            y=f"{candidate.title}, %",
             points=tuple(map(tuple, board[candidate.name]["passes"])),
         )
         for candidate in order
@@ -245,7 +252,7 @@ def line(place: int, candidate: Candidate, entry: Mapping[str, Any], ms: Mapping
         "side px": candidate.side,
         "rounds": entry["round"],
         "epochs": entry["epochs"],
-        "accuracy val %": None if entry["val"] == FAILED else entry["val"],
+        f"{candidate.title} val %": None if entry["val"] == FAILED else entry["val"],
         "seconds": entry["seconds"],
     }
     return {**row, "p50 ms": ms[candidate.shape]} if ms else row
@@ -256,9 +263,10 @@ def close(order: Sequence[Candidate], board: Board) -> tuple[str, ...]:
     if len(order) < 2:
         return ()
     first, second = (board[candidate.name] for candidate in order[:2])
-    n = len(order[0].tasks[-1].val)
-    images = round(abs(first["val"] - second["val"]) * n / 100)
+    task, gap = order[0].tasks[-1], abs(first["val"] - second["val"])
+    n, images = len(task.val), round(gap * len(task.val) / 100)
+    behind = f"{images} image{'s' * (images != 1)}" if task.output.kind == "single" else f"{gap:.2f} points"
     return (
         f"{len(order)} candidates were compared on {n} validation images; the winner was trained longest; the second, "
-        f"{order[1].name}, was {images} image{'s' * (images != 1)} behind after its last training run",
+        f"{order[1].name}, was {behind} behind after its last training run",
     )

@@ -12,7 +12,7 @@ from effxfer.report import Curve, Measurement, Report
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.train.adapter_training import Adapting
 from effxfer.stages.train.distillation import distillation_loss
-from effxfer.stages.train.head import new_head
+from effxfer.stages.train.head import choose_thresholds, new_head
 from effxfer.stages.train.target_domain import at_target, warning
 from effxfer.train.channels_last import channels_last
 from effxfer.train.devices import Device
@@ -23,7 +23,7 @@ from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.train.time_budget import Allowance
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.strategies import make_strategy
+from effxfer.transfer.strategies import make_strategy, require_kind
 
 
 def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work) -> tuple[Net, Report]:
@@ -37,7 +37,7 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
         work: Stores checkpoints.
     """
     history, notes = adapt(net, tasks, settings, device=device, work=work)
-    return net, accuracy_report(net, tasks[-1], device) + training_curves(history) + notes
+    return net, accuracy_report(net, tasks[-1], device) + training_curves(history, title=net.output.title) + notes
 
 
 def adapt(
@@ -46,6 +46,7 @@ def adapt(
     """Like `finetune` but without evaluation; return the history and the notes of strategy and teacher."""
     began = time.perf_counter()
     strategy = make_strategy(settings.strategy, settings.options)
+    require_kind(strategy, tasks[-1].output)
     head_is_new = new_head(net, tasks[-1], settings.seed, strategy.head())
     before = deepcopy(net)
     if settings.size:
@@ -92,6 +93,8 @@ def train(
             after_step=finish_step, no_best_before=settled, validate=validate, work=work, span=span,
             allowance=allowance, label=label,
         )  # fmt: skip
+    if settings.epochs:
+        choose_thresholds(net, tasks[-1], device)
     if trained:
         trained(net)
     strategy.finish(learner, tasks).apply_masks_()
@@ -117,8 +120,8 @@ def accuracy_report(net: Net, task: Task, device: Device) -> Report:
     return Report(rows=tuple(rows)) + at_target(net, task, device)
 
 
-def training_curves(history: Sequence[Row], name: str = "") -> Report:
-    """Report epochs, speed and curves of a training run."""
+def training_curves(history: Sequence[Row], name: str = "", title: str = "accuracy") -> Report:
+    """Report epochs, speed and curves of a training run; `title` is that of the main metric."""
     if not history:
         return Report()
     losses = tuple((row["epoch"], row["loss"]) for row in history)
@@ -128,6 +131,6 @@ def training_curves(history: Sequence[Row], name: str = "") -> Report:
         rows=(Measurement(name="epochs", value=len(history)), speed),
         curves=(
             Curve(title="Training loss", name=name or "loss", x="epoch", y="loss", points=losses),
-            Curve(title="Validation accuracy", name=name or "validation", x="epoch", y="accuracy, %", points=scores),
+            Curve(title=f"Validation {title}", name=name or "validation", x="epoch", y=f"{title}, %", points=scores),
         ),
     )

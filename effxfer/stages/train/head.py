@@ -6,13 +6,17 @@ from typing import Any
 import torch
 
 from effxfer.data.task import Task
+from effxfer.errors import DataError
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
+from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import predict
 
 
 def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = None) -> bool:
-    """Give a network a new head, unless it has one with the task's classes.
+    """Give a network a new head, unless it has one for the task's kind of label and classes.
 
     Args:
         net: Changed in place.
@@ -23,7 +27,8 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
     Returns:
         Whether it got one.
     """
-    if net.classes == task.classes and (spec is None or spec == head_of(net)):
+    fits = net.output.kind == task.output.kind and net.classes == task.classes
+    if fits and (spec is None or spec == head_of(net)):
         return False
     torch.manual_seed(seed)
     net.smoothing = 0.0
@@ -33,6 +38,7 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
         spec=dict(spec or {"kind": "linear"}),
         features=tap_widths(net, ("out",))["out"],
         classes=list(task.classes),
+        **({} if task.output.kind == "single" else {"output": task.output.to_json()}),
     )
     return True
 
@@ -40,3 +46,31 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
 def head_of(net: Net) -> Mapping[str, Any]:
     """Say what head a network has; nothing before its first."""
     return next((edit["spec"] for edit in reversed(net.edits) if edit["kind"] == "set_head"), {})
+
+
+def choose_thresholds(net: Net, task: Task, device: Device) -> None:
+    """Choose, on the validation split, what the decisions of a trained network depend on; record it as an edit.
+
+    Of the kinds of label, several labels have a threshold each.
+    """
+    if not isinstance(net.output, MultiLabel):
+        return
+    raw = predict(net, task.val.rows, net.input, device).numpy()
+    output = net.output.fit_decision(raw, task.val.labels)
+    net.edits[:] = [edit for edit in net.edits if edit["kind"] != "set_output"]
+    apply_edit(net, "set_output", output=output.to_json())
+
+
+def require_same_output(net: Net, task: Task) -> None:
+    """Make sure that a network answers what a task asks.
+
+    Raises:
+        DataError: If kinds of label or classes differ.
+    """
+    if net.output.kind != task.output.kind:
+        text = f"the network knows labels of kind {net.output.kind!r}, the data hold kind {task.output.kind!r}"
+        raise DataError(text, "finetune it first")
+    if net.classes != task.classes:
+        raise DataError(
+            f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
+        )

@@ -7,15 +7,15 @@ from dataclasses import replace
 from torch import nn
 
 from effxfer.data.task import Task
-from effxfer.errors import DataError
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.stages.settings.qat_settings import Qat
 from effxfer.stages.train.finetune import accuracy_report, train, training_curves
+from effxfer.stages.train.head import require_same_output
 from effxfer.train.devices import Device
 from effxfer.train.fake_quant import fake_quantize
 from effxfer.train.state import Work
-from effxfer.transfer.strategies import make_strategy
+from effxfer.transfer.strategies import make_strategy, require_kind
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -34,20 +34,20 @@ def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work:
         DataError: If the classes of task and network differ.
     """
     task = tasks[-1]
-    if net.classes != task.classes:
-        raise DataError(
-            f"the network knows {list(net.classes)}, the data hold {list(task.classes)}", "finetune it first"
-        )
+    require_same_output(net, task)
     net.to(device.torch).eval()
     before = accuracy_report(net, task, device)
     strategy = make_strategy(settings.strategy, settings.options)
+    require_kind(strategy, task.output)
     with frozen_norms(net, settings.norms), fake_quantize(
         net, bits=settings.bits, momentum=settings.momentum, skip=settings.float_first
     ):  # fmt: skip
         history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)
         simulated = accuracy_report(net.eval(), task, device)
     rows = (*_renamed(before, "before"), *_renamed(simulated, "simulated"))
-    return net, accuracy_report(net, task, device) + Report(rows=rows) + training_curves(history)
+    return net, accuracy_report(net, task, device) + Report(rows=rows) + training_curves(
+        history, title=net.output.title
+    )
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Dann(Strategy):
             evaluation on the source.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({"single"})
     of_images: ClassVar[bool] = False
 
     # The paper's. On photographs to sketches it cost nine points (25.0 against 33.7 %): smaller ones are worth a try.

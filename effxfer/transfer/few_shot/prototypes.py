@@ -44,6 +44,7 @@ class PrototypeNet(Strategy):
             apart, as in letters.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({"single"})
     of_images: ClassVar[bool] = False
 
     batch: int = Field(default=1, ge=1)

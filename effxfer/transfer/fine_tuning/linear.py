@@ -5,13 +5,16 @@ Shape legend: N images, D features.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from effxfer.data.batches.collate import label_tensor
 from effxfer.data.task import Task
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
+from effxfer.train.losses import label_loss
 
 # Chosen, not measured: L-BFGS stops before by the gradient's size; a head without l2 on separable data never would.
 MOST_STEPS = 200
@@ -30,20 +33,21 @@ class Features(nn.Module):
 
 
 def features_of(net: Net, task: Task) -> tuple[Tensor, Tensor]:
-    """Compute features `(N, D)` and labels `(N,)` of the training split's evaluation view, on the network's device."""
+    """Compute features `(N, D)` and labels of the training split's evaluation view, on the network's device."""
     device = next(net.parameters()).device
     features = predict(Features(net), task.train.rows, net.input, Device(torch=device)).to(device)
-    return features, torch.tensor(task.train.labels).to(device)
+    return features, label_tensor(task.train.labels, task.output).to(device)
 
 
-def solve_(head: nn.Module, features: Tensor, labels: Tensor, l2: float) -> float:
-    """Minimise cross-entropy plus `l2 / 2 * |w|^2` over a head in place, by L-BFGS; convex for a linear head.
+def solve_(head: nn.Module, features: Tensor, labels: Tensor, l2: float, output: Output = SINGLE_LABEL) -> float:
+    """Minimise the labels' loss plus `l2 / 2 * |w|^2` over a head in place, by L-BFGS; convex for a linear head.
 
     Args:
         head: Maps features to logits; its dropout and statistics stand still.
         features: float32 `(N, D)`.
-        labels: int64 `(N,)`.
+        labels: Of `label_tensor`.
         l2: At least 0; on matrices, not on biases.
+        output: The kind of the labels.
 
     Returns:
         The value reached.
@@ -53,7 +57,7 @@ def solve_(head: nn.Module, features: Tensor, labels: Tensor, l2: float) -> floa
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(head(features), labels)
+        loss = label_loss(output, head(features), labels)
         # Not on biases: they hold the classes' frequencies.
         loss = loss + l2 / 2 * torch.stack([p.square().sum() for p in trained if p.dim() > 1]).sum()
         loss.backward()

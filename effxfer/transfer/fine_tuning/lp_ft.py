@@ -28,5 +28,5 @@ class LpFt(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Solve the head."""
         # Before anything is frozen or held, on the features as they were pretrained.
-        solve_(net.head, *features_of(net, tasks[-1]), self.l2)
+        solve_(net.head, *features_of(net, tasks[-1]), self.l2, net.output)
         return super().prepare(net, tasks)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch
 from pydantic import model_validator
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches, balanced_order
@@ -48,6 +47,6 @@ class Probe(Strategy):
         return lambda seed: Batches(len(labels), self.batch, make, seed, order)
 
     def loss(self, learner: Net, batch: Any, progress: float) -> Mapping[str, Tensor]:
-        """Cross-entropy of the head."""
+        """The head's loss on stored features."""
         features, labels = batch
-        return {"label": F.cross_entropy(learner.head(features), labels, label_smoothing=self.label_smoothing)}
+        return {"label": self.label_loss(learner, learner.head(features), labels)}

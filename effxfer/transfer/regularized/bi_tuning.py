@@ -8,7 +8,7 @@ Shape legend: B images, D features, P projected features, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -31,6 +31,8 @@ class BiTuning(Strategy):
         temperature: Temperature of similarities. The paper's is 0.07.
         width: Units of the projection for image similarities, which is discarded after training.
     """
+
+    takes: ClassVar[frozenset[str]] = frozenset({"single"})
 
     weight: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=0.07, gt=0)

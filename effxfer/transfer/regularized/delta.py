@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from effxfer.data.batches.collate import input_tensor
+from effxfer.data.batches.collate import input_tensor, label_tensor
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.net.taps import capture_taps, example_input, stage_ends
+from effxfer.train.losses import label_loss
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.fine_tuning.linear import features_of, solve_
 from effxfer.transfer.regularized.reference_model import WithReference
@@ -85,13 +85,13 @@ def channel_weights(net: Net, task: Task, taps: Sequence[str]) -> dict[str, Tens
     softmax.
     """
     probe = deepcopy(net).eval()
-    solve_(probe.requires_grad_(True).head, *features_of(probe, task), 1e-3)
+    solve_(probe.requires_grad_(True).head, *features_of(probe, task), 1e-3, net.output)
     chosen = torch.linspace(0, len(task.train) - 1, min(IMAGES, len(task.train))).long()
     device = next(probe.parameters()).device
     inputs = input_tensor(task.train.rows[chosen.numpy()], net.input, device)
-    labels = torch.tensor(task.train.labels[chosen.numpy()]).to(device)
+    labels = label_tensor(task.train.labels[chosen.numpy()], task.output).to(device)
     with capture_taps(probe.body, taps) as maps:
-        loss = F.cross_entropy(probe(inputs), labels)
+        loss = label_loss(net.output, probe(inputs), labels)
     slopes = torch.autograd.grad(loss, [maps[tap] for tap in taps])
     return {
         tap: softmax_weights(-by_channel(maps[tap] * slope).sum((0, 2)))

@@ -59,7 +59,7 @@ def blend_teacher_loss(
             terms = {k: (1 - logits) * v for k, v in loss(pupil, batch, progress).items()}
         target, alike = ask_teacher(batch[0])
         if logits:
-            terms["teacher"] = logits * divergence(pupil.answer, target, temperature)
+            terms["teacher"] = logits * distance(teacher.output.kind, pupil.answer, target, temperature)
         if features:
             far = [(similarity_matrix(maps[name]) - alike[name]).square().sum(1).mean() for name in taps]
             terms["features"] = features * torch.stack(far).mean()
@@ -100,6 +100,20 @@ def resize_images(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+def distance(kind: str, raw: Tensor, target: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Return how far outputs `(B, C)` are from a teacher's, by the kind of label.
+
+    Single labels: `divergence`. Several: the binary cross-entropy of softened probabilities, times T^2. Numbers: the
+    mean squared difference of standardised values, which has no temperature.
+    """
+    if kind == "value":
+        return F.mse_loss(raw, target)
+    if kind == "multi":
+        soft = (target / temperature).sigmoid()
+        return F.binary_cross_entropy_with_logits(raw / temperature, soft) * temperature**2
+    return divergence(raw, target, temperature)
 
 
 def divergence(logits: Tensor, target: Tensor, temperature: float = TEMPERATURE) -> Tensor:

@@ -38,6 +38,7 @@ class FixMatch(Strategy):
         strong: Strong augmentation of unlabelled images.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({"single"})
     of_images: ClassVar[bool] = False
 
     weight: float = Field(default=1.0, ge=0)

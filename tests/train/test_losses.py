@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from effxfer.data.batches.collate import label_tensor
+from effxfer.runtime.outputs.multi_label import UNKNOWN, MultiLabel
+from effxfer.runtime.outputs.regression import Regression
+from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.train.losses import label_loss, multi_label_loss
+
+RAW = torch.tensor([[0.5, -1.0, 2.0], [-0.3, 0.2, 0.1]])
+MULTI, SINGLE = MultiLabel(classes=("a", "b", "c")), SingleLabel(classes=("a", "b", "c"))
+VALUE = Regression(classes=("x",), mean=(10.0,), deviation=(2.0,))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_single_label_has_the_cross_entropy(smoothing):
+    labels = label_tensor(np.array([2, 0]), SINGLE)
+    assert label_loss(SINGLE, RAW, labels, smoothing) == F.cross_entropy(RAW, labels, label_smoothing=smoothing)
+
+
+def test_several_labels_have_the_mean_binary_cross_entropy():
+    labels = label_tensor(np.array([[1, 0, 1], [0, 0, 1]], np.uint8), MULTI)
+    torch.testing.assert_close(label_loss(MULTI, RAW, labels), F.binary_cross_entropy_with_logits(RAW, labels))
+
+
+def test_unknown_labels_have_no_part_and_no_gradient():
+    raw = RAW.clone().requires_grad_()
+    labels = label_tensor(np.array([[1, UNKNOWN, 0], [UNKNOWN] * 3], np.uint8), MULTI)
+    loss = label_loss(MULTI, raw, labels)
+    expected = F.binary_cross_entropy_with_logits(RAW[0, [0, 2]], torch.tensor([1.0, 0.0])) / 2
+    torch.testing.assert_close(loss.detach(), expected)
+    loss.backward()
+    assert raw.grad is not None
+    assert raw.grad[0, 1] == 0
+    assert not raw.grad[1].any()
+
+
+@pytest.mark.parametrize("kind", ["binary", "asymmetric"])
+def test_a_batch_in_parts_has_the_loss_of_the_whole(kind):
+    generator = torch.Generator().manual_seed(0)
+    raw, labels = torch.randn(6, 3, generator=generator), torch.randint(0, 2, (6, 3), generator=generator).float()
+    labels[0, 1] = torch.nan
+    parts = [multi_label_loss(raw[i : i + 2], labels[i : i + 2], kind=kind) for i in (0, 2, 4)]
+    torch.testing.assert_close(multi_label_loss(raw, labels, kind=kind), torch.stack(parts).mean())
+
+
+def test_the_asymmetric_loss_by_hand():
+    """Positives: -log p. Negatives: -(p - 0.05)^4 log(1.05 - p), and nothing below p = 0.05."""
+    raw, labels = torch.tensor([[0.7, -0.2, -5.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    p = raw.sigmoid()[0]
+    expected = -p[0].log() - (p[1] - 0.05) ** 4 * (1.05 - p[1]).log()
+    torch.testing.assert_close(multi_label_loss(raw, labels, kind="asymmetric"), expected)
+
+
+def test_numbers_have_hubers_loss_in_deviations():
+    labels = label_tensor(np.array([[11.0], [np.nan], [20.0]], np.float32), VALUE)
+    raw = torch.tensor([[0.0], [3.0], [1.0]])
+    errors = torch.tensor([0.5 * 0.5**2, 0.0, 4.0 - 0.5])
+    torch.testing.assert_close(label_loss(VALUE, raw, labels), errors.mean())
