@@ -86,7 +86,7 @@ class AdapterFile(SignedFile[Facts]):
         Raises:
             ModelFileError: If the body differs (E411), or the tensors do not fit the document (E405).
         """
-        from effxfer.net.backbones.recorded import rebuilding
+        from effxfer.net.backbones.recorded import name_rebuild_errors
         from effxfer.net.edits import apply_edit
         from effxfer.net.merge import adapters, base_state
 
@@ -100,7 +100,7 @@ class AdapterFile(SignedFile[Facts]):
             raise ModelFileError(text, hint, code="E411")
         # Before the edits, among which is the adapter's head: a network has one.
         _remove_head(net)
-        with rebuilding("the adapter", len(self.content)):
+        with name_rebuild_errors("the adapter", len(self.content)):
             for edit in self.facts.edits:
                 apply_edit(net, **edit)
         _load_tensors(net, self.tensors(), bare)

@@ -109,12 +109,12 @@ class Artifact:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from effxfer.net.backbones.recorded import rebuilding
+        from effxfer.net.backbones.recorded import name_rebuild_errors
         from effxfer.net.edits import rebuild
 
         weights = self.path / WEIGHTS
         # Sizes in a manifest are claims; memory for the network is limited by the weights that are there.
-        with rebuilding(str(self.path / MANIFEST), weights.stat().st_size):
+        with name_rebuild_errors(str(self.path / MANIFEST), weights.stat().st_size):
             net = rebuild(m.backbone, m.edits, input_from_json(m.preprocess), m.classes)
         try:
             net.load_state_dict(load_file(weights))

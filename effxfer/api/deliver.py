@@ -170,18 +170,18 @@ def bench(
 
     earlier = regression.read_earlier(Path(compare)) if compare else None
     table = table_of(
-        settings, extra, **_swept("threads", threads), **_swept("batch", batch, "batches"), max_seconds=max_seconds,
-        max_p50_ratio=max_p50_ratio, max_mb=max_mb, seed=seed,
+        settings, extra, **_sweep_settings("threads", threads), **_sweep_settings("batch", batch, "batches"),
+        max_seconds=max_seconds, max_p50_ratio=max_p50_ratio, max_mb=max_mb, seed=seed,
     )  # fmt: skip
-    chosen, named = build(Bench, table, "bench"), _named([*([baseline] if baseline else []), *models])
-    report = _measured(named, chosen, Path(out) if out else None, force)
+    chosen, named = build(Bench, table, "bench"), _name_models([*([baseline] if baseline else []), *models])
+    report = _measure(named, chosen, Path(out) if out else None, force)
     if earlier is None:
         return Comparison(report=report, settings=chosen)
     compared, regressions = regression.compare_with_earlier(earlier, report, chosen.plain(), max_regression)
     return Comparison(report=report + compared, settings=chosen, regressions=tuple(regressions))
 
 
-def _measured(named: Mapping[str, Path], settings: Bench, out: Path | None, force: bool) -> Report:
+def _measure(named: Mapping[str, Path], settings: Bench, out: Path | None, force: bool) -> Report:
     from effxfer.stages.deliver.bench import bench_files
 
     bare = any(path.suffix == ".onnx" for path in named.values())
@@ -204,10 +204,10 @@ def _preview(named: Mapping[str, Path], settings: Bench) -> dict[str, Any]:
     return {"stage": "bench", "models": list(named), "settings": settings.plain()}
 
 
-def _swept(name: str, values: int | Sequence[int] | None, plural: str = "") -> dict[str, Any]:
+def _sweep_settings(name: str, values: int | Sequence[int] | None, plural: str = "") -> dict[str, Any]:
     """Read a number as a setting, and several as the first of them and a sweep over all.
 
-    >>> _swept("threads", 2), _swept("batch", [1, 8], "batches")
+    >>> _sweep_settings("threads", 2), _sweep_settings("batch", [1, 8], "batches")
     ({'threads': 2}, {'batch': 1, 'sweep_batches': [1, 8]})
     """
     numbers = [values] if isinstance(values, int) else list(values or ())
@@ -215,7 +215,7 @@ def _swept(name: str, values: int | Sequence[int] | None, plural: str = "") -> d
     return {name: numbers[0], **sweep} if numbers else {}
 
 
-def _named(models: Sequence[PathLike | Result]) -> dict[str, Path]:
+def _name_models(models: Sequence[PathLike | Result]) -> dict[str, Path]:
     """Name models, each of them once, by as many of the last parts of their paths as it takes."""
     paths = [path_of(model) for model in models]
     return dict(zip(distinct_names(paths), paths, strict=True))

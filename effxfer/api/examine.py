@@ -113,10 +113,10 @@ def check(
 
 def _suspects(source: str, data: DataSettings, device: str) -> Sequence[Finding]:
     """Find labels that may be wrong by a backbone's features."""
-    from effxfer.stages.data.mislabelled import mislabelled
+    from effxfer.stages.data.mislabelled import find_mislabelled
 
     backbone = build(BackboneSettings, {"source": source}, "backbone")
-    return mislabelled(backbone, data, RunContext(out=Path("check"), device=device))
+    return find_mislabelled(backbone, data, RunContext(out=Path("check"), device=device))
 
 
 def rank(

@@ -59,7 +59,7 @@ def prune_module(module: "nn.Module", **settings: Any) -> ModuleResult:
     """Remove channels; settings are the arguments of `effxfer.prune.channels.remove.remove_channels`."""
     from effxfer.prune.channels.remove import remove_channels
 
-    return _pruned(module, remove_channels(module, **settings))
+    return _module_result(module, remove_channels(module, **settings))
 
 
 def prune_module_to_latency(
@@ -68,14 +68,14 @@ def prune_module_to_latency(
     """Remove channels until it is fast; settings are those of `stages.prune.latency.prune_to_measured_latency`."""
     from effxfer.stages.prune.latency import prune_to_measured_latency
 
-    return _pruned(module, prune_to_measured_latency(module, latency_ratio=ratio, latency_ms=ms, **settings))
+    return _module_result(module, prune_to_measured_latency(module, latency_ratio=ratio, latency_ms=ms, **settings))
 
 
 def compact_module(module: "nn.Module", **settings: Any) -> ModuleResult:
     """Remove units without weights; settings are the arguments of `effxfer.prune.compact.compact.compact`."""
     from effxfer.prune.compact.compact import compact
 
-    return _pruned(module, compact(module, **settings))
+    return _module_result(module, compact(module, **settings))
 
 
 def find_ticket_of_module(module: "nn.Module", *, rounds: int | None, **settings: Any) -> ModuleResult:
@@ -142,5 +142,5 @@ def quantize_module(
     return ExportedFile(report=report, path=file)
 
 
-def _pruned(module: "nn.Module", result: "PruneResult") -> ModuleResult:
+def _module_result(module: "nn.Module", result: "PruneResult") -> ModuleResult:
     return ModuleResult(report=result.report, module=module, kept_outputs=result.kept_outputs, record=result.record)

@@ -13,7 +13,7 @@ from effxfer.api.sources import Data, PathLike, path_of, table_of
 from effxfer.net.backbones.trust import trust_sources
 from effxfer.prune.tickets.file import TicketFile
 from effxfer.stages.runner.output_dir import check_file
-from effxfer.stages.runner.source import lean, read_ticket, whole, write_ticket
+from effxfer.stages.runner.source import fill_in_weights, point_to_weights, read_ticket, write_ticket
 
 Ticket = PathLike | Result | LoadedTicket
 
@@ -48,7 +48,7 @@ def train_ticket(
     table = table_of(settings, extra, seed=seed, fit__epochs=epochs, fit__lr=lr, mask=mask)
     opened = _file_of(ticket)
     with trust_sources(backbone):
-        source = whole(opened, backbone) if backbone else opened
+        source = fill_in_weights(opened, backbone) if backbone else opened
         return run_stage("ticket", source, out=out, data=data, settings=table, device=device, force=force)
 
 
@@ -67,9 +67,9 @@ def pack_ticket(ticket: Ticket, *, out: PathLike, backbone: str = "", force: boo
     """
     file = Path(out)
     check_file(file)
-    complete = whole(_file_of(ticket))
+    complete = fill_in_weights(_file_of(ticket))
     with trust_sources(backbone):
-        packed = lean(complete, backbone) if backbone else complete
+        packed = point_to_weights(complete, backbone) if backbone else complete
     write_ticket(packed, file, force=force)
     return LoadedTicket.of(packed, file)
 

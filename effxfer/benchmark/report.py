@@ -38,7 +38,7 @@ class BenchResult:
     peaks: Mapping[str, Memory | None]
     cold: Mapping[str, Sequence[ColdStart]]
 
-    def comparable(self, name: str) -> bool:
+    def is_comparable(self, name: str) -> bool:
         """Whether a model took as many images per call as the baseline; otherwise a ratio means nothing."""
         return self.batches[name] == self.batches[self.baseline]
 
@@ -83,7 +83,7 @@ def _measurements(timing: Timing, result: BenchResult) -> list[Measurement]:
     rows = [
         Measurement(name=f"p50/{name}", value=timing.p50, unit="ms", n=timing.n),
         Measurement(name=f"p95/{name}", value=timing.p95, unit="ms", n=timing.n),
-        *([_ratio(f"ratio/{name}", timing)] if result.comparable(name) else []),
+        *([_ratio(f"ratio/{name}", timing)] if result.is_comparable(name) else []),
         Measurement(name=f"batch/{name}", value=result.batches[name]),
         Measurement(
             name=f"throughput/{name}", value=throughput(timing, result.batches[name]), unit="images/s", n=timing.n
@@ -126,7 +126,7 @@ def _model_row(timing: Timing, result: BenchResult) -> dict[str, Any]:
         "p50 ms": timing.p50,
         "p95 ms": timing.p95,
         "p99 ms": timing.p99,
-        "p50 ratio": span(timing) if result.comparable(timing.name) else None,
+        "p50 ratio": span(timing) if result.is_comparable(timing.name) else None,
         "images/s": throughput(timing, result.batches[timing.name]),
         "size MB": size.mb if size else None,
         "compressed MB": size.compressed_mb if size else None,
@@ -197,7 +197,7 @@ def fixed_batches(batches: Mapping[str, int], requested: int) -> list[str]:
 
 def _other_batches(result: BenchResult) -> list[str]:
     """Note why some models have no ratio."""
-    names = [timing.name for timing in result.timings if not result.comparable(timing.name)]
+    names = [timing.name for timing in result.timings if not result.is_comparable(timing.name)]
     if not names:
         return []
     base, other_batches = result.batches[result.baseline], {result.batches[name] for name in names}
@@ -209,7 +209,7 @@ def _other_batches(result: BenchResult) -> list[str]:
 def _wide_intervals(result: BenchResult, precision: float) -> list[str]:
     if result.timings[0].rounds < MIN_ROUNDS:
         return [f"{result.timings[0].rounds} rounds are too few for an interval: raise `max_seconds`"]
-    ratios = [timing for timing in result.timings if result.comparable(timing.name)]
+    ratios = [timing for timing in result.timings if result.is_comparable(timing.name)]
     far = [t.name for t in ratios if max(t.ratio_high - t.ratio, t.ratio - t.ratio_low) > precision * t.ratio]
     wide = ["the noise" if name == REPEAT else name for name in far]
     if not wide:

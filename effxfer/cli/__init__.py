@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 
-from effxfer.cli.command_line import DEBUG, in_flags, reproduce
+from effxfer.cli.command_line import DEBUG, reproduce, to_flags
 from effxfer.errors import EffxferError, ResourceError, memory_full, out_of_memory
 from effxfer.process import interrupt
 from effxfer.runtime.printing import printable
@@ -53,7 +53,7 @@ def _fail(error: BaseException) -> int:
     if not isinstance(error, EffxferError):
         return _refuse(error)
     _trace()
-    print(f"effxfer: {in_flags(str(error))}", file=sys.stderr)
+    print(f"effxfer: {to_flags(str(error))}", file=sys.stderr)
     return error.exit_code
 
 

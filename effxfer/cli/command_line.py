@@ -24,10 +24,10 @@ def reproduce(*, as_it_was: bool = False) -> str:
         as_it_was: Include the flags that do not change the result, such as --force, which a resumed run needs.
     """
     words = [word for word in sys.argv[1:] if as_it_was or word not in ONCE]
-    return " ".join(map(_quoted, ["effxfer", *words]))
+    return " ".join(map(_quote, ["effxfer", *words]))
 
 
-def _quoted(word: str) -> str:
+def _quote(word: str) -> str:
     """Quote a word for a shell; escape control characters that a terminal would interpret."""
     if printable(word) == word:
         return shlex.quote(word)
@@ -39,10 +39,10 @@ def _octal(character: str) -> str:
     return "".join(f"\\{byte:03o}" for byte in character.encode(errors="surrogateescape"))
 
 
-def in_flags(text: str) -> str:
+def to_flags(text: str) -> str:
     """Rewrite the settings and the trust that a library message names as command-line flags.
 
-    >>> in_flags("replace it with `force`, or pass `data.skip_bad=true` and `device=cpu`; see `effxfer check`")
+    >>> to_flags("replace it with `force`, or pass `data.skip_bad=true` and `device=cpu`; see `effxfer check`")
     'replace it with --force, or pass --set data.skip_bad=true and --device cpu; see `effxfer check`'
     """
     return SETTING.sub(_flag, TRUST.sub(r"--trust \1", text))

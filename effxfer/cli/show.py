@@ -49,14 +49,14 @@ def report(measured: Report, as_json: bool, **facts: Any) -> None:
 def document(value: Mapping[str, Any]) -> None:
     """Print one JSON object, with the command that reproduces it; NaN and infinity, which JSON lacks, as null."""
     if leads():
-        print(json.dumps(_finite({**value, "command": reproduce()}), indent=1, default=str, allow_nan=False))
+        print(json.dumps(_finite_or_null({**value, "command": reproduce()}), indent=1, default=str, allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def _finite_or_null(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: _finite_or_null(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [_finite_or_null(inner) for inner in value]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 

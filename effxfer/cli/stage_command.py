@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from effxfer.api import Result
 
 
-def _shared(
+def _shared_options(
     source: Source, out: Out, data: Data = "", *, seed: Seed = None, changes: Set = None, device: Device = "auto",
     force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Declare the options that all stage commands share."""
 
 
-SHARED = signature(_shared).parameters
+SHARED = signature(_shared_options).parameters
 FIRST = ("source", "out", "data")
 
 
@@ -33,7 +33,7 @@ def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[.
     """
 
     @wraps(command)
-    def complete(**values: Any) -> None:
+    def run_with_options(**values: Any) -> None:
         shared = {name: values.pop(name) for name in SHARED}
         source = shared.pop("source")
         run_stage(command(**values), source, **shared)
@@ -44,12 +44,12 @@ def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[.
         *flags,
         *(option for name, option in SHARED.items() if name not in FIRST),
     ]
-    described: Any = complete
-    described.__signature__ = signature(_shared).replace(
+    described: Any = run_with_options
+    described.__signature__ = signature(_shared_options).replace(
         parameters=[option.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for option in parameters]
     )
     described.__annotations__ = {option.name: option.annotation for option in parameters} | {"return": None}
-    return cast(Callable[..., None], complete)
+    return cast(Callable[..., None], run_with_options)
 
 
 def run_stage(

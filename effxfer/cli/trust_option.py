@@ -18,7 +18,7 @@ def add_trust_option(command: Command) -> Command:
     """Add the option `--trust` to a command; the trust ends with the command."""
 
     @wraps(command)
-    def opened(*arguments: Any, trust: list[str] | None = None, **named: Any) -> Any:
+    def call_trusting(*arguments: Any, trust: list[str] | None = None, **named: Any) -> Any:
         if not trust:
             return command(*arguments, **named)
         import effxfer
@@ -28,7 +28,7 @@ def add_trust_option(command: Command) -> Command:
 
     shape = signature(command)
     trust_option = Parameter("trust", Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
-    described: Any = opened
+    described: Any = call_trusting
     described.__signature__ = shape.replace(parameters=[*shape.parameters.values(), trust_option])
     described.__annotations__ = {**command.__annotations__, "trust": Trust}
-    return cast(Command, opened)
+    return cast(Command, call_trusting)

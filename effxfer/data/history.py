@@ -59,7 +59,7 @@ class History:
         """Return the split that the content of an image had; empty if it is new."""
         return self.splits.get(item.sha256[:CONTENT], "")
 
-    def after(self, records: Iterable[Record]) -> "History":
+    def with_records(self, records: Iterable[Record]) -> "History":
         """Return the history after a stage with these records; earlier records that they cover are dropped."""
         latest = History(tuple(records))
         remaining = [record for record in self.records if not _is_covered(record, latest)]

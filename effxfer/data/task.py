@@ -89,7 +89,7 @@ class Task:
         return self.output.classes
 
     @property
-    def reported(self) -> "dict[str, Split]":
+    def reported_splits(self) -> "dict[str, Split]":
         """The splits that accuracy is reported on, by name, without an empty test split."""
         return {name: split for name, split in (("val", self.val), ("test", self.test)) if len(split)}
 

@@ -122,7 +122,7 @@ def remove_blocks(net: nn.Module, *, names: Sequence[str]) -> None:
     for name in names:
         if name not in modules:
             raise ModelFileError(f"the network has no block {name!r}{did_you_mean(name, modules)}")
-        if tapped_within(net, name):
+        if is_tapped_within(net, name):
             raise ModelFileError(f"{name} cannot be left out: the head is fed by it", "choose other taps")
     for name in names:
         inside = KEEP + f"{name}.".replace(".", "/")
@@ -131,7 +131,7 @@ def remove_blocks(net: nn.Module, *, names: Sequence[str]) -> None:
         net.set_submodule(name, nn.Identity())
 
 
-def tapped_within(net: nn.Module, name: str) -> bool:
+def is_tapped_within(net: nn.Module, name: str) -> bool:
     """Whether the head is fed by a module or by something inside it."""
     return isinstance(net, Net) and any(f"body.{tap}.".startswith(f"{name}.") for tap in net.taps)
 

@@ -13,7 +13,7 @@ from effxfer.errors import SettingsError, out_of_memory
 from effxfer.net.backbones.architectures import build_body
 from effxfer.net.heads.pools import pool_of
 from effxfer.net.hooks import as_evaluated
-from effxfer.net.taps import capture_taps, example_input, in_order, pool
+from effxfer.net.taps import capture_taps, example_input, pool, with_channels_second
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SingleLabel
@@ -70,7 +70,7 @@ class Net(nn.Module):
         """Map images `(B, 3, S, S)` to the outputs of `taps`: maps, tokens or features."""
         with capture_taps(self.body, taps) as outputs:
             out = self.body(x)
-        return {**outputs, "out": in_order(self.body, out)}
+        return {**outputs, "out": with_channels_second(self.body, out)}
 
     def features(self, x: Tensor) -> Tensor:
         """Map images `(B, 3, S, S)` to the input of the head's classifier: `(B, D)`, with the head's own pooling."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from effxfer.net.net import Net
 
 
-def in_order(body: nn.Module, output: Any) -> Tensor:
+def with_channels_second(body: nn.Module, output: Any) -> Tensor:
     """Choose the tensor of a module's output (see `tensor_of`), with its channels second.
 
     Bodies that declare `output_fmt = "NHWC"`, such as timm's Swin, have them last: `(B, h, w, D)`.
@@ -43,7 +43,7 @@ def capture_taps(body: nn.Module, taps: Sequence[str]) -> Iterator[dict[str, Ten
     outputs: dict[str, Tensor] = {}
 
     def capture(name: str) -> Any:
-        return lambda _module, _inputs, output: outputs.__setitem__(name, in_order(body, output))
+        return lambda _module, _inputs, output: outputs.__setitem__(name, with_channels_second(body, output))
 
     modules = [(tap, body.get_submodule("" if tap == "out" else tap)) for tap in taps]
     with hooks(module.register_forward_hook(capture(tap)) for tap, module in modules):

@@ -33,7 +33,7 @@ def pareto(summary: Table) -> Figure | None:
     columns = Columns.of(summary)
     if not (columns.accuracy and columns.latency):
         return None
-    rows = [r for r in summary.rows if _finite(r[columns.accuracy]) and _finite(r[columns.latency])]
+    rows = [r for r in summary.rows if _is_finite(r[columns.accuracy]) and _is_finite(r[columns.latency])]
     if not rows:
         return None
     front = pareto_front([(float(r[columns.latency]), float(r[columns.accuracy])) for r in rows])
@@ -120,12 +120,12 @@ def _front_line(rows: Sequence[Mapping[str, Any]], columns: Columns, front: Sequ
 
 def _markers(rows: Sequence[Mapping[str, Any]], columns: Columns, front: Sequence[int]) -> list[dict[str, Any]]:
     largest = max(
-        (float(row[columns.size]) for row in rows if columns.size and _finite(row[columns.size])), default=0.0
+        (float(row[columns.size]) for row in rows if columns.size and _is_finite(row[columns.size])), default=0.0
     )
     sizes = [_marker_size(row, columns, largest) for row in rows]
     names = [str(row[columns.model]) for row in rows]
     points = [(float(row[columns.latency]), float(row[columns.accuracy])) for row in rows]
-    positions = place_labels(points, names, sizes, log=_wide(rows, columns))
+    positions = place_labels(points, names, sizes, log=_is_wide(rows, columns))
     return [
         {
             "type": "scatter",
@@ -146,7 +146,7 @@ def _markers(rows: Sequence[Mapping[str, Any]], columns: Columns, front: Sequenc
 
 
 def _marker_size(row: Mapping[str, Any], columns: Columns, largest: float) -> float:
-    if not (columns.size and _finite(row[columns.size]) and largest):
+    if not (columns.size and _is_finite(row[columns.size]) and largest):
         return SMALLEST
     return max(SMALLEST, LARGEST * math.sqrt(float(row[columns.size]) / largest))
 
@@ -159,15 +159,15 @@ def _hover(row: Mapping[str, Any]) -> str:
 
 
 def _latency_axis(rows: Sequence[Mapping[str, Any]], columns: Columns) -> dict[str, Any]:
-    return {"type": "log", "dtick": "D2", "tickformat": "~g"} if _wide(rows, columns) else {"rangemode": "tozero"}
+    return {"type": "log", "dtick": "D2", "tickformat": "~g"} if _is_wide(rows, columns) else {"rangemode": "tozero"}
 
 
-def _wide(rows: Sequence[Mapping[str, Any]], columns: Columns) -> bool:
+def _is_wide(rows: Sequence[Mapping[str, Any]], columns: Columns) -> bool:
     values = [float(row[columns.latency]) for row in rows]
     return min(values) > 0 and max(values) / min(values) > 8
 
 
-def _finite(value: object) -> bool:
+def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 

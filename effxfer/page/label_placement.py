@@ -37,7 +37,7 @@ class Box:
         return max(0.0, wide) * max(0.0, high)
 
     @property
-    def outside(self) -> float:
+    def outside_area(self) -> float:
         """Area beyond the plot's sides."""
         over = max(0.0, -self.left) + max(0.0, self.right - WIDTH)
         return over * (self.bottom - self.top)
@@ -62,7 +62,7 @@ def place_labels(
     positions = []
     for (x, y), name, size in zip(centres, names, sizes, strict=True):
         boxes = {side: _box(x, y, name, size, way) for side, way in SIDES.items()}
-        cost = {side: box.outside + sum(map(box.overlap, obstacles)) for side, box in boxes.items()}
+        cost = {side: box.outside_area + sum(map(box.overlap, obstacles)) for side, box in boxes.items()}
         best = min(cost, key=cost.__getitem__)
         fits = cost[best] <= LETTER * max(1, len(name)) * LINE / 3
         positions.append(best if fits else "")

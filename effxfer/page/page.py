@@ -132,20 +132,20 @@ def headline(summary: Table, chosen: str) -> list[dict[str, Any]]:
     base = summary.rows[0]
     metric = columns.accuracy.partition(" ")[0]
     kinds = ((metric, columns.accuracy), ("p50 latency", columns.latency), ("size", columns.size))
-    return [_card(label, name, chosen_row, base) for label, name in kinds if name and _plain(chosen_row[name])]
+    return [_card(label, name, chosen_row, base) for label, name in kinds if name and _is_number(chosen_row[name])]
 
 
 def _card(label: str, column: str, row: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     value, reference = float(row[column]), base[column]
     against, good = "", False
-    if _plain(reference) and row is not base:
-        against, good = _against(label, value, float(reference), _name(base))
+    if _is_number(reference) and row is not base:
+        against, good = _compare_with_reference(label, value, float(reference), _name(base))
     unit = column.replace("(", " ").replace(")", " ").split()[-1] if " " in column else ""
     shown = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     return {"label": label, "value": shown, "unit": unit, "against": against, "good": good}
 
 
-def _against(label: str, value: float, reference: float, name: str) -> tuple[str, bool]:
+def _compare_with_reference(label: str, value: float, reference: float, name: str) -> tuple[str, bool]:
     """Compare a value with the reference's in words, and whether it is no worse."""
     if label.lower() in MAIN_METRICS:
         points = f"{value - reference:+.1f}".replace("-", "\u2212")
@@ -161,7 +161,7 @@ def _name(row: Mapping[str, Any]) -> str:
     return str(next(iter(row.values())))
 
 
-def _plain(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -171,7 +171,7 @@ def _section(number: int, section: Section, figures: list[Figure]) -> dict[str, 
     rows = [
         {
             "name": row.name,
-            "value": f"{row.value:.4g} {row.unit}".rstrip() if _plain(row.value) else NOTHING,
+            "value": f"{row.value:.4g} {row.unit}".rstrip() if _is_number(row.value) else NOTHING,
             "range": f"{row.low:.4g} to {row.high:.4g}" if row.low != row.high else "",
             "n": row.n,
             "of": row.of,
@@ -209,7 +209,7 @@ def _front_rows(table: Table, columns: Columns) -> list[bool]:
     if not (columns.accuracy and columns.latency):
         return [False] * len(table.rows)
     both = (columns.latency, columns.accuracy)
-    timed = [i for i, row in enumerate(table.rows) if all(_plain(row[name]) for name in both)]
+    timed = [i for i, row in enumerate(table.rows) if all(_is_number(row[name]) for name in both)]
     best = {timed[i] for i in pareto_front([(table.rows[i][both[0]], table.rows[i][both[1]]) for i in timed])}
     return [i in best for i in range(len(table.rows))]
 

@@ -147,11 +147,11 @@ def rank_rows(rows: Sequence[dict[str, Any]], by: By) -> tuple[dict[str, Any], .
     order = sorted(rows, key=lambda row: (row[name] is None, sign * (row[name] or 0.0)))
     return tuple(
         {"place": place, **row, "front": "yes" if best else ""}
-        for place, (row, best) in enumerate(zip(order, on_front(order), strict=True), 1)
+        for place, (row, best) in enumerate(zip(order, front_flags(order), strict=True), 1)
     )
 
 
-def on_front(rows: Sequence[dict[str, Any]]) -> list[bool]:
+def front_flags(rows: Sequence[dict[str, Any]]) -> list[bool]:
     """Whether no other model beats a row in accuracy and p50; false where one of the two was not measured."""
     score = score_column(rows[0])
     timed = [i for i, row in enumerate(rows) if row["p50 ms"] is not None and row[score] is not None]

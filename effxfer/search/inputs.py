@@ -60,7 +60,7 @@ class Vectors:
 
     def result(self, head: nn.Module) -> tuple[HeadSpec, State]:
         """Give a trained head that takes features as they come, with the standardisation merged where it can be."""
-        return _folded(self.spec, head, self.mean, self.deviation)
+        return _fold(self.spec, head, self.mean, self.deviation)
 
 
 class Layers:
@@ -112,7 +112,7 @@ class Layers:
         scale, shift = pool.fold_(self.statistics)
         mean, deviation = torch.zeros_like(scale) + self.mean, torch.ones_like(scale) * self.deviation
         spec = self.spec.model_copy(update={"standardize": True})
-        return _folded(spec, head, mean * scale + shift, deviation * scale)
+        return _fold(spec, head, mean * scale + shift, deviation * scale)
 
     def _standard(self, pooled: Tensor) -> Tensor:
         return (pooled - self.mean) / self.deviation
@@ -163,7 +163,7 @@ def _chunks(rows: Rows) -> Iterator[Rows]:
         yield rows[start : start + CHUNK]
 
 
-def _folded(spec: HeadSpec, head: nn.Module, mean: Tensor, deviation: Tensor) -> tuple[HeadSpec, State]:
+def _fold(spec: HeadSpec, head: nn.Module, mean: Tensor, deviation: Tensor) -> tuple[HeadSpec, State]:
     state = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
     if spec.standardize:
         statistics: Any = Standardize(len(mean))

@@ -87,7 +87,7 @@ def search_head(
     )
     _check_limit(search)
     search.backend.check()
-    with lock_folder(storage_dir), _quiet():
+    with lock_folder(storage_dir), _silence_optuna():
         remove_abandoned(storage_dir)
         try:
             # Before anything opens the study: Optuna refuses a damaged journal.
@@ -207,7 +207,7 @@ def _progress_function(study: Any, advance: progress.Advance) -> Callable[[], No
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_optuna() -> Iterator[None]:
     """Keep Optuna from writing to stderr; its messages are in the report."""
     import optuna
 

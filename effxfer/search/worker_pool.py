@@ -49,11 +49,11 @@ def run_workers(study: Any, search: Search, show_progress: Callable[[], None]) -
     Raises:
         ResourceError: If the workers die without finishing a single trial.
     """
-    with _shared(study, search):
-        while (before := _finished(study)) < search.settings.max_trials and not out_of_time(study, search):
+    with _share_inputs(study, search):
+        while (before := _count_finished(study)) < search.settings.max_trials and not out_of_time(study, search):
             failed = _round(study, search, show_progress)
             requeue_stale(study, search.backend)
-            if failed and _finished(study) == before and not out_of_time(study, search):
+            if failed and _count_finished(study) == before and not out_of_time(study, search):
                 # A round without a single trial will not do better next time.
                 raise ResourceError(
                     f"search workers finished no trial: {_last_words(search.folder)}",
@@ -66,7 +66,7 @@ def run_workers(study: Any, search: Search, show_progress: Callable[[], None]) -
 def _round(study: Any, search: Search, show_progress: Callable[[], None]) -> bool:
     """Start workers and wait for them; true if one of them failed."""
     # No worker for a trial that is not left.
-    n = min(search.settings.workers, search.settings.max_trials - _finished(study))
+    n = min(search.settings.workers, search.settings.max_trials - _count_finished(study))
     workers = [_start(search, k) for k in range(n)]
     try:
         while any(worker.poll() is None for worker in workers):
@@ -99,7 +99,7 @@ def _end(workers: list[subprocess.Popen[bytes]]) -> None:
             worker.wait()
 
 
-def _finished(study: Any) -> int:
+def _count_finished(study: Any) -> int:
     number = counts(study.get_trials(deepcopy=False))
     return number["complete"] + number["pruned"]
 
@@ -111,7 +111,7 @@ def _last_words(folder: Path) -> str:
 
 
 @contextmanager
-def _shared(study: Any, search: Search) -> Iterator[None]:
+def _share_inputs(study: Any, search: Search) -> Iterator[None]:
     """Lay out what workers need in the search's folder, but for what lies on the disk already; removed at the end."""
     folder = search.folder / SHARED
     try:
@@ -151,20 +151,20 @@ def _file(file: Path, array: np.ndarray[Any, Any]) -> str:
 
 
 def _load(folder: Path, parent: int) -> tuple[Any, Search]:
-    """Read what `_shared` laid out; the search stops when its parent is gone."""
+    """Read what `_share_inputs` laid out; the search stops when its parent is gone."""
     job = json.loads((folder / SHARED / "job.json").read_text())
 
-    def mapped(kind: str) -> dict[str, Any]:
+    def map_arrays(kind: str) -> dict[str, Any]:
         return {name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in job[kind].items()}
 
     features = Features(
-        train=mapped("train"),
-        val=mapped("val"),
+        train=map_arrays("train"),
+        val=map_arrays("val"),
         labels=np.load(job["labels"], allow_pickle=False),
         val_labels=np.load(job["val_labels"], allow_pickle=False),
         classes=job["classes"],
-        train_maps=mapped("train_maps"),
-        val_maps=mapped("val_maps"),
+        train_maps=map_arrays("train_maps"),
+        val_maps=map_arrays("val_maps"),
     )
     search = Search(
         features=features,

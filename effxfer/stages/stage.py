@@ -36,15 +36,15 @@ class Stage:
 
     def function(self) -> Callable[..., Any]:
         """Import the stage's function."""
-        return imported(self.load)
+        return import_reference(self.load)
 
     def check(self, net: Any, settings: StageSettings) -> None:
         """Raise what makes the stage impossible on a network."""
         if self.precondition:
-            imported(self.precondition)(self.name, net, settings)
+            import_reference(self.precondition)(self.name, net, settings)
 
 
-def imported(reference: str) -> Callable[..., Any]:
+def import_reference(reference: str) -> Callable[..., Any]:
     """Import the function that `module:function` names."""
     module, _, name = reference.partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)

@@ -29,7 +29,7 @@ def channels_last(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         for parameter in module.parameters():
-            parameter.data = _plain(parameter.data)
+            parameter.data = _copy_contiguous(parameter.data)
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def at_risk(module: nn.Module) -> list[nn.Conv2d]:
     return [m for m in strided if m.in_channels // m.groups < WIDEST_VECTOR]
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _copy_contiguous(tensor: Tensor) -> Tensor:
     """Copy, because `contiguous()` keeps the strides of a 1x1 kernel, which are ambiguous."""
     return tensor.clone(memory_format=torch.contiguous_format)
 

@@ -21,7 +21,7 @@ from effxfer.train.settings import Amp
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Switch to evaluation mode and no gradients, and back to each submodule's own mode."""
     with as_evaluated(module), torch.inference_mode():
         yield
@@ -38,7 +38,7 @@ def predict(
 ) -> Tensor:
     """Run a module over the decoded examples of a split; give its outputs `(N, ...)` in float32 on the CPU."""
     out = []
-    with evaluating(module), device.autocast(amp):
+    with evaluation_mode(module), device.autocast(amp):
         # 256: chosen; at 224 px the input takes 154 MB, the first maps of a ResNet-18 0.8 GB.
         for start in range(0, len(rows), batch):
             out.append(module(input_tensor(rows[start : start + batch], input, device.torch)).float().cpu())

@@ -112,7 +112,7 @@ def fit(
     loop.plan()
     with progress.bar(label, loop.last - span.first) as advance:
         advance(loop.at.step - span.first, "")
-        while loop.at.step < loop.last and not loop.exhausted():
+        while loop.at.step < loop.last and not loop.is_exhausted():
             try:
                 loop.epoch(advance)
             except DivergedError as diverged:
@@ -272,7 +272,7 @@ class _Loop:
                 self.at.best_score = row["score"]
                 self.at.best = clone(self.learner) if self.settings.keep == "best" else None
 
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         return bool(self.settings.patience) and self.at.waited >= self.settings.patience
 
     def roll_back(self, diverged: DivergedError) -> None:

@@ -17,11 +17,11 @@ def train_mode(learner: nn.Module) -> None:
         if every and not any(p.requires_grad for p in every):
             module.eval()
         # `eval()` would also reach the modules inside, some of which may be trained.
-        elif not all(p.requires_grad for p in _own(module)):
+        elif not all(p.requires_grad for p in _own_parameters(module)):
             module.training = False
 
 
-def _own(module: nn.Module) -> list[nn.Parameter]:
+def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
     """A module's own parameters, without those of modules in it; of an adapted one, what it came with."""
     adapted: Any = getattr(module, "parametrizations", {})
     return [*module.parameters(recurse=False), *(adapted[leaf].original for leaf in adapted)]

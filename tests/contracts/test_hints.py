@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from effxfer.cli.app import app
-from effxfer.cli.command_line import FLAGS, SETTING, in_flags
+from effxfer.cli.command_line import FLAGS, SETTING, to_flags
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from effxfer.pipeline.plan import find_pipeline
@@ -149,9 +149,9 @@ def test_the_library_names_settings_and_the_command_line_flags(file):
 
 def test_settings_are_shown_as_flags_that_are_there():
     assert {f"--{name.replace('_', '-')}" for name in FLAGS} <= flags()
-    assert in_flags("`out` and `data.root=DIR`, or `storage=a`") == "--out and --set data.root=DIR, or --storage a"
-    assert in_flags('use `effxfer.trust("a.b:c")`; see') == "use --trust a.b:c; see"
-    assert in_flags("`effxfer check`, `images` and `a b=c`") == "`effxfer check`, `images` and `a b=c`"
+    assert to_flags("`out` and `data.root=DIR`, or `storage=a`") == "--out and --set data.root=DIR, or --storage a"
+    assert to_flags('use `effxfer.trust("a.b:c")`; see') == "use --trust a.b:c; see"
+    assert to_flags("`effxfer check`, `images` and `a b=c`") == "`effxfer check`, `images` and `a b=c`"
 
 
 @pytest.mark.parametrize(

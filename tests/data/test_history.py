@@ -84,8 +84,10 @@ def test_what_was_trained_on_once_is_of_train_for_good():
     content, path = "c" * 16, "p" * 8
     one = Record(name="x", digest="1", images={"train": (content + path,)})
     two = Record(name="x", digest="2", images={"test": (content + path,)})
-    assert History((two,)).after([one]).splits == History((one,)).after([two]).splits == {content: "train"}
-    assert History((one,)).after([one]).records == (one,)
+    assert (
+        History((two,)).with_records([one]).splits == History((one,)).with_records([two]).splits == {content: "train"}
+    )
+    assert History((one,)).with_records([one]).records == (one,)
 
 
 def test_a_result_without_splits_says_that_it_does_not_know(root, tmp_path):

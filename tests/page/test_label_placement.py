@@ -33,4 +33,4 @@ def test_shared_area():
     box = Box(0, 0, 10, 10)
     assert box.overlap(Box(5, 5, 20, 20)) == 25
     assert box.overlap(Box(10, 0, 20, 10)) == 0
-    assert Box(-5, 0, 5, 10).outside == 50
+    assert Box(-5, 0, 5, 10).outside_area == 50

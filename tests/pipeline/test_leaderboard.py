@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.pipeline.leaderboard import leaderboard, on_front
+from effxfer.pipeline.leaderboard import front_flags, leaderboard
 from effxfer.stages import STAGES
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.run import compare
@@ -81,7 +81,7 @@ def test_only_what_another_beats_in_both_is_off_the_front():
         return {"accuracy val %": accuracy, "p50 ms": p50}
 
     rows = [row(90, 2.0), row(80, 1.0), row(85, 3.0), row(90, 2.0), row(99, None), row(None, 0.1)]
-    assert on_front(rows) == [True, True, False, True, False, False]
+    assert front_flags(rows) == [True, True, False, True, False, False]
 
 
 def test_a_folder_of_any_depth_is_searched(dense, tmp_path, monkeypatch):

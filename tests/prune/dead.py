@@ -3,7 +3,7 @@
 import torch
 
 from effxfer.prune.graph.groups import channels_of, units_in
-from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.graph.transaction import copy_for_tracing
 from effxfer.prune.network import example_of
 from effxfer.prune.weights.mask import Mask
 
@@ -25,7 +25,7 @@ def dead_mask(net, seed=0, share=0.4, quiet=False, only=None):
     rng = torch.Generator().manual_seed(seed)
     parameters = dict(net.named_parameters())
     keep = {}
-    for one in units_in(traceable(net), example_of(net)).units:
+    for one in units_in(copy_for_tracing(net), example_of(net)).units:
         if one.mixed or not one.reads or (only and one.layer not in only):
             continue
         dead = torch.rand(one.count, generator=rng) < share

@@ -12,7 +12,7 @@ import torch_pruning as tp
 from torch import nn
 
 from effxfer.prune.graph.groups import channels_of, units_in
-from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.graph.transaction import copy_for_tracing
 from effxfer.prune.network import example_of
 from tests.prune.nets import make
 
@@ -49,7 +49,7 @@ def tied(one, unit, net):
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_both_tie_the_same_channels(kind):
     source, size, args = NETWORKS[kind]
-    net = traceable(make(source, size, args=args))
+    net = copy_for_tracing(make(source, size, args=args))
     example = example_of(net)
     units = [one for one in units_in(net, example).units if not one.heads]
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from effxfer.data.task import Split
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.train.devices import pick_device
-from effxfer.train.evaluate import evaluating, predict, score, score_rows
+from effxfer.train.evaluate import evaluation_mode, predict, score, score_rows
 from tests.net.nets import made
 
 CPU = pick_device("cpu")
@@ -43,7 +43,7 @@ def test_modes_and_statistics_are_as_before():
 
 def test_modes_come_back_also_after_an_error():
     module = net().train()
-    with pytest.raises(KeyError), evaluating(module):
+    with pytest.raises(KeyError), evaluation_mode(module):
         assert not any(m.training for m in module.modules())
         raise KeyError
     assert all(m.training for m in module.modules())

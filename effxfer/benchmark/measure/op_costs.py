@@ -32,7 +32,7 @@ def macs(kernel: Kernel, weight: Shape = ()) -> int:
     if kernel.op in TRANSPOSED:
         return prod(kernel.inputs[0]) * prod((_weight(kernel) or weight or (0, 0))[1:])
     if kernel.op in GEMM:
-        return prod(kernel.outputs[0]) * _inner(kernel)
+        return prod(kernel.outputs[0]) * _inner_dimension(kernel)
     if kernel.op in ATTENTION and len(kernel.inputs[0]) == 3:
         return _attention(kernel)
     return 0
@@ -62,7 +62,7 @@ def _attention(kernel: Kernel) -> int:
     return batch * words * (3 * wide * out + 2 * words * out)
 
 
-def _inner(kernel: Kernel) -> int:
+def _inner_dimension(kernel: Kernel) -> int:
     """Inner dimension of a matrix product; a Gemm may transpose its first matrix."""
     first = kernel.inputs[0]
     # The first axis is neither the batch nor 1: the matrix is transposed.

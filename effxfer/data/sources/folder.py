@@ -68,9 +68,9 @@ def _items(tree: Tree, splits: Splits, settings: DataSettings, labels: _Labels) 
     for parts in tree.files:
         path = "/".join(parts)
         if splits and parts[0] not in splits:
-            findings.append(_ignored(path, "outside the train, val and test folders, ignored"))
+            findings.append(_ignored_finding(path, "outside the train, val and test folders, ignored"))
         elif len(parts) < depth + 2:
-            findings.append(_ignored(path, "image outside any class folder, ignored"))
+            findings.append(_ignored_finding(path, "image outside any class folder, ignored"))
         else:
             folder = {"first": parts[depth], "parent": parts[-2], "path": "/".join(parts[depth:-1])}[
                 settings.class_from
@@ -80,7 +80,7 @@ def _items(tree: Tree, splits: Splits, settings: DataSettings, labels: _Labels) 
     return items, findings
 
 
-def _ignored(path: str, text: str) -> Finding:
+def _ignored_finding(path: str, text: str) -> Finding:
     return Finding(code="W310", severity="warning", path=path, text=text)
 
 

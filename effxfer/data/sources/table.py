@@ -66,15 +66,15 @@ def _relative_paths(rows: Iterable[Row], root: Path) -> dict[str, str | None]:
 
 
 def _relative_path(path: str, bases: Sequence[str]) -> str | None:
-    relative = _inside(path, bases)
+    relative = _path_below(path, bases)
     # A backslash is a legal letter of a name on Linux: what exists as written is taken as written.
     if "\\" not in path or (relative and os.path.lexists(f"{bases[0]}/{relative}")):
         return relative
-    converted = _inside(path.replace("\\", "/"), bases)
+    converted = _path_below(path.replace("\\", "/"), bases)
     return converted if converted and os.path.lexists(f"{bases[0]}/{converted}") else relative
 
 
-def _inside(path: str, bases: Sequence[str]) -> str | None:
+def _path_below(path: str, bases: Sequence[str]) -> str | None:
     # By text, since `resolve` would follow links, and links to elsewhere are allowed.
     full = os.path.normpath(path if path.startswith("/") else f"{bases[0]}/{path}")
     return next((full[len(base) + 1 :] for base in bases if full.startswith(f"{base}/")), None)

@@ -37,7 +37,7 @@ def walk(root: Path) -> Tree:
             cannot be read (`E319`).
     """
     if not os.path.isdir(root):  # noqa: PTH112 (never raises)
-        raise _not_a_folder(root)
+        raise _no_folder_error(root)
     try:
         with os.scandir(root) as entries:
             next(entries, None)
@@ -51,7 +51,7 @@ def walk(root: Path) -> Tree:
     return Tree(sorted(walker.files), sorted(walker.folders), walker.findings)
 
 
-def _not_a_folder(root: Path) -> DataError:
+def _no_folder_error(root: Path) -> DataError:
     if not os.path.lexists(root):
         return DataError(f"{root} does not exist", HINT, code="E310")
     if root.suffix.lower() in PACKED:

@@ -27,7 +27,7 @@ def escape(value: Any) -> Markdown:
     """
     if isinstance(value, Markdown):
         return value
-    text = SPECIAL.sub(r"\\\g<0>", in_one_line(str(value)))
+    text = SPECIAL.sub(r"\\\g<0>", to_one_line(str(value)))
     text = "".join(ENTITIES.get(letter, letter) for letter in text)
     return Markdown(LINE_START.sub(_entity, LINK_LIKE.sub(_entity, text)))
 
@@ -38,7 +38,7 @@ def format_code(value: Any) -> Markdown:
     >>> print(format_code("a`b|c"))
     `` a`b\|c ``
     """
-    text = in_one_line(str(value)).replace("|", r"\|")
+    text = to_one_line(str(value)).replace("|", r"\|")
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return Markdown(f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}")
 
@@ -54,7 +54,7 @@ def quote_string(value: Any) -> Markdown:
     return Markdown("".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text))
 
 
-def in_one_line(text: str) -> str:
+def to_one_line(text: str) -> str:
     """Replace line breaks and unprintable characters, such as marks of writing direction, by spaces."""
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 

@@ -63,7 +63,7 @@ class Product:
         return int(self.attributes.get("group", 1)) if self.op == CONV else 1
 
     @property
-    def depthwise(self) -> bool:
+    def is_depthwise(self) -> bool:
         """Whether each group maps one channel to one, for which ONNX Runtime has a separate kernel."""
         # ONNX Runtime's depthwise kernel maps one channel to one; more take the general kernel, which pairs products.
         single_channel = self.weights.shape[1] == 1 and self.weights.shape[0] == self.groups
@@ -72,7 +72,7 @@ class Product:
     def matrices(self) -> list[NDArray[np.int8]]:
         """Return the weights as matrices `(K, O)`, one per group, K in the order in which products are paired."""
         if self.op != CONV:
-            return [w.T if self.attributes.get("transB") else w for w in _stacked(self.weights)]
+            return [w.T if self.attributes.get("transB") else w for w in _matrices_of(self.weights)]
         parts = np.split(self.weights, self.groups)
         return [part.transpose(*range(2, part.ndim), 1, 0).reshape(-1, len(part)) for part in parts]
 
@@ -182,7 +182,7 @@ def _offset(node: "onnx.NodeProto", place: int | None, constants: Mapping[str, "
     return None if zero.dtype == np.int8 else int(zero.reshape(-1)[0])
 
 
-def _stacked(weights: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
+def _matrices_of(weights: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
     return iter(weights.reshape(-1, *weights.shape[-2:]))
 
 

@@ -89,12 +89,12 @@ class Saturation:
         return sum(layer.saturated for layer in self.layers)
 
     @property
-    def saturating(self) -> tuple[Layer, ...]:
+    def saturating_layers(self) -> tuple[Layer, ...]:
         """Layers in which a sum was clipped."""
         return tuple(layer for layer in self.layers if layer.saturated)
 
     @property
-    def exposed(self) -> tuple[Layer, ...]:
+    def exposed_layers(self) -> tuple[Layer, ...]:
         """Layers that some input saturates under some order of the products."""
         return tuple(layer for layer in self.layers if layer.any_order)
 
@@ -104,10 +104,10 @@ class Saturation:
         >>> print(Saturation(layers=(Layer(name="conv", op="QGemm"),), images=0))
         no input saturates any of 1 layers
         """
-        if not self.exposed:
+        if not self.exposed_layers:
             return f"no input saturates any of {len(self.layers)} layers"
         share = 100 * self.saturated / max(self.pairs, 1)
-        layers = f" in {len(self.saturating)} of {len(self.layers)} layers" if self.saturated else ""
+        layers = f" in {len(self.saturating_layers)} of {len(self.layers)} layers" if self.saturated else ""
         return (
             f"{self.saturated:,} of {self.pairs:,} pair sums saturate ({share:.2g} %){layers} on {self.images} images"
         )
@@ -116,8 +116,9 @@ class Saturation:
         """Return the share of clipped sums, and a table of the layers that contain them."""
         share = 100 * self.saturated / max(self.pairs, 1)
         row = Measurement(name=f"saturation/{name}", value=share, unit="%", n=max(self.pairs, 1), of="pair sums")
-        table = Table(title=f"Saturation of {name}", rows=tuple(layer.row() for layer in self.saturating))
-        return Report(rows=(row,), tables=(table,) if self.saturating else (), notes=(f"x86 without VNNI: {self}",))
+        layers = self.saturating_layers
+        table = Table(title=f"Saturation of {name}", rows=tuple(layer.row() for layer in layers))
+        return Report(rows=(row,), tables=(table,) if layers else (), notes=(f"x86 without VNNI: {self}",))
 
 
 def saturation(file: Path, feeds: Feeds, *, enough: int | None = None) -> Saturation:
@@ -135,7 +136,7 @@ def saturation(file: Path, feeds: Feeds, *, enough: int | None = None) -> Satura
         ModelFileError: If ONNX Runtime refuses the file.
     """
     model, integer_ops = integer_products(file)
-    products = [product for product in integer_ops if not product.depthwise]
+    products = [product for product in integer_ops if not product.is_depthwise]
     layers = {product.name: bound_saturation(product) for product in products}
     suspects = [product for product in products if layers[product.name].could]
     if not suspects or not len(feeds.rows):

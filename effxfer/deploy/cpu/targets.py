@@ -61,8 +61,8 @@ class Target:
         """Return why a candidate that saturates is refused for these CPUs; empty if it is accepted."""
         if self.loss == "pairs" and saturation.saturated:
             return f"refused for {self.name}: {saturation}"
-        if self.loss == "unknown" and saturation.exposed:
-            layers = f"{len(saturation.exposed)} of {len(saturation.layers)} layers"
+        if self.loss == "unknown" and saturation.exposed_layers:
+            layers = f"{len(saturation.exposed_layers)} of {len(saturation.layers)} layers"
             return f"refused for {self.name}: the weights of {layers} allow saturation"
         return ""
 

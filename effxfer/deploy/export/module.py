@@ -84,7 +84,7 @@ def write_module(
     check_module(module)
     # Below 18 torch silently writes 18 and says it converted; what is older is made from that.
     native, free = max(opset, NATIVE), {names[0]: {0: BATCH}}
-    model = convert(module, (_at_least_two(_on_device(example, module)),), native, free, outputs=names[1:])
+    model = convert(module, (_at_least_two(_move_to_device_of(example, module)),), native, free, outputs=names[1:])
     strip(model)
     check_operators(model, native, free)
     if opset < NATIVE:
@@ -123,7 +123,7 @@ def check_outputs(
     return Report(rows=(*rows, Measurement(name="parity/scale", value=scale, n=len(inputs))))
 
 
-def _on_device(example: Tensor, module: nn.Module) -> Tensor:
+def _move_to_device_of(example: Tensor, module: nn.Module) -> Tensor:
     weight = next(module.parameters(), None)
     return example.detach() if weight is None else example.detach().to(weight.device)
 
@@ -145,7 +145,7 @@ def _random_like(example: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _answers(module: nn.Module, inputs: Tensor) -> NDArray[Any]:
-    answers: NDArray[Any] = module(_on_device(inputs, module)).float().cpu().numpy()
+    answers: NDArray[Any] = module(_move_to_device_of(inputs, module)).float().cpu().numpy()
     return answers
 
 

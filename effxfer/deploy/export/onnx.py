@@ -206,7 +206,7 @@ def convert(
     # The exporter prints to stdout, where a command's JSON goes.
     chatter = io.StringIO()
     quiet = (contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter), warnings.catch_warnings())
-    with contextlib.ExitStack() as stack, torch.no_grad(), _out_of_place(module):
+    with contextlib.ExitStack() as stack, torch.no_grad(), _replace_in_place(module):
         for context in quiet:
             stack.enter_context(context)
         # Of torch about its own deprecations, one for each export; a wrong graph is found by the gate.
@@ -245,7 +245,7 @@ def _shapes(module: nn.Module, free: Mapping[str, Mapping[int, str]]) -> tuple[A
 
 
 @contextlib.contextmanager
-def _out_of_place(module: nn.Module) -> Iterator[None]:
+def _replace_in_place(module: nn.Module) -> Iterator[None]:
     """Make activations work out of place: torch decomposes in-place ones, a third of the export time."""
     eager = [m for m in module.modules() if getattr(m, "inplace", False) is True]
     for m in eager:

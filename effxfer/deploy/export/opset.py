@@ -95,7 +95,7 @@ def lower(model: "onnx.ModelProto", opset: int) -> None:
     model.ir_version = RELEASED[opset]
 
 
-def left_behind(model: "onnx.ModelProto", opset: int) -> str:
+def describe_excess(model: "onnx.ModelProto", opset: int) -> str:
     """Explain how a model exceeds the older operator set of its source file; empty if it does not."""
     now = Graph(model).opset
     if opset < OPSET and now != opset:
@@ -168,10 +168,12 @@ def _is_default(attribute: Any, node: "onnx.NodeProto", facts: Facts, schema: An
 def _fits(node: "onnx.NodeProto", schema: Any, facts: Facts) -> bool:
     """Whether an operator took this many inputs and outputs, of these types."""
     counts = schema.min_input <= len(node.input) <= schema.max_input and len(node.output) <= schema.max_output
-    return bool(counts and _typed(node.input, schema.inputs, facts) and _typed(node.output, schema.outputs, facts))
+    return bool(
+        counts and _types_match(node.input, schema.inputs, facts) and _types_match(node.output, schema.outputs, facts)
+    )
 
 
-def _typed(names: Sequence[str], formal: Sequence[Any], facts: Facts) -> bool:
+def _types_match(names: Sequence[str], formal: Sequence[Any], facts: Facts) -> bool:
     pairs = [(facts.kind(name), formal[min(i, len(formal) - 1)].types) for i, name in enumerate(names)]
     return all(not kind or kind in types for kind, types in pairs)
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.export.onnx import load, read_metadata, strip, write_metadata
-from effxfer.deploy.export.opset import left_behind
+from effxfer.deploy.export.opset import describe_excess
 from effxfer.deploy.export.parity import open_model
 from effxfer.deploy.export.prototypes import from_prototypes
 from effxfer.deploy.graph.graph import Graph
-from effxfer.deploy.int8.candidate import make_candidate, suitable
+from effxfer.deploy.int8.candidate import make_candidate, suitable_recipes
 from effxfer.deploy.int8.evaluation import CandidateResult
 from effxfer.deploy.int8.static import Feeds, match_nodes, prepare
 from effxfer.deploy.int8.target_policy import TargetPolicy
@@ -46,9 +46,9 @@ class CandidateBuilder:
         """Keep layers and operators in float32 in all candidates."""
         self.float_nodes += match_nodes(load(self.prepared).graph, layers, operators)
 
-    def suitable(self, recipes: Sequence[str]) -> tuple[str, ...]:
+    def suitable_recipes(self, recipes: Sequence[str]) -> tuple[str, ...]:
         """Replace `auto` by the recipes that suit the network."""
-        return suitable(load(self.prepared).graph, recipes)
+        return suitable_recipes(load(self.prepared).graph, recipes)
 
     def candidates(self, recipes: Sequence[str]) -> list[CandidateResult]:
         """Make one candidate per recipe."""
@@ -67,7 +67,7 @@ class CandidateBuilder:
         except ModelFileError as error:
             return CandidateResult(name=name, file=file, verdict=f"failed: {error.problem}")
         model = load(file)
-        if reason := left_behind(model, Graph(load(self.fp32)).opset):
+        if reason := describe_excess(model, Graph(load(self.fp32)).opset):
             return CandidateResult(name=name, file=file, verdict=f"rejected: {reason}")
         # The quantizer copies torch's stack traces.
         strip(model)

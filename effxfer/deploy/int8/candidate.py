@@ -38,7 +38,7 @@ def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, floa
         return write_dynamic(prepared, out, recipe, float_nodes)
     if recipe.kind == "weights":
         return write_weights(prepared, out, float_nodes)
-    base = equalized(prepared, feeds) if recipe.equalize else prepared
+    base = equalize_graph(prepared, feeds) if recipe.equalize else prepared
     write_candidate(base, out, recipe, feeds, base.parent, float_nodes)
     model, exact = load(out), load(base)
     # Before the biases are corrected: only then every bias can be moved at all.
@@ -50,7 +50,7 @@ def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, floa
     return out
 
 
-def equalized(prepared: Path, feeds: Feeds) -> Path:
+def equalize_graph(prepared: Path, feeds: Feeds) -> Path:
     """Return the equalized graph, in its own folder so that its ranges are stored separately.
 
     Raises:
@@ -66,7 +66,7 @@ def equalized(prepared: Path, feeds: Feeds) -> Path:
     return file
 
 
-def suitable(graph: "onnx.GraphProto", recipes: Sequence[str]) -> tuple[str, ...]:
+def suitable_recipes(graph: "onnx.GraphProto", recipes: Sequence[str]) -> tuple[str, ...]:
     """Replace `auto` by the recipes that suit the network's layers.
 
     Most weights in matrix products: dynamic ones. A fifth or more of its convolutions depthwise: equalized ones.

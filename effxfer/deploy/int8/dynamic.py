@@ -77,7 +77,7 @@ def write_weights(prepared: Path, out: Path, float_nodes: Collection[str] = ()) 
     nodes = []
     stored = {name: numpy_helper.to_array(initializers[name]) for name in _product_weights(model, float_nodes)}
     for name, weight in stored.items():
-        codes, scale = blocked(weight)
+        codes, scale = round_in_blocks(weight)
         initializers[name].CopyFrom(numpy_helper.from_array(codes, f"{name}_quantized"))
         model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
         parts = [f"{name}_quantized", f"{name}_scale"]
@@ -91,7 +91,7 @@ def write_weights(prepared: Path, out: Path, float_nodes: Collection[str] = ()) 
     return out
 
 
-def blocked(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def round_in_blocks(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round a matrix `(C, O)` to 8 bits; return codes `(C, O)` and the scales of its blocks `(C / 32, O)`."""
     blocks = weight.reshape(-1, BLOCK, weight.shape[1])
     largest = np.abs(blocks).max(1)

@@ -103,18 +103,18 @@ class Evaluator:
         # 95 %: only what chance cannot explain is rejected early.
         slack = 2 * deviation
         if candidate.drop is not None and candidate.drop - slack > self.max_drop:
-            return replace(candidate, verdict=self._too_low(candidate))
+            return replace(candidate, verdict=self._rejection(candidate))
         return candidate
 
     def measure(self, candidate: CandidateResult) -> CandidateResult:
         """Measure on the whole split."""
         candidate, _ = self._evaluate(candidate, np.arange(len(self.labels)))
-        return replace(candidate, verdict="" if self._fits(candidate) else self._too_low(candidate))
+        return replace(candidate, verdict="" if self._fits(candidate) else self._rejection(candidate))
 
     def _fits(self, candidate: CandidateResult) -> bool:
         return candidate.drop is not None and candidate.drop <= self.max_drop + 1e-9
 
-    def _too_low(self, candidate: CandidateResult) -> str:
+    def _rejection(self, candidate: CandidateResult) -> str:
         return (
             f"rejected: {candidate.drop:.2f} points below fp32 on {candidate.n} images, allowed are {self.max_drop:g}"
         )

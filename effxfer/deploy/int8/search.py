@@ -92,7 +92,7 @@ def quantize(
         builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).subset(images, seed), policy)
         builder.keep_in_float(float_layers, float_operators)
         clock = CandidateTimer(image=feeds_of(fp32, rows[:1]), threads=threads, compare=compare)
-        requested = builder.suitable(recipes)
+        requested = builder.suitable_recipes(recipes)
         # Screened before they are timed: an inaccurate recipe would take time from the others.
         candidates = [evaluator.screen(candidate) for candidate in builder.candidates(policy.recipes(requested))]
         if policy.timed:
@@ -102,7 +102,8 @@ def quantize(
             best, candidates = policy.choose_untimed(evaluator, candidates)
             candidates = [evaluator.dense, *candidates]
         candidates += [
-            CandidateResult(name=name, file=out, verdict=reason) for name, reason in policy.left_out(requested).items()
+            CandidateResult(name=name, file=out, verdict=reason)
+            for name, reason in policy.exclusions(requested).items()
         ]
         report = _report(candidates, best, threads, output) + Report(
             notes=tuple(_calibration_notes(builder, requested, images))

@@ -53,7 +53,7 @@ class TargetPolicy:
         """Return the recipes to try."""
         return select_recipes(self.target, names)
 
-    def left_out(self, names: Sequence[str]) -> dict[str, str]:
+    def exclusions(self, names: Sequence[str]) -> dict[str, str]:
         """Map each excluded recipe to the reason."""
         reasons = {name: self.target.exclusion_reason(RECIPES[name]) for name in names}
         return {name: reason for name, reason in reasons.items() if reason}

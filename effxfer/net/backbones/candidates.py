@@ -52,24 +52,24 @@ class Candidate:
     conversion: str = ""
 
     @property
-    def missing(self) -> list[str]:
+    def missing_names(self) -> list[str]:
         """Names of the body that this network lacks."""
         return [name for name in self.required if name not in self.state]
 
     @property
-    def mismatched(self) -> list[str]:
+    def mismatched_names(self) -> list[str]:
         """Names whose shape differs from the body's."""
         return [n for n, tensor in self.required.items() if n in self.state and self.state[n].shape != tensor.shape]
 
     @property
-    def matched(self) -> int:
+    def matched_count(self) -> int:
         """Number of the body's tensors that it contains in the right shape."""
-        return len(self.required) - len(self.missing) - len(self.mismatched)
+        return len(self.required) - len(self.missing_names) - len(self.mismatched_names)
 
     @property
     def fits(self) -> bool:
         """Whether it contains all of the body's tensors."""
-        return self.matched == len(self.required)
+        return self.matched_count == len(self.required)
 
     @property
     def parts(self) -> list[str]:
@@ -96,12 +96,13 @@ def choose_network(body: nn.Module, file: Path, part: str = "") -> tuple[Candida
     named = [network for network in networks if f"{network.label}.".startswith(f"{part}.")] if part else networks
     named = named or [network for network in networks if f".{part}." in f".{network.label}."]
     if not named:
-        half = max(network.matched for network in networks) / 2  # a block's names may match by chance below another's
-        labels = sorted({network.label or "(the file itself)" for network in networks if network.matched >= half})
+        # A block's names may match by chance below another's.
+        half = max(network.matched_count for network in networks) / 2
+        labels = sorted({network.label or "(the file itself)" for network in networks if network.matched_count >= half})
         raise ModelFileError(f"{file} has no network {part!r}", f"it has {abbreviate(labels, 20)}", code="E415")
     fitting = [network for network in named if network.fits]
     if len(fitting) < 2:
-        return (fitting or [max(named, key=lambda network: network.matched)])[0], ()
+        return (fitting or [max(named, key=lambda network: network.matched_count)])[0], ()
     return _choose_preferred(fitting, file)
 
 
@@ -180,7 +181,7 @@ def _choose_preferred(fitting: list[Candidate], file: Path) -> tuple[Candidate, 
             return network, (
                 f"{file.name}: loaded {label}, {reasons[0]}, not {unused}; write @{file.name}#NAME for another",
             )
-    if all(_equal(fitting[0], rival) for rival in fitting[1:]):
+    if all(_are_equal(fitting[0], rival) for rival in fitting[1:]):
         return fitting[0], ()
     text = f"{file} holds several networks that fit: {abbreviate(labels, 20)}"
     raise ModelFileError(text, f"name one: @{file}#{labels[-1]}", code="E415")
@@ -210,5 +211,5 @@ def _words(network: Candidate) -> set[str]:
     return {"momentum" if swapped and word == "ema_state_dict" else word.lower() for word in network.parts}
 
 
-def _equal(first: Candidate, second: Candidate) -> bool:
+def _are_equal(first: Candidate, second: Candidate) -> bool:
     return all(torch.equal(first.state[name], second.state[name]) for name in first.required)

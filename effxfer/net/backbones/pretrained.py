@@ -70,7 +70,7 @@ def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[st
     except EffxferError:
         raise
     except Exception as error:  # huggingface_hub, httpx, urllib and torch.hub each raise their own types
-        raise _unavailable(source, f"{type(error).__name__} from {host}") from error
+        raise _unavailable_error(source, f"{type(error).__name__} from {host}") from error
     body.load_state_dict({k: v for k, v in state.items() if k in body.state_dict()})
     return ()
 
@@ -115,15 +115,15 @@ def _is_in_hub(name: str) -> bool:
 def _preflight(host: str, source: str) -> None:
     """Check within three seconds that a host can be reached; with a configured proxy this is not checked."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        raise _unavailable(source, "HF_HUB_OFFLINE is set")
+        raise _unavailable_error(source, "HF_HUB_OFFLINE is set")
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return
     try:
         socket.create_connection((host, 443), timeout=3).close()
     except OSError as error:
-        raise _unavailable(source, f"{host} cannot be reached ({error})") from error
+        raise _unavailable_error(source, f"{host} cannot be reached ({error})") from error
 
 
-def _unavailable(source: str, reason: str) -> ResourceError:
+def _unavailable_error(source: str, reason: str) -> ResourceError:
     hint = f"give a local file: {source}@weights.safetensors, or a bundled model (`effxfer models`)"
     return ResourceError(f"no pretrained weights for {source}: {reason}", hint)

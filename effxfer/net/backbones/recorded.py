@@ -44,7 +44,7 @@ class Bounded(TorchDispatchMode):
 
 
 @contextmanager
-def rebuilding(source: str, size: int) -> Iterator[None]:
+def name_rebuild_errors(source: str, size: int) -> Iterator[None]:
     """Turn errors while a recorded network is rebuilt into errors about its file.
 
     Args:

@@ -166,11 +166,11 @@ def _check_trust_file(source: str, origin: str) -> None:
         actual = module_digest(module)
     trusted = read_toml(file).get(source) if file and file.is_file() else None
     if not actual or trusted != actual:
-        raise _untrusted(source, origin, actual, trusted)
+        raise _untrusted_error(source, origin, actual, trusted)
     _import_checked(module, origin)
 
 
-def _untrusted(source: str, origin: str, actual: str, trusted: object) -> ModelFileError:
+def _untrusted_error(source: str, origin: str, actual: str, trusted: object) -> ModelFileError:
     module, files = source.partition(":")[0], module_files(source.partition(":")[0]) if actual else ()
     location = files[-1] if files else "not found here"
     text = f"{origin} names the network {source!r}: opening it would import {module!r} ({location}) and run it"

@@ -78,7 +78,7 @@ def classifier_in(state: Mapping[str, Tensor], width: int) -> nn.Linear | None:
     matches = [
         name
         for name, t in state.items()
-        if is_head(name) and name.endswith("weight") and t.dim() == 2 and t.shape[1] == width and not _unusable(t)
+        if is_head(name) and name.endswith("weight") and t.dim() == 2 and t.shape[1] == width and not _unfit_reason(t)
     ]
     if len(matches) != 1:
         return None
@@ -105,7 +105,7 @@ def convert_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor
     Raises:
         ModelFileError: If a tensor cannot be converted (`E409`), or holds NaN or infinity (`E407`).
     """
-    if unusable := [f"{name} is {reason}" for name, tensor in tensors.items() if (reason := _unusable(tensor))]:
+    if unusable := [f"{name} is {reason}" for name, tensor in tensors.items() if (reason := _unfit_reason(tensor))]:
         text, hint = (
             f"{file} has tensors that are no plain numbers: {abbreviate(unusable)}",
             "save them as float32 on the CPU",
@@ -117,7 +117,7 @@ def convert_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor
     return plain
 
 
-def _unusable(tensor: Tensor) -> str:
+def _unfit_reason(tensor: Tensor) -> str:
     """Return why a tensor cannot be loaded as a weight; empty if it can."""
     reasons = {
         f"a {type(tensor).__name__}": type(tensor) not in (Tensor, nn.Parameter),
@@ -156,8 +156,8 @@ def _dropped_notes(names: Iterable[str], file: Path) -> tuple[str, ...]:
 
 
 def _misfit(network: Candidate, extra: list[str]) -> str:
-    missing, state, required = network.missing, network.state, network.required
-    shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(required[k].shape)}" for k in network.mismatched]
+    missing, state, required = network.missing_names, network.state, network.required
+    shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(required[k].shape)}" for k in network.mismatched_names]
     parts = [f"{len(missing)} missing ({abbreviate(missing)})" if missing else "", abbreviate(shapes)]
     parts += [f"{len(extra)} unknown ({abbreviate(extra)})" if extra else ""]
     return "; ".join(part for part in parts if part)

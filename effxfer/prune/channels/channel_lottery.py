@@ -18,7 +18,7 @@ from effxfer.prune.channels.importance import Importance, RemovedUnits, Rule
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.groups import Units, channels_of, units_in
 from effxfer.prune.graph.macs import HINT
-from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.graph.transaction import copy_for_tracing
 from effxfer.prune.network import example_of, masks_of
 from effxfer.prune.weights.lottery import (
     Remember,
@@ -127,7 +127,7 @@ def prunable_units(net: nn.Module, exclude: Sequence[str] = (), example: Tensor 
     Raises:
         ModelFileError: If there are none.
     """
-    structure = units_in(traceable(net), example_of(net, example), exclude)
+    structure = units_in(copy_for_tracing(net), example_of(net, example), exclude)
     # A norm over channels averages zeros as well: removed, they would change what it gives.
     groups = [group for group in structure.units if group.reads and not group.mixed and not group.loose]
     if not groups:

@@ -99,13 +99,13 @@ def magnitude(net: nn.Module, units: Sequence[Units], removed: Mapping[str, Tens
     scores = {}
     for group in units:
         power = torch.zeros(group.count, dtype=torch.double)
-        for name, places, reading in _tied(group):
+        for name, places, reading in _tied_places(group):
             weight = parameters.get(f"{name}.weight")
             if weight is not None:
                 power += group.total(places, per_channel(weight.square(), net.get_submodule(name), reading))
         if not bool(power.isfinite().all()):
             raise ModelFileError(f"what is tied to {group.layer} holds NaN or infinity", "prune an intact network")
-        scores[group.layer] = _relative(power.sqrt(), removed[group.layer])
+        scores[group.layer] = _relative_scores(power.sqrt(), removed[group.layer])
     return scores
 
 
@@ -140,10 +140,10 @@ def taylor(
             for group in units:
                 # Squared before it is summed: over batches, changes of either sign would cancel.
                 scores[group.layer] += _saliency(trial, group).square()
-    return {group.layer: _relative(scores[group.layer].sqrt(), removed[group.layer]) for group in units}
+    return {group.layer: _relative_scores(scores[group.layer].sqrt(), removed[group.layer]) for group in units}
 
 
-def _relative(scores_U: Tensor, removed_U: Tensor) -> Tensor:
+def _relative_scores(scores_U: Tensor, removed_U: Tensor) -> Tensor:
     return scores_U / scores_U[~removed_U].mean().clamp_min(1e-30)
 
 
@@ -159,7 +159,7 @@ def _saliency(net: nn.Module, units: Units) -> Tensor:
     return total
 
 
-def _tied(units: Units) -> Iterator[tuple[str, Places, bool]]:
+def _tied_places(units: Units) -> Iterator[tuple[str, Places, bool]]:
     yield from ((name, places, False) for name, places in units.makes.items())
     yield from ((name, places, True) for name, places in units.reads.items())
 

@@ -134,7 +134,7 @@ def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Pr
             break
         # The last move often overshoots: a cheaper one that is just enough is remembered.
         ends += [task.apply(now, move) for move in _sufficient_moves(moves, task.ms(now) - target)]
-        now = task.apply(now, max(moves, key=_worth))
+        now = task.apply(now, max(moves, key=_savings_per_loss))
     best = min((*ends, now), key=lambda end: task.rank(end, target))
     return task.choice(task.exchange(best, target), target)
 
@@ -153,7 +153,7 @@ class _Move(NamedTuple):
     loss: float
 
 
-def _worth(move: _Move) -> tuple[float, float]:
+def _savings_per_loss(move: _Move) -> tuple[float, float]:
     return move.saved / max(move.loss, TINY), move.saved
 
 

@@ -12,7 +12,7 @@ from effxfer.prune.channels.importance import RemovedUnits, Rule, no_units
 from effxfer.prune.channels.selection import ScoredChannels, give_back_channels
 from effxfer.prune.graph.groups import Units, units_in
 from effxfer.prune.graph.macs import HINT, cost, run
-from effxfer.prune.graph.removal import kept_output_positions, masked_out, remove_units_
+from effxfer.prune.graph.removal import kept_output_positions, mask_units, remove_units_
 from effxfer.prune.graph.transaction import Network, bisect_failures
 from effxfer.prune.network import layer_widths
 
@@ -147,7 +147,7 @@ class ChannelPruner(Generic[Network]):
         except ModelFileError as error:
             return error.problem
         copy = deepcopy(self.trial)
-        with masked_out(copy, self.structure, self._removed_units(part)) as exact:
+        with mask_units(copy, self.structure, self._removed_units(part)) as exact:
             # Where a norm averages over channels, masked and removed ones cannot agree.
             equal = not exact or _is_close(output, run(copy, self.example))
         return "" if equal else "the network computes something else"

@@ -11,7 +11,7 @@ from effxfer.prune.channels.importance import Importance, Rule
 from effxfer.prune.channels.pruner import ChannelPruner, Outputs
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.macs import cost
-from effxfer.prune.graph.transaction import commit_edits_, record_sizes_, traceable
+from effxfer.prune.graph.transaction import commit_edits_, copy_for_tracing, record_sizes_
 from effxfer.prune.network import example_of, layer_prefix, layer_widths, masks_of
 from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.mask import Mask
@@ -73,7 +73,7 @@ def remove_channels(
         # Squared: norms without the root, as torch-pruning's magnitude importance has them at p = 2.
         examples=examples, squared=True,
     )  # fmt: skip
-    trial, example = traceable(net), example_of(net, example)
+    trial, example = copy_for_tracing(net), example_of(net, example)
     dense, initial, reasons, outputs = cost(trial, example), dict[str, int](), dict[str, str](), Outputs()
     for step in range(1, steps + 1):
         pruner, share = ChannelPruner(trial, example, rule, exclude, initial, reasons), step / steps

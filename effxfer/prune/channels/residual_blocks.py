@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effxfer.net.edits import tapped_within
+from effxfer.net.edits import is_tapped_within
 from effxfer.net.hooks import hooks
 from effxfer.prune.network import layer_prefix
 
@@ -31,7 +31,7 @@ def residual_blocks(net: nn.Module, example: Tensor, fixed: Sequence[nn.Module] 
         name
         for name in candidates
         if not any(inner.startswith(f"{name}.") for inner in candidates)
-        and not tapped_within(net, name)
+        and not is_tapped_within(net, name)
         and not any(id(module) in fixed_ids for module in net.get_submodule(name).modules())
     ]
 
@@ -49,13 +49,13 @@ def _shapes(net: nn.Module, example: Tensor) -> dict[str, torch.Size]:
         return hook
 
     prefix = layer_prefix(net)
-    composed = {n: m for n, m in net.named_modules() if n and n.startswith(prefix) and _weighs(m)}
+    composed = {n: m for n, m in net.named_modules() if n and n.startswith(prefix) and _contains_weights(m)}
     with hooks(m.register_forward_hook(note(n), with_kwargs=True) for n, m in composed.items()):
         net(example)
     return {name: shape for name, shape in shapes.items() if shape is not None}
 
 
-def _weighs(module: nn.Module) -> bool:
+def _contains_weights(module: nn.Module) -> bool:
     layers = [m for m in module.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)]
     return bool(layers) and layers[0] is not module
 

@@ -19,7 +19,7 @@ from effxfer import progress
 from effxfer.net.heads.build import Standardize
 from effxfer.prune.channels.selection import ScoredChannels
 from effxfer.prune.graph.groups import Structure
-from effxfer.prune.graph.removal import masked_out
+from effxfer.prune.graph.removal import mask_units
 
 Loss = Callable[[Any], float]  # of a network of the caller's class
 # Chosen: four forward passes for each set, with all it may lose; the curve between them is taken as straight.
@@ -66,9 +66,9 @@ def loss_curves(
             for count in _counts(len(weakest), least[channels.layer]):
                 removed = torch.zeros(len(weakest), dtype=torch.bool)
                 removed[weakest[:count]] = True
-                with masked_out(probe, structure, {channels.layer: removed}):
+                with mask_units(probe, structure, {channels.layer: removed}):
                     # Never falling: on few images a network may seem better without some channels.
-                    rises.append(max(rises[-1], _finite(loss(probe) - base)))
+                    rises.append(max(rises[-1], _clip_to_finite(loss(probe) - base)))
                 counts.append(count)
                 # Masking zeroes weights, and batch norms may have counted.
                 probe.load_state_dict(state)
@@ -85,7 +85,7 @@ def block_losses(net: nn.Module, names: Sequence[str], loss: Loss) -> dict[str, 
         for name in names:
             block = probe.get_submodule(name)
             probe.set_submodule(name, nn.Identity())
-            rises[name] = max(0.0, _finite(loss(probe) - base))
+            rises[name] = max(0.0, _clip_to_finite(loss(probe) - base))
             probe.set_submodule(name, block)
             advance(1, name)
     return rises
@@ -116,7 +116,7 @@ def _counts(width: int, least: int) -> list[int]:
     return sorted(count for count in counts if count > 0)
 
 
-def _finite(rise: float) -> float:
+def _clip_to_finite(rise: float) -> float:
     """Map a NaN or infinite rise to a large finite one."""
     # Larger than any loss, and small enough to be added.
     return rise if bool(torch.tensor(rise).isfinite()) else 1e9

@@ -30,8 +30,8 @@ from effxfer.prune.channels.sensitivity import Loss, block_losses, loss_curves
 from effxfer.prune.graph.macs import cost as multiply_adds
 from effxfer.prune.graph.macs import run
 from effxfer.prune.graph.removal import channels_per_unit
-from effxfer.prune.graph.trace import WEIGHING, depthwise
-from effxfer.prune.graph.transaction import Network, frozen_outputs, traceable
+from effxfer.prune.graph.trace import WEIGHING, is_depthwise
+from effxfer.prune.graph.transaction import Network, copy_for_tracing, frozen_outputs
 from effxfer.prune.network import edit_, example_of, layer_widths
 from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.scores.context import Losses
@@ -105,7 +105,7 @@ def prune_to_latency(
     rule = Rule(
         importance=importance, max_ratio_per_layer=max_ratio_per_layer, examples=examples, squared=True
     )  # fmt: skip
-    trial, example, wide = traceable(net), example_of(net, example), layer_widths(net)
+    trial, example, wide = copy_for_tracing(net), example_of(net, example), layer_widths(net)
     before = multiply_adds(trial, example)
     # Before the knapsack counts on sets that cannot leave.
     pruner = ChannelPruner(trial, example, rule, exclude).exclude_unsound()
@@ -209,7 +209,7 @@ def _ties(pruner: ChannelPruner[Network], sets: Collection[str]) -> TiedLayers:
             parts = [
                 part for part in channels_per_unit(group) if isinstance(pruner.trial.get_submodule(part[0]), WEIGHING)
             ]
-            depthwise_layers = {name for name, _, _ in parts if depthwise(pruner.trial.get_submodule(name))}
+            depthwise_layers = {name for name, _, _ in parts if is_depthwise(pruner.trial.get_submodule(name))}
             reads = {
                 name: written if name in depthwise_layers else read
                 for name, read, written in parts

@@ -59,7 +59,7 @@ def remove_within_error(
     means = {name: moment.mean for name, moment in layer_moments.items()}
     order = rank_units(net, units, layer_moments)
 
-    def cheaper(count: int) -> nn.Module:
+    def fold_cheapest(count: int) -> nn.Module:
         chosen = {group.layer: torch.zeros(group.count, dtype=torch.bool) for group in units}
         for layer, unit in order[:count]:
             chosen[layer][unit] = True
@@ -71,7 +71,7 @@ def remove_within_error(
     low, high, best = 0, len(order) + 1, net
     while high - low > 1:
         middle = (low + high) // 2
-        trial = cheaper(middle)
+        trial = fold_cheapest(middle)
         if relative_change(masked, trial, images) <= max_error:
             low, best = middle, trial
         else:

@@ -18,7 +18,7 @@ from effxfer.prune.compact.compaction_report import Compaction, size_of
 from effxfer.prune.compact.dead_channels import KeptCounts, RemovedUnits, zero_dead_units_
 from effxfer.prune.graph.groups import Structure, Units, units_in
 from effxfer.prune.graph.removal import kept_output_positions, remove_units_
-from effxfer.prune.graph.transaction import bisect_failures, commit_edits_, record_sizes_, traceable
+from effxfer.prune.graph.transaction import bisect_failures, commit_edits_, copy_for_tracing, record_sizes_
 from effxfer.prune.network import edit_, example_of, layer_widths, masks_of
 from effxfer.prune.result import PruneResult
 
@@ -64,8 +64,8 @@ def compact(
     """
     _check(max_error, calibration)
     # A copy: the network stays as it was until all checks have passed.
-    masked, example = traceable(net), example_of(net, example)
-    structure, batches = units_in(masked, example), [_random(example), *check]
+    masked, example = copy_for_tracing(net), example_of(net, example)
+    structure, batches = units_in(masked, example), [_random_input(example), *check]
     emptied, removed, dead_kept, failures = _empty_dead_units(masked, example, structure.units, batches)
     refused = {**structure.refused, **failures}
     units, target = [group for group in structure.units if group.layer not in refused], masked
@@ -107,7 +107,7 @@ def _check(max_error: float, calibration: Sequence[Tensor]) -> None:
         raise SettingsError("max_error needs calibration images", "pass some, or use max_error = 0")
 
 
-def _random(example: Tensor) -> Tensor:
+def _random_input(example: Tensor) -> Tensor:
     rng = torch.Generator().manual_seed(0)
     return torch.randn(RANDOM, *example.shape[1:], generator=rng).to(example.device)
 

@@ -28,7 +28,7 @@ class DroppedInputs:
     norm: str = ""
 
 
-def foldable(layer: nn.Module) -> bool:
+def is_foldable(layer: nn.Module) -> bool:
     """Whether a constant input channel adds the same number at every position.
 
     So does not a convolution with a wider kernel that sees zeros beyond the border: what the constant adds there is

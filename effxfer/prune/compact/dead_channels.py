@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from effxfer.prune.compact.constant_folding import DroppedInputs, fold_, foldable
+from effxfer.prune.compact.constant_folding import DroppedInputs, fold_, is_foldable
 from effxfer.prune.compact.noise_probe import ChannelActivity, probe
 from effxfer.prune.graph.groups import Units, channels_of
 
@@ -136,10 +136,10 @@ def _reasons(net: nn.Module, units: Units, flows: Mapping[str, ChannelActivity])
 
 def _droppable_inputs(net: nn.Module, name: str, flow: ChannelActivity) -> Tensor:
     """Mark the inputs `(I,)` that a layer can drop."""
-    folds = flow.constant if foldable(net.get_submodule(name)) else flow.zero
+    folds = flow.constant if is_foldable(net.get_submodule(name)) else flow.zero
     return ~flow.read | folds
 
 
 def _constant_values(net: nn.Module, name: str, flow: ChannelActivity) -> Tensor:
     """Return the values of constant inputs `(I,)` where they can be folded; 0 elsewhere."""
-    return flow.value if foldable(net.get_submodule(name)) else torch.zeros_like(flow.value)
+    return flow.value if is_foldable(net.get_submodule(name)) else torch.zeros_like(flow.value)

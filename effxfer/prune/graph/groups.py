@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from effxfer.errors import ModelFileError
 from effxfer.prune.graph.channel_ids import ChannelTrace
 from effxfer.prune.graph.macs import HINT
-from effxfer.prune.graph.trace import WEIGHING, depthwise, follow
+from effxfer.prune.graph.trace import WEIGHING, follow, is_depthwise
 from effxfer.prune.graph.transaction import frozen_outputs
 from effxfer.prune.network import layer_prefix, prunable_modules
 
@@ -115,7 +115,7 @@ def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, 
     sets, refused = _unit_sets(net, trail), _pinned_reasons(net, trail)
     heads, without = _attention(net, frozen)
     owners = {f"{name}.qkv": name for name in (*(group.layer for group in heads), *without)}
-    sets = [_within(group, owners) for group in sets]
+    sets = [_with_owner(group, owners) for group in sets]
     return Structure(
         units=[group for group in sets if widths or not group.within] + heads, refused=refused | without, trail=trail
     )
@@ -140,7 +140,7 @@ def _pin_unscalable(net: nn.Module, trail: ChannelTrace) -> None:
             trail.ties.pin(ids, f"the scale of {name} follows from its width")
 
 
-def _within(units: Units, owners: Mapping[str, str]) -> Units:
+def _with_owner(units: Units, owners: Mapping[str, str]) -> Units:
     owner = next((owners[name] for name in units.makes if name in owners), "")
     return Units(**{**vars(units), "within": owner}) if owner else units
 
@@ -148,7 +148,7 @@ def _within(units: Units, owners: Mapping[str, str]) -> Units:
 def _unit_sets(net: nn.Module, trail: ChannelTrace) -> list[Units]:
     """Group classes of channels that are written and read by the same layers."""
     pinned, members = trail.ties.pinned(), _members(trail)
-    makers = {name for name in trail.makes if _weighs(net, name)}
+    makers = {name for name in trail.makes if _has_weights(net, name)}
     averaged = {name: set(trail.ties.roots(ids).tolist()) for name, ids in trail.mixed.items()}
     sets: dict[Any, list[int]] = defaultdict(list)
     for root, uses in members.items():
@@ -180,9 +180,9 @@ def _members(trail: ChannelTrace) -> dict[int, dict[tuple[str, str], list[int]]]
     return members
 
 
-def _weighs(net: nn.Module, name: str) -> bool:
+def _has_weights(net: nn.Module, name: str) -> bool:
     module = net.get_submodule(name)
-    return isinstance(module, WEIGHING) and not depthwise(module)
+    return isinstance(module, WEIGHING) and not is_depthwise(module)
 
 
 def _set(

@@ -18,7 +18,7 @@ from effxfer.net.hooks import hooks
 from effxfer.prune.graph.channel_ids import ChannelTrace
 from effxfer.prune.graph.groups import Structure, Units, channels_of, scaled_by
 from effxfer.prune.graph.macs import HINT
-from effxfer.prune.graph.trace import WEIGHING, axis_of, depthwise
+from effxfer.prune.graph.trace import WEIGHING, axis_of, is_depthwise
 
 # Parts of names of widths in timm and torchvision; without them, a kernel size or a number of groups could be renamed.
 WIDTHS = ("dim", "chs", "chan", "width", "feat", "planes", "dh")
@@ -41,7 +41,7 @@ def remove_units_(net: nn.Module, structure: Structure, removed: RemovedUnits) -
     removed_classes = _removed_classes(structure, removed)
     for name in {**trail.makes, **trail.reads}:
         outputs, inputs = removed_outputs.get(name), removed_inputs.get(name)
-        if _any(outputs) or _any(inputs):
+        if _is_marked(outputs) or _is_marked(inputs):
             _narrow_(net.get_submodule(name), name, outputs, inputs)
     for name, ids in trail.loose.items():
         _narrow_parameter_(net, name, trail, ids, removed_classes)
@@ -82,7 +82,7 @@ def kept_output_positions(net: nn.Module, structure: Structure, removed: Removed
     remaining = {
         name: (~outputs).nonzero()[:, 0].tolist()
         for name, outputs in removed_outputs.items()
-        if _any(outputs) and isinstance(net.get_submodule(name), WEIGHING)
+        if _is_marked(outputs) and isinstance(net.get_submodule(name), WEIGHING)
     }
     scaled = [name for name, _ in _rescale_factors(trail, _removed_classes(structure, removed))]
     rescaled_layers = {layer for name in scaled for layer, _ in scaled_by(net.get_submodule(name))}
@@ -102,7 +102,7 @@ def _removed_classes(structure: Structure, removed: RemovedUnits) -> Tensor:
     return dead
 
 
-def _any(marked: Tensor | None) -> bool:
+def _is_marked(marked: Tensor | None) -> bool:
     return marked is not None and bool(marked.any())
 
 
@@ -112,7 +112,7 @@ def _narrow_(layer: Any, name: str, made_K: Tensor | None, read_K: Tensor | None
     if any(remaining is not None and not len(remaining) for remaining in (rows, columns)):
         raise ModelFileError(f"the channels of {name} cannot be removed: it would lose all of them", HINT)
     weighs = isinstance(layer, WEIGHING)
-    if weighs and columns is not None and not depthwise(layer):
+    if weighs and columns is not None and not is_depthwise(layer):
         groups = int(getattr(layer, "groups", 1))
         remaining = (~read_K).view(groups, -1)  # type: ignore[operator]
         # One kernel tensor holds all groups: they must stay equally wide.
@@ -136,7 +136,7 @@ def _select_(module: nn.Module, leaves: Collection[str], dim: int, positions: Te
 def _set_sizes_(layer: Any, rows: int | None, columns: int | None) -> None:
     """Update the size attributes of a layer."""
     if isinstance(layer, _ConvNd):
-        if depthwise(layer) and rows is not None:
+        if is_depthwise(layer) and rows is not None:
             each = layer.out_channels // layer.in_channels
             layer.groups = layer.in_channels = rows // each
         layer.out_channels = rows or layer.out_channels
@@ -204,7 +204,7 @@ def _rescale_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
 
 
 @contextmanager
-def masked_out(net: nn.Module, structure: Structure, removed: RemovedUnits) -> Iterator[bool]:
+def mask_units(net: nn.Module, structure: Structure, removed: RemovedUnits) -> Iterator[bool]:
     """Mask units out without removing them: their outputs are zero, and no layer reads them.
 
     Norms over channels average over the others alone, as they will without them, until the context ends; the weights
@@ -217,13 +217,13 @@ def masked_out(net: nn.Module, structure: Structure, removed: RemovedUnits) -> I
     handles = []
     with torch.no_grad():
         for name, inputs in removed_inputs.items():
-            if _any(inputs):
+            if _is_marked(inputs):
                 _zero_inputs_(net.get_submodule(name), inputs.nonzero()[:, 0].tolist())
         for name, outputs in removed_outputs.items():
             layer = net.get_submodule(name)
-            if _any(outputs) and name in structure.trail.axes:
+            if _is_marked(outputs) and name in structure.trail.axes:
                 handles.append(layer.register_forward_hook(_partial_norm_hook(structure.trail.axes[name], ~outputs)))
-            elif _any(outputs) and not isinstance(layer, nn.PReLU):
+            elif _is_marked(outputs) and not isinstance(layer, nn.PReLU):
                 _zero_outputs_(layer, outputs)
     ties, dead = structure.trail.ties, _removed_classes(structure, removed)
     averaging = {name for name, ids in structure.trail.mixed.items() if bool(dead[ties.roots(ids)].any())}

@@ -63,7 +63,7 @@ def axis_of(trail: ChannelTrace, ids: Tensor) -> int | None:
     return axes[0] if len(axes) == 1 else None
 
 
-def depthwise(module: nn.Module) -> bool:
+def is_depthwise(module: nn.Module) -> bool:
     """Whether a convolution has one filter per channel."""
     return isinstance(module, _ConvNd) and module.groups > 1 and module.groups == module.in_channels
 
@@ -109,7 +109,7 @@ def _follow_layer(labels: ChannelLabels, name: str, module: Any, inputs: tuple[A
     label = labels.of(x)
     if not isinstance(label, AxisIds | None) or isinstance(module, nn.MultiheadAttention | _ConvTransposeNd):
         labels.pin([label, *(labels.of(tensor) for tensor in extra_inputs)], "does with them what is not understood")
-    elif depthwise(module):
+    elif is_depthwise(module):
         labels.set(output, _follow_depthwise(labels, name, module, label))
     elif isinstance(module, WEIGHING):
         labels.set(output, _weigh(labels, name, module, x, label))
@@ -152,7 +152,7 @@ def _scale(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: Axis
     trail, count = labels.trail, _channels(module)
     if isinstance(module, nn.PReLU) and count == 1:
         return
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and _across(module, x, label, count):
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and _keeps_channels_apart(module, x, label, count):
         return
     # Each group of the norm must lose the same number, or their borders would shift.
     if isinstance(module, nn.GroupNorm) and 1 < module.num_groups < count:
@@ -174,7 +174,7 @@ def _channels(module: Any) -> int:
     return int(module.num_parameters if isinstance(module, nn.PReLU) else module.num_features)
 
 
-def _across(module: nn.Module, x: Tensor, label: AxisIds, count: int) -> bool:
+def _keeps_channels_apart(module: nn.Module, x: Tensor, label: AxisIds, count: int) -> bool:
     """Whether a norm is over another axis than the channels, so that channels stay independent."""
     plain = type(module) in (nn.LayerNorm, nn.RMSNorm) or count != len(label.ids)
     return plain and label.axis != x.dim() - 1 and x.shape[-1] == count

@@ -18,7 +18,7 @@ from effxfer.prune.weights.mask import match_patterns
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def traceable(network: Network) -> Network:
+def copy_for_tracing(network: Network) -> Network:
     """Copy a network for tracing: in evaluation mode, nothing frozen, masked weights zero."""
     # A frozen weight has no gradient, which the importance and the probe would take for none.
     trial = deepcopy(network).eval().requires_grad_(True)
@@ -57,7 +57,7 @@ def commit_edits_(network: nn.Module, trial: nn.Module, example: Tensor) -> list
         ModelFileError: If rebuilt from its edits alone, `trial` computes something else; `network` is unchanged then.
     """
     edits = new_edits(network, trial)
-    copy = rebuilt(network, edits).to(example.device).eval()
+    copy = rebuild_network(network, edits).to(example.device).eval()
     copy.load_state_dict(trial.state_dict())
     # Exactly: both have the same weights and the same operations, so there is nothing to round.
     if not torch.equal(run(copy, example), run(trial, example)):
@@ -79,7 +79,7 @@ def new_edits(network: nn.Module, trial: nn.Module) -> list[Edit]:
     return sizes_between(network, trial)
 
 
-def rebuilt(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
+def rebuild_network(network: nn.Module, edits: Sequence[Edit]) -> nn.Module:
     """Rebuild the network from the edits: a `Net` from scratch, any other module from a copy."""
     if isinstance(network, Net):
         return rebuild(network.backbone, [*network.edits, *edits], network.input, network.classes)

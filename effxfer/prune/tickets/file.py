@@ -172,13 +172,13 @@ class TicketFile(SignedFile[Facts]):
         trust.check_trusted(self.facts.backbone, "the ticket")
         import torch
 
-        from effxfer.net.backbones.recorded import rebuilding
+        from effxfer.net.backbones.recorded import name_rebuild_errors
         from effxfer.net.edits import rebuild
 
         weights = self.weights()
         if weights is None:
             raise ModelFileError("the ticket has no weights of its own", "open the backbone that it points to")
-        with rebuilding("the ticket", len(self.content)):
+        with name_rebuild_errors("the ticket", len(self.content)):
             net = rebuild(self.facts.backbone, self.facts.edits, input_from_json(self.facts.preprocess))
         # Names and shapes before loading: `strict=False` below would leave out what does not fit.
         _check_fits(weights, _body(net.state_dict()), "weights", "E405")

@@ -219,7 +219,7 @@ class Training:
         return {"weights": weights, "score": float(score)}
 
 
-def _without_masks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _drop_masks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop masks and movement scores: rewinding undoes training, not pruning."""
     return {name: tensor for name, tensor in state.items() if not name.startswith((KEEP, MOVED))}
 
@@ -227,7 +227,7 @@ def _without_masks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def weights_of(source: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy the state that rounds rewind to: weights and buffers, head included."""
     state = source.state_dict() if isinstance(source, nn.Module) else source
-    return {name: tensor.detach().clone() for name, tensor in _without_masks(state).items()}
+    return {name: tensor.detach().clone() for name, tensor in _drop_masks(state).items()}
 
 
 def rewind_(net: nn.Module, start: Mapping[str, Tensor]) -> None:
@@ -236,7 +236,7 @@ def rewind_(net: nn.Module, start: Mapping[str, Tensor]) -> None:
     Raises:
         ModelFileError: If they do not fit.
     """
-    shapes = {n: t.shape for n, t in _without_masks(net.state_dict()).items()}
+    shapes = {n: t.shape for n, t in _drop_masks(net.state_dict()).items()}
     wrong = [n for n in shapes if n not in start or start[n].shape != shapes[n]] + [n for n in start if n not in shapes]
     if wrong:
         raise ModelFileError(f"the rewind state does not fit the network: {', '.join(wrong[:5])}", code="E405")

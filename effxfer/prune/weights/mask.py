@@ -38,7 +38,7 @@ class Mask:
         Raises:
             SettingsError: If a pattern matches no prunable weight, or nothing is left to prune.
         """
-        weights = prunable(net)
+        weights = prunable_weights(net)
         left_out = match_patterns(exclude, list(weights))
         keep = {n: torch.ones_like(w, dtype=torch.bool) for n, w in weights.items() if n not in left_out}
         if not keep:
@@ -70,8 +70,8 @@ class Mask:
     @property
     def sparsity(self) -> float:
         """The removed share of the prunable weights, in [0, 1]; 0 removes nothing."""
-        surviving, prunable_weights = self.counts
-        return 1 - surviving / prunable_weights if prunable_weights else 0.0
+        surviving, total = self.counts
+        return 1 - surviving / total if total else 0.0
 
     @torch.no_grad()
     def store_(self, net: nn.Module) -> None:
@@ -148,7 +148,7 @@ class Mask:
                 raise ModelFileError(f"the mask of {name} has shape {shapes}", code="E410")
 
 
-def prunable(net: nn.Module) -> dict[str, Tensor]:
+def prunable_weights(net: nn.Module) -> dict[str, Tensor]:
     """Return the weights that unstructured pruning may remove, by name; `Mask.full` says which those are."""
     owned = {
         # By identity: tied weights have several names, and are masked once.

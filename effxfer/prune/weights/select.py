@@ -80,14 +80,14 @@ def kernel_counts(mask: Mask, budget: int) -> dict[str, int]:
     surviving = {name: int(keep.sum()) for name, keep in mask.keep.items()}
     part = {name: sum(keep.shape) for name, keep in mask.keep.items()}
 
-    def shared(scale: float) -> dict[str, int]:
+    def minimum_per_layer(scale: float) -> dict[str, int]:
         return {name: min(surviving[name], max(1, int(scale * part[name]))) for name in surviving}
 
     low, high = 0.0, float(max(surviving.values(), default=0))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if sum(shared(middle).values()) <= budget else (low, middle)
-    counts = shared(low)
+        low, high = (middle, high) if sum(minimum_per_layer(middle).values()) <= budget else (low, middle)
+    counts = minimum_per_layer(low)
     for _ in range(budget - sum(counts.values())):
         layer = max(
             (n for n in surviving if counts[n] < surviving[n]), key=lambda name: part[name] / (counts[name] + 1)

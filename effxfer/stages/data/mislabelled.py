@@ -16,7 +16,9 @@ from effxfer.transferability.suspects import suspects
 GROUP = "labels that may be wrong"
 
 
-def mislabelled(backbone: BackboneSettings, data: DataSettings, context: RunContext, *, seed: int = 0) -> list[Finding]:
+def find_mislabelled(
+    backbone: BackboneSettings, data: DataSettings, context: RunContext, *, seed: int = 0
+) -> list[Finding]:
     """Find the images of a data set whose label is likely wrong (`W338`), the likeliest first.
 
     Args:

@@ -24,7 +24,7 @@ from effxfer.report import Curve, Report, Table
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.context import RunContext
-from effxfer.stages.runner.onnx_timing import exported
+from effxfer.stages.runner.onnx_timing import export_plain
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Rank
 from effxfer.stages.train.head import new_head
@@ -114,7 +114,7 @@ def score_backbone(
     if source is not None:
         scores["leep"] = leep(source, split.labels)
     new_head(net, task, settings.seed)
-    return ScoredBackbone(file=exported(net, file), size=net.input.size, scores=scores, n=len(split), notes=notes)
+    return ScoredBackbone(file=export_plain(net, file), size=net.input.size, scores=scores, n=len(split), notes=notes)
 
 
 def sample_images(task: Task, settings: Rank) -> Split:

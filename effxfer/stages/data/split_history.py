@@ -29,7 +29,7 @@ def history_of(source: Source, settings: StageSettings) -> History:
     history = NONE
     for one in named:
         found = one if isinstance(one, Artifact) else artifact.find(one.source)
-        history = history.after(_records(found) if found else ())
+        history = history.with_records(_records(found) if found else ())
     return history
 
 
@@ -47,7 +47,7 @@ def places_of(settings: DataSettings) -> dict[str, Any]:
     return {**found, "target": places_of(settings.target)} if settings.target else found
 
 
-def found_again(settings: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any]:
+def restore_places(settings: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any]:
     """Point settings to where their data lay, if these are still there; else the settings hold as they are."""
     made = dict(settings)
     for name in PLACES:
@@ -55,7 +55,7 @@ def found_again(settings: Mapping[str, Any], places: Mapping[str, Any]) -> dict[
         if place and made.get(name) and Path(place).exists() and _absolute(made[name]) != Path(place):
             made[name] = place
     if made.get("target") and "target" in places:
-        made["target"] = found_again(made["target"], places["target"])
+        made["target"] = restore_places(made["target"], places["target"])
     return made
 
 

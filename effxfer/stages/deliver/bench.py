@@ -60,13 +60,13 @@ def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
     """
     given = files_of(files)
     strangers = [file for file in given.values() if is_untrusted(file)]
-    measured = _inside(given, strangers, settings) if strangers else measure(given, settings)
+    measured = _measure_in_sandbox(given, strangers, settings) if strangers else measure(given, settings)
     names = [name for name in given if name != next(iter(given))] or list(given)
     enforce(measured, names, max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
     return measured + Report(notes=note_unverified(given.values()))
 
 
-def _inside(files: Mapping[str, Path], strangers: Sequence[Path], settings: Bench) -> Report:
+def _measure_in_sandbox(files: Mapping[str, Path], strangers: Sequence[Path], settings: Bench) -> Report:
     """Measure where some files come from nobody knows: all in one child process, in turns."""
     sweeps = len(settings.sweep_threads or (1,)) * len(settings.sweep_batches or (1,))
     asked = {"files": {name: str(file) for name, file in files.items()}, "settings": settings.plain()}

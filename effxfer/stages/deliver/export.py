@@ -11,7 +11,7 @@ from effxfer.data.task import Task
 from effxfer.deploy.bundle.ort_web import find_ort_web
 from effxfer.deploy.cpu.targets import resolve_target
 from effxfer.deploy.export.onnx import export_onnx, load
-from effxfer.deploy.export.opset import left_behind
+from effxfer.deploy.export.opset import describe_excess
 from effxfer.deploy.export.parity import REJECTED, check, onnx_logits, open_model, second_size
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
@@ -26,7 +26,7 @@ from effxfer.report import Measurement, Report
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle
 from effxfer.stages.settings.common import FILES
-from effxfer.stages.train.adapter_training import merged
+from effxfer.stages.train.adapter_training import merge_adapters
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.head import require_same_output
 from effxfer.stages.train.target_domain import file_at_target
@@ -60,7 +60,7 @@ def export(
         (folder / (file + REJECTED)).unlink(missing_ok=True)
     net.cpu().eval()
     sizes = [second_size(net, net.input)] if settings.dynamic_size else []
-    proof = merged(net, task)
+    proof = merge_adapters(net, task)
     module, prototypes = exported_module(net)
     fp32 = export_onnx(
         module, folder / FILES["fp32"], input=net.input, classes=net.classes, key=identity(net),
@@ -109,16 +109,16 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
     if not file.exists():
         return Report()
     exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
-    if gone := left_behind(load(file), settings.opset):
+    if gone := describe_excess(load(file), settings.opset):
         text = f"{file.name} is not of the operator set asked for: {gone}"
         raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
     model = open_model(file, settings.threads, exact=exact)
     report = add_suffix(check_prototypes(model, net, task.val.rows, settings.tolerance), precision)
     report += add_suffix(file_at_target(model, task, net), precision)
     if not settings.with_preprocessing:
-        return report + on_file(file, precision, task, settings)
+        return report + measure_file(file, precision, task, settings)
     try:
-        return report + on_whole_images(file, precision, task, settings)
+        return report + measure_whole_images(file, precision, task, settings)
     except GateError as error:
         if precision == "fp32":
             raise
@@ -126,17 +126,17 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
         return Report(notes=(f"no {precision} model: {error.problem}",))
 
 
-def on_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+def measure_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
     """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
     exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
     rows = list[Measurement]()
-    for name, split in task.reported.items():
+    for name, split in task.reported_splits.items():
         logits = onnx_logits(file, split.rows, threads=settings.threads, exact=exact)
         rows += score_rows(task.output, logits, split.labels, f"{name}/{precision}")
     return Report(rows=(*rows, file_zeros(file, precision)))
 
 
-def on_whole_images(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+def measure_whole_images(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
     """Put preprocessing into an exported file, and measure it on images as they are, which it resizes by itself.
 
     Raises:

@@ -29,7 +29,7 @@ from effxfer.net.net import Net
 from effxfer.net.taps import example_input, pool
 from effxfer.search.features import Features
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import evaluating
+from effxfer.train.evaluate import evaluation_mode
 
 BATCH = 64
 INDEX = "index.json"
@@ -113,20 +113,20 @@ def compute_features(net: Net, task: Task, plan: FeaturePlan, folder: Path, devi
         ResourceError: If the disk is full.
     """
     if not _is_intact(folder, plan):
-        with write_directory(folder) as scratch, evaluating(net):
+        with write_directory(folder) as scratch, evaluation_mode(net):
             total = sum(len(split) for split in splits(task).values())
             with progress.bar("features", total) as advance:
                 for name, split in splits(task).items():
                     _compute(net, split, plan, scratch / name, device, advance)
             write_atomic(scratch / INDEX, json.dumps(_index(plan) | {"digests": _digests(scratch)}))
     return Features(
-        train=_mapped(folder / "train", "mean", plan.taps),
-        val=_mapped(folder / "val", "mean", plan.taps),
+        train=_map_arrays(folder / "train", "mean", plan.taps),
+        val=_map_arrays(folder / "val", "mean", plan.taps),
         labels=np.ascontiguousarray(task.train.labels, dtype=np.int64),
         val_labels=np.ascontiguousarray(task.val.labels, dtype=np.int64),
         classes=len(task.classes),
-        train_maps=_mapped(folder / "train", "whole", tuple(plan.maps)),
-        val_maps=_mapped(folder / "val", "whole", tuple(plan.maps)),
+        train_maps=_map_arrays(folder / "train", "whole", tuple(plan.maps)),
+        val_maps=_map_arrays(folder / "val", "whole", tuple(plan.maps)),
     )
 
 
@@ -189,7 +189,7 @@ def _pooled_map(output: Tensor, grid: int) -> Tensor:
     return as_maps(output, grid) if output.dim() == 4 else output
 
 
-def _mapped(folder: Path, kind: str, taps: tuple[str, ...]) -> dict[str, Any]:
+def _map_arrays(folder: Path, kind: str, taps: tuple[str, ...]) -> dict[str, Any]:
     return {tap: np.load(folder / f"{kind}-{k}.npy", mmap_mode="r", allow_pickle=False) for k, tap in enumerate(taps)}
 
 
@@ -216,7 +216,7 @@ def _shapes(net: Net) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def deepest(net: Net, taps: Sequence[str]) -> str:
+def deepest_layer(net: Net, taps: Sequence[str]) -> str:
     """Name the layer that runs last; `out` is later than any other."""
     order = list(_shapes(net))
     return max(taps, key=lambda tap: len(order) if tap == "out" else order.index(tap))

@@ -26,7 +26,7 @@ from effxfer.runtime.threads import usable_cores
 from effxfer.search.costs import Costs
 from effxfer.search.finalist import Heads, LatencyRatio
 from effxfer.search.space import JOIN, SearchSettings, Taps
-from effxfer.stages.head_search.features import FeaturePlan, deepest
+from effxfer.stages.head_search.features import FeaturePlan, deepest_layer
 
 BODY_SECONDS, POOL_SECONDS, FINAL_SECONDS = 1.5, 0.15, 2.0
 PARTS, EXPORT_SECONDS = 2, 10.0  # exports of pools and finalists take up to so many times that of the body
@@ -105,7 +105,7 @@ class HeadLatencyMeter:
 
         None if that and the timing of finalists would end after `until`.
         """
-        began, ends = time.monotonic(), {JOIN.join(taps): deepest(self.net, taps) for taps in choices}
+        began, ends = time.monotonic(), {JOIN.join(taps): deepest_layer(self.net, taps) for taps in choices}
         self._body_graph()
         timing = BODY_SECONDS * len(set(ends.values())) + FINAL_SECONDS * (self.settings.finalists + 1)
         if time.monotonic() + PARTS * (time.monotonic() - began) + timing > until:
@@ -162,7 +162,7 @@ class HeadLatencyMeter:
         """p50 of the body up to each of some layers, in turns."""
         files = {end: self._piece(self._body_graph(), [INPUT], [self._layer(end)], f"body-{k}")
                  for k, end in enumerate(ends)}  # fmt: skip
-        last = deepest(self.net, ends)
+        last = deepest_layer(self.net, ends)
         return {end: timing.p50 for end, timing in self._compare(files, last, BODY_SECONDS).items()}
 
     def _layer(self, name: str) -> str:

@@ -22,7 +22,7 @@ from effxfer.search.head_training import measure
 from effxfer.search.incumbent import is_better
 from effxfer.search.storage.backends import check_backend
 from effxfer.search.study import search_head
-from effxfer.stages.head_search.features import FeaturePlan, compute_features, deepest, plan_features
+from effxfer.stages.head_search.features import FeaturePlan, compute_features, deepest_layer, plan_features
 from effxfer.stages.head_search.head_latency import HeadLatencyMeter
 from effxfer.stages.settings.common import Search
 from effxfer.stages.train.finetune import accuracy_report
@@ -98,7 +98,7 @@ def replace_head(net: Net, plan: FeaturePlan, result: SearchResult, task: Task) 
     features = channels if result.spec.pools else sum(channels)
     apply_edit(net, "set_head", spec=result.spec.plain(), features=features, classes=list(task.classes), taps=taps)
     net.head.load_state_dict(result.state)
-    end = deepest(net, taps)
+    end = deepest_layer(net, taps)
     removed = find_modules_after(net, end)
     if check_exit(net, end, removed):
         apply_edit(net, "cut", gone=removed)

@@ -22,7 +22,7 @@ from effxfer.report import Report, extent
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.stages.prune.control_networks import ControlContext, ControlSpec, control_specs, multiply_adds
 from effxfer.stages.prune.ticket_controls import repeat_seed
-from effxfer.stages.runner.onnx_timing import DENSE, PRUNED, exported, in_turns
+from effxfer.stages.runner.onnx_timing import DENSE, PRUNED, export_plain, time_in_turns
 from effxfer.stages.train.finetune import train
 from effxfer.train.evaluate import score
 from effxfer.train.optim.gradients import Loss
@@ -50,7 +50,7 @@ def compare_controls(context: ControlContext) -> Report:
         )  # fmt: skip
 
     output = context.net.output
-    ours = {split: context.report[f"{output.metric}/{split}"].value for split in context.tasks[-1].reported}
+    ours = {split: context.report[f"{output.metric}/{split}"].value for split in context.tasks[-1].reported_splits}
     controls = [
         result(
             spec.name,
@@ -114,7 +114,7 @@ def loss_for(context: ControlContext, net: Net) -> Loss:
 def scores(context: ControlContext, net: Net) -> dict[str, float]:
     """Evaluate accuracy in percent on the validation and the test split."""
     task = context.seen_by(net)[-1]
-    splits = task.reported.items()
+    splits = task.reported_splits.items()
     return {name: score(net, split, context.device) for name, split in splits}
 
 
@@ -141,12 +141,12 @@ def time_models(
         with scratch_folder() as folder:
             for number, (name, net) in enumerate(nets.items()):
                 try:
-                    files[name] = exported(net, folder / f"{number}.onnx")
+                    files[name] = export_plain(net, folder / f"{number}.onnx")
                 except ModelFileError as error:
                     if name in (DENSE, PRUNED):
                         raise
                     refused[name] = error.problem
-            timings = in_turns(files, context.threads, context.settings.seed)
+            timings = time_in_turns(files, context.threads, context.settings.seed)
         return {"timings": {name: asdict(timing) for name, timing in timings.items()}, "refused": refused}
 
     measured = context.work.once("control-timings", compute)

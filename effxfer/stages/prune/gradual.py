@@ -52,7 +52,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     forget_(net)
     ticket = Mask({name: net.masks()[name].clone() for name in first.keep})
     report = accuracy_report(net, tasks[-1], device) + density(net, ticket)
-    report += training_curves(history, title=net.output.title) + falling(ramp, length)
+    report += training_curves(history, title=net.output.title) + remaining_weights_curve(ramp, length)
     report += training.notes
     write_ticket_file(
         net, net.state_dict(), settings, rewind=TRAINED, tasks=tasks, report=report, device=device, work=work
@@ -79,7 +79,7 @@ def ramp_of(settings: Gradual, length: int, first: Mask) -> Ramp:
     return Ramp(first=begin, last=last, every=settings.every, start=first.sparsity, final=settings.sparsity)
 
 
-def falling(ramp: Ramp, length: int) -> Report:
+def remaining_weights_curve(ramp: Ramp, length: int) -> Report:
     """Curve of the remaining weights by epoch."""
     points = tuple((step / length, 100 * (1 - ramp.at(step))) for step in range(ramp.last + 1) if ramp.due(step))
     shown = Curve(title="Weights remaining", name="ticket", x="epoch", y="prunable weights remaining, %", points=points)

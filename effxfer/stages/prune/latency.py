@@ -19,7 +19,7 @@ from effxfer.prune.network import example_of
 from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.scores.context import Losses
 from effxfer.runtime.threads import usable_cores
-from effxfer.stages.runner.onnx_timing import stopwatch, timed_by
+from effxfer.stages.runner.onnx_timing import stopwatch, time_with
 from effxfer.stages.settings.prune_settings import Channels
 
 
@@ -71,7 +71,7 @@ def prune_to_measured_latency(
     dense, image, threads = deepcopy(network), example_of(network, example), threads or usable_cores()
     prices = prices or measure_costs(trace(dense, image), threads=threads)
     dense_model_ms = modelled_ms(dense, image, prices.ms)
-    with stopwatch(dense, threads, seed, example) if clock is None else timed_by(clock, dense) as time:
+    with stopwatch(dense, threads, seed, example) if clock is None else time_with(clock, dense) as time:
         target = latency_target(latency_ratio, latency_ms, dense_model_ms, lambda: time(dense).ms)
         return prune_to_latency(
             network, target=target, cost=prices.ms, step=prices.step, time=time, loss=loss, example=example,

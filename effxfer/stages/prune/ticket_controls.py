@@ -74,7 +74,7 @@ def compare_ticket(
     kinds = tuple(kind for kind in KINDS[settings.controls] if kind != "one-shot" or ticket.once)
     if not kinds:
         return Report()
-    splits = task.reported
+    splits = task.reported_splits
 
     def train_and_score(net: Net, kind: Kind, number: int) -> dict[str, float]:
         train(net, kind, number, work.at(f"control-{kind}-{number}"))

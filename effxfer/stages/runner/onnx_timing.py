@@ -35,16 +35,16 @@ def stopwatch(
         example: An input of the networks; a `Net` needs none.
     """
     with scratch_folder() as folder:
-        base = exported(dense, folder / f"{DENSE}.onnx", example)
+        base = export_plain(dense, folder / f"{DENSE}.onnx", example)
 
         def time(network: nn.Module) -> PairedTiming:
-            file = exported(network, folder / f"{PRUNED}.onnx", example)
-            return in_turns({DENSE: base, PRUNED: file}, threads, seed)[PRUNED]
+            file = export_plain(network, folder / f"{PRUNED}.onnx", example)
+            return time_in_turns({DENSE: base, PRUNED: file}, threads, seed)[PRUNED]
 
         yield time
 
 
-def in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, PairedTiming]:
+def time_in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, PairedTiming]:
     """Time exported networks in turns, each with input of its own side; the first one is the dense network."""
     runners = {name: onnx_runner(file, feed_for(file, seed=seed), threads) for name, file in files.items()}
     found = compare(
@@ -59,7 +59,7 @@ def in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, Pa
     }
 
 
-def exported(network: nn.Module, file: Path, example: Tensor | None = None) -> Path:
+def export_plain(network: nn.Module, file: Path, example: Tensor | None = None) -> Path:
     """Write a network as float32 ONNX, whatever device it is on; it is not changed."""
     still = deepcopy(network).cpu().eval()
     if isinstance(still, Net):
@@ -68,7 +68,7 @@ def exported(network: nn.Module, file: Path, example: Tensor | None = None) -> P
 
 
 @contextmanager
-def timed_by(
+def time_with(
     clock: Callable[[nn.Module], float], dense: nn.Module
 ) -> Iterator[Callable[[nn.Module], PairedTiming]]:  # fmt: skip
     """Yield a function that times a network by the caller's clock, which returns milliseconds; `dense` once."""

@@ -81,7 +81,7 @@ def check_writable(out: Path) -> None:
     Raises:
         ResourceError: If the nearest folder above it that exists cannot be written.
     """
-    above = _nearest(out.resolve())
+    above = _nearest_existing(out.resolve())
     if not os.access(above, os.W_OK | os.X_OK):
         raise ResourceError(f"cannot write {out}: {above} cannot be written", "give another `out`")
 
@@ -100,12 +100,12 @@ def _check_place(out: Path) -> None:
     written = out.absolute()  # a link there, such as /dev/stdout, would be replaced itself
     if any(p.is_relative_to(system) and not p.is_relative_to(MEMORY) for p in (place, written) for system in SYSTEM):
         raise SettingsError(f"{out} lies in a place of the system, which keeps no files", HINT, code="E211")
-    above = _nearest(place)
+    above = _nearest_existing(place)
     if not above.is_dir():
         raise SettingsError(f"{out} lies below {above}, which is a file", HINT, code="E211")
 
 
-def _nearest(place: Path) -> Path:
+def _nearest_existing(place: Path) -> Path:
     """The nearest thing above a place that exists."""
     return next(above for above in place.parents if above.exists())
 

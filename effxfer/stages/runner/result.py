@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def exclusive(context: RunContext, leads: bool) -> Iterator[None]:
+def lock_result(context: RunContext, leads: bool) -> Iterator[None]:
     """Lock out other processes while a stage runs.
 
     Its work is removed when it succeeds, or fails before it has written any.

@@ -16,8 +16,8 @@ from effxfer.stages.runner.checks import NOT_CHECKED, check_settings, check_sour
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data
 from effxfer.stages.runner.output_dir import check_directory, check_writable, keep_out_of
-from effxfer.stages.runner.result import cached_result, commit, exclusive, manifest_fields, open_work
-from effxfer.stages.runner.source import Source, named_by, open_source, recipe_of
+from effxfer.stages.runner.result import cached_result, commit, lock_result, manifest_fields, open_work
+from effxfer.stages.runner.source import Source, open_source, recipe_of, user_sources
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.base import StageSettings
 from effxfer.stages.stage import Stage
@@ -60,9 +60,9 @@ def transform(
 
     device = pick_device(context.device)
     with (
-        exclusive(context, device.leads),
+        lock_result(context, device.leads),
         process_group(device),
-        trust_sources(*named_by(source), *named_networks(settings)),
+        trust_sources(*user_sources(source), *named_networks(settings)),
     ):
         if stage.distributed:
             execute(stage, settings, source, data, listings, context, key, device)
@@ -92,7 +92,7 @@ def execute(
     pairs = zip(tasks, data, strict=True)
     fields = manifest_fields(stage.name, key, settings, source, pairs, Report(notes=notes) + report)
     if device.leads:
-        commit(context, net, fields, history.after(record for task in tasks for record in task.records))
+        commit(context, net, fields, history.with_records(record for task in tasks for record in task.records))
 
 
 def compare(
@@ -116,7 +116,7 @@ def compare(
     from effxfer.train.devices import pick_device, process_group
 
     device = pick_device("cpu")
-    with exclusive(context, device.leads), process_group(device):
+    with lock_result(context, device.leads), process_group(device):
         if device.leads:
             commit(context, None, comparison_fields(name, key, settings, models, load()(models, settings)))
     return Artifact.load(context.out)

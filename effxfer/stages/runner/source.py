@@ -45,7 +45,7 @@ def open_source(source: Source) -> "tuple[Net, tuple[str, ...]]":
     if isinstance(source, Artifact):
         return source.net(), ()
     if isinstance(source, TicketFile):
-        return whole(source).network(), ()
+        return fill_in_weights(source).network(), ()
     if isinstance(source, Adapted):
         net, notes = open_source(source.base)
         return source.adapter.put_on(net, base_name(source.base)), notes
@@ -66,7 +66,7 @@ def recipe_of(source: Source) -> Mapping[str, Any] | None:
     return source.facts.recipe if isinstance(source, TicketFile) else None
 
 
-def named_by(source: Source) -> tuple[str, ...]:
+def user_sources(source: Source) -> tuple[str, ...]:
     """Give the sources that the user names by what a stage starts from; what files name is not among them."""
     base = source.base if isinstance(source, Adapted) else source
     return (base.source,) if isinstance(base, BackboneSettings) else ()
@@ -129,7 +129,7 @@ def write_ticket(ticket: TicketFile, file: Path, *, force: bool = False) -> None
     ticket.save(file)
 
 
-def whole(ticket: TicketFile, backbone: str = "") -> TicketFile:
+def fill_in_weights(ticket: TicketFile, backbone: str = "") -> TicketFile:
     """Give a ticket with its weights inside, also if it points to those of a backbone.
 
     Args:
@@ -150,7 +150,7 @@ def whole(ticket: TicketFile, backbone: str = "") -> TicketFile:
     return ticket.with_weights(body_of(told), told.source)
 
 
-def lean(ticket: TicketFile, backbone: str) -> TicketFile:
+def point_to_weights(ticket: TicketFile, backbone: str) -> TicketFile:
     """Give a ticket that points to the weights of a backbone instead of holding them.
 
     Raises:

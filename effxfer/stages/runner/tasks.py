@@ -12,7 +12,7 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.runtime.inputs import Input
 from effxfer.settings import build
-from effxfer.stages.data.split_history import found_again
+from effxfer.stages.data.split_history import restore_places
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.source import Source
 
@@ -26,7 +26,7 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
     if "source" in table:
         return [build(DataSettings, table, "data")]
     recorded = source.manifest.data if isinstance(source, Artifact) else ()
-    located = [found_again(one["settings"], one.get("places", {})) for one in recorded]
+    located = [restore_places(one["settings"], one.get("places", {})) for one in recorded]
     if not located:
         raise SettingsError("no data given", "pass `data`: a folder, a .csv or .parquet table, or digits")
     return [build(DataSettings, {**one, **table}, "data") for one in located]

@@ -7,7 +7,7 @@ from effxfer.errors import DataError
 from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.stages.settings.ticket_settings import Adapter
-from effxfer.stages.train.adapter_training import merged
+from effxfer.stages.train.adapter_training import merge_adapters
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
@@ -39,5 +39,5 @@ def adapter(
         text = f"the adapter knows {list(net.classes)}, the data hold {list(task.classes)}"
         raise DataError(text, "give data with its classes, or train on with finetune")
     net.to(device.torch)
-    proof = merged(net, task) if settings.merge else Report()
+    proof = merge_adapters(net, task) if settings.merge else Report()
     return net, accuracy_report(net, task, device) + proof

@@ -71,7 +71,7 @@ class Adapting:
         return sizes(packed) + proof
 
 
-def merged(net: Net, task: Task) -> Report:
+def merge_adapters(net: Net, task: Task) -> Report:
     """Merge a network's adapters if they only change weights, and verify the outputs; otherwise return a note.
 
     Raises:

@@ -24,7 +24,7 @@ from effxfer.report import Curve, Report, Table
 from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.search.halving import round_share, rounds, training_share
 from effxfer.stages.runner.backbone_names import short_names
-from effxfer.stages.runner.onnx_timing import exported
+from effxfer.stages.runner.onnx_timing import export_plain
 from effxfer.stages.settings.common import BOARD, Finetune
 from effxfer.stages.settings.compete_settings import Compete
 from effxfer.stages.train.finetune import accuracy_report, adapt, training_curves
@@ -98,11 +98,12 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
     ms = work.once("latencies", lambda: latencies(entered, settings.seed)) if timed else {}
     plan, before = rounds(len(entered), settings.eta), time.perf_counter() - began
 
-    def spent() -> float:
+    def seconds_spent() -> float:
         return before + sum(float(row["seconds"]) for row in board.values())
 
     def recipe(candidate: Candidate, number: int, place: int) -> Finetune:
-        seconds = settings.seconds and max(settings.seconds - spent(), 1e-3) * training_share(plan, number, place)
+        remaining_seconds = settings.seconds and max(settings.seconds - seconds_spent(), 1e-3)
+        seconds = remaining_seconds and remaining_seconds * training_share(plan, number, place)
         epochs = -(-candidate.recipe.fit.epochs * plan[number].share // 1)
         fit = candidate.recipe.fit.model_copy(update={"epochs": int(epochs)})
         return candidate.recipe.model_copy(update={"fit": fit, "seconds": seconds})
@@ -110,9 +111,10 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
     for number, _ in enumerate(plan[:-1]):
         if len(remaining) == 1:
             break
-        due = None if settings.seconds is None else spent() + (settings.seconds - spent()) * round_share(plan, number)
+        spent = seconds_spent()
+        due = None if settings.seconds is None else spent + (settings.seconds - spent) * round_share(plan, number)
         for place, candidate in enumerate(remaining):
-            if place and due is not None and spent() > due:
+            if place and due is not None and seconds_spent() > due:
                 remaining = remaining[:place]
                 break
             name, label = f"round-{number + 1}-{place + 1}", f"{number + 1}: {candidate.name}"
@@ -213,7 +215,7 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
             net = deepcopy(candidate.net)
             net.set_input_size(candidate.side)
             new_head(net, candidate.tasks[-1], seed)
-            file = exported(net, folder / f"{number}.onnx")
+            file = export_plain(net, folder / f"{number}.onnx")
             runners[candidate.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)
         timed = compare(runners, baseline=next(iter(runners)), max_seconds=TIMING_SECONDS, seed=seed)
     return {timing.name: timing.p50 for timing in timed}

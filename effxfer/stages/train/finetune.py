@@ -114,7 +114,7 @@ def time_allowance(seconds: float | None, began: float, task: Task) -> Allowance
 def accuracy_report(net: Net, task: Task, device: Device) -> Report:
     """Evaluate accuracy on the validation split, the test split and the target, if they exist."""
     rows = list[Measurement]()
-    for name, split in task.reported.items():
+    for name, split in task.reported_splits.items():
         logits = predict(net, split.rows, net.input, device)
         rows += score_rows(net.output, logits.numpy(), split.labels, name)
     return Report(rows=tuple(rows)) + at_target(net, task, device)

@@ -55,7 +55,7 @@ def train_on_few(
     net: Net, tasks: Sequence[Task], number: int, repeat: int, settings: LearningCurve, device: Device, work: Work
 ) -> dict[str, Any]:
     """Train a copy on `number` labels per class; within a repeat, smaller subsets are nested in larger ones."""
-    task = few(tasks[-1], number, seed_of(settings.seed, "labels", repeat))
+    task = select_few(tasks[-1], number, seed_of(settings.seed, "labels", repeat))
     batch = make_strategy(settings.strategy, settings.options).batch
     epochs = max(settings.fit.epochs, -(-settings.min_steps // max(-(-len(task.train) // batch), 1)))
     fit = settings.fit.model_copy(update={"epochs": epochs})
@@ -63,13 +63,13 @@ def train_on_few(
     label = f"{number} label{'s' * (number > 1)} per class, {repeat + 1} of {settings.repeats}"
     among = [*tasks[:-1], task]
     history, _notes = adapt(copy, among, changed, device=device, work=work.at(f"{number}-{repeat}"), label=label)
-    splits = task.reported.items()
+    splits = task.reported_splits.items()
     scores = {name: score(copy, split, device) for name, split in splits}
     passes = [(row["epoch"], row["score"]) for row in history if "score" in row]
     return {"labels": number, "repeat": repeat, **scores, "epochs": len(history), "passes": passes}
 
 
-def few(task: Task, number: int, seed: int) -> Task:
+def select_few(task: Task, number: int, seed: int) -> Task:
     """Select `number` training images per class; with the same seed, smaller subsets are nested in larger ones."""
     order = np.random.default_rng(seed % 2**63).permutation(len(task.train))
     labels = task.train.labels[order]

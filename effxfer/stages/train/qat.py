@@ -44,7 +44,7 @@ def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work:
     ):  # fmt: skip
         history = train(net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work)
         simulated = accuracy_report(net.eval(), task, device)
-    rows = (*_renamed(before, "before"), *_renamed(simulated, "simulated"))
+    rows = (*_rename(before, "before"), *_rename(simulated, "simulated"))
     return net, accuracy_report(net, task, device) + Report(rows=rows) + training_curves(
         history, title=net.output.title
     )
@@ -64,5 +64,5 @@ def frozen_norms(net: nn.Module, norms: str) -> Iterator[None]:
             parameter.requires_grad_(was)
 
 
-def _renamed(report: Report, suffix: str) -> tuple[Measurement, ...]:
+def _rename(report: Report, suffix: str) -> tuple[Measurement, ...]:
     return tuple(replace(row, name=f"{row.name}/{suffix}") for row in report.rows)

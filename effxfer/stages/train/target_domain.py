@@ -39,7 +39,7 @@ def at_target(net: Net, task: Task, device: Device) -> Report:
     if is_new(task):
         split = concat_splits(task.target)
         features = predict(Features(net), split.rows, net.input, device)
-        return on_new(features, split, distance_of(net))
+        return measure_new_classes(features, split, distance_of(net))
     if not len(task.target.test):
         return NOTHING
     return by_domain(predict(net, task.target.test.rows, net.input, device), task.target.test)
@@ -61,7 +61,7 @@ def file_at_target(model: Model, task: Task, net: Net) -> Report:
     if not model.takes_prototypes:
         return Report(notes=("the file has fixed classes, so that new classes cannot be evaluated",))
     split = concat_splits(task.target)
-    return on_new(torch.from_numpy(model.features_of(split.rows)), split, distance_of(net))
+    return measure_new_classes(torch.from_numpy(model.features_of(split.rows)), split, distance_of(net))
 
 
 def is_new(task: Task) -> bool:
@@ -74,7 +74,7 @@ def distance_of(net: Net) -> Distance:
     return net.head.distance if isinstance(net.head, Prototypes) else "euclidean"
 
 
-def on_new(features: Tensor, split: Split, distance: Distance) -> Report:
+def measure_new_classes(features: Tensor, split: Split, distance: Distance) -> Report:
     """Evaluate few-shot accuracy of features `(N, D)` of new classes."""
     return measure_few_shot(
         features, split.labels, lambda x, prototypes: prototype_logits(x, prototypes, distance), f"accuracy/{TARGET}"

@@ -25,7 +25,7 @@ def split(batch: Any, count: int) -> list[tuple[float, Any]]:
         return [(1.0, batch)]
     sizes = [len(piece) for piece in torch.arange(_length(batch)).chunk(count)]
     ends = torch.tensor(sizes).cumsum(0).tolist()
-    return [(size / ends[-1], _between(batch, end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+    return [(size / ends[-1], _slice(batch, end - size, end)) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _length(batch: Any) -> int:
@@ -34,9 +34,9 @@ def _length(batch: Any) -> int:
     return min(_length(inner) for inner in (batch.values() if isinstance(batch, dict) else batch))
 
 
-def _between(batch: Any, start: int, end: int) -> Any:
+def _slice(batch: Any, start: int, end: int) -> Any:
     if isinstance(batch, Tensor):
         return batch[start:end]
     if isinstance(batch, dict):
-        return {name: _between(inner, start, end) for name, inner in batch.items()}
-    return type(batch)(_between(inner, start, end) for inner in batch)
+        return {name: _slice(inner, start, end) for name, inner in batch.items()}
+    return type(batch)(_slice(inner, start, end) for inner in batch)

@@ -124,7 +124,7 @@ class Update:
                     raise
                 full = memory_full(error)
             except ValueError as error:
-                raise _too_few(error, full) from error
+                raise _batch_size_error(error, full) from error
             # Other processes cannot know of it, and would wait for gradients that never come.
             if self.device.world > 1 or self.parts >= MOST_PARTS:
                 raise full
@@ -134,7 +134,7 @@ class Update:
             torch.cuda.empty_cache()
 
 
-def _too_few(error: ValueError, full: EffxferError | None) -> Exception:
+def _batch_size_error(error: ValueError, full: EffxferError | None) -> Exception:
     """Say what to do where BatchNorm has one value for each channel; any other error stays what it is.
 
     Args:

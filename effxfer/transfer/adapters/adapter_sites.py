@@ -97,18 +97,18 @@ def record_shapes(net: Net, names: list[str]) -> dict[str, TensorShapes]:
     shapes, last = dict[str, TensorShapes](), list[bool]()
 
     def recorder(name: str) -> Any:
-        def see(_module: nn.Module, inputs: Any, output: Any) -> None:
+        def record(_module: nn.Module, inputs: Any, output: Any) -> None:
             if len(inputs) and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
                 # Four dimensions are ambiguous: Swin and ConvNeXt keep channels last. The last layer that weighs tells.
                 maps = output.dim() == 4 and last[-1:] == [True]
                 shapes[name] = TensorShapes(inputs=tuple(inputs[0].shape), outputs=tuple(output.shape), maps=maps)
 
-        return see
+        return record
 
     def weigh(module: nn.Module, _inputs: Any, _output: Any) -> None:
         last.append(isinstance(module, nn.Conv2d))
 
-    layers = [m for n, m in net.body.named_modules() if isinstance(m, WEIGHING) and not _of_adapter(n, net)]
+    layers = [m for n, m in net.body.named_modules() if isinstance(m, WEIGHING) and not _belongs_to_adapter(n, net)]
     handles = [module.register_forward_hook(weigh) for module in layers]
     handles += [net.get_submodule(name).register_forward_hook(recorder(name)) for name in names]
     side = net.input.size
@@ -129,7 +129,7 @@ def _is_block(module: nn.Module) -> bool:
 
 
 def _match_modules(net: Net, patterns: Sequence[str]) -> list[str]:
-    modules = {f"body.{n}": m for n, m in net.body.named_modules() if n and not _of_adapter(n, net)}
+    modules = {f"body.{n}": m for n, m in net.body.named_modules() if n and not _belongs_to_adapter(n, net)}
     plain = [n for n, m in modules.items() if not isinstance(m, nn.Sequential | nn.ModuleList)]
     return match_names(plain, patterns, "module")
 
@@ -138,6 +138,6 @@ def _has_weights(module: nn.Module) -> bool:
     return any(isinstance(m, WEIGHING) for m in module.modules())
 
 
-def _of_adapter(name: str, net: Net) -> bool:
+def _belongs_to_adapter(name: str, net: Net) -> bool:
     parts = name.split(".")
     return any(isinstance(net.body.get_submodule(".".join(parts[:i])), MODULES) for i in range(1, len(parts)))

@@ -46,9 +46,9 @@ class Lora(Strategy):
     def weights(self, net: Net) -> list[str]:
         """Name the weights to change."""
         if self.layers:
-            return [f"{name}.weight" for name in match_names(list(_weighing(net)), self.layers, "layer")]
+            return [f"{name}.weight" for name in match_names(list(_weight_layers(net)), self.layers, "layer")]
         # A change that has more numbers than the weight is no saving: depthwise kernels have 9 a channel.
-        found = [f"{n}.weight" for n, m in _weighing(net).items() if self._saves(net, f"{n}.weight", m)]
+        found = [f"{n}.weight" for n, m in _weight_layers(net).items() if self._saves(net, f"{n}.weight", m)]
         fused = layers_of(net, nn.MultiheadAttention)
         return found + [f"{n}.in_proj_weight" for n, m in fused.items() if hasattr(m, "in_proj_weight")]
 
@@ -58,5 +58,5 @@ class Lora(Strategy):
         return low_rank_size(tensor, self.rank, groups) < tensor.numel()
 
 
-def _weighing(net: Net) -> dict[str, nn.Module]:
+def _weight_layers(net: Net) -> dict[str, nn.Module]:
     return layers_of(net, nn.Conv2d, nn.Linear)

@@ -114,9 +114,9 @@ class PrototypeNet(Strategy):
         """Cross-entropy of queries; all images pass at once, for BatchNorm."""
         # Distances in float32: under bf16, with 8 bits, near prototypes could not be told apart.
         features = learner.features(batch.flatten(0, 2)).float().unflatten(0, batch.shape[:3])
-        return {"label": torch.stack([self.missed(one) for one in features]).mean()}
+        return {"label": torch.stack([self.episode_losses(one) for one in features]).mean()}
 
-    def missed(self, features: Tensor) -> Tensor:
+    def episode_losses(self, features: Tensor) -> Tensor:
         """Give the cross-entropy of one episode's features `(W, K + Q, D)`."""
         support, queries = features[:, : self.shot], features[:, self.shot :]
         logits = prototype_logits(queries.flatten(0, 1), support.mean(1), self.distance)

@@ -35,13 +35,13 @@ class Freeze(Strategy):
         Raises:
             SettingsError: If there is no such block; with those that there are.
         """
-        frozen = lowest(blocks_of(name for name, _ in net.named_parameters()), self.until)
+        frozen = lowest_blocks(blocks_of(name for name, _ in net.named_parameters()), self.until)
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(is_head(name) or block(name) not in frozen)
         return super().prepare(net, tasks)
 
 
-def lowest(blocks: Sequence[str], until: str | float) -> Sequence[str]:
+def lowest_blocks(blocks: Sequence[str], until: str | float) -> Sequence[str]:
     """Give the lowest of a body's blocks, lowest first, up to a name or a share of them."""
     if not isinstance(until, str):
         return blocks[: round(until * len(blocks))]

@@ -25,16 +25,16 @@ class Unfreeze(Strategy):
         """Freeze the blocks whose turn has not come."""
         named = [(name, p) for name, p in learner.named_parameters()]
         blocks = blocks_of(name for name, _ in named)
-        waiting = set(blocks[: len(blocks) - joined(len(blocks), progress, self.over)])
+        waiting = set(blocks[: len(blocks) - count_learning_blocks(len(blocks), progress, self.over)])
         for name, parameter in named:
             parameter.requires_grad_(is_head(name) or block(name) not in waiting)
         super().begin_epoch(learner, progress)
 
 
-def joined(blocks: int, progress: float, over: float) -> int:
+def count_learning_blocks(blocks: int, progress: float, over: float) -> int:
     """How many of a body's blocks learn at a progress in [0, 1).
 
-    >>> [joined(4, step / 10, 0.5) for step in range(6)]
+    >>> [count_learning_blocks(4, step / 10, 0.5) for step in range(6)]
     [0, 1, 2, 3, 4, 4]
     """
     if progress >= over:

@@ -52,7 +52,7 @@ def blend_teacher_loss(
         # Cloned: a tensor of inference mode cannot take part in autograd.
         return target.clone(), {name: found.clone() for name, found in alike.items()}
 
-    def blended(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
+    def blended_loss(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
         pupil = OutputCapture(learner)
         no_maps: dict[str, Tensor] = {}
         with capture_taps(learner.body, taps) if taps else nullcontext(no_maps) as maps:
@@ -65,7 +65,7 @@ def blend_teacher_loss(
             terms["features"] = features * torch.stack(far).mean()
         return terms
 
-    return blended
+    return blended_loss
 
 
 class OutputCapture:

@@ -45,7 +45,7 @@ def test_check_and_commands_say_the_same_of_little_data(tmp_path, layout):
     assert set(task.notes) <= set(found.report.notes)
     assert any(note.startswith("W313 no test images") for note in task.notes)
     assert [len(task.val), len(task.test)] == [2, 0]
-    assert list(task.reported) == ["val"]
+    assert list(task.reported_splits) == ["val"]
 
 
 def test_without_a_validation_image_nothing_can_be_chosen(tmp_path):

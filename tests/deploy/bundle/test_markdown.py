@@ -3,7 +3,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from effxfer.deploy.bundle.markdown import Markdown, escape, format_code, in_one_line, quote_string
+from effxfer.deploy.bundle.markdown import Markdown, escape, format_code, quote_string, to_one_line
 
 AWKWARD = (
     "<img src=x onerror=alert(1)>", "[click](http://evil.example)", "![x](http://evil.example/p.png)", "a|b", "`x`",
@@ -32,7 +32,7 @@ def test_a_name_shows_as_it_is_and_is_nothing_else(name):
     for before in ("", "- ", "# ", "text "):
         tokens = inline(f"{before}{escape(name)}")
         assert {token.type for token in tokens} <= PLAIN
-        assert "".join(token.content for token in tokens) == f"{before.lstrip('-# ')}{in_one_line(name)}".strip()
+        assert "".join(token.content for token in tokens) == f"{before.lstrip('-# ')}{to_one_line(name)}".strip()
         kinds = [token.type for token in parser.parse(f"{before}{escape(name)}")]
         assert kinds.count("list_item_open") <= before.startswith("-")
         assert not {"hr", "blockquote_open", "html_block", "fence"} & set(kinds)
@@ -45,9 +45,9 @@ def test_a_name_fills_one_cell(name):
         cells = [token.children for token in tokens if token.type == "inline"]
         assert len(cells) == 4
         assert "".join(token.content for token in cells[3]) == "end"
-        if in_one_line(name):
+        if to_one_line(name):
             assert {token.type for token in cells[2]} <= kind
-            assert "".join(token.content for token in cells[2]).strip() == in_one_line(name)
+            assert "".join(token.content for token in cells[2]).strip() == to_one_line(name)
 
 
 @every

@@ -112,7 +112,7 @@ def test_other_kernels_lose_nothing(kind, tmp_path):
     sums = np.einsum("nchwij,cij->nchw" if more else "nchwij,ocij->nohw", views, centred[:, 0] if more else centred)
     np.testing.assert_array_equal(sums if op in WIDE else rounded(sums, zero), real)
     _, products = integer_products(written(tmp_path, content))
-    assert [product.depthwise for product in products] == {"depthwise": [True], "exact sums": [False]}.get(kind, [])
+    assert [product.is_depthwise for product in products] == {"depthwise": [True], "exact sums": [False]}.get(kind, [])
 
 
 @settings(max_examples=60)
@@ -177,11 +177,11 @@ def test_a_file_with_full_range_weights_saturates(candidates):
     assert found.images == 24
     assert found.saturated > 0
     assert 0 < found.saturated < found.pairs
-    assert all(layer.could and layer.any_order and layer.hit <= layer.outputs for layer in found.saturating)
+    assert all(layer.could and layer.any_order and layer.hit <= layer.outputs for layer in found.saturating_layers)
     assert all(layer.hit <= layer.saturated for layer in found.layers)
     report = found.report("int8")
     assert report["saturation/int8"].value == pytest.approx(100 * found.saturated / found.pairs)
-    assert [row["layer"] for row in report.tables[0].rows] == [layer.name for layer in found.saturating]
+    assert [row["layer"] for row in report.tables[0].rows] == [layer.name for layer in found.saturating_layers]
     assert f"{found.saturated:,} of {found.pairs:,} pair sums saturate" in str(report)
 
 
@@ -189,7 +189,7 @@ def test_a_file_with_full_range_weights_saturates(candidates):
 def test_reduced_range_and_unsigned_weights_never_saturate(name, candidates):
     files, feeds = candidates
     found = saturation(files[name], feeds)
-    assert (found.saturated, found.exposed, found.images) == (0, (), 0)
+    assert (found.saturated, found.exposed_layers, found.images) == (0, (), 0)
     assert str(found) == f"no input saturates any of {len(found.layers)} layers"
     assert found.report("int8").tables == ()
 
@@ -224,14 +224,14 @@ def test_planted_layers_are_found(tmp_path):
     clean = write_candidate(prepared, tmp_path / "clean.onnx", RECIPES["u8s8-7bit"], feeds, tmp_path)
     products = integer_products(clean)[1]
     assert [product.name for product in products] == ["stem", "depthwise", "pointwise", "grouped", "head"]
-    assert saturation(clean, feeds).saturating == ()
+    assert saturation(clean, feeds).saturating_layers == ()
     for product in products:
         model = onnx.load(clean)
         tensor = next(t for t in model.graph.initializer if t.dims == list(product.weights.shape))
         tensor.CopyFrom(numpy_helper.from_array(np.full(product.weights.shape, 127, np.int8), tensor.name))
         onnx.save(model, tmp_path / "planted.onnx")
-        found = [layer.name for layer in saturation(tmp_path / "planted.onnx", feeds).saturating]
-        assert found == ([] if product.depthwise else [product.name])
+        found = [layer.name for layer in saturation(tmp_path / "planted.onnx", feeds).saturating_layers]
+        assert found == ([] if product.is_depthwise else [product.name])
 
 
 def test_nothing_to_count():

@@ -14,7 +14,7 @@ from torch import nn
 
 from effxfer.deploy.export.external_data import write_model
 from effxfer.deploy.export.onnx import export_onnx, load
-from effxfer.deploy.export.opset import NATIVE, REWRITES, WIDENED, left_behind, lower
+from effxfer.deploy.export.opset import NATIVE, REWRITES, WIDENED, describe_excess, lower
 from effxfer.deploy.export.parity import check, onnx_logits
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.graph.graph import copy_model
@@ -250,13 +250,13 @@ def test_int8_stays_in_the_operator_set(attention, tmp_path):
 
 def test_a_file_that_left_its_operator_set_is_told():
     model = built(lambda made: made.add("Relu"))
-    assert left_behind(model, 13) == "it needs operator set 18, not 13"
+    assert describe_excess(model, 13) == "it needs operator set 18, not 13"
     model.opset_import[0].version = 13
-    assert left_behind(model, 13) == "it needs IR version 10, operator set 13 came with 7"
+    assert describe_excess(model, 13) == "it needs IR version 10, operator set 13 came with 7"
     model.ir_version = 7
-    assert left_behind(model, 13) == ""
+    assert describe_excess(model, 13) == ""
     model.opset_import[0].version = 21
-    assert left_behind(model, 20) == ""
+    assert describe_excess(model, 20) == ""
 
 
 def test_preprocessing_inside_needs_a_newer_one(attention):

@@ -9,8 +9,8 @@ from torch import nn
 
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.export.parity import onnx_logits
-from effxfer.deploy.int8.candidate import make_candidate, suitable
-from effxfer.deploy.int8.dynamic import BLOCK, blocked
+from effxfer.deploy.int8.candidate import make_candidate, suitable_recipes
+from effxfer.deploy.int8.dynamic import BLOCK, round_in_blocks
 from effxfer.deploy.int8.static import Feeds, prepare
 from effxfer.deploy.settings import AUTO, DEFAULT, RECIPES, Recipe
 from effxfer.errors import ModelFileError
@@ -87,7 +87,7 @@ def test_layers_left_in_float(tokens, tmp_path, name):
 
 @given(arrays(np.float32, (2 * BLOCK, 3), elements=st.floats(-1e3, 1e3, width=32)))
 def test_blocks_are_rounded_to_the_nearest_code(weight):
-    codes, scale = blocked(weight)
+    codes, scale = round_in_blocks(weight)
     assert scale.shape == (2, 3)
     back = codes.astype(np.float32) * np.repeat(scale, BLOCK, axis=0)
     assert (np.abs(back - weight) <= 0.5001 * np.repeat(scale, BLOCK, axis=0) + 1e-30).all()
@@ -97,10 +97,10 @@ def test_blocks_are_rounded_to_the_nearest_code(weight):
 def test_recipes_that_suit_the_network(tokens, exported, tmp_path):
     depthwise = load(prepare(exported, tmp_path / "a.onnx")).graph
     plain = export_onnx(CONVOLUTIONS.eval(), tmp_path / "m.onnx", input=PREPROCESS, classes=CLASSES, key="")
-    assert suitable(load(tokens[0]).graph, DEFAULT) == AUTO["linear"]
-    assert suitable(depthwise, DEFAULT) == AUTO["depthwise"]
-    assert suitable(load(prepare(plain, tmp_path / "b.onnx")).graph, DEFAULT) == AUTO["convolutions"]
-    assert suitable(depthwise, ("u8s8",)) == ("u8s8",)
+    assert suitable_recipes(load(tokens[0]).graph, DEFAULT) == AUTO["linear"]
+    assert suitable_recipes(depthwise, DEFAULT) == AUTO["depthwise"]
+    assert suitable_recipes(load(prepare(plain, tmp_path / "b.onnx")).graph, DEFAULT) == AUTO["convolutions"]
+    assert suitable_recipes(depthwise, ("u8s8",)) == ("u8s8",)
 
 
 def test_one_scale_per_tensor(exported, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from effxfer.prune.compact.approximate import moments, rank_units, relative_change
 from effxfer.prune.compact.compact import compact
 from effxfer.prune.graph.groups import units_in
-from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.graph.transaction import copy_for_tracing
 from effxfer.prune.network import example_of
 from tests.prune.dead import dead_mask, outspoken
 from tests.prune.nets import make
@@ -62,7 +62,7 @@ def test_the_cheapest_unit_is_the_one_that_varies_least():
     net = make(*PADDED)
     with torch.no_grad():
         net.body.bn1.weight[5] = 1e-4
-    units = units_in(traceable(net), example_of(net)).units
+    units = units_in(copy_for_tracing(net), example_of(net)).units
     seen = moments(net.requires_grad_(False), {name for one in units for name in one.reads}, images())
     order = rank_units(net, units, seen)
     assert next(unit for layer, unit in order if layer == "body.conv1") == 5

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from effxfer.prune.compact.constant_folding import DroppedInputs, fold_, foldable
+from effxfer.prune.compact.constant_folding import DroppedInputs, fold_, is_foldable
 from tests.prune.nets import make
 
 
@@ -21,7 +21,7 @@ from tests.prune.nets import make
     ],
 )
 def test_which_layers_take_a_constant(layer, expected):
-    assert foldable(layer) is expected
+    assert is_foldable(layer) is expected
     if isinstance(layer, nn.Conv2d):
         made = layer(torch.ones(1, 2, 5, 5)).detach().flatten(2)
         assert bool((made.amax(-1) - made.amin(-1) < 1e-6).all()) is expected
@@ -30,8 +30,8 @@ def test_which_layers_take_a_constant(layer, expected):
 def test_timm_convolutions_that_pad_by_themselves_count_as_padding():
     from timm.layers import Conv2dSame
 
-    assert not foldable(Conv2dSame(2, 2, 3))
-    assert foldable(Conv2dSame(2, 2, 1))
+    assert not is_foldable(Conv2dSame(2, 2, 3))
+    assert is_foldable(Conv2dSame(2, 2, 1))
 
 
 @pytest.mark.parametrize("case", ["bias", "norm", "neither"])

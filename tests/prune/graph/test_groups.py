@@ -3,7 +3,7 @@ import torch
 
 from effxfer.prune.compact.compact import compact
 from effxfer.prune.graph.groups import channels_of, units_in
-from effxfer.prune.graph.transaction import traceable
+from effxfer.prune.graph.transaction import copy_for_tracing
 from effxfer.prune.network import example_of
 from effxfer.prune.weights.mask import Mask
 from tests.prune.dead import dead_mask, outspoken
@@ -13,7 +13,7 @@ SWIN = {"img_size": 32, "depths": (1, 1), "embed_dim": 24, "num_heads": (2, 4), 
 
 
 def found(net, exclude=()):
-    structure = units_in(traceable(net), example_of(net), exclude)
+    structure = units_in(copy_for_tracing(net), example_of(net), exclude)
     return {one.layer: one for one in structure.units}, structure.refused
 
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from effxfer.data.checks.audit import audit
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
-from effxfer.stages.data.mislabelled import GROUP, mislabelled
+from effxfer.stages.data.mislabelled import GROUP, find_mislabelled
 from effxfer.stages.runner.context import RunContext
 
 WRONG = 0.2
@@ -36,7 +36,7 @@ def digits(tmp_path_factory):
 def test_most_wrong_labels_are_found_and_few_right_ones_are_accused(digits, tmp_path):
     root, wrong = digits
     backbone, data = BackboneSettings(source="resnet20-cifar10"), DataSettings(source=str(root))
-    found = mislabelled(backbone, data, RunContext(out=tmp_path, device="cpu"))
+    found = find_mislabelled(backbone, data, RunContext(out=tmp_path, device="cpu"))
     paths = [one.path for one in found]
     assert {one.code for one in found} == {"W338"}
     assert {one.group for one in found} == {GROUP}
@@ -49,7 +49,7 @@ def test_an_audit_lists_them_after_what_it_finds_itself(digits, tmp_path):
     root, wrong = digits
     data = DataSettings(source=str(root))
     suspect = partial(
-        mislabelled, BackboneSettings(source="resnet20-cifar10"), data, RunContext(out=tmp_path, device="cpu")
+        find_mislabelled, BackboneSettings(source="resnet20-cifar10"), data, RunContext(out=tmp_path, device="cpu")
     )
     found = audit(data, extra_checks=suspect)
     table = next(one for one in found.report.tables if "may be wrong" in one.title)

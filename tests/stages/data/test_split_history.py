@@ -89,9 +89,9 @@ def test_results_of_before_are_read(made, tmp_path):
     for one in manifest["data"]:
         one.pop("places")
     manifest.pop("sha256")
-    from effxfer.artifact import _seal
+    from effxfer.signed_safetensors import seal
 
-    (old / MANIFEST).write_text(json.dumps({**manifest, "sha256": _seal(manifest)}))
+    (old / MANIFEST).write_text(json.dumps({**manifest, "sha256": seal(manifest)}))
     there = Artifact.load(old)
     assert data_for(there, {}) == [data]
     assert not any("W340" in n for n in tiny.stage(NAME, there, tmp_path / "a", data).manifest.report.notes)

@@ -9,7 +9,13 @@ import torch
 from effxfer import progress
 from effxfer.errors import ResourceError
 from effxfer.net.taps import pool
-from effxfer.stages.head_search.features import compute_features, deepest, megabytes, plan_features, with_positions
+from effxfer.stages.head_search.features import (
+    compute_features,
+    deepest_layer,
+    megabytes,
+    plan_features,
+    with_positions,
+)
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
 from effxfer.train.devices import pick_device
@@ -79,8 +85,8 @@ def test_a_pooled_output_is_replaced_by_the_last_layer_with_positions():
 
 
 def test_layers_are_ordered_by_when_they_are_done(net):
-    assert deepest(net, ["stage2", "stage1"]) == "stage2"
-    assert deepest(net, ["out", "stage1"]) == "out"
+    assert deepest_layer(net, ["stage2", "stage1"]) == "stage2"
+    assert deepest_layer(net, ["out", "stage1"]) == "out"
     assert tiny.CLASSES
 
 

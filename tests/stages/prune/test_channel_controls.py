@@ -81,8 +81,8 @@ def clock(monkeypatch):
         return {name: timing(made[file], dense) for name, file in files.items()}
 
     monkeypatch.setattr(control_networks, "stopwatch", stopwatch)
-    monkeypatch.setattr(channel_controls, "exported", exported)
-    monkeypatch.setattr(channel_controls, "in_turns", in_turns)
+    monkeypatch.setattr(channel_controls, "export_plain", exported)
+    monkeypatch.setattr(channel_controls, "time_in_turns", in_turns)
 
 
 class Followed:
@@ -232,10 +232,10 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
             raise ModelFileError("no such operator")
         return written(net, file)
 
-    written = channel_controls.exported
+    written = channel_controls.export_plain
     monkeypatch.setattr(control_networks, "initial_weights", refuse)
     monkeypatch.setattr(channel_controls, "train", diverge)
-    monkeypatch.setattr(channel_controls, "exported", exported)
+    monkeypatch.setattr(channel_controls, "export_plain", exported)
     monkeypatch.setattr(control_networks, "input_sides", lambda net: [net.input.size])
     made = tiny.stage(CHANNELS, dense, tmp_path / "out", data, **{**FULL, "fit": NONE, "control_seeds": 1})
     assert list(table(made)) == ["dense", "pruned"]

@@ -17,7 +17,7 @@ from effxfer.stages.prune import lottery
 from effxfer.stages.prune import ticket as stage
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import stage_key
-from effxfer.stages.runner.source import lean, read_ticket, whole, write_ticket
+from effxfer.stages.runner.source import fill_in_weights, point_to_weights, read_ticket, write_ticket
 from effxfer.stages.settings.common import TICKET
 from effxfer.stages.train import finetune
 from effxfer.stages.train.finetune import train
@@ -245,7 +245,7 @@ def test_the_key_is_of_the_ticket_not_of_its_place(found, dense, data, tmp_path)
     key = stage_key("ticket", settings, ticket, [data], context)
     shutil.copy(found.path / TICKET, tmp_path / "elsewhere.safetensors")
     assert stage_key("ticket", settings, read_ticket(tmp_path / "elsewhere.safetensors"), [data], context) == key
-    pointing = lean(ticket, str(dense.path))
+    pointing = point_to_weights(ticket, str(dense.path))
     assert stage_key("ticket", settings, pointing, [data], context) == key
     sparser = tiny.stage("prune lottery", dense, tmp_path / "sparser", data, **{**FEW, "sparsity": 0.9})
     assert stage_key("ticket", settings, read_ticket(sparser.path), [data], context) != key
@@ -253,28 +253,28 @@ def test_the_key_is_of_the_ticket_not_of_its_place(found, dense, data, tmp_path)
 
 def test_a_ticket_that_points_opens_what_it_points_to(found, dense, data, tmp_path):
     file = tmp_path / "lean.safetensors"
-    write_ticket(lean(read_ticket(found.path), str(dense.path)), file)
+    write_ticket(point_to_weights(read_ticket(found.path), str(dense.path)), file)
     assert file.stat().st_size < (found.path / TICKET).stat().st_size / 5
     none = {"epochs": 0}
     light = apply(read_ticket(file), tmp_path / "light", data, fit=none)
     assert same(light.net(), apply(read_ticket(found.path), tmp_path / "heavy", data, fit=none).net())
-    assert whole(read_ticket(file)).content == (found.path / TICKET).read_bytes()
+    assert fill_in_weights(read_ticket(file)).content == (found.path / TICKET).read_bytes()
 
 
 def test_other_weights_than_it_points_to_are_refused(found, dense, data, tmp_path):
     moved = Artifact.load(shutil.copytree(dense.path, tmp_path / "moved"))
-    ticket = lean(read_ticket(found.path), str(moved.path))
+    ticket = point_to_weights(read_ticket(found.path), str(moved.path))
     shutil.rmtree(moved.path)
     with pytest.raises(ModelFileError):
-        whole(ticket)
-    assert whole(ticket, str(dense.path)).content == (found.path / TICKET).read_bytes()
+        fill_in_weights(ticket)
+    assert fill_in_weights(ticket, str(dense.path)).content == (found.path / TICKET).read_bytes()
     with pytest.raises(ModelFileError, match="is not what the ticket was found in") as caught:
-        whole(ticket, "resnet20-cifar10")
+        fill_in_weights(ticket, "resnet20-cifar10")
     assert caught.value.code == "E404"
     with pytest.raises(ModelFileError, match="is not what the ticket was found in"):
-        lean(read_ticket(found.path), "resnet20-cifar10")
+        point_to_weights(read_ticket(found.path), "resnet20-cifar10")
     with pytest.raises(SettingsError, match="a backbone has no effect"):
-        whole(read_ticket(found.path), str(dense.path))
+        fill_in_weights(read_ticket(found.path), str(dense.path))
 
 
 def test_a_flipped_byte_is_found(found, tmp_path):

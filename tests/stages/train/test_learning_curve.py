@@ -10,7 +10,7 @@ from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import LearningCurve
 from effxfer.stages.train import finetune as module
 from effxfer.stages.train.finetune import train
-from effxfer.stages.train.learning_curve import EPOCHS, LABELS, curve_report, few
+from effxfer.stages.train.learning_curve import EPOCHS, LABELS, curve_report, select_few
 from tests import tiny
 
 
@@ -20,11 +20,11 @@ def task(tmp_path, dense, data):
 
 
 def test_few_are_among_more_and_alike_in_every_class(task):
-    small, large = few(task, 2, 7), few(task, 5, 7)
+    small, large = select_few(task, 2, 7), select_few(task, 5, 7)
     assert np.bincount(small.train.labels).tolist() == [2, 2, 2]
     assert np.bincount(large.train.labels).tolist() == [5, 5, 5]
     assert set(small.train.names) < set(large.train.names)
-    assert set(few(task, 2, 8).train.names) != set(small.train.names)
+    assert set(select_few(task, 2, 8).train.names) != set(small.train.names)
     assert len(small.val) == len(task.val)
     assert len(small.train.canvas) == len(small.train.aspect) == 6
 

@@ -3,7 +3,7 @@ import torch
 
 from effxfer.errors import SettingsError
 from effxfer.settings import build
-from effxfer.transfer.fine_tuning.freeze import Freeze, lowest
+from effxfer.transfer.fine_tuning.freeze import Freeze, lowest_blocks
 from effxfer.transfer.fine_tuning.full import Full
 from tests.transfer.tasks import adapt, task
 
@@ -28,10 +28,10 @@ def test_nothing_frozen_is_plain_fine_tuning():
 
 def test_a_share_counts_blocks_from_the_input():
     blocks = ["stem", "a", "b", "c"]
-    assert lowest(blocks, 0.5) == ["stem", "a"]
-    assert lowest(blocks, 1) == blocks
-    assert lowest(blocks, 0.0) == []
-    assert lowest(blocks, "b") == ["stem", "a", "b"]
+    assert lowest_blocks(blocks, 0.5) == ["stem", "a"]
+    assert lowest_blocks(blocks, 1) == blocks
+    assert lowest_blocks(blocks, 0.0) == []
+    assert lowest_blocks(blocks, "b") == ["stem", "a", "b"]
 
 
 def test_a_block_that_is_not_there_is_suggested():

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from effxfer.train.optim.param_groups import block, is_head
 from effxfer.transfer.fine_tuning.full import Full
-from effxfer.transfer.fine_tuning.unfreeze import Unfreeze, joined
+from effxfer.transfer.fine_tuning.unfreeze import Unfreeze, count_learning_blocks
 from tests.transfer.tasks import adapt, body, task
 
 PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
@@ -12,10 +12,10 @@ PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
 
 @given(st.integers(1, 40), st.floats(0, 1), st.lists(st.floats(0, 0.999), min_size=2))
 def test_blocks_join_one_after_the_other_and_stay(blocks, over, times):
-    counts = [joined(blocks, progress, over) for progress in sorted(times)]
+    counts = [count_learning_blocks(blocks, progress, over) for progress in sorted(times)]
     assert counts == sorted(counts)
     assert all(0 <= count <= blocks for count in counts)
-    assert joined(blocks, over, over) == blocks
+    assert count_learning_blocks(blocks, over, over) == blocks
 
 
 def test_the_upper_blocks_learn_first():

@@ -39,7 +39,7 @@ def gradients(net: nn.Module, names: Sequence[str], losses: Losses | None) -> It
     if losses is None:
         raise SettingsError("this score needs examples", "pass losses, or use score = 'magnitude'")
     weights = [net.get_parameter(name) for name in names]
-    with _differentiable(net, weights), torch.enable_grad():
+    with _require_gradients(net, weights), torch.enable_grad():
         for loss in losses(net):
             # Not `backward`, which would add to gradients that belong to the caller.
             found = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -47,7 +47,7 @@ def gradients(net: nn.Module, names: Sequence[str], losses: Losses | None) -> It
 
 
 @contextmanager
-def _differentiable(net: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
+def _require_gradients(net: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
     frozen = [w for w in weights if not w.requires_grad]
     for weight in frozen:
         weight.requires_grad_(True)
