@@ -1,0 +1,76 @@
+"""Turn the labels of texts into arrays, one for each row, token or answer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.data.texts.examples import Answer, Example
+from effxfer.errors import DataError
+from effxfer.runtime.rows import Ragged
+from effxfer.runtime.text.encodings import Encodings
+
+
+def label_names(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Return the names of all classes, or of all tags, sorted."""
+    names = {e.label for e in examples if isinstance(e.label, str)}
+    return tuple(
+        sorted(
+            names | {tag for e in examples for tag in e.label if isinstance(e.label, tuple) and isinstance(tag, str)}
+        )
+    )
+
+
+def class_labels(encodings: Encodings, examples: Sequence[Example], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the class of each row, int64 `(N,)`; -1 for a text without a label.
+
+    Args:
+        encodings: Rows of the examples.
+        examples: The texts.
+        classes: Names of the classes.
+
+    Raises:
+        DataError: `E334` if a label is none of the classes.
+    """
+    index = {name: number for number, name in enumerate(classes)} | {"": -1}
+    unknown = [example for example in examples if example.label not in index]
+    if unknown:
+        raise DataError(f"{unknown[0].name}: the label {unknown[0].label!r:.60} is no class", "correct it", code="E334")
+    return np.array([index[str(example.label)] for example in examples], np.int64)[encodings.groups]
+
+
+def tag_labels(encodings: Encodings, examples: Sequence[Example], tags: Sequence[str]) -> Ragged:
+    """Return the tag of each word at its first token, and -100 elsewhere: int64, with the ends of the rows.
+
+    Of overlapping windows, one has the tag of a word; those of a text hold its tags in their order.
+
+    Raises:
+        DataError: `E334` if a label is none of the tags.
+    """
+    index = {name: number for number, name in enumerate(tags)}
+    numbers = list[list[int]]()
+    for example in examples:
+        unknown = [tag for tag in example.label if tag not in index]
+        if unknown:
+            raise DataError(f"{example.name}: the tag {unknown[0]!r:.60} is unknown", "correct it", code="E334")
+        numbers.append([index[str(tag)] for tag in example.label])
+    return encodings.word_labels(numbers)
+
+
+def answer_labels(encodings: Encodings, examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Return the first and the last token of each row's answer, int64 `(N, 2)`.
+
+    The first of several answers is used. -1 where there is none, or a window does not hold all of it.
+    """
+    answers = [next(iter(example.label), None) for example in examples]
+    return encodings.answer_places([_characters(a) if isinstance(a, Answer) else None for a in answers])
+
+
+def count_lost_answers(labels: NDArray[np.int64], encodings: Encodings, examples: Sequence[Example]) -> int:
+    """Count the questions with an answer that no row holds, because it was cut or lies across windows."""
+    reached = set(encodings.groups[labels[:, 0] >= 0].tolist())
+    return sum(bool(example.label) and group not in reached for group, example in enumerate(examples))
+
+
+def _characters(answer: Answer) -> tuple[int, int]:
+    return answer.start, answer.start + len(answer.text)
