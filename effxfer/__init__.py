@@ -1,3 +1,4 @@
+# ruff: noqa: F403, F405 (type checkers take from the api what `__all__` lists)
 """Compress a pretrained network, adapt it to your task, and export it to a checked ONNX model.
 
 The functions are described in `effxfer.api`; importing this package loads none of them, and no torch.
@@ -7,41 +8,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from effxfer.api import (
-        apply_adapter,
-        bench,
-        check,
-        check_cpus,
-        compact,
-        compete,
-        doctor,
-        export,
-        find_ticket,
-        finetune,
-        leaderboard,
-        learning_curve,
-        list_models,
-        load,
-        load_adapter,
-        load_data,
-        load_ticket,
-        pack_ticket,
-        preview,
-        prune_channels,
-        prune_to_latency,
-        qat,
-        quantize,
-        rank,
-        reconstruct,
-        run,
-        search_head,
-        status,
-        train_ticket,
-        trust,
-    )
+    from effxfer.api import *
     from effxfer.runtime.model import Model
 
 __version__ = "0.1.0"
+# A list of its own, because nothing here may import the api; `tests/contracts/test_api.py` compares the two.
 __all__ = [
     "Model",
     "apply_adapter",

@@ -78,16 +78,19 @@ def read_onnx(file: Path) -> "onnx.ModelProto":
     """Read a model's graph without external data.
 
     Raises:
-        ModelFileError: If the file is absent or is not an ONNX model.
+        ModelFileError: If the file is absent, empty or not an ONNX model.
     """
     import onnx
 
     if not file.is_file():
         raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
     try:
+        # Never the weights beside: their path is in the file, and may lead anywhere.
         model = onnx.load(file, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no public home
-        raise ModelFileError(f"{file} is not an ONNX model", "write one with `effxfer export`", code="E424") from error
+        text = f"{file} is not an ONNX model: {error}"
+        raise ModelFileError(text, "write one with `effxfer export`", code="E424") from error
+    # An empty file is a valid message without anything in it.
     if not model.graph.node:
         raise ModelFileError(f"{file} has no nodes", "write one with `effxfer export`", code="E424")
     return model

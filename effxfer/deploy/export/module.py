@@ -66,21 +66,21 @@ def export_module(
         GateError: If the file answers something else (E601); it is renamed to `*.rejected`.
         ResourceError: If the disk is full; an older file is intact.
     """
-    write_module(module, file, example, classes=classes, input=input, names=names, opset=opset)
+    metadata = None
+    if input is not None:
+        metadata = Metadata(labels=tuple(classes), input=input, key=_digest(module), version=__version__)
+    write_module(module, file, example, metadata, names=names, opset=opset)
     return check_outputs(file, module, example, tolerance=tolerance, threads=threads)
 
 
 def write_module(
-    module: nn.Module,
-    file: Path,
-    example: Tensor,
-    *,
-    classes: Sequence[str] = (),
-    input: Input | None = None,
-    names: tuple[str, str] = ("images", "logits"),
-    opset: int = OPSET,
-) -> Path:
-    """Write a module as one ONNX file, unchecked; arguments and errors as in `export_module`."""
+    module: nn.Module, file: Path, example: Tensor, metadata: Metadata | None = None, *,
+    names: tuple[str, str] = ("images", "logits"), opset: int = OPSET,
+) -> Path:  # fmt: skip
+    """Write a module as one ONNX file, unchecked; `effxfer.runtime.Model` opens one with metadata.
+
+    The other arguments and the errors are those of `export_module`.
+    """
     check_module(module)
     # Below 18 torch silently writes 18 and says it converted; what is older is made from that.
     native, free = max(opset, NATIVE), {names[0]: {0: BATCH}}
@@ -89,9 +89,7 @@ def write_module(
     check_operators(model, native, free)
     if opset < NATIVE:
         lower(model, opset)
-    if input is not None:
-        key = _digest(module)
-        metadata = Metadata(labels=tuple(classes), input=input, key=key, version=__version__)
+    if metadata is not None:
         write_metadata(model, metadata)
     return write_model(model, file)
 

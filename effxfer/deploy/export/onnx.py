@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer import __version__
+from effxfer.benchmark.measure.size import read_onnx
 from effxfer.deploy.export.external_data import write_model
 from effxfer.deploy.export.opset import NATIVE, lower
 from effxfer.deploy.settings import OPSET
@@ -122,18 +123,7 @@ def load(file: Path) -> "onnx.ModelProto":
     Raises:
         ModelFileError: If it is absent, empty or not ONNX.
     """
-    import onnx
-
-    if not file.is_file():
-        raise ModelFileError(f"no model file {file}", "write one with `effxfer export`", code="E424")
-    try:
-        # Never the weights beside: their path is in the file, and may lead anywhere.
-        model = onnx.load(file, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError has no public home
-        raise ModelFileError(f"{file} is not an ONNX model: {error}", "export it again", code="E424") from None
-    # An empty file is a valid message without anything in it.
-    if not model.graph.node:
-        raise ModelFileError(f"{file} holds no graph", "export it again", code="E424")
+    model = read_onnx(file)
     # Whatever is changed would make the seal wrong; writing adds a new one.
     entries = [entry for entry in model.metadata_props if entry.key not in SEALS]
     del model.metadata_props[:]

@@ -187,11 +187,21 @@ def check(
     expected = torch_logits(module, rows, input) if expected is None else expected
     report += _split_rows(expected, got, labels, output)
     faults = [*_nan(got), *_parity_faults(report, tolerance), *drop_faults(report, max_drop, output)]
+    problem, advice = "differs from the network it came from", "raise max_drop or tolerance only if you know why"
+    reject_for(faults, file, problem, advice, code="E601")
+    return report
+
+
+def reject_for(faults: Sequence[str], file: Path, problem: str, advice: str, *, code: str) -> None:
+    """Rename a file that has faults, and raise; do nothing without faults.
+
+    Raises:
+        GateError: With all faults.
+    """
     if faults:
         reject(file)
-        hint = f"the file was set aside as {file.name}{REJECTED}; raise max_drop or tolerance only if you know why"
-        raise GateError(f"{file.name} differs from the network it came from: {'; '.join(faults)}", hint, code="E601")
-    return report
+        hint = f"the file was set aside as {file.name}{REJECTED}; {advice}"
+        raise GateError(f"{file.name} {problem}: {'; '.join(faults)}", hint, code=code)
 
 
 def reject(file: Path) -> Path:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data.task import Split
-from effxfer.deploy.export.parity import REJECTED, drop_faults, open_model, reject
+from effxfer.deploy.export.parity import drop_faults, open_model, reject_for
 from effxfer.deploy.export.preprocessing import front_of
-from effxfer.errors import DataError, GateError
+from effxfer.errors import DataError
 from effxfer.progress import bar
 from effxfer.report import Measurement, Report
 from effxfer.runtime.images.crop import graph_input
@@ -118,13 +118,8 @@ def check_preprocessing(
         notes=(f"preprocessing inside the graph: {n} images of {outputs.sizes} sizes",),
     )
     faults = [*_input_faults(outputs), *drop_faults(report, max_drop, output, ("pixels", "whole"))]
-    if faults:
-        reject(file)
-        hint = (
-            f"the file was set aside as {file.name}{REJECTED}; "
-            "leave out with_preprocessing, or raise preprocessing_drop"
-        )
-        raise GateError(f"{file.name} does not see what it was trained on: {'; '.join(faults)}", hint, code="E602")
+    problem, advice = "does not see what it was trained on", "leave out with_preprocessing, or raise preprocessing_drop"
+    reject_for(faults, file, problem, advice, code="E602")
     return report
 
 
