@@ -52,4 +52,4 @@ def adapt(strategy: Strategy, given: Task, net: Net | None = None, loss=None, wo
 
 
 def accuracy(net: Net, given: Task) -> float:
-    return score(net, given.test, net.input, CPU, "x").value
+    return score(net, given.test, CPU)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from effxfer.net.edits import apply_edit
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.regularized.distill import blend_teacher_loss, divergence, frozen_copy, similarity_matrix
 from tests.transfer.tasks import adapt, body, task
@@ -60,12 +61,15 @@ def test_the_pupil_runs_once_and_the_teacher_gets_no_gradient(trained):
     _, teacher = trained
     calls = []
 
-    def pupil(x):
-        calls.append(1)
-        return x.flatten(1)[:, :2] * torch.ones(2, requires_grad=True)
+    class Pupil:
+        output = SINGLE_LABEL
+
+        def __call__(self, x):
+            calls.append(1)
+            return x.flatten(1)[:, :2] * torch.ones(2, requires_grad=True)
 
     terms = blend_teacher_loss(Full().loss, teacher, logits=0.5, size=16)(
-        pupil, (torch.zeros(3, 3, 16, 16), torch.tensor([0, 1, 0])), 0.0
+        Pupil(), (torch.zeros(3, 3, 16, 16), torch.tensor([0, 1, 0])), 0.0
     )
     assert calls == [1]
     torch.stack(list(terms.values())).sum().backward()
