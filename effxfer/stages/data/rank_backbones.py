@@ -103,11 +103,13 @@ def score_backbone(
     if settings.size and not backbone.size:
         backbone = backbone.model_copy(update={"size": settings.size})
     net, notes = artifact.open_model(backbone)
+    # A trial run: only here is seen that a backbone cannot take images of this side.
     net.set_input_size(net.input.size)
     task = load_task(data, net.input, context)
     require_folds(task)
     split = sample_images(task, settings)
     net.to(device.torch)
+    # Double: scores solve and decompose covariances, which float32 leaves singular.
     features = predict(Features(net), split.rows, net.input, device).double().numpy()
     scores = {name: score(features, split.labels) for name, score in SCORES.items()}
     source = source_probabilities(net, backbone, features)
@@ -121,7 +123,9 @@ def sample_images(task: Task, settings: Rank) -> Split:
     """Choose training images, of each class the same share."""
     labels, n = task.train.labels, len(task.train)
     order = np.random.default_rng(settings.seed).permutation(n)
+    # Stable, so that within a class the order is that of the permutation.
     by_class = order[np.argsort(labels[order], kind="stable")]
+    # Evenly spaced over images sorted by class: of each the same share; sorted again, as files are read in order.
     chosen = np.sort(by_class[np.linspace(0, n - 1, min(settings.images, n)).round().astype(int)])
     return Split(rows=task.train.rows[chosen], labels=labels[chosen], names=[task.train.names[i] for i in chosen])
 
@@ -152,6 +156,7 @@ def make_table(seen: Mapping[str, ScoredBackbone], settings: Rank) -> Table:
         max_seconds=settings.max_seconds, seed=settings.seed,
     )  # fmt: skip
     ms = {one.name: one.p50 for one in timed}
+    # Equal scores: the faster one first.
     order = sorted(seen, key=lambda name: (-seen[name].scores[settings.by], ms[name]))
     points = [(ms[name], seen[name].scores[settings.by]) for name in order]
     front = pareto_front(points, ties=False)

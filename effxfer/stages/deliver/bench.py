@@ -61,6 +61,7 @@ def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
     given = files_of(files)
     strangers = [file for file in given.values() if is_untrusted(file)]
     measured = _measure_in_sandbox(given, strangers, settings) if strangers else measure(given, settings)
+    # A single file is its own baseline, and is held to the limits itself.
     names = [name for name in given if name != next(iter(given))] or list(given)
     enforce(measured, names, max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
     return measured + Report(notes=note_unverified(given.values()))
@@ -70,6 +71,7 @@ def _measure_in_sandbox(files: Mapping[str, Path], strangers: Sequence[Path], se
     """Measure where some files come from nobody knows: all in one child process, in turns."""
     sweeps = len(settings.sweep_threads or (1,)) * len(settings.sweep_batches or (1,))
     asked = {"files": {name: str(file) for name, file in files.items()}, "settings": settings.plain()}
+    # 4 times: cold starts, memory and conversions are not in `max_seconds`. A hung file only has to end some time.
     return Report.from_json(call_in_sandbox(PLAIN, strangers, asked, seconds=4 * settings.max_seconds * (1 + sweeps)))
 
 
@@ -143,6 +145,7 @@ def choose(summary: Table, max_drop: float) -> str:
     score = score_column(base)
     files = [row for row in summary.rows if str(row["model"]).rpartition(" ")[2] in FILES]
     fit = [row for row in files if row[score] >= base[score] - max_drop and row["p50 ratio"]]
+    # The ratio and not the p50: it is paired, so that drift of the machine cancels. The baseline itself always fits.
     return str(min(fit, key=lambda row: float(row["p50 ratio"]))["model"])
 
 

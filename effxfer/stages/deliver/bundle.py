@@ -39,6 +39,7 @@ def bundle(
     Returns:
         How large the bundle is.
     """
+    # One cold start and no least duration: figures for a README, within the seconds that the settings give.
     speed = bench_models(
         {file.name: file for file in files}, baseline=files[0].name, threads=settings.threads or usable_cores(),
         size=net.input.size, max_seconds=settings.latency_seconds, min_seconds=0.0, cold=1, seed=settings.seed,

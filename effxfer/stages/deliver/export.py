@@ -52,14 +52,17 @@ def export(
         GateError: If the ONNX model does not answer like the network.
         ResourceError: If a bundle is asked for and ONNX Runtime Web is not to be had; this is seen before all else.
     """
+    # Resolved once, so that the gate, int8 and the bundle use the same number.
     settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
     task, folder = tasks[-1], work.result or Path()
     web = find_ort_web(settings.ort_web or "") if settings.bundle else None
     require_same_output(net, task)
     for file in FILES.values():
+        # Left by a run that was cut off.
         (folder / (file + REJECTED)).unlink(missing_ok=True)
     net.cpu().eval()
     sizes = [second_size(net, net.input)] if settings.dynamic_size else []
+    # Before the export: a merged adapter costs nothing in the file.
     proof = merge_adapters(net, task)
     module, prototypes = exported_module(net)
     fp32 = export_onnx(
@@ -80,6 +83,7 @@ def export(
     for precision, name in FILES.items():
         report += finish(folder / name, precision, task, settings, net)
     if web:
+        # A run that was killed leaves a part of one.
         shutil.rmtree(folder / BUNDLE, ignore_errors=True)
         files = [folder / file for file in FILES.values() if (folder / file).is_file()]
         report += bundle(
@@ -99,6 +103,7 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
             threads=settings.threads, latency_seconds=settings.latency_seconds,
             seed=settings.seed, target=resolve_target(settings.target),
         )  # fmt: skip
+    # float32 is a result by itself: that int8 cannot be had is a note.
     except ModelFileError as error:
         return Report(notes=(f"no int8 model: {error.problem}",))
     return report
@@ -120,6 +125,7 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
     try:
         return report + measure_whole_images(file, precision, task, settings)
     except GateError as error:
+        # An int8 file may go; without float32 there is no result.
         if precision == "fp32":
             raise
         file.with_name(file.name + REJECTED).unlink()

@@ -31,8 +31,10 @@ from effxfer.search.features import Features
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import evaluation_mode
 
+# Chosen, not measured: below evaluation's 256, as whole maps of several layers are held at once.
 BATCH = 64
 INDEX = "index.json"
+# Beyond it float16 is infinite, and one infinite feature makes every head's loss so.
 LARGEST = float(np.finfo(np.float16).max)
 SPLITS = ("train", "val")
 
@@ -70,6 +72,7 @@ def plan_features(net: Net, taps: Sequence[str], images: int, *, grid: int, cach
     if maps is None:
         return FeaturePlan(taps=tuple(taps), notes=("no head pools: not all of its layers have positions",))
     requested, needed = grid, megabytes(net, maps, images, grid)
+    # Halved: a quarter of the room each time, in few steps.
     while needed > cache_mb and grid > 1:
         grid //= 2
         needed = megabytes(net, maps, images, grid)
@@ -101,6 +104,7 @@ def megabytes(net: Net, maps: Mapping[str, str], images: int, grid: int) -> floa
     with as_evaluated(net):
         outputs = net.outputs(example_input(net), list(dict.fromkeys(maps.values())))
     numbers = sum(prod(_pooled_map(outputs[name], grid).shape[1:]) for name in maps.values())
+    # float16: 2 bytes.
     return 2 * numbers * images / 1e6
 
 
@@ -118,6 +122,7 @@ def compute_features(net: Net, task: Task, plan: FeaturePlan, folder: Path, devi
             with progress.bar("features", total) as advance:
                 for name, split in splits(task).items():
                     _compute(net, split, plan, scratch / name, device, advance)
+            # Last: a folder without its index is computed again.
             write_atomic(scratch / INDEX, json.dumps(_index(plan) | {"digests": _digests(scratch)}))
     return Features(
         train=_map_arrays(folder / "train", "mean", plan.taps),
@@ -143,6 +148,7 @@ def _is_intact(folder: Path, plan: FeaturePlan) -> bool:
     if not folder.exists():
         return False
     try:
+        # Digests, as one flipped bit would go unnoticed through a whole search; reading costs less than computing.
         if json.loads((folder / INDEX).read_bytes()) == _index(plan) | {"digests": _digests(folder)}:
             return True
     except (OSError, ValueError, RecursionError):
@@ -167,10 +173,13 @@ def _compute(
             chunk = split.rows[start : start + BATCH]
             outputs = net.outputs(input_tensor(chunk, net.input, device.torch), names)
             for file, values in _arrays(outputs, plan):
+                # The shape is known from the first batch only.
                 if file not in files:
                     shape = (len(split), *values.shape[1:])
                     files[file] = open_memmap(folder / file, mode="w+", dtype=values.dtype, shape=shape)
                     with (folder / file).open("r+b") as stream:
+                        # A full disk must raise here: a write into a mapped file without room
+                        # kills the process (SIGBUS).
                         reserve(stream, files[file].offset + files[file].nbytes)
                     stack.callback(files[file].flush)
                 files[file][start : start + len(values)] = values
@@ -205,6 +214,7 @@ def _shapes(net: Net) -> dict[str, tuple[int, ...]]:
     def hook_for(name: str) -> Any:
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
+                # A module that runs twice counts where it runs last: a dict keeps the first place of a key.
                 shapes.pop(name, None)
                 shapes[name] = tuple(output.shape)
 

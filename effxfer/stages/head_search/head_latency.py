@@ -28,9 +28,13 @@ from effxfer.search.finalist import Heads, LatencyRatio
 from effxfer.search.space import JOIN, SearchSettings, Taps
 from effxfer.stages.head_search.features import FeaturePlan, deepest_layer
 
+# Chosen, not measured. There are few bodies and finalists, and they decide; of pools
+# there are many, each a small share.
 BODY_SECONDS, POOL_SECONDS, FINAL_SECONDS = 1.5, 0.15, 2.0
 PARTS, EXPORT_SECONDS = 2, 10.0  # exports of pools and finalists take up to so many times that of the body
+# Twice that of `bench`: costs are added up and only rank heads; the finalists are timed whole.
 PRECISION = 0.02
+# Chosen: wide enough that its time stands out from noise, so that the slope per million weights is known.
 WIDE = 512
 
 
@@ -91,10 +95,12 @@ class HeadLatencyMeter:
     """
 
     def __init__(self, net: Net, plan: FeaturePlan, settings: SearchSettings, classes: int, folder: Path) -> None:
+        # A copy on the CPU: the search goes on with the network on its own device.
         self.net, self.plan, self.settings, self.classes = deepcopy(net).cpu().eval(), plan, settings, classes
         self.folder, self.threads = folder, settings.threads or usable_cores()
         self.names = list(dict.fromkeys([*plan.taps, *plan.maps.values()]))
         self._body: Any = None
+        # Until an export was timed; afterwards the last one is the estimate.
         self._seconds = EXPORT_SECONDS
         with torch.no_grad():
             outputs = self.net.outputs(example_input(self.net), self.names)
@@ -106,6 +112,7 @@ class HeadLatencyMeter:
         None if that and the timing of finalists would end after `until`.
         """
         began, ends = time.monotonic(), {JOIN.join(taps): deepest_layer(self.net, taps) for taps in choices}
+        # The first export tells how long the next ones take: all of them hold the same operators.
         self._body_graph()
         timing = BODY_SECONDS * len(set(ends.values())) + FINAL_SECONDS * (self.settings.finalists + 1)
         if time.monotonic() + PARTS * (time.monotonic() - began) + timing > until:
@@ -194,9 +201,12 @@ class HeadLatencyMeter:
         ms = {name: self._part_ms(graph, k, parts[k][1]) for k, name in enumerate(names)}
         pools = {f"{kind} {tap}": (ms[kind, tap, 0], ms.get((kind, tap, 1), ms[kind, tap, 0]))
                  for kind in kinds for tap in self.plan.taps}  # fmt: skip
+        # A part is timed with its pool; what remains without it is the classifier's own.
         small, large = (ms[kind, tap, 0] - pools[f"mean {tap}"][0] for kind in ("linear", "mlp"))
         width = _channels(self.examples[tap])
+        # Weights of the hidden and the last layer, less those of the linear classifier, in millions.
         more = ((width + 1) * WIDE + (WIDE + 1) * self.classes - (width + 1) * self.classes) / 1e6
+        # Never negative: noise would otherwise pay for larger heads.
         return pools, sizes, max(small, 0.0), max(large - small, 0.0) / more
 
     def _extremes(self, kind: str, sizes: tuple[int, int]) -> list[HeadSpec]:
@@ -231,6 +241,7 @@ class HeadLatencyMeter:
 
         used = [self._layer(name) for name in dict.fromkeys(names)]
         extract = onnx.utils.Extractor
+        # Both graphs name their nodes from 0: without a prefix they would collide.
         head = onnx.compose.add_prefix(extract(heads).extract_model(used, [f"made{k}"]), "head/")
         body = extract(self._body_graph()).extract_model([INPUT], used)
         links = [(name, f"head/{name}") for name in used]
@@ -258,4 +269,5 @@ def _channels(layer: Tensor) -> int:
 
 def _sizes(kind: str, settings: SearchSettings) -> tuple[int, int]:
     most = {"attention": settings.max_queries, "bilinear": settings.max_rank}.get(kind, 1)
+    # 4: the least rank that the search space offers.
     return min({"bilinear": 4}.get(kind, 1), most), most

@@ -30,6 +30,7 @@ from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.state import Work
 
+# Four stages, as ResNet-like bodies have, and the output: every tap costs room on the disk and a timed body.
 MAX_TAPS = 4
 
 
@@ -47,6 +48,7 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
         work: Stores features and the study.
     """
     began, task = time.monotonic(), tasks[-1]
+    # Before features are computed, which takes minutes: is the server there?
     check_backend(settings.storage)
     require_folds(task)
     net.to(device.torch)
@@ -57,6 +59,8 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     with _folder(work.file("features")) as folder, scratch_folder() as scratch:
         start = time.monotonic()
         features = compute_features(net, task, plan, folder, device)
+        # The features just computed tell what the final evaluation of as many images
+        # takes; cached ones make it about 0.
         evaluation_seconds = (time.monotonic() - start) * (len(task.val) + len(task.test)) / images
         meter = HeadLatencyMeter(net, plan, settings, len(task.classes), scratch) if settings.latency else None
         result = search_head(
@@ -85,6 +89,7 @@ def taps_of(net: Net, settings: Search) -> list[str]:
     layers = list(tap_widths(net, sorted(named)))
     if settings.taps or len(layers) <= MAX_TAPS + 1:
         return layers
+    # Evenly by depth, without the very first, whose features are edges; the last of the stages always.
     places = torch.linspace(0, len(layers) - 2, MAX_TAPS + 1).round().int().tolist()[1:]
     return [*(layers[place] for place in places), layers[-1]]
 
@@ -109,6 +114,7 @@ def _time_report(settings: Search, seconds: float) -> Report:
     if settings.seconds is None:
         return Report()
     row = Measurement(name="search seconds", value=seconds, unit="s")
+    # A trial and a timing cannot be cut short: up to 10 % over is kept silent.
     if seconds <= 1.1 * settings.seconds:
         return Report(rows=(row,))
     text = f"it took {seconds:.0f} s and not {settings.seconds:g}: features, one trial and its timing take that long"

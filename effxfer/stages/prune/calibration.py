@@ -17,12 +17,15 @@ from effxfer.train.channels_last import safe_gradients
 from effxfer.train.devices import Device
 from effxfer.train.losses import label_loss
 
+# 16 x 64 = 1,024 images, chosen: Molchanov et al. (1906.10771) average over 10 to 30 minibatches; time grows with them.
 TAYLOR_BATCHES = 16
+# Fisher takes single images: the square of a batch's mean gradient is not the mean of squares that its diagonal is of.
 SAMPLES = {"fisher": (1, 512), "taylor": (64, TAYLOR_BATCHES)}
 
 
 def plain_batches(task: Task, size: int, device: Device, seed: int) -> Batches:
     """Batches of training images in random order, without augmentation."""
+    # As evaluation sees them: scores are of the network that will be measured, not of augmentation.
     return make_batches(task, size, Augment(crop="none", flip=False), device.torch)(seed)
 
 

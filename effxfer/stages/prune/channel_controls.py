@@ -38,6 +38,7 @@ def compare_controls(context: ControlContext) -> Report:
         return Report()
     specs, notes = control_specs(context)
     outcomes = {spec: train_control(context, spec) for spec in specs}
+    # A string is the reason why a control failed.
     runs = {spec: repeats for spec, repeats in outcomes.items() if not isinstance(repeats, str)}
     nets = {DENSE: context.dense, PRUNED: context.net, **{spec.name: rebuild_control(runs[spec][0]) for spec in runs}}
     timings, unexported = time_models(context, nets)
@@ -87,6 +88,7 @@ def train_repeat(context: ControlContext, spec: ControlSpec, number: int) -> dic
         device=context.device, seed=seed_of(seed, 1) % 2**31, loss=loss_for(context, net),
         work=context.work.at(f"control-{spec.folder}-{number}"), label=f"control {spec.name} {number + 1}",
     )  # fmt: skip
+    # Only one is timed: latency does not depend on the values of weights.
     weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
     results = {"scores": scores(context, net), "epochs": len(history)}
     return {**results, "about": json.dumps(describe(net)), "weights": weights}
@@ -121,6 +123,7 @@ def scores(context: ControlContext, net: Net) -> dict[str, float]:
 def rebuild_control(repeat: Mapping[str, Any]) -> Net:
     """Rebuild the network of a control's first repeat."""
     facts = json.loads(repeat["about"])
+    # A file of unfinished work names code to import: someone else may have written it.
     trust.check_trusted(facts["backbone"], "unfinished work")
     net = rebuild(facts["backbone"], facts["edits"], Preprocess.from_json(facts["preprocess"]), facts["classes"])
     net.load_state_dict(repeat["weights"])
@@ -143,6 +146,7 @@ def time_models(
                 try:
                     files[name] = export_plain(net, folder / f"{number}.onnx")
                 except ModelFileError as error:
+                    # Nothing can be compared without these two.
                     if name in (DENSE, PRUNED):
                         raise
                     refused[name] = error.problem

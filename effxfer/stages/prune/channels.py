@@ -33,7 +33,9 @@ from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
 from effxfer.train.state import Work, clone
 
+# 2 x 64 images: the loss is taken anew for every block that may leave, and orders blocks only. Chosen, not measured.
 LOSS_BATCHES = 2
+# 4 x 64 = 256 images; each gives a row per position, far more than a layer has inputs. Guide: channels.md.
 SOLVE_BATCHES = 4
 
 
@@ -50,14 +52,18 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     began = time.perf_counter()
     training = begin_training(net, tasks, settings, device)
     strategy, loss = training.strategy, training.loss
+    # Features are compared layer by layer, which another backbone does not have.
     outputs = settings.teacher.model_copy(update={"features": 0.0})
     foreign = loss
     if settings.control_backbones:
         foreign, _ = distillation_loss(net, strategy, outputs, head_is_new=training.head_is_new)
+    # Processes that time at once slow each other, and would each remove other channels.
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
     side = settings.size or net.input.size
+    # Before hours of training: a control that cannot be opened is an error now.
     control_backbones = open_control_backbones(settings, net.input.sized(side), device)
+    # Before the size changes: the baseline of latency keeps its own.
     dense = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)
@@ -71,6 +77,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
             label=f"recover {step} of {settings.steps}", allowance=time_allowance(settings.seconds, began, tasks[-1]),
         )  # fmt: skip
     note = f"{net.output.title} on the validation split before channels were removed: {before:.2f} %"
+    # Each step counts its epochs from 1; the curve is one.
     history = [{**row, "epoch": number} for number, row in enumerate(history, 1)]
     report = (
         accuracy_report(net, tasks[-1], device)
@@ -100,6 +107,7 @@ def prune_step_once(
 
     saved = work.once(f"cut-{step}", compute)
     new_edits, report = json.loads(saved["facts"])
+    # Equal only where the step was read from the disk; having just computed it, the network has its edits.
     if len(net.edits) == edits:
         for edit in new_edits:
             apply_edit(net, **edit)
@@ -153,6 +161,7 @@ def prune_step(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, 
             round_to=settings.round_to, exclude=settings.exclude, examples=examples,
         )  # fmt: skip
     report = result.report
+    # Before statistics are estimated: they must be those of the weights that stay.
     if before:
         report += reconstruct_(net, before, lambda: (x for x, _ in islice(plain, SOLVE_BATCHES)), result.kept_outputs)
     recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
@@ -173,6 +182,7 @@ def epochs_of(settings: Channels, step: int) -> int:
     """Epochs of a step: half of all for the last step, the others share the rest evenly."""
     if settings.steps == 1:
         return settings.fit.epochs
+    # Chosen, not measured: earlier steps only need weights good enough to rank, the last one's are kept.
     last = (settings.fit.epochs + 1) // 2
     early, extra = divmod(settings.fit.epochs - last, settings.steps - 1)
     return last if step == settings.steps else early + (step <= extra)

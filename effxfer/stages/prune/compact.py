@@ -20,6 +20,7 @@ from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.state import Work
 
+# Chosen, not measured: larger batches take memory, and a CPU gains little from them.
 BATCH = 32
 
 

@@ -31,9 +31,12 @@ from effxfer.train.optim.gradients import Loss
 from effxfer.train.state import Work
 from effxfer.transfer.base import Strategy
 
+# Chosen, not measured: a step of 4 at 128 px is 6 % of the pixels; finer ones cost an export and 15 s of timing each.
 SIDE_STEP = 4
+# As `size` allows.
 LEAST_SIDE = 8
 NO_TARGET = {"ratio": None, "macs_ratio": None, "latency_ratio": None, "latency_ms": None}
+# Steps of 2 points: at half the channels 8 % of the multiply-adds; finer ones would often round to the same widths.
 DENSITIES = tuple(percent / 100 for percent in range(10, 100, 2))
 
 
@@ -148,6 +151,7 @@ def smaller_input_control(context: ControlContext) -> ControlSpec | str:
 
     def start(_seed: int) -> Net:
         net = at_input_side(context.dense, side)
+        # BatchNorm's statistics depend on the side of the images (Touvron et al. 2019, 1906.06423).
         plain = plain_batches(context.seen_by(net)[-1], 64, context.device, seed_of(context.settings.seed, "side"))
         recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
         return net
@@ -161,6 +165,7 @@ name=f"smaller input ({side} px)", folder="smaller-input", start=start, epochs=c
 def equally_fast_side(context: ControlContext) -> int:
     """Measure the largest input side at which the unpruned network is as fast as the pruned one; 0 if none."""
     with stopwatch(context.dense, context.threads, context.settings.seed) as time:
+        # Within the clock's precision is equally fast: a control just below would be a size smaller for noise.
         limit = time(context.net).ratio * (1 + PRECISION)
         largest = largest_within(
             input_sides(context.dense), lambda side: time(at_input_side(context.dense, side)).ratio, limit
@@ -171,6 +176,7 @@ def equally_fast_side(context: ControlContext) -> int:
 def input_sides(net: Net) -> list[int]:
     """Input sides that a network accepts, from 8 pixels to its own side, in steps of four."""
     full, accepted = net.input.size, []
+    # Counted so that the network's own side is the last.
     for side in range(full % SIDE_STEP + LEAST_SIDE, full + 1, SIDE_STEP):
         try:
             at_input_side(net, side)
@@ -233,6 +239,7 @@ def equal_cost_target(context: ControlContext) -> dict[str, float]:
     if not settings.timed:
         ratio, macs, step = context.report["macs/ratio"].value, multiply_adds(context.net), settings.round_to
         while step > 1 and multiply_adds(prune_uniformly(macs_ratio=ratio, round_to=step)) < macs / AS_FAST:
+            # Finer channels until it is as large as the pruned network: a smaller control would lose for its size.
             step //= 2
         return {"macs_ratio": ratio, "round_to": step}
     with stopwatch(context.dense, context.threads, settings.seed) as time:
@@ -256,6 +263,7 @@ def redrawn_control(context: ControlContext) -> ControlSpec:
 
     def start(seed: int) -> Net:
         net = deepcopy(context.net)
+        # Not strict: they come without masks.
         net.load_state_dict(initial_weights(net, seed_of(seed, "fresh") % 2**32), strict=False)
         return net
 

@@ -40,6 +40,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     training = begin_training(net, tasks, settings, device)
     strategy, loss = training.strategy, training.loss
     first, start = Mask.of(net, settings.exclude), clone(net)
+    # Steps per epoch: strategies draw different numbers of batches from the same images.
     length = len(strategy.draw(strategy.prepare(net, tasks), tasks, device.torch)(0))
     ramp, rank = ramp_of(settings, length, first), ranking(settings, tasks[-1], device)
     if settings.score == "movement":
@@ -49,6 +50,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work.at("gradual"),
         before_step=partial(add_movement_, net), after_step=shrink, settled=ramp.last, loss=loss,
     )  # fmt: skip
+    # Sums of movement are no part of the result.
     forget_(net)
     ticket = Mask({name: net.masks()[name].clone() for name in first.keep})
     report = accuracy_report(net, tasks[-1], device) + density(net, ticket)
@@ -66,6 +68,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
 
     trained = TrainedTicket(
         mask=ticket, first=first, start=start, dense=start, epochs=settings.fit.epochs, report=report,
+        # Weights that were not trained have not moved: one-shot pruning ranks them by magnitude instead.
         once=by_magnitude if settings.score == "movement" else rank,
     )  # fmt: skip
     return net, report + compare_ticket(net, train_control, trained, settings, task=tasks[-1], device=device, work=work)
@@ -74,6 +77,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
 def ramp_of(settings: Gradual, length: int, first: Mask) -> Ramp:
     """Place the cubic sparsity schedule on the training steps."""
     steps = settings.fit.epochs * length
+    # At least one step: a ramp must have an end, also where a training is a few steps long.
     last = max(round(settings.end * steps), 1)
     begin = min(round(settings.begin * steps), last)
     return Ramp(first=begin, last=last, every=settings.every, start=first.sparsity, final=settings.sparsity)

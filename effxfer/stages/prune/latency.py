@@ -34,6 +34,7 @@ def prune_to_measured_latency(
     prices: LayerPrices | None = None,
     importance: Importance = "magnitude",
     exclude: Sequence[str] = (),
+    # As `remove_channels`.
     max_ratio_per_layer: float = 0.9,
     examples: Losses | None = None,
     threads: int = 0,
@@ -94,6 +95,7 @@ def prune_step_to_latency(
     """
     threads = settings.threads or usable_cores()
     before, now = example_of(dense), example_of(net)
+    # Of both: the target is a share of the dense network's cost, and later steps start from a smaller one.
     costs = measure_costs([*trace(dense, before), *trace(net, now)], threads=threads)
     dense_model_ms = modelled_ms(dense, before, costs.ms)
     with stopwatch(dense, threads, settings.seed) as time:
@@ -125,6 +127,7 @@ def latency_target(
 ) -> LatencyTarget:
     """Return the target latency after a share, in (0, 1], of the way to a ratio or to milliseconds."""
     if ratio is not None:
+        # Geometric: each step removes the same fraction of what is left.
         return LatencyTarget(value=ratio**share, unit="x", per_ms=1 / dense_model_ms)
     target_ms, measured = ms or 0.0, dense_ms()
     if target_ms >= measured:

@@ -29,6 +29,7 @@ from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone
 from effxfer.transfer.base import Strategy
 
+# The last tenth: low rates that barely move the weights, as fine-tuning in Renda et al. 2020 (2003.02389) uses.
 LATE = 0.9
 
 
@@ -103,6 +104,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
         net, net.state_dict() if rounds.keeps_weights else start, settings, rewind=rewind_text(settings), tasks=tasks,
         report=rows, device=device, work=work,
     )  # fmt: skip
+    # Without a round that pruned there is nothing to control.
     comparison = controls(net, rounds, ticket, start, rank, rows, work) if ticket.number else Report()
     forget_(net)
     return net, rows + comparison
@@ -156,12 +158,15 @@ def controls(
 
     def train_control(net: Net, kind: Kind, repeat: int, work: Work) -> None:
         seed, label = repeat_seed(settings.seed, repeat), f"control {kind} {repeat + 1}"
+        # One that rewinds is trained once from there; one that keeps its weights, in each
+        # round. Round 0 is in `ticket.dense`.
         began = last if not keeps else 0 if kind == "re-initialised" else 1
         for number in range(began, last + 1):
             rounds.train(net, number, seed=seed, work=work.at(f"round-{number}"), label=label)
 
     trained = TrainedTicket(
         mask=ticket.mask, first=ticket.first, start=ticket.dense if keeps else start, dense=ticket.dense,
+        # With one round the ticket itself is the one-shot mask.
         once=rank if last > 1 else None, epochs=settings.fit.epochs * (last + 1 if keeps else 1), report=rows,
     )  # fmt: skip
     task, device = rounds.tasks[-1], rounds.device

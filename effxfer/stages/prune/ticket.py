@@ -60,6 +60,7 @@ def ticket(
     strategy, choice = strategy.choose(net.to(device.torch), tasks)
     history = train(net, tasks, strategy, fit, device=device, seed=settings.seed, work=work)
     mask = Mask({name: keep.clone() for name, keep in net.masks().items()})
+    # What was trained must still be sparse: a strategy that averages or merges could fill zeros.
     mask.check_zero(net)
     report = accuracy_report(net, tasks[-1], device) + (density(net, mask) if mask.keep else Report())
     return net, report + training_curves(history, title=net.output.title) + choice

@@ -71,6 +71,7 @@ def compare_ticket(
         device: Device of the training.
         work: Saves every finished control for resuming.
     """
+    # Pruned in one shot, a ticket is its own one-shot control.
     kinds = tuple(kind for kind in KINDS[settings.controls] if kind != "one-shot" or ticket.once)
     if not kinds:
         return Report()
@@ -97,6 +98,7 @@ def one_shot_mask(net: Net, ticket: TrainedTicket, scope: Scope) -> Mask:
         return ticket.mask
     dense = deepcopy(net)
     ticket.first.replace_(dense)
+    # Not strict: the state may lack masks, which `first` has just set.
     dense.load_state_dict(ticket.dense, strict=False)
     return select(ticket.once(dense, ticket.first), ticket.first, sparsity=ticket.mask.sparsity, scope=scope)
 

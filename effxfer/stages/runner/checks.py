@@ -62,6 +62,7 @@ def check_backbone(backbone: BackboneSettings) -> None:
 
     try:
         if artifact.find(backbone.source) is None:
+            # Reads the weights file to digest it, and so finds out whether it is there.
             backbone.identity()
             require(backbone.source)
     except SettingsError as error:

@@ -25,6 +25,7 @@ class RunContext:
 
     def __post_init__(self) -> None:
         if self.out.name in ("", "..") or (os.path.islink(self.out) and self.out.is_dir()):  # noqa: PTH114 (never raises)
+            # A link would be replaced itself when the result is moved there, and its target left as it was.
             object.__setattr__(self, "out", self.out.resolve())
 
     @property

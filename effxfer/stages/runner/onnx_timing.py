@@ -16,8 +16,11 @@ from effxfer.process.scratch import scratch_folder
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.prune.network import example_of
 
+# Between `bench` (1 %) and the head search (2 %): finer than the 5 % within which a latency target counts as met.
 PRECISION = 0.015
+# For two files. Chosen, not measured: a target is timed up to five times (latency_loop), a control's size six times.
 MAX_SECONDS = 15.0
+# As `compare`: a narrow interval of the first second may be of one frequency of the CPU.
 MIN_SECONDS = 2.0
 DENSE, PRUNED = "dense", "pruned"
 

@@ -82,6 +82,7 @@ def check_writable(out: Path) -> None:
         ResourceError: If the nearest folder above it that exists cannot be written.
     """
     above = _nearest_existing(out.resolve())
+    # Both: without X a folder can be listed, but nothing made in it.
     if not os.access(above, os.W_OK | os.X_OK):
         raise ResourceError(f"cannot write {out}: {above} cannot be written", "give another `out`")
 

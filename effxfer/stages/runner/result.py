@@ -38,10 +38,12 @@ def lock_result(context: RunContext, leads: bool) -> Iterator[None]:
         return
     with lock_folder(context.work_dir):
         remove_abandoned(context.work_dir)
+        # Not deep: beside the result may lie anything, such as a data set.
         remove_abandoned(context.out.parent, deep=False)
         try:
             yield
         except Exception:  # raised again: whatever a stage raises, work that is empty is removed
+            # Work that was written is kept for resuming.
             if any(file.is_file() for file in context.work_dir.glob("key-*/**/*")):
                 raise
             shutil.rmtree(context.work_dir, ignore_errors=True)
@@ -90,6 +92,7 @@ def open_work(context: RunContext, key: str) -> "Work":
     from effxfer.train.state import Work
 
     for other in context.work_dir.glob("key-*"):
+        # Changed settings make it useless, and checkpoints are large.
         if other.name != f"key-{key}":
             shutil.rmtree(other, ignore_errors=True)
     return Work(context.work_dir / f"key-{key}")
@@ -123,11 +126,13 @@ def commit(context: RunContext, net: "Net | None", fields: Mapping[str, Any], hi
             (scratch / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
         if history.records:
             write_history(scratch / SPLITS_FILE, history)
+        # Last: the manifest lists the files that are there.
         artifact.save(scratch, net, **fields)
 
 
 def training_metrics(work_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield the metrics of each training of a stage; of an epoch that was repeated after a kill, the last ones."""
+    # By length first: round-10 comes after round-9.
     files = sorted(work_dir.glob(f"key-*/**/{METRICS}"), key=lambda file: (len(file.parent.name), file))
     for file in files:
         part = {} if file.parent.name.startswith("key-") else {"part": file.parent.name}

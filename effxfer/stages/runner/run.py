@@ -54,8 +54,10 @@ def transform(
     key = key_of_listings(stage.name, settings, source, listings)
     if existing := cached_result(context, key):
         return existing
+    # Only now: a result that is there can be read where nothing can be written.
     check_writable(context.out)
     check_settings(settings, recipe_of(source))
+    # Here: torch takes seconds to load, and a finished stage needs none.
     from effxfer.train.devices import pick_device, process_group
 
     device = pick_device(context.device)
@@ -67,6 +69,7 @@ def transform(
         if stage.distributed:
             execute(stage, settings, source, data, listings, context, key, device)
         elif device.leads:
+            # The first process runs it alone; the others wait where the group ends.
             execute(stage, settings, source, data, listings, context, key, replace(device, world=1))
     return Artifact.load(context.out)
 
@@ -76,6 +79,8 @@ def execute(
     context: RunContext, key: str, device: "Device",
 ) -> None:  # fmt: skip
     """Run a stage and write its result, unless another process has done so meanwhile; arguments as in `transform`."""
+    # Looked at again under the lock. Not with several processes: if one saw it and
+    # another did not, the latter would wait.
     if device.world == 1 and cached_result(context, key):
         return
     began = time.monotonic()
@@ -86,6 +91,7 @@ def execute(
     tasks = [load_task(one, input, context, history, listing) for one, listing in zip(data, listings, strict=True)]
     recipe = recipe_of(source)
     ticket = {} if recipe is None else {"recipe": recipe}
+    # Opening and decoding come out of the stage's own time.
     timed = settings.with_extra_seconds(context.extra_seconds - (time.monotonic() - began))
     net, report = stage.function()(net, tasks, timed, device=device, work=open_work(context, key), **ticket)
     notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
@@ -115,6 +121,7 @@ def compare(
     check_writable(context.out)
     from effxfer.train.devices import pick_device, process_group
 
+    # Exported files are measured in ONNX Runtime on the CPU.
     device = pick_device("cpu")
     with lock_result(context, device.leads), process_group(device):
         if device.leads:
@@ -145,6 +152,7 @@ def preview(
     check_directory(context.out)
     check_writable(context.out)
     keep_out_of(context.out, data)
+    # Only to see whether it exists.
     pick_device(context.device)
     check_settings(settings, recipe_of(source))
     check_source(source)

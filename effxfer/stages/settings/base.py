@@ -9,6 +9,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.settings import Settings
 from effxfer.train.settings import FitSettings, Teacher
 
+# 32 bits: NumPy's RandomState, which Optuna's samplers draw from, takes no more.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LEAST_TIME = 10  # a stage after slow stages keeps at least its own time divided by this
 

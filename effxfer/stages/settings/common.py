@@ -39,8 +39,12 @@ class LearningCurve(Finetune):
         min_steps: Minimum number of training steps; small subsets are trained for more epochs to reach it.
     """
 
+    # Each about twice the one before: accuracy grows roughly with the logarithm of the
+    # labels (Sun et al. 2017, 1707.02968).
     labels: tuple[int, ...] = (1, 2, 5, 10, 20)
+    # 3: the fewest with a middle one and a range.
     repeats: int = Field(default=3, ge=1, le=100)
+    # Chosen, not measured: 5 images make one step per epoch, and so few steps leave a new head nearly random.
     min_steps: int = Field(default=50, ge=0)
 
     @field_validator("seconds")
@@ -73,6 +77,7 @@ class Search(SearchSettings, StageSettings):
         Raises:
             ResourceError: If the database server does not answer.
         """
+        # Here and not above: settings are read without loading Optuna and its database drivers.
         from effxfer.search.storage.backends import check_backend
 
         check_backend(self.storage)
@@ -101,14 +106,20 @@ class Bench(StageSettings):
         seed: Random seed of the input, the order within rounds and the bootstrap.
     """
 
+    # 1 thread: processor time is counted, which other programs disturb far less than a wall clock (guide/figures.md).
     threads: int = Field(default=1, ge=0)
     batch: int = Field(default=1, ge=1)
     sweep_threads: tuple[Annotated[int, Field(ge=1)], ...] = ()
     sweep_batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    # All by default: those that are not installed are left out with a note.
     runtimes: tuple[Runtime, ...] = get_args(Runtime)
+    # 3 processes: their median survives one that met a cold disk; each costs a start of Python.
     cold: int = Field(default=3, ge=0, le=100)
+    # A minute for all: chosen, not measured; `precision` ends it earlier where models are few and the machine is quiet.
     max_seconds: float = Field(default=60.0, gt=0)
+    # Finer is pointless: a model differed from itself by up to 0.7 % in 20 comparisons (guide/figures.md).
     precision: float = Field(default=0.01, gt=0)
+    # A point: about what MLPerf Inference allows a quantized network to lose (99 % of the float32 accuracy).
     max_drop: float = Field(default=1.0, ge=0)
     max_p50_ratio: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)
@@ -130,8 +141,12 @@ class Rank(StageSettings):
 
     backbones: tuple[Backbone, ...] = Field(min_length=1)
     size: int | None = Field(default=None, ge=8, le=2048)
+    # The probe: its scale, accuracy, needs no explanation; that others are cheaper matters little beside the features.
     by: Literal["h_score", "linear", "logme", "neighbours", "nleep"] = "linear"
+    # Chosen, not measured: at 2,000 images an accuracy of 80 % has a standard error of
+    # 0.9 points; time grows with them.
     images: int = Field(default=2000, ge=10)
     threads: int = Field(default=1, ge=0)
+    # Half of `bench`, chosen: backbones differ by more than files of one network, so that a wider interval orders them.
     max_seconds: float = Field(default=30.0, gt=0)
     seed: Seed = 0

@@ -12,12 +12,17 @@ from effxfer.stages.settings.common import Finetune
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     "full": {},
+    # Of few, small batches statistics are estimated badly: those of pretraining may be closer.
     "frozen statistics": {"options": {"batchnorm": "frozen"}},
+    # 0.75: as MAE fine-tunes its large ViTs (He et al. 2021, 2111.06377); chosen for all depths, not measured here.
     "layer decay": {"fit": {"layer_decay": 0.75}},
+    # Kumar et al. 2022, 2202.10054: a probed head first, so that a random one does not distort the features.
     "probe, then full": {"strategy": "lp_ft"},
     "probe": {"strategy": "probe"},
+    # Half a decade below the default of 1e-3; chosen, not measured: each further candidate takes time from the others.
     "a third of the rate": {"fit": {"lr": 3e-4}},
 }
+# What the competition itself is told; a candidate's recipe is everything else.
 OWN = ("backbones", "candidates", "eta", "latency_penalty", "seconds")
 
 
@@ -37,6 +42,7 @@ class Compete(Finetune):
 
     candidates: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(CANDIDATES), min_length=1)
     backbones: tuple[Backbone, ...] = ()
+    # 3: about e, where halving is cheapest in theory; Hyperband's usual 3 or 4 (Li et al. 2018, 1603.06560).
     eta: int = Field(default=3, ge=2, le=10)
     latency_penalty: float = Field(default=0.0, ge=0)
 
@@ -44,6 +50,7 @@ class Compete(Finetune):
     @classmethod
     def _are_recipes(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, changes in value.items():
+            # A candidate with more time or another seed would win by these.
             if "seconds" in changes or "seed" in changes:
                 raise ValueError(f"{name}: seconds and seed are the same for all candidates")
             wrong = problems(Finetune, changes)
@@ -77,11 +84,13 @@ class Compete(Finetune):
         return {name: self._workable(name, recipe) for name, recipe in self.recipes().items()}
 
     def _workable(self, name: str, recipe: Finetune) -> Finetune:
+        # Here and not above: strategies load torch.
         from effxfer.transfer.strategies import make_strategy
 
         unshared = recipe.model_copy(update={"options": self.candidates[name].get("options", {})})
         try:
             make_strategy(recipe.strategy, recipe.options)
+        # The shared `options` suit most candidates: a strategy that does not know them is not left out for that.
         except SettingsError:
             try:
                 make_strategy(unshared.strategy, unshared.options)

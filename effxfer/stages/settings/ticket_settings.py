@@ -53,6 +53,7 @@ class Ticket(StageSettings):
         """
         recorded = recipe["settings"]
         strategy = self.strategy or recorded["strategy"]
+        # Options belong to their strategy: another would reject them, or take them to mean something else.
         options = overlay(recorded["options"] if strategy == recorded["strategy"] else {}, self.options)
         return strategy, options, build(FitSettings, overlay(recorded["fit"], self.fit), "fit")
 

@@ -34,6 +34,7 @@ from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
 from effxfer.train.state import Work
 
+# Chosen, not measured: latency only weighs in where `latency_penalty` is set, in points per factor of two.
 TIMING_SECONDS = 10.0
 FAILED = BELOW_ALL  # so that diverged candidates rank last
 
@@ -94,6 +95,7 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
     began, board = time.perf_counter(), Board()
     entered, notes = candidates(net, tasks, settings)
     remaining = entered
+    # Recipes of one network are equally fast.
     timed = len({candidate.shape for candidate in entered}) > 1
     ms = work.once("latencies", lambda: latencies(entered, settings.seed)) if timed else {}
     plan, before = rounds(len(entered), settings.eta), time.perf_counter() - began
@@ -103,7 +105,9 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
 
     def recipe(candidate: Candidate, number: int, place: int) -> Finetune:
         remaining_seconds = settings.seconds and max(settings.seconds - seconds_spent(), 1e-3)
+        # Positive, as a limit must be, also where the rounds were late: the winner then trains for the fewest steps.
         seconds = remaining_seconds and remaining_seconds * training_share(plan, number, place)
+        # Rounded up: after no epoch all candidates would be equal.
         epochs = -(-candidate.recipe.fit.epochs * plan[number].share // 1)
         fit = candidate.recipe.fit.model_copy(update={"epochs": int(epochs)})
         return candidate.recipe.model_copy(update={"fit": fit, "seconds": seconds})
@@ -114,6 +118,8 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
         spent = seconds_spent()
         due = None if settings.seconds is None else spent + (settings.seconds - spent) * round_share(plan, number)
         for place, candidate in enumerate(remaining):
+            # Later candidates are dropped, not shortened: scores of trainings of different
+            # length do not compare. One always runs.
             if place and due is not None and seconds_spent() > due:
                 remaining = remaining[:place]
                 break
@@ -202,6 +208,7 @@ def rank_candidates(
     fastest = min(ms.values(), default=1.0)
 
     def objective(candidate: Candidate) -> float:
+        # In doublings: a millisecond is worth more of 2 than of 200.
         return float(board[candidate.name]["val"]) - penalty * log2(ms.get(candidate.shape, fastest) / fastest)
 
     return sorted(remaining, key=objective, reverse=True)
@@ -216,6 +223,7 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
             net.set_input_size(candidate.side)
             new_head(net, candidate.tasks[-1], seed)
             file = export_plain(net, folder / f"{number}.onnx")
+            # One thread, as `bench` by default.
             runners[candidate.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)
         timed = compare(runners, baseline=next(iter(runners)), max_seconds=TIMING_SECONDS, seed=seed)
     return {timing.name: timing.p50 for timing in timed}

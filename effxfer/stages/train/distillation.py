@@ -38,6 +38,8 @@ def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, head_i
     teacher = load_teacher(settings, net) if settings.source else net
     if head_is_new and not settings.source:
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
+    # Smoothing erases how classes resemble each other, which a temperature is to reveal
+    # (Müller et al. 2019, 1906.02629).
     temperature = settings.temperature or (1.0 if teacher.smoothing else TEMPERATURE)
     loss: Loss = blend_teacher_loss(
         strategy.loss, teacher_for(teacher, net.input), logits=settings.logits, size=teacher.input.size,
@@ -81,6 +83,7 @@ def teacher_for(teacher: Net, student: Input) -> Net:
             torch.tensor([getattr(p, name) for p in (student, native)], device=device) for name in ("mean", "std")
         )
         scale, shift = (std[0] / std[1])[:, None, None], ((mean[0] - mean[1]) / std[1])[:, None, None]
+        # Undo the student's normalisation and apply the teacher's in one multiply-add.
         copy.register_forward_pre_hook(lambda _net, inputs: (inputs[0] * scale + shift,))
     return copy
 

@@ -48,6 +48,7 @@ def adapt(
     strategy = make_strategy(settings.strategy, settings.options)
     require_kind(strategy, tasks[-1].output)
     head_is_new = new_head(net, tasks[-1], settings.seed, strategy.head())
+    # Before the size and the strategy change it: the teacher is the network as it came.
     before = deepcopy(net)
     if settings.size:
         net.set_input_size(settings.size)
@@ -75,6 +76,7 @@ def train(
     """
     net.to(device.torch)
     net.apply_masks_()
+    # Strategies draw weights when they prepare, and dropout draws in every step.
     torch.manual_seed(seed)
     learner = strategy.prepare(net, tasks).to(device.torch)
 
@@ -107,6 +109,7 @@ def time_allowance(seconds: float | None, began: float, task: Task) -> Allowance
     """Time left for training since `began`, after reserving time to evaluate two splits; None without a limit."""
     if seconds is None:
         return None
+    # In validations, as the training loop measures what one takes.
     measuring = (len(task.val) + len(task.test)) / len(task.val)
     return Allowance(seconds=seconds - (time.perf_counter() - began), validations=measuring)
 

@@ -31,6 +31,7 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
     if fits and (spec is None or spec == head_of(net)):
         return False
     torch.manual_seed(seed)
+    # It has seen no smoothed labels yet.
     net.smoothing = 0.0
     apply_edit(
         net,

@@ -38,6 +38,7 @@ def curve(
     if settings.size:
         net.set_input_size(settings.size)
     least = int(np.bincount(tasks[-1].train.labels).min())
+    # A run needs as many of every class; with all of the smallest class it is nearly the last run.
     numbers = [number for number in settings.labels if number < least]
 
     def run(number: int, repeat: int) -> dict[str, Any]:
@@ -57,8 +58,10 @@ def train_on_few(
     """Train a copy on `number` labels per class; within a repeat, smaller subsets are nested in larger ones."""
     task = select_few(tasks[-1], number, seed_of(settings.seed, "labels", repeat))
     batch = make_strategy(settings.strategy, settings.options).batch
+    # Rounded up twice: batches of an epoch, and epochs.
     epochs = max(settings.fit.epochs, -(-settings.min_steps // max(-(-len(task.train) // batch), 1)))
     fit = settings.fit.model_copy(update={"epochs": epochs})
+    # The seed is repeat's, not number's: within a repeat only the labels differ.
     copy, changed = deepcopy(net), settings.model_copy(update={"fit": fit, "seed": settings.seed + repeat})
     label = f"{number} label{'s' * (number > 1)} per class, {repeat + 1} of {settings.repeats}"
     among = [*tasks[:-1], task]
@@ -71,7 +74,7 @@ def train_on_few(
 
 def select_few(task: Task, number: int, seed: int) -> Task:
     """Select `number` training images per class; with the same seed, smaller subsets are nested in larger ones."""
-    order = np.random.default_rng(seed % 2**63).permutation(len(task.train))
+    order = np.random.default_rng(seed).permutation(len(task.train))
     labels = task.train.labels[order]
     chosen = np.sort(np.concatenate([order[labels == label][:number] for label in range(len(task.classes))]))
     return replace(task, train=subset(task.train, chosen))

@@ -55,6 +55,7 @@ def frozen_norms(net: nn.Module, norms: str) -> Iterator[None]:
     """Freeze statistics and weights of BatchNorms within the block if `norms` is `frozen`."""
     layers = [m for m in net.modules() if isinstance(m, NORMS)] if norms == "frozen" else []
     state = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
+    # Frozen parameters also keep BatchNorm in evaluation mode, see `train_mode`.
     for parameter, _ in state:
         parameter.requires_grad_(False)
     try:
