@@ -11,7 +11,8 @@ from effxfer.runtime.outputs.registry import METRICS
 
 MAIN_METRICS = tuple(metric.lower() for metric in METRICS)
 NOTHING = "\u2013"
-NUMBER = re.compile(r"[+\-\u2212]?\d[\d.,e+\-]*( ?(%|ms|s|MB|GB|M|x|\u00d7))?( \[.*\])?( \(n=\d+\))?")
+DIGITS = r"[+\-\u2212]?\d[\d.,e+\-]*"
+NUMBER = re.compile(rf"{DIGITS}( to {DIGITS})?( ?(%|ms|s|MB|GB|M|x|\u00d7))?( \[.*\])?( \(n=\d+\))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def column_texts(values: Sequence[Any]) -> list[str]:
 
 
 def is_number(text: str) -> bool:
-    """Tell whether a cell's text reads as a number, also with a unit or an interval behind it."""
+    """Tell whether a cell's text reads as a number or a range, also with a unit or an interval behind it."""
     return text in ("", NOTHING) or NUMBER.fullmatch(text) is not None
 
 

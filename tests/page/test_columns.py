@@ -39,11 +39,14 @@ def test_decimal_points_line_up_and_nothing_is_lost(values):
     assert all(float(text) == pytest.approx(value, rel=0.06) for text, value in zip(texts, values, strict=True))
 
 
-@pytest.mark.parametrize("text", ["", NOTHING, "12", "-1.5", "1e-05", "84.1 %", "0.300 [0.29, 0.31]", "3.1 ms (n=4)"])
+@pytest.mark.parametrize(
+    "text",
+    ["", NOTHING, "12", "-1.5", "1e-05", "84.1 %", "0.300 [0.29, 0.31]", "3.1 ms (n=4)", "0.483 to 0.487", "-1 to 3 %"],
+)
 def test_numbers(text):
     assert is_number(text)
 
 
-@pytest.mark.parametrize("text", ["yes", "80 % ticket", "3 images", "v2"])
+@pytest.mark.parametrize("text", ["yes", "80 % ticket", "3 images", "v2", "1 to many"])
 def test_words(text):
     assert not is_number(text)

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import subprocess
 from html.parser import HTMLParser
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from effxfer.page import Section, write_page
 from effxfer.page.page import headline
 from effxfer.report import Curve, Measurement, Report, Table
+from tests.deploy.browser import BROWSER
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"&{{ 7*7 }}"
 SUMMARY = Table(
@@ -114,6 +116,26 @@ def test_the_summary_marks_the_chosen_and_the_front(tmp_path):
     assert page.text.count("chosen") == 1
     assert page.text.count("Pareto") == 2
     assert "7.1\u00d7 faster than dense fp32" in page.text
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium here")
+def test_the_summary_of_a_bench_fits_a_window_of_1300_pixels(tmp_path):
+    columns = {
+        "accuracy val %": 99.17, "accuracy test %": 98.32, "p50 ms": 0.406, "p95 ms": 10.64, "p50 ratio": 5.272,
+        "ratio 95 %": "5.189 to 5.357", "size MB": 1.1, "compressed MB": 0.0803, "zeros %": 46.44,
+    }  # fmt: skip
+    summary = Table(title="Models", rows=tuple({"model": m, **columns} for m in ("dense-onnx fp32", "small-onnx int8")))
+    page = write_page(
+        tmp_path / "page.html", title="", sections=[], summary=summary, facts={}, chosen="small-onnx int8"
+    )
+    with page.open("a") as stream:
+        stream.write("<script>const table = document.querySelector('.scroll');")
+        stream.write("document.title = `${table.scrollWidth} of ${table.clientWidth}`</script>")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=1300,900"]
+    command = [BROWSER, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    needed, given = map(int, re.search(r"<title>(\d+) of (\d+)</title>", dom).groups())
+    assert needed == given
 
 
 def test_links_lead_to_sections(tmp_path):
