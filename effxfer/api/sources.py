@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from effxfer import artifact
 from effxfer.api.result import Backbone, Result
 from effxfer.artifact import Artifact
-from effxfer.data.listing import SPLITS, Listing
+from effxfer.data.listing import NOUNS, SPLITS, Listing
 from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
@@ -60,7 +60,9 @@ class Dataset:
     def __str__(self) -> str:
         counts = ", ".join(f"{number} {split}" for split, number in self.counts.items())
         notes = [f"note: {note}" for note in self.listing.notes]
-        return "\n".join([f"{self.settings.source}: {len(self.classes)} classes; {counts} images", *notes])
+        return "\n".join(
+            [f"{self.settings.source}: {len(self.classes)} {NOUNS[self.listing.labels]}; {counts} images", *notes]
+        )
 
 
 Network = PathLike | Result | Artifact | Backbone | BackboneSettings

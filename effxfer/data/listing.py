@@ -10,6 +10,9 @@ from effxfer.errors import DataError
 from effxfer.files import digest
 
 Severity = Literal["error", "warning", "note"]
+LabelKind = Literal["single", "multi", "value"]
+# What the head's columns are called.
+NOUNS: dict[LabelKind, str] = {"single": "classes", "multi": "labels", "value": "values"}
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"
 SPLIT_NAMES = {
@@ -32,7 +35,7 @@ class Item(NamedTuple):
 
     Attributes:
         path: Relative to the root, with forward slashes.
-        label: Class name.
+        label: Class name, or the text that `labels.cells` describes; `labels.arrays` makes arrays of it.
         split: `train`, `val`, `test` or `unlabelled`; empty before it is assigned.
         domain: First folder of the path, if the last one is the class; else empty.
         sha256: Digest of the file's bytes; empty before it is computed.
@@ -67,10 +70,14 @@ class Finding:
 
 
 class SourceListing(NamedTuple):
-    """The content of a folder or a table: items without digests, and findings."""
+    """The content of a folder or a table: items without digests, findings, and the names of labels or values.
+
+    Single labels are their own names: without `classes`, these are the labels of the items in use.
+    """
 
     items: list[Item]
     findings: list[Finding]
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,7 @@ class Listing:
     Attributes:
         name: The task's name.
         root: Folder that paths are relative to; None for a built-in source.
-        classes: Class names, sorted; a label is an index into them.
+        classes: Names of the head's columns: classes or labels, sorted, or the columns that hold values.
         items: Sorted by path.
         findings: All findings without decoding, including errors.
         notes: Summaries of warnings and notes, for reports.
@@ -88,6 +95,7 @@ class Listing:
         unlabelled: Images without a label, sorted by path; not among `items`.
         target: The listing of the target, if there is one.
         assigned: All labelled images with their splits, including those that `max_per_class` excludes.
+        labels: Kind of label, as in the settings.
     """
 
     name: str
@@ -100,6 +108,7 @@ class Listing:
     unlabelled: tuple[Item, ...] = ()
     target: "Listing | None" = None
     assigned: tuple[Item, ...] = ()
+    labels: LabelKind = "single"
 
     @property
     def key(self) -> str:

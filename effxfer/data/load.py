@@ -1,6 +1,5 @@
 """Load a task from data settings: list, split and digest the files, then decode them once into a mapped cache."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.data.checks.coverage import check_coverage
 from effxfer.data.checks.enough import check_size, require_validation
 from effxfer.data.checks.leaks import find_class_gaps, find_contradictions, find_imbalance, find_leaks
 from effxfer.data.checks.unread import find_empty_classes, find_unreadable
@@ -18,25 +18,23 @@ from effxfer.data.decoded.cache import Entry, open_or_build
 from effxfer.data.decoded.decode import KINDS, decode_item
 from effxfer.data.decoded.decode_cache import DecodePlan
 from effxfer.data.history import NONE, History, describe_difference, find_trained_before, record_of
+from effxfer.data.labels.arrays import describe_label, label_array, output_of
 from effxfer.data.listing import (
     SHOWN,
     SPLITS,
-    TABLES,
     UNLABELLED,
     Finding,
     Item,
+    LabelKind,
     Listing,
     Severity,
-    SourceListing,
     count_paths,
     notes_of,
     raise_errors,
 )
 from effxfer.data.settings import DataSettings
-from effxfer.data.sources.builtin import read_builtin
 from effxfer.data.sources.file_hashes import content_digests, default_cache, require_cache_outside
-from effxfer.data.sources.folder import read_folder
-from effxfer.data.sources.table import read_table
+from effxfer.data.sources.source import read_source
 from effxfer.data.sources.unlabelled import list_unlabelled
 from effxfer.data.splits import assign
 from effxfer.data.target import attach_target, join_target
@@ -46,7 +44,6 @@ from effxfer.files import digest
 from effxfer.runtime.images.formats import byte_limit
 from effxfer.runtime.images.preprocess import ImageError, Preprocess
 from effxfer.runtime.inputs import Input
-from effxfer.runtime.outputs.single_label import SingleLabel
 
 
 def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE) -> Listing:
@@ -59,7 +56,7 @@ def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = No
         history: Splits of the network's earlier stages, which are kept.
 
     Raises:
-        DataError: If the layout, the table or the splits have errors: `E310` to `E337`.
+        DataError: If the layout, the table or the splits have errors: `E310` to `E344`.
         ResourceError: If a package that the source needs is not installed.
     """
     listing = survey(settings, base, cache=cache, history=history)
@@ -80,7 +77,7 @@ def survey(
         SettingsError: If the cache lies inside the folder.
         ResourceError: If a package that the source needs is not installed.
     """
-    root, source = _read_source(settings, base)
+    root, source = read_source(settings, base)
     require_cache_outside(cache or default_cache(), settings.source, base)
     # Digests before splits: equal files must share a split, whatever their names are.
     hashed, unreadable = _with_digests(root, source.items, cache or default_cache(), settings)
@@ -88,18 +85,19 @@ def survey(
     items.sort()
     # After the splits, from which `rest` takes what `max_per_class` left out.
     unlabelled, unlabelled_findings = list_unlabelled(hashed, items, settings, base, root, cache or default_cache())
-    classes = tuple(sorted({item.label for item in items}))
+    kind = settings.labels
+    classes = source.classes or tuple(sorted({item.label for item in items}))
     severity: Severity = "warning" if settings.allow_leakage else "error"
     findings = (
         *source.findings,
         *unreadable,
-        *_single_class(classes, source.findings),
+        *(_single_class(classes, source.findings) if kind == "single" else ()),
         *find_class_gaps(hashed, settings),
         *split_findings,
-        *check_size(items),
+        *check_size(items, kind),
         *unlabelled_findings,
-        *find_contradictions(items),
-        *find_imbalance(items),
+        *find_contradictions(items, partial(describe_label, kind, classes=classes)),
+        *(find_imbalance(items) if kind == "single" else check_coverage(items, kind, classes)),
         *find_leaks(items, {i.path: i.sha256 for i in items}, "same file", severity),
         *find_trained_before(items, history, severity),
     )
@@ -110,11 +108,18 @@ def survey(
         items=tuple(items),
         findings=findings,
         notes=notes_of(findings),
-        # Without the root: moved data are the same data.
-        digest=digest([[i.path, i.sha256, i.label, i.split] for i in (*items, *unlabelled)]),
+        digest=_digest_items((*items, *unlabelled), kind, classes),
         unlabelled=unlabelled,
         assigned=tuple(all_items),
+        labels=kind,
     )
+
+
+def _digest_items(items: Sequence[Item], kind: LabelKind, classes: Sequence[str]) -> str:
+    # Without the root: moved data are the same data.
+    rows = [[i.path, i.sha256, i.label, i.split] for i in items]
+    # Texts of other kinds mean something only with the names of their columns.
+    return digest(rows if kind == "single" else [kind, classes, rows])
 
 
 def load(
@@ -160,25 +165,6 @@ def load(
     return attach_target(task, target, settings.target_classes)
 
 
-def _read_source(settings: DataSettings, base: Path) -> tuple[Path | None, SourceListing]:
-    path = base / os.path.expanduser(settings.source)  # noqa: PTH111 (never raises)
-    if not os.path.lexists(path) and "/" not in settings.source and not Path(settings.source).suffix:
-        return None, read_builtin(settings.source)
-    if not settings.source.lower().endswith(TABLES) or os.path.isdir(path):  # noqa: PTH112 (never raises)
-        return path, read_folder(path, settings)
-    root = _table_root(path, settings, base)
-    return root, read_table(path, settings, root)
-
-
-def _table_root(table: Path, settings: DataSettings, base: Path) -> Path:
-    if settings.root is None:
-        return table.parent
-    root = base / os.path.expanduser(settings.root)  # noqa: PTH111 (never raises)
-    if not os.path.isdir(root):  # noqa: PTH112 (never raises)
-        raise DataError(f"data.root is {root}, which is no folder", "name the folder of the images", code="E310")
-    return root
-
-
 def _with_digests(
     root: Path | None, items: list[Item], cache: Path, settings: DataSettings
 ) -> tuple[list[Item], list[Finding]]:
@@ -187,9 +173,12 @@ def _with_digests(
     limit = byte_limit(settings.max_pixels)
     hashed = content_digests(root, [item.path for item in items], cache, settings.workers, limit=limit)
     readable = [i._replace(sha256=hashed.digests[i.path]) for i in items if i.path in hashed.digests]
+    unreadable = find_unreadable(hashed.failures, settings)
+    if not items:
+        return readable, unreadable
     return readable, [
-        *find_unreadable(hashed.failures, settings),
-        *find_empty_classes(sorted({item.label for item in items}), readable),
+        *unreadable,
+        *find_empty_classes(sorted({item.label for item in items}), readable, kind=settings.labels),
     ]
 
 
@@ -209,17 +198,17 @@ def _raise_on_unreadable(bad: Sequence[Sequence[str]], listing: Listing, setting
         code = Counter(error for _, error, _ in bad).most_common(1)[0][0]
         raise DataError(f"{settings.source}: {share}: {shown}{suffix}", hint, code=code)
     unreadable = {path for path, _, _ in bad}
-    raise_errors(find_empty_classes(listing.classes, listing.split("train"), unreadable), settings.source)
+    empty = find_empty_classes(listing.classes, listing.split("train"), unreadable, listing.labels)
+    raise_errors(empty, settings.source)
 
 
 def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: int) -> Task:
-    unreadable, index = {path for path, _, _ in entry.facts["bad"]}, {name: i for i, name in enumerate(listing.classes)}
-    splits = {}
+    unreadable, splits = {path for path, _, _ in entry.facts["bad"]}, {}
     for name in (*SPLITS, UNLABELLED) if listing.unlabelled else SPLITS:
         items = [item for item in listing.split(name) if item.path not in unreadable]
         splits[name] = Split(
             rows=entry.arrays[f"{name}_pixels"],
-            labels=np.array([index.get(item.label, -1) for item in items], np.int64),
+            labels=label_array(listing.labels, [item.label for item in items], listing.classes),
             names=[item.path for item in items],
             canvas=entry.arrays.get(f"{name}_canvas"),
             aspect=entry.arrays.get(f"{name}_aspect"),
@@ -228,7 +217,7 @@ def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixe
         )
     return Task(
         name=listing.name,
-        output=SingleLabel(classes=listing.classes),
+        output=output_of(listing.labels, listing.classes, splits["train"].labels),
         train=splits["train"],
         val=splits["val"],
         test=splits["test"],

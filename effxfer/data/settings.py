@@ -4,12 +4,13 @@ from typing import Annotated, Literal, Optional
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from effxfer.data.listing import TABLES
+from effxfer.data.listing import TABLES, LabelKind
 from effxfer.settings import Settings
 
 # Twice Pillow's MAX_IMAGE_PIXELS (a quarter of a GiB at 3 bytes a pixel): beyond, it raises DecompressionBombError.
 PIL_LIMIT = 178_956_970
 REST = "rest"
+LABEL = "label"
 SPLIT = "split"
 
 
@@ -42,7 +43,14 @@ class DataSettings(Settings):
         allow_leakage: Accept equal images in training and in validation or test, and report their number.
         max_pixels: Refuse images with more pixels than this (width x height) before decoding them.
         path_column: Column of a table that holds the image's path, relative to `root`.
-        label_column: Column of a table that holds the class.
+        labels: `single`: each image has one class. `multi`: any number of labels, in one column or in a column for each
+            label. `value`: a number, or several in a column each. `multi` and `value` need a table.
+        label_column: Column of a table that holds the class, the labels or the number.
+        label_columns: Columns of a table that hold a label or a value each, instead of `label_column`. For `multi`: 1,
+            true or yes where the label applies, 0, false or no where it does not, empty or -1 where that is unknown.
+            For `value`: numbers, empty where unknown.
+        label_separator: What separates the labels in a cell of `label_column`; None for the bar `|` or the semicolon,
+            whichever the cells hold. An empty cell means that no label applies.
         split_column: Column of a table that holds `train`, `val` or `test`. Without a column `split` the table is split
             by fractions; a column of another name is required.
         max_per_class: Use at most this many training images of each class (few labels); None uses all. The images of a
@@ -74,7 +82,11 @@ class DataSettings(Settings):
     # 64 MP take 256 MB while they are decoded; cameras of telephones reach 50 MP.
     max_pixels: int = Field(default=64_000_000, ge=1, le=PIL_LIMIT)
     path_column: str = Field(default="path", min_length=1)
-    label_column: str = Field(default="label", min_length=1)
+    labels: LabelKind = "single"
+    label_column: str = Field(default=LABEL, min_length=1)
+    # Not strict: within a target, a list of JSON comes as a list of Python.
+    label_columns: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), strict=False)
+    label_separator: str | None = Field(default=None, min_length=1)
     split_column: str = Field(default=SPLIT, min_length=1)
     max_per_class: int | None = Field(default=None, ge=1)
     unlabelled: str | None = Field(default=None, min_length=1)
@@ -86,10 +98,29 @@ class DataSettings(Settings):
     workers: int | None = Field(default=None, ge=1, le=64)
 
     @model_validator(mode="after")
+    def _check_labels(self) -> "DataSettings":
+        if self.label_columns and self.label_column != LABEL:
+            raise ValueError("label_column and label_columns exclude each other")
+        if self.label_columns and self.labels == "single":
+            raise ValueError(
+                "label_columns needs labels = 'multi' or 'value'; one class for each image has label_column"
+            )
+        if self.label_separator and (self.labels != "multi" or self.label_columns):
+            raise ValueError("label_separator needs labels = 'multi' with label_column")
+        by_class = {"max_per_class": self.max_per_class, "unlabelled = 'rest'": self.unlabelled == REST}
+        if self.labels != "single" and any(by_class.values()):
+            names = " and ".join(name for name, value in by_class.items() if value)
+            raise ValueError(f"leave out {names}: with labels = {self.labels!r} an image has no single class")
+        if self.target and {self.labels, self.target.labels} != {"single"}:
+            raise ValueError("a target needs labels = 'single', and this data set too")
+        return self
+
+    @model_validator(mode="after")
     def _check_combinations(self) -> "DataSettings":
         if self.val_fraction + self.test_fraction > 0.9:
             raise ValueError("val_fraction + test_fraction must leave at least 0.1 for training")
-        if len({self.path_column, self.label_column, self.split_column}) < 3:
+        columns = (self.path_column, self.split_column, *self.names_of_labels)
+        if len(set(columns)) < len(columns):
             raise ValueError("path_column, label_column and split_column must be three different columns")
         if self.root and not self.source.lower().endswith(TABLES):
             raise ValueError(f"root is the folder of a table's images, and {self.source} is no table")
@@ -100,3 +131,11 @@ class DataSettings(Settings):
         if self.target_classes and not self.target:
             raise ValueError("target_classes has no effect without a target")
         return self
+
+    @property
+    def names_of_labels(self) -> tuple[str, ...]:
+        """Columns of a table that hold labels, in the order of the head's columns."""
+        # Labels are sorted like classes, numbers stand as they were listed.
+        return tuple(sorted(self.label_columns) if self.labels == "multi" else self.label_columns) or (
+            self.label_column,
+        )

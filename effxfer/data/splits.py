@@ -1,14 +1,16 @@
 """Split images deterministically and stratified, by the seed and the images' content, not by names or order.
 
-Equal images always share a split, domains are spread evenly, and every class has at least one training image.
+Equal images always share a split, domains are spread evenly, and every class has at least one training image. Images of
+several labels are one stratum; those of values are stratified by the first value.
 """
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from effxfer.data.listing import SPLITS, Finding, Item
+from effxfer.data.labels.strata import STRATIFIED_BY, cover_labels, stratify
+from effxfer.data.listing import SPLITS, Finding, Item, LabelKind
 from effxfer.data.settings import DataSettings
 
 EarlierSplit = Callable[[Item], str]
@@ -26,6 +28,22 @@ class Assignment(NamedTuple):
     items: list[Item]
     findings: list[Finding]
     all_items: Sequence[Item] = ()
+
+
+class SplitPlan(NamedTuple):
+    """Which images get other splits, in which shares.
+
+    Attributes:
+        source: Their present split; empty for none.
+        shares: The share of each new split.
+        seed: Seed of the order in which contents are placed.
+        text: What the source lacks, for a note.
+    """
+
+    source: str
+    shares: dict[str, float]
+    seed: int
+    text: str
 
 
 def assign(items: Sequence[Item], settings: DataSettings, earlier_split: EarlierSplit = lambda _item: "") -> Assignment:
@@ -47,22 +65,20 @@ def assign(items: Sequence[Item], settings: DataSettings, earlier_split: Earlier
     present = {item.split for item in items} - {""}
     if not items or present >= set(SPLITS):
         assignment = Assignment(list(items), [])
-    # Train stays as its maker cut it; the halves are the same for every `split_seed`.
-    elif "val" in present:
-        assignment = _split_off(
-            items, "val", {"val": 0.5, "test": 0.5}, 0, "no test split: val was cut in half", earlier_split
-        )
-    elif "test" in present:
-        shares = {"train": 1 - settings.val_fraction, "val": settings.val_fraction}
-        assignment = _split_off(
-            items, "train", shares, settings.split_seed, "no val split: taken from train", earlier_split
-        )
     else:
-        held_out = settings.val_fraction + settings.test_fraction
-        shares = {"train": 1 - held_out, "val": settings.val_fraction, "test": settings.test_fraction}
-        text = "no val and test splits: taken from all"
-        assignment = _split_off(items, next(iter(present), ""), shares, settings.split_seed, text, earlier_split)
+        assignment = _split_off(items, settings.labels, _plan(present, settings), earlier_split)
     return _limit_per_class(assignment, settings)._replace(all_items=assignment.items)
+
+
+def _plan(present: Collection[str], settings: DataSettings) -> SplitPlan:
+    seed, val, test = settings.split_seed, settings.val_fraction, settings.test_fraction
+    # Train stays as its maker cut it; the halves are the same for every `split_seed`.
+    if "val" in present:
+        return SplitPlan("val", {"val": 0.5, "test": 0.5}, 0, "no test split: val was cut in half")
+    if "test" in present:
+        return SplitPlan("train", {"train": 1 - val, "val": val}, seed, "no val split: taken from train")
+    shares = {"train": 1 - (val + test), "val": val, "test": test}
+    return SplitPlan(next(iter(present), ""), shares, seed, "no val and test splits: taken from all")
 
 
 def order_key(seed: int | str, content: str) -> str:
@@ -105,29 +121,26 @@ def largest_remainder(count: int, shares: dict[str, float]) -> dict[str, int]:
     return counts
 
 
-def _split_off(
-    items: Sequence[Item], source: str, shares: dict[str, float], seed: int, text: str, earlier_split: EarlierSplit
-) -> Assignment:
-    by_class = defaultdict(list)
-    for item in items:
-        if item.split == source:
-            by_class[item.label].append(item)
-    placed: dict[str, str] = {}
-    earlier = {
-        item.sha256: split for item in items if item.split == source and (split := earlier_split(item)) in shares
-    }
-    for label in sorted(by_class):
+def _split_off(items: Sequence[Item], kind: LabelKind, plan: SplitPlan, earlier_split: EarlierSplit) -> Assignment:
+    source, shares, seed, text = plan
+    members, placed = [item for item in items if item.split == source], dict[str, str]()
+    earlier = {item.sha256: split for item in members if (split := earlier_split(item)) in shares}
+    # Values have other tenths once there are more images: beside earlier ones, a new image goes by its digest alone.
+    strata = {"": members} if kind == "value" and earlier else stratify(kind, members, min(shares.values()))
+    for stratum in sorted(strata):
         # A content that a class before this one placed stays there: equal images share a split, whatever their labels.
-        contents = [c for c in spread_domains(by_class[label], seed) if c not in placed]
+        contents = [c for c in spread_domains(strata[stratum], seed) if c not in placed]
         placed |= (
-            _split_by_digest(contents, label, shares, seed, earlier)
+            _split_by_digest(contents, stratum, shares, seed, earlier)
             if earlier.keys() & set(contents)
             else _split_by_rank(contents, shares)
         )
+    if kind == "multi":
+        placed = cover_labels(placed, members, tuple(shares), earlier)
     assigned = [i._replace(split=placed[i.sha256]) if i.split == source else i for i in items]
-    return Assignment(
-        assigned, [_split_note(assigned, seed, text), *_missing_findings(assigned, by_class, source, shares)]
-    )
+    note = _split_note(assigned, f"{text} with seed {seed}, by {STRATIFIED_BY[kind]}")
+    missing = _missing_findings(assigned, strata, source, shares) if kind == "single" else []
+    return Assignment(assigned, [note, *missing])
 
 
 def _split_by_rank(contents: Sequence[str], shares: dict[str, float]) -> dict[str, str]:
@@ -153,11 +166,10 @@ def _digest_split(key: str, shares: dict[str, float]) -> str:
     return next(iter(shares))
 
 
-def _split_note(items: Sequence[Item], seed: int, text: str) -> Finding:
+def _split_note(items: Sequence[Item], text: str) -> Finding:
     counts = Counter(item.split for item in items)
     sizes = ", ".join(f"{name} {counts[name]}" for name in SPLITS)
-    summary = f"{text} with seed {seed}, by class ({sizes})"
-    return Finding(code="W339", severity="note", path="", text=summary)
+    return Finding(code="W339", severity="note", path="", text=f"{text} ({sizes})")
 
 
 def _missing_findings(

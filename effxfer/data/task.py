@@ -21,7 +21,8 @@ class Split:
     Attributes:
         rows: Decoded examples in the form that the task's input takes. Images are evaluation views: uint8
             `(N, S, S, 3)`, resized and cropped exactly as the backbone expects.
-        labels: One for each example, of the kind of the task's output; int64 `(N,)` for single labels, -1 for none.
+        labels: One for each example, of the kind of the task's output: single labels int64 `(N,)`, -1 for none; several
+            labels uint8 `(N, C)`, 255 where unknown; values float32 `(N, K)`, NaN where unknown.
         names: Path of each example, relative to the data set's root.
         canvas: Images that augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
             with `T >= S`. None if the split is never trained on.
@@ -52,7 +53,7 @@ class TaskLoader(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """A classification problem.
+    """A prediction problem: examples with labels of one kind.
 
     Attributes:
         name: Name in pipelines and reports.

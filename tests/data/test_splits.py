@@ -125,3 +125,77 @@ def test_fewer_labels_are_a_subset_of_more():
     members = items({"a": 30, "b": 50})
     few, more = ({i.path for i in assign(members, options(max_per_class=k)).items} for k in (3, 8))
     assert few < more
+
+
+def valued(count, first="{}"):
+    return [Item(f"{n}.jpg", f"{first.format(n)} 1", sha256=f"s{n}") for n in range(count)]
+
+
+def flagged(labels):
+    return [Item(f"{n}.jpg", label, sha256=f"s{n}") for n, label in enumerate(labels)]
+
+
+def test_every_tenth_of_values_is_in_every_split():
+    done = assign(valued(200), options(labels="value"))
+    assert sizes(done) == {"train": 160, "val": 20, "test": 20}
+    for split, each in (("train", 16), ("val", 2), ("test", 2)):
+        numbers = [int(item.label.split()[0]) for item in done.items if item.split == split]
+        assert Counter(number // 20 for number in numbers) == dict.fromkeys(range(10), each)
+    (note,) = done.findings
+    assert note.text.endswith("with seed 0, by tenths of the first value (train 160, val 20, test 20)")
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.randoms())
+def test_splits_of_values_do_not_depend_on_the_order_of_rows(numbers, random):
+    members = [item._replace(label=f"{number}") for item, number in zip(valued(len(numbers)), numbers, strict=True)]
+    done = {item.path: item.split for item in assign(members, options(labels="value")).items}
+    random.shuffle(members)
+    assert {item.path: item.split for item in assign(members, options(labels="value")).items} == done
+    assert set(done.values()) == set(("train", "val", "test")[: len(numbers)])
+
+
+def test_a_new_value_goes_by_its_digest_whatever_comes_after_it():
+    before = {item.path: item.split for item in assign(valued(50), options(labels="value")).items}
+
+    def after(count):
+        done = assign(valued(count), options(labels="value"), lambda item: before.get(item.path, ""))
+        return {item.path: item.split for item in done.items}
+
+    assert after(60).items() <= after(200).items()
+    assert before.items() <= after(60).items()
+
+
+def test_rare_labels_are_in_every_split_that_they_can_be_in():
+    labels = ["1000"] * 300 + ["0100", "0010", "0010", "0001", "0001", "0001"]
+    for seed in range(20):
+        done = assign(flagged(labels), options(labels="multi", split_seed=seed))
+        places = {label: sorted(item.split for item in done.items if item.label == label) for label in labels[300:]}
+        assert places == {"0100": ["train"], "0010": ["train", "val"], "0001": ["test", "train", "val"]}
+        assert sizes(done)["val"] == pytest.approx(30, abs=3)
+    assert "by content" in done.findings[0].text
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("01?", min_size=3, max_size=3), min_size=3, max_size=40), st.randoms())
+def test_splits_of_labels_do_not_depend_on_the_order_of_rows(labels, random):
+    members = flagged(labels)
+    done = {item.path: item.split for item in assign(members, options(labels="multi")).items}
+    random.shuffle(members)
+    assert {item.path: item.split for item in assign(members, options(labels="multi")).items} == done
+    assert set(done.values()) >= {"train", "val"}
+
+
+def test_no_label_moves_an_image_of_an_earlier_stage():
+    members = flagged(["10"] * 20 + ["01"] * 4)
+    done = assign(members, options(labels="multi"), lambda item: "train" if item.label == "01" else "")
+    assert {item.split for item in done.items if item.label == "01"} == {"train"}
+
+
+@pytest.mark.parametrize("kind", ["multi", "value"])
+def test_equal_contents_with_other_labels_share_a_split(kind):
+    labels = ["100", "010", "001"] if kind == "multi" else ["1", "500", "1000"]
+    members = [Item(f"{n}", labels[n % 3], sha256=f"s{n // 3}") for n in range(90)]
+    by_content = {}
+    for item in assign(members, options(labels=kind)).items:
+        assert by_content.setdefault(item.sha256, item.split) == item.split

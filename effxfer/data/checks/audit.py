@@ -21,14 +21,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from effxfer.data.checks.label_counts import label_table, measure_balance
 from effxfer.data.checks.leaks import find_leaks
 from effxfer.data.checks.unread import LEFT_OUT, REPAIR, find_empty_classes
 from effxfer.data.decoded import decode
-from effxfer.data.listing import SPLITS, Finding, Item, Listing, Severity, notes_of, summarize
+from effxfer.data.listing import NOUNS, SPLITS, Finding, Item, Listing, Severity, notes_of, summarize
 from effxfer.data.load import survey
 from effxfer.data.settings import DataSettings
 from effxfer.data.target import join_target
-from effxfer.errors import DataError
+from effxfer.errors import DataError, SettingsError
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.images.names import SUFFIX_OF
@@ -99,7 +100,11 @@ def audit(
 
     Raises:
         DataError: Only if nothing can be listed: no such source, or an unreadable table.
+        SettingsError: If `extra_checks` are requested for labels other than single ones.
     """
+    if settings.labels != "single" and extra_checks is not tuple:
+        text = f"labels that may be wrong are found among single labels, and labels is {settings.labels!r}"
+        raise SettingsError(text, "leave out `suspects`")
     listing = survey(settings, base, cache=cache)
     inspections = _inspect(listing, settings, progress)
     decoded = [finding for inspection in inspections for finding in inspection.findings]
@@ -154,7 +159,9 @@ def _inspect_image(root: Path | None, item: Item, settings: DataSettings) -> _In
 def _find_emptied(listing: Listing, decoded: Sequence[Finding]) -> list[Finding]:
     """Refuse classes without a readable training image, if unreadable ones are skipped."""
     unreadable = {finding.path for finding in decoded if finding.group == LEFT_OUT}
-    return find_empty_classes(listing.classes, listing.split("train"), unreadable) if unreadable else []
+    if not unreadable:
+        return []
+    return find_empty_classes(listing.classes, listing.split("train"), unreadable, listing.labels)
 
 
 def _audit_target(listing: Listing, settings: DataSettings, base: Path, cache: Path | None) -> list[Finding]:
@@ -204,37 +211,21 @@ def _report(listing: Listing, findings: Sequence[Finding], decoded: Sequence[Fin
     rows = [
         Measurement(name="images", value=len(listing.items)),
         *(Measurement(name=f"images/{split}", value=len(listing.split(split))) for split in SPLITS),
-        Measurement(name="classes", value=len(listing.classes)),
+        Measurement(name=NOUNS[listing.labels], value=len(listing.classes)),
         Measurement(name="unreadable", value=100 * unreadable / max(1, total), unit="%", n=total, of="images"),
         *(Measurement(name=f"{name}s", value=severities[name]) for name in ("error", "warning", "note")),
-        *_imbalance(listing),
+        *measure_balance(listing),
     ]
     codes: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.severity == "error":
             codes.setdefault(finding.code, []).append(finding)
     errors = [f"{code} {summarize(same)}" for code, same in codes.items()]
-    tables = (_class_table(listing), *_suspect_table(findings))
+    tables = (label_table(listing), *_suspect_table(findings))
     return Report(rows=tuple(rows), notes=(*errors, *notes_of(findings)), tables=tables)
-
-
-def _imbalance(listing: Listing) -> list[Measurement]:
-    """Return the ratio of training images between the largest and the smallest class."""
-    sizes = Counter(item.label for item in listing.split("train"))
-    if not sizes:
-        return []
-    return [Measurement(name="imbalance", value=max(sizes.values()) / min(sizes.values()), unit="x", n=len(sizes))]
 
 
 def _suspect_table(findings: Sequence[Finding]) -> list[Table]:
     """List the labels that are most likely wrong."""
     rows = [{"image": finding.path, "what": finding.text} for finding in findings if finding.code == "W338"]
     return [Table(title=f"labels that may be wrong, {SUSPECTS} at most", rows=tuple(rows[:SUSPECTS]))] if rows else []
-
-
-def _class_table(listing: Listing) -> Table:
-    counts = Counter((item.label, item.split) for item in listing.items)
-    return Table(
-        title="images by class",
-        rows=tuple({"class": c} | {split: counts[c, split] for split in SPLITS} for c in listing.classes),
-    )

@@ -5,24 +5,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from effxfer.data.listing import Finding, Item
+from effxfer.data.listing import Finding, Item, LabelKind
 from effxfer.data.task import Task
 from effxfer.errors import DataError
 
 FOLDS = "`rank` and `search` cross-validate on training images: at least one class needs two"
 
 
-def check_size(items: Sequence[Item]) -> list[Finding]:
+def check_size(items: Sequence[Item], kind: LabelKind = "single") -> list[Finding]:
     """Warn (W313) about an empty test split, and about training images that are too few for cross-validation.
 
     Args:
         items: With their final split; without any item there is no warning.
+        kind: Kind of label.
     """
     classes = Counter(item.label for item in items if item.split == "train")
     texts = []
     if classes and not any(item.split == "test" for item in items):
-        texts.append("no test images: accuracy is reported on the validation split alone")
-    if classes and max(classes.values()) < 2:
+        metric = "accuracy" if kind == "single" else "the score"
+        texts.append(f"no test images: {metric} is reported on the validation split alone")
+    if kind == "single" and classes and max(classes.values()) < 2:
         texts.append(f"one training image of each class: {FOLDS}")
     return [Finding(code="W313", severity="warning", path="", text=text) for text in texts]
 
@@ -33,6 +35,8 @@ def require_folds(task: Task) -> None:
     Raises:
         DataError: `E313`.
     """
+    if task.output.kind != "single":
+        return  # folds of the other kinds need no classes
     if np.bincount(task.train.labels).max() < 2:
         problem = f"{task.name} has one training image of each class: {FOLDS}"
         raise DataError(problem, "add images", code="E313")

@@ -1,7 +1,7 @@
 """Check across splits: equal images in two of them, contradicting labels, absent or rare classes."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from effxfer.data.listing import SHOWN, SPLITS, Finding, Item, Severity, first_names
 from effxfer.data.settings import DataSettings
@@ -32,12 +32,17 @@ def find_leaks(items: Sequence[Item], key: Mapping[str, str], relation: str, sev
     return findings
 
 
-def find_contradictions(items: Sequence[Item]) -> list[Finding]:
-    """List contents with two labels (W336); no model can learn both."""
+def find_contradictions(items: Sequence[Item], describe: Callable[[str], str] = str) -> list[Finding]:
+    """List contents with two labels (W336); no model can learn both.
+
+    Args:
+        items: The images.
+        describe: Writes the label of an item as a person does.
+    """
     labels = defaultdict(set)
     for item in items:
         labels[item.sha256].add(item.label)
-    both = {content: _join_labels(sorted(names)) for content, names in labels.items() if len(names) > 1}
+    both = {content: _join_labels(sorted(map(describe, names))) for content, names in labels.items() if len(names) > 1}
     text = "the same content has two labels"
     return [
         Finding(code="W336", severity="warning", path=i.path, text=f"{text}: {both[i.sha256]}", group=text)
@@ -53,16 +58,19 @@ def _join_labels(names: Sequence[str]) -> str:
 def find_class_gaps(items: Sequence[Item], settings: DataSettings) -> list[Finding]:
     """Compare the classes of the source's splits (E321).
 
-    A class that is missing in train is an error; so is one missing in val or test, unless `allow_empty`.
+    A class that is missing in train is an error; so is one missing in val or test, unless `allow_empty`. Missing
+    training images are an error for every kind of label (E310).
 
     Args:
         items: Items with the source's own splits.
-        settings: `allow_empty` is used.
+        settings: `allow_empty` and `labels` are used.
     """
     classes = {split: {item.label for item in items if item.split == split} for split in SPLITS}
     if not classes["train"] and (classes["val"] or classes["test"]):
         text, hint = "val or test images, but no training images", "add a train folder, or rows with split train"
         return [Finding(code="E310", severity="error", path="", text=text, hint=hint)]
+    if settings.labels != "single":
+        return []
     return [gap for split in ("val", "test") if classes[split] for gap in _gaps(split, classes, settings.allow_empty)]
 
 

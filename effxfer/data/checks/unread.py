@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from effxfer.data.listing import Finding, Item, first_names
+from effxfer.data.listing import Finding, Item, LabelKind, first_names
 from effxfer.data.settings import DataSettings
 from effxfer.runtime.images.formats import unreadable_error
 
@@ -25,15 +25,22 @@ def find_unreadable(failures: Mapping[str, OSError], settings: DataSettings) -> 
 
 
 def find_empty_classes(
-    classes: Sequence[str], items: Iterable[Item], unreadable: Collection[str] = ()
+    classes: Sequence[str], items: Iterable[Item], unreadable: Collection[str] = (), kind: LabelKind = "single"
 ) -> list[Finding]:
-    """Refuse classes without a readable image (`E313`).
+    """Refuse classes without a readable image (`E313`); for other kinds of label, the absence of any.
 
     Args:
         classes: All class names.
         items: The images.
         unreadable: Paths of unreadable images.
+        kind: Kind of label.
     """
+    if kind != "single":
+        readable = any(item.path not in unreadable for item in items)
+        text = "no readable training image"
+        return (
+            [] if readable else [Finding(code="E313", severity="error", path="", text=text, hint="repair the images")]
+        )
     filled = {item.label for item in items if item.path not in unreadable}
     empty = [repr(name) for name in classes if name not in filled]
     text, hint = f"no readable training image in {first_names(empty)}", "repair these images, or remove the classes"

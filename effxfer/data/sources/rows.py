@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from effxfer.data.labels.cells import Problem, label_reader
 from effxfer.data.listing import Finding, count_paths, first_names
 from effxfer.data.settings import SPLIT, DataSettings
 from effxfer.data.sources.text_bytes import decoding_error, require_text, text_lines
@@ -20,17 +21,26 @@ MAX_BYTES = 256_000_000
 MAX_ROWS = 5_000_000
 # Commas first, which a tie takes. Semicolons are Excel's where the comma is the decimal sign.
 DELIMITERS = (",", "\t", ";", "|")
-NAME_HINT = "name them with path_column, label_column and split_column, or add a header line"
+NAME_HINT = "name them with path_column, {} and split_column, or add a header line"
 R = TypeVar("R")
 
 
 class Row(NamedTuple):
-    """One row as text, with its line or row number for messages."""
+    """One row as text.
+
+    Attributes:
+        number: Its line, or its row of a Parquet table, for messages.
+        path: As it is written.
+        label: Text of `labels.cells`; empty if there is a problem.
+        split: As it is written; empty without a column.
+        problem: Why the row has no usable label.
+    """
 
     number: int
     path: str
     label: str
     split: str
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +51,15 @@ class Columns(Generic[R]):
         names: Names in the header by role. The role `label` is checked for numbers with and without quotes.
         make: Makes a row of its line or row number and the cells of the columns in their order, as text; cells of
             absent columns are empty.
-        optional: Roles whose column may be absent.
         hint: What would work if a column is absent.
+        optional: Roles whose column may be absent.
         longest: Most characters of a cell; None for the 131,072 of the module `csv`.
     """
 
     names: Mapping[str, str]
     make: Callable[[int, Sequence[str]], R]
+    hint: str
     optional: Collection[str] = ()
-    hint: str = NAME_HINT
     longest: int | None = None
 
 
@@ -61,7 +71,7 @@ class TableRows(NamedTuple, Generic[R]):
 
 
 def read_rows(file: Path, settings: DataSettings) -> TableRows[Row]:
-    """Read the path, the label and the split (if the column exists) of each row.
+    """Read the path, the labels and the split (if the column exists) of each row.
 
     Args:
         file: `.csv`, `.tsv` or `.parquet`.
@@ -71,9 +81,19 @@ def read_rows(file: Path, settings: DataSettings) -> TableRows[Row]:
         DataError: As `read_columns` does.
         ResourceError: If it is Parquet and pyarrow is not installed.
     """
-    names = {"path": settings.path_column, "label": settings.label_column, "split": settings.split_column}
+    read_label = label_reader(settings)
+    roles = ["label"] if settings.labels == "single" else [f"label {name}" for name in settings.names_of_labels]
+    labels = dict(zip(roles, settings.names_of_labels, strict=True))
+    names = {"path": settings.path_column, **labels, "split": settings.split_column}
+
+    def make(number: int, cells: Sequence[str]) -> Row:
+        path, *label_cells, split = cells
+        label = read_label(label_cells)
+        return Row(number, path, label, split) if isinstance(label, str) else Row(number, path, "", split, label)
+
     optional = {"split"} if settings.split_column == SPLIT else set[str]()
-    return read_columns(file, Columns(names=names, optional=optional, make=lambda n, cells: Row(n, *cells)))
+    hint = NAME_HINT.format("label_columns" if settings.label_columns else "label_column")
+    return read_columns(file, Columns(names=names, optional=optional, hint=hint, make=make))
 
 
 def read_columns(file: Path, columns: Columns[R]) -> TableRows[R]:
@@ -149,7 +169,7 @@ def _find_columns(header: Sequence[str], columns: Columns[R], file: Path) -> dic
     if missing:
         near = did_you_mean(missing[0], names)
         available = first_names([repr(name) for name in names])
-        problem = f"{file} has no column {', '.join(map(repr, missing))}{near}; it has {available}"
+        problem = f"{file} has no column {first_names([repr(name) for name in missing])}{near}; it has {available}"
         raise DataError(problem, columns.hint, code="E331")
     if repeated:
         raise DataError(f"{file} has several columns {repeated[0]!r}", "rename all but one", code="E331")
@@ -209,17 +229,26 @@ def _read_parquet(file: Path, columns: Columns[R]) -> TableRows[R]:
             table = parquet.ParquetFile(stream)
             _check_row_count(table.metadata.num_rows, file)
             fields = _parquet_fields(table.schema_arrow, columns, file)
-            selected = table.read(columns=[field.name for field in fields.values()])
-            values = {role: selected.column(field.name).to_pylist() for role, field in fields.items()}
+            cells = (
+                row
+                for batch in table.iter_batches(columns=list(fields.values()))
+                for row in _cells(batch, fields, columns)
+            )
+            rows = [columns.make(number, row) for number, row in enumerate(cells, 1)]
         except (ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file} is not a Parquet table: {error}", "write it again", code="E330") from None
-    absent = [""] * selected.num_rows
-    numbered = enumerate(zip(*(values.get(role, absent) for role in columns.names), strict=True), 1)
-    return TableRows([columns.make(number, [_text(value) for value in row]) for number, row in numbered], [])
+    return TableRows(rows, [])
 
 
-def _parquet_fields(schema: Any, columns: Columns[R], file: Path) -> dict[str, Any]:
-    """Return the columns by role; they must hold text or numbers."""
+def _cells(batch: Any, fields: Mapping[str, str], columns: Columns[R]) -> Iterator[list[str]]:
+    """Return the rows of a batch as text; as Python objects, whole columns would fill the memory."""
+    absent = [""] * batch.num_rows
+    values = [batch.column(fields[role]).to_pylist() if role in fields else absent for role in columns.names]
+    return ([_text(value) for value in row] for row in zip(*values, strict=True))
+
+
+def _parquet_fields(schema: Any, columns: Columns[R], file: Path) -> dict[str, str]:
+    """Return the names of the columns by role; they must hold text or numbers."""
     from pyarrow import types
 
     places = _find_columns(schema.names, columns, file)
@@ -227,9 +256,10 @@ def _parquet_fields(schema: Any, columns: Columns[R], file: Path) -> dict[str, A
     for field in fields.values():
         kind = field.type.value_type if types.is_dictionary(field.type) else field.type
         if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-            hint = "give columns of text or numbers, and images as files"
+            lists = "lists as text such as `beach|dog`, " if types.is_list(kind) or types.is_large_list(kind) else ""
+            hint = f"give columns of text or numbers, {lists}and images as files"
             raise DataError(f"{file}: column {field.name!r} holds {kind}, not text", hint, code="E331")
-    return fields
+    return {role: field.name for role, field in fields.items()}
 
 
 def _text(value: object) -> str:

@@ -5,21 +5,21 @@ Paths are relative to the table's folder, or to `root` in the settings.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from effxfer.data.labels.arrays import describe_label
+from effxfer.data.labels.names import index_names
 from effxfer.data.listing import SPLIT_NAMES, Finding, Item, SourceListing, count_paths, first_names
 from effxfer.data.settings import DataSettings
 from effxfer.data.sources.folder import find_collisions
 from effxfer.data.sources.rows import Row, read_rows
 from effxfer.errors import DataError
 
-# What pandas and databases write for nothing.
-NO_LABEL = frozenset({"", "nan", "null"})
-
 
 def read_table(file: Path, settings: DataSettings, root: Path | None = None) -> SourceListing:
-    """List the images of a table with a path, a label and optionally a split column.
+    """List the images of a table with a path, labels and optionally a split column.
 
     A CSV file may have a byte order mark and any line ends; its header decides between comma, semicolon, tab and bar
     as separator. Labels are names: `1` is the class "1". Backslashes are folder separators if the file exists there.
@@ -30,32 +30,49 @@ def read_table(file: Path, settings: DataSettings, root: Path | None = None) -> 
         root: Folder that holds the images; None for the table's.
 
     Raises:
-        DataError: `E310` without rows, `E330` if it is not a table, `E331` if a required column is missing.
+        DataError: `E310` without rows, `E330` if it is not a table, `E331` if a required column is missing, `E342` if
+            labels cannot be told apart.
         ResourceError: If it is Parquet and pyarrow is not installed.
     """
     rows, row_findings = read_rows(file, settings)
     if not rows:
         raise DataError(f"{file} has a header and no rows", "add a row for each image", code="E310")
-    items, findings = _check_rows(rows, root or file.parent)
-    return SourceListing(items, [*findings, *row_findings])
+    items, findings, classes = _check_rows(rows, root or file.parent, settings)
+    return SourceListing(items, [*findings, *row_findings], classes)
 
 
-def _check_rows(rows: Sequence[Row], root: Path) -> SourceListing:
+def _check_rows(rows: Sequence[Row], root: Path, settings: DataSettings) -> SourceListing:
     places = _relative_paths(rows, root)
     findings = [finding for row in rows for finding in _row_findings(row, places[row.path])]
     valid = [row for row in rows if not _row_findings(row, places[row.path])]
+    valid, classes, name_findings = _name_labels(valid, settings)
     assigned = [row for row in valid if row.split] or valid  # rows without a split beside rows with one are errors
     items = [Item(places[row.path] or "", row.label, SPLIT_NAMES.get(row.split.lower(), "")) for row in assigned]
     findings += [
-        *_find_repeated(valid, places),
+        *_find_repeated(valid, places, partial(describe_label, settings.labels, classes=classes)),
         *_find_partial_splits(valid),
         *_note_backslashes(places),
         *_find_outside_links(items, root),
     ]
     unique = list({item.path: item for item in items}.values())
-    return SourceListing(
-        unique, [*findings, *_find_equal_numbers({i.label for i in items}), *find_collisions({i.label for i in items})]
-    )
+    return SourceListing(unique, [*findings, *name_findings, *_check_names(items, classes, settings)], classes)
+
+
+def _name_labels(rows: list[Row], settings: DataSettings) -> tuple[list[Row], tuple[str, ...], list[Finding]]:
+    """Return the rows, the names of labels or values (of classes none, as only those in use count), and findings."""
+    if settings.labels == "single":
+        return rows, (), []
+    if settings.labels == "value" or settings.label_columns or not rows:
+        return rows, settings.names_of_labels, []
+    texts, classes, findings = index_names([row.label for row in rows], settings.label_separator)
+    return [row._replace(label=texts[row.label]) for row in rows], classes, findings
+
+
+def _check_names(items: Iterable[Item], classes: Sequence[str], settings: DataSettings) -> list[Finding]:
+    if settings.labels == "value":
+        return []
+    names = {item.label for item in items} if settings.labels == "single" else set(classes)
+    return [*_find_equal_numbers(names), *find_collisions(names)]
 
 
 def _relative_paths(rows: Iterable[Row], root: Path) -> dict[str, str | None]:
@@ -115,8 +132,8 @@ def _row_findings(row: Row, place: str | None) -> list[Finding]:
         findings = [
             _error("E333", row, "no path" if not row.path else "path with a NUL byte", "correct the path column")
         ]
-    if row.label.casefold() in NO_LABEL:
-        findings.append(_error("E334", row, f"no label ({row.label!r})", "label the image or remove the row"))
+    if row.problem:
+        findings.append(_error(row.problem.code, row, row.problem.text, row.problem.hint))
     if row.split and row.split.lower() not in SPLIT_NAMES:
         findings.append(_error("E334", row, f"unknown split {row.split!r}", f"one of {', '.join(SPLIT_NAMES)}"))
     return findings
@@ -126,7 +143,9 @@ def _error(code: str, row: Row, text: str, hint: str) -> Finding:
     return Finding(code=code, severity="error", path=row.path, text=f"row {row.number}: {text}", hint=hint)
 
 
-def _find_repeated(rows: Iterable[Row], places: Mapping[str, str | None]) -> list[Finding]:
+def _find_repeated(
+    rows: Iterable[Row], places: Mapping[str, str | None], describe: Callable[[str], str]
+) -> list[Finding]:
     groups = defaultdict(list)
     for row in rows:
         groups[places[row.path]].append(row)
@@ -134,7 +153,7 @@ def _find_repeated(rows: Iterable[Row], places: Mapping[str, str | None]) -> lis
     for members in groups.values():
         labels = sorted({row.label for row in members})
         if len(labels) > 1:
-            text = f"one file with the labels {first_names([repr(label) for label in labels])}"
+            text = f"one file with the labels {first_names([repr(describe(label)) for label in labels])}"
             findings.append(_error("E336", members[1], text, "keep one row for each image"))
         elif len(members) > 1:
             text = f"the same file as in row {members[0].number}"

@@ -6,9 +6,10 @@ import pytest
 from effxfer.data.checks.audit import COLUMNS, audit
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
-from effxfer.errors import DataError
+from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from tests.data.corpus import IMAGES, class_folders, encoded, images_table, jpeg, photo
+from tests.data.label_tables import TAGS, VALUES, labelled_images, settings_of
 
 
 def look(root, tmp_path, **options):
@@ -168,3 +169,23 @@ def test_a_class_that_loses_all_its_images_is_an_error_even_where_bad_ones_are_l
     (error,) = look(source, tmp_path, skip_bad=True).errors
     assert (error.code, error.text) == ("E313", "no readable training image in 'owl'")
     assert codes_of_load(tmp_path, source=source, skip_bad=True) == "E313"
+
+
+@pytest.mark.parametrize("kind", [TAGS, VALUES])
+def test_wrong_labels_are_looked_for_among_single_ones_only(tmp_path, kind):
+    settings = settings_of(labelled_images(tmp_path), kind)
+    with pytest.raises(SettingsError, match="labels that may be wrong are found among single labels, and labels is"):
+        audit(settings, cache=tmp_path / "cache", extra_checks=list)
+    assert not audit(settings, cache=tmp_path / "cache").errors
+
+
+def test_equal_images_of_other_kinds_are_found_within_and_across_splits(tmp_path):
+    table = labelled_images(tmp_path, 20, splits=["train"] * 12 + ["val"] * 6 + ["test"] * 2)
+    images = tmp_path / "images"
+    (images / "013.jpg").write_bytes((images / "001.jpg").read_bytes())
+    (images / "003.jpg").write_bytes((images / "002.jpg").read_bytes())
+    result = audit(settings_of(table, TAGS), cache=tmp_path / "cache")
+    assert [(f.code, f.path) for f in result.errors] == [("E320", "images/013.jpg")]
+    assert [f.text for f in result.findings if f.code == "W336"] == [
+        "the same content has two labels: beach and dog"
+    ] * 2

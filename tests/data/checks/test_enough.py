@@ -1,13 +1,14 @@
 import pytest
 
 from effxfer.data.checks.audit import audit
-from effxfer.data.checks.enough import check_size
+from effxfer.data.checks.enough import check_size, require_folds
 from effxfer.data.listing import Item
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.runtime.images.preprocess import Preprocess
 from tests.data.corpus import class_folders
+from tests.data.label_tables import TAGS, VALUES, labelled_images, settings_of
 
 
 def said(**counts):
@@ -30,6 +31,27 @@ NO_TEST, NO_FOLDS = "no test images", "one training image of each class"
 )
 def test_what_is_missing_is_said(counts, texts):
     assert said(**counts) == texts
+
+
+@pytest.mark.parametrize("kind", ["multi", "value"])
+def test_folds_of_several_labels_and_of_values_need_no_classes(kind):
+    items = [Item("1.jpg", "1", "train"), Item("2.jpg", "0", "train"), Item("3.jpg", "1", "val")]
+    texts = [finding.text for finding in check_size(items, kind)]
+    assert texts == ["no test images: the score is reported on the validation split alone"]
+
+
+@pytest.mark.parametrize("kind", [TAGS, VALUES])
+def test_cross_validation_takes_every_kind(tmp_path, kind):
+    task = load(settings_of(labelled_images(tmp_path), kind), Preprocess(size=16), cache=tmp_path / "cache")
+    require_folds(task)
+
+
+def test_cross_validation_of_one_image_of_each_class_is_refused(tmp_path):
+    root = class_folders(tmp_path / "data", {"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1})
+    task = load(DataSettings(source=str(root)), Preprocess(size=16), cache=tmp_path / "cache")
+    with pytest.raises(DataError, match="one training image of each class") as caught:
+        require_folds(task)
+    assert caught.value.code == "E313"
 
 
 @pytest.mark.parametrize(

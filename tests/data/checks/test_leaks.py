@@ -34,6 +34,19 @@ def test_gaps_in_both_directions():
     assert find_class_gaps([item._replace(split="") for item in ITEMS], DataSettings(source="x")) == []
 
 
+@pytest.mark.parametrize("kind", ["multi", "value"])
+def test_labels_that_are_no_classes_have_no_gaps_but_need_training_images(kind):
+    table = DataSettings(source="x.csv", labels=kind)
+    assert find_class_gaps(ITEMS, table) == []
+    (error,) = find_class_gaps([item._replace(split="val") for item in ITEMS], table)
+    assert (error.code, error.severity) == ("E310", "error")
+
+
+def test_labels_of_a_content_are_described():
+    texts = {f.text for f in find_contradictions(ITEMS, lambda label: f"<{label}>")}
+    assert texts == {"the same content has two labels: <a> and <b>"}
+
+
 def test_many_names_are_cut_short():
     items = [Item(str(n), f"{n:02d}", "train" if n < 30 else "val") for n in range(60)]
     assert find_class_gaps(items, DataSettings(source="x"))[0].text.endswith("'39' and 20 more")

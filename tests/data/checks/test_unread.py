@@ -9,6 +9,8 @@ from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError
 from effxfer.runtime.images.preprocess import Preprocess
 from tests.data.corpus import class_folders, images_table, jpeg
+from tests.data.label_tables import AGE, TAGS, labelled_images
+from tests.data.label_tables import settings_of as kind_settings
 
 SMALL = Preprocess(size=16)
 KINDS = {"pipe": "E300", "device": "E300", "link to a pipe": "E300", "sparse": "E307"}
@@ -103,3 +105,17 @@ def test_what_the_system_refuses(error, code, severity):
         (finding,) = find_unreadable({"a": error}, DataSettings(source="x", skip_bad=skip_bad))
         assert (finding.code, finding.severity, finding.path) == (code, expected, "a")
         assert finding.hint or skip_bad
+
+
+@pytest.mark.parametrize("kind", [TAGS, AGE])
+def test_other_kinds_of_label_need_a_readable_training_image_and_not_one_of_each_label(tmp_path, kind):
+    table = labelled_images(tmp_path, 12, splits=["train"] * 6 + ["val"] * 4 + ["test"] * 2)
+    settings = kind_settings(table, kind, skip_bad=True)
+    for number in range(1, 6):
+        (tmp_path / "images" / f"{number:03d}.jpg").write_bytes(f"no image {number}".encode())
+    assert not [f for f in audit(settings, cache=tmp_path / "cache").errors if f.code == "E313"]
+    (tmp_path / "images" / "000.jpg").write_bytes(b"no image 0")
+    assert [f.text for f in audit(settings, cache=tmp_path / "cache").errors] == ["no readable training image"]
+    with pytest.raises(DataError, match="no readable training image") as caught:
+        load(settings, SMALL, cache=tmp_path / "cache")
+    assert caught.value.code == "E313"

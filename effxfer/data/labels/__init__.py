@@ -1,0 +1,1 @@
+"""Kinds of label: from the cells of a table to arrays and outputs."""

@@ -1,0 +1,106 @@
+"""Read the label cells of one row of a table into a text, the form in which a listing holds the label of an image.
+
+* `single`: the name of the class.
+* `multi` in one column: the names as they stand in the cell, until `names.index_names` knows all of them.
+* `multi` in a column for each label: a character for each, `1`, `0`, or `?` where unknown.
+* `value`: the values as float32 in their shortest form with spaces between, `nan` where unknown.
+
+Equal labels have equal texts, whatever way their cells are written.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from effxfer.data.listing import first_names
+from effxfer.data.settings import DataSettings
+
+# What pandas and databases write for nothing.
+NO_LABEL = frozenset({"", "nan", "null"})
+# R writes NA. As a class name it may be meant: Namibia has the code NA.
+NO_NUMBER = NO_LABEL | {"na"}
+UNKNOWN = "?"
+FLAGS = {"1": "1", "true": "1", "yes": "1", "0": "0", "false": "0", "no": "0"}
+# A column of pandas with gaps holds floats.
+FLAGS |= {f"{number}.0": number for number in ("1", "0")} | dict.fromkeys(NO_NUMBER | {"-1", "-1.0"}, UNKNOWN)
+# Python's `float` also takes `1_000`, `infinity` and digits of other scripts.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+# Nine tell any two numbers of float32 apart; the fewest that do are the shortest form.
+ENOUGH_DIGITS = (6, 7, 8, 9)
+# From here on float64 rounds to infinity in float32, half a step above the largest number.
+OVERFLOW = 2.0**128 - 2.0**103
+
+
+class Problem(NamedTuple):
+    """Why a row has no usable label."""
+
+    code: str
+    text: str
+    hint: str
+
+
+Reader = Callable[[Sequence[str]], str | Problem]
+
+
+def label_reader(settings: DataSettings) -> Reader:
+    """Return what reads the label cells of a row, in the order of `names_of_labels`, into a text or a problem."""
+    if settings.labels == "value":
+        return partial(_read_numbers, settings.names_of_labels)
+    if settings.labels == "multi":
+        return partial(_read_flags, settings.names_of_labels) if settings.label_columns else _read_names
+    return _read_class
+
+
+def _read_class(cells: Sequence[str]) -> str | Problem:
+    (cell,) = cells
+    if cell.casefold() in NO_LABEL:
+        return Problem("E334", f"no label ({cell!r})", "label the image or remove the row")
+    return cell
+
+
+def _read_names(cells: Sequence[str]) -> str | Problem:
+    (cell,) = cells
+    if cell and cell.casefold() in NO_LABEL:
+        hint = "leave the cell empty if no label applies, or remove the row"
+        return Problem("E334", f"no label ({cell!r})", hint)
+    if cell.startswith("[") and cell.endswith("]"):
+        return Problem("E342", f"a list in brackets: {cell:.60}", "write the labels alone, such as `beach|dog`")
+    return cell
+
+
+def _read_flags(names: Sequence[str], cells: Sequence[str]) -> str | Problem:
+    flags = [FLAGS.get(cell.casefold(), "") for cell in cells]
+    if all(flags):
+        return "".join(flags)
+    wrong = flags.index("")
+    hint = "write 1 where it applies, 0 where not, nothing where unknown; a column of names is set by label_column"
+    return Problem("E342", f"{names[wrong]!r} is {cells[wrong]!r:.60}, neither 1 nor 0", hint)
+
+
+def _read_numbers(names: Sequence[str], cells: Sequence[str]) -> str | Problem:
+    numbers = [_number(cell) for cell in cells]
+    if wrong := [n for n, number in enumerate(numbers) if number is None]:
+        name, cell = names[wrong[0]], cells[wrong[0]]
+        hint = "write numbers with a point, such as 3.5 or 1e-3, and leave the cell empty where the value is unknown"
+        return Problem("E342", f"{name!r} is {cell!r:.60}, no finite number", hint)
+    if set(numbers) == {"nan"}:
+        return Problem(
+            "E334", f"no value in {first_names([repr(name) for name in names])}", "fill one in, or remove the row"
+        )
+    return " ".join(filter(None, numbers))
+
+
+def _number(cell: str) -> str | None:
+    """Return a number as float32 in its shortest form, `nan` if the cell holds nothing, None if it is no number."""
+    if cell.casefold() in NO_NUMBER:
+        return "nan"
+    if not NUMBER.fullmatch(cell) or abs(float(cell)) >= OVERFLOW:
+        return None
+    number = np.float32(float(cell)) + np.float32(0)  # -0 is 0
+    # Python's formats and not numpy's, whose exponents differ by version: the text is part of the data's digest.
+    texts = (f"{number:.{digits}g}" for digits in ENOUGH_DIGITS)
+    return next(text for text in texts if np.float32(text) == number)
