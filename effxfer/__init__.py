@@ -1,7 +1,7 @@
 # ruff: noqa: F403, F405 (type checkers take from the api what `__all__` lists)
-"""Compress a pretrained network, adapt it to your task, and export it to a checked ONNX model.
+"""Adapt a pretrained network to your task, compress it, and export a verified ONNX model.
 
-The functions are described in `effxfer.api`; importing this package loads none of them, and no torch.
+`effxfer.api` describes the functions. Importing this package loads neither them nor torch.
 """
 
 import os

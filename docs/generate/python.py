@@ -1,11 +1,15 @@
 """The Python reference: a directive of mkdocstrings for every public name."""
 
+import inspect
+
 import effxfer
+from effxfer import api
 
-INTRODUCTION = """# Python
+INTRODUCTION = f"""# Python
 
-`import effxfer as ex` offers the functions below; the command line calls the same ones. The import loads no
-torch.
+`import effxfer as ex` offers the functions below; the command line calls the same functions. The import loads no torch.
+
+{inspect.getdoc(api)}
 """
 CLASSES = (
     "effxfer.api.Result",

@@ -1,4 +1,4 @@
-"""The Python front door: the functions behind the commands, on paths or objects.
+"""The Python API: the functions behind the commands, for paths, objects and modules of your own.
 
     import effxfer as ex
 
@@ -8,23 +8,26 @@
     print(ex.bench([onnx], baseline=ex.export(dense, out="runs/dense-onnx")))
     ex.Model("runs/onnx/model.onnx").predict(["cat.jpg"])
 
-Functions that write a model directory take these arguments beside their own:
+Functions that write a model directory have these arguments in common:
 
-    source    a model directory, the name of a bundled model, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`,
-              `package.module:factory`, a `Result`, or what `load` returned
-    out       the model directory to write; a result that was made from the same inputs is returned as it is
+    source    the network to start from: a model directory, the name of a bundled model, `timm:NAME[@FILE]`,
+              `torchvision:NAME[@FILE]`, `package.module:factory`, a `Result`, or what `load` returned
+    out       the model directory to write; an existing result of the same inputs is returned without any work
     data      a folder of class folders, a table, `digits`, a dictionary of settings, or what `load_data` returned;
-              None is what the model was made with
-    seed      of everything random; 0 if None
+              None for the data that the model was made with
+    seed      the random seed; 0 if None
     device    `auto`, `cpu`, `cuda` or `cuda:1`
-    force     replace a result that was made from other inputs
-    settings  other settings as a table, as in a pipeline; a value here wins over the keyword of the same setting
-    extra     other settings by name, such as `fit={"optimizer": "sgd"}`
+    force     whether to replace a result of other inputs
+    settings  more settings as a nested dictionary with the keys of a pipeline; it overrides keyword arguments
+    extra     more settings by name, such as `fit={"optimizer": "sgd"}`
 
-They return a `Result`: its report, the directory with its manifest, and the network. They raise `EffxferError` for a
-mistake in what was passed, missing resources, or a stage that fails; `help(effxfer.errors)` lists the kinds.
+They return a `Result` with the report, the directory and its manifest, and the network.
 
-A network of somebody's module that only a file names is built within `with effxfer.trust("package.module:factory"):`.
+They raise `SettingsError` for a wrong argument, `DataError` for unusable data, `ModelFileError` for an unusable model,
+and `ResourceError` if memory, disk or a server is not available. They raise `LockedError` if another process writes to
+`out`, and `GateError` if a result misses a limit. All are kinds of `EffxferError`.
+
+If a file names a network of a third-party module, use it within `with ex.trust("package.module:factory"):`.
 """
 
 from effxfer.api.adapters import apply_adapter, load_adapter

@@ -1,6 +1,6 @@
-"""Functions that deliver: export to ONNX, quantize, and time exported models.
+"""Functions that deliver: export to ONNX, quantize, and benchmark exported models.
 
-`help(effxfer.api)` describes the arguments that all of them take.
+`help(effxfer.api)` describes the arguments that they have in common.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,18 +44,35 @@ def export(
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
     **extra: Any,
 ) -> Result | ExportedFile:  # fmt: skip
-    """Write a checked ONNX model, and an int8 one if it is faster and accurate enough.
+    """Export a verified ONNX model, and an int8 model if it is faster and accurate enough.
 
-    A module in evaluation mode is written to the file `out`, and the file is compared with it on `example`.
+    The common arguments are described in `effxfer.api`.
+
+    `source` may also be any `torch.nn.Module` in evaluation mode. Then `out` is the file to write, and `example` is an
+    input `(B, ...)` on which the file is compared with the module. Other arguments are those of
+    `effxfer.deploy.export.module.export_module`.
 
     Args:
-        int8: Try int8 recipes; True if None.
-        max_drop: Points of validation accuracy that a file may lose; 1 if None.
+        int8: Whether to try int8 recipes; True if None.
+        max_drop: Largest loss of a file, in points of validation accuracy; 1 if None.
         opset: ONNX operator set, 13 to 26; 20 if None.
-        target: CPUs that int8 is for: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
-        with_preprocessing: Resize, crop and scale inside the graph; False if None.
-        bundle: Write a folder with a model card, an example and a web page as well; False if None.
-        ort_web: Folder of npm's onnxruntime-web for the bundle's web page; None looks for it.
+        target: CPUs that run the int8 file: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
+        with_preprocessing: Whether the graph resizes, crops and scales images itself; False if None.
+        bundle: Whether to write a folder with a model card, an example and a web page too; False if None.
+        ort_web: Folder of the npm package onnxruntime-web for the web page; None searches for it.
+
+    Returns:
+        The model directory; its attribute `models` maps `fp32` and `int8` to files. For a module: an `ExportedFile`.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the classes of data and network differ.
+        GateError: If the outputs of the float32 file and the network differ.
+
+    Examples:
+        >>> onnx = ex.export("runs/small", out="runs/onnx", target="portable")
+        >>> onnx.models["fp32"]
+        >>> file = ex.export(module, out="module.onnx", example=torch.zeros(1, 3, 224, 224))
     """
     if is_module(source):
         return export_a_module(source, out=out, **table_of(None, extra, opset=opset))
@@ -83,18 +100,30 @@ def quantize(
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
     **extra: Any,
 ) -> Result | ExportedFile:  # fmt: skip
-    """Export an int8 model that was calibrated on training images, and insist on it.
+    """Export an int8 model, and raise an error if no int8 model is both faster and accurate enough.
 
-    A module is written to the file `out`: `calibration` are training inputs, `inputs` and `labels` validation ones.
+    The common arguments are described in `effxfer.api`.
+
+    `source` may also be any `torch.nn.Module` in evaluation mode. Then `out` is the file to write, `example` an input
+    `(B, ...)`, `calibration` an array of training inputs `(N, ...)`, and `inputs` `(M, ...)` and `labels` `(M,)` are
+    validation data. Other arguments are those of `effxfer.deploy.int8.search.quantize`.
 
     Args:
-        max_drop: Points of validation accuracy that the file may lose; 1 if None.
-        recipes: Keys of `effxfer.deploy.settings.RECIPES` to try, or `auto` or `all`; `auto` if None.
-        target: CPUs that int8 is for: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
-        calibration: Training images that ranges of activations are measured on; 128 if None.
+        max_drop: Largest loss of the int8 file, in points of validation accuracy; 1 if None.
+        recipes: Recipes to try: keys of `effxfer.deploy.settings.RECIPES`, `auto` or `all`; `auto` if None.
+        target: CPUs that run the file: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
+        calibration: Number of training images that calibrate the ranges of activations; 128 if None.
+
+    Returns:
+        The model directory; its attribute `models` maps `fp32` and `int8` to files. For a module: an `ExportedFile`.
 
     Raises:
-        GateError: If no int8 file is both faster and accurate enough; the float32 export remains in `out`.
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        GateError: If no int8 file is both faster and accurate enough. The float32 export remains in `out`.
+
+    Examples:
+        >>> int8 = ex.quantize("runs/small", out="runs/int8", max_drop=0.5)
+        >>> file = ex.quantize(module, out="int8.onnx", example=x[:1], calibration=x, inputs=val_x, labels=val_y)
     """
     if is_module(source):
         arrays = table_of(None, extra, calibration=calibration, max_drop=max_drop, recipes=recipes)
@@ -111,11 +140,11 @@ def quantize(
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(Reported):
-    """Exported models that were timed side by side.
+    """A benchmark of exported models.
 
     Attributes:
-        settings: How they were timed.
-        regressions: What became slower than an earlier bench allows, a sentence each.
+        settings: Settings of the benchmark.
+        regressions: Models that are slower than an earlier benchmark allows, one sentence each.
     """
 
     settings: Bench
@@ -123,21 +152,21 @@ class Comparison(Reported):
 
     @property
     def ship(self) -> str:
-        """Name of the fastest model that is accurate enough; empty for bare files, whose accuracy is not known."""
+        """Name of the fastest model that is accurate enough; empty for `.onnx` files, whose accuracy is unknown."""
         return next((note.removeprefix(SHIP) for note in self.report.notes if note.startswith(SHIP)), "")
 
     def enforce(self) -> None:
-        """Raise if a model became slower.
+        """Raise if a model is slower than the earlier benchmark allows.
 
         Raises:
-            GateError: With every regression.
+            GateError: If there are regressions; the message lists them.
         """
         from effxfer.benchmark.regression import enforce_regression
 
         enforce_regression(list(self.regressions))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, with the settings that a later comparison needs."""
+        """Return the report as plain values, with the settings that a later comparison needs."""
         return {"settings": self.settings.plain(), **super().to_json()}
 
 
@@ -148,23 +177,31 @@ def bench(
     compare: PathLike | None = None, max_regression: float = 0.05, seed: int | None = None, force: bool = False,
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Comparison:  # fmt: skip
-    """Time exported models side by side, and name the one to ship.
+    """Time exported models in turns on this machine, and choose the one to ship.
 
     Args:
         models: Results of `export`, their directories, or `.onnx` files.
-        baseline: What the others are compared with; the first model if None.
-        out: Keep the result in this directory; None keeps nothing.
-        threads: Threads of ONNX Runtime, 0 for one per core; several are a sweep. 1 if None.
-        batch: Images per call; several are a sweep. 1 if None.
-        max_seconds: Time for all models; 60 if None.
-        max_p50_ratio: Largest ratio of the p50 to the baseline's that the model to ship may have.
-        max_mb: Largest file of the model to ship, in megabytes.
-        compare: An earlier bench: its JSON file, or its directory.
-        max_regression: Growth of a p50 ratio against the earlier bench that is no regression, in [0, 1).
+        baseline: Model to compare the others with; the first one if None.
+        out: Directory for the result; None writes nothing.
+        threads: Threads of ONNX Runtime, 0 for one per core; a sequence is a sweep. 1 if None.
+        batch: Images per call; a sequence is a sweep. 1 if None.
+        max_seconds: Time limit of all models together; 60 if None.
+        max_p50_ratio: Largest p50 ratio of the model to ship to the baseline; None for no limit.
+        max_mb: Largest file of the model to ship, in megabytes; None for no limit.
+        compare: Earlier benchmark: its JSON file or its directory; None for no comparison.
+        max_regression: Allowed growth of a p50 ratio against the earlier benchmark, in [0, 1).
+
+    Returns:
+        The comparison. Its attribute `ship` names the fastest model that is accurate enough.
 
     Raises:
+        SettingsError: If an argument is wrong, or a model is passed twice.
+        ModelFileError: If a model is absent or damaged, or a directory contains no export.
         GateError: If the model to ship is too slow or too large.
-        ModelFileError: If a model is absent or damaged, or holds no export.
+
+    Examples:
+        >>> comparison = ex.bench(["runs/small-onnx"], baseline="runs/dense-onnx", threads=[1, 4])
+        >>> print(comparison.ship, comparison["ratio/small-onnx int8"])
     """
     from effxfer.benchmark import regression
 
@@ -205,7 +242,7 @@ def _preview(named: Mapping[str, Path], settings: Bench) -> dict[str, Any]:
 
 
 def _sweep_settings(name: str, values: int | Sequence[int] | None, plural: str = "") -> dict[str, Any]:
-    """Read a number as a setting, and several as the first of them and a sweep over all.
+    """Convert a number into a setting, and a sequence into its first number and a sweep over all.
 
     >>> _sweep_settings("threads", 2), _sweep_settings("batch", [1, 8], "batches")
     ({'threads': 2}, {'batch': 1, 'sweep_batches': [1, 8]})
@@ -216,19 +253,19 @@ def _sweep_settings(name: str, values: int | Sequence[int] | None, plural: str =
 
 
 def _name_models(models: Sequence[PathLike | Result]) -> dict[str, Path]:
-    """Name models, each of them once, by as many of the last parts of their paths as it takes."""
+    """Return the paths of models by their shortest unique names."""
     paths = [path_of(model) for model in models]
     return dict(zip(distinct_names(paths), paths, strict=True))
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Name paths by as many of their last parts as it takes to tell them apart.
+    """Return the shortest endings of paths that are unique.
 
     >>> distinct_names([Path("a/onnx"), Path("b/onnx")])
     ['a/onnx', 'b/onnx']
 
     Raises:
-        SettingsError: If two are the same.
+        SettingsError: If a path is given twice.
     """
     full = [path.resolve().parts for path in paths]
     if len(set(full)) < len(full):

@@ -1,4 +1,4 @@
-"""Functions that look at what is there already: this machine, and exported models."""
+"""Functions that diagnose this machine and exported models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Diagnosis(Reported):
-    """What `doctor` saw of this machine, or of a model.
+    """Diagnosis of this machine or of an exported model.
 
     Attributes:
-        checks: Of the machine; empty for a model.
-        findings: Why the model is not faster, the largest expected gain first; empty for the machine.
+        checks: Checks of the machine; empty for a model.
+        findings: Reasons why the model is slow, the largest expected gain first; empty for the machine.
     """
 
     checks: "tuple[Check, ...]" = ()
@@ -41,16 +41,23 @@ def doctor(
     """Explain why an exported model is slow; without a model, check this machine.
 
     Args:
-        model: A result of `export`, its directory, or an `.onnx` file of any origin; None for the machine.
+        model: Result of `export`, its directory, or an `.onnx` file of any origin; None for the machine.
         threads: Threads of ONNX Runtime; 1 if None.
         batch: Images per call; 1 if None.
-        size: Value of free axes other than the batch; that of the file if None.
-        max_seconds: Time for all comparisons; 30 if None.
-        top: Slowest kernels to list; 12 if None.
+        size: Size of free axes other than the batch; None for the size in the file.
+        max_seconds: Time limit of all comparisons; 30 if None.
+        top: Number of slowest kernels to list; 12 if None.
+
+    Returns:
+        The diagnosis, with findings for a model and checks for the machine.
 
     Raises:
-        SettingsError: If there is no model that a setting could be for.
-        ModelFileError: If the model is absent, damaged, or cannot be run.
+        SettingsError: If a setting of the model is passed without a model.
+        ModelFileError: If the model is absent or damaged, or does not run.
+
+    Examples:
+        >>> print(ex.doctor("runs/onnx", threads=4))
+        >>> ex.doctor().usable
     """
     settings = table_of(None, {}, threads=threads, batch=batch, size=size, max_seconds=max_seconds, top=top)
     if model is None:
@@ -71,22 +78,28 @@ def check_cpus(
     model: PathLike | Result, data: Data | None = None, *, images: int = 32, emulate: Sequence[str] = (),
     arm_root: PathLike | None = None, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Reported:  # fmt: skip
-    """Report on which CPUs an exported model predicts the same.
+    """Report the CPUs on which an exported model predicts the same classes.
 
     Args:
-        model: A result of `export`, its directory, or an `.onnx` file that was exported.
-        data: As `load_data` takes it; its validation split is used.
-        images: Images of it.
-        emulate: CPUs to run the model on by QEMU: `avx2`, `sse`, `arm64`, `arm64-dot`.
-        arm_root: For those of ARM, the folder that `benchmarks/arm64_root.sh` makes.
-        settings: Settings of data as a table; a value here wins over the same keyword.
-        extra: Settings of data by name.
+        model: Result of `export`, its directory, or an exported `.onnx` file.
+        data: Path, dictionary of settings, or what `load_data` returned; only its validation split is used.
+        images: Number of validation images.
+        emulate: CPUs to emulate with QEMU: `avx2`, `sse`, `arm64`, `arm64-dot`.
+        arm_root: Root folder of ARM programs for the ARM CPUs; `benchmarks/arm64_root.sh` makes one.
+        settings: Settings of the data as a dictionary; it overrides keyword arguments.
+        extra: Settings of the data by name.
+
+    Returns:
+        A report with a table of the CPUs.
 
     Raises:
-        SettingsError: If there is no such CPU, or `arm_root` is needed.
+        SettingsError: If there is no such CPU, or an ARM CPU needs `arm_root`.
         ResourceError: If QEMU is not installed, or takes too long.
-        ModelFileError: If the model is absent, damaged, or resizes images itself.
+        ModelFileError: If the model is absent or damaged, or resizes images itself.
         DataError: If the data cannot be loaded.
+
+    Examples:
+        >>> print(ex.check_cpus("runs/int8", "photos", images=64, emulate=["avx2"]))
     """
     from effxfer.deploy.cpu.emulator import check_on_cpus
 

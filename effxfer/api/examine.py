@@ -1,4 +1,4 @@
-"""Functions that look at data and backbones before anything is trained."""
+"""Functions that check data and compare backbones before training."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class DataCheck(Reported):
     """An audit of a data set.
 
     Attributes:
-        source: The data set.
+        source: Source of the data set.
         findings: Errors, warnings and notes on single images and classes, errors first.
     """
 
@@ -35,14 +35,14 @@ class DataCheck(Reported):
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """Findings that stop a training."""
+        """Findings that prevent training."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def raise_errors(self) -> None:
         """Raise if there are errors.
 
         Raises:
-            DataError: With the first of them and a count of the others.
+            DataError: If there are errors; the message is the first one and the number of others.
         """
         raise_errors(self.findings, self.source)
 
@@ -52,7 +52,7 @@ class Ranking(Reported):
     """Backbones in the order of a transferability score.
 
     Attributes:
-        page: The page that was written; None if none was asked for.
+        page: Path of the report page; None without `out`.
     """
 
     page: Path | None = None
@@ -63,17 +63,17 @@ class Ranking(Reported):
         return tuple(str(row["backbone"]) for row in self.report.tables[0].rows)
 
     def facts(self) -> dict[str, Any]:
-        """Return the page, if there is one."""
+        """Return the path of the page, if there is one."""
         return {"page": self.page} if self.page else {}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ModelList(Reported):
-    """Backbones that can be named as a source."""
+    """Names of backbones for `load` and the other functions."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `load` takes."""
+        """Sources of the backbones."""
         return tuple(str(row["backbone"]) for row in self.report.tables[0].rows)
 
 
@@ -81,21 +81,25 @@ def check(
     data: Data, *, out: PathLike | None = None, suspects: str = "", device: str = "auto",
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> DataCheck:  # fmt: skip
-    """Audit a data set: unreadable images, leaks between splits, odd layouts, labels that may be wrong.
+    """Audit a data set: unreadable images, leaks between splits, unusual layouts, labels that may be wrong.
 
     Args:
-        data: A path, a settings table or what `load_data` returned.
-        out: Write `data_audit.csv` into this directory; None writes nothing.
-        suspects: A backbone by whose features labels that may be wrong are found; empty does not look for them.
+        data: Path, dictionary of settings, or what `load_data` returned.
+        out: Directory for `data_audit.csv`; None writes no file.
+        suspects: Source of a backbone whose features find wrong labels; empty skips this check.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
-        settings: Settings of data as a table; a value here wins over the same keyword.
-        extra: Settings of data by name.
+        settings: Settings of the data as a dictionary; it overrides keyword arguments.
+        extra: Settings of the data by name.
 
     Returns:
-        The report and its findings; `raise_errors` raises if there are errors.
+        The report and its findings; its method `raise_errors` raises if there are errors.
 
     Raises:
-        DataError: If there is no such source, or a table cannot be read.
+        DataError: If the source does not exist, or a table cannot be read.
+
+    Examples:
+        >>> audit = ex.check("photos", suspects="timm:resnet18")
+        >>> [finding.path for finding in audit.findings if finding.code == "W338"]
     """
     from effxfer.data.checks.audit import audit
 
@@ -112,7 +116,7 @@ def check(
 
 
 def _suspects(source: str, data: DataSettings, device: str) -> Sequence[Finding]:
-    """Find labels that may be wrong by a backbone's features."""
+    """Find labels that may be wrong, by the features of a backbone."""
     from effxfer.stages.data.mislabelled import find_mislabelled
 
     backbone = build(BackboneSettings, {"source": source}, "backbone")
@@ -127,20 +131,27 @@ def rank(
     """Compare backbones on a task before training: transferability scores against measured latency.
 
     Args:
-        data: A path, a settings table or what `load_data` returned.
-        backbones: At least one name, path, or what `load` returned for a name.
-        by: Order by `linear`, `neighbours`, `logme`, `nleep` or `h_score`; `linear` if None.
-        size: Side of the images in pixels; that of each backbone if None.
-        out: Write `rank.html` into this directory; None writes nothing.
-        seed: Of the choice of images and of folds; 0 if None.
+        data: Path, dictionary of settings, or what `load_data` returned.
+        backbones: One or more names or paths, or what `load` returned.
+        by: Score to sort by: `linear`, `neighbours`, `logme`, `nleep` or `h_score`; `linear` if None.
+        size: Side of the input images in pixels; None for the input size of each backbone.
+        out: Directory for the report page `rank.html`; None writes no page.
+        seed: Random seed of the choice of images and of the folds; 0 if None.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
-        command: What the page says it was made by.
-        settings: Other settings as a table; a value here wins over the same keyword.
-        extra: Other settings by name.
+        command: Command to show on the page; empty for none.
+        settings: More settings as a dictionary; it overrides keyword arguments.
+        extra: More settings by name.
+
+    Returns:
+        The ranking; its attribute `backbones` lists the names, best first.
 
     Raises:
-        SettingsError: If a backbone does not exist, or two are the same.
+        SettingsError: If a backbone does not exist, or is named twice.
         DataError: If the data cannot be loaded.
+
+    Examples:
+        >>> ranking = ex.rank("photos", ["timm:resnet18", "timm:mobilenetv2_100"], by="logme")
+        >>> ranking.backbones[0]
     """
     sources = [one.settings.plain() if isinstance(one, Backbone) else os.fspath(one) for one in backbones]
     table = table_of(settings, extra, backbones=sources or None, by=by, size=size, seed=seed)
@@ -162,14 +173,20 @@ def rank(
 
 
 def list_models(pattern: str = "", *, library: str = "timm") -> ModelList:
-    """List the bundled backbones, or those of timm and torchvision.
+    """List the bundled backbones, or backbones of timm or torchvision.
 
     Args:
-        pattern: Of names, such as `mobilenet*`; empty lists the bundled ones.
+        pattern: Shell pattern of names, such as `mobilenet*`; empty lists the bundled backbones.
         library: `timm` or `torchvision`.
+
+    Returns:
+        The list; its attribute `names` holds the sources.
 
     Raises:
         SettingsError: If there is no such library.
+
+    Examples:
+        >>> ex.list_models("mobilenetv4*").names
     """
     if not pattern:
         note = "`effxfer models 'mobilenet*'` lists matching timm models"

@@ -1,4 +1,4 @@
-"""One call of a stage, checked: run it, or say what it would do."""
+"""One checked call of a stage: run it, or preview it."""
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -25,7 +25,7 @@ _previewing: ContextVar[bool] = ContextVar("previewing", default=False)
 
 
 class _Preview(Exception):  # noqa: N818 (no error: it carries a preview out of the function that would have run)
-    """What a function would have done."""
+    """Carries the description of a call out of the function that would have run it."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         super().__init__("previewed")
@@ -33,16 +33,24 @@ class _Preview(Exception):  # noqa: N818 (no error: it carries a preview out of 
 
 
 def preview(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-    """Check the settings, data, names and places of a call, and return what it would do without doing it.
+    """Check a call's settings, data, networks and output directory, and return what it would do, without doing it.
 
     Args:
-        function: A function of the api that runs a stage, `bench` or `rank`.
-        args: Its arguments.
-        kwargs: Its keyword arguments.
+        function: A function that runs a stage, or `bench` or `rank`.
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+
+    Returns:
+        A dictionary. For a stage: `stage`, `done` (whether the result exists), `key`, `out`, `settings`, `images`
+        (number per split and task) and `note` (what was not checked).
 
     Raises:
         SettingsError: If the function cannot be previewed.
-        EffxferError: What the call itself would raise before its work begins.
+        EffxferError: Any error that the call itself would raise before its work begins.
+
+    Examples:
+        >>> plan = ex.preview(ex.finetune, "timm:resnet18", data="photos", out="runs/dense", epochs=6)
+        >>> print(plan["images"], plan["done"])
     """
     token = _previewing.set(True)
     try:
@@ -56,20 +64,20 @@ def preview(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) ->
 
 
 def stop_if_previewing(document: Callable[[], Mapping[str, Any]]) -> None:
-    """Leave the function that calls this, if `preview` called that; `document` then says what it would do."""
+    """End the calling function if `preview` called it; `document` then returns the description of the call."""
     if _previewing.get():
         raise _Preview(document())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A stage with everything that it takes.
+    """A stage with all its inputs.
 
     Attributes:
-        stage: Which.
-        settings: Checked.
-        origin: What it starts from.
-        tasks: The data.
+        stage: The stage.
+        settings: Checked settings.
+        origin: Network, ticket or adapter to start from.
+        tasks: Settings of the data, one per task.
         context: Output directory, device and cache.
     """
 
@@ -80,7 +88,7 @@ class Job:
     context: RunContext
 
     def run(self) -> Result:
-        """Run the stage, or return the result that is there already."""
+        """Run the stage, or return its existing result."""
         stop_if_previewing(lambda: preview_stage(self.stage, self.settings, self.origin, self.tasks, self.context))
         return Result.of(transform(self.stage, self.settings, self.origin, self.tasks, self.context))
 
@@ -89,19 +97,19 @@ def run_stage(
     stage: str, source: Source | Callable[[Mapping[str, Any]], Origin], *, out: PathLike, data: Data | None,
     settings: dict[str, Any], device: str, force: bool,
 ) -> Result:  # fmt: skip
-    """Run a stage with settings that a caller passed as one table.
+    """Run a stage with settings in one nested dictionary.
 
     Args:
         stage: A key of `STAGES`.
-        source: What it starts from; or a function that opens it, given the table `backbone` of the settings.
-        out: The model directory to write.
-        data: As `load_data` takes it; None is what the network was made with.
-        settings: Of the stage, with tables `backbone` and `data` for those.
+        source: Source of the stage, or a function from the `backbone` table of the settings to the source.
+        out: Model directory to write.
+        data: Data of the stage; None for the data that the network was made with.
+        settings: Settings of the stage, and tables `backbone` and `data`.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
-        force: Replace a result that was made from other inputs.
+        force: Whether to replace a result of other inputs.
 
     Raises:
-        EffxferError: For a mistake in what was passed, missing resources, or a stage that fails.
+        EffxferError: If an argument is wrong, an input is unusable, or the stage fails.
     """
     backbone = inner_table(settings, "backbone")
     origin = source(backbone) if callable(source) else origin_of(source, backbone)

@@ -1,4 +1,4 @@
-"""The same functions for any `torch.nn.Module`: no model directory is read or written, and nothing is trained here."""
+"""The API's functions for any `torch.nn.Module`, without model directories and without training."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +22,11 @@ class ModuleResult(Reported):
     """A module that was pruned in place.
 
     Attributes:
-        module: The module.
-        kept_outputs: By layer that lost outputs, the positions of those that it kept.
-        record: The new sizes as plain values, see `effxfer.prune.graph.sizes.apply_sizes`.
-        mask: The surviving weights of a ticket; None for other methods.
+        module: The pruned module.
+        kept_outputs: Positions of the kept outputs, by the name of each layer that lost outputs.
+        record: New sizes of the layers as plain values, which `effxfer.prune.graph.sizes.apply_sizes` replays on a new
+            instance of the module.
+        mask: Mask of the kept weights of a ticket; None for other methods.
     """
 
     module: "nn.Module"
@@ -36,27 +37,27 @@ class ModuleResult(Reported):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ExportedFile(Reported):
-    """An ONNX file that was checked against its module.
+    """An ONNX file of a module, and the measurements of its check.
 
     Attributes:
-        path: The file.
+        path: Path of the file.
     """
 
     path: Path
 
     def facts(self) -> dict[str, Any]:
-        """Return the file."""
+        """Return the path of the file."""
         return {"file": str(self.path)}
 
 
 def is_module(source: object) -> "TypeGuard[nn.Module]":
-    """Whether a source is a torch module; loads no torch to find out."""
+    """Whether a source is a torch module; does not load torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.nn.Module)
 
 
 def prune_module(module: "nn.Module", **settings: Any) -> ModuleResult:
-    """Remove channels; settings are the arguments of `effxfer.prune.channels.remove.remove_channels`."""
+    """Remove channels of a module; `settings` are arguments of `effxfer.prune.channels.remove.remove_channels`."""
     from effxfer.prune.channels.remove import remove_channels
 
     return _module_result(module, remove_channels(module, **settings))
@@ -65,21 +66,21 @@ def prune_module(module: "nn.Module", **settings: Any) -> ModuleResult:
 def prune_module_to_latency(
     module: "nn.Module", *, ratio: float | None, ms: float | None, **settings: Any
 ) -> ModuleResult:
-    """Remove channels until it is fast; settings are those of `stages.prune.latency.prune_to_measured_latency`."""
+    """Prune a module to a latency; `settings` are arguments of `stages.prune.latency.prune_to_measured_latency`."""
     from effxfer.stages.prune.latency import prune_to_measured_latency
 
     return _module_result(module, prune_to_measured_latency(module, latency_ratio=ratio, latency_ms=ms, **settings))
 
 
 def compact_module(module: "nn.Module", **settings: Any) -> ModuleResult:
-    """Remove units without weights; settings are the arguments of `effxfer.prune.compact.compact.compact`."""
+    """Remove units without weights of a module; `settings` are arguments of `effxfer.prune.compact.compact.compact`."""
     from effxfer.prune.compact.compact import compact
 
     return _module_result(module, compact(module, **settings))
 
 
 def find_ticket_of_module(module: "nn.Module", *, rounds: int | None, **settings: Any) -> ModuleResult:
-    """Find a ticket; settings are the arguments of `effxfer.prune.weights.lottery.find_ticket`."""
+    """Find a ticket of a module; `settings` are arguments of `effxfer.prune.weights.lottery.find_ticket`."""
     from effxfer.prune.weights.lottery import find_ticket, report
 
     train = settings.pop("train")
@@ -90,15 +91,21 @@ def find_ticket_of_module(module: "nn.Module", *, rounds: int | None, **settings
 def reconstruct(
     pruned: ModuleResult, *, dense: "nn.Module", batches: "Sequence[Tensor] | Callable[[], Sequence[Tensor]]"
 ) -> ModuleResult:
-    """Solve the weights of a pruned module for the outputs that its layers had before (least squares), in place.
+    """Fit the weights of a pruned module by least squares to the layer outputs of the unpruned one, in place.
 
     Args:
-        pruned: What `prune_channels`, `prune_to_latency` or `compact` returned for a module.
-        dense: The module before it was pruned; unchanged.
-        batches: Inputs `(B, ...)`, some hundred in all; or a function that returns the same ones at each call.
+        pruned: Result of `prune_channels`, `prune_to_latency` or `compact` for a module.
+        dense: The module before pruning; it is not changed.
+        batches: Sequence of input batches `(B, ...)`, some hundred inputs in all, or a function that returns the same
+            sequence at each call.
 
     Returns:
         The same module, with the squared error of each layer before and after.
+
+    Examples:
+        >>> dense = copy.deepcopy(module)
+        >>> pruned = ex.prune_channels(module, example=inputs, ratio=0.5)
+        >>> print(ex.reconstruct(pruned, dense=dense, batches=[inputs]))
     """
     from effxfer.prune.recovery.reconstruct import reconstruct_
 
@@ -110,7 +117,7 @@ def reconstruct(
 
 
 def export_a_module(module: "nn.Module", *, out: PathLike, example: "Tensor", **settings: Any) -> ExportedFile:
-    """Write an ONNX file and check it; settings are the arguments of `effxfer.deploy.export.module.export_module`."""
+    """Export a module and check the file; `settings` are arguments of `effxfer.deploy.export.module.export_module`."""
     from effxfer.deploy.export.module import export_module
 
     return ExportedFile(report=export_module(module, Path(out), example, **settings), path=Path(out))
@@ -120,7 +127,7 @@ def quantize_module(
     module: "nn.Module", *, out: PathLike, example: "Tensor", calibration: Any, inputs: Any, labels: Any,
     **settings: Any,
 ) -> ExportedFile:  # fmt: skip
-    """Write an int8 file; settings are the arguments of `effxfer.deploy.int8.search.quantize`.
+    """Export a module as an int8 file; `settings` are arguments of `effxfer.deploy.int8.search.quantize`.
 
     Raises:
         GateError: If no int8 file is both faster and accurate enough.

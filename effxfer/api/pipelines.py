@@ -1,4 +1,4 @@
-"""Functions about whole pipelines: run one, say how far it is, and compare what several made."""
+"""Functions for pipelines: run one, show its state, and compare the models of several runs."""
 
 import json
 import os
@@ -24,12 +24,12 @@ from effxfer.stages.runner.output_dir import check_file_in
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PipelineRun(Reported):
-    """A pipeline that is done.
+    """A completed run of a pipeline.
 
     Attributes:
-        path: The directory of the run.
-        page: Its report page.
-        results: The result of each stage by the stage's name, in order.
+        path: Directory of the run.
+        page: Report page of the run, an HTML file.
+        results: Results of the stages by name, in order.
     """
 
     path: Path
@@ -37,27 +37,27 @@ class PipelineRun(Reported):
     results: Mapping[str, Result]
 
     def facts(self) -> dict[str, Any]:
-        """Return the directory and the page."""
+        """Return the paths of the directory and the page."""
         return {"run": str(self.path), "page": str(self.page)}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Leaderboard(Reported):
-    """Trained and exported models, a table for each task, the better ones first.
+    """Trained and exported models, one table per task, best model first.
 
     Attributes:
-        page: The page that was written; None if none was asked for.
+        page: Path of the report page; None without `out`.
     """
 
     page: Path | None = None
 
     @property
     def rows(self) -> tuple[Mapping[str, Any], ...]:
-        """The models of all tasks; `model` is the directory and, of an export, the precision."""
+        """Rows of all tasks; `model` is the directory and, for an export, the precision."""
         return tuple(row for table in self.report.tables for row in table.rows)
 
     def facts(self) -> dict[str, Any]:
-        """Return the page, if there is one."""
+        """Return the path of the page, if there is one."""
         return {"page": self.page} if self.page else {}
 
 
@@ -67,26 +67,33 @@ def run(
     settings: Mapping[str, Any] | Sequence[str] = (), command: str = "",
     on_stage: Callable[[str, Result], None] | None = None,
 ) -> PipelineRun:  # fmt: skip
-    """Run a pipeline; what is done is skipped, what was cut off goes on.
+    """Run a pipeline: skip completed stages, and resume an interrupted one.
 
     Args:
-        pipeline: A TOML file, or the name of a shipped pipeline.
+        pipeline: Path of a TOML file, or the name of a shipped pipeline.
         preset: `fast`, `balanced`, `small` or `best`, instead of a pipeline.
-        data: Replaces the pipeline's source of images.
-        backbone: Replaces the pipeline's backbone.
-        seconds: Time for the whole run; None is no limit.
-        out: The directory to write; `runs/NAME` if None.
-        seed: Replaces the seed of every stage.
+        data: Source of the images, instead of the pipeline's.
+        backbone: Source of the backbone, instead of the pipeline's.
+        seconds: Time limit of the whole run; None for no limit.
+        out: Directory to write; `runs/NAME` if None.
+        seed: Random seed of all stages, instead of the pipeline's.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
-        force: Replace results that were made from other inputs.
-        settings: Changed settings, as a table by the name of the stage, `{"dense": {"fit": {"epochs": 3}}}`, or as
-            texts, `["dense.fit.epochs=3"]`.
-        command: What the page says it was made by.
-        on_stage: Called with the directory's name and the result of each stage that is done.
+        force: Whether to replace results of other inputs.
+        settings: Changes of settings: a nested dictionary by the name of the stage,
+            `{"dense": {"fit": {"epochs": 3}}}`, or a sequence of strings, `["dense.fit.epochs=3"]`.
+        command: Command to show on the report page; empty for none.
+        on_stage: Called with the directory's name and the result of each completed stage.
+
+    Returns:
+        The run, with the report page and the result of each stage.
 
     Raises:
-        SettingsError: With every mistake in the pipeline and the changes.
+        SettingsError: If the pipeline or a change is wrong; the message lists all mistakes.
         EffxferError: If a stage fails.
+
+    Examples:
+        >>> done = ex.run(preset="balanced", data="photos", backbone="timm:mobilenetv2_100", seconds=1800)
+        >>> print(done.page, done.results["dense"].accuracy)
     """
     plan = _read(pipeline, preset, data, backbone, seed, settings)
     plan, shares = allocate_seconds(plan, seconds) if seconds else (plan, {})
@@ -106,17 +113,26 @@ def status(
     out: PathLike | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
     settings: Mapping[str, Any] | Sequence[str] = (), check: bool = False,
 ) -> Reported:  # fmt: skip
-    """Say what of a pipeline is done, running, cut off, stale or still to do.
+    """Return the state of each stage of a pipeline: done, running, cut off, stale, altered or to do.
+
+    The other arguments are those of `run`.
 
     Args:
-        pipeline: As for `run`, which the arguments before `check` are passed to next.
-        preset: Instead of a pipeline.
-        backbone: Replaces the pipeline's backbone.
-        seconds: Time for the whole run.
-        check: Check settings, networks, data and places as well, as a run does before its first stage.
+        pipeline: Path of a TOML file, or the name of a shipped pipeline.
+        preset: `fast`, `balanced`, `small` or `best`, instead of a pipeline.
+        backbone: Source of the backbone, instead of the pipeline's.
+        seconds: Time limit of the whole run; None for no limit.
+        check: Whether to check settings, networks, data and the output directory too, like a run before its first
+            stage.
+
+    Returns:
+        A report with a table of the stages.
 
     Raises:
-        EffxferError: If the pipeline, or with `check` something that it needs, is not as it should be.
+        EffxferError: If the pipeline is wrong, or a check fails.
+
+    Examples:
+        >>> print(ex.status(preset="balanced", data="photos", backbone="timm:mobilenetv2_100"))
     """
     plan = _read(pipeline, preset, data, backbone, seed, settings)
     plan = allocate_seconds(plan, seconds)[0] if seconds else plan
@@ -131,17 +147,24 @@ def status(
 def leaderboard(
     folders: Sequence[PathLike], *, by: str = "accuracy", out: PathLike | None = None, command: str = ""
 ) -> Leaderboard:
-    """Compare all trained and exported models below some folders, the better ones first.
+    """Compare all trained and exported models in some folders.
 
     Args:
-        folders: Directories of runs or models, which are searched at any depth.
-        by: Sort by `accuracy`, `p50` or `size`.
-        out: Write `leaderboard.html` into this directory; None writes nothing.
-        command: What the page says it was made by.
+        folders: Directories of runs or models, which are searched recursively.
+        by: Order of the models: `accuracy`, `p50` or `size`.
+        out: Directory for the report page `leaderboard.html`; None writes no page.
+        command: Command to show on the page; empty for none.
+
+    Returns:
+        The leaderboard, with one table per task, best model first.
 
     Raises:
         SettingsError: If there is no model directory, or no such order.
         ModelFileError: If all model directories are damaged.
+
+    Examples:
+        >>> board = ex.leaderboard(["runs"], by="p50", out="runs/board")
+        >>> board.rows[0]["model"]
     """
     orders = get_args(boards.By)
     if by not in orders:
@@ -164,7 +187,7 @@ def _read(
     """Read a pipeline or a preset.
 
     Raises:
-        SettingsError: If both or neither are passed, or with every mistake in it.
+        SettingsError: If both or neither are passed, or the pipeline is wrong.
     """
     if bool(pipeline) == bool(preset):
         raise SettingsError("give either a pipeline or `preset`", "such as `preset=balanced`")
@@ -174,13 +197,13 @@ def _read(
 
 
 def _import_own_networks(plan: Plan, pipeline: PathLike) -> None:
-    """Import the modules that lie beside a pipeline and that it names."""
+    """Import the modules in a pipeline's folder that define its networks."""
     for source in pipelines.named_in_plan(plan) if pipeline else ():
         import_beside(source, find_pipeline(os.fspath(pipeline)).resolve().parent)
 
 
 def _texts(table: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Write nested tables as `KEY=VALUE`.
+    """Yield the values of nested tables as `KEY=VALUE`.
 
     >>> list(_texts({"dense": {"fit": {"epochs": 3}}, "data": {"source": "photos"}}))
     ['dense.fit.epochs=3', 'data.source="photos"']

@@ -1,6 +1,6 @@
-"""Functions that prune: lottery tickets, channels, a latency target, and smaller layers for a ticket.
+"""Functions that prune: find lottery tickets, remove channels, reach a latency target, and compact tickets.
 
-`help(effxfer.api)` describes the arguments that all of them take.
+`help(effxfer.api)` describes the arguments that they have in common.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,19 +43,38 @@ def find_ticket(
     controls: str | None = None, epochs: int | None = None, lr: float | None = None, seed: int | None = None,
     device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result | ModuleResult:  # fmt: skip
-    """Find a lottery ticket by pruning in rounds with rewinding (arXiv:1803.03635), or by gradual pruning.
+    """Find a lottery ticket by iterative magnitude pruning with rewinding, or by gradual pruning.
 
-    A module is changed in place; `train(module, mask, round)` trains it, keeps removed weights at zero by
-    `mask.apply_(module)`, and returns a score.
+    Iterative pruning: Frankle & Carbin, 2019 (https://arxiv.org/abs/1803.03635). The common arguments are described in
+    `effxfer.api`.
+
+    `source` may also be any `torch.nn.Module`, which is changed in place. Then pass `train`, a function
+    `(module, mask, round) -> score`: it trains the module, keeps removed weights at zero by calling
+    `mask.apply_(module)` after each optimizer step, and returns a score, higher is better. Other arguments are those of
+    `effxfer.prune.weights.lottery.find_ticket`.
 
     Args:
         method: `lottery`, `gradual` or `structured` (whole channels).
         sparsity: Share of the prunable weights to remove, in (0, 1); for `lottery` and `gradual`.
         ratio: Share of the channels to remove, in (0, 1); for `structured`.
-        rounds: Pruning rounds; 3 if None.
+        rounds: Number of pruning rounds; 3 if None.
         controls: Control networks to train: `none`, `fast` or `full`; `none` if None.
-        epochs: Passes over the training split per round (3 if None), or in all for `gradual` (5 if None).
+        epochs: Epochs per round (3 if None), or of the whole training for `gradual` (5 if None).
         lr: Peak learning rate; 0.001 if None.
+
+    Returns:
+        The model directory with the trained ticket and `ticket.safetensors`. For a module: a `ModuleResult` whose
+        `mask` is the ticket.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the data cannot be used for training.
+        GateError: If a training diverges.
+
+    Examples:
+        >>> ticket = ex.find_ticket("runs/dense", out="runs/ticket", sparsity=0.8, rounds=3)
+        >>> sparse = ex.find_ticket(module, train=train, sparsity=0.8)
+        >>> sparse.mask.keep["conv1.weight"]
     """
     if is_module(source):
         return find_ticket_of_module(source, rounds=rounds, **table_of(None, extra, sparsity=sparsity))
@@ -87,20 +106,39 @@ def prune_channels(
     seconds: float | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result | ModuleResult:  # fmt: skip
-    """Remove whole channels along the dependency graph, and train the smaller network; pass exactly one target.
+    """Remove whole channels of all dependent layers, and train the smaller network.
 
-    A module is changed in place and not trained; only the shape and type of `example` matter.
+    Pass exactly one target: `ratio`, `macs_ratio`, `latency_ratio` or `latency_ms`. The common arguments are described
+    in `effxfer.api`.
+
+    `source` may also be any `torch.nn.Module`, which is changed in place and not trained. Then pass `example`, an input
+    `(B, ...)` whose shape and type matter but not its values, and `ratio` or `macs_ratio`. Other arguments are those of
+    `effxfer.prune.channels.remove.remove_channels`.
 
     Args:
         ratio: Share of the channels to remove, in (0, 1).
         macs_ratio: Share of the multiply-adds to keep, in (0, 1).
-        latency_ratio: Share of the unpruned network's p50 to reach, measured on this machine, in (0, 1).
-        latency_ms: The p50 to reach in milliseconds for one image, measured on this machine.
+        latency_ratio: Target p50 latency, as a share of the unpruned network's on this machine, in (0, 1).
+        latency_ms: Target p50 latency in milliseconds for one image on this machine.
         controls: Control networks to train: `none`, `fast` or `full`; `none` if None.
-        epochs: Passes over the training split at most; 5 if None.
+        epochs: Maximum number of epochs; 5 if None.
         lr: Peak learning rate; 0.001 if None.
-        batch: Images per step; 64 if None.
-        seconds: Time for the whole stage; None is no limit.
+        batch: Batch size; 64 if None.
+        seconds: Time limit of the whole call; None for no limit.
+
+    Returns:
+        The model directory with the pruned and trained network. For a module: a `ModuleResult`.
+
+    Raises:
+        SettingsError: If an argument is wrong, the target cannot be reached, or `out` contains another result.
+        ModelFileError: If the network cannot be traced.
+        DataError: If the data cannot be used for training.
+        GateError: If the measured latency misses the target, or the training diverges.
+
+    Examples:
+        >>> small = ex.prune_channels("runs/dense", out="runs/small", latency_ratio=0.5, epochs=5)
+        >>> pruned = ex.prune_channels(module, example=torch.zeros(1, 3, 224, 224), macs_ratio=0.5)
+        >>> pruned.kept_outputs
     """
     if is_module(source):
         targets = {"latency_ratio": latency_ratio, "latency_ms": latency_ms}
@@ -131,17 +169,33 @@ def prune_to_latency(
     seconds: float | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result | ModuleResult:  # fmt: skip
-    """Remove channels and residual blocks until the exported file is fast enough; pass `ratio` or `ms`.
+    """Remove channels and residual blocks until the exported file reaches a latency target, and train the network.
 
-    A module is changed in place and not trained; `loss(module)` returns its mean loss on some training examples.
+    Pass either `ratio` or `ms`. The common arguments are described in `effxfer.api`.
+
+    `source` may also be any `torch.nn.Module`, which is changed in place and not trained. Then pass `example`, an input
+    `(B, ...)`, and `loss`, a function from the module to its mean loss on some training examples. Other arguments are
+    those of `effxfer.stages.prune.latency.prune_to_measured_latency`.
 
     Args:
-        ratio: Share of the unpruned network's p50 to reach, measured on this machine, in (0, 1).
-        ms: The p50 to reach in milliseconds for one image, measured on this machine.
-        epochs: Passes over the training split at most; 5 if None.
+        ratio: Target p50 latency, as a share of the unpruned network's on this machine, in (0, 1).
+        ms: Target p50 latency in milliseconds for one image on this machine.
+        epochs: Maximum number of epochs; 5 if None.
         lr: Peak learning rate; 0.001 if None.
-        batch: Images per step; 64 if None.
-        seconds: Time for the whole stage; None is no limit.
+        batch: Batch size; 64 if None.
+        seconds: Time limit of the whole call; None for no limit.
+
+    Returns:
+        The model directory with the pruned and trained network. For a module: a `ModuleResult`.
+
+    Raises:
+        SettingsError: If an argument is wrong, the target cannot be reached, or `out` contains another result.
+        ModelFileError: If the network cannot be traced.
+        GateError: If the measured latency misses the target, or the training diverges.
+
+    Examples:
+        >>> small = ex.prune_to_latency("runs/dense", out="runs/small", ratio=0.5)
+        >>> pruned = ex.prune_to_latency(module, example=example, loss=loss, ms=4.0)
     """
     if is_module(source):
         return prune_module_to_latency(source, ratio=ratio, ms=ms, **extra)
@@ -166,14 +220,30 @@ def compact(
     images: int | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result | ModuleResult:  # fmt: skip
-    """Remove the channels, attention heads and hidden units that a ticket left without weights.
+    """Remove the channels, attention heads and hidden units whose weights a ticket removed.
 
-    A module is changed in place; only the shape and type of `example` matter.
+    The common arguments are described in `effxfer.api`.
+
+    `source` may also be any `torch.nn.Module` with zero weights, which is changed in place. Then pass `example`, an
+    input `(B, ...)` whose shape and type matter but not its values. Other arguments are those of
+    `effxfer.prune.compact.compact.compact`.
 
     Args:
-        max_error: Largest change of a logit, as a share of the largest logit; 0 if None: only what changes
-            nothing leaves.
-        images: Training images that the change is measured on; 256 if None.
+        max_error: Largest allowed change of a logit, as a share of the largest logit; 0 if None: only units without
+            any effect are removed.
+        images: Number of training images on which the change is measured; 256 if None.
+
+    Returns:
+        The model directory with the smaller network. For a module: a `ModuleResult`.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        ModelFileError: If the network cannot be traced.
+        GateError: If the outputs of the smaller network differ by more than the tolerance.
+
+    Examples:
+        >>> small = ex.compact("runs/ticket", out="runs/compact", max_error=0.01)
+        >>> compacted = ex.compact(module, example=torch.zeros(1, 3, 224, 224))
     """
     if is_module(source):
         return compact_module(source, **table_of(None, extra, max_error=max_error))

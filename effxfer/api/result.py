@@ -1,4 +1,4 @@
-"""What the functions of the api return: a report that prints itself, and the files it is about."""
+"""Results of the API's functions: reports that print themselves, with the files that they describe."""
 
 from dataclasses import asdict, dataclass
 from html import escape
@@ -24,7 +24,7 @@ ACCURACIES = ("{}", "{}/int8", "{}/fp32")
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Reported:
-    """Anything with a report.
+    """Base of all results. `print` shows the report; a notebook shows it as tables.
 
     Attributes:
         report: Measurements, notes, tables and curves.
@@ -37,15 +37,19 @@ class Reported:
         return {}
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that `json.dumps` takes."""
+        """Return the result as plain values for `json.dumps`."""
         return {**self.facts(), "report": self.report.to_json()}
 
     def __getitem__(self, name: str) -> Measurement:
-        """Return a measurement by its name, such as `accuracy/val`; `KeyError` if the report has none."""
+        """Return a measurement by its name, such as `accuracy/val`.
+
+        Raises:
+            KeyError: If the report has no measurement of this name.
+        """
         return self.report[name]
 
     def get(self, name: str) -> float | None:
-        """Return the value of a measurement, or None if the report has none of this name."""
+        """Return the value of a measurement by its name; None if the report has none."""
         return self.report.get(name)
 
     def __repr__(self) -> str:
@@ -61,10 +65,10 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Result(Reported):
-    """A model directory that a function wrote.
+    """A model directory, with its report.
 
     Attributes:
-        artifact: The directory as the stages take it.
+        artifact: The opened directory.
     """
 
     artifact: Artifact
@@ -76,12 +80,12 @@ class Result(Reported):
 
     @property
     def path(self) -> Path:
-        """The directory."""
+        """Path of the directory."""
         return self.artifact.path
 
     @property
     def manifest(self) -> Manifest:
-        """How the model was made: stage, settings, data, classes, versions."""
+        """Origin of the model: stage, settings, data, classes and versions."""
         return self.artifact.manifest
 
     @property
@@ -91,7 +95,7 @@ class Result(Reported):
 
     @property
     def accuracy(self) -> float | None:
-        """Validation accuracy in percent, of the int8 file where there is one; None if it was not measured."""
+        """Validation accuracy in percent, of the int8 file if there is one; None if it was not measured."""
         return self._accuracy("val")
 
     @property
@@ -113,7 +117,7 @@ class Result(Reported):
         return self.artifact.net()
 
     def facts(self) -> dict[str, Any]:
-        """Return the directory and the key of what determined it."""
+        """Return the path of the directory, and the key of its inputs."""
         return {"model": str(self.path), "key": self.manifest.key}
 
     def _accuracy(self, split: str) -> float | None:
@@ -123,10 +127,10 @@ class Result(Reported):
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A pretrained network that is named but not adapted yet.
+    """A pretrained network by name; it is not built before it is used.
 
     Attributes:
-        settings: Its source, weights, arguments and input.
+        settings: Source, weights, arguments and input of the network.
     """
 
     settings: BackboneSettings
@@ -135,7 +139,8 @@ class Backbone:
         """Build the network with its weights, in evaluation mode; a `torch.nn.Module`.
 
         Raises:
-            ModelFileError: If weights are absent or do not fit.
+            SettingsError: If there is no network of this name.
+            ModelFileError: If its weights are absent or do not fit.
         """
         with trust_sources(self.settings.source):
             net, _ = artifact.open_model(self.settings)
@@ -144,11 +149,11 @@ class Backbone:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LoadedTicket(Reported):
-    """A lottery ticket that was read.
+    """A lottery ticket, with a report on it.
 
     Attributes:
-        path: Its file, or the model directory that holds it.
-        file: Its masks, weights and recipe.
+        path: Path of the ticket file, or of the model directory.
+        file: Masks, weights and recipe of the ticket.
     """
 
     path: Path
@@ -161,12 +166,12 @@ class LoadedTicket(Reported):
 
     @property
     def digest(self) -> str:
-        """Digest of everything that determines a training of this ticket."""
+        """Digest of all inputs of a training of this ticket."""
         return self.file.facts.identity
 
     @property
     def sparsity(self) -> float:
-        """Percent of the prunable weights that are removed."""
+        """Share of removed weights among the prunable ones, in percent."""
         return self["sparsity/prunable"].value
 
     def facts(self) -> dict[str, Any]:
@@ -174,17 +179,17 @@ class LoadedTicket(Reported):
         return {"ticket": str(self.path), "digest": self.digest}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the path, the digest and the ticket's document."""
+        """Return the path, the digest and the facts of the ticket as plain values."""
         return {**self.facts(), **asdict(self.file.facts)}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LoadedAdapter(Reported):
-    """An adapter that was read.
+    """An adapter, with a report on it.
 
     Attributes:
-        path: Its file, or the model directory that holds it.
-        file: Its document and tensors.
+        path: Path of the adapter file, or of the model directory.
+        file: Facts and tensors of the adapter.
     """
 
     path: Path
@@ -197,7 +202,7 @@ class LoadedAdapter(Reported):
 
     @property
     def digest(self) -> str:
-        """Digest of what determines the adapted network."""
+        """Digest of all inputs of the adapted network."""
         return self.file.facts.identity
 
     @property
@@ -210,12 +215,12 @@ class LoadedAdapter(Reported):
         return {"adapter": str(self.path), "digest": self.digest}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the path, the digest and the adapter's document."""
+        """Return the path, the digest and the facts of the adapter as plain values."""
         return {**self.facts(), **asdict(self.file.facts)}
 
 
 def report_html(report: Report) -> str:
-    """Lay a report out as HTML for a notebook; every text is escaped."""
+    """Format a report as HTML for a notebook; every text is escaped."""
     rows = [{"measurement": row.name, "value": str(row)} for row in report.rows]
     tables = [Table(title="", rows=tuple(rows))] if rows else []
     notes = "".join(f"<li>{_text(note)}</li>" for note in report.notes)
@@ -224,7 +229,7 @@ def report_html(report: Report) -> str:
 
 
 def table_html(table: Table) -> str:
-    """Lay a table out as HTML, its title as the caption."""
+    """Format a table as HTML, with its title as the caption."""
     columns = list(table.rows[0]) if table.rows else []
     head = "".join(f"<th>{_text(column)}</th>" for column in columns)
     body = "".join(
@@ -235,7 +240,7 @@ def table_html(table: Table) -> str:
 
 
 def facts_html(facts: dict[str, Any]) -> str:
-    """Lay paths and digests out as one HTML paragraph."""
+    """Format paths and digests as one HTML paragraph."""
     lines = "<br>".join(f"{_text(name)}: <code>{_text(value)}</code>" for name, value in facts.items())
     return f"<p>{lines}</p>" if lines else ""
 

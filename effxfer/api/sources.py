@@ -1,4 +1,4 @@
-"""What a function starts from and on which data: names, paths, tables or objects, turned into what stages take."""
+"""Sources and data of the API's functions: convert names, paths, dictionaries and objects for the stages."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.prune.tickets.file import TicketFile
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import build, overlay
-from effxfer.stages.runner.source import Adapted
+from effxfer.stages.runner.source import AdapterOnBase
 from effxfer.stages.runner.source import Source as Origin
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Labelled images that were listed and split; nothing is decoded yet.
+    """A data set whose images are listed and split, but not decoded.
 
     Attributes:
-        settings: The source, and how it is split.
+        settings: Source of the images, and settings of the splits.
         listing: Every image with its class and its split.
     """
 
@@ -44,11 +44,14 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images of each split: `train`, `val`, `test`."""
+        """Number of images in each split: `train`, `val`, `test`."""
         return {split: len(self.listing.split(split)) for split in SPLITS}
 
     def task(self, size: int = 224) -> "Task":
-        """Decode the images once and return them as memory-mapped arrays, uint8 `(N, size, size, 3)` a split.
+        """Decode the images, and return them as memory-mapped uint8 arrays `(N, size, size, 3)`, one per split.
+
+        Args:
+            size: Side of the images in pixels.
 
         Raises:
             DataError: If an image cannot be read.
@@ -66,25 +69,29 @@ class Dataset:
 
 
 Network = PathLike | Result | Artifact | Backbone | BackboneSettings
-Source = Network | TicketFile | Adapted
+Source = Network | TicketFile | AdapterOnBase
 Data = PathLike | Mapping[str, Any] | Dataset | DataSettings
 
 
 def load(source: PathLike, *, settings: Mapping[str, Any] | None = None, **backbone: Any) -> Result | Backbone:
-    """Open a model directory or a bundled model, or name a pretrained network.
+    """Open a model directory, or select a pretrained network by its name.
 
     Args:
-        source: A model directory, the name of a bundled model, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]` or
+        source: Model directory, name of a bundled model, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]` or
             `package.module:factory`.
-        settings: Settings of a backbone as a table; a value here wins over the same keyword.
-        backbone: Settings of a backbone: `size`, `pretrained`, `args`, `crop`, `interpolation`, `mean`, `std`.
+        settings: Settings of the backbone as a dictionary; it overrides keyword arguments.
+        backbone: Settings of the backbone: `size`, `pretrained`, `args`, `crop`, `interpolation`, `mean`, `std`.
 
     Returns:
-        A `Result` for a model directory, a `Backbone` for a name. Both have `.network()`.
+        A `Result` for a model directory, else a `Backbone`. Both have a method `network()`.
 
     Raises:
-        SettingsError: If a setting is unknown or impossible, or a model directory is passed settings.
-        ModelFileError: If it looks like a model directory but is none.
+        SettingsError: If a setting is wrong, or settings are passed for a model directory.
+        ModelFileError: If the source looks like a model directory but is none.
+
+    Examples:
+        >>> network = ex.load("runs/dense").network()
+        >>> backbone = ex.load("timm:mobilenetv2_100", size=128)
     """
     origin = network_of(source, {**backbone, **(settings or {})})
     return Result.of(origin) if isinstance(origin, Artifact) else Backbone(settings=origin)
@@ -95,20 +102,28 @@ def load_data(
     max_per_class: int | None = None, skip_bad: bool | None = None,
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Dataset:  # fmt: skip
-    """List and split labelled images.
+    """List and split the images of a data set, without decoding them.
 
     Args:
-        source: A folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or `digits`.
-        val_fraction: Share of each class for validation where the source has no such split, in (0, 0.5].
-        test_fraction: Share of each class for testing where the source has no splits, in (0, 0.5].
-        max_per_class: Training images of each class to use; None uses all.
-        skip_bad: Leave out unreadable images instead of stopping at them.
-        settings: Other settings of data as a table; a value here wins over the same keyword.
-        extra: Other settings of data by name.
+        source: Folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or `digits`.
+        val_fraction: Share of each class for validation if the source has no validation split, in (0, 0.5].
+        test_fraction: Share of each class for testing if the source has no splits, in (0, 0.5].
+        max_per_class: Maximum number of training images per class; None for all.
+        skip_bad: Whether to skip unreadable images instead of raising an error.
+        settings: More settings of the data as a dictionary; it overrides keyword arguments.
+        extra: More settings of the data by name.
+
+    Returns:
+        The data set, with its classes, counts and notes.
 
     Raises:
-        SettingsError: If a setting is unknown or impossible.
-        DataError: If the source is absent or cannot be trained on.
+        SettingsError: If a setting is wrong.
+        DataError: If the source is absent or cannot be used for training.
+
+    Examples:
+        >>> photos = ex.load_data("photos", val_fraction=0.2, max_per_class=100)
+        >>> print(photos.classes, photos.counts)
+        >>> train = photos.task(size=128).train.pixels
     """
     from effxfer.data.load import scan
 
@@ -121,7 +136,9 @@ def load_data(
 
 
 def table_of(settings: Mapping[str, Any] | None, extra: Mapping[str, Any], **keywords: Any) -> dict[str, Any]:
-    """Merge typed keywords (`fit__epochs` is `fit.epochs`, None is left out), other keywords, and a settings table.
+    """Merge keyword arguments, extra settings and a settings table, in this order.
+
+    A keyword `fit__epochs` is the setting `fit.epochs`; None is skipped.
 
     >>> table_of({"fit": {"lr": 0.1}}, {"round_to": 8}, fit__epochs=3, seed=None)
     {'fit': {'epochs': 3, 'lr': 0.1}, 'round_to': 8}
@@ -135,44 +152,44 @@ def table_of(settings: Mapping[str, Any] | None, extra: Mapping[str, Any], **key
 
 
 def origin_of(source: Source, backbone: Mapping[str, Any]) -> Origin:
-    """Return what a stage starts from.
+    """Convert a source into the source of a stage.
 
     Args:
-        source: A name, a path or an object.
-        backbone: Settings of a backbone that is named.
+        source: Name, path or object.
+        backbone: Settings of a backbone that is passed by name.
 
     Raises:
-        SettingsError: If settings are passed for something that is there already, or are unknown or impossible.
+        SettingsError: If a setting is wrong, or settings are passed for an existing model.
         ModelFileError: If the source looks like a model directory but is none.
     """
-    if not isinstance(source, TicketFile | Adapted):
+    if not isinstance(source, TicketFile | AdapterOnBase):
         return network_of(source, backbone)
     if backbone:
-        raise _already_opened("this")
+        raise _opened_source_error("this")
     return source
 
 
 def network_of(source: Network, backbone: Mapping[str, Any]) -> Artifact | BackboneSettings:
-    """Return the network that a source names; arguments and errors as in `origin_of`."""
+    """Convert the source of a network; see `origin_of` for arguments and errors."""
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         origin = artifact.find(name) or build(BackboneSettings, {"source": name, **backbone}, "backbone")
         if backbone and isinstance(origin, Artifact):
-            raise _already_opened(name)
+            raise _opened_source_error(name)
         return origin
     if backbone:
-        raise _already_opened(repr(source))
+        raise _opened_source_error(repr(source))
     if isinstance(source, Result):
         return source.artifact
     return source.settings if isinstance(source, Backbone) else source
 
 
-def _already_opened(name: str) -> SettingsError:
+def _opened_source_error(name: str) -> SettingsError:
     return SettingsError(f"{name} is a model already: backbone settings have no effect on it")
 
 
 def data_table(data: Data | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of data that a caller passed, in one table; without a source if it named none."""
+    """Merge data and settings of data into one table; it has no source if `data` is None."""
     if data is None:
         return dict(settings)
     if isinstance(data, str | os.PathLike):
@@ -182,10 +199,10 @@ def data_table(data: Data | None, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 def inner_table(settings: dict[str, Any], key: str) -> dict[str, Any]:
-    """Take a table out of settings; empty if there is none.
+    """Remove the table `key` from settings, and return it; empty if there is none.
 
     Raises:
-        SettingsError: If it is not a table.
+        SettingsError: If the value is not a table.
     """
     value = settings.pop(key, {})
     if not isinstance(value, dict):
@@ -194,5 +211,5 @@ def inner_table(settings: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def path_of(model: PathLike | Result | Artifact) -> Path:
-    """Return the directory or file that a model names."""
+    """Return the path of a model."""
     return model.path if isinstance(model, Result | Artifact) else Path(model)

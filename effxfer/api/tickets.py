@@ -1,6 +1,6 @@
-"""Functions about lottery tickets in files: read, train, pack.
+"""Functions for lottery tickets in files: load, train and pack them.
 
-`help(effxfer.api)` describes the arguments that all of them take.
+`help(effxfer.api)` describes the arguments that they have in common.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,20 @@ Ticket = PathLike | Result | LoadedTicket
 
 
 def load_ticket(ticket: PathLike | Result) -> LoadedTicket:
-    """Read a ticket: its sparsity, network, pruning recipe and rewind point.
+    """Load a ticket, and describe its sparsity, network, pruning recipe and rewind point.
 
     Args:
-        ticket: A `ticket.safetensors`, or a model directory that holds one.
+        ticket: Path of a `ticket.safetensors`, or a model directory with one.
+
+    Returns:
+        The ticket, with a report on it.
 
     Raises:
-        ModelFileError: If there is none, or it is not what was written.
+        ModelFileError: If there is no ticket, or it is damaged.
+
+    Examples:
+        >>> ticket = ex.load_ticket("runs/ticket")
+        >>> print(ticket.sparsity, ticket.digest)
     """
     path = path_of(ticket)
     return LoadedTicket.of(read_ticket(path), path)
@@ -36,14 +43,28 @@ def train_ticket(
     lr: float | None = None, mask: str | None = None, backbone: str = "", seed: int | None = None,
     device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
-    """Train a lottery ticket on labelled images from its rewind point, with a new head; its zeros stay.
+    """Train a lottery ticket on labelled images from its rewind point, with a new head; pruned weights stay zero.
+
+    The common arguments are described in `effxfer.api`.
 
     Args:
-        ticket: A `ticket.safetensors`, a model directory that holds one, or what `load_ticket` returned.
-        epochs: Passes over the training split; those of the ticket's recipe if None.
+        ticket: Path of a `ticket.safetensors`, a model directory with one, or what `load_ticket` returned.
+        epochs: Number of epochs; that of the ticket's recipe if None.
         lr: Peak learning rate; that of the ticket's recipe if None.
-        mask: `ticket`, or as a control `random` or `none`; `ticket` if None.
-        backbone: Where the weights of a ticket without weights are, if not where it says.
+        mask: Mask to train with: `ticket`, or a control, `random` or `none`; `ticket` if None.
+        backbone: Source of the weights of a ticket without weights; empty for the source in the ticket.
+
+    Returns:
+        The model directory with the trained, sparse network.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        ModelFileError: If the ticket is damaged, or its backbone has other weights.
+        GateError: If the training diverges.
+
+    Examples:
+        >>> sparse = ex.train_ticket("runs/ticket", data="other-photos", out="runs/transferred")
+        >>> control = ex.train_ticket("runs/ticket", data="other-photos", out="runs/random", mask="random")
     """
     table = table_of(settings, extra, seed=seed, fit__epochs=epochs, fit__lr=lr, mask=mask)
     opened = _file_of(ticket)
@@ -53,17 +74,24 @@ def train_ticket(
 
 
 def pack_ticket(ticket: Ticket, *, out: PathLike, backbone: str = "", force: bool = False) -> LoadedTicket:
-    """Write a ticket to one file, with its weights, or pointing to those of a backbone.
+    """Write a ticket to one file, with its weights or with a reference to a backbone's weights.
 
     Args:
-        ticket: A `ticket.safetensors`, a model directory that holds one, or what `load_ticket` returned.
-        out: The file to write.
-        backbone: Leave the weights out: they are those of this backbone. Empty writes them into the file.
-        force: Replace another ticket.
+        ticket: Path of a `ticket.safetensors`, a model directory with one, or what `load_ticket` returned.
+        out: File to write.
+        backbone: Source of a backbone with the ticket's weights, to which the file then refers. Empty: the file
+            contains the weights.
+        force: Whether to replace a different ticket.
+
+    Returns:
+        The written ticket, with a report on it.
 
     Raises:
-        SettingsError: If something else is there (`E211`).
-        ModelFileError: If the backbone has other weights than the ticket's rewind point.
+        SettingsError: If `out` exists and is not a ticket, or another ticket (`E211`).
+        ModelFileError: If the weights of the backbone differ from the ticket's rewind point.
+
+    Examples:
+        >>> packed = ex.pack_ticket("runs/ticket", out="small.safetensors", backbone="timm:resnet18")
     """
     file = Path(out)
     check_file(file)

@@ -1,6 +1,6 @@
 """Functions that train: fine-tuning, competitions, learning curves, quantization-aware training, heads.
 
-`help(effxfer.api)` describes the arguments that all of them take.
+`help(effxfer.api)` describes the arguments that they have in common.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,30 @@ def finetune(
     size: int | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
-    """Adapt a pretrained network to labelled images.
+    """Fine-tune a pretrained network on labelled images.
+
+    The common arguments are described in `effxfer.api`.
 
     Args:
-        strategy: A key of `effxfer.transfer.STRATEGIES`; `full` if None.
-        epochs: Passes over the training split at most; 10 if None.
+        strategy: Transfer strategy, a key of `effxfer.transfer.STRATEGIES`; `full` if None.
+        epochs: Maximum number of epochs; 10 if None.
         lr: Peak learning rate; 0.001 if None.
-        batch: Images per step; 64 if None.
-        seconds: Time for the whole stage; None is no limit.
-        size: Side of the images in pixels; None leaves it.
+        batch: Batch size; 64 if None.
+        seconds: Time limit of the whole call, to which the training is shortened; None for no limit.
+        size: Side of the input images in pixels; None for the network's current input size.
+
+    Returns:
+        The model directory with the fine-tuned network, its accuracy and its training curves.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the data cannot be used for training.
+        GateError: If the training diverges.
+
+    Examples:
+        >>> dense = ex.finetune("timm:mobilenetv2_100", data="photos", out="runs/dense", epochs=6, lr=0.001)
+        >>> dense.accuracy
+        >>> lora = ex.finetune("timm:vit_tiny_patch16_224", data="photos", out="runs/lora", strategy="lora")
     """
     table = table_of(
         settings, extra, seed=seed, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch,
@@ -40,15 +55,30 @@ def compete(
     epochs: int | None = None, lr: float | None = None, latency_penalty: float | None = None, seed: int | None = None,
     device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
-    """Train recipes and backbones a little and the better ones longer; keep the best network.
+    """Train all combinations of recipes and backbones briefly, and the better ones longer (successive halving).
+
+    The common arguments are described in `effxfer.api`.
 
     Args:
-        seconds: Time for the whole stage; None is no limit.
-        backbones: Other backbones to try every recipe on.
-        candidates: Recipes by name, each a table of changed settings; six recipes if None.
-        epochs: Passes over the training split at most; 10 if None.
+        seconds: Time limit of the whole call; None for no limit.
+        backbones: Sources of additional backbones.
+        candidates: Recipes by name, each a dictionary of settings of `finetune`; six built-in recipes if None.
+        epochs: Maximum number of epochs of the last round; 10 if None.
         lr: Peak learning rate; 0.001 if None.
-        latency_penalty: Points of validation accuracy that twice the speed is worth; 0 if None.
+        latency_penalty: Points of validation accuracy to subtract for each doubling of the latency; 0 if None.
+
+    Returns:
+        The model directory with the winner's network; the report contains a leaderboard.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the data cannot be used for training.
+        GateError: If all candidates diverge, or the winner's last training does.
+
+    Examples:
+        >>> best = ex.compete("timm:resnet18", data="photos", out="runs/best", seconds=600,
+        ...                   backbones=["timm:mobilenetv2_100"], latency_penalty=1)
+        >>> print(best.report.tables[0])
     """
     table = table_of(
         settings, extra, seed=seed, seconds=seconds, backbones=backbones, candidates=candidates,
@@ -63,14 +93,29 @@ def learning_curve(
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
     **extra: Any,
 ) -> Result:  # fmt: skip
-    """Measure how quickly a network adapts: accuracy by labels per class and by epochs.
+    """Measure accuracy against the number of labels per class, and against the number of epochs.
+
+    The common arguments are described in `effxfer.api`.
 
     Args:
-        labels: Training images per class, ascending; 1, 2, 5, 10 and 20 if None. All images come last.
-        repeats: Trainings for each number; 3 if None.
-        strategy: A key of `effxfer.transfer.STRATEGIES`; `full` if None.
-        epochs: Passes over the training split at most; 10 if None.
+        labels: Numbers of training images per class, in ascending order; (1, 2, 5, 10, 20) if None. A last training
+            uses all images.
+        repeats: Training runs for each number; 3 if None.
+        strategy: Transfer strategy, a key of `effxfer.transfer.STRATEGIES`; `full` if None.
+        epochs: Maximum number of epochs; 10 if None.
         lr: Peak learning rate; 0.001 if None.
+
+    Returns:
+        The model directory with the network trained on all images; the report contains the curves.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the data cannot be used for training.
+        GateError: If a training diverges.
+
+    Examples:
+        >>> curve = ex.learning_curve("timm:resnet18", data="photos", out="runs/curve", labels=[5, 10, 20])
+        >>> print(curve.report.tables[0])
     """
     table = table_of(
         settings, extra, seed=seed, labels=labels, repeats=repeats, strategy=strategy, fit__epochs=epochs,
@@ -86,11 +131,25 @@ def qat(
 ) -> Result:  # fmt: skip
     """Fine-tune with weights and activations rounded to int8 (quantization-aware training).
 
+    The common arguments are described in `effxfer.api`.
+
     Args:
-        bits: Bits of weights, 2 to 8; 7 if None, which suits CPUs without VNNI.
-        epochs: Passes over the training split at most; 3 if None.
+        bits: Bits per weight, 2 to 8; 7 if None, which avoids saturation on CPUs without VNNI.
+        epochs: Maximum number of epochs; 3 if None.
         lr: Peak learning rate; 0.0001 if None.
-        batch: Images per step; 64 if None.
+        batch: Batch size; 64 if None.
+
+    Returns:
+        The model directory with a plain float network; `export` or `quantize` makes the int8 file.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the classes of data and network differ.
+        GateError: If the training diverges.
+
+    Examples:
+        >>> robust = ex.qat("runs/dense", out="runs/qat", epochs=3)
+        >>> int8 = ex.quantize(robust, out="runs/int8")
     """
     table = table_of(settings, extra, seed=seed, bits=bits, fit__epochs=epochs, fit__lr=lr, options__batch=batch)
     return run_stage("qat", source, out=out, data=data, settings=table, device=device, force=force)
@@ -101,13 +160,29 @@ def search_head(
     seconds: float | None = None, workers: int | None = None, storage: str | None = None, seed: int | None = None,
     device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
-    """Search the head with Optuna on features of the frozen body, which are computed once.
+    """Search for a better head with Optuna, on cached features of the frozen body.
+
+    The common arguments are described in `effxfer.api`.
 
     Args:
-        trials: Heads to try; 40 if None, or as many as fit into `seconds`.
-        seconds: Time for the whole stage; None is no limit.
-        workers: Processes that try heads side by side; 1 if None.
-        storage: Where several machines share trials: `postgresql://...` or `journal:PATH`.
+        trials: Number of heads to try; 40 if None, or as many as fit into `seconds`.
+        seconds: Time limit of the whole call; None for no limit.
+        workers: Number of parallel processes; 1 if None.
+        storage: Database of trials that several machines share, `postgresql://...` or `journal:PATH`; None for a
+            search of this call alone.
+
+    Returns:
+        The model directory with the network. A head that it already had for these classes is only replaced by a better
+        one.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If a class has too few images for cross-validation.
+        ResourceError: If the database does not answer.
+
+    Examples:
+        >>> searched = ex.search_head("timm:resnet18", data="photos", out="runs/head", trials=40, workers=2)
+        >>> searched.accuracy
     """
     table = table_of(settings, extra, seed=seed, trials=trials, seconds=seconds, workers=workers, storage=storage)
     return run_stage("search", source, out=out, data=data, settings=table, device=device, force=force)

@@ -85,15 +85,15 @@ def find_modules_after(net: Net, tap: str) -> list[str]:
         return []
     tap_passed, called_before, called_after = False, set[str](), dict[str, None]()
 
-    def called(name: str) -> Any:
+    def call_recorder(name: str) -> Any:
         return lambda _module, _inputs: called_after.setdefault(name) if tap_passed else called_before.add(name)
 
-    def finished(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+    def mark_tap(_module: nn.Module, _inputs: Any, _output: Any) -> None:
         nonlocal tap_passed
         tap_passed = True
 
-    handles = [m.register_forward_pre_hook(called(n)) for n, m in net.body.named_modules()]
-    handles.append(net.body.get_submodule(tap).register_forward_hook(finished))
+    handles = [m.register_forward_pre_hook(call_recorder(n)) for n, m in net.body.named_modules()]
+    handles.append(net.body.get_submodule(tap).register_forward_hook(mark_tap))
     with as_evaluated(net), hooks(handles):
         net.body(example_input(net))
     unused = [

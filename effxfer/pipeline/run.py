@@ -23,7 +23,7 @@ from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import comparison_key, stage_key
 from effxfer.stages.runner.output_dir import check_directory, check_folder, check_writable, keep_out_of
 from effxfer.stages.runner.run import compare, named_networks, transform
-from effxfer.stages.runner.source import Adapted, Source, read_adapter, read_ticket
+from effxfer.stages.runner.source import AdapterOnBase, Source, read_adapter, read_ticket
 from effxfer.stages.settings.common import SHIP
 
 __all__ = ["Plan", "Step", "check", "check_options", "publish", "read_plan", "run", "statuses", "summarize_run"]
@@ -97,7 +97,7 @@ def source_of(plan: Plan, step: Step, results: Mapping[str, Artifact]) -> Source
     if STAGES[step.stage].kind == "ticket":
         return read_ticket(Path(step.file) if step.file else results[step.source].path)
     base = results[step.source] if step.source else plan.backbone
-    return Adapted(base, read_adapter(Path(step.file))) if STAGES[step.stage].kind == "adapter" else base
+    return AdapterOnBase(base, read_adapter(Path(step.file))) if STAGES[step.stage].kind == "adapter" else base
 
 
 def data_of(plan: Plan, step: Step) -> list[DataSettings]:

@@ -89,7 +89,7 @@ class Layers:
     @torch.no_grad()
     def start(self, head: nn.Module) -> None:
         """Measure the mean and deviation of the untrained pool's output."""
-        pooled = torch.cat([self._pooled(head, self.matrices, rows) for rows in _chunks(self._some())])
+        pooled = torch.cat([self._pool(head, self.matrices, rows) for rows in _chunks(self._sample_rows())])
         if self.spec.standardize:
             self.mean, self.deviation = pooled.mean(0), safe_deviation(pooled.std(0, correction=0))
 
@@ -97,14 +97,14 @@ class Layers:
         """Inputs of the classifier from some of the examples: `(B, P)`."""
         pool: Any = pool_of(head)
         if self.cached is None:
-            return self._standard(self._pooled(head, self.matrices, self.rows[rows.numpy()]))
+            return self._standard(self._pool(head, self.matrices, self.rows[rows.numpy()]))
         return self._standard(pool([layer.index_select(0, rows) for layer in self.cached]))
 
     def evaluation_batches(self, head: nn.Module, matrices: Matrices, rows: Rows | None) -> Iterator[Tensor]:
         """Inputs of the classifier from other examples, in batches."""
         rows = np.arange(len(matrices[self.taps[0]])) if rows is None else rows
-        for some in _chunks(rows):
-            yield self._standard(self._pooled(head, matrices, some))
+        for chunk in _chunks(rows):
+            yield self._standard(self._pool(head, matrices, chunk))
 
     def result(self, head: nn.Module) -> tuple[HeadSpec, State]:
         """Give a trained head that takes layers as they are; the one that was trained is of no more use."""
@@ -117,7 +117,7 @@ class Layers:
     def _standard(self, pooled: Tensor) -> Tensor:
         return (pooled - self.mean) / self.deviation
 
-    def _pooled(self, head: nn.Module, matrices: Matrices, rows: Rows) -> Tensor:
+    def _pool(self, head: nn.Module, matrices: Matrices, rows: Rows) -> Tensor:
         pool: Any = pool_of(head)
         pooled: Tensor = pool(self._layers(matrices, rows))
         return pooled
@@ -133,14 +133,14 @@ class Layers:
         return layers
 
     def _channels(self, matrix: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        x = torch.from_numpy(np.array(matrix[self._some()], dtype=np.float32))
+        x = torch.from_numpy(np.array(matrix[self._sample_rows()], dtype=np.float32))
         if self.spec.pool == "gem":
             width = x.shape[2] if x.dim() == 3 else x.shape[1]
             return torch.zeros(width), torch.ones(width)
         over = [axis for axis in range(x.dim()) if _line(x.dim())[axis] == 1]
         return x.mean(over), safe_deviation(x.std(over, correction=0))
 
-    def _some(self) -> Rows:
+    def _sample_rows(self) -> Rows:
         """Rows to measure statistics on, the first and the last one among them."""
         # Evenly spread and not drawn: the same statistics in every run.
         places = np.linspace(0, len(self.rows) - 1, min(SAMPLE, len(self.rows))).round().astype(np.int64)

@@ -1,4 +1,4 @@
-"""The stages: each reads a model, does one thing, and writes a model directory."""
+"""The stages: each reads a model, performs one task, and writes a model directory."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -48,10 +48,10 @@ STAGES: dict[str, Stage] = {
 
 
 def stage_of(table: Mapping[str, Any]) -> str:
-    """Name the stage that a pipeline's table asks for: its `run`, and its `method` where there are several.
+    """Return the name of the stage that a pipeline's table selects by `run` and, for pruning, `method`.
 
     Raises:
-        SettingsError: If there is no such stage, with the nearest name.
+        SettingsError: If there is no such stage; the message suggests the nearest name.
     """
     run, method = str(table.get("run", "")), str(table.get("method", "lottery"))
     name = f"{run} {method}" if run == "prune" else run

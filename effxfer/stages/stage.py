@@ -1,4 +1,4 @@
-"""What the runner must know of a stage, as data: nothing heavy is imported before a stage has work to do."""
+"""Description of a stage for the runner, as data: a stage's function is imported only when it runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ class Stage:
     """One kind of stage.
 
     Attributes:
-        name: As keys, manifests and pipelines write it.
-        settings: The class of its settings.
-        load: Its function, as `module:function`.
-        kind: `network` makes a network from a network, `ticket` from a ticket, `adapter` from a network and an adapter;
-            `files` adds files to a network's directory; `comparison` measures several models and makes no network.
-        distributed: Whether all processes of `torchrun` run it; otherwise the first one runs it alone.
-        leaves_ticket: Whether its result holds a ticket.
-        precondition: `module:function`, called with the stage's name, the network and the settings before images are
-            decoded; raises what makes the stage impossible. Empty: none.
+        name: Name in keys, manifests and pipelines.
+        settings: Settings class of the stage.
+        load: Function of the stage, as `module:function`.
+        kind: Input and output. `network`, `ticket` and `adapter` make a network from a network, a ticket, or a network
+            and an adapter. `files` adds files to a network; `comparison` measures several models, without a network.
+        distributed: Whether all processes of `torchrun` run the stage; otherwise only the first one does.
+        leaves_ticket: Whether the result contains a ticket.
+        precondition: Check before images are decoded, as `module:function`. It is called with the stage's name, the
+            network and the settings, and raises if the stage is impossible. Empty: no check.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Stage:
         return import_reference(self.load)
 
     def check(self, net: Any, settings: StageSettings) -> None:
-        """Raise what makes the stage impossible on a network."""
+        """Raise if the stage is impossible on a network."""
         if self.precondition:
             import_reference(self.precondition)(self.name, net, settings)
 

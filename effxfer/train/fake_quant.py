@@ -1,10 +1,10 @@
 """Fake quantization: train a network with weights and activations that are rounded to int8.
 
-After Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3: weights and inputs are rounded in the forward
-pass, and gradients pass through the rounding. Weights have a scale per output channel, so folding a BatchNorm into
-them, as export does, changes no code: it multiplies a channel's weights and its scale alike. torch.ao's modules for
-this are deprecated and torchao's know linear layers only, so these are hooks of few lines; what they leave behind is
-the network itself.
+Jacob et al., 2018, https://arxiv.org/abs/1712.05877, section 3: weights and inputs are rounded in the forward pass, and
+gradients pass through the rounding unchanged. Weights have one scale per output channel. Export folds BatchNorm into
+them, which multiplies a channel's weights and its scale by the same factor, so the int8 codes stay equal. The modules
+of torch.ao for this are deprecated, and those of torchao support linear layers only; therefore these are short hooks,
+which leave a plain network behind.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ LEAST = 1e-8
 
 
 class FakeRange(nn.Module):
-    """Rounds a tensor to 8 bits within a range that follows what it sees in training.
+    """Rounds a tensor to 8 bits within a range that follows the inputs during training.
 
     Attributes:
-        low: Moving average of the least value, at most 0.
-        high: Of the largest, at least 0.
-        seen: Whether there is a range yet.
+        low: Moving average of the smallest value, at most 0.
+        high: Moving average of the largest value, at least 0.
+        seen: Whether a batch has set the range.
     """
 
     low: Tensor
@@ -40,7 +40,7 @@ class FakeRange(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Round `x` to uint8 within the range; unchanged before the first batch."""
+        """Round `x` to 256 levels within the range; unchanged before the first batch."""
         if self.training:
             self.follow(x.detach())
         if not self.seen:
@@ -52,7 +52,7 @@ class FakeRange(nn.Module):
 
     @torch.no_grad()
     def follow(self, x: Tensor) -> None:
-        """Move the range towards that of a batch; the first batch sets it."""
+        """Move the range towards the range of a batch; the first batch sets it."""
         share = torch.where(self.seen, 1 - self.momentum, 1.0)
         low, high = torch.aminmax(x)
         # The range holds 0, so that padding and what ReLU removes are exact.
@@ -62,7 +62,7 @@ class FakeRange(nn.Module):
 
 
 def fake_weight(weight: Tensor, bits: int = 8) -> Tensor:
-    """Round weights `(O, ...)` to symmetric codes with a scale per output; zeros stay zeros."""
+    """Round weights `(O, ...)` to symmetric codes with one scale per output channel; zeros stay zeros."""
     largest = weight.detach().float().abs().flatten(1).amax(1).view(-1, *[1] * (weight.dim() - 1))
     # 127 of 8 bits; below, ONNX Runtime's reduced range, which is -64 to 64 for 7 bits.
     scale = torch.clamp(largest / min(2 ** (bits - 1), 127), min=LEAST)
@@ -70,20 +70,20 @@ def fake_weight(weight: Tensor, bits: int = 8) -> Tensor:
 
 
 def round_straight_through(x: Tensor, scale: Tensor) -> Tensor:
-    """Round to multiples of `scale`; the gradient is that of `x`."""
+    """Round to multiples of `scale`; the gradient passes through unchanged."""
     return x + (torch.round(x / scale) * scale - x).detach()
 
 
 @contextmanager
 def fake_quantize(net: nn.Module, *, bits: int = 8, momentum: float = 0.99, skip: int = 1) -> Iterator[nn.Module]:
-    """Let convolutions and linear layers work with int8 weights and inputs for the length of the block.
+    """Simulate int8 weights and inputs of convolutions and linear layers within the block.
 
     Args:
-        net: Changed in place, and afterwards as it was but for trained weights. In the block, `state_dict` has the
-            ranges as well, and parameters keep their names.
-        bits: Of weights, 2 to 8; 7 is what CPUs without VNNI multiply without saturation.
-        momentum: Share of a range that stays from one batch to the next, in [0, 1).
-        skip: Leading layers that stay in float32.
+        net: Network, changed in place. Afterwards only its trained weights differ. Within the block, `state_dict` also
+            contains the ranges, and parameters keep their names.
+        bits: Bits of a weight, 2 to 8; CPUs without VNNI multiply 7-bit weights without saturation.
+        momentum: Momentum of the moving averages of the ranges, in [0, 1).
+        skip: Number of leading layers that stay in float32.
     """
     # In their order of definition; the first sees pixels, and int8 recipes leave it in float32, too.
     layers = [m for m in net.modules() if isinstance(m, LAYERS)][skip:]
@@ -98,7 +98,7 @@ def fake_quantize(net: nn.Module, *, bits: int = 8, momentum: float = 0.99, skip
 
 
 def _quantize_hook(bits: int) -> Any:
-    """Hide the layer's weight behind its rounded twin, and round its input."""
+    """Return a hook that replaces the layer's weight by its rounded copy, and rounds its input."""
 
     def hook(layer: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # An entry of the instance comes before `nn.Module.__getattr__`, so the parameter stays registered.

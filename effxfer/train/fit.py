@@ -1,8 +1,8 @@
-"""The training loop of networks. Heads on stored features have their own, `search.head_training`.
+"""The training loop for networks. Heads on cached features have their own loop, `search.head_training`.
 
-What happens in a step depends on (seed, step), the weights and the optimizer's state alone; so a run that was killed
-and goes on from its last checkpoint ends with the same weights as one that was not (bit for bit on a CPU with the
-same number of threads).
+A step depends only on (seed, step), the weights and the optimizer's state. A run that is killed and resumed from its
+last checkpoint therefore ends with the same weights as an uninterrupted one: bit for bit on a CPU with the same number
+of threads.
 """
 
 import time
@@ -30,10 +30,10 @@ LATE = 0.99  # progress at which the pace is measured: by then gradual unfreezin
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
-    """The part of training to run: steps `[first, last)` of the whole; None is the end.
+class StepRange:
+    """Range of steps to run, `[first, last)` of the whole training; None is the end.
 
-    Lottery tickets rewind to a step: the steps before it are run once, and every round starts at it.
+    Lottery tickets rewind to a step: the steps before it are run once, and every round starts at that step.
     """
 
     first: int = 0
@@ -42,7 +42,18 @@ class Span:
 
 @dataclass
 class Progress:
-    """What a checkpoint holds beside weights: where training stands and how it went."""
+    """State of the training loop that a checkpoint stores beside the weights.
+
+    Attributes:
+        step: Completed steps.
+        history: One row per completed epoch.
+        best_score: Highest validation score so far; -1 before the first one.
+        best: Parameters and buffers of the best epoch; None if they are not kept.
+        waited: Epochs since the best one.
+        slowed: Factor on the learning rate: 1, or 0.1 after training diverged.
+        total: Number of steps that fit into the time budget; None if it is not set.
+        spent: Seconds of training and validation so far.
+    """
 
     step: int = 0
     history: list[Row] = field(default_factory=list)
@@ -64,43 +75,44 @@ def fit(
     seed: int,
     begin_epoch: Callable[[nn.Module, float], None] = lambda learner, _progress: train_mode(learner),
     before_step: Callable[[], None] = lambda: None,
-    after_step: Callable[[int], None] = lambda _done: None,
+    after_step: Callable[[int], None] = lambda _steps: None,
     validate: Callable[[], float] | None = None,
     no_best_before: int = 0,
     work: Work = Work(None),  # noqa: B008 - immutable
-    span: Span = Span(),
+    span: StepRange = StepRange(),
     allowance: Allowance | None = None,
     label: str = "train",
 ) -> list[Row]:
-    """Train whatever requires gradients in `learner`, in place.
+    """Train all parameters of `learner` that require gradients, in place.
 
     Args:
-        learner: Already on the device. Submodules whose parameters are all frozen run in evaluation mode, so that
-            their BatchNorm statistics do not move.
-        epochs: Gives an epoch of batches from its seed; every epoch has the same number.
-        loss: Gives the terms of the loss from (learner, batch, progress in [0, 1)); their sum is minimised.
-        settings: How long and how fast.
-        device: Where, and with which other processes.
-        seed: Of order, augmentation and dropout.
-        begin_epoch: Called with the learner and the progress in [0, 1) at every epoch's start, to set modes and what
-            is trained from here on: any of what requires gradients when `fit` is called.
-        before_step: Called when the gradients of a step are there, before they are clipped and used.
-        after_step: Called after every optimizer step with the number of steps done, to keep masked weights at zero or
-            to shrink masks; what it does may depend on that number and on the learner's state alone.
-        validate: Gives the score of the present weights, larger is better; called after every epoch.
-        no_best_before: Step before which no epoch is the best and none counts against `patience`, because the learner
-            has not reached its final form (its masks still shrink); 0 is the null value.
-        work: Where checkpoints and `metrics.jsonl` go.
-        span: The part of the steps to run.
-        allowance: The time there is, for which the steps are made fewer where they have to be; None is no limit. How
-            many they are depends on the machine, and all else on how many they are.
-        label: What the progress bar says.
+        learner: Module to train, already on the device. Submodules whose parameters are all frozen run in evaluation
+            mode, so that their BatchNorm statistics do not change.
+        epochs: Function from an epoch's seed to its batches; every epoch has the same number of batches.
+        loss: Function from (learner, batch, progress in [0, 1)) to the terms of the loss, whose sum is minimised.
+        settings: Epochs, optimizer and learning-rate schedule.
+        device: Device, and the other processes of a distributed run.
+        seed: Random seed of the order of images, augmentation and dropout.
+        begin_epoch: Called with the learner and the progress in [0, 1) at the start of each epoch. It sets the modes
+            and selects what is trained, among the parameters that require gradients when `fit` is called.
+        before_step: Called when the gradients of a step are computed, before they are clipped and applied.
+        after_step: Called with the number of completed steps after each optimizer step, for example to keep masked
+            weights at zero. It may depend only on that number and on the learner's state.
+        validate: Returns the score of the current weights, higher is better; called after each epoch.
+        no_best_before: Step before which no epoch can be the best or count against `patience`, for learners whose
+            masks still shrink; 0 is off.
+        work: Directory of checkpoints and `metrics.jsonl`.
+        span: Range of steps to run.
+        allowance: Time budget, to which the number of steps is shortened; None is no limit. The number depends on the
+            speed of the machine; the result depends only on the number.
+        label: Text of the progress bar.
 
     Returns:
-        One row per epoch: epoch, loss, its terms, lr, images per second, score.
+        One row per epoch: `epoch`, `loss` and its terms, `lr`, `steps_per_s` and, with `validate`, `score`.
 
     Raises:
-        GateError: If the loss is NaN or infinite, also at a tenth of the rate; the last good weights are kept.
+        GateError: If the loss is NaN or infinite, also after a retry at a tenth of the learning rate; the learner then
+            has the last good weights.
         ResourceError: If memory runs out even for a sixteenth of a batch.
     """
     hooks = _Hooks(
@@ -123,7 +135,7 @@ def fit(
 
 @dataclass(frozen=True, kw_only=True)
 class _Hooks:
-    """The caller's hooks, see `fit`."""
+    """The functions of the caller that `fit` documents."""
 
     begin_epoch: Callable[[nn.Module, float], None]
     before_step: Callable[[], None]
@@ -135,7 +147,7 @@ class _Hooks:
 class _Loop:
     def __init__(
         self, learner: nn.Module, epochs: Callable[[int], Batches], loss: Loss, settings: FitSettings, device: Device,
-        seed: int, hooks: _Hooks, work: Work, span: Span, allowance: Allowance | None,
+        seed: int, hooks: _Hooks, work: Work, span: StepRange, allowance: Allowance | None,
     ) -> None:  # fmt: skip
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
         self.hooks, self.work, self.span = hooks, work, span
@@ -150,12 +162,12 @@ class _Loop:
 
     @property
     def total(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         return self.length * self.settings.epochs if self.at.total is None else self.at.total
 
     @property
     def last(self) -> int:
-        """The step before which this part of the training ends."""
+        """End of the range of steps to run, exclusive."""
         return self.total if self.span.last is None else min(self.span.last, self.total)
 
     def plan(self) -> None:
@@ -179,7 +191,7 @@ class _Loop:
         self.at.total = int(self.device.broadcast(float(self.timetable.plan_steps(pace, self.at.step, self.at.spent))))
 
     def keep_time(self, pace: Pace) -> None:
-        """Revise the step count after an epoch at another pace."""
+        """Revise the step count by the measured pace of an epoch."""
         if self.timetable is None or self.at.total is None:
             return
         all_trained = all(parameter.requires_grad for parameter in self.trained)
@@ -189,7 +201,7 @@ class _Loop:
         self.at.total = int(self.device.broadcast(float(total)))
 
     def unfreeze(self) -> None:
-        """Require gradients of everything that is trained at any time."""
+        """Require gradients of all parameters that are trained in some epoch."""
         for parameter in self.trained:
             parameter.requires_grad_(True)
 
@@ -201,7 +213,7 @@ class _Loop:
             self.restore(state)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore a result of `state`."""
+        """Restore what `state` returned."""
         self.learner.load_state_dict(state["learner"])
         self.update.load(state["update"])
         self.at = Progress(**state["progress"])
@@ -211,7 +223,7 @@ class _Loop:
         return {"learner": self.learner.state_dict(), "update": self.update.state(), "progress": vars(self.at)}
 
     def checkpoint(self) -> None:
-        """Save the state; in memory if there is no directory."""
+        """Save the state, in memory if there is no directory."""
         file, state = self.work.file("checkpoint.pt"), self.state()
         if file is None:
             self.memory_state = deepcopy(state)
@@ -219,7 +231,7 @@ class _Loop:
             save(file, state)
 
     def epoch(self, advance: progress.Advance) -> None:
-        """Run to the end of the present epoch, score it, and save."""
+        """Run the current epoch to its end, validate, and save a checkpoint."""
         number = self.at.step // self.length
         batches = self.epochs(seed_of(self.seed, number)).shard(self.device.rank, self.device.world)
         self.hooks.begin_epoch(self.learner, number * self.length / self.total)
@@ -253,12 +265,12 @@ class _Loop:
         self.checkpoint()
 
     def step(self, step: int, batch: Any) -> dict[str, float]:
-        """Make one optimizer step; give the terms of the loss."""
+        """Make one optimizer step; return the loss and its terms."""
         factor = rate(step / self.total, self.settings, self.total / self.length) * self.at.slowed
-        return self.update(batch, step=step, done=step / self.total, factor=factor)
+        return self.update(batch, step=step, progress=step / self.total, factor=factor)
 
     def validate(self, row: Row) -> None:
-        """Score the present (or averaged) weights, and record the best ones."""
+        """Score the current or averaged weights, and record the best ones."""
         if self.hooks.validate is None:
             return
         # What is scored is what would be kept.
@@ -297,7 +309,7 @@ class _Loop:
             self.work.note({"diverged": step, "lr": self.settings.lr, "retry_lr": self.settings.lr / 10})
 
     def finish(self) -> None:
-        """Load the requested weights (best, averaged or last) into the learner, in evaluation mode."""
+        """Load the best, averaged or last weights into the learner, and switch it to evaluation mode."""
         # A span that ends early is no training to choose a best epoch of: it goes on from its last weights.
         complete = self.last == self.total
         if complete and self.at.best is not None:

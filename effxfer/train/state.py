@@ -74,7 +74,7 @@ class Work:
         """The key of the result that this work is for; empty if nothing is kept."""
         return self.path.name.removeprefix("key-") if self.path else ""
 
-    def at(self, name: str) -> "Work":
+    def part(self, name: str) -> "Work":
         """Give a part of this directory to a part of the computation."""
         return Work(self.path / name if self.path else None)
 

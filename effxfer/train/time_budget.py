@@ -39,10 +39,10 @@ class Pace:
     step: float
     validation: float
 
-    def fitting(self, allowance: Allowance, spent: float, length: int) -> int:
+    def steps_within(self, allowance: Allowance, spent: float, length: int) -> int:
         """Return how many steps fit into the rest of an allowance, with a validation after each `length` of them.
 
-        >>> Pace(step=1, validation=10).fitting(Allowance(seconds=100, validations=2), spent=20, length=10)
+        >>> Pace(step=1, validation=10).steps_within(Allowance(seconds=100, validations=2), spent=20, length=10)
         30
         """
         remaining = allowance.seconds - spent - self.validation * allowance.validations
@@ -69,7 +69,7 @@ class Timetable:
     def plan_steps(self, pace: Pace, completed: int, spent: float) -> int:
         """All steps at the pace with which training begins: ten at least, or one epoch's."""
         self.first = pace
-        return self._fitting(pace, completed, spent)
+        return self._plan_within(pace, completed, spent)
 
     def revise_steps(self, total: int, pace: Pace, *, completed: int, spent: float, all_trained: bool) -> int:
         """All steps after an epoch at another pace; more than `total` only in the first half.
@@ -82,15 +82,15 @@ class Timetable:
             all_trained: Whether everything that is trained at any time was trained; if not, later steps may take as
                 long as the first.
         """
-        steps = self._fitting(
+        steps = self._plan_within(
             pace if all_trained or self.first is None else pace.at_least(self.first), completed, spent
         )
         # Late in a schedule the rate is low; more steps would raise it again.
         late = steps > total and completed > total / 2
         return steps if abs(steps - total) > CHANGED * total and not late else total
 
-    def _fitting(self, pace: Pace, completed: int, spent: float) -> int:
-        steps = completed + pace.fitting(self.allowance, spent, self.length)
+    def _plan_within(self, pace: Pace, completed: int, spent: float) -> int:
+        steps = completed + pace.steps_within(self.allowance, spent, self.length)
         return min(max(steps, min(self.length, LEAST), completed), self.max_steps)
 
 

@@ -1,4 +1,4 @@
-"""How to adapt a network to new tasks: one strategy, one file."""
+"""Strategies that adapt a network to new tasks, one file each."""
 
 from effxfer.transfer.adapters.bitfit import BitFit
 from effxfer.transfer.adapters.houlsby import Houlsby

@@ -1,4 +1,4 @@
-"""A strategy from its name and its options."""
+"""Build a strategy from its name and its options."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ def make_strategy(name: str, options: dict[str, Any]) -> Strategy:
 
     Args:
         name: A key of `STRATEGIES`.
-        options: Its own settings.
+        options: Settings of the strategy.
 
     Raises:
-        SettingsError: If there is no such strategy, or its options are wrong.
+        SettingsError: If there is no such strategy, or an option is wrong.
     """
     if name not in STRATEGIES:
         hint = f"strategies are: {', '.join(STRATEGIES)}"

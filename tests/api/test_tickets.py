@@ -40,5 +40,5 @@ def test_a_ticket_without_weights_is_packed_and_made_whole_again(ticket, dense, 
     assert whole.path.read_bytes() == (ticket.path / TICKET).read_bytes()
     assert whole.digest == lean.digest
     (tmp_path / "other").write_text("no ticket")
-    with pytest.raises(SettingsError, match="is no ticket"):
+    with pytest.raises(SettingsError, match="is not a ticket file"):
         ex.pack_ticket(lean, out=tmp_path / "other")

@@ -1,8 +1,10 @@
 """What the Python front door promises: its names, their arguments, and that importing it loads nothing."""
 
+import ast
 import inspect
 import subprocess
 import sys
+from doctest import DocTestParser
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import effxfer
 import effxfer.runtime
 from effxfer import api
 from effxfer.cli import adapt
+from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.model import Model
 
 LAST = "seed device force settings **extra"
@@ -53,6 +56,8 @@ OTHERS = {
     "train_ticket": f"ticket * out data epochs lr mask backbone {LAST}",
 }
 NAMES = {**{name: f"source * out data {own} {LAST}" for name, own in STAGES.items()}, **OTHERS}
+MODULE = {"train", "example", "loss", "inputs", "labels"}  # keywords for a module, which the overloads name
+ELSEWHERE = {"load": set(BackboneSettings.model_fields)}
 MARKS = {inspect.Parameter.VAR_KEYWORD: "**", inspect.Parameter.VAR_POSITIONAL: "*"}
 HEAVY = {"torch", "timm", "onnx", "onnxruntime", "optuna", "plotly", "pydantic", "numpy"}
 PROGRAM = """
@@ -93,6 +98,22 @@ def test_it_is_typed_and_documented(name):
     assert all(one.annotation is not inspect.Parameter.empty for one in signature.parameters.values())
     own = set(NAMES[name].replace("*", "").split()) - set(f"source ticket out data {LAST}".replace("*", "").split())
     assert [one for one in own if f"\n        {one}: " not in function.__doc__] == []
+
+
+@pytest.mark.parametrize("name", sorted(name for name in api.__all__ if name.islower()))
+def test_its_example_calls_it_with_arguments_that_it_takes(name):
+    lines = [example.source for example in DocTestParser().get_examples(inspect.getdoc(getattr(api, name)))]
+    calls = [node for line in lines for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Call)]
+    names = [ast.unparse(call.func).removeprefix("ex.") for call in calls]
+    assert name in names
+    for function, call in zip(names, calls, strict=True):
+        if function == "preview":  # the call that it would make
+            function, call.args = ast.unparse(call.args[0]).removeprefix("ex."), call.args[1:]
+        if function in api.__all__:
+            signature = inspect.signature(getattr(api, function))
+            named = {keyword.arg for keyword in call.keywords}
+            signature.bind(*call.args, **dict.fromkeys(named))
+            assert named <= signature.parameters.keys() | ELSEWHERE.get(function, MODULE), ast.unparse(call)
 
 
 @pytest.mark.parametrize("name", ["source", "out", "data", *LAST.replace("**", "").split()])

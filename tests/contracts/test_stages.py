@@ -14,7 +14,7 @@ from effxfer.settings import Settings, build
 from effxfer.stages import STAGES, stage_of
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.run import compare
-from effxfer.stages.runner.source import Adapted
+from effxfer.stages.runner.source import AdapterOnBase
 from tests import tiny
 
 
@@ -41,7 +41,7 @@ def adapted(dense):
     base = {name: tensor.clone() for name, tensor in base_state(net).items()}
     apply_edit(net, "ssf", layers=["body.stem.1"])
     fit = {"epochs": 1, "optimizer": "adamw", "lr": 0.1, "schedule": "cosine"}
-    return Adapted(dense, adapter_file.pack(net, base, strategy="ssf", trained=8, recipe={"fit": fit}, origin={}))
+    return AdapterOnBase(dense, adapter_file.pack(net, base, strategy="ssf", trained=8, recipe={"fit": fit}, origin={}))
 
 
 def shuffled(keep):

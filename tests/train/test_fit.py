@@ -14,7 +14,7 @@ from torch import nn
 from effxfer.data.batches.batches import Batches
 from effxfer.errors import GateError, ResourceError
 from effxfer.train.devices import pick_device
-from effxfer.train.fit import Span, fit
+from effxfer.train.fit import StepRange, fit
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 
@@ -43,11 +43,13 @@ def score(net: nn.Module) -> float:
     return value
 
 
-def run(net: nn.Module, work: Work, after_step=lambda _done: None, span: Span = Span(), **settings) -> nn.Module:  # noqa: B008
+def run(
+    net: nn.Module, work: Work, after_step=lambda _done: None, span: StepRange | None = None, **settings
+) -> nn.Module:
     told = FitSettings(**{"epochs": 4, "lr": 0.05, **settings})
     fit(
-        net, epochs, loss, told, device=CPU, seed=3, work=work, after_step=after_step, span=span,
-        validate=lambda: score(net),
+        net, epochs, loss, told, device=CPU, seed=3, work=work, after_step=after_step,
+        span=span or StepRange(), validate=lambda: score(net),
     )  # fmt: skip
     return net
 
@@ -118,10 +120,10 @@ def test_a_damaged_checkpoint_is_left_out(tmp_path):
 def test_two_spans_are_one_run():
     whole = run(make(), Work(None), keep="last", optimizer="sgd", lr=0.05)
     parts = make()
-    for span in (Span(last=7), Span(first=7)):
+    for span in (StepRange(last=7), StepRange(first=7)):
         run(parts, Work(None), span=span, keep="last", optimizer="sgd", lr=0.05)
     fresh = make()
-    run(fresh, Work(None), span=Span(last=7), keep="last", optimizer="sgd")
+    run(fresh, Work(None), span=StepRange(last=7), keep="last", optimizer="sgd")
     assert not equal(whole, fresh)
     assert not equal(parts, fresh)
 
@@ -201,7 +203,7 @@ def test_hooks_see_the_gradients_before_a_step_and_its_number_after():
 
 def test_a_span_counts_steps_from_the_whole():
     numbers = []
-    run(make(), Work(None), after_step=numbers.append, span=Span(first=3, last=7))
+    run(make(), Work(None), after_step=numbers.append, span=StepRange(first=3, last=7))
     assert numbers == [4, 5, 6, 7]
 
 

@@ -11,7 +11,7 @@ from effxfer.data.batches import batches
 from effxfer.data.batches.augment import Augment, augment
 from effxfer.data.batches.batches import Batches, Pixels, make_generator
 from effxfer.train.devices import pick_device
-from effxfer.train.fit import Span, fit
+from effxfer.train.fit import StepRange, fit
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 
@@ -43,7 +43,7 @@ def loss(net, batch, _progress):
     return {"label": nn.functional.cross_entropy(net(batch[0]), batch[1])}
 
 
-def run(work: Work, span: Span = Span(), **settings) -> tuple[nn.Module, list[dict[str, float]]]:  # noqa: B008
+def run(work: Work, span: StepRange = StepRange(), **settings) -> tuple[nn.Module, list[dict[str, float]]]:  # noqa: B008
     net = make()
     rows = fit(
         net,

@@ -68,12 +68,12 @@ def test_a_unit_of_work_is_done_once(tmp_path):
         done.append(1)
         return {"x": torch.ones(2), "n": len(done)}
 
-    work = Work(tmp_path).at("part")
+    work = Work(tmp_path).part("part")
     assert work.once("a", compute)["n"] == work.once("a", compute)["n"] == 1
     assert work.once("b", compute)["n"] == 2
-    assert Work(tmp_path).at("part").once("a", compute)["n"] == 1
+    assert Work(tmp_path).part("part").once("a", compute)["n"] == 1
     assert Work(None).once("a", compute)["n"] == 3
-    assert Work(None).at("x").file("y") is None
+    assert Work(None).part("x").file("y") is None
     assert len(done) == 3
 
 

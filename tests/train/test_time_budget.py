@@ -112,5 +112,5 @@ def test_what_is_trained_only_later_is_timed_as_well(monkeypatch):
 @given(st.floats(0.01, 10), st.floats(0, 10), st.floats(0, 1000), st.floats(0, 1000), st.integers(1, 50))
 def test_what_fits_does_fit(step, validation, seconds, spent, length):
     allowance = Allowance(seconds=seconds)
-    steps = Pace(step=step, validation=validation).fitting(allowance, spent, length)
+    steps = Pace(step=step, validation=validation).steps_within(allowance, spent, length)
     assert steps * (step + validation / length) <= max(seconds - spent, 0) + 1e-6

@@ -1,9 +1,9 @@
-"""Bottleneck adapters behind or in parallel to parts of the body.
+"""Bottleneck adapters in series with, or in parallel to, modules of the body.
 
-Behind: Houlsby et al., 2019, https://arxiv.org/abs/1902.00751. Beside: He et al., 2021,
-https://arxiv.org/abs/2110.04366, and for vision transformers AdaptFormer (Chen et al., 2022,
-https://arxiv.org/abs/2205.13535). With 1x1 convolutions, as in residual adapters (Rebuffi et al., 2018,
-https://arxiv.org/abs/1803.10082).
+In series: Houlsby et al., 2019, https://arxiv.org/abs/1902.00751. In parallel: He et al., 2021,
+https://arxiv.org/abs/2110.04366; AdaptFormer for vision transformers (Chen et al., 2022,
+https://arxiv.org/abs/2205.13535). For convolutional networks with 1x1 convolutions, like residual adapters (Rebuffi et
+al., 2018, https://arxiv.org/abs/1803.10082).
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ HOULSBY, PARALLEL = "houlsby", "parallel_adapter"
 
 
 class Bottleneck(nn.Module):
-    """Down to a few channels, ReLU, and up again; at first it gives zeros.
+    """Projection to a few channels, ReLU, and projection back; its initial output is zero.
 
     Args:
-        inputs: Channels that it reads.
-        outputs: Channels that it gives.
-        rank: Channels in between, at least 1.
-        maps: Takes maps `(B, inputs, h, w)`; otherwise tokens or vectors `(..., inputs)`.
-        stride: Of maps.
+        inputs: Input channels.
+        outputs: Output channels.
+        rank: Channels of the bottleneck, at least 1.
+        maps: Whether the input is maps `(B, inputs, h, w)`; otherwise it is tokens or vectors `(..., inputs)`.
+        stride: Stride on maps.
     """
 
     def __init__(self, inputs: int, outputs: int, rank: int, *, maps: bool, stride: int = 1) -> None:
@@ -36,18 +36,18 @@ class Bottleneck(nn.Module):
         self.down, self.act, self.up = down, nn.ReLU(), up
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give what is to be added."""
+        """Return the tensor to add, `(B, outputs, h, w)` or `(..., outputs)`."""
         result: Tensor = self.up(self.act(self.down(x)))
         return result
 
 
 def houlsby(net: Net, *, sites: Mapping[str, Mapping[str, Any]], rank: int) -> None:
-    """Put a bottleneck with a shortcut behind modules.
+    """Insert a bottleneck with a skip connection after each named module.
 
     Args:
-        net: Changed in place.
-        sites: By the module's name: `outputs`, `maps`, and what `parallel_adapter` needs beside that.
-        rank: As in `Bottleneck`.
+        net: Network, changed in place.
+        sites: By the module's name, a table with `outputs` and `maps`; other keys are ignored.
+        rank: Channels of a bottleneck, at least 1.
     """
     for name, site in sites.items():
         width = site["outputs"]
@@ -56,13 +56,13 @@ def houlsby(net: Net, *, sites: Mapping[str, Mapping[str, Any]], rank: int) -> N
 
 
 def parallel_adapter(net: Net, *, sites: Mapping[str, Mapping[str, Any]], rank: int, scale: float) -> None:
-    """Put a bottleneck beside modules: it reads what they read, and its output is added to theirs.
+    """Add a bottleneck in parallel to each named module: it reads the module's input and adds to its output.
 
     Args:
-        net: Changed in place.
-        sites: By the module's name: `inputs`, `outputs`, `maps`, `stride`.
-        rank: As in `Bottleneck`.
-        scale: What its output is multiplied by; 0 leaves the network as it is.
+        net: Network, changed in place.
+        sites: By the module's name, a table with `inputs`, `outputs`, `maps` and `stride`.
+        rank: Channels of a bottleneck, at least 1.
+        scale: Factor on the bottleneck's output; 0 has no effect on the network.
     """
     for name, site in sites.items():
         adapter = Bottleneck(**site, rank=rank)
@@ -82,7 +82,7 @@ def _add_serial(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
 
 
 class _AddParallel:
-    """A forward hook that a copied network can keep, because it holds no module."""
+    """Forward hook that looks its module up by name, so that a copied network uses its own copy."""
 
     def __init__(self, scale: float) -> None:
         self.scale = scale

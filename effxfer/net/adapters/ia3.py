@@ -9,13 +9,13 @@ from effxfer.net.net import Net
 
 
 def ia3(net: Net, *, outputs: Mapping[str, int], inputs: Sequence[str]) -> None:
-    """Scale outputs of some layers and inputs of others.
+    """Scale the output channels of some layers and the input channels of others.
 
     Args:
-        net: Changed in place.
-        outputs: Name of a weight to the row from which on its rows are scaled, with those of its bias: in a layer that
-            gives queries, keys and values in this order, keys and values are the last two thirds.
-        inputs: Names of weights whose columns are scaled, `(O, I, ...)` without groups.
+        net: Network, changed in place.
+        outputs: By the weight's name, the first row to scale, together with the bias. In a fused layer of queries, keys
+            and values, keys and values are the last two thirds of the rows.
+        inputs: Names of weights `(O, I, ...)` without groups whose columns are scaled.
     """
     for name, start in outputs.items():
         path, _, leaf = name.rpartition(".")

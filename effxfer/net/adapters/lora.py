@@ -1,6 +1,8 @@
-"""Low-rank changes of weights (Hu et al., 2021, https://arxiv.org/abs/2106.09685), of convolutions as well.
+"""LoRA: low-rank updates of the weights of linear layers and convolutions (Hu et al., 2021).
 
-Shape legend: G groups, O outputs per group, I inputs per group times kernel, R rank.
+https://arxiv.org/abs/2106.09685.
+
+Shape legend: G groups, O outputs per group, I inputs per group times kernel size, R rank.
 """
 
 import math
@@ -13,14 +15,14 @@ from effxfer.net.net import Net
 
 
 class LowRank(nn.Module):
-    """Adds `alpha / R` times a product of two thin matrices per group to a weight; at first it adds nothing.
+    """Adds `alpha / R` times a product of two thin matrices per group to a weight; initially it adds zero.
 
     Args:
-        weight: `(G * O, ...)`; every row is weighed by I numbers.
+        weight: Weight `(G * O, ...)` with I numbers per row.
         rank: R, at least 1.
-        alpha: Any number; 0 leaves the weight as it is.
+        alpha: Scale of the update; 0 has no effect on the weight.
         groups: G.
-        keep: Mask of a ticket, of the weight's shape: what it removed gets no change.
+        keep: Mask of a ticket in the weight's shape; removed weights get no update.
     """
 
     keep: Tensor | None
@@ -34,18 +36,25 @@ class LowRank(nn.Module):
         self.register_buffer("keep", keep, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Give the changed weight."""
+        """Return the updated weight, of the same shape."""
         change = self.scale * (self.up @ self.down).view(weight.shape)
         return weight + (change if self.keep is None else change * self.keep)
 
 
 def low_rank_size(weight: Tensor, rank: int, groups: int = 1) -> int:
-    """Count the numbers that `LowRank` would have."""
+    """Count the parameters of a `LowRank` update."""
     return rank * (weight.shape[0] + groups * weight[0].numel())
 
 
 def lora(net: Net, *, weights: Sequence[str], rank: int, alpha: float) -> None:
-    """Give weights of convolutions and linear layers a low-rank change; as in `LowRank`."""
+    """Add a low-rank update to weights of convolutions and linear layers.
+
+    Args:
+        net: Network, changed in place.
+        weights: Names of the weights.
+        rank: Rank of each update, at least 1.
+        alpha: Scale of the updates; see `LowRank`.
+    """
     masks = net.masks()
     for name in weights:
         path, _, leaf = name.rpartition(".")

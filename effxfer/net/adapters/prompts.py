@@ -1,7 +1,9 @@
-"""Learned tokens beside those of the image (VPT: Jia et al., 2022, https://arxiv.org/abs/2203.12119).
+"""Visual prompt tuning: learned tokens besides those of the image (VPT; Jia et al., 2022).
 
-They stand behind the image's tokens, whose number is the same again after the last block: attention does not know an
-order, and whatever the network reads at its end stays where it is.
+https://arxiv.org/abs/2203.12119.
+
+The learned tokens follow the image's tokens, and are removed after the last block. Attention does not depend on the
+order of tokens, and the tokens that the network reads at its end stay in their places.
 """
 
 import math
@@ -25,19 +27,19 @@ class Prompts(nn.Module):
         self.tokens = nn.Parameter(torch.empty(count, width).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Put them behind tokens `(B, n, width)`."""
+        """Append the learned tokens to tokens `(B, n, width)`; return `(B, n + count, width)`."""
         return torch.cat([x, self.tokens.to(x.dtype).expand(x.shape[0], -1, -1)], 1)
 
 
 def prompts(net: Net, *, blocks: Sequence[str], count: int, width: int, deep: bool) -> None:
-    """Give the attention of blocks learned tokens to look at.
+    """Add learned tokens to the input of transformer blocks.
 
     Args:
-        net: Changed in place.
-        blocks: Names of modules in the order in which they run, each from tokens `(B, n, width)` to as many.
-        count: Tokens, at least 1.
-        width: Of a token.
-        deep: Every block has tokens of its own; else those of the first block go through all of them.
+        net: Network, changed in place.
+        blocks: Names of the blocks in the order of execution; each maps tokens `(B, n, width)` to the same shape.
+        count: Number of learned tokens, at least 1.
+        width: Width of a token.
+        deep: Whether each block has its own tokens; otherwise those of the first block pass through all blocks.
     """
     for name in blocks if deep else blocks[:1]:
         block = net.get_submodule(name)
@@ -52,7 +54,7 @@ def _append_prompts(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...
 
 
 class _RemovePrompts:
-    """A forward hook that takes the last tokens away again."""
+    """Forward hook that removes the last tokens."""
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -1,16 +1,16 @@
-"""Factors on, and numbers added to, single channels of weights."""
+"""Learned factors and shifts of single channels, as parametrizations of weights and biases."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Scale(nn.Module):
-    """Multiplies the slices of a tensor along an axis, each by a factor of its own; all are 1 at first.
+    """Multiplies each slice of a tensor along one axis by a learned factor, initially 1.
 
     Args:
-        tensor: Any.
-        axis: Which; a bias or another tensor that lacks it is scaled along its first.
-        start: The slices before this one stay.
+        tensor: Tensor whose shape, type and device the factors take.
+        axis: Axis of the slices.
+        start: First slice to scale; earlier slices are unchanged.
     """
 
     def __init__(self, tensor: Tensor, axis: int = 0, start: int = 0) -> None:
@@ -20,7 +20,7 @@ class Scale(nn.Module):
         self.factor = nn.Parameter(torch.ones(count, dtype=tensor.dtype, device=tensor.device))
 
     def forward(self, tensor: Tensor) -> Tensor:
-        """Give the scaled tensor, of the same shape."""
+        """Return the scaled tensor, of the same shape."""
         shape = [1] * tensor.dim()
         shape[self.axis] = -1
         factor = torch.cat([self.factor.new_ones(self.start), self.factor]) if self.start else self.factor
@@ -28,12 +28,12 @@ class Scale(nn.Module):
 
 
 class Shift(nn.Module):
-    """Adds a number to each element of a vector; all are 0 at first."""
+    """Adds a learned number, initially 0, to each element of a vector."""
 
     def __init__(self, tensor: Tensor) -> None:
         super().__init__()
         self.added = nn.Parameter(torch.zeros_like(tensor))
 
     def forward(self, tensor: Tensor) -> Tensor:
-        """Give the shifted vector."""
+        """Return the shifted vector."""
         return tensor + self.added

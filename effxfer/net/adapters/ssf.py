@@ -1,4 +1,4 @@
-"""Scale and shift what layers give out (SSF: Lian et al., 2022, https://arxiv.org/abs/2210.08823)."""
+"""SSF: scale and shift the outputs of layers (Lian et al., 2022, https://arxiv.org/abs/2210.08823)."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,13 @@ from effxfer.net.net import Net
 
 
 def ssf(net: Net, *, layers: Sequence[str]) -> None:
-    """Scale and shift each output channel of layers with a weight and a bias, be they linear, convolutions or norms.
+    """Scale and shift each output channel of linear layers, convolutions and norms that have a weight and a bias.
 
-    A convolution without a bias is followed by a norm that has one, and that does the same to the same channels.
+    A convolution without a bias is usually followed by a norm with one, which scales and shifts the same channels.
+
+    Args:
+        net: Network, changed in place.
+        layers: Names of the layers.
     """
     for name in layers:
         layer = net.get_submodule(name)

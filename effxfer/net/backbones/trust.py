@@ -63,13 +63,17 @@ _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset()
 
 @contextmanager
 def trust(*factories: str) -> Iterator[None]:
-    """Let files run code that they name, in a `with` block: `with effxfer.trust("mymodule:make"): ...`.
+    """Allow files to build networks by the named factories, within a `with` block.
 
     Args:
-        factories: `package.module:factory`, or `timm:NAME` for any arguments of a library's network.
+        factories: Factories `package.module:factory`, or `timm:NAME` for a library's network with any arguments.
 
     Raises:
         SettingsError: If a name is not the name of a factory.
+
+    Examples:
+        >>> with ex.trust("mymodule:make"):
+        ...     network = ex.load("runs/dense").network()
     """
     wrong = [name for name in factories if not FACTORY.fullmatch(name)]
     if wrong:

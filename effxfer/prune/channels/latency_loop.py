@@ -73,9 +73,9 @@ class LatencyRound:
 
     def deviation(self, target: LatencyTarget) -> float:
         """Relative deviation of the measured latency from the target; positive is slower."""
-        return self.measured(target) / target.value - 1
+        return self.measured_value(target) / target.value - 1
 
-    def measured(self, target: LatencyTarget) -> float:
+    def measured_value(self, target: LatencyTarget) -> float:
         """Measured latency in the unit of the target."""
         return self.timing.ratio if target.unit == "x" else self.timing.ms
 
@@ -115,7 +115,7 @@ def search_to_target(
         if abs(now.deviation(target)) <= NEAR or not choice.reached:
             break
         # One factor for the whole model: which layers it was wrong about is not known.
-        per_ms *= now.measured(target) / predicted
+        per_ms *= now.measured_value(target) / predicted
     return rounds
 
 
@@ -128,8 +128,8 @@ def nearest_round(rounds: Sequence[LatencyRound], target: LatencyTarget) -> Late
     allowed = [entry for entry in rounds if entry.deviation(target) <= ALLOWED]
     best = min(allowed or rounds, key=lambda entry: abs(entry.deviation(target)))
     if not allowed:
-        text = f"asked for a latency of {target}, got {best.measured(target):.4g} {target.unit}"
-        latencies = sorted(entry.measured(target) for entry in rounds)
+        text = f"asked for a latency of {target}, got {best.measured_value(target):.4g} {target.unit}"
+        latencies = sorted(entry.measured_value(target) for entry in rounds)
         tried = ", ".join(f"{value:.3g}" for value in latencies)
         hint = f"ask for what it can be (tried: {tried} {target.unit}), or measure again when the machine is quiet"
         raise GateError(f"{text} in {len(rounds)} searches", hint)
@@ -155,7 +155,7 @@ def latency_report(rounds: Sequence[LatencyRound], best: LatencyRound, target: L
             "search": number,
             "model target ms": entry.model_target_ms,
             "predicted": entry.predicted,
-            "measured": entry.measured(target),
+            "measured": entry.measured_value(target),
             "ratio 95 %": f"{entry.timing.low:.3f} to {entry.timing.high:.3f}",
             "loss rise": entry.choice.loss,
             "selected": "yes" if entry is best else "",
@@ -170,7 +170,7 @@ def _faster_note(best: LatencyRound, target: LatencyTarget) -> tuple[str, ...]:
     """Note that the network is faster than the target: a slower one could have kept more channels."""
     if best.deviation(target) >= -ALLOWED:
         return ()
-    got = f"{best.measured(target):.3g} {target.unit}"
+    got = f"{best.measured_value(target):.3g} {target.unit}"
     return (f"faster than requested: {got} for a target of {target}, because channels and blocks are removed in steps",)
 
 

@@ -80,8 +80,8 @@ class _Watch:
         self.flows, self._rng, self._outputs = dict[str, ChannelActivity](), rng, dict[int, tuple[str, Tensor]]()
         for name, module in twin.named_modules():
             if isinstance(module, WEIGHING):
-                module.register_forward_pre_hook(self._before(name))
-                module.register_forward_hook(self._after(name))
+                module.register_forward_pre_hook(self._input_hook(name))
+                module.register_forward_hook(self._output_hook(name))
             elif isinstance(module, _BatchNorm) and module.running_mean is not None:
                 module.register_forward_pre_hook(self._norm(name))
 
@@ -94,7 +94,7 @@ class _Watch:
         half = half * scale.view(-1, *[1] * (len(shape) - 1))
         return torch.cat([half, -half])[: shape[0]] if shape[0] > 1 else half
 
-    def _before(self, name: str) -> Any:
+    def _input_hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             # A view of its own: a tensor that several layers read would mix their gradients.
             view = inputs[0].view_as(inputs[0])
@@ -117,7 +117,7 @@ class _Watch:
     def _hear(self, flow: ChannelActivity, grad: Tensor, module: nn.Module) -> None:
         flow.read = flow.read | (rows_of(grad, module) != 0).any(0)
 
-    def _after(self, name: str) -> Any:
+    def _output_hook(self, name: str) -> Any:
         def hook(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             still, _ = _constant_channels(output, module)
             self.flows[name].still = self.flows[name].still & still

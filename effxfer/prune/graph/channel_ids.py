@@ -119,7 +119,7 @@ class ChannelLabels:
             if label is not None:
                 self.trail.ties.pin(label.ids, f"{self.place or 'the network'} {reason}")
 
-    def along(self, axis: int, ids_K: Tensor) -> AxisIds | None:
+    def axis_label(self, axis: int, ids_K: Tensor) -> AxisIds | None:
         """Make a label; pin the channels instead if they are a single class, which must stay."""
         roots = self.trail.ties.roots(ids_K)
         # One class along the whole axis (a single channel, or all tied): without it nothing is left.
@@ -142,7 +142,7 @@ class ChannelLabels:
         rows = roots.movedim(keep, -1).reshape(-1, roots.shape[keep])
         for row in rows[1:].unique(dim=0) if len(rows) > 1 else ():
             ties.tie(rows[0], row, f"{self.place} puts something else beside them")
-        return self.along(keep, ties.roots(rows[0]))
+        return self.axis_label(keep, ties.roots(rows[0]))
 
 
 def compact(ids: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, 
     )
 
 
-def scaled_by(attention: Any) -> list[tuple[nn.Module, int]]:
+def query_scalers(attention: Any) -> list[tuple[nn.Module, int]]:
     """List the layers that can absorb a factor of the queries, and how many of their outputs; empty if none can."""
     norm, query, qkv = (getattr(attention, leaf, None) for leaf in ("q_norm", "q", "qkv"))
     if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
@@ -136,7 +136,7 @@ def scaled_by(attention: Any) -> list[tuple[nn.Module, int]]:
 
 def _pin_unscalable(net: nn.Module, trail: ChannelTrace) -> None:
     for name, ids in trail.scaled.items():
-        if not scaled_by(net.get_submodule(name)):
+        if not query_scalers(net.get_submodule(name)):
             trail.ties.pin(ids, f"the scale of {name} follows from its width")
 
 
@@ -147,7 +147,7 @@ def _with_owner(units: Units, owners: Mapping[str, str]) -> Units:
 
 def _unit_sets(net: nn.Module, trail: ChannelTrace) -> list[Units]:
     """Group classes of channels that are written and read by the same layers."""
-    pinned, members = trail.ties.pinned(), _members(trail)
+    pinned, members = trail.ties.pin_reasons(), _members(trail)
     makers = {name for name in trail.makes if _has_weights(net, name)}
     averaged = {name: set(trail.ties.roots(ids).tolist()) for name, ids in trail.mixed.items()}
     sets: dict[Any, list[int]] = defaultdict(list)
@@ -210,7 +210,7 @@ def _number_part(layer: str, used_names: Collection[str]) -> str:
 
 def _pinned_reasons(net: nn.Module, trail: ChannelTrace) -> dict[str, str]:
     """Map each layer to the reason why channels of it stay."""
-    pinned, refused, prefix = trail.ties.pinned(), dict[str, str](), layer_prefix(net)
+    pinned, refused, prefix = trail.ties.pin_reasons(), dict[str, str](), layer_prefix(net)
     for name, ids in trail.makes.items():
         if name.startswith(prefix) and isinstance(net.get_submodule(name), WEIGHING):
             reasons = [pinned.get(root) for root in trail.ties.roots(ids).tolist()]

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from effxfer.errors import ModelFileError
 from effxfer.net.hooks import hooks
 from effxfer.prune.graph.channel_ids import ChannelTrace
-from effxfer.prune.graph.groups import Structure, Units, channels_of, scaled_by
+from effxfer.prune.graph.groups import Structure, Units, channels_of, query_scalers
 from effxfer.prune.graph.macs import HINT
 from effxfer.prune.graph.trace import WEIGHING, axis_of, is_depthwise
 
@@ -85,7 +85,7 @@ def kept_output_positions(net: nn.Module, structure: Structure, removed: Removed
         if _is_marked(outputs) and isinstance(net.get_submodule(name), WEIGHING)
     }
     scaled = [name for name, _ in _rescale_factors(trail, _removed_classes(structure, removed))]
-    rescaled_layers = {layer for name in scaled for layer, _ in scaled_by(net.get_submodule(name))}
+    rescaled_layers = {layer for name in scaled for layer, _ in query_scalers(net.get_submodule(name))}
     return {
         name: [] if net.get_submodule(name) in rescaled_layers else positions for name, positions in remaining.items()
     }
@@ -193,7 +193,7 @@ def _rescale_(net: nn.Module, trail: ChannelTrace, dead: Tensor) -> None:
     """Keep the temperature of attention that divides by the root of its width."""
     for name, factor in _rescale_factors(trail, dead):
         attention: Any = net.get_submodule(name)
-        for layer, count in scaled_by(attention):
+        for layer, count in query_scalers(attention):
             for leaf in ("weight", "bias"):
                 tensor = getattr(layer, leaf, None)
                 if tensor is not None:

@@ -127,14 +127,14 @@ def _weigh(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: Axis
         # One number for the same position of each group: groups must stay equally wide.
         trail.makes[name] = trail.ties.new_ids(outputs // groups).repeat(groups)
     if label is None:
-        return labels.along(axis, trail.makes[name])
+        return labels.axis_label(axis, trail.makes[name])
     if label.axis != axis:
         trail.ties.pin(trail.makes[name], "it weighs positions, not channels")
         labels.pin([] if linear else [label], "weighs them like positions")
         return label if linear else None
     trail.tie_parts(label.ids, groups, f"a part of {name} reads something else")
     _note(trail, trail.reads, name, label.ids)
-    return labels.along(axis, trail.makes[name])
+    return labels.axis_label(axis, trail.makes[name])
 
 
 def _follow_depthwise(labels: ChannelLabels, name: str, module: Any, label: AxisIds | None) -> AxisIds | None:
@@ -144,7 +144,7 @@ def _follow_depthwise(labels: ChannelLabels, name: str, module: Any, label: Axis
         return None
     ids = label.ids.repeat_interleave(module.out_channels // module.in_channels)
     _note(labels.trail, labels.trail.makes, name, ids)
-    return labels.along(1, ids)
+    return labels.axis_label(1, ids)
 
 
 def _scale(labels: ChannelLabels, name: str, module: Any, x: Tensor, label: AxisIds) -> None:

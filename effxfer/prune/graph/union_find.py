@@ -56,7 +56,7 @@ class UnionFind:
         """Prevent the removal of channels, with a reason."""
         self._pins.append((ids.flatten(), reason))
 
-    def pinned(self) -> dict[int, str]:
+    def pin_reasons(self) -> dict[int, str]:
         """Map each pinned class to the first reason that is not empty."""
         reasons: dict[int, str] = {}
         for ids, reason in self._pins:

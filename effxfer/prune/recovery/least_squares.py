@@ -44,7 +44,7 @@ class NormalEquations:
             power=self.power + addend.power,
         )  # fmt: skip
 
-    def after(self, change: Tensor) -> float:
+    def residual_after(self, change: Tensor) -> float:
         """Return the squared norm of the residual after a change `(G, K, O)` of the weights."""
         return self.missing - float((change * (2 * self.moment - self.gram @ change)).sum())
 
@@ -109,7 +109,7 @@ class Grid:
         down, right = layer.stride
         x = F.pad(x, self.borders(layer, x))[..., self.first * down :, self.first * right :]
         stride = (self.step * down, self.step * right)
-        return laid_out(layer, F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=stride))
+        return rows_by_group(layer, F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=stride))
 
     def borders(self, layer: Any, x: Tensor) -> tuple[int, ...]:
         """Return the zero padding left, right, above and below; inferred from the output size if not stated.
@@ -138,7 +138,7 @@ def rows_of(layer: Any, grid: Grid, inputs: Tensor, targets: Tensor, current: Te
         rows = grid.inputs(layer, x)
         if layer.bias is not None:
             rows = torch.cat([rows, torch.ones_like(rows[..., :1])], 2)
-        yield rows, *(laid_out(layer, y) for y in outputs)
+        yield rows, *(rows_by_group(layer, y) for y in outputs)
 
 
 def normal_equations(rows: Tensor, targets: Tensor, outputs: Tensor) -> NormalEquations:
@@ -169,7 +169,7 @@ def in_groups(weight: Tensor, layer: Any) -> Tensor:
     return laid.transpose(1, 2)
 
 
-def laid_out(layer: Any, y: Tensor) -> Tensor:
+def rows_by_group(layer: Any, y: Tensor) -> Tensor:
     """Reshape outputs or columns to `(G, R, ...)`."""
     if isinstance(layer, nn.Linear):
         return y.reshape(1, -1, y.shape[-1])

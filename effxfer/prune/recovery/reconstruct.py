@@ -161,14 +161,14 @@ def _improve_(layer: Any, first: NormalEquations, second: NormalEquations, keep:
     allowed = None if keep is None else in_groups(keep, layer)
     if allowed is not None and layer.bias is not None:
         allowed = torch.cat([allowed, torch.ones_like(allowed[:, :1])], 1)
-    scored = [(second.after(change(first, ridge, allowed)), ridge) for ridge in RIDGES]
+    scored = [(second.residual_after(change(first, ridge, allowed)), ridge) for ridge in RIDGES]
     error, ridge = min(scored)
     # On images that the solution has not seen.
     if not error < second.missing:
         return _row("nothing to gain")
     both = first + second
     solution = change(both, ridge, allowed)
-    error = both.after(solution)
+    error = both.residual_after(solution)
     if not error < both.missing:
         return _row("nothing to gain")
     if layer.bias is not None:

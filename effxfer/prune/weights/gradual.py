@@ -35,10 +35,10 @@ class Ramp:
             hint = "a ticket only shrinks: ask for more than it has lost already"
             raise SettingsError(f"sparsity must be in [{self.start:.4g}, 1), not {self.final}", hint, code="E204")
 
-    def at(self, step: int) -> float:
+    def sparsity_at(self, step: int) -> float:
         """Return the sparsity after a number of steps.
 
-        >>> [round(Ramp(first=0, last=4, every=1, start=0.0, final=0.8).at(step), 6) for step in (0, 2, 4, 9)]
+        >>> [round(Ramp(first=0, last=4, every=1, start=0.0, final=0.8).sparsity_at(step), 3) for step in (0, 2, 4, 9)]
         [0.0, 0.7, 0.8, 0.8]
         """
         if step >= self.last:
@@ -75,7 +75,7 @@ def make_pruning_hook(
         if ramp.due(step):
             current = Mask({name: net.masks()[name] for name in names})
             # A ticket from before may be sparser than the ramp's beginning.
-            target = max(ramp.at(step), current.sparsity)
+            target = max(ramp.sparsity_at(step), current.sparsity)
             select(score(net, current), current, sparsity=target, scope=scope).store_(net)
 
     return after_step

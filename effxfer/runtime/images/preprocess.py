@@ -171,7 +171,7 @@ def _convert(image: "Image.Image") -> "tuple[Image.Image, ImageFacts]":
         animated = kind in MULTI_FRAME and bool(getattr(image, "is_animated", False))
         bits = _bits(image)
         image.load()
-        upright = _upright(image)
+        upright = _rotate_upright(image)
         rgb = _to_rgb(upright)
     except ImageError:
         raise
@@ -231,7 +231,7 @@ def _largest_sample(args: object) -> int:
     return args[1] if isinstance(args, tuple) and isinstance(args[1], int) else 0
 
 
-def _upright(image: "Image.Image") -> "Image.Image":
+def _rotate_upright(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     try:

@@ -1,1 +1,1 @@
-"""Stages before training: backbones compared, labels checked, splits remembered."""
+"""Stages before training: rank backbones, find wrong labels, and keep splits consistent."""

@@ -1,4 +1,4 @@
-"""Labels that are likely wrong, by a backbone's features of all splits; nothing is trained but linear probes."""
+"""Find labels that are likely wrong, by linear probes on a backbone's features of all splits."""
 
 import numpy as np
 
@@ -22,13 +22,13 @@ def find_mislabelled(
     """Find the images of a data set whose label is likely wrong (`W338`), the likeliest first.
 
     Args:
-        backbone: Whose features tell classes apart; one trained on the very labels would not see anything wrong.
-        data: The data set, without errors.
+        backbone: Backbone that computes the features; it must not have been trained on these labels.
+        data: Settings of a data set that loads without errors.
         context: Device and cache; `out` is not used.
-        seed: Of the folds.
+        seed: Random seed of the folds.
 
     Returns:
-        A warning for each, with its label and what it looks like.
+        One warning per image, with its label and the class that its features suggest.
 
     Raises:
         SettingsError: If the backbone does not exist.

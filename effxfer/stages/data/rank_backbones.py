@@ -1,4 +1,4 @@
-"""Which backbone to start from: scores of its features against its measured latency, before anything is trained."""
+"""Rank backbones before training: transferability scores of their features against measured latency."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,14 +46,14 @@ COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredBackbone:
-    """What is known of one backbone.
+    """Scores of a backbone, and its exported file.
 
     Attributes:
-        file: With a fresh linear head, as ONNX.
-        size: Side of its images.
-        scores: By name; `leep` only where the classes of the source are known.
-        n: Training images that the scores looked at.
-        notes: On its weights.
+        file: ONNX file of the backbone with a new linear head.
+        size: Side of its input images in pixels.
+        scores: Scores by name; `leep` only if the backbone's classifier of its source classes is known.
+        n: Number of training images that the scores use.
+        notes: Notes on its weights.
     """
 
     file: Path
@@ -64,20 +64,20 @@ class ScoredBackbone:
 
 
 def rank(settings: Rank, data: DataSettings, context: RunContext) -> Report:
-    """Score backbones on the training split of a task and time them side by side; nothing is trained.
+    """Score backbones on the training split of a task, and time them in turns; no network is trained.
 
     Args:
-        settings: Which backbones, and how to order them.
-        data: The task; its validation and test split are not looked at.
+        settings: Backbones, score to sort by, and limits.
+        data: Settings of the task; its validation and test splits are not used.
         context: Device and cache; `out` is not used.
 
     Returns:
-        A table, best first, and the backbones that nothing beats in both score and latency.
+        A table, best score first, which marks the Pareto front of score and latency.
 
     Raises:
-        SettingsError: If a backbone does not exist, or one is named twice.
+        SettingsError: If a backbone does not exist, or is named twice.
         ModelFileError: If its weights do not fit.
-        DataError: As `load`, and `E313` if there is one training image of each class.
+        DataError: If the data cannot be loaded, or each class has only one training image (E313).
     """
     device, scored = pick_device(context.device), dict[str, ScoredBackbone]()
     with scratch_folder() as folder:
@@ -99,7 +99,7 @@ def rank(settings: Rank, data: DataSettings, context: RunContext) -> Report:
 def score_backbone(
     backbone: BackboneSettings, settings: Rank, data: DataSettings, context: RunContext, device: Device, file: Path
 ) -> ScoredBackbone:
-    """Compute a backbone's features once, score them, and export it with a head of the task's size."""
+    """Compute and score a backbone's features, and export it with a new head for the task's classes."""
     if settings.size and not backbone.size:
         backbone = backbone.model_copy(update={"size": settings.size})
     net, notes = artifact.open_model(backbone)
@@ -120,7 +120,7 @@ def score_backbone(
 
 
 def sample_images(task: Task, settings: Rank) -> Split:
-    """Choose training images, of each class the same share."""
+    """Sample training images, with the same share of each class."""
     labels, n = task.train.labels, len(task.train)
     order = np.random.default_rng(settings.seed).permutation(n)
     # Stable, so that within a class the order is that of the permutation.
@@ -134,22 +134,22 @@ def sample_images(task: Task, settings: Rank) -> Split:
 def source_probabilities(
     net: Net, backbone: BackboneSettings, features: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Give what a backbone says of its own classes `(N, Z)`; None where its classifier is not known."""
+    """Return a backbone's probabilities of its own source classes `(N, Z)`; None if its classifier is not known."""
     classifier = net.head if net.classes else None
     if classifier is None and artifact.find(backbone.source) is None:
         classifier = source_classifier(backbone, features.shape[1])
     if classifier is None:
         return None
     inputs = torch.from_numpy(features).float()
-    found: NDArray[np.float64] = classifier.cpu().eval()(inputs).double().softmax(1).numpy()
-    return found
+    probabilities: NDArray[np.float64] = classifier.cpu().eval()(inputs).double().softmax(1).numpy()
+    return probabilities
 
 
-def make_table(seen: Mapping[str, ScoredBackbone], settings: Rank) -> Table:
-    """Time the exported files in turns; give a row for each backbone, best score first."""
+def make_table(scored: Mapping[str, ScoredBackbone], settings: Rank) -> Table:
+    """Time the exported files in turns; return a row per backbone, best score first."""
     runners = {
         name: onnx_runner(one.file, feed_for(one.file, seed=settings.seed), settings.threads or usable_cores())
-        for name, one in seen.items()
+        for name, one in scored.items()
     }
     timed = compare(
         runners, baseline=next(iter(runners)), threads=settings.threads or usable_cores(),
@@ -157,17 +157,17 @@ def make_table(seen: Mapping[str, ScoredBackbone], settings: Rank) -> Table:
     )  # fmt: skip
     ms = {one.name: one.p50 for one in timed}
     # Equal scores: the faster one first.
-    order = sorted(seen, key=lambda name: (-seen[name].scores[settings.by], ms[name]))
-    points = [(ms[name], seen[name].scores[settings.by]) for name in order]
+    order = sorted(scored, key=lambda name: (-scored[name].scores[settings.by], ms[name]))
+    points = [(ms[name], scored[name].scores[settings.by]) for name in order]
     front = pareto_front(points, ties=False)
     rows = [
         {
             "backbone": name,
-            **{column: seen[name].scores[score] for score, column in COLUMNS.items()},
-            "LEEP": seen[name].scores.get("leep"),
+            **{column: scored[name].scores[score] for score, column in COLUMNS.items()},
+            "LEEP": scored[name].scores.get("leep"),
             "p50 ms": ms[name],
-            "size MB": seen[name].file.stat().st_size / 1e6,
-            "side px": seen[name].size,
+            "size MB": scored[name].file.stat().st_size / 1e6,
+            "side px": scored[name].size,
             "front": "yes" if place in front else "",
         }
         for place, name in enumerate(order)
@@ -178,10 +178,10 @@ def make_table(seen: Mapping[str, ScoredBackbone], settings: Rank) -> Table:
 def _plot(table: Table, by: str) -> tuple[Curve, ...]:
     y, title = COLUMNS[by], "Score against latency"
     front = [(float(row["p50 ms"]), float(row[y])) for row in table.rows if row["front"]]
-    rest = [(float(row["p50 ms"]), float(row[y])) for row in table.rows if not row["front"]]
-    found: list[Any] = [("nothing beats these", sorted(front), True), ("others", rest, False)]
+    dominated = [(float(row["p50 ms"]), float(row[y])) for row in table.rows if not row["front"]]
+    series: list[Any] = [("nothing beats these", sorted(front), True), ("others", dominated, False)]
     return tuple(
         Curve(title=title, name=name, x="p50, ms", y=y, points=tuple(points), line=line)
-        for name, points, line in found
+        for name, points, line in series
         if points
     )

@@ -1,4 +1,4 @@
-"""What a stage knows of the data of stages before it: which images were in which split, and where they lay."""
+"""Splits and locations of the data that earlier stages used, so that a later stage keeps the same splits."""
 
 import os
 from collections.abc import Mapping
@@ -10,53 +10,53 @@ from effxfer.artifact import Artifact
 from effxfer.data.history import NONE, SPLITS_FILE, History, Record, read_history
 from effxfer.data.settings import DataSettings
 from effxfer.prune.tickets.file import TicketFile
-from effxfer.stages.runner.source import Adapted, Source
+from effxfer.stages.runner.source import AdapterOnBase, Source
 from effxfer.stages.settings.base import StageSettings
 
 PLACES = ("source", "root", "unlabelled")
 
 
 def history_of(source: Source, settings: StageSettings) -> History:
-    """Give what the network to start from, its teacher and the other backbones of a stage were trained on before.
+    """Return the splits on which a stage's input network, its teacher and its other backbones were trained.
 
     Raises:
-        ModelFileError: If one of them cannot be read.
+        ModelFileError: If one of their directories cannot be read.
     """
-    start = source.base if isinstance(source, Adapted) else source
-    others = [settings.teacher_network] if settings.teacher_network else []
-    others += [backbone for backbones in settings.networks.values() for backbone in backbones]
-    named = [*others, start] if not isinstance(start, TicketFile) else others
+    start = source.base if isinstance(source, AdapterOnBase) else source
+    backbones = [settings.teacher_network] if settings.teacher_network else []
+    backbones += [backbone for entries in settings.networks.values() for backbone in entries]
+    networks = [*backbones, start] if not isinstance(start, TicketFile) else backbones
     history = NONE
-    for one in named:
-        found = one if isinstance(one, Artifact) else artifact.find(one.source)
-        history = history.with_records(_records(found) if found else ())
+    for network in networks:
+        model = network if isinstance(network, Artifact) else artifact.find(network.source)
+        history = history.with_records(_records(model) if model else ())
     return history
 
 
-def _records(one: Artifact) -> tuple[Record, ...]:
-    """Read a result's splits; of what was written before there were any, names and digests alone."""
-    if SPLITS_FILE in one.manifest.files:
-        return read_history(one.path / SPLITS_FILE).records
-    return tuple(Record(name=str(data["name"]), digest=str(data["digest"])) for data in one.manifest.data)
+def _records(model: Artifact) -> tuple[Record, ...]:
+    """Read the splits of a result; results of older versions have only names and digests of their data."""
+    if SPLITS_FILE in model.manifest.files:
+        return read_history(model.path / SPLITS_FILE).records
+    return tuple(Record(name=str(data["name"]), digest=str(data["digest"])) for data in model.manifest.data)
 
 
 def places_of(settings: DataSettings) -> dict[str, Any]:
-    """Note where data lie, so that they are found from another working directory; it is part of no key."""
+    """Return the absolute paths of the data, so that another working directory finds them; not part of any key."""
     named = {name: value for name in PLACES if (value := getattr(settings, name)) is not None}
-    found: dict[str, Any] = {name: str(path) for name, value in named.items() if (path := _absolute(value)).exists()}
-    return {**found, "target": places_of(settings.target)} if settings.target else found
+    places: dict[str, Any] = {name: str(path) for name, value in named.items() if (path := _absolute(value)).exists()}
+    return {**places, "target": places_of(settings.target)} if settings.target else places
 
 
 def restore_places(settings: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any]:
-    """Point settings to where their data lay, if these are still there; else the settings hold as they are."""
-    made = dict(settings)
+    """Replace relative paths in the settings of data by the recorded absolute ones, if those still exist."""
+    relocated = dict(settings)
     for name in PLACES:
         place = places.get(name)
-        if place and made.get(name) and Path(place).exists() and _absolute(made[name]) != Path(place):
-            made[name] = place
-    if made.get("target") and "target" in places:
-        made["target"] = restore_places(made["target"], places["target"])
-    return made
+        if place and relocated.get(name) and Path(place).exists() and _absolute(relocated[name]) != Path(place):
+            relocated[name] = place
+    if relocated.get("target") and "target" in places:
+        relocated["target"] = restore_places(relocated["target"], places["target"])
+    return relocated
 
 
 def _absolute(place: str) -> Path:

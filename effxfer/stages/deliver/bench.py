@@ -1,4 +1,4 @@
-"""Time exported models against each other, and say which one to ship."""
+"""Time exported models against each other, and choose the one to ship."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,19 +19,18 @@ PLAIN = "effxfer.stages.deliver.bench:plain_measure"
 
 
 def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
-    """Compare every exported file with the first one, and with the same network in eager torch.
+    """Compare every exported file with the first one, and with the same networks in eager torch.
 
     Args:
-        exports: Results of `export`, by name; the first one's fp32 file is the baseline.
-        settings: How long to measure, and what to insist on.
+        exports: Results of `export`, by name; the fp32 file of the first one is the baseline.
+        settings: Length of the measurement, and limits of the model to ship.
 
     Returns:
-        Latency, size and memory of each model, and the table that a run ends in: the models beside the dense
-        baselines, with their accuracy as measured on the exported files.
+        Latency, size and memory of each model, and a summary table with the accuracy of the exported files.
 
     Raises:
         GateError: If the model to ship is slower or larger than allowed.
-        ModelFileError: If one of them holds no exported model.
+        ModelFileError: If a directory contains no exported model.
     """
     for name, artifact in exports.items():
         if FILES["fp32"] not in artifact.manifest.files:
@@ -48,77 +47,78 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
 
 
 def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
-    """Compare ONNX files of any origin with the first one; what no result vouches for is measured in a child process.
+    """Compare ONNX files of any origin with the first one; files without a manifest are measured in a sandbox.
 
     Args:
-        files: `.onnx` files, or results of `export`, by name; the first one is the baseline.
-        settings: As in `bench`.
+        files: `.onnx` files, or directories of `export`, by name; the first one is the baseline.
+        settings: Length of the measurement, and limits of all files but the baseline.
 
     Raises:
-        GateError: If a file is slower than allowed, or larger.
-        ModelFileError: If one of them is damaged, dangerous or does not run.
+        GateError: If a file is slower or larger than allowed.
+        ModelFileError: If a file is damaged or unsafe, or does not run.
     """
-    given = files_of(files)
-    strangers = [file for file in given.values() if is_untrusted(file)]
-    measured = _measure_in_sandbox(given, strangers, settings) if strangers else measure(given, settings)
+    onnx_files = files_of(files)
+    untrusted = [file for file in onnx_files.values() if is_untrusted(file)]
+    measured = _measure_in_sandbox(onnx_files, untrusted, settings) if untrusted else measure(onnx_files, settings)
     # A single file is its own baseline, and is held to the limits itself.
-    names = [name for name in given if name != next(iter(given))] or list(given)
+    names = [name for name in onnx_files if name != next(iter(onnx_files))] or list(onnx_files)
     enforce(measured, names, max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
-    return measured + Report(notes=note_unverified(given.values()))
+    return measured + Report(notes=note_unverified(onnx_files.values()))
 
 
-def _measure_in_sandbox(files: Mapping[str, Path], strangers: Sequence[Path], settings: Bench) -> Report:
-    """Measure where some files come from nobody knows: all in one child process, in turns."""
+def _measure_in_sandbox(files: Mapping[str, Path], untrusted: Sequence[Path], settings: Bench) -> Report:
+    """Measure all files in one sandboxed process, in turns, because some of them are of unknown origin."""
     sweeps = len(settings.sweep_threads or (1,)) * len(settings.sweep_batches or (1,))
-    asked = {"files": {name: str(file) for name, file in files.items()}, "settings": settings.plain()}
+    job = {"files": {name: str(file) for name, file in files.items()}, "settings": settings.plain()}
     # 4 times: cold starts, memory and conversions are not in `max_seconds`. A hung file only has to end some time.
-    return Report.from_json(call_in_sandbox(PLAIN, strangers, asked, seconds=4 * settings.max_seconds * (1 + sweeps)))
+    return Report.from_json(call_in_sandbox(PLAIN, untrusted, job, seconds=4 * settings.max_seconds * (1 + sweeps)))
 
 
 def plain_measure(files: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure in this process, from and into plain values."""
+    """Measure in this process; arguments and result are plain values."""
     return measure({name: Path(file) for name, file in files.items()}, build(Bench, settings, "bench")).to_json()
 
 
 def files_of(named: Mapping[str, Path]) -> dict[str, Path]:
-    """Give the ONNX files of what is to be compared: files, or results of `export`, by name.
+    """Return the ONNX files of `.onnx` paths and directories of `export`, by name.
 
     Raises:
-        ModelFileError: If one of them is absent, or a directory holds no export.
+        ModelFileError: If a file is absent, or a directory is no model directory.
     """
-    found = dict[str, Path]()
+    files = dict[str, Path]()
     for name, path in named.items():
-        found |= model_files({name: Artifact.load(path)}) if path.is_dir() else {name: path}
-    absent = [file for file in found.values() if not file.exists()]
+        files |= model_files({name: Artifact.load(path)}) if path.is_dir() else {name: path}
+    absent = [file for file in files.values() if not file.exists()]
     if absent:
         raise ModelFileError(f"no model file {absent[0]}", "write one with `effxfer export`", code="E424")
-    return found
+    return files
 
 
-def measure(files: Mapping[str, Path], settings: Bench, **more: Any) -> Report:
-    """Time files in turns as the settings say, and sweep over threads and batches where they ask for it.
+def measure(files: Mapping[str, Path], settings: Bench, **arguments: Any) -> Report:
+    """Time files in turns, and sweep over threads and batch sizes if the settings name several.
 
     Args:
-        files: By name; the first one is the baseline.
-        settings: How.
-        more: Arguments of `bench_models`.
+        files: ONNX files by name; the first one is the baseline.
+        settings: Settings of the measurement.
+        arguments: Additional arguments of `bench_models`.
     """
     threads, baseline = settings.threads or usable_cores(), next(iter(files))
     measured = bench_models(
         files, baseline=baseline, runtimes=settings.runtimes, threads=threads, batch=settings.batch,
-        precision=settings.precision, max_seconds=settings.max_seconds, cold=settings.cold, seed=settings.seed, **more,
+        precision=settings.precision, max_seconds=settings.max_seconds, cold=settings.cold, seed=settings.seed,
+        **arguments,
     )  # fmt: skip
     if settings.sweep_threads or settings.sweep_batches:
         measured += sweep(
             files, baseline=baseline, threads=settings.sweep_threads or (threads,),
-            batches=settings.sweep_batches or (settings.batch,), size=more.get("size"),
+            batches=settings.sweep_batches or (settings.batch,), size=arguments.get("size"),
             precision=settings.precision, max_seconds=settings.max_seconds, seed=settings.seed,
         )  # fmt: skip
     return measured
 
 
 def model_files(exports: Mapping[str, Artifact]) -> dict[str, Path]:
-    """Name every exported file: `<stage> fp32`, `<stage> int8`."""
+    """Return every exported file by its name, `<stage> fp32` or `<stage> int8`."""
     return {
         f"{name} {precision}": artifact.path / file
         for name, artifact in exports.items()
@@ -128,7 +128,7 @@ def model_files(exports: Mapping[str, Artifact]) -> dict[str, Path]:
 
 
 def summarize(exports: Mapping[str, Artifact], measured: Report) -> Table:
-    """One row per model, the baseline first: accuracy, latency, size, each against the baseline."""
+    """Make a table of accuracy, latency and size with one row per model, the baseline first."""
     names = [row.name.removeprefix("p50/") for row in measured.rows if row.name.startswith("p50/")]
     eager = [name for name in names if name not in model_files(exports)]
     ordered = [n for n in names if n not in eager]
@@ -137,9 +137,9 @@ def summarize(exports: Mapping[str, Artifact], measured: Report) -> Table:
 
 
 def choose(summary: Table, max_drop: float) -> str:
-    """Name the fastest model whose main metric on the validation split is at most `max_drop` points below the first's.
+    """Choose the fastest model whose validation score is at most `max_drop` points below the baseline's.
 
-    One without a ratio, because its file takes other images per call than the baseline's, cannot be chosen.
+    A model without a latency ratio cannot be chosen: its file takes another number of images per call.
     """
     base = summary.rows[0]
     score = score_column(base)

@@ -1,4 +1,4 @@
-"""Put exported models into a bundle, with figures measured on its files."""
+"""Write a bundle of exported models, with measurements of its files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,19 +25,19 @@ def bundle(
     settings: ExportSettings,
     web: OrtWeb,
 ) -> Report:
-    """Write `folder`, which must not exist.
+    """Time exported files, and write a bundle with them.
 
     Args:
-        folder: Where.
-        files: float32 first.
-        net: What was exported.
-        task: What its accuracy was measured on.
-        accuracy: Rows `accuracy/SPLIT/PRECISION`.
-        settings: Licences; threads and seconds of the measurement.
-        web: ONNX Runtime Web.
+        folder: Folder to write, which must not exist.
+        files: Exported files, float32 first.
+        net: The exported network.
+        task: Task on which its accuracy was measured.
+        accuracy: Report with rows `accuracy/SPLIT/PRECISION`.
+        settings: Licences for the model card; threads and seconds of the latency measurement.
+        web: ONNX Runtime Web for the bundle's page.
 
     Returns:
-        How large the bundle is.
+        The size of the bundle in MB, and a note on its use.
     """
     # One cold start and no least duration: figures for a README, within the seconds that the settings give.
     speed = bench_models(

@@ -1,4 +1,4 @@
-"""Write a network as ONNX, prove that it answers like the network, and quantize it where that is worth it."""
+"""Export a network to ONNX, check the file against the network, and quantize it if int8 is faster."""
 
 import shutil
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from effxfer.stages.settings.common import FILES
 from effxfer.stages.train.adapter_training import merge_adapters
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.head import require_same_output
-from effxfer.stages.train.target_domain import file_at_target
+from effxfer.stages.train.target_domain import evaluate_file_on_target
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score_rows
 from effxfer.train.state import Work
@@ -38,19 +38,19 @@ from effxfer.train.state import Work
 def export(
     net: Net, tasks: Sequence[Task], settings: ExportSettings, *, device: Device, work: Work
 ) -> tuple[Net, Report]:
-    """Write `model.onnx`, and `model.int8.onnx` if it is both faster and accurate enough; and a bundle if asked.
+    """Write `model.onnx`, `model.int8.onnx` if it is faster and accurate enough, and optionally a bundle.
 
     Args:
-        net: With a head for the classes of the last task.
-        tasks: The last one's validation split is the gate's, its training split calibrates int8.
-        settings: Format, gate and int8.
-        device: Where torch's side of the comparison runs; the files run on the CPU.
-        work: The files are left in its `result`.
+        net: Network with a head for the classes of the last task.
+        tasks: The validation split of the last task checks the files; its training split calibrates int8.
+        settings: Format of the files, limits of the checks, and int8 recipes.
+        device: Device of the torch network in the comparison; the files run on the CPU.
+        work: Its `result` directory receives the files.
 
     Raises:
-        DataError: If the task's classes are not the network's.
-        GateError: If the ONNX model does not answer like the network.
-        ResourceError: If a bundle is asked for and ONNX Runtime Web is not to be had; this is seen before all else.
+        DataError: If the classes of the task and the network differ.
+        GateError: If the outputs of the file and the network differ.
+        ResourceError: If a bundle is requested and ONNX Runtime Web is not found; this is checked first.
     """
     # Resolved once, so that the gate, int8 and the bundle use the same number.
     settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
@@ -93,7 +93,7 @@ def export(
 
 
 def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Report:
-    """Quantize, and say what was tried; `out` exists afterwards only if it is worth it."""
+    """Quantize, and report the candidates; `out` is written only if a candidate is faster and accurate enough."""
     try:
         _, report = quantize(
             fp32, out, calibration=task.train.rows, rows=task.val.rows, labels=task.val.labels,
@@ -110,16 +110,16 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
 
 
 def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net: Net) -> Report:
-    """Put preprocessing into a file that is there, where that is asked for, and measure it."""
+    """Add preprocessing to an exported file if the settings say so, and measure the file; skip an absent file."""
     if not file.exists():
         return Report()
     exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
-    if gone := describe_excess(load(file), settings.opset):
-        text = f"{file.name} is not of the operator set asked for: {gone}"
+    if violation := describe_excess(load(file), settings.opset):
+        text = f"{file.name} is not of the operator set asked for: {violation}"
         raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
     model = open_model(file, settings.threads, exact=exact)
     report = add_suffix(check_prototypes(model, net, task.val.rows, settings.tolerance), precision)
-    report += add_suffix(file_at_target(model, task, net), precision)
+    report += add_suffix(evaluate_file_on_target(model, task, net), precision)
     if not settings.with_preprocessing:
         return report + measure_file(file, precision, task, settings)
     try:
@@ -133,7 +133,7 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
 
 
 def measure_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
-    """Measure an exported file: its accuracy on the validation and the test split, and how many weights are zero."""
+    """Measure the accuracy of an exported file on the reported splits, and its share of zero weights."""
     exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
     rows = list[Measurement]()
     for name, split in task.reported_splits.items():
@@ -143,10 +143,10 @@ def measure_file(file: Path, precision: str, task: Task, settings: ExportSetting
 
 
 def measure_whole_images(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
-    """Put preprocessing into an exported file, and measure it on images as they are, which it resizes by itself.
+    """Add preprocessing to an exported file, and measure it on the original images, which it resizes itself.
 
     Raises:
-        GateError: If it does not see what the network was trained on.
+        GateError: If its preprocessing differs from that of the training.
     """
     expected = onnx_logits(file, task.val.rows, threads=settings.threads)
     add_preprocessing(file)
@@ -164,7 +164,7 @@ def measure_whole_images(file: Path, precision: str, task: Task, settings: Expor
 
 
 def measure_test_split(file: Path, precision: str, task: Task, settings: ExportSettings) -> tuple[Measurement, ...]:
-    """Measure a file that resizes by itself on the test split, if there is one."""
+    """Measure a file with preprocessing on the test split, if there is one."""
     if not len(task.test):
         return ()
     outputs = run_split(file, task.test, threads=settings.threads)
@@ -172,13 +172,13 @@ def measure_test_split(file: Path, precision: str, task: Task, settings: ExportS
 
 
 def file_zeros(file: Path, precision: str) -> Measurement:
-    """Count how many weights of an exported file are zero."""
+    """Return the share of zero weights in an exported file, in percent."""
     size, of = measure_size(file), "the file's weights"
     return Measurement(name=f"zeros/{precision}", value=size.zeros, unit="%", of=of, n=size.params)
 
 
 def identity(net: Net) -> str:
-    """Digest a network's architecture and weights: what an exported file can be traced back to."""
+    """Digest a network's architecture and weights; exported files record the digest."""
     import hashlib
 
     weights = hashlib.sha256()
@@ -188,7 +188,7 @@ def identity(net: Net) -> str:
 
 
 def zeros(net: Net) -> Report:
-    """Share of the parameters that a ticket holds at zero."""
+    """Return the share of parameters that a ticket's masks hold at zero, in percent."""
     total = sum(p.numel() for p in net.parameters())
     removed = sum(int((~keep).sum()) for keep in net.masks().values())
     return Report(

@@ -1,1 +1,1 @@
-"""The stage that searches a head."""
+"""The stage that searches for a head on a frozen body."""

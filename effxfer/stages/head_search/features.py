@@ -1,7 +1,7 @@
-"""Features for the head search, computed once and mapped from the disk: averages of layers, and layers as they are.
+"""Features for the head search, computed once and memory-mapped: averages of layers, and maps for heads that pool.
 
-Layers as they are take much room, so they are stored as float16. Its error of up to 0.05 % is far below the difference
-between two images, and the selected head is measured on the network itself. Averages stay float32.
+Maps are large, so they are stored as float16. Its error of up to 0.05 % is far below the difference between two images,
+and the selected head is evaluated on the network itself. Averages are stored as float32.
 
 Shape legend: N images of a split, D channels of a layer, h and w sides of its map.
 """
@@ -45,9 +45,9 @@ class FeaturePlan:
 
     Attributes:
         taps: Layers whose averages are stored.
-        maps: By layer, the one whose output is stored as it is for heads that pool; empty if none are.
-        grid: See `effxfer.net.heads.pools.as_maps`.
-        notes: Deviations from the settings, a sentence each.
+        maps: By tap, the layer whose map is stored for heads that pool; empty if no maps are stored.
+        grid: Largest side of a stored map, see `effxfer.net.heads.pools.as_maps`.
+        notes: Deviations from the settings, one sentence each.
     """
 
     taps: tuple[str, ...]
@@ -57,18 +57,18 @@ class FeaturePlan:
 
 
 def plan_features(net: Net, taps: Sequence[str], images: int, *, grid: int, cache_mb: float) -> FeaturePlan:
-    """Choose which layers to store, and how finely.
+    """Choose which layers to store, and the grid of their maps.
 
     Args:
         net: The network.
-        taps: Layers.
-        images: How many there are, in both splits.
-        grid: The finest one.
-        cache_mb: Megabytes for layers as they are; 0 keeps none.
+        taps: Layers to store.
+        images: Number of images in the training and validation split.
+        grid: Largest grid; it is halved until the maps fit.
+        cache_mb: Megabytes for maps; 0 stores none.
     """
     if not cache_mb:
         return FeaturePlan(taps=tuple(taps))
-    maps = with_positions(net, taps)
+    maps = position_sources(net, taps)
     if maps is None:
         return FeaturePlan(taps=tuple(taps), notes=("no head pools: not all of its layers have positions",))
     requested, needed = grid, megabytes(net, maps, images, grid)
@@ -84,8 +84,8 @@ def plan_features(net: Net, taps: Sequence[str], images: int, *, grid: int, cach
 
 
 @torch.no_grad()
-def with_positions(net: Net, taps: Sequence[str]) -> dict[str, str] | None:
-    """Name, for each layer, one that has positions: itself, or for the body's pooled output the last that has them."""
+def position_sources(net: Net, taps: Sequence[str]) -> dict[str, str] | None:
+    """Map each tap to a layer with positions: itself, or for the body's pooled output the last such layer."""
     sources = dict[str, str]()
     shapes = _shapes(net)
     last = next((name for name in reversed(shapes) if name and _positions(shapes[name]) > 1), None)
@@ -100,7 +100,7 @@ def with_positions(net: Net, taps: Sequence[str]) -> dict[str, str] | None:
 
 @torch.no_grad()
 def megabytes(net: Net, maps: Mapping[str, str], images: int, grid: int) -> float:
-    """Size of layers as they are, in megabytes."""
+    """Return the size of the stored maps in megabytes."""
     with as_evaluated(net):
         outputs = net.outputs(example_input(net), list(dict.fromkeys(maps.values())))
     numbers = sum(prod(_pooled_map(outputs[name], grid).shape[1:]) for name in maps.values())
@@ -109,9 +109,9 @@ def megabytes(net: Net, maps: Mapping[str, str], images: int, grid: int) -> floa
 
 
 def compute_features(net: Net, task: Task, plan: FeaturePlan, folder: Path, device: Device) -> Features:
-    """Compute the features of the training and the validation split, or read them from `folder`.
+    """Compute the features of the training and validation split, or read them from `folder`.
 
-    A damaged folder is computed again.
+    The features of a damaged folder are computed again.
 
     Raises:
         ResourceError: If the disk is full.
@@ -144,7 +144,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _is_intact(folder: Path, plan: FeaturePlan) -> bool:
-    """Whether a folder holds the features of a plan, as they were written."""
+    """Whether a folder contains the features of a plan, with valid digests."""
     if not folder.exists():
         return False
     try:
@@ -158,7 +158,7 @@ def _is_intact(folder: Path, plan: FeaturePlan) -> bool:
 
 
 def splits(task: Task) -> dict[str, Split]:
-    """The splits that a search may see."""
+    """Return the splits that a search may use."""
     return {"train": task.train, "val": task.val}
 
 
@@ -208,7 +208,7 @@ def _positions(shape: tuple[int, ...]) -> int:
 
 @torch.no_grad()
 def _shapes(net: Net) -> dict[str, tuple[int, ...]]:
-    """Shapes of the outputs of the body's modules in the order of execution; the body has the empty name."""
+    """Return the output shapes of the body's modules in the order of execution; the body has the empty name."""
     shapes = dict[str, tuple[int, ...]]()
 
     def hook_for(name: str) -> Any:
@@ -227,6 +227,6 @@ def _shapes(net: Net) -> dict[str, tuple[int, ...]]:
 
 
 def deepest_layer(net: Net, taps: Sequence[str]) -> str:
-    """Name the layer that runs last; `out` is later than any other."""
+    """Return the layer that runs last; `out` is later than any layer."""
     order = list(_shapes(net))
     return max(taps, key=lambda tap: len(order) if tap == "out" else order.index(tap))

@@ -1,6 +1,7 @@
-"""Latency of heads and of bodies that end early, in ONNX Runtime: everything is exported once and timed in pieces.
+"""Measure the latency of heads, and of bodies that end early, in ONNX Runtime.
 
-A network of the search is a piece of the exported body, up to its deepest layer, and a head's graph on top.
+The body is exported once and cut into pieces. A network of the search is the piece of the body up to its deepest layer,
+followed by the graph of a head.
 """
 
 import time
@@ -39,10 +40,10 @@ WIDE = 512
 
 
 class ParallelModules(nn.Module):
-    """Modules side by side, each fed by some of several inputs.
+    """Modules in parallel, each fed by some of several inputs.
 
     Args:
-        parts: Each with the places of its inputs, which it takes as one list.
+        parts: Modules, each with the positions of its inputs; a module takes its inputs as one list.
     """
 
     takes_any = True
@@ -53,45 +54,45 @@ class ParallelModules(nn.Module):
         self.places = [list(places) for _, places in parts]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the output of each of them."""
+        """Return the output of each module."""
         return tuple(part([inputs[k] for k in places]) for part, places in zip(self.parts, self.places, strict=True))
 
 
 class Body(nn.Module):
-    """A network's layers, as they are."""
+    """A network's body that returns the outputs of several layers."""
 
     def __init__(self, net: Net, names: Sequence[str]) -> None:
         super().__init__()
         self.net, self.names = net, list(names)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images `(B, 3, S, S)` to the outputs of the layers named."""
+        """Map images `(B, 3, S, S)` to the outputs of the named layers."""
         outputs = self.net.outputs(x, self.names)
         return tuple(outputs[name].clone() for name in self.names)
 
 
 class Head(nn.Module):
-    """A head, fed by layers as they are."""
+    """A head with its pooling, fed by the outputs of layers."""
 
     def __init__(self, head: nn.Module, pool: nn.Module) -> None:
         super().__init__()
         self.head, self.pool = head, pool
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        """Map layers to logits `(B, C)`."""
+        """Map outputs of layers to logits `(B, C)`."""
         logits: Tensor = self.head(self.pool(layers))
         return logits
 
 
 class HeadLatencyMeter:
-    """Times a body cut at sets of layers, and heads on it; everything is measured at one image a call.
+    """Times a body that ends at several sets of layers, and heads on it; one image per call.
 
     Args:
-        net: Its head does not matter.
-        plan: The layers of the features.
-        settings: How many threads, and how large pools may be.
-        classes: How many there are.
-        folder: For files, which the caller removes.
+        net: The network; its head is not used.
+        plan: Layers of the features.
+        settings: Number of threads, and limits of the pools.
+        classes: Number of classes.
+        folder: Folder for files, which the caller removes.
     """
 
     def __init__(self, net: Net, plan: FeaturePlan, settings: SearchSettings, classes: int, folder: Path) -> None:
@@ -107,9 +108,9 @@ class HeadLatencyMeter:
         self.examples = {name: outputs[name].clone() for name in self.names}
 
     def costs(self, choices: Sequence[Taps], until: float) -> Costs | None:
-        """Time the body cut at each set of layers, each pool on each layer, and two classifiers.
+        """Time the body up to each set of layers, each pool on each layer, and two classifiers.
 
-        None if that and the timing of finalists would end after `until`.
+        Return None if this and the timing of the finalists would end after `until`.
         """
         began, ends = time.monotonic(), {JOIN.join(taps): deepest_layer(self.net, taps) for taps in choices}
         # The first export tells how long the next ones take: all of them hold the same operators.
@@ -130,7 +131,7 @@ class HeadLatencyMeter:
         )
 
     def time_finalists(self, heads: Heads, plain: int) -> Mapping[int, LatencyRatio]:
-        """Time whole networks with heads, by their number, against the one with the plain linear head."""
+        """Time complete networks with heads, by trial number, against the one with the plain linear head."""
         sources = {n: [self._source(spec, tap) for tap in taps] for n, (spec, taps, _) in heads.items()}
         parts = [(self._head(spec, taps, state), sources[n]) for n, (spec, taps, state) in heads.items()]
         together = self._export(parts)
@@ -144,7 +145,7 @@ class HeadLatencyMeter:
         }
 
     def finalist_seconds(self) -> float:
-        """Estimate the seconds of `time_finalists`: an export as long as the last one, and the timing."""
+        """Estimate the seconds of `time_finalists`: the duration of the last export, and the timing."""
         return self._seconds + FINAL_SECONDS * (self.settings.finalists + 1)
 
     def _source(self, spec: HeadSpec, tap: str) -> str:
@@ -166,7 +167,7 @@ class HeadLatencyMeter:
         return self._body
 
     def _bodies(self, ends: Sequence[str]) -> dict[str, float]:
-        """p50 of the body up to each of some layers, in turns."""
+        """Measure the p50 of the body up to each of several layers, in turns."""
         files = {end: self._piece(self._body_graph(), [INPUT], [self._layer(end)], f"body-{k}")
                  for k, end in enumerate(ends)}  # fmt: skip
         last = deepest_layer(self.net, ends)
@@ -183,7 +184,7 @@ class HeadLatencyMeter:
         return sum(p.numel() for p in trial.body.parameters()) / 1e6
 
     def _pools(self) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[int, int]], float, float]:
-        """Time each pool on each layer at its smallest and its largest, and a classifier of two sizes."""
+        """Time the smallest and the largest form of each pool on each layer, and classifiers of two sizes."""
         kinds = ["mean", *(p for p in self.settings.pools if p != "mean" and self.plan.maps)]
         parts, names = list[tuple[nn.Module, list[str]]](), list[tuple[str, str, int]]()
         sizes = {kind: _sizes(kind, self.settings) for kind in kinds}
@@ -205,9 +206,9 @@ class HeadLatencyMeter:
         small, large = (ms[kind, tap, 0] - pools[f"mean {tap}"][0] for kind in ("linear", "mlp"))
         width = _channels(self.examples[tap])
         # Weights of the hidden and the last layer, less those of the linear classifier, in millions.
-        more = ((width + 1) * WIDE + (WIDE + 1) * self.classes - (width + 1) * self.classes) / 1e6
+        added = ((width + 1) * WIDE + (WIDE + 1) * self.classes - (width + 1) * self.classes) / 1e6
         # Never negative: noise would otherwise pay for larger heads.
-        return pools, sizes, max(small, 0.0), max(large - small, 0.0) / more
+        return pools, sizes, max(small, 0.0), max(large - small, 0.0) / added
 
     def _extremes(self, kind: str, sizes: tuple[int, int]) -> list[HeadSpec]:
         plain = HeadSpec.model_validate({"pool": kind, "grid": 0 if kind == "mean" else self.plan.grid})
@@ -217,7 +218,7 @@ class HeadLatencyMeter:
         return [plain.model_copy(update={fields[kind]: size}) for size in sizes]
 
     def _export(self, parts: Sequence[tuple[nn.Module, Sequence[str]]]) -> Any:
-        """Convert modules fed by layers, all in one go."""
+        """Export several modules that are fed by layers as one graph."""
         began = time.monotonic()
         modules = ParallelModules([(part, [self.names.index(name) for name in names]) for part, names in parts]).eval()
         graph = convert(
@@ -228,7 +229,7 @@ class HeadLatencyMeter:
         return graph
 
     def _piece(self, graph: Any, inputs: list[str], outputs: list[str], name: str) -> Path:
-        """Write the part of a graph that leads from some tensors to others."""
+        """Write the part of a graph between input and output tensors."""
         import onnx
 
         file = self.folder / f"{name}.onnx"
@@ -236,7 +237,7 @@ class HeadLatencyMeter:
         return file
 
     def _merge(self, heads: Any, k: int, names: Sequence[str], file: Path) -> Path:
-        """Put a head's graph on the body's, which ends where the head needs no more of it."""
+        """Connect a head's graph to the body's, without the layers that the head does not need."""
         import onnx
 
         used = [self._layer(name) for name in dict.fromkeys(names)]
@@ -268,6 +269,6 @@ def _channels(layer: Tensor) -> int:
 
 
 def _sizes(kind: str, settings: SearchSettings) -> tuple[int, int]:
-    most = {"attention": settings.max_queries, "bilinear": settings.max_rank}.get(kind, 1)
+    largest = {"attention": settings.max_queries, "bilinear": settings.max_rank}.get(kind, 1)
     # 4: the least rank that the search space offers.
-    return min({"bilinear": 4}.get(kind, 1), most), most
+    return min({"bilinear": 4}.get(kind, 1), largest), largest

@@ -1,4 +1,4 @@
-"""Search the head on features that are computed once."""
+"""Search for a head on cached features of the frozen body."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,14 +37,13 @@ MAX_TAPS = 4
 def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device, work: Work) -> tuple[Net, Report]:
     """Replace the head by the best one of a search, if it is better than the current one.
 
-    The body stays, except for an end that the new head does not need.
+    The body is unchanged, except that layers after the deepest one that the new head reads are removed.
 
     Args:
-        net: Changed in place.
-        tasks: The last one is searched on: its training split trains and judges heads, its validation split ranks
-            the finalists.
-        settings: Which heads, how many trials, how long, how many workers.
-        device: Where features are computed; heads are trained on the CPU.
+        net: Network, changed in place.
+        tasks: The training split of the last task trains and scores heads; its validation split ranks the finalists.
+        settings: Search space, number of trials, time limit and workers.
+        device: Device that computes the features; heads are trained on the CPU.
         work: Stores features and the study.
     """
     began, task = time.monotonic(), tasks[-1]
@@ -79,10 +78,10 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
 
 
 def taps_of(net: Net, settings: Search) -> list[str]:
-    """List the layers that settings name; else the ends of the body's stages, at most 4 of them, and its output.
+    """List the layers that the settings name; by default up to 4 stage ends of the body, and its output.
 
     Raises:
-        SettingsError: If one is not a layer of the body.
+        SettingsError: If the body has no layer of that name.
     """
     named = {name for taps in settings.taps for name in taps}
     check_taps(net, named)
@@ -95,7 +94,7 @@ def taps_of(net: Net, settings: Search) -> list[str]:
 
 
 def replace_head(net: Net, plan: FeaturePlan, result: SearchResult, task: Task) -> None:
-    """Replace a network's head by the selected one, and cut off the part of the body that it does not need."""
+    """Replace a network's head by the selected one, and remove layers of the body that it does not need."""
     pools = result.spec.pool != "mean"
     taps = [plan.maps[tap] if pools else tap for tap in result.taps]
     widths = tap_widths(net, taps)
@@ -123,7 +122,7 @@ def _time_report(settings: Search, seconds: float) -> Report:
 
 @contextmanager
 def _folder(path: Path | None) -> Iterator[Path]:
-    """A folder for features: a permanent one, or one that is removed afterwards."""
+    """Yield a folder for features: `path`, or a scratch folder that is removed afterwards."""
     if path:
         yield path
         return
@@ -152,10 +151,10 @@ def reject_candidate(net: Net, task: Task, result: SearchResult, settings: Searc
 
 
 def check_taps(net: Net, named: Iterable[str]) -> None:
-    """Make sure that every tap is a layer of the body.
+    """Check that every tap is a layer of the body.
 
     Raises:
-        SettingsError: Naming those that are not, with the nearest names.
+        SettingsError: If some are not; the message suggests the nearest names.
     """
     layers = ["out", *(name for name, _ in net.body.named_modules() if name)]
     wrong = [f"no layer {name!r}{did_you_mean(name, layers)}" for name in sorted(named) if name not in layers]

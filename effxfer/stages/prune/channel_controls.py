@@ -84,9 +84,9 @@ def train_repeat(context: ControlContext, spec: ControlSpec, number: int) -> dic
     settings, seed = context.settings, repeat_seed(context.settings.seed, number)
     net = spec.start(seed)
     history = train(
-        net, context.seen_by(net), context.strategy, settings.fit.model_copy(update={"epochs": spec.epochs}),
+        net, context.tasks_for(net), context.strategy, settings.fit.model_copy(update={"epochs": spec.epochs}),
         device=context.device, seed=seed_of(seed, 1) % 2**31, loss=loss_for(context, net),
-        work=context.work.at(f"control-{spec.folder}-{number}"), label=f"control {spec.name} {number + 1}",
+        work=context.work.part(f"control-{spec.folder}-{number}"), label=f"control {spec.name} {number + 1}",
     )  # fmt: skip
     # Only one is timed: latency does not depend on the values of weights.
     weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
@@ -115,7 +115,7 @@ def loss_for(context: ControlContext, net: Net) -> Loss:
 
 def scores(context: ControlContext, net: Net) -> dict[str, float]:
     """Evaluate accuracy in percent on the validation and the test split."""
-    task = context.seen_by(net)[-1]
+    task = context.tasks_for(net)[-1]
     splits = task.reported_splits.items()
     return {name: score(net, split, context.device) for name, split in splits}
 

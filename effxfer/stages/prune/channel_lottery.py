@@ -16,7 +16,7 @@ from effxfer.stages.train.begin import begin_training
 from effxfer.stages.train.finetune import accuracy_report, train
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
-from effxfer.train.fit import Span
+from effxfer.train.fit import StepRange
 from effxfer.train.state import Work
 
 
@@ -40,8 +40,8 @@ def structured(
     def train_round(net: Net, mask: Mask, number: int) -> float:
         mask.store_(net)
         train(
-            net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(first=first),
-            work=work.at(f"round-{number}"), label=f"structured round {number} of {settings.rounds}",
+            net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=StepRange(first=first),
+            work=work.part(f"round-{number}"), label=f"structured round {number} of {settings.rounds}",
             loss=loss,
         )  # fmt: skip
         return score(net, tasks[-1].val, device)

@@ -73,7 +73,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         removed.append(prune_step_once(net, dense, tasks, settings, step, device, work))
         history += train(
             net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs_of(settings, step)}), device=device,
-            seed=seed_of(settings.seed, step) % 2**31, work=work.at(f"step-{step}"), loss=loss,
+            seed=seed_of(settings.seed, step) % 2**31, work=work.part(f"step-{step}"), loss=loss,
             label=f"recover {step} of {settings.steps}", allowance=time_allowance(settings.seconds, began, tasks[-1]),
         )  # fmt: skip
     note = f"{net.output.title} on the validation split before channels were removed: {before:.2f} %"

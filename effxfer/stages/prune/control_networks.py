@@ -77,7 +77,7 @@ class ControlContext:
         """Threads of ONNX Runtime."""
         return self.settings.threads or usable_cores()
 
-    def seen_by(self, net: Net) -> list[Task]:
+    def tasks_for(self, net: Net) -> list[Task]:
         """The tasks with images preprocessed for a network."""
         return [task.with_input(net.input) for task in self.tasks]
 
@@ -152,7 +152,7 @@ def smaller_input_control(context: ControlContext) -> ControlSpec | str:
     def start(_seed: int) -> Net:
         net = at_input_side(context.dense, side)
         # BatchNorm's statistics depend on the side of the images (Touvron et al. 2019, 1906.06423).
-        plain = plain_batches(context.seen_by(net)[-1], 64, context.device, seed_of(context.settings.seed, "side"))
+        plain = plain_batches(context.tasks_for(net)[-1], 64, context.device, seed_of(context.settings.seed, "side"))
         recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
         return net
 

@@ -47,8 +47,8 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
         watch_(net, list(first.keep))
     shrink = make_pruning_hook(net, first, ramp, score=rank, scope=settings.scope)
     history = train(
-        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work.at("gradual"),
-        before_step=partial(add_movement_, net), after_step=shrink, settled=ramp.last, loss=loss,
+        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work.part("gradual"),
+        before_step=partial(add_movement_, net), after_step=shrink, no_best_before=ramp.last, loss=loss,
     )  # fmt: skip
     # Sums of movement are no part of the result.
     forget_(net)
@@ -85,6 +85,8 @@ def ramp_of(settings: Gradual, length: int, first: Mask) -> Ramp:
 
 def remaining_weights_curve(ramp: Ramp, length: int) -> Report:
     """Curve of the remaining weights by epoch."""
-    points = tuple((step / length, 100 * (1 - ramp.at(step))) for step in range(ramp.last + 1) if ramp.due(step))
+    points = tuple(
+        (step / length, 100 * (1 - ramp.sparsity_at(step))) for step in range(ramp.last + 1) if ramp.due(step)
+    )
     shown = Curve(title="Weights remaining", name="ticket", x="epoch", y="prunable weights remaining, %", points=points)
     return Report(curves=(shown,))

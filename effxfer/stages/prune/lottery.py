@@ -23,7 +23,7 @@ from effxfer.stages.train.begin import begin_training
 from effxfer.stages.train.finetune import accuracy_report, train
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
-from effxfer.train.fit import Span
+from effxfer.train.fit import StepRange
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone
@@ -66,7 +66,7 @@ class Rounds:
         fine = number and self.settings.rewind == "none"
         train(
             net, self.tasks, self.strategy, last_phase(self.settings.fit) if fine else self.settings.fit,
-            device=self.device, seed=seed, span=Span(first=self.first), work=work, label=label,
+            device=self.device, seed=seed, span=StepRange(first=self.first), work=work, label=label,
             before_step=partial(add_movement_, net) if watching else lambda: None, loss=self.loss,
         )  # fmt: skip
 
@@ -91,7 +91,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
 
     def train_round(net: Net, _mask: Mask, number: int) -> float:
         label = f"ticket round {number} of {settings.rounds}"
-        rounds.train(net, number, seed=settings.seed, work=work.at(f"round-{number}"), label=label)
+        rounds.train(net, number, seed=settings.seed, work=work.part(f"round-{number}"), label=label)
         return score(net, tasks[-1].val, device)
 
     ticket = find_ticket(
@@ -129,8 +129,8 @@ def rewind_point(
     if step >= settings.fit.epochs * length:
         raise SettingsError(f"rewind is {settings.rewind} epochs of {settings.fit.epochs}", "rewind to an early epoch")
     train(
-        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=Span(last=step),
-        work=work.at("rewind"), label="train to the rewind point", loss=loss,
+        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=StepRange(last=step),
+        work=work.part("rewind"), label="train to the rewind point", loss=loss,
     )  # fmt: skip
     return step, clone(net)
 
@@ -162,7 +162,7 @@ def controls(
         # round. Round 0 is in `ticket.dense`.
         began = last if not keeps else 0 if kind == "re-initialised" else 1
         for number in range(began, last + 1):
-            rounds.train(net, number, seed=seed, work=work.at(f"round-{number}"), label=label)
+            rounds.train(net, number, seed=seed, work=work.part(f"round-{number}"), label=label)
 
     trained = TrainedTicket(
         mask=ticket.mask, first=ticket.first, start=ticket.dense if keeps else start, dense=ticket.dense,

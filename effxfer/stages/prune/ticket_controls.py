@@ -78,7 +78,7 @@ def compare_ticket(
     splits = task.reported_splits
 
     def train_and_score(net: Net, kind: Kind, number: int) -> dict[str, float]:
-        train(net, kind, number, work.at(f"control-{kind}-{number}"))
+        train(net, kind, number, work.part(f"control-{kind}-{number}"))
         return {name: score(net, split, device) for name, split in splits.items()}
 
     runs = run_controls(

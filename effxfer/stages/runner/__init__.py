@@ -1,1 +1,1 @@
-"""The stage runner: from a model to a model directory, skipped when done, resumed when cut off."""
+"""The stage runner: runs a stage, skips it if its result exists, and resumes it after an interruption."""

@@ -8,10 +8,10 @@ from effxfer.net.settings import BackboneSettings
 
 
 def short_names(backbones: Sequence[BackboneSettings]) -> dict[str, BackboneSettings]:
-    """Name backbones as short as they can be told apart.
+    """Return the backbones by their shortest names that are unique.
 
     Raises:
-        SettingsError: If one is named twice.
+        SettingsError: If a backbone is named twice.
     """
     sources = [backbone.source for backbone in backbones]
     short = [Path(source.partition("@")[0]).name for source in sources]

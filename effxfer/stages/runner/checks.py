@@ -1,4 +1,4 @@
-"""What is checked of a stage before it has anything to work on: its strategies, and the networks and files it names."""
+"""Checks before a stage runs: its strategies, networks, files and external resources."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from effxfer import artifact
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
-from effxfer.stages.runner.source import Adapted, Source
+from effxfer.stages.runner.source import AdapterOnBase, Source
 from effxfer.stages.settings.base import StageSettings
 
 NOT_CHECKED = (
@@ -16,28 +16,28 @@ NOT_CHECKED = (
 
 
 def check_settings(settings: StageSettings, recipe: Mapping[str, Any] | None = None) -> None:
-    """Check a stage's strategies by their own settings, the networks that it names, and what it needs outside.
+    """Check the strategies and options of a stage, the networks that it names, and its external resources.
 
     Args:
-        settings: Of the stage.
-        recipe: Of the ticket that it trains, if it does; None where that is not known yet.
+        settings: Settings of the stage.
+        recipe: Recipe of the ticket to train; None without a ticket, or if the ticket does not exist yet.
 
     Raises:
-        SettingsError: If a strategy does not exist or does not take its options, or a network is unknown.
+        SettingsError: If a strategy or a network does not exist, or an option is wrong.
         ModelFileError: If a model directory or a weights file is absent.
-        ResourceError: If trials are to be kept at a server that does not answer.
+        ResourceError: If the database server for trials does not answer.
     """
     from effxfer.transfer.strategies import make_strategy
 
     for name, options in settings.strategies(recipe):
         make_strategy(name, options)
-    for other in other_networks(settings):
-        check_backbone(other)
+    for backbone in other_networks(settings):
+        check_backbone(backbone)
     settings.check_resources()
 
 
 def other_networks(settings: StageSettings) -> Iterator[BackboneSettings]:
-    """Yield the networks that a stage names beside the one that it starts from."""
+    """Yield the networks that a stage names in addition to its input network."""
     for backbones in settings.networks.values():
         yield from backbones
     if settings.teacher_network:
@@ -45,18 +45,18 @@ def other_networks(settings: StageSettings) -> Iterator[BackboneSettings]:
 
 
 def check_source(source: Source) -> None:
-    """Make sure that what a stage starts from is there, as far as that can be seen without opening it."""
-    base = source.base if isinstance(source, Adapted) else source
+    """Check that the input of a stage exists, without opening it."""
+    base = source.base if isinstance(source, AdapterOnBase) else source
     if isinstance(base, BackboneSettings):
         check_backbone(base)
 
 
 def check_backbone(backbone: BackboneSettings) -> None:
-    """Make sure that a network is known, and that its directory or weights file is there; nothing is built.
+    """Check that a network and its directory or weights file exist; the network is not built.
 
     Raises:
-        SettingsError: If its library has none of this name, or there is no such module.
-        ModelFileError: If it names a directory or a file that is absent.
+        SettingsError: If its library has no network of this name, or its module does not exist.
+        ModelFileError: If its directory or weights file is absent.
     """
     from effxfer.net.backbones.architectures import require
 

@@ -1,4 +1,4 @@
-"""Where and how a stage runs."""
+"""Output directory, device and cache of a run."""
 
 import os
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ class RunContext:
 
     Attributes:
         out: The model directory to write.
-        device: As `devices.pick` takes it.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
         cache: Folder of decoded images; None is the user's cache directory.
-        force: Replace a result that was made with other inputs.
-        extra_seconds: What a stage with a time limit may take beyond it; negative where steps before it were late.
+        force: Whether to replace a result of other inputs.
+        extra_seconds: Seconds to add to the stage's time limit; negative if earlier steps took longer than planned.
     """
 
     out: Path
@@ -30,5 +30,5 @@ class RunContext:
 
     @property
     def work_dir(self) -> Path:
-        """Folder of unfinished work: beside the result, under a hidden name."""
+        """Hidden folder of unfinished work, next to the result."""
         return self.out.parent / f".work-{self.out.name}"

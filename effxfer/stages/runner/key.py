@@ -1,4 +1,4 @@
-"""The key of a stage's result: a digest of everything that determines it."""
+"""The key of a stage's result: a digest of all inputs that determine it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,27 +21,27 @@ REMOVED = {"export": {"mixed_seconds": 60.0, "tune": False, "tune_seconds": 20.0
 def stage_key(
     name: str, settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
 ) -> str:
-    """Digest everything that determines a stage's result; decodes nothing and loads no torch."""
+    """Digest all inputs of a stage, without decoding images or loading torch."""
     return key_of_listings(name, settings, source, list_data(settings, source, data, context))
 
 
 def list_data(
     settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
 ) -> list[Listing]:
-    """List the files, labels and splits of each task; decodes nothing."""
+    """List the files, labels and splits of each task, without decoding images."""
     history = history_of(source, settings)
     return [scan(one, cache=context.cache, history=history) for one in data]
 
 
 def key_of_listings(name: str, settings: StageSettings, source: Source, listings: Sequence[Listing]) -> str:
-    """Digest a stage's settings, its start and its data."""
+    """Digest a stage's settings, its source and its data."""
     return artifact.key_of(
         name, settings_identity(settings) | REMOVED.get(name, {}), [one.key for one in listings], parent_of(source)
     )
 
 
 def settings_identity(settings: StageSettings) -> dict[str, Any]:
-    """The settings' values, with the networks they name identified by the content of their files."""
+    """Return the settings as plain values, with networks identified by the content of their files."""
     plain = settings.plain()
     for name, backbones in settings.networks.items():
         plain[name] = [artifact.identity(backbone) for backbone in backbones]
@@ -51,5 +51,5 @@ def settings_identity(settings: StageSettings) -> dict[str, Any]:
 
 
 def comparison_key(name: str, settings: Settings, models: Mapping[str, Artifact]) -> str:
-    """Digest everything that determines a comparison."""
+    """Digest all inputs of a comparison."""
     return artifact.key_of(name, settings.plain(), list(models), [model.manifest.key for model in models.values()])

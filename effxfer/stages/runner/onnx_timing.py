@@ -1,4 +1,4 @@
-"""The clock of this machine: networks are exported as float32 ONNX and timed in turns with the dense one."""
+"""Time networks on this machine: they are exported as float32 ONNX and timed in turns with the dense one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,10 +32,10 @@ def stopwatch(
     """Yield a function that exports a network and times it in turns with the dense one.
 
     Args:
-        dense: What ratios refer to.
-        threads: Of ONNX Runtime, at least 1.
-        seed: Of the order in which the two are timed.
-        example: An input of the networks; a `Net` needs none.
+        dense: Baseline of the latency ratios.
+        threads: Threads of ONNX Runtime, at least 1.
+        seed: Random seed of the timing order.
+        example: Input of the networks `(B, ...)`; a `Net` needs none.
     """
     with scratch_folder() as folder:
         base = export_plain(dense, folder / f"{DENSE}.onnx", example)
@@ -48,33 +48,34 @@ def stopwatch(
 
 
 def time_in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[str, PairedTiming]:
-    """Time exported networks in turns, each with input of its own side; the first one is the dense network."""
+    """Time exported networks in turns, each at its own input size; the first one is the dense network."""
     runners = {name: onnx_runner(file, feed_for(file, seed=seed), threads) for name, file in files.items()}
-    found = compare(
+    timings = compare(
         runners, baseline=next(iter(files)), threads=threads, precision=PRECISION, min_seconds=MIN_SECONDS,
         max_seconds=MAX_SECONDS * len(files) / 2, seed=seed,
     )  # fmt: skip
     return {
-        one.name: PairedTiming(
-            ratio=one.ratio, low=one.ratio_low, high=one.ratio_high, ms=one.p50, dense_ms=found[0].p50, n=one.rounds
+        timing.name: PairedTiming(
+            ratio=timing.ratio, low=timing.ratio_low, high=timing.ratio_high, ms=timing.p50, dense_ms=timings[0].p50,
+            n=timing.rounds,
         )
-        for one in found
-    }
+        for timing in timings
+    }  # fmt: skip
 
 
 def export_plain(network: nn.Module, file: Path, example: Tensor | None = None) -> Path:
-    """Write a network as float32 ONNX, whatever device it is on; it is not changed."""
-    still = deepcopy(network).cpu().eval()
-    if isinstance(still, Net):
-        return export_onnx(still, file, input=still.input, classes=still.classes, key="latency")
-    return write_module(still, file, example_of(still, example))
+    """Export a network on any device to a float32 ONNX file; the network is unchanged."""
+    copy = deepcopy(network).cpu().eval()
+    if isinstance(copy, Net):
+        return export_onnx(copy, file, input=copy.input, classes=copy.classes, key="latency")
+    return write_module(copy, file, example_of(copy, example))
 
 
 @contextmanager
 def time_with(
     clock: Callable[[nn.Module], float], dense: nn.Module
 ) -> Iterator[Callable[[nn.Module], PairedTiming]]:  # fmt: skip
-    """Yield a function that times a network by the caller's clock, which returns milliseconds; `dense` once."""
+    """Yield a function that times a network by the caller's `clock`, which returns milliseconds."""
     dense_ms = clock(dense)
 
     def time(network: nn.Module) -> PairedTiming:

@@ -1,4 +1,4 @@
-"""Where a stage may write: never over something that effxfer did not write, never into a data set."""
+"""Checks of the output directory: a stage never overwrites foreign files, and never writes into a data set."""
 
 import os
 from collections.abc import Sequence
@@ -20,26 +20,26 @@ LONGEST_PATH = 4096 - 512  # bytes; what lies in it has a longer path
 
 
 def check_directory(out: Path) -> None:
-    """Refuse what cannot become a model directory, before anything is read or computed.
+    """Refuse a path that cannot become a model directory, before anything is read or computed.
 
     Raises:
-        SettingsError: If it is the home, or the current directory, as it is replaced as a whole; or as `check_folder`.
+        SettingsError: If it is the home or current directory, since a model directory is replaced as a whole, or if
+            `check_folder` refuses it.
     """
     check_folder(out)
     place = out.resolve()
     with suppress(RuntimeError, OSError):  # there may be no home, and no current directory
-        here = {Path.cwd().resolve(): "the current directory", Path.home().resolve(): "your home directory"}
-        if place in here:
-            problem = f"{out} is {here[place]}, and a model directory is replaced as a whole"
+        own = {Path.cwd().resolve(): "the current directory", Path.home().resolve(): "your home directory"}
+        if place in own:
+            problem = f"{out} is {own[place]}, and a model directory is replaced as a whole"
             raise SettingsError(problem, f"give a folder in it, such as {out / 'mine'}", code="E211")
 
 
 def check_folder(out: Path) -> None:
-    """Refuse what cannot be a folder to write into.
+    """Refuse a path that cannot be an output folder.
 
     Raises:
-        SettingsError: If it is no directory, or cannot become one: a link that leads nowhere, a name that is too long,
-            something below a file, the root, or a place of the system.
+        SettingsError: If it is a file, a dangling link, the root, too long, below a file, or in a system folder.
     """
     _check_place(out)
     if out.exists() and not out.is_dir():
@@ -47,11 +47,11 @@ def check_folder(out: Path) -> None:
 
 
 def check_file_in(folder: Path, name: str) -> Path:
-    """Give the place of a file in a folder that is an output, before anything is computed.
+    """Return the path of an output file in a folder, after checking both.
 
     Raises:
-        SettingsError: As `check_folder`.
-        ResourceError: If it cannot be written.
+        SettingsError: If `check_folder` or `check_file` refuses a path.
+        ResourceError: If the file cannot be written.
     """
     check_folder(folder)
     check_file(folder / name)
@@ -59,10 +59,10 @@ def check_file_in(folder: Path, name: str) -> Path:
 
 
 def check_file(out: Path | None) -> None:
-    """Refuse what cannot be a file to write, before anything is computed; None writes none.
+    """Refuse a path that cannot be an output file, before anything is computed; None is no file.
 
     Raises:
-        SettingsError: If it is a directory, a device or a pipe, or the places of `check_folder`.
+        SettingsError: If it is a directory, a device, a pipe, a dangling link, too long, or in a system folder.
         ResourceError: If it cannot be written.
     """
     if out is None:
@@ -76,10 +76,10 @@ def check_file(out: Path | None) -> None:
 
 
 def check_writable(out: Path) -> None:
-    """Refuse a place in which nothing can be made.
+    """Refuse a path whose nearest existing parent folder is read-only.
 
     Raises:
-        ResourceError: If the nearest folder above it that exists cannot be written.
+        ResourceError: If that folder cannot be written.
     """
     above = _nearest_existing(out.resolve())
     # Both: without X a folder can be listed, but nothing made in it.
@@ -107,7 +107,7 @@ def _check_place(out: Path) -> None:
 
 
 def _nearest_existing(place: Path) -> Path:
-    """The nearest thing above a place that exists."""
+    """Return the nearest existing parent of a path."""
     return next(above for above in place.parents if above.exists())
 
 
@@ -125,17 +125,17 @@ def keep_out_of(out: Path, data: Sequence[DataSettings]) -> None:
 
 
 def check_ours(out: Path) -> None:
-    """Refuse to replace what effxfer did not write, also under `force`.
+    """Refuse to replace files that effxfer did not write, even with `force`.
 
     Raises:
-        SettingsError: If the output directory holds a file that no manifest lists.
+        SettingsError: If the output directory contains a file that its manifest does not list.
     """
     if not out.exists():
         return
-    known = {MANIFEST, WEIGHTS, METRICS, *FILES.values()}
+    listed = {MANIFEST, WEIGHTS, METRICS, *FILES.values()}
     with suppress(ModelFileError):
-        known |= set(read_manifest(out)["files"])
-    foreign = [path for path in sorted(out.rglob("*")) if str(path.relative_to(out)) not in known]
+        listed |= set(read_manifest(out)["files"])
+    foreign = [path for path in sorted(out.rglob("*")) if str(path.relative_to(out)) not in listed]
     if foreign or not out.is_dir():
-        what = f"holds {foreign[0].name}, which effxfer did not write" if foreign else "is not a directory"
-        raise SettingsError(f"{out} {what}", "give another `out`", code="E211")
+        problem = f"holds {foreign[0].name}, which effxfer did not write" if foreign else "is not a directory"
+        raise SettingsError(f"{out} {problem}", "give another `out`", code="E211")

@@ -1,4 +1,4 @@
-"""The directory of a stage's result: locked while a stage works, written at once, recognised when it is done."""
+"""The directory of a stage's result: locked during the stage, written atomically, and reused by its key."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def lock_result(context: RunContext, leads: bool) -> Iterator[None]:
     """Lock out other processes while a stage runs.
 
-    Its work is removed when it succeeds, or fails before it has written any.
+    The work directory is removed when the stage succeeds, or fails before it has written a file.
     """
     if not leads:
         yield
@@ -52,11 +52,11 @@ def lock_result(context: RunContext, leads: bool) -> Iterator[None]:
 
 
 def cached_result(context: RunContext, key: str) -> Artifact | None:
-    """Load the result of an earlier run with the same key; None if there is none, or `force` replaces it.
+    """Load an existing result with the same key; None if there is none, or if `force` replaces another one.
 
     Raises:
-        SettingsError: If it was made from other inputs and may not be replaced, or effxfer did not write it.
-        ModelFileError: If it was altered.
+        SettingsError: If another result exists and `force` is not set, or if effxfer did not write the directory.
+        ModelFileError: If the existing result is damaged and `force` is not set.
     """
     if not (context.out / artifact.MANIFEST).is_file():
         check_ours(context.out)
@@ -79,8 +79,8 @@ def cached_result(context: RunContext, key: str) -> Artifact | None:
 
 
 def remove_finished_work(context: RunContext, key: str) -> None:
-    """Remove the work of a process that was killed after it had written its result, if nobody works now."""
-    if not context.work_dir.is_dir() or any(other.name != f"key-{key}" for other in context.work_dir.glob("key-*")):
+    """Remove the work of a process that was killed after writing its result, unless another process is at work."""
+    if not context.work_dir.is_dir() or any(folder.name != f"key-{key}" for folder in context.work_dir.glob("key-*")):
         return
     with suppress(LockedError, ResourceError), lock_folder(context.work_dir):
         remove_abandoned(context.out.parent, deep=False)
@@ -91,10 +91,10 @@ def open_work(context: RunContext, key: str) -> "Work":
     """Open the work directory of a key; work for other keys is removed."""
     from effxfer.train.state import Work
 
-    for other in context.work_dir.glob("key-*"):
+    for folder in context.work_dir.glob("key-*"):
         # Changed settings make it useless, and checkpoints are large.
-        if other.name != f"key-{key}":
-            shutil.rmtree(other, ignore_errors=True)
+        if folder.name != f"key-{key}":
+            shutil.rmtree(folder, ignore_errors=True)
     return Work(context.work_dir / f"key-{key}")
 
 
@@ -102,7 +102,7 @@ def manifest_fields(
     name: str, key: str, settings: Settings, source: Source,
     data: Iterable[tuple[Task, DataSettings]], report: Report,
 ) -> dict[str, Any]:  # fmt: skip
-    """The fields of a manifest that are not read off the network."""
+    """Return the manifest's fields that do not come from the network."""
     return {
         "key": key,
         "stage": name,
@@ -117,7 +117,7 @@ def manifest_fields(
 
 
 def commit(context: RunContext, net: "Net | None", fields: Mapping[str, Any], history: History = NONE) -> None:
-    """Write a result: the network, files that the stage put into its work's `result`, its metrics and splits."""
+    """Write a result: the network, the files in `result` of the work directory, the metrics, and the splits."""
     with write_directory(context.out) as scratch:
         for file in context.work_dir.glob(f"key-*/{RESULT}/*"):
             shutil.move(file, scratch / file.name)
@@ -131,7 +131,7 @@ def commit(context: RunContext, net: "Net | None", fields: Mapping[str, Any], hi
 
 
 def training_metrics(work_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the metrics of each training of a stage; of an epoch that was repeated after a kill, the last ones."""
+    """Yield the metrics of each training run of a stage; of an epoch that was repeated, only the last ones."""
     # By length first: round-10 comes after round-9.
     files = sorted(work_dir.glob(f"key-*/**/{METRICS}"), key=lambda file: (len(file.parent.name), file))
     for file in files:

@@ -1,4 +1,4 @@
-"""Run one stage from a model to a model directory: skip it if it is done, resume it if it was cut off."""
+"""Run one stage: return its existing result, or resume it after an interruption."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 def transform(
     stage: Stage, settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
 ) -> Artifact:
-    """Run a stage that makes a network from a network.
+    """Run a stage that makes a network from a source.
 
-    The stage's function is `(net, tasks, settings, *, device, work) -> (net, report)`, with `recipe` as well where it
-    starts from a ticket. It is imported only if there is something to do.
+    The stage's function is `(net, tasks, settings, *, device, work) -> (net, report)`; for a ticket it also takes
+    `recipe`. It is imported only if there is work to do.
 
     Args:
-        stage: Which.
-        settings: Of the stage.
-        source: An artifact, a backbone, a ticket, or an adapter on its base, to start from.
-        data: The tasks, in the order the stage takes them.
-        context: Output directory and machine.
+        stage: The stage.
+        settings: Settings of the stage.
+        source: Artifact, backbone, ticket, or adapter with its base network.
+        data: Settings of the tasks, in the order of the stage.
+        context: Output directory, device and cache.
 
     Returns:
-        The result; the existing one, if its key is equal.
+        The result; the existing one if its key is equal.
 
     Raises:
-        SettingsError: If another result, or something that effxfer did not write, is in the way.
-        LockedError: If another process works on it.
+        SettingsError: If the output directory contains another result, or files that effxfer did not write.
+        LockedError: If another process is running a stage with this output directory.
     """
     check_directory(context.out)
     keep_out_of(context.out, data)
@@ -78,7 +78,7 @@ def execute(
     stage: Stage, settings: StageSettings, source: Source, data: Sequence[DataSettings], listings: Sequence[Listing],
     context: RunContext, key: str, device: "Device",
 ) -> None:  # fmt: skip
-    """Run a stage and write its result, unless another process has done so meanwhile; arguments as in `transform`."""
+    """Run a stage and write its result, unless another process has written it since `transform` checked."""
     # Looked at again under the lock. Not with several processes: if one saw it and
     # another did not, the latter would wait.
     if device.world == 1 and cached_result(context, key):
@@ -105,14 +105,14 @@ def compare(
     name: str, load: Callable[[], Callable[..., Report]], settings: Settings, models: Mapping[str, Artifact],
     context: RunContext,
 ) -> Artifact:  # fmt: skip
-    """Run a stage that measures several models; its directory holds a manifest and no network.
+    """Run a stage that measures several models; its directory contains a manifest and no network.
 
     Args:
-        name: The stage's name.
-        load: Imports the stage's function, `(artifacts by name, settings) -> report`.
-        settings: Of the stage.
-        models: What to compare; the first one is the baseline.
-        context: As in `transform`.
+        name: Name of the stage.
+        load: Function that imports the stage's function, `(artifacts by name, settings) -> report`.
+        settings: Settings of the stage.
+        models: Models by name; the first one is the baseline.
+        context: Output directory; a comparison runs on the CPU.
     """
     check_directory(context.out)
     key = comparison_key(name, settings, models)
@@ -132,7 +132,7 @@ def compare(
 def comparison_fields(
     name: str, key: str, settings: Settings, models: Mapping[str, Artifact], report: Report
 ) -> dict[str, Any]:
-    """The manifest's fields of a comparison; architecture and data are those of the first model."""
+    """Return the manifest's fields of a comparison; architecture and data are those of the first model."""
     baseline = next(iter(models.values())).manifest
     described = {k: getattr(baseline, k) for k in ("backbone", "edits", "preprocess", "classes", "data")}
     parent = [model.manifest.key for model in models.values()]
@@ -142,10 +142,10 @@ def comparison_fields(
 def preview(
     stage: Stage, settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
 ) -> dict[str, Any]:
-    """What `transform` would do, as plain values, after all checks that need no network and no images.
+    """Return what `transform` would do, as plain values, after all checks that need no network and no images.
 
     Raises:
-        EffxferError: As `transform` does for settings, data, networks and places that cannot be.
+        EffxferError: If a check of the settings, data, networks or output directory fails.
     """
     from effxfer.train.devices import pick_device
 
@@ -164,5 +164,5 @@ def preview(
 
 
 def named_networks(settings: StageSettings) -> list[str]:
-    """Give the sources of the other networks that a stage's settings name."""
+    """Return the sources of the additional networks that a stage's settings name."""
     return [backbone.source for backbones in settings.networks.values() for backbone in backbones]

@@ -1,4 +1,4 @@
-"""What a stage starts from: a model directory, a backbone, a ticket, or an adapter and its base."""
+"""Sources of a stage: a model directory, a backbone, a ticket, or an adapter with its base network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,75 +23,89 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Adapted:
-    """An adapter, and the network that it was trained on."""
+class AdapterOnBase:
+    """An adapter and the network on which it was trained."""
 
     base: Artifact | BackboneSettings
     adapter: AdapterFile
 
 
-Source = Artifact | BackboneSettings | TicketFile | Adapted
+Source = Artifact | BackboneSettings | TicketFile | AdapterOnBase
 
 
 def open_source(source: Source) -> "tuple[Net, tuple[str, ...]]":
-    """Open the network to start from.
+    """Open the network of a source.
 
     Returns:
         The network and notes on its weights.
 
     Raises:
-        ModelFileError: If it is unreadable, or a ticket points to weights that are not those it was found with.
+        ModelFileError: If a file is unreadable, or a ticket refers to other weights than those of its search.
     """
     if isinstance(source, Artifact):
         return source.net(), ()
     if isinstance(source, TicketFile):
         return fill_in_weights(source).network(), ()
-    if isinstance(source, Adapted):
+    if isinstance(source, AdapterOnBase):
         net, notes = open_source(source.base)
         return source.adapter.put_on(net, base_name(source.base)), notes
     return artifact.open_model(source)
 
 
 def parent_of(source: Source) -> object:
-    """What determines the network to start from, as plain values for a key; loads no torch."""
+    """Return the identity of a source as plain values for a key; loads no torch."""
     if isinstance(source, Artifact):
         return source.manifest.key
-    if isinstance(source, Adapted):
+    if isinstance(source, AdapterOnBase):
         return {"adapter": source.adapter.facts.identity, "base": parent_of(source.base)}
     return {"ticket": source.facts.identity} if isinstance(source, TicketFile) else artifact.identity(source)
 
 
 def recipe_of(source: Source) -> Mapping[str, Any] | None:
-    """How a ticket was trained; None for another source."""
+    """Return the training recipe of a ticket; None for other sources."""
     return source.facts.recipe if isinstance(source, TicketFile) else None
 
 
 def user_sources(source: Source) -> tuple[str, ...]:
-    """Give the sources that the user names by what a stage starts from; what files name is not among them."""
-    base = source.base if isinstance(source, Adapted) else source
+    """Return the source strings that the user passed, and trusts; strings in files are not among them."""
+    base = source.base if isinstance(source, AdapterOnBase) else source
     return (base.source,) if isinstance(base, BackboneSettings) else ()
 
 
 def base_name(base: Artifact | BackboneSettings) -> str:
-    """Name a network for an error."""
+    """Return the name of a network for messages."""
     return str(base.path) if isinstance(base, Artifact) else base.source
 
 
 def read_adapter(path: Path) -> AdapterFile:
-    """Read an adapter: its file, or the one in a model directory; errors as in `file_of` and `SignedFile.read`."""
+    """Read an adapter.
+
+    Args:
+        path: Adapter file, or model directory with one.
+
+    Raises:
+        ModelFileError: If there is no adapter, or it is damaged.
+    """
     return AdapterFile.read(file_of(path, ADAPTER, AdapterFile.kind))
 
 
 def read_ticket(path: Path) -> TicketFile:
-    """Read a ticket: its file, or the one in a model directory; errors as in `file_of` and `SignedFile.read`."""
+    """Read a ticket.
+
+    Args:
+        path: Ticket file, or model directory with one.
+
+    Raises:
+        ModelFileError: If there is no ticket, or it is damaged.
+    """
     return TicketFile.read(file_of(path, TICKET, TicketFile.kind))
 
 
 def file_of(path: Path, name: str, kind: Kind) -> Path:
-    """Find the file that a path means: itself, or the one of a model directory, as the manifest says it is.
+    """Return the file of a path: the path itself, or the file `name` of a model directory, checked by its manifest.
 
     Raises:
-        ModelFileError: If there is none, or the manifest does not vouch for it.
+        ModelFileError: If there is no such file, or it differs from the manifest.
     """
     if not path.is_dir():
         if not path.exists():
@@ -99,45 +113,45 @@ def file_of(path: Path, name: str, kind: Kind) -> Path:
         return path
     if not (path / MANIFEST).exists() and (path / name).exists():
         raise ModelFileError(f"{path} is no model directory: nothing vouches for its {name}", f"name {path / name}")
-    known = artifact.read_manifest(path)
-    if name not in known["files"]:
-        raise ModelFileError(f"{path} is the result of {known['stage']} and holds no {name}", kind.make)
-    return artifact.check_file(path, name, known["files"])
+    manifest = artifact.read_manifest(path)
+    if name not in manifest["files"]:
+        raise ModelFileError(f"{path} is the result of {manifest['stage']} and holds no {name}", kind.make)
+    return artifact.check_file(path, name, manifest["files"])
 
 
 def write_ticket(ticket: TicketFile, file: Path, *, force: bool = False) -> None:
-    """Write a ticket, with or without its weights.
+    """Write a ticket file.
 
     Args:
-        ticket: Any.
-        file: Where; an equal ticket that is there is replaced.
-        force: Replace another ticket, too.
+        ticket: Ticket with or without its weights.
+        file: File to write; an equal ticket is replaced.
+        force: Whether to replace a different ticket.
 
     Raises:
-        SettingsError: If something else is there.
+        SettingsError: If `file` exists and is not a ticket, or another ticket and `force` is not set.
     """
     if file.exists():
         try:
-            there = read_ticket(file).facts.identity if not file.is_dir() else ""
+            existing = read_ticket(file).facts.identity if not file.is_dir() else ""
         except ModelFileError:
-            there = ""
-        if not there:
-            raise SettingsError(f"{file} is there and is no ticket", "give another `out`", code="E211")
-        if there != ticket.facts.identity and not force:
+            existing = ""
+        if not existing:
+            raise SettingsError(f"{file} exists but is not a ticket file", "give another `out`", code="E211")
+        if existing != ticket.facts.identity and not force:
             hint = "replace it with `force`, or give another `out`"
             raise SettingsError(f"{file} is another ticket", hint, code="E211")
     ticket.save(file)
 
 
 def fill_in_weights(ticket: TicketFile, backbone: str = "") -> TicketFile:
-    """Give a ticket with its weights inside, also if it points to those of a backbone.
+    """Return a ticket that contains its weights; a ticket that only refers to a backbone gets that backbone's weights.
 
     Args:
-        ticket: Any.
-        backbone: Source of the backbone that has them; empty is what the ticket says.
+        ticket: Ticket with or without its weights.
+        backbone: Source of the backbone with the weights; empty for the source in the ticket.
 
     Raises:
-        SettingsError: If a backbone is named for a ticket that needs none.
+        SettingsError: If a backbone is named for a ticket that contains its weights.
         ModelFileError: If the backbone cannot be opened, or has other weights.
     """
     if ticket.facts.pointer is None:
@@ -145,35 +159,35 @@ def fill_in_weights(ticket: TicketFile, backbone: str = "") -> TicketFile:
             raise SettingsError("the ticket holds its weights: a backbone has no effect", "leave `backbone` out")
         return ticket
     pointer = build(BackboneSettings, ticket.facts.pointer, "the ticket's backbone")
-    told = _settings(ticket, backbone) if backbone else pointer
-    _check_trust(told)
-    return ticket.with_weights(body_of(told), told.source)
+    named = _settings(ticket, backbone) if backbone else pointer
+    _check_trust(named)
+    return ticket.with_weights(body_of(named), named.source)
 
 
 def point_to_weights(ticket: TicketFile, backbone: str) -> TicketFile:
-    """Give a ticket that points to the weights of a backbone instead of holding them.
+    """Return a ticket that refers to the weights of a backbone instead of containing them.
 
     Raises:
-        ModelFileError: If the backbone has other weights than the ticket's rewind point.
+        ModelFileError: If the weights of the backbone differ from the ticket's rewind point.
     """
-    told = _settings(ticket, backbone)
-    _check_trust(told)
-    return ticket.with_pointer(told.plain(), body_of(told))
+    named = _settings(ticket, backbone)
+    _check_trust(named)
+    return ticket.with_pointer(named.plain(), body_of(named))
 
 
 def body_of(backbone: BackboneSettings) -> "dict[str, Tensor]":
-    """Open a backbone, and give the weights and buffers of its body."""
+    """Open a backbone, and return the parameters and buffers of its body."""
     net, _ = artifact.open_model(backbone)
     return {name: tensor for name, tensor in net.state_dict().items() if name.startswith("body.")}
 
 
-def _check_trust(told: BackboneSettings) -> None:
-    """Make sure that a network may be built though a ticket names it; a model directory sees to itself."""
-    if artifact.find(told.source) is None:
-        trust.check_trusted({"source": told.source.partition("@")[0], "args": told.args}, "the ticket")
+def _check_trust(named: BackboneSettings) -> None:
+    """Check that a network named by a ticket may be built; model directories have their own check."""
+    if artifact.find(named.source) is None:
+        trust.check_trusted({"source": named.source.partition("@")[0], "args": named.args}, "the ticket")
 
 
 def _settings(ticket: TicketFile, backbone: str) -> BackboneSettings:
-    """Name a backbone with the arguments that the ticket's network has, unless it is a model directory."""
+    """Return the settings of a backbone, with the arguments of the ticket's network unless it is a model directory."""
     args = {} if artifact.find(backbone) else ticket.facts.backbone["args"]
     return build(BackboneSettings, {"source": backbone, "args": args}, "backbone")

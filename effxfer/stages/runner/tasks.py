@@ -18,10 +18,10 @@ from effxfer.stages.runner.source import Source
 
 
 def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
-    """Settings of the data of a single stage: what `table` says; without a source, the data of the artifact.
+    """Return the data settings of a stage: those of `table`, or without a `source` those of the artifact.
 
     Raises:
-        SettingsError: If neither names any.
+        SettingsError: If neither has a data source.
     """
     if "source" in table:
         return [build(DataSettings, table, "data")]
@@ -36,5 +36,5 @@ def load_task(
     settings: DataSettings, input: Input, context: RunContext, history: History = NONE,
     listing: Listing | None = None,
 ) -> Task:  # fmt: skip
-    """Decode a task into the cache of a run; `listing` is what `scan` gave, or None."""
+    """Decode a task into the cache of a run; `listing` is the result of `scan`, if it is available."""
     return Loader(settings=settings, cache=context.cache, history=history).load(input, listing)

@@ -1,1 +1,1 @@
-"""The stages that train."""
+"""Stages that train."""

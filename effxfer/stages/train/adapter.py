@@ -1,4 +1,4 @@
-"""Put an adapter on the body that it was trained on."""
+"""Apply an adapter to the body on which it was trained."""
 
 from collections.abc import Sequence
 
@@ -21,18 +21,18 @@ def adapter(
     device: Device,
     work: Work,  # noqa: ARG001
 ) -> tuple[Net, Report]:
-    """Merge an adapter where that is possible, and measure the network.
+    """Merge an adapter if the settings say so and it can be merged, and evaluate the network.
 
     Args:
-        net: With the adapter on it; changed in place.
-        tasks: The last one is what it is measured on.
+        net: Network with the adapter attached; changed in place.
+        tasks: The last task is evaluated.
         settings: Whether to merge.
-        device: Where.
-        work: Stays empty: this takes seconds.
+        device: Device of the evaluation.
+        work: Unused: the stage takes seconds.
 
     Raises:
-        DataError: If the task has other classes than the adapter.
-        GateError: If merging changes what the network answers.
+        DataError: If the classes of the task and the adapter differ.
+        GateError: If merging changes the network's outputs.
     """
     task = tasks[-1]
     if net.classes != task.classes:

@@ -1,4 +1,4 @@
-"""Save the adapter of a fine-tuning run, report its size, and verify that merging did not change the outputs."""
+"""Save the adapter of a fine-tuning run, report its size, and check that merging preserved the outputs."""
 
 import torch
 from torch import Tensor
@@ -41,8 +41,8 @@ class Adapting:
         self.packed: AdapterFile | None = None
         self.before = torch.empty(0)
 
-    def watch(self, net: Net) -> None:
-        """Record the trained adapter before it is merged."""
+    def record(self, net: Net) -> None:
+        """Keep the trained adapter and the network's logits before the adapter is merged."""
         if self.settings.fit.epochs:
             # Now, as the file is packed before `train` notes it on the network.
             net.smoothing = max(net.smoothing, self.strategy.label_smoothing)
@@ -55,10 +55,10 @@ class Adapting:
             net, self.base, strategy=self.settings.strategy, recipe=self.settings.plain(), origin=origin,
             trained=sum(p.numel() for p in net.parameters() if p.requires_grad),
         )  # fmt: skip
-        self.before = answers(net, self.task)
+        self.before = sample_logits(net, self.task)
 
-    def leave(self, net: Net, reached: Report, device: Device) -> Report:
-        """Write the adapter's file next to the result; report its size and the effect of merging.
+    def save(self, net: Net, reached: Report, device: Device) -> Report:
+        """Write the adapter file next to the result; report its size and the effect of merging.
 
         Args:
             net: Network after `strategy.finish`.
@@ -71,12 +71,12 @@ class Adapting:
         packed, file = self.packed.with_origin(reached=scores), self.work.result
         if file is not None and device.leads:
             packed.save(file / ADAPTER)
-        proof = Report() if self.strategy.keeps_adapters() else difference(self.before, answers(net, self.task))
+        proof = Report() if self.strategy.keeps_adapters() else difference(self.before, sample_logits(net, self.task))
         return sizes(packed) + proof
 
 
 def merge_adapters(net: Net, task: Task) -> Report:
-    """Merge a network's adapters if they only change weights, and verify the outputs; otherwise return a note.
+    """Merge a network's adapters if they only change weights, and check the outputs; otherwise return a note.
 
     Raises:
         GateError: If merging changed the outputs, see `difference`.
@@ -87,13 +87,13 @@ def merge_adapters(net: Net, task: Task) -> Report:
     if not any(edit["kind"] in MERGEABLE for edit in edits):
         names = ", ".join(edit["kind"] for edit in edits)
         return Report(notes=(f"{names} cannot be merged and stays in separate layers",))
-    before = answers(net, task)
+    before = sample_logits(net, task)
     merge_(net)
-    return difference(before, answers(net, task))
+    return difference(before, sample_logits(net, task))
 
 
 @torch.inference_mode()
-def answers(net: Net, task: Task) -> Tensor:
+def sample_logits(net: Net, task: Task) -> Tensor:
     """Return a network's logits `(B, C)` for the first validation images, in float32."""
     net.eval()
     device = next(net.parameters()).device
@@ -102,10 +102,10 @@ def answers(net: Net, task: Task) -> Tensor:
 
 
 def difference(before: Tensor, after: Tensor) -> Report:
-    """Measure what merging changed in logits `(B, C)`.
+    """Measure the largest change of logits `(B, C)` by merging.
 
     Raises:
-        GateError: If it is more than 1e-5, or of logits beyond 1 that share of the largest one.
+        GateError: If it exceeds 1e-5 times the largest logit, or 1e-5 if all logits are below 1.
     """
     largest = float((after - before).abs().max())
     # `not <=` and not `>`: NaN must fail.

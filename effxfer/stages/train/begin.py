@@ -1,4 +1,4 @@
-"""What every stage that trains does first: strategy, head, and loss."""
+"""Set up the strategy, the head and the loss of a stage that trains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from effxfer.transfer.strategies import make_strategy, require_kind
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """How the trainings of a stage are done.
+    """Strategy and loss of the training runs of a stage.
 
     Attributes:
-        strategy: The one that the settings name, or the one that it chose.
-        loss: The strategy's, with the teacher's where there is one.
-        head_is_new: Whether the network got a new head, which teaches nothing yet.
-        notes: Why the strategy was chosen, and what a reader must know of the teacher.
+        strategy: The strategy of the settings, or the one that `auto` chose.
+        loss: Loss of the strategy, with the teacher's terms if there is a teacher.
+        head_is_new: Whether the network has a new, untrained head.
+        notes: Reasons of the choice of strategy, and notes on the teacher.
     """
 
     strategy: Strategy
@@ -36,13 +36,13 @@ def begin_training(net: Net, tasks: Sequence[Task], settings: DistilledSettings,
     """Make the strategy, give the network a head for the last of `tasks`, and set up distillation.
 
     Args:
-        net: Moved to the device; the teacher unless the settings name another.
-        tasks: As the strategy takes them.
-        settings: Of the stage.
-        device: The device that trains.
+        net: Network, moved to the device; also the teacher, unless the settings name another one.
+        tasks: Tasks of the stage.
+        settings: Settings of the stage.
+        device: Device of the training.
 
     Raises:
-        SettingsError: If the strategy or its options are wrong, or it cannot be combined with the teacher.
+        SettingsError: If the strategy or its options are wrong, or the strategy does not support a teacher.
     """
     strategy = make_strategy(settings.strategy, settings.options)
     require_kind(strategy, tasks[-1].output)

@@ -124,7 +124,9 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
                 remaining = remaining[:place]
                 break
             name, label = f"round-{number + 1}-{place + 1}", f"{number + 1}: {candidate.name}"
-            trial = partial(train_candidate, candidate, recipe(candidate, number, place), device, work.at(name), label)
+            trial = partial(
+                train_candidate, candidate, recipe(candidate, number, place), device, work.part(name), label
+            )
             board[candidate.name] = add_run(board.get(candidate.name), work.once(name, trial), number + 1)
         remaining = rank_candidates(remaining, board, ms, settings.latency_penalty)[: plan[number + 1].count]
     winner = remaining[0]
@@ -180,8 +182,8 @@ def train_winner(
     began, net = time.perf_counter(), deepcopy(winner.net)
     history, notes = adapt(net, winner.tasks, recipe, device=device, work=work, label=winner.name)
     report = accuracy_report(net, winner.tasks[-1], device)
-    line = {**run_summary(history), "val": report.score("val"), "seconds": time.perf_counter() - began}
-    return net, report + training_curves(history, title=net.output.title) + notes, line
+    entry = {**run_summary(history), "val": report.score("val"), "seconds": time.perf_counter() - began}
+    return net, report + training_curves(history, title=net.output.title) + notes, entry
 
 
 def run_summary(history: Sequence[Row]) -> dict[str, Any]:
@@ -235,7 +237,9 @@ def leaderboard(entered: Sequence[Candidate], board: Board, ms: Mapping[str, flo
         (candidate for candidate in entered if candidate.name in board),
         key=lambda candidate: (-board[candidate.name]["round"], -board[candidate.name]["val"]),
     )
-    rows = tuple(line(place, candidate, board[candidate.name], ms) for place, candidate in enumerate(order, 1))
+    rows = tuple(
+        leaderboard_row(place, candidate, board[candidate.name], ms) for place, candidate in enumerate(order, 1)
+    )
     curves = tuple(
         Curve(
             title=f"Validation {candidate.title} of the last training run", name=candidate.name, x="epoch",
@@ -249,10 +253,14 @@ def leaderboard(entered: Sequence[Candidate], board: Board, ms: Mapping[str, flo
     failed = [f"{name}: {board[name]['failed']}" for name in names if "failed" in board[name]]
     idle = [candidate.name for candidate in entered if candidate.name not in board]
     late = [f"not tried, because the time limit was reached: {', '.join(idle)}"] if idle else []
-    return Report(tables=(Table(title=BOARD, rows=rows),), curves=curves, notes=(*failed, *late, *close(order, board)))
+    return Report(
+        tables=(Table(title=BOARD, rows=rows),), curves=curves, notes=(*failed, *late, *margin_note(order, board))
+    )
 
 
-def line(place: int, candidate: Candidate, entry: Mapping[str, Any], ms: Mapping[str, float]) -> dict[str, Any]:
+def leaderboard_row(
+    place: int, candidate: Candidate, entry: Mapping[str, Any], ms: Mapping[str, float]
+) -> dict[str, Any]:
     """One row of the leaderboard."""
     row = {
         "place": place,
@@ -268,7 +276,7 @@ def line(place: int, candidate: Candidate, entry: Mapping[str, Any], ms: Mapping
     return {**row, "p50 ms": ms[candidate.shape]} if ms else row
 
 
-def close(order: Sequence[Candidate], board: Board) -> tuple[str, ...]:
+def margin_note(order: Sequence[Candidate], board: Board) -> tuple[str, ...]:
     """Note the margin, in validation images, between the best two candidates."""
     if len(order) < 2:
         return ()

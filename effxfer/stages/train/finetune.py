@@ -1,4 +1,4 @@
-"""Fine-tune a network on tasks."""
+"""Fine-tune a network on a task."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,11 +13,11 @@ from effxfer.stages.settings.common import Finetune
 from effxfer.stages.train.adapter_training import Adapting
 from effxfer.stages.train.distillation import distillation_loss
 from effxfer.stages.train.head import choose_thresholds, new_head
-from effxfer.stages.train.target_domain import at_target, warning
+from effxfer.stages.train.target_domain import evaluate_target, selection_note
 from effxfer.train.channels_last import channels_last
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict, score_rows
-from effxfer.train.fit import Row, Span, fit
+from effxfer.train.fit import Row, StepRange, fit
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
@@ -57,18 +57,19 @@ def adapt(
     adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
-        trained=adapting.watch if adapting else None, allowance=time_allowance(settings.seconds, began, tasks[-1]),
+        trained=adapting.record if adapting else None, allowance=time_allowance(settings.seconds, began, tasks[-1]),
     )  # fmt: skip
     if adapting:
-        notes += adapting.leave(net, accuracy_report(net, tasks[-1], device), device)
-    return history, choice + notes + warning(tasks, settings.fit.keep)
+        notes += adapting.save(net, accuracy_report(net, tasks[-1], device), device)
+    return history, choice + notes + selection_note(tasks, settings.fit.keep)
 
 
 def train(
     net: Net, tasks: Sequence[Task], strategy: Strategy, settings: FitSettings, *,
-    device: Device, seed: int, work: Work, span: Span = Span(), label: str = "train", loss: Loss | None = None,  # noqa: B008
-    before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _done: None,
-    settled: int = 0, trained: Callable[[Net], None] | None = None, allowance: Allowance | None = None,
+    device: Device, seed: int, work: Work, span: StepRange = StepRange(),  # noqa: B008
+    label: str = "train", loss: Loss | None = None,
+    before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _steps: None,
+    no_best_before: int = 0, trained: Callable[[Net], None] | None = None, allowance: Allowance | None = None,
 ) -> list[Row]:  # fmt: skip
     """Train a network in place by a strategy, optionally with another loss; pruned weights stay zero.
 
@@ -92,7 +93,7 @@ def train(
         history = fit(
             learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
             device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
-            after_step=finish_step, no_best_before=settled, validate=validate, work=work, span=span,
+            after_step=finish_step, no_best_before=no_best_before, validate=validate, work=work, span=span,
             allowance=allowance, label=label,
         )  # fmt: skip
     if settings.epochs:
@@ -120,7 +121,7 @@ def accuracy_report(net: Net, task: Task, device: Device) -> Report:
     for name, split in task.reported_splits.items():
         logits = predict(net, split.rows, net.input, device)
         rows += score_rows(net.output, logits.numpy(), split.labels, name)
-    return Report(rows=tuple(rows)) + at_target(net, task, device)
+    return Report(rows=tuple(rows)) + evaluate_target(net, task, device)
 
 
 def training_curves(history: Sequence[Row], name: str = "", title: str = "accuracy") -> Report:

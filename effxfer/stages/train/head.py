@@ -1,4 +1,4 @@
-"""The head that a network has, or gets, for a task."""
+"""Give a network a head for a task."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,13 +19,13 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
     """Give a network a new head, unless it has one for the task's kind of label and classes.
 
     Args:
-        net: Changed in place.
-        task: Names the classes.
-        seed: Of the new weights.
-        spec: What the head must be; None is any, and a linear one where it is new.
+        net: Network, changed in place.
+        task: Task with the classes.
+        seed: Random seed of the new weights.
+        spec: Required `HeadSpec`. None accepts any existing head; a new one is then linear.
 
     Returns:
-        Whether it got one.
+        Whether the head is new.
     """
     fits = net.output.kind == task.output.kind and net.classes == task.classes
     if fits and (spec is None or spec == head_of(net)):
@@ -45,7 +45,7 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
 
 
 def head_of(net: Net) -> Mapping[str, Any]:
-    """Say what head a network has; nothing before its first."""
+    """Return the `HeadSpec` of a network's head; empty if it never got one."""
     return next((edit["spec"] for edit in reversed(net.edits) if edit["kind"] == "set_head"), {})
 
 

@@ -47,7 +47,7 @@ def curve(
         )
 
     runs = [run(number, repeat) for number in numbers for repeat in range(settings.repeats)]
-    trained, report = finetune(net, tasks, settings, device=device, work=work.at("all"))
+    trained, report = finetune(net, tasks, settings, device=device, work=work.part("all"))
     per_class = len(tasks[-1].train) / len(tasks[-1].classes)
     return trained, report + curve_report(runs, report, per_class, settings, least)
 
@@ -65,7 +65,7 @@ def train_on_few(
     copy, changed = deepcopy(net), settings.model_copy(update={"fit": fit, "seed": settings.seed + repeat})
     label = f"{number} label{'s' * (number > 1)} per class, {repeat + 1} of {settings.repeats}"
     among = [*tasks[:-1], task]
-    history, _notes = adapt(copy, among, changed, device=device, work=work.at(f"{number}-{repeat}"), label=label)
+    history, _notes = adapt(copy, among, changed, device=device, work=work.part(f"{number}-{repeat}"), label=label)
     splits = task.reported_splits.items()
     scores = {name: score(copy, split, device) for name, split in splits}
     passes = [(row["epoch"], row["score"]) for row in history if "score" in row]
@@ -85,10 +85,10 @@ def curve_report(
 ) -> Report:  # fmt: skip
     """Report the training runs on few labels next to the run on all labels."""
     numbers = sorted({run["labels"] for run in runs})
-    rows = [line(str(number), [run for run in runs if run["labels"] == number]) for number in numbers]
+    rows = [curve_row(str(number), [run for run in runs if run["labels"] == number]) for number in numbers]
     ends = {name: value for name in ("val", "test") if (value := full_report.get(f"accuracy/{name}")) is not None}
     full = {"labels": 0, "epochs": int(full_report.get("epochs") or 0), **ends}
-    rows.append(line(f"all ({per_class:.4g})", [full]))
+    rows.append(curve_row(f"all ({per_class:.4g})", [full]))
     ordered = sorted(runs, key=lambda run: (run["labels"], run["repeat"]))
     curves = [
         Curve(
@@ -118,7 +118,7 @@ def points(runs: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, fl
     return [(run["labels"], run[name]) for run in runs]
 
 
-def line(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def curve_row(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summarise the repeats of one number of labels as a row."""
     spreads = {
         split: Measurement.spread(split, [run[split] for run in runs]) for split in ("val", "test") if split in runs[0]

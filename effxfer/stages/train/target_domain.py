@@ -23,7 +23,7 @@ TARGET = "target"
 NOTHING = Report(notes=("the target has no test images: nothing is reported on it",))
 
 
-def at_target(net: Net, task: Task, device: Device) -> Report:
+def evaluate_target(net: Net, task: Task, device: Device) -> Report:
     """Evaluate a network on the target of a task.
 
     Args:
@@ -42,11 +42,11 @@ def at_target(net: Net, task: Task, device: Device) -> Report:
         return measure_new_classes(features, split, distance_of(net))
     if not len(task.target.test):
         return NOTHING
-    return by_domain(predict(net, task.target.test.rows, net.input, device), task.target.test)
+    return accuracy_by_domain(predict(net, task.target.test.rows, net.input, device), task.target.test)
 
 
-def file_at_target(model: Model, task: Task, net: Net) -> Report:
-    """Evaluate an exported file on the target of a task, like `at_target` for its network.
+def evaluate_file_on_target(model: Model, task: Task, net: Net) -> Report:
+    """Evaluate an exported file on the target of a task, like `evaluate_target` for its network.
 
     Args:
         model: Exported file with the network's input side.
@@ -57,7 +57,7 @@ def file_at_target(model: Model, task: Task, net: Net) -> Report:
         return Report()
     if not is_new(task):
         test = task.target.test
-        return by_domain(torch.from_numpy(model.logits(test.rows)), test) if len(test) else NOTHING
+        return accuracy_by_domain(torch.from_numpy(model.logits(test.rows)), test) if len(test) else NOTHING
     if not model.takes_prototypes:
         return Report(notes=("the file has fixed classes, so that new classes cannot be evaluated",))
     split = concat_splits(task.target)
@@ -81,7 +81,7 @@ def measure_new_classes(features: Tensor, split: Split, distance: Distance) -> R
     )
 
 
-def by_domain(logits: Tensor, split: Split) -> Report:
+def accuracy_by_domain(logits: Tensor, split: Split) -> Report:
     """Return the accuracy of logits `(N, C)` on a target, and on each of its domains."""
     names = sorted(set(split.domains))
     parts = {f"{TARGET}/{name}": np.array(split.domains) == name for name in names if len(names) > 1}
@@ -90,7 +90,7 @@ def by_domain(logits: Tensor, split: Split) -> Report:
     return Report(rows=tuple(Measurement.from_score(name, each) for name, each in scores.items()))
 
 
-def warning(tasks: Sequence[Task], keep: str) -> Report:
+def selection_note(tasks: Sequence[Task], keep: str) -> Report:
     """Note that the best epoch was selected on source data, if there is a target."""
     if tasks[-1].target is None or keep != "best":
         return Report()

@@ -68,13 +68,13 @@ class Update:
             self.average.load(state["average"])
         self.parts = state["parts"]
 
-    def __call__(self, batch: Any, *, step: int, done: float, factor: float) -> dict[str, float]:
+    def __call__(self, batch: Any, *, step: int, progress: float, factor: float) -> dict[str, float]:
         """Make one step.
 
         Args:
             batch: As the loss takes it.
             step: Its number, from 0.
-            done: Share of the whole training before it, in [0, 1).
+            progress: Share of the whole training before it, in [0, 1).
             factor: Of the learning rate.
 
         Returns:
@@ -87,7 +87,7 @@ class Update:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * group["lr_scale"] * factor
         # After the rates: a step that is taken again in more parts has the same ones.
-        terms = self._differentiate(batch, step, done)
+        terms = self._differentiate(batch, step, progress)
         # Before whoever looks at gradients or clips them: they see true values.
         self.gradients.scaler.unscale_(self.optimizer)
         self.before()
@@ -109,7 +109,7 @@ class Update:
         """What processes share after an epoch: buffers, and the average."""
         return [*self.learner.buffers(), *(self.average.weights.values() if self.average else ())]
 
-    def _differentiate(self, batch: Any, step: int, done: float) -> dict[str, float]:
+    def _differentiate(self, batch: Any, step: int, progress: float) -> dict[str, float]:
         """Compute the gradients of a batch; in parts, twice as many at a time, where memory runs out."""
         full: EffxferError | None = None
         while True:
@@ -118,7 +118,7 @@ class Update:
             self.device.draw_from(seed_of(self.seed, "step", step, self.device.rank))
             self.optimizer.zero_grad()
             try:
-                return self.gradients.add_up(batch, done, self.parts)
+                return self.gradients.add_up(batch, progress, self.parts)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise

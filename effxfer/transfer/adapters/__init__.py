@@ -1,1 +1,1 @@
-"""Adapters: small trained parts on a frozen body."""
+"""Strategies that train an adapter on a frozen body."""

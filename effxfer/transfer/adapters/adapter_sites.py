@@ -1,6 +1,6 @@
 """Find the modules where adapters can be inserted, by a forward pass with one image.
 
-Transformers have them behind attention and MLP of each block, convolutional networks at each block.
+In transformers these are the attention and MLP of each block; in convolutional networks, the blocks.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class TensorShapes:
     Attributes:
         inputs: Shape of its input.
         outputs: Shape of its output.
-        maps: Channels come second; otherwise last.
+        maps: Whether channels are the second axis; otherwise they are the last.
     """
 
     inputs: tuple[int, ...]
@@ -60,15 +60,15 @@ def blocks_of(net: Net) -> dict[str, nn.Module]:
 
 
 def sites_of(net: Net, patterns: Sequence[str] = (), *, attention: bool = True) -> dict[str, dict[str, Any]]:
-    """Return the sites of bottlenecks: attention and MLP of each block, or the block itself without them.
+    """Return the sites of bottlenecks: attention and MLP of each block, or the block itself if it has neither.
 
     Args:
-        net: As it is; adapters that it has already are left out.
-        patterns: Shell patterns of modules to take instead.
-        attention: Take the attention of blocks as well.
+        net: Network; its existing adapters are no sites.
+        patterns: Shell patterns of modules to use instead.
+        attention: Whether to include the attention of the blocks.
 
     Raises:
-        SettingsError: If there is no such place, or a named one does not map a tensor to one that can be added to.
+        SettingsError: If there is no site, or a pattern matches no module that maps one tensor to another.
     """
     names = _match_modules(net, patterns) if patterns else parts_of(net, attention=attention)
     sites = {name: module_shapes.site() for name, module_shapes in record_shapes(net, names).items()}
@@ -83,7 +83,7 @@ def sites_of(net: Net, patterns: Sequence[str] = (), *, attention: bool = True) 
 
 
 def parts_of(net: Net, *, attention: bool = True) -> list[str]:
-    """Name attention (if asked) and MLP of each block; of a block that has neither, itself."""
+    """Name the attention (optional) and MLP of each block, or the block itself if it has neither."""
     names = list[str]()
     for name, block in blocks_of(net).items():
         inner = [key for key, child in block.named_children() if key in (*ATTENTION, *MLP) and _has_weights(child)]
@@ -93,7 +93,7 @@ def parts_of(net: Net, *, attention: bool = True) -> list[str]:
 
 @torch.no_grad()
 def record_shapes(net: Net, names: list[str]) -> dict[str, TensorShapes]:
-    """Record the shapes of modules that map one tensor to one, in the order in which they run."""
+    """Record the shapes of modules that map one tensor to another, in the order of execution."""
     shapes, last = dict[str, TensorShapes](), list[bool]()
 
     def recorder(name: str) -> Any:
@@ -118,7 +118,7 @@ def record_shapes(net: Net, names: list[str]) -> dict[str, TensorShapes]:
 
 
 def _repeats(holder: nn.Module) -> bool:
-    """Whether a module holds others of one kind, one after the other."""
+    """Whether a module is a sequence of several modules of one type."""
     kinds = [type(child) for child in holder.children()]
     return isinstance(holder, nn.Sequential | nn.ModuleList) or (len(kinds) > 1 and len(set(kinds)) == 1)
 

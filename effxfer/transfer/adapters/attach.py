@@ -53,7 +53,7 @@ def match_names(names: Sequence[str], patterns: Sequence[str], kind: str) -> lis
     """Select the names that match a shell pattern, with or without `body.`; all without patterns.
 
     Raises:
-        SettingsError: Naming a pattern that fits none.
+        SettingsError: If a pattern matches no name.
     """
     if not patterns:
         return list(names)

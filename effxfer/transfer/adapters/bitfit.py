@@ -1,4 +1,4 @@
-"""BitFit: train the biases alone (Ben Zaken et al., 2021, https://arxiv.org/abs/2106.10199)."""
+"""BitFit: train only the biases (Ben Zaken et al., 2021, https://arxiv.org/abs/2106.10199)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -12,20 +12,20 @@ from effxfer.transfer.base import Strategy
 
 
 class BitFit(Strategy):
-    """Train the biases of all layers and norms, and the head; statistics of BatchNorm stay.
+    """Train the biases of all layers and norms, and the head; BatchNorm statistics are frozen.
 
-    A network without a bias in its body trains the head alone.
+    If the body has no biases, only the head is trained.
     """
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze all but the biases."""
+        """Freeze everything but the biases and the head."""
         attach_adapter(net, None)
         for name, parameter in net.body.named_parameters():
             parameter.requires_grad_(name.endswith("bias"))
         return net
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
-        """Thaw the body."""
+        """Unfreeze the body."""
         return detach_adapter(learner, merge=False)

@@ -1,4 +1,4 @@
-"""Bottlenecks behind parts of a frozen body (Houlsby et al., 2019, https://arxiv.org/abs/1902.00751)."""
+"""Bottleneck adapters in series in a frozen body (Houlsby et al., 2019, https://arxiv.org/abs/1902.00751)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -14,13 +14,14 @@ from effxfer.transfer.base import Strategy
 
 
 class Houlsby(Strategy):
-    """Train bottlenecks behind attention and MLP, or behind each block of a convolutional network, and the head.
+    """Train bottlenecks after the attention and MLP of each block, or after each block of a CNN, and the head.
 
-    They are nonlinear, and stay layers of their own in what is exported.
+    Bottlenecks are nonlinear, so they cannot be merged; the exported file contains them as separate layers.
 
     Attributes:
-        rank: Channels of a bottleneck; 0 trains the head alone.
-        sites: Shell patterns of modules to stand behind; none are attention and MLP of each block, or the block.
+        rank: Channels of a bottleneck; 0 trains only the head.
+        sites: Shell patterns of the modules to insert bottlenecks after. Empty: attention and MLP of each block, or
+            the block if it has neither.
     """
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
@@ -29,11 +30,11 @@ class Houlsby(Strategy):
     sites: tuple[str, ...] = ()
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze the body and put the bottlenecks in."""
+        """Freeze the body and insert the bottlenecks."""
         if not self.rank:
             return attach_adapter(net, None)
         return attach_adapter(net, {"kind": "houlsby", "sites": sites_of(net, self.sites), "rank": self.rank})
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
-        """Thaw the body."""
+        """Unfreeze the body."""
         return detach_adapter(learner, merge=False)

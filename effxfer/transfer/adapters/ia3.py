@@ -19,11 +19,11 @@ MLP = ("mlp", "ffn")
 class Ia3(Strategy):
     """Train a factor for each channel of keys, values and inner activations, and the head; the body stays frozen.
 
-    In transformers as in the paper. In what is convolutional, the inner activations are the inputs of every convolution
-    that mixes channels, but for the first one, which reads the image.
+    In convolutional networks, the inner activations are the inputs of every convolution that mixes channels, except the
+    first one, which reads the image.
 
     Attributes:
-        merge: Put the factors into the weights after training; otherwise they stay until `export`.
+        merge: Whether to merge the factors into the weights after training; otherwise `export` merges them.
     """
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
@@ -31,17 +31,17 @@ class Ia3(Strategy):
     merge: bool = True
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze the body and put the factors on."""
+        """Freeze the body and add the factors."""
         outputs, inputs = keys_and_values(net), inner_activations(net)
         return attach_adapter(net, {"kind": "ia3", "outputs": outputs, "inputs": inputs} if outputs or inputs else None)
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
-        """Merge if asked; thaw the body."""
+        """Unfreeze the body; merge the factors if `merge` is set."""
         return detach_adapter(learner, merge=self.merge)
 
 
 def keys_and_values(net: Net) -> dict[str, int]:
-    """Name the weights whose rows give keys and values, and from which row on they do."""
+    """Map each weight that computes keys or values to its first row that does so."""
     rows = dict[str, int]()
     for name, layer in layers_of(net, nn.Linear, nn.Conv2d, nn.MultiheadAttention).items():
         leaf = name.rpartition(".")[2]
@@ -57,7 +57,7 @@ def keys_and_values(net: Net) -> dict[str, int]:
 
 
 def inner_activations(net: Net) -> list[str]:
-    """Name the weights that read inner activations: the last ones of MLPs, and those of convolutions."""
+    """Name the weights that read inner activations: the last layer of each MLP, and convolutions outside of MLPs."""
     layers = layers_of(net, nn.Linear, nn.Conv2d)
     last = dict[str, str]()
     for name in layers:

@@ -1,4 +1,4 @@
-"""LoRA: low-rank changes of a frozen body's weights (Hu et al., 2021, https://arxiv.org/abs/2106.09685)."""
+"""LoRA: low-rank updates of a frozen body's weights (Hu et al., 2021, https://arxiv.org/abs/2106.09685)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -14,14 +14,14 @@ from effxfer.transfer.base import Strategy
 
 
 class Lora(Strategy):
-    """Train low-rank changes of weights, and the head; the body stays frozen, with its BatchNorm statistics.
+    """Train low-rank updates of weights, and the head; the body and its BatchNorm statistics stay frozen.
 
     Attributes:
-        rank: Of the changes; 0 trains the head alone.
-        alpha: The changes are multiplied by `alpha / rank`.
-        layers: Shell patterns of the layers to change, such as `*.attn.qkv`; none are all whose weight has more numbers
-            than its change would have, which leaves depthwise convolutions out.
-        merge: Put the changes into the weights after training; otherwise they stay until `export`.
+        rank: Rank of the updates; 0 trains only the head.
+        alpha: Scale of the updates, which are multiplied by `alpha / rank`.
+        layers: Shell patterns of the layers to update, such as `*.attn.qkv`. Empty: all layers whose weight has more
+            parameters than its update, which excludes depthwise convolutions.
+        merge: Whether to merge the updates into the weights after training; otherwise `export` merges them.
     """
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
@@ -34,23 +34,23 @@ class Lora(Strategy):
     merge: bool = True
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze the body and put the changes on."""
+        """Freeze the body and add the updates."""
         weights = self.weights(net) if self.rank else []
         edit = {"kind": "lora", "weights": weights, "rank": self.rank, "alpha": self.alpha}
         return attach_adapter(net, edit if weights else None)
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
-        """Merge the changes if asked; thaw the body."""
+        """Unfreeze the body; merge the updates if `merge` is set."""
         return detach_adapter(learner, merge=self.merge)
 
     def weights(self, net: Net) -> list[str]:
-        """Name the weights to change."""
+        """Return the names of the weights to update."""
         if self.layers:
             return [f"{name}.weight" for name in match_names(list(_weight_layers(net)), self.layers, "layer")]
-        # A change that has more numbers than the weight is no saving: depthwise kernels have 9 a channel.
-        found = [f"{n}.weight" for n, m in _weight_layers(net).items() if self._saves(net, f"{n}.weight", m)]
+        # An update with more numbers than the weight saves nothing: depthwise kernels have 9 per channel.
+        matching = [f"{n}.weight" for n, m in _weight_layers(net).items() if self._saves(net, f"{n}.weight", m)]
         fused = layers_of(net, nn.MultiheadAttention)
-        return found + [f"{n}.in_proj_weight" for n, m in fused.items() if hasattr(m, "in_proj_weight")]
+        return matching + [f"{n}.in_proj_weight" for n, m in fused.items() if hasattr(m, "in_proj_weight")]
 
     def _saves(self, net: Net, weight: str, layer: nn.Module) -> bool:
         groups = int(getattr(layer, "groups", 1))

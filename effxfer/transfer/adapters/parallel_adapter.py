@@ -1,4 +1,4 @@
-"""Bottlenecks beside parts of a frozen body (He et al., 2021, https://arxiv.org/abs/2110.04366)."""
+"""Bottleneck adapters in parallel to modules of a frozen body (He et al., 2021, https://arxiv.org/abs/2110.04366)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -14,14 +14,15 @@ from effxfer.transfer.base import Strategy
 
 
 class ParallelAdapter(Strategy):
-    """Train bottlenecks beside each MLP of a transformer, or each block of a convolutional network, and the head.
+    """Train bottlenecks in parallel to each MLP of a transformer, or to each block of a CNN, and the head.
 
-    They are nonlinear, and stay layers of their own in what is exported.
+    Bottlenecks are nonlinear, so they cannot be merged; the exported file contains them as separate layers.
 
     Attributes:
-        rank: Channels of a bottleneck; 0 trains the head alone.
-        scale: What its output is multiplied by.
-        sites: Shell patterns of modules to stand beside; none are the MLP of each block, or the block.
+        rank: Channels of a bottleneck; 0 trains only the head.
+        scale: Factor on the output of a bottleneck.
+        sites: Shell patterns of the modules to add bottlenecks to. Empty: the MLP of each block, or the block if it has
+            none.
     """
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
@@ -31,12 +32,12 @@ class ParallelAdapter(Strategy):
     sites: tuple[str, ...] = ()
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze the body and put the bottlenecks in."""
+        """Freeze the body and add the bottlenecks."""
         if not self.rank:
             return attach_adapter(net, None)
         sites = sites_of(net, self.sites, attention=False)
         return attach_adapter(net, {"kind": "parallel_adapter", "sites": sites, "rank": self.rank, "scale": self.scale})
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
-        """Thaw the body."""
+        """Unfreeze the body."""
         return detach_adapter(learner, merge=False)

@@ -19,11 +19,11 @@ from effxfer.transfer.base import Strategy
 
 
 class Prompts(Strategy):
-    """Train tokens that attention sees beside those of the image, and the head; needs attention over all tokens.
+    """Train additional tokens in the input of the blocks, and the head; needs attention over all tokens, which ViT has.
 
     Attributes:
-        tokens: How many; 0 trains the head alone.
-        deep: Every block has tokens of its own; otherwise those of the first block go through all of them.
+        tokens: Number of learned tokens; 0 trains only the head.
+        deep: Whether each block has its own tokens; otherwise those of the first block pass through all blocks.
     """
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
@@ -32,7 +32,7 @@ class Prompts(Strategy):
     deep: bool = True
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze the body and put the tokens in."""
+        """Freeze the body and add the tokens."""
         if not self.tokens:
             return attach_adapter(net, None)
         blocks, width = transformer_blocks(net)
@@ -41,15 +41,15 @@ class Prompts(Strategy):
         )
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
-        """Thaw the body."""
+        """Unfreeze the body."""
         return detach_adapter(learner, merge=False)
 
 
 def transformer_blocks(net: Net) -> tuple[list[str], int]:
-    """Name a transformer's blocks in the order in which they run, and give the width of its tokens.
+    """Return a transformer's blocks in the order of execution, and the width of its tokens.
 
     Raises:
-        SettingsError: If the network has none, or they do not take one token more.
+        SettingsError: If the network has no transformer blocks, or they fail with an additional token.
     """
     shapes_by_block = record_shapes(net, list(blocks_of(net)))
     shapes, hint = {(s.inputs, s.outputs) for s in shapes_by_block.values()}, "lora, ssf and houlsby adapt any network"
@@ -72,8 +72,8 @@ def _attends(net: Net, names: list[str]) -> bool:
 
 @torch.no_grad()
 def _takes_one_more(net: Net, names: list[str], width: int) -> bool:
-    """Whether the network works with one token more in its blocks; what it raises otherwise is its own affair."""
-    # On a copy: a network that refuses the token must be left as it was.
+    """Whether the network's blocks work with one more token."""
+    # On a copy: a network that refuses the token must stay unchanged.
     trial = deepcopy(net).eval()
     apply_edit(trial, "prompts", blocks=names, count=1, width=width, deep=True)
     try:

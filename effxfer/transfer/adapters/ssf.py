@@ -12,11 +12,11 @@ from effxfer.transfer.base import Strategy
 
 
 class Ssf(Strategy):
-    """Train a factor and a shift for each channel, and the head; the body stays frozen, with its statistics.
+    """Train a factor and a shift for each channel, and the head; the body and its statistics stay frozen.
 
     Attributes:
-        layers: Shell patterns of the layers; none are all convolutions, linear layers and norms that have a bias.
-        merge: Put factors and shifts into the layers after training; otherwise they stay until `export`.
+        layers: Shell patterns of the layers. Empty: all convolutions, linear layers and norms with a bias.
+        merge: Whether to merge factors and shifts into the layers after training; otherwise `export` merges them.
     """
 
     adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
@@ -25,18 +25,18 @@ class Ssf(Strategy):
     merge: bool = True
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze the body and put factors and shifts on."""
+        """Freeze the body and add factors and shifts."""
         able = [name for name, layer in layers_of(net, nn.Module).items() if _shifts(net, name, layer)]
         layers = match_names(able, self.layers, "layer with a bias")
         return attach_adapter(net, {"kind": "ssf", "layers": layers} if layers else None)
 
     def finish(self, learner: Net, tasks: Sequence[Task]) -> Net:
-        """Merge if asked; thaw the body."""
+        """Unfreeze the body; merge factors and shifts if `merge` is set."""
         return detach_adapter(learner, merge=self.merge)
 
 
 def _shifts(net: Net, name: str, layer: nn.Module) -> bool:
-    """Whether a layer has one bias per channel; transposed convolutions have their channels elsewhere."""
+    """Whether a layer has one bias per row of its weight; transposed convolutions have none."""
     if any(getattr(layer, leaf, None) is None for leaf in ("weight", "bias")) or getattr(layer, "transposed", False):
         return False
     weight, bias = net.raw_weight(f"{name}.weight"), net.raw_weight(f"{name}.bias")

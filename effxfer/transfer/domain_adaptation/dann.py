@@ -1,4 +1,4 @@
-"""Learn features by which images of two domains cannot be told apart (DANN; Ganin et al., 2016).
+"""DANN: learn features from which a discriminator cannot tell the domain of an image (Ganin et al., 2016).
 
 https://arxiv.org/abs/1505.07818.
 
@@ -29,19 +29,18 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Dann(Strategy):
-    """Fine-tune every weight on labelled images of one domain, with features that hide the domain from a discriminator.
+    """Fine-tune all weights on labelled images of a source domain, and align the features of a target domain with it.
 
-    The other domain is `data.target`, or any `data.unlabelled`; an epoch is a pass over the labelled images. The
-    discriminator learns at the head's rate (`fit.head_lr`; the paper's is 10) and is thrown away.
+    Images of the target domain come from `data.target` or `data.unlabelled`; an epoch is a pass over the labelled
+    images. The discriminator is trained at the head's rate (`fit.head_lr`; 10 in the paper) and then discarded.
 
     Attributes:
         weight: Weight of the reversed gradient at the end of training; 0 ignores the discriminator.
-        gamma: Speed at which the weight rises: `weight * (2 / (1 + exp(-gamma * progress)) - 1)`. The paper's is 10.
+        gamma: Speed at which the weight rises: `weight * (2 / (1 + exp(-gamma * progress)) - 1)`; 10 in the paper.
         width: Units of each of the discriminator's two hidden layers.
-        statistics: BatchNorm statistics. `joint`: both domains pass as one batch, and evaluation uses their joint
-            statistics for either domain. `separate`: each domain passes by itself, which removes a shift that all its
-            images share before the discriminator; the network keeps only the target's statistics, also for
-            evaluation on the source.
+        statistics: BatchNorm statistics. `joint`: both domains form one batch, and evaluation uses their joint
+            statistics. `separate`: each domain forms its own batch, so that normalisation removes a shift that all its
+            images share. The network then keeps only the target's statistics, also for evaluation on the source.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
@@ -54,15 +53,15 @@ class Dann(Strategy):
     statistics: Literal["joint", "separate"] = "joint"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Put a discriminator beside the network."""
+        """Add a discriminator to the network."""
         super().prepare(net, tasks)
         return DomainClassifier(net, sum(tap_widths(net, net.taps).values()), self.width)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Batches of images `(B, 3, S, S)`, their labels, and as many images of the other domain.
+        """Return batches of images `(B, 3, S, S)`, their labels, and as many images of the target domain.
 
         Raises:
-            SettingsError: If the task has no images of another domain.
+            SettingsError: If the task has no images of a target domain.
         """
         task = tasks[-1]
         if task.unlabelled is None:
@@ -83,7 +82,7 @@ class Dann(Strategy):
         return lambda seed: Batches(len(labels), self.batch, make, seed, order)
 
     def loss(self, learner: "DomainClassifier", batch: Batch, progress: float) -> Mapping[str, Tensor]:
-        """Cross-entropy of labels, and of domains, whose gradient the body gets reversed."""
+        """Return the cross-entropy of the labels, and that of the domains, whose gradient is reversed for the body."""
         images, labels, target_images = batch
         source, target = self.features(learner.net, images, target_images)
         label = F.cross_entropy(learner.net.head(source), labels, label_smoothing=self.label_smoothing)
@@ -92,7 +91,7 @@ class Dann(Strategy):
         return {"label": label, "domain": F.binary_cross_entropy_with_logits(domain_logits[:, 0], domain)}
 
     def features(self, net: Net, images: Tensor, target_images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the features `(B, D)` of both domains."""
+        """Return the features `(B, D)` of both domains."""
         if self.statistics == "joint":
             # In one pass: BatchNorm normalises both domains by the same numbers, as evaluation will.
             source, target = net.features(torch.cat([images, target_images])).split([len(images), len(target_images)])
@@ -103,7 +102,7 @@ class Dann(Strategy):
         return source, net.features(target_images)
 
     def reversal(self, progress: float) -> float:
-        """Give the weight of the reversed gradient at a progress in [0, 1).
+        """Return the weight of the reversed gradient at a progress in [0, 1).
 
         >>> [round(Dann().reversal(progress), 3) for progress in (0, 0.1, 0.5, 1)]
         [0.0, 0.462, 0.987, 1.0]
@@ -112,7 +111,7 @@ class Dann(Strategy):
 
 
 class DomainClassifier(ModelWrapper):
-    """A network with a discriminator that classifies domains by the input of its head."""
+    """A network with a discriminator that classifies the domain from the head's input."""
 
     def __init__(self, net: Net, features: int, width: int) -> None:
         super().__init__(net)
@@ -133,7 +132,7 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse(x: Tensor, weight: float) -> Tensor:
-    """Give `x`; its gradient is multiplied by `-weight`."""
+    """Return `x` unchanged; its gradient is multiplied by `-weight`."""
     result: Tensor = _Reverse.apply(x, weight)
     return result
 

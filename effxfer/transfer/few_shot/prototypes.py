@@ -1,4 +1,4 @@
-"""Learn features in which classes are points, so that new classes need no training (Snell et al., 2017).
+"""Prototypical networks: learn features in which a class is one point (Snell et al., 2017).
 
 https://arxiv.org/abs/1703.05175.
 
@@ -28,20 +28,20 @@ TURNS = 4  # by 0, 90, 180 and 270 degrees, as in Vinyals et al. 2016 and the pa
 
 
 class PrototypeNet(Strategy):
-    """Train every weight of the body by episodes: tell queries of some classes apart by the means of a few examples.
+    """Train the whole body on episodes: classify query images by the mean features of a few support images.
 
-    The network's head is then the means of the training images' features, one prototype for each class. An exported
-    file takes prototypes of other classes as an input. What is reported on new classes is `data.target`.
+    The head then holds one prototype per class, the mean of the training images' features. An exported file takes
+    prototypes of new classes as an input. Accuracy on new classes is measured on `data.target`.
 
     Attributes:
         batch: Episodes per step.
-        way: Classes of an episode, at least 2; more than there will be later helps (the paper: 60 for 5-way, 1-shot).
-        shot: Examples of each class that are known; the paper's are as many as later.
-        query: Examples of each class to be told apart.
-        episodes: In an epoch.
+        way: Classes of an episode, at least 2. More than at test time helps (the paper: 60 for 5-way, 1-shot).
+        shot: Support images of each class; the paper uses the same number as at test time.
+        query: Query images of each class.
+        episodes: Episodes of an epoch.
         distance: `euclidean` or `cosine`.
-        rotations: Take each class turned by 90, 180 and 270 degrees for three more, where orientation tells classes
-            apart, as in letters.
+        rotations: Whether each class, rotated by 90, 180 and 270 degrees, makes three more classes. For images such as
+            letters, where orientation distinguishes classes.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
@@ -68,14 +68,14 @@ class PrototypeNet(Strategy):
         return self
 
     def head(self) -> Mapping[str, Any] | None:
-        """A head of prototypes."""
+        """Return the `HeadSpec` of a head of prototypes."""
         return {"kind": "prototypes", "distance": self.distance}
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Leave the prototypes out of what is trained: they follow from the body.
+        """Freeze the prototypes, which are computed from the body's features.
 
         Raises:
-            SettingsError: If the head is another one.
+            SettingsError: If the head has no prototypes with this distance.
         """
         if not isinstance(net.head, Prototypes) or net.head.distance != self.distance:
             hint = "make it one by `effxfer finetune` with strategy prototypes"
@@ -85,10 +85,10 @@ class PrototypeNet(Strategy):
         return net
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Batches of images `(E, W, K + Q, 3, S, S)`.
+        """Return batches of images `(E, W, K + Q, 3, S, S)`.
 
         Raises:
-            DataError: If there are too few classes, or too few images of them.
+            DataError: If too few classes have enough images for an episode.
         """
         task = tasks[-1]
         look = make_views(task.train, task.input, self.augment, device)
@@ -111,32 +111,32 @@ class PrototypeNet(Strategy):
         return lambda seed: Batches(self.episodes, self.batch, make, seed)
 
     def loss(self, learner: Net, batch: Tensor, progress: float) -> Mapping[str, Tensor]:
-        """Cross-entropy of queries; all images pass at once, for BatchNorm."""
+        """Return the cross-entropy of the queries; all images pass at once, so that BatchNorm sees them together."""
         # Distances in float32: under bf16, with 8 bits, near prototypes could not be told apart.
         features = learner.features(batch.flatten(0, 2)).float().unflatten(0, batch.shape[:3])
         return {"label": torch.stack([self.episode_losses(one) for one in features]).mean()}
 
     def episode_losses(self, features: Tensor) -> Tensor:
-        """Give the cross-entropy of one episode's features `(W, K + Q, D)`."""
+        """Return the cross-entropy of one episode with features `(W, K + Q, D)`."""
         support, queries = features[:, : self.shot], features[:, self.shot :]
         logits = prototype_logits(queries.flatten(0, 1), support.mean(1), self.distance)
         labels = torch.arange(len(features), device=features.device).repeat_interleave(queries.shape[1])
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
-        """Accuracy on the validation split, by the prototypes of the training split."""
-        settle_(learner, tasks[-1])
+        """Return the accuracy on the validation split with the prototypes of the training split."""
+        set_prototypes_(learner, tasks[-1])
         return super().judge(learner, tasks, device)
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
-        """Leave the prototypes of the training split."""
-        settle_(learner, tasks[-1])
+        """Set the prototypes of the training split."""
+        set_prototypes_(learner, tasks[-1])
         return super().finish(learner, tasks)
 
 
 @torch.no_grad()
-def settle_(net: Net, task: Task) -> None:
-    """Put a network's prototypes where the training images' features are; what a ticket removed stays zero."""
+def set_prototypes_(net: Net, task: Task) -> None:
+    """Set a network's prototypes to the class means of the training features; masked weights stay zero."""
     features, labels = features_of(net, task)
     net.head.get_parameter("out.weight").copy_(class_means(features, labels, len(task.classes)))
     # Features may be zero where a ticket removed weights, but means of others are not.

@@ -1,8 +1,9 @@
 """Choose a fine-tuning strategy by measuring how well pretrained features fit the task.
 
-How deep features transfer is told by probes by depth (Alain & Bengio, 2016, https://arxiv.org/abs/1610.01644; Yosinski
-et al., 2014, https://arxiv.org/abs/1411.1792); how unlike the images are, by how far BatchNorm's statistics lie from
-the stored ones (Li et al., 2016, https://arxiv.org/abs/1603.04779).
+Linear probes at several depths measure how well features transfer (Alain & Bengio, 2016,
+https://arxiv.org/abs/1610.01644; Yosinski et al., 2014, https://arxiv.org/abs/1411.1792). The distance of BatchNorm
+statistics from the stored ones measures how different the images are (Li et al., 2016,
+https://arxiv.org/abs/1603.04779).
 
 Shape legend: N images, D features.
 """
@@ -66,11 +67,11 @@ class Facts:
 class Auto(Strategy):
     """Measure how well the features fit the task, and choose `lp_ft`, `freeze` or `full` accordingly.
 
-    Batch size, augmentation, smoothing and, if it is given, `batchnorm` are passed on.
+    Batch size, augmentation, label smoothing and, if it is set, `batchnorm` are passed to the chosen strategy.
 
     Attributes:
-        few: Labels per class below which they count as few.
-        batchnorm: As in `Strategy`; None leaves it to the strategy that is chosen.
+        few: Number of labels per class below which the task counts as having few labels.
+        batchnorm: Parts of BatchNorm that change, see `Strategy`; None leaves the choice to `auto`.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
@@ -123,7 +124,7 @@ def measure_knowledge(net: Net, task: Task) -> Facts:
     device = Device(torch=next(net.parameters()).device)
     taps = PooledTaps(net, list(widths))
     shift = Shift(net)
-    with shift.noted():
+    with shift.recording():
         train = predict(taps, task.train.rows[chosen], net.input, device).split(list(widths.values()), 1)
     val = predict(taps, task.val.rows, net.input, device).split(list(widths.values()), 1)
     count = len(task.classes)
@@ -167,8 +168,8 @@ class Shift:
         self.norms = [m for m in net.body.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         self.means: list[list[Tensor]] = [[] for _ in self.norms]
 
-    def noted(self) -> AbstractContextManager[None]:
-        """Note what passes within the block."""
+    def recording(self) -> AbstractContextManager[None]:
+        """Record the inputs of the norms within the block."""
         return hooks(m.register_forward_pre_hook(self._note(number)) for number, m in enumerate(self.norms))
 
     def _note(self, number: int) -> Callable[..., None]:

@@ -1,7 +1,7 @@
-"""What moves of a body's BatchNorm during training, and what stays as it was pretrained.
+"""Select which parts of a body's BatchNorm change during training, and which stay pretrained.
 
-Affine parameters alone: Frankle et al., 2020 (https://arxiv.org/abs/2003.00152). Statistics alone, which adapt to new
-images without labels: Li et al., 2016 (https://arxiv.org/abs/1603.04779). Both held: usual where batches are small.
+Only affine parameters: Frankle et al., 2020 (https://arxiv.org/abs/2003.00152). Only statistics, which adapt to new
+images without labels: Li et al., 2016 (https://arxiv.org/abs/1603.04779). Freezing both is usual with small batches.
 """
 
 from typing import Any, Literal
@@ -12,11 +12,11 @@ Mode = Literal["train", "frozen", "statistics", "affine"]
 
 
 def hold(learner: Any, mode: Mode) -> None:
-    """Set what is trained and the mode of every BatchNorm in `learner.body`, frozen blocks included.
+    """Set gradients and mode of every BatchNorm in `learner.body`, frozen blocks included.
 
     Args:
-        learner: Has a `body`; other modules stay as they are.
-        mode: As in `Strategy`; `train` changes nothing.
+        learner: Module with a `body`; its other modules are unchanged.
+        mode: `train` changes nothing; `frozen` freezes both parts; `statistics` and `affine` freeze the other part.
     """
     if mode == "train":
         return

@@ -1,4 +1,4 @@
-"""Train the upper part of a network alone (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792)."""
+"""Train only the upper part of a network (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792)."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ class Freeze(Strategy):
     """Freeze the body from the input up to a block, its BatchNorm included, and train the rest.
 
     Attributes:
-        until: The last frozen block, such as `blocks.3` or `stage2`; or the share of the blocks to freeze, in [0, 1]:
-            0 is plain fine-tuning, 1 leaves the head (and what `batchnorm` says).
+        until: The last frozen block, such as `blocks.3` or `stage2`, or the share of blocks to freeze, in [0, 1]: 0 is
+            plain fine-tuning, 1 trains the head and the BatchNorm parts that `batchnorm` selects.
     """
 
     until: str | float = 0.5  # chosen: half of the blocks; early layers are general (Yosinski et al. 2014)
@@ -30,10 +30,10 @@ class Freeze(Strategy):
         return value
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze.
+        """Freeze the lower blocks.
 
         Raises:
-            SettingsError: If there is no such block; with those that there are.
+            SettingsError: If there is no block `until`; the hint lists the blocks.
         """
         frozen = lowest_blocks(blocks_of(name for name, _ in net.named_parameters()), self.until)
         for name, parameter in net.named_parameters():
@@ -42,7 +42,7 @@ class Freeze(Strategy):
 
 
 def lowest_blocks(blocks: Sequence[str], until: str | float) -> Sequence[str]:
-    """Give the lowest of a body's blocks, lowest first, up to a name or a share of them."""
+    """Return the lower blocks of a body, up to and including a named one, or a share of them."""
     if not isinstance(until, str):
         return blocks[: round(until * len(blocks))]
     if until not in blocks:

@@ -9,20 +9,20 @@ from effxfer.transfer.base import Strategy
 
 
 class Unfreeze(Strategy):
-    """Train the head first, then the body as well, one block more at a time, from the top down.
+    """Train the head first, then unfreeze the body block by block, from the top down.
 
-    Discriminative rates, which belong to it, are `fit.layer_decay` (the paper's is 1 / 2.6 from layer to layer), the
-    slanted triangle is `fit.schedule = "linear"` with `fit.warmup`. Blocks that wait do not move, BatchNorm included.
+    The paper's discriminative learning rates are `fit.layer_decay` (1 / 2.6 per layer in the paper); its slanted
+    triangular schedule is `fit.schedule = "linear"` with `fit.warmup`. Frozen blocks do not change, BatchNorm included.
 
     Attributes:
-        over: Share of the training until the whole body learns, in [0, 1]; 0 is plain fine-tuning. Blocks join at the
-            starts of epochs.
+        over: Share of the training until the whole body is trained, in [0, 1]; 0 is plain fine-tuning. Blocks are
+            unfrozen at the start of an epoch.
     """
 
     over: float = Field(default=0.5, ge=0, le=1)  # chosen: the lowest block still has half of the training
 
     def begin_epoch(self, learner: Any, progress: float) -> None:
-        """Freeze the blocks whose turn has not come."""
+        """Freeze the blocks that are not yet trained."""
         named = [(name, p) for name, p in learner.named_parameters()]
         blocks = blocks_of(name for name, _ in named)
         waiting = set(blocks[: len(blocks) - count_learning_blocks(len(blocks), progress, self.over)])
@@ -32,7 +32,7 @@ class Unfreeze(Strategy):
 
 
 def count_learning_blocks(blocks: int, progress: float, over: float) -> int:
-    """How many of a body's blocks learn at a progress in [0, 1).
+    """Count the blocks of a body that are trained at a progress in [0, 1).
 
     >>> [count_learning_blocks(4, step / 10, 0.5) for step in range(6)]
     [0, 1, 2, 3, 4, 4]

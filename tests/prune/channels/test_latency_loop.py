@@ -36,7 +36,7 @@ def test_a_right_model_needs_no_correction(target):
     rounds = search_to_target(target, fine, clock(lambda ms: 2 * ms))
     assert len(rounds) == 1
     best = nearest_round(rounds, target)
-    assert best.predicted == pytest.approx(best.measured(target)) == pytest.approx(target.value)
+    assert best.predicted == pytest.approx(best.measured_value(target)) == pytest.approx(target.value)
 
 
 @pytest.mark.parametrize("target", [SHARE, MS])

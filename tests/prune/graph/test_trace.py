@@ -66,13 +66,13 @@ def test_halves_lose_the_same_positions():
 def test_a_parameter_that_scales_channels_is_tied_to_them(shape):
     trail = trail_of(lambda net, x, y: x * net.loose, parameter=shape)
     assert "loose" in trail.loose
-    assert not trail.ties.pinned().keys() & set(classes(trail, trail.makes["first"]))
+    assert not trail.ties.pin_reasons().keys() & set(classes(trail, trail.makes["first"]))
     assert set(trail.ties.roots(trail.loose["loose"]).flatten().tolist()) == set(classes(trail, trail.makes["first"]))
 
 
 def test_what_is_given_back_stays():
     trail = trail_of(lambda net, x, y: x)
-    assert set(classes(trail, trail.makes["last"])) <= trail.ties.pinned().keys()
+    assert set(classes(trail, trail.makes["last"])) <= trail.ties.pin_reasons().keys()
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_what_is_given_back_stays():
 def test_what_is_not_understood_stays_and_is_named(between, why):
     trail = trail_of(between, parameter=(8, 8, 1, 1))
     made = torch.cat([trail.makes["first"], trail.makes["other"]])
-    reasons = {trail.ties.pinned().get(root, "") for root in classes(trail, made)}
+    reasons = {trail.ties.pin_reasons().get(root, "") for root in classes(trail, made)}
     assert any(why in reason for reason in reasons), reasons
 
 
 def test_averages_over_channels_are_told():
     trail = trail_of(lambda net, x, y: x / x.mean(1, keepdim=True))
     assert trail.mixed
-    assert not trail.ties.pinned().keys() & set(classes(trail, trail.makes["first"]))
+    assert not trail.ties.pin_reasons().keys() & set(classes(trail, trail.makes["first"]))
 
 
 def test_the_network_stays_as_it_is():

@@ -27,7 +27,7 @@ def test_beside_what_is_no_channel_channels_stay():
     ids = ties.new_ids(3)
     ties.tie(ids, torch.tensor([0, 3, 3]), "it is padded")
     assert ties.roots(ids).tolist() == [1, 2, 2]
-    assert ties.pinned() == {1: "it is padded"}
+    assert ties.pin_reasons() == {1: "it is padded"}
 
 
 def test_a_class_stays_for_the_first_reason_that_says_something():
@@ -36,5 +36,5 @@ def test_a_class_stays_for_the_first_reason_that_says_something():
     for why in ("", "first", "second"):
         ties.pin(ids[1:], why)
     ties.tie(ids[:1], ids[1:], "")
-    assert ties.pinned() == {1: "first"}
+    assert ties.pin_reasons() == {1: "first"}
     assert ties.mask(ids[:1]).tolist() == [False, True, False]

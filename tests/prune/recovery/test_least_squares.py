@@ -69,7 +69,7 @@ def test_the_change_is_what_least_squares_gives():
     torch.testing.assert_close(
         found.float(), in_groups(better.weight - layer.weight, layer).detach(), rtol=1e-3, atol=1e-4
     )
-    assert normal.after(found) < 1e-6 * normal.missing
+    assert normal.residual_after(found) < 1e-6 * normal.missing
     direct = (part[0] @ in_groups(layer.weight, layer).detach() - part[1]).square().sum()
     assert normal.missing == pytest.approx(float(direct), rel=1e-4)
 
@@ -84,7 +84,7 @@ def test_a_ridge_and_a_mask_never_make_it_worse_and_the_mask_holds(ridge, share)
     allowed = torch.rand(2, 19, 3) < share
     found = change(normal, ridge, allowed)
     assert not found[~allowed].any()
-    assert normal.after(found) <= normal.missing
+    assert normal.residual_after(found) <= normal.missing
     if share == 1:
         torch.testing.assert_close(found, change(normal, ridge))
 

@@ -32,7 +32,7 @@ SCORE = {
 )
 def test_rises_from_start_to_final_and_prunes_at_the_end(first, length, every, start, final):
     ramp = Ramp(first=first, last=first + length, every=every, start=start, final=final)
-    values = [ramp.at(step) for step in range(first + length + 3)]
+    values = [ramp.sparsity_at(step) for step in range(first + length + 3)]
     assert all(a <= b + 1e-12 for a, b in pairwise(values))
     assert values[-3:] == [final] * 3
     assert all(v == pytest.approx(start) for v in values[:first])
@@ -43,7 +43,7 @@ def test_rises_from_start_to_final_and_prunes_at_the_end(first, length, every, s
 
 def test_is_steep_at_first():
     ramp = Ramp(first=0, last=10, every=1, start=0.0, final=1 - 1e-9)
-    assert ramp.at(5) == pytest.approx(1 - 0.5**3)
+    assert ramp.sparsity_at(5) == pytest.approx(1 - 0.5**3)
 
 
 @pytest.mark.parametrize("wrong", [{"first": 12}, {"every": 0}, {"final": 0.0, "start": 0.5}, {"final": 1.0}])
@@ -64,7 +64,7 @@ def test_shrinks_when_it_is_due_and_only_then(scope):
         Mask.of(net).check_zero(net)
     for done, sparsity in enumerate(found, 1):
         last_due = max((s for s in (2, 5, 8, 11) if s <= done), default=0)
-        assert sparsity == pytest.approx(RAMP.at(last_due), abs=2e-3)
+        assert sparsity == pytest.approx(RAMP.sparsity_at(last_due), abs=2e-3)
 
 
 def test_layers_left_out_and_an_earlier_ticket_stay():

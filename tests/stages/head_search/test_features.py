@@ -14,7 +14,7 @@ from effxfer.stages.head_search.features import (
     deepest_layer,
     megabytes,
     plan_features,
-    with_positions,
+    position_sources,
 )
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
@@ -56,7 +56,7 @@ def test_features_are_what_the_network_gives_and_are_computed_once(net, task, tm
 
 def test_the_room_they_take_is_told_before_and_kept_to(net, task, tmp_path):
     images = len(task.train) + len(task.val)
-    whole = with_positions(net, TAPS)
+    whole = position_sources(net, TAPS)
     needed = megabytes(net, whole, images, 4)
     plan = plan_features(net, TAPS, images, grid=4, cache_mb=needed)
     assert (plan.grid, plan.notes) == (4, ())
@@ -77,7 +77,7 @@ def test_a_pooled_output_is_replaced_by_the_last_layer_with_positions():
     from effxfer.runtime.images.preprocess import Preprocess
 
     net = Net({"source": "timm:mobilenetv2_035", "args": {}}, Preprocess(size=64, mean=(0.5,) * 3, std=(0.5,) * 3))
-    found = with_positions(net, ("blocks.2", "out"))
+    found = position_sources(net, ("blocks.2", "out"))
     assert found["blocks.2"] == "blocks.2"
     assert found["out"] != "out"
     outputs = net.eval().outputs(torch.rand(2, 3, 64, 64), (found["out"],))

@@ -298,7 +298,7 @@ def test_what_holds_no_ticket_is_named(dense, tmp_path):
 def test_only_a_ticket_is_replaced_by_a_ticket(found, dense, data, tmp_path):
     ticket, file = read_ticket(found.path), tmp_path / "file"
     file.write_text("years of work")
-    with pytest.raises(SettingsError, match="is there and is no ticket"):
+    with pytest.raises(SettingsError, match="exists but is not a ticket file"):
         write_ticket(ticket, file, force=True)
     assert file.read_text() == "years of work"
     write_ticket(ticket, tmp_path / "mine")

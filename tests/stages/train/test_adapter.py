@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from effxfer.cli.app import app
 from effxfer.errors import DataError, GateError, ModelFileError, SettingsError
 from effxfer.net.merge import adapters
-from effxfer.stages.runner.source import Adapted, read_adapter
+from effxfer.stages.runner.source import AdapterOnBase, read_adapter
 from effxfer.stages.settings.common import ADAPTER
 from effxfer.stages.train.adapter_training import difference
 from effxfer.train.state import Work
@@ -44,7 +44,7 @@ def test_several_adapters_share_a_base(lora, bottlenecks, dense, data, tmp_path)
     for number, made in enumerate((lora, bottlenecks, adapt(dense, tmp_path / "b", data, "bitfit"))):
         adapter = read_adapter(made.path)
         assert len(adapter.content) < (dense.path / "weights.safetensors").stat().st_size / 5
-        source = Adapted(dense, adapter)
+        source = AdapterOnBase(dense, adapter)
         again = tiny.stage("adapter", source, tmp_path / str(number), data, merge=False)
         assert same(again.net(), made.net())
         assert again.manifest.edits == made.manifest.edits
@@ -54,7 +54,7 @@ def test_several_adapters_share_a_base(lora, bottlenecks, dense, data, tmp_path)
 
 
 def test_merged_it_is_the_network_that_merges_after_training(lora, dense, data, tmp_path):
-    merged = tiny.stage("adapter", Adapted(dense, read_adapter(lora.path)), tmp_path / "merged", data)
+    merged = tiny.stage("adapter", AdapterOnBase(dense, read_adapter(lora.path)), tmp_path / "merged", data)
     direct = adapt(dense, tmp_path / "direct", data, "lora")
     assert same(merged.net(), direct.net())
     assert merged.manifest.edits == direct.manifest.edits == dense.manifest.edits
@@ -76,7 +76,7 @@ def test_another_base_is_refused(lora, bottlenecks, backbone, data, tmp_path):
     adapter = read_adapter(lora.path)
     for base in (backbone, bottlenecks):
         with pytest.raises(ModelFileError) as caught:
-            tiny.stage("adapter", Adapted(base, adapter), tmp_path / "x", data)
+            tiny.stage("adapter", AdapterOnBase(base, adapter), tmp_path / "x", data)
         assert caught.value.code == "E411"
 
 
@@ -84,7 +84,7 @@ def test_other_data_are_refused(lora, dense, folder, tmp_path):
     few = tiny.write_images(tmp_path / "few")
     (few / "red").rename(few / "rot")
     with pytest.raises(DataError, match="the adapter knows"):
-        tiny.stage("adapter", Adapted(dense, read_adapter(lora.path)), tmp_path / "x", tiny.data_of(few))
+        tiny.stage("adapter", AdapterOnBase(dense, read_adapter(lora.path)), tmp_path / "x", tiny.data_of(few))
 
 
 def test_training_goes_on_with_the_same_adapter_and_refuses_others(lora, data, tmp_path):

@@ -32,7 +32,7 @@ def update(net, *, loss=loss, before=lambda: None, after=lambda _done: None, **s
 
 def steps(make_step: Update, first: int, last: int) -> None:
     for step in range(first, last):
-        make_step(BATCH, step=step, done=step / 10, factor=0.5)
+        make_step(BATCH, step=step, progress=step / 10, factor=0.5)
 
 
 def test_the_first_step_is_that_of_nesterov_momentum():
@@ -40,7 +40,7 @@ def test_the_first_step_is_that_of_nesterov_momentum():
     weight, value = net[0].weight.detach().clone(), loss(net, BATCH, 0)["label"]
     (gradient,) = torch.autograd.grad(value, [net[0].weight])
     plain = update(net, optimizer="sgd", weight_decay=0.0, clip=0.0)
-    assert plain(BATCH, step=0, done=0.0, factor=0.5) == {"loss": pytest.approx(value.item())}
+    assert plain(BATCH, step=0, progress=0.0, factor=0.5) == {"loss": pytest.approx(value.item())}
     torch.testing.assert_close(net[0].weight.detach(), weight - 0.05 * 1.9 * gradient)
 
 
@@ -67,7 +67,7 @@ def test_its_order_is_gradients_then_clipping_then_the_step():
     def after(done):
         seen.append(("after", done, float(net[0].weight.grad.norm())))
 
-    update(net, before=before, after=after, clip=1e-6)(BATCH, step=4, done=0.4, factor=1.0)
+    update(net, before=before, after=after, clip=1e-6)(BATCH, step=4, progress=0.4, factor=1.0)
     assert seen[0][0] == "before"
     assert seen[0][1] > 1e-4
     assert seen[1][:2] == ("after", 5)
@@ -78,7 +78,7 @@ def test_several_terms_are_told_beside_their_sum():
     def two(net, batch, done):
         return {"label": loss(net, batch, done)["label"], "drift": net[0].weight.square().sum()}
 
-    told = update(make(), loss=two)(BATCH, step=0, done=0.0, factor=1.0)
+    told = update(make(), loss=two)(BATCH, step=0, progress=0.0, factor=1.0)
     assert told["loss"] == pytest.approx(told["label"] + told["drift"])
 
 
@@ -87,7 +87,7 @@ def test_a_loss_that_is_no_number_changes_nothing():
     before = deepcopy(net.state_dict())
     with pytest.raises(DivergedError):
         update(net, loss=lambda net, _batch, _done: {"label": net[0].weight.sum() * math.nan})(
-            BATCH, step=0, done=0.0, factor=1.0
+            BATCH, step=0, progress=0.0, factor=1.0
         )
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
@@ -105,7 +105,7 @@ def test_after_a_reset_the_average_begins_anew():
 def test_a_batch_of_one_image_under_batchnorm_is_said():
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     with pytest.raises(SettingsError) as caught:
-        update(net)((BATCH[0][:1], BATCH[1][:1]), step=0, done=0.0, factor=0.5)
+        update(net)((BATCH[0][:1], BATCH[1][:1]), step=0, progress=0.0, factor=0.5)
     assert caught.value.code == "E217"
     assert "options.batch=2" in caught.value.hint
 
@@ -118,7 +118,7 @@ def test_parts_of_one_image_under_batchnorm_are_a_lack_of_memory():
 
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     with pytest.raises(ResourceError, match="the memory is full"):
-        update(net, loss=hungry)(BATCH, step=0, done=0.0, factor=0.5)
+        update(net, loss=hungry)(BATCH, step=0, progress=0.0, factor=0.5)
 
 
 def test_another_error_stays_what_it_is():
@@ -126,4 +126,4 @@ def test_another_error_stays_what_it_is():
         raise ValueError("something else")
 
     with pytest.raises(ValueError, match="something else"):
-        update(make(), loss=wrong)(BATCH, step=0, done=0.0, factor=0.5)
+        update(make(), loss=wrong)(BATCH, step=0, progress=0.0, factor=0.5)

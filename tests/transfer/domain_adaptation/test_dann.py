@@ -4,7 +4,7 @@ import torch
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.settings import build
-from effxfer.stages.train.target_domain import at_target
+from effxfer.stages.train.target_domain import evaluate_target
 from effxfer.train.state import clone
 from effxfer.transfer.domain_adaptation.dann import Dann, frozen_statistics, reverse
 from tests.transfer.domains import PLAIN, body, two_domains
@@ -13,7 +13,7 @@ from tests.transfer.tasks import CPU, accuracy, adapt, task
 
 def made(given, **told):
     net, *_, rows = adapt(build(Dann, {**PLAIN, "width": 32, **told}, "o"), given, net=body(), epochs=6)
-    return net, at_target(net, given, CPU)["accuracy/target"].value, rows
+    return net, evaluate_target(net, given, CPU)["accuracy/target"].value, rows
 
 
 def test_the_other_domain_is_told_apart_better():

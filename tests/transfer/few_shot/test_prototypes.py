@@ -8,7 +8,7 @@ from effxfer.net.heads.prototypes import class_means
 from effxfer.settings import build
 from effxfer.stages.train.finetune import train
 from effxfer.stages.train.head import new_head
-from effxfer.stages.train.target_domain import at_target
+from effxfer.stages.train.target_domain import evaluate_target
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.transfer.few_shot.prototypes import PrototypeNet
@@ -24,7 +24,7 @@ def test_new_classes_are_told_apart_better():
     given = new_classes()
     net, *_ = adapt(build(PrototypeNet, EPISODES, "o"), given, net=body(), epochs=2)
     null, *_ = adapt(build(PrototypeNet, EPISODES, "o"), given, net=body(), epochs=0)
-    reached, before = (at_target(one, given, CPU)["accuracy/target 4-way 1-shot"] for one in (net, null))
+    reached, before = (evaluate_target(one, given, CPU)["accuracy/target 4-way 1-shot"] for one in (net, null))
     assert reached.low > before.high + 5, "the intervals of 600 episodes do not touch"
 
 

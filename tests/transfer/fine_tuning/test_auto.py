@@ -62,7 +62,7 @@ def test_the_shift_is_in_stored_deviations(pretrained):
                 module.running_var.fill_(4.0)
         norm.running_mean.copy_(seen - 6)
         away = Shift(net)
-        with away.noted():
+        with away.recording():
             net.body(x)
     alone = (torch.stack(away.means[0]).mean(0) - norm.running_mean).abs() / 2
     torch.testing.assert_close(alone, torch.full_like(alone, 3.0), rtol=1e-3, atol=1e-3)
