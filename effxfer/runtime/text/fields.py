@@ -1,12 +1,14 @@
-"""Validate the values of a text input that a file states: anybody may have written it."""
+"""Validate the values of a text input and of a tokenizer that a file states: anybody may have written it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 LARGEST_SIZE = 1_000_000
 LARGEST_ID = 2**31
 LONGEST_PATTERN = 1000
+LONGEST_TOKEN = 1000
+LONGEST_LIST = 2_000_000
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,6 +33,65 @@ def tokens(raw: Any) -> dict[str, Any]:
         problem = f"no field {missing[0]!r}" if missing else f"the unknown field {unknown[0]!r:.60}"
         raise ValueError(f"the input has {problem}")
     return {name: checks[name](name, value) for name, value in raw.items() if name != "kind"}
+
+
+def known_fields(role: str, raw: Mapping[str, Any], names: Collection[str]) -> None:
+    """Refuse a table with a field that is none of `names`, except `type`.
+
+    Raises:
+        ValueError: With the field.
+    """
+    unknown = [name for name in raw if name not in names and name != "type"]
+    if unknown:
+        raise ValueError(f"a {role} with the unknown field {unknown[0]:.40}")
+
+
+def plain_value(name: str, value: Any) -> Any:
+    """Check a value that is a short text, true, false or nothing.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    return value if value is None or type(value) is bool else bounded_text(name, value, LONGEST_TOKEN)
+
+
+def bounded_list(name: str, raw: Any, limit: int = LONGEST_LIST) -> list[Any]:
+    """Check a list.
+
+    Raises:
+        ValueError: If it is none, or longer than the limit.
+    """
+    if not isinstance(raw, list) or len(raw) > limit:
+        raise ValueError(f"{name} that are no list of at most {limit}")
+    return raw
+
+
+def bounded_text(name: str, value: Any, longest: int) -> str:
+    """Check a text.
+
+    Raises:
+        ValueError: If it is none, or longer than `longest`.
+    """
+    if not isinstance(value, str) or len(value) > longest:
+        raise ValueError(f"{name} {value!s:.40}, no text of at most {longest} characters")
+    return value
+
+
+def token_id(name: str, value: Any) -> int:
+    """Check the id of a token.
+
+    Raises:
+        ValueError: If it is no integer from 0 to 2^31 - 1.
+    """
+    if not is_id(value):
+        raise ValueError(f"the id {value!s:.40} of {name:.40}")
+    number: int = value
+    return number
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value is an integer that fits into the type of ids, int32, and is not negative."""
+    return type(value) is int and 0 <= value < LARGEST_ID
 
 
 def _integer(name: str, value: Any, smallest: int, largest: int) -> int:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from effxfer.runtime.text.fields import is_id
+
 MOST_SPECIAL = 16
 Ids = tuple[int, ...]
 
@@ -81,13 +83,14 @@ def _one_item(step: Any) -> tuple[str, Any]:
 
 
 def _ids(raw: Any) -> Sequence[int]:
-    if not isinstance(raw, list) or len(raw) > MOST_SPECIAL or not all(type(i) is int and i >= 0 for i in raw):
+    if not isinstance(raw, list) or len(raw) > MOST_SPECIAL or not all(map(is_id, raw)):
         raise ValueError(f"special tokens with the ids {raw!s:.60}")
     return raw
 
 
 def _pair_id(raw: Any, name: str) -> int:
     """Return the id of `[token, id]`."""
-    if not isinstance(raw, list) or len(raw) != 2 or type(raw[1]) is not int or raw[1] < 0:
+    if not isinstance(raw, list) or len(raw) != 2 or not is_id(raw[1]):
         raise ValueError(f"{name} is {raw!s:.60}, not a token and its id")
-    return raw[1]
+    number: int = raw[1]
+    return number

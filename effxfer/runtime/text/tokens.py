@@ -137,9 +137,14 @@ class Tokens:
             batch: Rows.
             seed: Seed of random tokens; None repeats one token.
             length: Tokens of a row, with special tokens; None for 16, or `size` if it is smaller.
+
+        Raises:
+            TextError: `E445` if the tokenizer has only special tokens.
         """
         length = min(length or EXAMPLE_LENGTH, self.size)
         usable = np.array(sorted({*self.loaded.tokens.values()} - self.loaded.reserved - {self.pad}), np.int64)
+        if not len(usable):
+            raise TextError("the tokenizer has only special tokens", "take another tokenizer", code="E445")
         rng = np.random.default_rng(seed)
         drawn = np.zeros((batch, length), np.int64) if seed is None else rng.integers(len(usable), size=(batch, length))
         ids = usable[drawn]

@@ -48,6 +48,8 @@ def test_a_template_is_read_around_its_sequences():
         (processing(pair=[sequence("B"), sequence("A")]), "of the sequences BA, not AB"),
         (processing(pair=[sequence("A"), sequence("A")]), "of the sequences AA, not AB"),
         ({"type": "BertProcessing", "sep": ["[SEP]"], "cls": ["[CLS]", 2]}, "sep is"),
+        ({"type": "BertProcessing", "sep": ["[SEP]", 2**31], "cls": ["[CLS]", 2]}, "sep is"),
+        (processing(special_tokens={"[X]": {"ids": [2**31]}}), "with the ids"),
         ({"type": "BertProcessing", "sep": ["[SEP]", -3], "cls": ["[CLS]", 2]}, "sep is"),
         ({"type": "Sequence", "processors": [BERT, BERT]}, "twice"),
     ],

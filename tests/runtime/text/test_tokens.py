@@ -1,8 +1,9 @@
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -11,7 +12,17 @@ from effxfer.runtime.text import tokens as module
 from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.text.pattern import PAIR
 from effxfer.runtime.text.tokens import Tokens
-from tests.runtime.text.tiny_tokenizers import WHOLE_WORDS, WORDPIECE, WORDS, byte_level, document, ids, tokens
+from tests.runtime.text.tiny_tokenizers import (
+    WHOLE_WORDS,
+    WORDPIECE,
+    WORDS,
+    added,
+    byte_level,
+    document,
+    ids,
+    tokens,
+    unigram,
+)
 
 TEXT = st.text("abcdef the cats.[]\u200b\u00e9", max_size=40)
 RAGGED = Ragged.of([np.array([2, 5, 3], np.int32), np.array([2, 3], np.int32)])
@@ -152,6 +163,63 @@ def test_an_example_has_no_padding_and_is_a_function_of_its_seed():
     assert (drawn != tokens().example(3, seed=2, length=12)).any()
     assert tokens(size=5).example(length=99).shape == (2, 5)
     assert tokens(size=1).example().shape == (2, 1)
+
+
+def test_a_tokenizer_of_special_tokens_has_no_example():
+    model = {"type": "WordLevel", "vocab": {"[PAD]": 1, "[SEP]": 2}, "unk_token": "?"}
+    content = document(WHOLE_WORDS, model=model, added_tokens=[added("[SEP]", 2)])
+    with pytest.raises(TextError, match="E445 the tokenizer has only special tokens"):
+        Tokens(tokenizer=content, size=8, pad=1).example()
+
+
+DOCUMENTS = [WORDPIECE, WHOLE_WORDS, unigram(), byte_level()]
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    2**40,
+    1.5,
+    "",
+    "x" * 50,
+    [],
+    {},
+    [[]],
+    "\0",
+    "\ud800",
+    {"Regex": r"\s+"},
+    {"a": 0},
+    [["a", 0]],
+]
+
+
+def places(part, path=()):
+    """The way to every value of a document."""
+    inner = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for key, value in inner:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+PLACES = {content: list(places(json.loads(content))) for content in DOCUMENTS}
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(DOCUMENTS), st.integers(0, 10**6), st.sampled_from(VALUES), st.booleans())
+def test_a_tokenizer_with_another_value_somewhere_works_or_is_refused_by_name(content, number, value, remove):
+    changed = json.loads(content)
+    *way, last = PLACES[content][number % len(PLACES[content])]
+    part = changed
+    for key in way:
+        part = part[key]
+    if remove:
+        del part[last]
+    else:
+        part[last] = value
+    with suppress(TextError):
+        broken = Tokens(tokenizer=json.dumps(changed).encode(), size=8, pad=1)
+        assert len(broken.encode(["the cat [SEP] b c", ""]).rows) == 2
+        assert broken.example().shape == (2, 8)
 
 
 def test_plain_values_and_the_file_give_the_same_input():
