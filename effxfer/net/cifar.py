@@ -39,6 +39,7 @@ class ResNet(nn.Module):
         "input_size": (3, 32, 32),
         "crop_pct": 1.0,
         "interpolation": "bicubic",
+        # Of CIFAR-10's training images.
         "mean": (0.4914, 0.4822, 0.4465),
         "std": (0.2470, 0.2435, 0.2616),
     }
@@ -51,6 +52,7 @@ class ResNet(nn.Module):
         self.stage3 = _stage(2 * width, 4 * width, blocks, 2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
+                # As torchvision's ResNets: keeps the variance of gradients.
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ def exit_early(net: Net, *, gone: Sequence[str]) -> None:
     for name in gone:
         if name not in modules:
             raise ModelFileError(f"the body has no layer {name!r}{did_you_mean(name, modules)}")
+    # From the end: only a last child of a Sequential can be deleted.
     for name in sorted(gone, key=list(modules).index, reverse=True):
         path, _, leaf = name.rpartition(".")
         owner = net.body.get_submodule(path)
@@ -72,6 +73,7 @@ def exit_early(net: Net, *, gone: Sequence[str]) -> None:
             raise ModelFileError(f"the body cannot end at {name}, in the middle of {path}", "choose the end of a stage")
     if not isinstance(net.body, EarlyExit):
         kind = type(net.body)
+        # A class and no wrapper, which would put `body.` before every name.
         net.body.__class__ = type(kind.__name__, (EarlyExit, kind), {})
 
 
@@ -110,6 +112,7 @@ def check_exit(net: Net, tap: str, gone: Sequence[str]) -> bool:
     if not gone:
         return False
     trial = deepcopy(net).eval()
+    # Not black: networks without biases answer 0 to black wherever they end.
     x = example_input(trial).uniform_(0, 1)
     expected = trial.outputs(x, (tap,))[tap]
     try:

@@ -89,5 +89,6 @@ def _merge_layer(layer: nn.Module) -> None:
     del layer.parametrizations
     layer.__class__ = type(layer).__bases__[0]
     for leaf, (original, value) in merged.items():
+        # The parameter object stays, so that an optimizer, or a tied layer, keeps it.
         original.data = value
         layer.register_parameter(leaf, original)

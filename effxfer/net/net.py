@@ -47,6 +47,7 @@ class Net(nn.Module):
         self.edits: list[Edit] = []
         self.smoothing = 0.0
         self.body = build_body(**self.backbone)
+        # Before a head or weights come: lazy layers have no shapes yet.
         self._materialize()
         self.head: nn.Module = nn.Identity()
 

@@ -36,6 +36,7 @@ def _reinitialize_(net: Net) -> None:
         for name in edit["shapes"] if edit["kind"] == "resize" else ():
             if name in state and not name.startswith(KEEP):
                 resized.setdefault(name.rpartition(".")[0], name)
+    # Rebuilding draws at full size and then sets zeros for the smaller shape: those must be drawn again.
     for name, weight in resized.items():
         draw = getattr(modules[name], "reset_parameters", getattr(modules[name], "_reset_parameters", None))
         if draw is None:

@@ -33,6 +33,7 @@ class BackboneSettings(Settings):
     source: str
     args: dict[str, Any] = Field(default_factory=dict)
     pretrained: bool = True
+    # Chosen: beyond the side of any published classifier.
     size: int | None = Field(default=None, ge=8, le=2048)
     crop_pct: float | None = Field(default=None, gt=0, le=1)
     crop: Literal["center", "squash", "letterbox"] | None = None
@@ -50,6 +51,7 @@ class BackboneSettings(Settings):
             return self._sized(native)
         chosen = {k: v for k in ("size", "crop_pct", "crop", "interpolation", "mean", "std") if (v := getattr(self, k))}
         if self.size and not self.crop_pct:
+            # Who sets a side means what the network sees: resizing to more and cropping is the habit of one resolution.
             chosen["crop_pct"] = 1.0
         return Preprocess.from_json({**native.to_json(), **chosen})
 

@@ -66,6 +66,7 @@ def example_input(net: "Net") -> Tensor:
     """Return two black images `(2, 3, S, S)` on the network's device."""
     weight = next(net.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
+    # Two: a network that squeezes its output would drop a batch of one.
     return torch.zeros(2, 3, net.input.size, net.input.size, device=device)
 
 
@@ -79,6 +80,7 @@ def stage_ends(body: nn.Module, example: Tensor) -> list[str]:
     modules = dict(body.named_modules())
     info = getattr(body, "feature_info", None)
     entries = info if isinstance(info, list) else getattr(info, "info", [])
+    # Without the first, the shallowest.
     listed = [str(entry["module"]) for entry in entries][1:]
     present = [name for name in listed if name in modules]
     if present and (present == listed or getattr(body, "exits_early", False)):
@@ -92,8 +94,10 @@ def stage_ends(body: nn.Module, example: Tensor) -> list[str]:
 
         return record_side
 
+    # At most two levels: blocks and stages, not the layers within; BatchNorm changes no resolution.
     shallow = {n: m for n, m in modules.items() if n and n.count(".") <= 1 and any(True for _ in m.parameters())}
     handles = [m.register_forward_hook(note(n)) for n, m in shallow.items() if not isinstance(m, nn.BatchNorm2d)]
     with as_evaluated(body), hooks(handles):
         body(example)
+    # Without the stem; the last stage is `out`.
     return list(sides.values())[1:-1]

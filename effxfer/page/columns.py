@@ -53,6 +53,7 @@ def column_texts(values: Sequence[Any]) -> list[str]:
     ['33.94', '1.73', '4']
     """
     fractions = [abs(v) for v in values if isinstance(v, float) and math.isfinite(v) and v]
+    # At most four places: one tiny value would otherwise widen every cell.
     places = min(4, max((max(0, 2 - math.floor(math.log10(v))) for v in fractions), default=0))
     return [_cell(value, places) for value in values]
 

@@ -17,6 +17,7 @@ from effxfer.report import Curve, Table
 
 Figure = dict[str, Any]
 
+# Pixels. The smallest can still be hit with a pointer; the largest leaves room for a label in a plot of 330.
 SMALLEST, LARGEST = 11.0, 36.0
 FALLING = "remaining"
 
@@ -67,9 +68,11 @@ def _curves(group: Sequence[Curve], x: str, y: str) -> Figure:
     positions = [point for curve in group for point, _ in curve.points]
     if FALLING in x:
         xaxis["autorange"] = "reversed"
+        # Weights remaining fall by a factor per round; over less than a factor of 5 a straight axis reads better.
         if min(positions) > 0 and max(positions) / min(positions) > 5:
             xaxis |= _log_ticks(positions)
     elif all(float(v).is_integer() for v in positions):
+        # A tick for each of up to 9 epochs; of more, plotly chooses some.
         xaxis |= {"tickformat": "d"} if max(positions) - min(positions) > 8 else {"dtick": 1, "tickformat": "d"}
     return {
         "data": [_trace(curve) for curve in group],
@@ -84,6 +87,7 @@ def _curves(group: Sequence[Curve], x: str, y: str) -> Figure:
 
 def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
     ticks = sorted(set(values), reverse=True)
+    # Up to 7 labels stand beside each other on a narrow page.
     step = max(1, math.ceil(len(ticks) / 7))
     chosen = ticks[::step]
     return {"type": "log", "tickmode": "array", "tickvals": chosen, "ticktext": [f"{tick:.3g}" for tick in chosen]}
@@ -91,6 +95,7 @@ def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
 
 def _trace(curve: Curve) -> dict[str, Any]:
     points = [(x, y) for x, y in curve.points if math.isfinite(x) and math.isfinite(y)]
+    # Beyond 40, markers on a plot of 860 pixels run into each other.
     show_markers = len(points) <= 40
     return {
         "type": "scatter",
@@ -148,6 +153,7 @@ def _markers(rows: Sequence[Mapping[str, Any]], columns: Columns, front: Sequenc
 def _marker_size(row: Mapping[str, Any], columns: Columns, largest: float) -> float:
     if not (columns.size and _is_finite(row[columns.size]) and largest):
         return SMALLEST
+    # The root: the area is what is compared, not the diameter.
     return max(SMALLEST, LARGEST * math.sqrt(float(row[columns.size]) / largest))
 
 
@@ -164,6 +170,7 @@ def _latency_axis(rows: Sequence[Mapping[str, Any]], columns: Columns) -> dict[s
 
 def _is_wide(rows: Sequence[Mapping[str, Any]], columns: Columns) -> bool:
     values = [float(row[columns.latency]) for row in rows]
+    # Beyond a factor of 8, on a straight axis the fast models would lie on top of each other.
     return min(values) > 0 and max(values) / min(values) > 8
 
 

@@ -94,6 +94,7 @@ def is_intact(file: Path) -> bool:
     if not file.is_file():
         return False
     content = file.read_bytes()
+    # 64 letters: a SHA-256 in hexadecimal.
     page = content[: -len(SEAL % bytes(64))]
     return content == page + SEAL % sha256(page).hexdigest().encode()
 
@@ -112,6 +113,7 @@ def render(context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # 4.8 MB: left out where there is nothing to plot.
     plotly = Markup(get_plotlyjs()) if context["figures"] else ""
     return environment.get_template("page.html").render(
         **context, style=assets["page.css"], script=assets["page.js"], plotly=plotly

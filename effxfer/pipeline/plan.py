@@ -24,6 +24,7 @@ from effxfer.stages.settings.base import StageSettings
 from effxfer.toml import parse_value, read_toml, split_key
 
 NETWORK_KINDS = ("adapter", "network", "ticket")
+# Chosen: far above any pipeline that a person writes; checks of names grow with the square.
 MAX_STAGES = 500
 NAME_BYTES = 100  # with a number before it, and the prefixes of unfinished work, it is a directory's name of up to 255
 RESERVED = ("run", "name", "from", "tasks", "models", "file")
@@ -107,6 +108,7 @@ def find_pipeline(file: str | Path) -> Path:
     """
     shipped = {path.stem: path for path in sorted(bundled_folder("pipelines").glob("*.toml"))}
     path = Path(file)
+    # A file of this name comes first; a folder of a shipped pipeline's name, such as an output, does not hide it.
     with suppress(OSError, ValueError):  # of a name that is too long, or has a NUL byte
         if path.exists() and not (path.is_dir() and path.name in shipped):
             return path

@@ -50,12 +50,15 @@ def run(
     """
     results: dict[str, Artifact] = {}
     check_places(plan, context)
+    # One process holds the lock: under torchrun the others would find it taken.
     with lock_folder(context.out) if leads() else nullcontext(), trust_sources(*named_in_plan(plan)):
         began, due = time.monotonic(), 0.0
         check_options(plan, context)
         for step in plan.steps:
             extra = due - (time.monotonic() - began) if shares else 0.0
             step_context = replace(context, out=context.out / plan.place(step), extra_seconds=extra)
+            # Before it runs: a finished step costs no time and leaves none, so that the
+            # clock of the next one starts anew.
             existed = (step_context.out / MANIFEST).is_file()
             results[step.name] = run_step(plan, step, results, step_context)
             due = time.monotonic() - began if existed else due + shares.get(step.name, 0.0)
@@ -245,6 +248,7 @@ def publish(plan: Plan, results: Sequence[Artifact], context: RunContext, comman
     """Write the report page of a finished run, unless an intact one exists."""
     from effxfer.page.page import Section, is_intact, write_page
 
+    # By what it shows: a page of other results has another name, and is not overwritten.
     page = context.out / f"report-{digest([one.manifest.key for one in results], 8)}.html"
     if is_intact(page):
         return page

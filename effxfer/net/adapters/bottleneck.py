@@ -31,6 +31,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         down = nn.Conv2d(inputs, rank, 1, stride) if maps else nn.Linear(inputs, rank)
         up = nn.Conv2d(rank, outputs, 1) if maps else nn.Linear(rank, outputs)
+        # Training starts from the body's own answers (Houlsby: near-identity).
         nn.init.zeros_(up.weight)
         nn.init.zeros_(up.bias)  # type: ignore[arg-type]
         self.down, self.act, self.up = down, nn.ReLU(), up

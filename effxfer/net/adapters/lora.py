@@ -29,10 +29,13 @@ class LowRank(nn.Module):
 
     def __init__(self, weight: Tensor, rank: int, alpha: float, groups: int = 1, keep: Tensor | None = None) -> None:
         super().__init__()
+        # Zeros in one factor only: with both, neither would get a gradient.
         self.up = nn.Parameter(weight.new_zeros(groups, weight.shape[0] // groups, rank))
         self.down = nn.Parameter(weight.new_empty(groups, rank, weight[0].numel()))
+        # The bound of torch's own linear layers, as kaiming_uniform with a = sqrt(5) in the paper's code.
         nn.init.uniform_(self.down, -1 / math.sqrt(weight[0].numel()), 1 / math.sqrt(weight[0].numel()))
         self.scale = alpha / rank
+        # Not saved: it is the network's own mask.
         self.register_buffer("keep", keep, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -61,4 +64,5 @@ def lora(net: Net, *, weights: Sequence[str], rank: int, alpha: float) -> None:
         layer = net.get_submodule(path)
         groups = int(getattr(layer, "groups", 1))
         change = LowRank(net.get_parameter(name), rank, alpha, groups, masks.get(name))
+        # `unsafe`: torch would otherwise run the change to check shapes, which are known here.
         parametrize.register_parametrization(layer, leaf, change, unsafe=True)

@@ -23,6 +23,7 @@ class Prompts(nn.Module):
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
+        # A variance of 1 / width, so that a token has length 1. Chosen: VPT's own bound is that of the patch embedding.
         bound = math.sqrt(3 / width)
         self.tokens = nn.Parameter(torch.empty(count, width).uniform_(-bound, bound))
 

@@ -103,6 +103,7 @@ def _is_module(name: str) -> bool:
 def _build_timm(name: str, args: Mapping[str, Any]) -> nn.Module:
     import timm
 
+    # After the dot stands the tag of the weights, as in resnet18.a1_in1k.
     if name.split(".", maxsplit=1)[0] not in timm.list_models():
         raise _unknown_network("timm", name)
     body: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **args)
@@ -114,6 +115,7 @@ def _build_torchvision(name: str, args: Mapping[str, Any]) -> nn.Module:
 
     if name not in names("torchvision"):
         raise _unknown_network("torchvision", name)
+    # torchvision has no `num_classes=0`.
     net: nn.Module = torchvision.models.get_model(name, weights=None, **args)
     _cut_classifier(net)
     return net

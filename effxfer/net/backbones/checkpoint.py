@@ -20,6 +20,7 @@ ZIP, PICKLE, POINTER = b"PK", b"\x80", b"version h"
 # A safetensors file begins with its header's length in 8 bytes: one of 128 bytes and some KB looks like a pickle.
 SAFETENSORS = b"\0\0\0\0{"
 MOST_NODES = 100_000  # containers that are searched: a checkpoint with an optimizer's state has a few thousand
+# Chosen: trainers nest three or four deep (`state_dict.ema.model`); a file may nest without end.
 MOST_DEPTH = 32
 # An expanded tensor (stride 0) claims more numbers than its file holds; in intact files the excess is small.
 EXCESS = 64 * 2**20

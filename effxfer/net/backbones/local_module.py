@@ -21,6 +21,7 @@ def import_beside(source: str, folder: Path) -> None:
     present = (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
     if not mark or not top.isidentifier() or not present or find_spec(top):
         return
+    # At the end: nothing in the folder hides a module that is installed.
     sys.path.append(str(folder))
     try:
         import_module(module)

@@ -63,6 +63,7 @@ def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[st
     if library not in ("timm", "torchvision"):
         return (f"{source} has the weights that its factory set",)
     host = "huggingface.co" if library == "timm" else "download.pytorch.org"
+    # A file that is there needs no network; else three seconds tell what the libraries would only find out later.
     if not (_is_cached(body) if library == "timm" else _is_in_hub(name)):
         _preflight(host, source)
     try:
@@ -71,6 +72,7 @@ def _download(body: nn.Module, source: str, args: Mapping[str, Any]) -> tuple[st
         raise
     except Exception as error:  # huggingface_hub, httpx, urllib and torch.hub each raise their own types
         raise _unavailable_error(source, f"{type(error).__name__} from {host}") from error
+    # The weights of torchvision come with their classifier, which the body lacks.
     body.load_state_dict({k: v for k, v in state.items() if k in body.state_dict()})
     return ()
 
@@ -101,6 +103,7 @@ def _is_cached(body: nn.Module) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     hub = str((getattr(body, "pretrained_cfg", None) or {}).get("hf_hub_id") or "")
+    # timm looks for safetensors first; older repositories have a pickle only.
     files = ("model.safetensors", "pytorch_model.bin")
     return bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
 
@@ -116,9 +119,11 @@ def _preflight(host: str, source: str) -> None:
     """Check within three seconds that a host can be reached; with a configured proxy this is not checked."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         raise _unavailable_error(source, "HF_HUB_OFFLINE is set")
+    # Behind a proxy the host may be reached though a direct connection is not.
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return
     try:
+        # 3 s, chosen: a handshake with the other side of the world takes about a tenth of it.
         socket.create_connection((host, 443), timeout=3).close()
     except OSError as error:
         raise _unavailable_error(source, f"{host} cannot be reached ({error})") from error

@@ -21,7 +21,9 @@ from effxfer.runtime.inputs import Input
 
 Args = Mapping[str, Any]
 SIZES = ("img_size", "image_size")
+# Sides that published networks were trained at; the nearest to the one that failed is tried first.
 COMMON_SIZES = (224, 256, 299, 384, 128, 96, 64, 32)
+# Features, tokens and maps.
 DIMENSIONS = (2, 3, 4)
 GREY: Edit = {"kind": "grey"}
 CONTRACT = "it maps images (B, 3, S, S) to features (B, D), maps (B, D, h, w) or tokens (B, n, D)"
@@ -88,12 +90,14 @@ def examine(net: Net, name: str) -> tuple[str, ...]:
 
 @torch.no_grad()
 def _forward(net: Net) -> Tensor:
+    # Two different images: a network that answers both alike, or fixes the batch, shows itself.
     images = torch.rand(example_input(net).shape, generator=torch.Generator().manual_seed(0))
     with as_evaluated(net):
         return net.outputs(images, ("out",))["out"]
 
 
 def _build(source: str, args: Args, input: Input, edits: tuple[Edit, ...]) -> Net:
+    # No devices: forking CUDA's generators would start CUDA, and warn where there are many GPUs.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = Net({"source": source, "args": dict(args)}, input)

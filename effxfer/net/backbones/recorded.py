@@ -11,8 +11,11 @@ from effxfer.errors import EffxferError, ModelFileError, SettingsError, out_of_m
 
 # A body is first built at full size and then pruned, so it may be this many times larger than the saved weights.
 GROWTH = 64
+# 512 MB: a pruned network of a few KB may have been built at the size of ViT-B (86 M numbers, 344 MB).
 ALLOWANCE = 2**29
+# Chosen: a network of 1,000 layers has some thousand; tensors of no bytes could be made without end.
 MOST_TENSORS = 200_000
+# Of float32: a body is built in no other type.
 BYTES = 4
 HINT = "get an intact copy, or make it again"
 

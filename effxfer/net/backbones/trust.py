@@ -55,8 +55,10 @@ TORCHVISION = """
     width_per_group zero_init_residual
 """
 ARGUMENTS = {"timm": set(TIMM.split()), "torchvision": set(TORCHVISION.split())}
+# Chosen: above the sides and widths that published networks are given, such as an `embed_dim` of 1,664 (ViT-G).
 LARGEST_NUMBER = 4096
 LARGER = {"mlp": 2**16, "positions": 2**16, "separator": 2**20, "vocabulary": 2**20}  # of text encoders
+# Chosen: depths and widths are lists of a few stages.
 LONGEST_LIST = 16
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
 
@@ -192,6 +194,7 @@ def _untrusted_error(source: str, origin: str, actual: str, trusted: object) -> 
 
 def _import_checked(module: str, origin: str) -> None:
     """Import a module from its digested source files; cached byte code may belong to other sources."""
+    # A byte-code cache is taken for its source by date and size only: the digest would be of other code than runs.
     before, sys.pycache_prefix = sys.pycache_prefix, os.devnull
     try:
         import_module(module)
@@ -207,5 +210,6 @@ def _is_plain(value: object, largest: int, depth: int = 2) -> bool:
     if isinstance(value, list | tuple):
         return depth > 0 and len(value) <= LONGEST_LIST and all(_is_plain(v, largest, depth - 1) for v in value)
     if isinstance(value, str):
+        # ASCII letters, digits and _ only: no word with a slash, a dot or a colon leads to a file or a host.
         return re.fullmatch(r"\w{0,40}", value, re.ASCII) is not None
     return value is None or (isinstance(value, int | float) and isfinite(value) and abs(value) <= largest)

@@ -18,6 +18,7 @@ from effxfer.net.heads.pools import Pool
 from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.heads.spec import HeadSpec
 
+# As in `F.normalize`: far below the length of any feature, and its square is no denormal of float32.
 TINY = 1e-12
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -69,6 +70,7 @@ class Standardize(nn.BatchNorm1d):
     """
 
     def __init__(self, features: int) -> None:
+        # Not BatchNorm's 1e-5: the variance is stored to be divided by, and `safe_deviation` has kept it from 0.
         super().__init__(features, eps=TINY, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,6 +98,7 @@ class Cosine(nn.Module):
         super().__init__()
         self.standardize = Standardize(features) if spec.standardize else nn.Identity()
         self.dropout = nn.Dropout(spec.dropout)
+        # A bias would prefer a class whatever the angle.
         self.out = nn.Linear(features, classes, bias=False)
         scale = torch.tensor(float(spec.scale))
         if spec.learn_scale:
@@ -125,6 +128,7 @@ def fold_standardize(spec: HeadSpec, state: dict[str, Tensor]) -> tuple[HeadSpec
         return spec, state
     first = ("reduce" if spec.bottleneck else "hidden0") if spec.kind == "mlp" else "out"
     folded = {name: tensor for name, tensor in state.items() if not name.startswith("standardize.")}
+    # Double: products of large means and weights would lose what standardisation had taken out.
     mean = state["standardize.running_mean"].double()
     deviation = (state["standardize.running_var"].double() + TINY).sqrt()
     weight = state[f"{first}.weight"].double() / deviation

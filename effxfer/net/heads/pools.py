@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from effxfer.net.heads.spec import HeadSpec
 
+# As in the code of Radenović et al.: at 0 the derivative by the exponent would be 0 times log 0.
 TINY = 1e-6
+# The root's slope is infinite at 0; with it, at most 100.
 ROOT = 1e-4
 Affine = tuple[Tensor, Tensor]
 
@@ -67,8 +69,10 @@ class GemPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, D, h, w)` to `(B, D)`."""
+        # The bounds of `HeadSpec.power`: training must not leave what can be saved.
         p = self.power.clamp(1.0, 32.0) if isinstance(self.power, Tensor) else self.power
         powers = x.clamp_min(TINY).pow(p).mean((2, 3))
+        # 1e-6 to the power of 7 is below float32's normal numbers, and a root of 0 has no finite slope.
         return powers.clamp_min(torch.finfo(torch.float32).tiny).pow(1 / p)
 
     def fold_(self, mean: Tensor, deviation: Tensor) -> Affine:
@@ -132,6 +136,7 @@ class Mixture(nn.Module):
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """Map T times `(B, P)` to `(B, width)`."""
         votes = torch.stack([gate(x) for gate, x in zip(self.gates, xs, strict=True)]).sum(0)
+        # Averaged, so that with more layers the gate is not sharper from the start.
         shares = (votes / len(xs)).softmax(1).unsqueeze(2)
         outputs = torch.stack([expert(x) for expert, x in zip(self.experts, xs, strict=True)], 1)
         return (outputs * shares).sum(1)

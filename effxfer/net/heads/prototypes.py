@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from effxfer.net.heads.spec import Distance
 
 TINY = 1e-12
+# As the learned scale of Gidaris and Komodakis (1804.09458) starts; here nothing is trained that could change it.
 SHARPNESS = 10.0
 
 
@@ -57,6 +58,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def _euclidean(products: Tensor, prototypes: Tensor) -> Tensor:
+    # |x - p|^2 without |x|^2: one matrix product, and no difference of large numbers that are equal for all classes.
     return 2 * products - (prototypes * prototypes).sum(1)
 
 

@@ -53,9 +53,13 @@ class HeadSpec(Settings):
     kind: Kind = "linear"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     standardize: bool = False
+    # A cosine ahead by 1 is e^16 = 9 million to 1, enough for any number of classes; at
+    # 10, as in 1804.09458, 22,000 to 1.
     scale: float = Field(default=16.0, gt=0, le=1000, allow_inf_nan=False)
     learn_scale: bool = True
+    # Chosen, not measured: of the order of a body's features, and below; latency and overfitting grow with it.
     width: int = Field(default=256, ge=1, le=65536)
+    # At most 3: features of a pretrained body are close to separable, and each layer adds latency.
     depth: int = Field(default=1, ge=1, le=3)
     activation: Literal["relu", "gelu", "hardswish"] = "relu"
     norm: Literal["none", "batch", "layer"] = "none"
@@ -64,10 +68,13 @@ class HeadSpec(Settings):
     pool: Pooling = "mean"
     join: Literal["concat", "gate"] = "concat"
     grid: int = Field(default=0, ge=0, le=256)
+    # 3: where Radenović et al. (1711.02512) start.
     power: float = Field(default=3.0, ge=1, le=32, allow_inf_nan=False)
     learn_power: bool = True
     queries: int = Field(default=1, ge=1, le=64)
+    # Chosen, not measured: 16 x 16 = 256 products beside the average, as many as a layer has channels.
     rank: int = Field(default=16, ge=1, le=1024)
+    # Chosen, not measured: a projection to so many numbers for each layer.
     mix: int = Field(default=64, ge=1, le=65536)
 
     @property
