@@ -226,8 +226,8 @@ class Model:
             ModelError: If the file does not run (`E427`), or returns NaN or infinity (`E429`).
         """
         if not self.with_preprocessing:
-            return softmax(self._checked(np.stack(feeds), names))
-        return np.concatenate([self._checked(feed[None], [name]) for feed, name in zip(feeds, names, strict=True)])
+            return softmax(self._run_checked(np.stack(feeds), names))
+        return np.concatenate([self._run_checked(feed[None], [name]) for feed, name in zip(feeds, names, strict=True)])
 
     def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = 32) -> list[Prediction]:
         """Classify images.
@@ -254,7 +254,7 @@ class Model:
         feed = pixels if self.with_preprocessing else normalize(pixels, self.preprocess)
         return self._file.run(feed, self._prototypes, output)
 
-    def _checked(self, pixels: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32]:
+    def _run_checked(self, pixels: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32]:
         return self._file.check(self._run(pixels), names, len(self.labels))
 
     def rank(self, probabilities: NDArray[np.float32], top: int) -> Prediction:

@@ -97,14 +97,14 @@ class Layers:
         """Inputs of the classifier from some of the examples: `(B, P)`."""
         pool: Any = pool_of(head)
         if self.cached is None:
-            return self._standard(self._pool(head, self.matrices, self.rows[rows.numpy()]))
-        return self._standard(pool([layer.index_select(0, rows) for layer in self.cached]))
+            return self._standardize(self._pool(head, self.matrices, self.rows[rows.numpy()]))
+        return self._standardize(pool([layer.index_select(0, rows) for layer in self.cached]))
 
     def evaluation_batches(self, head: nn.Module, matrices: Matrices, rows: Rows | None) -> Iterator[Tensor]:
         """Inputs of the classifier from other examples, in batches."""
         rows = np.arange(len(matrices[self.taps[0]])) if rows is None else rows
         for chunk in _chunks(rows):
-            yield self._standard(self._pool(head, matrices, chunk))
+            yield self._standardize(self._pool(head, matrices, chunk))
 
     def result(self, head: nn.Module) -> tuple[HeadSpec, State]:
         """Give a trained head that takes layers as they are; the one that was trained is of no more use."""
@@ -114,7 +114,7 @@ class Layers:
         spec = self.spec.model_copy(update={"standardize": True})
         return _fold(spec, head, mean * scale + shift, deviation * scale)
 
-    def _standard(self, pooled: Tensor) -> Tensor:
+    def _standardize(self, pooled: Tensor) -> Tensor:
         return (pooled - self.mean) / self.deviation
 
     def _pool(self, head: nn.Module, matrices: Matrices, rows: Rows) -> Tensor:

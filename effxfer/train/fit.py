@@ -274,7 +274,7 @@ class _Loop:
         if self.hooks.validate is None:
             return
         # What is scored is what would be kept.
-        with self.update.averaged():
+        with self.update.use_average():
             row["score"] = self.device.broadcast(float(self.hooks.validate()))
             if self.at.step < self.hooks.no_best_before:
                 return

@@ -63,7 +63,7 @@ def measured_finding(
     profiled: ProfiledModel, alternative: str, name: str, do: str, share: float | None = None
 ) -> list[Finding]:
     """Return a finding if an alternative is faster than the file."""
-    timing = profiled.faster(alternative)
+    timing = profiled.faster_timing(alternative)
     if timing is None:
         return []
     nodes = profiled.rewrites[alternative].nodes
@@ -101,7 +101,7 @@ def float_islands(profiled: ProfiledModel) -> list[Finding]:
     names = float_nodes(profiled)
     share = profiled.share(lambda kernel, _: kernel.op in CONVERT)
     best = min(
-        (t for name in ("in float32", "float32 around islands") if (t := profiled.faster(name))),
+        (t for name in ("in float32", "float32 around islands") if (t := profiled.faster_timing(name))),
         key=lambda timing: timing.ratio, default=None,
     )  # fmt: skip
     if best is not None:
@@ -121,7 +121,7 @@ def integer_operators(profiled: ProfiledModel) -> list[Finding]:
     """Quantized operators without QDQ nodes that are slower than float32, or than their QDQ form."""
     kinds = qoperators.quantized_operators(profiled.graph)
     best = min(
-        (t for name in ("in float32", "with QDQ nodes") if kinds and (t := profiled.faster(name))),
+        (t for name in ("in float32", "with QDQ nodes") if kinds and (t := profiled.faster_timing(name))),
         key=lambda timing: timing.ratio, default=None,
     )  # fmt: skip
     if best is None:

@@ -72,7 +72,7 @@ class ProfiledModel:
         times = (k.ms for k, name in zip(self.kernels, self.nodes, strict=True) if predicate(k, name))
         return 100 * sum(times) / self.total
 
-    def faster(self, name: str) -> Timing | None:
+    def faster_timing(self, name: str) -> Timing | None:
         """Return an alternative's timing if its interval is below 1, and the gain at least 2 % and above the noise.
 
         Fewer than five rounds give no usable interval.

@@ -272,7 +272,7 @@ def _notes(profiled: ProfiledModel, findings: Sequence[Finding], threads: int) -
         slow = [
             name
             for name in profiled.rewrites
-            if not profiled.faster(name) and _is_undecided(profiled, name) == open_end
+            if not profiled.faster_timing(name) and _is_undecided(profiled, name) == open_end
         ]
         if slow:
             notes.append(f"{text}: {', '.join(_ratio_text(profiled, name) for name in slow)}")
@@ -294,9 +294,8 @@ def _ratio_text(profiled: ProfiledModel, name: str) -> str:
 
 
 def _best_thread_count(profiled: ProfiledModel) -> str:
-    faster = [
-        t for name, t in profiled.timings.items() if name.endswith((" thread", " threads")) and profiled.faster(name)
-    ]
+    candidates = {name: timing for name, timing in profiled.timings.items() if name.endswith((" thread", " threads"))}
+    faster = [timing for name, timing in candidates.items() if profiled.faster_timing(name)]
     best = min(faster, key=lambda timing: timing.ratio, default=None)
     return f"threads: with {best.name}, p50 is {best.ratio:.3f} of the value above" if best else ""
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.prune.channels.importance import Importance, RemovedUnits, Rule
+from effxfer.prune.channels.importance import Importance, Rule
 from effxfer.prune.channels.selection import Scope
-from effxfer.prune.graph.groups import Units, channels_of, units_in
+from effxfer.prune.graph.groups import RemovedUnits, Units, channels_of, units_in
 from effxfer.prune.graph.macs import HINT
 from effxfer.prune.graph.transaction import copy_for_tracing
 from effxfer.prune.network import example_of, masks_of

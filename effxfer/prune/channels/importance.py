@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.prune.channels.selection import Scope, ScoredChannels, choose_channels
-from effxfer.prune.graph.groups import Places, Units
+from effxfer.prune.graph.groups import Places, RemovedUnits, Units
 from effxfer.prune.weights.scores.context import Losses
 
 Importance = Literal["magnitude", "taylor"]
-RemovedUnits = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Any, Generic
 from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.prune.channels.importance import RemovedUnits, Rule, no_units
+from effxfer.prune.channels.importance import Rule, no_units
 from effxfer.prune.channels.selection import ScoredChannels, give_back_channels
-from effxfer.prune.graph.groups import Units, units_in
+from effxfer.prune.graph.groups import RemovedUnits, Units, units_in
 from effxfer.prune.graph.macs import HINT, cost, run
 from effxfer.prune.graph.removal import kept_output_positions, mask_units, remove_units_
 from effxfer.prune.graph.transaction import Network, bisect_failures

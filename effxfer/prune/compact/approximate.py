@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from effxfer.net.hooks import hooks
 from effxfer.prune.channels.importance import per_channel
 from effxfer.prune.compact.constant_folding import fold_
-from effxfer.prune.compact.dead_channels import RemovedUnits, dropped_inputs, zero_dead_units_
+from effxfer.prune.compact.dead_channels import dropped_inputs, zero_dead_units_
 from effxfer.prune.compact.noise_probe import probe, rows_of
-from effxfer.prune.graph.groups import Units
+from effxfer.prune.graph.groups import RemovedUnits, Units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,8 +15,8 @@ from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.net import KEEP
 from effxfer.prune.compact.approximate import relative_change, remove_within_error
 from effxfer.prune.compact.compaction_report import Compaction, size_of
-from effxfer.prune.compact.dead_channels import KeptCounts, RemovedUnits, zero_dead_units_
-from effxfer.prune.graph.groups import Structure, Units, units_in
+from effxfer.prune.compact.dead_channels import KeptCounts, zero_dead_units_
+from effxfer.prune.graph.groups import RemovedUnits, Structure, Units, units_in
 from effxfer.prune.graph.removal import kept_output_positions, remove_units_
 from effxfer.prune.graph.transaction import bisect_failures, commit_edits_, copy_for_tracing, record_sizes_
 from effxfer.prune.network import edit_, example_of, layer_widths, masks_of

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from effxfer.prune.compact.constant_folding import DroppedInputs, fold_, is_foldable
 from effxfer.prune.compact.noise_probe import ChannelActivity, probe
-from effxfer.prune.graph.groups import Units, channels_of
+from effxfer.prune.graph.groups import RemovedUnits, Units, channels_of
 
-RemovedUnits = dict[str, Tensor]
 KeptCounts = dict[tuple[str, str], int]
 
 

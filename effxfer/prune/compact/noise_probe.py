@@ -107,14 +107,14 @@ class _Watch:
             flow.constant = flow.constant & constant & ((flow.value - value).abs() <= NOTHING)
             flow.value = torch.where(flow.constant, value, 0.0)
             if view.requires_grad:
-                view.register_hook(lambda grad: self._hear(flow, grad, module))
+                view.register_hook(lambda grad: self._note_gradient(flow, grad, module))
             else:
                 flow.read = torch.ones_like(constant)
             return (view, *inputs[1:])
 
         return hook
 
-    def _hear(self, flow: ChannelActivity, grad: Tensor, module: nn.Module) -> None:
+    def _note_gradient(self, flow: ChannelActivity, grad: Tensor, module: nn.Module) -> None:
         flow.read = flow.read | (rows_of(grad, module) != 0).any(0)
 
     def _output_hook(self, name: str) -> Any:

@@ -24,6 +24,7 @@ from effxfer.prune.graph.transaction import frozen_outputs
 from effxfer.prune.network import layer_prefix, prunable_modules
 
 Places = tuple[Tensor, Tensor]
+RemovedUnits = dict[str, Tensor]  # by layer, whether each of its units leaves `(U,)`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

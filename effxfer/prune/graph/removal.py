@@ -3,7 +3,7 @@
 Shape suffixes: K channels of one layer, U units.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,13 +16,12 @@ from torch.nn.modules.conv import _ConvNd
 from effxfer.errors import ModelFileError
 from effxfer.net.hooks import hooks
 from effxfer.prune.graph.channel_ids import ChannelTrace
-from effxfer.prune.graph.groups import Structure, Units, channels_of, query_scalers
+from effxfer.prune.graph.groups import RemovedUnits, Structure, Units, channels_of, query_scalers
 from effxfer.prune.graph.macs import HINT
 from effxfer.prune.graph.trace import WEIGHING, axis_of, is_depthwise
 
 # Parts of names of widths in timm and torchvision; without them, a kernel size or a number of groups could be renamed.
 WIDTHS = ("dim", "chs", "chan", "width", "feat", "planes", "dh")
-RemovedUnits = Mapping[str, Tensor]
 
 
 @torch.no_grad()

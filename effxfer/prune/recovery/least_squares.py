@@ -156,13 +156,13 @@ def is_linear(layer: Any, rows: Tensor, _targets: Tensor, outputs: Tensor) -> bo
     """Whether a layer's outputs are its weights times its inputs: false if it standardises its weights."""
     if rows.shape[1] != outputs.shape[1]:
         return False
-    weight = in_groups(layer.weight, layer)
+    weight = group_weight(layer.weight, layer)
     if layer.bias is not None:
         weight = torch.cat([weight, layer.bias.reshape(len(weight), 1, -1)], 1)
     return float((rows @ weight - outputs).abs().max()) <= SLACK * max(float(outputs.abs().max()), TINY)
 
 
-def in_groups(weight: Tensor, layer: Any) -> Tensor:
+def group_weight(weight: Tensor, layer: Any) -> Tensor:
     """Reshape a weight to `(G, K, O)`, without the bias."""
     groups = getattr(layer, "groups", 1)
     laid: Tensor = weight.reshape(groups, weight.shape[0] // groups, -1)

@@ -21,7 +21,7 @@ from effxfer.prune.recovery.least_squares import (
     Grid,
     NormalEquations,
     change,
-    in_groups,
+    group_weight,
     is_linear,
     normal_equations,
     rows_of,
@@ -158,7 +158,7 @@ def _solve_(net: nn.Module, name: str, batches: Batches, targets: Sequence[Tenso
 
 def _improve_(layer: Any, first: NormalEquations, second: NormalEquations, keep: Tensor | None) -> dict[str, Any]:
     """Choose the ridge on the second half of the images, and solve on all."""
-    allowed = None if keep is None else in_groups(keep, layer)
+    allowed = None if keep is None else group_weight(keep, layer)
     if allowed is not None and layer.bias is not None:
         allowed = torch.cat([allowed, torch.ones_like(allowed[:, :1])], 1)
     scored = [(second.residual_after(change(first, ridge, allowed)), ridge) for ridge in RIDGES]

@@ -34,7 +34,7 @@ def unpack_mask(packed: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.b
     """
     count = prod(shape)
     if packed.size != ceil(count / 8):
-        raise ModelFileError(f"{packed.size} bytes are no mask of shape {tuple(shape)}", code="E410")
+        raise ModelFileError(f"a mask of shape {tuple(shape)} does not have {packed.size} bytes", code="E410")
     return np.unpackbits(packed, count=count).astype(bool).reshape(tuple(shape))
 
 
@@ -46,5 +46,5 @@ def unpack_masks(tensors: Mapping[str, Raw], shapes: Mapping[str, Sequence[int]]
     """
     packed = tensors_under(tensors, MASK)
     if shapes.keys() != packed.keys():
-        raise ModelFileError("the ticket's masks and their shapes have other names", code="E410")
+        raise ModelFileError("the ticket lists the shapes of other masks than it holds", code="E410")
     return {name: unpack_mask(np.frombuffer(packed[name][2], np.uint8), shape) for name, shape in shapes.items()}

@@ -1,8 +1,8 @@
 """A lottery ticket as one file: masks, weights at the rewind point, and the training recipe.
 
-Tickets found on one task win on others (Morcos et al., 2019, https://arxiv.org/abs/1906.02773; Chen et al., 2021,
-https://arxiv.org/abs/2012.06908), so that they are worth carrying around. `ticket_bytes` says how the file is laid out.
-Reading one needs no torch; only its network does.
+A ticket found on one task can win on others (Morcos et al., 2019, https://arxiv.org/abs/1906.02773; Chen et al., 2021,
+https://arxiv.org/abs/2012.06908), so it is saved for reuse. `effxfer.prune.tickets.codec` describes the layout of the
+file. Reading it needs no torch; building its network does.
 """
 
 from collections.abc import Mapping
@@ -46,17 +46,17 @@ class Facts:
     Attributes:
         backbone: The body before `edits`: `{"source": ..., "args": {...}}`.
         edits: Architecture changes to replay, in order; those of a head are left out.
-        preprocess: What the network's input must look like.
+        preprocess: Preprocessing of the network's input.
         shapes: Shape of each mask, by the weight's name.
-        kept: How many weights survive.
-        masked: How many have a mask.
-        everything: How many weights the body has.
-        rewind: The rewind point in words.
+        kept: Number of weights that the masks keep.
+        masked: Number of weights that have a mask.
+        everything: Number of weights of the body.
+        rewind: Description of the rewind point.
         masks: SHA-256 of the masks.
         weights: SHA-256 of the body's weights and buffers at the rewind point.
         recipe: Name and settings of the stage that found the ticket: `{"stage": ..., "settings": {...}}`.
-        origin: Where it came from: key of that stage's result, its data, what it reached, and package versions.
-        pointer: The settings of a backbone that has those weights; None if they are in the file.
+        origin: Key of that stage's result, its data, its measured accuracy, and package versions.
+        pointer: Settings of a backbone that has those weights; None if they are in the file.
         schema: Version of this layout.
     """
 
@@ -111,7 +111,7 @@ class TicketFile(SignedFile[Facts]):
         super().check(tensors, name)
         listed = sum(len(tensors_under(tensors, prefix)) for prefix in self.parts(self.facts).values())
         if surviving != self.facts.kept or len(tensors) != listed:
-            reason = f"it should keep {self.facts.kept} weights, and hold nothing but masks and weights"
+            reason = f"its masks must keep {self.facts.kept} weights, and all its tensors must be masks or weights"
             raise alteration_error(name, reason)
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
@@ -127,10 +127,10 @@ class TicketFile(SignedFile[Facts]):
 
         Args:
             backbone: Settings of a backbone that has them.
-            weights: What that backbone has.
+            weights: Weights and buffers of that backbone.
 
         Raises:
-            ModelFileError: If those are others.
+            ModelFileError: If they differ from those of the rewind point.
         """
         self.check_weights(weights, str(backbone.get("source")))
         return _assemble(replace(self.facts, pointer=dict(backbone)), self.masks(), None)
@@ -140,34 +140,34 @@ class TicketFile(SignedFile[Facts]):
 
         Args:
             weights: The body's weights and buffers at the rewind point.
-            source: Where they come from, to name it in errors.
+            source: Name of their origin in errors.
 
         Raises:
-            ModelFileError: If they are others than those that the ticket was found with.
+            ModelFileError: If they differ from those that the ticket was found with.
         """
         self.check_weights(weights, source)
         return _assemble(replace(self.facts, pointer=None), self.masks(), weights)
 
     def check_weights(self, weights: "Mapping[str, Tensor]", source: str) -> None:
-        """Check that weights are those of the ticket's rewind point.
+        """Check that weights equal those of the ticket's rewind point.
 
         Raises:
-            ModelFileError: If they are not.
+            ModelFileError: If they differ.
         """
         actual = sha256(raw_of(weights))
         if actual != self.facts.weights:
-            text = f"{source} is not what the ticket was found in: SHA-256 of its weights is {actual[:12]}"
-            hint = f"name a {self.facts.backbone['source']} with the weights it had then"
+            text = f"{source} has other weights than the ticket's rewind point: their SHA-256 is {actual[:12]}"
+            hint = f"name a {self.facts.backbone['source']} with the weights that the ticket was found with"
             raise ModelFileError(f"{text}, not {self.facts.weights[:12]}", hint, code="E404")
 
     def network(self) -> "Net":
         """Rebuild the body at its rewind point, with the ticket's masks and without a head.
 
-        Nothing is zeroed yet: `Net.apply_masks_` does that, and training does it first of all.
+        Masked weights are not zero yet: `Net.apply_masks_` zeroes them, and training calls it before its first step.
 
         Raises:
-            ModelFileError: If the weights or masks do not fit the recorded architecture, or are not in the file; or if
-                that names code that is not trusted: see `effxfer.net.backbones.trust`.
+            ModelFileError: If the weights or masks do not fit the recorded architecture, if the file holds no weights,
+                or if the architecture names code that is not trusted: see `effxfer.net.backbones.trust`.
         """
         trust.check_trusted(self.facts.backbone, "the ticket")
         import torch
@@ -177,7 +177,7 @@ class TicketFile(SignedFile[Facts]):
 
         weights = self.weights()
         if weights is None:
-            raise ModelFileError("the ticket has no weights of its own", "open the backbone that it points to")
+            raise ModelFileError("the ticket holds no weights", "open the backbone that it points to")
         with name_rebuild_errors("the ticket", len(self.content)):
             net = rebuild(self.facts.backbone, self.facts.edits, input_from_json(self.facts.preprocess))
         # Names and shapes before loading: `strict=False` below would leave out what does not fit.
@@ -193,12 +193,12 @@ class TicketFile(SignedFile[Facts]):
 def pack(
     net: "Net", start: "Mapping[str, Tensor]", *, rewind: str, recipe: Mapping[str, Any], origin: Mapping[str, Any]
 ) -> TicketFile:
-    """Make a ticket of a network that holds its masks.
+    """Make a ticket of the body of a network.
 
     Args:
-        net: Its masks, and its architecture without the head.
-        start: Its weights and buffers at the rewind point, by name; what is not of the body is left out.
-        rewind: That point in words.
+        net: A network with masks.
+        start: The network's weights and buffers at the rewind point, by name; those outside of the body are ignored.
+        rewind: Description of the rewind point.
         recipe: As in `Facts`.
         origin: As in `Facts`.
 

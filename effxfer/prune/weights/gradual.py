@@ -49,7 +49,7 @@ class Ramp:
         # Cubic, as in the paper: most goes early, while there is training left to recover.
         return self.final + (self.start - self.final) * remaining**3
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Whether to prune after a step: every `every` steps of the ramp, and at its end."""
         return step == self.last or (self.first <= step < self.last and (step - self.first) % self.every == 0)
 
@@ -72,7 +72,7 @@ def make_pruning_hook(
     names = list(mask.keep)
 
     def after_step(step: int) -> None:
-        if ramp.due(step):
+        if ramp.is_due(step):
             current = Mask({name: net.masks()[name] for name in names})
             # A ticket from before may be sparser than the ramp's beginning.
             target = max(ramp.sparsity_at(step), current.sparsity)

@@ -81,9 +81,9 @@ class Compete(Finetune):
         Raises:
             SettingsError: If a candidate's strategy does not exist, or does not take its own options.
         """
-        return {name: self._workable(name, recipe) for name, recipe in self.recipes().items()}
+        return {name: self._choose_recipe(name, recipe) for name, recipe in self.recipes().items()}
 
-    def _workable(self, name: str, recipe: Finetune) -> Finetune:
+    def _choose_recipe(self, name: str, recipe: Finetune) -> Finetune:
         # Here and not above: strategies load torch.
         from effxfer.transfer.strategies import make_strategy
 

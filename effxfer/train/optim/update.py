@@ -101,7 +101,7 @@ class Update:
             self.average.update(self.learner, step)
         return {"loss": sum(terms.values()), **(terms if len(terms) > 1 else {})}
 
-    def averaged(self) -> AbstractContextManager[None]:
+    def use_average(self) -> AbstractContextManager[None]:
         """Put the average into the learner for a while, if there is one."""
         return self.average.applied_to(self.learner) if self.average else nullcontext()
 

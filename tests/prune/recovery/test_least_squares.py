@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from timm.layers import Conv2dSame
 from torch import nn
 
-from effxfer.prune.recovery.least_squares import Grid, change, in_groups, is_linear, normal_equations, rows_of
+from effxfer.prune.recovery.least_squares import Grid, change, group_weight, is_linear, normal_equations, rows_of
 
 
 def rows(layer, x, wanted=None, number=0):
@@ -67,10 +67,10 @@ def test_the_change_is_what_least_squares_gives():
     normal = normal_equations(*part)
     found = change(normal, 1e-9)
     torch.testing.assert_close(
-        found.float(), in_groups(better.weight - layer.weight, layer).detach(), rtol=1e-3, atol=1e-4
+        found.float(), group_weight(better.weight - layer.weight, layer).detach(), rtol=1e-3, atol=1e-4
     )
     assert normal.residual_after(found) < 1e-6 * normal.missing
-    direct = (part[0] @ in_groups(layer.weight, layer).detach() - part[1]).square().sum()
+    direct = (part[0] @ group_weight(layer.weight, layer).detach() - part[1]).square().sum()
     assert normal.missing == pytest.approx(float(direct), rel=1e-4)
 
 

@@ -36,7 +36,7 @@ def test_rises_from_start_to_final_and_prunes_at_the_end(first, length, every, s
     assert all(a <= b + 1e-12 for a, b in pairwise(values))
     assert values[-3:] == [final] * 3
     assert all(v == pytest.approx(start) for v in values[:first])
-    due = [step for step in range(first + length + 3) if ramp.due(step)]
+    due = [step for step in range(first + length + 3) if ramp.is_due(step)]
     assert due[-1] == ramp.last
     assert all(b - a <= every for a, b in pairwise(due))
 
