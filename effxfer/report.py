@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from effxfer.runtime.outputs.base import Score
-from effxfer.runtime.outputs.registry import METRICS
 from effxfer.runtime.printing import printable
+
+if TYPE_CHECKING:
+    from effxfer.runtime.outputs.base import Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Measurement:
         return cls(name=name, value=median(ordered), unit=unit, low=ordered[0], high=ordered[-1], n=len(ordered), of=of)
 
     @classmethod
-    def from_score(cls, name: str, score: Score) -> "Measurement":
+    def from_score(cls, name: str, score: "Score") -> "Measurement":
         """Name a score by its metric and `name`, such as `val`."""
         return cls(name=f"{score.metric}/{name}", value=score.value, unit=score.unit, n=score.n, of=score.of)
 
@@ -128,6 +129,9 @@ class Report:
     @property
     def metric(self) -> str:
         """Name of the main metric that it has rows of; `accuracy` if there are none."""
+        # Not above: it imports numpy, without which `doctor` has to report on a broken installation.
+        from effxfer.runtime.outputs.registry import METRICS
+
         names = {row.name.partition("/")[0] for row in self.rows}
         return next((metric for metric in METRICS if metric in names), "accuracy")
 
