@@ -37,12 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("not enough memory\n  hint: give fewer or smaller images, or a smaller model", file=sys.stderr)
         return 5
     except KeyboardInterrupt:
+        # As shells report a process that SIGINT ended: 128 + 2.
         return 130
 
 
 def classify(model: Model, images: Sequence[Path], top: int) -> int:
     """Print a line per image; return the exit code."""
     failed = False
+    # One at a time: a line is printed as soon as its image is classified.
     for row in iter_predictions(model, images, top=top, batch=1):
         failed |= "error" in row
         print(line_of(row), flush=True)

@@ -107,6 +107,7 @@ def _describe(outputs: Any) -> str:
 
 def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], options: Any) -> Any:
     options = options or session_options()
+    # At most one per core: ONNX Runtime would start as many as it is told, and each spins.
     options.intra_op_num_threads = min(threads, os.cpu_count() or 1) or options.intra_op_num_threads or usable_cores()
     options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent))
     usable = [name for name in providers if name in available_providers()]

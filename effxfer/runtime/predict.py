@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.images.preprocess import ImageError
-from effxfer.runtime.model import Model, Prediction
+from effxfer.runtime.model import BATCH, Model, Prediction
 from effxfer.runtime.support import learn, read_support
-
-BATCH = 32
 
 
 def predict_files(
@@ -74,5 +72,6 @@ def iter_predictions(
 
 def to_row(name: str | Path, prediction: Prediction) -> dict[str, Any]:
     """Convert a prediction into plain values."""
+    # Six places: float32 has seven digits, of which the last differs between CPUs.
     ranked = [{"label": label, "probability": round(probability, 6)} for label, probability in prediction.top]
     return {"file": str(name), **ranked[0], "top": ranked}

@@ -8,7 +8,9 @@ import os
 import stat
 from pathlib import Path
 
+# Windows has only the last one; POSIX systems have only the others.
 NO_WAIT = sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
+# More than any file: sizes are signed 64-bit numbers.
 NO_LIMIT = 2**63
 KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -81,6 +83,7 @@ def read_stream(stream: io.BufferedReader, limit: int) -> bytes:
         TooLargeError: If the content exceeds both the file's stated size and the limit.
     """
     size = os.fstat(stream.fileno()).st_size
+    # A byte more than the size shows whether there is more.
     data = stream.read(size + 1) or b""
     if len(data) > size:  # the file is growing, or belongs to procfs, where sizes are 0
         data += stream.read(limit + 1 - len(data)) or b""

@@ -13,8 +13,10 @@ from typing import Any
 from effxfer.runtime.threads import usable_cores
 
 CPU = ("CPUExecutionProvider",)
+# ONNX Runtime's numbers. Below 3 it prints warnings of its own making, such as of initializers that it removed.
 ERRORS, FATAL = 3, 4
 SOURCE_PLACE = re.compile(r"\S*/\S+\.(?:cc|h|cpp):\d+ (?:[\w:~&<> ]+\((?:[^()]|\([^()]*\))*\) (?:const )?)?")
+# Chosen: some lines of a terminal.
 LONGEST = 300
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 NONE: Mapping[str, str] = MappingProxyType({})

@@ -40,11 +40,13 @@ def usable_logical_cores(root: Path = ROOT) -> int:
 def within_quota(threads: int, root: Path = ROOT) -> int:
     """Limit a number of threads to the container's quota, rounded up; at least 1."""
     quota = cpu_quota(root)
+    # Rounded up: with a quota of 1.5 cores a second thread is of use half of the time.
     return max(1, threads if quota is None else min(threads, math.ceil(quota)))
 
 
 def allowed_cores() -> frozenset[int]:
     """Return the numbers of the logical cores that this process may run on."""
+    # Linux only.
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))

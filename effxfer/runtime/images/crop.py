@@ -12,6 +12,7 @@ from effxfer.runtime.images.preprocess import Preprocess, filter_of
 if TYPE_CHECKING:
     from PIL import Image
 
+# As many pixels as an image may have by default (192 MB of RGB): 20,000 x 10 px on 224 would be 448,000 x 224.
 LARGEST_RESIZE = 64_000_000
 
 
@@ -68,6 +69,7 @@ def resized_side(preprocess: Preprocess) -> int:
     >>> resized_side(Preprocess(size=224, crop_pct=0.875))
     256
     """
+    # Cut off, as timm does.
     return math.floor(preprocess.size / preprocess.crop_pct)
 
 
@@ -84,6 +86,7 @@ def resized_sides(width: int, height: int, preprocess: Preprocess) -> tuple[int,
         longer = max(width, height)
         return max(1, _divide_and_round(width * side, longer)), max(1, _divide_and_round(height * side, longer))
     if width <= height:
+        # Cut off and not rounded, as torchvision's Resize computes the longer side.
         return side, int(side * height / width)
     return int(side * width / height), side
 
@@ -98,5 +101,6 @@ def _span(side: int, size: int) -> tuple[int, int, int]:
     """Return start and end of the cropped pixels of a side, and the pixels of padding before them."""
     if side < size:
         return 0, side, (size - side) // 2
+    # Half to even, as torchvision's CenterCrop rounds.
     start = round((side - size) / 2.0)
     return start, start + size, 0

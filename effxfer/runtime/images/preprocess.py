@@ -28,6 +28,7 @@ __all__ = [
     "normalize",
     "read_size",
 ]
+# White: what most programs show behind a transparent image.
 BACKGROUND = (255, 255, 255)
 MULTI_FRAME = ("GIF", "WEBP", "TIFF", "MPO", "PNG", "AVIF")
 
@@ -56,6 +57,7 @@ class Preprocess:
     crop_pct: float = 1.0
     crop: str = "center"
     interpolation: str = "bicubic"
+    # ImageNet's, as timm's IMAGENET_DEFAULT_MEAN and _STD.
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -203,6 +205,7 @@ def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.f
         float32 `(N, 3, S, S)`, contiguous, equal to torchvision's `ToTensor` and `Normalize`.
     """
     scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)
+    # float32 throughout and in this order, as torchvision: another would give other last bits.
     scaled /= np.float32(255)
     scaled -= np.asarray(preprocess.mean, np.float32)[:, None, None]
     scaled /= np.asarray(preprocess.std, np.float32)[:, None, None]
@@ -258,6 +261,7 @@ def _has_alpha(image: "Image.Image") -> bool:
 def _to_rgb(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
+    # A PNG of type RGB may name one colour that is transparent.
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in {"F", "LAB"}:
@@ -276,4 +280,5 @@ def _from_16_bit(image: "Image.Image") -> "Image.Image":
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError("32-bit pixels have no defined range", "convert it to 8 or 16 bit", code="E304")
+    # 65,535 = 255 x 257: rounded to the nearest, and black and white stay what they are.
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))

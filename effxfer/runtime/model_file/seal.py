@@ -11,7 +11,9 @@ from pathlib import Path
 from effxfer.runtime.model_file.metadata import FORMAT, SEAL, SEALS, WEIGHTS, ModelError
 from effxfer.runtime.model_file.wire import entry, properties
 
+# Protobuf's limit of a message: 2 GB.
 LARGEST = 2**31
+# 1 MB at a time: weights of gigabytes are not read into the memory for their digest.
 CHUNK = 2**20
 
 
@@ -30,6 +32,7 @@ def add_seal(content: bytes, weights: Path | None = None) -> bytes:
 
 def remove_seal(content: bytes) -> bytes:
     """Remove the seal that `add_seal` appended; without one the content is unchanged."""
+    # The last one: a label may hold the same bytes.
     start = content.rfind(entry(FORMAT, "1"))
     return content[:start] if _has_trailer(content) and start >= 0 else content
 

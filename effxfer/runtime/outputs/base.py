@@ -102,6 +102,7 @@ def bootstrap_deviation(
         after: Outputs `(N, C)` of the other.
         labels: The labels of the N examples.
     """
+    # Always the same draws: a gate must not pass at the second try.
     rng, drops = np.random.default_rng(0), []
     for _ in range(DRAWS):
         rows = rng.integers(0, len(labels), len(labels))

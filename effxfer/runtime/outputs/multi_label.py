@@ -122,8 +122,10 @@ def _best_threshold(column: NDArray[np.float32], truth: Labels) -> float:
     if not 0 < positives < len(truth):
         return 0.0
     values, precision, hits = _cumulative(column, truth)
+    # Where nothing is hit the precision is 0, and so are the hits.
     predicted = np.round(hits / np.maximum(precision, 1e-12))
     best = int(np.argmax(np.where(hits > 0, 2 * hits / (predicted + positives), 0)))
     if best + 1 == len(values):
+        # All examples are to be above it: below the smallest output by more than float32 rounds and `round` cuts off.
         return float(values[best]) - 1e-3
     return float(values[best] + values[best + 1]) / 2  # half-way: as far as can be from both neighbours

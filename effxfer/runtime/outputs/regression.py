@@ -60,6 +60,7 @@ class Regression:
 
     def decide(self, raw: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the values in steps of 2 % of their deviation, int64 `(N, K)`."""
+        # Beyond any value of an intact network, and within int64 when divided by 0.02.
         finite = np.nan_to_num(raw, nan=1e9, posinf=1e9, neginf=-1e9)
         return np.round(finite / TOLERANCE).astype(np.int64)
 

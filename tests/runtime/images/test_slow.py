@@ -30,7 +30,7 @@ def test_usual_progressive_photos_are_far_from_the_limit():
 def test_a_size_is_read_of_what_is_too_slow_to_decode():
     data = corpus.scan_bomb()
     assert read_size(data) == (64, 48)
-    with pytest.raises(ImageError, match=r"E307 210 count_scans are above the limit of 100"):
+    with pytest.raises(ImageError, match=r"E307 210 scans are above the limit of 100"):
         decode(data)
 
 
