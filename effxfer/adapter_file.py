@@ -104,8 +104,9 @@ class AdapterFile(SignedFile[Facts]):
             for edit in self.facts.edits:
                 apply_edit(net, **edit)
         _load_tensors(net, self.tensors(), bare)
-        net.output = SingleLabel(classes=tuple(self.facts.classes))
-        net.input = input_from_json(self.facts.preprocess)
+        if isinstance(net.output, SingleLabel):
+            net.output = SingleLabel(classes=tuple(self.facts.classes))
+        net.input = input_from_json(self.facts.preprocess, net.input.files())
         net.smoothing = self.facts.smoothing
         return net.eval()
 

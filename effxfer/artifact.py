@@ -28,6 +28,7 @@ from effxfer.signed_safetensors import SEAL, seal
 
 if TYPE_CHECKING:
     from effxfer.net.net import Edit, Net
+    from effxfer.runtime.inputs import Input
 
 SCHEMA = 1  # part of every key: a new layout makes all results anew
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
@@ -115,13 +116,32 @@ class Artifact:
         weights = self.path / WEIGHTS
         # Sizes in a manifest are claims; memory for the network is limited by the weights that are there.
         with name_rebuild_errors(str(self.path / MANIFEST), weights.stat().st_size):
-            net = rebuild(m.backbone, m.edits, input_from_json(m.preprocess), m.classes)
+            net = rebuild(m.backbone, m.edits, self.input(), m.classes)
         try:
             net.load_state_dict(load_file(weights))
         except (RuntimeError, SafetensorError) as error:
             raise ModelFileError(f"{weights} does not fit its manifest: {error}", code="E405") from error
         net.smoothing = m.smoothing
         return net.eval()
+
+    def input(self) -> "Input":
+        """Read the network's input, with the files that lie beside its weights.
+
+        Raises:
+            ModelFileError: If a file is missing, or is the one of another model.
+        """
+        from effxfer.runtime.inputs import INPUT_FILES
+        from effxfer.runtime.text.errors import TextError
+
+        files = {
+            name: read_regular(self.path / name, limit)
+            for name, limit in INPUT_FILES.items()
+            if name in self.manifest.files
+        }
+        try:
+            return input_from_json(self.manifest.preprocess, files)
+        except (ValueError, TextError) as error:
+            raise manifest_error(self.path / MANIFEST, str(error)) from None
 
 
 def check_file(path: Path, name: str, files: Mapping[str, str]) -> Path:
@@ -223,6 +243,8 @@ def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
         # Cloned, because safetensors refuses tensors that share memory, such as tied embeddings.
         weights = serialized({name: t.detach().cpu().contiguous().clone() for name, t in net.state_dict().items()})
         write_atomic(scratch / WEIGHTS, weights)
+        for name, content in net.input.files().items():
+            write_atomic(scratch / name, content)
         facts |= describe(net)
     files = {str(f.relative_to(scratch)): sha256(f) for f in sorted(scratch.rglob("*")) if f.is_file()}
     manifest = Manifest(files=files, versions=versions(), **facts)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.model_file.strict import preprocess
+from effxfer.runtime.text.fields import tokens
 from effxfer.settings import Settings
 
 # Real documents go 6 deep; json and pydantic recurse, and Python stops them near 1,000.
@@ -38,7 +39,7 @@ Table = dict[Name, Any]
 def _check_input(table: dict[str, Any]) -> dict[str, Any]:
     if "size" not in table:
         raise ValueError("it has no field 'size'")
-    preprocess(table)
+    (tokens if table.get("kind") == "text" else preprocess)(table)
     return table
 
 
@@ -87,6 +88,7 @@ class SetHead(Edit):
     features: Width | Annotated[list[Width], Field(max_length=64)]
     classes: Names
     taps: Names = Field(default=["out"])
+    output: Table | None = None
 
 
 Sizes = dict[Name, dict[Name, int | float | Annotated[list[int], Field(max_length=64)]]]
@@ -103,6 +105,7 @@ EDITS: dict[str, type[Edit]] = {
     "remove_blocks": _edit("remove_blocks", names=Names),
     "resize": _edit("resize", shapes=dict[Name, Shape], sizes=Sizes),
     "set_head": SetHead,
+    "set_output": _edit("set_output", output=Table),
     "sparsify": _edit("sparsify", weights=Names),
     "ssf": _edit("ssf", layers=Names),
 }

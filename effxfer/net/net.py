@@ -1,6 +1,6 @@
 """A network that records how to rebuild itself.
 
-Shape legend: B batch, S side of the input, D features, C classes.
+Shape legend: B batch, S side of images, n tokens of texts, D features, C columns of the head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from effxfer.net.backbones.architectures import build_body
 from effxfer.net.heads.pools import pool_of
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.taps import capture_taps, example_input, pool, with_channels_second
+from effxfer.net.text.token_pooling import TOKEN_POOLS
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SingleLabel
@@ -34,7 +35,7 @@ class Net(nn.Module):
             head.
         taps: Names of the body's submodules whose outputs feed the head; `out` is the body's own output.
         edits: Architecture changes, in order.
-        body: Maps images `(B, 3, S, S)` to features or feature maps.
+        body: Maps images `(B, 3, S, S)` to features or feature maps; or ids `(B, n)` to tokens `(B, n, D)`.
         head: Maps features `(B, D)` to logits `(B, C)`.
         smoothing: The largest label smoothing that it was trained with for its present classes; 0 is none.
     """
@@ -61,29 +62,39 @@ class Net(nn.Module):
         """Initialize lazy layers by a forward pass."""
         if any(isinstance(parameter, nn.UninitializedParameter) for parameter in self.body.parameters()):
             with as_evaluated(self.body):
-                self.body(torch.zeros(2, 3, self.input.size, self.input.size))
+                self.body(torch.from_numpy(self.input.example()))
 
     def pooled_taps(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
-        """Map images `(B, 3, S, S)` to the pooled features `(B, D)` of each of `taps`."""
-        return {name: pool(output) for name, output in self.outputs(x, taps).items()}
+        """Map an input `(B, ...)` to the pooled features `(B, D)` of each of `taps`."""
+        return {name: self.pooled(output, x) for name, output in self.outputs(x, taps).items()}
+
+    def pooled(self, output: Tensor, x: Tensor) -> Tensor:
+        """Pool what a tap gives for an input to `(B, D)`: the mean over positions, or as the body of texts says.
+
+        Padding takes no part, so that the features of a text do not depend on its neighbours in the batch.
+        """
+        real = self.input.real(x)
+        if real is None or output.dim() != 3:
+            return pool(output)
+        return TOKEN_POOLS[getattr(self.body, "pooling", "mean")](output, real)
 
     def outputs(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
-        """Map images `(B, 3, S, S)` to the outputs of `taps`: maps, tokens or features."""
+        """Map an input `(B, ...)` to the outputs of `taps`: maps, tokens or features."""
         with capture_taps(self.body, taps) as outputs:
             out = self.body(x)
         return {**outputs, "out": with_channels_second(self.body, out)}
 
     def features(self, x: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to the input of the head's classifier: `(B, D)`, with the head's own pooling."""
+        """Map an input `(B, ...)` to the input of the head's classifier: `(B, D)`, with the head's own pooling."""
         outputs = self.outputs(x, self.taps)
         own_pool = pool_of(self.head)
         if own_pool is not None:
             return own_pool([outputs[tap] for tap in self.taps])  # type: ignore[no-any-return]
-        pooled = [pool(outputs[tap]) for tap in self.taps]
+        pooled = [self.pooled(outputs[tap], x) for tap in self.taps]
         return pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to logits `(B, C)`."""
+        """Map an input `(B, ...)` to logits `(B, C)`."""
         logits: Tensor = self.head(self.features(x))
         return logits
 
@@ -103,7 +114,8 @@ class Net(nn.Module):
             self.input = before
             if out_of_memory(error):
                 raise
-            text = f"the backbone cannot take images of {size} px: {str(error).splitlines()[0]}"
+            of_size = f"{self.input.unit} of {size} {'px' if self.input.kind == 'image' else 'tokens'}"
+            text = f"the backbone cannot take {of_size}: {str(error).splitlines()[0]}"
             raise SettingsError(text, f"leave size out, or give {before.size}") from None
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """Settings of the pretrained network; no heavy imports, so that they are checked before torch is loaded."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,9 @@ from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
 from effxfer.settings import Settings
 
+HUGGING_FACE = "hf:"
+MOST_FILES = 200  # of a folder of an encoder: it has about ten
+
 
 class BackboneSettings(Settings):
     """Backbone, weights and preprocessing.
@@ -18,7 +22,8 @@ class BackboneSettings(Settings):
     Attributes:
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`, each with `@FILE` for local weights
             (`.safetensors`, `.pth`), or `@FILE#PART` for one of several networks in it (`#teacher`, `#state_dict.ema`);
-            a model directory; or the name of a bundled model.
+            `hf:FOLDER` for a text encoder with `config.json`, weights and tokenizer; a model directory; or the name of
+            a bundled model.
         args: Keyword arguments of the network, such as `pad_type = "same"`.
         pretrained: Load pretrained weights. False uses random weights from a fixed seed.
         size: Side of the input in pixels, or the most tokens of a text; None is that of pretraining.
@@ -61,10 +66,15 @@ class BackboneSettings(Settings):
             raise SettingsError(f"backbone.{of_images[0]}: the backbone takes {native.unit}", "leave it out")
         return native.sized(self.size) if self.size else native
 
+    def folder(self) -> Path | None:
+        """The folder of a text encoder after `hf:`, or None."""
+        named = self.source.startswith(HUGGING_FACE)
+        return Path(self.source.removeprefix(HUGGING_FACE)).expanduser() if named else None
+
     def weights_file(self) -> Path | None:
         """The local weights file after `@`, or None."""
         _, mark, file = self.source.partition("@")
-        return _split(file)[0] if mark else None
+        return _split(file)[0] if mark and self.folder() is None else None
 
     def part(self) -> str:
         """The key of the network within the weights file, after `#`; empty for the usual keys."""
@@ -76,14 +86,30 @@ class BackboneSettings(Settings):
         Raises:
             ModelFileError: If the weights file does not exist.
         """
-        file, part = self.weights_file(), self.part()
+        file, part, folder = self.weights_file(), self.part(), self.folder()
         plain = self.plain()
+        if folder is not None:
+            return {**plain, "source": HUGGING_FACE, "files": _digests(folder)}
         if file is None:
             return plain
         if not file.is_file():
             raise ModelFileError(f"no weights file {file}", "give the path of a .safetensors or .pth file after @")
         weights = f"{sha256(file)}#{part}" if part else sha256(file)
         return {**plain, "source": self.source.partition("@")[0], "weights": weights}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder and of its folders, by its name there.
+
+    Raises:
+        ModelFileError: If there is no folder, or one with far more files than an encoder has.
+    """
+    if not folder.is_dir():
+        raise ModelFileError(f"no folder {folder}", "write hf:FOLDER, with config.json, weights and a tokenizer")
+    files = [file for pattern in ("*", "*/*") for file in islice(folder.glob(pattern), MOST_FILES) if file.is_file()]
+    if len(files) >= MOST_FILES:
+        raise ModelFileError(f"{folder} has {MOST_FILES} files or more", "name the folder of one encoder")
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(files)}
 
 
 def _split(file: str) -> tuple[Path, str]:

@@ -63,11 +63,10 @@ def tap_widths(net: "Net", names: Sequence[str] = ()) -> dict[str, int]:
 
 
 def example_input(net: "Net") -> Tensor:
-    """Return two black images `(2, 3, S, S)` on the network's device."""
+    """Return an input of two examples on the network's device: black images `(2, 3, S, S)`, or ids `(2, n)`."""
     weight = next(net.parameters(), None)
-    device = torch.device("cpu") if weight is None else weight.device
     # Two: a network that squeezes its output would drop a batch of one.
-    return torch.zeros(2, 3, net.input.size, net.input.size, device=device)
+    return torch.from_numpy(net.input.example(2)).to("cpu" if weight is None else weight.device)
 
 
 def stage_ends(body: nn.Module, example: Tensor) -> list[str]:

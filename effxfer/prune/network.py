@@ -28,7 +28,7 @@ def example_of(network: nn.Module, example: Tensor | None = None) -> Tensor:
     Raises:
         SettingsError: If there is no example, and the network is no `Net`.
     """
-    example = _black_image(network) if example is None else example
+    example = _own_example(network) if example is None else example
     weight = next(network.parameters(), example)
     if not example.is_floating_point():
         return example[:1].to(weight.device)
@@ -37,9 +37,9 @@ def example_of(network: nn.Module, example: Tensor | None = None) -> Tensor:
     return drawn.to(weight.device, example.dtype)
 
 
-def _black_image(network: nn.Module) -> Tensor:
+def _own_example(network: nn.Module) -> Tensor:
     if isinstance(network, Net):
-        return torch.zeros(1, 3, network.input.size, network.input.size)
+        return torch.from_numpy(network.input.example(1, seed=SEED))
     hint = "pass example=torch.rand(1, 3, 224, 224), of the shape that the network takes"
     raise SettingsError(f"{type(network).__name__} does not say what its input looks like", hint)
 

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Protocol, Self
 from numpy.typing import NDArray
 
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.text.tokenizer_file import LARGEST_FILE
+from effxfer.runtime.text.tokens import TOKENIZER, Tokens
 
 
 class Input(Protocol):
@@ -39,8 +41,14 @@ class Input(Protocol):
     def feed(self, rows: Any) -> NDArray[Any]:
         """Turn decoded examples into the input tensor `(B, ...)`."""
 
-    def example(self, batch: int = 2) -> NDArray[Any]:
-        """Return an input tensor `(batch, ...)` to trace a network with, always the same."""
+    def example(self, batch: int = 2, seed: int | None = None) -> NDArray[Any]:
+        """Return an input tensor `(batch, ...)` to trace a network with; `seed` draws its values."""
+
+    def real(self, x: Any) -> Any:
+        """Tell which positions of an input tensor `(B, n)` are no padding, bool `(B, n)`; None where all are."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """Return the contents of the files that lie beside the model, by name."""
 
     def decode_key(self) -> Mapping[str, Any]:
         """Return the settings that decoded examples depend on, as JSON values."""
@@ -49,16 +57,27 @@ class Input(Protocol):
         """Convert into plain values."""
 
 
-INPUTS = {"image": Preprocess}
+INPUTS: dict[str, type[Preprocess | Tokens]] = {"image": Preprocess, "text": Tokens}
+INPUT_FILES = {TOKENIZER: LARGEST_FILE}  # most bytes of each
+NO_FILES: Mapping[str, bytes] = {}
 
 
-def input_from_json(raw: Mapping[str, Any]) -> Input:
-    """Read the values of `to_json`; without `kind` they are an image's, as every file before 2.0 has them.
+def input_from_json(raw: Mapping[str, Any], files: Mapping[str, bytes] = NO_FILES) -> Input:
+    """Read the values of `to_json`; without `kind` they are an image's, which has no such field.
+
+    Args:
+        raw: The values.
+        files: Contents of the files that lie beside, by name; those of `Input.files` are used.
 
     Raises:
-        ValueError: If the kind is unknown, or a field is unknown, missing or out of its range.
+        ValueError: If the kind is unknown, a field is unknown, missing or out of its range, or a file is missing.
+        TextError: `E446` if it is the tokenizer of another model.
     """
     kind = raw.get("kind", "image") if isinstance(raw, Mapping) else "image"
     if not isinstance(kind, str) or kind not in INPUTS:
         raise ValueError(f"an input of kind {kind!r:.60}, none of {', '.join(INPUTS)}")
-    return INPUTS[kind].from_json(raw)
+    if kind == "image":
+        return Preprocess.from_json(raw)
+    if TOKENIZER not in files:
+        raise ValueError(f"there is no {TOKENIZER} beside it")
+    return Tokens.from_json(raw, files[TOKENIZER])

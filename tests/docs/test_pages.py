@@ -10,6 +10,7 @@ from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.report import Report
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.stages.stage import Stage
 from effxfer.train.devices import pick_device
 from effxfer.transfer.base import Strategy
@@ -70,6 +71,7 @@ def test_the_example_of_a_strategy_trains_and_is_plain_fine_tuning_at_zero():
     *_, rows = adapt(cls(batch=16, beta=0.1), task())
     assert rows[-1]["loss"] < rows[0]["loss"]
     learner = torch.nn.Linear(4, 3)
+    learner.output = SINGLE_LABEL
     batch = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
     terms = cls(beta=0.0).loss(learner, batch, 0.0)
     assert sum(terms.values()) == Strategy().loss(learner, batch, 0.0)["label"]

@@ -68,8 +68,8 @@ def export_onnx(
         ResourceError: If the disk is full; an older file is intact.
     """
     check_module(module)
-    free: dict[str, Mapping[int, str]] = {INPUT: FREE_SIZE if dynamic_size else FREE}
-    examples = [_example(module, input.size)]
+    free: dict[str, Mapping[int, str]] = {input.name: FREE_SIZE if dynamic_size else input.free}
+    examples = [_example(module, input)]
     if prototypes is not None:
         free[PROTOTYPES] = FREE_CLASSES
         examples.append(prototypes.detach())
@@ -167,10 +167,9 @@ def check_module(module: nn.Module) -> None:
         raise ModelFileError(f"NaN or inf in {names}", "go back to the last good artifact", code="E407")
 
 
-def _example(module: nn.Module, size: int) -> Tensor:
+def _example(module: nn.Module, input: Input) -> Tensor:
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    # Two images: a batch of one may be taken for an axis of fixed size.
-    return torch.zeros(2, 3, size, size, device=device)
+    return torch.from_numpy(input.example()).to(device)
 
 
 def convert(

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from effxfer.errors import EffxferError, SettingsError, did_you_mean, out_of_memory
+from effxfer.errors import EffxferError, ModelFileError, SettingsError, did_you_mean, out_of_memory
+from effxfer.net.settings import HUGGING_FACE
 from effxfer.runtime.images.preprocess import Preprocess
 
 
@@ -85,11 +86,28 @@ def require(source: str) -> None:
         SettingsError: If it does not exist.
     """
     library, _, name = source.partition("@")[0].partition(":")
-    if library in ("timm", "torchvision"):
+    if source.startswith(HUGGING_FACE):
+        _require_folder(source)
+    elif library in ("timm", "torchvision"):
         if name.split(".", maxsplit=1)[0] not in names(library):
             raise _unknown_network(library, name)
     elif not _is_module(library):
         raise SettingsError(f"no backbone {library}:{name}: no module named {library!r}", _import_hint(library))
+
+
+def _require_folder(source: str) -> None:
+    """Check that a folder is there, without reading its weights.
+
+    Raises:
+        ModelFileError: If it is absent or has no `config.json`.
+    """
+    folder = Path(source.removeprefix(HUGGING_FACE)).expanduser()
+    if not (folder / "config.json").is_file() and not any(folder.glob("*/config.json")):
+        raise ModelFileError(
+            f"{folder} is no folder of a text encoder: no config.json",
+            "give the folder that `save_pretrained` wrote",
+            code="E434",
+        )
 
 
 def _is_module(name: str) -> bool:

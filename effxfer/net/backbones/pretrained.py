@@ -27,6 +27,10 @@ def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
         ModelFileError: If the weights are unreadable or do not fit.
         ResourceError: If weights must be downloaded and the host cannot be reached.
     """
+    if settings.folder() is not None:
+        from effxfer.net.backbones.hugging_face import open_encoder
+
+        return open_encoder(settings)
     source, file = settings.source.partition("@")[0], settings.weights_file()
     net, notes = build_untrained(settings)
     if settings.pretrained and file is not None:

@@ -34,8 +34,8 @@ BUNDLED = {
     "effxfer.net.conv4:conv4": {"width"},
     "effxfer.net.text.encoder:Encoder": {
         "activation", "attention_dropout", "dropout", "embedding_width", "eps", "heads", "layers", "mlp", "pad",
-        "positions", "positions_from_pad", "pre_norm", "relative_buckets", "segments", "separator", "vocabulary",
-        "width",
+        "pooling", "positions", "positions_from_pad", "pre_norm", "relative_buckets", "segments", "separator",
+        "vocabulary", "width",
     },
 }  # fmt: skip
 # By none of these names does either library accept a URL, a file, a configuration or a class.

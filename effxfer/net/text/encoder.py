@@ -54,6 +54,7 @@ class Encoder(nn.Module):
         eps: Of the norms.
         dropout: Of embeddings and of what attention and MLP give; in [0, 1).
         attention_dropout: Of attention's weights; in [0, 1).
+        pooling: How tokens become one vector, a key of `TOKEN_POOLS`; `features` and a head's input use it.
 
     Raises:
         SettingsError: If an activation is unknown, or sizes do not fit together.
@@ -63,9 +64,12 @@ class Encoder(nn.Module):
         self, *, vocabulary: int, width: int, layers: int, heads: int, mlp: int, positions: int = 512,
         embedding_width: int = 0, segments: int = 0, pad: int = 0, separator: int = -1,
         positions_from_pad: bool = False, relative_buckets: int = 0, activation: str = "gelu", pre_norm: bool = False,
-        eps: float = 1e-12, dropout: float = 0.0, attention_dropout: float = 0.0,
+        eps: float = 1e-12, dropout: float = 0.0, attention_dropout: float = 0.0, pooling: str = "mean",
     ) -> None:  # fmt: skip
         super().__init__()
+        if pooling not in TOKEN_POOLS:
+            raise SettingsError(f"no pooling {pooling!r}", f"it is one of {', '.join(TOKEN_POOLS)}")
+        self.pooling = pooling
         if heads < 1 or width % heads:
             raise SettingsError(f"{heads} heads do not divide the width {width}", "set another number of heads")
         if activation not in ACTIVATIONS:
@@ -104,9 +108,9 @@ class Encoder(nn.Module):
         tokens: Tensor = self.norm(x)
         return tokens
 
-    def features(self, ids: Tensor, pooling: str = "mean") -> Tensor:
-        """Map ids, int64 `(B, n)`, to one vector `(B, D)` per text; `pooling` is a key of `TOKEN_POOLS`."""
-        return TOKEN_POOLS[pooling](self(ids), self.real(ids))
+    def features(self, ids: Tensor) -> Tensor:
+        """Map ids, int64 `(B, n)`, to one vector `(B, D)` per text."""
+        return TOKEN_POOLS[self.pooling](self(ids), self.real(ids))
 
     def segments_of(self, ids: Tensor) -> Tensor | None:
         """Return the segment of each token of `(B, n)`: how many separators stand before it; None without segments."""

@@ -85,8 +85,8 @@ def read_folder(folder: Path, *, size: int = 0) -> PretrainedText:
         arguments["separator"] = separator_of(tokens, place)
     state, head_state, notes = _read_weights(network, config, arguments)
     return PretrainedText(
-        arguments=arguments, state=state, head_state=head_state, pooling=modules.pooling,
-        normalized=modules.normalized, tokens=tokens, notes=modules.notes + notes,
+        arguments={**arguments, "pooling": modules.pooling}, state=state, head_state=head_state,
+        pooling=modules.pooling, normalized=modules.normalized, tokens=tokens, notes=modules.notes + notes,
     )  # fmt: skip
 
 

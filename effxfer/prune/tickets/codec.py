@@ -1,7 +1,8 @@
 """The bytes of a ticket: a safetensors file with bit-packed masks, and a JSON document with a digest of itself.
 
 `mask/NAME` holds the mask of the weight `NAME`, eight weights to a byte, the first one in the highest bit, rows one
-after the other; `weight/NAME` the body's weights and buffers at the rewind point.
+after the other; `weight/NAME` the body's weights and buffers at the rewind point; `file/NAME` the bytes of a file that
+the input needs, such as a tokenizer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from effxfer.errors import ModelFileError
 from effxfer.signed_safetensors import Raw, tensors_under
 
-MASK, WEIGHT = "mask/", "weight/"
+MASK, WEIGHT, FILE = "mask/", "weight/", "file/"
 
 
 def pack_mask(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from effxfer.documents import TicketDocument, find_mistake
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.net.backbones import trust
-from effxfer.prune.tickets.codec import MASK, WEIGHT, pack_mask, unpack_masks
+from effxfer.prune.tickets.codec import FILE, MASK, WEIGHT, pack_mask, unpack_masks
 from effxfer.runtime.inputs import input_from_json
 from effxfer.signed_safetensors import (
     Kind,
@@ -109,9 +109,9 @@ class TicketFile(SignedFile[Facts]):
         except ValueError as error:  # such as a shape with a 0 and other sides that are too large
             raise alteration_error(name, str(error)) from error
         super().check(tensors, name)
-        listed = sum(len(tensors_under(tensors, prefix)) for prefix in self.parts(self.facts).values())
+        listed = sum(len(tensors_under(tensors, prefix)) for prefix in (*self.parts(self.facts).values(), FILE))
         if surviving != self.facts.kept or len(tensors) != listed:
-            reason = f"its masks must keep {self.facts.kept} weights, and all its tensors must be masks or weights"
+            reason = f"its masks must keep {self.facts.kept} weights, and its tensors must be masks, weights or files"
             raise alteration_error(name, reason)
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
@@ -121,6 +121,10 @@ class TicketFile(SignedFile[Facts]):
     def weights(self) -> "dict[str, Tensor] | None":
         """Return the body's weights and buffers at the rewind point; None if the ticket points to them."""
         return tensors_under(self.tensors(), WEIGHT) if self.facts.pointer is None else None
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files that the network's input needs, by name."""
+        return {name: tensor.numpy().tobytes() for name, tensor in tensors_under(self.tensors(), FILE).items()}
 
     def with_pointer(self, backbone: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> "TicketFile":
         """Return the same ticket without its weights.
@@ -133,7 +137,7 @@ class TicketFile(SignedFile[Facts]):
             ModelFileError: If they differ from those of the rewind point.
         """
         self.check_weights(weights, str(backbone.get("source")))
-        return _assemble(replace(self.facts, pointer=dict(backbone)), self.masks(), None)
+        return _assemble(replace(self.facts, pointer=dict(backbone)), self.masks(), None, self.files())
 
     def with_weights(self, weights: "Mapping[str, Tensor]", source: str) -> "TicketFile":
         """Return the same ticket with its weights inside.
@@ -146,7 +150,7 @@ class TicketFile(SignedFile[Facts]):
             ModelFileError: If they differ from those that the ticket was found with.
         """
         self.check_weights(weights, source)
-        return _assemble(replace(self.facts, pointer=None), self.masks(), weights)
+        return _assemble(replace(self.facts, pointer=None), self.masks(), weights, self.files())
 
     def check_weights(self, weights: "Mapping[str, Tensor]", source: str) -> None:
         """Check that weights equal those of the ticket's rewind point.
@@ -179,7 +183,7 @@ class TicketFile(SignedFile[Facts]):
         if weights is None:
             raise ModelFileError("the ticket holds no weights", "open the backbone that it points to")
         with name_rebuild_errors("the ticket", len(self.content)):
-            net = rebuild(self.facts.backbone, self.facts.edits, input_from_json(self.facts.preprocess))
+            net = rebuild(self.facts.backbone, self.facts.edits, input_from_json(self.facts.preprocess, self.files()))
         # Names and shapes before loading: `strict=False` below would leave out what does not fit.
         _check_fits(weights, _body(net.state_dict()), "weights", "E405")
         net.load_state_dict(weights, strict=False)
@@ -217,17 +221,19 @@ def pack(
         everything=sum(weight.numel() for weight in net.body.parameters()),
         rewind=rewind, masks="", weights="", recipe=recipe, origin=origin,
     )  # fmt: skip
-    return _assemble(facts, masks, weights)
+    return _assemble(facts, masks, weights, net.input.files())
 
 
 def _assemble(
-    facts: Facts, masks: Mapping[str, NDArray[np.bool_]], weights: "Mapping[str, Tensor] | None"
-) -> TicketFile:
+    facts: Facts, masks: Mapping[str, NDArray[np.bool_]], weights: "Mapping[str, Tensor] | None",
+    files: Mapping[str, bytes],
+) -> TicketFile:  # fmt: skip
     """Compute the digests and serialize the ticket."""
     import torch
 
     tensors = {MASK + name: torch.from_numpy(pack_mask(mask)) for name, mask in masks.items()}
     tensors |= {WEIGHT + name: tensor for name, tensor in (weights or {}).items()}
+    tensors |= {FILE + name: torch.frombuffer(bytearray(content), dtype=torch.uint8) for name, content in files.items()}
     return TicketFile.pack(facts, tensors)
 
 

@@ -69,9 +69,17 @@ class Preprocess:
         """Turn resized images, uint8 `(B, S, S, 3)`, into the network's input; see `normalize`."""
         return normalize(rows, self)
 
-    def example(self, batch: int = 2) -> NDArray[np.float32]:
-        """Return black images `(batch, 3, S, S)` as the network's input."""
-        return np.zeros((batch, 3, self.size, self.size), np.float32)
+    def example(self, batch: int = 2, seed: int | None = None) -> NDArray[np.float32]:
+        """Return an input `(batch, 3, S, S)`: zeros, or with `seed` numbers in [0, 1)."""
+        shape = (batch, 3, self.size, self.size)
+        return np.zeros(shape, np.float32) if seed is None else np.random.default_rng(seed).random(shape, np.float32)
+
+    def real(self, x: Any) -> None:
+        """Return None: an image has no padding."""
+
+    def files(self) -> dict[str, bytes]:
+        """Return nothing: no file lies beside."""
+        return {}
 
     def padding_colour(self) -> tuple[int, int, int]:
         """Return the colour of padding, in [0, 255]: the mean, which normalization maps to (almost) zero."""

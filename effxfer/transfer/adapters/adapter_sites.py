@@ -14,6 +14,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.hooks import as_evaluated, hooks
 from effxfer.net.merge import MODULES
 from effxfer.net.net import Net
+from effxfer.net.taps import example_input
 from effxfer.transfer.adapters.attach import match_names
 
 ATTENTION, MLP = ("attn", "self_attention", "attention"), ("mlp", "ffn")
@@ -111,9 +112,8 @@ def record_shapes(net: Net, names: list[str]) -> dict[str, TensorShapes]:
     layers = [m for n, m in net.body.named_modules() if isinstance(m, WEIGHING) and not _belongs_to_adapter(n, net)]
     handles = [module.register_forward_hook(weigh) for module in layers]
     handles += [net.get_submodule(name).register_forward_hook(recorder(name)) for name in names]
-    side = net.input.size
     with as_evaluated(net), hooks(handles):
-        net.body(torch.zeros(1, 3, side, side, device=next(net.parameters()).device))
+        net.body(example_input(net)[:1])
     return shapes
 
 
