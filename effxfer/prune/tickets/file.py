@@ -5,6 +5,7 @@ https://arxiv.org/abs/2012.06908), so it is saved for reuse. `effxfer.prune.tick
 file. Reading it needs no torch; building its network does.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from effxfer.files import digest
 from effxfer.net.backbones import trust
 from effxfer.prune.tickets.codec import FILE, MASK, WEIGHT, pack_mask, unpack_masks
 from effxfer.runtime.inputs import input_from_json
+from effxfer.runtime.text.tokens import TOKENIZER
 from effxfer.signed_safetensors import (
     Kind,
     Raw,
@@ -113,6 +115,11 @@ class TicketFile(SignedFile[Facts]):
         if surviving != self.facts.kept or len(tensors) != listed:
             reason = f"its masks must keep {self.facts.kept} weights, and its tensors must be masks, weights or files"
             raise alteration_error(name, reason)
+        digests = {
+            name: hashlib.sha256(data).hexdigest() for name, (_, _, data) in tensors_under(tensors, FILE).items()
+        }
+        if digests != ({TOKENIZER: tokenizer} if (tokenizer := self.facts.preprocess.get("tokenizer")) else {}):
+            raise alteration_error(name, "its files must be those that its input needs")
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Unpack the masks, by the weight's name; true means keep."""

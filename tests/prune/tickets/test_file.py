@@ -185,9 +185,13 @@ def test_every_tensor_is_under_a_digest(ticket):
         content = save(changed, metadata={TicketFile.kind.document: json.dumps(document)})
         with pytest.raises(ModelFileError, match=r"SHA-256 of its (masks|weights)"):
             TicketFile.unpack(content)
-    with pytest.raises(ModelFileError, match="all its tensors must be masks or weights"):
+    with pytest.raises(ModelFileError, match="its tensors must be masks, weights or files"):
         TicketFile.unpack(
             save({**tensors, "extra": torch.zeros(1)}, metadata={TicketFile.kind.document: json.dumps(document)})
+        )
+    with pytest.raises(ModelFileError, match="its files must be those that its input needs"):
+        TicketFile.unpack(
+            save({**tensors, "file/x": torch.zeros(1)}, metadata={TicketFile.kind.document: json.dumps(document)})
         )
 
 
