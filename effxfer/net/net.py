@@ -66,9 +66,9 @@ class Net(nn.Module):
 
     def pooled_taps(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Map an input `(B, ...)` to the pooled features `(B, D)` of each of `taps`."""
-        return {name: self.pooled(output, x) for name, output in self.outputs(x, taps).items()}
+        return {name: self.pool_tap(output, x) for name, output in self.outputs(x, taps).items()}
 
-    def pooled(self, output: Tensor, x: Tensor) -> Tensor:
+    def pool_tap(self, output: Tensor, x: Tensor) -> Tensor:
         """Pool what a tap gives for an input to `(B, D)`: the mean over positions, or as the body of texts says.
 
         Padding takes no part, so that the features of a text do not depend on its neighbours in the batch.
@@ -90,7 +90,7 @@ class Net(nn.Module):
         own_pool = pool_of(self.head)
         if own_pool is not None:
             return own_pool([outputs[tap] for tap in self.taps])  # type: ignore[no-any-return]
-        pooled = [self.pooled(outputs[tap], x) for tap in self.taps]
+        pooled = [self.pool_tap(outputs[tap], x) for tap in self.taps]
         return pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class Net(nn.Module):
             SettingsError: If the backbone cannot take them.
         """
         before = self.input
-        self.input = before.sized(size)
+        self.input = before.with_size(size)
         try:
             with as_evaluated(self):
                 self.pooled_taps(example_input(self), self.taps)

@@ -53,18 +53,18 @@ class BackboneSettings(Settings):
             SettingsError: If a setting of images is given for a backbone that takes something else.
         """
         if not isinstance(native, Preprocess):
-            return self._sized(native)
+            return self._resize(native)
         chosen = {k: v for k in ("size", "crop_pct", "crop", "interpolation", "mean", "std") if (v := getattr(self, k))}
         if self.size and not self.crop_pct:
             # Who sets a side means what the network sees: resizing to more and cropping is the habit of one resolution.
             chosen["crop_pct"] = 1.0
         return Preprocess.from_json({**native.to_json(), **chosen})
 
-    def _sized(self, native: Input) -> Input:
+    def _resize(self, native: Input) -> Input:
         of_images = [name for name in ("crop_pct", "crop", "interpolation", "mean", "std") if getattr(self, name)]
         if of_images:
             raise SettingsError(f"backbone.{of_images[0]}: the backbone takes {native.unit}", "leave it out")
-        return native.sized(self.size) if self.size else native
+        return native.with_size(self.size) if self.size else native
 
     def folder(self) -> Path | None:
         """The folder of a text encoder after `hf:`, or None."""

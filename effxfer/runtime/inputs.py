@@ -35,7 +35,7 @@ class Input(Protocol):
     def size(self) -> int:
         """Extent of one example: the side of an image in pixels, the most tokens of a text, the width of a vector."""
 
-    def sized(self, size: int) -> Self:
+    def with_size(self, size: int) -> Self:
         """Return the same input at another size."""
 
     def feed(self, rows: Any) -> NDArray[Any]:

@@ -88,7 +88,7 @@ class Ragged:
         position = index % len(self)
         return self.values[self.ends[position - 1] if position else 0 : end]
 
-    def padded(self, fill: int) -> NDArray[Any]:
+    def pad(self, fill: int) -> NDArray[Any]:
         """Return the rows as one array `(N, longest of these rows, ...)`, filled up behind each row."""
         lengths = self.lengths
         longest = int(lengths.max(initial=0))

@@ -55,17 +55,17 @@ def conclude(study: Any, search: Search, time_heads: TimeHeads | None = None) ->
     )
 
 
-def finalist_trials(complete: list[Any], most: int) -> list[Any]:
+def finalist_trials(complete: list[Any], limit: int) -> list[Any]:
     """Select the best trials, half of them from the Pareto front of metric and latency.
 
     Args:
         complete: Best value first.
-        most: How many.
+        limit: Largest number of trials to return.
     """
     # Half by value, half from the front: modelled latencies are wrong by some percent, and only finalists are timed.
-    best = complete[: (most + 1) // 2]
-    others = [trial for trial in front(complete) if trial not in best]
-    return [*best, *others, *(t for t in complete if t not in best and t not in others)][:most]
+    best = complete[: (limit + 1) // 2]
+    front_trials = [trial for trial in front(complete) if trial not in best]
+    return [*best, *front_trials, *(t for t in complete if t not in best and t not in front_trials)][:limit]
 
 
 def select(finalists: list[Finalist], plain: Finalist, search: Search) -> tuple[Finalist, str]:

@@ -139,13 +139,13 @@ def _plot(search: Search, trials: list[Any], winner: Finalist) -> tuple[Curve, .
         return ()
     complete = [t for t in trials if t.state.name == "COMPLETE"]
     best = front(complete)
-    rest = [t for t in complete if t not in best]
+    dominated = [t for t in complete if t not in best]
     title, x, y = "Heads: metric against latency", "latency over the plain linear head's", "on the folds, %"
-    groups = [("nothing beats these", best, True), ("others", rest, False), ("taken", [winner.trial], False)]
+    groups = [("nothing beats these", best, True), ("others", dominated, False), ("taken", [winner.trial], False)]
     return tuple(
-        Curve(title=title, name=name, x=x, y=f"{search.settings.metric} {y}", points=_points(some), line=line)
-        for name, some, line in groups
-        if some
+        Curve(title=title, name=name, x=x, y=f"{search.settings.metric} {y}", points=_points(group), line=line)
+        for name, group, line in groups
+        if group
     )
 
 

@@ -216,7 +216,7 @@ def suggest(trial: Any, settings: SearchSettings, choices: Sequence[Taps]) -> Ca
     pool = trial.suggest_categorical("pool", list(dict.fromkeys(["mean", *settings.pools])))
     joined = trial.suggest_categorical("taps", [JOIN.join(taps) for taps in choices])
     taps = next(names for names in choices if JOIN.join(names) == joined)
-    table = _OWN[kind](trial, settings) | _POOLS[pool](trial, settings) | _join(trial, settings, taps)
+    table = _CLASSIFIERS[kind](trial, settings) | _POOLS[pool](trial, settings) | _join(trial, settings, taps)
     if pool != "mean":
         table |= {"standardize": True, "grid": settings.grid}
     optimizer = trial.suggest_categorical("optimizer", list(dict.fromkeys(["adamw", *settings.optimizers])))
@@ -288,16 +288,16 @@ def _join(trial: Any, settings: SearchSettings, taps: Taps) -> dict[str, Any]:
     return {"join": join, "mix": _power(trial, "gate_log2_width", 16, settings.max_width)} if join == "gate" else {}
 
 
-def _power(trial: Any, name: str, least: int, most: int) -> int:
-    powers = _powers(least, most)
+def _power(trial: Any, name: str, smallest: int, largest: int) -> int:
+    powers = _powers(smallest, largest)
     power: int = trial.suggest_int(name, powers[0].bit_length() - 1, powers[-1].bit_length() - 1)
     return 1 << power
 
 
-def _powers(least: int, most: int) -> list[int]:
+def _powers(smallest: int, largest: int) -> list[int]:
     """The powers of two between two bounds; the largest one below both if there is none between them."""
-    top = int(math.log2(most))
-    return [2**k for k in range(min(int(math.log2(least)), top), top + 1)]
+    top = int(math.log2(largest))
+    return [2**k for k in range(min(int(math.log2(smallest)), top), top + 1)]
 
 
 def _dropout(trial: Any, kind: str) -> float:
@@ -305,7 +305,7 @@ def _dropout(trial: Any, kind: str) -> float:
     return round(float(trial.suggest_float(f"{kind}_dropout", 0.0, 0.5, step=0.1)), 1)
 
 
-_OWN = {"cosine": _cosine, "linear": _linear, "mlp": _mlp}
+_CLASSIFIERS = {"cosine": _cosine, "linear": _linear, "mlp": _mlp}
 _POOLS = {"attention": _attention, "bilinear": _bilinear, "gem": _gem, "mean": _mean}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "attention": {"attention_log2_queries": 0},

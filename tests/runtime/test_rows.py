@@ -54,7 +54,7 @@ def test_a_selection_of_a_selection_is_one_too(lists, first, second):
 
 @given(LISTS, st.slices(8))
 def test_padded_rows_hold_each_row_and_then_the_fill(lists, piece):
-    lists, out = lists[piece], ragged(lists)[piece].padded(9)
+    lists, out = lists[piece], ragged(lists)[piece].pad(9)
     longest = max(map(len, lists), default=0)
     assert out.shape == (len(lists), longest)
     assert out.dtype == np.int32
@@ -63,7 +63,7 @@ def test_padded_rows_hold_each_row_and_then_the_fill(lists, piece):
 
 def test_rows_of_pairs_are_padded_in_their_first_dimension():
     rows = Ragged.of([np.ones((2, 2)), np.ones((1, 2))])
-    assert rows.padded(0)[:, :, 0].tolist() == [[1, 1], [1, 0]]
+    assert rows.pad(0)[:, :, 0].tolist() == [[1, 1], [1, 0]]
 
 
 def test_a_slice_is_a_view_of_the_values():

@@ -102,10 +102,10 @@ class _Exchange:
         # The split that has most of the label gives one away.
         for row in sorted(rows, key=lambda row: -self.counts[self.places[row], label]):
             place = self.places[row]
-            if place < split and not self._leaving(place)[row]:
+            if place < split and not self._removable_rows(place)[row]:
                 continue
             self._move(row, split)
-            partners = np.flatnonzero(self._leaving(split) & ~self.positive[label])
+            partners = np.flatnonzero(self._removable_rows(split) & ~self.positive[label])
             if len(partners):
                 self._move(partners[0], place)
             elif place not in self.places:
@@ -119,7 +119,7 @@ class _Exchange:
         self.counts[split, labels] += 1
         self.places[row] = split
 
-    def _leaving(self, split: int) -> NDArray[np.bool_]:
+    def _removable_rows(self, split: int) -> NDArray[np.bool_]:
         """Return which contents may leave a split because other contents of it have all their labels, `(M,)`."""
         last = self.positive[self.counts[split] == 1].any(0)
         leaving: NDArray[np.bool_] = (self.places == split) & self.movable & ~last

@@ -97,8 +97,8 @@ def _parallel(
 ) -> "Iterable[str | OSError]":
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(workers or usable_logical_cores()) as pool:
-        for found in pool.map(lambda chunk: [task(path) for path in chunk], chunks):
-            yield from found
+        for results in pool.map(lambda chunk: [task(path) for path in chunk], chunks):
+            yield from results
 
 
 def _hash_file(file: Path, limit: int) -> "str | OSError":

@@ -45,10 +45,10 @@ def read_squad(file: Path, settings: TextSettings) -> TextListing:
             answers = [_answer(answer, name) for answer in raw]
             wrong = [a for a in answers if context[a.start : a.start + len(a.text)] != a.text or not a.text.strip()]
             if wrong:
-                findings.append(_misplaced(name, wrong[0], settings.skip_bad))
+                findings.append(_misplaced_finding(name, wrong[0], settings.skip_bad))
                 limit_findings(findings, file)
             else:
-                examples.append(Example((question, context), _trimmed(answers), name, "", document))
+                examples.append(Example((question, context), _trim(answers), name, "", document))
     except _FormError as error:
         raise DataError(f"{file} is not in the format of SQuAD: {error}", HINT, code="E351") from None
     return TextListing(examples, findings)
@@ -100,13 +100,13 @@ def _answer(raw: Any, name: str) -> Answer:
     return Answer(start, _text(raw, "text"))
 
 
-def _trimmed(answers: list[Answer]) -> tuple[Answer, ...]:
+def _trim(answers: list[Answer]) -> tuple[Answer, ...]:
     """Remove blanks around answers, which no token holds, and repeated answers."""
     lefts = [Answer(a.start + len(a.text) - len(a.text.lstrip()), a.text.strip()) for a in answers]
     return tuple(dict.fromkeys(lefts))
 
 
-def _misplaced(name: str, answer: Answer, skip_bad: bool) -> Finding:
+def _misplaced_finding(name: str, answer: Answer, skip_bad: bool) -> Finding:
     text = f"the answer {answer.text!r:.60} is not at character {answer.start} of the context"
     if skip_bad:
         return Finding(code="E353", severity="warning", path=name, text=f"{text}, left out", group="answers left out")

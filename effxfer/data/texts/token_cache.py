@@ -82,7 +82,7 @@ class TokenPlan:
                 count += len(sources[start : start + CHUNK])
                 if self.progress:
                     self.progress(count, len(self.examples))
-            for name, values in _joined(chunks, self.spans, self._has_words).items():
+            for name, values in _join(chunks, self.spans, self._has_words).items():
                 store.create(f"{split}_{name}", values.shape, str(values.dtype))[...] = values
             cut[split] = sum(chunk.cut for chunk in chunks)
         return {"cut": cut}
@@ -157,7 +157,7 @@ def _encodings(entry: Entry, split: str) -> Encodings:
     return Encodings(Ragged(ids, ends), groups, entry.facts["cut"][split], arrays["spans"], arrays["words"])
 
 
-def _joined(chunks: Sequence[Encodings], spans: bool, words: bool) -> dict[str, Any]:
+def _join(chunks: Sequence[Encodings], spans: bool, words: bool) -> dict[str, Any]:
     """Return the arrays of all chunks, end to end."""
     totals = np.cumsum([0, *(len(chunk.rows.values) for chunk in chunks)])
     texts = np.cumsum([0, *(int(chunk.groups[-1]) + 1 for chunk in chunks)])

@@ -133,14 +133,14 @@ def _without_auxiliary(body: Any, source: str, args: Args) -> tuple[dict[str, An
 def _with_own_size(input: Input, args: Args) -> Input:
     """Set the input size to the one in a network's arguments."""
     sizes = [args[name] for name in SIZES if isinstance(args.get(name), int)]
-    return input.sized(sizes[0]) if sizes else input
+    return input.with_size(sizes[0]) if sizes else input
 
 
 def _hint(source: str, args: Args, input: Input) -> str:
     """Return the hint: a common input size that works, or what a network must return."""
     net = _build(source, args, input, ())
     for size in sorted(COMMON_SIZES, key=lambda size: abs(size - input.size)):
-        net.input = input.sized(size)
+        net.input = input.with_size(size)
         if not problem(net):
             return f"images of {size} px work: backbone.size={size}"
     return f"see `args` of [backbone]; a network can be used if {CONTRACT}"

@@ -111,7 +111,7 @@ def encoder_arguments(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
             there are fewer positions than padding takes.
     """
     kind = kind_of(config, file)
-    if reason := _unsupported(config, kind):
+    if reason := _unsupported_part(config, kind):
         raise ModelFileError(f"{file}: {reason}", "take a plain BERT-like encoder", code="E433")
     arguments = {argument: _value(config, key, argument, file) for argument, key in kind.keys.items()}
     arguments["activation"] = _activation(arguments["activation"], file)
@@ -139,7 +139,7 @@ def longest(arguments: Mapping[str, Any]) -> int:
     return int(arguments["positions"]) - (int(arguments["pad"]) + 1 if arguments["positions_from_pad"] else 0)
 
 
-def _unsupported(config: Mapping[str, Any], kind: Kind) -> str:
+def _unsupported_part(config: Mapping[str, Any], kind: Kind) -> str:
     """Say what of a known kind the encoder lacks; empty if nothing."""
     positions = config.get("position_embedding_type", "absolute")
     buckets = config.get("relative_attention_num_buckets", MPNET_BUCKETS)

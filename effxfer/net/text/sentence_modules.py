@@ -53,7 +53,7 @@ def read_modules(folder: Path) -> SentenceModules:
     unknown = [kind for kind, _ in entries if kind not in ("Transformer", "Pooling", "Normalize")]
     return SentenceModules(
         network=network,
-        pooling=_pooling(pooling) if "Pooling" in folders or pooling.exists() else USUAL_POOLING,
+        pooling=_read_pooling(pooling) if "Pooling" in folders or pooling.exists() else USUAL_POOLING,
         normalized="Normalize" in folders,
         longest=_longest(network),
         notes=tuple(f"{folder.name}: the module {kind} behind the pooling is left out" for kind in unknown),
@@ -67,9 +67,9 @@ def _entries(file: Path) -> list[tuple[str, Any]]:
     return [(str(entry.get("type")).rpartition(".")[2], entry.get("path")) for entry in raw]
 
 
-def _pooling(file: Path) -> str:
+def _read_pooling(file: Path) -> str:
     config = read_table(file)
-    modes = [key.removeprefix("pooling_mode_") for key, value in config.items() if _chosen(key, value)]
+    modes = [key.removeprefix("pooling_mode_") for key, value in config.items() if _is_chosen(key, value)]
     if isinstance(config.get("pooling_mode"), str):
         modes = [config["pooling_mode"]]
     pools = {MODES.get(mode, "") for mode in modes}
@@ -79,7 +79,7 @@ def _pooling(file: Path) -> str:
     return pools.pop()
 
 
-def _chosen(key: str, value: object) -> bool:
+def _is_chosen(key: str, value: object) -> bool:
     return key.startswith("pooling_mode_") and value is True
 
 

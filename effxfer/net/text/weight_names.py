@@ -87,7 +87,7 @@ def sort_names(names: Mapping[str, object] | list[str], prefix: str) -> SortedNa
     result = SortedNames()
     for name in names:
         plain = name.removeprefix(prefix)
-        body, head = _body_name(plain), _renamed(plain, HEADS)
+        body, head = _body_name(plain), _rename(plain, HEADS)
         if body and body not in result.body:
             result.body[body] = name
         elif head or plain.startswith(OTHER_HEADS):
@@ -125,11 +125,11 @@ def _body_name(name: str) -> str:
     """Return the name in `Encoder`; empty if it has no such tensor."""
     match = BLOCK.fullmatch(name)
     if match is None:
-        return _renamed(name, OUTSIDE_BLOCKS)
-    inner = _renamed(match[2], IN_BLOCKS)
+        return _rename(name, OUTSIDE_BLOCKS)
+    inner = _rename(match[2], IN_BLOCKS)
     return f"blocks.{int(match[1])}.{inner}" if inner else ""
 
 
-def _renamed(name: str, table: Mapping[str, str]) -> str:
+def _rename(name: str, table: Mapping[str, str]) -> str:
     path, _, leaf = name.rpartition(".")
     return f"{table[path]}.{LEAVES[leaf]}" if path in table and leaf in LEAVES else ""

@@ -61,7 +61,7 @@ class Preprocess:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
-    def sized(self, size: int) -> "Preprocess":
+    def with_size(self, size: int) -> "Preprocess":
         """Return the same preprocessing for images of another side."""
         return replace(self, size=size)
 

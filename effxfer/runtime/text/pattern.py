@@ -91,7 +91,7 @@ def read_pattern(pattern: str, tokenizer: LoadedTokenizer) -> Pattern:
             special[-1] += middle
         elif step in tokenizer.special:
             special[-1].append(tokenizer.special[step][0])
-        elif chunk := _chunk(_stripped(step, steps, position, tokenizer)):
+        elif chunk := _chunk(_strip(step, steps, position, tokenizer)):
             chunks.append(chunk)
             special.append([])
     special[-1] += behind
@@ -103,7 +103,7 @@ def _splitter(tokenizer: LoadedTokenizer) -> re.Pattern[str]:
     return re.compile(f"({'|'.join(map(re.escape, ['{sep}', *names]))})")
 
 
-def _stripped(step: str, steps: Sequence[str], position: int, tokenizer: LoadedTokenizer) -> str:
+def _strip(step: str, steps: Sequence[str], position: int, tokenizer: LoadedTokenizer) -> str:
     """Remove blanks that the special tokens beside a stretch take."""
     earlier = tokenizer.special.get(steps[position - 1]) if position else None
     following = tokenizer.special.get(steps[position + 1]) if position + 1 < len(steps) else None

@@ -78,7 +78,7 @@ class Sequencer:
     def _pieces(self, ids: Sequence[int], numbers: Sequence[int], count: int) -> Part:
         """Return the tokens of words, with the number of each word at its first token."""
         tokens, firsts, following = list[int](), list[int](), 0
-        for token, number in zip(self._without_reserved(ids), numbers, strict=True):
+        for token, number in zip(self._replace_reserved(ids), numbers, strict=True):
             for missing in range(following, number):
                 self._append_unknown(tokens, firsts, missing)
             firsts.append(number if number >= following else -1)
@@ -111,7 +111,7 @@ class Sequencer:
 
     def _split(self, chunk: Chunk, encoding: Any, source: Mapping[str, str], spans: bool) -> list[Part]:
         """Split the tokens of a chunk into those of its fields and those of the pattern's own words."""
-        ids = self._without_reserved(encoding.ids)
+        ids = self._replace_reserved(encoding.ids)
         if len(chunk.pieces) == 1:
             return [Part(chunk.names[0], ids, encoding.offsets if spans else ())]
         offsets, parts = encoding.offsets, list[Part]()
@@ -124,7 +124,7 @@ class Sequencer:
             start, first = end, last
         return parts
 
-    def _without_reserved(self, ids: Sequence[int]) -> Sequence[int]:
+    def _replace_reserved(self, ids: Sequence[int]) -> Sequence[int]:
         """Replace special tokens that a user's text forges; some pre-tokenizers leave them whole."""
         reserved, unknown = self._reserved, self._tokenizer.unknown
         if reserved.isdisjoint(ids):

@@ -82,7 +82,7 @@ class Tokens:
         """
         return load_tokenizer(self.tokenizer)
 
-    def sized(self, size: int) -> "Tokens":
+    def with_size(self, size: int) -> "Tokens":
         """Return the same conversion for rows of at most `size` tokens."""
         return replace(self, size=size)
 
@@ -128,7 +128,7 @@ class Tokens:
         Args:
             rows: `Ragged`, or an array `(B, length)`.
         """
-        return (rows.padded(self.pad) if isinstance(rows, Ragged) else np.asarray(rows)).astype(np.int64)
+        return (rows.pad(self.pad) if isinstance(rows, Ragged) else np.asarray(rows)).astype(np.int64)
 
     def example(self, batch: int = 2, seed: int | None = None, length: int | None = None) -> NDArray[np.int64]:
         """Return an input without padding, int64 `(batch, length)`, for tracing and timing.

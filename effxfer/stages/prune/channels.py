@@ -62,7 +62,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")
     side = settings.size or net.input.size
     # Before hours of training: a control that cannot be opened is an error now.
-    control_backbones = open_control_backbones(settings, net.input.sized(side), device)
+    control_backbones = open_control_backbones(settings, net.input.with_size(side), device)
     # Before the size changes: the baseline of latency keeps its own.
     dense = deepcopy(net)
     if settings.size:

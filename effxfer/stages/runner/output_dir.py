@@ -29,9 +29,9 @@ def check_directory(out: Path) -> None:
     check_folder(out)
     place = out.resolve()
     with suppress(RuntimeError, OSError):  # there may be no home, and no current directory
-        own = {Path.cwd().resolve(): "the current directory", Path.home().resolve(): "your home directory"}
-        if place in own:
-            problem = f"{out} is {own[place]}, and a model directory is replaced as a whole"
+        protected = {Path.cwd().resolve(): "the current directory", Path.home().resolve(): "your home directory"}
+        if place in protected:
+            problem = f"{out} is {protected[place]}, and a model directory is replaced as a whole"
             raise SettingsError(problem, f"give a folder in it, such as {out / 'mine'}", code="E211")
 
 

@@ -86,7 +86,7 @@ def execute(
     began = time.monotonic()
     net, notes = open_source(source)
     stage.check(net, settings)
-    input = net.input.sized(settings.image_size or net.input.size)
+    input = net.input.with_size(settings.image_size or net.input.size)
     history = history_of(source, settings)
     tasks = [load_task(one, input, context, history, listing) for one, listing in zip(data, listings, strict=True)]
     recipe = recipe_of(source)

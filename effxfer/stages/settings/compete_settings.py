@@ -23,7 +23,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "a third of the rate": {"fit": {"lr": 3e-4}},
 }
 # What the competition itself is told; a candidate's recipe is everything else.
-OWN = ("backbones", "candidates", "eta", "latency_penalty", "seconds")
+COMPETITION_FIELDS = ("backbones", "candidates", "eta", "latency_penalty", "seconds")
 
 
 class Compete(Finetune):
@@ -60,7 +60,7 @@ class Compete(Finetune):
 
     def recipes(self) -> Mapping[str, Finetune]:
         """The settings of the candidates by name, without a time limit."""
-        shared = {name: value for name, value in self.plain().items() if name not in OWN}
+        shared = {name: value for name, value in self.plain().items() if name not in COMPETITION_FIELDS}
         return {
             name: build(Finetune, overlay(shared, changes), f"candidate {name!r}")
             for name, changes in self.candidates.items()

@@ -153,7 +153,7 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
         Candidate(
             name=name if len(networks) == 1 else f"{network}, {name}", network=network, net=body, recipe=recipe,
             tasks=[
-                t.with_input(body.input.sized(recipe.size or body.input.size)) for t in tasks
+                t.with_input(body.input.with_size(recipe.size or body.input.size)) for t in tasks
             ],
         )
         for network, body in networks.items()

@@ -239,7 +239,7 @@ def test_the_tokenizer_of_another_model_is_refused():
 
 
 def test_another_size_keeps_the_rest():
-    other = tokens(stride=1).sized(8)
+    other = tokens(stride=1).with_size(8)
     assert (other.size, other.stride, other.tokenizer) == (8, 1, WORDPIECE)
 
 

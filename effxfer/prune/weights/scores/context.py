@@ -42,8 +42,8 @@ def gradients(net: nn.Module, names: Sequence[str], losses: Losses | None) -> It
     with _require_gradients(net, weights), torch.enable_grad():
         for loss in losses(net):
             # Not `backward`, which would add to gradients that belong to the caller.
-            found = torch.autograd.grad(loss, weights, allow_unused=True)
-            yield [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
+            grads = torch.autograd.grad(loss, weights, allow_unused=True)
+            yield [torch.zeros_like(w) if g is None else g for w, g in zip(weights, grads, strict=True)]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def fisher(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[
         SettingsError: If there are no examples.
     """
     squares, count = [net.get_parameter(name).new_zeros(()) for name in names], 0
-    for found in gradients(net, names, context.examples):
-        squares, count = [total + g.square() for total, g in zip(squares, found, strict=True)], count + 1
+    for grads in gradients(net, names, context.examples):
+        squares, count = [total + g.square() for total, g in zip(squares, grads, strict=True)], count + 1
     weights = (net.get_parameter(name).detach() for name in names)
     return {n: w.square() * s / (2 * max(count, 1)) for n, w, s in zip(names, weights, squares, strict=True)}

@@ -26,7 +26,7 @@ def taylor(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[
         SettingsError: If there are no examples.
     """
     sums, count = [net.get_parameter(name).new_zeros(()) for name in names], 0
-    for found in gradients(net, names, context.examples):
-        sums, count = [total + g for total, g in zip(sums, found, strict=True)], count + 1
+    for grads in gradients(net, names, context.examples):
+        sums, count = [total + g for total, g in zip(sums, grads, strict=True)], count + 1
     weights = (net.get_parameter(name).detach() for name in names)
     return {n: (w * g / max(count, 1)).abs() for n, w, g in zip(names, weights, sums, strict=True)}
