@@ -21,6 +21,8 @@ from effxfer.runtime.session import (
 )
 from effxfer.runtime.threads import usable_cores
 
+IDS = "tensor(int64)"
+
 
 class CheckedSession:
     """The session of an exported file whose inputs and outputs are those that its metadata names.
@@ -34,7 +36,7 @@ class CheckedSession:
     Attributes:
         path: The file.
         sealed: Whether its content is what was exported.
-        metadata: Labels and preprocessing.
+        metadata: Its input and output.
         session: The session of ONNX Runtime.
         input_name: Name of the graph's input.
 
@@ -48,7 +50,7 @@ class CheckedSession:
         self.path, self.sealed = path, is_sealed(content, path)
         self.session = _open(path, content, threads, providers, options)
         properties = self.session.get_modelmeta().custom_metadata_map
-        self.metadata = Metadata.from_properties(properties, f"the model {path}")
+        self.metadata = Metadata.from_properties(properties, f"the model {path}", path.parent)
         graph_input = self.session.get_inputs()[0]
         self.input_name = str(graph_input.name)
         self._output = _output_for(self.session, self.metadata.labels, path)
@@ -133,6 +135,8 @@ def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:
 
 
 def _check_input(graph_input: Any, metadata: Metadata, path: Path) -> None:
-    if (graph_input.type == "tensor(uint8)") != metadata.with_preprocessing:
+    is_text = metadata.input.kind == "text"
+    fits = (graph_input.type == "tensor(uint8)") == (metadata.with_preprocessing and not is_text)
+    if not fits or is_text != (graph_input.type == IDS and len(graph_input.shape) == 2):
         problem = f"{path} takes {graph_input.type}, which its metadata contradicts"
         raise ModelError(problem, "export it again", code="E428")

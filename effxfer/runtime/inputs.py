@@ -7,11 +7,15 @@ Shape legend: B examples.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from numpy.typing import NDArray
 
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.model_file import strict
+from effxfer.runtime.reading import read_regular
+from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.text.tokenizer_file import LARGEST_FILE
 from effxfer.runtime.text.tokens import TOKENIZER, Tokens
 
@@ -70,14 +74,32 @@ def input_from_json(raw: Mapping[str, Any], files: Mapping[str, bytes] = NO_FILE
         files: Contents of the files that lie beside, by name; those of `Input.files` are used.
 
     Raises:
-        ValueError: If the kind is unknown, a field is unknown, missing or out of its range, or a file is missing.
-        TextError: `E446` if it is the tokenizer of another model.
+        ValueError: If the kind is unknown (an `UnknownKindError`), or a field is unknown, missing or out of its range.
+        TextError: `E441` without the tokenizer, `E446` if it is that of another model.
     """
     kind = raw.get("kind", "image") if isinstance(raw, Mapping) else "image"
     if not isinstance(kind, str) or kind not in INPUTS:
-        raise ValueError(f"an input of kind {kind!r:.60}, none of {', '.join(INPUTS)}")
+        raise strict.UnknownKindError(f"an input of kind {kind!r:.60}, none of {', '.join(INPUTS)}")
     if kind == "image":
-        return Preprocess.from_json(raw)
+        return Preprocess.from_json({k: v for k, v in raw.items() if k != "kind"} if isinstance(raw, Mapping) else raw)
     if TOKENIZER not in files:
-        raise ValueError(f"there is no {TOKENIZER} beside it")
+        raise TextError(f"there is no {TOKENIZER} beside it", f"put the {TOKENIZER} of the model there", code="E441")
     return Tokens.from_json(raw, files[TOKENIZER])
+
+
+def read_input_files(folder: Path) -> dict[str, bytes]:
+    """Read the files of inputs that lie in a model's folder; those that are absent are left out.
+
+    Raises:
+        TextError: `E441` if one is no regular file, too large, or cannot be read.
+    """
+    contents = {}
+    for name, limit in INPUT_FILES.items():
+        try:
+            contents[name] = read_regular(folder / name, limit)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            text = f"{folder / name} cannot be read: {error.strerror}"
+            raise TextError(text, f"put the {name} of the model there", code="E441") from None
+    return contents

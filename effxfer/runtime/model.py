@@ -20,6 +20,7 @@ from effxfer.runtime.images.crop import graph_input, resize_crop
 from effxfer.runtime.images.preprocess import Preprocess, normalize
 from effxfer.runtime.images.source import Source, name_of, to_image
 from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, ModelError
+from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.session import CPU
 from effxfer.runtime.softmax import softmax
 
@@ -173,7 +174,7 @@ class Model:
             problem = f"{len(labels)} classes need prototypes of shape ({len(labels)}, {expected})"
             raise ModelError(f"{problem}, not {prototypes.shape}", code="E428")
         model = copy(self)
-        model.metadata = replace(self.metadata, labels=tuple(labels))
+        model.metadata = replace(self.metadata, output=SingleLabel(classes=tuple(labels)))
         model._prototypes = {PROTOTYPES: np.ascontiguousarray(prototypes, np.float32)}
         return model
 

@@ -28,3 +28,18 @@ def labels(exported, pixels):
     from effxfer.deploy.export.parity import onnx_logits
 
     return onnx_logits(exported, pixels, threads=1).argmax(1).astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def text_net():
+    pytest.importorskip("tokenizers", reason="texts need the package tokenizers")
+    from tests.tiny_text import text_net
+
+    return text_net()
+
+
+@pytest.fixture(scope="session")
+def text_file(text_net, tmp_path_factory):
+    """A network of texts as one file, with its tokenizer beside it; not to be changed."""
+    file = tmp_path_factory.mktemp("text") / "model.onnx"
+    return export_onnx(text_net, file, input=text_net.input, output=text_net.output, key="k1")

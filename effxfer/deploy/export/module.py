@@ -20,6 +20,7 @@ from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import Metadata
+from effxfer.runtime.outputs.single_label import SingleLabel
 
 # 1 and 2 show a batch that was fixed, 7 one that something divides by.
 BATCHES = (1, 2, 7)
@@ -68,7 +69,8 @@ def export_module(
     """
     metadata = None
     if input is not None:
-        metadata = Metadata(labels=tuple(classes), input=input, key=_digest(module), version=__version__)
+        output = SingleLabel(classes=tuple(classes))
+        metadata = Metadata(input=input, output=output, key=_digest(module), version=__version__)
     write_module(module, file, example, metadata, names=names, opset=opset)
     return check_outputs(file, module, example, tolerance=tolerance, threads=threads)
 

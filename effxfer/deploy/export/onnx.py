@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from effxfer import __version__
 from effxfer.benchmark.measure.size import read_onnx
 from effxfer.deploy.export.external_data import write_model
+from effxfer.deploy.export.input_files import require_own_folder, write_input_files
 from effxfer.deploy.export.opset import NATIVE, lower
 from effxfer.deploy.settings import OPSET
 from effxfer.errors import ModelFileError
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, SEALS, Metadata, ModelError
 from effxfer.runtime.model_file.seal import is_sealed, read_model
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.single_label import SingleLabel
 
 if TYPE_CHECKING:
     import onnx
@@ -35,39 +38,44 @@ def export_onnx(
     file: Path,
     *,
     input: Input,
-    classes: Sequence[str],
+    classes: Sequence[str] = (),
+    output: Output | None = None,
     key: str,
     opset: int = OPSET,
     dynamic_size: bool = False,
     prototypes: Tensor | None = None,
     extra: Mapping[str, str] = NO_EXTRA,
 ) -> Path:
-    """Write a classifier as one ONNX file; above 2 GB, as one with its weights in `FILE.data` beside it.
+    """Write a network as one ONNX file; above 2 GB, as one with its weights in `FILE.data` beside it.
 
-    The input is `images`, float32 `(batch, 3, S, S)`; the output is `logits`, float32 `(batch, classes)`. The batch
-    axis is free. With `prototypes` there is a second input of that name, float32 `(any number, D)`, which need not be
-    given, and a second output `features`, float32 `(batch, D)`. The file's metadata hold labels, preprocessing, key
-    and version; paths, stack traces and torch's bookkeeping are removed.
+    The input is `images`, float32 `(batch, 3, S, S)`, or `ids`, int64 `(batch, length)`; the output is `logits`,
+    float32 `(batch, C)`. Batch and length are free axes. With `prototypes` there is a second input of that name,
+    float32 `(any number, D)`, which need not be given, and a second output `features`, float32 `(batch, D)`. The file's
+    metadata hold input, output, key and version; paths, stack traces and torch's bookkeeping are removed. The files of
+    the input, such as `tokenizer.json`, are written beside it.
 
     Args:
-        module: In evaluation mode, on any device; takes float32 `(N, 3, S, S)`, with `prototypes` these as well, and
-            then gives logits and features. It is not changed.
+        module: In evaluation mode, on any device; takes the input, with `prototypes` these as well, and then gives
+            logits and features. It is not changed.
         file: Where to write; replaced only by a complete file.
-        input: `size` is S; all of it goes into the metadata.
-        classes: Names, one per output.
+        input: `size` is S, or the most tokens of a text; all of it goes into the metadata.
+        classes: Names of the C columns, which are the logits of single labels; used without `output`.
+        output: What the C columns are; None for single labels of `classes`.
         key: Key of the exported artifact.
         opset: ONNX operator set, 13 or later; checked in what was written. Below 18 the IR version is as old.
-        dynamic_size: Leave height and width free, too, where the network does not depend on them.
+        dynamic_size: Leave height and width free, too, where the network does not depend on them; only for images.
         prototypes: What the second input is where it is not given, `(classes, D)`; None for a file without it.
         extra: More metadata.
 
     Raises:
         ModelFileError: If the module is in training mode (E430), holds NaN or inf (E407), cannot be expressed in this
-            operator set (E426, below 18 E431 with the operator) or with free sides (E426), or has not one output per
-            class (E406).
+            operator set (E426, below 18 E431 with the operator) or with free sides (E426), has not one output per
+            column (E406), or would lie beside the tokenizer of another model (E446).
         ResourceError: If the disk is full; an older file is intact.
     """
     check_module(module)
+    output = output or SingleLabel(classes=tuple(classes))
+    require_own_folder(file, input)
     free: dict[str, Mapping[int, str]] = {input.name: FREE_SIZE if dynamic_size else input.free}
     examples = [_example(module, input)]
     if prototypes is not None:
@@ -75,14 +83,16 @@ def export_onnx(
         examples.append(prototypes.detach())
     model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=[OUTPUT, FEATURES][: len(free)])
     strip(model)
-    _check_graph(model, len(classes) if prototypes is None else FREE_CLASSES[0], max(opset, NATIVE), free)
+    _check_graph(model, output.width if prototypes is None else FREE_CLASSES[0], max(opset, NATIVE), free)
     # After the check, which compares what torch wrote with what it was asked for.
     if opset < NATIVE:
         lower(model, opset)
     if prototypes is not None:
         put_default(model, PROTOTYPES, prototypes)
-    metadata = Metadata(labels=tuple(classes), input=input, key=key, version=__version__, extra=extra)
+    metadata = Metadata(input=input, output=output, key=key, version=__version__, extra=extra)
     write_metadata(model, metadata)
+    # Before the model, which is refused without them.
+    write_input_files(input, file.parent)
     return write_model(model, file)
 
 
@@ -103,7 +113,7 @@ def read_metadata(file: Path) -> Metadata:
     model = load(file)
     try:
         is_sealed(read_model(file), file)
-        return Metadata.from_properties({p.key: p.value for p in model.metadata_props}, str(file))
+        return Metadata.from_properties({p.key: p.value for p in model.metadata_props}, str(file), file.parent)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
@@ -253,7 +263,7 @@ def _check_graph(
     shape = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
     if shape != [BATCH, classes]:
         raise ModelFileError(
-            f"the network gives {shape}, not [{BATCH!r}, {classes}]", "one output per class", code="E406"
+            f"the network gives {shape}, not [{BATCH!r}, {classes}]", "one output per class or value", code="E406"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.export.external_data import write_sealed
+from effxfer.deploy.export.input_files import copy_input_files
 from effxfer.deploy.export.onnx import load, read_metadata, strip, write_metadata
 from effxfer.deploy.export.opset import describe_excess
 from effxfer.deploy.export.parity import open_model
@@ -21,6 +22,7 @@ from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from effxfer.progress import bar
+from effxfer.runtime.model_file.metadata import has_contract
 
 if TYPE_CHECKING:
     import onnx
@@ -40,6 +42,7 @@ class CandidateBuilder:
     def __init__(self, fp32: Path, folder: Path, feeds: Feeds, policy: TargetPolicy) -> None:
         self.fp32, self.folder, self.feeds, self.policy = fp32, folder, feeds, policy
         self.prepared = prepare(fp32, folder / "prepared.onnx")
+        copy_input_files(fp32, folder)
         self.float_nodes = from_prototypes(load(self.prepared).graph)
 
     def keep_in_float(self, layers: Sequence[str], operators: Sequence[str]) -> None:
@@ -79,7 +82,7 @@ class CandidateBuilder:
     def _describe(self, model: "onnx.ModelProto", precision: str) -> None:
         """Copy the float file's metadata; add the precision if effxfer wrote the file."""
         metadata = load(self.fp32).metadata_props
-        if "labels" not in {entry.key for entry in metadata}:
+        if not has_contract({entry.key: entry.value for entry in metadata}):
             model.metadata_props.extend(metadata)
         else:
             write_metadata(model, replace(read_metadata(self.fp32), precision=precision))

@@ -17,6 +17,10 @@ CROPS = ("center", "squash", "letterbox")
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
+class UnknownKindError(ValueError):
+    """A kind of input or output that this version does not know."""
+
+
 def read_json(text: str) -> Any:
     """Parse JSON of bounded length and depth.
 

@@ -21,11 +21,12 @@ def output_from_json(raw: Any) -> Output:
     """Read the values of `Output.to_json`.
 
     Raises:
-        ValueError: If the kind or a field is unknown, or a list has another length than the classes.
+        ValueError: If the kind or a field is unknown, or a list has another length than the classes; for the kind it is
+            an `UnknownKindError`.
     """
     kind = raw.get("kind") if isinstance(raw, Mapping) else None
     if not isinstance(kind, str) or kind not in OUTPUTS:
-        raise ValueError(f"an output of kind {kind!r:.60}, none of {', '.join(OUTPUTS)}")
+        raise strict.UnknownKindError(f"an output of kind {kind!r:.60}, none of {', '.join(OUTPUTS)}")
     classes = strict.labels(raw.get("classes"))
     numbers = {name: strict.numbers(name, value) for name, value in raw.items() if name not in ("kind", "classes")}
     if wrong := [name for name, values in numbers.items() if len(values) not in (0, len(classes))]:

@@ -14,6 +14,7 @@ from effxfer.deploy.export.onnx import BATCH, _messages, export_onnx, load, read
 from effxfer.deploy.export.parity import check, onnx_logits, second_size, torch_logits
 from effxfer.errors import ModelFileError
 from effxfer.runtime.model import Model
+from effxfer.runtime.outputs.regression import Regression
 from tests.tiny_net import CLASSES, PREPROCESS, TinyNet, images, tiny_net
 
 
@@ -229,3 +230,31 @@ def test_a_foreign_file_has_no_metadata(exported, tmp_path):
     with pytest.raises(ModelFileError, match="has no effxfer metadata") as caught:
         read_metadata(tmp_path / "m.onnx")
     assert caught.value.code == "E428"
+
+
+def test_a_network_of_texts_has_one_input_with_free_batch_and_length_and_its_tokenizer_beside_it(text_net, text_file):
+    graph = load(text_file).graph
+    shapes = {
+        v.name: (v.type.tensor_type.elem_type, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim])
+        for v in (*graph.input, *graph.output)
+    }
+    assert shapes == {
+        "ids": (onnx.TensorProto.INT64, [BATCH, "length"]),
+        "logits": (onnx.TensorProto.FLOAT, [BATCH, 3]),
+    }
+    assert sorted(file.name for file in text_file.parent.iterdir()) == ["model.onnx", "tokenizer.json"]
+    metadata = read_metadata(text_file)
+    assert (metadata.input, metadata.output) == (text_net.input, text_net.output)
+
+
+def test_what_the_columns_are_is_read_back(net, tmp_path):
+    output = Regression(classes=CLASSES, mean=(0.5,) * len(CLASSES), deviation=(2.0,) * len(CLASSES))
+    file = export_onnx(net, tmp_path / "m.onnx", input=PREPROCESS, output=output, key="k1")
+    assert read_metadata(file).output == output
+
+
+def test_a_file_of_texts_is_not_written_beside_another_tokenizer(text_net, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelFileError, match="belongs to another model"):
+        export_onnx(text_net, tmp_path / "m.onnx", input=text_net.input, output=text_net.output, key="k1")
+    assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
