@@ -1,4 +1,4 @@
-"""Losses of training images without augmentation, from which scores of weights are estimated."""
+"""Training images without augmentation, from which scores of weights and BatchNorm statistics are estimated."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -9,6 +9,7 @@ from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches, make_batches, seed_of
 from effxfer.data.task import Task
 from effxfer.net.net import Net
+from effxfer.prune.recovery.recalibrate import recalibrate_
 from effxfer.prune.weights.lottery import Rank
 from effxfer.prune.weights.scores import SCORES
 from effxfer.prune.weights.scores.context import Losses, ScoreContext
@@ -27,6 +28,11 @@ def plain_batches(task: Task, size: int, device: Device, seed: int) -> Batches:
     """Batches of training images in random order, without augmentation."""
     # As evaluation sees them: scores are of the network that will be measured, not of augmentation.
     return make_batches(task, size, Augment(crop="none", flip=False), device.torch)(seed)
+
+
+def recalibrate_on_(net: Net, batches: Batches) -> None:
+    """Re-estimate a network's BatchNorm statistics on the first 1,024 images of batches, in place."""
+    recalibrate_(net, (inputs for inputs, _ in islice(batches, TAYLOR_BATCHES)))
 
 
 def losses(batches: Batches, limit: int) -> Losses:

@@ -8,7 +8,7 @@ from effxfer.net.net import Net
 from effxfer.prune.channels.channel_lottery import find_structured_ticket, report
 from effxfer.prune.weights.mask import Mask
 from effxfer.report import Report
-from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches
+from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches, recalibrate_on_
 from effxfer.stages.prune.lottery import rewind_point
 from effxfer.stages.prune.ticket import rewind_text, write_ticket_file
 from effxfer.stages.settings.prune_settings import Structured
@@ -39,6 +39,11 @@ def structured(
 
     def train_round(net: Net, mask: Mask, number: int) -> float:
         mask.store_(net)
+        if number:
+            # Removed channels shift what the layers above see, and with a small momentum, as of networks from
+            # TensorFlow, a few epochs do not move the statistics there.
+            net.apply_masks_()
+            recalibrate_on_(net, plain)
         train(
             net, tasks, strategy, settings.fit, device=device, seed=settings.seed, span=StepRange(first=first),
             work=work.part(f"round-{number}"), label=f"structured round {number} of {settings.rounds}",

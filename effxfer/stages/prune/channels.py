@@ -17,10 +17,9 @@ from effxfer.errors import SettingsError
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.prune.channels.remove import remove_channels
-from effxfer.prune.recovery.recalibrate import recalibrate_
 from effxfer.prune.recovery.reconstruct import reconstruct_
 from effxfer.report import Report
-from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches
+from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches, recalibrate_on_
 from effxfer.stages.prune.channel_controls import compare_controls
 from effxfer.stages.prune.control_networks import ControlContext, open_control_backbones
 from effxfer.stages.prune.latency import prune_step_to_latency
@@ -164,7 +163,7 @@ def prune_step(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, 
     # Before statistics are estimated: they must be those of the weights that stay.
     if before:
         report += reconstruct_(net, before, lambda: (x for x, _ in islice(plain, SOLVE_BATCHES)), result.kept_outputs)
-    recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
+    recalibrate_on_(net, plain)
     return report
 
 

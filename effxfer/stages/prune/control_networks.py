@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from effxfer.prune.channels.channel_controls import AS_FAST, largest_within
 from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.graph.macs import cost
 from effxfer.prune.network import example_of
-from effxfer.prune.recovery.recalibrate import recalibrate_
 from effxfer.report import Report
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.threads import usable_cores
-from effxfer.stages.prune.calibration import TAYLOR_BATCHES, plain_batches
+from effxfer.stages.prune.calibration import plain_batches, recalibrate_on_
 from effxfer.stages.runner.onnx_timing import DENSE, PRECISION, PRUNED, stopwatch
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.head import new_head
@@ -153,7 +151,7 @@ def smaller_input_control(context: ControlContext) -> ControlSpec | str:
         net = at_input_side(context.dense, side)
         # BatchNorm's statistics depend on the side of the images (Touvron et al. 2019, 1906.06423).
         plain = plain_batches(context.tasks_for(net)[-1], 64, context.device, seed_of(context.settings.seed, "side"))
-        recalibrate_(net, (inputs for inputs, _ in islice(plain, TAYLOR_BATCHES)))
+        recalibrate_on_(net, plain)
         return net
 
     return ControlSpec(

@@ -21,6 +21,7 @@ from effxfer.prune.weights.controls import random_mask
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.sparsity import density
 from effxfer.report import Report
+from effxfer.stages.prune.calibration import plain_batches, recalibrate_on_
 from effxfer.stages.settings.common import TICKET
 from effxfer.stages.settings.prune_settings import Gradual, Lottery, Structured
 from effxfer.stages.settings.ticket_settings import Ticket
@@ -56,8 +57,13 @@ def ticket(
     if settings.size:
         net.set_input_size(settings.size)
     new_head(net, tasks[-1], settings.seed)  # without a head, the body's last channels would count as outputs
-    change_mask(net, settings, structured=recipe["stage"] == STRUCTURED)
-    strategy, choice = strategy.choose(net.to(device.torch), tasks)
+    structured = recipe["stage"] == STRUCTURED
+    change_mask(net, settings, structured=structured)
+    net.to(device.torch)
+    if structured and net.masks():
+        net.apply_masks_()
+        recalibrate_on_(net, plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "structured")))
+    strategy, choice = strategy.choose(net, tasks)
     history = train(net, tasks, strategy, fit, device=device, seed=settings.seed, work=work)
     mask = Mask({name: keep.clone() for name, keep in net.masks().items()})
     # What was trained must still be sparse: a strategy that averages or merges could fill zeros.

@@ -168,6 +168,7 @@ def test_a_structured_ticket_has_random_channels_for_a_control(dense, data, tmp_
     own = apply(ticket, tmp_path / "own", data, fit=none).net()
     random = apply(ticket, tmp_path / "random", data, mask="random", fit=none).net()
     assert random.masks().keys() == own.masks().keys()
+    assert not torch.equal(own.body.stage3[2].bn2.running_var, random.body.stage3[2].bn2.running_var)
     differ = 0
     for name, keep in own.masks().items():
         rows = [mask.view(len(mask), -1).any(1) for mask in (keep, random.masks()[name])]
