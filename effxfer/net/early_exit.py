@@ -2,7 +2,7 @@
 
 A body may have any `forward`. The first removed module that is still called returns its input as the body's output and
 ends the pass. The body itself must call it, not another module: exporters could not follow that. Modules at the end of
-an `nn.Sequential` are simply deleted.
+an `nn.Sequential` or `nn.ModuleList` are simply deleted.
 """
 
 from collections.abc import Sequence
@@ -64,8 +64,8 @@ def exit_early(net: Net, *, gone: Sequence[str]) -> None:
     # From the end: only a last child of a Sequential can be deleted.
     for name in sorted(gone, key=list(modules).index, reverse=True):
         path, _, leaf = name.rpartition(".")
-        owner = net.body.get_submodule(path)
-        if path and type(owner) is nn.Sequential and leaf == str(len(owner) - 1):
+        owner: Any = net.body.get_submodule(path)
+        if path and type(owner) in (nn.Sequential, nn.ModuleList) and leaf == str(len(owner) - 1):
             del owner[-1]
         elif not path:
             setattr(owner, leaf, ExitPoint().train(owner.training))

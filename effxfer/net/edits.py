@@ -17,6 +17,7 @@ from effxfer.net.early_exit import exit_early
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
+from effxfer.net.removed_block import RemovedBlock
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.registry import output_from_json
 from effxfer.runtime.outputs.single_label import SingleLabel
@@ -128,7 +129,7 @@ def remove_blocks(net: nn.Module, *, names: Sequence[str]) -> None:
         inside = KEEP + f"{name}.".replace(".", "/")
         for mask in [key for key, _ in net.named_buffers(recurse=False) if key.startswith(inside)]:
             delattr(net, mask)
-        net.set_submodule(name, nn.Identity())
+        net.set_submodule(name, RemovedBlock())
 
 
 def is_tapped_within(net: nn.Module, name: str) -> bool:

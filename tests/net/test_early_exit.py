@@ -11,6 +11,7 @@ from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import Net
 from effxfer.net.taps import example_input, stage_ends, tap_widths
 from effxfer.runtime.images.preprocess import Preprocess
+from tests.net.text.nets import text_net, texts
 
 SMALL = Preprocess(size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
 SPECS = [HeadSpec(), HeadSpec(pool="gem"), HeadSpec(pool="attention"), HeadSpec(pool="bilinear", rank=2)]
@@ -113,3 +114,13 @@ def test_a_body_ends_between_its_own_layers_only():
 
 def make_nested() -> nn.Module:
     return Nested()
+
+
+def test_a_text_encoder_ends_behind_a_block():
+    net, ids = text_net(), texts()
+    assert tap_widths(net) == {"blocks.1": 32, "blocks.2": 32, "out": 32}
+    expected, gone = net.outputs(ids, ("blocks.1",))["blocks.1"], find_modules_after(net, "blocks.1")
+    assert check_exit(net, "blocks.1", gone)
+    apply_edit(net, "cut", gone=gone)
+    assert torch.equal(net.body(ids), expected)
+    assert len(net.body.blocks) == 2

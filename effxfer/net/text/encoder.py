@@ -56,6 +56,9 @@ class Encoder(nn.Module):
         attention_dropout: Of attention's weights; in [0, 1).
         pooling: How tokens become one vector, a key of `TOKEN_POOLS`; `features` and a head's input use it.
 
+    Attributes:
+        feature_info: As timm's networks have it: what a head may tap.
+
     Raises:
         SettingsError: If an activation is unknown, or sizes do not fit together.
     """
@@ -86,6 +89,7 @@ class Encoder(nn.Module):
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width, eps=eps) if pre_norm else nn.Identity()
+        self.feature_info = [{"module": f"blocks.{block}", "num_chs": width} for block in range(layers)]
         self.apply(_initialize)
 
     def real(self, ids: Tensor) -> Tensor:

@@ -14,19 +14,24 @@ from effxfer.net.edits import is_tapped_within
 from effxfer.net.hooks import hooks
 from effxfer.prune.network import layer_prefix
 
+# A norm divides by the root of the variance plus a small number: 1e-5 changes a normalized input by 5e-6 of it.
+CLOSE = 1e-4
+
 
 @torch.no_grad()
 def residual_blocks(net: nn.Module, example: Tensor, fixed: Sequence[nn.Module] = ()) -> list[str]:
     """List the body's innermost blocks that return a positive input unchanged when their weights are zero.
+
+    Of blocks with a norm behind the sum, as in BERT, this holds of a normalized input and a norm of weight one.
 
     Args:
         net: In evaluation mode; its weights are back in place afterwards.
         example: One input `(1, 3, S, S)`.
         fixed: Modules that must stay; a block that holds one of them is left out of the list.
     """
-    shapes = _shapes(net, example)
     fixed_ids = {id(module) for module in fixed}
-    candidates = [name for name, shape in shapes.items() if _adds_input(net.get_submodule(name), shape, example)]
+    inputs_of = _inputs(net, example)
+    candidates = [name for name, inputs in inputs_of.items() if _adds_input(net.get_submodule(name), inputs)]
     return [
         name
         for name in candidates
@@ -36,15 +41,15 @@ def residual_blocks(net: nn.Module, example: Tensor, fixed: Sequence[nn.Module] 
     ]
 
 
-def _shapes(net: nn.Module, example: Tensor) -> dict[str, torch.Size]:
-    """Map modules that contain layers, keep the shape of their single input and are called once, to that shape."""
-    shapes: dict[str, torch.Size | None] = {}
+def _inputs(net: nn.Module, example: Tensor) -> dict[str, tuple[Tensor, ...]]:
+    """Map modules that contain layers, keep the shape of their first input and are called once, to their inputs."""
+    inputs_of: dict[str, tuple[Tensor, ...] | None] = {}
 
     def note(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-            single = len(inputs) == 1 and not keywords and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)
-            fits = single and name not in shapes and inputs[0].shape == output.shape
-            shapes[name] = output.shape if fits else None
+            plain = bool(inputs) and not keywords and all(isinstance(value, Tensor) for value in (*inputs, output))
+            fits = plain and name not in inputs_of and inputs[0].shape == output.shape
+            inputs_of[name] = inputs if fits else None
 
         return hook
 
@@ -52,7 +57,7 @@ def _shapes(net: nn.Module, example: Tensor) -> dict[str, torch.Size]:
     composed = {n: m for n, m in net.named_modules() if n and n.startswith(prefix) and _contains_weights(m)}
     with hooks(m.register_forward_hook(note(n), with_kwargs=True) for n, m in composed.items()):
         net(example)
-    return {name: shape for name, shape in shapes.items() if shape is not None}
+    return {name: inputs for name, inputs in inputs_of.items() if inputs is not None}
 
 
 def _contains_weights(module: nn.Module) -> bool:
@@ -60,11 +65,12 @@ def _contains_weights(module: nn.Module) -> bool:
     return bool(layers) and layers[0] is not module
 
 
-def _adds_input(block: nn.Module, shape: torch.Size, example: Tensor) -> bool:
-    """Whether a block with zero weights returns a positive input unchanged."""
+def _adds_input(block: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether a block with zero weights returns a positive input unchanged, or its norm a normalized one."""
     state = {name: tensor.clone() for name, tensor in block.state_dict().items()}
     # Positive, so that a ReLU behind the sum lets it through.
-    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(example.device)
+    positive = torch.rand(inputs[0].shape, generator=torch.Generator().manual_seed(0)).to(inputs[0].device)
+    norms = [module for module in block.modules() if isinstance(module, nn.LayerNorm)]
     try:
         for parameter in block.parameters():
             parameter.zero_()
@@ -72,9 +78,19 @@ def _adds_input(block: nn.Module, shape: torch.Size, example: Tensor) -> bool:
             if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
                 # A norm without weights would add minus its mean.
                 norm.running_mean.zero_()
-        # Cloned: blocks with in-place activations would change the input that is compared.
-        return bool(torch.allclose(block(x.clone()), x))
+        unchanged = _returns(block, positive, inputs[1:])
+        if unchanged or not norms:
+            return unchanged
+        for norm in norms:
+            norm.weight.fill_(1.0)
+        normalized = nn.functional.layer_norm(positive, norms[-1].normalized_shape, eps=0.0)
+        return _returns(block, normalized, inputs[1:], CLOSE)
     except Exception:  # a block that cannot run by itself is not one that can be left out
         return False
     finally:
         block.load_state_dict(state)
+
+
+def _returns(block: nn.Module, x: Tensor, extra: tuple[Tensor, ...], tolerance: float = 1e-8) -> bool:
+    # Cloned: blocks with in-place activations would change the input that is compared.
+    return torch.allclose(block(x.clone(), *extra), x, atol=tolerance)

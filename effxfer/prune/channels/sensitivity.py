@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer import progress
 from effxfer.net.heads.build import Standardize
+from effxfer.net.removed_block import RemovedBlock
 from effxfer.prune.channels.selection import ScoredChannels
 from effxfer.prune.graph.groups import Structure
 from effxfer.prune.graph.removal import mask_units
@@ -84,7 +85,7 @@ def block_losses(net: nn.Module, names: Sequence[str], loss: Loss) -> dict[str, 
         base, rises = loss(probe), dict[str, float]()
         for name in names:
             block = probe.get_submodule(name)
-            probe.set_submodule(name, nn.Identity())
+            probe.set_submodule(name, RemovedBlock())
             rises[name] = max(0.0, _clip_to_finite(loss(probe) - base))
             probe.set_submodule(name, block)
             advance(1, name)

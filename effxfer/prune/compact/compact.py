@@ -109,6 +109,9 @@ def _check(max_error: float, calibration: Sequence[Tensor]) -> None:
 
 def _random_input(example: Tensor) -> Tensor:
     rng = torch.Generator().manual_seed(0)
+    if not example.is_floating_point():  # ids up to the largest of the example: others may be beyond the vocabulary
+        largest = int(example.max())
+        return torch.randint(largest + 1, (RANDOM, *example.shape[1:]), generator=rng).to(example.device, example.dtype)
     return torch.randn(RANDOM, *example.shape[1:], generator=rng).to(example.device)
 
 

@@ -57,7 +57,7 @@ def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, ChannelAc
 
     Args:
         net: In any mode and on any device; a copy in double precision runs on the CPU.
-        example: One input `(1, 3, S, S)`, for its size.
+        example: One input `(1, ...)`, for its size; of integers, these ids.
         seed: Of the noise.
 
     Returns:
@@ -66,9 +66,11 @@ def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, ChannelAc
     # In double precision: in float32, a small constant and rounding look alike.
     twin = deepcopy(net).cpu().double().eval().requires_grad_(False)
     watch = _Watch(twin, torch.Generator().manual_seed(seed))
-    noise = watch.noise((2 * len(SCALES), *example.shape[1:])).requires_grad_(True)
+    inputs = watch.noise((2 * len(SCALES), *example.shape[1:])).requires_grad_(True)
+    if not example.is_floating_point():  # ids: noise takes the place of their embeddings
+        inputs = example[:1].cpu().expand(2 * len(SCALES), *example.shape[1:])
     with torch.enable_grad():
-        output = twin(noise)
+        output = twin(inputs)
         (output * watch.noise(tuple(output.shape))).sum().backward()
     return watch.flows
 
@@ -82,12 +84,14 @@ class _Watch:
             if isinstance(module, WEIGHING):
                 module.register_forward_pre_hook(self._input_hook(name))
                 module.register_forward_hook(self._output_hook(name))
+            elif isinstance(module, nn.Embedding):
+                module.register_forward_hook(self._replace_embeddings)
             elif isinstance(module, _BatchNorm) and module.running_mean is not None:
                 module.register_forward_pre_hook(self._norm(name))
 
     def noise(self, shape: tuple[int, ...]) -> Tensor:
         """Draw noise whose second half is the negative of the first, at a scale that depends on the row."""
-        rows = max(shape[0] // 2, 1)
+        rows = (shape[0] + 1) // 2
         scale = torch.tensor(SCALES, dtype=torch.double).repeat(rows // len(SCALES) + 1)[:rows]
         half = torch.randn(rows, *shape[1:], generator=self._rng, dtype=torch.double)
         # Pairs of opposite sign: what is even or odd in its input shows either way.
@@ -129,6 +133,11 @@ class _Watch:
             return mixed
 
         return hook
+
+    def _replace_embeddings(self, module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        """Replace embeddings by noise, except the columns that are the same number for all ids."""
+        still, _ = _constant_channels(module.get_parameter("weight"), module)
+        return torch.where(still, output, self.noise(tuple(output.shape))).requires_grad_(True)
 
     def _norm(self, norm: str) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
