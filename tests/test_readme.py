@@ -113,6 +113,25 @@ def test_no_cell_of_a_table_is_longer_than_120_characters(page):
     assert [cell for cell in cells if len(cell) > 120] == []
 
 
+def sentences(text):
+    """The sentences of a page's paragraphs and lists, without code, tables and headings; inline code is one word."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^(#|\||\[[^\]]+\]:).*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"`[^`]*`|\]\([^)]*\)", "x", text)
+    paragraphs = re.split(r"\n\s*\n|\n(?=\s*(?:-|\d+\.) )", text)
+    return [one.split() for paragraph in paragraphs for one in re.split(r"(?<=[.:;!?])\s", paragraph)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOUSE)))
+def test_no_sentence_has_more_than_30_words(page):
+    assert [" ".join(words) for words in sentences(page.read_text()) if len(words) > 30] == []
+
+
+def test_a_sentence_ends_at_a_full_stop_or_a_list():
+    text = "# Title\n\nOne `two three`, four.\nFive\nsix:\n\n- seven\n- [eight](nine.md)\n\n```\nten\n```\n"
+    assert [len(words) for words in sentences(text) if words] == [3, 2, 2, 2]
+
+
 def test_the_readme_is_short():
     assert len(README.read_text().splitlines()) <= 150
 
