@@ -58,7 +58,7 @@ def predict(
 ) -> None:  # fmt: skip
     """Classify images with an exported model, without torch."""
     from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
-    from effxfer.benchmark.untrusted.vet import is_untrusted, locate, note_unverified
+    from effxfer.benchmark.untrusted.vet import has_valid_seal, is_untrusted, locate, note_unverified
     from effxfer.cli import show
     from effxfer.cli.command_line import reproduce
     from effxfer.errors import DataError, ModelFileError
@@ -70,6 +70,8 @@ def predict(
 
     check_file(out)
     file = locate(model)
+    # Labels and preprocessing are those of the file that was exported, not of one that another tool made of it.
+    has_valid_seal(file)
     arguments: dict[str, Any] = {"file": str(file), "images": [str(image) for image in images], "top": top}
     arguments |= {"support": str(support) if support else None, "threads": threads}
     try:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -147,6 +148,19 @@ def test_predict_opens_a_file_of_others_elsewhere_and_asks_for_labels(call, fold
     with pytest.raises(ModelFileError, match="has no effxfer metadata") as caught:
         call("predict", linear(tmp_path / "other.onnx"), next(folder.rglob("*.png")))
     assert caught.value.code == "E428"
+
+
+def test_bench_times_what_another_tool_made_of_an_exported_file_and_predict_refuses_it(
+    call, exported, folder, tmp_path
+):
+    model = onnx.load(exported.path / "model.onnx")
+    model.producer_name = "another tool"
+    onnx.save(model, tmp_path / "other.onnx")
+    told = call("bench", exported.path / "model.onnx", tmp_path / "other.onnx", "--max-seconds", 0.2)
+    assert "other.onnx was changed since it was written" in told
+    with pytest.raises(ModelFileError, match="was changed since it was written") as caught:
+        call("predict", tmp_path / "other.onnx", next(folder.rglob("*.png")))
+    assert caught.value.code == "E404"
 
 
 def test_bench_previews_without_measuring(call, exported):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from effxfer.benchmark.untrusted.vet import LARGEST, MEMORY_GB, SECONDS
+from effxfer.benchmark.untrusted.vet import LARGEST, MEMORY_GB, SECONDS, seal_fault
 from effxfer.errors import DataError, EffxferError, ModelFileError, SettingsError
 from effxfer.process import children
 from effxfer.process.scratch import scratch_folder
@@ -60,7 +60,8 @@ def call_in_sandbox(
     response = _run_child(request, " and ".join(map(str, files)), limit)
     if "error" in response:
         kind, code, problem, hint = response["error"]
-        raise ERROR_CLASSES.get(kind, ModelFileError)(problem, hint, code=code)
+        faults = [fault for file in files if (fault := seal_fault(file)) and code != "E404"]
+        raise ERROR_CLASSES.get(kind, ModelFileError)("; ".join([problem, *faults]), hint, code=code)
     return response["answer"]
 
 

@@ -108,13 +108,12 @@ def locate(model: Path, names: Sequence[str] = ("model.onnx",)) -> Path:
 
 
 def is_untrusted(file: Path) -> bool:
-    """Whether no manifest beside a file lists it, so it belongs to no result.
+    """Whether no manifest beside a file lists it, so it belongs to no result, or it was changed after it was sealed.
 
     A manifest protects against mix-ups and is no signature: use only results of people you trust.
 
     Raises:
-        ModelFileError: If a manifest or `SHA256SUMS` beside it lists it with another digest, or it was changed after
-            it was sealed (`E404`).
+        ModelFileError: If a manifest or `SHA256SUMS` beside it lists it with another digest (`E404`).
     """
     manifest, bundle = _manifest_digests(file.parent), _bundle_digests(file.parent)
     expected = manifest.get(file.name) or bundle.get(file.name)
@@ -122,8 +121,7 @@ def is_untrusted(file: Path) -> bool:
         listing = file.with_name(MANIFEST if file.name in manifest else SUMS)
         text = f"{file} is not the file that {listing} lists: SHA-256 is {actual[:12]}, not {str(expected)[:12]}"
         raise ModelFileError(text, "restore it, or copy it away from there", code="E404")
-    has_valid_seal(file)
-    return file.name not in manifest
+    return bool(seal_fault(file)) or file.name not in manifest
 
 
 def has_valid_seal(file: Path) -> bool:
@@ -138,14 +136,32 @@ def has_valid_seal(file: Path) -> bool:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
 
+def seal_fault(file: Path) -> str:
+    """Return how a file differs from what was sealed; empty if its seal is intact, or it has none.
+
+    Other tools that rewrite an exported file, such as ONNX Runtime's quantizer, keep the metadata that the seal is in.
+    """
+    try:
+        has_valid_seal(file)
+    except ModelFileError as error:
+        if error.code != "E404":
+            raise
+        return error.problem
+    return ""
+
+
 def note_unverified(files: Iterable[Path]) -> tuple[str, ...]:
-    """Return a note per file that neither a manifest, a list of digests nor a seal verifies."""
-    return tuple(
-        f"nothing vouches for {file}: no list of digests names it, and it has no seal"
-        for file in files
-        if not has_valid_seal(file)
-        and file.name not in {**_manifest_digests(file.parent), **_bundle_digests(file.parent)}
-    )
+    """Return a note per file that neither a manifest, a list of digests nor an intact seal verifies."""
+    notes = []
+    for file in files:
+        if fault := seal_fault(file):
+            notes.append(f"{fault}; it was measured as a file of unknown origin")
+        elif not has_valid_seal(file) and file.name not in {
+            **_manifest_digests(file.parent),
+            **_bundle_digests(file.parent),
+        }:
+            notes.append(f"nothing vouches for {file}: no list of digests names it, and it has no seal")
+    return tuple(notes)
 
 
 def _manifest_digests(folder: Path) -> Mapping[str, str]:

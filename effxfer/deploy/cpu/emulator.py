@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.benchmark.untrusted.vet import is_untrusted, locate, note_unverified, vet
+from effxfer.benchmark.untrusted.vet import has_valid_seal, is_untrusted, locate, note_unverified, vet
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.cpu.saturation import saturation
@@ -85,6 +85,7 @@ def check_on_cpus(
     for name in names:
         emulator_command(name, root)
     file = locate(model, FILES)
+    has_valid_seal(file)
     if is_untrusted(file):
         vet(file)
     opened = open_model(file, 1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from effxfer.benchmark.untrusted import vet as foreign
-from effxfer.benchmark.untrusted.vet import SUMS, is_untrusted, locate, note_unverified, vet
+from effxfer.benchmark.untrusted.vet import SUMS, has_valid_seal, is_untrusted, locate, note_unverified, seal_fault, vet
 from effxfer.benchmark.untrusted.vet_child import RefusedError, check_numbers, check_structure
 from effxfer.errors import ModelFileError
 from effxfer.files import sha256
@@ -290,6 +290,24 @@ def test_a_bundle_lists_its_files_and_a_seal_vouches_alone(exported, good, tmp_p
     with pytest.raises(ModelFileError, match=f"is not the file that .*{SUMS} lists") as caught:
         is_untrusted(file)
     assert caught.value.code == "E404"
+
+
+def test_what_another_tool_made_of_an_exported_file_is_of_unknown_origin(exported, tmp_path):
+    model = onnx.load(exported.path / "model.onnx")
+    model.producer_name = "another tool"
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    assert is_untrusted(file)
+    (note,) = note_unverified([file])
+    assert note.startswith(f"{file} was changed since it was written: SHA-256 is ")
+    assert note.endswith("; it was measured as a file of unknown origin")
+    assert note == f"{seal_fault(file)}; it was measured as a file of unknown origin"
+    with pytest.raises(ModelFileError, match="was changed since it was written"):
+        has_valid_seal(file)
+    there = shutil.copytree(exported.path, tmp_path / "copy")
+    shutil.copy(file, there / "model.onnx")
+    with pytest.raises(ModelFileError, match=r"is not the file that .* lists"):
+        is_untrusted(there / "model.onnx")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda file: file.symlink_to("/dev/zero"), Path.mkdir])
