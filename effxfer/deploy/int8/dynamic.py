@@ -3,6 +3,9 @@
 Both are plain ONNX. A matrix product whose inputs are quantized while it runs is `MatMulInteger`. Weights alone are
 `DequantizeLinear` in blocks along the axis that is summed over, which ONNX Runtime fuses with the product
 (https://github.com/microsoft/onnxruntime/pull/27614).
+
+The range of an input is that of the whole batch: dynamic int8 of a text depends on its neighbours. Of MiniLM-L6 on 256
+sentences (SST-2), features alone and in batches of 32 differ as much as either from float32 (cosine 0.97 at least).
 """
 
 from collections.abc import Collection

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 # Its exponential is exactly 0 beside any real token, also in half precision, where the smallest float32 would become
-# minus infinity. That would make NaN of a text of padding alone, such as an example of zeros.
+# minus infinity. That would make NaN of a text of padding alone, such as an example of zeros. Static int8 of the sum of
+# scores and bias cannot work: without padding among the calibration texts it is cut off, with it all scores round to
+# one number. `u8s8-heavy`, which leaves sums in float32, is independent of the batch.
 HIDDEN = -3e4
 
 
