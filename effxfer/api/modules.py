@@ -52,6 +52,7 @@ class ExportedFile(Reported):
 
 def is_module(source: object) -> "TypeGuard[nn.Module]":
     """Whether a source is a torch module; does not load torch."""
+    # Nothing is a module before torch was imported, which takes seconds.
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.nn.Module)
 
@@ -84,6 +85,7 @@ def find_ticket_of_module(module: "nn.Module", *, rounds: int | None, **settings
     from effxfer.prune.weights.lottery import find_ticket, report
 
     train = settings.pop("train")
+    # 3, as `prune lottery`.
     ticket = find_ticket(module, train, rounds=3 if rounds is None else rounds, **settings)
     return ModuleResult(report=report(module, ticket), module=module, mask=ticket.mask)
 

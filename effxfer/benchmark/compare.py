@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 from effxfer.benchmark.measure.cold_start import measure_cold_start
 from effxfer.benchmark.measure.memory import measure_memory
 from effxfer.benchmark.measure.size import measure_size
-from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner, torch_runner
+from effxfer.benchmark.protocol.latency import (
+    BLOCK,
+    MAX_SECONDS,
+    MIN_SECONDS,
+    PRECISION,
+    WARMUP,
+    Timing,
+    compare,
+    onnx_runner,
+    torch_runner,
+)
 from effxfer.benchmark.protocol.runners import batch_of, feed_for, torch_input
 from effxfer.benchmark.report import REPEAT, BenchResult, report
 from effxfer.benchmark.runtimes.registry import Feed, model_name, runtime_runners
@@ -31,13 +41,11 @@ def bench_models(
     threads: int = 1,
     batch: int = 1,
     size: int | None = None,
-    # Measured: alternating blocks of 20 with one session alive gave 6.6 ms where sessions side by side gave 14.9.
-    block: int = 20,
-    warmup: int = 5,  # chosen: the first calls of a session allocate its arena and pack weights
-    # 2 %: as far as a model differed from itself on a quiet machine at worst; the stage asks for 1 %.
-    precision: float = 0.02,
-    min_seconds: float = 2.0,
-    max_seconds: float = 60.0,
+    block: int = BLOCK,
+    warmup: int = WARMUP,
+    precision: float = PRECISION,
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
     memory: bool = True,
     cold: int = 0,
     max_p50_ratio: float | None = None,

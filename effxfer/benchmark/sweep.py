@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.benchmark.measure.memory import Memory, measure_memory
-from effxfer.benchmark.protocol.latency import Factory, Timing, compare, onnx_runner
+from effxfer.benchmark.protocol.latency import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    PRECISION,
+    Factory,
+    Timing,
+    compare,
+    onnx_runner,
+)
 from effxfer.benchmark.protocol.runners import batch_of, feed_for
 from effxfer.benchmark.report import span, throughput
 from effxfer.report import Measurement, Report, Table
@@ -18,7 +26,8 @@ BLANK_NOTE = "blank cells were not measured"
 
 def sweep(
     models: Mapping[str, Path], *, baseline: str, threads: Sequence[int], batches: Sequence[int],
-    size: int | None = None, precision: float = 0.02, max_seconds: float = 60.0, memory: bool = True, seed: int = 0,
+    size: int | None = None, precision: float = PRECISION, max_seconds: float = MAX_SECONDS, memory: bool = True,
+    seed: int = 0,
 ) -> Report:  # fmt: skip
     """Time models at every pair of a thread count and a batch size.
 
@@ -68,7 +77,7 @@ def _time_models(
         return {}
     first = baseline if baseline in runners else next(iter(runners))
     timings = compare(
-        runners, baseline=first, min_seconds=min(2.0, max_seconds), max_seconds=max_seconds, **options
+        runners, baseline=first, min_seconds=min(MIN_SECONDS, max_seconds), max_seconds=max_seconds, **options
     )  # fmt: skip
     return {timing.name: timing for timing in timings}
 

@@ -15,6 +15,7 @@ from effxfer.runtime.printing import printable
 def main() -> None:
     """Run the app: results go to stdout, everything else to stderr; an error is one line and an exit code."""
     code = 1
+    # Before anything else is imported, so that Ctrl-C while torch loads ends cleanly, too.
     with interrupt.end_on_signals(f"effxfer: stopped; go on with: {reproduce(as_it_was=True)}"):
         code = _run()
     raise SystemExit(code)
@@ -28,6 +29,7 @@ def _run() -> int:
     try:
         code = app([word for word in sys.argv[1:] if word != DEBUG], standalone_mode=False)
     except Exception as error:  # the only place that turns errors into exit codes
+        # First: an exception that follows from a signal is not reported as an error of its own.
         interrupt.end_if_signalled()
         return _fail(error)
     return code if isinstance(code, int) else 0

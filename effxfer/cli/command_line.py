@@ -31,6 +31,7 @@ def _quote(word: str) -> str:
     """Quote a word for a shell; escape control characters that a terminal would interpret."""
     if printable(word) == word:
         return shlex.quote(word)
+    # $'...' of bash and zsh: the only quotes in which control characters can be written as escapes.
     escaped = word.replace("\\", "\\\\").replace("'", "\\'")
     return "$'" + "".join(c if printable(c) == c else _octal(c) for c in escaped) + "'"
 

@@ -16,6 +16,9 @@ from effxfer.runtime.printing import printable
 if TYPE_CHECKING:
     from effxfer.api import Reported
 
+# Between two lines of progress. Chosen: a log of an hour has 360; shorter steps leave none.
+SECONDS = 10
+
 
 @contextmanager
 def progress() -> Iterator[None]:
@@ -83,10 +86,10 @@ def _lines(label: str, total: int) -> Iterator[Advance]:
     def advance(steps: int, text: str) -> None:
         nonlocal completed, last
         completed += steps
-        if time.monotonic() - last > 10:
+        if time.monotonic() - last > SECONDS:
             last = time.monotonic()
             say(f"{label}: {completed} of {total or '?'} {text}")
 
     yield advance
-    if time.monotonic() - began > 10:
+    if time.monotonic() - began > SECONDS:
         say(f"{label}: {completed} of {total or completed} in {time.monotonic() - began:.0f} s")

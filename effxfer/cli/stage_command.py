@@ -45,6 +45,7 @@ def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[.
         *(option for name, option in SHARED.items() if name not in FIRST),
     ]
     described: Any = run_with_options
+    # Typer reads a command's options from its signature.
     described.__signature__ = signature(_shared_options).replace(
         parameters=[option.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for option in parameters]
     )

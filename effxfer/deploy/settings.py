@@ -83,6 +83,8 @@ AUTO = {
 DEFAULT = ("auto",)
 # torch's own default. 23 saves a ViT-tiny 156 of 455 nodes, but older runtimes do not read it.
 OPSET = 20
+# Correct exports differ by 1e-6 of the scale, measured; a wrong operator by far more.
+TOLERANCE = 1e-3
 RESIZES = 18  # the first opset whose Resize has antialias, like Pillow's filters
 
 
@@ -129,8 +131,7 @@ class ExportSettings(Settings):
     preprocessing_drop: float = Field(default=0.1, ge=0, le=100)
     # Chosen; on fewer than 100 validation images a single one is more.
     max_drop: float = Field(default=1.0, ge=0, le=100)
-    # Correct exports differ by 1e-6 of the scale, measured; a wrong operator by far more.
-    tolerance: float = Field(default=1e-3, gt=0)
+    tolerance: float = Field(default=TOLERANCE, gt=0)
     int8: bool = True
     recipes: tuple[str, ...] = DEFAULT
     target: Targets = "this"

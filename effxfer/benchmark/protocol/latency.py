@@ -30,6 +30,13 @@ __all__ = ["Timing", "compare", "noise_floor", "onnx_runner", "ratio_interval", 
 Run = Callable[[], object]
 Factory = Callable[[], Run]
 
+# Calls. Measured: alternating blocks of 20 with one session alive gave 6.6 ms where sessions side by side gave 14.9.
+BLOCK = 20
+WARMUP = 5  # calls; chosen: the first ones of a session allocate its arena and pack weights
+# 2 %: as far as a model differed from itself on a quiet machine at worst; the stage asks for 1 %.
+PRECISION = 0.02
+# Chosen: a narrow interval of the first second may be of one frequency of the CPU; a minute is what one waits for.
+MIN_SECONDS, MAX_SECONDS = 2.0, 60.0
 # The range of n ratios holds the true median with a chance of 1 - 2^(1 - n): 87 % for 4, 94 % for 5.
 MIN_ROUNDS = 5
 MIN_CALLS = 3  # of a block: a median that one interruption does not move
@@ -92,11 +99,11 @@ def compare(
     *,
     baseline: str,
     threads: int = 1,
-    block: int = 20,
-    warmup: int = 5,
-    precision: float = 0.02,
-    min_seconds: float = 2.0,
-    max_seconds: float = 60.0,
+    block: int = BLOCK,
+    warmup: int = WARMUP,
+    precision: float = PRECISION,
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
     seed: int = 0,
 ) -> list[Timing]:
     """Time models against each other.

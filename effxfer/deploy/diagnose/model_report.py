@@ -19,6 +19,7 @@ from effxfer.deploy.diagnose.findings import FINDINGS, MIN_MOVING, MIN_ZEROS, Fi
 from effxfer.deploy.diagnose.measurements import MIN_GAIN, ProfiledModel, build_alternatives
 from effxfer.deploy.graph import qoperators
 from effxfer.deploy.graph.graph import Graph, Rewrite, open_graph
+from effxfer.deploy.settings import TOLERANCE
 from effxfer.errors import ModelFileError
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Measurement, Report, Table
@@ -95,7 +96,7 @@ def _profile_and_compare(
     ), findings
 
 
-def same_outputs(reference: Path, candidate: Path, feed: Feed, tolerance: float = 1e-3) -> bool:
+def same_outputs(reference: Path, candidate: Path, feed: Feed, tolerance: float = TOLERANCE) -> bool:
     """Whether two models' outputs agree up to `tolerance` of their largest value, or of 1 if that is larger."""
     answers = [open_session(file, 1).run(None, dict(feed)) for file in (reference, candidate)]
     for a, b in zip(*answers, strict=True):

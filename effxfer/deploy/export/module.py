@@ -15,7 +15,7 @@ from effxfer.deploy.export.external_data import write_model
 from effxfer.deploy.export.onnx import BATCH, check_module, check_operators, convert, strip, write_metadata
 from effxfer.deploy.export.opset import NATIVE, lower
 from effxfer.deploy.export.parity import REJECTED, onnx_outputs, reject
-from effxfer.deploy.settings import OPSET
+from effxfer.deploy.settings import OPSET, TOLERANCE
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
@@ -36,7 +36,7 @@ def export_module(
     input: Input | None = None,
     names: tuple[str, str] = ("images", "logits"),
     opset: int = OPSET,
-    tolerance: float = 1e-3,
+    tolerance: float = TOLERANCE,
     threads: int = 1,
 ) -> Report:
     """Write a module as one ONNX file, and compare the file with the module in ONNX Runtime.
@@ -97,7 +97,7 @@ def write_module(
 
 
 def check_outputs(
-    file: Path, module: nn.Module, example: Tensor, *, tolerance: float = 1e-3, threads: int = 1
+    file: Path, module: nn.Module, example: Tensor, *, tolerance: float = TOLERANCE, threads: int = 1
 ) -> Report:
     """Accept an ONNX file whose outputs match the module, or rename it; arguments and errors as in `export_module`."""
     inputs = torch.cat([example.detach().cpu(), _random_like(example.detach().cpu())])

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from effxfer.deploy.settings import TOLERANCE
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime import session
 from effxfer.runtime.inputs import Input
-from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.model import BATCH, Model, ModelError
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.session import session_options
@@ -46,7 +47,7 @@ def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
 
 
 def onnx_outputs(
-    file: Path, inputs: NDArray[Any], *, batch: int = 32, threads: int = 0, exact: bool = False
+    file: Path, inputs: NDArray[Any], *, batch: int = BATCH, threads: int = 0, exact: bool = False
 ) -> NDArray[Any]:
     """Run any ONNX file on arrays for its first input.
 
@@ -77,7 +78,7 @@ def onnx_outputs(
 
 
 def onnx_logits(
-    file: Path, rows: NDArray[Any], *, batch: int = 32, threads: int = 0, exact: bool = False
+    file: Path, rows: NDArray[Any], *, batch: int = BATCH, threads: int = 0, exact: bool = False
 ) -> NDArray[np.float32]:
     """Run an exported file over images.
 
@@ -97,7 +98,9 @@ def onnx_logits(
     return open_model(file, threads, exact=exact).logits(rows, batch=batch)
 
 
-def torch_logits(module: nn.Module, rows: NDArray[np.uint8], input: Input, *, batch: int = 32) -> NDArray[np.float32]:
+def torch_logits(
+    module: nn.Module, rows: NDArray[np.uint8], input: Input, *, batch: int = BATCH
+) -> NDArray[np.float32]:
     """Run a module in evaluation mode over images `(N, S, S, 3)`; give float32 `(N, classes)`."""
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     with torch.inference_mode():
@@ -146,7 +149,7 @@ def check(
     *,
     output: Output = SINGLE_LABEL,
     max_drop: float = 1.0,
-    tolerance: float = 1e-3,
+    tolerance: float = TOLERANCE,
     expected: NDArray[np.float32] | None = None,
     batches: Sequence[int] = BATCHES,
     sizes: Sequence[tuple[int, int]] = (),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.prune.channels.importance import Importance, Rule
+from effxfer.prune.channels.importance import MAX_RATIO_PER_LAYER, Importance, Rule
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.groups import RemovedUnits, Units, channels_of, units_in
 from effxfer.prune.graph.macs import HINT
@@ -61,7 +61,7 @@ def find_structured_ticket(
     scope: Scope = "global",
     # A ticket's zeros cost nothing to keep; rounding matters where layers become smaller, in `compact`.
     round_to: int = 1,
-    max_ratio_per_layer: float = 0.9,
+    max_ratio_per_layer: float = MAX_RATIO_PER_LAYER,
     exclude: Sequence[str] = (),
     rewind: Mapping[str, Tensor] | None = None,
     examples: Losses | None = None,

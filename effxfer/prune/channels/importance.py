@@ -17,6 +17,8 @@ from effxfer.prune.graph.groups import Places, RemovedUnits, Units
 from effxfer.prune.weights.scores.context import Losses
 
 Importance = Literal["magnitude", "taylor"]
+# Chosen: under `global`, a whole layer may look weak; a tenth of it keeps the network connected.
+MAX_RATIO_PER_LAYER = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,7 @@ class Rule:
     importance: Importance
     scope: Scope = "layer"
     round_to: int = 1
-    # Chosen: under `global`, a whole layer may look weak; a tenth of it keeps the network connected.
-    max_ratio_per_layer: float = 0.9
+    max_ratio_per_layer: float = MAX_RATIO_PER_LAYER
     examples: Losses | None = None
     squared: bool = False
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.net import KEEP, Edit
-from effxfer.prune.channels.importance import Importance, Rule
+from effxfer.prune.channels.importance import MAX_RATIO_PER_LAYER, Importance, Rule
 from effxfer.prune.channels.pruner import ChannelPruner, Outputs
 from effxfer.prune.channels.selection import Scope
 from effxfer.prune.graph.macs import cost
@@ -32,7 +32,7 @@ def remove_channels(
     round_to: int = 1,
     steps: int = 1,
     exclude: Sequence[str] = (),
-    max_ratio_per_layer: float = 0.9,
+    max_ratio_per_layer: float = MAX_RATIO_PER_LAYER,
     examples: Losses | None = None,
 ) -> PruneResult:
     """Remove the least important channels, in place, and record the new sizes as one `resize` edit.

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from effxfer.net.layers import Site, trace
-from effxfer.prune.channels.importance import Importance, Rule
+from effxfer.prune.channels.importance import MAX_RATIO_PER_LAYER, Importance, Rule
 from effxfer.prune.channels.knapsack import Block, Choice, Group, PricedLayer, latency, search
 from effxfer.prune.channels.latency_loop import (
     LatencyTarget,
@@ -74,7 +74,7 @@ def prune_to_latency(
     example: Tensor | None = None,
     importance: Importance = "magnitude",
     exclude: Sequence[str] = (),
-    max_ratio_per_layer: float = 0.9,
+    max_ratio_per_layer: float = MAX_RATIO_PER_LAYER,
     examples: Losses | None = None,
 ) -> PruneResult:
     """Remove channels and blocks, in place, until the network meets a latency; record it as edits.

@@ -10,7 +10,7 @@ from effxfer.benchmark.layer_table.table import measure_costs
 from effxfer.errors import SettingsError
 from effxfer.net.layers import trace
 from effxfer.net.net import Net
-from effxfer.prune.channels.importance import Importance
+from effxfer.prune.channels.importance import MAX_RATIO_PER_LAYER, Importance
 from effxfer.prune.channels.latency_loop import LatencyTarget
 from effxfer.prune.channels.layer_prices import LayerPrices
 from effxfer.prune.channels.sensitivity import Loss
@@ -34,8 +34,7 @@ def prune_to_measured_latency(
     prices: LayerPrices | None = None,
     importance: Importance = "magnitude",
     exclude: Sequence[str] = (),
-    # As `remove_channels`.
-    max_ratio_per_layer: float = 0.9,
+    max_ratio_per_layer: float = MAX_RATIO_PER_LAYER,
     examples: Losses | None = None,
     threads: int = 0,
     seed: int = 0,
