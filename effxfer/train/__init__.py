@@ -1,1 +1,1 @@
-"""The one training loop, the one evaluation, and what they stand on."""
+"""The training loop, the evaluation, and their parts."""

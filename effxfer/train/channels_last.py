@@ -1,9 +1,9 @@
-"""Channels last in memory, which is faster, except where oneDNN would write past its buffers.
+"""The channels-last memory format, which is faster, with a workaround for a memory error of oneDNN.
 
 oneDNN's weight gradient of a strided 1x1 convolution with channels last and fewer input channels than a vector holds
 corrupts the heap, hangs or is wrong (https://github.com/uxlfoundation/oneDNN/issues/6035, open in November 2026; seen
-here with torch 2.14 on AVX2). Shortcuts of residual networks are such convolutions once they are pruned. They are the
-same as taking every n-th pixel and then a convolution without stride, which is sound.
+here with torch 2.14 on AVX2). Shortcuts of pruned residual networks are such convolutions. Taking every n-th pixel
+first, and then a convolution without stride, gives the same result and is safe.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ WIDEST_VECTOR = 16  # float32 numbers in a vector of AVX-512; AVX2 has 8
 
 @contextmanager
 def channels_last(module: nn.Module) -> Iterator[None]:
-    """Lay weights out with channels last for the length of the block, where that is safe.
+    """Use the channels-last memory format within the block.
 
-    Afterwards they lie as a network that was just loaded has them: sums in another order have other last bits, and
-    what is measured in one process must be found again in the next.
+    Afterwards the weights have the memory format of a network that was just loaded. Sums in another order have other
+    last bits, and a measurement must give the same result in the next process.
     """
     module.to(memory_format=torch.channels_last)
     try:
@@ -34,7 +34,7 @@ def channels_last(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def safe_gradients(module: nn.Module) -> Iterator[None]:
-    """Let the convolutions that oneDNN gets wrong take every n-th pixel themselves for the length of the block."""
+    """Subsample the inputs of the convolutions that oneDNN gets wrong, within the block."""
     with ExitStack() as undo:
         for conv in at_risk(module):
             undo.callback(conv.register_forward_pre_hook(partial(_thin, stride=conv.stride)).remove)
@@ -44,7 +44,7 @@ def safe_gradients(module: nn.Module) -> Iterator[None]:
 
 
 def at_risk(module: nn.Module) -> list[nn.Conv2d]:
-    """The strided 1x1 convolutions on the CPU whose input channels do not fill a vector."""
+    """Return the strided 1x1 convolutions on the CPU whose input channels do not fill a vector."""
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.weight.device.type == "cpu"]
     strided = [m for m in convs if m.kernel_size == (1, 1) and m.stride != (1, 1) and m.padding in {(0, 0), "valid"}]
     return [m for m in strided if m.in_channels // m.groups < WIDEST_VECTOR]

@@ -21,12 +21,12 @@ LONGEST_WAIT = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """One process's share of the machine.
+    """The device of one process of a training run.
 
     Attributes:
-        torch: Where tensors live.
-        rank: This process's number among `world`.
-        world: How many processes train together.
+        torch: Device of its tensors.
+        rank: Number of this process, from 0.
+        world: Number of processes that train together.
     """
 
     torch: torch.device
@@ -100,8 +100,7 @@ def pick_device(name: str = "auto") -> Device:
     """Choose a device: `auto` takes the GPU if there is one; under `torchrun`, this process's GPU.
 
     Raises:
-        SettingsError: If the named device is not there, or no device is called so; or the environment has a rank that
-            is none.
+        SettingsError: If there is no such device, or a variable of `torchrun` is not a number.
     """
     _keep_within_quota()
     rank, world = _read_number("RANK", "0"), _read_number("WORLD_SIZE", "1")

@@ -1,7 +1,7 @@
 """Measure how well features distinguish new classes from a few examples each.
 
-As is usual since Vinyals et al., 2016 (https://arxiv.org/abs/1606.04080): the average accuracy of many episodes, with
-its 95 % interval.
+The measure of Vinyals et al., 2016 (https://arxiv.org/abs/1606.04080): the mean accuracy over many episodes, with its
+95 % confidence interval.
 
 Shape legend: N images, D features, W ways, K shots, Q queries per class, C classes.
 """
@@ -27,17 +27,17 @@ Near = Callable[[Tensor, Tensor], Tensor]
 
 
 def measure_few_shot(features: Tensor, labels: NDArray[np.int64], near: Near, name: str, seed: int = 0) -> Report:
-    """Measure 5-way and 20-way accuracy with 1 and 5 shots, as far as there are classes and images for it.
+    """Measure 5-way and 20-way accuracy with 1 and 5 shots, if there are enough classes and images.
 
     Args:
-        features: Of all images `(N, D)`, on the CPU.
-        labels: `(N,)`.
-        near: Gives logits `(B, C)` from features `(B, D)` and prototypes `(C, D)`.
-        name: Of the measurements, before ` 5-way 1-shot`.
-        seed: Of the episodes, which are always the same.
+        features: Features of all images `(N, D)`, on the CPU.
+        labels: Labels `(N,)`.
+        near: Function from features `(B, D)` and prototypes `(C, D)` to logits `(B, C)`.
+        name: Prefix of the measurements' names, before ` 5-way 1-shot`.
+        seed: Random seed of the episodes.
 
     Returns:
-        For each, the mean of 600 episodes in percent, with its interval. With fewer than 5 classes, all of them.
+        For each setting, the mean of 600 episodes in percent, with its interval. Fewer than 5 classes are all used.
     """
     count = len(np.unique(labels))
     fewest = int(np.bincount(labels)[np.unique(labels)].min())

@@ -22,7 +22,7 @@ from effxfer.train.settings import Amp
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode and no gradients, and back to each submodule's own mode."""
+    """Switch to evaluation mode without gradients in the block, and restore each submodule's own mode afterwards."""
     with as_evaluated(module), torch.inference_mode():
         yield
 
@@ -36,7 +36,7 @@ def predict(
     batch: int = 256,
     amp: Amp = "off",
 ) -> Tensor:
-    """Run a module over the decoded examples of a split; give its outputs `(N, ...)` in float32 on the CPU."""
+    """Run a module on the decoded examples of a split; return its outputs `(N, ...)` in float32 on the CPU."""
     out = []
     with evaluation_mode(module), device.autocast(amp):
         # 256: chosen; at 224 px the input takes 154 MB, the first maps of a ResNet-18 0.8 GB.

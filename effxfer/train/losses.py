@@ -30,7 +30,7 @@ def label_loss(
     Args:
         output: The kind of the labels.
         raw: The network's outputs, `(B, C)`.
-        labels: Of `label_tensor`, or soft labels `(B, C)` of mixed images.
+        labels: Result of `label_tensor`, or soft labels `(B, C)` of mixed images.
         smoothing: Share of a label that is spread over the other possibilities, in [0, 1); not for numbers.
         multi_label: Loss of several labels: the binary cross-entropy, or the asymmetric loss, which weighs easy
             negatives down.
@@ -50,7 +50,7 @@ def multi_label_loss(raw: Tensor, labels: Tensor, smoothing: float = 0.0, kind: 
 
     Args:
         raw: Logits `(B, C)`.
-        labels: In [0, 1], NaN where unknown, `(B, C)`; what is unknown has no part.
+        labels: Labels `(B, C)` in [0, 1]; NaN is unknown and ignored.
         smoothing: Share of a label that is spread over its two possibilities.
         kind: `binary` or `asymmetric`.
     """
@@ -78,7 +78,7 @@ def regression_loss(output: Regression, raw: Tensor, labels: Tensor) -> Tensor:
     Args:
         output: Mean and deviation of each value.
         raw: Standardised values, `(B, K)`.
-        labels: Values in their units, NaN where unknown, `(B, K)`; what is unknown has no part.
+        labels: Values `(B, K)` in their units; NaN is unknown and ignored.
     """
     mean, deviation = (torch.tensor(v, device=raw.device, dtype=raw.dtype) for v in (output.mean, output.deviation))
     judged = ~labels.isnan()

@@ -35,7 +35,7 @@ def save(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(file: Path) -> dict[str, Any] | None:
-    """Read a checkpoint; None if there is none, and with a remark if it is not what was written."""
+    """Read a checkpoint; None if there is none, or if it is damaged, which is reported."""
     if not file.is_file():
         return None
     with file.open("rb") as stream:
@@ -55,10 +55,10 @@ def clone(module: nn.Module) -> dict[str, Tensor]:
 
 
 class Work:
-    """A directory for what a long computation has done so far.
+    """Directory of the intermediate results of a long computation.
 
     Args:
-        path: None keeps nothing: every unit is computed.
+        path: The directory; None saves nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -66,28 +66,28 @@ class Work:
 
     @property
     def result(self) -> Path | None:
-        """Folder of the files that belong beside the result; None if nothing is kept."""
+        """Folder of the files to move into the result; None if nothing is saved."""
         return self.file(RESULT)
 
     @property
     def key(self) -> str:
-        """The key of the result that this work is for; empty if nothing is kept."""
+        """Key of the result of this work; empty if nothing is saved."""
         return self.path.name.removeprefix("key-") if self.path else ""
 
     def part(self, name: str) -> "Work":
-        """Give a part of this directory to a part of the computation."""
+        """Return a subdirectory for a part of the computation."""
         return Work(self.path / name if self.path else None)
 
     def file(self, name: str) -> Path | None:
-        """Give a place for one file."""
+        """Return the path of a file in this directory; None if nothing is saved."""
         return self.path / name if self.path else None
 
     def once(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Compute a unit of work, or load its saved result.
 
         Args:
-            name: Unique within this directory.
-            compute: Gives tensors, numbers, strings, lists and dicts.
+            name: Name of the unit, unique within this directory.
+            compute: Returns a dictionary of tensors, numbers, strings, lists and dicts.
         """
         if self.path is None:
             return compute()

@@ -29,11 +29,11 @@ class Allowance:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """What training takes.
+    """Pace of a training run.
 
     Attributes:
-        step: Seconds for one.
-        validation: Seconds for one.
+        step: Seconds per step.
+        validation: Seconds per validation.
     """
 
     step: float
@@ -58,8 +58,8 @@ class Timetable:
 
     Args:
         allowance: The time budget.
-        length: Steps of an epoch.
-        epochs: Most epochs.
+        length: Steps per epoch.
+        epochs: Maximum number of epochs.
     """
 
     def __init__(self, allowance: Allowance, length: int, epochs: int) -> None:
@@ -67,20 +67,20 @@ class Timetable:
         self.first: Pace | None = None
 
     def plan_steps(self, pace: Pace, completed: int, spent: float) -> int:
-        """All steps at the pace with which training begins: ten at least, or one epoch's."""
+        """Plan the total number of steps from the initial pace; at least ten, or one epoch if that is shorter."""
         self.first = pace
         return self._plan_within(pace, completed, spent)
 
     def revise_steps(self, total: int, pace: Pace, *, completed: int, spent: float, all_trained: bool) -> int:
-        """All steps after an epoch at another pace; more than `total` only in the first half.
+        """Revise the total number of steps after an epoch; it grows only in the first half of training.
 
         Args:
-            total: What was thought so far.
-            pace: Of the last epoch.
-            completed: Steps so far.
+            total: Planned number of steps so far.
+            pace: Pace of the last epoch.
+            completed: Completed steps.
             spent: Seconds so far.
-            all_trained: Whether everything that is trained at any time was trained; if not, later steps may take as
-                long as the first.
+            all_trained: Whether the last epoch trained all parameters that any epoch trains. If not, later steps may
+                take as long as the first ones.
         """
         steps = self._plan_within(
             pace if all_trained or self.first is None else pace.at_least(self.first), completed, spent
@@ -100,10 +100,10 @@ def measure_pace(
     """Time a few steps and a validation; the caller undoes what they did.
 
     Args:
-        step: Makes the step of a number.
-        validate: None where there is none.
-        steps: How many steps there are.
-        seconds: What the whole training may take: 2 % of it go into this, or the time of 3 steps.
+        step: Makes the step with a number.
+        validate: Runs a validation; None if there is none.
+        steps: Number of steps of an epoch.
+        seconds: Time budget of the whole training; measuring takes 2 % of it, or the time of 3 steps.
     """
     times, began = list[float](), time.perf_counter()
     for number in range(steps):

@@ -1,4 +1,4 @@
-"""Training and evaluation mode of what is trained in part."""
+"""Training and evaluation mode of partly frozen modules."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from torch import nn
 def train_mode(learner: nn.Module) -> None:
     """Set training mode, but evaluation mode for every submodule whose parameters are all frozen.
 
-    A module of which something was frozen is in evaluation mode, too, with what an adapter changes in it: statistics
-    that a frozen body was trained with do not move.
+    A module with some frozen parameters is also in evaluation mode, even if an adapter changes them: the statistics of
+    a frozen body do not change.
     """
     learner.train()
     for module in learner.modules():
@@ -22,6 +22,6 @@ def train_mode(learner: nn.Module) -> None:
 
 
 def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """A module's own parameters, without those of modules in it; of an adapted one, what it came with."""
+    """Return a module's own parameters, without submodules; the original ones if an adapter changes them."""
     adapted: Any = getattr(module, "parametrizations", {})
     return [*module.parameters(recurse=False), *(adapted[leaf].original for leaf in adapted)]

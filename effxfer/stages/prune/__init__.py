@@ -1,1 +1,1 @@
-"""The stages that prune."""
+"""Stages that prune."""

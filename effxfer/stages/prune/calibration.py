@@ -1,4 +1,4 @@
-"""Training images without augmentation, from which scores of weights and BatchNorm statistics are estimated."""
+"""Training images without augmentation, for scores of weights and for BatchNorm statistics."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -25,7 +25,7 @@ SAMPLES = {"fisher": (1, 512), "taylor": (64, TAYLOR_BATCHES)}
 
 
 def plain_batches(task: Task, size: int, device: Device, seed: int) -> Batches:
-    """Batches of training images in random order, without augmentation."""
+    """Yield batches of training images in random order, without augmentation."""
     # As evaluation sees them: scores are of the network that will be measured, not of augmentation.
     return make_batches(task, size, Augment(crop="none", flip=False), device.torch)(seed)
 

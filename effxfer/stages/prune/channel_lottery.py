@@ -26,11 +26,11 @@ def structured(
     """Find a structured ticket: train, remove channels by mask, rewind, `settings.rounds` times, then train the ticket.
 
     Args:
-        net: Changed in place; ends as the trained ticket, with its masks.
-        tasks: As in `finetune`.
-        settings: How much to remove, and how to train.
-        device: Where.
-        work: Keeps every finished round and the checkpoint of the present one.
+        net: Network, changed in place into the trained ticket, with its masks.
+        tasks: See `finetune`.
+        settings: Pruning target and training settings.
+        device: Device of the training.
+        work: Saves every finished round, and checkpoints of the current one.
     """
     training = begin_training(net, tasks, settings, device)
     strategy, loss = training.strategy, training.loss

@@ -1,4 +1,4 @@
-"""Make smaller layers of a ticket's zeros."""
+"""Compact the zeros of a ticket into smaller layers."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -32,18 +32,18 @@ def compact(
     device: Device,
     work: Work,  # noqa: ARG001
 ) -> tuple[Net, Report]:
-    """Remove what carries nothing, and measure what is left; trains nothing.
+    """Remove units without effect, and evaluate the smaller network; no training.
 
     Args:
-        net: Changed in place.
-        tasks: The last one gives the images on which the networks are compared.
-        settings: How much the outputs may change.
-        device: Where.
-        work: Stays empty: this takes seconds to minutes, and is done again after a kill.
+        net: Network, changed in place.
+        tasks: The networks are compared on images of the last task.
+        settings: Allowed change of the outputs.
+        device: Device of the comparison.
+        work: Unused: the stage takes seconds to minutes, and is repeated after a kill.
 
     Raises:
         SettingsError: If the network is not trained for the task's classes.
-        GateError: If the smaller network computes something else.
+        GateError: If the outputs of the smaller network differ.
     """
     task = tasks[-1]
     if net.classes != task.classes:
@@ -61,13 +61,13 @@ def compact(
 
 
 def training_images(task: Task, settings: Compact, device: Device) -> list[Tensor]:
-    """Draw training images as evaluation sees them, in batches `(B, 3, S, S)`."""
+    """Draw training images without augmentation, in batches `(B, 3, S, S)`."""
     size = min(BATCH, settings.images)
     drawn = make_batches(task, size, Augment(crop="none", flip=False), device.torch)(seed_of(settings.seed, "compact"))
     return [inputs for inputs, _ in islice(drawn, settings.images // size)]
 
 
 def validation_images(split: Split, input: Input, count: int, device: Device) -> list[Tensor]:
-    """Give the first images of a split in batches `(B, 3, S, S)`."""
+    """Yield the first images of a split in batches `(B, 3, S, S)`."""
     starts = range(0, min(count, len(split)), BATCH)
     return [input_tensor(split.rows[i : min(i + BATCH, count)], input, device.torch) for i in starts]

@@ -89,7 +89,7 @@ class ControlSpec:
         folder: Folder of its checkpoints.
         start: Builds the untrained network of a repeat from the repeat's seed.
         epochs: Training epochs.
-        advice: How to train the control by itself, if it should win.
+        advice: Advice on training this network instead, if the control wins.
     """
 
     name: str
@@ -104,7 +104,7 @@ def open_control_backbones(settings: Channels, like: Input, device: Device) -> d
 
     Args:
         settings: Settings of the stage.
-        like: Inputing of the pruned network; the default for backbones that are not model directories.
+        like: Input of the pruned network; the default for backbones that are not model directories.
         device: Device of the stage.
 
     Raises:
@@ -121,7 +121,7 @@ def open_control_backbones(settings: Channels, like: Input, device: Device) -> d
 
 
 def open_control_backbone(backbone: BackboneSettings, like: Input) -> Net:
-    """Open one control backbone with the preprocessing of another network; see `open_control_backbones`."""
+    """Open one control backbone with the input of another network; see `open_control_backbones`."""
     if artifact.find(backbone.source) is None:
         inherited = {
             name: getattr(backbone, name) or getattr(like, name, None) for name in ("size", "crop_pct", "crop")

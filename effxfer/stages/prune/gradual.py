@@ -84,7 +84,7 @@ def ramp_of(settings: Gradual, length: int, first: Mask) -> Ramp:
 
 
 def remaining_weights_curve(ramp: Ramp, length: int) -> Report:
-    """Curve of the remaining weights by epoch."""
+    """Plot the remaining weights by epoch."""
     points = tuple(
         (step / length, 100 * (1 - ramp.sparsity_at(step))) for step in range(ramp.last + 1) if ramp.is_due(step)
     )

@@ -1,4 +1,4 @@
-"""What makes it impossible to prune a network: an adapter that is still on it, or one that training would leave."""
+"""Preconditions of pruning: no unmerged adapter on the network, and no strategy that adds one."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from effxfer.transfer.strategies import make_strategy
 
 
 def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:
-    """Refuse to prune a network with an adapter, or with a strategy that leaves one.
+    """Refuse to prune a network with an adapter, or with a strategy that adds one.
 
     Raises:
-        ModelFileError: If the network has an adapter that is not merged.
-        SettingsError: If the strategy leaves one, or trains one while weights are removed.
+        ModelFileError: If the network has an unmerged adapter.
+        SettingsError: If the strategy adds an adapter that stays separate, or trains one while weights are removed.
     """
     if unmerged := [edit["kind"] for edit in adapters(net)]:
         hint = "prune first, and adapt what is left: tickets keep their zeros"

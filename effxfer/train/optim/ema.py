@@ -1,4 +1,4 @@
-"""An average of the weights over training, which is what gets evaluated and kept."""
+"""Moving average of the weights during training, which is evaluated and saved."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ class Average:
         self.decay, self.weights = decay, clone(learner)
 
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Go on from what a checkpoint holds."""
+        """Load the average from a checkpoint."""
         for name, tensor in self.weights.items():
             tensor.copy_(weights[name])
 
     @torch.no_grad()
     def update(self, learner: nn.Module, step: int) -> None:
-        """Take in the learner's present weights, after step number `step`."""
+        """Update the average with the learner's weights after step number `step`."""
         # As in TensorFlow's ExponentialMovingAverage (num_updates): otherwise the initial weights weigh for long.
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, tensor in learner.state_dict().items():
@@ -32,7 +32,7 @@ class Average:
 
     @contextmanager
     def applied_to(self, learner: nn.Module) -> Iterator[None]:
-        """Put the average into a learner for a while."""
+        """Replace the learner's weights by the average within the block."""
         original = clone(learner)
         learner.load_state_dict(self.weights)
         try:

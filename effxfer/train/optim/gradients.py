@@ -19,13 +19,13 @@ class DivergedError(Exception):
 
 
 class Gradients:
-    """Gradients of a loss, averaged over processes and scaled where the precision needs it.
+    """Computes the gradients of a loss, averaged over processes, and scaled under fp16.
 
     Args:
-        learner: On the device.
-        loss: Gives the terms of the loss from (learner, batch, progress in [0, 1)).
-        device: Where, and with which other processes.
-        amp: As in `FitSettings`.
+        learner: Module on the device.
+        loss: Function from (learner, batch, progress in [0, 1)) to the terms of the loss.
+        device: Device, and the other processes of a distributed run.
+        amp: Mixed precision, see `FitSettings`.
     """
 
     def __init__(self, learner: nn.Module, loss: Loss, device: Device, amp: Amp) -> None:
@@ -34,7 +34,7 @@ class Gradients:
         self.scaler = device.scaler(amp)
 
     def add_up(self, batch: Any, progress: float, parts: int) -> dict[str, float]:
-        """Add a batch's gradients, of its parts one after the other, to those that the parameters have.
+        """Add the gradients of a batch to the parameters' gradients, one part of the batch after the other.
 
         Returns:
             The terms of the batch's loss.
@@ -59,7 +59,7 @@ class Gradients:
 
 
 class _Terms(nn.Module):
-    """The loss as a module, so that gradients are averaged over processes for every kind of learner."""
+    """The loss as a module, so that DDP averages the gradients of any learner."""
 
     def __init__(self, learner: nn.Module, loss: Loss) -> None:
         super().__init__()

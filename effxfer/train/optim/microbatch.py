@@ -1,6 +1,6 @@
-"""A batch in parts, where it does not fit into memory as a whole: gradients add up to those of the whole batch.
+"""Split a batch that does not fit into memory; the gradients of its parts add up to those of the whole batch.
 
-BatchNorm then normalises over each part: with very small parts results differ from those of the whole batch.
+BatchNorm normalises each part separately, so very small parts change the result.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ def split(batch: Any, count: int) -> list[tuple[float, Any]]:
 
     Args:
         batch: A tensor `(B, ...)`, or a tuple, list or dict of batches.
-        count: At most so many parts, not more than there are examples.
+        count: Maximum number of parts; there are never more parts than examples.
 
     Returns:
         Each part with its share of the examples; all shares add up to 1.

@@ -11,10 +11,10 @@ from effxfer.train.settings import FitSettings
 
 
 def make_optimizer(learner: nn.Module, settings: FitSettings) -> Optimizer:
-    """Make timm's optimizer of the settings' name.
+    """Make the timm optimizer that the settings name.
 
     Raises:
-        SettingsError: If timm has none of that name.
+        SettingsError: If timm has no optimizer of this name.
     """
     from timm.optim import create_optimizer_v2, list_optimizers
 
@@ -33,18 +33,18 @@ def make_optimizer(learner: nn.Module, settings: FitSettings) -> Optimizer:
 def parameter_groups(
     learner: nn.Module, *, lr: float, weight_decay: float, layer_decay: float = 1.0, head_lr: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Sort what is trained into groups for an optimizer.
+    """Sort trainable parameters into groups for an optimizer.
 
     Args:
-        learner: Parameters that require no gradient are left out.
-        lr: Rate of the topmost layer of the body.
-        weight_decay: For matrices and kernels; biases, norms and other vectors get none.
-        layer_decay: Each block of the body has the rate of the block above it times this, in (0, 1];
-            1 gives all of them the same (Bao et al., 2021, https://arxiv.org/abs/2106.08254).
-        head_lr: The head's rate as a multiple of `lr`; 1 is the null value.
+        learner: Module; parameters that require no gradient are skipped.
+        lr: Learning rate of the topmost block of the body.
+        weight_decay: Weight decay of matrices and kernels; biases, norms and other vectors have none.
+        layer_decay: Factor of the learning rate from each block of the body to the block below, in (0, 1]; 1 is off
+            (Bao et al., 2021, https://arxiv.org/abs/2106.08254).
+        head_lr: Learning rate of the head as a multiple of `lr`; 1 is the same rate.
 
     Returns:
-        Groups with `params`, `lr`, `lr_scale` (what timm's schedulers multiply by) and `weight_decay`.
+        Groups with `params`, `lr`, `lr_scale` (the factor of timm's schedulers) and `weight_decay`.
     """
     named = [(name, p) for name, p in learner.named_parameters() if p.requires_grad]
     blocks = blocks_of(name for name, _ in named)
@@ -60,16 +60,16 @@ def parameter_groups(
 
 
 def blocks_of(names: Iterable[str]) -> list[str]:
-    """Name the blocks of the body that parameters of these names belong to, lowest first."""
+    """Return the blocks of the body that the named parameters belong to, lowest first."""
     return list(dict.fromkeys(block(name) for name in names if not is_head(name)))
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter of that name belongs to the head, or to what a strategy trains beside the network."""
+    """Whether a parameter belongs to the head, or to a module that a strategy adds to the network."""
     return not name.removeprefix("net.").startswith("body.")
 
 
 def block(name: str) -> str:
-    """Name the body's block that a parameter belongs to: the first two levels where the second is a number."""
+    """Return the block of the body that a parameter belongs to: the first two levels if the second is a number."""
     parts = name.removeprefix("net.").removeprefix("body.").split(".")
     return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdigit() else parts[0]

@@ -1,4 +1,4 @@
-"""One optimizer step: the gradients of a batch, in parts where memory is short, what is done with them, and after."""
+"""One optimizer step: gradients (in micro-batches if memory is short), clipping, update, and averaging."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,22 +18,22 @@ from effxfer.train.settings import FitSettings
 
 
 class Update:
-    """Makes optimizer steps; everything the next one depends on, beside the weights, is in `state`.
+    """Makes optimizer steps; `state` returns everything that the next step depends on, except the weights.
 
     Args:
-        learner: On the device; trained in place.
-        loss: Gives the terms of the loss from (learner, batch, progress in [0, 1)).
-        settings: Optimizer, clipping, average, precision.
-        device: Where, and with which other processes.
-        seed: Of dropout and whatever else is drawn in a step.
-        before: Called when the gradients are there, before they are clipped and used.
-        after: Called with the number of steps done.
-        note: Told when memory ran out and a batch is taken in more parts.
+        learner: Module on the device, trained in place.
+        loss: Function from (learner, batch, progress in [0, 1)) to the terms of the loss.
+        settings: Optimizer, clipping, averaging and precision.
+        device: Device, and the other processes of a distributed run.
+        seed: Random seed of dropout and other random numbers of a step.
+        before: Called when the gradients are computed, before they are clipped and applied.
+        after: Called with the number of completed steps.
+        note: Called with a record when memory runs out and batches are split further.
 
     Attributes:
-        optimizer: With a group of parameters for each rate and decay.
-        average: Of the weights; None without `settings.ema`.
-        parts: Parts of a batch.
+        optimizer: Optimizer with one parameter group per learning rate and weight decay.
+        average: Moving average of the weights; None without `settings.ema`.
+        parts: Number of parts of a batch.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Update:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all steps so far, but not how much fits into memory."""
+        """Discard optimizer state and average, but keep the number of parts that fits into memory."""
         self.optimizer = make_optimizer(self.learner, self.settings)
         self.average = Average(self.learner, self.settings.ema) if self.settings.ema else None
 
     def state(self) -> dict[str, Any]:
-        """Give everything that the next step depends on, beside the learner."""
+        """Return everything that the next step depends on, except the learner."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.gradients.scaler.state_dict(),
@@ -61,7 +61,7 @@ class Update:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state` gave."""
+        """Restore what `state` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.gradients.scaler.load_state_dict(state["scaler"])
         if self.average:
@@ -72,13 +72,13 @@ class Update:
         """Make one step.
 
         Args:
-            batch: As the loss takes it.
-            step: Its number, from 0.
-            progress: Share of the whole training before it, in [0, 1).
-            factor: Of the learning rate.
+            batch: Batch for the loss.
+            step: Number of the step, from 0.
+            progress: Share of the whole training before this step, in [0, 1).
+            factor: Factor of the learning rate.
 
         Returns:
-            The loss, and its terms where they are several.
+            The loss, and its terms if there are several.
 
         Raises:
             DivergedError: If the loss is not finite.
@@ -102,15 +102,15 @@ class Update:
         return {"loss": sum(terms.values()), **(terms if len(terms) > 1 else {})}
 
     def use_average(self) -> AbstractContextManager[None]:
-        """Put the average into the learner for a while, if there is one."""
+        """Replace the learner's weights by their average within a `with` block, if there is one."""
         return self.average.applied_to(self.learner) if self.average else nullcontext()
 
     def tensors(self) -> list[Tensor]:
-        """What processes share after an epoch: buffers, and the average."""
+        """Return the tensors that processes share after an epoch: buffers, and the average."""
         return [*self.learner.buffers(), *(self.average.weights.values() if self.average else ())]
 
     def _differentiate(self, batch: Any, step: int, progress: float) -> dict[str, float]:
-        """Compute the gradients of a batch; in parts, twice as many at a time, where memory runs out."""
+        """Compute the gradients of a batch; whenever memory runs out, double the number of parts."""
         full: EffxferError | None = None
         while True:
             # At every attempt, so that a step in more parts draws what it would have drawn; by
@@ -135,11 +135,11 @@ class Update:
 
 
 def _batch_size_error(error: ValueError, full: EffxferError | None) -> Exception:
-    """Say what to do where BatchNorm has one value for each channel; any other error stays what it is.
+    """Return a clearer error if BatchNorm has only one value per channel; other errors are unchanged.
 
     Args:
-        error: What was raised.
-        full: That memory ran out, where that is why parts are so small.
+        error: The error that was raised.
+        full: Error for full memory, if that is the reason for small parts; it takes precedence.
     """
     if "more than 1 value per channel" not in str(error):
         return error
