@@ -21,6 +21,7 @@ from effxfer.transfer.regularized.bss import Bss
 from effxfer.transfer.regularized.delta import Delta
 from effxfer.transfer.regularized.l2_sp import L2Sp
 from effxfer.transfer.semi_supervised.fixmatch import FixMatch
+from effxfer.transfer.text.setfit import SetFit
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "auto": Auto,
@@ -41,6 +42,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "probe": Probe,
     "prompts": Prompts,
     "prototypes": PrototypeNet,
+    "setfit": SetFit,
     "ssf": Ssf,
     "unfreeze": Unfreeze,
 }

@@ -41,6 +41,7 @@ OPTIONS = {
     "probe": {"batch": 8},
     "prompts": {**PLAIN, "tokens": 4},
     "prototypes": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 48},
+    "setfit": {"batch": 8, "pairs": 2},
     "ssf": PLAIN,
     "unfreeze": PLAIN,
 }
