@@ -80,7 +80,7 @@ class AdapterFile(SignedFile[Facts]):
         """Attach the adapter to the body that it was trained on, and replace the head by its own.
 
         Args:
-            net: Changed in place.
+            net: Network, changed in place.
             owner: Name of the network in errors.
 
         Raises:

@@ -99,7 +99,7 @@ class SignedFile(Generic[AnyFacts]):
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read and check a file on disk; errors as in `unpack`, and if it cannot be read."""
+        """Read and check a file on disk; see `unpack` for errors, and if it cannot be read."""
         return cls.unpack(_read_complete(file), str(file))
 
     def save(self, file: Path) -> None:

@@ -252,7 +252,7 @@ def apply_edit(net: Net, kind: str, **arguments: Any) -> None:
     """Change a network's architecture and record the change.
 
     Args:
-        net: Changed in place.
+        net: Network, changed in place.
         kind: A key of `EDITS`.
         arguments: Arguments of the edit, in their JSON form.
     """

@@ -32,7 +32,7 @@ def usable_logical_cores(root: Path = ROOT) -> int:
     For threads that wait for files or decode images: a physical core's second thread is of use to them.
 
     Args:
-        root: As in `usable_cores`.
+        root: See `usable_cores`.
     """
     return within_quota(len(allowed_cores()), root)
 

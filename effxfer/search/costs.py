@@ -19,7 +19,7 @@ class Costs:
     Attributes:
         body: p50 of the body that ends at the deepest of a set of layers, by the set's name.
         pools: p50 of each pool on each layer, by `pool layer`, at its smallest and at its largest.
-        sizes: What makes a pool small or large (queries, rank), smallest and largest, by pool.
+        sizes: Smallest and largest size (queries or rank) of each pool.
         base: p50 of a classifier of no size.
         per_million: More p50 for each million of a classifier's parameters.
         millions: Parameters of the body that ends at the deepest of a set of layers, in millions.
@@ -46,7 +46,7 @@ class Costs:
         return float(np.interp(size, self.sizes[spec.pool], self.pools[f"{spec.pool} {tap}"]))
 
     def plain(self) -> dict[str, Any]:
-        """Give values that JSON takes."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod

@@ -30,7 +30,7 @@ class Features:
         classes: C.
         train_maps: The same layers as they are, not averaged: `(N, D, h, w)` or `(N, n, D)`; empty if there are
             none, and then no head pools.
-        val_maps: Of the validation split.
+        val_maps: Maps of the validation split.
     """
 
     train: Mapping[str, NDArray[np.float32]]
@@ -46,7 +46,7 @@ class Features:
             _check(split, matrices, labels, self.classes)
 
     def inputs(self, split: Literal["train", "val"], spec: HeadSpec) -> Matrices:
-        """Inputs of a head from a split: layers as they are if it pools, else their averages."""
+        """Return the inputs of a head from a split: maps of layers if it pools, else their averages."""
         maps, vectors = (self.train_maps, self.train) if split == "train" else (self.val_maps, self.val)
         return maps if spec.pool != "mean" else vectors
 

@@ -22,10 +22,10 @@ class SearchResult:
     """The winning head.
 
     Attributes:
-        spec: Its architecture.
+        spec: Architecture of the head.
         taps: The feature layers that feed it, in the order of its inputs.
-        state: Its trained weights, for `build_head(spec, ...).load_state_dict`.
-        answers: Its predicted classes on `val`: int64 `(M,)`.
+        state: Trained weights, for `build_head(spec, ...).load_state_dict`.
+        answers: Predicted classes on `val`: int64 `(M,)`.
         report: Scores of the winner and of the plain linear head, trial counts, the best trials, best so far.
     """
 
@@ -38,7 +38,7 @@ class SearchResult:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyRatio:
-    """Latency of the whole network with a head, timed beside the one with the plain linear head.
+    """Latency of the complete network with a head, timed in turns with the plain linear head.
 
     Attributes:
         ms: p50.
@@ -70,7 +70,7 @@ class Finalist:
     latency: LatencyRatio | None = None
 
     def value(self, search: Search) -> float:
-        """The metric less the penalties, with latency as it was measured."""
+        """The metric minus the penalties, with the measured latency."""
         small = size_penalty(search.features, self.candidate, search.settings, search.reference())
         # The logarithm: half and twice the latency weigh alike, and a factor counts the same at any latency.
         slow = search.settings.latency_weight * math.log2(self.latency.ratio) if self.latency else 0.0

@@ -100,7 +100,7 @@ class ByteDropout(nn.Module):
 
     Args:
         share: Wanted share, 0 up to 1, exclusive; rounded to 1/256.
-        generator: Where bytes come from.
+        generator: Source of random bytes.
     """
 
     def __init__(self, share: float, generator: np.random.Generator) -> None:
@@ -109,7 +109,7 @@ class ByteDropout(nn.Module):
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """In training, zero a share of the numbers and scale up the rest; else give `x` as it is."""
+        """In training, zero a share of the numbers and scale up the rest; otherwise return `x` unchanged."""
         if not self.training or self.dropped == 0:
             return x
         # A byte for each number: steps of 1/256 are fine enough for a share.
@@ -119,7 +119,7 @@ class ByteDropout(nn.Module):
 
 
 def replace_dropout(module: nn.Module, generator: np.random.Generator) -> None:
-    """Put `ByteDropout` in the place of every `nn.Dropout` below `module`, in place."""
+    """Replace every `nn.Dropout` in `module` by `ByteDropout`, in place."""
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Dropout):
             setattr(module, name, ByteDropout(child.p, generator))

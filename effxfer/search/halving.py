@@ -13,8 +13,8 @@ class Round:
     """One round.
 
     Attributes:
-        count: How many take part.
-        share: How long each is trained, as a share of the last round's training.
+        count: Number of candidates.
+        share: Length of each training, as a share of the last round's.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""Training and judging one head on features that are computed once: the second training loop beside `train.fit`.
+"""Train and evaluate one head on cached features: the second training loop besides `train.fit`.
 
 A step of a head takes less time than the bookkeeping of `train.fit` and `torch.optim`. Measured on one core with torch
 2.14, CPU time of 60 heads of 60 epochs on digits: 16.1 s with this loop; 19.1 s with `torch.optim.AdamW(fused=True)`,
@@ -41,8 +41,8 @@ def fold_rows(labels: NDArray[np.int64], folds: int, seed: int) -> list[tuple[Ro
 
     Args:
         labels: `(N,)`.
-        folds: What `SearchSettings.folds` says.
-        seed: Of the shuffle.
+        folds: Number of folds, see `SearchSettings`.
+        seed: Random seed of the shuffle.
 
     Returns:
         For each fold the rows to train on and the rows to judge on, disjoint and in rising order.
@@ -87,11 +87,11 @@ def judge(
         features: Only its training split is used.
         candidate: The head.
         settings: Epochs, batch and metric.
-        folds: What `fold_rows` gave.
-        penalty: What is taken off the metric for size and latency.
-        seed: Of initialisation, shuffling and dropout.
-        report: Told epoch and objective at every rung; may raise to stop the trial.
-        check: Called after every epoch of every fold; may raise to stop it, too.
+        folds: Result of `fold_rows`.
+        penalty: Penalty for size and latency, subtracted from the metric.
+        seed: Random seed of initialisation, shuffling and dropout.
+        report: Called with epoch and objective at every rung; may raise to stop the trial.
+        check: Called after every epoch of every fold; may raise to stop the trial.
 
     Returns:
         The metric, 0 to 1, minus the penalty.
@@ -166,7 +166,7 @@ class Training:
         return measure(predicted, torch.from_numpy(labels if rows is None else labels[rows]), metric)
 
     def result(self) -> tuple[HeadSpec, dict[str, Tensor]]:
-        """Give the head and its weights, with the standardisation merged into the weights where that is exact."""
+        """Return the head and its weights, with the standardisation merged into the weights where that is exact."""
         with torch.no_grad():
             return self.inputs.result(self.head)
 
@@ -211,7 +211,7 @@ def score_head(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[st
 
 @torch.inference_mode()
 def answers(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor]) -> Tensor:
-    """Give the classes that trained weights predict on the validation split: int64 `(M,)`."""
+    """Return the classes that trained weights predict on the validation split: int64 `(M,)`."""
     head = build_head(spec, features.channels(taps, spec), features.classes)
     head.load_state_dict(dict(state))
     head.eval()

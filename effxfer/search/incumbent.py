@@ -21,7 +21,7 @@ def is_better(candidate: Tensor, present: Tensor, labels: Tensor, *, metric: str
         labels: True classes `(M,)`.
         metric: One that `measure` knows.
         confidence: Share of the resampled splits in which `candidate` must be better, in [0, 1); 0 always returns true.
-        seed: Of the resampling.
+        seed: Random seed of the resampling.
     """
     if not confidence:
         return True

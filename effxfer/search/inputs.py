@@ -1,4 +1,4 @@
-"""Inputs of a head in training: averages of layers side by side, or layers as they are.
+"""Inputs of a head in training: concatenated averages of layers, or maps of layers.
 
 Shape legend: N examples, D channels of a layer, F features side by side, P numbers that a pool gives.
 """
@@ -59,12 +59,12 @@ class Vectors:
         yield (x - self.mean) / self.deviation if self.spec.standardize else x
 
     def result(self, head: nn.Module) -> tuple[HeadSpec, State]:
-        """Give a trained head that takes features as they come, with the standardisation merged where it can be."""
+        """Return a trained head for raw features, with the standardisation merged if possible."""
         return _fold(self.spec, head, self.mean, self.deviation)
 
 
 class Layers:
-    """Layers as they are, for a head with a pool; while it is trained, it sees their channels standardised (not GeM).
+    """Maps of layers for a head with a pool, which sees their channels standardised during training (except GeM).
 
     The pooled vector is standardised by what the untrained pool gives: exact or not, it is a change of scale.
 
@@ -107,7 +107,7 @@ class Layers:
             yield self._standardize(self._pool(head, matrices, chunk))
 
     def result(self, head: nn.Module) -> tuple[HeadSpec, State]:
-        """Give a trained head that takes layers as they are; the one that was trained is of no more use."""
+        """Return a trained head for raw maps; the original head must not be used any more."""
         pool: Any = pool_of(head)
         scale, shift = pool.fold_(self.statistics)
         mean, deviation = torch.zeros_like(scale) + self.mean, torch.ones_like(scale) * self.deviation
@@ -154,7 +154,7 @@ def gather(matrices: Matrices, taps: tuple[str, ...], rows: Rows | None = None) 
 
 
 def _line(dims: int) -> tuple[int, ...]:
-    """The shape of one number per channel beside layers of 2, 3 or 4 axes."""
+    """Return the shape of one number per channel that broadcasts with layers of 2, 3 or 4 axes."""
     return {2: (1, -1), 3: (1, 1, -1), 4: (1, -1, 1, 1)}[dims]
 
 

@@ -1,4 +1,4 @@
-"""The report of a search: the selected head beside the plain linear one, the trials, the Pareto front."""
+"""Report of a search: the selected head against the plain linear one, the trials, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _share(name: str, share: float, n: int) -> Measurement:
 
 
 def _metric(trial: Any) -> float:
-    """Give a trial's metric without the penalties."""
+    """Return a trial's metric without the penalties."""
     score: float = trial.user_attrs["metric"]
     return score
 

@@ -54,8 +54,8 @@ def search_head(
     always one. Called again after an interruption it does the trials that are missing, then gives the same result.
 
     Args:
-        features: Of each layer; without maps no head pools. At least 2 classes.
-        settings: Of the search; its `seconds` count if `until` is infinite.
+        features: Features of each layer, with at least 2 classes; without maps, no head pools.
+        settings: Settings of the search; its `seconds` are the limit if `until` is infinite.
         storage_dir: A folder of its own for the study, locked meanwhile.
         seed: Random seed.
         meter: Times body and heads; None leaves latency out.

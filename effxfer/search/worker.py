@@ -38,9 +38,9 @@ class Search:
 
     Attributes:
         features: Inputs of heads, of both splits.
-        settings: Of the search.
+        settings: Settings of the search.
         choices: Sets of layers to choose from.
-        seed: Of the whole search.
+        seed: Random seed of the whole search.
         folder: For logs, and the journal that is the search's own.
         stop: Whether to stop; called after every epoch.
         costs: Measured latencies; None if latency is not measured.

@@ -26,7 +26,7 @@ def make_strategy(name: str, options: dict[str, Any]) -> Strategy:
 
 
 def require_kind(strategy: Strategy, output: Output) -> None:
-    """Make sure that a strategy learns labels of a kind.
+    """Check that a strategy learns labels of a kind.
 
     Raises:
         SettingsError: If it does not, with the strategies that do.

@@ -70,8 +70,8 @@ def check_on_cpus(
 
     Args:
         model: A file, or the directory that holds `model.int8.onnx` or `model.onnx`.
-        data: Whose validation split is used.
-        images: How many images of it.
+        data: Data with the validation split to use.
+        images: Number of validation images.
         names: Keys of `CPUS` to run the file on.
         root: Folder of the ARM builds; see `emulated_logits`.
 

@@ -43,7 +43,7 @@ class Product:
 
     Attributes:
         name: Name of the node.
-        op: Its operator.
+        op: Operator of the layer.
         codes: Name of the tensor of uint8 codes (of floats for `DynamicQuantizeMatMul`).
         zero: Their zero point, or the name of the tensor that holds it; only padding needs it.
         weights: int8 `(O, C / groups, *kernel)` of a convolution, `(..., K, O)` of a matrix product.

@@ -40,11 +40,11 @@ class Layer:
 
     Attributes:
         name: Name of the node.
-        op: Its operator.
+        op: Operator of the layer.
         pairs: Sums of two products, over all images; 0 where the weights rule saturation out.
-        saturated: How many of them were clipped.
+        saturated: Number of clipped sums.
         outputs: Sums of all products of an output.
-        hit: How many of those contain a clipped pair.
+        hit: Number of outputs with a clipped pair.
         could: Pairs of weights that some input saturates, in ONNX Runtime's order.
         any_order: Output channels that some input saturates under some order.
     """

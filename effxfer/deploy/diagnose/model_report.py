@@ -52,7 +52,7 @@ def examine(
         batch: Images per call.
         size: Value of free axes other than the batch; None uses that of the file, see `feed_for`.
         max_seconds: Time limit for all comparisons together, without profiling.
-        top: How many kernels to list.
+        top: Number of kernels to list.
         seed: Seed of the input and of the order of comparisons.
 
     Returns:

@@ -18,10 +18,10 @@ SMALL = 1024  # bytes; onnx's own default: biases stay in the model
 
 
 def write_model(model: "onnx.ModelProto", file: Path) -> Path:
-    """Check a model and write it with a seal; above 2 GB of weights they go into `FILE.data` beside it.
+    """Check a model and write it with a seal; more than 2 GB of weights go into `FILE.data` next to it.
 
     Args:
-        model: With its weights inside, or in a file that lies beside `file` already.
+        model: Model with its weights inside, or in a file that is already next to `file`.
         file: Replaced only by a complete model.
 
     Raises:

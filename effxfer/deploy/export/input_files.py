@@ -1,4 +1,4 @@
-"""What lies beside an exported file: the tokenizer of a network that reads texts."""
+"""Files next to an exported file: the tokenizer of a network that reads texts."""
 
 import shutil
 from pathlib import Path
@@ -9,11 +9,11 @@ from effxfer.runtime.inputs import INPUT_FILES, Input
 
 
 def require_own_folder(file: Path, input: Input) -> None:
-    """Refuse to write a model beside the files of another one, because a folder holds one tokenizer.
+    """Refuse to write a model next to the tokenizer of another one, because a folder has only one.
 
     Args:
-        file: Where the model would be written.
-        input: Its input.
+        file: File of the model to write.
+        input: Input of the model.
 
     Raises:
         ModelFileError: `E446` with the name of the file that differs.
@@ -32,7 +32,7 @@ def write_input_files(input: Input, folder: Path) -> None:
 
 
 def copy_input_files(file: Path, folder: Path) -> None:
-    """Copy what lies beside a model to a folder of files that are made from it."""
+    """Copy the files next to a model to the folder of a file that is made from it."""
     for name in INPUT_FILES:
         if file.with_name(name).is_file():
             shutil.copyfile(file.with_name(name), folder / name)

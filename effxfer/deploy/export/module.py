@@ -45,9 +45,8 @@ def export_module(
     images; without them any ONNX Runtime takes the input that the module takes.
 
     Args:
-        module: In evaluation mode, on any device; takes one tensor `(N, ...)` and returns one `(N, ...)`. It is not
-            changed.
-        file: Where to write; replaced only by a complete file.
+        module: Module in evaluation mode, on any device, from a tensor `(N, ...)` to a tensor `(N, ...)`; unchanged.
+        file: File to write; replaced only by a complete file.
         example: Real input `(N, ...)`, N at least 1; the file is compared with the module on it, and on as much random
             input of its spread.
         classes: Names of the outputs' columns.
@@ -55,7 +54,7 @@ def export_module(
         names: Names of the input and of the output.
         opset: ONNX operator set, 13 or later.
         tolerance: Largest difference of an output, as a share of the largest output (of 1, where all are smaller).
-        threads: Of ONNX Runtime; 0 is one per core.
+        threads: Threads of ONNX Runtime; 0 is one per core.
 
     Returns:
         `parity/batchB` and `parity/example`, the largest absolute differences of an output at batch size B and on the
@@ -99,7 +98,7 @@ def write_module(
 def check_outputs(
     file: Path, module: nn.Module, example: Tensor, *, tolerance: float = TOLERANCE, threads: int = 1
 ) -> Report:
-    """Accept an ONNX file whose outputs match the module, or rename it; arguments and errors as in `export_module`."""
+    """Accept an ONNX file whose outputs match the module, or rename it; see `export_module` for the arguments."""
     inputs = torch.cat([example.detach().cpu(), _random_like(example.detach().cpu())])
     expected = _answers(module, inputs)
     rows, worst = [], 0.0

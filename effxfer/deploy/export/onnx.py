@@ -55,16 +55,16 @@ def export_onnx(
     the input, such as `tokenizer.json`, are written beside it.
 
     Args:
-        module: In evaluation mode, on any device; takes the input, with `prototypes` these as well, and then gives
-            logits and features. It is not changed.
-        file: Where to write; replaced only by a complete file.
+        module: Module in evaluation mode, on any device; unchanged. With `prototypes`, it takes them as a second
+            input, and returns logits and features.
+        file: File to write; replaced only by a complete file.
         input: `size` is S, or the most tokens of a text; all of it goes into the metadata.
         classes: Names of the C columns, which are the logits of single labels; used without `output`.
         output: What the C columns are; None for single labels of `classes`.
         key: Key of the exported artifact.
         opset: ONNX operator set, 13 or later; checked in what was written. Below 18 the IR version is as old.
-        dynamic_size: Leave height and width free, too, where the network does not depend on them; only for images.
-        prototypes: What the second input is where it is not given, `(classes, D)`; None for a file without it.
+        dynamic_size: Whether height and width are free, if the network allows it; only for images.
+        prototypes: Default of the second input, `(classes, D)`; None for a file without it.
         extra: More metadata.
 
     Raises:
@@ -193,8 +193,8 @@ def convert(
     """Convert a module to ONNX, unchecked and with torch's bookkeeping.
 
     Args:
-        module: In evaluation mode.
-        examples: What it is called with; `(B, ...)` each, B at least 2.
+        module: Module in evaluation mode.
+        examples: Its inputs, `(B, ...)` each, B at least 2.
         opset: ONNX operator set.
         free: Names of the axes that stay free, by the name of each input.
         outputs: Names of the outputs.

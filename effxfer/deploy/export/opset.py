@@ -74,7 +74,7 @@ def lower(model: "onnx.ModelProto", opset: int) -> None:
     """Convert a model of operator set 18 to an older one, in place, with the matching IR version.
 
     Args:
-        model: With types and shapes of its tensors, as torch writes them.
+        model: Model with types and shapes of its tensors, like torch writes it.
         opset: 13 to 17.
 
     Raises:

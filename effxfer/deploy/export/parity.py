@@ -33,8 +33,8 @@ def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
 
     Args:
         file: The model.
-        threads: Of ONNX Runtime; 0 is one per core.
-        exact: Let x86 without VNNI add up 8-bit products without loss, as all other CPUs do; slower.
+        threads: Threads of ONNX Runtime; 0 is one per core.
+        exact: Whether x86 without VNNI adds 8-bit products without loss, like all other CPUs; slower.
 
     Raises:
         ModelFileError: If `Model` refuses it.
@@ -55,8 +55,8 @@ def onnx_outputs(
         file: The model, whoever wrote it.
         inputs: `(N, ...)` of the type and shape that the file takes, N at least 1.
         batch: Rows per call.
-        threads: Of ONNX Runtime; 0 is one per core.
-        exact: As in `open_model`.
+        threads: Threads of ONNX Runtime; 0 is one per core.
+        exact: See `open_model`.
 
     Returns:
         The first output, `(N, ...)`.
@@ -87,8 +87,8 @@ def onnx_logits(
         rows: uint8 `(N, S, S, 3)`, which the file's own preprocessing makes its input; arrays of any other type are
             the input itself, `(N, ...)`, of a file that anybody wrote.
         batch: Images per call.
-        threads: Of ONNX Runtime; 0 is one per core.
-        exact: As in `open_model`.
+        threads: Threads of ONNX Runtime; 0 is one per core.
+        exact: See `open_model`.
 
     Returns:
         float32 `(N, classes)`.
@@ -129,7 +129,7 @@ def parity(
         rows: uint8 `(N, S, S, 3)`, N at least 1; repeated where a batch is larger than N.
         input: The module's.
         batches: Batch sizes.
-        threads: Of ONNX Runtime; 0 is one per core.
+        threads: Threads of ONNX Runtime; 0 is one per core.
 
     Returns:
         `parity/batchB`: largest absolute difference of a logit (NaN if either side gave NaN), n images.
@@ -169,7 +169,7 @@ def check(
         expected: The module's logits `(N, classes)` on this split, if they are known; otherwise they are computed.
         batches: Batch sizes to compare.
         sizes: Other heights and widths to compare at, of a file whose sides are free.
-        threads: Of ONNX Runtime; 0 is one per core.
+        threads: Threads of ONNX Runtime; 0 is one per core.
 
     Returns:
         `parity/batchB`, `parity/sizeHxW` and `parity/split`: largest absolute difference of a logit, at each batch

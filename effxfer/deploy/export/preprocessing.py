@@ -142,7 +142,7 @@ def add_preprocessing(file: Path) -> Path:
     output becomes `probabilities`, float32 `(batch, classes)`.
 
     Args:
-        file: What `export_onnx` or `quantize` wrote; replaced only by a complete file.
+        file: File that `export_onnx` or `quantize` wrote; replaced only by a complete file.
 
     Raises:
         ModelFileError: If the file is not one of these, or its resizing filter is none of ONNX's (E426).

@@ -50,7 +50,7 @@ def run_split(file: Path, split: Split, *, threads: int = 0) -> SplitOutputs:
     Args:
         file: What `add_preprocessing` wrote.
         split: With `decode_row`, its images as they are.
-        threads: Of ONNX Runtime; 0 is one per core.
+        threads: Threads of ONNX Runtime; 0 is one per core.
 
     Raises:
         ModelFileError: If the file cannot be opened.
@@ -95,7 +95,7 @@ def check_preprocessing(
         expected: The same network's logits `(N, classes)` for `split.rows`, without preprocessing.
         max_drop: Points of the main metric that resizing inside the graph may cost.
         output: The kind of the labels.
-        threads: Of ONNX Runtime; 0 is one per core.
+        threads: Threads of ONNX Runtime; 0 is one per core.
 
     Returns:
         `preprocessing/input`: largest difference of an input in 1/255; `preprocessing/agreement`: images with the same

@@ -60,8 +60,8 @@ def check_prototypes(model: Model, net: Net, pixels: NDArray[np.uint8], toleranc
     """Run a file with new prototypes, and compare its logits with those computed from its features.
 
     Args:
-        model: Of any precision.
-        net: What it was made from; nothing is checked if its head is another one.
+        model: Exported model of any precision.
+        net: The exported network; nothing is checked if its head has no prototypes.
         pixels: uint8 `(N, S, S, 3)`, of which some are used.
         tolerance: Largest difference of a logit, as a share of the largest one (of 1, where all are smaller).
 

@@ -34,7 +34,7 @@ def measure_activations(model: "onnx.ModelProto", names: Iterable[str], feeds: F
 
     Args:
         model: Float32; it is not changed.
-        names: Of tensors inside it, `(N, C, ...)`, or `(..., C)` where they are the input of a matrix product.
+        names: Names of tensors inside it, `(N, C, ...)`, or `(..., C)` where they are the input of a matrix product.
         feeds: Images; at least one.
 
     Returns:

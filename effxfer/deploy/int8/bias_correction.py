@@ -24,7 +24,7 @@ def correct_biases(quantized: "onnx.ModelProto", prepared: "onnx.ModelProto", fe
     """Correct the biases for the mean error of rounded weights, in place.
 
     Args:
-        quantized: With QDQ nodes; layers without a bias, or left in float, stay as they are.
+        quantized: Model with QDQ nodes; layers without a bias, or in float, are unchanged.
         prepared: The float graph it was made from, with the same node names.
         feeds: Training images.
 

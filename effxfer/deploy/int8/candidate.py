@@ -25,8 +25,8 @@ def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, floa
     """Quantize a file by a recipe.
 
     Args:
-        prepared: What `prepare` wrote. Beside it, what several recipes need is kept: ranges, the equalized graph.
-        out: Where the candidate goes; a scratch file, without metadata.
+        prepared: File that `prepare` wrote. Ranges and the equalized graph are cached next to it for other recipes.
+        out: Scratch file for the candidate, without metadata.
         recipe: The recipe, of any kind.
         feeds: Calibration images.
         float_nodes: Nodes that stay in float32 besides the recipe's.

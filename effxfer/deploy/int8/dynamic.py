@@ -33,8 +33,8 @@ def write_dynamic(prepared: Path, out: Path, recipe: Recipe, float_nodes: Collec
     """Quantize the weights of matrix products; ranges of their inputs are found while they run.
 
     Args:
-        prepared: What `prepare` wrote.
-        out: Where the candidate goes; a scratch file, without metadata.
+        prepared: File that `prepare` wrote.
+        out: Scratch file for the candidate, without metadata.
         recipe: A recipe of kind `dynamic`.
         float_nodes: Nodes that stay in float32.
 
@@ -64,8 +64,8 @@ def write_weights(prepared: Path, out: Path, float_nodes: Collection[str] = ()) 
     """Store the weights of matrix products as int8, in blocks of 32 with a scale each; the products are in float32.
 
     Args:
-        prepared: What `prepare` wrote.
-        out: Where the candidate goes; a scratch file, without metadata.
+        prepared: File that `prepare` wrote.
+        out: Scratch file for the candidate, without metadata.
         float_nodes: Nodes that stay in float32.
 
     Raises:

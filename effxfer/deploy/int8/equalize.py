@@ -82,7 +82,7 @@ def channel_divisors(high: Array, weight: Array | None, bound: float = np.inf) -
     Args:
         high: `(C,)`, the largest absolute value of each channel.
         weight: `(C,)`, the largest weight that reads each channel; None if that does not matter.
-        bound: Where the activation cuts off.
+        bound: Upper bound of the activation.
 
     Returns:
         `(C,)`, positive; 1 for channels that are always zero, or reach the bound.

@@ -25,7 +25,7 @@ def rescale(quantized: "onnx.ModelProto", prepared: "onnx.ModelProto") -> int:
     """Widen scales of weights until every bias has room and none is rounded away, in place.
 
     Args:
-        quantized: With QDQ nodes.
+        quantized: Model with QDQ nodes.
         prepared: The float graph it was made from, with the same node names.
 
     Returns:
@@ -51,8 +51,8 @@ def required_scales(scale: Array, largest: Array, bias: Array, step: float) -> A
 
     Args:
         scale: `(O,)`, or `(1,)` for all channels together: what they have.
-        largest: Of the same shape, the largest absolute weight.
-        bias: Of the same shape, the largest absolute bias.
+        largest: Largest absolute weight, of the same shape.
+        bias: Largest absolute bias, of the same shape.
         step: The input's scale, positive.
 
     Returns:

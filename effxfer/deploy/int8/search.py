@@ -60,8 +60,8 @@ def quantize(
     accepted one, the most accurate is kept.
 
     Args:
-        fp32: What `export_onnx` wrote, or a network's ONNX file that anybody wrote.
-        out: Where the int8 file goes; nothing is written, and an older file removed, if no recipe is kept.
+        fp32: File that `export_onnx` wrote, or any network's ONNX file.
+        out: The int8 file to write. If no recipe is kept, nothing is written, and an older file is removed.
         calibration: uint8 `(K, S, S, 3)` from the training split; `images` of them are used, one of each even
             stretch. Arrays of another type are the file's input itself, `(K, ...)`.
         rows: uint8 `(N, S, S, 3)`, the whole validation split, or the file's input itself, as `calibration`.
@@ -69,12 +69,12 @@ def quantize(
         output: The kind of the labels.
         max_drop: Points of the main metric that int8 may lose against the float file.
         recipes: Keys of `RECIPES`, or `auto` alone.
-        float_layers: As in `ExportSettings`.
-        float_operators: As in `ExportSettings`.
+        float_layers: See `ExportSettings`.
+        float_operators: See `ExportSettings`.
         images: Images to calibrate on.
-        threads: Of ONNX Runtime; 0 is one per core.
+        threads: Threads of ONNX Runtime; 0 is one per core.
         latency_seconds: Time for all recipes together.
-        seed: Of the choice of calibration images.
+        seed: Random seed of the choice of calibration images.
         compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
         target: CPUs that the file is for. Recipes without kernels there are left out, candidates that would saturate
             there are refused, and if they are not like this one, accuracy alone decides among the fastest kinds.

@@ -50,8 +50,8 @@ def write_candidate(
     """Quantize with ranges measured beforehand.
 
     Args:
-        prepared: What `prepare` wrote.
-        out: Where the candidate goes; a scratch file, without metadata.
+        prepared: File that `prepare` wrote.
+        out: Scratch file for the candidate, without metadata.
         recipe: A recipe of kind `static`.
         feeds: Calibration images.
         ranges: Folder in which activation ranges are kept from one recipe to the next.

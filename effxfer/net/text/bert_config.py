@@ -34,9 +34,9 @@ class Kind:
         prefix: Begins the names of the body's tensors in files of models with a head.
         keys: Key of `config.json` by argument of `Encoder`.
         pad: Id of padding if the file names none.
-        positions_from_pad: As in `Encoder`.
+        positions_from_pad: See `Encoder`.
         pairs: Whether the two texts of a pair have different segments.
-        relative_buckets: As in `Encoder`.
+        relative_buckets: See `Encoder`.
     """
 
     prefix: str

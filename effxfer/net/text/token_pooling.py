@@ -30,7 +30,7 @@ def mean_of_tokens(tokens: Tensor, real: Tensor) -> Tensor:
 
 
 def first_token(tokens: Tensor, _real: Tensor) -> Tensor:
-    """Take the first token of each text, BERT's `[CLS]`; arguments as in `mean_of_tokens`."""
+    """Take the first token of each text, BERT's `[CLS]`; see `mean_of_tokens` for arguments."""
     return tokens[:, 0]
 
 

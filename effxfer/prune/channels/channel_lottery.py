@@ -73,11 +73,11 @@ def find_structured_ticket(
     holds such a ticket goes on from it. Channels over which a norm averages stay, because they could not be compacted.
 
     Args:
-        net: Changed in place; ends as the trained ticket, and holds its mask.
-        train: As in `lottery.find_ticket`.
+        net: Network, changed in place; ends as the trained ticket, and holds its mask.
+        train: See `lottery.find_ticket`.
         ratio: Share of the units to remove in all, in (0, 1).
         rounds: How many times to prune; 1 is one-shot pruning.
-        example: As in `remove_channels`.
+        example: See `remove_channels`.
         importance: `magnitude` is the L2 norm of all weights that make or read a unit, against the mean of the units
             tied to the same layers; `taylor` is how much the loss changes without it, to first order (Molchanov et
             al., 2019, https://arxiv.org/abs/1906.10771), against the same mean, and needs `examples`.
@@ -85,9 +85,9 @@ def find_structured_ticket(
         round_to: Channels that remain are a multiple of this where a layer has that many; 1 does not round.
         max_ratio_per_layer: Largest share of its units that a layer may lose, in (0, 1).
         exclude: Shell patterns of layers whose outputs stay; empty is none.
-        rewind: As in `lottery.find_ticket`.
+        rewind: See `lottery.find_ticket`.
         examples: Gives the losses of some batches under the network that it is passed, the same ones each time.
-        remember: As in `lottery.find_ticket`.
+        remember: See `lottery.find_ticket`.
 
     Returns:
         The ticket and how each round went.

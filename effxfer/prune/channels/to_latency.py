@@ -87,11 +87,11 @@ def prune_to_latency(
         step: Widths that are tried are multiples of this: the fast path of the runtime, as measured.
         time: Times a candidate in turns with the dense network.
         loss: Gives the mean loss of a network on some training images, always the same ones.
-        example: As in `remove_channels`.
+        example: See `remove_channels`.
         importance: As in `remove_channels`: which channels of a set go first.
         exclude: Shell patterns of layers whose outputs stay, and whose blocks stay.
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
-        examples: As in `remove_channels`; used by `taylor` only.
+        examples: See `remove_channels`; used by `taylor` only.
 
     Returns:
         What was asked, predicted and measured; multiply-adds and parameters; tables of layers, groups, blocks and

@@ -46,7 +46,7 @@ def compact(
     Args:
         net: Any module that takes one tensor and returns one, or a `Net` with or without a head and a ticket. Stays on
             its device and in its mode.
-        example: As in `remove_channels`.
+        example: See `remove_channels`.
         max_error: Largest change of a logit, as a share of the largest logit, over `calibration`, within which units
             that are alive leave too, cheapest first; in [0, 1), 0 is none.
         calibration: Batches of network inputs `(B, 3, S, S)`; needed where `max_error` is above 0.

@@ -58,7 +58,7 @@ def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, ChannelAc
     Args:
         net: In any mode and on any device; a copy in double precision runs on the CPU.
         example: One input `(1, ...)`, for its size; of integers, these ids.
-        seed: Of the noise.
+        seed: Random seed of the noise.
 
     Returns:
         By name, each convolution and linear layer that took part.

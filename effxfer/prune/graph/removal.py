@@ -72,7 +72,7 @@ def kept_output_positions(net: nn.Module, structure: Structure, removed: Removed
     Args:
         net: As it is before.
         structure: What `units_in` found.
-        removed: As in `remove_units_`.
+        removed: See `remove_units_`.
 
     Returns:
         By layer, positions; empty where `remove_units_` rescales the remaining outputs.

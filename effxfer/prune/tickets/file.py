@@ -210,8 +210,8 @@ def pack(
         net: A network with masks.
         start: The network's weights and buffers at the rewind point, by name; those outside of the body are ignored.
         rewind: Description of the rewind point.
-        recipe: As in `Facts`.
-        origin: As in `Facts`.
+        recipe: See `Facts`.
+        origin: See `Facts`.
 
     Raises:
         ModelFileError: If `start` does not fit the network.

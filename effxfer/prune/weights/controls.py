@@ -74,7 +74,7 @@ def run_controls(
         first: What survived before pruning: `dense` has it, and the others keep no weight outside.
         one_shot: The mask of the ticket's sparsity that pruning in one step gave.
         start: The state (weights and buffers) that the ticket's training started from.
-        remember: As in `find_ticket`.
+        remember: See `find_ticket`.
 
     Raises:
         EffxferError: If `train` lets removed weights grow back.

@@ -65,8 +65,8 @@ def make_pruning_hook(
         net: Learns to hold `mask` now, because a checkpoint only loads into a network that has masks.
         mask: What survived so far; other layers lose nothing.
         ramp: When to prune how much.
-        score: As in `find_ticket`.
-        scope: As in `select`.
+        score: See `find_ticket`.
+        scope: See `select`.
     """
     mask.store_(net)
     names = list(mask.keep)

@@ -94,7 +94,7 @@ def find_ticket(
         sparsity: Share of the prunable weights to remove in all, in (0, 1); not with `fraction`.
         fraction: Share of what remains to remove in each round, in (0, 1); not with `sparsity`.
         score: `(trained net, mask) -> scores`, by weight; larger means keep.
-        scope: As in `select`.
+        scope: See `select`.
         exclude: Shell patterns of layers that lose nothing.
         rewind: The state (weights and buffers, head included) from which every training starts, the first one too.
             None is the state that the network comes with: for a pretrained network that is rewinding to the

@@ -51,7 +51,7 @@ class Mask:
 
         Args:
             net: Any network.
-            exclude: As in `full`; from a ticket, layers that should lose no further weights.
+            exclude: See `full`; from a ticket, layers that should lose no further weights.
 
         Raises:
             SettingsError: As `full`.

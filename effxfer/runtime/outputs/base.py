@@ -68,7 +68,7 @@ class Output(Protocol):
         """
 
     def scores(self, raw: NDArray[np.float32], labels: Labels, of: str = "images") -> tuple[Score, ...]:
-        """Measure outputs by every metric that a report shows, the main one first; arguments as in `score`."""
+        """Measure outputs by every metric that a report shows, the main one first; see `score` for arguments."""
 
     def drop_deviation(self, before: NDArray[np.float32], after: NDArray[np.float32], labels: Labels) -> float:
         """Estimate the standard deviation, in points, of the difference of two networks' scores on the same examples.
@@ -83,7 +83,7 @@ class Output(Protocol):
         """Turn outputs `(N, C)` into decisions `(N, ...)`, which are equal where two networks agree."""
 
     def fit_decision(self, raw: NDArray[np.float32], labels: Labels) -> Self:
-        """Choose what decisions depend on, such as thresholds, on validation examples; arguments as in `score`."""
+        """Choose what decisions depend on, such as thresholds, on validation examples; see `score` for arguments."""
 
     def to_json(self) -> dict[str, Any]:
         """Convert into plain values, with `kind`."""

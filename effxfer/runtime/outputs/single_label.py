@@ -91,7 +91,7 @@ def recalls(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[
 
 
 def macro_f1(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    """Return the mean F1 of the classes that occur or are predicted, in [0, 1]; arguments as in `recalls`."""
+    """Return the mean F1 of the classes that occur or are predicted, in [0, 1]; see `recalls` for arguments."""
     classes = int(max(predicted.max(), labels.max())) + 1
     hits = np.bincount(labels[predicted == labels], minlength=classes)
     total = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)

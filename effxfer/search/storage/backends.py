@@ -60,7 +60,7 @@ class StorageBackend(Protocol):
         """Make sure, before anything is computed, that trials can be stored there; nothing is written."""
 
     def repair(self) -> str:
-        """Cut off what is damaged, if nobody else can work with it; return what was done, empty for nothing."""
+        """Cut off a damaged end if no other process works with it; return a description, empty for nothing."""
 
     def open(self) -> Any:
         """Open the Optuna storage."""
@@ -82,7 +82,7 @@ class Journal:
     """A file with one line per event, which survives kills; on one machine, or on a file system with locks.
 
     Args:
-        file: Where it lies; locks lie beside it.
+        file: File of the journal; its locks are next to it.
         shared: As for `StorageBackend`.
     """
 
@@ -90,7 +90,7 @@ class Journal:
         self.file, self.shared, self.name = file, shared, str(file.absolute())
 
     def check(self) -> None:
-        """Make sure that a file that was named is a journal, or absent.
+        """Check that the named file is a journal, or absent.
 
         Raises:
             SettingsError: If it is something else (E213).
@@ -195,7 +195,7 @@ class Postgres:
         self._storages: list[Any] = []
 
     def check(self) -> None:
-        """Make sure that the server answers."""
+        """Check that the server answers."""
         self._session().close()
 
     def repair(self) -> str:
@@ -203,7 +203,7 @@ class Postgres:
         return ""
 
     def open(self) -> Any:
-        """Open the Optuna storage; whoever comes first creates its tables."""
+        """Open the Optuna storage; the first process creates its tables."""
         from optuna.storages import RDBStorage
 
         with self.claim_lock():

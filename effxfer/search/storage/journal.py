@@ -42,7 +42,7 @@ class JournalFile:
     ended.
 
     Args:
-        journal: The file, created if it is absent; its lock file lies beside it.
+        journal: File of the journal, created if absent; its lock file is next to it.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -100,7 +100,7 @@ def open_journal(journal: Path) -> Any:
 
 
 def require_journal(file: Path) -> None:
-    """Make sure that a file that a user named is a journal, or is absent; nothing is written.
+    """Check that a file is a journal or absent; nothing is written.
 
     Raises:
         SettingsError: If it is something else (E213).
@@ -162,7 +162,7 @@ def _cut_torn_tail(journal: Path, stream: BinaryIO) -> Path | None:
 
 
 def _cut(journal: Path, stream: BinaryIO, end: int) -> Path:
-    """Move what follows the first `end` bytes of a journal into a file beside it."""
+    """Move the bytes after the first `end` of a journal into a file next to it."""
     stream.seek(end)
     # Never over an earlier copy.
     number = sum(1 for _ in journal.parent.glob(f"{journal.name}.torn-*"))

@@ -26,8 +26,8 @@ def open_study(backend: StorageBackend, facts: dict[str, Any]) -> Any:
     """Open a study, or create it.
 
     Args:
-        backend: Where it is stored. A shared one may hold other studies, with other facts.
-        facts: What the search depends on; stored with the study.
+        backend: Storage of the study. A shared one may contain other studies, with other facts.
+        facts: All inputs of the search, stored with the study.
 
     Raises:
         ModelFileError: If a backend that is not shared holds a search with other facts.

@@ -42,7 +42,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     """Prune channels in steps, and fine-tune after each.
 
     Args:
-        net: Changed in place; a ticket's pruned weights stay zero in the remaining channels.
+        net: Network, changed in place; a ticket's pruned weights stay zero in the remaining channels.
         tasks: See `finetune`.
         settings: Pruning target, importance and training settings.
         device: Device of the training.

@@ -28,7 +28,7 @@ def gradual(net: Net, tasks: Sequence[Task], settings: Gradual, *, device: Devic
     """Train once while weights are removed on a cubic schedule.
 
     Args:
-        net: Changed in place; ends trained, with its masks.
+        net: Network, changed in place; ends trained, with its masks.
         tasks: See `finetune`.
         settings: Pruning schedule and training settings.
         device: Device of the training.

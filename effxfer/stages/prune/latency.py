@@ -85,7 +85,7 @@ def prune_step_to_latency(
     """Prune to the target latency of one step; the targets form a geometric series from the dense latency to the last.
 
     Args:
-        net: Changed in place.
+        net: Network, changed in place.
         dense: The network before the first step.
         settings: Settings with `latency_ratio` or `latency_ms`, and the importance of channels.
         step: From 1 to `settings.steps`.

@@ -75,7 +75,7 @@ def lottery(net: Net, tasks: Sequence[Task], settings: Lottery, *, device: Devic
     """Find a lottery ticket: train, prune, rewind, `settings.rounds` times, then train the ticket.
 
     Args:
-        net: Changed in place; ends as the trained ticket, with its masks.
+        net: Network, changed in place; ends as the trained ticket, with its masks.
         tasks: See `finetune`.
         settings: Pruning target and training settings.
         device: Device of the training.

@@ -30,7 +30,7 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
     """Fine-tune a network on the last of `tasks`.
 
     Args:
-        net: Changed in place. It gets a new linear head unless it has one for the same classes.
+        net: Network, changed in place. It gets a new linear head unless it has one for the same classes.
         tasks: One task for plain fine-tuning; multi-task strategies take several.
         settings: Strategy, length and learning rate.
         device: Device of the training.

@@ -63,7 +63,7 @@ def choose_thresholds(net: Net, task: Task, device: Device) -> None:
 
 
 def require_same_output(net: Net, task: Task) -> None:
-    """Make sure that a network answers what a task asks.
+    """Check that a network answers what a task asks.
 
     Raises:
         DataError: If kinds of label or classes differ.

@@ -29,7 +29,7 @@ def curve(
     """Fine-tune a network on the last of `tasks` with growing numbers of labels, and finally with all.
 
     Args:
-        net: Changed in place; ends as the network fine-tuned on all labels.
+        net: Network, changed in place; ends as the network fine-tuned on all labels.
         tasks: See `finetune`.
         settings: Numbers of labels, repeats and training settings.
         device: Device of the training.

@@ -24,7 +24,7 @@ def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work:
     """Fine-tune with fake quantization on the last of `tasks`; the result is a plain network suited to int8.
 
     Args:
-        net: Changed in place; has a head for the task's classes.
+        net: Network, changed in place; has a head for the task's classes.
         tasks: See `finetune`.
         settings: Settings of rounding and training.
         device: Device of the training.

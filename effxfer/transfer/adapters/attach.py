@@ -15,7 +15,7 @@ def attach_adapter(net: Net, edit: Edit | None) -> Net:
     """Attach adapters to a network (or keep equal existing ones), and freeze everything but them and the head.
 
     Args:
-        net: Changed in place.
+        net: Network, changed in place.
         edit: The edit that adds them; None to train only the head.
 
     Raises:

@@ -65,7 +65,7 @@ def by_channel(maps: Tensor) -> Tensor:
 
 
 def distance(maps: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
-    """Give the squared distance of maps from what they were, over the latter's size; 0 where nothing changed.
+    """Return the squared distance of maps from what they were, over the latter's size; 0 where nothing changed.
 
     Args:
         maps: As `by_channel` takes them.

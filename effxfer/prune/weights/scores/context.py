@@ -20,7 +20,7 @@ class ScoreContext:
 
     Attributes:
         examples: Gives the losses of some batches under the network that it is passed, one after the other.
-        seed: Of whatever is drawn.
+        seed: Random seed of all random numbers.
     """
 
     examples: Losses | None = None
@@ -28,7 +28,7 @@ class ScoreContext:
 
 
 def gradients(net: nn.Module, names: Sequence[str], losses: Losses | None) -> Iterator[list[Tensor]]:
-    """Give the gradients of each loss by the named weights, one after the other.
+    """Return the gradients of each loss by the named weights, one after the other.
 
     The network runs in evaluation mode, so that its statistics do not move; its own gradients, its mode and what is
     frozen stay as they are. A weight that a loss does not depend on has a gradient of zero.
