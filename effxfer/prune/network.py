@@ -1,4 +1,4 @@
-"""What pruning has to know of a network: a `Net`, which records its edits, or anybody's `nn.Module`.
+"""Access to networks for pruning: a `Net`, which records its edits, or any `nn.Module`.
 
 A `Net` is pruned in its body alone and holds the masks of its ticket. Of any other module all layers count, and masks
 are the caller's.

@@ -15,7 +15,7 @@ class PruneResult:
         report: Multiply-adds and parameters before and after, and tables of the layers.
         kept_outputs: Of each convolution or linear layer that lost outputs, the positions of those that it kept; none
             where the outputs of attention were scaled anew, because they are not what they were.
-        kept_reasons: By layer, why it lost no outputs.
+        kept_reasons: Reasons why layers lost no outputs, by layer.
         record: The new sizes as plain values: `apply_sizes(module, record)` gives them to another instance of the
             class, which then loads the `state_dict`.
     """

@@ -28,10 +28,10 @@ class ControlResult:
     """One measured network.
 
     Attributes:
-        name: How tables call it.
+        name: Name in tables.
         epochs: Epochs of training in this stage; a range if repeats ended at different epochs.
         scores: Accuracy in percent by split, one value per training.
-        timing: Of its exported float32 file, in turns with the dense network's.
+        timing: Timing of its exported float32 file, in turns with the dense network's.
         macs: Multiply-adds for one image.
         advice: How to obtain this network.
     """
@@ -48,10 +48,10 @@ def largest_within(sizes: Sequence[T], cost: Callable[[T], float], limit: float)
     """Find, by bisection, the largest size that costs at most `limit`.
 
     Args:
-        sizes: From small to large.
+        sizes: Sizes in ascending order.
         cost: Of a size; taken to rise with it. Where it wavers, as what is measured does, what is found still cost
             no more than `limit`, but need not be the largest.
-        limit: In the unit of `cost`.
+        limit: Limit in the unit of `cost`.
 
     Returns:
         The size; None if there is none.
@@ -81,7 +81,7 @@ def report_channel_controls(
         dense: The network before pruning.
         pruned: The network after it.
         controls: The networks to compare with; their first score decides which of them win.
-        title: Of the metric.
+        title: Title of the metric.
     """
     everyone, repeated = (dense, pruned, *controls), any(len(_scores(c)) > 1 for c in controls)
     rows = [

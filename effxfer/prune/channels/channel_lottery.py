@@ -1,7 +1,7 @@
 """Structured lottery tickets: iterative pruning of whole channels and heads, with rewinding.
 
 The loop of Frankle & Carbin (2019, https://arxiv.org/abs/1803.03635) on groups of weights: a channel's whole producing
-weights, norm and bias go together (as in https://arxiv.org/abs/2202.04736), so that the mask becomes smaller layers in
+weights, norm and bias go together (see https://arxiv.org/abs/2202.04736), so that the mask becomes smaller layers in
 full: see `compact`.
 
 Shape suffixes: U units (channels or heads) of one set of tied layers.
@@ -42,7 +42,7 @@ class StructuredTicket(Ticket):
     """A ticket of removed channels; its mask also covers biases and norms.
 
     Attributes:
-        removed: By layer, which channels or heads are removed `(U,)`.
+        removed: Removed channels or heads `(U,)`, by layer.
     """
 
     mask: Mask
@@ -76,7 +76,7 @@ def find_structured_ticket(
         net: Network, changed in place; ends as the trained ticket, and holds its mask.
         train: See `lottery.find_ticket`.
         ratio: Share of the units to remove in all, in (0, 1).
-        rounds: How many times to prune; 1 is one-shot pruning.
+        rounds: Number of pruning rounds; 1 is one-shot pruning.
         example: See `remove_channels`.
         importance: `magnitude` is the L2 norm of all weights that make or read a unit, against the mean of the units
             tied to the same layers; `taylor` is how much the loss changes without it, to first order (Molchanov et
@@ -86,7 +86,7 @@ def find_structured_ticket(
         max_ratio_per_layer: Largest share of its units that a layer may lose, in (0, 1).
         exclude: Shell patterns of layers whose outputs stay; empty is none.
         rewind: See `lottery.find_ticket`.
-        examples: Gives the losses of some batches under the network that it is passed, the same ones each time.
+        examples: Function from a network to its losses on some batches, the same ones at each call.
         remember: See `lottery.find_ticket`.
 
     Returns:

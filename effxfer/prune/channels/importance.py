@@ -30,7 +30,7 @@ class Rule:
         scope: `layer` removes the same share everywhere; `global` ranks all units together.
         round_to: Channels that remain are a multiple of this where a layer has that many; 1 does not round.
         max_ratio_per_layer: Largest share of its units that a layer may lose, in (0, 1).
-        examples: Gives the losses of some batches under the network that it is passed; used by `taylor` only.
+        examples: Function from a network to its losses on some batches; used by `taylor` only.
         squared: Whether magnitudes are squared norms, which differ more between units.
     """
 
@@ -86,7 +86,7 @@ def magnitude(net: nn.Module, units: Sequence[Units], removed: Mapping[str, Tens
     Args:
         net: The trained network.
         units: All units.
-        removed: By layer, units to leave out `(U,)`.
+        removed: Units to ignore `(U,)`, by layer.
 
     Returns:
         By layer, `(U,)`: 1 is the mean of the units that are not removed.
@@ -119,8 +119,8 @@ def taylor(
     Args:
         net: The trained network.
         units: All units.
-        removed: By layer, units to leave out `(U,)`.
-        examples: Gives the losses of some batches under the network that it is passed.
+        removed: Units to ignore `(U,)`, by layer.
+        examples: Function from a network to its losses on some batches.
 
     Returns:
         By layer, `(U,)`: 1 is the mean of the units that are not removed.

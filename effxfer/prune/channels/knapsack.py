@@ -24,8 +24,8 @@ class Group:
 
     Attributes:
         name: Name of the first of the tied layers.
-        width: How many there are now.
-        least: How many must stay, in [1, width].
+        width: Current number of channels.
+        least: Number of channels to keep at least, in [1, width].
         step: Widths that are tried are multiples of this; 1 tries all.
         loss: What the loss rises by without so many of the weakest channels, in [0, width - least]: 0 at 0, rising.
     """
@@ -49,7 +49,7 @@ class Block:
 
     Attributes:
         name: Name of the module.
-        loss: What the loss rises by without it, at least 0.
+        loss: Rise of the loss without the block, at least 0.
         inside: Groups whose channels are in no other place: without the block they cost no loss any more.
     """
 
@@ -66,8 +66,8 @@ class PricedLayer:
         name: Name of the module.
         inputs: Channels that it reads now.
         outputs: Channels that it writes now.
-        reads: By group, how many of its inputs go with one channel.
-        writes: By group, how many of its outputs go with one channel.
+        reads: Inputs of the layer per channel, by group.
+        writes: Outputs of the layer per channel, by group.
         blocks: The blocks that it is in.
         ms: Milliseconds for (inputs, outputs).
     """
@@ -94,10 +94,10 @@ class Choice:
     """The channels and blocks to remove, with the estimated latency and loss.
 
     Attributes:
-        removed: By group, how many channels leave it.
+        removed: Number of channels to remove, by group.
         dropped: The blocks that leave.
         ms: Milliseconds by the cost model.
-        loss: By how much the loss rises, as estimated: the sum over groups and blocks.
+        loss: Estimated rise of the loss, the sum over groups and blocks.
         reached: Whether it meets the target.
     """
 
@@ -117,10 +117,10 @@ def search(groups: Sequence[Group], blocks: Sequence[Block], layers: Sequence[Pr
     """Choose channels and blocks to remove so that the latency is at most `target` milliseconds, at a low loss.
 
     Args:
-        groups: At the widths that they have now.
+        groups: Groups at their current widths.
         blocks: Residual blocks that can be removed.
-        layers: What costs time.
-        target: In milliseconds.
+        layers: Layers with their costs.
+        target: Target in milliseconds.
 
     Returns:
         The best configuration found; where none meets the target, the fastest one found, with `reached` false.

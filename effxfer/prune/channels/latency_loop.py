@@ -39,7 +39,7 @@ class PairedTiming:
     """Measured latency of an exported network.
 
     Attributes:
-        ratio: Its median latency divided by the dense network's, measured in turns.
+        ratio: Median latency divided by the dense network's, measured in turns.
         low: Lower end of the ratio's 95 % interval.
         high: Upper end.
         ms: Median latency in milliseconds.

@@ -33,10 +33,10 @@ class ChannelPruner(Generic[Network]):
     Args:
         trial: The network, not changed.
         example: One input `(1, ...)`.
-        rule: How units are chosen.
+        rule: Rule for choosing units.
         exclude: Shell patterns of layers whose outputs stay.
-        initial: By set of tied layers, how many units there were before the first step; empty in the first one.
-        kept_reasons: By layer, why its units stay, as far as the steps before have found out.
+        initial: Number of units before the first step, by set of tied layers; empty in the first step.
+        kept_reasons: Reasons from earlier steps why units stay, by layer.
 
     Attributes:
         initial: The same, sets included that this step has found.

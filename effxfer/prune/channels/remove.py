@@ -39,7 +39,7 @@ def remove_channels(
 
     What a network gives to its caller keeps its size. Of a `Net`, the head's outputs and hidden layers are never
     pruned; its inputs are, and the masks of a ticket lose the same channels. Everything is tried on a copy, which is
-    checked and rebuilt from its record first; where that fails, `net` stays as it was.
+    checked and rebuilt from its record first; if that fails, `net` is unchanged.
 
     Args:
         net: Any module that takes one tensor and returns one; a `Net` with or without a head and a ticket. It stays on
@@ -52,7 +52,7 @@ def remove_channels(
             first order, without them (Molchanov et al., 2019, https://arxiv.org/abs/1906.10771): needs `examples`.
         scope: `layer` removes the same share everywhere; `global` ranks all channels together.
         round_to: Channels that remain are a multiple of this where a layer has that many; 1 does not round.
-        steps: In how many equal parts to prune; importance is estimated anew before each.
+        steps: Number of equal pruning steps; importance is estimated again before each.
         exclude: Shell patterns of layers whose outputs stay; empty is none.
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
         examples: Gives the losses of some batches under the network that it is passed, one after the other; used by
@@ -91,7 +91,7 @@ def remove_channels(
 
 
 def commit_sizes_(net: nn.Module, trial: nn.Module, example: Tensor) -> list[Edit]:
-    """Give a network, in place, the sizes and weights of a copy that lost channels; return the new edits."""
+    """Replace the sizes and weights of a network by those of a pruned copy, in place; return the new edits."""
     shrink_masks_(trial)
     record_sizes_(trial, net)
     return commit_edits_(net, trial, example)
@@ -128,7 +128,7 @@ def size_report(
         wide: Output channels of each layer before.
         before: Multiply-adds and parameters before.
         after: The same of `net`.
-        reasons: By layer, why it could not lose channels.
+        reasons: Reasons why layers could not lose channels, by layer.
         otherwise: Reason for all other layers that lost no channels.
 
     Returns:

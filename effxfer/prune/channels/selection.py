@@ -21,8 +21,8 @@ class ScoredChannels:
     Attributes:
         layer: The name of the first of the tied layers.
         scores: Importance of each channel that is still there, `(D,)`; larger is more important.
-        initial: How many there were before any pruning, at least `D`.
-        copies: How many outputs of the layer one channel stands for; above 1 in grouped convolutions.
+        initial: Number of channels before any pruning, at least `D`.
+        copies: Outputs of the layer per channel; above 1 in grouped convolutions.
         heads: Whether these are attention heads, of which a share is rounded so that more stay.
         within: The attention layer whose heads have this width: the heads that go count towards its share.
     """
@@ -64,7 +64,7 @@ def choose_channels(
         layers: Every set of tied layers.
         ratio: Share of the initial channels to remove, in [0, 1]; 0 removes nothing.
         scope: `layer` removes the same share everywhere; `global` ranks the channels of all layers together.
-        round_to: What remains is the nearest multiple of this, where a layer has that many; 1 does not round.
+        round_to: The remaining number is rounded to a multiple of this, if the layer has as many; 1 is off.
         max_ratio: Largest share of its initial channels that a layer may lose, in [0, 1].
 
     Returns:

@@ -51,10 +51,10 @@ def loss_curves(
 
     Args:
         net: Not changed.
-        structure: What `units_in` found in it.
+        structure: Result of `units_in` for it.
         layers: The sets, with the importance of their channels.
-        least: By set, how many channels must stay.
-        loss: Gives the loss of a network on some images.
+        least: Number of channels to keep at least, by set.
+        loss: Function from a network to its loss on some images.
     """
     probe = deepcopy(net)
     state = {name: tensor.clone() for name, tensor in probe.state_dict().items()}

@@ -49,7 +49,7 @@ class Knapsack:
         channels: The sets of tied layers, with scores.
         groups: The same, with widths and losses.
         blocks: Residual blocks that can be removed.
-        layers: What costs time.
+        layers: Layers with their costs.
     """
 
     channels: Sequence[ScoredChannels]
@@ -81,14 +81,14 @@ def prune_to_latency(
 
     Args:
         net: Any module that takes one tensor and returns one; a `Net` with a head, whose ticket stays a ticket. Where
-            anything fails it stays as it was.
+            anything fails, it is unchanged.
         target: The latency, and what a millisecond of `cost` is in its unit.
-        cost: Gives the milliseconds of a layer of a shape, for (inputs, outputs).
+        cost: Function from a layer's shape and (inputs, outputs) to milliseconds.
         step: Widths that are tried are multiples of this: the fast path of the runtime, as measured.
         time: Times a candidate in turns with the dense network.
-        loss: Gives the mean loss of a network on some training images, always the same ones.
+        loss: Function from a network to its mean loss on a fixed set of training images.
         example: See `remove_channels`.
-        importance: As in `remove_channels`: which channels of a set go first.
+        importance: Importance of the channels of a set, see `remove_channels`.
         exclude: Shell patterns of layers whose outputs stay, and whose blocks stay.
         max_ratio_per_layer: Largest share of its channels that a layer may lose, in (0, 1).
         examples: See `remove_channels`; used by `taylor` only.

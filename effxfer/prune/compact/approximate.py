@@ -28,8 +28,8 @@ class Moments:
     """Moments of a layer's inputs and outputs.
 
     Attributes:
-        mean: Of each input `(I,)`.
-        variance: Of each input `(I,)`.
+        mean: Mean of each input `(I,)`.
+        variance: Variance of each input `(I,)`.
         output: Variance of all outputs together.
     """
 
@@ -45,9 +45,9 @@ def remove_within_error(
     """Mask out as many units, cheapest first, as the allowed error permits.
 
     Args:
-        net: From which the dead units are cut off already; stays as it is.
+        net: Network without the dead units; unchanged.
         example: One input `(1, 3, S, S)`.
-        units: What may leave; at least one of each kind stays alive.
+        units: Units that may be removed; at least one of each kind is kept.
         masked: The network whose outputs count.
         images: Batches of network inputs `(B, 3, S, S)`.
         max_error: Largest `relative_change`, in (0, 1).

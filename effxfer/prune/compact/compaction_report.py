@@ -51,13 +51,13 @@ class Compaction:
         before: Size of the masked network.
         after: Size of the smaller one.
         widths: Output channels by layer, before and after.
-        units: What could have left.
-        removed: What left: by layer, units `(U,)`.
-        dead_kept: By layer and reason, how many dead units stay.
-        refused: By layer, why its units are not touched at all.
+        units: Units that may be removed.
+        removed: Removed units `(U,)`, by layer.
+        dead_kept: Number of dead units that stay, by layer and reason.
+        refused: Reasons why no unit of a layer is removed, by layer.
         difference: Largest difference between outputs before and after.
-        images: On how many inputs that was measured.
-        max_error: What was allowed; 0 is none.
+        images: Number of inputs of the measurement.
+        max_error: Allowed error; 0 is none.
         error: Largest change of a logit as a share of the largest logit.
     """
 

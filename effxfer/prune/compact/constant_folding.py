@@ -18,7 +18,7 @@ class DroppedInputs:
     """Inputs that a layer stops reading.
 
     Attributes:
-        channels: Which, `(K,)`.
+        channels: Positions of the channels `(K,)`.
         values: The number that each of them always is, `(K,)`; 0 adds nothing.
         norm: The BatchNorm that takes the layer's output, if one does; it can take the place of a bias.
     """
@@ -55,8 +55,8 @@ def fold_(net: nn.Module, cuts: Mapping[str, DroppedInputs]) -> None:
     behind it; without that either, into a new bias, which is recorded as an edit.
 
     Args:
-        net: In evaluation mode.
-        cuts: By name of the layer that reads.
+        net: Network in evaluation mode.
+        cuts: Removed inputs, by the name of the reading layer.
     """
     shifts = {name: _drop_inputs_(net.get_submodule(name), cut) for name, cut in cuts.items()}
     shifts = {name: shift for name, shift in shifts.items() if bool((shift != 0).any())}

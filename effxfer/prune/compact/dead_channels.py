@@ -22,9 +22,9 @@ def zero_dead_units_(net: nn.Module, example: Tensor, units: Sequence[Units]) ->
     nobody reads a channel any more, what only it has read is not read either.
 
     Args:
-        net: In evaluation mode; computes the same afterwards.
+        net: Network in evaluation mode; its outputs do not change.
         example: One input `(1, 3, S, S)`.
-        units: What may leave; at least one of each kind stays.
+        units: Units that may be removed; at least one of each kind is kept.
 
     Returns:
         By layer, the units cut off `(U,)`; and, by layer and reason, how many dead ones stay.
@@ -74,8 +74,8 @@ def dropped_inputs(
     Args:
         net: The network.
         units: All of them.
-        chosen: By layer, which are cut off `(U,)`.
-        flows: What `probe` gave.
+        chosen: Units to remove `(U,)`, by layer.
+        flows: Result of `probe`.
         values: By layer that reads, a number for each of its inputs `(I,)`; None is what constant inputs are.
     """
     channels: dict[str, list[Tensor]] = {}

@@ -3,7 +3,7 @@
 Every layer's output is replaced by noise of either sign and three scales, except where it does not vary: so no
 activation or gate can hide what is alive, and whatever lies between two layers (norms, activations, concatenation,
 shuffles, attention) is executed as it is instead of being understood. A channel that is the same number for all
-inputs and positions is constant; one whose gradient is exactly zero is read by nobody.
+inputs and positions is constant; one whose gradient is exactly zero is not read.
 
 Shape suffixes: I input and O output channels of a layer.
 """
@@ -56,7 +56,7 @@ def probe(net: nn.Module, example: Tensor, seed: int = 0) -> dict[str, ChannelAc
     """Send noise through a network and record channel activity.
 
     Args:
-        net: In any mode and on any device; a copy in double precision runs on the CPU.
+        net: Network in any mode and on any device; a copy in double precision runs on the CPU.
         example: One input `(1, ...)`, for its size; of integers, these ids.
         seed: Random seed of the noise.
 

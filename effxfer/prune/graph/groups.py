@@ -33,10 +33,10 @@ class Units:
 
     Attributes:
         layer: The first of the tied layers, or the attention layer.
-        count: How many there are.
+        count: Number of units.
         makes: By layer or norm, channels of its output `(K,)` and the unit that each belongs to `(K,)`.
         reads: By layer, the same of its input.
-        copies: How many outputs of the layer one unit stands for; above 1 in grouped convolutions.
+        copies: Outputs of the layer per unit; above 1 in grouped convolutions.
         heads: Whether these are attention heads.
         within: The attention layer of whose heads these are the width; empty is none.
         mixed: A norm that averages over the units; empty is none.
@@ -71,8 +71,8 @@ class Structure:
 
     Attributes:
         units: All kinds of units, in the order in which the network makes them.
-        refused: By layer, why its units cannot be removed.
-        trail: Which channels are tied.
+        refused: Reasons why units cannot be removed, by layer.
+        trail: Trace of the tied channels.
     """
 
     units: list[Units]
@@ -91,7 +91,7 @@ def units_in(net: nn.Module, example: Tensor, exclude: Collection[str] = (), *, 
     """Find the removable units of a network.
 
     Args:
-        net: In evaluation mode.
+        net: Network in evaluation mode.
         example: One input `(1, 3, S, S)`.
         exclude: Shell patterns of layers whose outputs stay.
         widths: Whether the width of attention heads counts as well.

@@ -29,9 +29,9 @@ def remove_units_(net: nn.Module, structure: Structure, removed: RemovedUnits) -
     """Remove units from a network, in place; at least one of each kind must stay.
 
     Args:
-        net: Of the shape in which `structure` was found.
-        structure: What `units_in` found.
-        removed: By layer, which units to remove `(U,)`; layers without removed units may be omitted.
+        net: Network of the same shape as the one of `structure`.
+        structure: Result of `units_in`.
+        removed: Units to remove `(U,)`, by layer; layers without removed units may be omitted.
 
     Raises:
         ModelFileError: Naming the layer whose units cannot be removed.
@@ -71,7 +71,7 @@ def kept_output_positions(net: nn.Module, structure: Structure, removed: Removed
 
     Args:
         net: As it is before.
-        structure: What `units_in` found.
+        structure: Result of `units_in`.
         removed: See `remove_units_`.
 
     Returns:

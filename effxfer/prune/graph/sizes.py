@@ -19,7 +19,7 @@ SizeRecord = Sequence[Mapping[str, Any]]
 
 
 def apply_sizes(module: nn.Module, record: SizeRecord) -> None:
-    """Give a module the layer sizes of a pruned one, in place; its weights are loaded afterwards.
+    """Change the layer sizes of a module to those of a pruned one, in place; its weights are loaded afterwards.
 
     >>> first, second = nn.Sequential(nn.Linear(4, 8)), nn.Sequential(nn.Linear(4, 8))
     >>> apply_sizes(second, [{"kind": "resize", "shapes": {"0.weight": [5, 4], "0.bias": [5]}, "sizes": {}}])
@@ -44,7 +44,7 @@ def apply_sizes(module: nn.Module, record: SizeRecord) -> None:
 
 
 def sizes_between(before: nn.Module, after: nn.Module) -> list[Edit]:
-    """Say what leads from a module to a pruned copy of it: biases that are new, and other sizes.
+    """Return the changes from a module to a pruned copy: new biases, and other sizes.
 
     Raises:
         ModelFileError: If the copy has other tensors besides.

@@ -38,7 +38,7 @@ def follow(net: nn.Module, example: Tensor) -> ChannelTrace:
     """Trace the channels of a network on one image.
 
     Args:
-        net: In evaluation mode, on the CPU; not changed.
+        net: Network in evaluation mode, on the CPU; unchanged.
         example: One input `(1, 3, S, S)`.
 
     Raises:

@@ -48,7 +48,7 @@ def record_sizes_(trial: nn.Module, before: nn.Module) -> None:
 
 @torch.no_grad()
 def commit_edits_(network: nn.Module, trial: nn.Module, example: Tensor) -> list[Edit]:
-    """Give a network, in place, the sizes and weights of `trial`, a changed copy of it.
+    """Replace the sizes and weights of a network by those of `trial`, a changed copy, in place.
 
     Returns:
         The new edits, from which `apply_sizes` makes another instance of the same sizes.
@@ -95,8 +95,8 @@ def bisect_failures(
 
     Args:
         layers: Names.
-        problem: What is wrong with a selection of them; empty if nothing is.
-        error: What to raise.
+        problem: Function from a selection of them to its problem; empty if there is none.
+        error: Kind of error to raise.
 
     Returns:
         The layers that pass together, and of each of the others what is wrong with it.

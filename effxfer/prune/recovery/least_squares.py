@@ -55,7 +55,7 @@ def change(of: NormalEquations, ridge: float, allowed: Tensor | None = None) -> 
     Args:
         of: The normal equations.
         ridge: Weight of the change's squared norm, as a share of the mean power of an input; above 0.
-        allowed: Which weights may change, bool `(G, K, O)`; None is all.
+        allowed: Mask of the weights that may change, bool `(G, K, O)`; None is all.
     """
     size = of.gram.shape[-1]
     # A share of the inputs' power, so that one list of ridges serves all layers.

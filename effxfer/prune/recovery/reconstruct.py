@@ -44,9 +44,9 @@ def reconstruct_(
     """Solve every convolution and linear layer for its outputs in the dense network, in place.
 
     The change of the weights is kept small by a ridge. Half of each batch's images solve with several, the other half
-    say which is best; if none is better than no change, the layer stays as it is. Then all images solve together: on
+    say which is best; if none is better than no change, the layer is unchanged. Then all images solve together: on
     them, given the inputs that the layer has by then, its squared error never grows. A ticket's zeros stay zeros.
-    BatchNorm statistics should be estimated anew afterwards.
+    BatchNorm statistics should be re-estimated afterwards.
 
     Args:
         net: The pruned network: any module that takes one tensor, a `Net` with or without a ticket.

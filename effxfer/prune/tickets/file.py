@@ -105,7 +105,7 @@ class TicketFile(SignedFile[Facts]):
         return {"masks": MASK} | ({"weights": WEIGHT} if facts.pointer is None else {})
 
     def check(self, tensors: Mapping[str, Raw], name: str) -> None:
-        """Check the digests, as in `SignedFile`, the number of weights that survive, and that nothing else is there."""
+        """Check the digests (see `SignedFile`), the number of kept weights, and that there are no other tensors."""
         try:
             surviving = sum(int(mask.sum()) for mask in unpack_masks(tensors, self.facts.shapes).values())
         except ValueError as error:  # such as a shape with a 0 and other sides that are too large

@@ -39,9 +39,9 @@ class Control:
     """One training of a control.
 
     Attributes:
-        kind: Which control.
-        number: Which repeat, from 0.
-        scores: What `train` returned, e.g. accuracy in percent by split.
+        kind: Kind of the control.
+        number: Number of the repeat, from 0.
+        scores: Scores that `train` returned, e.g. accuracy in percent by split.
     """
 
     kind: Kind
@@ -65,13 +65,13 @@ def run_controls(
     """Train every control `repeats` times, each as often and as long as the ticket was.
 
     Args:
-        net: The architecture; stays as it is.
+        net: The architecture; unchanged.
         train: `(net, kind, repeat) -> scores` trains the network in place and keeps removed weights at zero.
-        kinds: Which controls.
+        kinds: Kinds of controls.
         repeats: Number of repeats, at least 1; each draws new masks and weights.
         seed: Random seed of masks and weights.
         ticket: The ticket's mask: `re-initialised` has it, `random` has as many weights of each layer.
-        first: What survived before pruning: `dense` has it, and the others keep no weight outside.
+        first: Mask before pruning: `dense` has it, and other controls keep no weight outside.
         one_shot: The mask of the ticket's sparsity that pruning in one step gave.
         start: The state (weights and buffers) that the ticket's training started from.
         remember: See `find_ticket`.
@@ -124,9 +124,9 @@ def report_controls(
         scores: The ticket's, named as those of the controls; the first one decides what a note says.
         controls: The result of `run_controls`.
         ticket: The ticket's mask.
-        first: What survived before pruning.
-        trainings: How long each was trained, in words, such as `3 epochs`.
-        title: Of the metric.
+        first: Mask before pruning.
+        trainings: Length of each training in words, such as `3 epochs`.
+        title: Title of the metric.
     """
     kinds = [kind for kind in WORDS if any(c.kind == kind for c in controls)]
     values = {k: {s: [c.scores[s] for c in controls if c.kind == k] for s in scores} for k in kinds}

@@ -63,7 +63,7 @@ def make_pruning_hook(
 
     Args:
         net: Learns to hold `mask` now, because a checkpoint only loads into a network that has masks.
-        mask: What survived so far; other layers lose nothing.
+        mask: Mask of the remaining weights; other layers are not pruned.
         ramp: When to prune how much.
         score: See `find_ticket`.
         scope: See `select`.

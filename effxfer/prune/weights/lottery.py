@@ -30,7 +30,7 @@ class Round:
 
     Attributes:
         remaining: Share of the prunable weights that were trained, in (0, 1].
-        score: What `train` returned, e.g. validation accuracy in percent.
+        score: Score that `train` returned, e.g. validation accuracy in percent.
     """
 
     remaining: float
@@ -45,7 +45,7 @@ class Ticket:
         mask: The surviving weights.
         number: The round that the ticket is of; 0 is the network that nothing was removed from.
         rounds: Every training, from the densest on; one more than the ticket's own, where that one lost too much.
-        first: What survived before the first round.
+        first: Mask before the first round.
         dense: The state after round 0: weights, buffers and masks, on the CPU.
     """
 
@@ -90,12 +90,12 @@ def find_ticket(
             module `Ticket.mask` is the only copy.
         train: `(net, mask, round) -> score` trains the network in place, keeps removed weights at zero
             (`mask.apply_(net)` after every optimizer step) and returns a score, larger is better; rounds count from 0.
-        rounds: How many times to prune; 1 is one-shot pruning.
-        sparsity: Share of the prunable weights to remove in all, in (0, 1); not with `fraction`.
-        fraction: Share of what remains to remove in each round, in (0, 1); not with `sparsity`.
+        rounds: Number of pruning rounds; 1 is one-shot pruning.
+        sparsity: Share of the prunable weights to remove in total, in (0, 1); excludes `fraction`.
+        fraction: Share of the remaining weights to remove in each round, in (0, 1); excludes `sparsity`.
         score: `(trained net, mask) -> scores`, by weight; larger means keep.
         scope: See `select`.
-        exclude: Shell patterns of layers that lose nothing.
+        exclude: Shell patterns of layers that are not pruned.
         rewind: The state (weights and buffers, head included) from which every training starts, the first one too.
             None is the state that the network comes with: for a pretrained network that is rewinding to the
             pretrained weights (https://arxiv.org/abs/2002.00585); the state after k steps of training is rewinding
@@ -103,8 +103,8 @@ def find_ticket(
         keep_weights: Start each round from the weights that the one before trained instead of rewinding them: with a
             `train` that repeats its schedule that is learning-rate rewinding, with one that goes on at its last rate
             fine-tuning (Renda et al., 2020, https://arxiv.org/abs/2003.02389).
-        max_drop: Stop when the score falls more than this below that of round 0; the ticket is that of the round
-            before. None never stops.
+        max_drop: Largest drop of the score against round 0; pruning then stops, and the ticket is that of the round
+            before. None: no limit.
         remember: Returns the stored result of a named round, or computes and stores it.
 
     Returns:
@@ -159,7 +159,7 @@ def report(net: nn.Module, ticket: Ticket, *, name: str = "ticket", score: str =
         net: The network that holds the ticket.
         ticket: The result of `find_ticket`.
         name: Legend entry of the curves.
-        score: What `train` returned, with its unit.
+        score: Score that `train` returned, with its unit.
     """
     surviving, prunable = ticket.mask.counts
     everything, removed = totals(net)

@@ -17,7 +17,7 @@ class Mask:
     """A boolean tensor per prunable weight; true means keep.
 
     Attributes:
-        keep: By the weight's name, e.g. `body.stem.0.weight`; of the weight's shape, on its device.
+        keep: Masks by the weight's name, e.g. `body.stem.0.weight`, of its shape and on its device.
     """
 
     keep: dict[str, Tensor]

@@ -22,8 +22,8 @@ def select(scores: Mapping[str, Tensor], mask: Mask, *, sparsity: float, scope: 
     under `global` and `erk`, other layers' weights go in its place.
 
     Args:
-        scores: By name, of the weight's shape; larger means keep. Those of removed weights do not matter.
-        mask: What survived so far.
+        scores: Scores by name, of the weight's shape; larger means keep. Removed weights are ignored.
+        mask: Mask of the remaining weights.
         sparsity: Share of all prunable weights to remove, in [mask's own sparsity, 1).
         scope: `global` ranks the weights of all layers together and removes exactly `round(sparsity * all)`; `erk`
             removes as many, shared out among the layers as `kernel_counts` says; `layer` removes exactly
@@ -74,8 +74,8 @@ def kernel_counts(mask: Mask, budget: int) -> dict[str, int]:
     gains from a smaller total.
 
     Args:
-        mask: What survived so far.
-        budget: How many weights to share out, between one for each layer that has any and all that are left.
+        mask: Mask of the remaining weights.
+        budget: Number of weights to keep, from one per layer to all remaining ones.
     """
     surviving = {name: int(keep.sum()) for name, keep in mask.keep.items()}
     part = {name: sum(keep.shape) for name, keep in mask.keep.items()}

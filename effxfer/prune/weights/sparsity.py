@@ -12,7 +12,7 @@ def density(net: nn.Module, mask: Mask) -> Report:
 
     Args:
         net: The network that holds the ticket.
-        mask: What was pruned now. Layers of an earlier ticket that were left alone count among all weights only.
+        mask: Mask of the pruned layers. Layers that only an earlier ticket pruned count among all weights only.
     """
     surviving, prunable = mask.counts
     everything, removed = totals(net)

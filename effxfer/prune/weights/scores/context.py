@@ -1,4 +1,4 @@
-"""What scores may be estimated from beside the weights themselves, and gradients of losses that the caller gives."""
+"""Inputs of scores besides the weights, and gradients of the caller's losses."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ class ScoreContext:
     """What a score may need; each score says which of these it uses.
 
     Attributes:
-        examples: Gives the losses of some batches under the network that it is passed, one after the other.
+        examples: Function from a network to its losses on some batches, one after the other.
         seed: Random seed of all random numbers.
     """
 

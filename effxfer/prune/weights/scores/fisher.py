@@ -14,9 +14,9 @@ def fisher(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[
     let each loss be that of one example. The mean loss of a batch of B gives about 1/B of it, which ranks the same.
 
     Args:
-        net: The network, trained; its gradients and statistics stay as they are.
-        names: Of the weights to score.
-        context: Its `examples`.
+        net: The network, trained; its gradients and statistics do not change.
+        names: Names of the weights to score.
+        context: Its `examples` give the losses.
 
     Returns:
         By name, `w^2 * E[g^2] / 2` of the weight's shape, at least 0; 0 is a weight that the loss does not feel.

@@ -12,7 +12,7 @@ def magnitude(net: nn.Module, names: Sequence[str], _context: ScoreContext) -> d
 
     Args:
         net: The trained network.
-        names: Of the weights to score.
+        names: Names of the weights to score.
         _context: Not used.
 
     Returns:

@@ -19,7 +19,7 @@ def movement(net: nn.Module, names: Sequence[str], _context: ScoreContext) -> di
 
     Args:
         net: A network that was trained since `watch_`, with `add_movement_` before each step.
-        names: Of the weights to score.
+        names: Names of the weights to score.
         _context: Not used.
 
     Returns:

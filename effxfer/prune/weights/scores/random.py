@@ -14,8 +14,8 @@ def random(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[
 
     Args:
         net: Only its shapes matter.
-        names: Of the weights to score; what one gets does not depend on which others there are.
-        context: Its `seed`.
+        names: Names of the weights to score; the score of one does not depend on the others.
+        context: Its `seed` is used.
 
     Returns:
         By name, scores of the weight's shape in [0, 1), the same for every device; none of them means anything.

@@ -15,9 +15,9 @@ def taylor(net: nn.Module, names: Sequence[str], context: ScoreContext) -> dict[
     """Score each weight by how much the loss changes without it, to first order, in the loss's unit.
 
     Args:
-        net: The network; its gradients and statistics stay as they are.
-        names: Of the weights to score.
-        context: Its `examples`; `g` is the mean of their gradients.
+        net: The network; its gradients and statistics do not change.
+        names: Names of the weights to score.
+        context: Its `examples` give the losses; `g` is their mean gradient.
 
     Returns:
         By name, `|w * g|` of the weight's shape, at least 0; 0 is a weight whose removal does not change the loss.
