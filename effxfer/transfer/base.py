@@ -12,6 +12,7 @@ from effxfer.data.batches.batches import Batches, make_batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
+from effxfer.runtime.inputs import INPUTS
 from effxfer.runtime.outputs.registry import OUTPUTS
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import Settings
@@ -29,8 +30,8 @@ class Strategy(Settings):
     below, and none keeps state on `self`: state is part of the learner.
 
     Attributes:
-        batch: Images per step, over all processes.
-        augment: Augmentation of training images.
+        batch: Images or texts per step, over all processes.
+        augment: Augmentation of training images; texts have none.
         label_smoothing: Fraction of the label that is spread over all classes, in [0, 1); 0 is off.
         multi_label: Loss where an example has several labels: `binary` cross-entropy, or `asymmetric`, which weighs
             easy negatives down.
@@ -40,12 +41,14 @@ class Strategy(Settings):
         batchnorm: Parts of the body's BatchNorm that change, also in frozen blocks: `train` is what the strategy
             trains, `frozen` nothing, `statistics` only the statistics, `affine` only scale and shift.
         takes: Kinds of label that it can learn from.
+        inputs: Kinds of example that it can learn from.
         of_images: Whether batches are `(images, labels)` for the network itself, as a teacher requires.
         adds: How it adapts a frozen body, whose adapter the stage then saves as a file: by changes of `weights`, or by
             additional `layers`; empty if it does not.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset(OUTPUTS)
+    inputs: ClassVar[frozenset[str]] = frozenset(INPUTS)
     of_images: ClassVar[bool] = True
     adds: ClassVar[Literal["", "weights", "layers"]] = ""
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
-from effxfer.runtime.outputs.base import Output
 from effxfer.settings import build
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
@@ -25,15 +25,23 @@ def make_strategy(name: str, options: dict[str, Any]) -> Strategy:
     return build(STRATEGIES[name], options, f"options of strategy {name}")
 
 
-def require_kind(strategy: Strategy, output: Output) -> None:
-    """Check that a strategy learns labels of a kind.
+def require_kind(strategy: Strategy, task: Task) -> None:
+    """Check that a strategy learns from the examples and the labels of a task.
 
     Raises:
         SettingsError: If it does not, with the strategies that do.
     """
+    output, input = task.output, task.input
+    if input.kind not in strategy.inputs:
+        able = ", ".join(key for key, cls in STRATEGIES.items() if input.kind in cls.inputs)
+        hint = f"strategies that learn from {input.unit}: {able}"
+        raise SettingsError(f"strategy {_name_of(strategy)!r} needs images, {task.name} holds {input.unit}", hint)
     if output.kind in strategy.takes:
         return
-    name = next(name for name, cls in STRATEGIES.items() if cls is type(strategy))
     able = ", ".join(key for key, cls in STRATEGIES.items() if output.kind in cls.takes)
-    problem = f"strategy {name!r} learns labels of kind {' or '.join(sorted(strategy.takes))}"
+    problem = f"strategy {_name_of(strategy)!r} learns labels of kind {' or '.join(sorted(strategy.takes))}"
     raise SettingsError(f"{problem}, the data hold kind {output.kind!r}", f"strategies that learn them: {able}")
+
+
+def _name_of(strategy: Strategy) -> str:
+    return next(name for name, cls in STRATEGIES.items() if cls is type(strategy))

@@ -7,9 +7,12 @@ from effxfer.data.batches.augment import normalize
 from effxfer.data.task import Split
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
+from effxfer.runtime.rows import Ragged
+from effxfer.train import evaluate
 from effxfer.train.devices import pick_device
 from effxfer.train.evaluate import evaluation_mode, predict, score, score_rows
 from tests.net.nets import made
+from tests.runtime.text.tiny_tokenizers import tokens
 
 CPU = pick_device("cpu")
 SMALL = Preprocess(size=4)
@@ -63,3 +66,43 @@ def test_a_score_is_the_accuracy_on_the_split():
     names = [str(i) for i in range(10)]
     assert score(network, Split(rows=pixels, labels=labels, names=names), CPU) == 100.0
     assert score(network, Split(rows=pixels, labels=(labels + 1) % 3, names=names), CPU) == 0.0
+
+
+class Sums(nn.Module):
+    """Sums ids, and notes the shape of every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def forward(self, ids):
+        self.shapes.append(tuple(ids.shape))
+        return ids.sum(1, keepdim=True)
+
+
+ROWS = Ragged.of([np.full(n, i + 1, np.int32) for i, n in enumerate((3, 9, 1, 5, 9, 2))])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 256])
+def test_texts_run_longest_first_and_come_back_in_their_order(batch):
+    module = Sums()
+    out = predict(module, ROWS, tokens(), CPU, batch=batch)
+    assert out[:, 0].tolist() == [3.0, 18.0, 3.0, 20.0, 45.0, 12.0]
+    longest = [length for _, length in module.shapes]
+    assert longest == sorted(longest, reverse=True)
+    assert longest[0] == 9
+
+
+def test_a_batch_of_long_texts_has_few_of_them(monkeypatch):
+    monkeypatch.setattr(evaluate, "MOST_TOKENS", 12)
+    module = Sums()
+    predict(module, ROWS, tokens(), CPU)
+    assert module.shapes == [(1, 9), (1, 9), (2, 5), (2, 2)]
+
+
+def test_a_report_says_what_was_counted():
+    raw, labels = np.eye(2, dtype=np.float32)[[0, 1, 1]], np.array([0, 1, 0])
+    assert {row.of for row in score_rows(SINGLE_LABEL, raw, labels, "val", "texts")} == {
+        "texts",
+        "texts, all classes alike",
+    }

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from effxfer.data.batches.augment import Augment, augment, mix_images, normalize
-from effxfer.data.batches.collate import label_tensor
+from effxfer.data.batches.buckets import bucket_rows
+from effxfer.data.batches.collate import input_tensor, label_tensor
 from effxfer.data.batches.resampling import draw_balanced
 from effxfer.data.task import Split, Task, require_images
+from effxfer.errors import SettingsError
+from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.rows import Ragged
 
 Make = Callable[[Tensor, Generator], Any]
 Order = Callable[[Generator], Tensor]
@@ -22,6 +26,7 @@ Order = Callable[[Generator], Tensor]
 RESIDENT_SHARE = 0.4
 # 200 MB at 256 px.
 COPIED_ROWS = 1024
+AS_THEY_ARE = Augment(crop="none", flip=False)
 
 
 def seed_of(*parts: object) -> int:
@@ -112,9 +117,14 @@ def make_batches(
 ) -> Callable[[int], Batches]:
     """Prepare the training split of a task; return a function from an epoch's seed to its batches.
 
-    A batch is `(images, labels)`: float32 `(B, 3, S, S)` and int64 `(B,)`, or soft labels `(B, C)` under mixing.
-    `balance` is passed to `draw_balanced`.
+    A batch is `(inputs, labels)`: images float32 `(B, 3, S, S)` or ids int64 `(B, n)`, of texts of like length; and
+    labels int64 `(B,)`, or soft labels `(B, C)` under mixing. `balance` is passed to `draw_balanced`.
+
+    Raises:
+        SettingsError: If augmentation is set and the examples are no images.
     """
+    if not isinstance(task.input, Preprocess):
+        return _make_plain_batches(task, size, settings, device, balance)
     look, labels = make_views(task.train, task.input, settings, device), label_tensor(task.train.labels, task.output)
 
     def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
@@ -122,6 +132,41 @@ def make_batches(
 
     order = balanced_order(labels, balance)
     return lambda seed: Batches(len(labels), size, make, seed, order)
+
+
+def _make_plain_batches(
+    task: Task, size: int, settings: Augment, device: torch.device, balance: float
+) -> Callable[[int], Batches]:
+    """Prepare batches of examples as they are, without augmentation."""
+    # What callers pass for images as they are means no augmentation of other examples either.
+    if settings not in (Augment(), AS_THEY_ARE):
+        raise SettingsError(f"augment has no effect on {task.input.unit}", "leave it out")
+    rows, labels = task.train.rows, label_tensor(task.train.labels, task.output)
+
+    def make(index: Tensor, _rng: Generator) -> tuple[Tensor, Tensor]:
+        return input_tensor(rows[index.numpy()], task.input, device), labels[index].to(device)
+
+    order = balanced_order(labels, balance)
+    if isinstance(rows, Ragged):
+        order = order_by_length(rows.lengths, size, order)
+    return lambda seed: Batches(len(labels), size, make, seed, order)
+
+
+def order_by_length(lengths: NDArray[np.int64], size: int, order: Order | None) -> Order:
+    """Return the order whose successive batches hold rows of like length.
+
+    Args:
+        lengths: Length of each row `(N,)`.
+        size: Rows of a batch.
+        order: Draws the rows of an epoch, `(N,)`; None for a plain shuffle.
+    """
+
+    def draw(rng: Generator) -> Tensor:
+        drawn = torch.randperm(len(lengths), generator=rng) if order is None else order(rng)
+        batches = np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=rng)))
+        return torch.from_numpy(np.concatenate(bucket_rows(drawn.numpy(), lengths, size, batches)))
+
+    return draw
 
 
 def make_views(split: Split, input: Input, settings: Augment, device: torch.device) -> Callable[..., Tensor]:

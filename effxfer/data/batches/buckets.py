@@ -41,8 +41,22 @@ def bucketed_batches(lengths: Indices, size: int, seed: int, epoch: int, stretch
         is smaller, of rows drawn at random, so that a trainer that drops it drops no length in particular.
     """
     rng = np.random.default_rng([seed, epoch])
-    shuffled = rng.permutation(len(lengths))
-    remainder, full = np.split(shuffled, [len(lengths) % size])
+    return bucket_rows(rng.permutation(len(lengths)), lengths, size, rng, stretch)
+
+
+def bucket_rows(
+    shuffled: Indices, lengths: Indices, size: int, rng: np.random.Generator, stretch: int = STRETCH
+) -> list[Indices]:
+    """Return batches of rows of like length: sort within stretches of shuffled rows, and shuffle the batches.
+
+    Args:
+        shuffled: Indices of rows in random order, in which a row may be absent or occur several times.
+        lengths: Length of each row, int64 `(N,)`.
+        size: Rows of a batch.
+        rng: Draws the order of the batches.
+        stretch: Batches in which rows are sorted.
+    """
+    remainder, full = np.split(shuffled, [len(shuffled) % size])
     batches = list[Indices]()
     for start in range(0, len(full), size * stretch):
         rows = full[start : start + size * stretch]

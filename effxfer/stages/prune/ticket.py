@@ -53,7 +53,7 @@ def ticket(
     """
     name, options, fit = settings.training(recipe)
     strategy = make_strategy(name, options)
-    require_kind(strategy, tasks[-1].output)
+    require_kind(strategy, tasks[-1])
     if settings.size:
         net.set_input_size(settings.size)
     new_head(net, tasks[-1], settings.seed)  # without a head, the body's last channels would count as outputs

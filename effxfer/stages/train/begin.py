@@ -45,7 +45,7 @@ def begin_training(net: Net, tasks: Sequence[Task], settings: DistilledSettings,
         SettingsError: If the strategy or its options are wrong, or the strategy does not support a teacher.
     """
     strategy = make_strategy(settings.strategy, settings.options)
-    require_kind(strategy, tasks[-1].output)
+    require_kind(strategy, tasks[-1])
     head_is_new = new_head(net, tasks[-1], settings.seed)
     strategy, reasons = strategy.choose(net.to(device.torch), tasks)
     loss, notes = distillation_loss(net, strategy, settings.teacher, head_is_new=head_is_new)

@@ -46,7 +46,7 @@ def adapt(
     """Like `finetune` but without evaluation; return the history and the notes of strategy and teacher."""
     began = time.perf_counter()
     strategy = make_strategy(settings.strategy, settings.options)
-    require_kind(strategy, tasks[-1].output)
+    require_kind(strategy, tasks[-1])
     head_is_new = new_head(net, tasks[-1], settings.seed, strategy.head())
     # Before the size and the strategy change it: the teacher is the network as it came.
     before = deepcopy(net)
@@ -120,7 +120,7 @@ def accuracy_report(net: Net, task: Task, device: Device) -> Report:
     rows = list[Measurement]()
     for name, split in task.reported_splits.items():
         logits = predict(net, split.rows, net.input, device)
-        rows += score_rows(net.output, logits.numpy(), split.labels, name)
+        rows += score_rows(net.output, logits.numpy(), split.labels, name, net.input.unit)
     return Report(rows=tuple(rows)) + evaluate_target(net, task, device)
 
 

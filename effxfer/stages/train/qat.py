@@ -38,7 +38,7 @@ def qat(net: Net, tasks: Sequence[Task], settings: Qat, *, device: Device, work:
     net.to(device.torch).eval()
     before = accuracy_report(net, task, device)
     strategy = make_strategy(settings.strategy, settings.options)
-    require_kind(strategy, task.output)
+    require_kind(strategy, task)
     with frozen_norms(net, settings.norms), fake_quantize(
         net, bits=settings.bits, momentum=settings.momentum, skip=settings.float_first
     ):  # fmt: skip

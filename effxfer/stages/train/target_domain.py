@@ -42,7 +42,8 @@ def evaluate_target(net: Net, task: Task, device: Device) -> Report:
         return measure_new_classes(features, split, distance_of(net))
     if not len(task.target.test):
         return NOTHING
-    return accuracy_by_domain(predict(net, task.target.test.rows, net.input, device), task.target.test)
+    logits = predict(net, task.target.test.rows, net.input, device)
+    return accuracy_by_domain(logits, task.target.test, net.input.unit)
 
 
 def evaluate_file_on_target(model: Model, task: Task, net: Net) -> Report:
@@ -81,12 +82,12 @@ def measure_new_classes(features: Tensor, split: Split, distance: Distance) -> R
     )
 
 
-def accuracy_by_domain(logits: Tensor, split: Split) -> Report:
+def accuracy_by_domain(logits: Tensor, split: Split, of: str = "images") -> Report:
     """Return the accuracy of logits `(N, C)` on a target, and on each of its domains."""
     names = sorted(set(split.domains))
     parts = {f"{TARGET}/{name}": np.array(split.domains) == name for name in names if len(names) > 1}
     raw, every = logits.numpy(), {TARGET: np.ones(len(split), np.bool_), **parts}
-    scores = {name: SingleLabel().score(raw[part], split.labels[part]) for name, part in every.items()}
+    scores = {name: SingleLabel().score(raw[part], split.labels[part], of) for name, part in every.items()}
     return Report(rows=tuple(Measurement.from_score(name, each) for name, each in scores.items()))
 
 

@@ -44,6 +44,7 @@ class Dann(Strategy):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
+    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
     of_images: ClassVar[bool] = False
 
     # The paper's. On photographs to sketches it cost nine points (25.0 against 33.7 %): smaller ones are worth a try.

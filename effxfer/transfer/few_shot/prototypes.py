@@ -45,6 +45,7 @@ class PrototypeNet(Strategy):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
+    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
     of_images: ClassVar[bool] = False
 
     batch: int = Field(default=1, ge=1)

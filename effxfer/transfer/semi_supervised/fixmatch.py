@@ -39,6 +39,7 @@ class FixMatch(Strategy):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
+    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
     of_images: ClassVar[bool] = False
 
     weight: float = Field(default=1.0, ge=0)

@@ -7,11 +7,16 @@ from hypothesis import strategies as st
 
 from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches, make_batches, make_generator, seed_of
+from effxfer.data.batches.buckets import padding_share
 from effxfer.data.task import Split, Task
+from effxfer.errors import SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.rows import Ragged
+from tests.runtime.text.tiny_tokenizers import tokens
 
 CPU = torch.device("cpu")
+AS_THEY_ARE = Augment(crop="none", flip=False)
 counts = st.integers(1, 60)
 sizes = st.integers(1, 20)
 seeds = st.integers(0, 2**62)
@@ -141,3 +146,64 @@ def test_fewer_examples_than_a_batch_make_one():
     epoch = make_batches(task(count=3), 64, Augment(crop="none"), CPU)(0)
     assert len(epoch) == 1
     assert len(epoch[0][1]) == 3
+
+
+def text_task(count: int = 203, seed: int = 0) -> Task:
+    """Rows of 3 to 12 ids, of which the first is the row's number; a class has three quarters of them."""
+    rng = np.random.default_rng(seed)
+    rows = Ragged.of([np.full(rng.integers(3, 13), i, np.int32) for i in range(1, count + 1)])
+    labels = (np.arange(count) % 4 == 0).astype(np.int64)
+    split = Split(rows=rows, labels=labels, names=[str(i) for i in range(1, count + 1)])
+    return Task(
+        name="t", output=SingleLabel(classes=("a", "b")), train=split, val=split, test=split, input=tokens(), digest="d"
+    )
+
+
+@pytest.mark.parametrize("settings", [Augment(), AS_THEY_ARE])
+def test_a_batch_of_texts_is_padded_to_its_longest_and_keeps_labels(settings):
+    task = text_task()
+    batches = make_batches(task, 8, settings, CPU)(0)
+    assert len(batches) == 25
+    for ids, labels in batches:
+        numbers = ids[:, 0] - 1
+        lengths = torch.from_numpy(task.train.rows.lengths)[numbers]
+        assert ids.dtype == torch.int64
+        assert ids.shape == (8, int(lengths.max()))
+        assert torch.equal((ids != task.input.pad).sum(1), lengths)
+        assert torch.equal(labels, torch.from_numpy(task.train.labels)[numbers])
+
+
+def test_texts_of_like_length_share_a_batch_and_every_text_is_shown():
+    task = text_task(2000)
+    batches = [ids[:, 0].numpy() - 1 for ids, _ in make_batches(task, 16, Augment(), CPU)(0)]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(2000))
+    assert padding_share(task.train.rows.lengths, batches) < 0.03
+    lengths = [task.train.rows.lengths[batch].mean() for batch in batches]
+    assert abs(np.corrcoef(np.arange(len(lengths)), lengths)[0, 1]) < 0.3, "batches of all lengths follow one another"
+
+
+def test_batches_of_texts_are_a_function_of_seed_and_step():
+    draw = make_batches(text_task(), 8, Augment(), CPU)
+    whole = list(draw(3))
+    assert all(torch.equal(draw(3)[step][0], whole[step][0]) for step in (0, 7, 24))
+    assert [ids[0, 0].item() for ids, _ in draw(4)] != [ids[0, 0].item() for ids, _ in whole]
+
+
+def test_rare_classes_of_texts_are_shown_more_often():
+    plain, even = (
+        torch.cat([labels for _, labels in make_batches(text_task(), 8, Augment(), CPU, balance)(0)]).float().mean()
+        for balance in (0.0, 1.0)
+    )
+    assert float(plain) == pytest.approx(0.25, abs=0.02)
+    assert float(even) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("option", [{"mixup": 0.2}, {"cutmix": 1.0}, {"colour": 0.4}, {"flip": False}])
+def test_texts_have_no_augmentation(option):
+    with pytest.raises(SettingsError, match="augment has no effect on texts"):
+        make_batches(text_task(), 8, Augment(**option), CPU)
+
+
+def test_few_texts_are_one_batch():
+    (batch,) = make_batches(text_task(5), 8, Augment(), CPU)(0)
+    assert sorted(batch[0][:, 0].tolist()) == [1, 2, 3, 4, 5]

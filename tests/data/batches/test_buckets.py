@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.data.batches.buckets import bucketed_batches, length_order, padding_share
+from effxfer.data.batches.buckets import bucket_rows, bucketed_batches, length_order, padding_share
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=200).map(lambda values: np.array(values, np.int64))
 SEED = st.integers(0, 2**32)
@@ -66,3 +66,9 @@ def test_results_come_back_in_the_rows_own_order(lengths):
 def test_padding_is_counted(batches, share):
     lengths = np.array([2, 4])
     assert padding_share(lengths, [np.array(batch, np.int64) for batch in batches]) == share
+
+
+def test_rows_may_occur_several_times_or_not_at_all():
+    drawn = np.array([3, 3, 0, 3, 0, 1])
+    batches = bucket_rows(drawn, np.array([5, 1, 9, 2]), 2, np.random.default_rng(0))
+    assert sorted(tuple(batch.tolist()) for batch in batches) == [(0, 0), (1, 3), (3, 3)]

@@ -1,0 +1,54 @@
+"""Every strategy trains a text encoder, or says that it needs images."""
+
+import pytest
+import torch
+
+from effxfer.errors import SettingsError
+from effxfer.settings import build
+from effxfer.train.evaluate import predict
+from effxfer.transfer import STRATEGIES
+from effxfer.transfer.strategies import require_kind
+from tests.transfer.tasks import CPU, accuracy, adapt
+from tests.transfer.text_tasks import encoder, text_task
+
+pytest.importorskip("tokenizers")
+OF_IMAGES = ("dann", "fixmatch", "prototypes")
+OF_TEXTS = [name for name in STRATEGIES if name not in OF_IMAGES]
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_strategies_of_images_say_so(name):
+    with pytest.raises(SettingsError, match=f"strategy '{name}' needs images, t holds texts") as caught:
+        require_kind(STRATEGIES[name](), text_task())
+    assert "full" in caught.value.hint
+    assert name not in caught.value.hint.split(", ")
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
+def test_strategies_train_on_texts(name):
+    task, net = text_task(), encoder()
+    require_kind(STRATEGIES[name](), task)
+    strategy, _ = build(STRATEGIES[name], {"batch": 8}, "options").choose(net, [task])
+    trained, before, after, rows = adapt(strategy, task, net, epochs=1, lr=0.01)
+    assert len(rows) == 1
+    assert 0 < rows[0]["loss"] < 10
+    changed = [key for key in before if key in after and not torch.equal(before[key], after[key])]
+    assert any(key.startswith("head.") for key in changed)
+    assert predict(trained, task.test.rows, task.input, CPU).shape == (24, 2)
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_an_encoder_learns_texts(name):
+    task = text_task(128)
+    net, *_ = adapt(build(STRATEGIES[name], {"batch": 8}, "options"), task, encoder(), epochs=6, lr=0.01)
+    assert accuracy(net, task) > 90
+
+
+def test_layers_of_an_encoder_have_decaying_rates():
+    task = text_task()
+    _, before, after, _ = adapt(STRATEGIES["full"](batch=8), task, encoder(), epochs=1, layer_decay=0.1)
+    moved = [
+        float((after[key] - before[key]).abs().mean())
+        for key in ("body.blocks.0.mlp.fc1.weight", "body.blocks.1.mlp.fc1.weight")
+    ]
+    assert 0 < moved[0] < moved[1] / 5

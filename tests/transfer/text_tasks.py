@@ -1,0 +1,38 @@
+"""A task of texts that a tiny encoder learns in a second: the class decides which words a text has."""
+
+import numpy as np
+import torch
+
+from effxfer.data.task import Split, Task
+from effxfer.net.net import Net
+from effxfer.runtime.outputs.single_label import SingleLabel
+from tests.data.text_files import WORDS as BY_CLASS
+from tests.data.text_files import texts
+from tests.runtime.text.tiny_tokenizers import WORDS, tokens
+
+INPUT = tokens(size=24)
+ENCODER = {
+    "vocabulary": len(WORDS), "width": 24, "layers": 2, "heads": 3, "mlp": 48, "positions": 40, "segments": 2,
+    "separator": WORDS.index("[SEP]"),
+}  # fmt: skip
+
+
+def text_task(train: int = 64, held_out: int = 24) -> Task:
+    rows = texts((train + 2 * held_out) // 2)
+    classes = tuple(BY_CLASS)
+
+    def split(start: int, stop: int) -> Split:
+        part = rows[start:stop]
+        labels = np.array([classes.index(label) for _, label in part], np.int64)
+        ids = INPUT.encode([text for text, _ in part]).rows
+        return Split(rows=ids, labels=labels, names=[str(n) for n in range(start, stop)])
+
+    ends = np.cumsum([train, held_out, held_out]).tolist()
+    parts = [split(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
+    output = SingleLabel(classes=classes)
+    return Task(name="t", output=output, train=parts[0], val=parts[1], test=parts[2], input=INPUT, digest="d")
+
+
+def encoder(seed: int = 0) -> Net:
+    torch.manual_seed(seed)
+    return Net({"source": "effxfer.net.text.encoder:Encoder", "args": ENCODER}, INPUT)
