@@ -122,9 +122,9 @@ def describe_difference(listing: Listing, history: History, source: str) -> list
     if not _count_shared(former, current) and former.name != current.name:
         return []
     text = (
-        _describe_changes(former, current)
+        _describe_changes(former, current, listing.unit)
         if former.images
-        else "changed since the network was made, which does not say by which images"
+        else f"changed since the network was made, which does not say by which {listing.unit}"
     )
     suffix = (
         ""
@@ -134,7 +134,7 @@ def describe_difference(listing: Listing, history: History, source: str) -> list
     return [Finding(code="W340", severity="note", path="", text=f"data {text}{suffix}")] if text else []
 
 
-def _describe_changes(former: Record, current: Record) -> str:
+def _describe_changes(former: Record, current: Record, units: str) -> str:
     old, new = former.contents, current.contents
     earlier = set(old.values())
     added = sum(path not in old and content not in earlier for path, content in new.items())
@@ -143,7 +143,7 @@ def _describe_changes(former: Record, current: Record) -> str:
     changed = sum(path in old and old[path] != content for path, content in new.items())
     if not (added or removed or changed):
         return ""
-    counts = f"{added} images new, {removed} gone, {changed} changed"
+    counts = f"{added} {units} new, {removed} gone, {changed} changed"
     return f"not as they were when the network was made: {counts}; what was trained on stays in train"
 
 

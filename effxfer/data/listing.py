@@ -1,8 +1,8 @@
-"""Listings of a source: its files, labels and splits, with findings, before anything is decoded."""
+"""Listings of a source: its files or texts, labels and splits, with findings, before anything is decoded."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,6 +10,7 @@ from effxfer.errors import DataError
 from effxfer.files import digest
 
 Severity = Literal["error", "warning", "note"]
+Text = str | tuple[str, str] | list[str]  # a pair, or words
 LabelKind = Literal["single", "multi", "value"]
 # What the head's columns are called.
 NOUNS: dict[LabelKind, str] = {"single": "classes", "multi": "labels", "value": "values"}
@@ -31,14 +32,14 @@ TABLES = (".csv", ".tsv", ".parquet")
 
 
 class Item(NamedTuple):
-    """One labelled image.
+    """One labelled image or text.
 
     Attributes:
-        path: Relative to the root, with forward slashes.
+        path: Relative to the root, with forward slashes; of a text the file's name and the line.
         label: Class name, or the text that `labels.cells` describes; `labels.arrays` makes arrays of it.
         split: `train`, `val`, `test` or `unlabelled`; empty before it is assigned.
         domain: First folder of the path, if the last one is the class; else empty.
-        sha256: Digest of the file's bytes; empty before it is computed.
+        sha256: Digest of the file's bytes, empty before it is computed; of a text, without regard to case and blanks.
     """
 
     path: str
@@ -88,7 +89,7 @@ class Listing:
         name: The task's name.
         root: Folder that paths are relative to; None for a built-in source.
         classes: Names of the head's columns: classes or labels, sorted, or the columns that hold values.
-        items: Sorted by path.
+        items: Sorted by path; texts in the order of their files and lines.
         findings: All findings without decoding, including errors.
         notes: Summaries of warnings and notes, for reports.
         digest: Digest of paths, contents, labels and splits.
@@ -96,6 +97,7 @@ class Listing:
         target: The listing of the target, if there is one.
         assigned: All labelled images with their splits, including those that `max_per_class` excludes.
         labels: Kind of label, as in the settings.
+        texts: The text of each item by its path, where the source holds texts; empty for images.
     """
 
     name: str
@@ -109,6 +111,12 @@ class Listing:
     target: "Listing | None" = None
     assigned: tuple[Item, ...] = ()
     labels: LabelKind = "single"
+    texts: Mapping[str, Text] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What the items are, in the plural."""
+        return "texts" if self.texts else "images"
 
     @property
     def key(self) -> str:

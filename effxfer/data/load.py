@@ -1,53 +1,27 @@
-"""Load a task from data settings: list, split and digest the files, then decode them once into a mapped cache."""
+"""Load a task from data settings: list, split and digest its examples, then decode them once into a mapped cache."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from effxfer.data.checks.coverage import check_coverage
-from effxfer.data.checks.enough import check_size, require_validation
-from effxfer.data.checks.leaks import find_class_gaps, find_contradictions, find_imbalance, find_leaks
-from effxfer.data.checks.unread import find_empty_classes, find_unreadable
-from effxfer.data.decoded.cache import Entry, open_or_build
-from effxfer.data.decoded.decode import KINDS, decode_item
-from effxfer.data.decoded.decode_cache import DecodePlan
-from effxfer.data.history import NONE, History, describe_difference, find_trained_before, record_of
-from effxfer.data.labels.arrays import describe_label, label_array, output_of
-from effxfer.data.listing import (
-    SHOWN,
-    SPLITS,
-    UNLABELLED,
-    Finding,
-    Item,
-    LabelKind,
-    Listing,
-    Severity,
-    count_paths,
-    notes_of,
-    raise_errors,
-)
+from effxfer.data.checks.enough import require_validation
+from effxfer.data.history import NONE, History, describe_difference
+from effxfer.data.listing import Listing, notes_of, raise_errors
+from effxfer.data.load_images import load_images, survey_images
+from effxfer.data.load_texts import load_texts, survey_texts
 from effxfer.data.settings import DataSettings
-from effxfer.data.sources.file_hashes import content_digests, default_cache, require_cache_outside
-from effxfer.data.sources.source import read_source
-from effxfer.data.sources.unlabelled import list_unlabelled
-from effxfer.data.splits import assign
+from effxfer.data.sources.file_hashes import default_cache
 from effxfer.data.target import attach_target, join_target
-from effxfer.data.task import Split, Task, require_images
-from effxfer.errors import DataError
-from effxfer.files import digest
-from effxfer.runtime.images.formats import byte_limit
-from effxfer.runtime.images.preprocess import ImageError, Preprocess
+from effxfer.data.task import Task
+from effxfer.data.texts.modality import holds_texts
+from effxfer.errors import SettingsError
+from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.text.tokens import Tokens
 
 
 def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE) -> Listing:
-    """List and digest files, labels and splits without decoding an image.
+    """List and digest examples, labels and splits, without decoding an image or tokenizing a text.
 
     Args:
         settings: Settings of the data set.
@@ -56,7 +30,8 @@ def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = No
         history: Splits of the network's earlier stages, which are kept.
 
     Raises:
-        DataError: If the layout, the table or the splits have errors: `E310` to `E344`.
+        DataError: If the layout, a file or the splits have errors: `E310` to `E353`.
+        SettingsError: If a setting of images is given for texts.
         ResourceError: If a package that the source needs is not installed.
     """
     listing = survey(settings, base, cache=cache, history=history)
@@ -74,52 +49,12 @@ def survey(
 
     Raises:
         DataError: Only if nothing can be listed: no such source, or an unreadable table.
-        SettingsError: If the cache lies inside the folder.
+        SettingsError: If the cache lies inside the folder, or a setting of images is given for texts.
         ResourceError: If a package that the source needs is not installed.
     """
-    root, source = read_source(settings, base)
-    require_cache_outside(cache or default_cache(), settings.source, base)
-    # Digests before splits: equal files must share a split, whatever their names are.
-    hashed, unreadable = _with_digests(root, source.items, cache or default_cache(), settings)
-    items, split_findings, all_items = assign(hashed, settings, history.split_of)
-    items.sort()
-    # After the splits, from which `rest` takes what `max_per_class` left out.
-    unlabelled, unlabelled_findings = list_unlabelled(hashed, items, settings, base, root, cache or default_cache())
-    kind = settings.labels
-    classes = source.classes or tuple(sorted({item.label for item in items}))
-    severity: Severity = "warning" if settings.allow_leakage else "error"
-    findings = (
-        *source.findings,
-        *unreadable,
-        *(_single_class(classes, source.findings) if kind == "single" else ()),
-        *find_class_gaps(hashed, settings),
-        *split_findings,
-        *check_size(items, kind),
-        *unlabelled_findings,
-        *find_contradictions(items, partial(describe_label, kind, classes=classes)),
-        *(find_imbalance(items) if kind == "single" else check_coverage(items, kind, classes)),
-        *find_leaks(items, {i.path: i.sha256 for i in items}, "same file", severity),
-        *find_trained_before(items, history, severity),
-    )
-    return Listing(
-        name=settings.name or Path(settings.source).stem,
-        root=root,
-        classes=classes,
-        items=tuple(items),
-        findings=findings,
-        notes=notes_of(findings),
-        digest=_digest_items((*items, *unlabelled), kind, classes),
-        unlabelled=unlabelled,
-        assigned=tuple(all_items),
-        labels=kind,
-    )
-
-
-def _digest_items(items: Sequence[Item], kind: LabelKind, classes: Sequence[str]) -> str:
-    # Without the root: moved data are the same data.
-    rows = [[i.path, i.sha256, i.label, i.split] for i in items]
-    # Texts of other kinds mean something only with the names of their columns.
-    return digest(rows if kind == "single" else [kind, classes, rows])
+    if holds_texts(settings, base):
+        return survey_texts(settings, base, history)
+    return survey_images(settings, base, cache or default_cache(), history)
 
 
 def load(
@@ -132,118 +67,60 @@ def load(
     history: History = NONE,
     listing: Listing | None = None,
 ) -> Task:
-    """Load a task: decode its images once, then memory-map them from the cache.
+    """Load a task: decode its images or tokenize its texts once, then memory-map them from the cache.
 
     Args:
         settings: Settings of the data set.
-        input: Size, crop and interpolation of the evaluation view that the backbone expects.
+        input: How the backbone takes examples: of images the size, crop and interpolation of the evaluation view; of
+            texts the tokenizer and the most tokens.
         base: Folder that a relative source starts from.
-        cache: Folder of decoded images; None for `$EFFXFER_CACHE` or `~/.cache/effxfer`.
-        progress: Called with the number of decoded images and of all images, unless the cache holds them.
+        cache: Folder of decoded examples; None for `$EFFXFER_CACHE` or `~/.cache/effxfer`.
+        progress: Called with the number of decoded examples and of all, unless the cache holds them.
         history: Splits of the network's earlier stages, which are kept.
         listing: Result of `scan` for the same settings and history; None to scan now.
 
     Raises:
         DataError: If `scan` raises it; `E301` to `E307` for unreadable images unless `skip_bad`, with the first five;
-            `E313` if a class has no readable image; `E322` if a file changes meanwhile.
-        ResourceError: If neither the cache nor the temporary folder nor memory has room for the images.
+            `E313` if a class has no readable image; `E322` if a file changes meanwhile; `E350` if a text cannot be
+            tokenized.
+        SettingsError: If the data set holds texts and the input is one of images, or the other way round.
+        ResourceError: If neither the cache nor the temporary folder nor memory has room for the examples.
     """
-    preprocess = require_images(input, f"the data set {settings.source}")
     cache = cache or default_cache()
     listing = listing or scan(settings, base, cache=cache, history=history)
-    # The listing whose digest is in the key is the one that is decoded.
-    plan = DecodePlan(listing, settings, preprocess, progress)
-    entry = open_or_build(cache / "pixels" / plan.key(), plan.bytes_needed(), plan.build, plan.fits)
-    _raise_on_unreadable(entry.facts["bad"], listing, settings)
-    task = _build_task(listing, preprocess, entry, settings.max_pixels)
+    task = _load_listed(listing, settings, input, cache, progress)
     require_validation(task)
     if settings.target is None:
         return task
     target = load(
-        settings.target, preprocess, base=base, cache=cache, progress=progress, history=history, listing=listing.target
+        settings.target, input, base=base, cache=cache, progress=progress, history=history, listing=listing.target
     )  # fmt: skip
     return attach_target(task, target, settings.target_classes)
 
 
-def _with_digests(
-    root: Path | None, items: list[Item], cache: Path, settings: DataSettings
-) -> tuple[list[Item], list[Finding]]:
-    if root is None:
-        return items, []
-    limit = byte_limit(settings.max_pixels)
-    hashed = content_digests(root, [item.path for item in items], cache, settings.workers, limit=limit)
-    readable = [i._replace(sha256=hashed.digests[i.path]) for i in items if i.path in hashed.digests]
-    unreadable = find_unreadable(hashed.failures, settings)
-    if not items:
-        return readable, unreadable
-    return readable, [
-        *unreadable,
-        *find_empty_classes(sorted({item.label for item in items}), readable, kind=settings.labels),
-    ]
+def _load_listed(
+    listing: Listing, settings: DataSettings, input: Input, cache: Path, progress: Callable[[int, int], None] | None
+) -> Task:
+    require_unit(listing, input.unit, settings.source)
+    if isinstance(input, Tokens):
+        return load_texts(listing, input, cache, progress)
+    assert isinstance(input, Preprocess)
+    return load_images(listing, settings, input, cache, progress)
 
 
-def _single_class(classes: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
-    if len(classes) != 1 or any(finding.code == "E312" for finding in findings):
-        return []
-    text, hint = f"need >= 2 classes, found only {classes[0]!r}", "put each class into a folder of its own"
-    return [Finding(code="E312", severity="error", path="", text=text, hint=hint)]
+def require_unit(listing: Listing, unit: str, source: str) -> None:
+    """Refuse a data set for a network that takes something else.
 
+    Args:
+        listing: Its examples.
+        unit: What the network takes: `Input.unit`.
+        source: Name of the data set for the message.
 
-def _raise_on_unreadable(bad: Sequence[Sequence[str]], listing: Listing, settings: DataSettings) -> None:
-    if bad and not settings.skip_bad:
-        shown = "; ".join(f"{path}: {error} {problem}" for path, error, problem in bad[:SHOWN])
-        suffix = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        share = f"{len(bad)} of {len(listing.everything)} images cannot be used"
-        hint = "repair or remove them, or leave them out: `data.skip_bad=true`; `effxfer check` lists all"
-        code = Counter(error for _, error, _ in bad).most_common(1)[0][0]
-        raise DataError(f"{settings.source}: {share}: {shown}{suffix}", hint, code=code)
-    unreadable = {path for path, _, _ in bad}
-    empty = find_empty_classes(listing.classes, listing.split("train"), unreadable, listing.labels)
-    raise_errors(empty, settings.source)
-
-
-def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixels: int) -> Task:
-    unreadable, splits = {path for path, _, _ in entry.facts["bad"]}, {}
-    for name in (*SPLITS, UNLABELLED) if listing.unlabelled else SPLITS:
-        items = [item for item in listing.split(name) if item.path not in unreadable]
-        splits[name] = Split(
-            rows=entry.arrays[f"{name}_pixels"],
-            labels=label_array(listing.labels, [item.label for item in items], listing.classes),
-            names=[item.path for item in items],
-            canvas=entry.arrays.get(f"{name}_canvas"),
-            aspect=entry.arrays.get(f"{name}_aspect"),
-            decode_row=partial(_decode_row, listing.root, items, max_pixels),
-            domains=[item.domain for item in items] if any(item.domain for item in items) else (),
-        )
-    return Task(
-        name=listing.name,
-        output=output_of(listing.labels, listing.classes, splits["train"].labels),
-        train=splits["train"],
-        val=splits["val"],
-        test=splits["test"],
-        unlabelled=splits.get(UNLABELLED),
-        input=preprocess,
-        digest=listing.key,
-        records=(record_of(listing),),
-        notes=(*listing.notes, *_decode_notes(entry.facts, len(listing.everything))),
-    )
-
-
-def _decode_row(root: Path | None, items: Sequence[Item], max_pixels: int, row: int) -> NDArray[np.uint8]:
-    try:
-        return np.asarray(decode_item(root, items[row], max_pixels).image)
-    except ImageError as error:
-        raise DataError(f"{items[row].path}: {error.problem}", error.hint, code=error.code) from None
-
-
-def _decode_notes(facts: Mapping[str, Any], total: int) -> list[str]:
-    bad, twins = [path for path, _, _ in facts["bad"]], [path for path, _ in facts["twins"]]
-    details = {"W385": f", {facts['lost']:.0%} in the median"}
-    notes = [
-        f"{code} {KINDS[code]}: {count_paths(paths)}{details.get(code, '')}" for code, paths in facts["seen"].items()
-    ]
-    if bad:
-        notes.insert(0, f"left out, unreadable: {len(bad) / total:.1%} of all images: {count_paths(bad)}")
-    if twins:
-        notes.append(f"W320 same pixels in two splits: {count_paths(twins)}; `effxfer check` lists them")
-    return notes
+    Raises:
+        SettingsError: If it does.
+    """
+    if listing.unit != unit:
+        hint = "give it texts; `data.format` says what a file holds, such as lines, table or jsonl"
+        if unit == Preprocess.unit:
+            hint = "give it images, or start from a text encoder, hf:FOLDER"
+        raise SettingsError(f"this network takes {unit}, and {source} holds {listing.unit}", hint)

@@ -15,11 +15,11 @@ from effxfer.runtime.inputs import Input
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """Source of a task's images; `Task.loader` holds it.
+    """Source of a task's examples; `Task.loader` holds it.
 
     Attributes:
         settings: Settings of the data set.
-        cache: Folder of decoded images; None for the user's cache directory.
+        cache: Folder of decoded examples; None for the user's cache directory.
         history: Splits of the network's earlier stages, which are kept.
     """
 
@@ -28,10 +28,10 @@ class Loader:
     history: History = NONE
 
     def load(self, input: Input, listing: Listing | None = None) -> Task:
-        """Decode the images, with a progress bar if there is anything to decode.
+        """Decode the images or tokenize the texts, with a progress bar if there is anything to do.
 
         Args:
-            input: Size, crop and interpolation, as the network expects them.
+            input: The network's input: size, crop and interpolation of images, or the tokenizer.
             listing: Result of `scan` for the same settings; None to scan now.
         """
         with ExitStack() as stack:
@@ -39,9 +39,9 @@ class Loader:
 
             def count(now: int, total: int) -> None:
                 nonlocal counted, advance
-                if now < counted:  # the target's images are counted from 0 again
+                if now < counted:  # the target's examples are counted from 0 again
                     counted, advance = 0, None
-                label = f"decode {Path(self.settings.source).name}"
+                label = f"{'decode' if input.kind == 'image' else 'tokenize'} {Path(self.settings.source).name}"
                 advance = advance or stack.enter_context(progress.bar(label, total))
                 advance(now - counted, "")
                 counted = now

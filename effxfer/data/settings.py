@@ -1,5 +1,6 @@
-"""Settings of a data set: the source of labelled images, its layout, and its splits."""
+"""Settings of a data set: the source of labelled images or texts, its layout, and its splits."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Optional
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,6 +13,9 @@ PIL_LIMIT = 178_956_970
 REST = "rest"
 LABEL = "label"
 SPLIT = "split"
+Format = Literal["auto", "images", "conll", "jsonl", "lines", "squad", "table"]
+OF_TEXTS = ("encoding", "pair_column", "tag_column", "text_column", "word_column")
+OF_IMAGES = ("canvas_scale", "class_from", "max_pixels", "path_column", "root", "unlabelled", "workers")
 
 
 def _from_name(value: object) -> object:
@@ -27,7 +31,12 @@ class DataSettings(Settings):
     """Settings of one data set.
 
     Attributes:
-        source: A folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or a built-in name (`digits`).
+        source: Of images: a folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or a built-in name
+            (`digits`). Of texts: a file, a folder of files, or a pattern of files such as `reviews/sst2.*`. Of several
+            files, each holds the split that a part of its name says: `train`, `dev`, `val` or `test`.
+        format: `auto`: a file is read by its suffix, and a source that cannot be one of images holds texts. `images`.
+            Texts in `lines` of a label and a text with a blank or a tab between; in a `table`; in `jsonl`, an object in
+            each line; in `conll` columns of words and tags; in `squad`, questions with answers in a context.
         root: Folder that a table's image paths are relative to; None for the table's own folder.
             Absolute paths must lie in it.
         name: Name of the task in pipelines and reports; None for the folder's or table's name.
@@ -38,20 +47,26 @@ class DataSettings(Settings):
         val_fraction: Fraction of each class for validation if the source has no validation split, in (0, 0.5].
         test_fraction: Fraction of each class for testing if the source has no splits at all, in (0, 0.5].
         split_seed: Seed of these splits. Images that the network had in an earlier stage stay in their split.
-        skip_bad: Skip unreadable images and report their number, instead of stopping.
+        skip_bad: Skip unreadable images, or lines of texts that cannot be used, and report their number, instead of
+            stopping.
         allow_empty: Accept class folders without images, and classes that are missing in the validation or test split.
-        allow_leakage: Accept equal images in training and in validation or test, and report their number.
+        allow_leakage: Accept equal images or texts in training and in validation or test, and report their number.
         max_pixels: Refuse images with more pixels than this (width x height) before decoding them.
         path_column: Column of a table that holds the image's path, relative to `root`.
+        text_column: Column of a table, or field of an object, that holds the text, or a list of words.
+        pair_column: Column or field of the second text of a pair; None for single texts.
+        word_column: Column of a CoNLL file that holds the word, from 0; negative ones count from the last.
+        tag_column: Column of a CoNLL file that holds the tag.
+        encoding: Encoding of files of texts.
         labels: `single`: each image has one class. `multi`: any number of labels, in one column or in a column for each
             label. `value`: a number, or several in a column each. `multi` and `value` need a table.
-        label_column: Column of a table that holds the class, the labels or the number.
+        label_column: Column of a table, or field of an object, that holds the class, the labels or the number.
         label_columns: Columns of a table that hold a label or a value each, instead of `label_column`. For `multi`: 1,
             true or yes where the label applies, 0, false or no where it does not, empty or -1 where that is unknown.
             For `value`: numbers, empty where unknown.
         label_separator: What separates the labels in a cell of `label_column`; None for the bar `|` or the semicolon,
             whichever the cells hold. An empty cell means that no label applies.
-        split_column: Column of a table that holds `train`, `val` or `test`. Without a column `split` the table is split
+        split_column: Column or field that holds `train`, `val` or `test`. Without a column `split` the table is split
             by fractions; a column of another name is required.
         max_per_class: Use at most this many training images of each class (few labels); None uses all. The images of a
             smaller number are a subset of those of a larger one.
@@ -69,6 +84,7 @@ class DataSettings(Settings):
     """
 
     source: str = Field(min_length=1)
+    format: Format = "auto"
     root: str | None = Field(default=None, min_length=1)
     name: str | None = Field(default=None, min_length=1)
     class_from: Literal["first", "parent", "path"] = "first"
@@ -82,6 +98,11 @@ class DataSettings(Settings):
     # 64 MP take 256 MB while they are decoded; cameras of telephones reach 50 MP.
     max_pixels: int = Field(default=64_000_000, ge=1, le=PIL_LIMIT)
     path_column: str = Field(default="path", min_length=1)
+    text_column: str = Field(default="text", min_length=1)
+    pair_column: str | None = Field(default=None, min_length=1)
+    word_column: int = Field(default=0, ge=-100, le=100)
+    tag_column: int = Field(default=-1, ge=-100, le=100)
+    encoding: Literal["utf-8", "latin-1", "cp1252", "utf-16"] = "utf-8"
     labels: LabelKind = "single"
     label_column: str = Field(default=LABEL, min_length=1)
     # Not strict: within a target, a list of JSON comes as a list of Python.
@@ -120,7 +141,7 @@ class DataSettings(Settings):
         if self.val_fraction + self.test_fraction > 0.9:
             raise ValueError("val_fraction + test_fraction must leave at least 0.1 for training")
         columns = (self.path_column, self.split_column, *self.names_of_labels)
-        if len(set(columns)) < len(columns):
+        if len(set(columns)) < len(columns) and not self.says_texts:
             raise ValueError("path_column, label_column and split_column must be three different columns")
         if self.root and not self.source.lower().endswith(TABLES):
             raise ValueError(f"root is the folder of a table's images, and {self.source} is no table")
@@ -131,6 +152,38 @@ class DataSettings(Settings):
         if self.target_classes and not self.target:
             raise ValueError("target_classes has no effect without a target")
         return self
+
+    @model_validator(mode="after")
+    def _check_modality(self) -> "DataSettings":
+        if self.word_column == self.tag_column:
+            raise ValueError("word_column and tag_column must be different columns")
+        if self.says_texts and (mistake := self.mistake_of_texts()):
+            raise ValueError(mistake)
+        if self.format == "images" and (of_texts := self.nondefault_among(OF_TEXTS)):
+            raise ValueError(f"leave out {of_texts[0]}: it is a setting of texts")
+        return self
+
+    @property
+    def says_texts(self) -> bool:
+        """Whether these settings make sense for texts only; without that, the source decides."""
+        return self.format not in ("auto", "images") or (
+            self.format == "auto" and bool(self.nondefault_among(OF_TEXTS))
+        )
+
+    def mistake_of_texts(self) -> str:
+        """Return what is wrong with these settings if the source holds texts; empty if nothing is."""
+        if of_images := self.nondefault_among(OF_IMAGES):
+            return f"leave out {of_images[0]}: it is a setting of images, and the data set holds texts"
+        columns = (self.text_column, self.pair_column, self.split_column, *self.names_of_labels)
+        if len(set(columns)) < len(columns):
+            return "text_column, pair_column, label_column and split_column must be different columns"
+        return ""
+
+    def nondefault_among(self, names: Sequence[str]) -> list[str]:
+        """Return the fields that are not at their default."""
+        # Not what was set: settings that a manifest lists have all fields set.
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].default]
 
     @property
     def names_of_labels(self) -> tuple[str, ...]:

@@ -46,7 +46,9 @@ class SplitPlan(NamedTuple):
     text: str
 
 
-def assign(items: Sequence[Item], settings: DataSettings, earlier_split: EarlierSplit = lambda _item: "") -> Assignment:
+def assign(
+    items: Sequence[Item], settings: DataSettings, earlier_split: EarlierSplit = lambda _item: "", unit: str = "image"
+) -> Assignment:
     """Assign a split to every item.
 
     * The source has train, val and test: they are used unchanged.
@@ -61,13 +63,14 @@ def assign(items: Sequence[Item], settings: DataSettings, earlier_split: Earlier
         items: With `sha256`; either all have a split or none has.
         settings: Fractions, seed and `max_per_class`.
         earlier_split: Returns the split that an image had in an earlier stage, or an empty text.
+        unit: What an item is, in the singular.
     """
     present = {item.split for item in items} - {""}
     if not items or present >= set(SPLITS):
         assignment = Assignment(list(items), [])
     else:
-        assignment = _split_off(items, settings.labels, _plan(present, settings), earlier_split)
-    return _limit_per_class(assignment, settings)._replace(all_items=assignment.items)
+        assignment = _split_off(items, settings.labels, _plan(present, settings), earlier_split, unit)
+    return _limit_per_class(assignment, settings, unit)._replace(all_items=assignment.items)
 
 
 def _plan(present: Collection[str], settings: DataSettings) -> SplitPlan:
@@ -121,7 +124,9 @@ def largest_remainder(count: int, shares: dict[str, float]) -> dict[str, int]:
     return counts
 
 
-def _split_off(items: Sequence[Item], kind: LabelKind, plan: SplitPlan, earlier_split: EarlierSplit) -> Assignment:
+def _split_off(
+    items: Sequence[Item], kind: LabelKind, plan: SplitPlan, earlier_split: EarlierSplit, unit: str
+) -> Assignment:
     source, shares, seed, text = plan
     members, placed = [item for item in items if item.split == source], dict[str, str]()
     earlier = {item.sha256: split for item in members if (split := earlier_split(item)) in shares}
@@ -139,7 +144,7 @@ def _split_off(items: Sequence[Item], kind: LabelKind, plan: SplitPlan, earlier_
         placed = cover_labels(placed, members, tuple(shares), earlier)
     assigned = [i._replace(split=placed[i.sha256]) if i.split == source else i for i in items]
     note = _split_note(assigned, f"{text} with seed {seed}, by {STRATIFIED_BY[kind]}")
-    missing = _missing_findings(assigned, strata, source, shares) if kind == "single" else []
+    missing = _missing_findings(assigned, strata, plan, unit) if kind == "single" else []
     return Assignment(assigned, [note, *missing])
 
 
@@ -173,24 +178,24 @@ def _split_note(items: Sequence[Item], text: str) -> Finding:
 
 
 def _missing_findings(
-    items: Sequence[Item], by_class: dict[str, list[Item]], source: str, shares: dict[str, float]
+    items: Sequence[Item], by_class: dict[str, list[Item]], plan: SplitPlan, unit: str
 ) -> list[Finding]:
     present = {(item.label, item.split) for item in items}
-    missing = {label: [name for name in shares if (label, name) not in present] for label in sorted(by_class)}
-    return [_missing_finding(by_class[label], names, source, shares) for label, names in missing.items() if names]
+    missing = {label: [name for name in plan.shares if (label, name) not in present] for label in sorted(by_class)}
+    return [_missing_finding(by_class[label], names, plan, unit) for label, names in missing.items() if names]
 
 
-def _missing_finding(members: list[Item], missing: list[str], source: str, shares: dict[str, float]) -> Finding:
+def _missing_finding(members: list[Item], missing: list[str], plan: SplitPlan, unit: str) -> Finding:
     n, label = len({item.sha256 for item in members}), members[0].label
-    if n < 2 and "train" in shares:
-        text = f"class {label!r} has {n} distinct image, which cannot be split"
-        hint = "add images, or give train, val and test folders"
+    if n < 2 and "train" in plan.shares:
+        text = f"class {label!r} has {n} distinct {unit}, which cannot be split"
+        hint = f"add {unit}s, or give train, val and test {'folders' if unit == 'image' else 'files'}"
         return Finding(code="E313", severity="error", path=members[0].path, text=text, hint=hint)
-    text = f"class {label!r} has {n} distinct images in {source or 'all'}: none in {' and '.join(missing)}"
+    text = f"class {label!r} has {n} distinct {unit}s in {plan.source or 'all'}: none in {' and '.join(missing)}"
     return Finding(code="W313", severity="warning", path="", text=text)
 
 
-def _limit_per_class(assignment: Assignment, settings: DataSettings) -> Assignment:
+def _limit_per_class(assignment: Assignment, settings: DataSettings, unit: str) -> Assignment:
     limit, train = settings.max_per_class, [item for item in assignment.items if item.split == "train"]
     if limit is None:
         return assignment
@@ -198,7 +203,7 @@ def _limit_per_class(assignment: Assignment, settings: DataSettings) -> Assignme
     for item in sorted(train, key=lambda item: item.path):
         by_class[item.label].append(item)
     selected = [item for members in by_class.values() for item in _first_contents(members, limit, settings.split_seed)]
-    text = f"max_per_class = {limit}: {len(selected)} of {len(train)} training images selected"
+    text = f"max_per_class = {limit}: {len(selected)} of {len(train)} training {unit}s selected"
     note = Finding(code="W339", severity="note", path="", text=text)
     return Assignment(
         [item for item in assignment.items if item.split != "train"] + selected, [*assignment.findings, note]

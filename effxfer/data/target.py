@@ -1,6 +1,6 @@
-"""Join a task with its target: images of another domain, or of new classes.
+"""Join a task with its target: examples of another domain, or of new classes.
 
-A target's labels are used only for reports. Training may use its images without labels.
+A target's labels are used only for reports. Training may use its examples without labels.
 """
 
 from collections.abc import Collection
@@ -12,23 +12,27 @@ from effxfer.data.checks.leaks import LEAK_HINT
 from effxfer.data.listing import SHOWN, Finding, Listing, notes_of, raise_errors
 from effxfer.data.settings import DataSettings, TargetClasses
 from effxfer.data.task import Split, Task, subset
-from effxfer.errors import DataError
+from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.rows import concat_rows
 
 
 def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Listing:
     """Join a listing with the listing of its target.
 
     Raises:
+        SettingsError: If one holds images and the other texts.
         DataError: `E321` if only some of the target's classes are known and `target_classes` is not set, `E320` if
             images for reports are also used for training, unless `allow_leakage`.
     """
+    if listing.unit != target.unit:
+        raise SettingsError(f"{listing.name} holds {listing.unit}, its target {target.unit}", "name another target")
     classes = choose_classes(target.classes, listing.classes, settings.target_classes)
     new = classes[0] not in listing.classes
     reported = [item for item in target.items if item.label in classes and (new or item.split == "test")]
     # New classes are reported on all their images; nothing of the source may be among them, its test split included.
     used = {item.sha256 for item in listing.everything if new or item.split != "test"}
-    text = "same file in the source and in the target"
+    text = f"same {'text' if listing.texts else 'file'} in the source and in the target"
     severity = "warning" if settings.allow_leakage else "error"
     leaks = [
         Finding(code="E320", severity=severity, path=item.path, hint=LEAK_HINT, text=text)  # type: ignore[arg-type]
@@ -37,9 +41,8 @@ def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Li
     ]
     raise_errors(leaks, target.name)
     excluded = f", {n} classes left out" if (n := len(target.classes) - len(classes)) else ""
-    summary = (
-        f"target {target.name}: {len(reported)} images of {len(classes)} {'new' if new else 'known'} classes{excluded}"
-    )
+    described = f"{len(classes)} {'new' if new else 'known'} classes{excluded}"
+    summary = f"target {target.name}: {len(reported)} {listing.unit} of {described}"
     note = Finding(code="W339", severity="note", path="", text=summary)
     findings = (*listing.findings, *leaks, note)
     return replace(listing, findings=findings, notes=notes_of(findings), target=target)
@@ -90,7 +93,7 @@ def concat_splits(task: Task) -> Split:
     """Concatenate the splits of a task, for reports on a task that was not used for training or selection."""
     splits = (task.train, task.val, task.test)
     return Split(
-        rows=np.concatenate([split.rows for split in splits]),
+        rows=concat_rows([split.rows for split in splits]),
         labels=np.concatenate([split.labels for split in splits]),
         names=[name for split in splits for name in split.names],
     )

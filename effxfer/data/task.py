@@ -20,10 +20,10 @@ class Split:
 
     Attributes:
         rows: Decoded examples in the form that the task's input takes. Images are evaluation views: uint8
-            `(N, S, S, 3)`, resized and cropped exactly as the backbone expects.
+            `(N, S, S, 3)`, resized and cropped exactly as the backbone expects. Texts are `Ragged` rows of token ids.
         labels: One for each example, of the kind of the task's output: single labels int64 `(N,)`, -1 for none; several
             labels uint8 `(N, C)`, 255 where unknown; values float32 `(N, K)`, NaN where unknown.
-        names: Path of each example, relative to the data set's root.
+        names: Path of each example, relative to the data set's root; of a text the file and the line.
         canvas: Images that augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
             with `T >= S`. None if the split is never trained on.
         aspect: Width divided by height of each image before it was squashed: float32 `(N,)`, or None.
@@ -32,7 +32,7 @@ class Split:
         domains: Domain of each example, if folders above the classes name domains; else empty.
     """
 
-    rows: NDArray[Any]
+    rows: Any  # Rows
     labels: NDArray[Any]
     names: Sequence[str]
     canvas: NDArray[np.uint8] | None = None
@@ -45,10 +45,10 @@ class Split:
 
 
 class TaskLoader(Protocol):
-    """Decodes the images of a task for any preprocessing."""
+    """Decodes the examples of a task for any network."""
 
     def load(self, input: Input) -> "Task":
-        """Make the task as a network of this preprocessing sees it."""
+        """Make the task as a network with this input sees it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,13 +62,13 @@ class Task:
         test: Examples for reports; never used for selection.
         output: The kind of label and the names of the head's columns.
         input: How examples are decoded into rows, and rows become the network's input.
-        digest: Digest of the files, labels and splits (not of the preprocessing).
+        digest: Digest of the files or texts, labels and splits (not of the preprocessing or the tokenizer).
         unlabelled: Additional training images with the label -1; None without any.
         target: Target domain or target classes, if they differ from the task's own. Its labels are used only for
             reports, never for training or selection.
-        notes: Notes on the splits and images for reports.
-        records: The split of every image, including the target's.
-        loader: Decodes the images again for another preprocessing; None if they are not available.
+        notes: Notes on the splits and examples for reports.
+        records: The split of every example, including the target's.
+        loader: Decodes the examples again for another input; None if they are not available.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Task:
         return {name: split for name, split in (("val", self.val), ("test", self.test)) if len(split)}
 
     def with_input(self, input: Input) -> "Task":
-        """Return the same examples for a network with another preprocessing.
+        """Return the same examples for a network with another input, such as another size or tokenizer.
 
         Raises:
             DataError: If they must be decoded again but are not available, or were changed.
@@ -104,7 +104,8 @@ class Task:
             target = self.target and self.target.with_input(input)
             return replace(self, input=input, target=target)
         if self.loader is None:
-            raise DataError(f"{self.name} cannot be decoded for images of {input.size} px", "give its folder")
+            of_size = f"{input.unit} of {input.size} {'px' if input.kind == 'image' else 'tokens'}"
+            raise DataError(f"{self.name} cannot be decoded for {of_size}", "give its folder")
         task = self.loader.load(input)
         # Measurements before and after would be of different images.
         if task.digest != self.digest:

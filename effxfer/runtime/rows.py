@@ -1,6 +1,6 @@
 """Rows of a split: examples decoded once, in an array of equal rows, or end to end where their lengths differ."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,19 @@ class Rows(Protocol):
 
     def __getitem__(self, selection: Any, /) -> "Rows":
         """Select rows by a slice, by indices `(M,)` or by a mask `(N,)`."""
+
+
+def concat_rows(parts: Sequence[Any]) -> Any:
+    """Join rows end to end: arrays of equal rows into one, `Ragged` ones into one.
+
+    Args:
+        parts: `Rows` of one kind, at least one.
+    """
+    if not isinstance(parts[0], Ragged):
+        return np.concatenate(parts)
+    lengths = np.concatenate([part.lengths for part in parts])
+    values = [part.values[part.starts[0] : part.ends[-1]] for part in parts if len(part)]
+    return Ragged(np.concatenate(values or [parts[0].values[:0]]), np.cumsum(lengths, dtype=np.int64))
 
 
 @dataclass(frozen=True, eq=False)

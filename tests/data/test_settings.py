@@ -65,3 +65,32 @@ def test_label_columns_are_sorted_for_labels_and_stay_for_values():
 def test_settings_of_labels_survive_a_manifest():
     settings = build(DataSettings, {"source": "x.csv", "labels": "value", "label_columns": ["b", "a"]}, "data")
     assert build(DataSettings, settings.plain(), "data") == settings
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ({"text_column": "label"}, "text_column, pair_column, label_column and split_column must be different columns"),
+        ({"pair_column": "text"}, "must be different columns"),
+        ({"word_column": 1, "tag_column": 1}, "word_column and tag_column"),
+        ({"encoding": "ebcdic"}, "encoding"),
+        ({"format": "xml"}, "format"),
+        ({"format": "lines", "max_pixels": 5}, "leave out max_pixels: it is a setting of images"),
+        ({"text_column": "body", "root": "x"}, "leave out root: it is a setting of images"),
+        ({"format": "images", "text_column": "body"}, "leave out text_column: it is a setting of texts"),
+    ],
+)
+def test_settings_of_texts_that_cannot_be_meant_are_refused(table, text):
+    with pytest.raises(SettingsError, match=text):
+        build(DataSettings, {"source": "x.csv", **table}, "[data]")
+
+
+def test_columns_of_texts_may_have_the_names_of_those_of_images():
+    assert build(DataSettings, {"source": "x.csv", "label_column": "path", "text_column": "body"}, "data").says_texts
+    assert not build(DataSettings, {"source": "x.csv", "label_column": "text"}, "data").says_texts
+
+
+def test_a_manifest_of_settings_of_images_says_no_texts():
+    plain = build(DataSettings, {"source": "x", "canvas_scale": 2.0}, "data").plain()
+    assert build(DataSettings, plain, "data").mistake_of_texts().startswith("leave out canvas_scale")
+    assert not build(DataSettings, plain, "data").says_texts

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.runtime.rows import Ragged
+from effxfer.runtime.rows import Ragged, concat_rows
 
 LISTS = st.lists(st.lists(st.integers(-5, 5), max_size=6), max_size=8)
 
@@ -86,3 +86,15 @@ def test_a_single_number_and_a_row_that_is_not_there_are_refused():
 def test_ends_that_do_not_fit_are_refused(ends):
     with pytest.raises(ValueError, match="ends are"):
         Ragged(np.zeros(2), np.array(ends, np.int64 if isinstance(ends[0], int) else float))
+
+
+@given(st.lists(LISTS, min_size=1, max_size=4))
+def test_rows_are_joined_end_to_end(parts):
+    joined = concat_rows([ragged(lists)[:] for lists in parts])
+    assert plain(joined) == [row for lists in parts for row in lists]
+
+
+def test_selected_rows_and_arrays_are_joined():
+    rows = ragged([[1], [2, 3], [], [4]])
+    assert plain(concat_rows([rows[2:], rows[[1, 0]]])) == [[], [4], [2, 3], [1]]
+    assert concat_rows([np.zeros((2, 3)), np.ones((1, 3))]).shape == (3, 3)

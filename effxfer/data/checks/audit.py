@@ -1,6 +1,6 @@
-"""Audit a data set before training: decode every file, and report all problems instead of the first one.
+"""Audit a data set before training: look at every example, and report all problems instead of the first one.
 
-Beyond what `scan` finds (layout, tables, splits), the audit finds
+Beyond what `scan` finds (layout, files, splits), the audit finds in texts what `text_audit` lists, and in images
 
 * `E301` not an image, `E302` truncated or damaged, `E304` no defined range, `E306` needs a package, `E307` too large,
 * `W303` a decoder's warning, `W304` 16 bits, `W305` several frames, `W308` tiny or extremely long,
@@ -27,8 +27,10 @@ from effxfer.data.checks.unread import LEFT_OUT, REPAIR, find_empty_classes
 from effxfer.data.decoded import decode
 from effxfer.data.listing import NOUNS, SPLITS, Finding, Item, Listing, Severity, notes_of, summarize
 from effxfer.data.load import survey
+from effxfer.data.load_texts import examples_of
 from effxfer.data.settings import DataSettings
 from effxfer.data.target import join_target
+from effxfer.data.texts.text_audit import inspect_texts
 from effxfer.errors import DataError, SettingsError
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
@@ -89,13 +91,13 @@ def audit(
     progress: Callable[[int, int], None] | None = None,
     extra_checks: Callable[[], Sequence[Finding]] = tuple,
 ) -> Audit:
-    """Audit every file of a data set.
+    """Audit every image or text of a data set.
 
     Args:
         settings: The data set.
         base: Folder that a relative source starts from.
         cache: Folder with the digests of unchanged files; None for `$EFFXFER_CACHE` or `~/.cache/effxfer`.
-        progress: Called with the number of audited images and of all images.
+        progress: Called with the number of audited images and of all images; texts take seconds.
         extra_checks: Returns findings about the data set as a whole; called only if there are no errors.
 
     Raises:
@@ -106,20 +108,26 @@ def audit(
         text = f"labels that may be wrong are found among single labels, and labels is {settings.labels!r}"
         raise SettingsError(text, "leave out `suspects`")
     listing = survey(settings, base, cache=cache)
-    inspections = _inspect(listing, settings, progress)
-    decoded = [finding for inspection in inspections for finding in inspection.findings]
-    findings = [
-        *listing.findings,
-        *decoded,
-        *_find_emptied(listing, decoded),
-        *_find_twins(listing, inspections, settings),
-    ]
+    if listing.texts:
+        decoded, findings = list[Finding](), [*listing.findings, *inspect_texts(examples_of(listing))]
+    else:
+        decoded, findings = _audit_images(listing, settings, progress)
     findings += _audit_target(listing, settings, base, cache)
     if not any(finding.severity == "error" for finding in findings):
         findings += extra_checks()
     ranks = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda finding: ranks[finding.severity])
     return Audit(findings=tuple(findings), report=_report(listing, findings, decoded), listing=listing)
+
+
+def _audit_images(
+    listing: Listing, settings: DataSettings, progress: Callable[[int, int], None] | None
+) -> tuple[list[Finding], list[Finding]]:
+    """Return the findings about single images, and all findings."""
+    inspections = _inspect(listing, settings, progress)
+    decoded = [finding for inspection in inspections for finding in inspection.findings]
+    twins = _find_twins(listing, inspections, settings)
+    return decoded, [*listing.findings, *decoded, *_find_emptied(listing, decoded), *twins]
 
 
 def _inspect(
@@ -208,11 +216,13 @@ def _find_twins(listing: Listing, inspections: Sequence[_Inspection], settings: 
 def _report(listing: Listing, findings: Sequence[Finding], decoded: Sequence[Finding]) -> Report:
     severities = Counter(finding.severity for finding in findings)
     total, unreadable = len(listing.everything), sum(finding.code.startswith("E") for finding in decoded)
+    share = Measurement(name="unreadable", value=100 * unreadable / max(1, total), unit="%", n=total, of="images")
+    unread = () if listing.texts else (share,)
     rows = [
-        Measurement(name="images", value=len(listing.items)),
-        *(Measurement(name=f"images/{split}", value=len(listing.split(split))) for split in SPLITS),
+        Measurement(name=listing.unit, value=len(listing.items)),
+        *(Measurement(name=f"{listing.unit}/{split}", value=len(listing.split(split))) for split in SPLITS),
         Measurement(name=NOUNS[listing.labels], value=len(listing.classes)),
-        Measurement(name="unreadable", value=100 * unreadable / max(1, total), unit="%", n=total, of="images"),
+        *unread,
         *(Measurement(name=f"{name}s", value=severities[name]) for name in ("error", "warning", "note")),
         *measure_balance(listing),
     ]
@@ -221,11 +231,11 @@ def _report(listing: Listing, findings: Sequence[Finding], decoded: Sequence[Fin
         if finding.severity == "error":
             codes.setdefault(finding.code, []).append(finding)
     errors = [f"{code} {summarize(same)}" for code, same in codes.items()]
-    tables = (label_table(listing), *_suspect_table(findings))
+    tables = (label_table(listing), *_suspect_table(findings, listing.unit[:-1]))
     return Report(rows=tuple(rows), notes=(*errors, *notes_of(findings)), tables=tables)
 
 
-def _suspect_table(findings: Sequence[Finding]) -> list[Table]:
+def _suspect_table(findings: Sequence[Finding], unit: str) -> list[Table]:
     """List the labels that are most likely wrong."""
-    rows = [{"image": finding.path, "what": finding.text} for finding in findings if finding.code == "W338"]
+    rows = [{unit: finding.path, "what": finding.text} for finding in findings if finding.code == "W338"]
     return [Table(title=f"labels that may be wrong, {SUSPECTS} at most", rows=tuple(rows[:SUSPECTS]))] if rows else []

@@ -12,7 +12,9 @@ from effxfer.errors import DataError
 from effxfer.runtime.outputs.multi_label import UNKNOWN
 
 
-def check_coverage(items: Sequence[Item], kind: LabelKind, classes: tuple[str, ...]) -> list[Finding]:
+def check_coverage(
+    items: Sequence[Item], kind: LabelKind, classes: tuple[str, ...], unit: str = "image"
+) -> list[Finding]:  # fmt: skip
     """Check the labels of all splits.
 
     * `multi`: labels that apply to no image of a split (W313), are 1 or unknown and never 0 (E343), or 1 everywhere
@@ -23,18 +25,21 @@ def check_coverage(items: Sequence[Item], kind: LabelKind, classes: tuple[str, .
         items: Images with their final split.
         kind: Kind of label; of single labels, `find_class_gaps` checks more.
         classes: Names of the head's columns.
+        unit: What an item is, in the singular.
     """
     if kind == "single" or not items:
         return []
     labels = {split: [item for item in items if item.split == split] for split in SPLITS}
     arrays = {split: label_array(kind, [i.label for i in members], classes) for split, members in labels.items()}
-    return _check_values(arrays, classes) if kind == "value" else _check_flags(arrays, classes, items)
+    return _check_values(arrays, classes) if kind == "value" else _check_flags(arrays, classes, items, unit)
 
 
-def _check_flags(arrays: Mapping[str, NDArray[Any]], classes: Sequence[str], items: Sequence[Item]) -> list[Finding]:
+def _check_flags(
+    arrays: Mapping[str, NDArray[Any]], classes: Sequence[str], items: Sequence[Item], unit: str
+) -> list[Finding]:
     absent = {split: ~(flags == 1).any(0) for split, flags in arrays.items() if len(flags)}
     findings = [
-        _finding("W313", f"labels that apply to no image of {split}: {_names(classes, columns)}")
+        _finding("W313", f"labels that apply to no {unit} of {split}: {_names(classes, columns)}")
         for split, columns in absent.items()
         if columns.any()
     ]
@@ -45,9 +50,9 @@ def _check_flags(arrays: Mapping[str, NDArray[Any]], classes: Sequence[str], ite
         hint = "write 0 where a label does not apply, or leave the column out"
         findings.append(_finding("E343", text, hint, "error"))
     if (always & ~never).any():
-        findings.append(_finding("W342", f"labels that apply to every image: {_names(classes, always & ~never)}"))
+        findings.append(_finding("W342", f"labels that apply to every {unit}: {_names(classes, always & ~never)}"))
     if blank := [item.path for item in items if not item.label.strip("?")]:
-        findings.append(_finding("W342", f"images of which no label is known: {count_paths(blank)}"))
+        findings.append(_finding("W342", f"{unit}s of which no label is known: {count_paths(blank)}"))
     return findings
 
 

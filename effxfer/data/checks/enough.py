@@ -9,23 +9,27 @@ from effxfer.data.listing import Finding, Item, LabelKind
 from effxfer.data.task import Task
 from effxfer.errors import DataError
 
-FOLDS = "`rank` and `search` cross-validate on training images: at least one class needs two"
+
+def folds_need(unit: str) -> str:
+    """Return what cross-validation needs, for messages."""
+    return f"`rank` and `search` cross-validate on training {unit}s: at least one class needs two"
 
 
-def check_size(items: Sequence[Item], kind: LabelKind = "single") -> list[Finding]:
+def check_size(items: Sequence[Item], kind: LabelKind = "single", unit: str = "image") -> list[Finding]:
     """Warn (W313) about an empty test split, and about training images that are too few for cross-validation.
 
     Args:
         items: With their final split; without any item there is no warning.
         kind: Kind of label.
+        unit: What an item is, in the singular.
     """
     classes = Counter(item.label for item in items if item.split == "train")
     texts = []
     if classes and not any(item.split == "test" for item in items):
         metric = "accuracy" if kind == "single" else "the score"
-        texts.append(f"no test images: {metric} is reported on the validation split alone")
+        texts.append(f"no test {unit}s: {metric} is reported on the validation split alone")
     if kind == "single" and classes and max(classes.values()) < 2:
-        texts.append(f"one training image of each class: {FOLDS}")
+        texts.append(f"one training {unit} of each class: {folds_need(unit)}")
     return [Finding(code="W313", severity="warning", path="", text=text) for text in texts]
 
 
@@ -38,8 +42,9 @@ def require_folds(task: Task) -> None:
     if task.output.kind != "single":
         return  # folds of the other kinds need no classes
     if np.bincount(task.train.labels).max() < 2:
-        problem = f"{task.name} has one training image of each class: {FOLDS}"
-        raise DataError(problem, "add images", code="E313")
+        unit = task.input.unit.removesuffix("s")
+        problem = f"{task.name} has one training {unit} of each class: {folds_need(unit)}"
+        raise DataError(problem, f"add {unit}s", code="E313")
 
 
 def require_validation(task: Task) -> None:
@@ -49,5 +54,6 @@ def require_validation(task: Task) -> None:
         DataError: `E313`.
     """
     if not len(task.val):
-        problem = f"{task.name} has no readable validation image"
-        raise DataError(problem, "repair the images of val, or add others", code="E313")
+        units = task.input.unit
+        problem = f"{task.name} has no readable validation {units.removesuffix('s')}"
+        raise DataError(problem, f"repair the {units} of val, or add others", code="E313")

@@ -14,18 +14,18 @@ from effxfer.runtime.outputs.multi_label import UNKNOWN
 
 
 def measure_balance(listing: Listing) -> list[Measurement]:
-    """Measure how labels are distributed over the training images.
+    """Measure how labels are distributed over the training examples.
 
     Returns:
-        `single`: the ratio of images between the largest and the smallest class. `multi`: the mean number of labels of
-        an image. Nothing for values, or without training images.
+        `single`: the ratio of examples between the largest and the smallest class. `multi`: the mean number of labels
+        of an example. Nothing for values, or without training examples.
     """
     train = listing.split("train")
     if not train or listing.labels == "value":
         return []
     if listing.labels == "multi":
         mean = sum(item.label.count("1") for item in train) / len(train)
-        return [Measurement(name="labels per image", value=mean, n=len(train))]
+        return [Measurement(name=f"labels per {listing.unit[:-1]}", value=mean, n=len(train))]
     sizes = Counter(item.label for item in train)
     return [Measurement(name="imbalance", value=max(sizes.values()) / min(sizes.values()), unit="x", n=len(sizes))]
 
@@ -44,7 +44,7 @@ def label_table(listing: Listing) -> Table:
 def _class_table(listing: Listing) -> Table:
     counts = Counter((item.label, item.split) for item in listing.items)
     return Table(
-        title="images by class",
+        title=f"{listing.unit} by class",
         rows=tuple({"class": c} | {split: counts[c, split] for split in SPLITS} for c in listing.classes),
     )
 
@@ -55,7 +55,7 @@ def _flag_table(listing: Listing, labels: Mapping[str, NDArray[Any]]) -> Table:
     unknown = {f"{split} unknown": (flags == UNKNOWN).sum(0) for split, flags in labels.items()}
     counts |= unknown if any(count.any() for count in unknown.values()) else {}
     rows = ({"label": c} | {n: int(count[i]) for n, count in counts.items()} for i, c in enumerate(listing.classes))
-    return Table(title="images by label", rows=tuple(rows))
+    return Table(title=f"{listing.unit} by label", rows=tuple(rows))
 
 
 def _value_table(listing: Listing, labels: Mapping[str, NDArray[Any]]) -> Table:

@@ -55,7 +55,7 @@ def _join_labels(names: Sequence[str]) -> str:
     return " and ".join(names) if len(names) < SHOWN else first_names(names)  # one content may have thousands of labels
 
 
-def find_class_gaps(items: Sequence[Item], settings: DataSettings) -> list[Finding]:
+def find_class_gaps(items: Sequence[Item], settings: DataSettings, unit: str = "image") -> list[Finding]:
     """Compare the classes of the source's splits (E321).
 
     A class that is missing in train is an error; so is one missing in val or test, unless `allow_empty`. Missing
@@ -64,28 +64,33 @@ def find_class_gaps(items: Sequence[Item], settings: DataSettings) -> list[Findi
     Args:
         items: Items with the source's own splits.
         settings: `allow_empty` and `labels` are used.
+        unit: What an item is, in the singular.
     """
     classes = {split: {item.label for item in items if item.split == split} for split in SPLITS}
     if not classes["train"] and (classes["val"] or classes["test"]):
-        text, hint = "val or test images, but no training images", "add a train folder, or rows with split train"
+        text = f"val or test {unit}s, but no training {unit}s"
+        place = "folder" if unit == "image" else "file"
+        hint = f"add a train {place}, or rows with split train"
         return [Finding(code="E310", severity="error", path="", text=text, hint=hint)]
     if settings.labels != "single":
         return []
-    return [gap for split in ("val", "test") if classes[split] for gap in _gaps(split, classes, settings.allow_empty)]
+    return [
+        gap for split in ("val", "test") if classes[split] for gap in _gaps(split, classes, settings.allow_empty, unit)
+    ]
 
 
-def find_imbalance(items: Sequence[Item]) -> list[Finding]:
+def find_imbalance(items: Sequence[Item], unit: str = "image") -> list[Finding]:
     """Warn if the largest class has at least ten times the training images of the smallest (W341)."""
     sizes = Counter(item.label for item in items if item.split == "train")
     if not sizes or max(sizes.values()) < IMBALANCE * min(sizes.values()):
         return []
     (large, large_count), (small, small_count) = sizes.most_common(1)[0], sizes.most_common()[-1]
-    text = f"{large_count} training images of {large!r} against {small_count} of {small!r}: read the balanced accuracy"
-    hint = "show rare classes more often with options.balance=1, or collect more images of them"
+    text = f"{large_count} training {unit}s of {large!r} against {small_count} of {small!r}: read the balanced accuracy"
+    hint = f"show rare classes more often with options.balance=1, or collect more {unit}s of them"
     return [Finding(code="W341", severity="warning", path="", text=f"{text}; {hint}", hint=hint)]
 
 
-def _gaps(split: str, classes: Mapping[str, set[str]], allow_empty: bool) -> list[Finding]:
+def _gaps(split: str, classes: Mapping[str, set[str]], allow_empty: bool, unit: str) -> list[Finding]:
     unknown, missing = classes[split] - classes["train"], classes["train"] - classes[split]
     findings = []
     if unknown:
@@ -95,7 +100,10 @@ def _gaps(split: str, classes: Mapping[str, set[str]], allow_empty: bool) -> lis
         )
         findings.append(Finding(code="E321", severity="error", path="", text=text, hint=hint))
     if missing:
-        text, hint = f"classes in train that {split} lacks: {_quote_labels(missing)}", "add images, or set allow_empty"
+        text, hint = (
+            f"classes in train that {split} lacks: {_quote_labels(missing)}",
+            f"add {unit}s, or set allow_empty",
+        )
         severity: Severity = "note" if allow_empty else "error"
         findings.append(Finding(code="E321", severity=severity, path="", text=text, hint=hint))
     return findings

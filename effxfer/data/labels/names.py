@@ -28,12 +28,13 @@ class IndexedNames(NamedTuple):
     findings: list[Finding]
 
 
-def index_names(cells: Sequence[str], separator: str | None) -> IndexedNames:
+def index_names(cells: Sequence[str], separator: str | None, unit: str = "image") -> IndexedNames:
     """Split the cells of a column at the separator, and number the names in their order.
 
     Args:
         cells: The cells of all rows.
         separator: What separates names; None for the one of `SEPARATORS` that occurs.
+        unit: What has the labels, in the singular.
 
     Raises:
         DataError: `E342` if both separators occur and none is given, or all cells are empty; `E330` if the labels would
@@ -46,12 +47,12 @@ def index_names(cells: Sequence[str], separator: str | None) -> IndexedNames:
     if not classes:
         raise DataError("all cells of the label column are empty", "name another with label_column", code="E342")
     if len(cells) * len(classes) > MAX_BYTES:
-        text = f"{len(classes)} labels of {len(cells)} images take more than 2 GB: {first_names(classes)}"
+        text = f"{len(classes)} labels of {len(cells)} {unit}s take more than 2 GB: {first_names(classes)}"
         raise DataError(text, "leave out rare labels, or set label_separator", code="E330")
     columns = {name: column for column, name in enumerate(classes)}
-    # Equal labels share a text: there are fewer combinations than images.
+    # Equal labels share a text: there are fewer combinations than examples.
     flags = cache(lambda present: _flags([columns[name] for name in present], len(classes)))
-    return IndexedNames({cell: flags(several) for cell, several in names.items()}, classes, _check_single(names))
+    return IndexedNames({cell: flags(several) for cell, several in names.items()}, classes, _check_single(names, unit))
 
 
 def _flags(columns: Iterable[int], count: int) -> str:
@@ -78,9 +79,9 @@ def _find_separator(cells: Collection[str]) -> str:
     return next(iter(examples), "")
 
 
-def _check_single(names: dict[str, frozenset[str]]) -> list[Finding]:
+def _check_single(names: dict[str, frozenset[str]], unit: str) -> list[Finding]:
     if any(len(several) > 1 for several in names.values()):
         return []
-    text = f"no image has two labels: they are names such as {max(names, key=len)!r:.60}"
+    text = f"no {unit} has two labels: they are names such as {max(names, key=len)!r:.60}"
     hint = "set label_separator to what separates them, or labels = 'single'"
     return [Finding(code="W342", severity="warning", path="", text=f"{text}; {hint}", hint=hint)]

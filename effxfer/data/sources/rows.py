@@ -19,9 +19,10 @@ from effxfer.runtime.reading import TooLargeError, open_regular, read_regular
 MAX_BYTES = 256_000_000
 # About 300 bytes each in memory, 1.5 GB.
 MAX_ROWS = 5_000_000
+LONGEST_HEADER = 100_000
 # Commas first, which a tie takes. Semicolons are Excel's where the comma is the decimal sign.
 DELIMITERS = (",", "\t", ";", "|")
-NAME_HINT = "name them with path_column, {} and split_column, or add a header line"
+NAME_HINT = "name them with path_column, {} and split_column, or add a header line; text_column names one of texts"
 R = TypeVar("R")
 
 
@@ -82,9 +83,7 @@ def read_rows(file: Path, settings: DataSettings) -> TableRows[Row]:
         ResourceError: If it is Parquet and pyarrow is not installed.
     """
     read_label = label_reader(settings)
-    roles = ["label"] if settings.labels == "single" else [f"label {name}" for name in settings.names_of_labels]
-    labels = dict(zip(roles, settings.names_of_labels, strict=True))
-    names = {"path": settings.path_column, **labels, "split": settings.split_column}
+    names = {"path": settings.path_column, **label_roles(settings), "split": settings.split_column}
 
     def make(number: int, cells: Sequence[str]) -> Row:
         path, *label_cells, split = cells
@@ -94,6 +93,35 @@ def read_rows(file: Path, settings: DataSettings) -> TableRows[Row]:
     optional = {"split"} if settings.split_column == SPLIT else set[str]()
     hint = NAME_HINT.format("label_columns" if settings.label_columns else "label_column")
     return read_columns(file, Columns(names=names, optional=optional, hint=hint, make=make))
+
+
+def label_roles(settings: DataSettings) -> dict[str, str]:
+    """Return the columns of labels by their roles, in the order in which a `label_reader` takes their cells."""
+    names = settings.names_of_labels
+    return {"label": names[0]} if settings.labels == "single" else {f"label {name}": name for name in names}
+
+
+def column_names(file: Path) -> set[str]:
+    """Return the names of a table's columns, perhaps among other parts of its header; none if it cannot be read."""
+    try:
+        with open_regular(file) as stream:
+            if file.suffix.lower() == ".parquet":
+                return _parquet_names(stream)
+            header = stream.read(LONGEST_HEADER).decode("utf-8-sig", "replace").lstrip().partition("\n")[0]
+    except (OSError, ValueError):  # whoever reads the table says why
+        return set()
+    return {name.strip().strip('"') for delimiter in DELIMITERS for name in header.split(delimiter)}
+
+
+def _parquet_names(stream: Any) -> set[str]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        return set()
+    try:
+        return set(parquet.ParquetFile(stream).schema_arrow.names)
+    except ArrowException:
+        return set()
 
 
 def read_columns(file: Path, columns: Columns[R]) -> TableRows[R]:

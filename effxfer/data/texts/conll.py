@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from effxfer.data.listing import Finding
+from effxfer.data.settings import DataSettings
 from effxfer.data.texts.examples import Example, TextListing, limit_examples, limit_findings, line_finding
 from effxfer.data.texts.numbered_lines import numbered_lines
-from effxfer.data.texts.text_settings import TextSettings
 
 DOCUMENT = "-DOCSTART-"
 HINT = "give each line a word and its tag, and leave a line empty after each sentence"
@@ -24,7 +24,7 @@ class _Sentence(NamedTuple):
     tags: list[str]
 
 
-def read_conll(file: Path, settings: TextSettings) -> TextListing:
+def read_conll(file: Path, settings: DataSettings) -> TextListing:
     """Read a file of words and tags.
 
     Lines that begin with `-DOCSTART-` begin a document, `#` in front of an identifier or a text is a comment of
@@ -56,7 +56,7 @@ def read_conll(file: Path, settings: TextSettings) -> TextListing:
 class _Reader:
     """Collects sentences line by line."""
 
-    def __init__(self, file: Path, settings: TextSettings) -> None:
+    def __init__(self, file: Path, settings: DataSettings) -> None:
         self._file, self._settings = file, settings
         self.documents = 0
         self.sentences: list[tuple[int, _Sentence]] = []

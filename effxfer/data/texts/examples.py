@@ -5,10 +5,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from effxfer.data.listing import Finding, Item
+from effxfer.data.listing import Finding, Item, Text
 from effxfer.errors import DataError
 
-Text = str | tuple[str, str] | list[str]
 # Chosen: enough to show what is wrong; a file of another format has as many findings as lines.
 MOST_FINDINGS = 1000
 # As for tables: about 300 bytes each in memory, 1.5 GB.
@@ -70,6 +69,19 @@ def content_key(example: Example) -> str:
     parts = (example.source,) if isinstance(example.source, str) else example.source
     folded = (" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in parts)
     return hashlib.sha256(SEPARATOR.join(folded).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def exact_key(source: Text) -> str:
+    """Digest a text; other texts have other digests, in whatever they differ."""
+    return hashlib.sha256(exact_bytes(source)).hexdigest()
+
+
+def exact_bytes(source: Text) -> bytes:
+    """Return bytes that differ for texts that differ."""
+    parts = (source,) if isinstance(source, str) else source
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    lengths = " ".join(str(len(part)) for part in encoded)
+    return b"".join([f"{type(source).__name__} {lengths}\n".encode(), *encoded])
 
 
 def label_name(example: Example) -> str:

@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from effxfer.data.listing import SPLIT_NAMES, Finding
-from effxfer.data.texts.examples import Example, Label, Text, TextListing, limit_examples, limit_findings, line_finding
+from effxfer.data.listing import SPLIT_NAMES, Finding, Text
+from effxfer.data.settings import DataSettings
+from effxfer.data.texts.examples import Example, Label, TextListing, limit_examples, limit_findings, line_finding
 from effxfer.data.texts.numbered_lines import numbered_lines
-from effxfer.data.texts.text_settings import TextSettings
 
 HINT = 'give each line an object such as {"text": "...", "label": "..."}; text_column and label_column name its fields'
 
 
-def read_json_lines(file: Path, settings: TextSettings) -> TextListing:
+def read_json_lines(file: Path, settings: DataSettings) -> TextListing:
     """Read a file with an object in each line.
 
     A text is a string; a list of strings is read as words, whose label is a list of as many tags. Other labels are
@@ -60,7 +60,7 @@ def _parse(line: str) -> dict[str, Any]:
     return raw
 
 
-def _example(raw: dict[str, Any], name: str, settings: TextSettings) -> Example:
+def _example(raw: dict[str, Any], name: str, settings: DataSettings) -> Example:
     source = _source(raw, settings)
     split = raw.get(settings.split_column, "")
     if split and (not isinstance(split, str) or split.lower() not in SPLIT_NAMES):
@@ -71,7 +71,7 @@ def _example(raw: dict[str, Any], name: str, settings: TextSettings) -> Example:
     return Example(source, label, name, SPLIT_NAMES[split.lower()] if split else "")
 
 
-def _source(raw: dict[str, Any], settings: TextSettings) -> Text:
+def _source(raw: dict[str, Any], settings: DataSettings) -> Text:
     text = raw.get(settings.text_column)
     if settings.pair_column is None and isinstance(text, list) and all(isinstance(word, str) for word in text):
         return text

@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 
 from effxfer.data.listing import Finding
+from effxfer.data.settings import DataSettings
 from effxfer.data.texts.examples import Example, TextListing, limit_examples, limit_findings, line_finding
 from effxfer.data.texts.numbered_lines import numbered_lines
-from effxfer.data.texts.text_settings import TextSettings
 
 HINT = "write the label, a blank or a tab, and the text; `format` names other formats"
 
 
-def read_label_lines(file: Path, settings: TextSettings) -> TextListing:
+def read_label_lines(file: Path, settings: DataSettings) -> TextListing:
     """Read a file of lines. The first line decides: if it has a tab, a tab is the separator of all lines.
 
     Args:

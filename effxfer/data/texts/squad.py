@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.data.listing import Finding
+from effxfer.data.settings import DataSettings
 from effxfer.data.sources.text_bytes import decoding_error
 from effxfer.data.texts.examples import Answer, Example, TextListing, limit_findings
 from effxfer.data.texts.numbered_lines import CODE, read_bytes
-from effxfer.data.texts.text_settings import TextSettings
 from effxfer.errors import DataError
 from effxfer.runtime.text.tokens import LONGEST_TEXT
 
@@ -25,7 +25,7 @@ class _FormError(ValueError):
     """A part of another form than SQuAD's."""
 
 
-def read_squad(file: Path, settings: TextSettings) -> TextListing:
+def read_squad(file: Path, settings: DataSettings) -> TextListing:
     """Read a file of questions.
 
     Args:

@@ -48,10 +48,13 @@ def audit_texts(examples: Sequence[Example], *, allow_leakage: bool = False) -> 
     return [
         *find_leaks(contents, {item.path: item.sha256 for item in contents}, "same text", severity),
         *find_contradictions(contents),
-        *_find_repeated(contents),
-        *_find_damage(examples),
-        *_find_names(examples),
+        *inspect_texts(examples),
     ]
+
+
+def inspect_texts(examples: Sequence[Example]) -> list[Finding]:
+    """Check texts for what concerns each split alone: repeats, damage, and labels that stand in the text."""
+    return [*_find_repeated(_content_items(examples)), *_find_damage(examples), *_find_names(examples)]
 
 
 def token_lengths(examples: Sequence[Example], tokens: Tokens) -> NDArray[np.int64]:
@@ -93,8 +96,8 @@ def find_cut(cut: int, count: int, size: int) -> list[Finding]:
     """
     if not cut:
         return []
-    text = f"{cut} of {count} texts ({cut / count:.1%}) are cut at {size} tokens; labels behind the cut are lost"
-    hint = "raise `backbone.size`, or read long texts in windows by a stride"
+    text = f"{cut} of {count} texts ({cut / count:.1%}) are cut at {size} tokens: what follows is not read"
+    hint = "raise `backbone.size`, if the network can read longer texts"
     return [Finding(code="W357", severity="warning", path="", text=text, hint=hint)]
 
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from effxfer.data.listing import SPLIT_NAMES, Finding, first_names, raise_errors
+from effxfer.data.settings import DataSettings, Format
 from effxfer.data.texts.conll import read_conll
 from effxfer.data.texts.examples import Example, TextListing, text_of
 from effxfer.data.texts.json_lines import read_json_lines
 from effxfer.data.texts.label_lines import read_label_lines
 from effxfer.data.texts.squad import read_squad
-from effxfer.data.texts.text_settings import Format, TextSettings
 from effxfer.data.texts.text_table import read_text_table
 from effxfer.errors import DataError
 from effxfer.runtime.images.names import is_litter
 
-READERS: dict[Format, Callable[[Path, TextSettings], TextListing]] = {
+READERS: dict[Format, Callable[[Path, DataSettings], TextListing]] = {
     "conll": read_conll,
     "jsonl": read_json_lines,
     "lines": read_label_lines,
@@ -32,7 +32,7 @@ MOST_FILES = 1000
 WORD_BREAK = re.compile(r"[^a-z]+")
 
 
-def read_texts(settings: TextSettings, base: Path = Path()) -> TextListing:
+def read_texts(settings: DataSettings, base: Path = Path()) -> TextListing:
     """Read all texts of a source.
 
     Args:
@@ -44,7 +44,7 @@ def read_texts(settings: TextSettings, base: Path = Path()) -> TextListing:
 
     Raises:
         DataError: `E310` without a file or an example, `E330` to `E334` and `E350` to `E353` for files that cannot be
-            used, with their lines.
+            used, with their lines; `E344` if they cannot hold this kind of label.
         ResourceError: If it is Parquet and pyarrow is not installed.
     """
     files = _files(settings.source, base)
@@ -109,8 +109,17 @@ def _splits(files: Sequence[Path]) -> dict[Path, str]:
     return splits
 
 
-def _format(file: Path, settings: TextSettings) -> Format:
-    return SUFFIXES.get(file.suffix.lower(), "lines") if settings.format == "auto" else settings.format
+def _format(file: Path, settings: DataSettings) -> Format:
+    """Return the format of a file.
+
+    Raises:
+        DataError: `E344` if it has one class for each text, and the settings ask for other labels.
+    """
+    format = SUFFIXES.get(file.suffix.lower(), "lines") if settings.format == "auto" else settings.format
+    if settings.labels != "single" and format != "table":
+        text = f"{file.name} is no table and has one class for each text, and labels is {settings.labels!r}"
+        raise DataError(text, "give a .csv, .tsv or .parquet table with columns of labels", code="E344")
+    return format
 
 
 def _note_empty(examples: Sequence[Example]) -> list[Finding]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from effxfer.data.decoded.cache import Entry, open_or_build
 from effxfer.data.decoded.store import Store
-from effxfer.data.listing import SPLITS, UNLABELLED
-from effxfer.data.texts.examples import Example, Text, text_of
+from effxfer.data.listing import SPLITS, UNLABELLED, Text
+from effxfer.data.texts.examples import Example, exact_bytes, text_of
 from effxfer.errors import DataError
 from effxfer.files import digest
 from effxfer.runtime.rows import Ragged
@@ -50,7 +50,7 @@ class TokenPlan:
         for split, sources in self._sources.items():
             content.update(f"{split} {len(sources)}\n".encode())
             for source in sources:
-                content.update(_source_key(source))
+                content.update(exact_bytes(source))
         # With the library's version: another one may tokenize in another way.
         return digest(
             [LAYOUT, _library_version(), content.hexdigest(), self.tokens.decode_key(), self.spans], length=24
@@ -172,14 +172,6 @@ def _join(chunks: Sequence[Encodings], spans: bool, words: bool) -> dict[str, An
 
 def _extra_names(spans: bool, words: bool) -> Iterable[str]:
     return ["words"] if words else ["spans"] if spans else []
-
-
-def _source_key(source: Text) -> bytes:
-    """Return bytes that differ for sources that differ."""
-    parts = (source,) if isinstance(source, str) else source
-    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    lengths = " ".join(str(len(part)) for part in encoded)
-    return b"".join([f"{type(source).__name__} {lengths}\n".encode(), *encoded])
 
 
 def _library_version() -> str:

@@ -43,7 +43,7 @@ def _records(model: Artifact) -> tuple[Record, ...]:
 def places_of(settings: DataSettings) -> dict[str, Any]:
     """Return the absolute paths of the data, so that another working directory finds them; not part of any key."""
     named = {name: value for name in PLACES if (value := getattr(settings, name)) is not None}
-    places: dict[str, Any] = {name: str(path) for name, value in named.items() if (path := _absolute(value)).exists()}
+    places: dict[str, Any] = {name: str(path) for name, value in named.items() if _exists(path := _absolute(value))}
     return {**places, "target": places_of(settings.target)} if settings.target else places
 
 
@@ -52,11 +52,16 @@ def restore_places(settings: Mapping[str, Any], places: Mapping[str, Any]) -> di
     relocated = dict(settings)
     for name in PLACES:
         place = places.get(name)
-        if place and relocated.get(name) and Path(place).exists() and _absolute(relocated[name]) != Path(place):
+        if place and relocated.get(name) and _exists(Path(place)) and _absolute(relocated[name]) != Path(place):
             relocated[name] = place
     if relocated.get("target") and "target" in places:
         relocated["target"] = restore_places(relocated["target"], places["target"])
     return relocated
+
+
+def _exists(place: Path) -> bool:
+    """Whether there is something at a path, or a file of a pattern such as `sst2.*`."""
+    return place.exists() or ("*" in place.name and next(place.parent.glob(place.name), None) is not None)
 
 
 def _absolute(place: str) -> Path:

@@ -6,12 +6,13 @@ from typing import Any
 from effxfer import artifact
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
-from effxfer.data.load import scan
+from effxfer.data.load import require_unit, scan
 from effxfer.data.settings import DataSettings
+from effxfer.runtime.inputs import INPUTS
 from effxfer.settings import Settings
 from effxfer.stages.data.split_history import history_of
 from effxfer.stages.runner.context import RunContext
-from effxfer.stages.runner.source import Source, parent_of
+from effxfer.stages.runner.source import Source, input_kind, parent_of
 from effxfer.stages.settings.base import StageSettings
 
 # Settings that no longer exist count with their defaults, so that results that were made with them stay valid.
@@ -28,9 +29,16 @@ def stage_key(
 def list_data(
     settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
 ) -> list[Listing]:
-    """List the files, labels and splits of each task, without decoding images."""
-    history = history_of(source, settings)
-    return [scan(one, cache=context.cache, history=history) for one in data]
+    """List the examples, labels and splits of each task, without decoding images.
+
+    Raises:
+        SettingsError: If they are texts for a network of images, or the other way round, as far as it is known.
+    """
+    history, kind = history_of(source, settings), input_kind(source)
+    listings = [scan(one, cache=context.cache, history=history) for one in data]
+    for listing, task_settings in zip(listings, data, strict=True):
+        require_unit(listing, INPUTS[kind].unit if kind else listing.unit, task_settings.source)
+    return listings
 
 
 def key_of_listings(name: str, settings: StageSettings, source: Source, listings: Sequence[Listing]) -> str:

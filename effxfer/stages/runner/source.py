@@ -61,6 +61,24 @@ def parent_of(source: Source) -> object:
     return {"ticket": source.facts.identity} if isinstance(source, TicketFile) else artifact.identity(source)
 
 
+def input_kind(source: Source) -> str:
+    """Return the kind of a source's input, a key of `INPUTS`; empty if only the network itself knows.
+
+    It is read from names and files, without torch.
+    """
+    if isinstance(source, AdapterOnBase):
+        return input_kind(source.base)
+    if isinstance(source, TicketFile):
+        return str(source.facts.preprocess.get("kind", "image"))
+    model = source if isinstance(source, Artifact) else artifact.find(source.source)
+    if model:
+        return str(model.manifest.preprocess.get("kind", "image"))
+    assert isinstance(source, BackboneSettings)
+    if source.folder():
+        return "text"
+    return "image" if source.source.startswith(("timm:", "torchvision:")) else ""
+
+
 def recipe_of(source: Source) -> Mapping[str, Any] | None:
     """Return the training recipe of a ticket; None for other sources."""
     return source.facts.recipe if isinstance(source, TicketFile) else None

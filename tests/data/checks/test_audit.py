@@ -10,6 +10,7 @@ from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from tests.data.corpus import IMAGES, class_folders, encoded, images_table, jpeg, photo
 from tests.data.label_tables import TAGS, VALUES, labelled_images, settings_of
+from tests.data.text_files import texts, write_lines, write_table
 
 
 def look(root, tmp_path, **options):
@@ -189,3 +190,37 @@ def test_equal_images_of_other_kinds_are_found_within_and_across_splits(tmp_path
     assert [f.text for f in result.findings if f.code == "W336"] == [
         "the same content has two labels: beach and dog"
     ] * 2
+
+
+def test_texts_are_audited_by_their_content(tmp_path):
+    rows = [*texts(30), ("caf\u00c3\u00a9 <br>", "good"), (texts(1)[0][0].upper(), "good")]
+    result = look(write_lines(tmp_path / "reviews.txt", rows), tmp_path)
+    assert found(result, "reviews.txt:61") == {("W352", "warning"), ("W354", "warning")}
+    assert found(result, "reviews.txt:62") >= {("W336", "warning")}
+    assert [row.name for row in result.report.rows][:5] == [
+        "texts",
+        "texts/train",
+        "texts/val",
+        "texts/test",
+        "classes",
+    ]
+    assert result.report["texts"].value == 62
+    assert result.report.tables[0].title == "texts by class"
+    assert "unreadable" not in {row.name for row in result.report.rows}
+    assert len(result.findings) == len(set(result.findings)), "nothing is said twice"
+
+
+def test_texts_of_two_splits_that_are_equal_are_errors(tmp_path):
+    rows = texts(6)
+    write_lines(tmp_path / "d" / "train.txt", rows[:8])
+    write_lines(tmp_path / "d" / "test.txt", [*rows[8:], rows[0]])
+    (error,) = look(tmp_path / "d", tmp_path).errors
+    assert (error.code, error.path) == ("E320", "test.txt:5")
+
+
+def test_labels_of_texts_are_counted(tmp_path):
+    rows = [(text, ("x|y", "y", "")[n % 3]) for n, (text, _) in enumerate(texts(15))]
+    table = write_table(tmp_path / "t.csv", ("text", "label"), rows)
+    report = look(table, tmp_path, labels="multi").report
+    assert report["labels per text"].value == pytest.approx(1, abs=0.1)
+    assert report.tables[0].title == "texts by label"

@@ -1,8 +1,8 @@
 import pytest
 
+from effxfer.data.settings import DataSettings
 from effxfer.data.texts.conll import read_conll
 from effxfer.data.texts.examples import Example
-from effxfer.data.texts.text_settings import TextSettings
 
 TEXT = """-DOCSTART- -X- -X- O
 
@@ -16,7 +16,7 @@ Ekeus NNP I-NP B-PER
 
 def read(tmp_path, content: str, **options):
     (tmp_path / "t.conll").write_text(content, encoding="utf-8")
-    return read_conll(tmp_path / "t.conll", TextSettings(source="t.conll", **options))
+    return read_conll(tmp_path / "t.conll", DataSettings(source="t.conll", **options))
 
 
 def test_sentences_end_with_an_empty_line(tmp_path):

@@ -1,13 +1,13 @@
 import pytest
 
+from effxfer.data.settings import DataSettings
 from effxfer.data.texts.examples import Example
 from effxfer.data.texts.json_lines import read_json_lines
-from effxfer.data.texts.text_settings import TextSettings
 
 
 def read(tmp_path, content: str, **options):
     (tmp_path / "t.jsonl").write_text(content, encoding="utf-8")
-    return read_json_lines(tmp_path / "t.jsonl", TextSettings(source="t.jsonl", **options))
+    return read_json_lines(tmp_path / "t.jsonl", DataSettings(source="t.jsonl", **options))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 import pytest
 
+from effxfer.data.settings import DataSettings
 from effxfer.data.texts.examples import Example
 from effxfer.data.texts.label_lines import read_label_lines
-from effxfer.data.texts.text_settings import TextSettings
 
 
 def read(tmp_path, content: str, **options):
     (tmp_path / "t.txt").write_text(content, encoding="utf-8")
-    return read_label_lines(tmp_path / "t.txt", TextSettings(source="t.txt", **options))
+    return read_label_lines(tmp_path / "t.txt", DataSettings(source="t.txt", **options))
 
 
 def test_a_label_and_a_text_are_separated_by_the_first_blank(tmp_path):

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
+from effxfer.data.settings import DataSettings
 from effxfer.data.texts import squad as module
 from effxfer.data.texts.examples import Answer, Example
 from effxfer.data.texts.squad import read_squad
-from effxfer.data.texts.text_settings import TextSettings
 from effxfer.errors import DataError
 
 CONTEXT = "\u00c9mile wrote  Germinal in 1885."
@@ -23,7 +23,7 @@ def squad(*questions: object, context: object = CONTEXT) -> dict:
 def read(tmp_path, raw: object, **options):
     content = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
     (tmp_path / "t.json").write_bytes(content)
-    return read_squad(tmp_path / "t.json", TextSettings(source="t.json", **options))
+    return read_squad(tmp_path / "t.json", DataSettings(source="t.json", **options))
 
 
 def test_a_question_has_all_answers_at_their_characters(tmp_path):

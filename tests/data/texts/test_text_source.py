@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from effxfer.data.texts.text_settings import TextSettings
+from effxfer.data.settings import DataSettings
 from effxfer.data.texts.text_source import READERS, read_texts
 from effxfer.errors import DataError
 
@@ -17,7 +17,7 @@ def write(folder, **files: str):
 
 
 def read(source, **options):
-    return read_texts(TextSettings(source=str(source), **options))
+    return read_texts(DataSettings(source=str(source), **options))
 
 
 def refuse(source, code: str, **options) -> str:
@@ -41,7 +41,7 @@ def test_a_pattern_chooses_files(tmp_path):
 def test_the_name_of_a_single_file_is_no_split(tmp_path):
     write(tmp_path, train__txt="1 a\n")
     assert read(tmp_path / "train.txt").examples[0].split == ""
-    assert read_texts(TextSettings(source="train.txt"), tmp_path).examples[0].source == "a"
+    assert read_texts(DataSettings(source="train.txt"), tmp_path).examples[0].source == "a"
 
 
 def test_a_split_in_the_file_goes_before_the_files_name(tmp_path):

@@ -1,14 +1,14 @@
 import pytest
 
+from effxfer.data.settings import DataSettings
 from effxfer.data.texts.examples import Example
-from effxfer.data.texts.text_settings import TextSettings
 from effxfer.data.texts.text_table import read_text_table
 from effxfer.errors import DataError
 
 
 def read(tmp_path, content: str, name: str = "t.csv", **options):
     (tmp_path / name).write_text(content, encoding="utf-8")
-    return read_text_table(tmp_path / name, TextSettings(source=name, **options))
+    return read_text_table(tmp_path / name, DataSettings(source=name, **options))
 
 
 def test_texts_may_hold_delimiters_quotes_and_line_ends(tmp_path):
@@ -34,7 +34,7 @@ def test_parquet_is_read_as_csv(tmp_path):
     from pyarrow import parquet
 
     parquet.write_table(pa.table({"label": [1.0, 2.0], "text": ["a", None]}), tmp_path / "t.parquet")
-    listing = read_text_table(tmp_path / "t.parquet", TextSettings(source="t.parquet"))
+    listing = read_text_table(tmp_path / "t.parquet", DataSettings(source="t.parquet"))
     assert [example[:3] for example in listing.examples] == [("a", "1", "t.parquet:1"), ("", "2", "t.parquet:2")]
 
 
@@ -69,3 +69,19 @@ def test_what_is_no_table_of_texts_is_named(tmp_path, content, options, code, te
 def test_a_text_of_a_megabyte_fits_into_a_cell(tmp_path):
     listing = read(tmp_path, f"text,label\n{'a' * 1_000_000},1\n")
     assert len(listing.examples[0].source) == 1_000_000
+
+
+def test_labels_of_other_kinds_are_read_as_those_of_images(tmp_path):
+    content = "text,x,y,split\na,1,0,train\nb,,yes,test\n"
+    flags = read(tmp_path, content, labels="multi", label_columns=("x", "y"))
+    assert [example[:4] for example in flags.examples] == [
+        ("a", "10", "t.csv:2", "train"),
+        ("b", "?1", "t.csv:3", "test"),
+    ]
+    values = read(tmp_path, "text,x\na,1.50\nb,-2\n", labels="value", label_column="x")
+    assert [example.label for example in values.examples] == ["1.5", "-2"]
+
+
+def test_a_cell_that_is_no_value_is_named(tmp_path):
+    (finding,) = read(tmp_path, "text,x\na,1,5\n".replace("1,5", '"1,5"'), labels="value", label_column="x").findings
+    assert (finding.code, finding.path) == ("E342", "t.csv:2")

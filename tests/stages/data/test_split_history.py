@@ -5,12 +5,14 @@ import pytest
 
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.data.history import SPLITS_FILE
+from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
-from effxfer.stages.data.split_history import history_of
+from effxfer.stages.data.split_history import history_of, places_of, restore_places
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import stage_key
 from effxfer.stages.runner.tasks import data_for
 from tests import tiny
+from tests.data.text_files import texts, write_lines
 
 NAME = "prune compact"
 SETTINGS = tiny.settings_of(NAME)
@@ -99,3 +101,15 @@ def test_results_of_before_are_read(made, tmp_path):
     grown(tmp_path / "shapes")
     notes = tiny.stage(NAME, there, tmp_path / "b", copy).manifest.report.notes
     assert any("does not say by which images" in note for note in notes)
+
+
+def test_files_of_a_pattern_are_found_from_elsewhere(tmp_path, monkeypatch):
+    for name in ("train", "test"):
+        write_lines(tmp_path / f"sst2.{name}", texts(2))
+    monkeypatch.chdir(tmp_path)
+    settings = DataSettings(source="sst2.*")
+    places = places_of(settings)
+    assert places == {"source": str(tmp_path / "sst2.*")}
+    monkeypatch.chdir(tmp_path.parent)
+    assert restore_places(settings.plain(), places)["source"] == str(tmp_path / "sst2.*")
+    assert places_of(settings) == {}

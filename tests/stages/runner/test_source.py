@@ -10,9 +10,10 @@ from effxfer import adapter_file
 from effxfer.errors import ModelFileError
 from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.merge import base_state
+from effxfer.net.settings import BackboneSettings
 from effxfer.prune.tickets.file import pack
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.stages.runner.source import read_adapter, read_ticket
+from effxfer.stages.runner.source import AdapterOnBase, input_kind, read_adapter, read_ticket
 from effxfer.stages.settings.common import ADAPTER, TICKET
 from tests.forged import listed
 
@@ -95,3 +96,17 @@ def test_a_file_longer_than_it_says_is_not_whole(tmp_path, name, ours):
     file.write_bytes(ours[name])
     os.truncate(file, 2**32)
     assert f"it has {2**32} bytes, not {len(ours[name])}" in refused(file, name, code="E403")
+
+
+def test_the_kind_of_input_is_known_from_names_and_files(dense, ours, tmp_path):
+    def kind(source):
+        return input_kind(BackboneSettings(source=source))
+
+    assert [kind(name) for name in ("timm:resnet18", "torchvision:resnet18", "resnet20-cifar10")] == ["image"] * 3
+    assert kind("hf:somewhere") == "text"
+    assert kind("effxfer.net.cifar:resnet20") == ""
+    assert input_kind(dense) == kind(str(dense.path)) == "image"
+    (tmp_path / TICKET).write_bytes(ours[TICKET])
+    (tmp_path / ADAPTER).write_bytes(ours[ADAPTER])
+    assert input_kind(read_ticket(tmp_path / TICKET)) == "image"
+    assert input_kind(AdapterOnBase(BackboneSettings(source="hf:x"), read_adapter(tmp_path / ADAPTER))) == "text"
