@@ -75,6 +75,12 @@ class LockedError(EffxferError):
     exit_code = 7
 
 
+def error_of_code(problem: str, hint: str, code: str) -> EffxferError:
+    """Return the error of a code: settings for `E2xx`, data for `E3xx`, model files for others."""
+    classes: dict[str, type[EffxferError]] = {"2": SettingsError, "3": DataError}
+    return classes.get(code[1:2], ModelFileError)(problem, hint, code=code)
+
+
 def missing_package(package: str, extra: str, purpose: str) -> ResourceError:
     """Return the error for a missing optional package, with the command that installs it.
 

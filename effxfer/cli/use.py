@@ -1,6 +1,6 @@
 """Commands for exported models: bench, predict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,82 +49,76 @@ def numbers_of(name: str, text: str | None) -> list[int] | None:
 
 def predict(
     model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a directory with model.onnx.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    files: Annotated[list[Path] | None, typer.Argument(help="Image files, or files of a text each.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text; may be repeated.")] = None,
+    pair: Annotated[list[str] | None, typer.Option(help="Second text of a pair, for each --text.")] = None,
+    text_file: Annotated[Path | None, typer.Option(help="A text per line (pairs: a tab between), or .jsonl.")] = None,
     support: Annotated[Path | None, typer.Option(help="Few-shot classes: a folder of a few images per class.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show per example.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads, 0 for one per core.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write a table (.csv).")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Classify images with an exported model, without torch."""
+    """Predict images or texts with an exported model, without torch."""
     from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
     from effxfer.benchmark.untrusted.vet import has_valid_seal, is_untrusted, locate, note_unverified
-    from effxfer.cli import show
-    from effxfer.cli.command_line import reproduce
-    from effxfer.errors import DataError, ModelFileError
+    from effxfer.cli import prediction_table
+    from effxfer.cli import show as printing
+    from effxfer.errors import DataError, ModelFileError, error_of_code
     from effxfer.runtime.images.preprocess import ImageError
     from effxfer.runtime.model import ModelError
     from effxfer.runtime.predict import predict_files
-    from effxfer.runtime.printing import printable
+    from effxfer.runtime.text.errors import TextError
     from effxfer.stages.runner.output_dir import check_file
 
     check_file(out)
-    file = locate(model)
+    file, arguments = locate(model), predict_arguments(files, text, pair, text_file)
     # Labels and preprocessing are those of the file that was exported, not of one that another tool made of it.
     has_valid_seal(file)
-    arguments: dict[str, Any] = {"file": str(file), "images": [str(image) for image in images], "top": top}
-    arguments |= {"support": str(support) if support else None, "threads": threads}
+    arguments |= {"file": str(file), "top": top, "support": str(support) if support else None, "threads": threads}
     try:
         if is_untrusted(file):
+            examples = len(arguments["images"]) + len(arguments["texts"])
             rows = call_in_sandbox(
-                "effxfer.runtime.predict:predict_files", [file], arguments, seconds=2.0 * len(images)
+                "effxfer.runtime.predict:predict_files",
+                [file],
+                arguments,
+                seconds=2.0 * examples + 600 * bool(text_file),
             )
             for note in note_unverified([file]):
-                show.say(f"note: {note}")
+                printing.say(f"note: {note}")
         else:
             rows = predict_files(**arguments)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
     except ImageError as error:
         raise DataError(error.problem, error.hint, code=error.code) from None
-    if out:
-        write_predictions(rows, out)
-    if as_json:
-        show.document({"predictions": rows})
-    else:
-        print(*(f"{printable(row['file'])}\t{_answer(row)}" for row in rows), reproduce(), sep="\n")
-    failed = [row for row in rows if "error" in row]
-    if failed:
-        problem, first = f"{len(failed)} of {len(rows)} images failed", failed[0]
-        raise DataError(problem, f"the first is {first['file']}: {first['error']}", code=first["error"][:4])
+    except TextError as error:
+        raise error_of_code(error.problem, error.hint, error.code) from None
+    prediction_table.show(rows, out, as_json=as_json)
+    prediction_table.require_all(rows)
 
 
-def _answer(row: Mapping[str, Any]) -> str:
-    from effxfer.runtime.printing import printable
+def predict_arguments(
+    files: Sequence[Path] | None,
+    texts: Sequence[str] | None,
+    second_texts: Sequence[str] | None,
+    text_file: Path | None,
+) -> dict[str, Any]:
+    """Return the examples among the arguments of `predict_files`, as JSON values.
 
-    if "error" in row:
-        return printable(row["error"])
-    return "\t".join(f"{printable(one['label'])} {100 * one['probability']:.1f} %" for one in row["top"])
-
-
-def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
-    """Write a CSV file (UTF-8) with one row per image: `file`, `label`, `probability`, `label 2` and so on, `error`.
-
-    File names and labels that a spreadsheet would read as formulas are prefixed with `'` (see `csv_cell`).
+    Raises:
+        SettingsError: If there are none, or not as many first as second texts of pairs.
     """
-    import csv
-    import io
+    from effxfer.errors import SettingsError
 
-    from effxfer.files import write_atomic
-    from effxfer.runtime.printing import csv_cell
-
-    text = io.StringIO(newline="")
-    ranks = range(1, 1 + max((len(row.get("top", ())) for row in rows), default=1))
-    names = [f"{what} {rank}".removesuffix(" 1") for rank in ranks for what in ("label", "probability")]
-    writer = csv.DictWriter(text, ["file", *names, "error"], restval="")
-    writer.writeheader()
-    for row in rows:
-        values = [one[what] for one in row.get("top", ()) for what in ("label", "probability")]
-        cells = {"file": row["file"], **dict(zip(names, values, strict=False)), "error": row.get("error", "")}
-        writer.writerow({name: csv_cell(value) for name, value in cells.items()})
-    return write_atomic(file, text.getvalue().encode("utf-8", "backslashreplace"))
+    files, texts, seconds = list(files or ()), list(texts or ()), list(second_texts or ())
+    if not (files or texts or text_file):
+        raise SettingsError("nothing to predict", "name image files, or give text or text_file")
+    if seconds and len(seconds) != len(texts):
+        raise SettingsError(
+            f"{len(texts)} first and {len(seconds)} second texts make no pairs", "give a pair for each text"
+        )
+    pairs = [list(pair) for pair in zip(texts, seconds, strict=True)] if seconds else texts
+    lines = str(text_file) if text_file else None
+    return {"images": [str(file) for file in files], "texts": pairs, "text_file": lines}

@@ -1,6 +1,7 @@
-"""`python -m effxfer.runtime model.onnx photo.jpg ...`: one JSON line per image, on standard output.
+"""`python -m effxfer.runtime model.onnx photo.jpg ...`: one JSON line per image or text, on standard output.
 
-Exit codes: 0, 3 if an image could not be used (its line holds `error`), 4 if the model could not, 5 if memory ran out.
+Texts are given by `--text`, in the lines of `--text-file`, or as files of one text each. Exit codes: 0, 3 if an image
+or text could not be used (its line holds `error`), 4 if the model could not, 5 if memory ran out.
 """
 
 import argparse
@@ -13,39 +14,43 @@ from typing import Any
 
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import Model, ModelError
-from effxfer.runtime.predict import iter_predictions
+from effxfer.runtime.predict import iter_predictions, pair_texts, read_sources
 from effxfer.runtime.printing import json_line, printable
+from effxfer.runtime.source import Source
 from effxfer.runtime.support import learn, read_support
+from effxfer.runtime.text.errors import TextError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the arguments, classify, print; return the exit code."""
-    options = _parser().parse_args(arguments)
+    """Parse the arguments, predict, print; return the exit code."""
+    options = _parse(arguments)
     try:
         model = Model(options.model, threads=options.threads)
         model = learn(model, read_support(options.support)) if options.support else model
-        return classify(model, options.images, options.top)
-    except (ModelError, ImageError) as error:
+        texts = pair_texts(options.text, options.pair)
+        sources = read_sources(model, options.files, texts, options.text_file, as_json=options.json)
+        return print_predictions(model, sources, options.top)
+    except (ModelError, ImageError, TextError) as error:
         print(f"{printable(error)}\n  hint: {printable(error.hint)}", file=sys.stderr)
-        return error.exit_code if isinstance(error, ModelError) else 3
+        return 3 if isinstance(error, ImageError) else error.exit_code
     except BrokenPipeError:
         os._exit(0)  # the reader closed the pipe; a normal exit would flush into it and print an error
     except OSError as error:
         print(f"E300 {printable(error.filename or error)}: {error.strerror}", file=sys.stderr)
         return 3
     except MemoryError:
-        print("not enough memory\n  hint: give fewer or smaller images, or a smaller model", file=sys.stderr)
+        print("not enough memory\n  hint: give fewer or smaller examples, or a smaller model", file=sys.stderr)
         return 5
     except KeyboardInterrupt:
         # As shells report a process that SIGINT ended: 128 + 2.
         return 130
 
 
-def classify(model: Model, images: Sequence[Path], top: int) -> int:
-    """Print a line per image; return the exit code."""
+def print_predictions(model: Model, sources: Sequence[Source], top: int) -> int:
+    """Print a line per example; return the exit code."""
     failed = False
-    # One at a time: a line is printed as soon as its image is classified.
-    for row in iter_predictions(model, images, top=top, batch=1):
+    # One at a time: a line is printed as soon as its example is predicted.
+    for row in iter_predictions(model, sources, top=top, batch=1):
         failed |= "error" in row
         print(line_of(row), flush=True)
     if not model.sealed:
@@ -61,14 +66,23 @@ def line_of(row: Mapping[str, Any]) -> str:
     return line.encode(errors="backslashreplace").decode()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m effxfer.runtime", description="Classify images.")
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m effxfer.runtime", description="Predict images or texts.")
     parser.add_argument("model", type=Path, help="an exported .onnx file")
-    parser.add_argument("images", type=Path, nargs="+", help="image files")
+    parser.add_argument("files", type=Path, nargs="*", help="image files, or files of a text each")
+    parser.add_argument("--text", action="append", default=[], help="a text; may be repeated")
+    parser.add_argument("--pair", action="append", default=[], help="the second text of a pair, after each --text")
+    parser.add_argument("--text-file", type=Path, help="a text in each line, pairs with a tab; - is standard input")
+    parser.add_argument("--json", action="store_true", help="lines of --text-file are JSON, as in .jsonl files")
     parser.add_argument("--support", type=Path, help="class folders of a few images each: classify into these classes")
-    parser.add_argument("--top", type=int, default=1, help="classes per image")
+    parser.add_argument("--top", type=int, default=1, help="classes per example")
     parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
-    return parser
+    options = parser.parse_args(arguments)
+    if not (options.files or options.text or options.text_file):
+        parser.error("give image files, --text or --text-file")
+    if options.pair and len(options.pair) != len(options.text):
+        parser.error(f"{len(options.text)} --text and {len(options.pair)} --pair make no pairs")
+    return options
 
 
 if __name__ == "__main__":

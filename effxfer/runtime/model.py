@@ -1,4 +1,4 @@
-"""Classify images with an exported model.
+"""Run an exported model on images or texts.
 
 >>> model = Model("runs/mine/export/model.onnx")  # doctest: +SKIP
 >>> model.predict(["photo.jpg"])[0]  # doctest: +SKIP
@@ -7,45 +7,37 @@ Prediction(label='cat', probability=0.98, top=(('cat', 0.98),))
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.checked_session import CheckedSession
 from effxfer.runtime.images.crop import graph_input, resize_crop
-from effxfer.runtime.images.preprocess import Preprocess, normalize
-from effxfer.runtime.images.source import Source, name_of, to_image
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, ModelError
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.predictions import MultiLabelPrediction, Prediction, RegressionPrediction, to_predictions
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.rows import Ragged, Rows, map_batches
 from effxfer.runtime.session import CPU
-from effxfer.runtime.softmax import softmax
+from effxfer.runtime.source import Source, name_of, to_image, to_text
+from effxfer.runtime.text.tokens import Tokens
 
-__all__ = ["Model", "ModelError", "Prediction", "Source"]
+__all__ = ["Model", "ModelError", "MultiLabelPrediction", "Prediction", "RegressionPrediction", "Source"]
+Kind = TypeVar("Kind", Preprocess, Tokens)
 # Chosen, not measured: 32 images of 224 px are 19 MB of float32; a CPU gains little from more.
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Prediction of a model for one image.
-
-    Attributes:
-        label: The most probable class.
-        probability: Its softmax probability, in [0, 1].
-        top: The most probable classes with their probabilities, best first.
-    """
-
-    label: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
+# Chosen: texts of 16 batches are sorted by length; of more, ids would take memory and the first answer time.
+TEXT_STRETCH = 16
 
 
 class Model:
-    """An exported model, its labels and its preprocessing.
+    """An exported model, its input and its output.
 
     Args:
         path: The `.onnx` file.
@@ -56,8 +48,8 @@ class Model:
         options: ONNX Runtime session options to start from; None for the defaults of `session_options`.
 
     Raises:
-        ModelError: If the file is absent, damaged, refused by ONNX Runtime, or not written by effxfer, or if none of
-            the providers is available.
+        ModelError: If the file is absent, damaged, refused by ONNX Runtime, or not written by effxfer, if its tokenizer
+            is absent or that of another model, or if none of the providers is available.
     """
 
     def __init__(
@@ -75,19 +67,45 @@ class Model:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names, in the order of the outputs."""
+        """Names of classes or values, in the order of the outputs."""
         return self.metadata.labels
 
     @property
-    def preprocess(self) -> Preprocess:
-        """Conversion of an image into the input."""
-        if not isinstance(self.metadata.input, Preprocess):
-            raise ModelError(f"{self.path} takes {self.metadata.input.unit}, not images", code="E428")
+    def input(self) -> Input:
+        """Conversion of an example into the input."""
         return self.metadata.input
 
     @property
+    def output(self) -> Output:
+        """The kind of label."""
+        return self.metadata.output
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Conversion of an image into the input.
+
+        Raises:
+            ModelError: If the model takes no images (`E428`).
+        """
+        return self._input(Preprocess)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Conversion of a text into the input.
+
+        Raises:
+            ModelError: If the model takes no texts (`E428`).
+        """
+        return self._input(Tokens)
+
+    def _input(self, kind: type[Kind]) -> Kind:
+        if not isinstance(self.input, kind):
+            raise ModelError(f"{self.path} takes {self.input.unit}, not {kind.unit}", code="E428")
+        return self.input
+
+    @property
     def with_preprocessing(self) -> bool:
-        """Whether the graph takes decoded images, uint8 `(N, H, W, 3)`, and returns probabilities instead of logits."""
+        """Whether the graph takes decoded images, uint8 `(N, H, W, 3)`, and returns probabilities, not logits."""
         return self.metadata.with_preprocessing
 
     @property
@@ -97,7 +115,11 @@ class Model:
 
     @property
     def input_name(self) -> str:
-        """Name of the input: `images`, float32 `(N, 3, S, S)`, or with preprocessing `pixels`, uint8 `(N, H, W, 3)`."""
+        """Name of the input.
+
+        It is `images`, float32 `(N, 3, S, S)`; with preprocessing `pixels`, uint8 `(N, H, W, 3)`; `ids` of texts, int64
+        `(N, length)`.
+        """
         return self._file.input_name
 
     def pixels(self, source: Source) -> NDArray[np.uint8]:
@@ -114,49 +136,47 @@ class Model:
         """
         return resize_crop(to_image(source), self.preprocess)
 
-    def logits(self, pixels: NDArray[np.uint8], *, batch: int = BATCH) -> NDArray[np.float32]:
+    def logits(self, rows: Rows, *, batch: int = BATCH) -> NDArray[np.float32]:
         """Run the network.
 
         Args:
-            pixels: uint8 `(N, S, S, 3)`, from `pixels` or one of the library's data sets; N may be 0.
-            batch: Images per call.
+            rows: Decoded examples, from one of the library's data sets or of `feed`: uint8 `(N, S, S, 3)`, or `Ragged`
+                ids; N may be 0.
+            batch: Examples per call; texts of like length are run together.
 
         Returns:
-            float32 `(N, classes)`.
+            float32 `(N, C)`: logits, or standardised values.
 
         Raises:
-            ModelError: If the graph returns probabilities (`E428`).
+            ModelError: If the graph returns probabilities, or values in their unit (`E428`).
         """
         if self.with_preprocessing:
-            raise ModelError(
-                f"{self.path} returns probabilities, not logits", "use probabilities or predict", code="E428"
-            )
-        chunks = [pixels[start : start + batch] for start in range(0, len(pixels), batch)]
-        if not chunks:
-            return np.empty((0, len(self.labels)), np.float32)
-        return np.concatenate([self._run(chunk) for chunk in chunks])
+            answers = "values in their units" if self.output.kind == "value" else "probabilities"
+            text = f"{self.path} returns {answers}, not logits"
+            raise ModelError(text, "use probabilities or predict", code="E428")
+        return map_batches(rows, batch, self._run, len(self.labels))
 
     def features(self, sources: Sequence[Source]) -> NDArray[np.float32]:
         """Compute the features that classes are distinguished by, for a file that takes prototypes.
 
         Args:
-            sources: Paths, image files' bytes or decoded images; at least one.
+            sources: Examples as for `predict`; at least one.
 
         Returns:
             float32 `(N, D)`; the mean of a class's rows is its prototype.
 
         Raises:
             ImageError: If one of them is not a usable image.
+            TextError: If one of them is not a usable text.
             ModelError: If the file takes no prototypes (`E428`).
         """
         self._need_prototypes()
-        return np.concatenate([self.features_of(self.feed(source)[None]) for source in sources])
+        return np.concatenate([self.features_of(self._stack([self.feed(source)])) for source in sources])
 
-    def features_of(self, pixels: NDArray[np.uint8], *, batch: int = BATCH) -> NDArray[np.float32]:
-        """Compute features, float32 `(N, D)`, of uint8 pixels in the file's input shape; N at least 1."""
+    def features_of(self, rows: Rows, *, batch: int = BATCH) -> NDArray[np.float32]:
+        """Compute features, float32 `(N, D)`, of decoded examples in the file's input shape; N at least 1."""
         self._need_prototypes()
-        chunks = [pixels[start : start + batch] for start in range(0, len(pixels), batch)]
-        return np.concatenate([self._run(chunk, FEATURES) for chunk in chunks])
+        return map_batches(rows, batch, lambda chunk: self._run(chunk, FEATURES), self._file.prototype_length)
 
     def with_prototypes(self, prototypes: NDArray[np.float32], labels: Sequence[str]) -> "Model":
         """Return a copy of the model for other classes.
@@ -184,84 +204,113 @@ class Model:
             raise ModelError(f"{self.path} has {len(self.labels)} fixed classes and takes no others", hint, code="E428")
 
     def probabilities(self, sources: Sequence[Source]) -> NDArray[np.float32]:
-        """Classify images in one call, or one by one if the graph resizes them.
+        """Compute probabilities, in one call, or one by one if the graph resizes images.
 
         Args:
-            sources: Paths, image files' bytes or decoded images; at least one.
+            sources: Examples as for `predict`; at least one.
 
         Returns:
-            float32 `(N, classes)`, each row with sum 1.
+            float32 `(N, classes)`, each row with sum 1; for several labels each class by itself.
 
         Raises:
             ImageError: If one of them is not a usable image.
+            TextError: If one of them is not a usable text.
+            ModelError: If the model gives values (`E428`).
         """
-        return self.probabilities_of(
-            [self.feed(source) for source in sources], [*map(name_of, sources, range(len(sources)))]
-        )
+        if self.output.kind == "value":
+            raise ModelError(f"{self.path} gives values, not probabilities", "use predict", code="E428")
+        outputs = self.outputs(sources)
+        return outputs if self.with_preprocessing else self.output.to_answers(outputs)
 
-    def feed(self, source: Source) -> NDArray[np.uint8]:
-        """Decode one image for the file's input: resized and cropped, unless the graph itself does that.
+    def outputs(self, sources: Sequence[Source]) -> NDArray[np.float32]:
+        """Return what the graph gives for examples, finite float32 `(N, C)`; arguments and errors as `predict`.
+
+        These are logits or standardised values; with preprocessing, probabilities or values in their unit.
+        """
+        names = [name_of(source, place, self.input) for place, source in enumerate(sources)]
+        return self.outputs_of([self.feed(source) for source in sources], names, batch=max(1, len(names)))
+
+    def feed(self, source: Source) -> NDArray[Any]:
+        """Decode one example for the file's input; an image is resized and cropped, unless the graph itself does that.
 
         Args:
-            source: A path, an image file's bytes, or a decoded image.
+            source: An example as for `predict`.
 
         Returns:
-            uint8 `(S, S, 3)`, or `(H, W, 3)`.
+            uint8 `(S, S, 3)`, with preprocessing `(H, W, 3)`; ids of a text, int32 `(n,)`.
 
         Raises:
             ImageError: If it is not a usable image.
+            TextError: If it is not a usable text.
         """
+        if isinstance(self.input, Tokens):
+            return self.input.decode(to_text(source))
         image = to_image(source)
         convert = graph_input if self.with_preprocessing else resize_crop
         return convert(image, self.preprocess)
 
-    def probabilities_of(self, feeds: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> NDArray[np.float32]:
-        """Classify decoded images.
+    def outputs_of(
+        self, feeds: Sequence[NDArray[Any]], names: Sequence[str], *, batch: int = BATCH
+    ) -> NDArray[np.float32]:
+        """Run the graph on decoded examples.
 
         Args:
             feeds: Results of `feed`; at least one.
-            names: Names of the images, for errors.
+            names: Names of the examples, for errors.
+            batch: Examples per call; always 1 if the graph resizes images.
 
         Returns:
-            float32 `(N, classes)`, each row with sum 1.
+            As `outputs`.
 
         Raises:
             ModelError: If the file does not run (`E427`), or returns NaN or infinity (`E429`).
         """
-        if not self.with_preprocessing:
-            return softmax(self._run_checked(np.stack(feeds), names))
-        return np.concatenate([self._run_checked(feed[None], [name]) for feed, name in zip(feeds, names, strict=True)])
+        if self.with_preprocessing:
+            rows = [self._run_checked(feed[None], [name]) for feed, name in zip(feeds, names, strict=True)]
+            return np.concatenate(rows)
+        outputs = map_batches(self._stack(feeds), batch, self._run, len(self.labels))
+        return self._file.check(outputs, names, len(self.labels))
 
-    def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = BATCH) -> list[Prediction]:
-        """Classify images.
+    def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = BATCH) -> list[Any]:
+        """Predict labels or values.
 
         Args:
-            sources: Paths, image files' bytes or decoded images, which are decoded one batch at a time.
+            sources: Images: paths, image files' bytes or decoded images. Texts: strings, pairs of strings, paths or
+                bytes of text files. They are decoded some at a time.
             top: Classes per prediction, from 1 to all.
-            batch: Images per call; always 1 if the graph resizes them.
+            batch: Examples per call; always 1 if the graph resizes images.
 
         Returns:
-            One prediction per source, in the same order.
+            One prediction per source, in the same order: a `Prediction`, a `MultiLabelPrediction` or a
+            `RegressionPrediction`.
 
         Raises:
             ImageError: For the first source that is not a usable image.
+            TextError: For the first source that is not a usable text.
         """
-        predictions, iterator = list[Prediction](), iter(sources)
-        while chunk := list(islice(iterator, batch)):
-            names = [name_of(source, len(predictions) + place) for place, source in enumerate(chunk)]
-            rows = self.probabilities_of([self.feed(source) for source in chunk], names)
-            predictions += [self.rank(row, top) for row in rows]
+        predictions, iterator = list[Any](), iter(sources)
+        while chunk := list(islice(iterator, batch * self.stretch)):
+            names = [name_of(source, len(predictions) + place, self.input) for place, source in enumerate(chunk)]
+            outputs = self.outputs_of([self.feed(source) for source in chunk], names, batch=batch)
+            predictions += self.to_predictions(outputs, top)
         return predictions
 
-    def _run(self, pixels: NDArray[np.uint8], output: str = "") -> NDArray[np.float32]:
-        feed = pixels if self.with_preprocessing else normalize(pixels, self.preprocess)
+    @property
+    def stretch(self) -> int:
+        """Batches that `predict` decodes at a time: several of texts, so that those of like length run together."""
+        return TEXT_STRETCH if self.input.kind == "text" else 1
+
+    def to_predictions(self, outputs: NDArray[np.float32], top: int = 1) -> list[Any]:
+        """Turn what the graph gave, `(N, C)`, into predictions; see `predict`."""
+        answers = outputs if self.with_preprocessing else self.output.to_answers(outputs)
+        return [*to_predictions(self.output, answers, self.output.decide(outputs), top)]
+
+    def _stack(self, feeds: Sequence[NDArray[Any]]) -> Rows:
+        return Ragged.of(feeds) if self.input.kind == "text" else np.stack(feeds)
+
+    def _run(self, rows: Any, output: str = "") -> NDArray[np.float32]:
+        feed = rows if self.with_preprocessing else self.input.feed(rows)
         return self._file.run(feed, self._prototypes, output)
 
     def _run_checked(self, pixels: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32]:
         return self._file.check(self._run(pixels), names, len(self.labels))
-
-    def rank(self, probabilities: NDArray[np.float32], top: int) -> Prediction:
-        """Name the classes of one row of `probabilities`, the most probable ones first."""
-        order = np.argsort(-probabilities, kind="stable")[: max(top, 1)]
-        ranked = tuple((self.labels[i], float(probabilities[i])) for i in order)
-        return Prediction(*ranked[0], ranked)

@@ -1,77 +1,131 @@
-"""Classify image files with an exported model; the results are plain values."""
+"""Run an exported model on image files or texts; the results are plain values."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.images.preprocess import ImageError
-from effxfer.runtime.model import BATCH, Model, Prediction
+from effxfer.runtime.model import BATCH, Model
+from effxfer.runtime.source import Source, to_text
 from effxfer.runtime.support import learn, read_support
+from effxfer.runtime.text.errors import TextError
+from effxfer.runtime.text_lines import read_texts
+
+Text = str | Sequence[str]
 
 
 def predict_files(
-    file: str | Path, images: Sequence[str | Path], *, support: str | Path | None = None, top: int = 1, threads: int = 0
-) -> list[dict[str, Any]]:
-    """Classify image files into rows of plain values, one per file.
+    file: str | Path, images: Sequence[str | Path] = (), *, texts: Sequence[Text] = (),
+    text_file: str | Path | None = None, support: str | Path | None = None, top: int = 1, threads: int = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Predict files and texts; give rows of plain values, one for each.
 
     Args:
         file: The `.onnx` file.
-        images: Image files.
+        images: Image files, or files of one text each for a model of texts.
+        texts: Texts, or pairs of texts, behind the files.
+        text_file: A file with a text, or a pair of texts, in each line, see `runtime.text_lines.read_texts`.
         support: A folder of class folders: classify into these classes instead of the model's own.
-        top: Classes per image.
+        top: Classes per example.
         threads: Threads within an operator; 0 for one per physical core.
 
     Returns:
-        Rows of `file`, `label`, `probability` and `top`, a list of `label` and `probability`; rows of unusable images
-        have only `file` and `error`.
+        Rows of `file`, or of `text` and `other`, with the prediction: `label`, `probability` and `top`, a list of
+        `label` and `probability`; for several labels `labels`, a list like it, and `top`; or `values` by name. Rows
+        of unusable examples have `error` instead. Rows of texts that lost their end have `cut`, which is true.
 
     Raises:
-        ModelError: If the model cannot be opened or run, does not take other classes, or returns NaN or infinity.
+        ModelError: If the model cannot be opened or run, does not take such examples or other classes, or returns NaN
+            or infinity.
         ImageError: If the support cannot be used.
+        TextError: If the lines of the file of texts cannot be used.
     """
     model = Model(file, threads=threads)
     model = learn(model, read_support(support)) if support else model
-    return list(iter_predictions(model, images, top=top))
+    return list(iter_predictions(model, read_sources(model, images, texts, text_file), top=top))
+
+
+def pair_texts(texts: Sequence[str], second_texts: Sequence[str]) -> list[str | tuple[str, str]]:
+    """Return texts, or pairs of them where there are as many second ones."""
+    return list(zip(texts, second_texts, strict=True)) if second_texts else list(texts)
+
+
+def read_sources(
+    model: Model, files: Iterable[str | Path], texts: Sequence[Text], text_file: str | Path | None, *,
+    as_json: bool = False,
+) -> list[Source]:  # fmt: skip
+    """Return what a model shall predict: files, texts, and the lines of a file.
+
+    Args:
+        model: Says whether lines are pairs of texts.
+        files: Image files, or files of one text each.
+        texts: Texts, or pairs of them.
+        text_file: A text in each line, see `read_texts`; None for no file.
+        as_json: As `read_texts`.
+
+    Raises:
+        ModelError: If there are texts for a model of images (`E428`).
+        TextError: If the lines cannot be used.
+    """
+    sources: list[Source] = [*map(Path, files)]
+    if texts or text_file:
+        pairs = model.tokens.takes_pairs
+        sources += [text if isinstance(text, str) else (text[0], text[1]) for text in texts]
+        sources += read_texts(Path(text_file), pairs=pairs, as_json=as_json) if text_file else []
+    return sources
 
 
 def iter_predictions(
-    model: Model, images: Iterable[str | Path], *, top: int = 1, batch: int = BATCH
+    model: Model, sources: Iterable[Source], *, top: int = 1, batch: int = BATCH
 ) -> Iterator[dict[str, Any]]:
-    """Classify image files a batch at a time.
+    """Predict examples a few at a time.
 
     Args:
         model: The opened model.
-        images: Image files.
-        top: Classes per image.
-        batch: Images per call.
+        sources: Image files as paths; texts, pairs of texts, or files of a text as paths.
+        top: Classes per example.
+        batch: Examples per call.
 
     Yields:
-        Rows of `predict_files`, in the order of the images.
+        Rows of `predict_files`, in the order of the examples.
 
     Raises:
         ModelError: If the model cannot be run, or returns NaN or infinity.
     """
-    iterator = iter(images)
-    while chunk := list(islice(iterator, batch)):
-        feeds, rows = dict[int, NDArray[np.uint8]](), dict[int, dict[str, Any]]()
-        for place, name in enumerate(chunk):
+    iterator = iter(sources)
+    while chunk := list(islice(iterator, batch * model.stretch)):
+        rows, feeds = [describe(source) for source in chunk], dict[int, NDArray[Any]]()
+        for place, source in enumerate(chunk):
             try:
-                feeds[place] = model.feed(Path(name))
-            except ImageError as error:
-                rows[place] = {"file": str(name), "error": str(error)}
+                feeds[place], is_cut = _decode(model, source)
+                rows[place] |= {"cut": True} if is_cut else {}
+            except (ImageError, TextError) as error:
+                rows[place] |= {"error": str(error)}
         if feeds:
-            probabilities = model.probabilities_of(list(feeds.values()), [str(chunk[place]) for place in feeds])
-            results = zip(feeds, probabilities, strict=True)
-            rows |= {place: to_row(chunk[place], model.rank(result, top)) for place, result in results}
-        yield from (rows[place] for place in range(len(chunk)))
+            names = [next(iter(rows[place].values())) for place in feeds]
+            outputs = model.outputs_of(list(feeds.values()), names, batch=batch)
+            for place, prediction in zip(feeds, model.to_predictions(outputs, top), strict=True):
+                rows[place] |= prediction.to_json()
+        yield from rows
 
 
-def to_row(name: str | Path, prediction: Prediction) -> dict[str, Any]:
-    """Convert a prediction into plain values."""
-    # Six places: float32 has seven digits, of which the last differs between CPUs.
-    ranked = [{"label": label, "probability": round(probability, 6)} for label, probability in prediction.top]
-    return {"file": str(name), **ranked[0], "top": ranked}
+def describe(source: Source) -> dict[str, Any]:
+    """Return the part of a row that says what was predicted.
+
+    >>> describe(Path("a.jpg")), describe("Worth every cent"), describe(("It rains.", "It is wet."))
+    ({'file': 'a.jpg'}, {'text': 'Worth every cent'}, {'text': 'It rains.', 'other': 'It is wet.'})
+    """
+    if isinstance(source, str):
+        return {"text": source}
+    return {"text": source[0], "other": source[1]} if isinstance(source, tuple) else {"file": str(source)}
+
+
+def _decode(model: Model, source: Source) -> tuple[NDArray[Any], bool]:
+    """Return an example's feed, and whether it is a text that lost its end."""
+    if model.input.kind != "text":
+        return model.feed(source), False
+    encodings = model.tokens.encode([to_text(source)])
+    return encodings.rows.row(0), bool(encodings.cut) or len(encodings.rows) > 1

@@ -1,6 +1,6 @@
 """Rows of a split: examples decoded once, in an array of equal rows, or end to end where their lengths differ."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,3 +115,29 @@ class Ragged:
         ends = self.ends[start:stop]
         first = int(self.ends[start - 1]) if start and len(ends) else 0
         return Ragged(self.values[first : int(ends[-1]) if len(ends) else 0], ends - first)
+
+
+def map_batches(
+    rows: Rows, batch: int, function: Callable[[Any], NDArray[np.float32]], width: int
+) -> NDArray[np.float32]:
+    """Run a function over examples, a batch at a time; its results come in the order of the examples.
+
+    Examples of unequal length are sorted by length before, so that a batch is padded little.
+
+    Args:
+        rows: N examples.
+        batch: Examples per call.
+        function: Maps a batch of rows to results `(B, C)`.
+        width: C, for no examples at all.
+
+    Returns:
+        float32 `(N, C)`.
+    """
+    if not len(rows):
+        return np.empty((0, width), np.float32)
+    starts = range(0, len(rows), batch)
+    if not isinstance(rows, Ragged):
+        return np.concatenate([function(rows[start : start + batch]) for start in starts])
+    order = np.argsort(rows.lengths, kind="stable")
+    sorted_results = np.concatenate([function(rows[order[start : start + batch]]) for start in starts])
+    return sorted_results[np.argsort(order)]

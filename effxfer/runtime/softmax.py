@@ -14,3 +14,10 @@ def softmax(logits: NDArray[Float]) -> NDArray[Float]:
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[Float] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def sigmoid(logits: NDArray[Float]) -> NDArray[Float]:
+    """Turn logits of any shape into probabilities that are independent of each other."""
+    # exp(-x) itself overflows below -88 in float32.
+    probabilities: NDArray[Float] = np.exp(-np.logaddexp(logits.dtype.type(0), -logits))
+    return probabilities

@@ -372,3 +372,26 @@ def test_a_dry_run_looks_for_the_place_of_trials_and_for_candidates(call, dense,
     with pytest.raises(ModelFileError, match="no model file"):
         call("bench", tmp_path / "none.onnx", "--dry-run")
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_predict_takes_texts_pairs_and_lines(call, tmp_path):
+    pytest.importorskip("tokenizers", reason="texts need the package tokenizers")
+    from effxfer.deploy.export.onnx import export_onnx
+    from tests.runtime.text.tiny_tokenizers import tokens
+    from tests.tiny_text import LABELS, text_net
+
+    net = text_net(tokens=tokens(size=24, pattern="{text}{sep}{other}"))
+    file = export_onnx(net, tmp_path / "m.onnx", input=net.input, output=net.output, key="k")
+    (tmp_path / "lines.jsonl").write_text('{"text": "a", "other": "the cat"}\n')
+    words = ["predict", file, "--text", "a", "--pair", "the cat", "--text-file", tmp_path / "lines.jsonl"]
+    first, second = json.loads(call(*words, "--json"))["predictions"]
+    assert first == second
+    assert (first["text"], first["other"], first["label"] in LABELS) == ("a", "the cat", True)
+    line = call(*words).splitlines()[0]
+    assert line.startswith(f"a | the cat\t{first['label']} ")
+    with pytest.raises(SettingsError, match="1 first and 2 second texts make no pairs"):
+        call(*words, "--pair", "b")
+    with pytest.raises(SettingsError, match="nothing to predict"):
+        call("predict", file)
+    with pytest.raises(DataError, match="line 1 of"):
+        call("predict", file, "--text-file", file.with_name("tokenizer.json"))

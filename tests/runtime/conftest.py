@@ -25,3 +25,14 @@ def photos(tmp_path_factory):
     for i, pixels in enumerate(images(5, size=40)):
         Image.fromarray(pixels[: 24 + 3 * i]).save(folder / f"{i} ü.png")
     return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    """A network of single labels that reads texts, with its tokenizer beside it; not to be changed."""
+    pytest.importorskip("tokenizers", reason="texts need the package tokenizers")
+    from tests.tiny_text import text_net
+
+    net = text_net()
+    file = tmp_path_factory.mktemp("text") / "model.onnx"
+    return export_onnx(net, file, input=net.input, output=net.output, key="k1")

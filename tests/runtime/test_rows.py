@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.runtime.rows import Ragged, concat_rows
+from effxfer.runtime.rows import Ragged, concat_rows, map_batches
 
 LISTS = st.lists(st.lists(st.integers(-5, 5), max_size=6), max_size=8)
 
@@ -98,3 +98,25 @@ def test_selected_rows_and_arrays_are_joined():
     rows = ragged([[1], [2, 3], [], [4]])
     assert plain(concat_rows([rows[2:], rows[[1, 0]]])) == [[], [4], [2, 3], [1]]
     assert concat_rows([np.zeros((2, 3)), np.ones((1, 3))]).shape == (3, 3)
+
+
+@given(LISTS, st.integers(1, 4))
+def test_batches_are_sorted_by_length_and_results_are_in_the_order_of_the_rows(lists, batch):
+    seen = []
+
+    def run(chunk):
+        seen.extend(chunk.lengths.tolist())
+        assert len(chunk) <= batch
+        return np.array([[len(row), row.sum()] for row in chunk], np.float32)
+
+    results = map_batches(ragged(lists), batch, run, 2)
+    assert results.tolist() == [[len(row), sum(row)] for row in lists]
+    assert seen == sorted(seen)
+
+
+def test_equal_rows_are_run_in_their_order():
+    rows, seen = np.arange(5)[:, None], []
+    results = map_batches(rows, 2, lambda chunk: seen.append(chunk.tolist()) or chunk.astype(np.float32), 1)
+    assert seen == [[[0], [1]], [[2], [3]], [[4]]]
+    assert results.tolist() == [[0], [1], [2], [3], [4]]
+    assert map_batches(rows[:0], 2, lambda chunk: chunk, 7).shape == (0, 7)

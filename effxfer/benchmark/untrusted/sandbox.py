@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.benchmark.untrusted.vet import LARGEST, MEMORY_GB, SECONDS, seal_fault
-from effxfer.errors import DataError, EffxferError, ModelFileError, SettingsError
+from effxfer.errors import DataError, EffxferError, ModelFileError, SettingsError, error_of_code
 from effxfer.process import children
 from effxfer.process.scratch import scratch_folder
 
@@ -61,7 +61,10 @@ def call_in_sandbox(
     if "error" in response:
         kind, code, problem, hint = response["error"]
         faults = [fault for file in files if (fault := seal_fault(file)) and code != "E404"]
-        raise ERROR_CLASSES.get(kind, ModelFileError)("; ".join([problem, *faults]), hint, code=code)
+        problem = "; ".join([problem, *faults])
+        if kind == "TextError":
+            raise error_of_code(problem, hint, code)
+        raise ERROR_CLASSES.get(kind, ModelFileError)(problem, hint, code=code)
     return response["answer"]
 
 

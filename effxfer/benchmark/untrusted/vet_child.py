@@ -200,7 +200,7 @@ def run(file: Path, size: int | None) -> dict[str, Any]:
 
 def _stated_size(metadata: dict[str, str]) -> int:
     try:
-        size = json.loads(metadata["preprocess"])["size"]
+        size = json.loads(metadata.get("preprocess") or metadata["input"])["size"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return DEFAULT_SIDE
     return size if type(size) is int and 0 < size <= LARGEST_SIDE else DEFAULT_SIDE

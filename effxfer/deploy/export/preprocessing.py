@@ -1,5 +1,7 @@
 """Resizing, cropping, scaling and softmax as ONNX operators, so that a device feeds decoded pixels of any size.
 
+Models of several labels have sigmoid instead of softmax, models of values the way back to their units.
+
 The graph repeats `resize_crop` and `normalize` of the runtime operator by operator. Where that is not obvious:
 
 * Pillow leaves weights outside the image out (`exclude_outside`); its cubic has the coefficient -0.5.
@@ -14,7 +16,7 @@ The graph repeats `resize_crop` and `normalize` of the runtime operator by opera
 from dataclasses import replace
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,11 +28,13 @@ from effxfer.deploy.settings import RESIZES
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.crop import resized_side
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.regression import Regression
 
 if TYPE_CHECKING:
     import onnx
 
-PIXELS, PROBABILITIES = "pixels", "probabilities"
+PIXELS, PROBABILITIES, VALUES = "pixels", "probabilities", "values"
 # ONNX's Resize has neither Lanczos nor Pillow's box filter.
 MODES = {"bilinear": "linear", "bicubic": "cubic"}
 PREFIX = "preprocessing/"
@@ -136,10 +140,11 @@ VIEWS = {
 
 
 def add_preprocessing(file: Path) -> Path:
-    """Add preprocessing before and softmax after an exported network, in the same file.
+    """Add preprocessing before an exported network, and behind it what turns outputs into answers, in the same file.
 
     The input becomes `pixels`, uint8 `(batch, height, width, 3)`, RGB of any size (of one size within a batch); the
-    output becomes `probabilities`, float32 `(batch, classes)`.
+    output becomes `probabilities`, float32 `(batch, classes)`: softmax, or for several labels sigmoid; or `values` in
+    their units, float32 `(batch, K)`. So whoever runs the file needs none of its metadata but names and thresholds.
 
     Args:
         file: File that `export_onnx` or `quantize` wrote; replaced only by a complete file.
@@ -159,17 +164,18 @@ def add_preprocessing(file: Path) -> Path:
     graph = model.graph
     # Before the nodes change: these values become inner tensors, whose shapes stay known.
     images, logits = graph.input[0], graph.output[0]
-    last = onnx.helper.make_node("Softmax", [logits.name], [PROBABILITIES], name="softmax", axis=1)
-    nodes = [*front.node, *graph.node, last]
+    end = answers_graph(metadata.output, logits.name)
+    nodes = [*front.node, *graph.node, *end.node]
     del graph.node[:]
     graph.node.extend(nodes)
     graph.value_info.extend([images, logits])
-    classes = logits.type.tensor_type.shape.dim[1].dim_param or len(metadata.labels)
-    output_info = onnx.helper.make_tensor_value_info(PROBABILITIES, onnx.TensorProto.FLOAT, [BATCH, classes])
+    graph.initializer.extend(end.initializer)
+    columns = logits.type.tensor_type.shape.dim[1].dim_param or len(metadata.labels)
+    output_info = onnx.helper.make_tensor_value_info(end.output[0].name, onnx.TensorProto.FLOAT, [BATCH, columns])
     graph.input[0].CopyFrom(front.input[0])
     graph.output[0].CopyFrom(output_info)
     strip(model)
-    write_metadata(model, replace(metadata, with_preprocessing=True))
+    write_metadata(model, replace(metadata, output=metadata.output.of_answers(), with_preprocessing=True))
     return write_model(model, file)
 
 
@@ -190,6 +196,31 @@ def preprocessing_graph(preprocess: Preprocess) -> "onnx.GraphProto":
         for names in (node.input, node.output):
             names[:] = [name if name in ("", PIXELS, "images") else PREFIX + name for name in names]
     return graph
+
+
+def answers_graph(output: Output, logits: str) -> "onnx.GraphProto":
+    """Build the operators from outputs of that name to what `Output.to_answers` returns.
+
+    A file with them holds the output of `Output.of_answers`.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    numbers = dict[str, tuple[float, ...]]()
+    if isinstance(output, Regression):
+        name, numbers = VALUES, {"values/deviation": output.deviation, "values/mean": output.mean}
+        scale, shift = numbers
+        nodes = [
+            helper.make_node("Mul", [logits, scale], ["values/centred"], name="values/scale"),
+            helper.make_node("Add", ["values/centred", shift], [VALUES], name="values/shift"),
+        ]
+    else:
+        name, operator = PROBABILITIES, "Softmax" if output.kind == "single" else "Sigmoid"
+        options: dict[str, Any] = {"axis": 1} if operator == "Softmax" else {}
+        nodes = [helper.make_node(operator, [logits], [PROBABILITIES], name=operator.lower(), **options)]
+    weights = [numpy_helper.from_array(np.array(values, np.float32), key) for key, values in numbers.items()]
+    info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, "answers", [], [info], weights)
 
 
 def front_of(file: Path) -> "onnx.ModelProto":

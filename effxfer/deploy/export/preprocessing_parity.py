@@ -31,14 +31,14 @@ class SplitOutputs:
     """Outputs of a file with preprocessing on the images of a split.
 
     Attributes:
-        probabilities: float32 `(N, classes)`.
+        answers: Probabilities or values in their units, float32 `(N, C)`.
         largest: Largest difference between an input of the network and the one that Pillow makes, in 1/255 of the
             range of a colour.
         beyond: Share of these inputs that differ by more than 1/255.
         sizes: Different sizes among the images.
     """
 
-    probabilities: NDArray[np.float32]
+    answers: NDArray[np.float32]
     largest: float
     beyond: float
     sizes: int
@@ -71,7 +71,7 @@ def run_split(file: Path, split: Split, *, threads: int = 0) -> SplitOutputs:
             sizes.add(image.shape[:2])
             advance(1, "")
     return SplitOutputs(
-        probabilities=np.concatenate(rows), largest=largest, beyond=beyond / max(len(split), 1), sizes=len(sizes)
+        answers=np.concatenate(rows), largest=largest, beyond=beyond / max(len(split), 1), sizes=len(sizes)
     )
 
 
@@ -107,13 +107,14 @@ def check_preprocessing(
         DataError: As `run_split`.
     """
     outputs = run_split(file, split, threads=threads)
-    agreed, n = output.decide(outputs.probabilities) == output.decide(expected), len(split)
+    raw, n = output.from_answers(outputs.answers), len(split)
+    agreed = output.decide(raw) == output.decide(expected)
     report = Report(
         rows=(
             Measurement(name="preprocessing/input", value=outputs.largest, unit="of 255", n=n),
             Measurement(name="preprocessing/agreement", value=100 * float(agreed.mean()), unit="%", n=n, of="images"),
             Measurement.from_score("pixels", output.score(expected, split.labels)),
-            Measurement.from_score("whole", output.score(outputs.probabilities, split.labels)),
+            Measurement.from_score("whole", output.score(raw, split.labels)),
         ),
         notes=(f"preprocessing inside the graph: {n} images of {outputs.sizes} sizes",),
     )
@@ -124,9 +125,9 @@ def check_preprocessing(
 
 
 def _answer(model: Model, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the probabilities of an image, `(1, classes)`; NaN outputs are kept for the gate."""
+    """Return what the file gives for an image, `(1, C)`; NaN outputs are kept for the gate."""
     try:
-        return model.probabilities([image])
+        return model.outputs([image])
     except ModelError as error:
         if error.code != "E429":
             raise

@@ -82,6 +82,15 @@ class Output(Protocol):
     def decide(self, raw: NDArray[np.float32]) -> NDArray[Any]:
         """Turn outputs `(N, C)` into decisions `(N, ...)`, which are equal where two networks agree."""
 
+    def to_answers(self, raw: NDArray[np.float32]) -> NDArray[Any]:
+        """Turn outputs `(N, C)` into what a person reads: probabilities, or values in their unit."""
+
+    def from_answers(self, answers: NDArray[Any]) -> NDArray[np.float32]:
+        """Undo `to_answers` as far as `score` and `decide` need it."""
+
+    def of_answers(self) -> Self:
+        """Return the output of a network that gives what `to_answers` returns itself."""
+
     def fit_decision(self, raw: NDArray[np.float32], labels: Labels) -> Self:
         """Choose what decisions depend on, such as thresholds, on validation examples; see `score` for arguments."""
 

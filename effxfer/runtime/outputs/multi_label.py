@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.outputs.base import Labels, Score, bootstrap_deviation
+from effxfer.runtime.softmax import sigmoid
 
+CERTAIN = 1e-12  # from 0 or 1: float32 rounds to 1 from 3e-8 on, and holds far smaller probabilities
 UNKNOWN = 255  # the label of a class that nobody has judged on an example
 
 
@@ -51,9 +53,26 @@ class MultiLabel:
 
     def decide(self, raw: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Tell which classes apply, bool `(N, C)`: those whose logit is above their threshold."""
-        limits = np.asarray(self.thresholds, np.float32) if self.thresholds else np.float32(0)
-        decided: NDArray[np.bool_] = raw > limits
+        decided: NDArray[np.bool_] = raw > self._limits
         return decided
+
+    def to_answers(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of each class, whatever the others are, `(N, C)`."""
+        return sigmoid(raw)
+
+    def from_answers(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits of probabilities; those that were rounded to 0 or 1 are finite."""
+        inner = np.clip(answers.astype(np.float64), CERTAIN, 1 - CERTAIN)
+        logits: NDArray[np.float32] = np.log(inner / (1 - inner)).astype(np.float32)
+        return logits
+
+    def of_answers(self) -> "MultiLabel":
+        """Return the same output with thresholds of probabilities."""
+        return replace(self, thresholds=tuple(map(float, sigmoid(self._limits))))
+
+    @property
+    def _limits(self) -> NDArray[np.float32]:
+        return np.asarray(self.thresholds or (0.0,) * self.width, np.float32)
 
     def fit_decision(self, raw: NDArray[np.float32], labels: Labels) -> "MultiLabel":
         """Return the same output with the threshold of each class that has the best F1 on validation examples.

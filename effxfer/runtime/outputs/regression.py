@@ -3,7 +3,7 @@
 Shape legend: N examples, K values.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -70,8 +70,23 @@ class Regression:
 
     def values(self, raw: NDArray[np.float32]) -> NDArray[np.float64]:
         """Undo the standardisation: the values in their units, `(N, K)`."""
-        result: NDArray[np.float64] = raw.astype(np.float64) * np.asarray(self.deviation) + np.asarray(self.mean)
+        deviation, mean = np.asarray(self.deviation or 1.0), np.asarray(self.mean or 0.0)
+        result: NDArray[np.float64] = raw.astype(np.float64) * deviation + mean
         return result
+
+    def to_answers(self, raw: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return `values`."""
+        return self.values(raw)
+
+    def from_answers(self, answers: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the standardised values."""
+        deviation, mean = np.asarray(self.deviation or 1.0), np.asarray(self.mean or 0.0)
+        raw: NDArray[np.float32] = ((answers.astype(np.float64) - mean) / deviation).astype(np.float32)
+        return raw
+
+    def of_answers(self) -> "Regression":
+        """Return the same output for a network that gives the values in their units."""
+        return replace(self, mean=(0.0,) * self.width, deviation=(1.0,) * self.width)
 
     def to_json(self) -> dict[str, Any]:
         """Convert into plain values."""

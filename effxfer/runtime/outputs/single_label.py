@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.outputs.base import Labels, Score
+from effxfer.runtime.softmax import softmax
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,18 @@ class SingleLabel:
         """Return the class with the largest logit, int64 `(N,)`."""
         decided: NDArray[np.int64] = raw.argmax(1)
         return decided
+
+    def to_answers(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities whose sum is 1 in each row, `(N, C)`."""
+        return softmax(raw)
+
+    def from_answers(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities: the largest is that of the largest logit."""
+        return answers
+
+    def of_answers(self) -> "SingleLabel":
+        """Return itself: the largest logit is the largest probability."""
+        return self
 
     def fit_decision(self, raw: NDArray[np.float32], labels: Labels) -> "SingleLabel":
         """Return itself: there is nothing to choose."""

@@ -82,6 +82,11 @@ class Tokens:
         """
         return load_tokenizer(self.tokenizer)
 
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether an example is a pair of texts."""
+        return len(field_names(self.pattern)) == 2
+
     def with_size(self, size: int) -> "Tokens":
         """Return the same conversion for rows of at most `size` tokens."""
         return replace(self, size=size)

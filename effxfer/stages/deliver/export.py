@@ -168,7 +168,7 @@ def measure_test_split(file: Path, precision: str, task: Task, settings: ExportS
     if not len(task.test):
         return ()
     outputs = run_split(file, task.test, threads=settings.threads)
-    return score_rows(task.output, outputs.probabilities, task.test.labels, f"test/{precision}")
+    return score_rows(task.output, task.output.from_answers(outputs.answers), task.test.labels, f"test/{precision}")
 
 
 def file_zeros(file: Path, precision: str) -> Measurement:

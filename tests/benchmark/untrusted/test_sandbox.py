@@ -16,6 +16,7 @@ from effxfer.deploy.export.onnx import export_onnx, write_metadata
 from effxfer.errors import DataError, ModelFileError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.model_file.metadata import Metadata
+from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.predict import predict_files
 from effxfer.stages.deliver.bench import bench_files
 from effxfer.stages.settings.common import Bench
@@ -56,7 +57,7 @@ def planted(file, often, grow, times):
         [numpy_helper.from_array(np.asarray(value), name) for name, value in held.items()],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    write_metadata(model, Metadata(labels=("a", "b"), input=Preprocess(size=2)))
+    write_metadata(model, Metadata(output=SingleLabel(classes=("a", "b")), input=Preprocess(size=2)))
     onnx.save(model, file)
     return file
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from effxfer.deploy.export import preprocessing
+from effxfer.deploy.export.external_data import write_model
 from effxfer.deploy.export.onnx import BATCH, load, read_metadata, write_metadata
 from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.export.preprocessing import add_preprocessing, front_of, preprocessing_graph
@@ -18,6 +19,8 @@ from effxfer.errors import ModelFileError
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.preprocess import Preprocess, normalize
 from effxfer.runtime.model import Model
+from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.softmax import softmax
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
@@ -167,3 +170,31 @@ def test_the_resized_side_is_rounded_down():
     graph = preprocessing_graph(Preprocess(size=33, crop_pct=0.875))
     short = next(node for node in graph.node if node.output[0] == "preprocessing/short")
     assert list(short.attribute[0].ints) == [math.floor(33 / 0.875)] == [37]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        MultiLabel(classes=CLASSES, thresholds=(0.5, -0.5, 0.0, 1.0, -1.0)),
+        Regression(classes=CLASSES, mean=(100.0, 0.0, 1.0, 2.0, -3.0), deviation=(20.0, 1.0, 0.1, 1.0, 1.0)),
+    ],
+    ids=lambda output: output.kind,
+)
+def test_several_labels_end_in_sigmoid_and_values_in_their_units(output, copy):
+    model = load(copy)
+    write_metadata(model, replace(read_metadata(copy), output=output))
+    write_model(model, copy)
+    photos = [image[:31] for image in images(9, size=50)]
+    plain = Model(copy, threads=1)
+    expected, predictions = output.to_answers(plain.outputs(photos)), plain.predict(photos, top=9)
+    whole = Model(add_preprocessing(copy), threads=1)
+    answers = whole.outputs(photos)
+    np.testing.assert_allclose(answers, expected, atol=0.01 * np.ptp(expected))
+    np.testing.assert_allclose(output.to_answers(output.from_answers(answers)), answers, rtol=1e-3)
+    shapes = {v.name: v.type.tensor_type.shape.dim[1].dim_value for v in load(copy).graph.output}
+    assert shapes == {"values" if output.kind == "value" else "probabilities": len(CLASSES)}
+    for mine, theirs in zip(whole.predict(photos, top=9), predictions, strict=True):
+        if output.kind == "value":
+            assert mine.values == pytest.approx(theirs.values, abs=0.01 * np.ptp(expected))
+        else:
+            assert mine.labels == tuple(pytest.approx(pair, abs=0.01) for pair in theirs.labels)

@@ -81,3 +81,17 @@ def test_equal_networks_differ_by_no_chance_and_others_by_some():
 def test_both_metrics_are_reported_the_main_one_first():
     raw, labels = drawn(7, 10)
     assert [score.metric for score in OUTPUT.scores(raw, labels)] == ["mAP", "macro F1"]
+
+
+@given(st.integers(0, 999), st.sampled_from([(), (0.25, -1.0, 3.0)]))
+def test_probabilities_decide_as_logits_do_and_give_them_back(seed, thresholds):
+    output, raw = MultiLabel(classes=NAMES, thresholds=thresholds), drawn(seed, 20)[0]
+    answers = output.to_answers(raw)
+    np.testing.assert_array_equal(output.of_answers().decide(answers), output.decide(raw))
+    np.testing.assert_allclose(output.from_answers(answers), raw, atol=1e-3)
+
+
+def test_probabilities_of_0_and_1_give_finite_logits():
+    answers = OUTPUT.to_answers(np.array([[-500, 0, 500]], np.float32))
+    assert answers.tolist() == [[0, 0.5, 1]]
+    assert np.isfinite(OUTPUT.from_answers(answers)).all()

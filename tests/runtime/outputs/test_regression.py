@@ -55,3 +55,11 @@ def test_two_networks_agree_within_two_percent_of_the_deviation():
     raw = np.zeros((1, 2), np.float32)
     assert (OUTPUT.decide(raw) == OUTPUT.decide(raw + 0.009)).all()
     assert (OUTPUT.decide(raw) != OUTPUT.decide(raw + 0.03)).all()
+
+
+def test_answers_are_values_and_give_the_outputs_back():
+    raw, _ = drawn(0, 20)
+    answers = OUTPUT.to_answers(raw)
+    np.testing.assert_allclose(OUTPUT.from_answers(answers), raw, atol=1e-6)
+    np.testing.assert_array_equal(OUTPUT.of_answers().values(answers.astype(np.float32)), answers.astype(np.float32))
+    np.testing.assert_array_equal(Regression(classes=("a", "b")).values(raw), raw)

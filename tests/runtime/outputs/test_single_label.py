@@ -58,3 +58,12 @@ def test_its_width_and_values_are_those_of_the_classes():
     output = SingleLabel(classes=("cat", "dog"))
     assert output.width == 2
     assert output.to_json() == {"kind": "single", "classes": ["cat", "dog"]}
+
+
+def test_probabilities_decide_as_logits_do():
+    raw = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    output = SingleLabel(classes=("a", "b", "c", "d"))
+    answers = output.to_answers(raw)
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(output.of_answers().decide(answers), output.decide(raw))
+    np.testing.assert_array_equal(output.decide(output.from_answers(answers)), output.decide(raw))

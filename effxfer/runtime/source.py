@@ -1,4 +1,4 @@
-"""What a model classifies: a path, an image file's bytes, or a decoded image."""
+"""What a model takes: an image as a path, an image file's bytes or decoded; a text as a string, a pair or a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,16 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.images.preprocess import ImageError, decode
+from effxfer.runtime.inputs import Input
+from effxfer.runtime.text import tokens
+from effxfer.runtime.text.errors import TextError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Source = str | Path | bytes | NDArray[np.uint8]
+Source = str | Path | bytes | NDArray[np.uint8] | tuple[str, str] | list[str]
 
 
-def name_of(source: Source, place: int) -> str:
-    """Name an image for errors: its path, or its number, counted from a `place` of 0."""
-    return str(source) if isinstance(source, str | Path) else f"image {place + 1}"
+def name_of(source: Source, place: int, input: Input) -> str:
+    """Name an example for errors: its path, or its number, counted from a `place` of 0."""
+    paths = (str, Path) if input.kind == "image" else (Path,)
+    return str(source) if isinstance(source, paths) else f"{input.kind} {place + 1}"
 
 
 def to_image(source: Source) -> "Image.Image":
@@ -37,3 +41,14 @@ def to_image(source: Source) -> "Image.Image":
         problem = f"an array of {array.dtype} {array.shape} is not an image"
         raise ImageError(problem, "give uint8 (H, W, 3), or (H, W) for grey", code="E301")
     return Image.fromarray(array).convert("RGB")
+
+
+def to_text(source: Source) -> tokens.Source:
+    """Take a text, a pair of texts, a list of words, or a file or UTF-8 bytes of a text as it is.
+
+    Raises:
+        TextError: If it is an array (`E350`).
+    """
+    if isinstance(source, np.ndarray):
+        raise TextError("an array is not a text", "give a string, a pair of strings, a path or bytes", code="E350")
+    return source

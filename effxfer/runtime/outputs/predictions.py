@@ -1,0 +1,109 @@
+"""What a model says about one example, by the kind of label.
+
+Shape legend: N examples, C columns of the output.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.runtime.outputs.base import Output
+
+Ranked = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Prediction of a model of single labels for one example.
+
+    Attributes:
+        label: The most probable class.
+        probability: Its softmax probability, in [0, 1].
+        top: The most probable classes with their probabilities, best first.
+    """
+
+    label: str
+    probability: float
+    top: Ranked
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values, with probabilities to six digits."""
+        ranked = _plain(self.top)
+        return {**ranked[0], "top": ranked}
+
+
+@dataclass(frozen=True)
+class MultiLabelPrediction:
+    """Prediction of a model of several labels for one example.
+
+    Attributes:
+        labels: The classes above their thresholds, with probabilities, best first; may be empty.
+        top: The most probable classes with their probabilities, best first, whether they apply or not.
+    """
+
+    labels: Ranked
+    top: Ranked
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values, with probabilities to six digits."""
+        return {"labels": _plain(self.labels), "top": _plain(self.top)}
+
+
+@dataclass(frozen=True)
+class RegressionPrediction:
+    """Prediction of a model of values for one example.
+
+    Attributes:
+        values: The numbers in their units, by name.
+    """
+
+    values: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values."""
+        return asdict(self)
+
+
+def to_predictions(
+    output: Output, answers: NDArray[Any], decisions: NDArray[Any], top: int
+) -> list[Prediction | MultiLabelPrediction | RegressionPrediction]:
+    """Turn outputs into predictions.
+
+    Args:
+        output: The kind of label, and the names of the columns.
+        answers: Probabilities, or values in their units, `(N, C)`.
+        decisions: Result of `Output.decide`.
+        top: Classes to name, from 1 to all.
+    """
+    pairs, top = zip(answers, decisions, strict=True), max(top, 1)
+    if output.kind == "value":
+        return [RegressionPrediction(dict(zip(output.classes, row.tolist(), strict=True))) for row, _ in pairs]
+    if output.kind == "multi":
+        return [_several_labels(output.classes, row, applies, top) for row, applies in pairs]
+    return [_single_label(output.classes, row, top) for row, _ in pairs]
+
+
+def rank(classes: Sequence[str], probabilities: NDArray[Any], top: int) -> Ranked:
+    """Name the most probable classes of one row `(C,)`, best first; equal ones in their order."""
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return tuple((classes[i], float(probabilities[i])) for i in order)
+
+
+def _single_label(classes: Sequence[str], row: NDArray[Any], top: int) -> Prediction:
+    ranked = rank(classes, row, top)
+    return Prediction(*ranked[0], ranked)
+
+
+def _several_labels(classes: Sequence[str], row: NDArray[Any], applies: NDArray[Any], top: int) -> MultiLabelPrediction:
+    number = int(applies.sum())
+    # Thresholds differ, so that the classes that apply need not be the most probable ones.
+    return MultiLabelPrediction(
+        rank([c for c, a in zip(classes, applies, strict=True) if a], row[applies], number), rank(classes, row, top)
+    )
+
+
+def _plain(ranked: Ranked) -> list[dict[str, Any]]:
+    return [{"label": label, "probability": round(probability, 6)} for label, probability in ranked]
