@@ -14,6 +14,8 @@ from effxfer.errors import DataError
 from effxfer.files import digest
 from effxfer.net.heads.build import head_parameters
 from effxfer.net.heads.spec import HeadSpec
+from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.search.inputs import Matrices
 from effxfer.search.space import Taps
 
@@ -25,9 +27,9 @@ class Features:
     Attributes:
         train: float32 `(N, D_t)` of the training split for each layer t; may be memory-mapped.
         val: float32 `(M, D_t)` of the validation split for each layer.
-        labels: int64 `(N,)` of the training split.
-        val_labels: int64 `(M,)` of the validation split.
-        classes: C.
+        labels: Of the training split: int64 `(N,)`, or of another kind of label, as `Split.labels` has them.
+        val_labels: Of the validation split, M.
+        output: Kind of the labels, and the names of the head's columns.
         train_maps: The same layers as they are, not averaged: `(N, D, h, w)` or `(N, n, D)`; empty if there are
             none, and then no head pools.
         val_maps: Maps of the validation split.
@@ -35,15 +37,16 @@ class Features:
 
     train: Mapping[str, NDArray[np.float32]]
     val: Mapping[str, NDArray[np.float32]]
-    labels: NDArray[np.int64]
-    val_labels: NDArray[np.int64]
-    classes: int
+    labels: Labels
+    val_labels: Labels
+    output: Output
     train_maps: Matrices = field(default_factory=dict)
     val_maps: Matrices = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, matrices, labels in (("train", self.train, self.labels), ("val", self.val, self.val_labels)):
-            _check(split, matrices, labels, self.classes)
+            _check(split, matrices, labels)
+            _check_labels(split, labels, self.output)
 
     def inputs(self, split: Literal["train", "val"], spec: HeadSpec) -> Matrices:
         """Return the inputs of a head from a split: maps of layers if it pools, else their averages."""
@@ -57,17 +60,17 @@ class Features:
 
     def parameters(self, spec: HeadSpec, taps: Taps) -> int:
         """Count the trainable numbers of a head."""
-        return head_parameters(spec, self.channels(taps, spec), self.classes)
+        return head_parameters(spec, self.channels(taps, spec), self.output.width)
 
     def shape(self) -> str:
         """Digest labels, names and shapes."""
-        values = [self.labels.tolist(), self.val_labels.tolist(), self.classes]
+        values = [_plain(self.labels), _plain(self.val_labels), self._columns()]
         values += [[name, list(a.shape)] for m in (self.train, self.train_maps) for name, a in m.items()]
         return digest(values)
 
     def digest(self) -> str:
         """Digest every number and name."""
-        total = hashlib.sha256(repr((self.classes, list(self.train), list(self.train_maps))).encode())
+        total = hashlib.sha256(repr((self._columns(), list(self.train), list(self.train_maps))).encode())
         maps = (*self.train_maps.values(), *self.val_maps.values())
         for array in (self.labels, self.val_labels, *self.train.values(), *self.val.values(), *maps):
             plain: NDArray[Any] = np.ascontiguousarray(array)
@@ -76,8 +79,12 @@ class Features:
             total.update(plain.data)
         return total.hexdigest()[:16]
 
+    def _columns(self) -> Any:
+        # Of single labels their number alone, as the journals of earlier searches have it.
+        return self.output.width if isinstance(self.output, SingleLabel) else self.output.to_json()
 
-def _check(split: str, matrices: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64], classes: int) -> None:
+
+def _check(split: str, matrices: Mapping[str, NDArray[np.float32]], labels: Labels) -> None:
     if not matrices or not len(labels):
         raise DataError(f"no {split} features to search a head on", "give at least one layer and one example")
     for name, matrix in matrices.items():
@@ -86,5 +93,16 @@ def _check(split: str, matrices: Mapping[str, NDArray[np.float32]], labels: NDAr
         # A single NaN would make every head's loss NaN, and the search would blame the heads.
         if not np.isfinite(matrix).all():
             raise DataError(f"{split} features of {name!r} contain NaN or infinity", "check the backbone's weights")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(f"{split} labels run from {labels.min()} to {labels.max()}, not within 0 to {classes - 1}")
+
+
+def _check_labels(split: str, labels: Labels, output: Output) -> None:
+    if not isinstance(output, SingleLabel):
+        if labels.shape[1:] != (output.width,):
+            raise DataError(f"{split} labels have shape {labels.shape} for {output.width} columns")
+    elif labels.min() < 0 or labels.max() >= output.width:
+        raise DataError(f"{split} labels run from {labels.min()} to {labels.max()}, not within 0 to {output.width - 1}")
+
+
+def _plain(labels: Labels) -> Any:
+    # Numbers may be NaN where they are unknown, which JSON has not.
+    return labels.tolist() if labels.ndim == 1 else labels.tobytes().hex()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from effxfer.net.heads.spec import HeadSpec
@@ -25,14 +27,14 @@ class SearchResult:
         spec: Architecture of the head.
         taps: The feature layers that feed it, in the order of its inputs.
         state: Trained weights, for `build_head(spec, ...).load_state_dict`.
-        answers: Predicted classes on `val`: int64 `(M,)`.
+        raw: Outputs on `val`: `(M, C)`.
         report: Scores of the winner and of the plain linear head, trial counts, the best trials, best so far.
     """
 
     spec: HeadSpec
     taps: tuple[str, ...]
     state: dict[str, Tensor]
-    answers: Tensor
+    raw: NDArray[np.float32]
     report: Report
 
 

@@ -14,7 +14,7 @@ from effxfer import progress
 from effxfer.errors import ResourceError
 from effxfer.net.heads.spec import describe
 from effxfer.search.finalist import Finalist, SearchResult, TimeHeads, front
-from effxfer.search.head_training import answers, score_head, train_head
+from effxfer.search.head_training import head_outputs, score_head, train_head
 from effxfer.search.report import report_of
 from effxfer.search.space import baseline
 from effxfer.search.worker import Search, candidate_of, trial_seed
@@ -50,7 +50,7 @@ def conclude(study: Any, search: Search, time_heads: TimeHeads | None = None) ->
         spec=winner.spec,
         taps=winner.candidate.taps,
         state=winner.state,
-        answers=answers(search.features, winner.candidate.taps, winner.spec, winner.state),
+        raw=head_outputs(search.features, winner.candidate.taps, winner.spec, winner.state),
         report=report_of(search, every_trial, finalists, winner, plain, linear, reason),
     )
 

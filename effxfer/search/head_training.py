@@ -19,47 +19,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
+from effxfer.data.batches.collate import label_tensor
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.pools import pool_of
 from effxfer.net.heads.spec import HeadSpec
-from effxfer.runtime.outputs.single_label import macro_f1, recalls
 from effxfer.search.features import Features
 from effxfer.search.flat_optim import OPTIMIZERS, replace_dropout
 from effxfer.search.inputs import CHUNK, Layers, Rows, Vectors, gather
+from effxfer.search.judging.metrics import measure
 from effxfer.search.space import Candidate, SearchSettings, Taps
+from effxfer.train.losses import label_loss
 from effxfer.train.optim.gradients import DivergedError
 
 Report = Callable[[int, float], None]
 # Chosen: 256 of 300 examples would be one step an epoch. Below 16, a step is mostly overhead.
 MIN_BATCH, MIN_STEPS = 16, 8
-
-
-def fold_rows(labels: NDArray[np.int64], folds: int, seed: int) -> list[tuple[Rows, Rows]]:
-    """Cut examples into parts with the same share of each class; a class with one example is only trained on.
-
-    Args:
-        labels: `(N,)`.
-        folds: Number of folds, see `SearchSettings`.
-        seed: Random seed of the shuffle.
-
-    Returns:
-        For each fold the rows to train on and the rows to judge on, disjoint and in rising order.
-    """
-    n = len(labels)
-    # Few examples are all needed as judges; a fifth of 3,000 gives an accuracy of 90 % to 2.4 points (95 %).
-    folds = folds or (5 if n < 500 else 3 if n < 3000 else 1)
-    parts = min(5 if folds == 1 else folds, n)
-    order = np.random.default_rng(seed).permutation(n)
-    # Stable, so that the shuffle within a class stays; every n-th of this order is then a stratified part.
-    order = order[np.argsort(labels[order], kind="stable")]
-    part = np.empty(n, np.int64)
-    part[order] = np.arange(n) % parts
-    # Judged on, it would always be wrong: no other example shows its class.
-    part[np.bincount(labels)[labels] == 1] = -1
-    pairs = [(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in range(folds)]
-    return [(train, judge) for train, judge in pairs if len(train) and len(judge)]
 
 
 def rungs(epochs: int) -> list[int]:
@@ -94,7 +69,7 @@ def judge(
         check: Called after every epoch of every fold; may raise to stop the trial.
 
     Returns:
-        The metric, 0 to 1, minus the penalty.
+        The metric, see `measure`, minus the penalty.
 
     Raises:
         DivergedError: If the loss becomes infinite or not a number.
@@ -128,7 +103,7 @@ class Training:
         self.lr, self.epochs = candidate.lr, settings.epochs
         kind = Layers if self.spec.pools else Vectors
         self.inputs = kind(features.inputs("train", self.spec), candidate.taps, self.spec, rows)
-        self.y = torch.from_numpy(features.labels if rows is None else features.labels[rows])
+        self.y = label_tensor(features.labels if rows is None else features.labels[rows], features.output)
         self.epoch, n = 0, len(self.inputs)
         self.batch = min(settings.batch, max(MIN_BATCH, n // MIN_STEPS), n)
         # Initialisation draws from torch's global generator, which the caller's own draws must not see.
@@ -136,7 +111,7 @@ class Training:
             torch.manual_seed(seed)
             # The inputs are standardised once, not in every step.
             inner = self.spec.model_copy(update={"standardize": False})
-            self.head = build_head(inner, features.channels(candidate.taps, self.spec), features.classes)
+            self.head = build_head(inner, features.channels(candidate.taps, self.spec), features.output.width)
             self.inputs.start(self.head)
         # The fastest of numpy's generators, by its own documentation.
         self.random = np.random.Generator(np.random.SFC64(seed))
@@ -156,14 +131,14 @@ class Training:
             self.epoch += 1
             check()
 
-    def score(self, split: Literal["train", "val"], rows: Rows | None, metric: str) -> float:
+    def score(self, split: Literal["train", "val"], rows: Rows | None, metric: str | None) -> float:
         """Judge the head on some examples of a split; None takes all."""
         self.head.eval()
         labels = self.features.labels if split == "train" else self.features.val_labels
         with torch.inference_mode():
             pieces = self.inputs.evaluation_batches(self.head, self.features.inputs(split, self.spec), rows)
-            predicted = torch.cat([self.head(piece).argmax(1) for piece in pieces])
-        return measure(predicted, torch.from_numpy(labels if rows is None else labels[rows]), metric)
+            raw = torch.cat([self.head(piece) for piece in pieces]).numpy()
+        return measure(self.features.output, raw, labels if rows is None else labels[rows], metric)
 
     def result(self) -> tuple[HeadSpec, dict[str, Tensor]]:
         """Return the head and its weights, with the standardisation merged into the weights where that is exact."""
@@ -176,7 +151,8 @@ class Training:
         total = torch.zeros(())
         # Without a smaller last batch, whose BatchNorm would be poor; the shuffle leaves out others next time.
         for rows in order[: batches * self.batch].view(batches, self.batch):
-            loss = F.cross_entropy(self.head(self.inputs.batch(self.head, rows)), self.y.index_select(0, rows))
+            raw = self.head(self.inputs.batch(self.head, rows))
+            loss = label_loss(self.features.output, raw, self.y.index_select(0, rows))
             loss.backward()
             self.optimizer.step(self._rate(batches * self.epochs))
             total += loss.detach()
@@ -204,36 +180,25 @@ def train_head(
     return training.result()
 
 
-def score_head(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor], metric: str) -> float:
-    """Judge trained weights on the validation split: the metric, 0 to 1."""
-    return measure(answers(features, taps, spec, state), torch.from_numpy(features.val_labels), metric)
+def score_head(
+    features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor], metric: str | None
+) -> float:
+    """Judge trained weights on the validation split, see `measure`."""
+    return measure(features.output, head_outputs(features, taps, spec, state), features.val_labels, metric)
 
 
 @torch.inference_mode()
-def answers(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor]) -> Tensor:
-    """Return the classes that trained weights predict on the validation split: int64 `(M,)`."""
-    head = build_head(spec, features.channels(taps, spec), features.classes)
+def head_outputs(features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor]) -> NDArray[np.float32]:
+    """Return the outputs of trained weights on the validation split, `(M, C)`."""
+    head = build_head(spec, features.channels(taps, spec), features.output.width)
     head.load_state_dict(dict(state))
     head.eval()
     pool, matrices = pool_of(head), features.inputs("val", spec)
     if pool is None:
-        return head(gather(matrices, taps)).argmax(1)  # type: ignore[no-any-return]
-    predicted = []
+        return head(gather(matrices, taps)).numpy()  # type: ignore[no-any-return]
+    raw = []
     for start in range(0, len(features.val_labels), CHUNK):
         rows = slice(start, start + CHUNK)
         layers = [torch.from_numpy(np.array(matrices[tap][rows], dtype=np.float32)) for tap in taps]
-        predicted.append(head(pool(layers)).argmax(1))
-    return torch.cat(predicted)
-
-
-def measure(predicted: Tensor, labels: Tensor, metric: str) -> float:
-    """Compare classes `(N,)` with classes `(N,)`.
-
-    Returns:
-        `accuracy`; `balanced_accuracy` (mean recall of the classes that occur); or `macro_f1` (mean F1 of the
-        classes that occur or are predicted): 0 to 1.
-    """
-    truth, guesses = labels.numpy(), predicted.numpy()
-    if metric == "accuracy":
-        return float((guesses == truth).mean(dtype=np.float32))
-    return float(recalls(guesses, truth).mean()) if metric == "balanced_accuracy" else macro_f1(guesses, truth)
+        raw.append(head(pool(layers)))
+    return torch.cat(raw).numpy()

@@ -32,7 +32,7 @@ def report_of(
         linear: Its trial.
         reason: Why it was selected, a sentence.
     """
-    features, metric = search.features, search.settings.metric
+    features, metric = search.features, search.metric
     number = counts(trials)
     rows = [
         _share(f"head {metric}/val", winner.score, len(features.val_labels)),
@@ -143,7 +143,7 @@ def _plot(search: Search, trials: list[Any], winner: Finalist) -> tuple[Curve, .
     title, x, y = "Heads: metric against latency", "latency over the plain linear head's", "on the folds, %"
     groups = [("nothing beats these", best, True), ("others", dominated, False), ("taken", [winner.trial], False)]
     return tuple(
-        Curve(title=title, name=name, x=x, y=f"{search.settings.metric} {y}", points=_points(group), line=line)
+        Curve(title=title, name=name, x=x, y=f"{search.metric} {y}", points=_points(group), line=line)
         for name, group, line in groups
         if group
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Taps = tuple[str, ...]
 Pooling = Literal["mean", "gem", "attention", "bilinear"]
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "mAP", "R2"]
 JOIN = " + "
 
 
@@ -31,7 +32,8 @@ class SearchSettings(Settings):
         workers: Number of worker processes.
         epochs: Passes over the features in a full trial.
         batch: Maximum examples per step; fewer if an epoch would have less than 8 steps, but at least 16.
-        kinds: Kinds of heads to try; the plain linear head is always the first trial.
+        kinds: Kinds of heads to try; the plain linear head is always the first trial. Cosine heads are not tried for
+            values, as an angle has no scale of its own.
         pools: Pooling of a layer's positions into one vector; the mean is always included.
         joins: Fusion of several layers into one vector.
         optimizers: Optimizers of heads; AdamW is always included.
@@ -49,7 +51,8 @@ class SearchSettings(Settings):
         folds: Cross-validation folds of a trial; early epochs evaluate only some of them. 1 holds out one fifth; 0 is 5
             below 500 examples, 3 below 3,000, else 1.
         finalists: Number of best heads that are trained on the full training split and ranked on `val`.
-        metric: Metric to maximise.
+        metric: Metric to maximise; None is the main one of the kind of label: `accuracy` of single labels (or
+            `balanced_accuracy`, `macro_f1`), `mAP` of several, `R2` of values.
         size_penalty: Gain in the metric that a head with ten times the parameters needs; 0 ignores size.
         latency: Export and time the body, cut at each set of layers, and the heads; false ignores latency. Measurements
             are stored with the study. As they vary between runs, so may the trials: a seed is only reproducible in the
@@ -95,7 +98,7 @@ class SearchSettings(Settings):
     folds: int = Field(default=0, ge=0, le=20)
     # Chosen: each costs a full training and its timing, and `val` picks among few
     finalists: int = Field(default=5, ge=1, le=100)
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"
+    metric: Metric | None = None
     # Chosen: a tenth of the size is worth 0.2 points, less than `val` can tell apart; it decides between equals.
     size_penalty: float = Field(default=0.002, ge=0, le=1)
     latency: bool = True

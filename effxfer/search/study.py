@@ -13,10 +13,12 @@ from typing import Any, Protocol
 from effxfer import progress
 from effxfer.errors import SettingsError
 from effxfer.files import lock_folder, remove_abandoned
+from effxfer.runtime.outputs.regression import Regression
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.finalist import Heads, LatencyRatio, SearchResult
 from effxfer.search.finalists import conclude
+from effxfer.search.judging.metrics import metric_of
 from effxfer.search.space import SearchSettings, Taps, baseline, starts, tap_choices
 from effxfer.search.storage.backends import backend_of
 from effxfer.search.storage.trials import counts, open_study, requeue_stale
@@ -48,13 +50,13 @@ def search_head(
     until: float = float("inf"),
     reserve: float = 0.0,
 ) -> SearchResult:
-    """Search the best head for a task on the features of its images.
+    """Search the best head for a task on the features of its examples.
 
     Trials are judged within the training split; `val` only ranks the finalists, of which the plain linear head is
     always one. Called again after an interruption it does the trials that are missing, then gives the same result.
 
     Args:
-        features: Features of each layer, with at least 2 classes; without maps, no head pools.
+        features: Features of each layer, with labels of any kind; without maps, no head pools.
         settings: Settings of the search; its `seconds` are the limit if `until` is infinite.
         storage_dir: A folder of its own for the study, locked meanwhile.
         seed: Random seed.
@@ -68,13 +70,11 @@ def search_head(
         ModelFileError: If `storage_dir` holds a search on other features, or with other settings than
             those of `RESUMABLE`.
         ResourceError: If the disk is full, the storage cannot be reached, or workers die without finishing a trial.
-        SettingsError: If `taps` or `max_parameters` cannot be met.
+        SettingsError: If `taps` or `max_parameters` cannot be met, or `metric` is not for this kind of label.
     """
     if math.isinf(until) and settings.seconds is not None:
         until = time.monotonic() + settings.seconds
-    if not features.train_maps:
-        # No maps (a body that ends in a vector): all pools of a vector are its mean.
-        settings = settings.model_copy(update={"pools": ("mean",)})
+    settings = settings.model_copy(update=_limits(features, settings))
     search = Search(
         features=features,
         settings=settings,
@@ -102,6 +102,17 @@ def search_head(
             return conclude(study, search, meter.time_finalists if meter and costs else None)
         finally:
             search.backend.close()
+
+
+def _limits(features: Features, settings: SearchSettings) -> dict[str, Any]:
+    """Return the settings that features and labels decide."""
+    limits: dict[str, Any] = {"metric": metric_of(features.output, settings.metric)}
+    if not features.train_maps:
+        # No maps (a body that ends in a vector): all pools of a vector are its mean.
+        limits["pools"] = ("mean",)
+    if isinstance(features.output, Regression):
+        limits["kinds"] = tuple(kind for kind in settings.kinds if kind != "cosine") or ("linear",)
+    return limits
 
 
 class LatencyMeter(Protocol):

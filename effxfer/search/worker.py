@@ -16,8 +16,10 @@ from effxfer.errors import out_of_memory
 from effxfer.files import digest
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
-from effxfer.search.head_training import fold_rows, judge, rungs, size_penalty
+from effxfer.search.head_training import judge, rungs, size_penalty
 from effxfer.search.inputs import Rows
+from effxfer.search.judging.folds import fold_rows
+from effxfer.search.judging.metrics import metric_of
 from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, starts, suggest
 from effxfer.search.storage.backends import StorageBackend, backend_of
 from effxfer.search.storage.trials import ask, counts, is_lost, owner, requeue_stale_locked
@@ -65,9 +67,14 @@ class Search:
         """Where trials are stored."""
         return self.open_backend or backend_of(self.settings.storage, self.folder)
 
+    @property
+    def metric(self) -> str:
+        """The metric to maximise."""
+        return metric_of(self.features.output, self.settings.metric)
+
     def folds(self) -> list[tuple[Rows, Rows]]:
         """Split the training split into folds; the same for every trial."""
-        return fold_rows(self.features.labels, self.settings.folds, self.seed)
+        return fold_rows(self.features.labels, self.features.output, self.settings.folds, self.seed)
 
     def reference(self) -> int:
         """Count the parameters of the plain linear head."""

@@ -23,6 +23,7 @@ import numpy as np
 from effxfer.errors import ResourceError
 from effxfer.files import write_atomic
 from effxfer.process import children, interrupt
+from effxfer.runtime.outputs.registry import output_from_json
 from effxfer.runtime.threads import usable_logical_cores
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
@@ -125,7 +126,7 @@ def _share_inputs(study: Any, search: Search) -> Iterator[None]:
         job |= {
             "labels": _file(folder / "labels.npy", features.labels),
             "val_labels": _file(folder / "val_labels.npy", features.val_labels),
-            "classes": features.classes,
+            "output": features.output.to_json(),
             "settings": {n: v for n, v in search.settings.plain().items() if n in SearchSettings.model_fields},
             "choices": search.choices,
             "seed": search.seed,
@@ -162,7 +163,7 @@ def _load(folder: Path, parent: int) -> tuple[Any, Search]:
         val=map_arrays("val"),
         labels=np.load(job["labels"], allow_pickle=False),
         val_labels=np.load(job["val_labels"], allow_pickle=False),
-        classes=job["classes"],
+        output=output_from_json(job["output"]),
         train_maps=map_arrays("train_maps"),
         val_maps=map_arrays("val_maps"),
     )

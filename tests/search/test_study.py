@@ -15,12 +15,13 @@ from effxfer.errors import LockedError, ModelFileError, SettingsError
 from effxfer.files import lock_folder
 from effxfer.net.heads.build import build_head
 from effxfer.report import Report
+from effxfer.search.judging.metrics import measure
 from effxfer.search.space import SearchSettings
 from effxfer.search.storage.backends import JOURNAL, own_journal
 from effxfer.search.storage.trials import counts, load_study
 from effxfer.search.study import search_head
 from tests.search import killed
-from tests.search.tasks import blobs, features_of, table, xor
+from tests.search.tasks import blobs, corners, features_of, slopes, table, xor
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +58,27 @@ def accuracy(result, features, labels):
     head.load_state_dict(result.state)
     with torch.no_grad():
         return float((head(x).argmax(1).numpy() == labels[1]).mean())
+
+
+@pytest.mark.parametrize(("make", "metric"), [(corners, "mAP"), (slopes, "R2")])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_heads_for_several_labels_and_values_are_searched_by_their_metric(make, metric, workers, tmp_path):
+    features = features_of(table(make, n=160, n_val=80))
+    settings = SearchSettings(trials=6, epochs=9, folds=2, startup=6, finalists=2, workers=workers, pruner="none")
+    result = search_head(features, settings=settings, storage_dir=tmp_path / "one", seed=0)
+    assert result.report.get(f"head {metric}/val") > 85
+    assert result.report.get(f"head {metric}/val") == pytest.approx(
+        100 * measure(features.output, result.raw, features.val_labels)
+    )
+    assert result.raw.shape == (80, features.output.width)
+    heads = {row["head"].split()[0] for row in result.report.tables[0].rows}
+    assert ("cosine" in heads) == (make is corners), "an angle has no scale"
+
+
+def test_a_metric_of_another_kind_of_label_is_refused(tmp_path):
+    settings = SearchSettings(trials=2, metric="macro_f1")
+    with pytest.raises(SettingsError, match="give mAP"):
+        search_head(features_of(table(corners)), settings=settings, storage_dir=tmp_path, seed=0)
 
 
 def test_where_a_line_cannot_separate_the_searched_head_beats_the_linear_one(tmp_path):

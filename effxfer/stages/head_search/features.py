@@ -127,9 +127,9 @@ def compute_features(net: Net, task: Task, plan: FeaturePlan, folder: Path, devi
     return Features(
         train=_map_arrays(folder / "train", "mean", plan.taps),
         val=_map_arrays(folder / "val", "mean", plan.taps),
-        labels=np.ascontiguousarray(task.train.labels, dtype=np.int64),
-        val_labels=np.ascontiguousarray(task.val.labels, dtype=np.int64),
-        classes=len(task.classes),
+        labels=np.ascontiguousarray(task.train.labels),
+        val_labels=np.ascontiguousarray(task.val.labels),
+        output=task.output,
         train_maps=_map_arrays(folder / "train", "whole", tuple(plan.maps)),
         val_maps=_map_arrays(folder / "val", "whole", tuple(plan.maps)),
     )

@@ -17,6 +17,8 @@ from effxfer.stages.settings.base import StageSettings
 
 # Settings that no longer exist count with their defaults, so that results that were made with them stay valid.
 REMOVED = {"export": {"mixed_seconds": 60.0, "tune": False, "tune_seconds": 20.0}}
+# Settings whose default is None now count with their former default, for the same reason.
+FORMER_DEFAULTS = {"search": {"metric": "accuracy"}}
 
 
 def stage_key(
@@ -43,9 +45,9 @@ def list_data(
 
 def key_of_listings(name: str, settings: StageSettings, source: Source, listings: Sequence[Listing]) -> str:
     """Digest a stage's settings, its source and its data."""
-    return artifact.key_of(
-        name, settings_identity(settings) | REMOVED.get(name, {}), [one.key for one in listings], parent_of(source)
-    )
+    identity = settings_identity(settings) | REMOVED.get(name, {})
+    identity |= {k: value for k, value in FORMER_DEFAULTS.get(name, {}).items() if identity[k] is None}
+    return artifact.key_of(name, identity, [one.key for one in listings], parent_of(source))
 
 
 def settings_identity(settings: StageSettings) -> dict[str, Any]:

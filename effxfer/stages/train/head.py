@@ -27,8 +27,7 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
     Returns:
         Whether the head is new.
     """
-    fits = net.output.kind == task.output.kind and net.classes == task.classes
-    if fits and (spec is None or spec == head_of(net)):
+    if answers_task(net, task) and (spec is None or spec == head_of(net)):
         return False
     torch.manual_seed(seed)
     # It has seen no smoothed labels yet.
@@ -38,10 +37,20 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
         "set_head",
         spec=dict(spec or {"kind": "linear"}),
         features=tap_widths(net, ("out",))["out"],
-        classes=list(task.classes),
-        **({} if task.output.kind == "single" else {"output": task.output.to_json()}),
+        **head_columns(task),
     )
     return True
+
+
+def answers_task(net: Net, task: Task) -> bool:
+    """Whether a network's head is for a task's kind of label and classes."""
+    return net.output.kind == task.output.kind and net.classes == task.classes
+
+
+def head_columns(task: Task) -> dict[str, Any]:
+    """Return the arguments of the edit `set_head` that name its columns; the output only if they are no classes."""
+    output = {} if task.output.kind == "single" else {"output": task.output.to_json()}
+    return {"classes": list(task.classes), **output}
 
 
 def head_of(net: Net) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.train.finetune import finetune
 from effxfer.train.devices import pick_device
 from effxfer.train.state import Work
-from tests import tiny
+from tests import digit_pairs, tiny
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,35 @@ def test_a_worse_head_is_replaced(dense, data, tmp_path):
     net, report = search(net, [task], settings, device=pick_device("cpu"), work=Work(None))
     assert report["accuracy/val"].value >= 75
     assert not any(note.startswith("kept the current head") for note in report.notes)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return digit_pairs.write_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.mark.parametrize(("kind", "metric"), [("multi", "mAP"), ("value", "R2")])
+def test_several_labels_and_values_have_their_heads_searched(kind, metric, pairs, tmp_path):
+    data = digit_pairs.data_of(pairs, kind)
+    start = tiny.finetune(tmp_path / "start", data, fit={**tiny.FIT, "epochs": 2})
+    headed = tiny.stage("search", start, tmp_path / "head", data, confidence=0.0)
+    net, report = headed.net(), headed.manifest.report
+    assert net.output.kind == kind
+    assert report[f"{metric}/val"].value == pytest.approx(report[f"head {metric}/val"].value, abs=0.5), (
+        "but for rounded features"
+    )
+    if kind == "multi":
+        assert any(net.output.thresholds)
+        assert net.output.thresholds != start.net().output.thresholds, "they are those of the new head"
+    again = tiny.stage("search", headed, tmp_path / "again", data, pools=["mean"])
+    assert again.manifest.edits == headed.manifest.edits
+    assert again.manifest.report[f"present head {metric}/val"].value == pytest.approx(report[f"{metric}/val"].value)
+    assert any(f"% val {metric}; replacing it" in note for note in again.manifest.report.notes)
+
+
+def test_a_metric_of_single_labels_is_refused_for_others(pairs, tmp_path):
+    with pytest.raises(SettingsError, match="metric = 'macro_f1' is not for labels of kind 'value'"):
+        tiny.stage("search", tiny.BACKBONE, tmp_path / "out", digit_pairs.data_of(pairs, "value"), metric="macro_f1")
 
 
 @pytest.mark.slow

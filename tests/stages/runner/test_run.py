@@ -98,6 +98,14 @@ def test_where_it_runs_is_not_part_of_the_key(dense, data, tmp_path):
     )
 
 
+def test_the_metric_of_a_search_that_was_the_default_is_still_the_default(dense, data, tmp_path):
+    keys = [
+        stage_key("search", tiny.settings_of("search", metric=metric), dense, [data], context(tmp_path))
+        for metric in (None, "accuracy", "macro_f1")
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_changed_images_change_the_key(dense, folder, tmp_path):
     copy = tiny.data_of(shutil.copytree(folder, tmp_path / "shapes"))
     before = stage_key(NAME, SETTINGS, dense, [copy], context(tmp_path))

@@ -1,0 +1,1 @@
+"""How the heads of a search are judged: folds, metrics, and the comparison with the present head."""
