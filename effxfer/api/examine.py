@@ -81,7 +81,7 @@ def check(
     data: Data, *, out: PathLike | None = None, suspects: str = "", device: str = "auto",
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> DataCheck:  # fmt: skip
-    """Audit a data set: unreadable images, leaks between splits, unusual layouts, labels that may be wrong.
+    """Audit a data set: unreadable images, damaged texts, leaks between splits, labels that may be wrong.
 
     Args:
         data: Path, dictionary of settings, or what `load_data` returned.

@@ -21,17 +21,18 @@ from effxfer.stages.runner.source import Source as Origin
 
 if TYPE_CHECKING:
     from effxfer.data.task import Task
+    from effxfer.runtime.inputs import Input
 
 PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set whose images are listed and split, but not decoded.
+    """A data set whose images or texts are listed and split, but not decoded.
 
     Attributes:
-        settings: Source of the images, and settings of the splits.
-        listing: Every image with its class and its split.
+        settings: Source of the examples, and settings of the splits.
+        listing: Every example with its class and its split.
     """
 
     settings: DataSettings
@@ -44,28 +45,29 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of images in each split: `train`, `val`, `test`."""
+        """Number of examples in each split: `train`, `val`, `test`."""
         return {split: len(self.listing.split(split)) for split in SPLITS}
 
-    def task(self, size: int = 224) -> "Task":
-        """Decode the images, and return them as memory-mapped uint8 arrays `(N, size, size, 3)`, one per split.
+    def task(self, size: int = 224, *, input: "Input | None" = None) -> "Task":
+        """Decode the examples, and return them memory-mapped: images are uint8 arrays `(N, size, size, 3)`.
 
         Args:
             size: Side of the images in pixels.
+            input: `input` of a network, which says how to decode; texts need one, and it replaces `size`.
 
         Raises:
-            DataError: If an image cannot be read.
+            DataError: If an example cannot be read.
+            SettingsError: If the data set holds texts, and the input is one of images, or the other way round.
         """
         from effxfer.data.load import load as decode
 
-        return decode(self.settings, Preprocess(size=size))
+        return decode(self.settings, input or Preprocess(size=size))
 
     def __str__(self) -> str:
         counts = ", ".join(f"{number} {split}" for split, number in self.counts.items())
         notes = [f"note: {note}" for note in self.listing.notes]
-        return "\n".join(
-            [f"{self.settings.source}: {len(self.classes)} {NOUNS[self.listing.labels]}; {counts} images", *notes]
-        )
+        head = f"{self.settings.source}: {len(self.classes)} {NOUNS[self.listing.labels]}"
+        return "\n".join([f"{head}; {counts} {self.listing.unit}", *notes])
 
 
 Network = PathLike | Result | Artifact | Backbone | BackboneSettings
@@ -77,8 +79,8 @@ def load(source: PathLike, *, settings: Mapping[str, Any] | None = None, **backb
     """Open a model directory, or select a pretrained network by its name.
 
     Args:
-        source: Model directory, name of a bundled model, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]` or
-            `package.module:factory`.
+        source: Model directory, name of a bundled model, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, `hf:FOLDER` of
+            a text encoder, or `package.module:factory`.
         settings: Settings of the backbone as a dictionary; it overrides keyword arguments.
         backbone: Settings of the backbone: `size`, `pretrained`, `args`, `crop`, `interpolation`, `mean`, `std`.
 
@@ -102,14 +104,15 @@ def load_data(
     max_per_class: int | None = None, skip_bad: bool | None = None,
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Dataset:  # fmt: skip
-    """List and split the images of a data set, without decoding them.
+    """List and split the images or texts of a data set, without decoding them.
 
     Args:
-        source: Folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or `digits`.
+        source: Folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or `digits`; of texts, a file, a folder
+            of files, or a pattern such as `reviews/sst2.*`.
         val_fraction: Share of each class for validation if the source has no validation split, in (0, 0.5].
         test_fraction: Share of each class for testing if the source has no splits, in (0, 0.5].
-        max_per_class: Maximum number of training images per class; None for all.
-        skip_bad: Whether to skip unreadable images instead of raising an error.
+        max_per_class: Maximum number of training examples per class; None for all.
+        skip_bad: Whether to skip unreadable examples instead of raising an error.
         settings: More settings of the data as a dictionary; it overrides keyword arguments.
         extra: More settings of the data by name.
 
@@ -123,7 +126,7 @@ def load_data(
     Examples:
         >>> photos = ex.load_data("photos", val_fraction=0.2, max_per_class=100)
         >>> print(photos.classes, photos.counts)
-        >>> train = photos.task(size=128).train.pixels
+        >>> train = photos.task(size=128).train.rows
     """
     from effxfer.data.load import scan
 

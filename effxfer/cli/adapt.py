@@ -23,7 +23,7 @@ def finetune(
     budget: Budget = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.  [default: 10]")] = None,
     lr: Rate = None,
-    batch: Annotated[int | None, typer.Option(help="Images per step.  [default: 64]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images or texts per step.  [default: 64]")] = None,
 ) -> "Call":
     """Fine-tune a pretrained network on your data."""
     import effxfer

@@ -10,7 +10,7 @@ from effxfer.cli.options import Data, Device, DryRun, Json, Seed, Set, table, wo
 
 
 def check(
-    data: Annotated[str, typer.Argument(help="Image folder by class, table (.csv, .parquet), or digits.")],
+    data: Annotated[str, typer.Argument(help="Image folder by class, table (.csv, .parquet), digits, or texts.")],
     out: Annotated[Path | None, typer.Option(help="Write data_audit.csv into this directory.")] = None,
     suspects: Annotated[
         str, typer.Option(metavar="BACKBONE", help="Find suspicious labels from this backbone's features.")
@@ -19,7 +19,7 @@ def check(
 ) -> None:  # fmt: skip
     """Audit a data set.
 
-    Find unreadable images, leaks between splits and odd layouts. The exit code is 3 if there are errors.
+    Find unreadable images, damaged texts, leaks between splits and odd layouts. The exit code is 3 if there are errors.
     """
     import effxfer
     from effxfer.cli import show

@@ -4,6 +4,8 @@ import effxfer as ex
 from effxfer.api.sources import data_table, table_of
 from effxfer.errors import DataError, ModelFileError, SettingsError
 from tests import tiny
+from tests.data.text_files import texts, write_lines
+from tests.runtime.text.tiny_tokenizers import tokens
 
 
 def test_a_model_directory_is_opened(dense):
@@ -69,3 +71,12 @@ def test_data_are_a_path_a_table_or_an_object(folder):
 def test_a_table_of_settings_wins_over_keywords():
     table = table_of({"fit": {"epochs": 4}, "round_to": 4}, {"round_to": 8, "scope": "layer"}, fit__epochs=3, fit__lr=1)
     assert table == {"fit": {"epochs": 4, "lr": 1}, "round_to": 4, "scope": "layer"}
+
+
+def test_texts_are_listed_and_decoded_for_a_network(tmp_path):
+    dataset = ex.load_data(write_lines(tmp_path / "reviews.txt", texts(20)))
+    assert dataset.counts == {"train": 32, "val": 4, "test": 4}
+    assert str(dataset).splitlines()[0].endswith("2 classes; 32 train, 4 val, 4 test texts")
+    assert len(dataset.task(input=tokens()).train.rows) == 32
+    with pytest.raises(SettingsError, match="this network takes images"):
+        dataset.task()

@@ -1,4 +1,4 @@
-"""The tasks of a stage: from data settings to decoded images."""
+"""The tasks of a stage: from data settings to decoded examples."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,9 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
     recorded = source.manifest.data if isinstance(source, Artifact) else ()
     located = [restore_places(one["settings"], one.get("places", {})) for one in recorded]
     if not located:
-        raise SettingsError("no data given", "pass `data`: a folder, a .csv or .parquet table, or digits")
+        raise SettingsError(
+            "no data given", "pass `data`: a folder, a .csv or .parquet table, digits, or a file of texts"
+        )
     return [build(DataSettings, {**one, **table}, "data") for one in located]
 
 

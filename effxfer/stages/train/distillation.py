@@ -8,6 +8,7 @@ from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.text.tokens import Tokens
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import Teacher
 from effxfer.transfer.base import Strategy
@@ -52,7 +53,8 @@ def load_teacher(settings: Teacher, net: Net) -> Net:
     """Open the teacher named by the settings, on the device of the student.
 
     Raises:
-        SettingsError: If its classes differ, or `features` is set and its backbone differs.
+        SettingsError: If its classes differ, it cannot read what the student reads, or its backbone differs and
+            `features` is set.
         ModelFileError: If it is not a model directory.
     """
     source = settings.source or ""
@@ -67,9 +69,23 @@ def load_teacher(settings: Teacher, net: Net) -> Net:
         if len(teacher.classes) == len(net.classes):
             problem = f"teacher.source: {source} has {len(teacher.classes)} classes with other names than this task"
         raise SettingsError(problem, "pass a network that was trained for the same classes with the same names")
+    if mistake := describe_misfit(teacher.input, net.input):
+        raise SettingsError(f"teacher.source: {source} {mistake}", "pass a network that reads what this one reads")
     if settings.features and teacher.backbone != net.backbone:
         raise SettingsError("teacher.features needs a teacher with the same backbone", "leave out teacher.features")
     return teacher
+
+
+def describe_misfit(teacher: Input, student: Input) -> str:
+    """Return why a teacher cannot read what its student reads; empty if it can."""
+    if teacher.kind != student.kind:
+        return f"takes {teacher.unit}, this network {student.unit}"
+    if isinstance(teacher, Tokens) and isinstance(student, Tokens):
+        if (teacher.digest, teacher.pad, teacher.pattern) != (student.digest, student.pad, student.pattern):
+            return "has another tokenizer"
+        if teacher.size < student.size:
+            return f"reads {teacher.size} tokens, this network {student.size}"
+    return ""
 
 
 def teacher_for(teacher: Net, student: Input) -> Net:

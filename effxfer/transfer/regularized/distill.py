@@ -35,7 +35,7 @@ def blend_teacher_loss(
             similarity from a teacher, which then distils best at temperature 1 (Müller et al., 2019,
             https://arxiv.org/abs/1906.02629).
         logits: Weight of the teacher's logits in the loss, in [0, 1]; 0 is off.
-        size: Input side of the teacher in pixels; the student's images are scaled to it bilinearly.
+        size: Input side of the teacher in pixels; the student's images are scaled to it bilinearly, texts stay.
         features: Weight of the squared distance between rows of `similarity_matrix`, averaged over the batch, the
             stages of the body and its output; 0 is off. The student must then have the same backbone.
         temperature: See `divergence`.
@@ -45,10 +45,11 @@ def blend_teacher_loss(
     """
     taps = (*stage_ends(teacher.body, example_input(teacher)), "out") if features else ()
 
-    def ask_teacher(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def ask_teacher(inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.inference_mode(), capture_taps(teacher.body, taps) as maps:
-            target = teacher(resize_images(images, size))
-            similarities = {name: similarity_matrix(output) for name, output in maps.items()}
+            target = teacher(inputs if teacher.input.kind == "text" else resize_images(inputs, size))
+            real = teacher.input.real(inputs)
+            similarities = {name: similarity_matrix(output, real) for name, output in maps.items()}
         # Cloned: a tensor of inference mode cannot take part in autograd.
         return target.clone(), {name: matrix.clone() for name, matrix in similarities.items()}
 
@@ -61,7 +62,9 @@ def blend_teacher_loss(
         if logits:
             terms["teacher"] = logits * distance(teacher.output.kind, student.answer, target, temperature)
         if features:
-            distances = [(similarity_matrix(maps[name]) - similarities[name]).square().sum(1).mean() for name in taps]
+            real = teacher.input.real(batch[0])
+            pairs = [(similarity_matrix(maps[name], real), similarities[name]) for name in taps]
+            distances = [(matrix - expected).square().sum(1).mean() for matrix, expected in pairs]
             terms["features"] = features * torch.stack(distances).mean()
         return terms
 
@@ -124,7 +127,14 @@ def divergence(logits: Tensor, target: Tensor, temperature: float = TEMPERATURE)
     return F.kl_div(student, teacher, log_target=True, reduction="batchmean") * temperature**2
 
 
-def similarity_matrix(features: Tensor) -> Tensor:
-    """Return inner products `(B, B)` of a batch's features `(B, ...)`, with rows of unit norm."""
+def similarity_matrix(features: Tensor, real: Tensor | None = None) -> Tensor:
+    """Return inner products `(B, B)` of a batch's features, with rows of unit norm.
+
+    Args:
+        features: Maps, tokens or features, `(B, ...)`.
+        real: Positions of tokens `(B, n, D)` that are no padding, `(B, n)`; None for all.
+    """
+    if real is not None and features.dim() == 3:
+        features = features * real[..., None]
     flat = features.flatten(1).float()
     return F.normalize(flat @ flat.mT, dim=1)

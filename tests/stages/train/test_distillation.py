@@ -6,16 +6,18 @@ import torch
 from effxfer.data.batches.augment import normalize
 from effxfer.errors import EffxferError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.text.tokens import Tokens
 from effxfer.settings import build
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import settings_identity
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.settings.prune_settings import Channels
-from effxfer.stages.train.distillation import teacher_for
+from effxfer.stages.train.distillation import describe_misfit, teacher_for
 from effxfer.train.settings import Teacher
 from effxfer.transfer.regularized.distill import divergence
 from tests import tiny
+from tests.runtime.text.tiny_tokenizers import WHOLE_WORDS, tokens
 
 SHORT = {"fit": {**tiny.FIT, "epochs": 1}}
 TICKETS = ("prune gradual", "prune lottery", "prune structured")
@@ -134,3 +136,11 @@ def test_a_teacher_sees_images_as_it_knows_them(dense):
         own = teacher(normalize(pixels, teacher.input))
         told = teacher_for(teacher, seen)(normalize(pixels, seen))
     torch.testing.assert_close(told, own, rtol=1e-3, atol=1e-3)
+
+
+def test_a_teacher_reads_what_its_student_reads():
+    assert describe_misfit(Preprocess(size=32), Preprocess(size=16)) == ""
+    assert describe_misfit(tokens(size=20), tokens(size=16)) == ""
+    assert describe_misfit(Preprocess(), tokens()) == "takes images, this network texts"
+    assert describe_misfit(tokens(size=8), tokens(size=16)) == "reads 8 tokens, this network 16"
+    assert describe_misfit(Tokens(tokenizer=WHOLE_WORDS, size=16, pad=1), tokens()) == "has another tokenizer"

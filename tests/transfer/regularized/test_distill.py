@@ -9,6 +9,7 @@ from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.regularized.distill import blend_teacher_loss, divergence, frozen_copy, similarity_matrix
 from tests.transfer.tasks import adapt, body, task
+from tests.transfer.text_tasks import encoder, text_task
 
 PLAIN = {"batch": 12, "augment": {"crop": "none", "flip": False}}
 seeds = st.integers(0, 1000)
@@ -149,3 +150,23 @@ def test_a_pupil_finds_alike_what_its_teacher_finds_alike(trained):
     with torch.inference_mode():
         wanted = similarity_matrix(teacher.body.stage2(teacher.body.stage1(teacher.body.stem(images))))
     assert far(taught) < far(alone)
+
+
+@pytest.mark.parametrize("weights", [{"logits": 0.5}, {"logits": 0.0, "features": 1.0}])
+def test_a_network_of_texts_is_distilled_whatever_the_most_tokens_are(weights):
+    given, strategy = text_task(), Full(batch=8)
+    net, *_ = adapt(strategy, given, encoder(), epochs=2)
+    batch = strategy.draw(net, [given], torch.device("cpu"))(0)[0]
+    loss = blend_teacher_loss(strategy.loss, frozen_copy(net), **weights, size=99)
+    terms = loss(net.eval(), batch, 0.0)
+    assert terms["teacher" if weights["logits"] else "features"].item() == pytest.approx(0, abs=1e-6)
+    other, *_ = adapt(strategy, given, encoder(seed=1), epochs=1)
+    assert sum(loss(other.eval(), batch, 0.0).values()).item() > 0.1
+
+
+def test_padding_is_like_nothing():
+    tokens = torch.randn(3, 4, 5)
+    real = torch.tensor([[True] * 4, [True] * 2 + [False] * 2, [True] * 3 + [False]])
+    changed = torch.where(real[..., None], tokens, torch.randn(3, 4, 5))
+    torch.testing.assert_close(similarity_matrix(tokens, real), similarity_matrix(changed, real))
+    assert not torch.allclose(similarity_matrix(tokens), similarity_matrix(changed))
