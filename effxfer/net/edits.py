@@ -42,7 +42,10 @@ def set_head(
     `output` says what its columns mean where they are not single labels of `classes`.
     """
     _check_size("head", features if isinstance(features, int) else sum(features))
-    net.head = build_head(build(HeadSpec, spec, "head"), features, len(classes))
+    head = build(HeadSpec, spec, "head")
+    if head.pool != "mean" and net.input.kind == "text":
+        raise ModelFileError(f"a head that pools by {head.pool} would see the padding of texts", "give pool = 'mean'")
+    net.head = build_head(head, features, len(classes))
     net.output, net.taps = SingleLabel(classes=tuple(classes)), tuple(taps)
     if output:
         set_output(net, output=output)

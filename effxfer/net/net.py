@@ -78,6 +78,14 @@ class Net(nn.Module):
             return pool(output)
         return TOKEN_POOLS[getattr(self.body, "pooling", "mean")](output, real)
 
+    def pool_inputs(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
+        """Map an input `(B, ...)` to what a head with its own pooling takes of each of `taps`.
+
+        Images have their maps and tokens. Texts have pooled features, because such a head would see padding.
+        """
+        outputs, padded = self.outputs(x, taps), self.input.real(x) is not None
+        return [self.pool_tap(outputs[tap], x) if padded else outputs[tap] for tap in taps]
+
     def outputs(self, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Map an input `(B, ...)` to the outputs of `taps`: maps, tokens or features."""
         with capture_taps(self.body, taps) as outputs:
@@ -86,10 +94,10 @@ class Net(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Map an input `(B, ...)` to the input of the head's classifier: `(B, D)`, with the head's own pooling."""
-        outputs = self.outputs(x, self.taps)
         own_pool = pool_of(self.head)
         if own_pool is not None:
-            return own_pool([outputs[tap] for tap in self.taps])  # type: ignore[no-any-return]
+            return own_pool(self.pool_inputs(x, self.taps))  # type: ignore[no-any-return]
+        outputs = self.outputs(x, self.taps)
         pooled = [self.pool_tap(outputs[tap], x) for tap in self.taps]
         return pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)
 

@@ -1,6 +1,6 @@
 """Evaluate a network: its outputs on a split, and their scores."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,16 +46,21 @@ def predict(
     Rows of different length run in the order of their length, the longest first; outputs are in the rows' own order.
     """
     out = []
-    if isinstance(rows, Ragged):
-        order, inverse = length_order(rows.lengths)
-        places: Iterable[Any] = _batches_by_length(order, rows.lengths[order], batch)
-    else:
-        # 256: chosen; at 224 px the input takes 154 MB, the first maps of a ResNet-18 0.8 GB.
-        places, inverse = (slice(start, start + batch) for start in range(0, len(rows), batch)), None
     with evaluation_mode(module), device.autocast(amp):
-        for chosen in places:
+        # 256: chosen; at 224 px the input takes 154 MB, the first maps of a ResNet-18 0.8 GB.
+        for chosen in evaluation_batches(rows, batch):
             out.append(module(input_tensor(rows[chosen], input, device.torch)).float().cpu())
-    return torch.cat(out) if inverse is None else torch.cat(out)[torch.from_numpy(inverse)]
+    if not isinstance(rows, Ragged):
+        return torch.cat(out)
+    return torch.cat(out)[torch.from_numpy(length_order(rows.lengths).inverse)]
+
+
+def evaluation_batches(rows: Any, batch: int) -> Iterator[Any]:
+    """Yield which rows each batch holds: slices, or the indices of rows of like length, the longest first."""
+    if not isinstance(rows, Ragged):
+        return (slice(start, start + batch) for start in range(0, len(rows), batch))
+    order = length_order(rows.lengths).order
+    return _batches_by_length(order, rows.lengths[order], batch)
 
 
 def _batches_by_length(order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:

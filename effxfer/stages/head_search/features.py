@@ -3,7 +3,7 @@
 Maps are large, so they are stored as float16. Its error of up to 0.05 % is far below the difference between two images,
 and the selected head is evaluated on the network itself. Averages are stored as float32.
 
-Shape legend: N images of a split, D channels of a layer, h and w sides of its map.
+Shape legend: N examples of a split, D channels of a layer, h and w sides of its map.
 """
 
 import json
@@ -26,10 +26,10 @@ from effxfer.files import reserve, sha256, write_atomic, write_directory
 from effxfer.net.heads.pools import as_maps
 from effxfer.net.hooks import as_evaluated, hooks
 from effxfer.net.net import Net
-from effxfer.net.taps import example_input, pool
+from effxfer.net.taps import example_input
 from effxfer.search.features import Features
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import evaluation_mode
+from effxfer.train.evaluate import evaluation_batches, evaluation_mode
 
 # Chosen, not measured: below evaluation's 256, as whole maps of several layers are held at once.
 BATCH = 64
@@ -62,12 +62,14 @@ def plan_features(net: Net, taps: Sequence[str], images: int, *, grid: int, cach
     Args:
         net: The network.
         taps: Layers to store.
-        images: Number of images in the training and validation split.
+        images: Number of examples in the training and validation split.
         grid: Largest grid; it is halved until the maps fit.
         cache_mb: Megabytes for maps; 0 stores none.
     """
     if not cache_mb:
         return FeaturePlan(taps=tuple(taps))
+    if net.input.kind == "text":
+        return FeaturePlan(taps=tuple(taps), notes=("no head pools positions: of texts, it would see padding",))
     maps = position_sources(net, taps)
     if maps is None:
         return FeaturePlan(taps=tuple(taps), notes=("no head pools: not all of its layers have positions",))
@@ -169,10 +171,9 @@ def _compute(
     files = dict[str, Any]()
     names = list(dict.fromkeys([*plan.taps, *plan.maps.values()]))
     with ExitStack() as stack:
-        for start in range(0, len(split), BATCH):
-            chunk = split.rows[start : start + BATCH]
-            outputs = net.outputs(input_tensor(chunk, net.input, device.torch), names)
-            for file, values in _arrays(outputs, plan):
+        for chosen in evaluation_batches(split.rows, BATCH):
+            x = input_tensor(split.rows[chosen], net.input, device.torch)
+            for file, values in _arrays(net, x, names, plan):
                 # The shape is known from the first batch only.
                 if file not in files:
                     shape = (len(split), *values.shape[1:])
@@ -182,12 +183,13 @@ def _compute(
                         # kills the process (SIGBUS).
                         reserve(stream, files[file].offset + files[file].nbytes)
                     stack.callback(files[file].flush)
-                files[file][start : start + len(values)] = values
-            advance(len(chunk), "")
+                files[file][chosen] = values
+            advance(len(x), "")
 
 
-def _arrays(outputs: Mapping[str, Tensor], plan: FeaturePlan) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    means = [pool(outputs[tap]).float().cpu().numpy() for tap in plan.taps]
+def _arrays(net: Net, x: Tensor, names: Sequence[str], plan: FeaturePlan) -> list[tuple[str, np.ndarray[Any, Any]]]:
+    outputs = net.outputs(x, names)
+    means = [net.pool_tap(outputs[tap], x).float().cpu().numpy() for tap in plan.taps]
     maps = [_pooled_map(outputs[name], plan.grid).clamp(-LARGEST, LARGEST) for name in plan.maps.values()]
     return [(f"mean-{k}.npy", values) for k, values in enumerate(means)] + [
         (f"whole-{k}.npy", values.half().cpu().numpy()) for k, values in enumerate(maps)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
-from effxfer.deploy.export.onnx import FREE, INPUT, convert
+from effxfer.deploy.export.onnx import FREE, convert
 from effxfer.net.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
 from effxfer.net.heads.build import build_head
@@ -66,9 +66,8 @@ class Body(nn.Module):
         self.net, self.names = net, list(names)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images `(B, 3, S, S)` to the outputs of the named layers."""
-        outputs = self.net.outputs(x, self.names)
-        return tuple(outputs[name].clone() for name in self.names)
+        """Map an input `(B, ...)` to what heads take of the named layers."""
+        return tuple(layer.clone() for layer in self.net.pool_inputs(x, self.names))
 
 
 class Head(nn.Module):
@@ -104,8 +103,8 @@ class HeadLatencyMeter:
         # Until an export was timed; afterwards the last one is the estimate.
         self._seconds = EXPORT_SECONDS
         with torch.no_grad():
-            outputs = self.net.outputs(example_input(self.net), self.names)
-        self.examples = {name: outputs[name].clone() for name in self.names}
+            layers = self.net.pool_inputs(example_input(self.net), self.names)
+        self.examples = {name: layer.clone() for name, layer in zip(self.names, layers, strict=True)}
 
     def costs(self, choices: Sequence[Taps], until: float) -> Costs | None:
         """Time the body up to each set of layers, each pool on each layer, and two classifiers.
@@ -163,12 +162,13 @@ class HeadLatencyMeter:
         if self._body is None:
             module = Body(self.net, self.names).eval()
             outputs = [f"layer{k}" for k in range(len(self.names))]
-            self._body = convert(module, (example_input(self.net),), outputs=outputs)
+            input = self.net.input
+            self._body = convert(module, (example_input(self.net),), free={input.name: input.free}, outputs=outputs)
         return self._body
 
     def _bodies(self, ends: Sequence[str]) -> dict[str, float]:
         """Measure the p50 of the body up to each of several layers, in turns."""
-        files = {end: self._piece(self._body_graph(), [INPUT], [self._layer(end)], f"body-{k}")
+        files = {end: self._piece(self._body_graph(), [self.net.input.name], [self._layer(end)], f"body-{k}")
                  for k, end in enumerate(ends)}  # fmt: skip
         last = deepest_layer(self.net, ends)
         return {end: timing.p50 for end, timing in self._compare(files, last, BODY_SECONDS).items()}
@@ -244,7 +244,7 @@ class HeadLatencyMeter:
         extract = onnx.utils.Extractor
         # Both graphs name their nodes from 0: without a prefix they would collide.
         head = onnx.compose.add_prefix(extract(heads).extract_model(used, [f"made{k}"]), "head/")
-        body = extract(self._body_graph()).extract_model([INPUT], used)
+        body = extract(self._body_graph()).extract_model([self.net.input.name], used)
         links = [(name, f"head/{name}") for name in used]
         onnx.save(onnx.compose.merge_models(body, head, io_map=links), file)
         return file
