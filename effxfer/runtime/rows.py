@@ -73,10 +73,9 @@ class Ragged:
         """
         if isinstance(selection, slice) and selection.step in (None, 1):
             return self._stretch(*selection.indices(len(self))[:2])
-        indices = np.arange(len(self))[selection]
-        if not indices.ndim:
-            raise IndexError("a single row is no Ragged: call row")
-        starts, lengths = self.starts[indices], self.lengths[indices]
+        indices = self._positions(selection)
+        starts = np.where(indices > 0, self.ends[indices - 1], 0)
+        lengths = self.ends[indices] - starts
         ends = np.cumsum(lengths, dtype=np.int64)
         places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
         return Ragged(self.values[places], ends)
@@ -109,6 +108,18 @@ class Ragged:
         first = int(self.starts[0]) if len(self) else 0
         out[np.arange(longest) < lengths[:, None]] = self.values[first : int(self.ends[-1]) if len(self) else 0]
         return out
+
+    def _positions(self, selection: Any) -> NDArray[np.int64]:
+        """Return the rows of a selection by their positions from 0, `(M,)`."""
+        if isinstance(selection, np.ndarray) and selection.dtype.kind in "iu" and selection.ndim == 1:
+            self.ends[selection]  # raises IndexError
+            # A batch of a million rows should not take time in proportion to the million.
+            from_start: NDArray[np.int64] = selection.astype(np.int64) % max(1, len(self))
+            return from_start
+        positions: NDArray[np.int64] = np.arange(len(self))[selection]
+        if not positions.ndim:
+            raise IndexError("a single row is no Ragged: call row")
+        return positions
 
     def _stretch(self, start: int, stop: int) -> "Ragged":
         """Return successive rows without a copy of their values."""

@@ -6,6 +6,7 @@ import torch
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 from effxfer.train.evaluate import predict
+from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.strategies import require_kind
 from tests.transfer.tasks import CPU, accuracy, adapt
@@ -52,3 +53,22 @@ def test_layers_of_an_encoder_have_decaying_rates():
         for key in ("body.blocks.0.mlp.fc1.weight", "body.blocks.1.mlp.fc1.weight")
     ]
     assert 0 < moved[0] < moved[1] / 5
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_training_on_texts_goes_on_bit_for_bit_after_it_was_killed(tmp_path):
+    task, strategy = text_task(), STRATEGIES["full"](batch=8)
+
+    def stop(step):
+        if step == 11:
+            raise StoppedError
+
+    _, _, whole, _ = adapt(strategy, task, encoder(), work=Work(tmp_path / "whole"))
+    with pytest.raises(StoppedError):
+        adapt(strategy, task, encoder(), work=Work(tmp_path / "parts"), after=stop)
+    _, _, parts, rows = adapt(strategy, task, encoder(), work=Work(tmp_path / "parts"))
+    assert len(rows) == 3
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)

@@ -55,13 +55,15 @@ class Facts:
         labels: Training images of the smallest class.
         probes: Accuracy of a probe on the validation split in percent, by layer from the input up; the last is `out`.
         shift: How far the task's BatchNorm statistics lie from the stored ones, in stored deviations; 0 without any.
-        n: Validation images.
+        n: Validation examples.
+        unit: What they are.
     """
 
     labels: int
     probes: Mapping[str, float]
     shift: float
     n: int
+    unit: str = "images"
 
 
 class Auto(Strategy):
@@ -133,7 +135,7 @@ def measure_knowledge(net: Net, task: Task) -> Facts:
         for name, x, y in zip(widths, train, val, strict=True)
     }
     fewest = int(np.bincount(task.train.labels, minlength=count).min())
-    return Facts(labels=fewest, probes=probes, shift=shift.value(), n=len(task.val))
+    return Facts(labels=fewest, probes=probes, shift=shift.value(), n=len(task.val), unit=task.input.unit)
 
 
 def probe_logits(x: Tensor, labels: Tensor, y: Tensor, classes: int) -> Tensor:
@@ -194,7 +196,7 @@ def to_report(facts: Facts) -> Report:
     points = tuple((float(depth), value) for depth, value in enumerate(facts.probes.values(), 1))
     curve = Curve(title="Probe accuracy by depth", name="probe", x="stage", y="accuracy, %", points=points)
     rows = [
-        Measurement(name=f"probe/{name}", value=value, unit="%", n=facts.n, of="images")
+        Measurement(name=f"probe/{name}", value=value, unit="%", n=facts.n, of=facts.unit)
         for name, value in facts.probes.items()
     ]
     further = (
