@@ -224,7 +224,7 @@ def _model_row(name: str, old: Report, new: Report, growth: Measurement) -> dict
     before, after = validation_scores(old), validation_scores(new)
     if not before:
         return row
-    column = score_column(old.tables[0].rows[0])
+    column = next(filter(None, (score_column(line) for table in old.tables for line in table.rows)))
     return row | {f"{column} then": before.get(name), f"{column} now": after.get(name)}
 
 
