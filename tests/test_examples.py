@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from effxfer.deploy.export.parity import onnx_outputs
+from effxfer.deploy.export.logits import onnx_outputs
 from effxfer.prune.channels.layer_prices import MultiplyAdds
 from effxfer.prune.channels.to_latency import modelled_ms
 

@@ -18,7 +18,7 @@ from effxfer.benchmark.protocol.latency import (
     onnx_runner,
     torch_runner,
 )
-from effxfer.benchmark.protocol.runners import batch_of, feed_for, torch_input
+from effxfer.benchmark.protocol.runners import batch_of, feed_for, torch_input, unit_of
 from effxfer.benchmark.report import REPEAT, BenchResult, report
 from effxfer.benchmark.runtimes.registry import Feed, model_name, runtime_runners
 from effxfer.errors import GateError, SettingsError, did_you_mean
@@ -114,7 +114,7 @@ def bench_models(
     result = BenchResult(
         timings=timings, baseline=baseline, batch=batch, batches=_batch_sizes(timings, feeds, baseline), sizes=sizes,
         peaks={name: measure_memory(file, feeds[name], threads=threads) for name, file in models.items() if memory},
-        cold=measure_cold_start(models, feeds, threads=threads, runs=cold),
+        cold=measure_cold_start(models, feeds, threads=threads, runs=cold), unit=unit_of(feeds[baseline]),
     )  # fmt: skip
     measured = report(result, precision) + Report(notes=tuple(notes))
     enforce(measured, gated_models, max_p50_ratio=max_p50_ratio, max_mb=max_mb)

@@ -28,6 +28,7 @@ class BenchResult:
         sizes: File sizes.
         peaks: Peak memory; empty if it was not measured.
         cold: Cold starts; empty if they were not measured.
+        unit: Noun for the examples of a call.
     """
 
     timings: Sequence[Timing]
@@ -37,6 +38,7 @@ class BenchResult:
     sizes: Mapping[str, Size]
     peaks: Mapping[str, Memory | None]
     cold: Mapping[str, Sequence[ColdStart]]
+    unit: str = "images"
 
     def is_comparable(self, name: str) -> bool:
         """Whether a model took as many images per call as the baseline; otherwise a ratio means nothing."""
@@ -86,7 +88,10 @@ def _measurements(timing: Timing, result: BenchResult) -> list[Measurement]:
         *([_ratio(f"ratio/{name}", timing)] if result.is_comparable(name) else []),
         Measurement(name=f"batch/{name}", value=result.batches[name]),
         Measurement(
-            name=f"throughput/{name}", value=throughput(timing, result.batches[name]), unit="images/s", n=timing.n
+            name=f"throughput/{name}",
+            value=throughput(timing, result.batches[name]),
+            unit=f"{result.unit}/s",
+            n=timing.n,
         ),
     ]
     if result.cold.get(name):
@@ -127,7 +132,7 @@ def _model_row(timing: Timing, result: BenchResult) -> dict[str, Any]:
         "p95 ms": timing.p95,
         "p99 ms": timing.p99,
         "p50 ratio": span(timing) if result.is_comparable(timing.name) else None,
-        "images/s": throughput(timing, result.batches[timing.name]),
+        f"{result.unit}/s": throughput(timing, result.batches[timing.name]),
         "size MB": size.mb if size else None,
         "compressed MB": size.compressed_mb if size else None,
         "params M": size.params / 1e6 if size else None,
@@ -155,7 +160,7 @@ def _notes(result: BenchResult, precision: float) -> list[str]:
         f"{'batch as in the table' if _other_batches(result) else f'batch {result.batches[baseline]}'}, "
         f"{baseline_timing.threads} thread{'s' if baseline_timing.threads > 1 else ''}, warm-up dropped",
         f"p50 ratio: median over rounds of a model's block median against that of {baseline} in the same round "
-        f"({clock}), with its 95 % bootstrap interval; p50, p95, p99 and images/s are wall clock",
+        f"({clock}), with its 95 % bootstrap interval; p50, p95, p99 and {result.unit}/s are wall clock",
         f"noise: {baseline} against itself has a p50 ratio of {repeat.ratio:.3f} "
         f"[{repeat.ratio_low:.3f}, {repeat.ratio_high:.3f}]; smaller differences are noise",
         f"first: first call in a fresh session; load: opening it; compressed: {COMPRESSION}; MB: 10^6 bytes",
@@ -171,7 +176,7 @@ def _notes(result: BenchResult, precision: float) -> list[str]:
             f"peak MB: what one model adds in a fresh process to the {idle:.0f} MB of Python with ONNX Runtime"
         )
     return [
-        *fixed_batches({name: result.batches[name] for name in result.sizes}, result.batch),
+        *fixed_batches({name: result.batches[name] for name in result.sizes}, result.batch, result.unit),
         *notes,
         *_other_batches(result),
         *_wide_intervals(result, precision),
@@ -179,7 +184,7 @@ def _notes(result: BenchResult, precision: float) -> list[str]:
     ]
 
 
-def fixed_batches(batches: Mapping[str, int], requested: int) -> list[str]:
+def fixed_batches(batches: Mapping[str, int], requested: int, unit: str = "images") -> list[str]:
     """Name the models that cannot take the requested batch, in one note per batch that they fix.
 
     >>> fixed_batches({"a": 4, "b": 1, "c": 4}, 1)
@@ -190,7 +195,7 @@ def fixed_batches(batches: Mapping[str, int], requested: int) -> list[str]:
         names_by_batch.setdefault(batch, []).append(name)
     names_by_batch.pop(requested, None)
     return [
-        f"{', '.join(names)}: fed {batch} images per call, not {requested}: the batch is fixed in the file"
+        f"{', '.join(names)}: fed {batch} {unit} per call, not {requested}: the batch is fixed in the file"
         for batch, names in names_by_batch.items()
     ]
 
@@ -201,7 +206,7 @@ def _other_batches(result: BenchResult) -> list[str]:
     if not names:
         return []
     base, other_batches = result.batches[result.baseline], {result.batches[name] for name in names}
-    text = f"no p50 ratio for {', '.join(names)}: they do not take the baseline's {base} images per call"
+    text = f"no p50 ratio for {', '.join(names)}: they do not take the baseline's {base} {result.unit} per call"
     batch = base if base != result.batch else min(other_batches)
     return [f"{text}; compare with `batch={batch}`, if both files take it"]
 

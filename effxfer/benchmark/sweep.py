@@ -15,12 +15,11 @@ from effxfer.benchmark.protocol.latency import (
     compare,
     onnx_runner,
 )
-from effxfer.benchmark.protocol.runners import batch_of, feed_for
+from effxfer.benchmark.protocol.runners import batch_of, feed_for, unit_of
 from effxfer.benchmark.report import span, throughput
 from effxfer.report import Measurement, Report, Table
 
 TITLE = "Threads and batches"
-FIGURES = ("p50 ms", "p95 ms", "ms per image", "images/s", "p50 ratio", "peak MB")
 BLANK_NOTE = "blank cells were not measured"
 
 
@@ -50,6 +49,7 @@ def sweep(
     rows: list[Measurement] = []
     table_rows: list[dict[str, Any]] = []
     fixed: dict[str, int] = {}
+    unit = unit_of(feed_for(models[baseline], seed=seed))
     for count, batch in pairs:
         feeds = {name: feed_for(file, batch=batch, size=size, seed=seed) for name, file in models.items()}
         fixed |= {name: batch_of(feed) for name, feed in feeds.items() if batch_of(feed) != batch}
@@ -60,12 +60,12 @@ def sweep(
         )  # fmt: skip
         for name, timing in {**dict.fromkeys(models), **timings}.items():
             if timing is None:
-                table_rows.append(_blank_row(name, count, batch))
+                table_rows.append(_blank_row(name, count, batch, unit))
                 continue
             peak = measure_memory(models[name], feeds[name], threads=count) if memory else None
-            rows += _measurements(timing, batch)
-            table_rows.append(_model_row(timing, batch, peak, compared=baseline in timings))
-    notes = [f"{name} takes exactly {batch} images per call: {BLANK_NOTE}" for name, batch in fixed.items()]
+            rows += _measurements(timing, batch, unit)
+            table_rows.append(_model_row(timing, batch, unit, peak, compared=baseline in timings))
+    notes = [f"{name} takes exactly {batch} {unit} per call: {BLANK_NOTE}" for name, batch in fixed.items()]
     return Report(rows=tuple(rows), tables=(Table(title=TITLE, rows=tuple(table_rows)),), notes=tuple(notes))
 
 
@@ -82,27 +82,28 @@ def _time_models(
     return {timing.name: timing for timing in timings}
 
 
-def _measurements(timing: Timing, batch: int) -> list[Measurement]:
+def _measurements(timing: Timing, batch: int, unit: str) -> list[Measurement]:
     suffix = f"{timing.name}/{timing.threads} threads/batch {batch}"
     return [
         Measurement(name=f"sweep/p50/{suffix}", value=timing.p50, unit="ms", n=timing.n),
-        Measurement(name=f"sweep/throughput/{suffix}", value=throughput(timing, batch), unit="images/s", n=timing.n),
+        Measurement(name=f"sweep/throughput/{suffix}", value=throughput(timing, batch), unit=f"{unit}/s", n=timing.n),
     ]
 
 
-def _blank_row(name: str, threads: int, batch: int) -> dict[str, Any]:
-    return {"model": name, "threads": threads, "batch": batch, **dict.fromkeys(FIGURES)}
+def _blank_row(name: str, threads: int, batch: int, unit: str) -> dict[str, Any]:
+    figures = ("p50 ms", "p95 ms", f"ms per {unit.removesuffix('s')}", f"{unit}/s", "p50 ratio", "peak MB")
+    return {"model": name, "threads": threads, "batch": batch, **dict.fromkeys(figures)}
 
 
-def _model_row(timing: Timing, batch: int, peak: Memory | None, *, compared: bool) -> dict[str, Any]:
+def _model_row(timing: Timing, batch: int, unit: str, peak: Memory | None, *, compared: bool) -> dict[str, Any]:
     return {
         "model": timing.name,
         "threads": timing.threads,
         "batch": batch,
         "p50 ms": timing.p50,
         "p95 ms": timing.p95,
-        "ms per image": timing.p50 / batch,
-        "images/s": throughput(timing, batch),
+        f"ms per {unit.removesuffix('s')}": timing.p50 / batch,
+        f"{unit}/s": throughput(timing, batch),
         "p50 ratio": span(timing) if compared else None,
         "peak MB": peak.model_mb if peak else None,
     }

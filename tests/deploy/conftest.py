@@ -25,7 +25,7 @@ def exported(net, tmp_path_factory):
 @pytest.fixture(scope="session")
 def labels(exported, pixels):
     """What the float file says: it is right about every image."""
-    from effxfer.deploy.export.parity import onnx_logits
+    from effxfer.deploy.export.logits import onnx_logits
 
     return onnx_logits(exported, pixels, threads=1).argmax(1).astype(np.int64)
 

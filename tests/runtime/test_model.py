@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from effxfer.deploy.export.logits import torch_logits
 from effxfer.deploy.export.onnx import export_onnx, load
-from effxfer.deploy.export.parity import torch_logits
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.runtime.__main__ import main
 from effxfer.runtime.images.crop import resize_crop

@@ -14,6 +14,7 @@ CONVERT = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 MOVE = {"Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "ReorderInput", "ReorderOutput",
         "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "DepthToSpace", "SpaceToDepth"}  # fmt: skip
 INT8 = {"uint8", "int8"}
+BYTES = {"bool": 1, "double": 8, "float": 4, "float16": 2, "int32": 4, "int64": 8, "int8": 1, "uint8": 1}
 
 
 def macs(kernel: Kernel, weight: Shape = ()) -> int:
@@ -39,7 +40,13 @@ def macs(kernel: Kernel, weight: Shape = ()) -> int:
 
 
 def bytes_moved(kernel: Kernel, weight: Shape = ()) -> int:
-    """Count the bytes that a kernel reads and writes, including weights that ONNX Runtime packed."""
+    """Count the bytes that a kernel reads and writes, including weights that ONNX Runtime packed.
+
+    Of a table of embeddings only the rows count that are looked up.
+    """
+    if kernel.op == "Gather" and kernel.inputs and kernel.outputs and kernel.types:
+        skipped = max(0, prod(kernel.inputs[0]) - prod(kernel.outputs[0])) * BYTES.get(kernel.types[0], 4)
+        return max(kernel.bytes - skipped, 0)
     if kernel.op not in COMPUTE or _weight(kernel):
         return kernel.bytes
     return kernel.bytes + prod(weight or (0,)) * (1 if is_quantized_kernel(kernel) else 4)

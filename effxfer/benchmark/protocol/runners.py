@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.errors import ModelFileError
+from effxfer.errors import ModelFileError, error_of_code
 from effxfer.runtime import session as sessions
-from effxfer.runtime.model_file.metadata import Metadata
+from effxfer.runtime.model_file.metadata import Metadata, ModelError, has_contract
+from effxfer.runtime.text.errors import TextError
+from effxfer.runtime.text.tokens import Tokens
 
+TOKENIZER_CODES = ("E441", "E446")
 DEFAULT_SIDE = 224  # ImageNet's
 
 if TYPE_CHECKING:
@@ -102,14 +105,20 @@ def feed_for(file: Path, *, batch: int = 1, size: int | None = None, seed: int =
         file: The model.
         batch: Value of a free first axis; a fixed one overrides it, see `batch_of`.
         size: Value of any other free axis (height and width, or the length of a text); None for the side in the
-            file's preprocessing metadata, else 224.
-        seed: Seed of the values: normal for floats, 0 to 255 for bytes, 0 and 1 for other integers.
+            file's preprocessing metadata, else 224; for texts the median length that the file states, else 16.
+        seed: Seed of the values: normal for floats, 0 to 255 for bytes, 0 and 1 for other integers; tokens of the
+            file's own tokenizer for texts.
 
     Raises:
-        ModelFileError: If the file cannot be opened, or an input is not a tensor of numbers.
+        ModelFileError: If the file cannot be opened, its tokenizer is absent (`E441`) or that of another model
+            (`E446`), or an input is not a tensor of numbers.
     """
     rng, session, feed = np.random.default_rng(seed), open_session(file, 1), {}
-    free = size or Metadata.stated_size(session.get_modelmeta().custom_metadata_map) or DEFAULT_SIDE
+    properties = session.get_modelmeta().custom_metadata_map
+    text = text_metadata(file, properties)
+    if text is not None:
+        return {text.input.name: _draw_ids(text, batch, size, seed)}
+    free = size or Metadata.stated_size(properties) or DEFAULT_SIDE
     for tensor in session.get_inputs():
         fixed = [
             n if isinstance(n, int) and n > 0 else (free if axis else batch) for axis, n in enumerate(tensor.shape)
@@ -118,14 +127,50 @@ def feed_for(file: Path, *, batch: int = 1, size: int | None = None, seed: int =
     return feed
 
 
+def text_metadata(file: Path, properties: Mapping[str, str]) -> Metadata | None:
+    """Read the metadata of a file that effxfer wrote for texts; None for other files.
+
+    Args:
+        file: The model; its tokenizer lies beside it.
+        properties: Its `metadata_props`.
+
+    Raises:
+        ModelFileError: If the tokenizer is absent (`E441`), or that of another model (`E446`).
+    """
+    try:
+        metadata = Metadata.from_properties(properties, str(file), file.parent) if has_contract(properties) else None
+    except ModelError as error:
+        if error.code in TOKENIZER_CODES:
+            raise ModelFileError(error.problem, error.hint, code=error.code) from None
+        return None
+    return metadata if metadata and metadata.input.kind == "text" else None
+
+
+def _draw_ids(metadata: Metadata, batch: int, length: int | None, seed: int) -> NDArray[np.int64]:
+    tokens = metadata.input
+    if not isinstance(tokens, Tokens):
+        raise TypeError(f"{tokens.unit}, not texts")
+    try:
+        return tokens.example(batch, seed, length or next(iter(metadata.lengths), None))
+    except TextError as error:
+        raise error_of_code(error.problem, error.hint, error.code) from None
+
+
 def batch_of(feed: Mapping[str, NDArray[Any]]) -> int:
     """Return the images per call of `feed`: the first side of its first array that is no scalar."""
     return next((value.shape[0] for value in feed.values() if value.ndim), 1)
 
 
-def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Convert an ONNX feed to the torch module's input: its first array as float32, images channels first."""
+def unit_of(feed: Mapping[str, NDArray[Any]]) -> str:
+    """Return the noun for the examples of `feed`."""
+    return Tokens.unit if Tokens.name in feed else "images"
+
+
+def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Convert an ONNX feed to the torch module's input: its first array, images as float32 and channels first."""
     value = next(iter(feed.values()))
+    if value.dtype == np.int64:
+        return value
     if value.dtype == np.uint8 and value.ndim == 4 and value.shape[-1] == 3:
         value = value.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(value, dtype=np.float32)

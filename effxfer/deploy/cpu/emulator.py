@@ -21,7 +21,7 @@ from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.cpu.saturation import saturation
 from effxfer.deploy.cpu.targets import coverage, host_target
-from effxfer.deploy.export.parity import onnx_logits, open_model
+from effxfer.deploy.export.logits import onnx_logits, onnx_outputs, open_model
 from effxfer.deploy.int8.static import Feeds
 from effxfer.errors import ModelFileError, ResourceError, SettingsError, did_you_mean
 from effxfer.process import children
@@ -31,6 +31,7 @@ from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 
 CHILD = Path(__file__).with_name("emulator_child.py")
 FILES = ("model.int8.onnx", "model.onnx")
+BATCH = 4  # chosen: a longer call shows no progress, a shorter one costs its start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def check_on_cpus(
         raise ModelFileError(
             f"{file} resizes images itself", "name a model exported without preprocessing", code="E428"
         )
-    rows = np.asarray(load(data, opened.metadata.input).val.rows)
+    rows = load(data, opened.metadata.input).val.rows
     feeds = Feeds(name=opened.input_name, rows=rows, input=opened.metadata.input).subset(images)
     saturated = saturation(file, feeds)
     coverage_report = Report(tables=(coverage(saturated, host_target(), len(feeds.rows)),))
@@ -129,8 +130,7 @@ def emulated_logits(
     with scratch_folder() as folder:
         images, logits = folder / "images.npy", folder / "logits.npy"
         np.save(images, next(iter(feeds.feed(0, len(feeds.rows)).values())))
-        # Batches of 4: chosen; a longer call shows no progress, a shorter one costs its start.
-        request = {"file": str(file.resolve()), "images": str(images), "logits": str(logits), "batch": 4}
+        request = {"file": str(file.resolve()), "images": str(images), "logits": str(logits), "batch": BATCH}
         try:
             process = children.run(CHILD, json.dumps(request), seconds=seconds, python=start, variables=variables)
         except subprocess.TimeoutExpired:
@@ -186,12 +186,20 @@ def compare(file: Path, feeds: Feeds, names: Sequence[str], *, root: Path | None
         A table: per CPU its top-1 agreement and largest difference of a logit, both with this machine and with
         exact sums.
     """
-    native, exact = (onnx_logits(file, feeds.rows, threads=1, exact=exact) for exact in (False, True))
+    native, exact = (_logits(file, feeds, exact=exact) for exact in (False, True))
     rows = [_row("this CPU", "", native, native, exact)]
     for name in names:
         emulated = emulated_logits(file, feeds, name, root=root)
         rows.append(_row(name, CPUS[name].instructions, emulated, native, exact))
-    return Report(tables=(Table(title=f"Outputs on {len(native)} images", rows=tuple(rows)),))
+    return Report(tables=(Table(title=f"Outputs on {len(native)} {feeds.unit}", rows=tuple(rows)),))
+
+
+def _logits(file: Path, feeds: Feeds, *, exact: bool) -> NDArray[np.float32]:
+    """Run a file here; on texts in the batches of the emulated CPU, which ranges of dynamic int8 depend on."""
+    if feeds.unit == "images":
+        return onnx_logits(file, feeds.rows, threads=1, exact=exact)
+    ids = feeds.feed(0, len(feeds.rows))[feeds.name]
+    return onnx_outputs(file, ids, batch=BATCH, threads=1, exact=exact)
 
 
 def _row(

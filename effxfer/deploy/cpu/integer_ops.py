@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.deploy.export.parity import EXACT
+from effxfer.deploy.export.logits import EXACT
 from effxfer.errors import ModelFileError
 from effxfer.process.scratch import scratch_folder
 from effxfer.runtime.session import FATAL, error_summary, open_session, session_options

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from effxfer import __version__
 from effxfer.deploy.export.external_data import write_model
+from effxfer.deploy.export.logits import onnx_outputs
 from effxfer.deploy.export.onnx import BATCH, check_module, check_operators, convert, strip, write_metadata
 from effxfer.deploy.export.opset import NATIVE, lower
-from effxfer.deploy.export.parity import REJECTED, onnx_outputs, reject
+from effxfer.deploy.export.parity import REJECTED, reject
 from effxfer.deploy.settings import OPSET, TOLERANCE
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report

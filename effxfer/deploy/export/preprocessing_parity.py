@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data.task import Split
-from effxfer.deploy.export.parity import drop_faults, open_model, reject_for
+from effxfer.deploy.export.logits import open_model
+from effxfer.deploy.export.parity import agreement, drop_faults, reject_for
 from effxfer.deploy.export.preprocessing import front_of
 from effxfer.errors import DataError
 from effxfer.progress import bar
@@ -108,11 +109,11 @@ def check_preprocessing(
     """
     outputs = run_split(file, split, threads=threads)
     raw, n = output.from_answers(outputs.answers), len(split)
-    agreed = output.decide(raw) == output.decide(expected)
+    agreed = agreement(output, expected, raw)
     report = Report(
         rows=(
             Measurement(name="preprocessing/input", value=outputs.largest, unit="of 255", n=n),
-            Measurement(name="preprocessing/agreement", value=100 * float(agreed.mean()), unit="%", n=n, of="images"),
+            Measurement(name="preprocessing/agreement", value=agreed, unit="%", n=n, of="images"),
             Measurement.from_score("pixels", output.score(expected, split.labels)),
             Measurement.from_score("whole", output.score(raw, split.labels)),
         ),

@@ -3,16 +3,13 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.export.input_files import copy_input_files
+from effxfer.deploy.export.logits import is_decoded, open_model
 from effxfer.deploy.export.onnx import load, read_metadata, strip, write_metadata
 from effxfer.deploy.export.opset import describe_excess
-from effxfer.deploy.export.parity import open_model
 from effxfer.deploy.export.prototypes import from_prototypes
 from effxfer.deploy.graph.graph import Graph
 from effxfer.deploy.int8.candidate import make_candidate, suitable_recipes
@@ -23,14 +20,15 @@ from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from effxfer.progress import bar
 from effxfer.runtime.model_file.metadata import has_contract
+from effxfer.runtime.rows import Rows
 
 if TYPE_CHECKING:
     import onnx
 
 
-def feeds_of(fp32: Path, rows: NDArray[Any]) -> Feeds:
-    """Prepare the input of a file: uint8 images by its own preprocessing, other arrays unchanged."""
-    if rows.dtype != np.uint8:
+def feeds_of(fp32: Path, rows: Rows) -> Feeds:
+    """Prepare the input of a file: uint8 images and `Ragged` ids by its own input, other arrays unchanged."""
+    if not is_decoded(rows):
         return Feeds(name=load(fp32).graph.input[0].name, rows=rows, input=None)
     model = open_model(fp32, 1)
     return Feeds(name=model.input_name, rows=rows, input=model.metadata.input)

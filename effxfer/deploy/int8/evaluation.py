@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.cpu.saturation import Saturation
-from effxfer.deploy.export.parity import onnx_logits
+from effxfer.deploy.export.logits import onnx_logits
+from effxfer.deploy.export.parity import agreement
 from effxfer.deploy.int8.static import Feeds
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
+from effxfer.runtime.rows import Rows
 
 FP32 = "fp32"
 # Chosen: where 2 % of the decisions change, a drop is known to 1.7 points (95 %); that is enough to reject.
@@ -26,10 +28,10 @@ class CandidateResult:
     Attributes:
         name: Key of the recipe, or `fp32`.
         file: The candidate.
-        score: Main metric on the n images, in points; None before it is measured.
-        drop: Points below the float file on the same images.
-        agreement: Images with the float file's decision, in percent.
-        n: Images.
+        score: Main metric on the n examples, in points; None before it is measured.
+        drop: Points below the float file on the same examples.
+        agreement: Examples with the float file's decision, in percent.
+        n: Examples.
         timing: Result of `effxfer.benchmark.protocol.latency.compare`; None if it was not timed.
         saturation: Saturated sums on x86 without VNNI; None before they are counted.
         verdict: Reason why it was kept or rejected.
@@ -45,12 +47,12 @@ class CandidateResult:
     saturation: Saturation | None = None
     verdict: str = ""
 
-    def row(self, title: str) -> dict[str, Any]:
-        """Return a row of the report's table; `title` is that of the metric."""
+    def row(self, title: str, unit: str) -> dict[str, Any]:
+        """Return a row of the report's table; `title` is that of the metric, `unit` that of n."""
         timed = {c: getattr(self.timing, c, None) for c in ("p50", "ratio", "ratio_low", "ratio_high")}
         size = self.file.stat().st_size / 1e6 if self.n and self.file.exists() else None
         shares = {f"{title} %": self.score, "drop, points": self.drop, "agreement %": self.agreement}
-        return {"recipe": self.name, **shares, "images": self.n, **timed, "MB": size, "verdict": self.verdict}
+        return {"recipe": self.name, **shares, unit: self.n, **timed, "MB": size, "verdict": self.verdict}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,12 @@ class CandidateTimer:
     """Times candidates against the float file.
 
     Attributes:
-        image: The input of one call.
+        examples: The rows that one call takes a typical one of.
         threads: Threads of ONNX Runtime.
         compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
     """
 
-    image: Feeds
+    examples: Feeds
     threads: int
     compare: Callable[..., Sequence[Any]] | None
 
@@ -73,8 +75,8 @@ class CandidateTimer:
         """Time candidates for about `seconds` in all; return timings by name."""
         from effxfer.benchmark.protocol import latency
 
-        # One image: the latency of a device that gets one at a time.
-        feed = self.image.feed(0, 1)
+        # One example: the latency of a device that gets one at a time.
+        feed = self.examples.typical()
         runners = {t.name: latency.onnx_runner(t.file, feed, self.threads) for t in (dense, *candidates)}
         compare = self.compare or latency.compare
         timings = compare(runners, baseline=FP32, threads=self.threads, max_seconds=seconds)
@@ -85,10 +87,10 @@ class Evaluator:
     """Measures candidates against the float file on the validation split."""
 
     def __init__(
-        self, fp32: Path, rows: NDArray[Any], labels: Labels, max_drop: float, threads: int,
-        exact: bool = False, output: Output = SINGLE_LABEL,
+        self, fp32: Path, rows: Rows, labels: Labels, max_drop: float, threads: int,
+        exact: bool = False, output: Output = SINGLE_LABEL, unit: str = "images",
     ) -> None:  # fmt: skip
-        self.exact, self.output = exact, output
+        self.exact, self.output, self.unit = exact, output, unit
         self.rows, self.labels, self.max_drop, self.threads = rows, labels, max_drop, threads
         self.logits = onnx_logits(fp32, rows, threads=threads)
         score = output.score(self.logits, labels).value
@@ -116,7 +118,8 @@ class Evaluator:
 
     def _rejection(self, candidate: CandidateResult) -> str:
         return (
-            f"rejected: {candidate.drop:.2f} points below fp32 on {candidate.n} images, allowed are {self.max_drop:g}"
+            f"rejected: {candidate.drop:.2f} points below fp32 on {candidate.n} {self.unit}, "
+            f"allowed are {self.max_drop:g}"
         )
 
     def _evaluate(self, candidate: CandidateResult, chosen: NDArray[np.int_]) -> tuple[CandidateResult, float]:
@@ -124,6 +127,6 @@ class Evaluator:
         labels, dense = self.labels[chosen], self.logits[chosen]
         got = onnx_logits(candidate.file, self.rows[chosen], threads=self.threads, exact=self.exact)
         score, before = self.output.score(got, labels).value, self.output.score(dense, labels).value
-        agreement = 100 * float((self.output.decide(got) == self.output.decide(dense)).mean())
-        result = replace(candidate, score=score, drop=before - score, agreement=agreement, n=len(chosen))
+        agreed = agreement(self.output, dense, got)
+        result = replace(candidate, score=score, drop=before - score, agreement=agreed, n=len(chosen))
         return result, self.output.drop_deviation(dense, got, labels)

@@ -13,8 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from numpy.typing import NDArray
-
 from effxfer.deploy.cpu.targets import ANY, Target
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.int8.builder import CandidateBuilder, feeds_of
@@ -26,6 +24,7 @@ from effxfer.files import PARTIAL
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
+from effxfer.runtime.rows import Rows
 from effxfer.runtime.threads import usable_cores
 
 # Chosen: intervals of timings on a shared machine are a few percent wide, so the more accurate of two wins.
@@ -38,8 +37,8 @@ def quantize(
     fp32: Path,
     out: Path,
     *,
-    calibration: NDArray[Any],
-    rows: NDArray[Any],
+    calibration: Rows,
+    rows: Rows,
     labels: Labels,
     output: Output = SINGLE_LABEL,
     max_drop: float = 1.0,
@@ -62,16 +61,16 @@ def quantize(
     Args:
         fp32: File that `export_onnx` wrote, or any network's ONNX file.
         out: The int8 file to write. If no recipe is kept, nothing is written, and an older file is removed.
-        calibration: uint8 `(K, S, S, 3)` from the training split; `images` of them are used, one of each even
-            stretch. Arrays of another type are the file's input itself, `(K, ...)`.
-        rows: uint8 `(N, S, S, 3)`, the whole validation split, or the file's input itself, as `calibration`.
-        labels: The labels of the N images.
+        calibration: uint8 `(K, S, S, 3)` or `Ragged` ids from the training split; `images` of them are used, one of
+            each even stretch. Arrays of another type are the file's input itself, `(K, ...)`.
+        rows: Those of the whole validation split, N of them, or the file's input itself, as `calibration`.
+        labels: The labels of the N examples.
         output: The kind of the labels.
         max_drop: Points of the main metric that int8 may lose against the float file.
         recipes: Keys of `RECIPES`, or `auto` alone.
         float_layers: See `ExportSettings`.
         float_operators: See `ExportSettings`.
-        images: Images to calibrate on.
+        images: Examples to calibrate on.
         threads: Threads of ONNX Runtime; 0 is one per core.
         latency_seconds: Time for all recipes together.
         seed: Random seed of the choice of calibration images.
@@ -86,12 +85,13 @@ def quantize(
         ModelFileError: If `fp32` is absent or damaged, or takes images and was not written by effxfer.
     """
     policy = TargetPolicy(target)
-    evaluator = Evaluator(fp32, rows, labels, max_drop, threads, exact=policy.exact, output=output)
+    examples = feeds_of(fp32, rows)
+    evaluator = Evaluator(fp32, rows, labels, max_drop, threads, policy.exact, output, examples.unit)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
         builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).subset(images, seed), policy)
         builder.keep_in_float(float_layers, float_operators)
-        clock = CandidateTimer(image=feeds_of(fp32, rows[:1]), threads=threads, compare=compare)
+        clock = CandidateTimer(examples=examples, threads=threads, compare=compare)
         requested = builder.suitable_recipes(recipes)
         # Screened before they are timed: an inaccurate recipe would take time from the others.
         candidates = [evaluator.screen(candidate) for candidate in builder.candidates(policy.recipes(requested))]
@@ -105,7 +105,7 @@ def quantize(
             CandidateResult(name=name, file=out, verdict=reason)
             for name, reason in policy.exclusions(requested).items()
         ]
-        report = _report(candidates, best, threads, output) + Report(
+        report = _report(candidates, best, threads, output, examples.unit) + Report(
             notes=tuple(_calibration_notes(builder, requested, images))
         )
         if best is None:
@@ -151,16 +151,18 @@ def _choose_fastest(
     return best and results[best.name], list(results.values())
 
 
-def _report(candidates: list[CandidateResult], best: CandidateResult | None, threads: int, output: Output) -> Report:
+def _report(
+    candidates: list[CandidateResult], best: CandidateResult | None, threads: int, output: Output, unit: str
+) -> Report:
     note = (
         f"latency at batch 1, {threads or usable_cores()} threads; ratios are p50 against the float file, 95 % interval"
     )
-    table = Table(title="int8 recipes", rows=tuple(candidate.row(output.title) for candidate in candidates))
+    table = Table(title="int8 recipes", rows=tuple(candidate.row(output.title, unit) for candidate in candidates))
     if best is None:
         text = "no int8 file: no recipe was both faster than fp32 and within the allowed drop"
         return Report(notes=(text, note), tables=(table,))
     notes = (f"int8 recipe {best.name}", note)
-    return Report(rows=_rows(best, output), notes=notes, tables=(table,))
+    return Report(rows=_rows(best, output, unit), notes=notes, tables=(table,))
 
 
 def _calibration_notes(builder: CandidateBuilder, requested: Sequence[str], images: int) -> list[str]:
@@ -168,7 +170,7 @@ def _calibration_notes(builder: CandidateBuilder, requested: Sequence[str], imag
     static = {RECIPES[name].calibration for name in requested if RECIPES[name].kind == "static"}
     available, fewer = len(builder.feeds.rows), sorted(static - {"minmax"})
     notes = (
-        [f"ranges measured on {available} training images, not {images}: there are no more"]
+        [f"ranges measured on {available} training {builder.feeds.unit}, not {images}: there are no more"]
         if available < images
         else []
     )
@@ -177,9 +179,9 @@ def _calibration_notes(builder: CandidateBuilder, requested: Sequence[str], imag
     return notes if static else []
 
 
-def _rows(best: CandidateResult, output: Output) -> tuple[Measurement, ...]:
+def _rows(best: CandidateResult, output: Output, unit: str) -> tuple[Measurement, ...]:
     shares = {f"{output.metric}/int8": best.score, "agreement/int8": best.agreement}
-    rows = [Measurement(name=k, value=v or 0.0, unit="%", n=best.n, of="images") for k, v in shares.items()]
+    rows = [Measurement(name=k, value=v or 0.0, unit="%", n=best.n, of=unit) for k, v in shares.items()]
     if t := best.timing:
         ratio = {"value": t.ratio, "low": t.ratio_low, "high": t.ratio_high}
         rows.append(Measurement(name="p50-ratio/int8", unit="x", n=t.n, **ratio))

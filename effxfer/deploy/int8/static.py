@@ -21,6 +21,7 @@ from effxfer.deploy.export.onnx import load
 from effxfer.deploy.settings import HEAVY, Recipe
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.rows import Ragged, Rows
 
 if TYPE_CHECKING:
     import onnx
@@ -67,7 +68,7 @@ def write_candidate(
         quantize_static(
             prepared,
             out,
-            (feeds if recipe.calibration == "minmax" else feeds.subset(HISTOGRAM_IMAGES)).reader(),
+            (feeds if recipe.calibration == "minmax" else feeds.histogram_subset()).reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(recipe.only) or None,
             per_channel=recipe.per_channel,
@@ -128,34 +129,55 @@ def is_depthwise(node: "onnx.NodeProto") -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Feeds:
-    """Calibration images in the input format of a file.
+    """Calibration examples in the input format of a file.
 
     Attributes:
         name: Name of the input.
-        rows: uint8 `(N, S, S, 3)`; without `input` the input itself, `(N, ...)`.
-        input: The file's preprocessing; None if `pixels` are the input itself.
-        batch: Images per call.
+        rows: uint8 `(N, S, S, 3)` or `Ragged` ids; without `input` the input itself, `(N, ...)`.
+        input: The file's own input, which makes its feed of rows; None if rows are the feed itself.
+        batch: Examples per call.
     """
 
     name: str
-    rows: NDArray[Any]
+    rows: Rows
     input: Input | None
     # Chosen: a call for each image would cost its start; of a larger batch all activations are in memory at once.
     batch: int = 16
 
     def feed(self, start: int, count: int) -> dict[str, NDArray[Any]]:
-        """Return `count` images from `start` on."""
+        """Return `count` examples from `start` on."""
         chunk = self.rows[start : start + count]
-        return {self.name: chunk if self.input is None else self.input.feed(chunk)}
+        return {self.name: np.asarray(chunk) if self.input is None else self.input.feed(chunk)}
+
+    @property
+    def unit(self) -> str:
+        """Noun for a number of examples."""
+        return "images" if self.input is None else self.input.unit
+
+    def typical(self) -> dict[str, NDArray[Any]]:
+        """Return one example to time a file with: the first image, or the text of median length."""
+        if isinstance(self.rows, Ragged):
+            order = np.argsort(self.rows.lengths, kind="stable")
+            return self.feed(int(order[len(order) // 2]), 1)
+        return self.feed(0, 1)
 
     def subset(self, count: int, seed: int = 0) -> "Feeds":
-        """Keep at most `count` images, one of each even stretch: in a split sorted by class every class has a share."""
+        """Keep at most `count` examples, one of each even stretch: in a split sorted by class every class has a share.
+
+        Texts are sorted by length, because a range must not be that of padding.
+        """
         ends = np.linspace(0, len(self.rows), min(count, len(self.rows)) + 1).astype(int)
         chosen = np.random.default_rng(seed).integers(ends[:-1], ends[1:])
-        return replace(self, rows=self.rows[chosen])
+        rows = self.rows[chosen]
+        return replace(self, rows=rows[np.argsort(rows.lengths, kind="stable")] if isinstance(rows, Ragged) else rows)
+
+    def histogram_subset(self) -> "Feeds":
+        """Keep few examples, for ranges from histograms; texts are one batch, padded to one length."""
+        few = self.subset(HISTOGRAM_IMAGES)
+        return replace(few, batch=HISTOGRAM_IMAGES) if isinstance(few.rows, Ragged) else few
 
     def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield all images in batches of equal size; the last one overlaps the one before."""
+        """Yield all examples in batches of equal size; the last one overlaps the one before."""
         # Of equal size: the quantizer's histograms take all batches as one array.
         last = max(len(self.rows) - self.batch, 0)
         return (self.feed(min(start, last), self.batch) for start in range(0, len(self.rows), self.batch))

@@ -21,6 +21,7 @@ PROTOTYPES, FEATURES = "prototypes", "features"
 SEALS = FORMAT, SEAL, WEIGHTS = "effxfer.format", "effxfer.sha256", "effxfer.weights"
 CONTRACT = LABELS, PREPROCESS, INPUT, OUTPUT = "labels", "preprocess", "input", "output"
 RESERVED = (*SEALS, *CONTRACT, "key", "effxfer", "precision", "with_preprocessing")
+LENGTHS = "lengths"
 HINT = "write it with `effxfer export`; other exporters record neither labels nor preprocessing"
 NEWER = "install the effxfer that wrote it, or a newer one"
 
@@ -70,6 +71,14 @@ class Metadata:
     def labels(self) -> tuple[str, ...]:
         """Names of the output's columns."""
         return self.output.classes
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Median and 95th percentile of the tokens of validation texts; empty where the file does not say so."""
+        try:
+            return tuple(strict.side(LENGTHS, length) for length in strict.read_json(self.extra[LENGTHS]))
+        except (ValueError, TypeError, LookupError):
+            return ()
 
     def to_properties(self) -> dict[str, str]:
         """Convert into strings for `metadata_props`; `from_properties` reads them."""

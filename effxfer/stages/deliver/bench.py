@@ -7,6 +7,7 @@ from typing import Any
 from effxfer.artifact import Artifact
 from effxfer.benchmark.compare import EAGER, bench_models, enforce
 from effxfer.benchmark.sweep import sweep
+from effxfer.benchmark.text_lengths import time_long_texts
 from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
 from effxfer.benchmark.untrusted.vet import is_untrusted, note_unverified
 from effxfer.errors import ModelFileError
@@ -37,7 +38,8 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
             raise ModelFileError(f"{artifact.path} ({name}) holds no exported model", "make one with `effxfer export`")
     files = model_files(exports)
     first = next(iter(exports.values()))
-    size = first.manifest.preprocess["size"]
+    # The side of images; a file of texts says by itself how long they are.
+    size = first.manifest.preprocess["size"] if first.manifest.preprocess.get("kind", "image") == "image" else None
     nets = {f"{name} fp32": artifact.net for name, artifact in exports.items()}
     measured = measure(files, settings, torch_dense=first.net, nets=nets, size=size)
     summary = summarize(exports, measured)
@@ -107,6 +109,11 @@ def measure(files: Mapping[str, Path], settings: Bench, **arguments: Any) -> Rep
         files, baseline=baseline, runtimes=settings.runtimes, threads=threads, batch=settings.batch,
         precision=settings.precision, max_seconds=settings.max_seconds, cold=settings.cold, seed=settings.seed,
         **arguments,
+    )  # fmt: skip
+    measured += time_long_texts(
+        files, baseline=baseline, threads=threads, batch=settings.batch, precision=settings.precision,
+        # Beside the time of the median: long texts show how the models scale, which needs fewer rounds.
+        max_seconds=settings.max_seconds / 3, seed=settings.seed,
     )  # fmt: skip
     if settings.sweep_threads or settings.sweep_batches:
         measured += sweep(

@@ -10,9 +10,11 @@ from effxfer.benchmark.measure.size import measure_size
 from effxfer.data.task import Task
 from effxfer.deploy.bundle.ort_web import find_ort_web
 from effxfer.deploy.cpu.targets import resolve_target
+from effxfer.deploy.export.image_sizes import second_size
+from effxfer.deploy.export.logits import onnx_logits, open_model
 from effxfer.deploy.export.onnx import export_onnx, load
 from effxfer.deploy.export.opset import describe_excess
-from effxfer.deploy.export.parity import REJECTED, check, onnx_logits, open_model, second_size
+from effxfer.deploy.export.parity import REJECTED, check
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
 from effxfer.deploy.export.prototypes import check_prototypes, exported_module

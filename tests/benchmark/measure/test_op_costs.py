@@ -39,6 +39,13 @@ def test_packed_weights_are_moved_too():
     assert bytes_moved(kernel("Relu", ((1, 8),), ((1, 8),))) == 100
 
 
+@pytest.mark.parametrize(("type_", "size"), [("float", 4), ("int8", 1)])
+def test_of_a_table_only_the_rows_that_are_looked_up_are_moved(type_, size):
+    table, ids, rows = size * 1000 * 8, 8 * 5, size * 5 * 8
+    lookup = kernel("Gather", ((1000, 8), (1, 5)), ((1, 5, 8),), (type_, "int64"), table + ids + rows)
+    assert bytes_moved(lookup) == ids + 2 * rows
+
+
 def test_which_kernels_compute_on_bytes():
     assert is_quantized_kernel(kernel("QLinearConv", ((1,),), ((1,),), ("uint8",)))
     assert not is_quantized_kernel(kernel("DequantizeLinear", ((1,),), ((1,),), ("uint8",)))

@@ -8,7 +8,7 @@ import pytest
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.cpu import emulator
 from effxfer.deploy.cpu.emulator import CPUS, check_on_cpus, emulated_logits, emulator_command
-from effxfer.deploy.export.parity import onnx_logits
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.int8.builder import feeds_of
 from effxfer.errors import ModelFileError, ResourceError, SettingsError
 

@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from effxfer.deploy.cpu.integer_ops import integer_products
 from effxfer.deploy.cpu.saturation import Layer, Saturation, bound_saturation, pair_sums, saturation
 from effxfer.deploy.cpu.targets import host_target
+from effxfer.deploy.export.logits import EXACT, onnx_logits
 from effxfer.deploy.export.onnx import load, read_metadata, write_metadata
-from effxfer.deploy.export.parity import EXACT, onnx_logits
 from effxfer.deploy.int8.builder import feeds_of
 from effxfer.deploy.int8.static import Feeds, prepare, write_candidate
 from effxfer.deploy.settings import RECIPES

@@ -11,8 +11,9 @@ from effxfer.benchmark.measure.size import measure_size
 from effxfer.benchmark.untrusted.vet import vet
 from effxfer.deploy.export import external_data
 from effxfer.deploy.export.external_data import weights_of, write_model
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import load
-from effxfer.deploy.export.parity import check, onnx_logits
+from effxfer.deploy.export.parity import check
 from effxfer.deploy.export.preprocessing import add_preprocessing, front_of
 from effxfer.errors import ModelFileError
 from effxfer.runtime.model import Model

@@ -3,9 +3,10 @@ import pytest
 import torch
 from torch import nn
 
+from effxfer.deploy.export.logits import onnx_outputs
 from effxfer.deploy.export.module import check_outputs, export_module
 from effxfer.deploy.export.onnx import load, read_metadata
-from effxfer.deploy.export.parity import REJECTED, onnx_outputs
+from effxfer.deploy.export.parity import REJECTED
 from effxfer.errors import GateError, ModelFileError
 from effxfer.runtime.model import Model
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net

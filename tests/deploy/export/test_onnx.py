@@ -10,8 +10,10 @@ from torch import nn
 
 from effxfer import __version__
 from effxfer.deploy.export import onnx as exporter
+from effxfer.deploy.export.image_sizes import second_size
+from effxfer.deploy.export.logits import onnx_logits, torch_logits
 from effxfer.deploy.export.onnx import BATCH, _messages, export_onnx, load, read_metadata, strip
-from effxfer.deploy.export.parity import check, onnx_logits, second_size, torch_logits
+from effxfer.deploy.export.parity import check
 from effxfer.errors import ModelFileError
 from effxfer.runtime.model import Model
 from effxfer.runtime.outputs.regression import Regression

@@ -13,9 +13,10 @@ from onnx import TensorProto, defs, helper, numpy_helper
 from torch import nn
 
 from effxfer.deploy.export.external_data import write_model
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import export_onnx, load
 from effxfer.deploy.export.opset import NATIVE, REWRITES, WIDENED, describe_excess, lower
-from effxfer.deploy.export.parity import check, onnx_logits
+from effxfer.deploy.export.parity import check
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.graph.graph import copy_model
 from effxfer.deploy.int8.search import quantize

@@ -5,13 +5,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
-from effxfer.deploy.export.onnx import export_onnx
-from effxfer.deploy.export.parity import check, drop_faults, onnx_logits, parity, torch_logits
+from effxfer.deploy.export.external_data import write_model
+from effxfer.deploy.export.logits import onnx_logits, torch_logits
+from effxfer.deploy.export.onnx import export_onnx, load
+from effxfer.deploy.export.parity import agreement, check, compare_alone, drop_faults, parity
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
+from effxfer.runtime.model import Model
+from effxfer.runtime.outputs.multi_label import MultiLabel
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from tests.tiny_net import CLASSES, PREPROCESS, TinyNet, tiny_net
+from tests.tiny_text import rows
 
 
 @pytest.fixture
@@ -107,3 +113,52 @@ def test_the_gate_opens_exactly_up_to_the_allowed_drop(before, after, allowed):
     rows = [Measurement(name="accuracy/torch", value=before), Measurement(name="accuracy/onnx", value=after)]
     faults = drop_faults(Report(rows=tuple(rows)), allowed)
     assert bool(faults) == (before - after > allowed + 1e-9)
+
+
+@pytest.fixture
+def text_copy(text_file, tmp_path):
+    shutil.copy(text_file.with_name("tokenizer.json"), tmp_path)
+    return shutil.copy(text_file, tmp_path / "model.onnx")
+
+
+def text_labels(net, texts):
+    return torch_logits(net, texts, net.input).argmax(1)
+
+
+def test_texts_are_compared_in_batches_of_unequal_lengths_at_several_lengths_and_alone(text_copy, text_net):
+    texts = rows(60)
+    report = check(text_copy, text_net, texts, text_labels(text_net, texts), text_net.input, threads=1)
+    assert [row.name for row in report.rows] == [
+        *(f"parity/batch{b}" for b in (1, 2, 7, 32)), *(f"parity/length{n}" for n in (8, 33, 40)), "parity/alone",
+        "parity/split", "parity/scale", "parity/agreement", "accuracy/torch", "accuracy/onnx",
+    ]  # fmt: skip
+    worst = max(row.value for row in report.rows if row.name.startswith("parity/") and row.unit != "%" and row.n != 60)
+    assert worst < 1e-4
+    assert report["parity/agreement"].value == report["accuracy/onnx"].value == 100
+    assert {row.of for row in report.rows if row.of} == {"texts"}
+
+
+def test_a_file_whose_answers_depend_on_padding_is_rejected(text_copy, text_net):
+    """As if the mask had been lost (onnxruntime#6044): texts alone are right, beside longer ones they are wrong."""
+    model = load(text_copy)
+    comparison = next(node for node in model.graph.node if node.op_type == "Equal" and "ids" in node.input)
+    none = numpy_helper.from_array(np.array(-1, np.int64), "no_padding")
+    model.graph.initializer.append(none)
+    comparison.input[:] = ["ids", "no_padding"]
+    write_model(model, text_copy)
+    texts = rows(60)
+    with pytest.raises(GateError, match=r"a logit differs by .* at ") as caught:
+        check(text_copy, text_net, texts, text_labels(text_net, texts), text_net.input, max_drop=100)
+    assert caught.value.code == "E601"
+    model = Model(shutil.move(f"{text_copy}.rejected", text_copy), threads=1)
+    assert compare_alone(model, texts, 32)["parity/alone"].value > 1e-2
+
+
+def test_several_labels_are_judged_by_all_of_them(copy, net, pixels):
+    output = MultiLabel(classes=CLASSES)
+    raw = torch_logits(net, pixels, PREPROCESS)
+    report = check(copy, net, pixels, output.decide(raw).astype(np.uint8), PREPROCESS, output=output)
+    assert report["mAP/torch"].value == report["mAP/onnx"].value == pytest.approx(100)
+    other = raw.copy()
+    other[0, 0] *= -1
+    assert agreement(output, raw, other) == pytest.approx(100 * (len(raw) - 1) / len(raw))

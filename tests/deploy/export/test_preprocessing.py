@@ -12,8 +12,8 @@ from PIL import Image
 
 from effxfer.deploy.export import preprocessing
 from effxfer.deploy.export.external_data import write_model
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import BATCH, load, read_metadata, write_metadata
-from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.export.preprocessing import add_preprocessing, front_of, preprocessing_graph
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.crop import resize_crop

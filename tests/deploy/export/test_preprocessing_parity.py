@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from effxfer.data.task import Split
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import load
-from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
 from effxfer.errors import DataError, GateError

@@ -4,8 +4,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
-from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.int8.activation_ranges import measure_activations
 from effxfer.deploy.int8.bias_correction import correct_biases, shift
 from effxfer.deploy.int8.static import Feeds, prepare, write_candidate

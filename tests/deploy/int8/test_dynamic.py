@@ -7,8 +7,8 @@ from hypothesis.extra.numpy import arrays
 from onnx import numpy_helper
 from torch import nn
 
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
-from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.int8.candidate import make_candidate, suitable_recipes
 from effxfer.deploy.int8.dynamic import BLOCK, round_in_blocks
 from effxfer.deploy.int8.static import Feeds, prepare

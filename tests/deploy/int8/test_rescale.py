@@ -6,8 +6,8 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
-from effxfer.deploy.export.parity import onnx_logits
 from effxfer.deploy.int8.candidate import make_candidate
 from effxfer.deploy.int8.equalize import channel_divisors
 from effxfer.deploy.int8.rescale import MAX_BIAS_CODE, required_scales, rescale

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from effxfer.deploy.cpu.targets import TARGETS
+from effxfer.deploy.export.logits import onnx_logits, onnx_outputs
 from effxfer.deploy.export.module import export_module
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata
-from effxfer.deploy.export.parity import onnx_logits, onnx_outputs
 from effxfer.deploy.int8.evaluation import FP32, CandidateResult, Evaluator
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy

@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +11,7 @@ from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.preprocess import Preprocess
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
+from tests.tiny_text import TOKENS, rows
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +124,26 @@ def test_some_images_are_spread_evenly():
     assert [value // 25 for value in few[0]] == [0, 1, 2, 3], "one of each quarter"
     assert few[0].tolist() == few[1].tolist() != few[2].tolist()
     assert feeds.subset(1000).rows.ravel().tolist() == list(range(100))
+
+
+@pytest.mark.skipif(find_spec("tokenizers") is None, reason="texts need the package tokenizers")
+def test_texts_are_sorted_by_length_so_that_ranges_are_not_those_of_padding():
+    feeds = Feeds(name="ids", rows=rows(40), input=TOKENS, batch=8).subset(24)
+    batches = [feed["ids"] for feed in feeds.batches()]
+    assert [batch.shape[0] for batch in batches] == [8, 8, 8]
+    assert [batch.shape[1] for batch in batches] == [feeds.rows.lengths[n] for n in (7, 15, 23)]
+    assert (np.diff(feeds.rows.lengths) >= 0).all()
+    assert feeds.unit == "texts"
+
+
+@pytest.mark.skipif(find_spec("tokenizers") is None, reason="texts need the package tokenizers")
+def test_a_file_is_timed_on_the_text_of_median_length():
+    feeds = Feeds(name="ids", rows=rows(41), input=TOKENS)
+    assert feeds.typical()["ids"].shape == (1, int(np.median(feeds.rows.lengths)))
+
+
+@pytest.mark.skipif(find_spec("tokenizers") is None, reason="texts need the package tokenizers")
+def test_a_histogram_of_texts_is_of_one_batch():
+    (batch,) = Feeds(name="ids", rows=rows(60), input=TOKENS).histogram_subset().batches()
+    assert len(batch["ids"]) == 32
+    assert len(list(Feeds(name="images", rows=images(60), input=PREPROCESS).histogram_subset().batches())) == 2

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from effxfer.deploy.cpu.targets import TARGETS, host_target
-from effxfer.deploy.export.parity import onnx_logits
+from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.int8.evaluation import FP32, CandidateResult
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy

@@ -118,3 +118,21 @@ def test_the_stated_size_is_that_of_either_input():
     image, text = Metadata(input=PREPROCESS, output=SINGLE), Metadata(input=tokens(size=24), output=SINGLE)
     assert [Metadata.stated_size(each.to_properties()) for each in (image, text)] == [16, 24]
     assert Metadata.stated_size({"input": "{"}) is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "lengths"),
+    [
+        ("[24, 46]", (24, 46)),
+        (None, ()),
+        ("[]", ()),
+        ("{", ()),
+        ("7", ()),
+        ('["a"]', ()),
+        ("[0, 3]", ()),
+        ("[9, true]", ()),
+    ],
+)
+def test_lengths_of_texts_are_read_where_they_are_stated(stated, lengths):
+    extra = {} if stated is None else {"lengths": stated}
+    assert Metadata(input=tokens(), output=SINGLE, extra=extra).lengths == lengths
