@@ -96,6 +96,7 @@ def check(
 
     Raises:
         DataError: If the source does not exist, or a table cannot be read.
+        SettingsError: If `suspects` is given and labels are not one class for each example.
 
     Examples:
         >>> audit = ex.check("photos", suspects="timm:resnet18")
@@ -106,6 +107,8 @@ def check(
     table = table_of(settings, extra)
     inner = inner_table(table, "data")
     chosen = build(DataSettings, data_table(data, {**table, **inner}), "data")
+    if suspects:
+        chosen.require_single_labels("suspects")
     if out:
         keep_out_of(Path(out), [chosen])
     file = check_file_in(Path(out), "data_audit.csv") if out else None
@@ -146,7 +149,7 @@ def rank(
         The ranking; its attribute `backbones` lists the names, best first.
 
     Raises:
-        SettingsError: If a backbone does not exist, or is named twice.
+        SettingsError: If a backbone does not exist, or is named twice, or labels are not one class for each example.
         DataError: If the data cannot be loaded.
 
     Examples:
@@ -156,6 +159,7 @@ def rank(
     sources = [one.settings.plain() if isinstance(one, Backbone) else os.fspath(one) for one in backbones]
     table = table_of(settings, extra, backbones=sources or None, by=by, size=size, seed=seed)
     task = build(DataSettings, data_table(data, inner_table(table, "data")), "data")
+    task.require_single_labels("rank")
     chosen = build(Rank, table, "rank")
     file = check_file_in(Path(out), "rank.html") if out else None
     stop_if_previewing(lambda: _preview(chosen, task))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Optional
 from pydantic import BeforeValidator, Field, model_validator
 
 from effxfer.data.listing import TABLES, LabelKind
+from effxfer.errors import SettingsError
 from effxfer.settings import Settings
 
 # Twice Pillow's MAX_IMAGE_PIXELS (a quarter of a GiB at 3 bytes a pixel): beyond, it raises DecompressionBombError.
@@ -162,6 +163,19 @@ class DataSettings(Settings):
         if self.format == "images" and (of_texts := self.nondefault_among(OF_TEXTS)):
             raise ValueError(f"leave out {of_texts[0]}: it is a setting of texts")
         return self
+
+    def require_single_labels(self, purpose: str) -> None:
+        """Refuse other kinds of label than one class for each example.
+
+        Args:
+            purpose: What needs one class for each example, such as `rank`.
+
+        Raises:
+            SettingsError: If `labels` is another kind.
+        """
+        if self.labels != "single":
+            problem = f"{purpose} needs one class for each example, and {self.source} has labels = {self.labels!r}"
+            raise SettingsError(problem, f"`finetune`, `compete` and `search` take labels of kind {self.labels!r}")
 
     @property
     def says_texts(self) -> bool:

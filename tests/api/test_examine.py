@@ -1,8 +1,11 @@
+import subprocess
+import sys
+
 import pytest
 
 import effxfer as ex
 from effxfer.errors import DataError, SettingsError
-from tests import tiny
+from tests import digit_pairs, tiny
 
 BACKBONE = "effxfer.net.cifar:resnet20"
 
@@ -33,6 +36,27 @@ def test_rank_orders_backbones_and_writes_a_page(folder, tmp_path):
     assert set(ranking.backbones) == {BACKBONE, "resnet20-cifar10"}
     assert ranking.facts() == {"page": tmp_path / "rank.html"}
     assert (tmp_path / "rank.html").is_file()
+
+
+@pytest.mark.parametrize("kind", ["multi", "value"])
+def test_rank_and_suspects_refuse_other_labels_than_classes_before_torch_is_loaded(kind, tmp_path):
+    data = digit_pairs.data_of(digit_pairs.write_pairs(tmp_path / "pairs", 12), kind).plain()
+    code = f"""if True:
+        import sys
+        import effxfer as ex
+        from effxfer.errors import SettingsError
+        for call in (lambda: ex.rank({data}, [{BACKBONE!r}]), lambda: ex.check({data}, suspects={BACKBONE!r})):
+            try:
+                call()
+            except SettingsError as error:
+                print(error)
+        sys.exit('torch' if 'torch' in sys.modules else None)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for purpose in ("rank", "suspects"):
+        assert f"{purpose} needs one class for each example" in done.stdout
+    assert done.stdout.count(f"labels = '{kind}'") == 2
+    assert ex.check(data, allow_empty=True).source == data["source"]
 
 
 def test_backbones_are_listed_by_the_names_that_load_takes():
