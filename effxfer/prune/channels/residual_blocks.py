@@ -22,7 +22,7 @@ CLOSE = 1e-4
 def residual_blocks(net: nn.Module, example: Tensor, fixed: Sequence[nn.Module] = ()) -> list[str]:
     """List the body's innermost blocks that return a positive input unchanged when their weights are zero.
 
-    Of blocks with a norm behind the sum, such as in BERT, this holds of a normalized input and a norm of weight one.
+    Of blocks with a norm behind the sum, as in BERT, this holds of a normalized input and a norm of weight one.
 
     Args:
         net: Network in evaluation mode; its weights are restored afterwards.
