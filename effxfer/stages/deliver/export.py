@@ -7,7 +7,7 @@ from pathlib import Path
 
 from effxfer.artifact import describe
 from effxfer.benchmark.measure.size import measure_size
-from effxfer.data.task import Task
+from effxfer.data.task import Task, require_images
 from effxfer.deploy.bundle.ort_web import find_ort_web
 from effxfer.deploy.cpu.targets import resolve_target
 from effxfer.deploy.export.image_sizes import second_size
@@ -59,6 +59,9 @@ def export(
     task, folder = tasks[-1], work.result or Path()
     web = find_ort_web(settings.ort_web or "") if settings.bundle else None
     require_same_output(net, task)
+    task = replace(task, output=net.output)  # with the network's own thresholds, and its own mean and deviation
+    if settings.dynamic_size:
+        require_images(net.input, "dynamic_size")
     for file in FILES.values():
         # Left by a run that was cut off.
         (folder / (file + REJECTED)).unlink(missing_ok=True)
@@ -68,7 +71,7 @@ def export(
     proof = merge_adapters(net, task)
     module, prototypes = exported_module(net)
     fp32 = export_onnx(
-        module, folder / FILES["fp32"], input=net.input, classes=net.classes, key=identity(net),
+        module, folder / FILES["fp32"], input=net.input, classes=net.classes, output=net.output, key=identity(net),
         opset=settings.opset, dynamic_size=settings.dynamic_size, prototypes=prototypes,
     )  # fmt: skip
     gate = check(
