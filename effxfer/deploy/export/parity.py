@@ -165,8 +165,8 @@ def drop_faults(
 
 def agreement(output: Output, expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
     """Return the examples for which outputs `(N, C)` lead to the same decisions, in percent."""
-    same = output.decide(expected) == output.decide(got)
-    return 100 * float(same.reshape(len(same), -1).all(1).mean())
+    agreed = output.decide(expected) == output.decide(got)
+    return 100 * float(agreed.reshape(len(agreed), -1).all(1).mean())
 
 
 def _sample_row(model: Model, module: nn.Module, sample: Rows, input: Input, name: str) -> Measurement:

@@ -27,7 +27,7 @@ def text_samples(rows: Ragged, batches: Sequence[int], size: int) -> dict[str, R
     lengths = dict.fromkeys(min(length, size) for length in (*LENGTHS, size))
     samples = {f"batch{batch}": unequal_texts(rows, batch) for batch in batches}
     return samples | {
-        f"length{length}": Ragged.of([resized(longest, length), resized(longest, max(1, length // 2))])
+        f"length{length}": Ragged.of([resize(longest, length), resize(longest, max(1, length // 2))])
         for length in lengths
     }
 
@@ -45,10 +45,10 @@ def unequal_texts(rows: Ragged, count: int) -> Ragged:
     chosen = rows[order[places]]
     if count == 1 or len(np.unique(chosen.lengths)) > 1:
         return chosen
-    return Ragged.of([resized(row, max(1, len(row) // (1 + i % 2))) for i, row in enumerate(chosen)])
+    return Ragged.of([resize(row, max(1, len(row) // (1 + i % 2))) for i, row in enumerate(chosen)])
 
 
-def resized(row: NDArray[np.int32], length: int) -> NDArray[np.int32]:
+def resize(row: NDArray[np.int32], length: int) -> NDArray[np.int32]:
     """Cut a text `(n,)` to a length, or repeat its tokens; its last token stays the last one."""
     result = np.resize(row[:-1] if len(row) > 1 else row, length)
     result[-1] = row[-1]

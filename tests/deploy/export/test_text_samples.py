@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.deploy.export.text_samples import resized, text_samples, unequal_texts
+from effxfer.deploy.export.text_samples import resize, text_samples, unequal_texts
 from effxfer.runtime.rows import Ragged
 
 TEXTS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -40,6 +40,6 @@ def test_every_length_is_there_once_and_none_is_longer_than_a_text_may_be():
 
 def test_a_resized_text_keeps_its_last_token():
     row = np.array([1, 7, 8, 2], np.int32)
-    assert resized(row, 2).tolist() == [1, 2]
-    assert resized(row, 8).tolist() == [1, 7, 8, 1, 7, 8, 1, 2]
-    assert resized(row[:1], 3).tolist() == [1, 1, 1]
+    assert resize(row, 2).tolist() == [1, 2]
+    assert resize(row, 8).tolist() == [1, 7, 8, 1, 7, 8, 1, 2]
+    assert resize(row[:1], 3).tolist() == [1, 1, 1]
