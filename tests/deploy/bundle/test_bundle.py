@@ -20,6 +20,7 @@ from effxfer.files import sha256
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.model import Model
+from effxfer.runtime.outputs.single_label import SingleLabel
 from tests.data import corpus
 from tests.tiny_net import CLASSES, PREPROCESS
 
@@ -160,7 +161,7 @@ def test_the_example_names_what_is_no_image(bundle, tmp_path):
 def test_names_of_others_add_nothing_to_the_card(exported, tmp_path):
     bad = "<b>|`[x](http://evil.example)\n# h"
     model = load(exported)
-    write_metadata(model, replace(read_metadata(exported), labels=(bad, *CLASSES[1:])))
+    write_metadata(model, replace(read_metadata(exported), output=SingleLabel(classes=(bad, *CLASSES[1:]))))
     onnx.save(model, tmp_path / "model.onnx")
     origin = Origin(title=bad, backbone=bad, backbone_license=bad, data=bad, data_license=bad)
     speed = replace(SPEED, tables=(Table(title="Models", rows=({"model": bad, "p50 ms": 1.0},)),), notes=(bad,))
@@ -199,7 +200,7 @@ def test_a_list_of_digests_covers_all_files(bundle):
 
 def test_labels_are_exact(exported, tmp_path):
     labels, model = ["a\nb", "c\\nd", "\u2028 é <b>", "", 'x,y|\x0b"z"'], load(exported)
-    about = replace(read_metadata(exported), labels=tuple(labels[: len(CLASSES)]))
+    about = replace(read_metadata(exported), output=SingleLabel(classes=tuple(labels[: len(CLASSES)])))
     write_metadata(model, about)
     onnx.save(model, tmp_path / "model.onnx")
     bundle = bundled(tmp_path / "model.onnx", tmp_path)
