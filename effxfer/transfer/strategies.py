@@ -4,6 +4,7 @@ from typing import Any
 
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
+from effxfer.runtime.outputs.base import Output
 from effxfer.settings import build
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
@@ -26,10 +27,10 @@ def make_strategy(name: str, options: dict[str, Any]) -> Strategy:
 
 
 def require_kind(strategy: Strategy, task: Task) -> None:
-    """Check that a strategy learns from the examples and the labels of a task.
+    """Check that a strategy learns from the examples and the labels of a task, and that its options have an effect.
 
     Raises:
-        SettingsError: If it does not, with the strategies that do.
+        SettingsError: If it does not, with the strategies that do, or with the option that has no effect.
     """
     output, input = task.output, task.input
     if input.kind not in strategy.inputs:
@@ -37,10 +38,21 @@ def require_kind(strategy: Strategy, task: Task) -> None:
         hint = f"strategies that learn from {input.unit}: {able}"
         raise SettingsError(f"strategy {_name_of(strategy)!r} needs images, {task.name} holds {input.unit}", hint)
     if output.kind in strategy.takes:
+        _check_options(strategy, output)
         return
     able = ", ".join(key for key, cls in STRATEGIES.items() if output.kind in cls.takes)
     problem = f"strategy {_name_of(strategy)!r} learns labels of kind {' or '.join(sorted(strategy.takes))}"
     raise SettingsError(f"{problem}, the data hold kind {output.kind!r}", f"strategies that learn them: {able}")
+
+
+def _check_options(strategy: Strategy, output: Output) -> None:
+    """Refuse options that say nothing about labels of a kind: without effect they would promise one."""
+    useful = {"balance": ("single",), "label_smoothing": ("single", "multi"), "multi_label": ("multi",)}
+    for option, kinds in useful.items():
+        default = Strategy.model_fields[option].default
+        if output.kind not in kinds and getattr(strategy, option) != default:
+            problem = f"options.{option} has no effect on labels of kind {output.kind!r}"
+            raise SettingsError(problem, f"leave it out; it is for kind {' or '.join(kinds)}")
 
 
 def _name_of(strategy: Strategy) -> str:

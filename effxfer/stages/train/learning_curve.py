@@ -9,6 +9,7 @@ import numpy as np
 
 from effxfer.data.batches.batches import seed_of
 from effxfer.data.task import Task, subset
+from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.report import Curve, Measurement, Report, Table, extent
 from effxfer.stages.settings.common import LearningCurve
@@ -35,6 +36,9 @@ def curve(
         device: Device of the training.
         work: Saves every finished training run for resuming.
     """
+    if tasks[-1].output.kind != "single":
+        text = f"a learning curve counts labels per class, the data hold labels of kind {tasks[-1].output.kind!r}"
+        raise SettingsError(text, "use finetune")
     if settings.size:
         net.set_input_size(settings.size)
     least = int(np.bincount(tasks[-1].train.labels).min())
