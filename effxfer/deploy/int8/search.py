@@ -21,14 +21,12 @@ from effxfer.deploy.int8.static import HISTOGRAM_IMAGES
 from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import DEFAULT, RECIPES
 from effxfer.files import PARTIAL
+from effxfer.pareto import AS_FAST
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.rows import Rows
 from effxfer.runtime.threads import usable_cores
-
-# Chosen: intervals of timings on a shared machine are a few percent wide, so the more accurate of two wins.
-NEAR = 1.03
 
 Compare = Callable[..., Sequence[Any]]
 
@@ -138,7 +136,7 @@ def _choose_fastest(
             ratio, high = candidate.timing.ratio, candidate.timing.ratio_high
             verdict = f"rejected: not faster than fp32 (ratio {ratio:.2f}, up to {high:.2f})"
             results[candidate.name] = replace(candidate, verdict=verdict)
-        elif accepted and candidate.timing.ratio > NEAR * accepted[0].timing.ratio:
+        elif accepted and candidate.timing.ratio > AS_FAST * accepted[0].timing.ratio:
             results[candidate.name] = replace(candidate, verdict=f"slower than {accepted[0].name}")
         else:
             results[candidate.name] = evaluator.measure(candidate)

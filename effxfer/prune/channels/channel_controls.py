@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
 
+from effxfer.pareto import AS_FAST
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.prune.weights.controls import cells
 from effxfer.report import Curve, Measurement, Report, Table
 
-# Intervals of such timings are a few percent wide: a control that is 3 % slower is as fast, as far as one can tell.
-AS_FAST = 1.03
 PLOT = "Accuracy against latency of the pruned network and its controls"
 SHARE = "p50, share of the dense network's"
 

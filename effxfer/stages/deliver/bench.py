@@ -11,6 +11,7 @@ from effxfer.benchmark.text_lengths import time_long_texts
 from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
 from effxfer.benchmark.untrusted.vet import is_untrusted, note_unverified
 from effxfer.errors import ModelFileError
+from effxfer.pareto import AS_FAST
 from effxfer.report import Report, Table, score_column
 from effxfer.runtime.threads import usable_cores
 from effxfer.settings import build
@@ -146,6 +147,7 @@ def summarize(exports: Mapping[str, Artifact], measured: Report) -> Table:
 def choose(summary: Table, max_drop: float) -> str:
     """Choose the fastest model whose validation score is at most `max_drop` points below the baseline's.
 
+    Of models as fast as it, within `AS_FAST`, the smallest file is chosen, and of equal ones the best score.
     A model without a latency ratio cannot be chosen: its file takes another number of images per call.
     """
     base = summary.rows[0]
@@ -153,7 +155,9 @@ def choose(summary: Table, max_drop: float) -> str:
     files = [row for row in summary.rows if str(row["model"]).rpartition(" ")[2] in FILES]
     fit = [row for row in files if row[score] >= base[score] - max_drop and row["p50 ratio"]]
     # The ratio and not the p50: it is paired, so that drift of the machine cancels. The baseline itself always fits.
-    return str(min(fit, key=lambda row: float(row["p50 ratio"]))["model"])
+    limit = AS_FAST * min(float(row["p50 ratio"]) for row in fit)
+    as_fast = [row for row in fit if float(row["p50 ratio"]) <= limit]
+    return str(min(as_fast, key=lambda row: (row["size MB"], -row[score], row["p50 ratio"]))["model"])
 
 
 def _row(name: str, exports: Mapping[str, Artifact], measured: Report) -> dict[str, Any]:

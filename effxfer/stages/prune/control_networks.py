@@ -13,7 +13,8 @@ from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.net import Net
 from effxfer.net.reinitialize import initial_weights
 from effxfer.net.settings import BackboneSettings
-from effxfer.prune.channels.channel_controls import AS_FAST, largest_within
+from effxfer.pareto import AS_FAST
+from effxfer.prune.channels.channel_controls import largest_within
 from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.graph.macs import cost
 from effxfer.prune.network import example_of

@@ -59,8 +59,19 @@ def test_a_model_that_was_never_exported_is_named(dense):
         bench({"dense": dense}, tiny.settings_of("bench"))
 
 
-def row(model, accuracy, ratio):
-    return {"model": model, "accuracy val %": accuracy, "p50 ratio": ratio}
+def row(model, accuracy, ratio, size=1.0):
+    return {"model": model, "accuracy val %": accuracy, "p50 ratio": ratio, "size MB": size}
+
+
+@pytest.mark.parametrize(("ratio", "size", "accuracy", "chosen"), [
+    (0.494, 0.15, 89.5, "b int8"),  # as fast, and smaller
+    (0.494, 0.30, 91.0, "b int8"),  # as fast and as large, and better
+    (0.494, 0.40, 99.0, "a int8"),  # as fast, and larger
+    (0.530, 0.15, 99.0, "a int8"),  # slower
+])  # fmt: skip
+def test_of_models_as_fast_the_smaller_file_ships_then_the_better_one(ratio, size, accuracy, chosen):
+    rows = (row("a fp32", 90.0, 1.0), row("a int8", 90.0, 0.493, 0.30), row("b int8", accuracy, ratio, size))
+    assert choose(Table(title="", rows=rows), 1.0) == chosen
 
 
 def test_a_model_without_a_ratio_never_ships():
