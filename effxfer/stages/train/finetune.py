@@ -96,8 +96,8 @@ def train(
             after_step=finish_step, no_best_before=no_best_before, validate=validate, work=work, span=span,
             allowance=allowance, label=label,
         )  # fmt: skip
-    if settings.epochs:
-        choose_thresholds(net, tasks[-1], device)
+    # Also without epochs: a strategy may have solved the head.
+    choose_thresholds(net, tasks[-1], device)
     if trained:
         trained(net)
     strategy.finish(learner, tasks).apply_masks_()
