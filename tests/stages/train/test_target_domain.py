@@ -111,7 +111,7 @@ def test_the_file_takes_prototypes_and_gives_features(points):
 def test_quantized_files_take_prototypes_too(pointed, tmp_path, monkeypatch):
     """Whichever is faster here: the first candidate is kept."""
     monkeypatch.setattr("effxfer.deploy.int8.search._choose_fastest", lambda _judge, trials: (trials[1], trials))
-    monkeypatch.setattr("effxfer.deploy.int8.search._rows", lambda _kept, _output: ())
+    monkeypatch.setattr("effxfer.deploy.int8.search._rows", lambda *_: ())
     made = tiny.stage("export", pointed, tmp_path / "onnx", data_for(pointed, {})[0])
     report, file = made.manifest.report, made.path / "model.int8.onnx"
     kinds = {node.op_type for node in onnx.load(file).graph.node}
