@@ -110,7 +110,7 @@ def quantize(
 
     Args:
         max_drop: Largest loss of the int8 file, in points of validation accuracy; 1 if None.
-        recipes: Recipes to try: keys of `effxfer.deploy.settings.RECIPES`, `auto` or `all`; `auto` if None.
+        recipes: Recipes to try: keys of `effxfer.deploy.int8.recipes.RECIPES`, `auto` or `all`; `auto` if None.
         target: CPUs that run the file: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
         calibration: Number of training images that calibrate the ranges of activations; 128 if None.
 

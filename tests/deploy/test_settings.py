@@ -1,6 +1,7 @@
 import pytest
 
-from effxfer.deploy.settings import AUTO, DEFAULT, RECIPES, ExportSettings
+from effxfer.deploy.int8.recipes import AUTO, DEFAULT, RECIPES
+from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from effxfer.deploy.settings import RECIPES, Recipe
+from effxfer.deploy.int8.recipes import RECIPES, Recipe
 from effxfer.prune.weights.mask import Mask
 from effxfer.prune.weights.scores.context import ScoreContext
 from effxfer.report import Report

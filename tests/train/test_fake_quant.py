@@ -8,8 +8,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from effxfer.deploy.export.onnx import export_onnx, load
+from effxfer.deploy.int8.recipes import Recipe
 from effxfer.deploy.int8.static import Feeds, prepare, write_candidate
-from effxfer.deploy.settings import Recipe
 from effxfer.train.fake_quant import FakeRange, fake_quantize, fake_weight
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 

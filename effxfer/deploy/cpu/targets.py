@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from effxfer.benchmark.machine import facts
 from effxfer.deploy.cpu.saturation import Saturation
-from effxfer.deploy.settings import RECIPES, Recipe
+from effxfer.deploy.int8.recipes import RECIPES, Recipe
 from effxfer.report import Table
 
 Kinds = tuple[tuple[str, str], ...]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.int8.activation_ranges import measure_activations
+from effxfer.deploy.int8.recipes import HEAVY
 from effxfer.deploy.int8.static import Feeds
-from effxfer.deploy.settings import HEAVY
 
 if TYPE_CHECKING:
     import onnx

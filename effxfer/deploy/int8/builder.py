@@ -14,9 +14,9 @@ from effxfer.deploy.export.prototypes import from_prototypes
 from effxfer.deploy.graph.graph import Graph
 from effxfer.deploy.int8.candidate import make_candidate, suitable_recipes
 from effxfer.deploy.int8.evaluation import CandidateResult
+from effxfer.deploy.int8.recipes import RECIPES, Recipe
 from effxfer.deploy.int8.static import Feeds, match_nodes, prepare
 from effxfer.deploy.int8.target_policy import TargetPolicy
-from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from effxfer.progress import bar
 from effxfer.runtime.model_file.metadata import has_contract

@@ -9,9 +9,9 @@ from effxfer.deploy.export.onnx import load
 from effxfer.deploy.int8.bias_correction import correct_biases
 from effxfer.deploy.int8.dynamic import write_dynamic, write_weights
 from effxfer.deploy.int8.equalize import equalize
+from effxfer.deploy.int8.recipes import AUTO, DEFAULT, HEAVY, Recipe
 from effxfer.deploy.int8.rescale import rescale
 from effxfer.deploy.int8.static import HISTOGRAM_IMAGES, Feeds, is_depthwise, write_candidate
-from effxfer.deploy.settings import AUTO, DEFAULT, HEAVY, Recipe
 from effxfer.errors import ModelFileError
 
 if TYPE_CHECKING:

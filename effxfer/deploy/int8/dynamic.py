@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.export.onnx import load
+from effxfer.deploy.int8.recipes import Recipe
 from effxfer.deploy.int8.static import silence_quantizer, wrap_quantizer_errors
-from effxfer.deploy.settings import Recipe
 from effxfer.errors import ModelFileError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.deploy.settings import HEAVY
+from effxfer.deploy.int8.recipes import HEAVY
 
 if TYPE_CHECKING:
     import onnx

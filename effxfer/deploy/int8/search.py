@@ -17,9 +17,9 @@ from effxfer.deploy.cpu.targets import ANY, Target
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.int8.builder import CandidateBuilder, feeds_of
 from effxfer.deploy.int8.evaluation import FP32, CandidateResult, CandidateTimer, Evaluator
+from effxfer.deploy.int8.recipes import DEFAULT, RECIPES
 from effxfer.deploy.int8.static import HISTOGRAM_IMAGES
 from effxfer.deploy.int8.target_policy import TargetPolicy
-from effxfer.deploy.settings import DEFAULT, RECIPES
 from effxfer.files import PARTIAL
 from effxfer.pareto import AS_FAST
 from effxfer.report import Measurement, Report, Table

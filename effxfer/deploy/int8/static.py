@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.export.onnx import load
-from effxfer.deploy.settings import HEAVY, Recipe
+from effxfer.deploy.int8.recipes import HEAVY, Recipe
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.rows import Ragged, Rows

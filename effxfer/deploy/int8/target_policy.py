@@ -14,8 +14,8 @@ from effxfer.deploy.cpu.targets import (
     needs_exact_sums,
     select_recipes,
 )
+from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.static import Feeds
-from effxfer.deploy.settings import RECIPES
 from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report
 

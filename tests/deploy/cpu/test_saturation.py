@@ -13,8 +13,8 @@ from effxfer.deploy.cpu.targets import host_target
 from effxfer.deploy.export.logits import EXACT, onnx_logits
 from effxfer.deploy.export.onnx import load, read_metadata, write_metadata
 from effxfer.deploy.int8.builder import feeds_of
+from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.static import Feeds, prepare, write_candidate
-from effxfer.deploy.settings import RECIPES
 from effxfer.runtime.images.preprocess import Preprocess
 from tests.deploy.planted import OTHERS, WIDE, chain, planted, rounded, run
 from tests.tiny_net import images

@@ -13,7 +13,8 @@ from effxfer.deploy.cpu.targets import (
     resolve_target,
     select_recipes,
 )
-from effxfer.deploy.settings import AUTO, RECIPES, ExportSettings, Targets
+from effxfer.deploy.int8.recipes import AUTO, RECIPES
+from effxfer.deploy.settings import ExportSettings, Targets
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 

@@ -8,8 +8,8 @@ from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.int8.activation_ranges import measure_activations
 from effxfer.deploy.int8.bias_correction import correct_biases, shift
+from effxfer.deploy.int8.recipes import Recipe
 from effxfer.deploy.int8.static import Feeds, prepare, write_candidate
-from effxfer.deploy.settings import Recipe
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
 FEEDS = Feeds(name="images", rows=images(64), input=PREPROCESS)

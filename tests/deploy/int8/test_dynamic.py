@@ -11,8 +11,8 @@ from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.int8.candidate import make_candidate, suitable_recipes
 from effxfer.deploy.int8.dynamic import BLOCK, round_in_blocks
+from effxfer.deploy.int8.recipes import AUTO, DEFAULT, RECIPES, Recipe
 from effxfer.deploy.int8.static import Feeds, prepare
-from effxfer.deploy.settings import AUTO, DEFAULT, RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from tests.tiny_net import CLASSES, PREPROCESS, images
 

@@ -10,9 +10,9 @@ from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.int8.candidate import make_candidate
 from effxfer.deploy.int8.equalize import channel_divisors
+from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.rescale import MAX_BIAS_CODE, required_scales, rescale
 from effxfer.deploy.int8.static import Feeds, prepare
-from effxfer.deploy.settings import RECIPES
 from tests.tiny_net import CLASSES, PREPROCESS, images
 
 FEEDS = Feeds(name="images", rows=images(32), input=PREPROCESS)

@@ -9,9 +9,9 @@ from effxfer.deploy.export.logits import onnx_logits, onnx_outputs
 from effxfer.deploy.export.module import export_module
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata
 from effxfer.deploy.int8.evaluation import FP32, CandidateResult, Evaluator
+from effxfer.deploy.int8.recipes import AUTO, DEFAULT
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
-from effxfer.deploy.settings import AUTO, DEFAULT
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.preprocess import normalize
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net

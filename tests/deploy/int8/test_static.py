@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from effxfer.deploy.export.onnx import export_onnx, load
+from effxfer.deploy.int8.recipes import RECIPES, Recipe
 from effxfer.deploy.int8.static import Feeds, float_nodes_of, is_depthwise, prepare, write_candidate
-from effxfer.deploy.settings import RECIPES, Recipe
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.preprocess import Preprocess
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net

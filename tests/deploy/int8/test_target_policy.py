@@ -4,9 +4,9 @@ import pytest
 from effxfer.deploy.cpu.targets import TARGETS, host_target
 from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.int8.evaluation import FP32, CandidateResult
+from effxfer.deploy.int8.recipes import AUTO, DEFAULT
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
-from effxfer.deploy.settings import AUTO, DEFAULT
 from tests.deploy.int8.test_search import timings, verdicts
 from tests.tiny_net import images
 
