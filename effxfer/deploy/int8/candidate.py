@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from effxfer.deploy.export.onnx import load
 from effxfer.deploy.int8.bias_correction import correct_biases
 from effxfer.deploy.int8.dynamic import write_dynamic, write_weights
+from effxfer.deploy.int8.embeddings import embedding_tables, round_tables
 from effxfer.deploy.int8.equalize import equalize
 from effxfer.deploy.int8.recipes import AUTO, DEFAULT, HEAVY, Recipe
 from effxfer.deploy.int8.rescale import rescale
@@ -35,9 +36,20 @@ def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, floa
         ModelFileError: If the recipe does not fit the graph.
     """
     if recipe.kind == "dynamic":
-        return write_dynamic(prepared, out, recipe, float_nodes)
-    if recipe.kind == "weights":
-        return write_weights(prepared, out, float_nodes)
+        write_dynamic(prepared, out, recipe, float_nodes)
+    elif recipe.kind == "weights":
+        write_weights(prepared, out, float_nodes)
+    else:
+        _write_static(prepared, out, recipe, feeds, float_nodes)
+    if recipe.tables:
+        model = load(out)
+        if not round_tables(model, float_nodes):
+            raise ModelFileError("no embedding table to quantize", "use the recipe without `-table`", code="E426")
+        out.write_bytes(model.SerializeToString())
+    return out
+
+
+def _write_static(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, float_nodes: Collection[str]) -> None:
     base = equalize_graph(prepared, feeds) if recipe.equalize else prepared
     write_candidate(base, out, recipe, feeds, base.parent, float_nodes)
     model, exact = load(out), load(base)
@@ -47,7 +59,6 @@ def make_candidate(prepared: Path, out: Path, recipe: Recipe, feeds: Feeds, floa
     if recipe.correct:
         correct_biases(model, exact, feeds.subset(HISTOGRAM_IMAGES))
     out.write_bytes(model.SerializeToString())
-    return out
 
 
 def equalize_graph(prepared: Path, feeds: Feeds) -> Path:
@@ -69,14 +80,15 @@ def equalize_graph(prepared: Path, feeds: Feeds) -> Path:
 def suitable_recipes(graph: "onnx.GraphProto", recipes: Sequence[str]) -> tuple[str, ...]:
     """Replace `auto` by the recipes that suit the network's layers.
 
-    Most weights in matrix products: dynamic ones. A fifth or more of its convolutions depthwise: equalized ones.
+    Most weights in matrix products: dynamic ones, also with embedding tables as int8 rows if there are any. A fifth or
+    more of its convolutions depthwise: equalized ones.
     """
     if tuple(recipes) != DEFAULT:
         return tuple(recipes)
     size = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
     weights = {kind: _weights(graph, kind, size) for kind in HEAVY}
     if weights["MatMul"] > LINEAR * sum(weights.values()):
-        return AUTO["linear"]
+        return AUTO["tables" if embedding_tables(graph) else "linear"]
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     narrow = sum(map(is_depthwise, convolutions))
     return AUTO["depthwise" if narrow > DEPTHWISE * len(convolutions) else "convolutions"]

@@ -75,10 +75,10 @@ def write_weights(prepared: Path, out: Path, float_nodes: Collection[str] = ()) 
     from onnx import numpy_helper
 
     model = load(prepared)
-    _require_weights(model, float_nodes)
+    _require_weights(model, float_nodes, BLOCK)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = []
-    stored = {name: numpy_helper.to_array(initializers[name]) for name in _product_weights(model, float_nodes)}
+    stored = {name: numpy_helper.to_array(initializers[name]) for name in _product_weights(model, float_nodes, BLOCK)}
     for name, weight in stored.items():
         codes, scale = round_in_blocks(weight)
         initializers[name].CopyFrom(numpy_helper.from_array(codes, f"{name}_quantized"))
@@ -94,28 +94,30 @@ def write_weights(prepared: Path, out: Path, float_nodes: Collection[str] = ()) 
     return out
 
 
-def round_in_blocks(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a matrix `(C, O)` to 8 bits; return codes `(C, O)` and the scales of its blocks `(C / 32, O)`."""
-    blocks = weight.reshape(-1, BLOCK, weight.shape[1])
+def round_in_blocks(weight: NDArray[np.float32], block: int = BLOCK) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round a matrix `(C, O)` to 8 bits; return codes `(C, O)` and the scales of its blocks `(C / block, O)`."""
+    blocks = weight.reshape(-1, block, weight.shape[1])
     largest = np.abs(blocks).max(1)
     scale = np.where(largest > TINY, largest / 127, 1).astype(np.float32)
     codes = np.rint(blocks / scale[:, None]).astype(np.int8)
     return codes.reshape(weight.shape), scale
 
 
-def _require_weights(model: "onnx.ModelProto", float_nodes: Collection[str]) -> None:
-    if not _product_weights(model, float_nodes):
-        raise ModelFileError("no matrix product with weights to quantize", "use a static recipe", code="E426")
+def _require_weights(model: "onnx.ModelProto", float_nodes: Collection[str], multiple: int = 1) -> None:
+    if not _product_weights(model, float_nodes, multiple):
+        widths = f" of a width that {multiple} divides" if multiple > 1 else ""
+        text = f"no matrix product with weights{widths} to quantize"
+        raise ModelFileError(text, "use a static recipe", code="E426")
 
 
-def _product_weights(model: "onnx.ModelProto", float_nodes: Collection[str]) -> list[str]:
-    """List the matrices `(C, O)` that only products read, with C a multiple of the block."""
+def _product_weights(model: "onnx.ModelProto", float_nodes: Collection[str], multiple: int) -> list[str]:
+    """List the matrices `(C, O)` that only products read, with C a multiple of `multiple`."""
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     read = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in shapes]
     # A tied embedding is also looked up by Gather, which needs it as it is.
     read_otherwise = {name for node in model.graph.node for name in node.input[: 1 if node in read else None]}
     names = dict.fromkeys(node.input[1] for node in read if node.name not in float_nodes)
-    return [n for n in names if n not in read_otherwise and len(shapes[n]) == 2 and shapes[n][0] % BLOCK == 0]
+    return [n for n in names if n not in read_otherwise and len(shapes[n]) == 2 and shapes[n][0] % multiple == 0]
 
 
 def _raise_opset(model: "onnx.ModelProto") -> None:

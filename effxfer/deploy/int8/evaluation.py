@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from effxfer.deploy.cpu.saturation import Saturation
 from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.parity import agreement
+from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.static import Feeds
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
@@ -53,6 +54,15 @@ class CandidateResult:
         size = self.file.stat().st_size / 1e6 if self.n and self.file.exists() else None
         shares = {f"{title} %": self.score, "drop, points": self.drop, "agreement %": self.agreement}
         return {"recipe": self.name, **shares, unit: self.n, **timed, "MB": size, "verdict": self.verdict}
+
+
+def prefer_tables(candidates: Sequence[CandidateResult]) -> list[CandidateResult]:
+    """Drop candidates that are as good as others but for their embedding tables, which are in float32.
+
+    Look-ups take no time that a clock could tell apart, but such tables are half of a small BERT.
+    """
+    with_tables = [candidate for candidate in candidates if RECIPES[candidate.name].tables]
+    return with_tables or list(candidates)
 
 
 @dataclass(frozen=True, kw_only=True)

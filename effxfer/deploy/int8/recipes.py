@@ -23,6 +23,7 @@ class Recipe:
         float_first: Number of leading convolutions (or matrix products) that stay in float32.
         float_last: Keep the last convolution or matrix product in float32.
         float_depthwise: Keep depthwise convolutions in float32.
+        tables: Store embedding tables as int8 rows, see `deploy.int8.embeddings`.
     """
 
     kind: Literal["dynamic", "static", "weights"] = "static"
@@ -37,6 +38,7 @@ class Recipe:
     float_first: int = 0
     float_last: bool = False
     float_depthwise: bool = False
+    tables: bool = False
 
 
 HEAVY = ("Conv", "Gemm", "MatMul")
@@ -44,6 +46,8 @@ HEAVY = ("Conv", "Gemm", "MatMul")
 RECIPES: dict[str, Recipe] = {
     "dynamic": Recipe(kind="dynamic"),
     "dynamic-7bit": Recipe(kind="dynamic", reduce_range=True),
+    "dynamic-7bit-table": Recipe(kind="dynamic", reduce_range=True, tables=True),
+    "dynamic-table": Recipe(kind="dynamic", tables=True),
     "s8s8": Recipe(activation="int8"),
     "s8s8-7bit": Recipe(activation="int8", reduce_range=True),
     "s8s8-equal": Recipe(activation="int8", equalize=True),
@@ -60,6 +64,7 @@ RECIPES: dict[str, Recipe] = {
     "u8s8-front-7bit": Recipe(float_first=3, reduce_range=True),
     "u8s8-heavy": Recipe(only=HEAVY),
     "u8s8-heavy-7bit": Recipe(only=HEAVY, reduce_range=True),
+    "u8s8-heavy-table": Recipe(only=HEAVY, tables=True),
     "u8s8-percentile": Recipe(float_first=1, calibration="percentile"),
     "u8s8-stem": Recipe(float_first=1),
     "u8s8-stem-7bit": Recipe(float_first=1, reduce_range=True),
@@ -68,11 +73,13 @@ RECIPES: dict[str, Recipe] = {
     "u8u8": Recipe(weight="uint8"),
     "u8u8-stem": Recipe(weight="uint8", float_first=1),
     "weights": Recipe(kind="weights"),
+    "weights-table": Recipe(kind="weights", tables=True),
 }
 # One of these shipped for five of six networks (guide, deploy). Five at most, since they share `latency_seconds`.
 AUTO = {
     "convolutions": ("u8s8-front", "u8s8-front-7bit", "u8s8-stem", "u8s8-stem-7bit", "u8s8"),
     "depthwise": ("u8s8-front", "u8s8-front-7bit", "u8s8-stem-7bit", "u8s8-equal-7bit", "u8u8-stem"),
     "linear": ("dynamic", "dynamic-7bit", "u8s8-heavy", "u8s8-heavy-7bit"),
+    "tables": ("dynamic-table", "dynamic-7bit-table", "dynamic", "dynamic-7bit", "u8s8-heavy-table"),
 }
 DEFAULT = ("auto",)

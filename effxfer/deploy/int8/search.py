@@ -16,7 +16,7 @@ from typing import Any
 from effxfer.deploy.cpu.targets import ANY, Target
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.int8.builder import CandidateBuilder, feeds_of
-from effxfer.deploy.int8.evaluation import FP32, CandidateResult, CandidateTimer, Evaluator
+from effxfer.deploy.int8.evaluation import FP32, CandidateResult, CandidateTimer, Evaluator, prefer_tables
 from effxfer.deploy.int8.recipes import DEFAULT, RECIPES
 from effxfer.deploy.int8.static import HISTOGRAM_IMAGES
 from effxfer.deploy.int8.target_policy import TargetPolicy
@@ -54,7 +54,7 @@ def quantize(
 
     Each recipe is screened on part of the validation split, the survivors are timed against the float file in one
     interleaved run, and then measured on the whole split, fastest first. Among recipes within 3 % of the fastest
-    accepted one, the most accurate is kept.
+    accepted one, the most accurate is kept, among those with int8 embedding tables if there are any.
 
     Args:
         fp32: File that `export_onnx` wrote, or any network's ONNX file.
@@ -141,10 +141,12 @@ def _choose_fastest(
         else:
             results[candidate.name] = evaluator.measure(candidate)
             accepted += [] if results[candidate.name].verdict else [results[candidate.name]]
+    preferred = prefer_tables(accepted)
     # Accuracy first, since all of these are as fast.
-    best = max(accepted, key=lambda t: (t.score, -t.timing.ratio), default=None)
+    best = max(preferred, key=lambda t: (t.score, -t.timing.ratio), default=None)
     for candidate in accepted:
-        verdict = "kept" if candidate is best else f"as fast as {best.name}, not more accurate" if best else ""
+        reason = "not more accurate" if candidate in preferred else "larger"
+        verdict = "kept" if candidate is best else f"as fast as {best.name}, {reason}" if best else ""
         results[candidate.name] = replace(candidate, verdict=verdict)
     return best and results[best.name], list(results.values())
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from effxfer.deploy.cpu.saturation import saturation
 from effxfer.deploy.cpu.targets import (
@@ -14,13 +14,11 @@ from effxfer.deploy.cpu.targets import (
     needs_exact_sums,
     select_recipes,
 )
+from effxfer.deploy.int8.evaluation import CandidateResult, prefer_tables
 from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.static import Feeds
 from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report
-
-if TYPE_CHECKING:
-    from effxfer.deploy.int8.evaluation import CandidateResult
 
 ENOUGH = 16  # images that show that a candidate saturates
 
@@ -28,7 +26,7 @@ ENOUGH = 16  # images that show that a candidate saturates
 class Evaluator(Protocol):
     """Measures a candidate on the whole validation split; the verdict is empty if it is good enough."""
 
-    def measure(self, candidate: "CandidateResult") -> "CandidateResult":
+    def measure(self, candidate: CandidateResult) -> CandidateResult:
         """Measure."""
 
 
@@ -58,7 +56,7 @@ class TargetPolicy:
         reasons = {name: self.target.exclusion_reason(RECIPES[name]) for name in names}
         return {name: reason for name, reason in reasons.items() if reason}
 
-    def veto(self, candidate: "CandidateResult", feeds: Feeds) -> "CandidateResult":
+    def veto(self, candidate: CandidateResult, feeds: Feeds) -> CandidateResult:
         """Count saturated sums, and reject the candidate if the target does not allow them."""
         if candidate.verdict or self.target.loss == "none":
             return candidate
@@ -70,8 +68,8 @@ class TargetPolicy:
         return replace(candidate, saturation=counts, verdict=self.target.veto(counts))
 
     def choose_untimed(
-        self, evaluator: Evaluator, candidates: Sequence["CandidateResult"]
-    ) -> tuple["CandidateResult | None", list["CandidateResult"]]:
+        self, evaluator: Evaluator, candidates: Sequence[CandidateResult]
+    ) -> tuple[CandidateResult | None, list[CandidateResult]]:
         """Keep the most accurate candidate of the fastest kind on the target, without timing."""
         ranks = {
             candidate.name: self.target.rank(RECIPES[candidate.name])
@@ -79,23 +77,23 @@ class TargetPolicy:
             if not candidate.verdict
         }
         results = {candidate.name: candidate for candidate in candidates}
-        best: CandidateResult | None = None
+        accepted: list[CandidateResult] = []
         # The fastest kind first; a slower one only where all of it is refused.
         for name in sorted(ranks, key=lambda name: ranks[name]):
-            if best and ranks[name] > ranks[best.name]:
-                results[name] = replace(results[name], verdict=f"of a slower kind than {best.name}")
+            if accepted and ranks[name] > ranks[accepted[0].name]:
+                results[name] = replace(results[name], verdict=f"of a slower kind than {accepted[0].name}")
                 continue
             results[name] = result = evaluator.measure(results[name])
-            if not result.verdict and (best is None or (result.score or 0) > (best.score or 0)):
-                best = result
+            accepted += [] if result.verdict else [result]
+        preferred = prefer_tables(accepted)
+        best = max(preferred, key=lambda candidate: candidate.score or 0, default=None)
         for name, candidate in results.items():
             if best and not candidate.verdict:
-                results[name] = replace(
-                    candidate, verdict="kept" if name == best.name else f"less accurate than {best.name}"
-                )
+                reason = f"{'less accurate' if candidate in preferred else 'larger'} than {best.name}"
+                results[name] = replace(candidate, verdict="kept" if name == best.name else reason)
         return best and results[best.name], list(results.values())
 
-    def report(self, best: "CandidateResult", feeds: Feeds) -> Report:
+    def report(self, best: CandidateResult, feeds: Feeds) -> Report:
         """Report saturation on x86 without VNNI, and the CPUs on which the file was checked.
 
         Args:
