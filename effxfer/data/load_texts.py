@@ -1,6 +1,7 @@
 """List the texts of a source, and tokenize them once into a mapped cache."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from effxfer.data.checks.across_splits import check_items, find_single_class
@@ -135,7 +136,12 @@ def _split(listing: Listing, name: str, encodings: Encodings | None) -> Split:
         rows=encodings.rows if encodings else Ragged.of([]),
         labels=label_array(listing.labels, [item.label for item in members], listing.classes),
         names=[item.path for item in members],
+        decode_row=partial(_text_of_row, [listing.texts[item.path] for item in members]),
     )
+
+
+def _text_of_row(texts: Sequence[Text], row: int) -> Text:
+    return texts[row]
 
 
 def _find_cut(listing: Listing, encoded: Mapping[str, Encodings], tokens: Tokens) -> list[Finding]:

@@ -27,8 +27,8 @@ class Split:
         canvas: Images that augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
             with `T >= S`. None if the split is never trained on.
         aspect: Width divided by height of each image before it was squashed: float32 `(N,)`, or None.
-        decode_row: Decodes the full image of a row again, upright and without resizing: uint8 `(H, W, 3)`. None if
-            the images are not available.
+        decode_row: Reads the whole example of a row again: an image, upright and without resizing, uint8 `(H, W, 3)`;
+            a text, or a pair of texts. None if the examples are not available.
         domains: Domain of each example, if folders above the classes name domains; else empty.
     """
 
@@ -37,7 +37,7 @@ class Split:
     names: Sequence[str]
     canvas: NDArray[np.uint8] | None = None
     aspect: NDArray[np.float32] | None = None
-    decode_row: "Callable[[int], NDArray[np.uint8]] | None" = None
+    decode_row: "Callable[[int], Any] | None" = None
     domains: Sequence[str] = ()
 
     def __len__(self) -> int:

@@ -46,8 +46,9 @@ class ExportSettings(Settings):
         latency_seconds: Time limit of the latency measurements of all int8 recipes together.
         bundle: Also write a directory `bundle`: models, labels, model card, a Python example and a web page.
         ort_web: Folder of the npm package onnxruntime-web; None searches node_modules, then downloads it with npm.
+        tokenizers_web: Folder of the npm package @huggingface/tokenizers, for texts; None as for `ort_web`.
         backbone_license: License of the pretrained weights, for the model card.
-        data_license: License of the images, for the model card.
+        data_license: License of the data, for the model card.
         seed: Random seed of the choice of calibration images and the order of timing.
     """
 
@@ -69,13 +70,14 @@ class ExportSettings(Settings):
     latency_seconds: float = Field(default=20.0, gt=0)  # chosen: five recipes are then known to a few percent
     bundle: bool = False
     ort_web: str | None = None
+    tokenizers_web: str | None = None
     backbone_license: str = Field(default="unknown", min_length=1, max_length=100)
     data_license: str = Field(default="unknown", min_length=1, max_length=100)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _check_bundle(self) -> "ExportSettings":
-        for name in ("ort_web", "backbone_license", "data_license"):
+        for name in ("ort_web", "tokenizers_web", "backbone_license", "data_license"):
             if getattr(self, name) not in (None, "unknown") and not self.bundle:
                 raise ValueError(f"{name} has no effect without a bundle: set bundle = true")
         return self

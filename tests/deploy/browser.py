@@ -1,20 +1,23 @@
-"""A real browser without a window that classifies images with the page of a bundle."""
+"""A real browser without a window that predicts images or texts with the page of a bundle."""
 
 import json
 import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from effxfer.deploy.bundle.ort_web import PACKAGE
+from effxfer.deploy.bundle.web_library import ORT_WEB, TOKENIZERS_WEB
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ORT_WEB = os.environ.get("EFFXFER_ORT_WEB", "")
-MISSING = "no Chromium here" if not BROWSER else f"EFFXFER_ORT_WEB names no folder of npm's {PACKAGE}"
+ORT_FOLDER = os.environ.get("EFFXFER_ORT_WEB", "")
+TOKENIZERS_FOLDER = os.environ.get("EFFXFER_TOKENIZERS_WEB", "")
+MISSING = "no Chromium here" if not BROWSER else f"EFFXFER_ORT_WEB names no folder of npm's {ORT_WEB.package}"
+NO_TOKENIZERS = f"EFFXFER_TOKENIZERS_WEB names no folder of npm's {TOKENIZERS_WEB.package}"
 DRIVER = """<!doctype html><iframe id="page" src="/index.html"></iframe><script type="module">
 const frame = document.getElementById("page");
 const wait = async (inside, states) => {
@@ -25,24 +28,33 @@ const wait = async (inside, states) => {
   }
 };
 const rows = [];
+const choose = async (inside, name) => {
+  const blob = await (await fetch(`/images/${name}`)).blob();
+  const files = new DataTransfer();
+  files.items.add(new File([blob], name, { type: blob.type }));
+  inside.getElementById("file").files = files.files;
+  inside.getElementById("file").dispatchEvent(new Event("change"));
+};
+const write = async (inside, texts) => {
+  const areas = inside.querySelectorAll("textarea");
+  texts.forEach((text, i) => { areas[i].value = text; });
+  areas[0].dispatchEvent(new Event("input"));
+};
 try {
   await new Promise((resolve) => { frame.onload = resolve; });
   const inside = frame.contentDocument;
   await wait(inside, ["ready", "failed"]);
-  const put = inside.getElementById("file");
   for (const model of inside.getElementById("model").options) {
     inside.getElementById("model").value = model.value;
-    for (const name of await (await fetch("/names.json")).json()) {
-      const blob = await (await fetch(`/images/${name}`)).blob();
-      const files = new DataTransfer();
-      files.items.add(new File([blob], name, { type: blob.type }));
-      put.files = files.files;
-      inside.getElementById("status").dataset.state = "";
-      put.dispatchEvent(new Event("change"));
-      await wait(inside, ["done", "failed"]);
+    for (const example of await (await fetch("/examples.json")).json()) {
       const status = inside.getElementById("status");
-      rows.push({ ...status.dataset, name, model: model.text, text: status.textContent });
-      delete status.dataset.label;
+      status.dataset.state = "";
+      await (typeof example === "string" ? choose : write)(inside, example);
+      await wait(inside, ["done", "failed"]);
+      const answer = JSON.parse(status.dataset.answer ?? "null");
+      const seen = inside.getElementById("ranking").innerHTML;
+      rows.push({ state: status.dataset.state, answer, model: model.text, text: status.textContent, seen });
+      delete status.dataset.answer;
     }
   }
 } catch (error) { rows.push({ state: "failed", text: String(error) }); }
@@ -77,15 +89,17 @@ def served(folder: Path):
             thread.join()
 
 
-def classify(bundle: Path, images: list[Path], place: Path, seconds: float = 120.0) -> list[dict[str, str]]:
-    """Show images to the page of a copy of `bundle` under `place`; give what it says, model by model."""
+def predict(bundle: Path, examples: Sequence[Path | tuple[str, ...]], place: Path, seconds: float = 120.0):
+    """Show images, or texts by field, to the page of a copy of `bundle` under `place`; give what it says of each."""
     site = place / "site"
     shutil.copytree(bundle, site)
     (site / "images").mkdir()
-    names = [f"{i}{image.suffix}" for i, image in enumerate(images)]
-    for name, image in zip(names, images, strict=True):
-        shutil.copyfile(image, site / "images" / name)
-    (site / "names.json").write_text(json.dumps(names))
+    plain = []
+    for i, example in enumerate(examples):
+        if isinstance(example, Path):
+            shutil.copyfile(example, site / "images" / f"{i}{example.suffix}")
+        plain.append(f"{i}{example.suffix}" if isinstance(example, Path) else example)
+    (site / "examples.json").write_text(json.dumps(plain))
     (site / "driver.html").write_text(DRIVER)
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions"]
     with served(site) as server:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effxfer.deploy.bundle.bundle import WEB
+from effxfer.deploy.bundle.page import WEB
 from effxfer.deploy.export.preprocessing import tall_first
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.preprocess import Preprocess, normalize

@@ -46,7 +46,7 @@ def test_preprocessing_inside_needs_an_operator_set_that_smooths():
         build(ExportSettings, {"with_preprocessing": True, "opset": 17}, "export")
 
 
-@pytest.mark.parametrize("name", ["ort_web", "backbone_license", "data_license"])
+@pytest.mark.parametrize("name", ["ort_web", "tokenizers_web", "backbone_license", "data_license"])
 def test_what_only_a_bundle_needs_is_refused_without_one(name):
     with pytest.raises(SettingsError, match=f"{name} has no effect without a bundle"):
         build(ExportSettings, {name: "x"}, "export")

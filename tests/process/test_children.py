@@ -20,7 +20,7 @@ PLANTED = ("effxfer", "numpy", "optuna", "torch", "onnx", "onnxruntime", "filelo
 SCRIPTS = [cold_start.CHILD, memory.CHILD, vet.CHILD, emulator.CHILD]
 STARTS = {"os.fork", "os.forkpty", "os.system", "os.popen", "os.posix_spawn", "pty.spawn"}
 FAMILIES = ("os.exec", "os.spawn", "subprocess.", "multiprocessing", "asyncio.create_subprocess")
-NOT_PYTHON = {"deploy/bundle/ort_web.py"}
+NOT_PYTHON = {"deploy/bundle/tokenizer_check.py", "deploy/bundle/web_library.py"}
 
 
 def started(tree):

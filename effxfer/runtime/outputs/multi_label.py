@@ -53,7 +53,7 @@ class MultiLabel:
 
     def decide(self, raw: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Tell which classes apply, bool `(N, C)`: those whose logit is above their threshold."""
-        decided: NDArray[np.bool_] = raw > self._limits
+        decided: NDArray[np.bool_] = raw > self.limits
         return decided
 
     def to_answers(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -68,10 +68,11 @@ class MultiLabel:
 
     def of_answers(self) -> "MultiLabel":
         """Return the same output with thresholds of probabilities."""
-        return replace(self, thresholds=tuple(map(float, sigmoid(self._limits))))
+        return replace(self, thresholds=tuple(map(float, sigmoid(self.limits))))
 
     @property
-    def _limits(self) -> NDArray[np.float32]:
+    def limits(self) -> NDArray[np.float32]:
+        """The thresholds, float32 `(C,)`; 0 where there are none."""
         return np.asarray(self.thresholds or (0.0,) * self.width, np.float32)
 
     def fit_decision(self, raw: NDArray[np.float32], labels: Labels) -> "MultiLabel":

@@ -115,7 +115,7 @@ class Tokens:
         Raises:
             TextError: `E350` or `E352` if one is not a text, or too long; `E218` if it does not fit the pattern.
         """
-        pattern, words = self._pattern, bool(sources) and isinstance(sources[0], list)
+        pattern, words = self.compiled_pattern, bool(sources) and isinstance(sources[0], list)
         sequencer = Sequencer(self.loaded, pattern, self.pad)
         if words:
             encoded = sequencer.of_words([_words(source) for source in sources])
@@ -210,13 +210,18 @@ class Tokens:
             raise TextError(text, "take the tokenizer of these weights", code="E443")
 
     @cached_property
-    def _pattern(self) -> Pattern:
+    def compiled_pattern(self) -> Pattern:
+        """The pattern with the ids of its special tokens.
+
+        Raises:
+            TextError: `E218` if it does not suit the tokenizer.
+        """
         return read_pattern(self.pattern, self.loaded)
 
     def _room(self, parts: Sequence[Part]) -> int:
         """Return the tokens of a row that fields may take."""
         room = self.size - sum(len(part.ids) for part in parts if not part.field)
-        if room < len(self._pattern.fields):
+        if room < len(self.compiled_pattern.fields):
             text = f"rows of {self.size} tokens have no room for a text in the pattern {self.pattern!r:.60}"
             raise TextError(text, "give a larger size", code="E218")
         return room
@@ -224,7 +229,7 @@ class Tokens:
     def _fields(self, source: Source) -> dict[str, str]:
         """Return a source's texts by field."""
         texts = source if isinstance(source, tuple) else (_text(source),)
-        names = self._pattern.fields
+        names = self.compiled_pattern.fields
         if len(texts) != len(names):
             text = f"the pattern {self.pattern!r:.60} takes {len(names)} texts, not {len(texts)}"
             raise TextError(text, "give a pair for a pattern with {other}, and one text for others", code="E218")

@@ -8,7 +8,6 @@ from pathlib import Path
 from effxfer.artifact import describe
 from effxfer.benchmark.measure.size import measure_size
 from effxfer.data.task import Task, require_images
-from effxfer.deploy.bundle.ort_web import find_ort_web
 from effxfer.deploy.cpu.targets import resolve_target
 from effxfer.deploy.export.image_sizes import second_size
 from effxfer.deploy.export.logits import onnx_logits, open_model
@@ -26,7 +25,7 @@ from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.threads import usable_cores
-from effxfer.stages.deliver.bundle import BUNDLE, bundle
+from effxfer.stages.deliver.bundle import BUNDLE, bundle, find_libraries
 from effxfer.stages.settings.common import FILES
 from effxfer.stages.train.adapter_training import merge_adapters
 from effxfer.stages.train.finetune import accuracy_report
@@ -52,12 +51,12 @@ def export(
     Raises:
         DataError: If the classes of the task and the network differ.
         GateError: If the outputs of the file and the network differ.
-        ResourceError: If a bundle is requested and ONNX Runtime Web is not found; this is checked first.
+        ResourceError: If a bundle is requested and a library of its page is not found; this is checked first.
     """
     # Resolved once, so that the gate, int8 and the bundle use the same number.
     settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
     task, folder = tasks[-1], work.result or Path()
-    web = find_ort_web(settings.ort_web or "") if settings.bundle else None
+    libraries = find_libraries(net.input, settings) if settings.bundle else ()
     require_same_output(net, task)
     task = replace(task, output=net.output)  # with the network's own thresholds, and its own mean and deviation
     if settings.dynamic_size:
@@ -87,12 +86,12 @@ def export(
         report += try_int8(fp32, folder / FILES["int8"], task, settings)
     for precision, name in FILES.items():
         report += finish(folder / name, precision, task, settings, net)
-    if web:
+    if settings.bundle:
         # A run that was killed leaves a part of one.
         shutil.rmtree(folder / BUNDLE, ignore_errors=True)
         files = [folder / file for file in FILES.values() if (folder / file).is_file()]
         report += bundle(
-            folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, web=web
+            folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, libraries=libraries
         )  # fmt: skip
     return net, report + zeros(net)
 

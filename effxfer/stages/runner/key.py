@@ -19,6 +19,8 @@ from effxfer.stages.settings.base import StageSettings
 REMOVED = {"export": {"mixed_seconds": 60.0, "tune": False, "tune_seconds": 20.0}}
 # Settings whose default is None now count with their former default, for the same reason.
 FORMER_DEFAULTS = {"search": {"metric": "accuracy"}}
+# Settings that came later count only where they are set, again for that reason.
+ADDED = {"export": ("tokenizers_web",)}
 
 
 def stage_key(
@@ -47,6 +49,7 @@ def key_of_listings(name: str, settings: StageSettings, source: Source, listings
     """Digest a stage's settings, its source and its data."""
     identity = settings_identity(settings) | REMOVED.get(name, {})
     identity |= {k: value for k, value in FORMER_DEFAULTS.get(name, {}).items() if identity[k] is None}
+    identity = {k: value for k, value in identity.items() if value is not None or k not in ADDED.get(name, ())}
     return artifact.key_of(name, identity, [one.key for one in listings], parent_of(source))
 
 

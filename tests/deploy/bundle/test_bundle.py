@@ -11,20 +11,25 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from effxfer.deploy.bundle.bundle import Origin, markdown, write_bundle
-from effxfer.deploy.bundle.ort_web import FILES, OrtWeb
+from effxfer.deploy.bundle.bundle import write_bundle
+from effxfer.deploy.bundle.card import Origin, markdown
+from effxfer.deploy.bundle.page import WEB as WEB_FOLDER
+from effxfer.deploy.bundle.page import Page
 from effxfer.deploy.bundle.runtime_copy import PACKAGE, RUNTIME
+from effxfer.deploy.bundle.web_library import ORT_WEB, TOKENIZERS_WEB, WebFiles
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata, write_metadata
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.files import sha256
 from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.model import Model
+from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.single_label import SingleLabel
 from tests.data import corpus
 from tests.tiny_net import CLASSES, PREPROCESS
 
-WEB = OrtWeb(version="9.8.7", files=dict.fromkeys(FILES, b"x"))
+WEB = Page(libraries=(WebFiles(library=ORT_WEB, version="9.8.7", files=dict.fromkeys(ORT_WEB.files, b"x")),))
 ACCURACY = Report(
     rows=(
         Measurement(name="accuracy/val/fp32", value=91.239, unit="%", of="images", n=400),
@@ -43,7 +48,7 @@ ORIGIN = Origin(title='My "shapes": 1', backbone="timm:x", backbone_license="apa
 
 
 def bundled(file, out, origin=ORIGIN):
-    return write_bundle(out / "bundle", [file], origin=origin, accuracy=ACCURACY, speed=SPEED, web=WEB)
+    return write_bundle(out / "bundle", [file], origin=origin, accuracy=ACCURACY, speed=SPEED, page=WEB)
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def test_it_holds_all_that_the_card_names(bundle, exported):
         assert (bundle / name).is_file()
         assert f"`{name}`" in card
     assert (bundle / "model.onnx").read_bytes() == exported.read_bytes()
-    assert {file.name for file in (bundle / "ort").iterdir()} == set(FILES)
+    assert {file.name for file in (bundle / "ort").iterdir()} == set(ORT_WEB.files)
     assert (bundle / "labels.txt").read_text(encoding="utf-8").splitlines() == list(CLASSES)
 
 
@@ -166,7 +171,7 @@ def test_names_of_others_add_nothing_to_the_card(exported, tmp_path):
     origin = Origin(title=bad, backbone=bad, backbone_license=bad, data=bad, data_license=bad)
     speed = replace(SPEED, tables=(Table(title="Models", rows=({"model": bad, "p50 ms": 1.0},)),), notes=(bad,))
     out = tmp_path / "bundle"
-    write_bundle(out, [tmp_path / "model.onnx"], origin=origin, accuracy=ACCURACY, speed=speed, web=WEB)
+    write_bundle(out, [tmp_path / "model.onnx"], origin=origin, accuracy=ACCURACY, speed=speed, page=WEB)
     text = (out / "README.md").read_text(encoding="utf-8").partition("\n---\n")[2]
     plain = (bundled(exported, tmp_path / "plain") / "README.md").read_text(encoding="utf-8").partition("\n---\n")[2]
     parser = MarkdownIt("commonmark").enable("table")
@@ -210,18 +215,128 @@ def test_labels_are_exact(exported, tmp_path):
 
 
 def test_the_page_asks_no_other_place(bundle):
-    for name in ("index.html", "app.js", "preprocess.js"):
+    for name in ("index.html", "app.js", "images.js", "outputs.js", "preprocess.js"):
         assert "://" not in (bundle / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
-def test_scripts_are_well_formed(bundle, tmp_path):
-    for name in ("app.js", "preprocess.js"):
+def test_scripts_are_well_formed(tmp_path):
+    for name in ("app.js", "images.js", "outputs.js", "preprocess.js", "texts.js", "tokens.js"):
         module = tmp_path / name.replace(".js", ".mjs")
-        shutil.copyfile(bundle / name, module)
+        shutil.copyfile(WEB_FOLDER / name, module)
         subprocess.run(["node", "--check", module], check=True, capture_output=True)
 
 
 def test_empty_columns_are_left_out_and_bars_do_not_break_cells():
     table = Table(title="", rows=({"a": "x|y", "b": None, "c": 0.123456},))
     assert markdown(table) == "| a | c |\n| --- | --- |\n| x\\|y | 0.1235 |"
+
+
+def with_output(file, out, output):
+    """A copy of an exported file that gives another kind of answer."""
+    model = load(file)
+    write_metadata(model, replace(read_metadata(file), output=output))
+    onnx.save(model, out)
+    return out
+
+
+def test_a_bundle_of_several_labels_names_thresholds_and_says_which_apply(exported, tmp_path):
+    output = MultiLabel(classes=CLASSES, thresholds=(-50.0, 50.0, *(0.0,) * (len(CLASSES) - 2)))
+    out = write_bundle(
+        tmp_path / "bundle", [with_output(exported, tmp_path / "model.onnx", output)], origin=ORIGIN, speed=SPEED,
+        page=WEB, accuracy=Report(
+            rows=(
+                Measurement(name="mAP/val/fp32", value=81.5, unit="%", of="images", n=400),
+                Measurement(name="macro F1/val/fp32", value=77.25, unit="%", of="images", n=400),
+            )
+        ),
+    )  # fmt: skip
+    card = ModelCard((out / "README.md").read_text(encoding="utf-8"))
+    assert card.data.pipeline_tag == "image-classification"
+    assert "multi-label" in card.data.tags
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("map", 81.5)
+    for text in (
+        "macro F1/val/fp32: 77.25 %",
+        f"| {CLASSES[1]} | 1 |",
+        "its sigmoid is the probability",
+        "None may apply",
+    ):
+        assert text in card.text
+    assert "Classifies" not in card.text
+    assert json.loads((out / "model.json").read_text())["output"]["thresholds"][:2] == [-50.0, 50.0]
+    (said,) = in_bundle(out, "example.py", odd_image(tmp_path)).stdout.splitlines()
+    assert CLASSES[0] in said.split(", ")
+    assert CLASSES[1] not in said.split(", ")
+
+
+def test_a_bundle_of_values_names_their_unit_and_says_numbers(exported, tmp_path):
+    names = tuple(f"{name} in mm" for name in CLASSES)
+    numbers = {"mean": (10.0,) * len(names), "deviation": (2.5,) * len(names)}
+    file = with_output(exported, tmp_path / "model.onnx", Regression(classes=names, **numbers))
+    accuracy = Report(
+        rows=(
+            Measurement(name="R2/val/fp32", value=91.0, unit="%", of="images", n=400),
+            Measurement(name=f"mean absolute error {names[0]}/val/fp32", value=0.75, of="images", n=400),
+        )
+    )
+    out = write_bundle(tmp_path / "bundle", [file], origin=ORIGIN, accuracy=accuracy, speed=SPEED, page=WEB)
+    card = ModelCard((out / "README.md").read_text(encoding="utf-8"))
+    assert card.data.pipeline_tag == "other"
+    assert "regression" in card.data.tags
+    for text in (
+        f"{names[0]}/val/fp32: 0.75",
+        f"| {names[0]} | 10 | 2.5 |",
+        "standardised",
+        "The R2 is that on shapes",
+    ):
+        assert text in card.text
+    assert "classes" not in card.text.partition("## Limits")[2]
+    image = odd_image(tmp_path)
+    (said,) = in_bundle(out, "example.py", image).stdout.splitlines()
+    values = Model(file).predict([image])[0].values
+    assert said == ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+
+
+def odd_image(folder):
+    (folder / "photos").mkdir()
+    return odd_images(folder / "photos")[0]
+
+
+TEXT_RUN = """
+import sys
+from effxfer_runtime.model import Model
+print(Model("model.onnx", threads=1).predict(sys.argv[1:])[0].label)
+print(sorted({"effxfer", "torch", "onnx", "PIL", "transformers"} & set(sys.modules)))
+"""
+
+
+def test_a_bundle_of_texts_needs_neither_torch_nor_pillow(text_file, tmp_path):
+    page = Page(note="There is no web page: reasons")
+    out = write_bundle(tmp_path / "bundle", [text_file], origin=ORIGIN, accuracy=Report(), speed=SPEED, page=page)
+    label, strange = in_bundle(out, "-c", TEXT_RUN, "the cat sat").stdout.splitlines()
+    assert label == Model(text_file).predict(["the cat sat"])[0].label
+    assert strange == "[]"
+    assert in_bundle(out, "example.py", "the cat sat").stdout.splitlines() == [label]
+    card = ModelCard((out / "README.md").read_text(encoding="utf-8"))
+    assert card.data.pipeline_tag == "text-classification"
+    for text in ("tokenizer.json", "There is no web page: reasons.", "at most 40 of them", "--no-deps tokenizers"):
+        assert text in card.text
+    for word in ("image", "pixel", "photo", "index.html", "browser:"):
+        assert word not in card.text, word
+    assert not (out / "index.html").exists()
+    assert "onnxruntime-web" not in card.data.tags
+
+
+def test_a_bundle_of_texts_with_a_page_has_the_tokenizer_and_what_its_patterns_mean(text_file, tmp_path):
+    tokenizers = WebFiles(library=TOKENIZERS_WEB, version="0.2.0", files={"tokenizers.min.mjs": b"x", "LICENSE": b"y"})
+    page = Page(libraries=(*WEB.libraries, tokenizers))
+    out = write_bundle(tmp_path / "bundle", [text_file], origin=ORIGIN, accuracy=ACCURACY, speed=SPEED, page=page)
+    assert (out / "tokenizer.json").read_bytes() == (text_file.parent / "tokenizer.json").read_bytes()
+    assert (out / "tokenizers" / "LICENSE").read_bytes() == b"y"
+    facts = json.loads((out / "model.json").read_text())["tokens"]
+    assert (facts["size"], facts["chunks"]) == (40, [{"pieces": ["text"], "names": ["text"]}])
+    index = (out / "index.html").read_text()
+    assert '<textarea id="text"' in index
+    assert 'type="file"' not in index
+    assert not (out / "images.js").exists()

@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 from effxfer.benchmark.compare import bench_models
 from effxfer.benchmark.measure.size import measure_size
-from effxfer.deploy.bundle.ort_web import FILES as ORT_WEB
+from effxfer.deploy.bundle.web_library import ORT_WEB
 from effxfer.deploy.export.onnx import load
 from effxfer.deploy.export.parity import REJECTED
 from effxfer.errors import DataError, GateError, ResourceError
@@ -215,7 +215,7 @@ def test_other_classes_are_refused(dense, data, tmp_path):
 def ort_web(tmp_path):
     folder = tmp_path / "ort-web"
     folder.mkdir()
-    for name in ORT_WEB:
+    for name in ORT_WEB.files:
         (folder / name).write_bytes(b"x")
     return str(folder)
 

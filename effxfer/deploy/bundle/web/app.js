@@ -1,51 +1,17 @@
-// Classifies an image in this browser: nothing is sent anywhere.
+// Runs the model in this browser: nothing is sent anywhere.
 import * as ort from "./ort/ort.wasm.min.mjs";
-import { normalize, resizeCrop } from "./preprocess.js";
+import { answer } from "./outputs.js";
 
-const MAX_PIXELS = 64e6;
+const SHOWN = 5;
 const place = new URL(".", import.meta.url).href;
 const field = (id) => document.getElementById(id);
 const sessions = new Map();
 let about;
+let input;
+let turn = 0;
 
 ort.env.wasm.wasmPaths = `${place}ort/`;
 if (!globalThis.crossOriginIsolated) ort.env.wasm.numThreads = 1;
-
-// Decode as the runtime does: upright, transparency on white, colours as they are stored.
-async function decode(blob) {
-  const bitmap = await createImageBitmap(blob, {
-    imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none",
-  });
-  const { width, height } = bitmap;
-  if (width * height > MAX_PIXELS) throw new Error(`${width} x ${height} pixels are too many`);
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  const rgba = context.getImageData(0, 0, width, height).data;
-  const data = new Uint8Array(width * height * 3);
-  for (let i = 0, j = 0; j < data.length; i += 4, j += 3) {
-    data[j] = rgba[i];
-    data[j + 1] = rgba[i + 1];
-    data[j + 2] = rgba[i + 2];
-  }
-  return { data, width, height };
-}
-
-function tensor(image, model) {
-  if (model.resizes) return new ort.Tensor("uint8", image.data, [1, image.height, image.width, 3]);
-  const cut = resizeCrop(image, { ...about.preprocess, tall_first: about.tall_first });
-  return new ort.Tensor("float32", normalize(cut, about.preprocess), [1, 3, cut.height, cut.width]);
-}
-
-function softmax(logits) {
-  const most = Math.max(...logits);
-  const raised = Array.from(logits, (x) => Math.exp(x - most));
-  const total = raised.reduce((a, b) => a + b, 0);
-  return raised.map((x) => x / total);
-}
 
 // One session at a time: a change of the model frees the other one.
 async function open(model) {
@@ -59,29 +25,39 @@ async function open(model) {
   return sessions.get(model.file);
 }
 
-async function classify(blob, model) {
-  const input = tensor(await decode(blob), model);
+async function predict(model, tensor) {
   const session = await open(model);
   const begun = performance.now();
-  const result = await session.run({ [model.input]: input });
+  const result = await session.run({ [model.input]: tensor });
   const took = performance.now() - begun;
-  const values = Array.from(result[model.output].data);
-  const shares = model.resizes ? values : softmax(values);
-  const ranked = shares.map((share, i) => ({ label: about.labels[i], share })).sort((a, b) => b.share - a.share);
-  return { ranked, took };
+  return { said: answer(Array.from(result[model.output].data), about, model.resizes), took };
 }
 
-function show({ ranked, took }, model) {
-  const items = ranked.slice(0, 5).map(({ label, share }) => {
-    const item = document.createElement("li");
-    const bar = document.createElement("meter");
-    bar.value = share;
-    item.append(bar, ` ${label} `, `${(100 * share).toFixed(1)} %`);
-    return item;
-  });
-  field("ranking").replaceChildren(...items);
-  state("done", `${took.toFixed(1)} ms with ${model.file}`);
-  Object.assign(field("status").dataset, { label: ranked[0].label, share: ranked[0].share });
+function bar({ label, probability, applies = true }) {
+  const item = document.createElement("li");
+  const meter = document.createElement("meter");
+  meter.value = probability;
+  item.append(meter, ` ${label} `, `${(100 * probability).toFixed(1)} %`);
+  item.className = applies ? "applies" : "other";
+  return item;
+}
+
+function number({ label, value }) {
+  const item = document.createElement("li");
+  item.append(`${label}: `, String(Number(value.toPrecision(5))));
+  return item;
+}
+
+// All labels that apply, and the most probable ones.
+const shown = (ranked) => ranked.filter(({ applies }, i) => applies || i < SHOWN);
+
+function show({ said, took }, model, note) {
+  const { ranked, values } = said;
+  field("ranking").replaceChildren(...(values ? values.map(number) : shown(ranked).map(bar)));
+  const none = ranked?.every(({ applies }) => applies === false) ? "no label applies; " : "";
+  const plain = ranked ? { ranked } : { values };
+  field("status").dataset.answer = JSON.stringify(plain);
+  state("done", `${none}${note ? `${note}; ` : ""}${took.toFixed(1)} ms with ${model.file}`);
 }
 
 function state(name, text) {
@@ -89,35 +65,40 @@ function state(name, text) {
   field("status").dataset.state = name;
 }
 
-async function take(file) {
-  if (!file) return;
-  state("busy", "…");
-  field("preview").src = URL.createObjectURL(file);
+async function run() {
+  turn += 1;
+  const mine = turn;
   const model = about.models[field("model").value];
   try {
-    show(await classify(file, model), model);
+    const example = await input.read(about, model, ort);
+    if (!example) {
+      field("ranking").replaceChildren();
+      state("ready", input.invitation);
+      return;
+    }
+    state("busy", "…");
+    const result = await predict(model, example.tensor);
+    // While one example was computed, another one may have been given.
+    if (mine === turn) show(result, model, example.note);
   } catch (error) {
+    if (mine !== turn) return;
     field("ranking").replaceChildren();
-    state("failed", `This image cannot be classified: ${error.message}`);
+    state("failed", `This cannot be read: ${error.message}`);
   }
 }
 
 async function start() {
   about = await (await fetch(`${place}model.json`)).json();
+  input = await import(about.tokens ? "./texts.js" : "./images.js");
   document.title = about.title;
   field("title").textContent = about.title;
   field("model").replaceChildren(...about.models.map((model, i) => new Option(model.title, i)));
-  const picked = () => take(field("file").files[0]);
-  field("file").addEventListener("change", picked);
-  field("model").addEventListener("change", picked);
-  document.body.addEventListener("dragover", (event) => event.preventDefault());
-  document.body.addEventListener("drop", (event) => {
-    event.preventDefault();
-    if (!event.dataTransfer.files.length) return;
-    field("file").files = event.dataTransfer.files;
-    picked();
-  });
-  state("ready", "Choose an image, or drop one here.");
+  // One after the other: a session cannot run two examples at once.
+  let last = Promise.resolve();
+  const changed = () => { last = last.then(run); };
+  field("model").addEventListener("change", changed);
+  await input.listen(changed, about, place);
+  state("ready", input.invitation);
 }
 
 start().catch((error) => state("failed", `The page cannot start: ${error.message}`));

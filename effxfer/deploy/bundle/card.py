@@ -1,0 +1,147 @@
+"""The model card of a bundle: a README with the metadata of Hugging Face (https://huggingface.co/docs/hub/model-cards)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from effxfer import __version__
+from effxfer.benchmark.report import MACHINE
+from effxfer.deploy.bundle.markdown import Markdown, escape, format_code, quote_string
+from effxfer.deploy.bundle.page import WEB, Page
+from effxfer.report import Report, Table, cell
+from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.model_file.metadata import Metadata
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.runtime.outputs.regression import Regression
+from effxfer.runtime.softmax import sigmoid
+
+SHOWN = 10  # chosen: names in the card's sentence and table; all of them are in labels.txt
+UNKNOWN = "unknown"
+# Hugging Face has no task for values of images or texts.
+TASKS = {"image": "image-classification", "text": "text-classification", "value": "other"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The origin of the models.
+
+    Attributes:
+        title: Title of page and card.
+        backbone: Name of the pretrained network.
+        backbone_license: License of its weights.
+        data: Name of the data.
+        data_license: License of the data.
+    """
+
+    title: str
+    backbone: str
+    backbone_license: str = UNKNOWN
+    data: str
+    data_license: str = UNKNOWN
+
+
+def card(
+    metadata: Metadata, models: Sequence[Any], origin: Origin, accuracy: Report, speed: Report, page: Page
+) -> str:  # fmt: skip
+    """Return the text of the model card.
+
+    Args:
+        metadata: Those of the first file.
+        models: The interface of each file.
+        origin: Network and data that they were made from.
+        accuracy: Rows `METRIC/SPLIT/PRECISION`.
+        speed: Latency and size of the files.
+        page: The web page.
+    """
+    input, output = metadata.input, metadata.output
+    return render(
+        "card.md", **asdict(origin), models=models, labels=output.classes, kind=input.kind, answer=output.kind,
+        task=TASKS["value" if output.kind == "value" else input.kind], metric=accuracy.metric, key=metadata.key,
+        version=__version__, page=page, input=input, shown=_shown(output), decisions=_decisions(output, metadata),
+        short=short_side(input) if isinstance(input, Preprocess) else 0, accuracy=_accuracies(accuracy),
+        results=_results(accuracy), table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes,
+        warnings=_warnings(origin),
+    )  # fmt: skip
+
+
+def short_side(preprocess: Preprocess) -> int:
+    """Return the shorter side of an image before the centre crop, in pixels."""
+    # Rounded down, as timm does it.
+    return math.floor(preprocess.size / preprocess.crop_pct)
+
+
+def markdown(table: Table) -> Markdown:
+    """Format a table in Markdown."""
+    columns = [name for name in table.rows[0] if any(row[name] is not None for row in table.rows)]
+    lines = [columns, *([cell(row[name]) for name in columns] for row in table.rows)]
+    head, *body = (f"| {' | '.join(map(escape, line))} |" for line in lines)
+    return Markdown("\n".join([head, "|" + " --- |" * len(columns), *body]))
+
+
+def render(template: str, **values: Any) -> str:
+    """Render a template; all values are escaped, unless `format_code` or `quote_string` produced them."""
+    from jinja2 import Environment, StrictUndefined
+
+    # StrictUndefined: a misspelt name in a template would be an empty text otherwise.
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(undefined=StrictUndefined, autoescape=False, finalize=escape, **options)
+    text = (WEB / template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(**values, code=format_code, quoted=quote_string)
+
+
+def _shown(output: Output) -> str:
+    labels = output.classes
+    return ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+
+
+def _decisions(output: Output, metadata: Metadata) -> Markdown | None:
+    """Return a table of what turns the first outputs into labels or values; None for single labels."""
+    rows: list[dict[str, Any]] = []
+    if isinstance(output, MultiLabel):
+        limits = output.limits if metadata.with_preprocessing else sigmoid(output.limits)
+        for name, limit in zip(output.classes, limits.tolist(), strict=True):
+            rows.append({"label": name, "applies above a probability of": round(limit, 4)})
+    if isinstance(output, Regression):
+        numbers = zip(output.classes, output.mean, output.deviation, strict=True)
+        rows = [{"value": name, "mean of training": m, "standard deviation": d} for name, m, d in numbers]
+    return markdown(Table(title="", rows=tuple(rows[:SHOWN]))) if rows else None
+
+
+def _accuracies(report: Report) -> list[str]:
+    return [f"{row.name}: {row}" for row in report.rows if _is_score(report, row.name)]
+
+
+def _is_score(report: Report, name: str) -> bool:
+    """Whether a row is the main metric, or another one of predictions, such as a mean absolute error."""
+    return name.startswith((f"{report.metric}/", "macro F1/", "mean absolute error"))
+
+
+def _results(report: Report) -> list[dict[str, Any]]:
+    rows = []
+    for row in report.rows:
+        quantity, _, tail = row.name.partition("/")
+        split, _, precision = tail.partition("/")
+        if quantity == report.metric and precision in ("fp32", "int8"):
+            rows.append({"split": split, "file": precision, "value": round(row.value, 2)})
+    return rows
+
+
+def _machine(speed: Report) -> str:
+    rows = next((table.rows for table in speed.tables if table.title == MACHINE), ())
+    return "; ".join(f"{row['fact']} {row['found']}" for row in rows) or UNKNOWN
+
+
+def _warnings(origin: Origin) -> list[str]:
+    licenses = (("backbone", origin.backbone_license), ("data", origin.data_license))
+    unknown = [
+        f"the licence of the {subject} is unknown: look it up before you publish"
+        for subject, name in licenses
+        if name == UNKNOWN
+    ]
+    return unknown + [
+        f"the licence of the {subject} ({name}) does not allow commercial use"
+        for subject, name in licenses
+        if set(name.lower().replace("_", "-").split("-")) & {"nc"} or "non-commercial" in name.lower()
+    ]
