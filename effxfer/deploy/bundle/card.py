@@ -59,7 +59,7 @@ def card(
     return render(
         "card.md", **asdict(origin), models=models, labels=output.classes, kind=input.kind, answer=output.kind,
         task=TASKS["value" if output.kind == "value" else input.kind], metric=accuracy.metric, key=metadata.key,
-        version=__version__, page=page, input=input, shown=_shown(output), decisions=_decisions(output, metadata),
+        version=__version__, page=page, input=input, shown=_first_names(output), decisions=_decisions(output, metadata),
         short=short_side(input) if isinstance(input, Preprocess) else 0, accuracy=_accuracies(accuracy),
         results=_results(accuracy), table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes,
         warnings=_warnings(origin),
@@ -91,7 +91,7 @@ def render(template: str, **values: Any) -> str:
     return environment.from_string(text).render(**values, code=format_code, quoted=quote_string)
 
 
-def _shown(output: Output) -> str:
+def _first_names(output: Output) -> str:
     labels = output.classes
     return ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
 
