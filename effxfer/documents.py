@@ -4,7 +4,7 @@ A seal detects damage; these models check that a document with a valid seal make
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.model_file.strict import preprocess
 from effxfer.runtime.text.fields import tokens
+from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.settings import Settings
 
 # Real documents go 6 deep; json and pydantic recurse, and Python stops them near 1,000.
@@ -39,7 +40,11 @@ Table = dict[Name, Any]
 def _check_input(table: dict[str, Any]) -> dict[str, Any]:
     if "size" not in table:
         raise ValueError("it has no field 'size'")
-    (tokens if table.get("kind") == "text" else preprocess)(table)
+    kind = table.get("kind")
+    check: Callable[[Any], Any] = preprocess
+    if kind in ("text", "vector"):
+        check = tokens if kind == "text" else Vectors.from_json
+    check(table)
     return table
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-EXAMPLE = ("file", "text", "other")
+EXAMPLE = ("file", "row", "text", "other")
 LONGEST = 60  # characters of a text in a line on the terminal
 
 
@@ -37,7 +37,7 @@ def require_all(rows: Sequence[Mapping[str, Any]]) -> None:
 
     failed = [row for row in rows if "error" in row]
     if failed:
-        unit = "images" if all("file" in row for row in rows) else "texts"
+        unit = "texts" if not all("file" in row for row in rows) else "vectors" if "row" in failed[0] else "images"
         problem, error = f"{len(failed)} of {len(rows)} {unit} failed", failed[0]["error"]
         raise DataError(problem, f"the first is {name(failed[0])}: {error}", code=error[:4])
 
@@ -66,9 +66,9 @@ def answer(row: Mapping[str, Any]) -> str:
 def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
     """Write a CSV file (UTF-8) with one row per example.
 
-    Its columns are `file` or `text` and `other`; `label`, `probability`, `label 2` and so on, or the names of the
-    values; and `error`. File names, texts and labels that a spreadsheet would read as formulas are prefixed with `'`
-    (see `csv_cell`).
+    Its columns are `file`, `file` and `row`, or `text` and `other`; `label`, `probability`, `label 2` and so on, or the
+    names of the values; and `error`. File names, texts and labels that a spreadsheet would read as formulas are
+    prefixed with `'` (see `csv_cell`).
     """
     import csv
     import io

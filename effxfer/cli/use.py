@@ -49,7 +49,7 @@ def numbers_of(name: str, text: str | None) -> list[int] | None:
 
 def predict(
     model: Annotated[Path, typer.Argument(help="An exported .onnx file, or a directory with model.onnx.")],
-    files: Annotated[list[Path] | None, typer.Argument(help="Image files, or files of a text each.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="Images, texts, or .npy, .npz of vectors.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text; may be repeated.")] = None,
     pair: Annotated[list[str] | None, typer.Option(help="Second text of a pair, for each --text.")] = None,
     text_file: Annotated[Path | None, typer.Option(help="A text per line (pairs: a tab between), or .jsonl.")] = None,
@@ -59,7 +59,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Also write a table (.csv).")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Predict images or texts with an exported model, without torch."""
+    """Predict images, texts or vectors with an exported model, without torch."""
     from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
     from effxfer.benchmark.untrusted.vet import has_valid_seal, is_untrusted, locate, note_unverified
     from effxfer.cli import prediction_table
@@ -69,6 +69,7 @@ def predict(
     from effxfer.runtime.model import ModelError
     from effxfer.runtime.predict import predict_files
     from effxfer.runtime.text.errors import TextError
+    from effxfer.runtime.vectors.vector_error import VectorError
     from effxfer.stages.runner.output_dir import check_file
 
     check_file(out)
@@ -93,7 +94,7 @@ def predict(
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
     except ImageError as error:
         raise DataError(error.problem, error.hint, code=error.code) from None
-    except TextError as error:
+    except (TextError, VectorError) as error:
         raise error_of_code(error.problem, error.hint, error.code) from None
     prediction_table.show(rows, out, as_json=as_json)
     prediction_table.require_all(rows)

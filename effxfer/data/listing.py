@@ -1,10 +1,13 @@
-"""Listings of a source: its files or texts, labels and splits, with findings, before anything is decoded."""
+"""Listings of a source: its files, texts or vectors, labels and splits, with findings, before anything is decoded."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from effxfer.errors import DataError
 from effxfer.files import digest
@@ -32,14 +35,16 @@ TABLES = (".csv", ".tsv", ".parquet")
 
 
 class Item(NamedTuple):
-    """One labelled image or text.
+    """One labelled image, text or vector.
 
     Attributes:
-        path: Relative to the root, with forward slashes; of a text the file's name and the line.
+        path: Relative to the root, with forward slashes; of a text the file's name and the line,
+            of a vector the file's name and the row.
         label: Class name, or the text that `labels.cells` describes; `labels.arrays` makes arrays of it.
         split: `train`, `val`, `test` or `unlabelled`; empty before it is assigned.
         domain: First folder of the path, if the last one is the class; else empty.
-        sha256: Digest of the file's bytes, empty before it is computed; of a text, without regard to case and blanks.
+        sha256: Digest of the file's bytes, empty before it is computed; of a text, without regard to case and blanks;
+            of a vector, of its numbers.
     """
 
     path: str
@@ -98,6 +103,7 @@ class Listing:
         assigned: All labelled images with their splits, including those that `max_per_class` excludes.
         labels: Kind of label, as in the settings.
         texts: The text of each item by its path, where the source holds texts; empty for images.
+        vectors: The vectors of all items, float32 `(N, D)`, in the order of `everything`; None for others.
     """
 
     name: str
@@ -112,10 +118,13 @@ class Listing:
     assigned: tuple[Item, ...] = ()
     labels: LabelKind = "single"
     texts: Mapping[str, Text] = field(default_factory=dict)
+    vectors: NDArray[np.float32] | None = None
 
     @property
     def unit(self) -> str:
         """What the items are, in the plural."""
+        if self.vectors is not None:
+            return "vectors"
         return "texts" if self.texts else "images"
 
     @property

@@ -9,6 +9,7 @@ from effxfer.data.history import NONE, History, describe_difference
 from effxfer.data.listing import Listing, notes_of, raise_errors
 from effxfer.data.load_images import load_images, survey_images
 from effxfer.data.load_texts import load_texts, survey_texts
+from effxfer.data.load_vectors import holds_vectors, load_vectors, survey_vectors
 from effxfer.data.settings import DataSettings
 from effxfer.data.sources.file_hashes import default_cache
 from effxfer.data.target import attach_target, join_target
@@ -18,6 +19,13 @@ from effxfer.errors import SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.text.tokens import Tokens
+from effxfer.runtime.vectors.vectors import Vectors
+
+HINTS = {
+    Preprocess.unit: "give it images, or start from a text encoder, hf:FOLDER, or of vectors from effxfer.net.mlp:mlp",
+    Tokens.unit: "give it texts; `data.format` says what a file holds, such as lines, table or jsonl",
+    Vectors.unit: "give it vectors, a .npz file with arrays features and labels",
+}
 
 
 def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = None, history: History = NONE) -> Listing:
@@ -52,6 +60,8 @@ def survey(
         SettingsError: If the cache lies inside the folder, or a setting of images is given for texts.
         ResourceError: If a package that the source needs is not installed.
     """
+    if holds_vectors(settings):
+        return survey_vectors(settings, base, history)
     if holds_texts(settings, base):
         return survey_texts(settings, base, history)
     return survey_images(settings, base, cache or default_cache(), history)
@@ -72,7 +82,7 @@ def load(
     Args:
         settings: Settings of the data set.
         input: How the backbone takes examples: of images the size, crop and interpolation of the evaluation view; of
-            texts the tokenizer and the most tokens.
+            texts the tokenizer and the most tokens; of vectors their width and standardisation.
         base: Folder that a relative source starts from.
         cache: Folder of decoded examples; None for `$EFFXFER_CACHE` or `~/.cache/effxfer`.
         progress: Called with the number of decoded examples and of all, unless the cache holds them.
@@ -93,7 +103,7 @@ def load(
     if settings.target is None:
         return task
     target = load(
-        settings.target, input, base=base, cache=cache, progress=progress, history=history, listing=listing.target
+        settings.target, task.input, base=base, cache=cache, progress=progress, history=history, listing=listing.target
     )  # fmt: skip
     return attach_target(task, target, settings.target_classes)
 
@@ -102,6 +112,8 @@ def _load_listed(
     listing: Listing, settings: DataSettings, input: Input, cache: Path, progress: Callable[[int, int], None] | None
 ) -> Task:
     require_unit(listing, input.unit, settings.source)
+    if isinstance(input, Vectors):
+        return load_vectors(listing, input)
     if isinstance(input, Tokens):
         return load_texts(listing, input, cache, progress)
     assert isinstance(input, Preprocess)
@@ -120,7 +132,4 @@ def require_unit(listing: Listing, unit: str, source: str) -> None:
         SettingsError: If it does.
     """
     if listing.unit != unit:
-        hint = "give it texts; `data.format` says what a file holds, such as lines, table or jsonl"
-        if unit == Preprocess.unit:
-            hint = "give it images, or start from a text encoder, hf:FOLDER"
-        raise SettingsError(f"this network takes {unit}, and {source} holds {listing.unit}", hint)
+        raise SettingsError(f"this network takes {unit}, and {source} holds {listing.unit}", HINTS[unit])

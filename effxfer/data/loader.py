@@ -12,6 +12,8 @@ from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
 from effxfer.runtime.inputs import Input
 
+VERBS = {"image": "decode", "text": "tokenize"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
@@ -41,7 +43,7 @@ class Loader:
                 nonlocal counted, advance
                 if now < counted:  # the target's examples are counted from 0 again
                     counted, advance = 0, None
-                label = f"{'decode' if input.kind == 'image' else 'tokenize'} {Path(self.settings.source).name}"
+                label = f"{VERBS.get(input.kind, 'read')} {Path(self.settings.source).name}"
                 advance = advance or stack.enter_context(progress.bar(label, total))
                 advance(now - counted, "")
                 counted = now

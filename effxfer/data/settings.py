@@ -1,4 +1,4 @@
-"""Settings of a data set: the source of labelled images or texts, its layout, and its splits."""
+"""Settings of a data set: the source of labelled images, texts or vectors, its layout, and its splits."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, Optional
@@ -14,8 +14,9 @@ PIL_LIMIT = 178_956_970
 REST = "rest"
 LABEL = "label"
 SPLIT = "split"
-Format = Literal["auto", "images", "conll", "jsonl", "lines", "squad", "table"]
+Format = Literal["auto", "images", "conll", "jsonl", "lines", "squad", "table", "vectors"]
 OF_TEXTS = ("encoding", "pair_column", "tag_column", "text_column", "word_column")
+TABLE_COLUMNS = ("label_column", "label_columns", "split_column")
 OF_IMAGES = ("canvas_scale", "class_from", "max_pixels", "path_column", "root", "unlabelled", "workers")
 
 
@@ -34,10 +35,13 @@ class DataSettings(Settings):
     Attributes:
         source: Of images: a folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or a built-in name
             (`digits`). Of texts: a file, a folder of files, or a pattern of files such as `reviews/sst2.*`. Of several
-            files, each holds the split that a part of its name says: `train`, `dev`, `val` or `test`.
+            files, each holds the split that a part of its name says: `train`, `dev`, `val` or `test`. Of vectors: a
+            `.npz` file of arrays.
         format: `auto`: a file is read by its suffix, and a source that cannot be one of images holds texts. `images`.
             Texts in `lines` of a label and a text with a blank or a tab between; in a `table`; in `jsonl`, an object in
-            each line; in `conll` columns of words and tags; in `squad`, questions with answers in a context.
+            each line; in `conll` columns of words and tags; in `squad`, questions with answers in a context. `vectors`
+            in a `.npz` file of arrays: `features` `(N, D)`, `labels` `(N,)` or `(N, C)`, and if wanted `splits` `(N,)`
+            and `classes`, the names of classes, labels or values.
         root: Folder that a table's image paths are relative to; None for the table's own folder.
             Absolute paths must lie in it.
         name: Name of the task in pipelines and reports; None for the folder's or table's name.
@@ -71,8 +75,9 @@ class DataSettings(Settings):
             by fractions; a column of another name is required.
         max_per_class: Use at most this many training images of each class (few labels); None uses all. The images of a
             smaller number are a subset of those of a larger one.
-        unlabelled: Additional training images without labels, for strategies that use them: a folder of images at any
-            depth, or `rest` for the images that `max_per_class` excludes; None for none, or those of the target.
+        unlabelled: Additional training examples without labels, for strategies that use them: a folder of images at any
+            depth, a `.npz` file of vectors, or `rest` for those that `max_per_class` excludes; None for none, or those
+            of the target.
         target: Target domain, if it differs from these images: another source, or a table of data settings. Its labels
             are used only for reports, never for training or selection. With the same classes, its training images
             serve as `unlabelled` and accuracy is reported on its test images; with new classes only, accuracy is
@@ -180,7 +185,7 @@ class DataSettings(Settings):
     @property
     def says_texts(self) -> bool:
         """Whether these settings make sense for texts only; without that, the source decides."""
-        return self.format not in ("auto", "images") or (
+        return self.format not in ("auto", "images", "vectors") or (
             self.format == "auto" and bool(self.nondefault_among(OF_TEXTS))
         )
 
@@ -191,6 +196,15 @@ class DataSettings(Settings):
         columns = (self.text_column, self.pair_column, self.split_column, *self.names_of_labels)
         if len(set(columns)) < len(columns):
             return "text_column, pair_column, label_column and split_column must be different columns"
+        return ""
+
+    def mistake_of_vectors(self) -> str:
+        """Return what is wrong with these settings if the source holds vectors; empty if nothing is."""
+        names = [name for name in (*OF_TEXTS, *OF_IMAGES, *TABLE_COLUMNS) if name != "unlabelled"]
+        if set_ones := self.nondefault_among(names):
+            return (
+                f"leave out {set_ones[0]}: the data set holds vectors, whose labels and splits are arrays of its file"
+            )
         return ""
 
     def nondefault_among(self, names: Sequence[str]) -> list[str]:

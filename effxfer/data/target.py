@@ -16,6 +16,8 @@ from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.rows import concat_rows
 
+NAMES = {"texts": "text", "vectors": "vector"}
+
 
 def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Listing:
     """Join a listing with the listing of its target.
@@ -32,7 +34,7 @@ def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Li
     reported = [item for item in target.items if item.label in classes and (new or item.split == "test")]
     # New classes are reported on all their images; nothing of the source may be among them, its test split included.
     used = {item.sha256 for item in listing.everything if new or item.split != "test"}
-    text = f"same {'text' if listing.texts else 'file'} in the source and in the target"
+    text = f"same {NAMES.get(listing.unit, 'file')} in the source and in the target"
     severity = "warning" if settings.allow_leakage else "error"
     leaks = [
         Finding(code="E320", severity=severity, path=item.path, hint=LEAK_HINT, text=text)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from effxfer.data.history import Record
 from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.runtime.inputs import Input
+from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.outputs.base import Output
 
 
@@ -20,7 +20,8 @@ class Split:
 
     Attributes:
         rows: Decoded examples in the form that the task's input takes. Images are evaluation views: uint8
-            `(N, S, S, 3)`, resized and cropped exactly as the backbone expects. Texts are `Ragged` rows of token ids.
+            `(N, S, S, 3)`, resized and cropped exactly as the backbone expects. Texts are `Ragged` rows of token ids,
+            vectors float32 `(N, D)` as they were given.
         labels: One for each example, of the kind of the task's output: single labels int64 `(N,)`, -1 for none; several
             labels uint8 `(N, C)`, 255 where unknown; values float32 `(N, K)`, NaN where unknown.
         names: Path of each example, relative to the data set's root; of a text the file and the line.
@@ -104,7 +105,7 @@ class Task:
             target = self.target and self.target.with_input(input)
             return replace(self, input=input, target=target)
         if self.loader is None:
-            of_size = f"{input.unit} of {input.size} {'px' if input.kind == 'image' else 'tokens'}"
+            of_size = f"{input.unit} of {input.size} {SIZE_UNITS[input.kind]}"
             raise DataError(f"{self.name} cannot be decoded for {of_size}", "give its folder")
         task = self.loader.load(input)
         # Measurements before and after would be of different images.

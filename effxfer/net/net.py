@@ -15,7 +15,7 @@ from effxfer.net.heads.pools import pool_of
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.taps import capture_taps, example_input, pool, with_channels_second
 from effxfer.net.text.token_pooling import TOKEN_POOLS
-from effxfer.runtime.inputs import Input
+from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SingleLabel
 
@@ -122,7 +122,7 @@ class Net(nn.Module):
             self.input = before
             if out_of_memory(error):
                 raise
-            of_size = f"{self.input.unit} of {size} {'px' if self.input.kind == 'image' else 'tokens'}"
+            of_size = f"{self.input.unit} of {size} {SIZE_UNITS[self.input.kind]}"
             text = f"the backbone cannot take {of_size}: {str(error).splitlines()[0]}"
             raise SettingsError(text, f"leave size out, or give {before.size}") from None
 

@@ -1,5 +1,6 @@
 """Settings of the pretrained network; no heavy imports, so that they are checked before torch is loaded."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from effxfer.errors import ModelFileError, SettingsError
 from effxfer.files import sha256
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.settings import Settings
 
 HUGGING_FACE = "hf:"
@@ -26,13 +28,15 @@ class BackboneSettings(Settings):
             a bundled model.
         args: Keyword arguments of the network, such as `pad_type = "same"`.
         pretrained: Load pretrained weights. False uses random weights from a fixed seed.
-        size: Side of the input in pixels, or the most tokens of a text; None is that of pretraining.
+        size: Side of the input in pixels, or the most tokens of a text; None is that of pretraining. The width of
+            vectors is fixed: it is the argument `inputs` of `effxfer.net.mlp:mlp`, taken from the data if it is absent.
         crop_pct: Fraction of the resized image's side that the crop keeps, in (0, 1]; None is the backbone's, or 1 if
             `size` is set.
         crop: Cropping: `center`, `squash` or `letterbox`; None is the backbone's.
         interpolation: Interpolation of resizing; None is the backbone's.
         mean: Mean of each channel for normalisation; None is the backbone's.
         std: Standard deviation of each channel for normalisation; None is the backbone's.
+        standardize: Of vectors: subtract the mean of each column of the training split, and divide by its deviation.
     """
 
     source: str
@@ -45,6 +49,8 @@ class BackboneSettings(Settings):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    # Left out at its default: keys of networks of images and texts stay what they are.
+    standardize: bool = Field(default=True, exclude_if=bool)
 
     def adjust(self, native: Input) -> Input:
         """Return the backbone's input with these settings applied.
@@ -52,6 +58,8 @@ class BackboneSettings(Settings):
         Raises:
             SettingsError: If a setting of images is given for a backbone that takes something else.
         """
+        if not isinstance(native, Vectors) and not self.standardize:
+            raise SettingsError(f"backbone.standardize: the backbone takes {native.unit}", "leave it out")
         if not isinstance(native, Preprocess):
             return self._resize(native)
         chosen = {k: v for k in ("size", "crop_pct", "crop", "interpolation", "mean", "std") if (v := getattr(self, k))}
@@ -64,7 +72,12 @@ class BackboneSettings(Settings):
         of_images = [name for name in ("crop_pct", "crop", "interpolation", "mean", "std") if getattr(self, name)]
         if of_images:
             raise SettingsError(f"backbone.{of_images[0]}: the backbone takes {native.unit}", "leave it out")
-        return native.with_size(self.size) if self.size else native
+        if not isinstance(native, Vectors):
+            return native.with_size(self.size) if self.size else native
+        if self.size not in (None, native.size):
+            text = f"backbone.size: the backbone takes vectors of {native.size} numbers"
+            raise SettingsError(text, "leave it out; backbone.args.inputs sets the width")
+        return replace(native, standardize=self.standardize and not native.mean)
 
     def folder(self) -> Path | None:
         """The folder of a text encoder after `hf:`, or None."""

@@ -1,7 +1,8 @@
-"""`python -m effxfer.runtime model.onnx photo.jpg ...`: one JSON line per image or text, on standard output.
+"""`python -m effxfer.runtime model.onnx photo.jpg ...`: one JSON line per example, on standard output.
 
-Texts are given by `--text`, in the lines of `--text-file`, or as files of one text each. Exit codes: 0, 3 if an image
-or text could not be used (its line holds `error`), 4 if the model could not, 5 if memory ran out.
+Vectors are rows of `.npy` or `.npz` files. Texts are given by `--text`, in the lines of `--text-file`, or as files of
+one text each. Exit codes: 0, 3 if an example could not be used (its line holds `error`), 4 if the model could not, 5
+if memory ran out.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from effxfer.runtime.printing import json_line, printable
 from effxfer.runtime.source import Source
 from effxfer.runtime.support import learn, read_support
 from effxfer.runtime.text.errors import TextError
+from effxfer.runtime.vectors.vector_error import VectorError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         texts = pair_texts(options.text, options.pair)
         sources = read_sources(model, options.files, texts, options.text_file, as_json=options.json)
         return print_predictions(model, sources, options.top)
-    except (ModelError, ImageError, TextError) as error:
+    except (ModelError, ImageError, TextError, VectorError) as error:
         print(f"{printable(error)}\n  hint: {printable(error.hint)}", file=sys.stderr)
         return 3 if isinstance(error, ImageError) else error.exit_code
     except BrokenPipeError:
@@ -67,9 +69,9 @@ def line_of(row: Mapping[str, Any]) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m effxfer.runtime", description="Predict images or texts.")
+    parser = argparse.ArgumentParser(prog="python -m effxfer.runtime", description="Predict images, texts or vectors.")
     parser.add_argument("model", type=Path, help="an exported .onnx file")
-    parser.add_argument("files", type=Path, nargs="*", help="image files, or files of a text each")
+    parser.add_argument("files", type=Path, nargs="*", help="image files, files of a text each, or .npy and .npz files")
     parser.add_argument("--text", action="append", default=[], help="a text; may be repeated")
     parser.add_argument("--pair", action="append", default=[], help="the second text of a pair, after each --text")
     parser.add_argument("--text-file", type=Path, help="a text in each line, pairs with a tab; - is standard input")
@@ -79,7 +81,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
     options = parser.parse_args(arguments)
     if not (options.files or options.text or options.text_file):
-        parser.error("give image files, --text or --text-file")
+        parser.error("give files, --text or --text-file")
     if options.pair and len(options.pair) != len(options.text):
         parser.error(f"{len(options.text)} --text and {len(options.pair)} --pair make no pairs")
     return options

@@ -135,8 +135,11 @@ def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:
 
 
 def _check_input(graph_input: Any, metadata: Metadata, path: Path) -> None:
-    is_text = metadata.input.kind == "text"
+    kind = metadata.input.kind
+    is_text = kind == "text"
     fits = (graph_input.type == "tensor(uint8)") == (metadata.with_preprocessing and not is_text)
-    if not fits or is_text != (graph_input.type == IDS and len(graph_input.shape) == 2):
-        problem = f"{path} takes {graph_input.type}, which its metadata contradicts"
+    fits &= is_text == (graph_input.type == IDS and len(graph_input.shape) == 2)
+    fits &= kind != "vector" or [*graph_input.shape[1:]] == [metadata.input.size]
+    if not fits:
+        problem = f"{path} takes {graph_input.type} {graph_input.shape}, which its metadata contradicts"
         raise ModelError(problem, "export it again", code="E428")

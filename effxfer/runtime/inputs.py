@@ -18,6 +18,7 @@ from effxfer.runtime.reading import read_regular
 from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.text.tokenizer_file import LARGEST_FILE
 from effxfer.runtime.text.tokens import TOKENIZER, Tokens
+from effxfer.runtime.vectors.vectors import Vectors
 
 
 class Input(Protocol):
@@ -61,7 +62,8 @@ class Input(Protocol):
         """Convert into plain values."""
 
 
-INPUTS: dict[str, type[Preprocess | Tokens]] = {"image": Preprocess, "text": Tokens}
+INPUTS: dict[str, type[Preprocess | Tokens | Vectors]] = {"image": Preprocess, "text": Tokens, "vector": Vectors}
+SIZE_UNITS = {"image": "px", "text": "tokens", "vector": "numbers"}  # of `Input.size`
 INPUT_FILES = {TOKENIZER: LARGEST_FILE}  # most bytes of each
 NO_FILES: Mapping[str, bytes] = {}
 
@@ -82,6 +84,8 @@ def input_from_json(raw: Mapping[str, Any], files: Mapping[str, bytes] = NO_FILE
         raise strict.UnknownKindError(f"an input of kind {kind!r:.60}, none of {', '.join(INPUTS)}")
     if kind == "image":
         return Preprocess.from_json({k: v for k, v in raw.items() if k != "kind"} if isinstance(raw, Mapping) else raw)
+    if kind == "vector":
+        return Vectors.from_json(raw)
     if TOKENIZER not in files:
         raise TextError(f"there is no {TOKENIZER} beside it", f"put the {TOKENIZER} of the model there", code="E441")
     return Tokens.from_json(raw, files[TOKENIZER])

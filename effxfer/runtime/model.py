@@ -1,4 +1,4 @@
-"""Run an exported model on images or texts.
+"""Run an exported model on images, texts or vectors.
 
 >>> model = Model("runs/mine/export/model.onnx")  # doctest: +SKIP
 >>> model.predict(["photo.jpg"])[0]  # doctest: +SKIP
@@ -27,6 +27,7 @@ from effxfer.runtime.rows import Ragged, Rows, map_batches
 from effxfer.runtime.session import CPU
 from effxfer.runtime.source import Source, name_of, to_image, to_text
 from effxfer.runtime.text.tokens import Tokens
+from effxfer.runtime.vectors.vectors import Vectors
 
 __all__ = ["Model", "ModelError", "MultiLabelPrediction", "Prediction", "RegressionPrediction", "Source"]
 Kind = TypeVar("Kind", Preprocess, Tokens)
@@ -118,7 +119,7 @@ class Model:
         """Name of the input.
 
         It is `images`, float32 `(N, 3, S, S)`; with preprocessing `pixels`, uint8 `(N, H, W, 3)`; `ids` of texts, int64
-        `(N, length)`.
+        `(N, length)`; `features`, standardised vectors, float32 `(N, D)`.
         """
         return self._file.input_name
 
@@ -140,8 +141,8 @@ class Model:
         """Run the network.
 
         Args:
-            rows: Decoded examples, from one of the library's data sets or of `feed`: uint8 `(N, S, S, 3)`, or `Ragged`
-                ids; N may be 0.
+            rows: Decoded examples, from one of the library's data sets or of `feed`: uint8 `(N, S, S, 3)`, `Ragged`
+                ids, or vectors `(N, D)`; N may be 0.
             batch: Examples per call; texts of like length are run together.
 
         Returns:
@@ -237,12 +238,15 @@ class Model:
             source: An example as for `predict`.
 
         Returns:
-            uint8 `(S, S, 3)`, with preprocessing `(H, W, 3)`; ids of a text, int32 `(n,)`.
+            uint8 `(S, S, 3)`, with preprocessing `(H, W, 3)`; ids of a text, int32 `(n,)`; a vector, float32 `(D,)`.
 
         Raises:
             ImageError: If it is not a usable image.
             TextError: If it is not a usable text.
+            VectorError: If it is not a usable vector.
         """
+        if isinstance(self.input, Vectors):
+            return self.input.decode(source)
         if isinstance(self.input, Tokens):
             return self.input.decode(to_text(source))
         image = to_image(source)
@@ -276,7 +280,8 @@ class Model:
 
         Args:
             sources: Images: paths, image files' bytes or decoded images. Texts: strings, pairs of strings, paths or
-                bytes of text files. They are decoded some at a time.
+                bytes of text files. Vectors: arrays or lists of D numbers, or rows of `read_vectors`. They are decoded
+                some at a time.
             top: Classes per prediction, from 1 to all.
             batch: Examples per call; always 1 if the graph resizes images.
 
@@ -287,6 +292,7 @@ class Model:
         Raises:
             ImageError: For the first source that is not a usable image.
             TextError: For the first source that is not a usable text.
+            VectorError: For the first source that is not a usable vector.
         """
         predictions, iterator = list[Any](), iter(sources)
         while chunk := list(islice(iterator, batch * self.stretch)):

@@ -1,4 +1,4 @@
-"""Run an exported model on image files or texts; the results are plain values."""
+"""Run an exported model on image files, texts or vectors; the results are plain values."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -13,6 +13,7 @@ from effxfer.runtime.source import Source, to_text
 from effxfer.runtime.support import learn, read_support
 from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.text_lines import read_texts
+from effxfer.runtime.vectors.vectors import VectorError, VectorRow, read_vectors
 
 Text = str | Sequence[str]
 
@@ -25,7 +26,7 @@ def predict_files(
 
     Args:
         file: The `.onnx` file.
-        images: Image files, or files of one text each for a model of texts.
+        images: Image files; for a model of texts files of one text each, of vectors `.npy` or `.npz` files.
         texts: Texts, or pairs of texts, behind the files.
         text_file: A file with a text, or a pair of texts, in each line, see `runtime.text_lines.read_texts`.
         support: A folder of class folders: classify into these classes instead of the model's own.
@@ -33,15 +34,17 @@ def predict_files(
         threads: Threads within an operator; 0 for one per physical core.
 
     Returns:
-        Rows of `file`, or of `text` and `other`, with the prediction: `label`, `probability` and `top`, a list of
-        `label` and `probability`; for several labels `labels`, a list like it, and `top`; or `values` by name. Rows
-        of unusable examples have `error` instead. Rows of texts that lost their end have `cut`, which is true.
+        Rows of `file`, of `file` and `row`, or of `text` and `other`, with the prediction: `label`, `probability` and
+        `top`, a list of `label` and `probability`; for several labels `labels`, a list like it, and `top`; or `values`
+        by name. Rows of unusable examples have `error` instead. Rows of texts that lost their end have `cut`, which is
+        true.
 
     Raises:
         ModelError: If the model cannot be opened or run, does not take such examples or other classes, or returns NaN
             or infinity.
         ImageError: If the support cannot be used.
         TextError: If the lines of the file of texts cannot be used.
+        VectorError: If a file of vectors cannot be used.
     """
     model = Model(file, threads=threads)
     model = learn(model, read_support(support)) if support else model
@@ -61,16 +64,19 @@ def read_sources(
 
     Args:
         model: Says whether lines are pairs of texts.
-        files: Image files, or files of one text each.
+        files: Image files, files of one text each, or files of vectors.
         texts: Texts, or pairs of them.
         text_file: A text in each line, see `read_texts`; None for no file.
         as_json: As `read_texts`.
 
     Raises:
-        ModelError: If there are texts for a model of images (`E428`).
+        ModelError: If there are texts for a model that takes none (`E428`).
         TextError: If the lines cannot be used.
+        VectorError: If a file of vectors cannot be used.
     """
     sources: list[Source] = [*map(Path, files)]
+    if model.input.kind == "vector":
+        sources = [row for file in files for row in read_vectors(Path(file))]
     if texts or text_file:
         pairs = model.tokens.takes_pairs
         sources += [text if isinstance(text, str) else (text[0], text[1]) for text in texts]
@@ -85,7 +91,7 @@ def iter_predictions(
 
     Args:
         model: The opened model.
-        sources: Image files as paths; texts, pairs of texts, or files of a text as paths.
+        sources: Image files as paths; texts, pairs of texts, or files of a text as paths; rows of files of vectors.
         top: Classes per example.
         batch: Examples per call.
 
@@ -102,10 +108,10 @@ def iter_predictions(
             try:
                 feeds[place], is_cut = _decode(model, source)
                 rows[place] |= {"cut": True} if is_cut else {}
-            except (ImageError, TextError) as error:
+            except (ImageError, TextError, VectorError) as error:
                 rows[place] |= {"error": str(error)}
         if feeds:
-            names = [next(iter(rows[place].values())) for place in feeds]
+            names = [":".join(map(str, describe(chunk[place]).values())) for place in feeds]
             outputs = model.outputs_of(list(feeds.values()), names, batch=batch)
             for place, prediction in zip(feeds, model.to_predictions(outputs, top), strict=True):
                 rows[place] |= prediction.to_json()
@@ -118,6 +124,8 @@ def describe(source: Source) -> dict[str, Any]:
     >>> describe(Path("a.jpg")), describe("Worth every cent"), describe(("It rains.", "It is wet."))
     ({'file': 'a.jpg'}, {'text': 'Worth every cent'}, {'text': 'It rains.', 'other': 'It is wet.'})
     """
+    if isinstance(source, VectorRow):
+        return {"file": str(source.file), "row": source.row}
     if isinstance(source, str):
         return {"text": source}
     return {"text": source[0], "other": source[1]} if isinstance(source, tuple) else {"file": str(source)}

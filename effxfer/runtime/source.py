@@ -1,4 +1,7 @@
-"""What a model takes: an image as a path, an image file's bytes or decoded; a text as a string, a pair or a file."""
+"""What a model takes.
+
+An image as a path, an image file's bytes or decoded; a text as a string, a pair or a file; a vector as numbers.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,15 +13,18 @@ from effxfer.runtime.images.preprocess import ImageError, decode
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.text import tokens
 from effxfer.runtime.text.errors import TextError
+from effxfer.runtime.vectors.vectors import VectorRow
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Source = str | Path | bytes | NDArray[np.uint8] | tuple[str, str] | list[str]
+Source = str | Path | bytes | NDArray[np.uint8] | NDArray[np.float32] | tuple[str, str] | list[str] | VectorRow
 
 
 def name_of(source: Source, place: int, input: Input) -> str:
     """Name an example for errors: its path, or its number, counted from a `place` of 0."""
+    if isinstance(source, VectorRow):
+        return f"{source.file}:{source.row}"
     paths = (str, Path) if input.kind == "image" else (Path,)
     return str(source) if isinstance(source, paths) else f"{input.kind} {place + 1}"
 
@@ -30,13 +36,13 @@ def to_image(source: Source) -> "Image.Image":
         source: A path, an image file's bytes, or a decoded image: uint8 `(H, W, 3)`, or `(H, W)` for grey.
 
     Raises:
-        ImageError: If it is not an image, damaged, too large, or an array of another shape or type (`E301`).
+        ImageError: If it is not an image, damaged, too large, a vector, or an array of another shape or type (`E301`).
     """
     if isinstance(source, bytes | str | Path):
         return decode(Path(source) if isinstance(source, str) else source)
     from PIL import Image
 
-    array = np.asarray(source)
+    array = np.asarray(source.values if isinstance(source, VectorRow) else source)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         problem = f"an array of {array.dtype} {array.shape} is not an image"
         raise ImageError(problem, "give uint8 (H, W, 3), or (H, W) for grey", code="E301")
@@ -49,6 +55,6 @@ def to_text(source: Source) -> tokens.Source:
     Raises:
         TextError: If it is an array (`E350`).
     """
-    if isinstance(source, np.ndarray):
+    if isinstance(source, np.ndarray | VectorRow):
         raise TextError("an array is not a text", "give a string, a pair of strings, a path or bytes", code="E350")
     return source

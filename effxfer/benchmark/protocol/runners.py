@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError, error_of_code
 from effxfer.runtime import session as sessions
+from effxfer.runtime.inputs import INPUTS
 from effxfer.runtime.model_file.metadata import Metadata, ModelError, has_contract
 from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.text.tokens import Tokens
@@ -163,7 +164,7 @@ def batch_of(feed: Mapping[str, NDArray[Any]]) -> int:
 
 def unit_of(feed: Mapping[str, NDArray[Any]]) -> str:
     """Return the noun for the examples of `feed`."""
-    return Tokens.unit if Tokens.name in feed else "images"
+    return next((each.unit for each in INPUTS.values() if each.name in feed), "images")
 
 
 def torch_input(feed: Mapping[str, NDArray[Any]]) -> NDArray[Any]:

@@ -62,7 +62,7 @@ def call_in_sandbox(
         kind, code, problem, hint = response["error"]
         faults = [fault for file in files if (fault := seal_fault(file)) and code != "E404"]
         problem = "; ".join([problem, *faults])
-        if kind == "TextError":
+        if kind in ("TextError", "VectorError"):
             raise error_of_code(problem, hint, code)
         raise ERROR_CLASSES.get(kind, ModelFileError)(problem, hint, code=code)
     return response["answer"]

@@ -16,6 +16,7 @@ from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model_file.metadata import ModelError
 from effxfer.runtime.session import error_summary
 from effxfer.runtime.text.errors import TextError
+from effxfer.runtime.vectors.vector_error import VectorError
 
 LARGEST_FILE = 2**31  # a file that the child writes, such as a profile
 MODEL = "ModelFileError"
@@ -47,7 +48,7 @@ def _error_fields(error: Exception, files: str, memory: float) -> list[str]:
     if isinstance(error, RefusedError):
         code, problem, hint = error.args
         return [MODEL, code, f"{files}: {problem}", hint]
-    if isinstance(error, EffxferError | ModelError | ImageError | TextError):
+    if isinstance(error, EffxferError | ModelError | ImageError | TextError | VectorError):
         return [type(error).__name__, error.code, error.problem, error.hint]
     if type(error).__module__.startswith("onnxruntime"):
         return [MODEL, "E427", f"ONNX Runtime cannot run {files}: {error_summary(error)}", "do not use it"]

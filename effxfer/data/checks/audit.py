@@ -1,6 +1,7 @@
 """Audit a data set before training: look at every example, and report all problems instead of the first one.
 
-Beyond what `scan` finds (layout, files, splits), the audit finds in texts what `text_audit` lists, and in images
+Beyond what `scan` finds (layout, files, splits), the audit finds in texts and vectors what `text_audit`
+and `vector_audit` list, and in images
 
 * `E301` not an image, `E302` truncated or damaged, `E304` no defined range, `E306` needs a package, `E307` too large,
 * `W303` a decoder's warning, `W304` 16 bits, `W305` several frames, `W308` tiny or extremely long,
@@ -31,6 +32,7 @@ from effxfer.data.load_texts import examples_of
 from effxfer.data.settings import DataSettings
 from effxfer.data.target import join_target
 from effxfer.data.texts.text_audit import inspect_texts
+from effxfer.data.vectors.vector_audit import audit_vectors
 from effxfer.errors import DataError, SettingsError
 from effxfer.files import write_atomic
 from effxfer.report import Measurement, Report, Table
@@ -110,6 +112,8 @@ def audit(
     listing = survey(settings, base, cache=cache)
     if listing.texts:
         decoded, findings = list[Finding](), [*listing.findings, *inspect_texts(examples_of(listing))]
+    elif listing.vectors is not None:
+        decoded, findings = list[Finding](), [*listing.findings, *audit_vectors(listing)]
     else:
         decoded, findings = _audit_images(listing, settings, progress)
     findings += _audit_target(listing, settings, base, cache)
@@ -217,7 +221,7 @@ def _report(listing: Listing, findings: Sequence[Finding], decoded: Sequence[Fin
     severities = Counter(finding.severity for finding in findings)
     total, unreadable = len(listing.everything), sum(finding.code.startswith("E") for finding in decoded)
     share = Measurement(name="unreadable", value=100 * unreadable / max(1, total), unit="%", n=total, of="images")
-    unread = () if listing.texts else (share,)
+    unread = (share,) if listing.unit == "images" else ()
     rows = [
         Measurement(name=listing.unit, value=len(listing.items)),
         *(Measurement(name=f"{listing.unit}/{split}", value=len(listing.split(split))) for split in SPLITS),

@@ -49,9 +49,9 @@ Reader = Callable[[Sequence[str]], str | Problem]
 def label_reader(settings: DataSettings) -> Reader:
     """Return what reads the label cells of a row, in the order of `names_of_labels`, into a text or a problem."""
     if settings.labels == "value":
-        return partial(_read_numbers, settings.names_of_labels)
+        return partial(read_numbers, settings.names_of_labels)
     if settings.labels == "multi":
-        return partial(_read_flags, settings.names_of_labels) if settings.label_columns else _read_names
+        return partial(read_flags, settings.names_of_labels) if settings.label_columns else _read_names
     return _read_class
 
 
@@ -72,7 +72,8 @@ def _read_names(cells: Sequence[str]) -> str | Problem:
     return cell
 
 
-def _read_flags(names: Sequence[str], cells: Sequence[str]) -> str | Problem:
+def read_flags(names: Sequence[str], cells: Sequence[str]) -> str | Problem:
+    """Read a cell for each label: 1, 0 or unknown."""
     flags = [FLAGS.get(cell.casefold(), "") for cell in cells]
     if all(flags):
         return "".join(flags)
@@ -81,7 +82,8 @@ def _read_flags(names: Sequence[str], cells: Sequence[str]) -> str | Problem:
     return Problem("E342", f"{names[wrong]!r} is {cells[wrong]!r:.60}, neither 1 nor 0", hint)
 
 
-def _read_numbers(names: Sequence[str], cells: Sequence[str]) -> str | Problem:
+def read_numbers(names: Sequence[str], cells: Sequence[str]) -> str | Problem:
+    """Read a cell for each value: a finite number, or unknown."""
     numbers = [_number(cell) for cell in cells]
     if wrong := [n for n, number in enumerate(numbers) if number is None]:
         name, cell = names[wrong[0]], cells[wrong[0]]

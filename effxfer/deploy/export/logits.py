@@ -75,8 +75,8 @@ def onnx_logits(
 
     Args:
         file: The model.
-        rows: uint8 `(N, S, S, 3)` or `Ragged` ids, which the file's own input makes its feed; arrays of any other type
-            are the feed itself, `(N, ...)`, of a file that anybody wrote.
+        rows: uint8 `(N, S, S, 3)`, `Ragged` ids, or vectors `(N, D)` for a file of vectors, which the file's own input
+            makes its feed; other arrays are the feed itself, `(N, ...)`, of a file that anybody wrote.
         batch: Examples per call; texts of like length are run together.
         threads: Threads of ONNX Runtime; 0 is one per core.
         exact: See `open_model`.
@@ -84,14 +84,24 @@ def onnx_logits(
     Returns:
         float32 `(N, C)`.
     """
-    if not is_decoded(rows):
+    if not is_decoded(rows, file):
         return onnx_outputs(file, np.asarray(rows), batch=batch, threads=threads, exact=exact)
     return open_model(file, threads, exact=exact).logits(rows, batch=batch)
 
 
-def is_decoded(rows: Any) -> bool:
-    """Whether rows are decoded images or texts, which a file's own input makes its feed, and not the feed itself."""
-    return isinstance(rows, Ragged) or rows.dtype == np.uint8
+def is_decoded(rows: Any, file: Path) -> bool:
+    """Whether rows are decoded examples, which a file's own input makes its feed, and not the feed itself."""
+    if isinstance(rows, Ragged) or rows.dtype == np.uint8:
+        return True
+    # Vectors and the feed of a file that anybody wrote look alike: the file tells them apart.
+    return rows.dtype == np.float32 and rows.ndim == 2 and _takes_vectors(file)
+
+
+def _takes_vectors(file: Path) -> bool:
+    try:
+        return Model(file, threads=1).input.kind == "vector"
+    except ModelError:  # a file that effxfer did not write
+        return False
 
 
 def torch_logits(module: nn.Module, rows: Rows, input: Input, *, batch: int = BATCH) -> NDArray[np.float32]:
@@ -99,7 +109,7 @@ def torch_logits(module: nn.Module, rows: Rows, input: Input, *, batch: int = BA
 
     Args:
         module: On any device.
-        rows: uint8 `(N, S, S, 3)`, or `Ragged` ids; N at least 1.
+        rows: uint8 `(N, S, S, 3)`, `Ragged` ids or vectors `(N, D)`; N at least 1.
         input: Makes its input of them.
         batch: Examples per call; texts of like length are run together.
     """

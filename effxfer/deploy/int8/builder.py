@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def feeds_of(fp32: Path, rows: Rows) -> Feeds:
-    """Prepare the input of a file: uint8 images and `Ragged` ids by its own input, other arrays unchanged."""
-    if not is_decoded(rows):
+    """Prepare the input of a file: images, ids and vectors by its own input, other arrays unchanged."""
+    if not is_decoded(rows, fp32):
         return Feeds(name=load(fp32).graph.input[0].name, rows=rows, input=None)
     model = open_model(fp32, 1)
     return Feeds(name=model.input_name, rows=rows, input=model.metadata.input)

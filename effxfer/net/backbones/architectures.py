@@ -11,6 +11,7 @@ from torch import nn
 from effxfer.errors import EffxferError, ModelFileError, SettingsError, did_you_mean, out_of_memory
 from effxfer.net.settings import HUGGING_FACE
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.vectors.vectors import Vectors
 
 
 def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
@@ -60,6 +61,25 @@ def native_preprocess(body: nn.Module, source: str) -> Preprocess:
         mean=_per_channel(config["mean"]),
         std=_per_channel(config["std"]),
     )
+
+
+def declared_vectors(body: nn.Module, source: str) -> Vectors | None:
+    """Return the input of a custom network for vectors, whose `pretrained_cfg` has a single number as `input_size`.
+
+    `mean` and `std` there may hold a number for each column. None for a network of images.
+    """
+    config = getattr(body, "pretrained_cfg", None)
+    size = config.get("input_size") if isinstance(config, Mapping) else None
+    if (
+        source.startswith(("timm:", "torchvision:"))
+        or not isinstance(config, Mapping)
+        or not isinstance(size, Sequence)
+    ):
+        return None
+    if len(size) != 1:
+        return None
+    mean, std = (tuple(map(float, config.get(name, ()))) for name in ("mean", "std"))
+    return Vectors(size=int(size[0]), mean=mean, std=std)
 
 
 def names(library: str, pattern: str = "*") -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from effxfer.errors import ModelFileError, SettingsError, out_of_memory
-from effxfer.net.backbones.architectures import build_body, native_preprocess
+from effxfer.net.backbones.architectures import build_body, declared_vectors, native_preprocess
 from effxfer.net.edits import apply_edit
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.net import Edit, Net
@@ -41,9 +41,10 @@ def build_untrained(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
     source = settings.source.partition("@")[0]
     body = build_body(source, settings.args)
     args, notes = _without_auxiliary(body, source, settings.args)
-    input = settings.adjust(_with_own_size(native_preprocess(body, source), args))
+    native = declared_vectors(body, source) or _with_own_size(native_preprocess(body, source), args)
+    input = settings.adjust(native)
     problems = list[str]()
-    for extra, edits in _variants(args, input.size):
+    for extra, edits in _variants(args, input):
         try:
             net = _build(source, {**args, **extra}, input, edits)
         except SettingsError:
@@ -53,7 +54,8 @@ def build_untrained(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
         problems.append(problem(net))
         if not problems[-1]:
             return net, notes + _variant_notes(source, extra, edits)
-    text = f"{source} cannot be used with images of {input.size} px: {problems[0]}"
+    size = f"images of {input.size} px" if input.kind == "image" else f"{input.unit} of {input.size} numbers"
+    text = f"{source} cannot be used with {size}: {problems[0]}"
     raise SettingsError(text, _hint(source, args, input), code="E216")
 
 
@@ -106,9 +108,12 @@ def _build(source: str, args: Args, input: Input, edits: tuple[Edit, ...]) -> Ne
     return net
 
 
-def _variants(args: Args, size: int) -> Iterator[tuple[Args, tuple[Edit, ...]]]:
+def _variants(args: Args, input: Input) -> Iterator[tuple[Args, tuple[Edit, ...]]]:
     """Yield the arguments and edits to try, so that a network accepts its images; the unchanged network first."""
-    sizes = [{name: size} for name in SIZES if name not in args]
+    if input.kind != "image":
+        yield {}, ()
+        return
+    sizes = [{name: input.size} for name in SIZES if name not in args]
     for edits in ((), (GREY,)):
         yield from ((extra, edits) for extra in ({}, *sizes))
 
@@ -138,6 +143,8 @@ def _with_own_size(input: Input, args: Args) -> Input:
 
 def _hint(source: str, args: Args, input: Input) -> str:
     """Return the hint: a common input size that works, or what a network must return."""
+    if input.kind == "vector":
+        return "it maps vectors (B, D) to features (B, F)"
     net = _build(source, args, input, ())
     for size in sorted(COMMON_SIZES, key=lambda size: abs(size - input.size)):
         net.input = input.with_size(size)

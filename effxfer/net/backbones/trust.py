@@ -32,6 +32,8 @@ BUNDLED = {
     "effxfer.net.cifar:resnet56": {"width"},
     "effxfer.net.conv4:Conv4": {"width"},
     "effxfer.net.conv4:conv4": {"width"},
+    "effxfer.net.mlp:Mlp": {"batchnorm", "dropout", "hidden", "inputs"},
+    "effxfer.net.mlp:mlp": {"batchnorm", "dropout", "hidden", "inputs"},
     "effxfer.net.text.encoder:Encoder": {
         "activation", "attention_dropout", "dropout", "embedding_width", "eps", "heads", "layers", "mlp", "pad",
         "pooling", "positions", "positions_from_pad", "pre_norm", "relative_buckets", "segments", "separator",
@@ -57,7 +59,13 @@ TORCHVISION = """
 ARGUMENTS = {"timm": set(TIMM.split()), "torchvision": set(TORCHVISION.split())}
 # Chosen: above the sides and widths that published networks are given, such as an `embed_dim` of 1,664 (ViT-G).
 LARGEST_NUMBER = 4096
-LARGER = {"mlp": 2**16, "positions": 2**16, "separator": 2**20, "vocabulary": 2**20}  # of text encoders
+LARGER = {
+    "inputs": 100_000,
+    "mlp": 2**16,
+    "positions": 2**16,
+    "separator": 2**20,
+    "vocabulary": 2**20,
+}  # of text encoders and vectors
 # Chosen: depths and widths are lists of a few stages.
 LONGEST_LIST = 16
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())

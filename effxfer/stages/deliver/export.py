@@ -142,7 +142,7 @@ def measure_file(file: Path, precision: str, task: Task, settings: ExportSetting
     rows = list[Measurement]()
     for name, split in task.reported_splits.items():
         logits = onnx_logits(file, split.rows, threads=settings.threads, exact=exact)
-        rows += score_rows(task.output, logits, split.labels, f"{name}/{precision}")
+        rows += score_rows(task.output, logits, split.labels, f"{name}/{precision}", task.input.unit)
     return Report(rows=(*rows, file_zeros(file, precision)))
 
 

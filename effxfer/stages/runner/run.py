@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
 from effxfer.data.settings import DataSettings
+from effxfer.errors import error_of_code
 from effxfer.net.backbones.trust import trust_sources
 from effxfer.report import Report
+from effxfer.runtime.inputs import Input
+from effxfer.runtime.text.errors import TextError
+from effxfer.runtime.vectors.vector_error import VectorError
+from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.settings import Settings
 from effxfer.stages.data.split_history import history_of
 from effxfer.stages.runner.checks import NOT_CHECKED, check_settings, check_source
@@ -17,7 +22,7 @@ from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data
 from effxfer.stages.runner.output_dir import check_directory, check_writable, keep_out_of
 from effxfer.stages.runner.result import cached_result, commit, lock_result, manifest_fields, open_work
-from effxfer.stages.runner.source import Source, open_source, recipe_of, user_sources
+from effxfer.stages.runner.source import Source, open_source, recipe_of, user_sources, with_width
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.base import StageSettings
 from effxfer.stages.stage import Stage
@@ -84,11 +89,13 @@ def execute(
     if device.world == 1 and cached_result(context, key):
         return
     began = time.monotonic()
-    net, notes = open_source(source)
+    net, notes = open_source(with_width(source, listings))
     stage.check(net, settings)
-    input = net.input.with_size(settings.image_size or net.input.size)
+    input = sized_input(net.input, settings.image_size)
     history = history_of(source, settings)
     tasks = [load_task(one, input, context, history, listing) for one, listing in zip(data, listings, strict=True)]
+    if isinstance(net.input, Vectors):
+        net.input = tasks[-1].input  # standardised by the training split, which is known only now
     recipe = recipe_of(source)
     ticket = {} if recipe is None else {"recipe": recipe}
     # Opening and decoding come out of the stage's own time.
@@ -99,6 +106,18 @@ def execute(
     fields = manifest_fields(stage.name, key, settings, source, pairs, Report(notes=notes) + report)
     if device.leads:
         commit(context, net, fields, history.with_records(record for task in tasks for record in task.records))
+
+
+def sized_input(input: Input, size: int | None) -> Input:
+    """Return an input at the size of a stage's settings; None leaves it as it is.
+
+    Raises:
+        SettingsError: If it has no such size.
+    """
+    try:
+        return input.with_size(size or input.size)
+    except (TextError, VectorError) as error:
+        raise error_of_code(error.problem, error.hint, error.code) from None
 
 
 def compare(

@@ -1,6 +1,6 @@
 """Sources of a stage: a model directory, a backbone, a ticket, or an adapter with its base network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from effxfer import artifact
 from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import MANIFEST, Artifact
+from effxfer.data.listing import Listing
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.backbones import trust
 from effxfer.net.settings import BackboneSettings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from effxfer.net.net import Net
+
+MLP = "effxfer.net.mlp:mlp"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,14 @@ def open_source(source: Source) -> "tuple[Net, tuple[str, ...]]":
     return artifact.open_model(source)
 
 
+def with_width(source: Source, listings: Sequence[Listing]) -> Source:
+    """Return a source whose multilayer perceptron is as wide as the vectors of the data, unless its width is set."""
+    widths = [listing.vectors.shape[1] for listing in listings if listing.vectors is not None]
+    if not isinstance(source, BackboneSettings) or source.source != MLP or "inputs" in source.args or not widths:
+        return source
+    return source.model_copy(update={"args": {**source.args, "inputs": widths[-1]}})
+
+
 def parent_of(source: Source) -> object:
     """Return the identity of a source as plain values for a key; loads no torch."""
     if isinstance(source, Artifact):
@@ -76,6 +87,8 @@ def input_kind(source: Source) -> str:
     assert isinstance(source, BackboneSettings)
     if source.folder():
         return "text"
+    if source.source.partition("@")[0] == MLP:
+        return "vector"
     return "image" if source.source.startswith(("timm:", "torchvision:")) else ""
 
 

@@ -9,6 +9,7 @@ from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.text.tokens import Tokens
+from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import Teacher
 from effxfer.transfer.base import Strategy
@@ -85,6 +86,8 @@ def describe_misfit(teacher: Input, student: Input) -> str:
             return "has another tokenizer"
         if teacher.size < student.size:
             return f"reads {teacher.size} tokens, this network {student.size}"
+    if isinstance(teacher, Vectors) and teacher != student:
+        return "takes vectors of another width, or standardised by other data"
     return ""
 
 

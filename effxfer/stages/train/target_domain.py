@@ -58,7 +58,11 @@ def evaluate_file_on_target(model: Model, task: Task, net: Net) -> Report:
         return Report()
     if not is_new(task):
         test = task.target.test
-        return accuracy_by_domain(torch.from_numpy(model.logits(test.rows)), test) if len(test) else NOTHING
+        return (
+            accuracy_by_domain(torch.from_numpy(model.logits(test.rows)), test, net.input.unit)
+            if len(test)
+            else NOTHING
+        )
     if not model.takes_prototypes:
         return Report(notes=("the file has fixed classes, so that new classes cannot be evaluated",))
     split = concat_splits(task.target)
