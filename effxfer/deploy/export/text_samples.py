@@ -1,14 +1,16 @@
 """Texts that show what an export fixed by mistake: batches of unequal lengths, lengths far from the example's."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.runtime.rows import Ragged
+from effxfer.runtime.model_file.metadata import LENGTHS
+from effxfer.runtime.rows import Ragged, Rows
 
 # Below and above the 16 tokens that a network is traced with; 33 is odd, and one more than a multiple of 8.
-LENGTHS = (8, 33)
+SAMPLE_LENGTHS = (8, 33)
 
 
 def text_samples(rows: Ragged, batches: Sequence[int], size: int) -> dict[str, Ragged]:
@@ -24,12 +26,31 @@ def text_samples(rows: Ragged, batches: Sequence[int], size: int) -> dict[str, R
         and `size`, none longer than `size`.
     """
     longest = rows.row(int(rows.lengths.argmax()))
-    lengths = dict.fromkeys(min(length, size) for length in (*LENGTHS, size))
+    lengths = dict.fromkeys(min(length, size) for length in (*SAMPLE_LENGTHS, size))
     samples = {f"batch{batch}": unequal_texts(rows, batch) for batch in batches}
     return samples | {
         f"length{length}": Ragged.of([resize(longest, length), resize(longest, max(1, length // 2))])
         for length in lengths
     }
+
+
+def length_metadata(rows: Rows | None) -> Mapping[str, str]:
+    """Return the metadata that say at which lengths a file is timed; nothing for others than texts.
+
+    Args:
+        rows: Of the validation split.
+    """
+    lengths = typical_lengths(rows)
+    return {LENGTHS: json.dumps(lengths)} if lengths else {}
+
+
+def typical_lengths(rows: Rows | None) -> list[int]:
+    """Return the median and the 95th percentile of the lengths of texts; nothing for other rows."""
+    if not isinstance(rows, Ragged) or not len(rows):
+        return []
+    # Lengths that texts really have, and not means of two.
+    lengths: list[int] = np.percentile(rows.lengths, [50, 95], method="higher").astype(int).tolist()
+    return lengths
 
 
 def unequal_texts(rows: Ragged, count: int) -> Ragged:

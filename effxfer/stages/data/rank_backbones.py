@@ -116,7 +116,8 @@ def score_backbone(
     if source is not None:
         scores["leep"] = leep(source, split.labels)
     new_head(net, task, settings.seed)
-    return ScoredBackbone(file=export_plain(net, file), size=net.input.size, scores=scores, n=len(split), notes=notes)
+    file = export_plain(net, file, rows=task.val.rows)
+    return ScoredBackbone(file=file, size=net.input.size, scores=scores, n=len(split), notes=notes)
 
 
 def sample_images(task: Task, settings: Rank) -> Split:

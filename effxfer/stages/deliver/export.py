@@ -17,6 +17,7 @@ from effxfer.deploy.export.parity import REJECTED, check
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
 from effxfer.deploy.export.prototypes import check_prototypes, exported_module
+from effxfer.deploy.export.text_samples import length_metadata
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import ExportSettings
@@ -72,6 +73,7 @@ def export(
     fp32 = export_onnx(
         module, folder / FILES["fp32"], input=net.input, classes=net.classes, output=net.output, key=identity(net),
         opset=settings.opset, dynamic_size=settings.dynamic_size, prototypes=prototypes,
+        extra=length_metadata(task.val.rows),
     )  # fmt: skip
     gate = check(
         fp32, net, task.val.rows, task.val.labels, net.input,

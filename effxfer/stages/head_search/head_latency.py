@@ -92,12 +92,16 @@ class HeadLatencyMeter:
         settings: Number of threads, and limits of the pools.
         classes: Number of classes.
         folder: Folder for files, which the caller removes.
+        length: Tokens of a text; 0 is the most that a text may have.
     """
 
-    def __init__(self, net: Net, plan: FeaturePlan, settings: SearchSettings, classes: int, folder: Path) -> None:
+    def __init__(
+        self, net: Net, plan: FeaturePlan, settings: SearchSettings, classes: int, folder: Path, length: int = 0
+    ) -> None:  # fmt: skip
         # A copy on the CPU: the search goes on with the network on its own device.
         self.net, self.plan, self.settings, self.classes = deepcopy(net).cpu().eval(), plan, settings, classes
         self.folder, self.threads = folder, settings.threads or usable_cores()
+        self.length = length or net.input.size
         self.names = list(dict.fromkeys([*plan.taps, *plan.maps.values()]))
         self._body: Any = None
         # Until an export was timed; afterwards the last one is the estimate.
@@ -255,7 +259,7 @@ class HeadLatencyMeter:
         return self._compare({"it": file}, "it", POOL_SECONDS)["it"].p50
 
     def _compare(self, files: Mapping[str, Path], baseline: str, seconds: float) -> dict[str, Timing]:
-        runners = {name: onnx_runner(file, feed_for(file, size=self.net.input.size), self.threads)
+        runners = {name: onnx_runner(file, feed_for(file, size=self.length), self.threads)
                    for name, file in files.items()}  # fmt: skip
         timings = compare(
             runners, baseline=baseline, threads=self.threads, precision=PRECISION, min_seconds=0.0,

@@ -11,6 +11,7 @@ import torch
 from effxfer.data.batches.batches import seed_of
 from effxfer.data.checks.enough import require_folds
 from effxfer.data.task import Task
+from effxfer.deploy.export.text_samples import typical_lengths
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
@@ -69,7 +70,8 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
         # The features just computed tell what the final evaluation of as many images
         # takes; cached ones make it about 0.
         evaluation_seconds = (time.monotonic() - start) * (len(task.val) + len(task.test)) / images
-        meter = HeadLatencyMeter(net, plan, settings, len(task.classes), scratch) if settings.latency else None
+        length = next(iter(typical_lengths(task.val.rows)), 0)
+        meter = HeadLatencyMeter(net, plan, settings, len(task.classes), scratch, length) if settings.latency else None
         result = search_head(
             features, settings=settings, storage_dir=work.file("search") or scratch / "search",
             seed=settings.seed, meter=meter, until=began + (settings.seconds or float("inf")),

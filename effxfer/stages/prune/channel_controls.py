@@ -144,7 +144,7 @@ def time_models(
         with scratch_folder() as folder:
             for number, (name, net) in enumerate(nets.items()):
                 try:
-                    files[name] = export_plain(net, folder / f"{number}.onnx")
+                    files[name] = export_plain(net, folder / f"{number}.onnx", rows=context.tasks[-1].val.rows)
                 except ModelFileError as error:
                     # Nothing can be compared without these two.
                     if name in (DENSE, PRUNED):

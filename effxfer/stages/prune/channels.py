@@ -151,7 +151,9 @@ def prune_step(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, 
 
     before = deepcopy(net) if settings.solves else None
     if settings.timed:
-        result = prune_step_to_latency(net, dense, settings, step, loss=loss, examples=examples)
+        result = prune_step_to_latency(
+            net, dense, settings, step, loss=loss, examples=examples, rows=tasks[-1].val.rows
+        )  # fmt: skip
     else:
         ratio = None if settings.ratio is None else share(settings.ratio, step, settings.steps)
         macs_ratio = None if settings.macs_ratio is None else settings.macs_ratio ** (1 / settings.steps)

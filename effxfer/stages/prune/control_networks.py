@@ -163,7 +163,7 @@ name=f"smaller input ({side} px)", folder="smaller-input", start=start, epochs=c
 
 def equally_fast_side(context: ControlContext) -> int:
     """Measure the largest input side at which the unpruned network is as fast as the pruned one; 0 if none."""
-    with stopwatch(context.dense, context.threads, context.settings.seed) as time:
+    with stopwatch(context.dense, context.threads, context.settings.seed, rows=context.tasks[-1].val.rows) as time:
         # Within the clock's precision is equally fast: a control just below would be a size smaller for noise.
         limit = time(context.net).ratio * (1 + PRECISION)
         largest = largest_within(
@@ -241,7 +241,7 @@ def equal_cost_target(context: ControlContext) -> dict[str, float]:
             # Finer channels until it is as large as the pruned network: a smaller control would lose for its size.
             step //= 2
         return {"macs_ratio": ratio, "round_to": step}
-    with stopwatch(context.dense, context.threads, settings.seed) as time:
+    with stopwatch(context.dense, context.threads, settings.seed, rows=context.tasks[-1].val.rows) as time:
         limit = time(context.net).ratio * (1 + PRECISION)
         density = largest_within(
             DENSITIES, lambda d: time(prune_uniformly(ratio=1 - d, round_to=settings.round_to)).ratio, limit

@@ -18,6 +18,7 @@ from effxfer.prune.channels.to_latency import modelled_ms, prune_to_latency
 from effxfer.prune.network import example_of
 from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.scores.context import Losses
+from effxfer.runtime.rows import Rows
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.runner.onnx_timing import stopwatch, time_with
 from effxfer.stages.settings.prune_settings import Channels
@@ -80,7 +81,7 @@ def prune_to_measured_latency(
 
 
 def prune_step_to_latency(
-    net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses
+    net: Net, dense: Net, settings: Channels, step: int, *, loss: Loss, examples: Losses, rows: Rows | None = None
 ) -> PruneResult:  # fmt: skip
     """Prune to the target latency of one step; the targets form a geometric series from the dense latency to the last.
 
@@ -91,13 +92,14 @@ def prune_step_to_latency(
         step: From 1 to `settings.steps`.
         loss: Returns the mean loss of a network on a fixed set of training images.
         examples: Losses of batches, for the `taylor` importance.
+        rows: Of the validation split: networks of texts are timed at their median length.
     """
     threads = settings.threads or usable_cores()
     before, now = example_of(dense), example_of(net)
     # Of both: the target is a share of the dense network's cost, and later steps start from a smaller one.
     costs = measure_costs([*trace(dense, before), *trace(net, now)], threads=threads)
     dense_model_ms = modelled_ms(dense, before, costs.ms)
-    with stopwatch(dense, threads, settings.seed) as time:
+    with stopwatch(dense, threads, settings.seed, rows=rows) as time:
         return prune_to_latency(
             net, target=step_target(settings, step, dense_model_ms, lambda: time(dense).ms), cost=costs.ms,
             step=costs.step, time=time, loss=loss, importance=settings.importance, exclude=settings.exclude,

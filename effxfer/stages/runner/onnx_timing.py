@@ -11,10 +11,12 @@ from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.deploy.export.module import write_module
 from effxfer.deploy.export.onnx import export_onnx
+from effxfer.deploy.export.text_samples import length_metadata
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.prune.network import example_of
+from effxfer.runtime.rows import Rows
 
 # Between `bench` (1 %) and the head search (2 %): finer than the 5 % within which a latency target counts as met.
 PRECISION = 0.015
@@ -27,7 +29,7 @@ DENSE, PRUNED = "dense", "pruned"
 
 @contextmanager
 def stopwatch(
-    dense: nn.Module, threads: int, seed: int, example: Tensor | None = None
+    dense: nn.Module, threads: int, seed: int, example: Tensor | None = None, rows: Rows | None = None
 ) -> Iterator[Callable[[nn.Module], PairedTiming]]:
     """Yield a function that exports a network and times it in turns with the dense one.
 
@@ -36,12 +38,13 @@ def stopwatch(
         threads: Threads of ONNX Runtime, at least 1.
         seed: Random seed of the timing order.
         example: Input of the networks `(B, ...)`; a `Net` needs none.
+        rows: Of the validation split: a `Net` of texts is timed at their median length.
     """
     with scratch_folder() as folder:
-        base = export_plain(dense, folder / f"{DENSE}.onnx", example)
+        base = export_plain(dense, folder / f"{DENSE}.onnx", example, rows)
 
         def time(network: nn.Module) -> PairedTiming:
-            file = export_plain(network, folder / f"{PRUNED}.onnx", example)
+            file = export_plain(network, folder / f"{PRUNED}.onnx", example, rows)
             return time_in_turns({DENSE: base, PRUNED: file}, threads, seed)[PRUNED]
 
         yield time
@@ -63,11 +66,15 @@ def time_in_turns(files: Mapping[str, Path], threads: int, seed: int) -> dict[st
     }  # fmt: skip
 
 
-def export_plain(network: nn.Module, file: Path, example: Tensor | None = None) -> Path:
-    """Export a network on any device to a float32 ONNX file; the network is unchanged."""
+def export_plain(network: nn.Module, file: Path, example: Tensor | None = None, rows: Rows | None = None) -> Path:
+    """Export a network on any device to a float32 ONNX file for timing; the network is unchanged.
+
+    See `stopwatch` for the arguments.
+    """
     copy = deepcopy(network).cpu().eval()
     if isinstance(copy, Net):
-        return export_onnx(copy, file, input=copy.input, classes=copy.classes, key="latency")
+        extra = length_metadata(rows)
+        return export_onnx(copy, file, input=copy.input, classes=copy.classes, key="latency", extra=extra)
     return write_module(copy, file, example_of(copy, example))
 
 

@@ -224,7 +224,7 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
             net = deepcopy(candidate.net)
             net.set_input_size(candidate.side)
             new_head(net, candidate.tasks[-1], seed)
-            file = export_plain(net, folder / f"{number}.onnx")
+            file = export_plain(net, folder / f"{number}.onnx", rows=candidate.tasks[-1].val.rows)
             # One thread, as `bench` by default.
             runners[candidate.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)
         timed = compare(runners, baseline=next(iter(runners)), max_seconds=TIMING_SECONDS, seed=seed)

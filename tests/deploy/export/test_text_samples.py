@@ -2,7 +2,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effxfer.deploy.export.text_samples import resize, text_samples, unequal_texts
+from effxfer.deploy.export.text_samples import (
+    length_metadata,
+    resize,
+    text_samples,
+    typical_lengths,
+    unequal_texts,
+)
 from effxfer.runtime.rows import Ragged
 
 TEXTS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -43,3 +49,12 @@ def test_a_resized_text_keeps_its_last_token():
     assert resize(row, 2).tolist() == [1, 2]
     assert resize(row, 8).tolist() == [1, 7, 8, 1, 7, 8, 1, 2]
     assert resize(row[:1], 3).tolist() == [1, 1, 1]
+
+
+def test_a_file_states_the_median_and_the_95th_percentile_of_texts():
+    rows = ragged(range(1, 101))
+    assert typical_lengths(rows) == [51, 96]
+    assert length_metadata(rows) == {"lengths": "[51, 96]"}
+    assert (
+        length_metadata(np.zeros((3, 2, 2, 3), np.uint8)) == length_metadata(ragged([])) == length_metadata(None) == {}
+    )

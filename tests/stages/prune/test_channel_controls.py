@@ -63,7 +63,7 @@ def _own_networks():
 
 
 @contextmanager
-def stopwatch(dense, threads, seed):
+def stopwatch(dense, threads, seed, rows=None):
     yield lambda net: timing(net, dense)
 
 
@@ -72,7 +72,7 @@ def clock(monkeypatch):
     """A clock that counts multiply-adds, and exports nothing."""
     made = {}
 
-    def exported(net, file):
+    def exported(net, file, rows=None):
         made[file] = net
         return file
 
@@ -227,7 +227,7 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
             raise GateError("training diverged twice")
         return train(*args, label=label, **more)
 
-    def exported(net, file):
+    def exported(net, file, rows=None):
         if net.backbone["args"] == SMALL["args"]:
             raise ModelFileError("no such operator")
         return written(net, file)
