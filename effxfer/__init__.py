@@ -36,6 +36,7 @@ __all__ = [
     "preview",
     "prune_channels",
     "prune_to_latency",
+    "prune_vocabulary",
     "qat",
     "quantize",
     "rank",

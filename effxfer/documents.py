@@ -107,6 +107,7 @@ EDITS: dict[str, type[Edit]] = {
     "lora": _edit("lora", weights=Names, rank=Width, alpha=Number),
     "parallel_adapter": _edit("parallel_adapter", sites=dict[Name, Site], rank=Width, scale=Number),
     "prompts": _edit("prompts", blocks=Names, count=Width, width=Width, deep=bool),
+    "prune_vocabulary": _edit("prune_vocabulary", tokens=Width, pad=Count, separator=Annotated[int, Field(ge=-1)]),
     "remove_blocks": _edit("remove_blocks", names=Names),
     "resize": _edit("resize", shapes=dict[Name, Shape], sizes=Sizes),
     "set_head": SetHead,

@@ -37,6 +37,7 @@ QUICK = {
     "prune gradual": {"sparsity": 0.5, "every": 2, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "prune lottery": {"sparsity": 0.5, "rounds": 2, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "prune structured": {"ratio": 0.5, "rounds": 2, "round_to": 1, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
+    "prune vocabulary": {},
     "qat": {"options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "search": {"trials": 4, "epochs": 3, "finalists": 1, "startup": 2, "latency": False},
     "ticket": {},

@@ -37,7 +37,7 @@ from effxfer.api.examine import DataCheck, ModelList, Ranking, check, list_model
 from effxfer.api.job import preview
 from effxfer.api.modules import ExportedFile, ModuleResult, reconstruct
 from effxfer.api.pipelines import Leaderboard, PipelineRun, leaderboard, run, status
-from effxfer.api.prune import compact, find_ticket, prune_channels, prune_to_latency
+from effxfer.api.prune import compact, find_ticket, prune_channels, prune_to_latency, prune_vocabulary
 from effxfer.api.result import Backbone, LoadedAdapter, LoadedTicket, Reported, Result
 from effxfer.api.sources import Dataset, load, load_data
 from effxfer.api.tickets import load_ticket, pack_ticket, train_ticket
@@ -81,6 +81,7 @@ __all__ = [
     "preview",
     "prune_channels",
     "prune_to_latency",
+    "prune_vocabulary",
     "qat",
     "quantize",
     "rank",

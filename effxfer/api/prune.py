@@ -249,3 +249,32 @@ def compact(
         return compact_module(source, **table_of(None, extra, max_error=max_error))
     table = table_of(settings, extra, seed=seed, max_error=max_error, images=images)
     return run_stage("prune compact", source, out=out, data=data, settings=table, device=device, force=force)
+
+
+def prune_vocabulary(
+    source: Source, *, out: PathLike, data: Data | None = None, min_count: int | None = None,
+    seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
+    **extra: Any,
+) -> Result:  # fmt: skip
+    """Keep the tokens that the training texts use, in the table of embeddings and in the tokenizer.
+
+    Ushio et al., 2023 (https://arxiv.org/abs/2305.15020). The outputs for texts whose tokens all stay are equal to the
+    bit, and any other text can still be written. It works before and after fine-tuning. The common arguments are
+    described in `effxfer.api`.
+
+    Args:
+        min_count: Occurrences in the training texts from which on a token stays; 1 if None.
+
+    Returns:
+        The model directory with the smaller network and its `tokenizer.json`.
+
+    Raises:
+        SettingsError: If the network takes no texts, an argument is wrong, or `out` contains another result.
+        ModelFileError: If the network or its tokenizer is of a kind whose tokens cannot be removed (E447).
+        DataError: If the texts cannot be read.
+
+    Examples:
+        >>> small = ex.prune_vocabulary("runs/dense", out="runs/small")
+    """
+    table = table_of(settings, extra, seed=seed, min_count=min_count)
+    return run_stage("prune vocabulary", source, out=out, data=data, settings=table, device=device, force=force)

@@ -73,7 +73,9 @@ def compete(
 
 @stage_command
 def prune(
-    method: Annotated[str, typer.Option(help="lottery, gradual, channels, structured or compact.")] = "lottery",
+    method: Annotated[
+        str, typer.Option(help="lottery, gradual, channels, structured, compact, vocabulary.")
+    ] = "lottery",
     sparsity: Annotated[float | None, typer.Option(help="lottery, gradual: fraction of weights to remove.")] = None,
     rounds: Annotated[int | None, typer.Option(help="lottery, structured: pruning rounds.  [default: 3]")] = None,
     controls: Annotated[str | None, typer.Option(help="Controls: none, fast or full.  [default: none]")] = None,
@@ -81,24 +83,28 @@ def prune(
     macs_ratio: Annotated[float | None, typer.Option(help="channels: fraction of multiply-adds to keep.")] = None,
     latency_ratio: Annotated[float | None, typer.Option(help="channels: target p50 / p50 of the dense net.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="channels: target p50 in milliseconds.")] = None,
+    min_count: Annotated[int | None, typer.Option(help="vocabulary: least count of a token.  [default: 1]")] = None,
     max_error: Annotated[float | None, typer.Option(help="compact: maximum relative error.  [default: 0.0]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs per round, or in total.  [default: 3, 5]")] = None,
     lr: Rate = None,
 ) -> "Call":
     """Prune weights or channels and fine-tune, or compact a ticket.
 
-    `--method compact` replaces the layers of a ticket by smaller ones.
+    `--method compact` replaces the layers of a ticket by smaller ones. `--method vocabulary` removes the tokens that
+    the training texts do not use.
     """
     import effxfer
 
     functions: dict[str, Call] = {
         "channels": partial(effxfer.prune_channels),
         "compact": partial(effxfer.compact),
+        "vocabulary": partial(effxfer.prune_vocabulary),
     }
     function = functions.get(method) or partial(effxfer.find_ticket, method=method)
     flags = passed_flags(
         sparsity=sparsity, rounds=rounds, controls=controls, ratio=ratio, macs_ratio=macs_ratio,
-        latency_ratio=latency_ratio, latency_ms=latency_ms, max_error=max_error, epochs=epochs, lr=lr,
+        latency_ratio=latency_ratio, latency_ms=latency_ms, min_count=min_count, max_error=max_error, epochs=epochs,
+        lr=lr,
     )  # fmt: skip
     return partial(function, **flags)
 

@@ -18,6 +18,7 @@ from effxfer.net.heads.build import build_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.net.removed_block import RemovedBlock
+from effxfer.net.text.vocabulary import prune_vocabulary
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.registry import output_from_json
 from effxfer.runtime.outputs.single_label import SingleLabel
@@ -242,6 +243,7 @@ EDITS: dict[str, Callable[..., None]] = {
     "lora": lora,
     "parallel_adapter": parallel_adapter,
     "prompts": prompts,
+    "prune_vocabulary": prune_vocabulary,
     "remove_blocks": remove_blocks,
     "resize": resize,
     "set_head": set_head,

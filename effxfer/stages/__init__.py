@@ -6,7 +6,7 @@ from typing import Any
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.stages.settings.common import Bench, Export, Finetune, LearningCurve, Search
 from effxfer.stages.settings.compete_settings import Compete
-from effxfer.stages.settings.prune_settings import Channels, Compact, Gradual, Lottery, Structured
+from effxfer.stages.settings.prune_settings import Channels, Compact, Gradual, Lottery, Structured, Vocabulary
 from effxfer.stages.settings.qat_settings import Qat
 from effxfer.stages.settings.ticket_settings import Adapter, Ticket
 from effxfer.stages.stage import Stage
@@ -39,6 +39,10 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="prune structured", settings=Structured, load=f"{PRUNE}.channel_lottery:structured", distributed=True,
             leaves_ticket=True, precondition=PRUNABLE,
+        ),
+        Stage(
+            name="prune vocabulary", settings=Vocabulary, load=f"{PRUNE}.vocabulary:vocabulary",
+            precondition=f"{PRUNE}.preconditions:check_vocabulary_prunable",
         ),
         Stage(name="qat", settings=Qat, load=f"{TRAIN}.qat:qat", distributed=True),
         Stage(name="search", settings=Search, load="effxfer.stages.head_search.search:search"),

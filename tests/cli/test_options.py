@@ -24,7 +24,16 @@ FIELDS = {
     ("qat", "epochs"): ["fit.epochs"],
     ("qat", "lr"): ["fit.lr"],
 }
-KINDS = {"prune": ["prune lottery", "prune gradual", "prune channels", "prune structured", "prune compact"]}
+KINDS = {
+    "prune": [
+        "prune lottery",
+        "prune gradual",
+        "prune channels",
+        "prune structured",
+        "prune compact",
+        "prune vocabulary",
+    ]
+}
 OURS = {
     "backbones",
     "strategies",

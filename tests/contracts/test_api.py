@@ -28,6 +28,7 @@ STAGES = {
     "learning_curve": "labels repeats strategy epochs lr",
     "prune_channels": "ratio macs_ratio latency_ratio latency_ms controls epochs lr batch seconds",
     "prune_to_latency": "ratio ms epochs lr batch seconds",
+    "prune_vocabulary": "min_count",
     "qat": "bits epochs lr batch",
     "quantize": "max_drop recipes target calibration",
     "search_head": "trials seconds workers storage",

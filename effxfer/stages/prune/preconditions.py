@@ -5,6 +5,7 @@ from typing import Any
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.merge import MERGEABLE, adapters
 from effxfer.net.net import Net
+from effxfer.prune.vocabulary.vocabulary import check_vocabulary
 from effxfer.stages.settings.base import StageSettings
 from effxfer.stages.settings.prune_settings import Gradual
 from effxfer.transfer.strategies import make_strategy
@@ -25,6 +26,17 @@ def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:
         raise ModelFileError(text, hint, code="E412")
     for name, options in settings.strategies(None):
         _check_strategy(stage, name, options, during=isinstance(settings, Gradual))
+
+
+def check_vocabulary_prunable(stage: str, net: Net, settings: StageSettings) -> None:
+    """Refuse to prune the vocabulary of a network without one, or one with an adapter.
+
+    Raises:
+        SettingsError: If the network takes no texts.
+        ModelFileError: If its encoder or tokenizer is of another kind, or it has an unmerged adapter.
+    """
+    check_vocabulary(net)
+    check_prunable(stage, net, settings)
 
 
 def _check_strategy(stage: str, name: str, options: dict[str, Any], *, during: bool) -> None:

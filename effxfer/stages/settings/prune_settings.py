@@ -233,6 +233,20 @@ class Compact(StageSettings):
     seed: Seed = 0
 
 
+class Vocabulary(StageSettings):
+    """Keep the tokens that the training texts use, in the table of embeddings and in the tokenizer.
+
+    Attributes:
+        method: `vocabulary`.
+        min_count: Occurrences in the training texts from which on a token stays. Special tokens, single characters and
+            bytes always stay, so that any text can be written.
+    """
+
+    method: Literal["vocabulary"] = "vocabulary"
+    # 1 keeps the outputs for the training texts equal to the bit.
+    min_count: int = Field(default=1, ge=1)
+
+
 class Structured(DistilledSettings):
     """Find a lottery ticket of whole channels by iterative pruning with rewinding, for `compact` to shrink.
 
