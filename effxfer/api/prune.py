@@ -60,7 +60,7 @@ def find_ticket(
         rounds: Number of pruning rounds; 3 if None.
         controls: Control networks to train: `none`, `fast` or `full`; `none` if None.
         epochs: Epochs per round (3 if None), or of the whole training for `gradual` (5 if None).
-        lr: Peak learning rate; 0.001 if None.
+        lr: Peak learning rate; 0.001 if None, for texts less (`fit.lr`).
 
     Returns:
         The model directory with the trained ticket and `ticket.safetensors`. For a module: a `ModuleResult` whose
@@ -122,7 +122,7 @@ def prune_channels(
         latency_ms: Target p50 latency in milliseconds for one image on this machine.
         controls: Control networks to train: `none`, `fast` or `full`; `none` if None.
         epochs: Maximum number of epochs; 5 if None.
-        lr: Peak learning rate; 0.001 if None.
+        lr: Peak learning rate; 0.001 if None, for texts less (`fit.lr`).
         batch: Batch size; 64 if None.
         seconds: Time limit of the whole call; None for no limit.
 
@@ -181,7 +181,7 @@ def prune_to_latency(
         ratio: Target p50 latency, as a share of the unpruned network's on this machine, in (0, 1).
         ms: Target p50 latency in milliseconds for one image on this machine.
         epochs: Maximum number of epochs; 5 if None.
-        lr: Peak learning rate; 0.001 if None.
+        lr: Peak learning rate; 0.001 if None, for texts less (`fit.lr`).
         batch: Batch size; 64 if None.
         seconds: Time limit of the whole call; None for no limit.
 

@@ -24,7 +24,7 @@ def finetune(
     Args:
         strategy: Transfer strategy, a key of `effxfer.transfer.STRATEGIES`; `full` if None.
         epochs: Maximum number of epochs; 10 if None.
-        lr: Peak learning rate; 0.001 if None.
+        lr: Peak learning rate; 0.001 if None, for texts less (`fit.lr`).
         batch: Batch size; 64 if None.
         seconds: Time limit of the whole call, to which the training is shortened; None for no limit.
         size: Side of the input images in pixels; None for the network's current input size.
@@ -64,7 +64,7 @@ def compete(
         backbones: Sources of additional backbones.
         candidates: Recipes by name, each a dictionary of settings of `finetune`; six built-in recipes if None.
         epochs: Maximum number of epochs of the last round; 10 if None.
-        lr: Peak learning rate; 0.001 if None.
+        lr: Peak learning rate; 0.001 if None, for texts less (`fit.lr`).
         latency_penalty: Points of validation accuracy to subtract for each doubling of the latency; 0 if None.
 
     Returns:
@@ -103,7 +103,7 @@ def learning_curve(
         repeats: Training runs for each number; 3 if None.
         strategy: Transfer strategy, a key of `effxfer.transfer.STRATEGIES`; `full` if None.
         epochs: Maximum number of epochs; 10 if None.
-        lr: Peak learning rate; 0.001 if None.
+        lr: Peak learning rate; 0.001 if None, for texts less (`fit.lr`).
 
     Returns:
         The model directory with the network trained on all images; the report contains the curves.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Call = partial[Result]
 
-Rate = Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.001]")]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate; by default 0.001, for texts less.")]
 
 
 @stage_command

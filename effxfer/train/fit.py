@@ -298,7 +298,7 @@ class _Loop:
         self.at = Progress(step=self.span.first, total=self.at.total, spent=self.at.spent)
         self.resume()
         if retried:
-            hint = f"lower fit.lr (it is {self.settings.lr}), set fit.clip, or fit.amp = 'off'"
+            hint = f"lower fit.lr (it is {self.settings.peak_lr}), set fit.clip, or fit.amp = 'off'"
             raise GateError(
                 f"training diverged twice: {diverged} after {step} steps; the last good weights are kept", hint
             )
@@ -306,7 +306,7 @@ class _Loop:
         self.at.slowed = 0.1
         self.checkpoint()
         if self.device.leads:
-            self.work.note({"diverged": step, "lr": self.settings.lr, "retry_lr": self.settings.lr / 10})
+            self.work.note({"diverged": step, "lr": self.settings.peak_lr, "retry_lr": self.settings.peak_lr / 10})
 
     def finish(self) -> None:
         """Load the best, averaged or last weights into the learner, and switch it to evaluation mode."""

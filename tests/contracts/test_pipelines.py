@@ -14,6 +14,8 @@ from effxfer.stages.runner import onnx_timing
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.settings.common import SHIP
 from tests import tiny
+from tests.data.text_files import texts, write_lines
+from tests.net.text.folders import write_folder
 
 FOLDER = Path(__file__).parents[2] / "pipelines"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -104,7 +106,7 @@ OTHERS = {
 
 
 def test_every_pipeline_is_run():
-    assert {file.stem for file in FILES} == {"demo", "photos", *OTHERS}, "the README's test runs photos"
+    assert {file.stem for file in FILES} == {"demo", "photos", "text", *OTHERS}, "the README's test runs photos"
     assert {file.stem for file in PRESETS} == SMALLER.keys()
 
 
@@ -118,6 +120,35 @@ def test_the_others_run_shortened(name, tmp_path):
     assert len(made) == len(plan.steps)
     networks = [one.manifest.report.rows for one in made if one.manifest.stage != "bench"]
     assert all(any(row.name.startswith("accuracy/test") and row.n for row in rows) for rows in networks)
+
+
+@pytest.mark.usefixtures("coarse")
+def test_texts_go_the_whole_way_and_on_after_a_cut(tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
+    write_lines(tmp_path / "texts.txt", texts(40))
+    (tmp_path / "bert").mkdir()
+    write_folder(tmp_path / "bert")
+    changes = [
+        f"data.source={tmp_path / 'texts.txt'}", "data.test_fraction=0.2", "backbone.size=20", "dense.fit.epochs=2",
+        "dense.options.batch=8", 'onnx.recipes=["dynamic"]', "onnx.latency_seconds=0.2", "bench.max_seconds=0.5",
+        "bench.cold=0",
+    ]  # fmt: skip
+    plan = read_plan("text", backbone=f"hf:{tmp_path / 'bert'}", changes=changes)
+    context = RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache")
+
+    def cut(*_args, **_more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("effxfer.stages.deliver.export.check", cut)
+        pipeline.run(plan, context)
+    assert [row["state"] for row in pipeline.statuses(plan, context)] == ["done", "cut off", "to do"]
+    made = pipeline.run(plan, context)
+    assert {row["state"] for row in pipeline.statuses(plan, context)} == {"done"}
+    assert made[0].manifest.report["accuracy/test"].of == "texts"
+    assert made[1].manifest.report["accuracy/test/fp32"].value == made[0].manifest.report["accuracy/test"].value
+    end = pipeline.summarize_run(plan, made)
+    assert any(note.startswith(SHIP) for note in end.notes)
 
 
 SMALLER = {

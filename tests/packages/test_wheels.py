@@ -13,7 +13,9 @@ import pytest
 from packaging.requirements import Requirement
 
 import effxfer
+from effxfer.deploy.export.onnx import export_onnx
 from effxfer.runtime.__main__ import main
+from tests.tiny_text import text_net
 
 HOUSE = Path(__file__).parents[2]
 NEEDED = {"numpy", "onnxruntime", "pillow"}
@@ -69,16 +71,20 @@ def link(names: set[str], folder: Path) -> None:
                 (folder / top).symlink_to(Path(distribution(name).locate_file(top)))
 
 
-@pytest.fixture(scope="module")
-def python(wheel, tmp_path_factory):
-    """The interpreter of an environment that holds the runtime's wheel and what its dependencies require."""
-    venv = tmp_path_factory.mktemp("environment") / "venv"
+def environment(wheel: Path, venv: Path, names: set[str]) -> Path:
+    """Return the interpreter of an environment that holds the runtime's wheel and these distributions."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     interpreter = venv / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
-    link(closure(NEEDED), next((venv / "lib").glob("python*")) / "site-packages")
+    link(names, next((venv / "lib").glob("python*")) / "site-packages")
     return interpreter
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """An environment with what the runtime's dependencies require."""
+    return environment(wheel, tmp_path_factory.mktemp("environment") / "venv", closure(NEEDED))
 
 
 def run(python: Path, *words: object) -> str:
@@ -110,10 +116,28 @@ def test_nothing_else_is_importable_there(python):
     assert run(python, "-c", absent).split() == []
 
 
+def test_texts_need_onnxruntime_numpy_and_the_bare_wheel_of_tokenizers(wheel, tmp_path, capsys):
+    """As after `pip install --no-deps tokenizers`: without pillow, huggingface-hub and transformers."""
+    net, file = text_net(), tmp_path / "model" / "model.onnx"
+    file.parent.mkdir()
+    export_onnx(net, file, input=net.input, output=net.output, key="k")
+    interpreter = environment(wheel, tmp_path / "venv", closure({"numpy", "onnxruntime"}) | {"tokenizers"})
+    words = [file, "--text", "the cat sat", "--text", "it was great . [SEP] " * 20]
+    answer = run(interpreter, "-m", "effxfer_runtime", *words)
+    assert main(list(map(str, words))) == 0
+    assert answer == capsys.readouterr().out
+    rows = [json.loads(line) for line in answer.splitlines()]
+    assert [row.get("cut", False) for row in rows] == [False, True]
+    assert {row["label"] for row in rows} <= set(net.output.classes)
+    absent = "import importlib.util as u; print(*(n for n in ('PIL', 'huggingface_hub', 'torch') if u.find_spec(n)))"
+    assert run(interpreter, "-c", absent).split() == []
+
+
 def test_the_wheel_of_the_whole_holds_pipelines_and_models_and_the_one_version(source, tmp_path):
     wheel = build(source, tmp_path, "--wheel")
     names = set(ZipFile(wheel).namelist())
     assert metadata(wheel)["Version"] == effxfer.__version__
     assert {"effxfer/py.typed", "effxfer/page/page.html", "effxfer/_bundled/pipelines/demo.toml"} <= names
+    assert {f"effxfer/deploy/bundle/web/{name}" for name in ("tokens.js", "texts.js", "encode.mjs")} <= names
     assert "effxfer/_bundled/models/resnet20-cifar10/weights.safetensors" in names
     assert not [name for name in names if name.startswith("tests/")]

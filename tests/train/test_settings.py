@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from effxfer.train.optim.param_groups import parameter_groups
-from effxfer.train.settings import FitSettings, rate
+from effxfer.train.settings import FitSettings, default_lr, rate
+from effxfer.transfer import STRATEGIES
 
 
 @given(st.floats(0, 0.999), st.sampled_from(["cosine", "linear", "step", "constant"]), st.floats(0, 5))
@@ -50,4 +51,16 @@ def test_what_is_frozen_is_in_no_group():
 def test_settings_refuse_nonsense():
     with pytest.raises(ValueError, match="greater than 0"):
         FitSettings(lr=0.0)
-    assert torch.tensor(FitSettings().lr) > 0
+    assert torch.tensor(FitSettings().peak_lr) > 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_images_keep_one_rate_and_texts_get_that_of_what_is_trained(strategy):
+    assert default_lr("image", strategy) == FitSettings().peak_lr == 1e-3
+    trains_encoder = not STRATEGIES[strategy].adds and strategy != "probe"
+    assert (default_lr("text", strategy) < 1e-3) == trains_encoder
+
+
+def test_a_rate_that_is_given_stays():
+    assert FitSettings(lr=0.5).with_default_lr("text", "full").lr == 0.5
+    assert FitSettings().with_default_lr("text", "full").lr == default_lr("text", "full")

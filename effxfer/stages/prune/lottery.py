@@ -137,7 +137,7 @@ def rewind_point(
 
 def last_phase(fit: FitSettings) -> FitSettings:
     """Settings for fine-tuning after pruning: the constant rate at the start of the schedule's last tenth."""
-    return fit.model_copy(update={"lr": fit.lr * rate(LATE, fit), "schedule": "constant", "warmup": 0.0})
+    return fit.model_copy(update={"lr": fit.peak_lr * rate(LATE, fit), "schedule": "constant", "warmup": 0.0})
 
 
 def controls(

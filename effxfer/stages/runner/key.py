@@ -27,7 +27,15 @@ def stage_key(
     name: str, settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
 ) -> str:
     """Digest all inputs of a stage, without decoding images or loading torch."""
-    return key_of_listings(name, settings, source, list_data(settings, source, data, context))
+    listings = list_data(settings, source, data, context)
+    return key_of_listings(name, with_defaults(settings, source, listings), source, listings)
+
+
+def with_defaults(settings: StageSettings, source: Source, listings: Sequence[Listing]) -> StageSettings:
+    """Choose what settings leave to the kind of input, which the source or the data tell."""
+    kinds = {INPUTS[kind].unit: kind for kind in INPUTS}
+    units = [listing.unit for listing in listings]
+    return settings.for_input(input_kind(source) or kinds.get(units[-1] if units else "", "image"))
 
 
 def list_data(

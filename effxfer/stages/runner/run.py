@@ -19,7 +19,7 @@ from effxfer.settings import Settings
 from effxfer.stages.data.split_history import history_of
 from effxfer.stages.runner.checks import NOT_CHECKED, check_settings, check_source
 from effxfer.stages.runner.context import RunContext
-from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data
+from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data, with_defaults
 from effxfer.stages.runner.output_dir import check_directory, check_writable, keep_out_of
 from effxfer.stages.runner.result import cached_result, commit, lock_result, manifest_fields, open_work
 from effxfer.stages.runner.source import Source, open_source, recipe_of, user_sources, with_width
@@ -56,6 +56,7 @@ def transform(
     check_directory(context.out)
     keep_out_of(context.out, data)
     listings = list_data(settings, source, data, context)
+    settings = with_defaults(settings, source, listings)
     key = key_of_listings(stage.name, settings, source, listings)
     if existing := cached_result(context, key):
         return existing
@@ -176,6 +177,7 @@ def preview(
     check_settings(settings, recipe_of(source))
     check_source(source)
     listings = list_data(settings, source, data, context)
+    settings = with_defaults(settings, source, listings)
     key = key_of_listings(stage.name, settings, source, listings)
     counts = [{split: len(one.split(split)) for split in ("train", "val", "test")} for one in listings]
     return {"stage": stage.name, "done": cached_result(context, key) is not None, "key": key, "out": str(context.out),

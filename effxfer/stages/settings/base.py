@@ -56,6 +56,10 @@ class StageSettings(Settings):
         if strategy := getattr(self, "strategy", None):
             yield strategy, getattr(self, "options", {})
 
+    def for_input(self, kind: str) -> Self:
+        """Choose what the settings leave to the kind of the network's input, a key of `INPUTS`."""
+        return self
+
     def check_resources(self) -> None:
         """Check external resources, such as a database server; raise if one is unavailable."""
 
@@ -81,6 +85,10 @@ class TrainedSettings(StageSettings):
     options: dict[str, Any] = Field(default_factory=dict)
     fit: FitSettings = FitSettings()
     seed: Seed = 0
+
+    def for_input(self, kind: str) -> Self:
+        """Choose the learning rate by the kind of input and the strategy, if there is none."""
+        return self.model_copy(update={"fit": self.fit.with_default_lr(kind, self.strategy)})
 
 
 class DistilledSettings(TrainedSettings):

@@ -1,7 +1,7 @@
 """Settings of the stage `compete`; no heavy imports."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, field_validator
 
@@ -9,7 +9,9 @@ from effxfer.errors import SettingsError
 from effxfer.settings import build, overlay, problems
 from effxfer.stages.settings.base import Backbone
 from effxfer.stages.settings.common import Finetune
+from effxfer.train.settings import LR
 
+LOWER, THIRD = "a third of the rate", 0.3
 CANDIDATES: dict[str, dict[str, Any]] = {
     "full": {},
     # Of few, small batches statistics are estimated badly: those of pretraining may be closer.
@@ -19,8 +21,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     # Kumar et al. 2022, 2202.10054: a probed head first, so that a random one does not distort the features.
     "probe, then full": {"strategy": "lp_ft"},
     "probe": {"strategy": "probe"},
-    # Half a decade below the default of 1e-3; chosen, not measured: each further candidate takes time from the others.
-    "a third of the rate": {"fit": {"lr": 3e-4}},
+    # Half a decade below the default of images; chosen, not measured: each further candidate takes others' time.
+    LOWER: {"fit": {"lr": 3e-4}},
 }
 # What the competition itself is told; a candidate's recipe is everything else.
 COMPETITION_FIELDS = ("backbones", "candidates", "eta", "latency_penalty", "seconds")
@@ -57,6 +59,20 @@ class Compete(Finetune):
             if wrong:
                 raise ValueError(f"{name}: {'; '.join(wrong)}")
         return value
+
+    def for_input(self, kind: str) -> Self:
+        """Choose a learning rate for each candidate; the shared one stays where a candidate's would be the same."""
+        shared = super().for_input(kind)
+        if self.fit.lr:
+            return shared
+        candidates = dict(self.candidates)
+        for name, recipe in self.recipes().items():
+            chosen = recipe.fit.with_default_lr(kind, recipe.strategy).lr
+            if recipe.fit.lr is None and chosen != shared.fit.lr:
+                candidates[name] = overlay(candidates[name], {"fit": {"lr": chosen}})
+        if self.candidates == CANDIDATES and shared.fit.peak_lr != LR:
+            candidates[LOWER] = {"fit": {"lr": THIRD * shared.fit.peak_lr}}
+        return shared.model_copy(update={"candidates": candidates})
 
     def recipes(self) -> Mapping[str, Finetune]:
         """The settings of the candidates by name, without a time limit."""

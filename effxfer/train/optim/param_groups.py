@@ -19,14 +19,14 @@ def make_optimizer(learner: nn.Module, settings: FitSettings) -> Optimizer:
     from timm.optim import create_optimizer_v2, list_optimizers
 
     groups = parameter_groups(
-        learner, lr=settings.lr, weight_decay=settings.weight_decay,
+        learner, lr=settings.peak_lr, weight_decay=settings.weight_decay,
         layer_decay=settings.layer_decay, head_lr=settings.head_lr,
     )  # fmt: skip
     if settings.optimizer not in (available := list_optimizers()):
         text = f"timm has no optimizer {settings.optimizer!r}{did_you_mean(settings.optimizer, available)}"
         raise SettingsError(text, "adamw and sgd are the usual ones")
     # 0.9 for what has a momentum; timm's `sgd` is Nesterov's. Adam's beta1 is 0.9 by itself.
-    created: Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=0.9)
+    created: Optimizer = create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.peak_lr, momentum=0.9)
     return created
 
 

@@ -85,7 +85,7 @@ class Update:
             ResourceError: If memory runs out even for a sixteenth of the batch.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * group["lr_scale"] * factor
+            group["lr"] = self.settings.peak_lr * group["lr_scale"] * factor
         # After the rates: a step that is taken again in more parts has the same ones.
         terms = self._differentiate(batch, step, progress)
         # Before whoever looks at gradients or clips them: they see true values.

@@ -282,3 +282,12 @@ def test_a_comparison_is_made_once_for_the_same_models(dense, tmp_path):
         first.net()
     with pytest.raises(SettingsError, match="bench result made from other"):
         compare("bench", lambda: measure, settings, {"another name": dense}, here)
+
+
+def test_a_rate_that_is_left_open_is_the_one_of_images_in_key_and_settings(dense, data, tmp_path):
+    """Results that were made when 0.001 was the default stay valid, and the manifest says the number."""
+    open_rate, given = (tiny.settings_of(NAME, fit={**tiny.FIT, "lr": lr}) for lr in (None, 1e-3))
+    keys = [stage_key(NAME, settings, dense, [data], context(tmp_path)) for settings in (open_rate, given)]
+    assert keys[0] == keys[1]
+    planned = preview(STAGES[NAME], open_rate, dense, [data], context(tmp_path))
+    assert planned["settings"]["fit"]["lr"] == 1e-3

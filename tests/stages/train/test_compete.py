@@ -11,6 +11,7 @@ from effxfer.stages.settings.common import BOARD
 from effxfer.stages.settings.compete_settings import CANDIDATES, Compete
 from effxfer.stages.train import compete as module
 from effxfer.stages.train.finetune import adapt
+from effxfer.train.settings import default_lr
 from tests import tiny
 
 HOPELESS = {"fit": {"lr": 1e-7, "head_lr": 1.0}}
@@ -128,3 +129,15 @@ def test_what_a_candidate_may_not_change_is_told(changes, text):
 def test_a_strategy_that_does_not_exist_is_told(tmp_path, dense, data):
     with pytest.raises(SettingsError, match=r"candidate 'one': no strategy 'ful'.*'full'"):
         tiny.stage("compete", dense, tmp_path / "made", data, candidates={"one": {"strategy": "ful"}})
+
+
+def test_candidates_of_texts_have_rates_of_texts_and_those_of_images_stay():
+    images = build(Compete, {}, "compete").for_input("image")
+    assert (images.candidates, images.fit.lr) == (CANDIDATES, 1e-3)
+    texts = build(Compete, {}, "compete").for_input("text")
+    rates = {name: recipe.fit.lr for name, recipe in texts.recipes().items()}
+    assert rates["full"] == texts.fit.lr == default_lr("text", "full")
+    assert rates["probe"] == default_lr("text", "probe")
+    assert rates["a third of the rate"] == pytest.approx(0.3 * rates["full"])
+    given = build(Compete, {"fit": {"lr": 0.5}, "candidates": {"probe": {"strategy": "probe"}}}, "compete")
+    assert given.for_input("text") == given

@@ -14,8 +14,12 @@ from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.text.tokens import TOKENIZER
+from effxfer.settings import build
+from effxfer.stages import STAGES
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import stage_key
+from effxfer.stages.runner.run import preview
+from effxfer.train.settings import default_lr
 from tests import tiny
 from tests.data.text_files import texts, write_lines
 from tests.net.text.folders import write_folder
@@ -74,6 +78,13 @@ def test_the_same_inputs_have_the_same_key_and_others_another(dense, place, revi
     assert key(reviews) == dense.manifest.key
     assert key(reviews.model_copy(update={"split_seed": 1})) != dense.manifest.key
     assert key(reviews, size=24) != dense.manifest.key
+
+
+@pytest.mark.parametrize(("strategy", "rate"), [("full", 3e-4), ("lora", 1e-3)])
+def test_a_rate_that_is_left_open_is_that_of_texts(place, reviews, strategy, rate):
+    settings = build(STAGES["finetune"].settings, {"strategy": strategy}, "finetune")
+    planned = preview(STAGES["finetune"], settings, backbone(place), [reviews], RunContext(out=place / "planned"))
+    assert planned["settings"]["fit"]["lr"] == default_lr("text", strategy) == rate
 
 
 def test_a_later_stage_keeps_data_and_splits(dense, tmp_path):
