@@ -123,6 +123,7 @@ def test_the_others_run_shortened(name, tmp_path):
 
 
 @pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
 def test_texts_go_the_whole_way_and_on_after_a_cut(tmp_path, monkeypatch):
     pytest.importorskip("tokenizers")
     write_lines(tmp_path / "texts.txt", texts(40))

@@ -6,11 +6,12 @@ from pathlib import Path
 from effxfer.benchmark.compare import bench_models
 from effxfer.data.task import Task
 from effxfer.deploy.bundle.bundle import write_bundle
-from effxfer.deploy.bundle.card import UNKNOWN, Origin
+from effxfer.deploy.bundle.card import TASKS, UNKNOWN, Origin
 from effxfer.deploy.bundle.page import Page
 from effxfer.deploy.bundle.tokenizer_check import Fields, find_difference
 from effxfer.deploy.bundle.web_library import ORT_WEB, TOKENIZERS_WEB, WebFiles, find_library
 from effxfer.deploy.settings import ExportSettings
+from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
@@ -26,7 +27,11 @@ def find_libraries(input: Input, settings: ExportSettings) -> tuple[WebFiles, ..
 
     Raises:
         ResourceError: If one is not found, and cannot be fetched.
+        SettingsError: If the network takes neither images nor texts, which a bundle shows.
     """
+    if input.kind not in TASKS:
+        text = f"a bundle needs images or texts, this network takes {input.unit}"
+        raise SettingsError(text, "leave out `bundle`, and pass on the exported file")
     ort = find_library(ORT_WEB, settings.ort_web or "")
     if not isinstance(input, Tokens):
         return (ort,)

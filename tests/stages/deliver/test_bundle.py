@@ -8,9 +8,10 @@ import pytest
 from effxfer.data.task import Split, Task
 from effxfer.deploy.bundle.web_library import ORT_WEB, TOKENIZERS_WEB, WebFiles
 from effxfer.deploy.settings import ExportSettings
-from effxfer.errors import ResourceError
+from effxfer.errors import ResourceError, SettingsError
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.rows import Ragged
+from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.stages.deliver import bundle
 from effxfer.stages.deliver.bundle import check_page, find_libraries, validation_texts
 from tests.runtime.text.tiny_tokenizers import tokens
@@ -76,3 +77,8 @@ def test_images_need_no_tokenizer(tmp_path):
     with pytest.raises(ResourceError, match="is no @huggingface/tokenizers") as caught:
         find_libraries(tokens(), settings)
     assert "`tokenizers_web`" in caught.value.hint
+
+
+def test_vectors_are_refused_before_anything_is_looked_for():
+    with pytest.raises(SettingsError, match="this network takes vectors"):
+        find_libraries(Vectors(size=3), ExportSettings(bundle=True))
