@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLE = ("file", "row", "text", "other")
+PLACE = ("start", "end", "probability")
 LONGEST = 60  # characters of a text in a line on the terminal
 
 
@@ -59,16 +60,37 @@ def answer(row: Mapping[str, Any]) -> str:
         return printable(row["error"])
     if "values" in row:
         return "\t".join(f"{printable(key)} {value:.6g}" for key, value in row["values"].items())
+    if "answer" in row:
+        place = "no answer" if row["answer"] is None else f"{printable(row['answer'])} ({row['start']}-{row['end']})"
+        return f"{place} {100 * row['probability']:.1f} %"
+    if parts := _parts(row):
+        name, each = parts
+        return "\t".join(_part(part, name) for part in each) or "no entity"
     ranked = row["top"] if "label" in row else row["labels"]
     return "\t".join(f"{printable(one['label'])} {100 * one['probability']:.1f} %" for one in ranked) or "no label"
+
+
+def _parts(row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]] | None:
+    """Return the entities or the words of a row, and what their labels are called; None for other predictions."""
+    if "entities" in row:
+        return "type", row["entities"]
+    return ("tag", row["words"]) if "words" in row else None
+
+
+def _part(part: Mapping[str, Any], name: str) -> str:
+    from effxfer.runtime.printing import printable
+
+    place = f"{part['start']}-{part['end']}"
+    return f"{printable(part['text'])} ({place}) {printable(part[name])} {100 * part['probability']:.1f} %"
 
 
 def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
     """Write a CSV file (UTF-8) with one row per example.
 
     Its columns are `file`, `file` and `row`, or `text` and `other`; `label`, `probability`, `label 2` and so on, or the
-    names of the values; and `error`. File names, texts and labels that a spreadsheet would read as formulas are
-    prefixed with `'` (see `csv_cell`).
+    names of the values; `entity`, `type`, `start`, `end`, `probability`, `entity 2` and so on, where tags mark no
+    entities `word` and `tag`; or `answer`, `start`, `end` and `probability`; and `error`. File names, texts and labels
+    that a spreadsheet would read as formulas are prefixed with `'` (see `csv_cell`).
     """
     import csv
     import io
@@ -90,8 +112,12 @@ def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
 
 def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the cells of a row by the name of their column."""
-    ranked = row.get("labels", row.get("top", ()))
+    ranked, keys = row.get("labels", row.get("top", ())), {"label": "label", "probability": "probability"}
+    if parts := _parts(row):
+        noun, ranked = "entity" if parts[0] == "type" else "word", parts[1]
+        keys = {noun: "text", parts[0]: parts[0], **{key: key for key in PLACE}}
     numbered = [(("" if rank == 1 else f" {rank}"), each) for rank, each in enumerate(ranked, 1)]
-    cells = {f"{key}{suffix}": each[key] for suffix, each in numbered for key in ("label", "probability")}
+    cells = {f"{column}{suffix}": each[key] for suffix, each in numbered for column, key in keys.items()}
+    cells |= {key: "" if row[key] is None else row[key] for key in ("answer", *PLACE) if "answer" in row}
     example = {key: row[key] for key in EXAMPLE if key in row}
     return {**example, **cells, **row.get("values", {}), **({"error": row["error"]} if "error" in row else {})}

@@ -14,9 +14,13 @@ from effxfer.files import digest
 
 Severity = Literal["error", "warning", "note"]
 Text = str | tuple[str, str] | list[str]  # a pair, or words
-LabelKind = Literal["single", "multi", "value"]
+LabelKind = Literal["single", "multi", "value", "tags", "span"]
 # What the head's columns are called.
-NOUNS: dict[LabelKind, str] = {"single": "classes", "multi": "labels", "value": "values"}
+NOUNS: dict[LabelKind, str] = {
+    "single": "classes", "multi": "labels", "value": "values", "tags": "tags", "span": "ends of answers",
+}  # fmt: skip
+# Kinds whose labels are of words or of answers; only texts have them.
+POSITION_KINDS: frozenset[LabelKind] = frozenset({"tags", "span"})
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"
 SPLIT_NAMES = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from effxfer.data.checks.across_splits import check_items, find_single_class
 from effxfer.data.checks.enough import check_size
@@ -10,21 +11,25 @@ from effxfer.data.checks.leaks import find_class_gaps
 from effxfer.data.history import NONE, History, record_of
 from effxfer.data.labels.arrays import label_array, output_of
 from effxfer.data.labels.names import index_names
-from effxfer.data.listing import SPLITS, Finding, Item, Listing, Text, notes_of
+from effxfer.data.listing import POSITION_KINDS, SPLITS, Finding, Item, Listing, Text, notes_of
 from effxfer.data.settings import DataSettings
 from effxfer.data.splits import assign
 from effxfer.data.task import Split, Task
-from effxfer.data.texts.examples import Example, TextListing, exact_key, items
+from effxfer.data.texts.examples import Example, TextListing, exact_key, items, read_label
+from effxfer.data.texts.position_checks import check_positions
 from effxfer.data.texts.text_audit import find_cut
+from effxfer.data.texts.text_labels import answer_labels, count_lost_answers, count_lost_tags, label_names, tag_labels
 from effxfer.data.texts.text_source import read_texts
 from effxfer.data.texts.token_cache import TokenPlan, tokenize
 from effxfer.errors import DataError, SettingsError
 from effxfer.files import digest
+from effxfer.runtime.outputs.span import ENDS
 from effxfer.runtime.rows import Ragged
 from effxfer.runtime.text.encodings import Encodings
 from effxfer.runtime.text.tokens import Tokens
 
 UNIT = "text"
+FEW_CLASSES = "give texts of two classes, or with two tags, at least"
 
 
 def survey_texts(settings: DataSettings, base: Path = Path(), history: History = NONE) -> Listing:
@@ -45,11 +50,11 @@ def survey_texts(settings: DataSettings, base: Path = Path(), history: History =
     classes = classes or tuple(sorted({item.label for item in used}))
     findings = (
         *read.findings,
-        *(find_single_class(classes, hint="give texts of two classes at least") if kind == "single" else ()),
+        *(find_single_class(classes, hint=FEW_CLASSES) if kind in ("single", "tags") else ()),
         *find_class_gaps(listed, settings, UNIT),
         *split_findings,
         *check_size(used, kind, UNIT),
-        *check_items(used, settings, classes, history, "same text", UNIT),
+        *_check(used, read.examples, settings, classes, history),
     )
     texts = {example.name: example.source for example in read.examples}
     return Listing(
@@ -66,18 +71,30 @@ def survey_texts(settings: DataSettings, base: Path = Path(), history: History =
     )
 
 
+def _check(
+    used: Sequence[Item], examples: Sequence[Example], settings: DataSettings, classes: tuple[str, ...],
+    history: History,
+) -> list[Finding]:  # fmt: skip
+    if settings.labels in POSITION_KINDS:
+        return check_positions(used, {example.name: example for example in examples}, settings, history)
+    return check_items(used, settings, classes, history, "same text", UNIT)
+
+
 def load_texts(
     listing: Listing, tokens: Tokens, cache: Path, progress: Callable[[int, int], None] | None = None
 ) -> Task:
     """Tokenize the texts of a listing, or map their tokens from the cache; see `load.load`.
 
     Raises:
-        SettingsError: If the tokens cut a text into several windows.
+        SettingsError: If the tokens cut a text into several windows, and the label is one of the whole text.
     """
-    if tokens.stride:
+    if tokens.stride and listing.labels not in POSITION_KINDS:
         raise SettingsError(f"{listing.name} has one label for a whole text", "read it without windows: stride = 0")
-    encoded = tokenize(TokenPlan(examples_of(listing), tokens, progress=progress), cache)
-    splits = {name: _split(listing, name, encoded.get(name)) for name in SPLITS}
+    plan = TokenPlan(examples_of(listing), tokens, spans=listing.labels == "span", progress=progress)
+    encoded = tokenize(plan, cache)
+    splits = {name: _split(listing, name, encoded.get(name), tokens) for name in SPLITS}
+    cut = find_cut(sum(each.cut for each in encoded.values()), len(listing.items), tokens.size)
+    lost = find_lost_labels({name: split.labels for name, split in splits.items()}, listing)
     return Task(
         name=listing.name,
         output=output_of(listing.labels, listing.classes, splits["train"].labels),
@@ -87,26 +104,50 @@ def load_texts(
         input=tokens,
         digest=listing.key,
         records=(record_of(listing),),
-        notes=(*listing.notes, *notes_of(_find_cut(listing, encoded, tokens))),
+        notes=(*listing.notes, *notes_of([*cut, *lost])),
     )
 
 
-def examples_of(listing: Listing) -> list[Example]:
-    """Return the texts of a listing that are in use, with their splits."""
-    return [Example(listing.texts[item.path], item.label, item.path, item.split) for item in listing.items]
+def examples_of(listing: Listing, split: str = "") -> list[Example]:
+    """Return the texts of a listing that are in use, with their splits; those of one split only, if it is named."""
+    return [
+        Example(listing.texts[item.path], read_label(listing.labels, item.label), item.path, item.split)
+        for item in listing.items
+        if split in ("", item.split)
+    ]
+
+
+def find_lost_labels(labels: Mapping[str, Any], listing: Listing) -> list[Finding]:
+    """Note the tags and answers that no row has, because texts were cut (W358).
+
+    Args:
+        labels: Of each split.
+        listing: The texts, with all of their labels.
+    """
+    if listing.labels not in POSITION_KINDS:
+        return []
+    count: Callable[..., int] = count_lost_tags if listing.labels == "tags" else count_lost_answers
+    lost = {name: count(each, examples_of(listing, name)) for name, each in labels.items() if len(each)}
+    if not any(lost.values()):
+        return []
+    unit = "words" if listing.labels == "tags" else "answers"
+    text = f"{unit} that are cut off: {', '.join(f'{number} of {name}' for name, number in lost.items() if number)}"
+    hint = "raise `backbone.size`, if the network can read longer texts"
+    return [Finding(code="W358", severity="warning", path="", text=text, hint=hint)]
 
 
 def _read(settings: DataSettings, base: Path) -> TextListing:
-    """Read texts that have one label each, of the kind of the settings.
+    """Read texts that have labels of the kind of the settings.
 
     Raises:
-        DataError: As `read_texts`; `E344` if they have labels of words, or answers.
+        DataError: As `read_texts`; `E344` if they have labels of another kind.
     """
     read = read_texts(settings, base)
-    wrong = next((e for e in read.examples if isinstance(e.label, tuple)), None)
+    wrong = next((e for e in read.examples if isinstance(e.label, str) == (settings.labels in POSITION_KINDS)), None)
     if wrong:
-        text = f"{wrong.name} has labels for its words, or answers, and labels is {settings.labels!r}"
-        raise DataError(text, "give texts with one label each", code="E344")
+        label = "one label" if isinstance(wrong.label, str) else "labels for its words, or answers"
+        text = f"{wrong.name} has {label}, and labels is {settings.labels!r}"
+        raise DataError(text, "set `data.labels`: tags for words, span for answers, single for classes", code="E344")
     return read
 
 
@@ -114,6 +155,8 @@ def _name_labels(read: TextListing, settings: DataSettings) -> tuple[TextListing
     """Return the texts, and the names of labels or values; of classes none, as only those in use count."""
     if settings.labels == "single":
         return read, ()
+    if settings.labels in POSITION_KINDS:
+        return read, label_names(read.examples) if settings.labels == "tags" else ENDS
     if settings.labels == "value" or settings.label_columns:
         return read, settings.names_of_labels
     cells = [str(example.label) for example in read.examples]
@@ -130,8 +173,10 @@ def _digest_texts(
     return digest([UNIT, settings.labels, classes, rows])
 
 
-def _split(listing: Listing, name: str, encodings: Encodings | None) -> Split:
+def _split(listing: Listing, name: str, encodings: Encodings | None, tokens: Tokens) -> Split:
     members = listing.split(name)
+    if listing.labels in POSITION_KINDS:
+        return _split_of_windows(listing, name, encodings or tokens.encode([], spans=True), tokens)
     return Split(
         rows=encodings.rows if encodings else Ragged.of([]),
         labels=label_array(listing.labels, [item.label for item in members], listing.classes),
@@ -144,5 +189,12 @@ def _text_of_row(texts: Sequence[Text], row: int) -> Text:
     return texts[row]
 
 
-def _find_cut(listing: Listing, encoded: Mapping[str, Encodings], tokens: Tokens) -> list[Finding]:
-    return find_cut(sum(each.cut for each in encoded.values()), len(listing.items), tokens.size)
+def _split_of_windows(listing: Listing, name: str, encodings: Encodings, tokens: Tokens) -> Split:
+    """Return a split with a row for each text, or several for a long one, and labels of their positions."""
+    examples = examples_of(listing, name)
+    labels: Any = (
+        tag_labels(encodings, examples, listing.classes)
+        if listing.labels == "tags"
+        else answer_labels(encodings, examples, tokens.stride)
+    )
+    return Split(rows=encodings.rows, labels=labels, names=[examples[group].name for group in encodings.groups])

@@ -64,7 +64,8 @@ class DataSettings(Settings):
         tag_column: Column of a CoNLL file that holds the tag.
         encoding: Encoding of files of texts.
         labels: `single`: each image has one class. `multi`: any number of labels, in one column or in a column for each
-            label. `value`: a number, or several in a column each. `multi` and `value` need a table.
+            label. `value`: a number, or several in a column each. `multi` and `value` need a table. `tags`: a tag for
+            each word of a text, from CoNLL or from lines of objects. `span`: answers to questions, from SQuAD.
         label_column: Column of a table, or field of an object, that holds the class, the labels or the number.
         label_columns: Columns of a table that hold a label or a value each, instead of `label_column`. For `multi`: 1,
             true or yes where the label applies, 0, false or no where it does not, empty or -1 where that is unknown.

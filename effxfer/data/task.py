@@ -12,6 +12,7 @@ from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.positions import PositionLabels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,7 +24,8 @@ class Split:
             `(N, S, S, 3)`, resized and cropped exactly as the backbone expects. Texts are `Ragged` rows of token ids,
             vectors float32 `(N, D)` as they were given.
         labels: One for each example, of the kind of the task's output: single labels int64 `(N,)`, -1 for none; several
-            labels uint8 `(N, C)`, 255 where unknown; values float32 `(N, K)`, NaN where unknown.
+            labels uint8 `(N, C)`, 255 where unknown; values float32 `(N, K)`, NaN where unknown; tags `TagLabels`,
+            answers `SpanLabels`, whose examples are texts or windows of long ones.
         names: Path of each example, relative to the data set's root; of a text the file and the line.
         canvas: Images that augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
             with `T >= S`. None if the split is never trained on.
@@ -34,7 +36,7 @@ class Split:
     """
 
     rows: Any  # Rows
-    labels: NDArray[Any]
+    labels: Any  # NDArray[Any] | PositionLabels
     names: Sequence[str]
     canvas: NDArray[np.uint8] | None = None
     aspect: NDArray[np.float32] | None = None
@@ -43,6 +45,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Number of the text that each row is of, `(N,)`; windows of a long text have the same."""
+        return self.labels.groups if isinstance(self.labels, PositionLabels) else np.arange(len(self))
 
 
 class TaskLoader(Protocol):

@@ -50,6 +50,17 @@ def set_head(
     net.output, net.taps = SingleLabel(classes=tuple(classes)), tuple(taps)
     if output:
         set_output(net, output=output)
+    if net.output.per == "position" and (reason := _position_mistake(net, head)):
+        raise ModelFileError(f"labels of kind {net.output.kind!r} need {reason}", "give another head")
+
+
+def _position_mistake(net: Net, head: HeadSpec) -> str:
+    """Return what a head for each position of a text lacks; empty if it works on tokens `(B, n, D)`."""
+    if net.input.kind != "text":
+        return "a network of texts"
+    # Their statistics and angles are of one vector for each example.
+    vectors = head.kind not in ("linear", "mlp") or head.standardize or head.norm == "batch"
+    return "a linear or mlp head without standardize and batch norm" if vectors else ""
 
 
 def set_output(net: Net, *, output: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Net(nn.Module):
         taps: Names of the body's submodules whose outputs feed the head; `out` is the body's own output.
         edits: Architecture changes, in order.
         body: Maps images `(B, 3, S, S)` to features or feature maps; or ids `(B, n)` to tokens `(B, n, D)`.
-        head: Maps features `(B, D)` to logits `(B, C)`.
+        head: Maps features `(B, D)` to logits `(B, C)`; where the output is per position, each token of a text.
         smoothing: The largest label smoothing that it was trained with for its present classes; 0 is none.
     """
 
@@ -93,7 +93,12 @@ class Net(nn.Module):
         return {**outputs, "out": with_channels_second(self.body, out)}
 
     def features(self, x: Tensor) -> Tensor:
-        """Map an input `(B, ...)` to the input of the head's classifier: `(B, D)`, with the head's own pooling."""
+        """Map an input `(B, ...)` to the input of the head's classifier: `(B, D)`, with the head's own pooling.
+
+        Where the head answers for each position of a text, these are tokens `(B, n, D)`.
+        """
+        if self.output.per == "position":
+            return self._tokens(x)
         own_pool = pool_of(self.head)
         if own_pool is not None:
             return own_pool(self.pool_inputs(x, self.taps))  # type: ignore[no-any-return]
@@ -101,8 +106,13 @@ class Net(nn.Module):
         pooled = [self.pool_tap(outputs[tap], x) for tap in self.taps]
         return pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1)
 
+    def _tokens(self, x: Tensor) -> Tensor:
+        outputs = self.outputs(x, self.taps)
+        tokens = [outputs[tap] for tap in self.taps]
+        return tokens[0] if len(tokens) == 1 else torch.cat(tokens, 2)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Map an input `(B, ...)` to logits `(B, C)`."""
+        """Map an input `(B, ...)` to logits `(B, C)`, or for each position of a text `(B, n, C)`."""
         logits: Tensor = self.head(self.features(x))
         return logits
 

@@ -53,7 +53,7 @@ class CheckedSession:
         self.metadata = Metadata.from_properties(properties, f"the model {path}", path.parent)
         graph_input = self.session.get_inputs()[0]
         self.input_name = str(graph_input.name)
-        self._output = _output_for(self.session, self.metadata.labels, path)
+        self._output = _output_for(self.session, self.metadata, path)
         _check_input(graph_input, self.metadata, path)
 
     @property
@@ -88,12 +88,14 @@ class CheckedSession:
         return result
 
     def check(self, outputs: NDArray[np.float32], names: Sequence[str], classes: int) -> NDArray[np.float32]:
-        """Return the outputs for named images if they are finite numbers, one for each class.
+        """Return the outputs for named examples if they are finite numbers, one for each class, or for each position.
 
         Raises:
             ModelError: If they have another shape or type (`E428`), or hold NaN or infinity (`E429`).
         """
-        expected, hint = (len(names), classes), "export it again, from a network that was checked"
+        hint = "export it again, from a network that was checked"
+        positions = outputs.shape[1:2] if self.metadata.output.per == "position" else ()
+        expected = (len(names), *positions, classes)
         if getattr(outputs, "shape", None) != expected or outputs.dtype.kind != "f":
             problem = f"{self.path} returns {_describe(outputs)} for {names[0]}, not float {expected}"
             raise ModelError(problem, hint, code="E428")
@@ -125,11 +127,11 @@ def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], op
         raise ModelError(problem, "export it again, or install an ONNX Runtime that takes it", code="E424") from None
 
 
-def _output_for(session: Any, labels: Sequence[str], path: Path) -> str:
-    output = session.get_outputs()[0]
+def _output_for(session: Any, metadata: Metadata, path: Path) -> str:
+    output, axes = session.get_outputs()[0], 2 if metadata.output.per == "example" else 3
     free = any(initializer.name == PROTOTYPES for initializer in session.get_overridable_initializers())
-    if len(output.shape) != 2 or (output.shape[1] != len(labels) and not free):
-        problem = f"{path} returns {output.shape}, its metadata names {len(labels)} labels"
+    if len(output.shape) != axes or (output.shape[-1] != len(metadata.labels) and not free):
+        problem = f"{path} returns {output.shape}, its metadata names {len(metadata.labels)} labels"
         raise ModelError(problem, "export it again", code="E428")
     return str(output.name)
 

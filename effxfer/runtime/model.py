@@ -23,10 +23,13 @@ from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, ModelError
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.predictions import MultiLabelPrediction, Prediction, RegressionPrediction, to_predictions
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.outputs.span import Span
+from effxfer.runtime.outputs.tagging import Tagging
 from effxfer.runtime.rows import Ragged, Rows, map_batches
 from effxfer.runtime.session import CPU
 from effxfer.runtime.source import Source, name_of, to_image, to_text
 from effxfer.runtime.text.tokens import Tokens
+from effxfer.runtime.text_answers import answer_readings, read_positions
 from effxfer.runtime.vectors.vectors import Vectors
 
 __all__ = ["Model", "ModelError", "MultiLabelPrediction", "Prediction", "RegressionPrediction", "Source"]
@@ -155,7 +158,7 @@ class Model:
             answers = "values in their units" if self.output.kind == "value" else "probabilities"
             text = f"{self.path} returns {answers}, not logits"
             raise ModelError(text, "use probabilities or predict", code="E428")
-        return map_batches(rows, batch, self._run, len(self.labels))
+        return map_batches(rows, batch, self.run, len(self.labels))
 
     def features(self, sources: Sequence[Source]) -> NDArray[np.float32]:
         """Compute the features that classes are distinguished by, for a file that takes prototypes.
@@ -177,7 +180,7 @@ class Model:
     def features_of(self, rows: Rows, *, batch: int = BATCH) -> NDArray[np.float32]:
         """Compute features, float32 `(N, D)`, of decoded examples in the file's input shape; N at least 1."""
         self._need_prototypes()
-        return map_batches(rows, batch, lambda chunk: self._run(chunk, FEATURES), self._file.prototype_length)
+        return map_batches(rows, batch, lambda chunk: self.run(chunk, FEATURES), self._file.prototype_length)
 
     def with_prototypes(self, prototypes: NDArray[np.float32], labels: Sequence[str]) -> "Model":
         """Return a copy of the model for other classes.
@@ -218,8 +221,9 @@ class Model:
             TextError: If one of them is not a usable text.
             ModelError: If the model gives values (`E428`).
         """
-        if self.output.kind == "value":
-            raise ModelError(f"{self.path} gives values, not probabilities", "use predict", code="E428")
+        if self.output.kind in ("value", "span"):
+            answers = "values" if self.output.kind == "value" else "spans"
+            raise ModelError(f"{self.path} gives {answers}, not probabilities", "use predict", code="E428")
         outputs = self.outputs(sources)
         return outputs if self.with_preprocessing else self.output.to_answers(outputs)
 
@@ -270,10 +274,9 @@ class Model:
             ModelError: If the file does not run (`E427`), or returns NaN or infinity (`E429`).
         """
         if self.with_preprocessing:
-            rows = [self._run_checked(feed[None], [name]) for feed, name in zip(feeds, names, strict=True)]
+            rows = [self.checked(self.run(feed[None]), [name]) for feed, name in zip(feeds, names, strict=True)]
             return np.concatenate(rows)
-        outputs = map_batches(self._stack(feeds), batch, self._run, len(self.labels))
-        return self._file.check(outputs, names, len(self.labels))
+        return self.checked(map_batches(self._stack(feeds), batch, self.run, len(self.labels)), names)
 
     def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = BATCH) -> list[Any]:
         """Predict labels or values.
@@ -286,8 +289,8 @@ class Model:
             batch: Examples per call; always 1 if the graph resizes images.
 
         Returns:
-            One prediction per source, in the same order: a `Prediction`, a `MultiLabelPrediction` or a
-            `RegressionPrediction`.
+            One prediction per source, in the same order: a `Prediction`, a `MultiLabelPrediction`, a
+            `RegressionPrediction`, a `TaggingPrediction` or a `SpanPrediction`.
 
         Raises:
             ImageError: For the first source that is not a usable image.
@@ -297,9 +300,20 @@ class Model:
         predictions, iterator = list[Any](), iter(sources)
         while chunk := list(islice(iterator, batch * self.stretch)):
             names = [name_of(source, len(predictions) + place, self.input) for place, source in enumerate(chunk)]
-            outputs = self.outputs_of([self.feed(source) for source in chunk], names, batch=batch)
-            predictions += self.to_predictions(outputs, top)
+            predictions += self.predict_decoded([self.decode(source) for source in chunk], names, top, batch)
         return predictions
+
+    def decode(self, source: Source) -> Any:
+        """Return the `feed` of an example; of a text with tags or an answer its `Reading`."""
+        if isinstance(self.output, Tagging | Span):
+            return read_positions(self.tokens, self.output, source)
+        return self.feed(source)
+
+    def predict_decoded(self, examples: Sequence[Any], names: Sequence[str], top: int, batch: int) -> list[Any]:
+        """Predict results of `decode`; see `outputs_of`."""
+        if self.output.per == "position":
+            return answer_readings(self, examples, names, batch)
+        return self.to_predictions(self.outputs_of(examples, names, batch=batch), top)
 
     @property
     def stretch(self) -> int:
@@ -314,9 +328,11 @@ class Model:
     def _stack(self, feeds: Sequence[NDArray[Any]]) -> Rows:
         return Ragged.of(feeds) if self.input.kind == "text" else np.stack(feeds)
 
-    def _run(self, rows: Any, output: str = "") -> NDArray[np.float32]:
+    def run(self, rows: Any, output: str = "") -> NDArray[np.float32]:
+        """Run the graph on one batch of decoded examples."""
         feed = rows if self.with_preprocessing else self.input.feed(rows)
         return self._file.run(feed, self._prototypes, output)
 
-    def _run_checked(self, pixels: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32]:
-        return self._file.check(self._run(pixels), names, len(self.labels))
+    def checked(self, outputs: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
+        """Return outputs for named examples if `CheckedSession.check` accepts them."""
+        return self._file.check(outputs, names, len(self.labels))

@@ -5,8 +5,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import BATCH, Model
 from effxfer.runtime.source import Source, to_text
@@ -35,9 +33,9 @@ def predict_files(
 
     Returns:
         Rows of `file`, of `file` and `row`, or of `text` and `other`, with the prediction: `label`, `probability` and
-        `top`, a list of `label` and `probability`; for several labels `labels`, a list like it, and `top`; or `values`
-        by name. Rows of unusable examples have `error` instead. Rows of texts that lost their end have `cut`, which is
-        true.
+        `top`, a list of `label` and `probability`; for several labels `labels`, a list like it, and `top`; `values` by
+        name; for tags `entities` or `words`, see `TaggingPrediction`; or `answer`, `start`, `end` and `probability`.
+        Rows of unusable examples have `error` instead. Rows of texts that lost their end have `cut`, which is true.
 
     Raises:
         ModelError: If the model cannot be opened or run, does not take such examples or other classes, or returns NaN
@@ -103,7 +101,7 @@ def iter_predictions(
     """
     iterator = iter(sources)
     while chunk := list(islice(iterator, batch * model.stretch)):
-        rows, feeds = [describe(source) for source in chunk], dict[int, NDArray[Any]]()
+        rows, feeds = [describe(source) for source in chunk], dict[int, Any]()
         for place, source in enumerate(chunk):
             try:
                 feeds[place], is_cut = _decode(model, source)
@@ -112,8 +110,8 @@ def iter_predictions(
                 rows[place] |= {"error": str(error)}
         if feeds:
             names = [":".join(map(str, describe(chunk[place]).values())) for place in feeds]
-            outputs = model.outputs_of(list(feeds.values()), names, batch=batch)
-            for place, prediction in zip(feeds, model.to_predictions(outputs, top), strict=True):
+            predictions = model.predict_decoded(list(feeds.values()), names, top, batch)
+            for place, prediction in zip(feeds, predictions, strict=True):
                 rows[place] |= prediction.to_json()
         yield from rows
 
@@ -131,9 +129,12 @@ def describe(source: Source) -> dict[str, Any]:
     return {"text": source[0], "other": source[1]} if isinstance(source, tuple) else {"file": str(source)}
 
 
-def _decode(model: Model, source: Source) -> tuple[NDArray[Any], bool]:
-    """Return an example's feed, and whether it is a text that lost its end."""
+def _decode(model: Model, source: Source) -> tuple[Any, bool]:
+    """Return a decoded example, and whether it is a text that lost its end."""
     if model.input.kind != "text":
         return model.feed(source), False
+    if model.output.per == "position":
+        reading = model.decode(source)
+        return reading, bool(reading.encodings.cut)
     encodings = model.tokens.encode([to_text(source)])
     return encodings.rows.row(0), bool(encodings.cut) or len(encodings.rows) > 1

@@ -142,7 +142,7 @@ def map_batches(
         width: C, for no examples at all.
 
     Returns:
-        float32 `(N, C)`.
+        float32 `(N, C)`; of results per position, `(B, n, C)`, those of all rows as `join_results` puts them together.
     """
     if not len(rows):
         return np.empty((0, width), np.float32)
@@ -150,5 +150,27 @@ def map_batches(
     if not isinstance(rows, Ragged):
         return np.concatenate([function(rows[start : start + batch]) for start in starts])
     order = np.argsort(rows.lengths, kind="stable")
-    sorted_results = np.concatenate([function(rows[order[start : start + batch]]) for start in starts])
-    return sorted_results[np.argsort(order)]
+    results = [function(rows[order[start : start + batch]]) for start in starts]
+    return join_results(results, rows.lengths[order])[np.argsort(order)]
+
+
+def join_results(results: Sequence[NDArray[np.float32]], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Join the results of batches of rows of unequal length.
+
+    Args:
+        results: `(B, C)` each; or per position `(B, n, C)`, of different n.
+        lengths: Length of each row `(N,)`, in the order of the results.
+
+    Returns:
+        `(N, C)`; or `(N, longest row, C)` with zeros behind each row, where a network gives anything.
+    """
+    if results[0].ndim != 3:
+        return np.concatenate(results)
+    joined = np.zeros((len(lengths), int(lengths.max(initial=0)), results[0].shape[2]), np.float32)
+    start = 0
+    for result in results:
+        width = min(result.shape[1], joined.shape[1])
+        joined[start : start + len(result), :width] = result[:, :width]
+        start += len(result)
+    joined[np.arange(joined.shape[1]) >= lengths[:, None]] = 0
+    return joined

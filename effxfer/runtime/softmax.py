@@ -9,10 +9,10 @@ Float = TypeVar("Float", np.float32, np.float64)
 
 
 def softmax(logits: NDArray[Float]) -> NDArray[Float]:
-    """Turn logits `(N, C)` into probabilities that sum to 1 per row."""
+    """Turn logits `(..., C)` into probabilities whose sum over the last axis is 1."""
     # Less the maximum: float32's exponential overflows above 88.
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[Float] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[Float] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
 
 

@@ -17,7 +17,7 @@ from effxfer.net.net import Net
 from effxfer.report import Measurement
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.base import Labels, Output
-from effxfer.runtime.rows import Ragged
+from effxfer.runtime.rows import Ragged, join_results
 from effxfer.train.devices import Device
 from effxfer.train.settings import Amp
 
@@ -43,6 +43,7 @@ def predict(
 ) -> Tensor:
     """Run a module on the decoded examples of a split; return its outputs `(N, ...)` in float32 on the CPU.
 
+    Outputs per position, `(N, L, C)`, are 0 behind a text's end.
     Rows of different length run in the order of their length, the longest first; outputs are in the rows' own order.
     """
     out = []
@@ -52,7 +53,9 @@ def predict(
             out.append(module(input_tensor(rows[chosen], input, device.torch)).float().cpu())
     if not isinstance(rows, Ragged):
         return torch.cat(out)
-    return torch.cat(out)[torch.from_numpy(length_order(rows.lengths).inverse)]
+    order, inverse = length_order(rows.lengths)
+    joined = join_results([result.numpy() for result in out], rows.lengths[order])
+    return torch.from_numpy(joined[inverse])
 
 
 def evaluation_batches(rows: Any, batch: int) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 Each is a mean over examples of a mean over an example's labels, so that a batch taken in parts has the gradient of the
 whole. Losses change no state.
 
-Shape legend: B examples, C columns.
+Shape legend: B examples, C columns, n positions of the longest text of a batch.
 """
 
 from typing import Literal
@@ -14,7 +14,10 @@ from torch.nn import functional as F
 
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.runtime.outputs.positions import HIDDEN
 from effxfer.runtime.outputs.regression import Regression
+from effxfer.runtime.outputs.span import Span
+from effxfer.runtime.outputs.tagging import UNLABELLED, Tagging
 
 MultiLabelLoss = Literal["binary", "asymmetric"]
 # Of the asymmetric loss: exponents of positives and negatives, and the shift of the probability of negatives, as its
@@ -29,7 +32,7 @@ def label_loss(
 
     Args:
         output: The kind of the labels.
-        raw: The network's outputs, `(B, C)`.
+        raw: The network's outputs, `(B, C)`; of positions `(B, n, C)`.
         labels: Result of `label_tensor`, or soft labels `(B, C)` of mixed images.
         smoothing: Share of a label that is spread over the other possibilities, in [0, 1); not for numbers.
         multi_label: Loss of several labels: the binary cross-entropy, or the asymmetric loss, which weighs easy
@@ -39,6 +42,10 @@ def label_loss(
         return multi_label_loss(raw, labels, smoothing, multi_label)
     if isinstance(output, Regression):
         return regression_loss(output, raw, labels)
+    if isinstance(output, Tagging):
+        return tagging_loss(raw, labels, smoothing)
+    if isinstance(output, Span):
+        return span_loss(raw, labels)
     return F.cross_entropy(raw, labels, label_smoothing=smoothing)
 
 
@@ -85,3 +92,45 @@ def regression_loss(output: Regression, raw: Tensor, labels: Tensor) -> Tensor:
     target = ((labels - mean) / deviation).nan_to_num()
     each = F.smooth_l1_loss(raw, target, reduction="none") * judged
     return (each.sum(1) / judged.sum(1).clamp_min(1)).mean()
+
+
+def tagging_loss(raw: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Compute the cross-entropy of tags: the mean over a text's words, then over texts.
+
+    Args:
+        raw: Logits `(B, n, C)`.
+        labels: Tags, int64 `(B, L)`, of any L; -100 where a position has none.
+        smoothing: Share of a tag that is spread over all of them.
+    """
+    tags = labels[:, : raw.shape[1]]
+    each = F.cross_entropy(
+        raw.transpose(1, 2), tags, ignore_index=UNLABELLED, reduction="none", label_smoothing=smoothing
+    )
+    return mean_over_words(each, tags)
+
+
+def mean_over_words(each: Tensor, tags: Tensor) -> Tensor:
+    """Average losses of positions `(B, n)` over the words of each text, and then over texts."""
+    judged = tags[:, : each.shape[1]] != UNLABELLED
+    return ((each * judged).sum(1) / judged.sum(1).clamp_min(1)).mean()
+
+
+def span_loss(raw: Tensor, labels: Tensor) -> Tensor:
+    """Compute the mean cross-entropy of the beginning and the end of answers.
+
+    Only positions of the context can be chosen, and the first one, which is right where a row has no answer.
+
+    Args:
+        raw: Logits `(B, n, 2)`.
+        labels: First and last position of the answer, -1 for none; first position of the context, and the one behind
+            its last: int64 `(B, 4)`.
+    """
+    return F.cross_entropy(span_logits(raw, labels), labels[:, :2].clamp_min(0).flatten())
+
+
+def span_logits(raw: Tensor, labels: Tensor) -> Tensor:
+    """Return the logits of all positions that a beginning or an end can have, `(2 * B, n)`; see `span_loss`."""
+    places = torch.arange(raw.shape[1], device=raw.device)
+    usable = ((places >= labels[:, 2:3]) & (places < labels[:, 3:4])) | (places == 0)
+    # float32, which float16 cannot hold; minus infinity would make NaN of a gradient.
+    return raw.float().masked_fill(~usable[:, :, None], HIDDEN).transpose(1, 2).flatten(0, 1)

@@ -47,7 +47,7 @@ def require_kind(strategy: Strategy, task: Task) -> None:
 
 def _check_options(strategy: Strategy, output: Output) -> None:
     """Refuse options that say nothing about labels of a kind: without effect they would promise one."""
-    useful = {"balance": ("single",), "label_smoothing": ("single", "multi"), "multi_label": ("multi",)}
+    useful = {"balance": ("single",), "label_smoothing": ("single", "multi", "tags"), "multi_label": ("multi",)}
     for option, kinds in useful.items():
         default = Strategy.model_fields[option].default
         if output.kind not in kinds and getattr(strategy, option) != default:

@@ -46,7 +46,7 @@ def test_mistakes_are_named(table, said):
         ({"labels": "value", "unlabelled": "rest", "max_per_class": 5}, "max_per_class and unlabelled = 'rest': with"),
         ({"labels": "multi", "target": "y"}, "a target needs labels = 'single'"),
         ({"target": {"source": "y.csv", "labels": "value"}}, "a target needs labels = 'single'"),
-        ({"labels": "tags"}, "labels"),
+        ({"labels": "boxes"}, "labels"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_kind_of_label_is_refused(table, said):

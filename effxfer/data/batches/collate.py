@@ -9,8 +9,10 @@ from torch import Tensor
 from effxfer.data.batches.augment import normalize
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
-from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.multi_label import UNKNOWN, MultiLabel
+from effxfer.runtime.outputs.span import SpanLabels
+from effxfer.runtime.outputs.tagging import TagLabels
 
 
 def input_tensor(rows: Any, input: Input, device: torch.device) -> Tensor:
@@ -26,8 +28,16 @@ def input_tensor(rows: Any, input: Input, device: torch.device) -> Tensor:
     return torch.from_numpy(input.feed(rows)).to(device)
 
 
-def label_tensor(labels: Labels, output: Output) -> Tensor:
-    """Turn a split's labels into what losses take: int64 `(N,)`, or float32 `(N, C)` with NaN where unknown."""
+def label_tensor(labels: Any, output: Output) -> Tensor:
+    """Turn a split's labels into what losses take.
+
+    int64 `(N,)`; float32 `(N, C)` with NaN where unknown; of tags int64 `(N, L)`, -100 where a position has none; of
+    answers int64 `(N, 4)`: their first and last position, -1 for none, and the beginning and end of the context.
+    """
+    if isinstance(labels, TagLabels):
+        return torch.from_numpy(labels.tags)
+    if isinstance(labels, SpanLabels):
+        return torch.from_numpy(np.concatenate([labels.places, labels.context], 1))
     if isinstance(output, MultiLabel):
         return torch.from_numpy(np.where(labels == UNKNOWN, np.nan, labels).astype(np.float32))
     return torch.tensor(labels)

@@ -1,5 +1,6 @@
 """Count the labels of each split for the report of an audit."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data.labels.arrays import label_array
-from effxfer.data.listing import SPLITS, Listing
+from effxfer.data.listing import POSITION_KINDS, SPLITS, Listing
 from effxfer.report import Measurement, Table
+from effxfer.runtime.outputs.entities import read_scheme
 from effxfer.runtime.outputs.multi_label import UNKNOWN
+
+EMPTY = "[]"  # the label of a question without an answer, see `data.texts.examples.label_name`
 
 
 def measure_balance(listing: Listing) -> list[Measurement]:
@@ -18,11 +22,15 @@ def measure_balance(listing: Listing) -> list[Measurement]:
 
     Returns:
         `single`: the ratio of examples between the largest and the smallest class. `multi`: the mean number of labels
-        of an example. Nothing for values, or without training examples.
+        of an example. `span`: the share of questions without an answer. Nothing for values and tags, or without
+        training examples.
     """
     train = listing.split("train")
-    if not train or listing.labels == "value":
+    if not train or listing.labels in ("tags", "value"):
         return []
+    if listing.labels == "span":
+        share = 100 * sum(item.label == EMPTY for item in train) / len(train)
+        return [Measurement(name="unanswerable", value=share, unit="%", n=len(train), of="training questions")]
     if listing.labels == "multi":
         mean = sum(item.label.count("1") for item in train) / len(train)
         return [Measurement(name=f"labels per {listing.unit[:-1]}", value=mean, n=len(train))]
@@ -34,6 +42,8 @@ def label_table(listing: Listing) -> Table:
     """List how often each label occurs in each split, or how each value is distributed."""
     if listing.labels == "single":
         return _class_table(listing)
+    if listing.labels in POSITION_KINDS:
+        return _entity_table(listing) if listing.labels == "tags" else _question_table(listing)
     labels = {
         split: label_array(listing.labels, [item.label for item in listing.split(split)], listing.classes)
         for split in SPLITS
@@ -47,6 +57,35 @@ def _class_table(listing: Listing) -> Table:
         title=f"{listing.unit} by class",
         rows=tuple({"class": c} | {split: counts[c, split] for split in SPLITS} for c in listing.classes),
     )
+
+
+def _entity_table(listing: Listing) -> Table:
+    """Count the entities of each type, or the words of each tag where tags mark no entities."""
+    counts = {split: _tag_counts(listing, split) for split in SPLITS}
+    scheme = read_scheme(listing.classes)
+    names = scheme.types if scheme else listing.classes
+    rows = ({"tag": name} | {split: count[name] for split, count in counts.items()} for name in names)
+    return Table(title=f"{'entities' if scheme else 'words'} by {'type' if scheme else 'tag'}", rows=tuple(rows))
+
+
+def _tag_counts(listing: Listing, split: str) -> Counter[str]:
+    labels = [json.loads(item.label) for item in listing.split(split)]
+    tags = [tag for label in labels for tag in label]
+    scheme = read_scheme(listing.classes)
+    if scheme is None:
+        return Counter(tags)
+    numbers = {tag: number for number, tag in enumerate(listing.classes)}
+    texts = np.repeat(np.arange(len(labels)), [len(label) for label in labels])
+    entities = scheme.find(np.array([numbers[tag] for tag in tags], np.int64), texts)
+    return Counter(scheme.types[number] for number in entities.types.tolist())
+
+
+def _question_table(listing: Listing) -> Table:
+    """Count questions with and without an answer."""
+    counts = Counter((item.label != EMPTY, item.split) for item in listing.items)
+    names = {True: "with an answer", False: "without an answer"}
+    rows = ({"questions": name} | {split: counts[flag, split] for split in SPLITS} for flag, name in names.items())
+    return Table(title="questions by split", rows=tuple(rows))
 
 
 def _flag_table(listing: Listing, labels: Mapping[str, NDArray[Any]]) -> Table:

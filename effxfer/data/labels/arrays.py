@@ -18,6 +18,8 @@ from effxfer.runtime.outputs.multi_label import UNKNOWN as UNKNOWN_FLAG
 from effxfer.runtime.outputs.multi_label import MultiLabel
 from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.outputs.span import Span, SpanLabels
+from effxfer.runtime.outputs.tagging import Tagging
 
 
 def label_array(kind: LabelKind, labels: Sequence[str], classes: tuple[str, ...]) -> NDArray[Any]:
@@ -35,19 +37,24 @@ def label_array(kind: LabelKind, labels: Sequence[str], classes: tuple[str, ...]
     return ARRAYS[kind](labels, classes)
 
 
-def output_of(kind: LabelKind, classes: tuple[str, ...], train: NDArray[Any]) -> Output:
+def output_of(kind: LabelKind, classes: tuple[str, ...], train: Any) -> Output:
     """Return the output of a task.
 
     Args:
         kind: Kind of label.
         classes: Names of the head's columns.
-        train: Labels of the training images, from which a value's mean and deviation are.
+        train: Labels of the training examples, from which a value's mean and deviation are.
 
     Raises:
         DataError: `E343` if a value is the same, or unknown, on all training images.
     """
     if kind == "single":
         return SingleLabel(classes=classes)
+    if kind == "tags":
+        return Tagging(classes=classes)
+    if isinstance(train, SpanLabels):
+        # Without questions that have no answer, all are answered; else 0 until validation chooses.
+        return Span(threshold=(0.0,) if np.all(train.answers < 0, axis=(1, 2)).any() else ())
     return MultiLabel(classes=classes) if kind == "multi" else _regression(classes, train)
 
 

@@ -15,14 +15,17 @@ from effxfer.data.listing import Item, LabelKind
 # As in tables of statistics: tenths follow a distribution well, and leave each stratum enough images.
 DECILES = 10
 # What the strata are made by, for the note on the splits.
-STRATIFIED_BY: dict[LabelKind, str] = {"single": "class", "multi": "content", "value": "tenths of the first value"}
+STRATIFIED_BY: dict[LabelKind, str] = {
+    "single": "class", "multi": "content", "value": "tenths of the first value", "tags": "content", "span": "content",
+}  # fmt: skip
 
 
 def stratify(kind: LabelKind, items: Sequence[Item], smallest: float) -> dict[str, list[Item]]:
     """Group images into strata, each of which is split in the same proportions.
 
-    Single labels have a stratum for each class, several labels one in all. Values have up to ten, between quantiles of
-    the first value, each large enough for an image of the smallest split; images without that value are one more.
+    Single labels have a stratum for each class; several labels, tags and answers one in all. Values have up to ten,
+    between quantiles of the first value, each large enough for an image of the smallest split; images without that
+    value are one more.
 
     Args:
         kind: Kind of label.
@@ -38,7 +41,7 @@ def stratify(kind: LabelKind, items: Sequence[Item], smallest: float) -> dict[st
 def _strata(kind: LabelKind, items: Sequence[Item], smallest: float) -> Iterable[str]:
     if kind == "single":
         return (item.label for item in items)
-    if kind == "multi":
+    if kind != "value":
         return ("" for _ in items)
     first = np.array([item.label.partition(" ")[0] for item in items], np.float64)
     ordered = np.sort(first[~np.isnan(first)])

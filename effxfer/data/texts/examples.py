@@ -1,11 +1,12 @@
 """Examples of texts with labels, before they are tokenized."""
 
 import hashlib
+import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from effxfer.data.listing import Finding, Item, Text
+from effxfer.data.listing import POSITION_KINDS, Finding, Item, LabelKind, Text
 from effxfer.errors import DataError
 
 # Chosen: enough to show what is wrong; a file of another format has as many findings as lines.
@@ -13,6 +14,7 @@ MOST_FINDINGS = 1000
 # As for tables: about 300 bytes each in memory, 1.5 GB.
 MOST_EXAMPLES = 5_000_000
 SEPARATOR = "\x1f"
+LONGEST_DESCRIPTION = 60
 
 
 class Answer(NamedTuple):
@@ -85,9 +87,26 @@ def exact_bytes(source: Text) -> bytes:
 
 
 def label_name(example: Example) -> str:
-    """Return the class of an example; for tags and answers a text that is equal for equal labels."""
+    """Return the class of an example; for tags and answers JSON, which is equal for equal labels."""
     label = example.label
-    return label if isinstance(label, str) else " ".join(map(str, label))
+    return label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
+
+
+def read_label(kind: LabelKind, name: str) -> Label:
+    """Undo `label_name` for a kind of label."""
+    if kind not in POSITION_KINDS:
+        return name
+    return tuple(json.loads(name)) if kind == "tags" else tuple(Answer(*answer) for answer in json.loads(name))
+
+
+def describe_label(name: str) -> str:
+    """Return `label_name` of tags or answers as a person writes it, for messages.
+
+    >>> describe_label('["B-PER", "O"]'), describe_label('[[3, "Rome"]]'), describe_label("[]")
+    ('B-PER O', 'Rome', 'no answer')
+    """
+    parts = [part if isinstance(part, str) else part[1] for part in json.loads(name)]
+    return " ".join(parts)[:LONGEST_DESCRIPTION] or "no answer"
 
 
 def items(examples: Iterable[Example]) -> list[Item]:

@@ -1,6 +1,7 @@
 """Read questions with answers in a context, in the JSON format of SQuAD 1.1 and 2.0."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def _parse(file: Path) -> Any:
 
 def _questions(raw: Any, file: Path) -> Iterator[tuple[str, str, str, str, list[Any]]]:
     """Yield name, document, question, context and answers of each question."""
+    names = Counter[str]()
     for number, article in enumerate(_list(raw, "data"), 1):
         title = article.get("title") if isinstance(article, dict) else None
         document = f"{file.name} {title if isinstance(title, str) else number}"
@@ -75,8 +77,10 @@ def _questions(raw: Any, file: Path) -> Iterator[tuple[str, str, str, str, list[
             for question in _list(paragraph, "qas"):
                 text, name = _text(question, "question").strip(), question.get("id")
                 place = f"{file.name}:{name}" if isinstance(name, str | int) else file.name
+                names[place] += 1
                 answers = [] if question.get("is_impossible") else _list(question, "answers")
-                yield place, document, text, context, answers
+                # Questions are told apart by their names, and some files have no identifiers, or have them twice.
+                yield f"{place}#{names[place]}" if names[place] > 1 else place, document, text, context, answers
 
 
 def _list(raw: Any, name: str) -> list[Any]:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from effxfer.data.texts.examples import Answer, Example
 from effxfer.errors import DataError
-from effxfer.runtime.rows import Ragged
+from effxfer.runtime.outputs.span import SpanLabels
+from effxfer.runtime.outputs.tagging import UNLABELLED, TagLabels
 from effxfer.runtime.text.encodings import Encodings
 
 
@@ -39,8 +40,8 @@ def class_labels(encodings: Encodings, examples: Sequence[Example], classes: Seq
     return np.array([index[str(example.label)] for example in examples], np.int64)[encodings.groups]
 
 
-def tag_labels(encodings: Encodings, examples: Sequence[Example], tags: Sequence[str]) -> Ragged:
-    """Return the tag of each word at its first token, and -100 elsewhere: int64, with the ends of the rows.
+def tag_labels(encodings: Encodings, examples: Sequence[Example], tags: Sequence[str]) -> TagLabels:
+    """Return the tag of each word at its first token.
 
     Of overlapping windows, one has the tag of a word; those of a text hold its tags in their order.
 
@@ -54,21 +55,34 @@ def tag_labels(encodings: Encodings, examples: Sequence[Example], tags: Sequence
         if unknown:
             raise DataError(f"{example.name}: the tag {unknown[0]!r:.60} is unknown", "correct it", code="E334")
         numbers.append([index[str(tag)] for tag in example.label])
-    return encodings.word_labels(numbers)
+    return TagLabels(encodings.groups, encodings.word_labels(numbers).pad(UNLABELLED))
 
 
-def answer_labels(encodings: Encodings, examples: Sequence[Example]) -> NDArray[np.int64]:
-    """Return the first and the last token of each row's answer, int64 `(N, 2)`.
+def answer_labels(encodings: Encodings, examples: Sequence[Example], stride: int) -> SpanLabels:
+    """Return the answers of questions, by tokens of their rows and of their whole contexts.
 
-    The first of several answers is used. -1 where there is none, or a window does not hold all of it.
+    Of several answers, the first is trained on, and all are right.
+
+    Args:
+        encodings: Rows of the examples, with spans.
+        examples: The questions.
+        stride: Tokens that two successive windows share.
     """
-    answers = [next(iter(example.label), None) for example in examples]
-    return encodings.answer_places([_characters(a) if isinstance(a, Answer) else None for a in answers])
+    context, offset = encodings.last_field(stride)
+    spans = [[_characters(a) for a in example.label if isinstance(a, Answer)] for example in examples]
+    places = encodings.answer_places([next(iter(each), None) for each in spans])
+    answers = encodings.answer_tokens(spans, context, offset)
+    return SpanLabels(encodings.groups, context, offset, places, answers[encodings.groups])
 
 
-def count_lost_answers(labels: NDArray[np.int64], encodings: Encodings, examples: Sequence[Example]) -> int:
+def count_lost_tags(labels: TagLabels, examples: Sequence[Example]) -> int:
+    """Count the words whose tag no row has, because the text was cut before them."""
+    return sum(len(example.label) for example in examples) - int((labels.tags != UNLABELLED).sum())
+
+
+def count_lost_answers(labels: SpanLabels, examples: Sequence[Example]) -> int:
     """Count the questions with an answer that no row holds, because it was cut or lies across windows."""
-    reached = set(encodings.groups[labels[:, 0] >= 0].tolist())
+    reached = set(labels.groups[labels.places[:, 0] >= 0].tolist())
     return sum(bool(example.label) and group not in reached for group, example in enumerate(examples))
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from effxfer.data.listing import SPLIT_NAMES, Finding, first_names, raise_errors
+from effxfer.data.listing import SPLIT_NAMES, Finding, LabelKind, first_names, raise_errors
 from effxfer.data.settings import DataSettings, Format
 from effxfer.data.texts.conll import read_conll
 from effxfer.data.texts.examples import Example, TextListing, text_of
@@ -27,6 +27,15 @@ SUFFIXES: dict[str, Format] = {
     ".bio": "conll", ".conll": "conll", ".conllu": "conll", ".csv": "table", ".iob": "conll", ".json": "squad",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "table", ".tsv": "table",
 }  # fmt: skip
+# Of other kinds of label than single ones.
+FORMATS: dict[LabelKind, tuple[Format, ...]] = {
+    "multi": ("table",), "value": ("table",), "tags": ("conll", "jsonl"), "span": ("squad",),
+}  # fmt: skip
+SHAPES: dict[Format, str] = {
+    "conll": "give a file of CoNLL, or a .jsonl file of words and tags",
+    "squad": "give a .json file in the format of SQuAD",
+    "table": "give a .csv, .tsv or .parquet table with columns of labels",
+}
 HINT = "give a file of texts, a folder of files, or a pattern such as reviews/sst2.*"
 MOST_FILES = 1000
 WORD_BREAK = re.compile(r"[^a-z]+")
@@ -113,12 +122,15 @@ def _format(file: Path, settings: DataSettings) -> Format:
     """Return the format of a file.
 
     Raises:
-        DataError: `E344` if it has one class for each text, and the settings ask for other labels.
+        DataError: `E344` if it cannot hold labels of the kind that the settings ask for.
     """
-    format = SUFFIXES.get(file.suffix.lower(), "lines") if settings.format == "auto" else settings.format
-    if settings.labels != "single" and format != "table":
-        text = f"{file.name} is no table and has one class for each text, and labels is {settings.labels!r}"
-        raise DataError(text, "give a .csv, .tsv or .parquet table with columns of labels", code="E344")
+    # CoNLL's own files have names such as `train.txt` and `eng.train`.
+    plain: Format = "conll" if settings.labels == "tags" else "lines"
+    format = SUFFIXES.get(file.suffix.lower(), plain) if settings.format == "auto" else settings.format
+    able = FORMATS.get(settings.labels, (format,))
+    if format not in able:
+        text = f"{file.name} is no {' or '.join(able)} and cannot hold labels of kind {settings.labels!r}"
+        raise DataError(text, f"{SHAPES[able[0]]}; `format` says how a file is read", code="E344")
     return format
 
 

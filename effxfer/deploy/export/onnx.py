@@ -49,10 +49,10 @@ def export_onnx(
     """Write a network as one ONNX file; above 2 GB, as one with its weights in `FILE.data` beside it.
 
     The input is `images`, float32 `(batch, 3, S, S)`, or `ids`, int64 `(batch, length)`; the output is `logits`,
-    float32 `(batch, C)`. Batch and length are free axes. With `prototypes` there is a second input of that name,
-    float32 `(any number, D)`, which need not be given, and a second output `features`, float32 `(batch, D)`. The file's
-    metadata hold input, output, key and version; paths, stack traces and torch's bookkeeping are removed. The files of
-    the input, such as `tokenizer.json`, are written beside it.
+    float32 `(batch, C)`, or for each position of a text `(batch, length, C)`. Batch and length are free axes. With
+    `prototypes` there is a second input of that name, float32 `(any number, D)`, which need not be given, and a second
+    output `features`, float32 `(batch, D)`. The file's metadata hold input, output, key and version; paths, stack
+    traces and torch's bookkeeping are removed. The files of the input, such as `tokenizer.json`, are written beside it.
 
     Args:
         module: Module in evaluation mode, on any device; unchanged. With `prototypes`, it takes them as a second
@@ -83,7 +83,9 @@ def export_onnx(
         examples.append(prototypes.detach())
     model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=[OUTPUT, FEATURES][: len(free)])
     strip(model)
-    _check_graph(model, output.width if prototypes is None else FREE_CLASSES[0], max(opset, NATIVE), free)
+    columns = output.width if prototypes is None else FREE_CLASSES[0]
+    axes = [BATCH, columns] if output.per == "example" else [*input.free.values(), columns]
+    _check_graph(model, axes, max(opset, NATIVE), free)
     # After the check, which compares what torch wrote with what it was asked for.
     if opset < NATIVE:
         lower(model, opset)
@@ -257,14 +259,12 @@ def _replace_in_place(module: nn.Module) -> Iterator[None]:
 
 
 def _check_graph(
-    model: "onnx.ModelProto", classes: int | str, opset: int, free: Mapping[str, Mapping[int, str]]
+    model: "onnx.ModelProto", axes: Sequence[int | str], opset: int, free: Mapping[str, Mapping[int, str]]
 ) -> None:
     check_operators(model, opset, free)
     shape = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
-    if shape != [BATCH, classes]:
-        raise ModelFileError(
-            f"the network gives {shape}, not [{BATCH!r}, {classes}]", "one output per class or value", code="E406"
-        )
+    if shape != axes:
+        raise ModelFileError(f"the network gives {shape}, not {axes}", "one output per class or value", code="E406")
 
 
 def check_operators(model: "onnx.ModelProto", opset: int, free: Mapping[str, Mapping[int, str]]) -> None:

@@ -17,6 +17,7 @@ from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model import Model
 from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.positions import PositionLabels, restrict_outputs
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.rows import Ragged, Rows
 
@@ -163,8 +164,14 @@ def drop_faults(
     ]
 
 
-def agreement(output: Output, expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    """Return the examples for which outputs `(N, C)` lead to the same decisions, in percent."""
+def agreement(
+    output: Output, expected: NDArray[np.float32], got: NDArray[np.float32], labels: Labels | PositionLabels
+) -> float:
+    """Return the examples for which outputs `(N, C)` lead to the same decisions, in percent.
+
+    Of outputs per position, those count that the labels say something about.
+    """
+    expected, got = restrict_outputs(expected, labels), restrict_outputs(got, labels)
     agreed = output.decide(expected) == output.decide(got)
     return 100 * float(agreed.reshape(len(agreed), -1).all(1).mean())
 
@@ -179,7 +186,7 @@ def _split_rows(
     expected: NDArray[np.float32], got: NDArray[np.float32], labels: Labels, output: Output, unit: str
 ) -> Report:
     # By decisions too: two networks may have the same accuracy on different examples.
-    agreed, n = agreement(output, expected, got), len(labels)
+    agreed, n = agreement(output, expected, got, labels), len(labels)
     return Report(
         rows=(
             Measurement(name="parity/split", value=distance(expected, got), n=n),
@@ -192,7 +199,7 @@ def _split_rows(
 
 
 def _nan(logits: NDArray[np.float32], unit: str) -> list[str]:
-    broken = int((~np.isfinite(logits)).any(1).sum())
+    broken = int((~np.isfinite(logits)).reshape(len(logits), -1).any(1).sum())
     return [f"NaN or inf for {broken} of {len(logits)} {unit}"] if broken else []
 
 

@@ -109,7 +109,7 @@ def check_preprocessing(
     """
     outputs = run_split(file, split, threads=threads)
     raw, n = output.from_answers(outputs.answers), len(split)
-    agreed = agreement(output, expected, raw)
+    agreed = agreement(output, expected, raw, split.labels)
     report = Report(
         rows=(
             Measurement(name="preprocessing/input", value=outputs.largest, unit="of 255", n=n),

@@ -14,6 +14,7 @@ from effxfer.deploy.export.parity import agreement
 from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.static import Feeds
 from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.positions import select_texts
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.rows import Rows
 
@@ -110,7 +111,7 @@ class Evaluator:
         """Measure on a part of the split; reject a candidate whose drop chance cannot explain."""
         if candidate.verdict:
             return candidate
-        sample = np.unique(np.linspace(0, len(self.labels) - 1, SCREEN).astype(int))
+        sample = select_texts(self.labels, SCREEN)
         candidate, deviation = self._evaluate(candidate, sample)
         # 95 %: only what chance cannot explain is rejected early.
         slack = 2 * deviation
@@ -134,9 +135,11 @@ class Evaluator:
 
     def _evaluate(self, candidate: CandidateResult, chosen: NDArray[np.int_]) -> tuple[CandidateResult, float]:
         """Return the candidate with its results, and the standard deviation of its drop."""
-        labels, dense = self.labels[chosen], self.logits[chosen]
+        labels = self.labels[chosen]
         got = onnx_logits(candidate.file, self.rows[chosen], threads=self.threads, exact=self.exact)
+        # Outputs per position have those of the longest chosen text.
+        dense = self.logits[chosen][:, : got.shape[1]]
         score, before = self.output.score(got, labels).value, self.output.score(dense, labels).value
-        agreed = agreement(self.output, dense, got)
+        agreed = agreement(self.output, dense, got, labels)
         result = replace(candidate, score=score, drop=before - score, agreement=agreed, n=len(chosen))
         return result, self.output.drop_deviation(dense, got, labels)

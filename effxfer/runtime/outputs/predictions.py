@@ -67,6 +67,95 @@ class RegressionPrediction:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Entity:
+    """An entity of a text.
+
+    Attributes:
+        text: Its characters, as they stand in the text.
+        type: Its type, such as `PER`.
+        start: Its first character; of words that a caller gave, the number of the first word.
+        end: The character, or the word, behind its last.
+        probability: The smallest among its words, in [0, 1].
+    """
+
+    text: str
+    type: str
+    start: int
+    end: int
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values, with the probability to six digits."""
+        return {**asdict(self), "probability": round(self.probability, 6)}
+
+
+@dataclass(frozen=True)
+class TaggedWord:
+    """A word with its tag; see `Entity` for the other attributes."""
+
+    text: str
+    tag: str
+    start: int
+    end: int
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values, with the probability to six digits."""
+        return {**asdict(self), "probability": round(self.probability, 6)}
+
+
+@dataclass(frozen=True)
+class TaggingPrediction:
+    """Prediction of a model of tags for one text.
+
+    Attributes:
+        entities: In the order of the text; none where tags mark no entities.
+        words: All words with their tags; a word that was cut off has the tag `O` and the probability 0.
+        has_entities: Whether tags mark entities.
+        has_places: Whether the text came as a whole, so that offsets are of characters.
+    """
+
+    entities: tuple[Entity, ...]
+    words: tuple[TaggedWord, ...]
+    has_entities: bool = True
+    has_places: bool = True
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tag of each word."""
+        return tuple(word.tag for word in self.words)
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values: entities, for words that a caller gave their tags too; or words with tags."""
+        if not self.has_entities:
+            return {"words": [word.to_json() for word in self.words]}
+        entities = {"entities": [entity.to_json() for entity in self.entities]}
+        return entities if self.has_places else {**entities, "tags": list(self.tags)}
+
+
+@dataclass(frozen=True)
+class SpanPrediction:
+    """Prediction of a model of answers for one question.
+
+    Attributes:
+        text: The answer as it stands in the context; None for no answer.
+        start: Its first character in the context; None without an answer.
+        end: The character behind its last; None without an answer.
+        probability: Of this beginning and this end, in [0, 1]; without an answer that of none.
+    """
+
+    text: str | None
+    start: int | None
+    end: int | None
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values, with the probability to six digits."""
+        plain = {"answer": self.text, "start": self.start, "end": self.end}
+        return {**plain, "probability": round(self.probability, 6)}
+
+
 def to_predictions(
     output: Output, answers: NDArray[Any], decisions: NDArray[Any], top: int
 ) -> list[Prediction | MultiLabelPrediction | RegressionPrediction]:

@@ -74,6 +74,69 @@ class Encodings:
                 places[row] = _covering_tokens(self.spans[starts[row] : self.rows.ends[row]], *answer)
         return places
 
+    def last_field(self, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where each row holds tokens of the last field.
+
+        Args:
+            stride: Tokens of that field that two successive windows of a text share.
+
+        Returns:
+            The first of these positions and the one behind the last, int64 `(N, 2)`; and the number of the first one's
+            token in the whole field, int64 `(N,)`.
+        """
+        if self.spans is None:
+            raise ValueError("places of a field need spans")
+        places, offsets = np.zeros((len(self.rows), 2), np.int64), np.zeros(len(self.rows), np.int64)
+        starts = self.rows.starts
+        for row in range(len(self.rows)):
+            inside = np.flatnonzero(self.spans[starts[row] : self.rows.ends[row], 0] >= 0)
+            places[row] = (inside[0], inside[-1] + 1) if len(inside) else (0, 0)
+            if row and self.groups[row] == self.groups[row - 1]:
+                offsets[row] = offsets[row - 1] + places[row - 1, 1] - places[row - 1, 0] - stride
+        return places, offsets
+
+    def answer_tokens(
+        self, answers: Sequence[Sequence[tuple[int, int]]], places: NDArray[np.int64], offsets: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the first and the last token of each answer in the whole last field, over all windows.
+
+        Args:
+            answers: For each text, characters of its answers in the last field, first and last + 1.
+            places: Of `last_field`.
+            offsets: Of `last_field`.
+
+        Returns:
+            int64 `(texts, A, 2)`, A of the text that has most; -1 behind a text's answers. An answer whose end was cut
+            ends with the last token that there is; one that was cut away whole lies behind it.
+        """
+        if self.spans is None:
+            raise ValueError("places of answers need spans")
+        tokens = np.full((len(answers), max(map(len, answers), default=0), 2), -1, np.int64)
+        starts, bounds = self.rows.starts, np.searchsorted(self.groups, np.arange(len(answers) + 1))
+        for group, characters in enumerate(answers):
+            rows = range(int(bounds[group]), int(bounds[group + 1]))
+            parts = [
+                self.spans[starts[r] + places[r, 0] + max(0, total - offsets[r]) : starts[r] + places[r, 1]]
+                for r, total in zip(rows, _totals(rows, places, offsets), strict=True)
+            ]
+            field = np.concatenate(parts)
+            for number, (start, end) in enumerate(characters):
+                first, last = _covering_tokens(field, start, end)
+                tokens[group, number] = (first, last) if first >= 0 else _touching_tokens(field, start, end)
+        return tokens
+
+
+def _totals(rows: range, places: NDArray[np.int64], offsets: NDArray[np.int64]) -> list[int]:
+    """Return how many tokens of the field the windows before each row hold."""
+    ends = [int(offsets[row] + places[row, 1] - places[row, 0]) for row in rows]
+    return [0, *ends[:-1]]
+
+
+def _touching_tokens(spans: NDArray[np.int32], start: int, end: int) -> tuple[int, int]:
+    """Return the first and the last of the tokens that hold a character from `start` to `end`; one behind all else."""
+    touching = np.flatnonzero((spans[:, 0] < end) & (spans[:, 1] > start))
+    return (int(touching[0]), int(touching[-1])) if len(touching) else (len(spans), len(spans))
+
 
 def _covering_tokens(spans: NDArray[np.int32], start: int, end: int) -> tuple[int, int]:
     """Return the first and the last of the tokens that hold the characters from `start` to `end`; -1 without one."""

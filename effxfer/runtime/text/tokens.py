@@ -228,7 +228,7 @@ class Tokens:
 
     def _fields(self, source: Source) -> dict[str, str]:
         """Return a source's texts by field."""
-        texts = source if isinstance(source, tuple) else (_text(source),)
+        texts = source if isinstance(source, tuple) else (read_text(source),)
         names = self.compiled_pattern.fields
         if len(texts) != len(names):
             text = f"the pattern {self.pattern!r:.60} takes {len(names)} texts, not {len(texts)}"
@@ -238,7 +238,12 @@ class Tokens:
         return dict(zip(names, texts, strict=True))
 
 
-def _text(source: Source) -> str:
+def read_text(source: Source) -> str:
+    """Return a text, or the text of a file or of UTF-8 bytes.
+
+    Raises:
+        TextError: `E350` or `E352` if it is not a text, or too long.
+    """
     if isinstance(source, str):
         return source
     if not isinstance(source, bytes | Path):

@@ -58,6 +58,9 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     # Before features are computed, which takes minutes: is the server there?
     check_backend(settings.storage)
     require_folds(task)
+    if task.output.per == "position":
+        problem = f"search judges heads on one vector for each example, the data hold kind {task.output.kind!r}"
+        raise SettingsError(problem, "finetune gives such labels a linear head")
     metric_of(task.output, settings.metric)
     net.to(device.torch)
     taps = taps_of(net, settings)

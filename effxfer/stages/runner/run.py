@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
 from effxfer.data.settings import DataSettings
+from effxfer.data.text_input import fit_input
 from effxfer.errors import error_of_code
 from effxfer.net.backbones.trust import trust_sources
 from effxfer.report import Report
@@ -92,6 +93,8 @@ def execute(
     began = time.monotonic()
     net, notes = open_source(with_width(source, listings))
     stage.check(net, settings)
+    if listings:
+        net.input = fit_input(net.input, listings[-1])
     input = sized_input(net.input, settings.image_size)
     history = history_of(source, settings)
     tasks = [load_task(one, input, context, history, listing) for one, listing in zip(data, listings, strict=True)]

@@ -11,6 +11,7 @@ from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
 from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.runtime.outputs.span import Span
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 
@@ -61,9 +62,9 @@ def head_of(net: Net) -> Mapping[str, Any]:
 def choose_thresholds(net: Net, task: Task, device: Device) -> None:
     """Choose, on the validation split, what the decisions of a trained network depend on; record it as an edit.
 
-    Of the kinds of label, several labels have a threshold each.
+    Of the kinds of label, several labels have a threshold each, and answers one for no answer.
     """
-    if not isinstance(net.output, MultiLabel):
+    if not isinstance(net.output, MultiLabel | Span):
         return
     raw = predict(net, task.val.rows, net.input, device).numpy()
     output = net.output.fit_decision(raw, task.val.labels)

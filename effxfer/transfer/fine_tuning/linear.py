@@ -12,6 +12,7 @@ from effxfer.net.hooks import as_evaluated
 from effxfer.net.net import Net
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
+from effxfer.runtime.outputs.tagging import UNLABELLED
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.losses import label_loss
@@ -28,15 +29,22 @@ class Features(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to features `(B, D)`."""
+        """Map an input `(B, ...)` to features `(B, D)`, or for each position `(B, n, D)`."""
         return self.net.features(x)
 
 
 def features_of(net: Net, task: Task) -> tuple[Tensor, Tensor]:
-    """Compute features `(N, D)` and labels of the training split's evaluation view, on the network's device."""
+    """Compute features `(N, D)` and labels of the training split's evaluation view, on the network's device.
+
+    Of tags, each word is an example of one position: features `(M, 1, D)` and tags `(M, 1)` of M words.
+    """
     device = next(net.parameters()).device
-    features = predict(Features(net), task.train.rows, net.input, Device(torch=device)).to(device)
-    return features, label_tensor(task.train.labels, task.output).to(device)
+    features = predict(Features(net), task.train.rows, net.input, Device(torch=device))
+    labels = label_tensor(task.train.labels, task.output)
+    if net.output.kind == "tags":
+        judged = labels != UNLABELLED
+        features, labels = features[judged][:, None], labels[judged][:, None]
+    return features.to(device), labels.to(device)
 
 
 def solve_(head: nn.Module, features: Tensor, labels: Tensor, l2: float, output: Output = SINGLE_LABEL) -> float:

@@ -4,6 +4,7 @@ Kumar et al., 2022, https://arxiv.org/abs/2202.10054.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -22,6 +23,9 @@ class LpFt(Strategy):
     Attributes:
         l2: Of the probe's weights, at least 0; large ones keep its head near zero, where plain fine-tuning starts.
     """
+
+    # The places of an answer are a choice among all positions of a text, which no stored vector holds.
+    takes: ClassVar[frozenset[str]] = frozenset({"multi", "single", "tags", "value"})
 
     l2: float = Field(default=1e-3, ge=0)  # chosen, not measured: 0 runs to infinity on separable data
 

@@ -37,7 +37,9 @@ class Probe(Strategy):
         return net
 
     def draw(self, learner: Net, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Batches of `(features, labels)`."""
+        """Batches of `(features, labels)`; of positions `(inputs, labels)`, as their features take much memory."""
+        if learner.output.per == "position":
+            return super().draw(learner, tasks, device)
         features, labels = features_of(learner, tasks[-1])
 
         def make(index: Tensor, _rng: Generator) -> tuple[Tensor, Tensor]:
@@ -48,5 +50,7 @@ class Probe(Strategy):
 
     def loss(self, learner: Net, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """The head's loss on stored features."""
+        if learner.output.per == "position":
+            return super().loss(learner, batch, progress)
         features, labels = batch
         return {"label": self.label_loss(learner, learner.head(features), labels)}

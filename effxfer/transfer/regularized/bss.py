@@ -7,7 +7,7 @@ Shape legend: B images, D features.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -25,6 +25,9 @@ class Bss(Strategy):
         eta: Weight of their squares; 0 is plain fine-tuning. The paper's is 0.001.
         values: How many of the smallest singular values shrink.
     """
+
+    # Features of positions have no batch of examples whose spectrum could shrink.
+    takes: ClassVar[frozenset[str]] = frozenset({"multi", "single", "value"})
 
     eta: float = Field(default=1e-3, ge=0)
     values: int = Field(default=1, ge=1)  # the paper's k

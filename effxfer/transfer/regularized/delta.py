@@ -8,7 +8,7 @@ Shape legend: B images, C channels, P positions.
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -34,6 +34,9 @@ class Delta(Strategy):
         alpha: Weight of the squared distance; 0 is plain fine-tuning.
         attention: Weigh channels by what the loss of a probe on the pretrained network rises without them; else alike.
     """
+
+    # Its distances would count padding, and its probe is solved on one vector for each example.
+    takes: ClassVar[frozenset[str]] = frozenset({"multi", "single", "value"})
 
     # Distances are shares of the maps' size, so that 1 is of the order of a label's loss.
     alpha: float = Field(default=1.0, ge=0)

@@ -161,4 +161,4 @@ def test_several_labels_are_judged_by_all_of_them(copy, net, pixels):
     assert report["mAP/torch"].value == report["mAP/onnx"].value == pytest.approx(100)
     other = raw.copy()
     other[0, 0] *= -1
-    assert agreement(output, raw, other) == pytest.approx(100 * (len(raw) - 1) / len(raw))
+    assert agreement(output, raw, other, output.decide(raw)) == pytest.approx(100 * (len(raw) - 1) / len(raw))

@@ -74,7 +74,10 @@ def test_a_text_file_names_its_tokenizer_and_reads_it_from_its_folder(tmp_path):
     ("change", "problem"),
     [
         ({"input": '{"kind": "audio", "size": 3}'}, "an input of kind 'audio', none of image, text"),
-        ({"output": '{"kind": "boxes", "classes": ["a"]}'}, "an output of kind 'boxes', none of multi, single, value"),
+        (
+            {"output": '{"kind": "boxes", "classes": ["a"]}'},
+            "an output of kind 'boxes', none of multi, single, span, tags, value",
+        ),
     ],
 )
 def test_a_kind_of_a_later_version_is_refused_by_name(change, problem, tmp_path):

@@ -1,0 +1,75 @@
+"""Texts from templates: sentences with tagged names, and questions about a context."""
+
+import json
+import random
+from pathlib import Path
+
+PEOPLE = ("Anna Björk", "Carlos Müller", "Dmitri O'Neill", "Ingrid van Vries", "Łukasz Fernández", "Hiroshi Okonkwo")
+PLACES = ("Reykjavík", "San Sebastián", "Kuala Lumpur", "Zürich", "New Orleans", "Ouagadougou")
+SENTENCES = (
+    "{PER} flew from {LOC} to {LOC} .",
+    "The mayor of {LOC} met {PER} and {PER} .",
+    "{PER} , who lives in {LOC} , retired .",
+    "Yesterday it rained in {LOC} .",
+    "{PER} saw {PER} .",
+)
+# What is said of a person, and asked for.
+FACTS = (("home", "LOC"), ("birthplace", "LOC"), ("boss", "PER"), ("office", "LOC"))
+
+
+def names(rng: random.Random, kind: str) -> list[str]:
+    """A name, of a person with any family name."""
+    if kind == "LOC":
+        return rng.choice(PLACES).split()
+    return [rng.choice(PEOPLE).split()[0], *rng.choice(PEOPLE).split()[1:]]
+
+
+def sentence(rng: random.Random) -> list[tuple[str, str]]:
+    """Words with tags."""
+    words = []
+    for part in rng.choice(SENTENCES).split():
+        if part.startswith("{"):
+            kind = part[1:4]
+            words += [(word, f"{'I' if n else 'B'}-{kind}") for n, word in enumerate(names(rng, kind))]
+        else:
+            words.append((part, "O"))
+    return words
+
+
+def write_conll(file: Path, count: int, seed: int = 0, documents: int = 0) -> Path:
+    """Write different sentences, in some documents."""
+    rng, texts = random.Random(seed), {}
+    while len(texts) < count:
+        words = sentence(rng)
+        texts.setdefault(" ".join(word for word, _ in words), "".join(f"{word} {tag}\n" for word, tag in words))
+    blocks = list(texts.values())
+    if documents:
+        size = count // documents
+        blocks = [("-DOCSTART- O\n\n" if n % size == 0 else "") + block for n, block in enumerate(blocks)]
+    file.write_text("\n".join(blocks))
+    return file
+
+
+def paragraph(rng: random.Random) -> tuple[str, list[tuple[str, str, int]], str]:
+    """A context with accents and double spaces, questions with answer and place, and one that it does not answer."""
+    person, context, questions = " ".join(names(rng, "PER")), "", []
+    facts = rng.sample(FACTS, len(FACTS))
+    for fact, kind in facts[:-1]:
+        context += f"The {fact} of {person} is  "
+        answer = " ".join(names(rng, kind))
+        questions.append((f"What is the {fact} of {person}?", answer, len(context)))
+        context += f"{answer}. "
+    return context, questions, f"What is the {facts[-1][0]} of {person}?"
+
+
+def write_questions(file: Path, count: int, seed: int = 0, unanswerable: float = 0.3) -> Path:
+    """Write paragraphs, some with a question that has no answer; all questions have none where the share is 1."""
+    rng, data = random.Random(seed), []
+    for number in range(count):
+        context, questions, open_question = paragraph(rng)
+        asked = [(q, [{"text": a, "answer_start": start}]) for q, a, start in questions if unanswerable < 1]
+        asked += [(open_question, [])] if rng.random() < unanswerable else []
+        qas = [{"id": f"{number}-{n}", "question": q, "answers": a} for n, (q, a) in enumerate(asked)]
+        data.append({"title": f"t{number}", "paragraphs": [{"context": context, "qas": qas}]})
+    file.write_text(json.dumps({"data": data}, ensure_ascii=False))
+    return file
