@@ -8,7 +8,7 @@ from tests.data.templates import PEOPLE, PLACES
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PLAIN = tuple(
     """
-    flew from to the mayor of met and who lives in retired yesterday it rained saw what is home birthplace boss office
+    flew from to the mayor of met and who lives in retired yesterday it rained saw where was
     . , ? '
     """.split()  # noqa: SIM905 (words are read as a text)
 )

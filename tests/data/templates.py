@@ -13,8 +13,13 @@ SENTENCES = (
     "Yesterday it rained in {LOC} .",
     "{PER} saw {PER} .",
 )
-# What is said of a person, and asked for.
-FACTS = (("home", "LOC"), ("birthplace", "LOC"), ("boss", "PER"), ("office", "LOC"))
+STORIES = (
+    ("{PER} flew to  {LOC}.", ("PER", "LOC")),
+    ("In {LOC} ,  {PER} retired.", ("LOC", "PER")),
+    ("The mayor met {PER}  yesterday.", ("PER",)),
+    ("It  rained in {LOC}.", ("LOC",)),
+)
+QUESTIONS = {"PER": "Who was it?", "LOC": "Where was it?"}
 
 
 def names(rng: random.Random, kind: str) -> list[str]:
@@ -50,26 +55,29 @@ def write_conll(file: Path, count: int, seed: int = 0, documents: int = 0) -> Pa
     return file
 
 
-def paragraph(rng: random.Random) -> tuple[str, list[tuple[str, str, int]], str]:
-    """A context with accents and double spaces, questions with answer and place, and one that it does not answer."""
-    person, context, questions = " ".join(names(rng, "PER")), "", []
-    facts = rng.sample(FACTS, len(FACTS))
-    for fact, kind in facts[:-1]:
-        context += f"The {fact} of {person} is  "
+def paragraph(rng: random.Random) -> tuple[str, list[tuple[str, str, int]], list[str]]:
+    """A context with accents and double spaces, questions with answer and place, and those that it does not answer."""
+    story, kinds = rng.choice(STORIES)
+    context, questions = "Yesterday ", []
+    for kind, part in zip(kinds, story.split("{")[1:], strict=True):
+        context += story.partition("{")[0] if kind == kinds[0] else ""
         answer = " ".join(names(rng, kind))
-        questions.append((f"What is the {fact} of {person}?", answer, len(context)))
-        context += f"{answer}. "
-    return context, questions, f"What is the {facts[-1][0]} of {person}?"
+        questions.append((QUESTIONS[kind], answer, len(context)))
+        context += answer + part[len("PER}") :]
+    return context, questions, [question for kind, question in QUESTIONS.items() if kind not in kinds]
 
 
 def write_questions(file: Path, count: int, seed: int = 0, unanswerable: float = 0.3) -> Path:
-    """Write paragraphs, some with a question that has no answer; all questions have none where the share is 1."""
-    rng, data = random.Random(seed), []
-    for number in range(count):
-        context, questions, open_question = paragraph(rng)
+    """Write different paragraphs, some with a question that has no answer; no question has one where the share is 1."""
+    rng, data, seen = random.Random(seed), [], set()
+    while len(data) < count:
+        context, questions, unanswered = paragraph(rng)
+        if context in seen:
+            continue
+        seen.add(context)
         asked = [(q, [{"text": a, "answer_start": start}]) for q, a, start in questions if unanswerable < 1]
-        asked += [(open_question, [])] if rng.random() < unanswerable else []
-        qas = [{"id": f"{number}-{n}", "question": q, "answers": a} for n, (q, a) in enumerate(asked)]
-        data.append({"title": f"t{number}", "paragraphs": [{"context": context, "qas": qas}]})
+        asked += [(question, []) for question in unanswered if rng.random() < unanswerable]
+        qas = [{"id": f"{len(data)}-{n}", "question": q, "answers": a} for n, (q, a) in enumerate(asked)]
+        data.append({"title": f"t{len(data)}", "paragraphs": [{"context": context, "qas": qas}]})
     file.write_text(json.dumps({"data": data}, ensure_ascii=False))
     return file
