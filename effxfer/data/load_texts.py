@@ -94,7 +94,7 @@ def load_texts(
     encoded = tokenize(plan, cache)
     splits = {name: _split(listing, name, encoded.get(name), tokens) for name in SPLITS}
     cut = find_cut(sum(each.cut for each in encoded.values()), len(listing.items), tokens.size)
-    lost = find_lost_labels({name: split.labels for name, split in splits.items()}, listing)
+    lost_labels = find_lost_labels({name: split.labels for name, split in splits.items()}, listing)
     return Task(
         name=listing.name,
         output=output_of(listing.labels, listing.classes, splits["train"].labels),
@@ -104,7 +104,7 @@ def load_texts(
         input=tokens,
         digest=listing.key,
         records=(record_of(listing),),
-        notes=(*listing.notes, *notes_of([*cut, *lost])),
+        notes=(*listing.notes, *notes_of([*cut, *lost_labels])),
     )
 
 
@@ -127,11 +127,11 @@ def find_lost_labels(labels: Mapping[str, Any], listing: Listing) -> list[Findin
     if listing.labels not in POSITION_KINDS:
         return []
     count: Callable[..., int] = count_lost_tags if listing.labels == "tags" else count_lost_answers
-    lost = {name: count(each, examples_of(listing, name)) for name, each in labels.items() if len(each)}
-    if not any(lost.values()):
+    counts = {name: count(each, examples_of(listing, name)) for name, each in labels.items() if len(each)}
+    if not any(counts.values()):
         return []
     unit = "words" if listing.labels == "tags" else "answers"
-    text = f"{unit} that are cut off: {', '.join(f'{number} of {name}' for name, number in lost.items() if number)}"
+    text = f"{unit} that are cut off: {', '.join(f'{number} of {name}' for name, number in counts.items() if number)}"
     hint = "raise `backbone.size`, if the network can read longer texts"
     return [Finding(code="W358", severity="warning", path="", text=text, hint=hint)]
 

@@ -23,13 +23,11 @@ from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, ModelError
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.predictions import MultiLabelPrediction, Prediction, RegressionPrediction, to_predictions
 from effxfer.runtime.outputs.single_label import SingleLabel
-from effxfer.runtime.outputs.span import Span
-from effxfer.runtime.outputs.tagging import Tagging
+from effxfer.runtime.outputs.text_answers import decode, predict_decoded
 from effxfer.runtime.rows import Ragged, Rows, map_batches
 from effxfer.runtime.session import CPU
 from effxfer.runtime.source import Source, name_of, to_image, to_text
 from effxfer.runtime.text.tokens import Tokens
-from effxfer.runtime.text_answers import answer_readings, read_positions
 from effxfer.runtime.vectors.vectors import Vectors
 
 __all__ = ["Model", "ModelError", "MultiLabelPrediction", "Prediction", "RegressionPrediction", "Source"]
@@ -222,8 +220,7 @@ class Model:
             ModelError: If the model gives values (`E428`).
         """
         if self.output.kind in ("value", "span"):
-            answers = "values" if self.output.kind == "value" else "spans"
-            raise ModelError(f"{self.path} gives {answers}, not probabilities", "use predict", code="E428")
+            raise ModelError(f"{self.path} gives {self.output.kind}s, not probabilities", "use predict", code="E428")
         outputs = self.outputs(sources)
         return outputs if self.with_preprocessing else self.output.to_answers(outputs)
 
@@ -274,9 +271,9 @@ class Model:
             ModelError: If the file does not run (`E427`), or returns NaN or infinity (`E429`).
         """
         if self.with_preprocessing:
-            rows = [self.checked(self.run(feed[None]), [name]) for feed, name in zip(feeds, names, strict=True)]
+            rows = [self.check_outputs(self.run(feed[None]), [name]) for feed, name in zip(feeds, names, strict=True)]
             return np.concatenate(rows)
-        return self.checked(map_batches(self._stack(feeds), batch, self.run, len(self.labels)), names)
+        return self.check_outputs(map_batches(self._stack(feeds), batch, self.run, len(self.labels)), names)
 
     def predict(self, sources: Iterable[Source], *, top: int = 1, batch: int = BATCH) -> list[Any]:
         """Predict labels or values.
@@ -300,20 +297,8 @@ class Model:
         predictions, iterator = list[Any](), iter(sources)
         while chunk := list(islice(iterator, batch * self.stretch)):
             names = [name_of(source, len(predictions) + place, self.input) for place, source in enumerate(chunk)]
-            predictions += self.predict_decoded([self.decode(source) for source in chunk], names, top, batch)
+            predictions += predict_decoded(self, [decode(self, source) for source in chunk], names, top, batch)
         return predictions
-
-    def decode(self, source: Source) -> Any:
-        """Return the `feed` of an example; of a text with tags or an answer its `Reading`."""
-        if isinstance(self.output, Tagging | Span):
-            return read_positions(self.tokens, self.output, source)
-        return self.feed(source)
-
-    def predict_decoded(self, examples: Sequence[Any], names: Sequence[str], top: int, batch: int) -> list[Any]:
-        """Predict results of `decode`; see `outputs_of`."""
-        if self.output.per == "position":
-            return answer_readings(self, examples, names, batch)
-        return self.to_predictions(self.outputs_of(examples, names, batch=batch), top)
 
     @property
     def stretch(self) -> int:
@@ -333,6 +318,6 @@ class Model:
         feed = rows if self.with_preprocessing else self.input.feed(rows)
         return self._file.run(feed, self._prototypes, output)
 
-    def checked(self, outputs: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
+    def check_outputs(self, outputs: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Return outputs for named examples if `CheckedSession.check` accepts them."""
         return self._file.check(outputs, names, len(self.labels))

@@ -7,6 +7,7 @@ from typing import Any
 
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import BATCH, Model
+from effxfer.runtime.outputs.text_answers import decode, predict_decoded
 from effxfer.runtime.source import Source, to_text
 from effxfer.runtime.support import learn, read_support
 from effxfer.runtime.text.errors import TextError
@@ -110,7 +111,7 @@ def iter_predictions(
                 rows[place] |= {"error": str(error)}
         if feeds:
             names = [":".join(map(str, describe(chunk[place]).values())) for place in feeds]
-            predictions = model.predict_decoded(list(feeds.values()), names, top, batch)
+            predictions = predict_decoded(model, list(feeds.values()), names, top, batch)
             for place, prediction in zip(feeds, predictions, strict=True):
                 rows[place] |= prediction.to_json()
         yield from rows
@@ -134,7 +135,7 @@ def _decode(model: Model, source: Source) -> tuple[Any, bool]:
     if model.input.kind != "text":
         return model.feed(source), False
     if model.output.per == "position":
-        reading = model.decode(source)
+        reading = decode(model, source)
         return reading, bool(reading.encodings.cut)
     encodings = model.tokens.encode([to_text(source)])
     return encodings.rows.row(0), bool(encodings.cut) or len(encodings.rows) > 1

@@ -108,11 +108,11 @@ class Span:
         f1[np.isnan(judged.margin)] = 0.0
         exact = np.where(answered, judged.exact, judged.unanswerable) & ~np.isnan(judged.margin)
         parts = {"answerable": ~judged.unanswerable, "unanswerable": judged.unanswerable}
-        some = parts if judged.unanswerable.any() and not judged.unanswerable.all() else {}
+        reported = parts if judged.unanswerable.any() and not judged.unanswerable.all() else {}
         return (
             _mean("F1", f1, "questions"),
             _mean("exact match", exact, "questions"),
-            *(_mean(f"F1 {name}", f1[chosen], f"{name} questions") for name, chosen in some.items()),
+            *(_mean(f"F1 {name}", f1[chosen], f"{name} questions") for name, chosen in reported.items()),
         )
 
     def drop_deviation(self, before: NDArray[np.float32], after: NDArray[np.float32], labels: Any) -> float:

@@ -167,8 +167,8 @@ def _count(
 ) -> NDArray[np.float64]:
     true, predicted = scheme.find(words.true, words.texts), scheme.find(words.predicted, words.texts)
     shared, places, _ = np.intersect1d(true.first, predicted.first, return_indices=True)
-    others = np.searchsorted(predicted.first, shared)
-    right = (true.last[places] == predicted.last[others]) & (true.types[places] == predicted.types[others])
+    partners = np.searchsorted(predicted.first, shared)
+    right = (true.last[places] == predicted.last[partners]) & (true.types[places] == predicted.types[partners])
     counts = (bin_of(true)[places][right], bin_of(predicted), bin_of(true))
     return np.stack([np.bincount(each, minlength=bins) for each in counts], 1).astype(np.float64)
 

@@ -43,6 +43,22 @@ class Reading:
     offsets: tuple[tuple[int, int], ...] = ()
 
 
+def decode(model: "Model", source: Source) -> Any:
+    """Return the `feed` of an example; of a text with tags or an answer its `Reading`."""
+    if isinstance(model.output, Tagging | Span):
+        return read_positions(model.tokens, model.output, source)
+    return model.feed(source)
+
+
+def predict_decoded(
+    model: "Model", examples: Sequence[Any], names: Sequence[str], top: int, batch: int
+) -> list[Any]:  # fmt: skip
+    """Predict results of `decode`; see `Model.outputs_of` for the other arguments and errors."""
+    if model.output.per == "position":
+        return answer_readings(model, examples, names, batch)
+    return model.to_predictions(model.outputs_of(examples, names, batch=batch), top)
+
+
 def read_positions(tokens: Tokens, output: Tagging | Span, source: Source) -> Reading:
     """Read a text, words, or a question with its context.
 
@@ -54,14 +70,14 @@ def read_positions(tokens: Tokens, output: Tagging | Span, source: Source) -> Re
     Raises:
         TextError: If it is no such text.
     """
-    given = to_text(source)
+    content = to_text(source)
     if isinstance(output, Span):
-        encodings = tokens.encode([given], spans=True)
-        return Reading(encodings, given[1] if isinstance(given, tuple) else "")
-    if isinstance(given, list):
-        numbers = tuple((place, place + 1) for place in range(len(given)))
-        return Reading(tokens.encode([given]), "", tuple(given), numbers)
-    text = read_text(given)
+        encodings = tokens.encode([content], spans=True)
+        return Reading(encodings, content[1] if isinstance(content, tuple) else "")
+    if isinstance(content, list):
+        numbers = tuple((place, place + 1) for place in range(len(content)))
+        return Reading(tokens.encode([content]), "", tuple(content), numbers)
+    text = read_text(content)
     offsets = find_words(text)
     words = [text[start:end] for start, end in offsets]
     return Reading(tokens.encode([words]), text, tuple(words), tuple(offsets))
@@ -85,7 +101,7 @@ def answer_readings(model: "Model", readings: Sequence[Reading], names: Sequence
     rows = concat_rows([reading.encodings.rows for reading in readings])
     counts = [len(reading.encodings.rows) for reading in readings]
     row_names = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
-    outputs = model.checked(map_batches(rows, batch, model.run, len(model.labels)), row_names)
+    outputs = model.check_outputs(map_batches(rows, batch, model.run, len(model.labels)), row_names)
     parts = np.split(outputs, np.cumsum(counts)[:-1])
     output = model.output
     return [
