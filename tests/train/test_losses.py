@@ -7,7 +7,10 @@ from effxfer.data.batches.collate import label_tensor
 from effxfer.runtime.outputs.multi_label import UNKNOWN, MultiLabel
 from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.outputs.span import Span
+from effxfer.runtime.outputs.tagging import Tagging
 from effxfer.train.losses import label_loss, multi_label_loss
+from effxfer.train.optim.microbatch import split
 
 RAW = torch.tensor([[0.5, -1.0, 2.0], [-0.3, 0.2, 0.1]])
 MULTI, SINGLE = MultiLabel(classes=("a", "b", "c")), SingleLabel(classes=("a", "b", "c"))
@@ -59,3 +62,60 @@ def test_numbers_have_hubers_loss_in_deviations():
     raw = torch.tensor([[0.0], [3.0], [1.0]])
     errors = torch.tensor([0.5 * 0.5**2, 0.0, 4.0 - 0.5])
     torch.testing.assert_close(label_loss(VALUE, raw, labels), errors.mean())
+
+
+def drawn_positions(kind: str, rows: int = 5, length: int = 7):
+    rng = np.random.default_rng(0)
+    raw = torch.tensor(rng.standard_normal((rows, length, 2 if kind == "span" else 3)), dtype=torch.float32)
+    if kind == "tags":
+        tags = rng.integers(0, 3, (rows, length + 2))
+        tags[rng.random(tags.shape) < 0.4] = -100
+        tags[1] = -100  # a window without a word of its own
+        tags[:, length:] = -100
+        return Tagging(classes=("a", "b", "c")), raw, torch.from_numpy(tags)
+    labels = torch.tensor([[3, 4, 2, 6], [-1, -1, 2, 6], [2, 2, 2, 7], [5, 5, 3, 6], [-1, -1, 0, 0]])
+    return Span(), raw, labels
+
+
+@pytest.mark.parametrize("kind", ["tags", "span"])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_batch_of_texts_in_parts_has_the_gradient_of_the_whole(kind, count):
+    output, raw, labels = drawn_positions(kind)
+    whole = raw.clone().requires_grad_()
+    label_loss(output, whole, labels).backward()
+    parts = raw.clone().requires_grad_()
+    for share, (piece, truth) in split((parts, labels), count):
+        (share * label_loss(output, piece, truth)).backward()
+    torch.testing.assert_close(parts.grad, whole.grad)
+
+
+def test_tags_have_the_mean_over_the_words_of_a_text_and_then_over_texts():
+    output, raw, labels = drawn_positions("tags")
+    means = []
+    for row, tags in zip(raw, labels[:, : raw.shape[1]], strict=True):
+        judged = tags >= 0
+        means.append(F.cross_entropy(row[judged], tags[judged]) if judged.any() else torch.zeros(()))
+    torch.testing.assert_close(label_loss(output, raw, labels), torch.stack(means).mean())
+
+
+def test_an_answer_is_a_choice_among_the_context_and_no_answer():
+    output, raw, labels = drawn_positions("span")
+    expected = []
+    for row, (first, last, begin, end) in zip(raw, labels.tolist(), strict=True):
+        usable = [0, *range(begin, end)] if end else [0]
+        for column, place in ((0, first), (1, last)):
+            target = torch.tensor(usable.index(max(place, 0)))
+            expected.append(F.cross_entropy(row[usable, column], target))
+    torch.testing.assert_close(label_loss(output, raw, labels), torch.stack(expected).mean())
+
+
+def test_positions_that_take_no_part_have_no_gradient():
+    for kind in ("tags", "span"):
+        output, raw, labels = drawn_positions(kind)
+        raw.requires_grad_()
+        label_loss(output, raw, labels).backward()
+        judged = labels[:, : raw.shape[1]] >= 0
+        if kind == "span":
+            places = torch.arange(raw.shape[1])
+            judged = ((places >= labels[:, 2:3]) & (places < labels[:, 3:4])) | (places == 0)
+        assert not raw.grad[~judged].any()
