@@ -62,7 +62,9 @@ class SetFit(Strategy):
         return super().prepare(net, tasks)
 
     def draw(self, learner: Net, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Batches of `(inputs, inputs, alike)`: two examples of B pairs, and 1 where they are of one class, else 0.
+        """Batches of two examples of B pairs, `(inputs, inputs, rows, rows, alike)`.
+
+        Rows are the examples' numbers `(B,)`; alike is 1 where both are of one class, else 0.
 
         Raises:
             SettingsError: If all examples are of one class, so that none are unlike.
@@ -71,21 +73,26 @@ class SetFit(Strategy):
         if len(np.unique(labels)) < 2:
             raise SettingsError("setfit compares classes, and all training examples are of one", "give labels of two")
 
-        def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        def make(index: Tensor, rng: Generator) -> tuple[Tensor, ...]:
             first, alike = index.numpy() % len(labels), index.numpy() // len(labels) % 2 == 0
             second = partners(labels, first, alike, np.random.default_rng(int(torch.randint(2**31, (), generator=rng))))
-            rows = task.train.rows
-            inputs, partner_inputs = (input_tensor(rows[n], learner.input, device) for n in (first, second))
-            return inputs, partner_inputs, torch.from_numpy(alike.astype(np.float32)).to(device)
+            # Both at once: texts are then padded to one length.
+            inputs = input_tensor(task.train.rows[np.concatenate((first, second))], learner.input, device)
+            rows = (torch.from_numpy(numbers).to(device) for numbers in (first, second))
+            return *inputs.chunk(2), *rows, torch.from_numpy(alike.astype(np.float32)).to(device)
 
         return lambda seed: Batches(2 * max(self.pairs, 1) * len(labels), self.batch, make, seed)
 
     def loss(self, learner: Net, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Squared difference between the cosine of two features and 1 or 0."""
-        inputs, partner_inputs, alike = batch
+        first, second, first_rows, second_rows, alike = batch
         if not self.pairs:
-            return {"pairs": 0.0 * learner.head(learner.features(inputs)).sum()}
-        cosine = F.cosine_similarity(learner.features(inputs).float(), learner.features(partner_inputs).float())
+            return {"pairs": 0.0 * learner.head(learner.features(first)).sum()}
+        # Of few labels, a batch has most examples several times: 16 pairs of 16 texts have 14 of them on average.
+        examples, places = torch.unique(torch.cat((first_rows, second_rows)), return_inverse=True)
+        once = torch.zeros_like(examples).scatter_(0, places, torch.arange(len(places), device=places.device))
+        features = learner.features(torch.cat((first, second))[once]).float()[places]
+        cosine = F.cosine_similarity(*features.chunk(2))
         return {"pairs": F.mse_loss(cosine, alike)}
 
     def judge(self, learner: Net, tasks: Sequence[Task], device: Device) -> float:
