@@ -92,7 +92,8 @@ class SetFit(Strategy):
         examples, places = torch.unique(torch.cat((first_rows, second_rows)), return_inverse=True)
         once = torch.zeros_like(examples).scatter_(0, places, torch.arange(len(places), device=places.device))
         features = learner.features(torch.cat((first, second))[once]).float()[places]
-        cosine = F.cosine_similarity(*features.chunk(2))
+        first_features, second_features = features.chunk(2)
+        cosine = F.cosine_similarity(first_features, second_features)
         return {"pairs": F.mse_loss(cosine, alike)}
 
     def judge(self, learner: Net, tasks: Sequence[Task], device: Device) -> float:
