@@ -33,6 +33,7 @@ __all__ = [
     "load_data",
     "load_ticket",
     "pack_ticket",
+    "pretrain",
     "preview",
     "prune_channels",
     "prune_to_latency",

@@ -111,6 +111,7 @@ EDITS: dict[str, type[Edit]] = {
     "remove_blocks": _edit("remove_blocks", names=Names),
     "resize": _edit("resize", shapes=dict[Name, Shape], sizes=Sizes),
     "set_head": SetHead,
+    "set_masked_head": _edit("set_masked_head"),
     "set_output": _edit("set_output", output=Table),
     "sparsify": _edit("sparsify", weights=Names),
     "ssf": _edit("ssf", layers=Names),

@@ -35,6 +35,18 @@ TOURS = {"commands": tuple(GUIDES[name] for name in ("commands", *AFTER_COMMANDS
 }
 PHOTOS = [one for one in SHORT if not one.startswith("backbone.")] + ["backbone.size=32", "ticket.rounds=1"]
 QUICKER = {
+    "run demo_text": [
+        word
+        for change in (
+            "dense.fit.epochs=1",
+            "dense-onnx.latency_seconds=0.2",
+            "dense-onnx.calibration=16",
+            "bench.max_seconds=0.5",
+            "bench.precision=0.5",
+            "bench.cold=1",
+        )
+        for word in ("--set", change)
+    ],
     "run demo": [word for one in SHORT if "pretrained" not in one for word in ("--set", one)],
     "run photos": [
         *("--backbone", "timm:mobilenetv2_035@weights.safetensors"),

@@ -32,6 +32,7 @@ QUICK = {
     "curve": {"labels": (2, 4), "repeats": 1, "min_steps": 3, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "export": {"latency_seconds": 0.2, "recipes": ["u8s8-7bit"], "calibration": 8},
     "finetune": {"options": PLAIN, "fit": FIT},
+    "pretrain": {"options": {"batch": 16}, "fit": {"epochs": 2, "lr": 0.01, "warmup": 0.0}},
     "prune channels": {"ratio": 0.5, "scope": "layer", "round_to": 8, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "prune compact": {"images": 8},
     "prune gradual": {"sparsity": 0.5, "every": 2, "options": PLAIN, "fit": {**FIT, "epochs": 2}},

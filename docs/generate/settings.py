@@ -12,7 +12,7 @@ from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
 from effxfer.stages import STAGES
 from effxfer.stages.settings.common import Rank
-from effxfer.transfer import STRATEGIES
+from effxfer.transfer import SELF_SUPERVISED, STRATEGIES
 
 INTRODUCTION = """# Settings
 
@@ -28,7 +28,7 @@ def page() -> str:
         "Data and backbone": {"[data]": DataSettings, "[backbone]": BackboneSettings},
         "Stages": {f"run = {name}": stage.settings for name, stage in STAGES.items()},
         "Commands that are not stages": {"effxfer rank": Rank},
-        "Strategies": {f"strategy = {name}": strategy for name, strategy in STRATEGIES.items()},
+        "Strategies": {f"strategy = {name}": strategy for name, strategy in (STRATEGIES | SELF_SUPERVISED).items()},
     }
     groups["Inner tables"] = nested(model for models in groups.values() for model in models.values())
     sections = [_group(title, models) for title, models in groups.items()]

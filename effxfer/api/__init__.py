@@ -41,7 +41,7 @@ from effxfer.api.prune import compact, find_ticket, prune_channels, prune_to_lat
 from effxfer.api.result import Backbone, LoadedAdapter, LoadedTicket, Reported, Result
 from effxfer.api.sources import Dataset, load, load_data
 from effxfer.api.tickets import load_ticket, pack_ticket, train_ticket
-from effxfer.api.train import compete, finetune, learning_curve, qat, search_head
+from effxfer.api.train import compete, finetune, learning_curve, pretrain, qat, search_head
 from effxfer.net.backbones.trust import trust
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "load_data",
     "load_ticket",
     "pack_ticket",
+    "pretrain",
     "preview",
     "prune_channels",
     "prune_to_latency",

@@ -204,12 +204,11 @@ def list_models(pattern: str = "", *, library: str = "timm") -> ModelList:
 
 def _bundled_row(name: str) -> dict[str, Any]:
     manifest = read_manifest(bundled_folder("models") / name)
-    return {
-        "backbone": name,
-        "input": f"{manifest['preprocess']['size']} px",
-        "classes": len(manifest["classes"]),
-        "test %": Report.from_json(manifest["report"]).get("accuracy/test"),
-    }
+    input, classes = manifest["preprocess"], manifest["classes"]
+    # Without classes the accuracy is that of a task of pretraining, such as masked tokens.
+    accuracy = Report.from_json(manifest["report"]).get("accuracy/test") if classes else None
+    unit = "tokens" if input.get("kind") == "text" else "px"
+    return {"backbone": name, "input": f"{input['size']} {unit}", "classes": len(classes), "test %": accuracy}
 
 
 def _preview(settings: Rank, task: DataSettings) -> dict[str, Any]:

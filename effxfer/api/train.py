@@ -8,7 +8,7 @@ from typing import Any
 
 from effxfer.api.job import run_stage
 from effxfer.api.result import Result
-from effxfer.api.sources import Data, PathLike, Source, table_of
+from effxfer.api.sources import Data, PathLike, Source, data_table, table_of
 
 
 def finetune(
@@ -122,6 +122,47 @@ def learning_curve(
         fit__lr=lr,
     )  # fmt: skip
     return run_stage("curve", source, out=out, data=data, settings=table, device=device, force=force)
+
+
+def pretrain(
+    source: Source, *, out: PathLike, data: Data | None = None, strategy: str | None = None,
+    epochs: int | None = None, lr: float | None = None, batch: int | None = None, seconds: float | None = None,
+    size: int | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
+) -> Result:  # fmt: skip
+    """Train a text encoder on texts without labels, as a backbone for later stages.
+
+    The common arguments are described in `effxfer.api`. The source `effxfer.net.text.encoder:Encoder` is a new encoder,
+    with a tokenizer that is trained on the texts.
+
+    Args:
+        data: A file with a text in each line, or other texts; labels are not used. `labels` of a dictionary says what
+            labels the lines have, and is `none` without it.
+        strategy: A key of `effxfer.transfer.SELF_SUPERVISED`; `mlm` if None.
+        epochs: Maximum number of epochs; 4 if None.
+        lr: Peak learning rate; 0.0005 if None.
+        batch: Batch size; 64 if None.
+        seconds: Time limit of the whole call, to which the training is shortened; None for no limit.
+        size: Most tokens of a text; None for the network's current number.
+
+    Returns:
+        The model directory, with accuracy and perplexity at hidden tokens.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the data cannot be used for training.
+        GateError: If the training diverges.
+
+    Examples:
+        >>> own = ex.pretrain("hf:weights/minilm", data="tickets.txt", out="runs/own", epochs=2)
+        >>> ex.finetune(own, data="labelled.csv", out="runs/dense")
+    """
+    table = table_of(
+        settings, extra, seed=seed, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch,
+        seconds=seconds, size=size,
+    )  # fmt: skip
+    texts = None if data is None else {"labels": "none", **data_table(data, {})}
+    return run_stage("pretrain", source, out=out, data=texts, settings=table, device=device, force=force)
 
 
 def qat(

@@ -1,4 +1,4 @@
-"""Commands that run one stage: finetune, compete, curve, prune, qat, search, export."""
+"""Commands that run one stage: finetune, pretrain, compete, curve, prune, qat, search, export."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +30,24 @@ def finetune(
 
     seconds = seconds_of(budget)
     return partial(effxfer.finetune, strategy=strategy, seconds=seconds, epochs=epochs, lr=lr, batch=batch)
+
+
+@stage_command
+def pretrain(
+    strategy: Annotated[str | None, typer.Option(help="Strategy without labels.  [default: mlm]")] = None,
+    budget: Budget = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training texts.  [default: 4]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.0005]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Texts per step.  [default: 64]")] = None,
+) -> "Call":
+    """Train a text encoder on your texts, without labels.
+
+    Later commands take the result as their backbone. --data is a file with a text in each line.
+    """
+    import effxfer
+
+    seconds = seconds_of(budget)
+    return partial(effxfer.pretrain, strategy=strategy, seconds=seconds, epochs=epochs, lr=lr, batch=batch)
 
 
 @stage_command

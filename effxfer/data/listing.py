@@ -14,10 +14,11 @@ from effxfer.files import digest
 
 Severity = Literal["error", "warning", "note"]
 Text = str | tuple[str, str] | list[str]  # a pair, or words
-LabelKind = Literal["single", "multi", "value", "tags", "span"]
+LabelKind = Literal["single", "multi", "value", "tags", "span", "none"]
 # What the head's columns are called.
 NOUNS: dict[LabelKind, str] = {
     "single": "classes", "multi": "labels", "value": "values", "tags": "tags", "span": "ends of answers",
+    "none": "labels",
 }  # fmt: skip
 # Kinds whose labels are of words or of answers; only texts have them.
 POSITION_KINDS: frozenset[LabelKind] = frozenset({"tags", "span"})

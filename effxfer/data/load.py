@@ -60,9 +60,13 @@ def survey(
         SettingsError: If the cache lies inside the folder, or a setting of images is given for texts.
         ResourceError: If a package that the source needs is not installed.
     """
-    if holds_vectors(settings):
+    of_vectors, of_texts = holds_vectors(settings), holds_texts(settings, base)
+    if settings.labels == "none" and (of_vectors or not of_texts):
+        text = f"{settings.source} holds no texts, and labels = 'none' is for texts"
+        raise SettingsError(text, "set labels to the kind of their labels, or name texts")
+    if of_vectors:
         return survey_vectors(settings, base, history)
-    if holds_texts(settings, base):
+    if of_texts:
         return survey_texts(settings, base, history)
     return survey_images(settings, base, cache or default_cache(), history)
 

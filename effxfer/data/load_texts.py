@@ -23,6 +23,8 @@ from effxfer.data.texts.text_source import read_texts
 from effxfer.data.texts.token_cache import TokenPlan, tokenize
 from effxfer.errors import DataError, SettingsError
 from effxfer.files import digest
+from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.runtime.outputs.span import ENDS
 from effxfer.runtime.rows import Ragged
 from effxfer.runtime.text.encodings import Encodings
@@ -47,7 +49,7 @@ def survey_texts(settings: DataSettings, base: Path = Path(), history: History =
     places = {item.path: place for place, item in enumerate(listed)}
     used.sort(key=lambda item: places[item.path])
     kind = settings.labels
-    classes = classes or tuple(sorted({item.label for item in used}))
+    classes = classes or (() if kind == "none" else tuple(sorted({item.label for item in used})))
     findings = (
         *read.findings,
         *(find_single_class(classes, hint=FEW_CLASSES) if kind in ("single", "tags") else ()),
@@ -97,7 +99,7 @@ def load_texts(
     lost_labels = find_lost_labels({name: split.labels for name, split in splits.items()}, listing)
     return Task(
         name=listing.name,
-        output=output_of(listing.labels, listing.classes, splits["train"].labels),
+        output=_output(listing, splits["train"], tokens),
         train=splits["train"],
         val=splits["val"],
         test=splits["test"],
@@ -106,6 +108,12 @@ def load_texts(
         records=(record_of(listing),),
         notes=(*listing.notes, *notes_of([*cut, *lost_labels])),
     )
+
+
+def _output(listing: Listing, train: Split, tokens: Tokens) -> Output:
+    if listing.labels == "none":
+        return MaskedToken(vocabulary=tokens.loaded.largest_id + 1)  # all that texts alone can be asked for
+    return output_of(listing.labels, listing.classes, train.labels)
 
 
 def examples_of(listing: Listing, split: str = "") -> list[Example]:
@@ -157,7 +165,7 @@ def _name_labels(read: TextListing, settings: DataSettings) -> tuple[TextListing
         return read, ()
     if settings.labels in POSITION_KINDS:
         return read, label_names(read.examples) if settings.labels == "tags" else ENDS
-    if settings.labels == "value" or settings.label_columns:
+    if settings.labels in ("none", "value") or settings.label_columns:
         return read, settings.names_of_labels
     cells = [str(example.label) for example in read.examples]
     labels, classes, findings = index_names(cells, settings.label_separator, UNIT)

@@ -34,9 +34,9 @@ class DataSettings(Settings):
 
     Attributes:
         source: Of images: a folder of class folders, a `.csv`, `.tsv` or `.parquet` table, or a built-in name
-            (`digits`). Of texts: a file, a folder of files, or a pattern of files such as `reviews/sst2.*`. Of several
-            files, each holds the split that a part of its name says: `train`, `dev`, `val` or `test`. Of vectors: a
-            `.npz` file of arrays.
+            (`digits`). Of texts: a file, a folder of files, a pattern of files such as `reviews/sst2.*`, or a built-in
+            name (`requests`). Of several files, each holds the split that a part of its name says: `train`, `dev`,
+            `val` or `test`. Of vectors: a `.npz` file of arrays.
         format: `auto`: a file is read by its suffix, and a source that cannot be one of images holds texts. `images`.
             Texts in `lines` of a label and a text with a blank or a tab between; in a `table`; in `jsonl`, an object in
             each line; in `conll` columns of words and tags; in `squad`, questions with answers in a context. `vectors`
@@ -65,7 +65,8 @@ class DataSettings(Settings):
         encoding: Encoding of files of texts.
         labels: `single`: each image has one class. `multi`: any number of labels, in one column or in a column for each
             label. `value`: a number, or several in a column each. `multi` and `value` need a table. `tags`: a tag for
-            each word of a text, from CoNLL or from lines of objects. `span`: answers to questions, from SQuAD.
+            each word of a text, from CoNLL or from lines of objects. `span`: answers to questions, from SQuAD. `none`:
+            texts alone, for `pretrain`; then a line of a file is a text.
         label_column: Column of a table, or field of an object, that holds the class, the labels or the number.
         label_columns: Columns of a table that hold a label or a value each, instead of `label_column`. For `multi`: 1,
             true or yes where the label applies, 0, false or no where it does not, empty or -1 where that is unknown.
@@ -129,6 +130,8 @@ class DataSettings(Settings):
     def _check_labels(self) -> "DataSettings":
         if self.label_columns and self.label_column != LABEL:
             raise ValueError("label_column and label_columns exclude each other")
+        if self.label_columns and self.labels == "none":
+            raise ValueError("label_columns has no effect with labels = 'none'")
         if self.label_columns and self.labels == "single":
             raise ValueError(
                 "label_columns needs labels = 'multi' or 'value'; one class for each image has label_column"
@@ -217,6 +220,8 @@ class DataSettings(Settings):
     @property
     def names_of_labels(self) -> tuple[str, ...]:
         """Columns of a table that hold labels, in the order of the head's columns."""
+        if self.labels == "none":
+            return ()
         # Labels are sorted like classes, numbers stand as they were listed.
         return tuple(sorted(self.label_columns) if self.labels == "multi" else self.label_columns) or (
             self.label_column,

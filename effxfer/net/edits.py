@@ -18,6 +18,7 @@ from effxfer.net.heads.build import build_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.net.removed_block import RemovedBlock
+from effxfer.net.text.masked_head import set_masked_head
 from effxfer.net.text.vocabulary import prune_vocabulary
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.registry import output_from_json
@@ -25,6 +26,7 @@ from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import build
 
 BODY = "body."
+HEAD_EDITS = ("set_head", "set_masked_head", "set_output")
 LARGE = 2**20  # no layer of a backbone gives more features
 Sizes = dict[str, dict[str, Any]]
 
@@ -166,7 +168,7 @@ def body_edits(edits: Sequence[Edit]) -> list[Edit]:
                 "shapes": {n: shape for n, shape in edit["shapes"].items() if n.startswith((BODY, KEEP + "body/"))},
                 "sizes": {n: size for n, size in edit["sizes"].items() if n == "body" or n.startswith(BODY)},
             }
-        if edit["kind"] not in ("set_head", "set_output"):
+        if edit["kind"] not in HEAD_EDITS:
             selected.append(edit)
     return selected
 
@@ -258,6 +260,7 @@ EDITS: dict[str, Callable[..., None]] = {
     "remove_blocks": remove_blocks,
     "resize": resize,
     "set_head": set_head,
+    "set_masked_head": set_masked_head,
     "set_output": set_output,
     "sparsify": sparsify,
     "ssf": ssf,

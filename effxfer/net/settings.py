@@ -15,6 +15,7 @@ from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.settings import Settings
 
 HUGGING_FACE = "hf:"
+ENCODER = "effxfer.net.text.encoder:Encoder"
 MOST_FILES = 200  # of a folder of an encoder: it has about ten
 
 
@@ -25,7 +26,8 @@ class BackboneSettings(Settings):
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`, each with `@FILE` for local weights
             (`.safetensors`, `.pth`), or `@FILE#PART` for one of several networks in it (`#teacher`, `#state_dict.ema`);
             `hf:FOLDER` for a text encoder with `config.json`, weights and tokenizer; a model directory; or the name of
-            a bundled model.
+            a bundled model. `effxfer.net.text.encoder:Encoder` is a new text encoder, whose tokenizer is trained on the
+            texts of the data set.
         args: Keyword arguments of the network, such as `pad_type = "same"`.
         pretrained: Load pretrained weights. False uses random weights from a fixed seed.
         size: Side of the input in pixels, or the most tokens of a text; None is that of pretraining. The width of
@@ -83,6 +85,11 @@ class BackboneSettings(Settings):
         """The folder of a text encoder after `hf:`, or None."""
         named = self.source.startswith(HUGGING_FACE)
         return Path(self.source.removeprefix(HUGGING_FACE)).expanduser() if named else None
+
+    @property
+    def is_new_encoder(self) -> bool:
+        """Whether it is a text encoder without weights and without a tokenizer."""
+        return self.source == ENCODER
 
     def weights_file(self) -> Path | None:
         """The local weights file after `@`, or None."""

@@ -6,6 +6,7 @@ from typing import Any
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.stages.settings.common import Bench, Export, Finetune, LearningCurve, Search
 from effxfer.stages.settings.compete_settings import Compete
+from effxfer.stages.settings.pretrain_settings import Pretrain
 from effxfer.stages.settings.prune_settings import Channels, Compact, Gradual, Lottery, Structured, Vocabulary
 from effxfer.stages.settings.qat_settings import Qat
 from effxfer.stages.settings.ticket_settings import Adapter, Ticket
@@ -23,6 +24,7 @@ STAGES: dict[str, Stage] = {
         Stage(name="curve", settings=LearningCurve, load=f"{TRAIN}.learning_curve:curve", distributed=True),
         Stage(name="export", settings=Export, load=f"{DELIVER}.export:export", kind="files"),
         Stage(name="finetune", settings=Finetune, load=f"{TRAIN}.finetune:finetune", distributed=True),
+        Stage(name="pretrain", settings=Pretrain, load=f"{TRAIN}.pretrain:pretrain", distributed=True),
         Stage(
             name="prune channels", settings=Channels, load=f"{PRUNE}.channels:channels", distributed=True,
             precondition=PRUNABLE,

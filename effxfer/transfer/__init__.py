@@ -20,6 +20,7 @@ from effxfer.transfer.regularized.bi_tuning import BiTuning
 from effxfer.transfer.regularized.bss import Bss
 from effxfer.transfer.regularized.delta import Delta
 from effxfer.transfer.regularized.l2_sp import L2Sp
+from effxfer.transfer.self_supervised.mlm import MaskedLm
 from effxfer.transfer.semi_supervised.fixmatch import FixMatch
 from effxfer.transfer.text.setfit import SetFit
 
@@ -46,3 +47,6 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "ssf": Ssf,
     "unfreeze": Unfreeze,
 }
+
+# Of the stage `pretrain`: they learn from examples without labels.
+SELF_SUPERVISED: dict[str, type[MaskedLm]] = {"mlm": MaskedLm}

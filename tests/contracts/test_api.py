@@ -26,6 +26,7 @@ STAGES = {
     "find_ticket": "method sparsity ratio rounds controls epochs lr",
     "finetune": "strategy epochs lr batch seconds size",
     "learning_curve": "labels repeats strategy epochs lr",
+    "pretrain": "strategy epochs lr batch seconds size",
     "prune_channels": "ratio macs_ratio latency_ratio latency_ms controls epochs lr batch seconds",
     "prune_to_latency": "ratio ms epochs lr batch seconds",
     "prune_vocabulary": "min_count",
@@ -153,7 +154,7 @@ def test_what_is_done_is_returned_without_torch(dense):
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize("name", ["finetune", "compete", "curve", "prune", "qat", "search", "export"])
+@pytest.mark.parametrize("name", ["finetune", "pretrain", "compete", "curve", "prune", "qat", "search", "export"])
 def test_flags_of_a_command_are_arguments_of_its_function(name):
     command = inspect.unwrap(getattr(adapt, name), stop=lambda one: not hasattr(one, "__signature__"))
     call = command.__wrapped__() if hasattr(command, "__wrapped__") else command()

@@ -65,7 +65,9 @@ def test_parses_to_a_plan(file):
 
 @pytest.mark.parametrize("file", [*FILES, *PRESETS], ids=lambda file: file.stem)
 def test_every_strategy_takes_its_options(file):
-    assert pipeline.mistakes(read_plan(file)) == []
+    # The teacher of this pipeline is a folder of the reader's own.
+    teacher = ["text-small.teacher.source=text-small"] if file.stem == "pretrain_text_encoder" else []
+    assert pipeline.mistakes(read_plan(file, changes=teacher)) == []
 
 
 @pytest.mark.parametrize("file", [*FILES, *PRESETS], ids=lambda file: file.stem)
@@ -105,8 +107,17 @@ OTHERS = {
 }
 
 
+OF_TEXTS = {
+    "pretrain_text_encoder": [
+        "text-small.fit.epochs=1", "text-small.options.batch=16", "backbone.args.vocabulary=80",
+        "backbone.args.width=16", "backbone.args.heads=2", "backbone.args.layers=1", "data.val_fraction=0.1",
+    ],
+}  # fmt: skip
+
+
 def test_every_pipeline_is_run():
-    assert {file.stem for file in FILES} == {"demo", "photos", "text", *OTHERS}, "the README's test runs photos"
+    run_elsewhere = {"demo", "demo_text", "photos", "text"}  # photos by the README's test
+    assert {file.stem for file in FILES} == {*run_elsewhere, *OTHERS, *OF_TEXTS}
     assert {file.stem for file in PRESETS} == SMALLER.keys()
 
 
@@ -152,6 +163,17 @@ def test_texts_go_the_whole_way_and_on_after_a_cut(tmp_path, monkeypatch):
     assert any(note.startswith(SHIP) for note in end.notes)
 
 
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in OF_TEXTS])
+def test_those_of_texts_run_shortened(name, tmp_path):
+    pytest.importorskip("tokenizers")
+    write_folder(tmp_path / "teacher")
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text, _ in texts(100)))
+    changes = [f"data.source={tmp_path / 'texts.txt'}", f"text-small.teacher.source=hf:{tmp_path / 'teacher'}"]
+    plan = read_plan(name, changes=[*changes, *OF_TEXTS[name]])
+    (made,) = pipeline.run(plan, RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"))
+    assert made.manifest.report["accuracy/test"].of == "masked tokens"
+
+
 SMALLER = {
     "balanced": [],
     "best": ["head.trials=4", "head.epochs=3", "head.finalists=1"],
@@ -177,6 +199,18 @@ def test_presets_run_shortened_and_held_to_a_time(name, tmp_path):
     made = pipeline.run(plan, RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"), shares=shares)
     assert len(made) == len(plan.steps)
     assert any(note.startswith(SHIP) for note in pipeline.summarize_run(plan, made).notes)
+
+
+@pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
+def test_the_demo_of_texts_goes_the_whole_way(tmp_path):
+    pytest.importorskip("tokenizers")
+    changes = ["dense.fit.epochs=2", "dense-onnx.latency_seconds=0.2", "dense-onnx.calibration=16", "bench.cold=1"]
+    plan = read_plan("demo_text", changes=[*changes, "bench.max_seconds=0.5", "bench.precision=0.5"])
+    dense, exported, bench = pipeline.run(plan, RunContext(out=tmp_path / "demo", device="cpu"))
+    assert dense.manifest.report["accuracy/test"].of == "texts"
+    assert exported.manifest.report["parity/agreement"].value == 100
+    assert any(note.startswith(SHIP) for note in bench.manifest.report.notes)
 
 
 @pytest.mark.slow  # the README's test runs it, too

@@ -17,7 +17,9 @@ from effxfer.stages.runner.run import compare
 from effxfer.stages.runner.source import AdapterOnBase
 from tests import tiny
 
-OF_TEXTS = {"prune vocabulary"}  # refuses images; `tests/stages/prune/test_vocabulary.py` has what is promised here
+# They refuse images; `tests/stages/train/test_pretrain.py` and `tests/stages/prune/test_vocabulary.py` have what is
+# promised here.
+OF_TEXTS = {"pretrain", "prune vocabulary"}
 
 
 def run(name, out, dense, exported, data, **changes):

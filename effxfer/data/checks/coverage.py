@@ -27,7 +27,7 @@ def check_coverage(
         classes: Names of the head's columns.
         unit: What an item is, in the singular.
     """
-    if kind == "single" or not items:
+    if kind in ("single", "none") or not items:
         return []
     labels = {split: [item for item in items if item.split == split] for split in SPLITS}
     arrays = {split: label_array(kind, [i.label for i in members], classes) for split, members in labels.items()}

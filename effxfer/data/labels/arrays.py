@@ -31,8 +31,8 @@ def label_array(kind: LabelKind, labels: Sequence[str], classes: tuple[str, ...]
         classes: Names of the head's columns.
 
     Returns:
-        `single`: int64 `(N,)`, -1 without a label. `multi`: uint8 `(N, C)`, 255 where unknown. `value`: float32
-        `(N, K)`, NaN where unknown.
+        `single` and `none`: int64 `(N,)`, -1 without a label. `multi`: uint8 `(N, C)`, 255 where unknown. `value`:
+        float32 `(N, K)`, NaN where unknown.
     """
     return ARRAYS[kind](labels, classes)
 
@@ -104,5 +104,5 @@ def _regression(classes: tuple[str, ...], train: NDArray[np.float32]) -> Regress
 
 
 ARRAYS: dict[LabelKind, Callable[[Sequence[str], tuple[str, ...]], NDArray[Any]]] = {
-    "single": _indices, "multi": _flags, "value": _numbers,
+    "single": _indices, "multi": _flags, "value": _numbers, "none": _indices,
 }  # fmt: skip

@@ -4,6 +4,7 @@
 * `multi` in one column: the names as they stand in the cell, until `names.index_names` knows all of them.
 * `multi` in a column for each label: a character for each, `1`, `0`, or `?` where unknown.
 * `value`: the values as float32 in their shortest form with spaces between, `nan` where unknown.
+* `none`: an empty text.
 
 Equal labels have equal texts, whatever way their cells are written.
 """
@@ -52,7 +53,11 @@ def label_reader(settings: DataSettings) -> Reader:
         return partial(read_numbers, settings.names_of_labels)
     if settings.labels == "multi":
         return partial(read_flags, settings.names_of_labels) if settings.label_columns else _read_names
-    return _read_class
+    return _read_nothing if settings.labels == "none" else _read_class
+
+
+def _read_nothing(_cells: Sequence[str]) -> str:
+    return ""
 
 
 def _read_class(cells: Sequence[str]) -> str | Problem:

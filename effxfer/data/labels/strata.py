@@ -17,15 +17,16 @@ DECILES = 10
 # What the strata are made by, for the note on the splits.
 STRATIFIED_BY: dict[LabelKind, str] = {
     "single": "class", "multi": "content", "value": "tenths of the first value", "tags": "content", "span": "content",
+    "none": "content",
 }  # fmt: skip
 
 
 def stratify(kind: LabelKind, items: Sequence[Item], smallest: float) -> dict[str, list[Item]]:
     """Group images into strata, each of which is split in the same proportions.
 
-    Single labels have a stratum for each class; several labels, tags and answers one in all. Values have up to ten,
-    between quantiles of the first value, each large enough for an image of the smallest split; images without that
-    value are one more.
+    Single labels have a stratum for each class; several labels, tags, answers and no labels one in all. Values have up
+    to ten, between quantiles of the first value, each large enough for an image of the smallest split; images without
+    that value are one more.
 
     Args:
         kind: Kind of label.

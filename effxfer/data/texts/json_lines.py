@@ -65,7 +65,7 @@ def _example(raw: dict[str, Any], name: str, settings: DataSettings) -> Example:
     split = raw.get(settings.split_column, "")
     if split and (not isinstance(split, str) or split.lower() not in SPLIT_NAMES):
         raise _LineError(f"unknown split {split!r:.60}", "E334")
-    label = _label(raw.get(settings.label_column), settings.label_column)
+    label = "" if settings.labels == "none" else _label(raw.get(settings.label_column), settings.label_column)
     if isinstance(source, list) != isinstance(label, tuple) or (isinstance(source, list) and len(source) != len(label)):
         raise _LineError("words need a list of as many tags, and tags a list of words")
     return Example(source, label, name, SPLIT_NAMES[split.lower()] if split else "")

@@ -1,4 +1,4 @@
-"""Read lines of a label and a text: `1 a gripping film`, with a blank or a tab between."""
+"""Read lines of a label and a text: `1 a gripping film`, with a blank or a tab between; or lines of texts alone."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ def read_label_lines(file: Path, settings: DataSettings) -> TextListing:
 
     Args:
         file: The file.
-        settings: `encoding` and `skip_bad` are used.
+        settings: `encoding`, `labels` and `skip_bad` are used.
 
     Returns:
         Examples, some perhaps with an empty text, and findings: `E351` for a line without a separator. Empty lines are
@@ -28,6 +28,10 @@ def read_label_lines(file: Path, settings: DataSettings) -> TextListing:
     examples, findings, separator = list[Example](), list[Finding](), ""
     for number, line in numbered_lines(file, settings.encoding):
         if not line.strip():
+            continue
+        if settings.labels == "none":
+            examples.append(Example(line.strip(), "", f"{file.name}:{number}"))
+            limit_examples(len(examples), file)
             continue
         separator = separator or ("\t" if "\t" in line else " ")
         label, blank, text = line.lstrip().partition(separator)

@@ -7,7 +7,7 @@ from effxfer.data.listing import TABLES
 from effxfer.data.settings import OF_IMAGES, DataSettings
 from effxfer.data.sources.rows import column_names
 from effxfer.data.sources.walk import PACKED
-from effxfer.data.texts.text_source import MOST_FILES, SUFFIXES, split_of_name
+from effxfer.data.texts.text_source import MOST_FILES, SUFFIXES, is_builtin, split_of_name
 from effxfer.runtime.images.names import is_image, is_litter
 
 PLAIN = ".txt"
@@ -25,7 +25,7 @@ def holds_texts(settings: DataSettings, base: Path = Path()) -> bool:
     """
     if settings.format == "images" or settings.nondefault_among(OF_IMAGES):
         return False
-    if settings.says_texts:
+    if settings.says_texts or is_builtin(settings.source, base):
         return True
     path = base / os.path.expanduser(settings.source)  # noqa: PTH111 (never raises)
     if os.path.isdir(path):  # noqa: PTH112 (never raises)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from effxfer.data.listing import SPLIT_NAMES, Finding, LabelKind, first_names, raise_errors
 from effxfer.data.settings import DataSettings, Format
+from effxfer.data.sources.builtin_texts import BUILTIN_TEXTS, read_builtin_texts
 from effxfer.data.texts.conll import read_conll
 from effxfer.data.texts.examples import Example, TextListing, text_of
 from effxfer.data.texts.json_lines import read_json_lines
@@ -30,8 +31,10 @@ SUFFIXES: dict[str, Format] = {
 # Of other kinds of label than single ones.
 FORMATS: dict[LabelKind, tuple[Format, ...]] = {
     "multi": ("table",), "value": ("table",), "tags": ("conll", "jsonl"), "span": ("squad",),
+    "none": ("lines", "jsonl", "table"),
 }  # fmt: skip
 SHAPES: dict[Format, str] = {
+    "lines": "give a file with a text in each line, lines of objects, or a table",
     "conll": "give a file of CoNLL, or a .jsonl file of words and tags",
     "squad": "give a .json file in the format of SQuAD",
     "table": "give a .csv, .tsv or .parquet table with columns of labels",
@@ -56,6 +59,8 @@ def read_texts(settings: DataSettings, base: Path = Path()) -> TextListing:
             used, with their lines; `E344` if they cannot hold this kind of label.
         ResourceError: If it is Parquet and pyarrow is not installed.
     """
+    if is_builtin(settings.source, base):
+        return _read_builtin(settings)
     files = _files(settings.source, base)
     splits = _splits(files)
     examples, findings = list[Example](), list[Finding]()
@@ -69,6 +74,20 @@ def read_texts(settings: DataSettings, base: Path = Path()) -> TextListing:
     if not filled:
         raise DataError(f"{settings.source} holds no text", HINT, code="E310")
     return TextListing(filled, [*findings, *_note_empty(examples), *_partial_splits(filled)])
+
+
+def is_builtin(source: str, base: Path = Path()) -> bool:
+    """Whether a source is the name of a built-in data set of texts, and no file."""
+    return source in BUILTIN_TEXTS and not os.path.lexists(base / source)
+
+
+def _read_builtin(settings: DataSettings) -> TextListing:
+    if settings.labels not in ("single", "none"):
+        text = f"{settings.source} is built in and has one class for each text, and labels is {settings.labels!r}"
+        raise DataError(text, "leave labels out", code="E344")
+    examples = read_builtin_texts(settings.source)
+    plain = [example._replace(label="") for example in examples] if settings.labels == "none" else list(examples)
+    return TextListing(plain, [])
 
 
 def split_of_name(name: str) -> str:

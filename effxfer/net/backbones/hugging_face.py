@@ -3,15 +3,15 @@
 import torch
 
 from effxfer.errors import ModelFileError
+from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
-from effxfer.net.settings import BackboneSettings
+from effxfer.net.settings import ENCODER, BackboneSettings
 from effxfer.net.text.huggingface import read_folder
-
-ENCODER = "effxfer.net.text.encoder:Encoder"
+from effxfer.net.text.masked_head import head_tensors
 
 
 def open_encoder(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
-    """Build a network with the encoder of a folder as its body, and no head.
+    """Build a network with the encoder of a folder as its body, and with its head for masked tokens, if it has one.
 
     Args:
         settings: `size` is the most tokens of a text, `args` replace arguments of `Encoder`, such as `dropout`.
@@ -32,4 +32,7 @@ def open_encoder(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
         net = Net({"source": ENCODER, "args": {**text.arguments, **settings.args}}, settings.adjust(text.tokens))
     if settings.pretrained:
         net.body.load_state_dict(text.state)
+        if head := head_tensors(text.head_state, text.state["embeddings.tokens.weight"], folder):
+            apply_edit(net, "set_masked_head")
+            net.head.load_state_dict(head)
     return net, text.notes

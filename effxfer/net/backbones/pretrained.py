@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effxfer.errors import EffxferError, ResourceError
+from effxfer.errors import EffxferError, ResourceError, SettingsError
 from effxfer.net.backbones.probe import build_untrained, examine
 from effxfer.net.backbones.weights import classifier_in, load_classifier, load_weights
 from effxfer.net.net import Net
@@ -31,6 +31,9 @@ def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
         from effxfer.net.backbones.hugging_face import open_encoder
 
         return open_encoder(settings)
+    if settings.is_new_encoder:
+        hint = "`effxfer pretrain` trains one on texts; or name hf:FOLDER, or a bundled model of texts"
+        raise SettingsError(f"{settings.source} is untrained, and has no tokenizer yet", hint)
     source, file = settings.source.partition("@")[0], settings.weights_file()
     net, notes = build_untrained(settings)
     if settings.pretrained and file is not None:

@@ -13,6 +13,7 @@ from effxfer.runtime.text.tokenizer_file import INSTRUCTION, added_tokens, read_
 
 CHUNK = 1024
 OPENED = 4
+MASKS = ("[MASK]", "<mask>")  # names of the mask: of BERT and its like, and of RoBERTa and its like
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,11 @@ class LoadedTokenizer:
     def largest_id(self) -> int:
         """The largest id that a row can hold."""
         return max(*self.tokens.values(), *self.template.ids, 0)
+
+    @property
+    def mask(self) -> int | None:
+        """Id of the token that hides another one; None without one."""
+        return next((self.special[name][0] for name in MASKS if name in self.special), None)
 
     @property
     def reserved(self) -> frozenset[int]:

@@ -27,10 +27,12 @@ def check_settings(settings: StageSettings, recipe: Mapping[str, Any] | None = N
         ModelFileError: If a model directory or a weights file is absent.
         ResourceError: If the database server for trials does not answer.
     """
-    from effxfer.transfer.strategies import make_strategy
+    from effxfer.transfer import SELF_SUPERVISED, STRATEGIES
+    from effxfer.transfer.strategies import select_strategy
 
+    table = SELF_SUPERVISED if settings.without_labels else STRATEGIES
     for name, options in settings.strategies(recipe):
-        make_strategy(name, options)
+        select_strategy(table, name, options)
     for backbone in other_networks(settings):
         check_backbone(backbone)
     settings.check_resources()

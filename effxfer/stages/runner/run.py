@@ -1,7 +1,7 @@
 """Run one stage: return its existing result, or resume it after an interruption."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ def execute(
     if device.world == 1 and cached_result(context, key):
         return
     began = time.monotonic()
-    net, notes = open_source(with_width(source, listings))
+    net, notes = open_source(with_width(source, listings), training_texts(listings))
     stage.check(net, settings)
     if listings:
         net.input = fit_input(net.input, listings[-1])
@@ -122,6 +122,14 @@ def sized_input(input: Input, size: int | None) -> Input:
         return input.with_size(size or input.size)
     except (TextError, VectorError) as error:
         raise error_of_code(error.problem, error.hint, error.code) from None
+
+
+def training_texts(listings: Sequence[Listing]) -> Iterator[str]:
+    """Yield the training texts of listings, one after the other; of pairs and lists of words all parts."""
+    for listing in listings:
+        for item in listing.split("train"):
+            text = listing.texts.get(item.path, ())
+            yield from (text,) if isinstance(text, str) else text
 
 
 def compare(

@@ -1,6 +1,6 @@
 """Sources of a stage: a model directory, a backbone, a ticket, or an adapter with its base network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,12 @@ class AdapterOnBase:
 Source = Artifact | BackboneSettings | TicketFile | AdapterOnBase
 
 
-def open_source(source: Source) -> "tuple[Net, tuple[str, ...]]":
+def open_source(source: Source, texts: Iterable[str] = ()) -> "tuple[Net, tuple[str, ...]]":
     """Open the network of a source.
+
+    Args:
+        source: The source.
+        texts: Training texts, on which the tokenizer of a new text encoder is trained.
 
     Returns:
         The network and notes on its weights.
@@ -50,8 +54,12 @@ def open_source(source: Source) -> "tuple[Net, tuple[str, ...]]":
     if isinstance(source, TicketFile):
         return fill_in_weights(source).network(), ()
     if isinstance(source, AdapterOnBase):
-        net, notes = open_source(source.base)
+        net, notes = open_source(source.base, texts)
         return source.adapter.put_on(net, base_name(source.base)), notes
+    if source.is_new_encoder:
+        from effxfer.net.text.new_encoder import new_encoder
+
+        return new_encoder(source, texts)
     return artifact.open_model(source)
 
 
@@ -85,7 +93,7 @@ def input_kind(source: Source) -> str:
     if model:
         return str(model.manifest.preprocess.get("kind", "image"))
     assert isinstance(source, BackboneSettings)
-    if source.folder():
+    if source.folder() or source.is_new_encoder:
         return "text"
     if source.source.partition("@")[0] == MLP:
         return "vector"

@@ -28,6 +28,7 @@ class StageSettings(Settings):
     """Base of all stage settings: properties that the runner reads, with defaults for stages without them."""
 
     NETWORK_FIELDS: ClassVar[tuple[str, ...]] = ("backbones", "control_backbones")
+    without_labels: ClassVar[bool] = False  # whether its strategies are those that learn without labels
 
     @property
     def image_size(self) -> int | None:

@@ -1,0 +1,52 @@
+"""Settings of the stage that learns without labels; no heavy imports."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from effxfer.settings import Settings
+from effxfer.stages.settings.base import TrainedSettings
+from effxfer.train.settings import FitSettings
+
+
+class SentenceTeacher(Settings):
+    """Distillation of a text encoder's vectors; a plain text is the source.
+
+    Attributes:
+        source: Text encoder whose pooled vectors the network learns beside the hidden tokens: a model directory, or
+            `hf:FOLDER`.
+        weight: Of the added loss, above 0: one minus the cosine of the network's vector and the teacher's, which is
+            brought to the network's width by its principal components.
+    """
+
+    source: str = Field(min_length=1)
+    # The loss of hidden tokens begins near 8 and ends near 4, a cosine between 0 and 1.
+    weight: float = Field(default=10.0, gt=0, le=1000)
+
+
+def _teacher(value: object) -> object:
+    """Convert a plain name into the settings of a teacher."""
+    return {"source": value} if isinstance(value, str) else value
+
+
+class Pretrain(TrainedSettings):
+    """Train a backbone on examples without labels; every later stage takes the result as its backbone.
+
+    Attributes:
+        strategy: A key of `effxfer.transfer.SELF_SUPERVISED`.
+        size: Most tokens of a text in this and later stages; None keeps the present number.
+        seconds: Time limit of the stage. Training is shortened, with its schedule, to as many of `fit.epochs` as fit.
+            None: no limit.
+        teacher: A larger text encoder whose vectors the network learns, too; None for none.
+        precision: Of the stored weights; float16 halves the file, and later stages compute in float32 as ever.
+    """
+
+    without_labels: ClassVar[bool] = True
+
+    strategy: str = "mlm"
+    # A tenth of BERT's epochs, chosen: texts of one's own are few. The rate is that of 2004.10964 for small batches.
+    fit: FitSettings = FitSettings(epochs=4, lr=5e-4, clip=1.0)
+    size: int | None = Field(default=None, ge=8, le=4096)
+    seconds: float | None = Field(default=None, gt=0)
+    teacher: Annotated[SentenceTeacher | None, BeforeValidator(_teacher)] = None
+    precision: Literal["float32", "float16"] = "float32"
