@@ -77,6 +77,7 @@ def fit(
     before_step: Callable[[], None] = lambda: None,
     after_step: Callable[[int], None] = lambda _steps: None,
     validate: Callable[[], float] | None = None,
+    observe: Callable[[], Mapping[str, float]] | None = None,
     no_best_before: int = 0,
     work: Work = Work(None),  # noqa: B008 - immutable
     span: StepRange = StepRange(),
@@ -99,6 +100,8 @@ def fit(
         after_step: Called with the number of completed steps after each optimizer step, for example to keep masked
             weights at zero. It may depend only on that number and on the learner's state.
         validate: Returns the score of the current weights, higher is better; called after each epoch.
+        observe: Returns numbers of the current weights for reports, by name; called after each validation. They have no
+            effect on the training.
         no_best_before: Step before which no epoch can be the best or count against `patience`, for learners whose
             masks still shrink; 0 is off.
         work: Directory of checkpoints and `metrics.jsonl`.
@@ -108,7 +111,8 @@ def fit(
         label: Text of the progress bar.
 
     Returns:
-        One row per epoch: `epoch`, `loss` and its terms, `lr`, `steps_per_s` and, with `validate`, `score`.
+        One row per epoch: `epoch`, `loss` and its terms, `lr`, `steps_per_s` and, with `validate`, `score` and what
+        `observe` returned.
 
     Raises:
         GateError: If the loss is NaN or infinite, also after a retry at a tenth of the learning rate; the learner then
@@ -117,7 +121,7 @@ def fit(
     """
     hooks = _Hooks(
         begin_epoch=begin_epoch, before_step=before_step, after_step=after_step, validate=validate,
-        no_best_before=no_best_before,
+        observe=observe, no_best_before=no_best_before,
     )  # fmt: skip
     loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span, allowance)
     loop.resume()
@@ -141,6 +145,7 @@ class _Hooks:
     before_step: Callable[[], None]
     after_step: Callable[[int], None]
     validate: Callable[[], float] | None
+    observe: Callable[[], Mapping[str, float]] | None
     no_best_before: int
 
 
@@ -276,6 +281,7 @@ class _Loop:
         # What is scored is what would be kept.
         with self.update.use_average():
             row["score"] = self.device.broadcast(float(self.hooks.validate()))
+            row |= self.hooks.observe() if self.hooks.observe else {}
             if self.at.step < self.hooks.no_best_before:
                 return
             better = row["score"] > self.at.best_score

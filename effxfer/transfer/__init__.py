@@ -8,7 +8,14 @@ from effxfer.transfer.adapters.parallel_adapter import ParallelAdapter
 from effxfer.transfer.adapters.prompts import Prompts
 from effxfer.transfer.adapters.ssf import Ssf
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.domain_adaptation.adabn import AdaBn
+from effxfer.transfer.domain_adaptation.cdan import Cdan
+from effxfer.transfer.domain_adaptation.coral import Coral
+from effxfer.transfer.domain_adaptation.dan import Dan
 from effxfer.transfer.domain_adaptation.dann import Dann
+from effxfer.transfer.domain_adaptation.importance import Importance
+from effxfer.transfer.domain_adaptation.mcc import Mcc
+from effxfer.transfer.domain_adaptation.self_training import SelfTraining
 from effxfer.transfer.few_shot.prototypes import PrototypeNet
 from effxfer.transfer.fine_tuning.auto import Auto
 from effxfer.transfer.fine_tuning.freeze import Freeze
@@ -25,10 +32,14 @@ from effxfer.transfer.semi_supervised.fixmatch import FixMatch
 from effxfer.transfer.text.setfit import SetFit
 
 STRATEGIES: dict[str, type[Strategy]] = {
+    "adabn": AdaBn,
     "auto": Auto,
     "bi_tuning": BiTuning,
     "bitfit": BitFit,
     "bss": Bss,
+    "cdan": Cdan,
+    "coral": Coral,
+    "dan": Dan,
     "dann": Dann,
     "delta": Delta,
     "fixmatch": FixMatch,
@@ -36,13 +47,16 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "full": Full,
     "houlsby": Houlsby,
     "ia3": Ia3,
+    "importance": Importance,
     "l2_sp": L2Sp,
     "lora": Lora,
     "lp_ft": LpFt,
+    "mcc": Mcc,
     "parallel_adapter": ParallelAdapter,
     "probe": Probe,
     "prompts": Prompts,
     "prototypes": PrototypeNet,
+    "self_training": SelfTraining,
     "setfit": SetFit,
     "ssf": Ssf,
     "unfreeze": Unfreeze,

@@ -1,6 +1,7 @@
 """Base class of transfer strategies."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,6 +21,7 @@ from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.losses import MultiLabelLoss, label_loss
 from effxfer.train.train_mode import train_mode
+from effxfer.transfer.domain_adaptation.validators.registry import Validator, validate_on_target
 from effxfer.transfer.fine_tuning.batchnorm import Mode, hold
 
 
@@ -30,7 +32,7 @@ class Strategy(Settings):
     below, and none keeps state on `self`: state is part of the learner.
 
     Attributes:
-        batch: Images or texts per step, over all processes.
+        batch: Examples per step, over all processes.
         augment: Augmentation of training images; texts have none.
         label_smoothing: Fraction of the label that is spread over all classes, in [0, 1); 0 is off.
         multi_label: Loss where an example has several labels: `binary` cross-entropy, or `asymmetric`, which weighs
@@ -40,17 +42,22 @@ class Strategy(Settings):
             epoch.
         batchnorm: Parts of the body's BatchNorm that change, also in frozen blocks: `train` is what the strategy
             trains, `frozen` nothing, `statistics` only the statistics, `affine` only scale and shift.
+        validator: Chooses the epoch. `source`: the score on the validation split. Others look at a target domain
+            without its labels: `entropy` and `information` of the answers, their nuclear norm (`bnm`), the density of
+            neighbours (`snd`), or the source's risk weighted by density ratios (`dev`).
         takes: Kinds of label that it can learn from.
         inputs: Kinds of example that it can learn from.
         of_images: Whether batches are `(images, labels)` for the network itself, as a teacher requires.
         adds: How it adapts a frozen body, whose adapter the stage then saves as a file: by changes of `weights`, or by
             additional `layers`; empty if it does not.
+        adapts_domain: Whether it trains on examples of a target domain; reports compare it with the source alone.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset(OUTPUTS)
     inputs: ClassVar[frozenset[str]] = frozenset(INPUTS)
     of_images: ClassVar[bool] = True
     adds: ClassVar[Literal["", "weights", "layers"]] = ""
+    adapts_domain: ClassVar[bool] = False
 
     # Chosen: BatchNorm's mean is then known to an eighth of a deviation, even of one pixel.
     batch: int = Field(default=64, ge=1)
@@ -60,6 +67,7 @@ class Strategy(Settings):
     multi_label: MultiLabelLoss = "binary"
     balance: float = Field(default=0.0, ge=0, le=1)
     batchnorm: Mode = "train"
+    validator: Validator = "source"
 
     @model_validator(mode="after")
     def _body_moves(self) -> "Strategy":
@@ -103,10 +111,20 @@ class Strategy(Settings):
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
         """Return the validation score for picking the best epoch (higher is better); target labels are never used."""
         net, val = unwrap(learner), tasks[-1].val
+        if self.validator != "source":
+            return validate_on_target(self.validator, net, tasks[-1], device)
         logits = predict(net, val.rows, net.input, device)
         if self.balance and isinstance(net.output, SingleLabel):
             return net.output.balanced_score(logits.numpy(), val.labels).value
         return net.output.score(logits.numpy(), val.labels).value
+
+    def as_finished(self, learner: Any, tasks: Sequence[Task]) -> AbstractContextManager[None]:
+        """Bring the network in the block into the state in which `finish` leaves it, for validation."""
+        return nullcontext()
+
+    def source_only(self) -> "Strategy":
+        """Return the strategy without the target: the control of a domain adaptation."""
+        return Strategy(**{name: getattr(self, name) for name in Strategy.model_fields})
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
         """Convert the trained module into a plain, exportable network with gradients for all parameters."""

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
-from effxfer.runtime.outputs.base import Output
+from effxfer.runtime.inputs import INPUTS
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.settings import build
 from effxfer.transfer import STRATEGIES
@@ -42,29 +42,49 @@ def require_kind(strategy: Strategy, task: Task) -> None:
     Raises:
         SettingsError: If it does not, with the strategies that do, or with the option that has no effect.
     """
-    output, input = task.output, task.input
-    if input.kind not in strategy.inputs:
-        able = ", ".join(key for key, cls in STRATEGIES.items() if input.kind in cls.inputs)
-        hint = f"strategies that learn from {input.unit}: {able}"
-        raise SettingsError(f"strategy {_name_of(strategy)!r} needs images, {task.name} holds {input.unit}", hint)
-    if output.kind in strategy.takes:
-        _check_options(strategy, output)
-        return
-    if isinstance(output, MaskedToken):
+    require_data(strategy, task.name, task.input.unit, task.output.kind)
+
+
+def require_data(strategy: Strategy, name: str, unit: str, labels: str, has_target: bool = True) -> None:
+    """Check a strategy like `require_kind`, by what is known of data before any example is loaded.
+
+    Args:
+        strategy: The strategy.
+        name: Name of the data.
+        unit: What they hold, such as `images`.
+        labels: Their kind of label.
+        has_target: Whether there are examples of a target, or without labels.
+
+    Raises:
+        SettingsError: If it does not learn from them.
+    """
+    kind = next(key for key, input in INPUTS.items() if input.unit == unit)
+    if kind not in strategy.inputs:
+        able = ", ".join(key for key, cls in STRATEGIES.items() if kind in cls.inputs)
+        needed = " or ".join(sorted(INPUTS[key].unit for key in strategy.inputs))
+        text = f"strategy {_name_of(strategy)!r} needs {needed}, {name} holds {unit}"
+        raise SettingsError(text, f"strategies that learn from {unit}: {able}")
+    if labels == MaskedToken.kind and labels not in strategy.takes:
         hint = "`effxfer pretrain` learns from texts alone; otherwise set `labels` to what their labels are"
-        raise SettingsError(f"strategy {_name_of(strategy)!r} needs labels, and {task.name} has none", hint)
-    able = ", ".join(key for key, cls in STRATEGIES.items() if output.kind in cls.takes)
-    problem = f"strategy {_name_of(strategy)!r} learns labels of kind {' or '.join(sorted(strategy.takes))}"
-    raise SettingsError(f"{problem}, the data hold kind {output.kind!r}", f"strategies that learn them: {able}")
+        raise SettingsError(f"strategy {_name_of(strategy)!r} needs labels, and {name} has none", hint)
+    if labels not in strategy.takes:
+        able = ", ".join(key for key, cls in STRATEGIES.items() if labels in cls.takes)
+        problem = f"strategy {_name_of(strategy)!r} learns labels of kind {' or '.join(sorted(strategy.takes))}"
+        raise SettingsError(f"{problem}, the data hold kind {labels!r}", f"strategies that learn them: {able}")
+    if (strategy.adapts_domain or strategy.validator != "source") and not has_target:
+        asks = f"validator {strategy.validator!r}" if not strategy.adapts_domain else f"strategy {_name_of(strategy)!r}"
+        text = f"{asks} looks at {unit} of another domain of the same classes, and {name} has none"
+        raise SettingsError(text, "name them with data.target, or data.unlabelled")
+    _check_options(strategy, labels)
 
 
-def _check_options(strategy: Strategy, output: Output) -> None:
+def _check_options(strategy: Strategy, labels: str) -> None:
     """Refuse options that say nothing about labels of a kind: without effect they would promise one."""
     useful = {"balance": ("single",), "label_smoothing": ("single", "multi", "tags"), "multi_label": ("multi",)}
     for option, kinds in useful.items():
         default = Strategy.model_fields[option].default
-        if output.kind not in kinds and getattr(strategy, option) != default:
-            problem = f"options.{option} has no effect on labels of kind {output.kind!r}"
+        if labels not in kinds and getattr(strategy, option) != default:
+            problem = f"options.{option} has no effect on labels of kind {labels!r}"
             raise SettingsError(problem, f"leave it out; it is for kind {' or '.join(kinds)}")
 
 

@@ -23,10 +23,14 @@ from tests.transfer.tasks import PREPROCESS, adapt, body, task
 
 PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 OPTIONS = {
+    "adabn": PLAIN,
     "auto": {**PLAIN, "few": 5},
     "bi_tuning": {**PLAIN, "weight": 0.1},
     "bitfit": PLAIN,
     "bss": PLAIN,
+    "cdan": {**PLAIN, "width": 16, "weight": 0.1},
+    "coral": PLAIN,
+    "dan": {**PLAIN, "weight": 0.3},
     "dann": {**PLAIN, "width": 16},
     "delta": {**PLAIN, "alpha": 0.1},
     "fixmatch": {**PLAIN, "ratio": 1, "threshold": 0.6},
@@ -34,24 +38,29 @@ OPTIONS = {
     "full": PLAIN,
     "houlsby": PLAIN,
     "ia3": PLAIN,
+    "importance": {**PLAIN, "bound": 2.0},
     "l2_sp": {**PLAIN, "alpha": 0.001},
     "lora": PLAIN,
     "lp_ft": PLAIN,
+    "mcc": {**PLAIN, "weight": 0.1},
     "parallel_adapter": PLAIN,
     "probe": {"batch": 8},
     "prompts": {**PLAIN, "tokens": 4},
     "prototypes": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 48},
+    "self_training": {**PLAIN, "rounds": 3},
     "setfit": {"batch": 8, "pairs": 2},
     "ssf": PLAIN,
     "unfreeze": PLAIN,
 }
 BRIEF, FAST = {"epochs": 4, "lr": 0.01}, {"epochs": 4, "lr": 0.03}
 REST = {"max_per_class": 8, "unlabelled": "rest"}
-DATA = {"dann": REST, "fixmatch": REST}
+DOMAINS = ("adabn", "cdan", "coral", "dan", "dann", "importance", "mcc", "self_training")
+DATA = {"fixmatch": REST} | dict.fromkeys(DOMAINS, REST)
 FIT = {
     "bitfit": FAST,
-    "dann": {"epochs": 5, "lr": 0.01},
+    **{name: {"epochs": 6, "lr": 0.01} for name in DOMAINS},
     "fixmatch": {"epochs": 5, "lr": 0.01},
+    "importance": {"epochs": 8, "lr": 0.02},
     "ia3": FAST,
     "probe": {"epochs": 40, "lr": 0.03},
     "prompts": {"epochs": 6, "lr": 0.03},

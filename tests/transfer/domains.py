@@ -1,4 +1,4 @@
-"""Digits in two domains, and digits whose classes are new."""
+"""Digits in two domains, digits whose classes are new, and vectors in two domains."""
 
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.vectors.vectors import Vectors
 
 PREPROCESS = Preprocess(size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 PLAIN = {"batch": 30, "augment": {"crop": "padded", "flip": False}}
@@ -68,3 +69,51 @@ def scrambled(task: Task) -> Task:
 def body() -> Net:
     torch.manual_seed(0)
     return Net({"source": "effxfer.net.conv4:conv4", "args": {"width": 16}}, PREPROCESS)
+
+
+def vector_task(features: NDArray[np.float32], labels: NDArray[np.int64], input: Vectors | None = None) -> Task:
+    """A task of vectors: of five examples, three are trained on, one is for validation and one for testing."""
+    places = np.arange(len(labels)) % 5
+
+    def split(chosen: NDArray[np.bool_]) -> Split:
+        names = [str(i) for i in np.flatnonzero(chosen)]
+        return Split(rows=features[chosen].astype(np.float32), labels=labels[chosen], names=names)
+
+    parts = {"train": split(places < 3), "val": split(places == 3), "test": split(places == 4)}
+    input = input or Vectors(size=features.shape[1], standardize=True).fit(parts["train"].rows)
+    names = tuple(str(one) for one in range(int(labels.max()) + 1))
+    return Task(name="vectors", output=SingleLabel(classes=names), **parts, input=input, digest="v")
+
+
+def clusters(count: int, seed: int, width: int = 8, classes: int = 4) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Examples around a mean for each class."""
+    means = 2.5 * np.random.default_rng(1).normal(size=(classes, width))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    return (means[labels] + rng.normal(size=(count, width))).astype(np.float32), labels
+
+
+def moved_vectors(count: int = 600, scale: float = 0.5, shift: float = 2.0) -> Task:
+    """Clusters; in the target, each column has another scale and another mean."""
+    source, target = clusters(count, 0), clusters(count, 1)
+    rng = np.random.default_rng(2)
+    scales, shifts = np.exp(scale * rng.normal(size=8)), shift * rng.normal(size=8)
+    task = vector_task(*source)
+    return attach_target(task, vector_task((target[0] * scales + shifts).astype(np.float32), target[1], task.input))
+
+
+def vector_body(hidden: tuple[int, ...] = (32, 16), **args: object) -> Net:
+    torch.manual_seed(0)
+    given = {"inputs": 8, "hidden": list(hidden), **args}
+    return Net({"source": "effxfer.net.mlp:mlp", "args": given}, Vectors(size=int(str(given["inputs"]))))
+
+
+def covariate_shift(count: int = 900) -> Task:
+    """Two classes, inside and outside of a stripe; the target knows one side of it only."""
+
+    def domain(mean: float, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        features = np.random.default_rng(seed).normal((mean, 0), size=(count, 2)).astype(np.float32)
+        return features, (np.abs(features[:, 0]) > 1).astype(np.int64)
+
+    task = vector_task(*domain(0.0, 0))
+    return attach_target(task, vector_task(*domain(1.5, 1), task.input))

@@ -9,7 +9,7 @@ from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches, make_batches, seed_of
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.prune.recovery.recalibrate import recalibrate_
+from effxfer.net.recalibrate import recalibrate_
 from effxfer.prune.weights.lottery import Rank
 from effxfer.prune.weights.scores import SCORES
 from effxfer.prune.weights.scores.context import Losses, ScoreContext

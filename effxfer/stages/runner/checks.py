@@ -1,11 +1,13 @@
 """Checks before a stage runs: its strategies, networks, files and external resources."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from effxfer import artifact
+from effxfer.data.listing import Listing
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
+from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.stages.runner.source import AdapterOnBase, Source
 from effxfer.stages.settings.base import StageSettings
 
@@ -36,6 +38,23 @@ def check_settings(settings: StageSettings, recipe: Mapping[str, Any] | None = N
     for backbone in other_networks(settings):
         check_backbone(backbone)
     settings.check_resources()
+
+
+def check_strategies(settings: StageSettings, listings: Sequence[Listing], recipe: Mapping[str, Any] | None) -> None:
+    """Check that the strategies of a stage learn from its data, before any example is loaded.
+
+    Raises:
+        SettingsError: If one does not.
+    """
+    from effxfer.transfer.strategies import make_strategy, require_data
+
+    for name, options in settings.strategies(recipe):
+        for listing in listings[-1:]:
+            has_target = bool(listing.unlabelled) or (
+                listing.target is not None and set(listing.target.classes) <= set(listing.classes)
+            )
+            labels = MaskedToken.kind if listing.labels == "none" else listing.labels
+            require_data(make_strategy(name, options), listing.name, listing.unit, labels, has_target)
 
 
 def other_networks(settings: StageSettings) -> Iterator[BackboneSettings]:

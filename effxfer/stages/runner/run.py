@@ -18,7 +18,7 @@ from effxfer.runtime.vectors.vector_error import VectorError
 from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.settings import Settings
 from effxfer.stages.data.split_history import history_of
-from effxfer.stages.runner.checks import NOT_CHECKED, check_settings, check_source
+from effxfer.stages.runner.checks import NOT_CHECKED, check_settings, check_source, check_strategies
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data, with_defaults
 from effxfer.stages.runner.output_dir import check_directory, check_writable, keep_out_of
@@ -64,6 +64,7 @@ def transform(
     # Only now: a result that is there can be read where nothing can be written.
     check_writable(context.out)
     check_settings(settings, recipe_of(source))
+    check_strategies(settings, listings, recipe_of(source))
     # Here: torch takes seconds to load, and a finished stage needs none.
     from effxfer.train.devices import pick_device, process_group
 
@@ -189,6 +190,7 @@ def preview(
     check_source(source)
     listings = list_data(settings, source, data, context)
     settings = with_defaults(settings, source, listings)
+    check_strategies(settings, listings, recipe_of(source))
     key = key_of_listings(stage.name, settings, source, listings)
     counts = [{split: len(one.split(split)) for split in ("train", "val", "test")} for one in listings]
     return {"stage": stage.name, "done": cached_result(context, key) is not None, "key": key, "out": str(context.out),

@@ -1,8 +1,9 @@
 """Fine-tune a network on a task."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 
 import torch
 
@@ -12,6 +13,7 @@ from effxfer.report import Curve, Measurement, Report
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.train.adapter_training import Adapting
 from effxfer.stages.train.distillation import distillation_loss
+from effxfer.stages.train.domain_report import SourceOnly, compares_domains, target_accuracy
 from effxfer.stages.train.head import choose_thresholds, new_head
 from effxfer.stages.train.target_domain import evaluate_target, selection_note
 from effxfer.train.channels_last import channels_last
@@ -55,13 +57,21 @@ def adapt(
     strategy, choice = strategy.choose(net.to(device.torch), tasks)
     loss, notes = distillation_loss(before.to(device.torch), strategy, settings.teacher, head_is_new=head_is_new)
     adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
+    control = (
+        SourceOnly(net, tasks, strategy, settings, device, work) if compares_domains(strategy, tasks[-1]) else None
+    )
+    # The control takes as long.
+    seconds = settings.seconds / 2 if settings.seconds and control else settings.seconds
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
-        trained=adapting.record if adapting else None, allowance=time_allowance(settings.seconds, began, tasks[-1]),
+        trained=adapting.record if adapting else None, allowance=time_allowance(seconds, began, tasks[-1]),
+        observe=partial(target_accuracy, net, tasks[-1], device) if control else None,
     )  # fmt: skip
+    if control:
+        notes += control.compare(net, history, train)
     if adapting:
         notes += adapting.save(net, accuracy_report(net, tasks[-1], device), device)
-    return history, choice + notes + selection_note(tasks, settings.fit.keep)
+    return history, choice + notes + selection_note(tasks, settings.fit.keep, strategy.validator)
 
 
 def train(
@@ -70,6 +80,7 @@ def train(
     label: str = "train", loss: Loss | None = None,
     before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _steps: None,
     no_best_before: int = 0, trained: Callable[[Net], None] | None = None, allowance: Allowance | None = None,
+    observe: Callable[[], Mapping[str, float]] | None = None,
 ) -> list[Row]:  # fmt: skip
     """Train a network in place by a strategy, optionally with another loss; pruned weights stay zero.
 
@@ -87,14 +98,19 @@ def train(
 
     def validate() -> float:
         net.apply_masks_()  # averaged weights are not zero as soon as they are removed
-        return strategy.judge(learner, tasks, device)
+        with strategy.as_finished(learner, tasks):
+            return strategy.judge(learner, tasks, device)
+
+    def observe_finished() -> Mapping[str, float]:
+        with strategy.as_finished(learner, tasks):
+            return observe() if observe else {}
 
     with channels_last(learner):
         history = fit(
             learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
             device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
-            after_step=finish_step, no_best_before=no_best_before, validate=validate, work=work, span=span,
-            allowance=allowance, label=label,
+            after_step=finish_step, no_best_before=no_best_before, validate=validate,
+            observe=observe_finished if observe else None, work=work, span=span, allowance=allowance, label=label,
         )  # fmt: skip
     # Also without epochs: a strategy may have solved the head.
     choose_thresholds(net, tasks[-1], device)

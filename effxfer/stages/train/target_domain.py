@@ -95,9 +95,9 @@ def accuracy_by_domain(logits: Tensor, split: Split, of: str = "images") -> Repo
     return Report(rows=tuple(Measurement.from_score(name, each) for name, each in scores.items()))
 
 
-def selection_note(tasks: Sequence[Task], keep: str) -> Report:
-    """Note that the best epoch was selected on source data, if there is a target."""
-    if tasks[-1].target is None or keep != "best":
+def selection_note(tasks: Sequence[Task], keep: str, validator: str = "source") -> Report:
+    """Note that the best epoch was selected on source data, if there is a target and no validator of its own."""
+    if tasks[-1].target is None or keep != "best" or validator != "source":
         return Report()
     text = "the best epoch was selected on the source's validation split, without the target's labels;"
-    return Report(notes=(f"{text} another epoch may be better on the target; fit.keep = 'last' selects none",))
+    return Report(notes=(f"{text} another epoch may be better on the target; options.validator looks at it, too",))

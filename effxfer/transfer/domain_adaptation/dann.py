@@ -1,38 +1,33 @@
-"""DANN: learn features from which a discriminator cannot tell the domain of an image (Ganin et al., 2016).
+"""DANN: learn features from which a discriminator cannot tell the domain of an example (Ganin et al., 2016).
 
 https://arxiv.org/abs/1505.07818.
 
-Shape legend: B images of each domain, D features.
+Shape legend: B examples of each domain, D features.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from math import exp
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from effxfer.data.batches.augment import mix_images
-from effxfer.data.batches.batches import Batches, balanced_order, make_views
+from effxfer.data.batches.batches import Batches
 from effxfer.data.task import Task
-from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.domain_adaptation.domain_batches import DomainBatch, Statistics, domain_features, draw_domains
 from effxfer.transfer.regularized.reference_model import ModelWrapper
-
-Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Dann(Strategy):
-    """Fine-tune all weights on labelled images of a source domain, and align the features of a target domain with it.
+    """Fine-tune all weights on labelled examples of a source domain, and align the features of a target domain with it.
 
-    Images of the target domain come from `data.target` or `data.unlabelled`; an epoch is a pass over the labelled
-    images. The discriminator is trained at the head's rate (`fit.head_lr`; 10 in the paper) and then discarded.
+    Those of the target come from `data.target` or `data.unlabelled`; an epoch is a pass over the labelled
+    examples. The discriminator is trained at the head's rate (`fit.head_lr`; 10 in the paper) and then discarded.
 
     Attributes:
         weight: Weight of the reversed gradient at the end of training; 0 ignores the discriminator.
@@ -44,14 +39,15 @@ class Dann(Strategy):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
+    inputs: ClassVar[frozenset[str]] = frozenset({"image", "vector"})
+    adapts_domain: ClassVar[bool] = True
     of_images: ClassVar[bool] = False
 
     # The paper's. On photographs to sketches it cost nine points (25.0 against 33.7 %): smaller ones are worth a try.
     weight: float = Field(default=1.0, ge=0)
     gamma: float = Field(default=10.0, gt=0)
     width: int = Field(default=256, ge=1)  # chosen: the paper's are 100 to 1,024, by task
-    statistics: Literal["joint", "separate"] = "joint"
+    statistics: Statistics = "joint"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add a discriminator to the network."""
@@ -59,48 +55,17 @@ class Dann(Strategy):
         return DomainClassifier(net, sum(tap_widths(net, net.taps).values()), self.width)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Return batches of images `(B, 3, S, S)`, their labels, and as many images of the target domain.
+        """Return batches of both domains, see `draw_domains`."""
+        return draw_domains(tasks, self.batch, self.augment, device, self.balance)
 
-        Raises:
-            SettingsError: If the task has no images of a target domain.
-        """
-        task = tasks[-1]
-        if task.unlabelled is None:
-            hint = "name them with data.target, or data.unlabelled"
-            raise SettingsError("dann needs images of another domain of the same classes", hint)
-        count, labels = len(task.unlabelled), torch.tensor(task.train.labels)
-        source_views, target_views = (
-            make_views(split, task.input, self.augment, device) for split in (task.train, task.unlabelled)
-        )  # fmt: skip
-
-        def make(index: Tensor, rng: Generator) -> Batch:
-            labelled = mix_images(
-                source_views(index, rng), labels[index].to(device), len(task.classes), self.augment, rng
-            )
-            return *labelled, target_views(torch.randint(count, (len(index),), generator=rng), rng)
-
-        order = balanced_order(labels, self.balance)
-        return lambda seed: Batches(len(labels), self.batch, make, seed, order)
-
-    def loss(self, learner: "DomainClassifier", batch: Batch, progress: float) -> Mapping[str, Tensor]:
+    def loss(self, learner: "DomainClassifier", batch: DomainBatch, progress: float) -> Mapping[str, Tensor]:
         """Return the cross-entropy of the labels, and that of the domains, whose gradient is reversed for the body."""
-        images, labels, target_images = batch
-        source, target = self.features(learner.net, images, target_images)
+        inputs, labels, target_inputs, *_ = batch
+        source, target = domain_features(learner.net, inputs, target_inputs, self.statistics)
         label = F.cross_entropy(learner.net.head(source), labels, label_smoothing=self.label_smoothing)
         domain_logits = learner.discriminator(reverse(torch.cat([source, target]), self.reversal(progress)))
         domain = torch.cat([torch.zeros(len(source)), torch.ones(len(target))]).to(domain_logits)
         return {"label": label, "domain": F.binary_cross_entropy_with_logits(domain_logits[:, 0], domain)}
-
-    def features(self, net: Net, images: Tensor, target_images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features `(B, D)` of both domains."""
-        if self.statistics == "joint":
-            # In one pass: BatchNorm normalises both domains by the same numbers, as evaluation will.
-            source, target = net.features(torch.cat([images, target_images])).split([len(images), len(target_images)])
-            return source, target
-        with frozen_statistics(net):
-            source = net.features(images)
-        # The target last and unfrozen: its statistics are what stays.
-        return source, net.features(target_images)
 
     def reversal(self, progress: float) -> float:
         """Return the weight of the reversed gradient at a progress in [0, 1).
@@ -136,17 +101,3 @@ def reverse(x: Tensor, weight: float) -> Tensor:
     """Return `x` unchanged; its gradient is multiplied by `-weight`."""
     result: Tensor = _Reverse.apply(x, weight)
     return result
-
-
-@contextmanager
-def frozen_statistics(net: Net) -> Iterator[None]:
-    """Keep BatchNorm's running statistics unchanged in the block."""
-    norms = [(m, m.momentum) for m in net.body.modules() if isinstance(m, _BatchNorm)]
-    for norm, _ in norms:
-        # Not evaluation mode: the batch is still normalised by itself, only the running numbers stay.
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in norms:
-            norm.momentum = momentum

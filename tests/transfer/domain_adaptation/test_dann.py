@@ -6,7 +6,8 @@ from effxfer.net.net import Net
 from effxfer.settings import build
 from effxfer.stages.train.target_domain import evaluate_target
 from effxfer.train.state import clone
-from effxfer.transfer.domain_adaptation.dann import Dann, frozen_statistics, reverse
+from effxfer.transfer.domain_adaptation.dann import Dann, reverse
+from effxfer.transfer.domain_adaptation.domain_batches import domain_features, frozen_statistics
 from tests.transfer.domains import PLAIN, body, two_domains
 from tests.transfer.tasks import CPU, accuracy, adapt, task
 
@@ -44,7 +45,7 @@ def test_separate_statistics_are_those_of_the_other_domain():
     net = body()
     norm = net.body.blocks[0][1]
     images, others = torch.randn(8, 3, 16, 16) + 5, torch.randn(8, 3, 16, 16)
-    Dann(statistics="separate").features(net.train(), images, others)
+    domain_features(net.train(), images, others, "separate")
     once = clone(norm)
     alone = body().train()
     alone.features(others)

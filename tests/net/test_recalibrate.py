@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from effxfer.errors import DataError
+from effxfer.net.recalibrate import recalibrate_
 from effxfer.prune.channels.remove import remove_channels
-from effxfer.prune.recovery.recalibrate import recalibrate_
 from effxfer.train.state import clone
 from tests.prune.nets import accuracy, learn, make, stripes
 

@@ -1,0 +1,86 @@
+"""What each method claims, against its null setting: the other domain is told apart better."""
+
+import pytest
+
+from effxfer.errors import SettingsError
+from effxfer.settings import build
+from effxfer.train.evaluate import score
+from effxfer.transfer import STRATEGIES
+from tests.transfer.domains import covariate_shift, moved_vectors, vector_body
+from tests.transfer.tasks import CPU, adapt, task
+
+# Method, options, null setting, hidden layers, least gain in points; measured gains are 5.8 to 9.2.
+CLAIMS = [
+    ("cdan", {"weight": 0.3, "width": 32}, {"weight": 0.0}, (32, 16), 4),
+    ("coral", {"weight": 1.0}, {"weight": 0.0}, (32, 16), 3),
+    ("coral", {"solve": True}, {"weight": 0.0}, (), 4),
+    ("dan", {"weight": 1.0}, {"weight": 0.0}, (32, 16), 4),
+    ("mcc", {"weight": 1.0}, {"weight": 0.0}, (32, 16), 4),
+    ("self_training", {"weight": 1.0}, {"weight": 0.0}, (32, 16), 4),
+    ("self_training", {"rounds": 5}, {"rounds": 1}, (32, 16), 4),
+]
+
+
+def reached(name, given, net, epochs=8, lr=0.01, **options) -> tuple[float, float]:
+    """Accuracy on the target and on the source."""
+    net.input = given.input
+    net, *_ = adapt(build(STRATEGIES[name], {"batch": 32, **options}, "o"), given, net=net, epochs=epochs, lr=lr)
+    return score(net, given.target.test, CPU), score(net, given.test, CPU)
+
+
+@pytest.mark.parametrize(("name", "options", "null", "hidden", "gain"), CLAIMS)
+def test_the_other_domain_is_told_apart_better(name, options, null, hidden, gain):
+    given, epochs = moved_vectors(scale=0.6, shift=4.0), 8 if hidden else 20
+    target, source = reached(name, given, vector_body(hidden), epochs, **options)
+    without, _ = reached(name, given, vector_body(hidden), epochs, **{**options, **null})
+    assert target > without + gain
+    assert source > 95, "the source is not forgotten"
+
+
+def test_statistics_of_the_target_undo_a_shift():
+    given = moved_vectors(scale=1.0, shift=8.0)
+    with_target, without = (
+        reached("adabn", given, vector_body((32,), batchnorm=True), share=share)[0] for share in (1.0, 0.0)
+    )
+    assert with_target > without + 4
+
+
+def test_a_share_for_each_class_keeps_one_from_taking_all():
+    given = moved_vectors(scale=0.6, shift=4.0)
+    by_class, surest = (reached("self_training", given, vector_body(), per_class=on)[0] for on in (True, False))
+    assert by_class > surest + 4
+
+
+@pytest.mark.parametrize("estimator", ["discriminator", "kmm"])
+def test_weights_correct_a_covariate_shift(estimator):
+    """A linear classifier cannot fit both sides of the source: the weights say which side counts."""
+    given = covariate_shift()
+    weighted, plain = (
+        reached("importance", given, vector_body((), inputs=2), 20, 0.03, estimator=estimator, bound=bound)[0]
+        for bound in (10.0, 1.0)
+    )
+    assert weighted > plain + 20
+
+
+@pytest.mark.parametrize("name", ["adabn", "cdan", "coral", "dan", "importance", "mcc", "self_training"])
+def test_without_another_domain_it_says_what_to_give(name):
+    given = task()
+    with pytest.raises(SettingsError, match="another domain") as caught:
+        adapt(STRATEGIES[name](), type(given)(**{**vars(given), "unlabelled": None}))
+    assert "data.target" in caught.value.hint
+
+
+def test_a_network_without_batchnorm_has_no_statistics_to_adapt():
+    given = moved_vectors(60)
+    with pytest.raises(SettingsError, match="this network has none"):
+        reached("adabn", given, vector_body())
+
+
+def test_a_layer_that_is_not_there_is_named():
+    with pytest.raises(SettingsError, match=r"options.taps: no layer '9'"):
+        reached("dan", moved_vectors(60), vector_body(), taps=["9"])
+
+
+def test_layers_are_matched_beside_the_features():
+    given = moved_vectors(200)
+    assert reached("dan", given, vector_body(), 2, taps=["1"]) != reached("dan", given, vector_body(), 2)
