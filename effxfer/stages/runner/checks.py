@@ -48,10 +48,14 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
     """
     from effxfer.transfer.strategies import make_strategy, require_data
 
+    if settings.without_labels:
+        return
     for name, options in settings.strategies(recipe):
         for listing in listings[-1:]:
+            target = listing.target
+            # With some classes of its own it is loaded with the shared ones alone.
             has_target = bool(listing.unlabelled) or (
-                listing.target is not None and set(listing.target.classes) <= set(listing.classes)
+                target is not None and bool(set(target.classes) & set(listing.classes))
             )
             labels = MaskedToken.kind if listing.labels == "none" else listing.labels
             require_data(make_strategy(name, options), listing.name, listing.unit, labels, has_target)
