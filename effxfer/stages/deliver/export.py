@@ -21,7 +21,7 @@ from effxfer.deploy.export.text_samples import length_metadata
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import ExportSettings
-from effxfer.errors import GateError, ModelFileError
+from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
@@ -57,6 +57,9 @@ def export(
     # Resolved once, so that the gate, int8 and the bundle use the same number.
     settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
     task, folder = tasks[-1], work.result or Path()
+    if settings.bundle and net.output.per == "position":
+        text = f"a bundle's card and page show no answers of kind {net.output.kind!r}"
+        raise SettingsError(text, "leave out `bundle`, and pass on the exported file")
     libraries = find_libraries(net.input, settings) if settings.bundle else ()
     require_same_output(net, task)
     task = replace(task, output=net.output)  # with the network's own thresholds, and its own mean and deviation

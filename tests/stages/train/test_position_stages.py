@@ -193,6 +193,12 @@ def test_a_head_search_is_refused(tagged, place, tmp_path):
         tiny.stage("search", tagged, tmp_path / "x", data_of(place, "tags"))
 
 
+def test_a_bundle_is_refused_before_anything_is_exported(tagged, place, tmp_path):
+    with pytest.raises(SettingsError, match="show no answers of kind 'tags'"):
+        tiny.stage("export", tagged, tmp_path / "x", data_of(place, "tags"), bundle=True)
+    assert not (tmp_path / "x" / "model.onnx").exists()
+
+
 @pytest.mark.parametrize("kind", ["tags", "span"])
 def test_a_network_is_pruned_with_a_teacher(tagged, asked, place, tmp_path, kind):
     net = {"tags": tagged, "span": asked}[kind]
