@@ -13,16 +13,21 @@ from tests.transfer.tasks import CPU, accuracy, adapt
 from tests.transfer.text_tasks import encoder, text_task
 
 pytest.importorskip("tokenizers")
-OF_IMAGES = ("dann", "fixmatch", "prototypes")
+OF_IMAGES = [name for name, strategy in STRATEGIES.items() if "text" not in strategy.inputs]
 OF_TEXTS = [name for name in STRATEGIES if name not in OF_IMAGES]
 
 
 @pytest.mark.parametrize("name", OF_IMAGES)
 def test_strategies_of_images_say_so(name):
-    with pytest.raises(SettingsError, match=f"strategy '{name}' needs images, t holds texts") as caught:
+    with pytest.raises(SettingsError, match=rf"strategy '{name}' needs images.*, t holds texts") as caught:
         require_kind(STRATEGIES[name](), text_task())
     assert "full" in caught.value.hint
     assert name not in caught.value.hint.split(", ")
+
+
+def test_strategies_that_vary_images_or_align_domains_take_no_texts():
+    domains = {"adabn", "cdan", "coral", "dan", "dann", "importance", "mcc", "self_training"}
+    assert set(OF_IMAGES) == domains | {"fixmatch", "prototypes"}
 
 
 @pytest.mark.parametrize("name", OF_TEXTS)
