@@ -16,7 +16,9 @@ TEXT_LR = 3e-4
 TEXT_PROBE_LR = 1e-2
 # Adapters leave an encoder's weights alone and begin at zero, so they take the rate of images; chosen, not measured.
 ADAPTERS = ("bitfit", "houlsby", "ia3", "lora", "parallel_adapter", "prompts", "ssf")
-TEXT_LRS = {"probe": TEXT_PROBE_LR} | dict.fromkeys(ADAPTERS, LR)
+# The paper's; 16 of CR's texts, MiniLM, one draw (753 test texts): 77.3 %, at 1e-4 73.6 %, without pairs 73.0 %.
+SETFIT_LR = 2e-5
+TEXT_LRS = {"probe": TEXT_PROBE_LR, "setfit": SETFIT_LR} | dict.fromkeys(ADAPTERS, LR)
 
 
 class FitSettings(Settings):

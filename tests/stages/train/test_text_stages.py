@@ -80,7 +80,7 @@ def test_the_same_inputs_have_the_same_key_and_others_another(dense, place, revi
     assert key(reviews, size=24) != dense.manifest.key
 
 
-@pytest.mark.parametrize(("strategy", "rate"), [("full", 3e-4), ("lora", 1e-3)])
+@pytest.mark.parametrize(("strategy", "rate"), [("full", 3e-4), ("lora", 1e-3), ("setfit", 2e-5)])
 def test_a_rate_that_is_left_open_is_that_of_texts(place, reviews, strategy, rate):
     settings = build(STAGES["finetune"].settings, {"strategy": strategy}, "finetune")
     planned = preview(STAGES["finetune"], settings, backbone(place), [reviews], RunContext(out=place / "planned"))
