@@ -54,8 +54,11 @@ class Measurement:
         text = f"{self.value:.4g} {self.unit}".rstrip()
         if self.low != self.high:
             text += f" [{self.low:.4g}, {self.high:.4g}]"
-        text += f" of {self.of}" if self.of else ""
-        return text + (f" (n={self.n})" if self.n > 1 else "")
+        # A number in the user's unit is no share: an error of 4.43 degrees, measured on 2,000 images.
+        is_share = bool(self.unit)
+        text += f" of {self.of}" if self.of and is_share else ""
+        counted = f" {self.of}" if self.of and not is_share else ""
+        return text + (f" (n={self.n}{counted})" if self.n > 1 else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,7 @@ def test_repeats_are_told_by_median_range_and_number(values):
     [
         (Measurement(name="x", value=0.5), "0.5"),
         (Measurement(name="x", value=93.456, unit="%", n=360, of="images"), "93.46 % of images (n=360)"),
+        (Measurement(name="x", value=4.432, n=360, of="images"), "4.432 (n=360 images)"),
         (Measurement(name="x", value=2.0, unit="ms", low=1.0, high=3.0, n=5), "2 ms [1, 3] (n=5)"),
     ],
 )

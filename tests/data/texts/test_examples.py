@@ -38,7 +38,7 @@ def test_a_pair_and_words_are_told_apart_by_their_parts():
 def test_labels_have_names():
     assert label_name(example("a")) == "x"
     assert label_name(example(["a", "b"], ("O", "B-X"))) == '["O", "B-X"]'
-    assert label_name(example(("q", "c"), (Answer(3, "y"),))) == "Answer(start=3, text='y')"
+    assert label_name(example(("q", "c"), (Answer(3, "y"),))) == '[[3, "y"]]'
     assert label_name(example(("q", "c"), ())) == ""
 
 
