@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 def export(
     source: Source, *, out: PathLike, data: Data | None = None, int8: bool | None = None,
     max_drop: float | None = None, opset: int | None = None, target: str | None = None,
-    with_preprocessing: bool | None = None, bundle: bool | None = None, ort_web: str | None = None,
-    seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
-    **extra: Any,
+    with_preprocessing: bool | None = None, hf_inputs: bool | None = None, bundle: bool | None = None,
+    ort_web: str | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result: ...  # fmt: skip
 @overload
 def export(
@@ -40,9 +40,9 @@ def export(
 def export(
     source: "Source | nn.Module", *, out: PathLike = "", data: Data | None = None, int8: bool | None = None,
     max_drop: float | None = None, opset: int | None = None, target: str | None = None,
-    with_preprocessing: bool | None = None, bundle: bool | None = None, ort_web: str | None = None,
-    seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
-    **extra: Any,
+    with_preprocessing: bool | None = None, hf_inputs: bool | None = None, bundle: bool | None = None,
+    ort_web: str | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result | ExportedFile:  # fmt: skip
     """Export a verified ONNX model, and an int8 model if it is faster and accurate enough.
 
@@ -58,6 +58,7 @@ def export(
         opset: ONNX operator set, 13 to 26; 20 if None.
         target: CPUs that run the int8 file: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
         with_preprocessing: Whether the graph resizes, crops and scales images itself; False if None.
+        hf_inputs: Whether to write files with the inputs that servers of Hugging Face feed too; False if None.
         bundle: Whether to write a folder with a model card, an example and a web page too; False if None.
         ort_web: Folder of the npm package onnxruntime-web for the web page; None searches for it.
 
@@ -78,7 +79,7 @@ def export(
         return export_a_module(source, out=out, **table_of(None, extra, opset=opset))
     table = table_of(
         settings, extra, seed=seed, int8=int8, max_drop=max_drop, opset=opset, target=target,
-        with_preprocessing=with_preprocessing, bundle=bundle, ort_web=ort_web,
+        with_preprocessing=with_preprocessing, hf_inputs=hf_inputs, bundle=bundle, ort_web=ort_web,
     )  # fmt: skip
     return run_stage("export", source, out=out, data=data, settings=table, device=device, force=force)
 

@@ -163,6 +163,7 @@ def export(
     opset: Annotated[int | None, typer.Option(help="ONNX opset version.  [default: 20]")] = None,
     target: Annotated[str | None, typer.Option(help="Target CPU of int8, such as portable.  [default: this]")] = None,
     with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Include resizing.")] = None,
+    hf_inputs: Annotated[bool | None, typer.Option("--hf-inputs", help="Also write files for HF servers.")] = None,
     bundle: Annotated[bool | None, typer.Option("--bundle", help="Also write model card, example and demo.")] = None,
     ort_web: Annotated[str | None, typer.Option(help="With --bundle: path of the onnxruntime-web npm package.")] = None,
 ) -> "Call":
@@ -174,5 +175,5 @@ def export(
 
     return partial(
         effxfer.export, int8=int8, max_drop=max_drop, opset=opset, target=target,
-        with_preprocessing=with_preprocessing, bundle=bundle, ort_web=ort_web,
+        with_preprocessing=with_preprocessing, hf_inputs=hf_inputs, bundle=bundle, ort_web=ort_web,
     )  # fmt: skip

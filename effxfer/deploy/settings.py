@@ -44,6 +44,8 @@ class ExportSettings(Settings):
         calibration: Number of training images for the calibration of activation ranges.
         threads: Threads of ONNX Runtime for measuring accuracy and latency; 0 is one per core.
         latency_seconds: Time limit of the latency measurements of all int8 recipes together.
+        hf_inputs: Of a network of texts, also write `model.hf.onnx` (and `model.hf.int8.onnx`) with the inputs that
+            servers of Hugging Face feed: `input_ids`, `attention_mask`, and `token_type_ids` where there are segments.
         bundle: Also write a directory `bundle`: models, labels, model card, a Python example and a web page.
         ort_web: Folder of the npm package onnxruntime-web; None searches node_modules, then downloads it with npm.
         tokenizers_web: Folder of the npm package @huggingface/tokenizers, for texts; None as for `ort_web`.
@@ -68,6 +70,7 @@ class ExportSettings(Settings):
     calibration: int = Field(default=128, ge=1)  # chosen, not measured: each image costs a float32 run
     threads: int = Field(default=1, ge=0)
     latency_seconds: float = Field(default=20.0, gt=0)  # chosen: five recipes are then known to a few percent
+    hf_inputs: bool = False
     bundle: bool = False
     ort_web: str | None = None
     tokenizers_web: str | None = None

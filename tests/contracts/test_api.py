@@ -22,7 +22,7 @@ LAST = "seed device force settings **extra"
 STAGES = {
     "compact": "max_error images",
     "compete": "seconds backbones candidates epochs lr latency_penalty",
-    "export": "int8 max_drop opset target with_preprocessing bundle ort_web",
+    "export": "int8 max_drop opset target with_preprocessing hf_inputs bundle ort_web",
     "find_ticket": "method sparsity ratio rounds controls epochs lr",
     "finetune": "strategy epochs lr batch seconds size",
     "learning_curve": "labels repeats strategy epochs lr",

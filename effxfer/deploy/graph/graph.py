@@ -167,6 +167,14 @@ def replace_nodes(model: "onnx.ModelProto", nodes: "Iterable[onnx.NodeProto]") -
     return model
 
 
+def remove_unread_nodes(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Remove nodes whose outputs are not read, in place."""
+    graph = Graph(model)
+    read = set(graph.consumers) | graph.outputs
+    used = [node for node in graph.nodes if any(name in read for name in node.output)]
+    return model if len(used) == len(graph.nodes) else remove_unread_nodes(replace_nodes(model, used))
+
+
 def _subgraph_reads(node: "onnx.NodeProto") -> list[str]:
     """Names that the subgraphs of a node read, their inner names included."""
     inner = [a.g for a in node.attribute if a.HasField("g")]

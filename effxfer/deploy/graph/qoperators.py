@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effxfer.deploy.graph.graph import Graph, Rewrite, attributes, copy_model, name_nodes, replace_nodes, set_constant
+from effxfer.deploy.graph.graph import (
+    Graph,
+    Rewrite,
+    attributes,
+    copy_model,
+    name_nodes,
+    remove_unread_nodes,
+    replace_nodes,
+    set_constant,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -57,7 +66,7 @@ def dynamic_to_float(graph: Graph) -> Rewrite | None:
         return None
     nodes = [_float_layer(model, graph, *replaced[node.name]) if node.name in replaced else node
              for node in model.graph.node]  # fmt: skip
-    model = _remove_unread(replace_nodes(model, nodes))
+    model = remove_unread_nodes(replace_nodes(model, nodes))
     return Rewrite(model=model, nodes=tuple(node.name for node, _ in replaced.values()), exact=False)
 
 
@@ -197,11 +206,3 @@ def _float_layer(model: "onnx.ModelProto", graph: Graph, node: Any, chain: "list
     return helper.make_node(
         DYNAMIC[node.op_type], [source.input[0], name], list(last.output), name=node.name, **attributes(node)
     )
-
-
-def _remove_unread(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Remove nodes whose outputs are not read."""
-    graph = Graph(model)
-    read = set(graph.consumers) | graph.outputs
-    used = [node for node in graph.nodes if any(name in read for name in node.output)]
-    return model if len(used) == len(graph.nodes) else _remove_unread(replace_nodes(model, used))

@@ -21,7 +21,7 @@ PROTOTYPES, FEATURES = "prototypes", "features"
 SEALS = FORMAT, SEAL, WEIGHTS = "effxfer.format", "effxfer.sha256", "effxfer.weights"
 CONTRACT = LABELS, PREPROCESS, INPUT, OUTPUT = "labels", "preprocess", "input", "output"
 RESERVED = (*SEALS, *CONTRACT, "key", "effxfer", "precision", "with_preprocessing")
-LENGTHS = "lengths"
+LENGTHS, HF_INPUTS = "lengths", "hf_inputs"
 HINT = "write it with `effxfer export`; other exporters record neither labels nor preprocessing"
 NEWER = "install the effxfer that wrote it, or a newer one"
 
@@ -123,6 +123,9 @@ class Metadata:
             ModelError: If input or output are absent, unreadable or of an unknown kind (`E428`), or the tokenizer is
                 absent (`E441`) or that of another model (`E446`).
         """
+        if HF_INPUTS in properties:
+            text = f"{source} has the inputs of Hugging Face, which a caller must fill in himself"
+            raise ModelError(text, "open the file without `.hf` beside it, or feed it as its server does", code="E428")
         if not has_contract(properties):
             raise ModelError(f"{source} has no effxfer metadata", HINT, code="E428")
         try:

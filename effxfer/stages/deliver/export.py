@@ -27,7 +27,8 @@ from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle, find_libraries
-from effxfer.stages.settings.common import FILES
+from effxfer.stages.deliver.hf_inputs import require_texts, write_hf_files
+from effxfer.stages.settings.common import FILES, HF_FILES
 from effxfer.stages.train.adapter_training import merge_adapters
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.head import require_same_output
@@ -65,7 +66,9 @@ def export(
     task = replace(task, output=net.output)  # with the network's own thresholds, and its own mean and deviation
     if settings.dynamic_size:
         require_images(net.input, "dynamic_size")
-    for file in FILES.values():
+    if settings.hf_inputs:
+        require_texts(net.input, "hf_inputs")
+    for file in (*FILES.values(), *HF_FILES.values()):
         # Left by a run that was cut off.
         (folder / (file + REJECTED)).unlink(missing_ok=True)
     net.cpu().eval()
@@ -91,6 +94,8 @@ def export(
         report += try_int8(fp32, folder / FILES["int8"], task, settings)
     for precision, name in FILES.items():
         report += finish(folder / name, precision, task, settings, net)
+    if settings.hf_inputs:
+        report += write_hf_files(folder, net, task, settings)
     if settings.bundle:
         # A run that was killed leaves a part of one.
         shutil.rmtree(folder / BUNDLE, ignore_errors=True)

@@ -10,6 +10,7 @@ from effxfer.stages.settings.base import Backbone, DistilledSettings, Seed, Stag
 
 TICKET, ADAPTER = "ticket.safetensors", "adapter.safetensors"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+HF_FILES = {"fp32": "model.hf.onnx", "int8": "model.hf.int8.onnx"}
 SHIP = "model to ship: "
 BOARD = "Leaderboard"
 Controls = Literal["none", "fast", "full"]

@@ -70,6 +70,21 @@ def test_a_row_errs_by_half_a_scale_at_most(table):
     assert (codes[table == 0] == 0).all()
 
 
+def test_claim_a_scale_for_each_row_keeps_rows_that_one_scale_for_the_table_would_lose():
+    rng = np.random.default_rng(0)
+    # Norms from 0.01 to 1, as those of frequent and of rare words differ.
+    norms = 10 ** rng.uniform(-2, 0, (500, 1))
+    table = (norms * rng.standard_normal((500, 64))).astype(np.float32)
+    codes, scale = round_rows(table)
+    step = np.abs(table).max() / 127
+
+    def worst(rounded):
+        return (np.linalg.norm(rounded - table, axis=1) / np.linalg.norm(table, axis=1)).max()
+
+    assert worst(codes * scale) < 0.02
+    assert worst(np.rint(table / step) * step) > 0.5
+
+
 @given(
     arrays(np.float32, (9, 5), elements=st.floats(-10, 10, width=32)),
     st.lists(st.lists(st.integers(-9, 8), min_size=3, max_size=3), min_size=1, max_size=4),

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 pytest.importorskip("transformers")
@@ -15,6 +16,7 @@ from effxfer.data.settings import DataSettings
 from effxfer.deploy.export.logits import torch_logits
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
+from effxfer.prune.vocabulary.vocabulary import prune_vocabulary, used_tokens
 from effxfer.runtime.model import Model
 from effxfer.runtime.text.tokens import TOKENIZER
 from tests import tiny
@@ -81,6 +83,19 @@ def test_the_training_texts_are_answered_equally_by_a_smaller_network(dense, sma
     assert (small.path / TOKENIZER).read_bytes() == after.input.tokenizer != before.input.tokenizer
 
 
+def test_claim_the_tokens_that_texts_use_matter_and_as_many_others_do_not(dense, reviews):
+    scores = {}
+    used = used_tokens([load(reviews, dense.net().input).train.rows])
+    unused = np.setdiff1d(np.arange(VOCABULARY), used)[: len(used)]
+    for name, ids in (("used", used), ("unused", unused)):
+        net = dense.net()
+        prune_vocabulary(net, ids.tolist())
+        split = load(reviews, net.input).val
+        scores[name] = 100 * float((torch_logits(net, split.rows, net.input).argmax(1) == split.labels).mean())
+    assert scores["used"] == pytest.approx(dense.manifest.report["accuracy/val"].value)
+    assert scores["unused"] < scores["used"] - 10
+
+
 def test_rare_tokens_leave_and_their_texts_are_no_longer_covered(dense, reviews, tmp_path):
     few = tiny.stage(STAGE, dense, tmp_path / "few", reviews, min_count=60)
     assert few.manifest.report["covered/val"].value < 100
@@ -108,7 +123,9 @@ def test_tickets_adapters_and_exports_go_on_from_it(small, reviews, tmp_path):
     adapter = lora.path / "adapter.safetensors"
     applied = ex.apply_adapter(ex.load_adapter(adapter), small.path, out=tmp_path / "applied", data=reviews)
     assert applied.path.is_dir()
-    exported = tiny.stage("export", lora, tmp_path / "onnx", reviews, int8=False)
+    exported = tiny.stage("export", lora, tmp_path / "onnx", reviews, int8=False, hf_inputs=True)
+    assert exported.manifest.report["hf/batch32/fp32"].value < 1e-4
+    assert "model.hf.onnx" in exported.manifest.files
     model = Model(exported.path / "model.onnx")
     assert model.tokens.tokenizer == small.net().input.tokenizer
     lengths = load(reviews, model.tokens).val.rows.lengths
