@@ -84,7 +84,7 @@ def _replace_input(model: "onnx.ModelProto", ids: "onnx.ValueInfoProto", names: 
     """Put inputs of the type and the axes of `ids` in its place."""
     import onnx
 
-    others = [value for value in model.graph.input if value.name != ids.name]
+    other_inputs = [value for value in model.graph.input if value.name != ids.name]
     inputs = []
     for name in names:
         value = onnx.ValueInfoProto()
@@ -92,7 +92,7 @@ def _replace_input(model: "onnx.ModelProto", ids: "onnx.ValueInfoProto", names: 
         value.name = name
         inputs.append(value)
     del model.graph.input[:]
-    model.graph.input.extend([*inputs, *others])
+    model.graph.input.extend([*inputs, *other_inputs])
 
 
 def _describe(model: "onnx.ModelProto") -> None:
