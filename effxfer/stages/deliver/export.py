@@ -58,16 +58,10 @@ def export(
     # Resolved once, so that the gate, int8 and the bundle use the same number.
     settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
     task, folder = tasks[-1], work.result or Path()
-    if settings.bundle and net.output.per == "position":
-        text = f"a bundle's card and page show no answers of kind {net.output.kind!r}"
-        raise SettingsError(text, "leave out `bundle`, and pass on the exported file")
+    _require_fitting(net, settings)
     libraries = find_libraries(net.input, settings) if settings.bundle else ()
     require_same_output(net, task)
     task = replace(task, output=net.output)  # with the network's own thresholds, and its own mean and deviation
-    if settings.dynamic_size:
-        require_images(net.input, "dynamic_size")
-    if settings.hf_inputs:
-        require_texts(net.input, "hf_inputs")
     for file in (*FILES.values(), *HF_FILES.values()):
         # Left by a run that was cut off.
         (folder / (file + REJECTED)).unlink(missing_ok=True)
@@ -104,6 +98,24 @@ def export(
             folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, libraries=libraries
         )  # fmt: skip
     return net, report + zeros(net)
+
+
+def _require_fitting(net: Net, settings: ExportSettings) -> None:
+    """Refuse settings that have no meaning for a network's input or output, before anything is written.
+
+    Raises:
+        SettingsError: If there are such settings.
+    """
+    if settings.bundle and net.output.per == "position":
+        text = f"a bundle's card and page show no answers of kind {net.output.kind!r}"
+        raise SettingsError(text, "leave out `bundle`, and pass on the exported file")
+    if settings.hf_inputs and net.output.per == "position":
+        text = f"hf_inputs has no check for answers of kind {net.output.kind!r}"
+        raise SettingsError(text, "leave out `hf_inputs`, and pass on the exported file")
+    if settings.dynamic_size:
+        require_images(net.input, "dynamic_size")
+    if settings.hf_inputs:
+        require_texts(net.input, "hf_inputs")
 
 
 def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Report:
