@@ -19,8 +19,8 @@ from effxfer.stages.settings.base import StageSettings
 REMOVED = {"export": {"mixed_seconds": 60.0, "tune": False, "tune_seconds": 20.0}}
 # Settings whose default is None now count with their former default, for the same reason.
 FORMER_DEFAULTS = {"search": {"metric": "accuracy"}}
-# Settings that came later count only where they are set, again for that reason.
-ADDED = {"export": ("tokenizers_web",)}
+# Settings that came later count only where they differ from their default, again for that reason.
+ADDED: dict[str, dict[str, Any]] = {"export": {"hf_inputs": False, "tokenizers_web": None}}
 
 
 def stage_key(
@@ -57,7 +57,8 @@ def key_of_listings(name: str, settings: StageSettings, source: Source, listings
     """Digest a stage's settings, its source and its data."""
     identity = settings_identity(settings) | REMOVED.get(name, {})
     identity |= {k: value for k, value in FORMER_DEFAULTS.get(name, {}).items() if identity[k] is None}
-    identity = {k: value for k, value in identity.items() if value is not None or k not in ADDED.get(name, ())}
+    added = ADDED.get(name, {})
+    identity = {k: value for k, value in identity.items() if k not in added or value != added[k]}
     return artifact.key_of(name, identity, [one.key for one in listings], parent_of(source))
 
 
