@@ -61,7 +61,7 @@ def test_a_changed_step_makes_what_follows_stale(done, file):
     _, context, _ = done
     changed = read_plan(file, changes=["small.fit.epochs=2"])
     assert states(changed, context) == ["done", "stale", "done", "stale", "stale"]
-    with pytest.raises(SettingsError, match="2-small holds a prune channels result made from other"):
+    with pytest.raises(SettingsError, match="2-small holds a result of prune channels made from other"):
         pipeline.run(changed, context)
 
 

@@ -74,7 +74,7 @@ def cached_result(context: RunContext, key: str) -> Artifact | None:
     if context.force:
         check_ours(context.out)
         return None
-    text = f"{context.out} holds a {existing.manifest.stage} result made from other settings, data or model"
+    text = f"{context.out} holds a result of {existing.manifest.stage} made from other settings, data or model"
     raise SettingsError(text, "replace it with `force`, or give another `out`", code="E211")
 
 

@@ -280,7 +280,7 @@ def test_a_comparison_is_made_once_for_the_same_models(dense, tmp_path):
     assert {file.name for file in first.path.iterdir()} == {MANIFEST}
     with pytest.raises(ModelFileError, match="holds no network"):
         first.net()
-    with pytest.raises(SettingsError, match="bench result made from other"):
+    with pytest.raises(SettingsError, match="result of bench made from other"):
         compare("bench", lambda: measure, settings, {"another name": dense}, here)
 
 
