@@ -114,7 +114,7 @@ def every(cls=Settings):
 REQUIRED = {
     "BackboneSettings": {"source": "timm:x"}, "Channels": {"ratio": 0.5}, "DataSettings": {"source": "x"},
     "Gradual": {"sparsity": 0.5}, "Lottery": {"sparsity": 0.5}, "Rank": {"backbones": ["timm:x"]},
-    "Structured": {"ratio": 0.5},
+    "SentenceTeacher": {"source": "hf:x"}, "Structured": {"ratio": 0.5},
 }  # fmt: skip
 SWITCHES = {"bundle": True, "max_per_class": 3, "target": "y", "latency": True}
 VALUES = [

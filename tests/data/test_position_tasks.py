@@ -96,7 +96,7 @@ def test_a_task_of_answers_has_their_places(questions, tmp_path):
 
 
 def test_questions_are_whole_in_every_window(questions, tmp_path):
-    task = load_task(questions, tmp_path, size=32)
+    task = load_task(questions, tmp_path, size=14)
     split = task.train
     assert len(split) > len(set(split.names))
     for group in np.unique(split.groups)[:20]:

@@ -39,7 +39,7 @@ def test_labels_have_names():
     assert label_name(example("a")) == "x"
     assert label_name(example(["a", "b"], ("O", "B-X"))) == '["O", "B-X"]'
     assert label_name(example(("q", "c"), (Answer(3, "y"),))) == '[[3, "y"]]'
-    assert label_name(example(("q", "c"), ())) == ""
+    assert label_name(example(("q", "c"), ())) == "[]"
 
 
 def test_items_share_a_content_if_their_text_or_their_document_is_the_same():

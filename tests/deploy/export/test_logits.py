@@ -22,7 +22,7 @@ def test_texts_are_run_alike_whatever_the_batch(text_file, text_net):
 
 def test_other_arrays_are_the_input_itself(exported):
     feed = PREPROCESS.feed(images(3))
-    assert [is_decoded(rows) for rows in (images(1), feed)] == [True, False]
+    assert [is_decoded(rows, exported) for rows in (images(1), feed)] == [True, False]
     np.testing.assert_allclose(onnx_outputs(exported, feed), onnx_logits(exported, images(3)), atol=1e-6)
 
 
