@@ -21,6 +21,10 @@ from effxfer.runtime.vectors.vector_error import VectorError
 
 # Chosen: two million vectors of 1,024 numbers; an array is held in memory while it is read.
 LARGEST_ARRAY = 2**33
+# Zeros are compressed a thousandfold: 8 MB from anybody would take 8 GB. Bags of words of 1 % nonzero numbers are
+# compressed about fiftyfold, and 256 MB are read whatever they were compressed to; chosen.
+MOST_EXPANSION = 100
+FREELY_EXPANDED = 2**28
 # Features, labels, splits and class names are four; others are not read.
 MOST_ARRAYS = 1000
 # A header states a type and a shape, some 120 bytes; NumPy evaluates it as a literal of Python.
@@ -79,9 +83,17 @@ def _read_archive(stream: io.BufferedReader, file: Path, names: Collection[str],
         for entry in entries:
             if entry.filename in name_of:
                 name = name_of[entry.filename]
+                _require_little_expansion(entry, f"{name} of {file}")
                 with archive.open(entry) as member:
                     arrays[name] = _read_array(member, entry.file_size, f"{name} of {file}", limit)
         return arrays
+
+
+def _require_little_expansion(entry: zipfile.ZipInfo, name: str) -> None:
+    allowed = max(FREELY_EXPANDED, MOST_EXPANSION * entry.compress_size)
+    if entry.file_size > allowed:
+        text = f"{name} grows from {entry.compress_size / 1e6:,.1f} to {entry.file_size / 1e6:,.0f} MB"
+        raise VectorError(text, "save it without compression, with numpy.savez", code="E362")
 
 
 def _read_array(stream: IO[bytes], size: int, name: str, limit: int) -> NDArray[Any]:

@@ -134,3 +134,14 @@ def test_what_is_no_file_is_refused(tmp_path):
     assert refusal(tmp_path).code == "E360"
     os.mkfifo(tmp_path / "pipe.npz")
     assert "named pipe" in refusal(tmp_path / "pipe.npz").problem
+
+
+def test_a_small_file_does_not_take_much_memory(tmp_path):
+    """Zeros are compressed a thousandfold; without compression as many bytes are allowed as the file has."""
+    content = header((2**28 + 2**20,), "|u1") + bytes(2**28 + 2**20)
+    bomb = archive(tmp_path / "bomb.npz", {"features.npy": content})
+    assert bomb.stat().st_size < 2**20
+    error = refusal(bomb)
+    assert (error.code, "grows from 0.3 to 269 MB" in str(error)) == ("E362", True)
+    whole = archive(tmp_path / "whole.npz", {"features.npy": content}, zipfile.ZIP_STORED)
+    assert read_arrays(whole, ("features",))["features"].nbytes == 2**28 + 2**20
