@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.outputs.base import Labels, Score
-from effxfer.runtime.softmax import softmax
+from effxfer.runtime.outputs.largest_logit import LargestLogit
 
 
 @dataclass(frozen=True, kw_only=True)
-class SingleLabel:
+class SingleLabel(LargestLogit):
     """Exactly one of several classes for each example; its labels are int64 `(N,)`, indices into the classes.
 
     Attributes:
@@ -49,37 +49,6 @@ class SingleLabel:
         if not len(counts) or counts.max() < 2 * counts.min():
             return (main,)
         return main, self.balanced_score(raw, labels, of)
-
-    def correct(self, raw: NDArray[np.float32], labels: Labels) -> NDArray[np.bool_]:
-        """Tell whether the largest logit of each example is its label's; not where any is NaN or infinite."""
-        result: NDArray[np.bool_] = (self.decide(raw) == labels) & np.isfinite(raw).all(1)
-        return result
-
-    def drop_deviation(self, before: NDArray[np.float32], after: NDArray[np.float32], labels: Labels) -> float:
-        """Return the root of the number of examples that exactly one network has right, in points (McNemar, 1947)."""
-        discordant = int((self.correct(before, labels) != self.correct(after, labels)).sum())
-        return 100 * float(np.sqrt(discordant)) / len(labels)
-
-    def decide(self, raw: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the class with the largest logit, int64 `(N,)`."""
-        decided: NDArray[np.int64] = raw.argmax(1)
-        return decided
-
-    def to_answers(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return probabilities whose sum is 1 in each row, `(N, C)`."""
-        return softmax(raw)
-
-    def from_answers(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probabilities: the largest is that of the largest logit."""
-        return answers
-
-    def of_answers(self) -> "SingleLabel":
-        """Return itself: the largest logit is the largest probability."""
-        return self
-
-    def fit_decision(self, raw: NDArray[np.float32], labels: Labels) -> "SingleLabel":
-        """Return itself: there is nothing to choose."""
-        return self
 
     def to_json(self) -> dict[str, Any]:
         """Convert into plain values."""
