@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data.listing import Item, SourceListing
+from effxfer.data.sources.builtin_texts import BUILTIN_TEXTS
 from effxfer.errors import DataError, did_you_mean, missing_package
 
 BUILTIN = ("digits",)
@@ -52,8 +53,11 @@ def read_builtin(name: str) -> SourceListing:
         DataError: If no built-in data set has this name.
     """
     if name not in BUILTIN:
-        hint = f"built in: {', '.join(BUILTIN)}; else give a folder, a .csv, .tsv or .parquet table"
-        raise DataError(f"no data at {name!r}{did_you_mean(name, BUILTIN)}", hint, code="E310")
+        names = (*BUILTIN, *BUILTIN_TEXTS)
+        hint = (
+            f"built in: {', '.join(names)}; else give a folder, a table (.csv, .tsv, .parquet, .npz) or a file of texts"
+        )
+        raise DataError(f"no data at {name!r}{did_you_mean(name, names)}", hint, code="E310")
     images, labels = load_digits()
     return SourceListing(
         [
