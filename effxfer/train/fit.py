@@ -19,6 +19,7 @@ from effxfer.errors import GateError
 from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.train.devices import Device
 from effxfer.train.optim.gradients import DivergedError, Loss
+from effxfer.train.optim.microbatch import MOST_PARTS
 from effxfer.train.optim.update import Update
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone, load, save
@@ -76,12 +77,14 @@ def fit(
     begin_epoch: Callable[[nn.Module, float], None] = lambda learner, _progress: train_mode(learner),
     before_step: Callable[[], None] = lambda: None,
     after_step: Callable[[int], None] = lambda _steps: None,
+    move_state: Callable[[int, float], None] = lambda _steps, _progress: None,
     validate: Callable[[], float] | None = None,
     observe: Callable[[], Mapping[str, float]] | None = None,
     no_best_before: int = 0,
     work: Work = Work(None),  # noqa: B008 - immutable
     span: StepRange = StepRange(),
     allowance: Allowance | None = None,
+    most_parts: int = MOST_PARTS,
     label: str = "train",
 ) -> list[Row]:
     """Train all parameters of `learner` that require gradients, in place.
@@ -99,6 +102,8 @@ def fit(
         before_step: Called when the gradients of a step are computed, before they are clipped and applied.
         after_step: Called with the number of completed steps after each optimizer step, for example to keep masked
             weights at zero. It may depend only on that number and on the learner's state.
+        move_state: Called after `after_step` with that number and the progress in [0, 1) of the step, to move what the
+            learner keeps from step to step beside trained weights: averages and queues, in its parameters and buffers.
         validate: Returns the score of the current weights, higher is better; called after each epoch.
         observe: Returns numbers of the current weights for reports, by name; called after each validation. They have no
             effect on the training.
@@ -108,6 +113,7 @@ def fit(
         span: Range of steps to run.
         allowance: Time budget, to which the number of steps is shortened; None is no limit. The number depends on the
             speed of the machine; the result depends only on the number.
+        most_parts: Most parts that a batch is split into where memory is short; 1 if the loss compares its examples.
         label: Text of the progress bar.
 
     Returns:
@@ -117,13 +123,13 @@ def fit(
     Raises:
         GateError: If the loss is NaN or infinite, also after a retry at a tenth of the learning rate; the learner then
             has the last good weights.
-        ResourceError: If memory runs out even for a sixteenth of a batch.
+        ResourceError: If memory runs out even for the smallest part of a batch.
     """
     hooks = _Hooks(
-        begin_epoch=begin_epoch, before_step=before_step, after_step=after_step, validate=validate,
-        observe=observe, no_best_before=no_best_before,
+        begin_epoch=begin_epoch, before_step=before_step, after_step=after_step, move_state=move_state,
+        validate=validate, observe=observe, no_best_before=no_best_before,
     )  # fmt: skip
-    loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span, allowance)
+    loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span, allowance, most_parts)
     loop.resume()
     loop.plan()
     with progress.bar(label, loop.last - span.first) as advance:
@@ -144,19 +150,28 @@ class _Hooks:
     begin_epoch: Callable[[nn.Module, float], None]
     before_step: Callable[[], None]
     after_step: Callable[[int], None]
+    move_state: Callable[[int, float], None]
     validate: Callable[[], float] | None
     observe: Callable[[], Mapping[str, float]] | None
     no_best_before: int
+
+    def finish_step(self, steps: int, progress: float) -> None:
+        """Run what follows an optimizer step."""
+        self.after_step(steps)
+        self.move_state(steps, progress)
 
 
 class _Loop:
     def __init__(
         self, learner: nn.Module, epochs: Callable[[int], Batches], loss: Loss, settings: FitSettings, device: Device,
         seed: int, hooks: _Hooks, work: Work, span: StepRange, allowance: Allowance | None,
+        most_parts: int,
     ) -> None:  # fmt: skip
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
         self.hooks, self.work, self.span = hooks, work, span
-        self.update = Update(learner, loss, settings, device, seed, hooks.before_step, hooks.after_step, work.note)
+        self.update = Update(
+            learner, loss, settings, device, seed, hooks.before_step, hooks.finish_step, work.note, most_parts
+        )
         self.trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.length = len(epochs(seed_of(seed, 0)))
         self.memory_state: dict[str, Any] | None = None

@@ -50,6 +50,7 @@ class Strategy(Settings):
         of_images: Whether batches are `(images, labels)` for the network itself, as a teacher requires.
         adds: How it adapts a frozen body, whose adapter the stage then saves as a file: by changes of `weights`, or by
             additional `layers`; empty if it does not.
+        compares_examples: Whether the loss compares the examples of a batch, which then is never taken in parts.
         adapts_domain: Whether it trains on examples of a target domain; reports compare it with the source alone.
     """
 
@@ -57,6 +58,7 @@ class Strategy(Settings):
     inputs: ClassVar[frozenset[str]] = frozenset(INPUTS)
     of_images: ClassVar[bool] = True
     adds: ClassVar[Literal["", "weights", "layers"]] = ""
+    compares_examples: ClassVar[bool] = False
     adapts_domain: ClassVar[bool] = False
 
     # Chosen: BatchNorm's mean is then known to an eighth of a deviation, even of one pixel.
@@ -102,6 +104,18 @@ class Strategy(Settings):
         """Return the terms of the loss, by name; their sum is minimised. `progress` goes from 0 to 1."""
         inputs, labels = batch
         return {"label": self.label_loss(learner, learner(inputs), labels)}
+
+    def before_step(self, learner: Any) -> None:
+        """Look at or change the gradients of a step, before they are clipped and applied."""
+
+    def after_step(self, learner: Any, steps: int, progress: float) -> None:
+        """Move what the learner keeps from step to step, such as slow copies and queues; `loss` changes none of it.
+
+        Args:
+            learner: The trained module; what moves is in its parameters without gradients and in its buffers.
+            steps: Completed steps.
+            progress: Of the step, in [0, 1).
+        """
 
     def label_loss(self, learner: Any, raw: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the head's outputs `(B, C)` under the labels of a batch, by their kind."""

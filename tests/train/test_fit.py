@@ -196,7 +196,12 @@ def test_hooks_see_the_gradients_before_a_step_and_its_number_after():
         assert not torch.equal(seen[-1][1], net[0].weight)
 
     told = FitSettings(epochs=2, lr=0.05, clip=1e-6, warmup=0.0)
-    fit(net, epochs, loss, told, device=CPU, seed=3, before_step=before_step, after_step=after_step)
+    moved = []
+    fit(
+        net, epochs, loss, told, device=CPU, seed=3, before_step=before_step, after_step=after_step,
+        move_state=lambda steps, progress: moved.append((steps, progress)),
+    )  # fmt: skip
+    assert moved == [(step + 1, step / 10) for step in range(10)]
     assert len(seen) == 10
     assert all(gradient > 1e-4 for gradient, _ in seen), "not clipped yet"
 
@@ -239,6 +244,18 @@ def test_memory_that_never_suffices_is_named():
 
     with pytest.raises(ResourceError, match="the GPU's memory is full"):
         fit(make(), epochs, hungry, FitSettings(epochs=1), device=CPU, seed=3)
+
+
+def test_a_batch_whose_examples_are_compared_is_not_halved():
+    sizes = []
+
+    def hungry(_net, batch, _progress):
+        sizes.append(len(batch[0]))
+        raise GPU
+
+    with pytest.raises(ResourceError, match="the GPU's memory is full"):
+        fit(make(), epochs, hungry, FitSettings(epochs=1), device=CPU, seed=3, most_parts=1)
+    assert sizes == [8]
 
 
 def test_training_helps():

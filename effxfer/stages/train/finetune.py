@@ -21,6 +21,7 @@ from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict, score_rows
 from effxfer.train.fit import Row, StepRange, fit
 from effxfer.train.optim.gradients import Loss
+from effxfer.train.optim.microbatch import MOST_PARTS
 from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.train.time_budget import Allowance
@@ -92,6 +93,10 @@ def train(
     torch.manual_seed(seed)
     learner = strategy.prepare(net, tasks).to(device.torch)
 
+    def start_step() -> None:
+        strategy.before_step(learner)
+        before_step()
+
     def finish_step(step: int) -> None:
         after_step(step)
         net.apply_masks_()
@@ -108,9 +113,10 @@ def train(
     with channels_last(learner):
         history = fit(
             learner, strategy.draw(learner, tasks, device.torch), loss or strategy.loss, settings,
-            device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=before_step,
-            after_step=finish_step, no_best_before=no_best_before, validate=validate,
-            observe=observe_finished if observe else None, work=work, span=span, allowance=allowance, label=label,
+            device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=start_step,
+            after_step=finish_step, move_state=partial(strategy.after_step, learner), no_best_before=no_best_before,
+            validate=validate, observe=observe_finished if observe else None, work=work, span=span,
+            allowance=allowance, most_parts=1 if strategy.compares_examples else MOST_PARTS, label=label,
         )  # fmt: skip
     # Also without epochs: a strategy may have solved the head.
     choose_thresholds(net, tasks[-1], device)

@@ -27,8 +27,9 @@ class Update:
         device: Device, and the other processes of a distributed run.
         seed: Random seed of dropout and other random numbers of a step.
         before: Called when the gradients are computed, before they are clipped and applied.
-        after: Called with the number of completed steps.
+        after: Called with the number of completed steps and the progress in [0, 1) of the step.
         note: Called with a record when memory runs out and batches are split further.
+        most_parts: Most parts of a batch; 1 where a loss compares its examples, so that parts have another loss.
 
     Attributes:
         optimizer: Optimizer with one parameter group per learning rate and weight decay.
@@ -38,12 +39,13 @@ class Update:
 
     def __init__(
         self, learner: nn.Module, loss: Loss, settings: FitSettings, device: Device, seed: int,
-        before: Callable[[], None], after: Callable[[int], None], note: Callable[[Mapping[str, Any]], None],
+        before: Callable[[], None], after: Callable[[int, float], None], note: Callable[[Mapping[str, Any]], None],
+        most_parts: int = MOST_PARTS,
     ) -> None:  # fmt: skip
         self.learner, self.settings, self.device, self.seed = learner, settings, device, seed
         self.before, self.after, self.note = before, after, note
         self.gradients = Gradients(learner, loss, device, settings.amp)
-        self.parts = 1
+        self.parts, self.most_parts = 1, most_parts
         self.reset()
 
     def reset(self) -> None:
@@ -82,7 +84,7 @@ class Update:
 
         Raises:
             DivergedError: If the loss is not finite.
-            ResourceError: If memory runs out even for a sixteenth of the batch.
+            ResourceError: If memory runs out even for the smallest part of the batch.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.peak_lr * group["lr_scale"] * factor
@@ -96,7 +98,7 @@ class Update:
         self.gradients.scaler.step(self.optimizer)
         self.gradients.scaler.update()
         # Before the average, which would otherwise take in masked weights that the step made nonzero.
-        self.after(step + 1)
+        self.after(step + 1, progress)
         if self.average:
             self.average.update(self.learner, step)
         return {"loss": sum(terms.values()), **(terms if len(terms) > 1 else {})}
@@ -126,7 +128,7 @@ class Update:
             except ValueError as error:
                 raise _batch_size_error(error, full) from error
             # Other processes cannot know of it, and would wait for gradients that never come.
-            if self.device.world > 1 or self.parts >= MOST_PARTS:
+            if self.device.world > 1 or self.parts >= self.most_parts:
                 raise full
             self.parts *= 2
             self.note({"out_of_memory": step, "parts": self.parts})

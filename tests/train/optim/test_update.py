@@ -26,7 +26,7 @@ def loss(net, batch, _done):
     return {"label": nn.functional.cross_entropy(net(batch[0]), batch[1])}
 
 
-def update(net, *, loss=loss, before=lambda: None, after=lambda _done: None, **settings) -> Update:
+def update(net, *, loss=loss, before=lambda: None, after=lambda _done, _progress: None, **settings) -> Update:
     return Update(net, loss, FitSettings(lr=0.1, **settings), CPU, 3, before, after, lambda _row: None)
 
 
@@ -64,7 +64,8 @@ def test_its_order_is_gradients_then_clipping_then_the_step():
     def before():
         seen.append(("before", float(net[0].weight.grad.norm())))
 
-    def after(done):
+    def after(done, progress):
+        assert progress == 0.4
         seen.append(("after", done, float(net[0].weight.grad.norm())))
 
     update(net, before=before, after=after, clip=1e-6)(BATCH, step=4, progress=0.4, factor=1.0)
