@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer.errors import DataError
-from effxfer.net.heads.build import Standardize
+from effxfer.net.heads.standardize import Standardize
 from effxfer.net.hooks import as_evaluated
 
 

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from effxfer.net.heads.build import Standardize, fold_standardize, safe_deviation
+from effxfer.net.heads.build import fold_standardize
 from effxfer.net.heads.pools import pool_of
 from effxfer.net.heads.spec import HeadSpec
+from effxfer.net.heads.standardize import Standardize, safe_deviation
 
 Rows = NDArray[np.int64]
 Matrices = Mapping[str, NDArray[Any]]

@@ -16,7 +16,10 @@ from effxfer.transfer.domain_adaptation.dann import Dann
 from effxfer.transfer.domain_adaptation.importance import Importance
 from effxfer.transfer.domain_adaptation.mcc import Mcc
 from effxfer.transfer.domain_adaptation.self_training import SelfTraining
+from effxfer.transfer.few_shot.matching import Matching
 from effxfer.transfer.few_shot.prototypes import PrototypeNet
+from effxfer.transfer.few_shot.relation import RelationNet
+from effxfer.transfer.few_shot.simpleshot import SimpleShot
 from effxfer.transfer.fine_tuning.auto import Auto
 from effxfer.transfer.fine_tuning.freeze import Freeze
 from effxfer.transfer.fine_tuning.full import Full
@@ -51,13 +54,16 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "l2_sp": L2Sp,
     "lora": Lora,
     "lp_ft": LpFt,
+    "matching": Matching,
     "mcc": Mcc,
     "parallel_adapter": ParallelAdapter,
     "probe": Probe,
     "prompts": Prompts,
     "prototypes": PrototypeNet,
+    "relation": RelationNet,
     "self_training": SelfTraining,
     "setfit": SetFit,
+    "simpleshot": SimpleShot,
     "ssf": Ssf,
     "unfreeze": Unfreeze,
 }

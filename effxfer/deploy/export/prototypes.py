@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from effxfer.errors import GateError
-from effxfer.net.heads.prototypes import Prototypes, prototype_logits
+from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.model import Model
@@ -29,12 +29,12 @@ class PrototypeInput(nn.Module):
 
     def __init__(self, net: Net, head: Prototypes) -> None:
         super().__init__()
-        self.net, self.distance = net, head.distance
+        self.net, self.head = net, head
 
     def forward(self, images: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(B, 3, S, S)` and `(C, D)` to `(B, C)` and `(B, D)`."""
-        features = self.net.features(images)
-        return prototype_logits(features, prototypes, self.distance), features
+        features = self.head.transform(self.net.features(images))
+        return self.head.compare(features, prototypes), features
 
 
 def exported_module(net: Net) -> tuple[nn.Module, Tensor | None]:
@@ -78,9 +78,15 @@ def check_prototypes(model: Model, net: Net, pixels: NDArray[np.uint8], toleranc
     for count in range(1, min(MAX_PROTOTYPES, len(features)) + 1):
         prototypes = features[:count]
         answers = model.with_prototypes(prototypes, [str(number) for number in range(count)]).logits(pixels[:IMAGES])
-        expected = prototype_logits(torch.from_numpy(features), torch.from_numpy(prototypes), net.head.distance).numpy()
+        expected = _compare(net.head, features, prototypes)
         worst, scale = max(worst, float(np.abs(answers - expected).max())), max(scale, float(np.abs(expected).max()))
     if not worst <= tolerance * scale:
         text = f"{model.path.name} answers otherwise than its features say when it gets prototypes"
         raise GateError(f"{text}: a logit differs by {worst:.3g}", "report the network's name", code="E601")
     return Report(rows=(Measurement(name="parity/prototypes", value=worst, n=len(features)),))
+
+
+@torch.no_grad()
+def _compare(head: Prototypes, features: NDArray[np.float32], prototypes: NDArray[np.float32]) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = head.compare(torch.from_numpy(features), torch.from_numpy(prototypes)).numpy()
+    return logits

@@ -12,14 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from effxfer.net.heads.pools import Pool
 from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.heads.spec import HeadSpec
+from effxfer.net.heads.standardize import TINY, Standardize
 
-# As in `F.normalize`: far below the length of any feature, and its square is no denormal of float32.
-TINY = 1e-12
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
@@ -61,34 +59,6 @@ class Layers(nn.Sequential):
         for name, layer in self.named_children():
             x = x if name == "pool" else layer(x)
         return x
-
-
-class Standardize(nn.BatchNorm1d):
-    """`(x - mean) / deviation` with stored statistics, in training as in evaluation.
-
-    It subclasses BatchNorm, so that channel pruning and exporters recognize it.
-    """
-
-    def __init__(self, features: int) -> None:
-        # Not BatchNorm's 1e-5: the variance is stored to be divided by, and `safe_deviation` has kept it from 0.
-        super().__init__(features, eps=TINY, affine=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, D)` to `(B, D)`."""
-        return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
-
-    @torch.no_grad()
-    def fit_(self, mean: Tensor, deviation: Tensor) -> None:
-        """Store the statistics `(D,)`, in place; a deviation of almost 0 counts as 1."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        self.running_mean.copy_(mean)
-        self.running_var.copy_(safe_deviation(deviation) ** 2)
-
-
-def safe_deviation(deviation: Tensor) -> Tensor:
-    """Replace deviations `(D,)` below a thousandth of their mean, which are noise, with 1."""
-    return torch.where(deviation > 1e-3 * deviation.mean(), deviation, torch.ones_like(deviation))
 
 
 class Cosine(nn.Module):
@@ -141,7 +111,7 @@ def _build_classifier(spec: HeadSpec, features: int, classes: int) -> nn.Module:
     if spec.kind == "cosine":
         return Cosine(spec, features, classes)
     if spec.kind == "prototypes":
-        return Prototypes(spec.distance, features, classes)
+        return Prototypes(spec, features, classes)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if spec.standardize:
         layers["standardize"] = Standardize(features)

@@ -6,13 +6,16 @@ from pydantic import Field, model_validator
 
 from effxfer.settings import Settings
 
-Distance = Literal["euclidean", "cosine"]
+Metric = Literal["euclidean", "cosine"]
+Distance = Literal["euclidean", "cosine", "relation"]
+Transform = Literal["none", "l2", "cl2n"]
 Kind = Literal["linear", "cosine", "mlp", "prototypes"]
 Pooling = Literal["mean", "gem", "attention", "bilinear"]
 ONLY: dict[tuple[str, str], tuple[str, ...]] = {
     ("kind", "cosine"): ("scale", "learn_scale"),
     ("kind", "mlp"): ("width", "depth", "activation", "norm", "bottleneck"),
-    ("kind", "prototypes"): ("distance",),
+    ("kind", "prototypes"): ("distance", "transform", "hidden"),
+    ("distance", "relation"): ("hidden",),
     ("pool", "gem"): ("power", "learn_power"),
     ("pool", "attention"): ("queries",),
     ("pool", "bilinear"): ("rank",),
@@ -36,7 +39,10 @@ class HeadSpec(Settings):
         depth: MLP only: hidden layers.
         activation: MLP only.
         norm: MLP only: normalisation before each activation.
-        distance: Prototypes only: `euclidean` or `cosine`, see `prototype_logits`.
+        distance: Prototypes only: `euclidean` or `cosine`, see `prototype_logits`; or `relation`, which is learned.
+        transform: Prototypes only: what happens to features first. `l2` gives them length 1; `cl2n` subtracts a stored
+            mean before; `none` leaves them.
+        hidden: Relation only: hidden units of the learned comparison.
         bottleneck: MLP only: rank of the first hidden layer's weights, which are a product then; 0 is full rank.
         pool: How positions of a layer become one vector: `mean`; `gem`; `attention`; `bilinear`, the mean and beside
             it second moments.
@@ -64,6 +70,9 @@ class HeadSpec(Settings):
     activation: Literal["relu", "gelu", "hardswish"] = "relu"
     norm: Literal["none", "batch", "layer"] = "none"
     distance: Distance = "euclidean"
+    transform: Transform = "none"
+    # Chosen, not measured: as many as Conv-4 has features; the paper has 8 behind convolutions of 64 channels.
+    hidden: int = Field(default=64, ge=1, le=65536)
     bottleneck: int = Field(default=0, ge=0, le=65536)
     pool: Pooling = "mean"
     join: Literal["concat", "gate"] = "concat"
@@ -94,7 +103,7 @@ class HeadSpec(Settings):
             kind = getattr(self, foreign[idle[0]][0])
             raise ValueError(f"a {kind} head has no {' or '.join(idle)}")
         if self.kind == "prototypes" and (self.dropout or self.standardize or self.pools):
-            raise ValueError("a prototypes head compares features as they are: no dropout, standardize, pool or join")
+            raise ValueError("a prototypes head has a transform of its own: no dropout, standardize, pool or join")
         return self
 
 
@@ -112,7 +121,7 @@ def describe(spec: HeadSpec) -> str:
     if spec.kind == "cosine":
         text += f" x {spec.scale:.3g}{'' if spec.learn_scale else ' fixed'}"
     if spec.kind == "prototypes":
-        text += f", {spec.distance}"
+        text += f", {spec.distance}" + (f", {spec.transform}" if spec.transform != "none" else "")
     return text + _describe_pool(spec) + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer import progress
-from effxfer.net.heads.build import Standardize
+from effxfer.net.heads.standardize import Standardize
 from effxfer.net.removed_block import RemovedBlock
 from effxfer.prune.channels.selection import ScoredChannels
 from effxfer.prune.graph.groups import Structure

@@ -1,6 +1,7 @@
 """Evaluate a network on its target domain."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -9,13 +10,12 @@ from torch import Tensor
 from effxfer.data.target import concat_splits
 from effxfer.data.task import Split, Task
 from effxfer.net.heads.prototypes import Prototypes, prototype_logits
-from effxfer.net.heads.spec import Distance
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.model import Model
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.train.devices import Device
-from effxfer.train.episodes import measure_few_shot
+from effxfer.train.episodes import Near, measure_few_shot
 from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.linear import Features
 
@@ -38,8 +38,7 @@ def evaluate_target(net: Net, task: Task, device: Device) -> Report:
         return Report()
     if is_new(task):
         split = concat_splits(task.target)
-        features = predict(Features(net), split.rows, net.input, device)
-        return measure_new_classes(features, split, distance_of(net))
+        return measure_new_classes(compared_features(net, split, device), split, comparison_of(net))
     if not len(task.target.test):
         return NOTHING
     logits = predict(net, task.target.test.rows, net.input, device)
@@ -66,7 +65,7 @@ def evaluate_file_on_target(model: Model, task: Task, net: Net) -> Report:
     if not model.takes_prototypes:
         return Report(notes=("the file has fixed classes, so that new classes cannot be evaluated",))
     split = concat_splits(task.target)
-    return measure_new_classes(torch.from_numpy(model.features_of(split.rows)), split, distance_of(net))
+    return measure_new_classes(torch.from_numpy(model.features_of(split.rows)), split, comparison_of(net))
 
 
 def is_new(task: Task) -> bool:
@@ -74,16 +73,24 @@ def is_new(task: Task) -> bool:
     return task.target is not None and task.target.classes != task.classes
 
 
-def distance_of(net: Net) -> Distance:
-    """Name of the distance between a network's features."""
-    return net.head.distance if isinstance(net.head, Prototypes) else "euclidean"
+@torch.no_grad()
+def compared_features(net: Net, split: Split, device: Device) -> Tensor:
+    """Compute what a network's head compares of each example, `(N, D)`, on the CPU."""
+    features = predict(Features(net), split.rows, net.input, device)
+    return deepcopy(net.head).cpu().transform(features) if isinstance(net.head, Prototypes) else features
 
 
-def measure_new_classes(features: Tensor, split: Split, distance: Distance) -> Report:
+def comparison_of(net: Net) -> Near:
+    """Return the function from features `(B, D)` and prototypes `(C, D)` to logits, without a gradient."""
+    if not isinstance(net.head, Prototypes):
+        return prototype_logits
+    near: Near = torch.no_grad()(deepcopy(net.head).cpu().compare)
+    return near
+
+
+def measure_new_classes(features: Tensor, split: Split, near: Near) -> Report:
     """Evaluate few-shot accuracy of features `(N, D)` of new classes."""
-    return measure_few_shot(
-        features, split.labels, lambda x, prototypes: prototype_logits(x, prototypes, distance), f"accuracy/{TARGET}"
-    )
+    return measure_few_shot(features, split.labels, near, f"accuracy/{TARGET}")
 
 
 def accuracy_by_domain(logits: Tensor, split: Split, of: str = "images") -> Report:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer.data.task import Task
-from effxfer.net.heads.build import safe_deviation
+from effxfer.net.heads.standardize import safe_deviation
 from effxfer.net.hooks import hooks
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths

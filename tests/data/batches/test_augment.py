@@ -15,7 +15,7 @@ from effxfer.runtime.images.preprocess import normalize as normalize_deployed
 
 few = profile(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**31)
-crops = st.sampled_from(["resized", "padded", "none"])
+crops = st.sampled_from(["resized", "padded", "affine", "none"])
 hows = st.builds(
     Augment, crop=crops, scale=st.floats(0.01, 1), flip=st.booleans(), colour=st.floats(0, 0.99),
 )  # fmt: skip
@@ -232,3 +232,19 @@ def test_training_sees_numbers_as_the_exported_model_does(seed):
     assert found.shape == (5, 3, 12, 12)
     assert found.dtype is torch.float32
     torch.testing.assert_close(found, torch.from_numpy(normalize_deployed(images.numpy(), preprocess)))
+
+
+def test_distortions_are_small_and_leave_the_paper_as_it_is():
+    drawing = torch.full((200, 28, 28, 3), 255, dtype=torch.uint8)
+    drawing[:, 10:18, 13:15] = 0
+    out = augment(drawing, None, 28, Augment(crop="affine", flip=False), make_generator(5))
+    assert bool((out[:, 0, :, 0] == 255).all()), "beyond the border is the border's colour"
+    ink = (255 - out.float()).sum((1, 2, 3)) / (255 - drawing[0].float()).sum()
+    assert 0.5 < float(ink.min()) < 0.9
+    assert 1.1 < float(ink.max()) < 2
+    rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    weight = (255 - out[..., 0].float()) / (255 - out[..., 0].float()).sum((1, 2), keepdim=True)
+    centre = torch.stack([(weight * rows).sum((1, 2)), (weight * columns).sum((1, 2))], 1) - 13.5
+    assert 1.5 < float(centre.abs().max()) < 3
+    unchanged = (out == drawing).flatten(1).all(1).float().mean()
+    assert unchanged < 0.1, "each of seven distortions is left out in half of the images"

@@ -7,15 +7,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from effxfer.errors import SettingsError
-from effxfer.net.heads.build import Standardize, build_head, fold_standardize, head_parameters
+from effxfer.net.heads.build import build_head, fold_standardize, head_parameters
 from effxfer.net.heads.spec import HeadSpec, describe
+from effxfer.net.heads.standardize import Standardize
 from effxfer.settings import build
 
 common = {"dropout": st.floats(0, 0.9), "standardize": st.booleans()}
 specs = st.one_of(
     st.builds(HeadSpec, kind=st.just("linear"), **common),
     st.builds(HeadSpec, kind=st.just("cosine"), scale=st.floats(0.1, 100), learn_scale=st.booleans(), **common),
-    st.builds(HeadSpec, kind=st.just("prototypes"), distance=st.sampled_from(["euclidean", "cosine"])),
+    st.builds(
+        HeadSpec,
+        kind=st.just("prototypes"),
+        distance=st.sampled_from(["euclidean", "cosine", "relation"]),
+        transform=st.sampled_from(["none", "l2", "cl2n"]),
+    ),
     st.builds(
         HeadSpec,
         kind=st.just("mlp"),

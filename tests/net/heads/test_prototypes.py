@@ -3,6 +3,7 @@ import torch
 
 from effxfer.net.conv4 import conv4
 from effxfer.net.heads.prototypes import Prototypes, class_means, prototype_logits
+from effxfer.net.heads.spec import HeadSpec
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -24,7 +25,7 @@ def test_cosine_nearness_ignores_lengths():
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_a_head_compares_with_its_own_weights(distance):
-    head, x = Prototypes(distance, 5, 3), torch.randn(7, 5, generator=GENERATOR)
+    head, x = Prototypes(HeadSpec(kind="prototypes", distance=distance), 5, 3), torch.randn(7, 5, generator=GENERATOR)
     torch.testing.assert_close(head(x), prototype_logits(x, head.out.weight, distance))
 
 
@@ -38,3 +39,25 @@ def test_conv4_has_the_papers_size():
     net = conv4()
     assert net(torch.zeros(2, 3, 28, 28)).shape == (2, 64, 1, 1)
     assert sum(p.numel() for p in net.parameters()) == 112_832
+
+
+@pytest.mark.parametrize("transform", ["none", "l2", "cl2n"])
+def test_a_head_compares_transformed_features_with_their_means(transform):
+    head = Prototypes(HeadSpec(kind="prototypes", transform=transform), 5, 3)
+    x, labels = 4 + torch.randn(9, 5, generator=GENERATOR), torch.arange(9) % 3
+    head.fit_(x, labels)
+    expected = x - x.mean(0) if transform == "cl2n" else x
+    expected = expected / expected.norm(dim=1, keepdim=True) if transform != "none" else expected
+    torch.testing.assert_close(head.transform(x), expected)
+    torch.testing.assert_close(head.out.weight.detach(), class_means(expected, labels, 3))
+    torch.testing.assert_close(head(x), prototype_logits(expected, head.out.weight))
+
+
+def test_a_learned_comparison_sees_both_sides():
+    head = Prototypes(HeadSpec(kind="prototypes", distance="relation", hidden=7), 5, 3)
+    x, relation = torch.randn(4, 5, generator=GENERATOR), head.relation
+    pair = torch.cat([x[1], head.out.weight[2]])
+    both = torch.cat([relation.query.weight, relation.prototype.weight], 1)
+    expected = relation.score((both @ pair + relation.query.bias).relu())
+    torch.testing.assert_close(head(x)[1, 2], expected[0])
+    assert head(x).shape == (4, 3)
