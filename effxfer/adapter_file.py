@@ -87,7 +87,7 @@ class AdapterFile(SignedFile[Facts]):
             ModelFileError: If the body differs (E411), or the tensors do not fit the document (E405).
         """
         from effxfer.net.backbones.recorded import name_rebuild_errors
-        from effxfer.net.edits import apply_edit
+        from effxfer.net.edits import apply_edit, remove_head
         from effxfer.net.merge import adapters, base_state
 
         if adapters(net):
@@ -99,7 +99,7 @@ class AdapterFile(SignedFile[Facts]):
             hint = f"name the {self.facts.backbone['source']} with the weights that the adapter was trained on"
             raise ModelFileError(text, hint, code="E411")
         # Before the edits, among which is the adapter's head: a network has one.
-        _remove_head(net)
+        remove_head(net)
         with name_rebuild_errors("the adapter", len(self.content)):
             for edit in self.facts.edits:
                 apply_edit(net, **edit)
@@ -205,16 +205,6 @@ def _is_equal(tensor: "Tensor", reference: "Tensor") -> bool:
 
 def _head(net: "Net") -> "list[Edit]":
     return [edit for edit in net.edits if edit["kind"] == "set_head"][-1:]
-
-
-def _remove_head(net: "Net") -> None:
-    """Remove the edits and masks of a network's head, which another one replaces."""
-    from effxfer.net.edits import body_edits
-    from effxfer.net.net import KEEP
-
-    net.edits = body_edits(net.edits)
-    for name in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(KEEP + "head/")]:
-        delattr(net, name)
 
 
 def _load_tensors(net: "Net", tensors: "Mapping[str, Tensor]", bare: set[str]) -> None:

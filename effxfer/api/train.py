@@ -130,30 +130,32 @@ def pretrain(
     size: int | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
     settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result:  # fmt: skip
-    """Train a text encoder on texts without labels, as a backbone for later stages.
+    """Train a network on images or texts without labels, as a backbone for later stages.
 
     The common arguments are described in `effxfer.api`. The source `effxfer.net.text.encoder:Encoder` is a new encoder,
     with a tokenizer that is trained on the texts.
 
     Args:
-        data: A file with a text in each line, or other texts; labels are not used. `labels` of a dictionary says what
-            labels the lines have, and is `none` without it.
-        strategy: A key of `effxfer.transfer.SELF_SUPERVISED`; `mlm` if None.
-        epochs: Maximum number of epochs; 4 if None.
-        lr: Peak learning rate; 0.0005 if None.
+        data: A folder of images at any depth, a file with a text in each line, or other images or texts; labels are not
+            used. `labels` of a dictionary says what labels they have, and is `none` without it.
+        strategy: A key of `effxfer.transfer.SELF_SUPERVISED`; if None, `mlm` for texts and `vicreg` for images.
+        epochs: Maximum number of epochs; if None, 4 for texts and 20 for images.
+        lr: Peak learning rate; if None, 0.0005 for texts, and that of the strategy for images.
         batch: Batch size; 64 if None.
         seconds: Time limit of the whole call, to which the training is shortened; None for no limit.
-        size: Most tokens of a text; None for the network's current number.
+        size: Most tokens of a text, or side of images in pixels; None for the network's present one.
 
     Returns:
-        The model directory, with accuracy and perplexity at hidden tokens.
+        The model directory. Of texts, the report has accuracy and perplexity at hidden tokens; of images the effective
+        rank of the features and, where folders name classes, the accuracy of neighbours and of a linear probe.
 
     Raises:
         SettingsError: If an argument is wrong, or `out` contains another result.
         DataError: If the data cannot be used for training.
-        GateError: If the training diverges.
+        GateError: If the training diverges, or the features of images collapse.
 
     Examples:
+        >>> own = ex.pretrain("timm:mobilenetv2_100", data="photos/unsorted", out="runs/own", strategy="vicreg")
         >>> own = ex.pretrain("hf:weights/minilm", data="tickets.txt", out="runs/own", epochs=2)
         >>> ex.finetune(own, data="labelled.csv", out="runs/dense")
     """
@@ -161,8 +163,8 @@ def pretrain(
         settings, extra, seed=seed, strategy=strategy, fit__epochs=epochs, fit__lr=lr, options__batch=batch,
         seconds=seconds, size=size,
     )  # fmt: skip
-    texts = None if data is None else {"labels": "none", **data_table(data, {})}
-    return run_stage("pretrain", source, out=out, data=texts, settings=table, device=device, force=force)
+    unlabelled = None if data is None else {"labels": "none", **data_table(data, {})}
+    return run_stage("pretrain", source, out=out, data=unlabelled, settings=table, device=device, force=force)
 
 
 def qat(

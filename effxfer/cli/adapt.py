@@ -34,15 +34,19 @@ def finetune(
 
 @stage_command
 def pretrain(
-    strategy: Annotated[str | None, typer.Option(help="Strategy without labels.  [default: mlm]")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Strategy without labels: mlm for texts, vicreg for images if not given.")
+    ] = None,
     budget: Budget = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training texts.  [default: 4]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.0005]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Texts per step.  [default: 64]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training examples; images have 20 by default.  [default: 4]")
+    ] = None,
+    lr: Rate = None,
+    batch: Annotated[int | None, typer.Option(help="Images or texts per step.  [default: 64]")] = None,
 ) -> "Call":
-    """Train a text encoder on your texts, without labels.
+    """Train a network on your images or texts, without labels.
 
-    Later commands take the result as their backbone. --data is a file with a text in each line.
+    Later commands take the result as their backbone. --data is a folder of images, or a file with a text in each line.
     """
     import effxfer
 

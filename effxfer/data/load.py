@@ -61,9 +61,9 @@ def survey(
         ResourceError: If a package that the source needs is not installed.
     """
     of_vectors, of_texts = holds_vectors(settings), holds_texts(settings, base)
-    if settings.labels == "none" and (of_vectors or not of_texts):
-        text = f"{settings.source} holds no texts, and labels = 'none' is for texts"
-        raise SettingsError(text, "set labels to the kind of their labels, or name texts")
+    if settings.labels == "none" and of_vectors:
+        text = f"{settings.source} holds vectors, and labels = 'none' is for images and texts"
+        raise SettingsError(text, "set labels to the kind of their labels, or name images or texts")
     if of_vectors:
         return survey_vectors(settings, base, history)
     if of_texts:

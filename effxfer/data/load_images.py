@@ -53,7 +53,8 @@ def survey_images(settings: DataSettings, base: Path, cache: Path, history: Hist
     # After the splits, from which `rest` takes what `max_per_class` left out.
     unlabelled, unlabelled_findings = list_unlabelled(hashed, items, settings, base, root, cache)
     kind = settings.labels
-    classes = source.classes or tuple(sorted({item.label for item in items}))
+    # The empty one is of images without labels.
+    classes = source.classes or tuple(sorted({item.label for item in items} - {""}))
     findings = (
         *source.findings,
         *unreadable,

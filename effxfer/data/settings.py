@@ -66,7 +66,8 @@ class DataSettings(Settings):
         labels: `single`: each image has one class. `multi`: any number of labels, in one column or in a column for each
             label. `value`: a number, or several in a column each. `multi` and `value` need a table. `tags`: a tag for
             each word of a text, from CoNLL or from lines of objects. `span`: answers to questions, from SQuAD. `none`:
-            texts alone, for `pretrain`; then a line of a file is a text.
+            texts or images alone, for `pretrain`. A line of a file is then a text, and a folder may hold images at any
+            depth, whose folders, if they name classes, are for reports alone.
         label_column: Column of a table, or field of an object, that holds the class, the labels or the number.
         label_columns: Columns of a table that hold a label or a value each, instead of `label_column`. For `multi`: 1,
             true or yes where the label applies, 0, false or no where it does not, empty or -1 where that is unknown.

@@ -173,6 +173,14 @@ def body_edits(edits: Sequence[Edit]) -> list[Edit]:
     return selected
 
 
+def remove_head(net: Net) -> None:
+    """Remove the head of a network, with its edits and masks, so that it gives features."""
+    net.edits = body_edits(net.edits)
+    for name in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(KEEP + "head/")]:
+        delattr(net, name)
+    net.head, net.output, net.taps, net.smoothing = nn.Identity(), SingleLabel(), ("out",), 0.0
+
+
 def measure_shapes(net: nn.Module) -> tuple[dict[str, list[int]], Sizes]:
     """Return every tensor's shape and every module's numeric attributes, which pruning may change."""
     shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}

@@ -18,7 +18,9 @@ TEXT_PROBE_LR = 1e-2
 ADAPTERS = ("bitfit", "houlsby", "ia3", "lora", "parallel_adapter", "prompts", "ssf")
 # The paper's; 16 of CR's texts, MiniLM, one draw (753 test texts): 77.3 %, at 1e-4 73.6 %, without pairs 73.0 %.
 SETFIT_LR = 2e-5
-TEXT_LRS = {"probe": TEXT_PROBE_LR, "setfit": SETFIT_LR} | dict.fromkeys(ADAPTERS, LR)
+# Of Gururangan et al., 2020 (2004.10964), for small batches.
+MLM_LR = 5e-4
+TEXT_LRS = {"mlm": MLM_LR, "probe": TEXT_PROBE_LR, "setfit": SETFIT_LR} | dict.fromkeys(ADAPTERS, LR)
 
 
 class FitSettings(Settings):
@@ -71,7 +73,7 @@ def default_lr(input_kind: str, strategy: str) -> float:
 
     Args:
         input_kind: `image` or `text`.
-        strategy: A key of `effxfer.transfer.STRATEGIES`.
+        strategy: A key of `effxfer.transfer.STRATEGIES` or `SELF_SUPERVISED`.
     """
     return TEXT_LRS.get(strategy, TEXT_LR) if input_kind == "text" else LR
 

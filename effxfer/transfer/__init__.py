@@ -30,7 +30,14 @@ from effxfer.transfer.regularized.bi_tuning import BiTuning
 from effxfer.transfer.regularized.bss import Bss
 from effxfer.transfer.regularized.delta import Delta
 from effxfer.transfer.regularized.l2_sp import L2Sp
+from effxfer.transfer.self_supervised.barlow_twins import BarlowTwins
+from effxfer.transfer.self_supervised.byol import Byol
 from effxfer.transfer.self_supervised.mlm import MaskedLm
+from effxfer.transfer.self_supervised.moco import MoCo
+from effxfer.transfer.self_supervised.rotation import Rotation
+from effxfer.transfer.self_supervised.simclr import SimClr
+from effxfer.transfer.self_supervised.simsiam import SimSiam
+from effxfer.transfer.self_supervised.vicreg import VicReg
 from effxfer.transfer.semi_supervised.fixmatch import FixMatch
 from effxfer.transfer.text.setfit import SetFit
 
@@ -69,4 +76,13 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 # Of the stage `pretrain`: they learn from examples without labels.
-SELF_SUPERVISED: dict[str, type[MaskedLm]] = {"mlm": MaskedLm}
+SELF_SUPERVISED: dict[str, type[Strategy]] = {
+    "barlow_twins": BarlowTwins,
+    "byol": Byol,
+    "mlm": MaskedLm,
+    "moco": MoCo,
+    "rotation": Rotation,
+    "simclr": SimClr,
+    "simsiam": SimSiam,
+    "vicreg": VicReg,
+}

@@ -51,6 +51,7 @@ class Strategy(Settings):
         adds: How it adapts a frozen body, whose adapter the stage then saves as a file: by changes of `weights`, or by
             additional `layers`; empty if it does not.
         compares_examples: Whether the loss compares the examples of a batch, which then is never taken in parts.
+        judged_by: What `judge` returns, with its unit, for curves; empty for the main metric of the labels.
         adapts_domain: Whether it trains on examples of a target domain; reports compare it with the source alone.
     """
 
@@ -59,6 +60,7 @@ class Strategy(Settings):
     of_images: ClassVar[bool] = True
     adds: ClassVar[Literal["", "weights", "layers"]] = ""
     compares_examples: ClassVar[bool] = False
+    judged_by: ClassVar[str] = ""
     adapts_domain: ClassVar[bool] = False
 
     # Chosen: BatchNorm's mean is then known to an eighth of a deviation, even of one pixel.

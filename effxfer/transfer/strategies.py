@@ -8,7 +8,7 @@ from effxfer.errors import SettingsError, did_you_mean
 from effxfer.runtime.inputs import INPUTS
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.settings import build
-from effxfer.transfer import STRATEGIES
+from effxfer.transfer import SELF_SUPERVISED, STRATEGIES
 from effxfer.transfer.base import Strategy
 
 S = TypeVar("S", bound=Strategy)
@@ -65,7 +65,7 @@ def require_data(strategy: Strategy, name: str, unit: str, labels: str, has_targ
         text = f"strategy {_name_of(strategy)!r} needs {needed}, {name} holds {unit}"
         raise SettingsError(text, f"strategies that learn from {unit}: {able}")
     if labels == MaskedToken.kind and labels not in strategy.takes:
-        hint = "`effxfer pretrain` learns from texts alone; otherwise set `labels` to what their labels are"
+        hint = f"`effxfer pretrain` learns from {unit} alone; otherwise set `labels` to what their labels are"
         raise SettingsError(f"strategy {_name_of(strategy)!r} needs labels, and {name} has none", hint)
     if labels not in strategy.takes:
         able = ", ".join(key for key, cls in STRATEGIES.items() if labels in cls.takes)
@@ -76,6 +76,23 @@ def require_data(strategy: Strategy, name: str, unit: str, labels: str, has_targ
         text = f"{asks} looks at {unit} of another domain of the same classes, and {name} has none"
         raise SettingsError(text, "name them with data.target, or data.unlabelled")
     _check_options(strategy, labels)
+
+
+def require_examples(name: str, unit: str, data: str) -> None:
+    """Check that a strategy of `SELF_SUPERVISED` learns from what data hold, before any example is loaded.
+
+    Args:
+        name: Name of the strategy.
+        unit: What the data hold, such as `images`.
+        data: Name of the data.
+
+    Raises:
+        SettingsError: If it does not, with the strategies that do.
+    """
+    able = [key for key, cls in SELF_SUPERVISED.items() if unit in {INPUTS[kind].unit for kind in cls.inputs}]
+    if name not in able:
+        hint = f"strategies that learn from {unit}: {', '.join(able) or 'none yet'}"
+        raise SettingsError(f"strategy {name!r} does not learn from {unit}, which {data} holds", hint)
 
 
 def _check_options(strategy: Strategy, labels: str) -> None:

@@ -17,8 +17,8 @@ from effxfer.stages.runner.run import compare
 from effxfer.stages.runner.source import AdapterOnBase
 from tests import tiny
 
-# They refuse images; `tests/stages/train/test_pretrain.py` and `tests/stages/prune/test_vocabulary.py` have what is
-# promised here.
+# They refuse images or choose settings by the kind of examples: `tests/stages/train/test_pretrain.py`,
+# `test_pretrain_images.py` and `tests/stages/prune/test_vocabulary.py` have what is promised here.
 OF_TEXTS = {"pretrain", "prune vocabulary"}
 
 

@@ -1,4 +1,4 @@
-"""Augment whole batches on the training device: resized, padded or distorted crops, flip, colour, mixup, CutMix.
+"""Augment whole batches on the device: resized, padded or distorted crops, flip, colour, blur, mixup, CutMix.
 
 Every random number is drawn on the CPU from a generator that the caller seeds per batch, so a batch depends only on
 its seed, not on the device or on earlier batches.
@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import Settings
 
+DEVIATIONS = (0.1, 2.0)  # of blurs, in pixels: SimCLR's, for images of any size
+
 
 class Augment(Settings):
     """Settings of augmentation.
@@ -29,6 +31,8 @@ class Augment(Settings):
         scale: Smallest area of a resized crop as a fraction of the image, in (0, 1]; 1 for the whole area.
         flip: Mirror left and right with probability one half.
         colour: Largest relative change of brightness, contrast and saturation, in [0, 1); 0 turns it off.
+        grey: Probability of a grey image (Chen et al., 2020, https://arxiv.org/abs/2002.05709), in [0, 1]; 0 is off.
+        blur: Probability of a Gaussian blur, whose deviation is 0.1 to 2 pixels, as there, in [0, 1]; 0 is off.
         mixup: Alpha of mixup (Zhang et al., 2017, https://arxiv.org/abs/1710.09412); 0 turns it off.
         cutmix: Alpha of CutMix (Yun et al., 2019, https://arxiv.org/abs/1905.04899); 0 turns it off.
     """
@@ -38,6 +42,8 @@ class Augment(Settings):
     scale: float = Field(default=0.35, gt=0, le=1)
     flip: bool = True
     colour: float = Field(default=0.0, ge=0, lt=1)
+    grey: float = Field(default=0.0, ge=0, le=1)
+    blur: float = Field(default=0.0, ge=0, le=1)
     mixup: float = Field(default=0.0, ge=0)
     cutmix: float = Field(default=0.0, ge=0)
 
@@ -51,7 +57,7 @@ def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def augment(pixels: Tensor, aspect: Tensor | None, size: int, settings: Augment, generator: Generator) -> Tensor:
-    """Crop, flip and recolour a batch.
+    """Crop, flip, recolour and blur a batch.
 
     Args:
         pixels: uint8 `(B, T, T, 3)`.
@@ -85,7 +91,11 @@ def augment(pixels: Tensor, aspect: Tensor | None, size: int, settings: Augment,
         if settings.flip:
             box[:, 2] *= 1 - 2 * (torch.rand(count, generator=generator) < 0.5).float()
         result = _sample_boxes(pixels, box.to(pixels.device), size)
-    return _recolour(result, settings.colour, generator) if settings.colour else result
+    if settings.colour:
+        result = _recolour(result, settings.colour, generator)
+    if settings.grey:
+        result = _turn_grey(result, settings.grey, generator)
+    return _blur(result, settings.blur, generator) if settings.blur else result
 
 
 def mix_images(
@@ -168,11 +178,42 @@ def _recolour(pixels: Tensor, strength: float, generator: Generator) -> Tensor:
     factors = torch.empty(3, len(pixels)).uniform_(1 - strength, 1 + strength, generator=generator)
     brightness, contrast, saturation = factors.to(pixels.device)[:, :, None, None, None]
     images = pixels.float() * brightness
-    # ITU-R BT.601, as in Pillow's conversion to grey.
-    luma = images @ torch.tensor([0.299, 0.587, 0.114], device=pixels.device)
+    luma = _luma(images)
     images = images.lerp(luma[..., None], 1 - saturation)
     images = images.lerp(luma.mean((1, 2))[:, None, None, None], 1 - contrast)
     result: Tensor = images.clamp_(0, 255).round_().to(torch.uint8)
+    return result
+
+
+def _luma(images: Tensor) -> Tensor:
+    # ITU-R BT.601, as in Pillow's conversion to grey.
+    return images @ torch.tensor([0.299, 0.587, 0.114], device=images.device)
+
+
+def _turn_grey(pixels: Tensor, probability: float, generator: Generator) -> Tensor:
+    chosen = torch.rand(len(pixels), generator=generator).to(pixels.device) < probability
+    luma = _luma(pixels.float()).round_().to(torch.uint8)
+    return torch.where(chosen[:, None, None, None], luma[..., None], pixels)
+
+
+def _blur(pixels: Tensor, probability: float, generator: Generator) -> Tensor:
+    """Blur some images, each with a kernel of its own, first down and then across."""
+    chosen = (torch.rand(len(pixels), generator=generator) < probability).nonzero()[:, 0]
+    deviation = torch.empty(len(pixels)).uniform_(*DEVIATIONS, generator=generator)[chosen].to(pixels.device)
+    if not len(chosen):
+        return pixels
+    side = pixels.shape[1]
+    # A tenth of the side, as in SimCLR; odd, so that it has a middle, and no wider than reflection allows.
+    reach = min(max(1, side // 20), side - 1)
+    offsets = torch.arange(-reach, reach + 1, device=pixels.device)
+    kernels = (-(offsets**2) / (2 * deviation[:, None] ** 2)).softmax(1).repeat_interleave(3, 0)
+    images = pixels[chosen.to(pixels.device)].permute(0, 3, 1, 2).float().reshape(1, -1, side, side)
+    images = F.pad(images, [reach] * 4, mode="reflect")
+    images = F.conv2d(images, kernels[:, None, :, None], groups=len(kernels))
+    images = F.conv2d(images, kernels[:, None, None, :], groups=len(kernels))
+    result = pixels.clone()
+    blurred = images.reshape(-1, 3, side, side).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    result[chosen.to(pixels.device)] = blurred
     return result
 
 

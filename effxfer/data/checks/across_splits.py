@@ -28,7 +28,7 @@ def check_items(
     kind = settings.labels
     severity: Severity = "warning" if settings.allow_leakage else "error"
     return [
-        *find_contradictions(items, partial(describe_label, kind, classes=classes)),
+        *(() if kind == "none" else find_contradictions(items, partial(describe_label, kind, classes=classes))),
         *(find_imbalance(items, unit) if kind == "single" else check_coverage(items, kind, classes, unit)),
         *find_leaks(items, {i.path: i.sha256 for i in items}, relation, severity),
         *find_trained_before(items, history, severity),

@@ -31,8 +31,8 @@ def label_array(kind: LabelKind, labels: Sequence[str], classes: tuple[str, ...]
         classes: Names of the head's columns.
 
     Returns:
-        `single` and `none`: int64 `(N,)`, -1 without a label. `multi`: uint8 `(N, C)`, 255 where unknown. `value`:
-        float32 `(N, K)`, NaN where unknown.
+        `single` and `none`: int64 `(N,)`, -1 without a label; of `none` they are for reports alone. `multi`: uint8
+        `(N, C)`, 255 where unknown. `value`: float32 `(N, K)`, NaN where unknown.
     """
     return ARRAYS[kind](labels, classes)
 
@@ -50,6 +50,9 @@ def output_of(kind: LabelKind, classes: tuple[str, ...], train: Any) -> Output:
     """
     if kind == "single":
         return SingleLabel(classes=classes)
+    if kind == "none":
+        # Folders may name classes, but only reports look at them: no head is for them.
+        return SingleLabel()
     if kind == "tags":
         return Tagging(classes=classes)
     if isinstance(train, SpanLabels):

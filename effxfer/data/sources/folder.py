@@ -7,24 +7,34 @@ from pathlib import Path
 
 from effxfer.data.listing import Finding, Item, SourceListing, first_names
 from effxfer.data.settings import DataSettings
-from effxfer.data.sources.layout import Splits, find_doubtful_folders, find_layout_errors, no_images, split_folders
+from effxfer.data.sources.layout import (
+    Splits,
+    find_doubtful_folders,
+    find_inner_splits,
+    find_layout_errors,
+    no_images,
+    split_folders,
+)
 from effxfer.data.sources.walk import Tree, walk
 
 
 def read_folder(root: Path, settings: DataSettings) -> SourceListing:
-    """List the images of a folder of class folders.
+    """List the images of a folder of class folders; without labels, all images at any depth.
 
     Args:
         root: The folder; `train` and, if present, `val`/`valid`/`validation`/`dev` and `test`/`testing` hold the
             class folders if `train` holds folders, otherwise the folders of the root are the classes.
-        settings: `class_from` and `allow_empty` are used.
+        settings: `labels`, `class_from` and `allow_empty` are used.
 
     Raises:
         DataError: If the folder does not exist or cannot be read.
     """
     tree = walk(root)
-    splits, labels = split_folders(tree), _Labels()
+    splits, labels = split_folders(tree, has_classes=settings.labels != "none"), _Labels()
     items, ignored = _items(tree, splits, settings, labels)
+    if settings.labels == "none":
+        inner = [] if splits else find_inner_splits(tree)
+        return SourceListing(items, [*(inner if items else [no_images(tree, root)]), *tree.findings, *ignored])
     problems = find_layout_errors(tree, splits, settings, root) if items else [no_images(tree, root)]
     spelling = [*_check_encoding(labels), *find_collisions({item.label for item in items})]
     return SourceListing(
@@ -69,6 +79,8 @@ def _items(tree: Tree, splits: Splits, settings: DataSettings, labels: _Labels) 
         path = "/".join(parts)
         if splits and parts[0] not in splits:
             findings.append(_ignored_finding(path, "outside the train, val and test folders, ignored"))
+        elif len(parts) < depth + 2 and settings.labels == "none":
+            items.append(Item(path, "", splits[parts[0]] if splits else ""))
         elif len(parts) < depth + 2:
             findings.append(_ignored_finding(path, "image outside any class folder, ignored"))
         else:

@@ -12,16 +12,18 @@ from effxfer.runtime.images.names import SUFFIXES
 Splits = dict[str, str]
 
 
-def split_folders(tree: Tree) -> Splits:
+def split_folders(tree: Tree, *, has_classes: bool = True) -> Splits:
     """Map top folders to splits, e.g. `{"train": "train", "valid": "val"}`; empty if the top folders are classes.
 
-    `train` must hold folders: a class that happens to be named `train` holds images.
+    With classes, `train` must hold folders: a class that happens to be named `train` holds images.
     """
     top = {parts[0] for parts in tree.folders}
     nested = {parts[0] for parts in tree.folders if len(parts) > 1}
     splits = {name: SPLIT_NAMES[name.lower()] for name in sorted(top) if name.lower() in SPLIT_NAMES}
     trains = any(split == "train" and name in nested for name, split in splits.items())
     # Where all top folders are splits, train may be absent: a later check names that.
+    if not has_classes:
+        return splits if "train" in splits.values() else {}
     return splits if trains or (splits and splits.keys() == top and nested) else {}
 
 
@@ -34,7 +36,7 @@ def find_layout_errors(tree: Tree, splits: Splits, settings: DataSettings, root:
         settings: `class_from` is used.
         root: The folder, for hints.
     """
-    return [] if splits else _find_inner_splits(tree) or _find_parent_folder(tree, settings, root)
+    return [] if splits else find_inner_splits(tree) or _find_parent_folder(tree, settings, root)
 
 
 def no_images(tree: Tree, root: Path) -> Finding:
@@ -65,7 +67,7 @@ def _suggest(root: Path, name: str) -> str:
     return f"did you mean {root / name}?" if name else ""
 
 
-def _find_inner_splits(tree: Tree) -> list[Finding]:
+def find_inner_splits(tree: Tree) -> list[Finding]:
     """Find `cat/train/1.jpg` instead of `train/cat/1.jpg`: read as classes, its splits would be mixed."""
     inner = {parts[:2] for parts in tree.files}
     splits = {SPLIT_NAMES.get(pair[1].lower(), "") if len(pair) > 1 else "" for pair in inner}

@@ -40,7 +40,7 @@ def read_source(settings: DataSettings, base: Path) -> tuple[Path | None, Source
 
 
 def _require_single(settings: DataSettings, source: str) -> None:
-    if settings.labels != "single":
+    if settings.labels not in ("single", "none"):
         text = f"{settings.source} is {source}, which has one class for each image, and labels is {settings.labels!r}"
         hint = "give a .csv, .tsv or .parquet table with a column of paths and columns of labels, or leave labels out"
         raise DataError(text, hint, code="E344")

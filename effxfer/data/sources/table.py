@@ -60,7 +60,7 @@ def _check_rows(rows: Sequence[Row], root: Path, settings: DataSettings) -> Sour
 
 def _name_labels(rows: list[Row], settings: DataSettings) -> tuple[list[Row], tuple[str, ...], list[Finding]]:
     """Return the rows, the names of labels or values (of classes none, as only those in use count), and findings."""
-    if settings.labels == "single":
+    if settings.labels in ("single", "none"):
         return rows, (), []
     if settings.labels == "value" or settings.label_columns or not rows:
         return rows, settings.names_of_labels, []
@@ -69,7 +69,7 @@ def _name_labels(rows: list[Row], settings: DataSettings) -> tuple[list[Row], tu
 
 
 def _check_names(items: Iterable[Item], classes: Sequence[str], settings: DataSettings) -> list[Finding]:
-    if settings.labels == "value":
+    if settings.labels in ("value", "none"):
         return []
     names = {item.label for item in items} if settings.labels == "single" else set(classes)
     return [*_find_equal_numbers(names), *find_collisions(names)]

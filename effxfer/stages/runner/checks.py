@@ -46,11 +46,13 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
     Raises:
         SettingsError: If one does not.
     """
-    from effxfer.transfer.strategies import make_strategy, require_data
+    from effxfer.transfer.strategies import make_strategy, require_data, require_examples
 
-    if settings.without_labels:
-        return
     for name, options in settings.strategies(recipe):
+        if settings.without_labels:
+            for listing in listings[-1:]:
+                require_examples(name, listing.unit, listing.name)
+            continue
         for listing in listings[-1:]:
             target = listing.target
             # With some classes of its own it is loaded with the shared ones alone.

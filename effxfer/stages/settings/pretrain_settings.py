@@ -1,12 +1,15 @@
 """Settings of the stage that learns without labels; no heavy imports."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
 from effxfer.settings import Settings
 from effxfer.stages.settings.base import TrainedSettings
 from effxfer.train.settings import FitSettings
+
+STRATEGY = {"image": "vicreg", "text": "mlm", "vector": "mlm"}
+IMAGE_FIT = FitSettings(epochs=20)
 
 
 class SentenceTeacher(Settings):
@@ -33,8 +36,9 @@ class Pretrain(TrainedSettings):
     """Train a backbone on examples without labels; every later stage takes the result as its backbone.
 
     Attributes:
-        strategy: A key of `effxfer.transfer.SELF_SUPERVISED`.
-        size: Most tokens of a text in this and later stages; None keeps the present number.
+        strategy: A key of `effxfer.transfer.SELF_SUPERVISED`; None is `mlm` for texts and `vicreg` for images.
+        fit: Epochs, learning rate and schedule. Without it, images have 20 epochs and no clipping.
+        size: Most tokens of a text, or side of images in pixels, in this and later stages; None keeps the present one.
         seconds: Time limit of the stage. Training is shortened, with its schedule, to as many of `fit.epochs` as fit.
             None: no limit.
         teacher: A larger text encoder whose vectors the network learns, too; None for none.
@@ -43,10 +47,17 @@ class Pretrain(TrainedSettings):
 
     without_labels: ClassVar[bool] = True
 
-    strategy: str = "mlm"
-    # A tenth of BERT's epochs, chosen: texts of one's own are few. The rate is that of 2004.10964 for small batches.
-    fit: FitSettings = FitSettings(epochs=4, lr=5e-4, clip=1.0)
+    strategy: str | None = None  # type: ignore[assignment]
+    # A tenth of BERT's epochs, chosen: texts of one's own are few.
+    fit: FitSettings = FitSettings(epochs=4, clip=1.0)
     size: int | None = Field(default=None, ge=8, le=4096)
     seconds: float | None = Field(default=None, gt=0)
     teacher: Annotated[SentenceTeacher | None, BeforeValidator(_teacher)] = None
     precision: Literal["float32", "float16"] = "float32"
+
+    def for_input(self, kind: str) -> Self:
+        """Choose strategy, epochs and learning rate by the kind of input, where they are not given."""
+        chosen = self.model_copy(update={"strategy": self.strategy or STRATEGY[kind]})
+        if kind == "image" and "fit" not in self.model_fields_set:
+            chosen = chosen.model_copy(update={"fit": IMAGE_FIT})
+        return super(Pretrain, chosen).for_input(kind)

@@ -146,8 +146,8 @@ def accuracy_report(net: Net, task: Task, device: Device) -> Report:
     return Report(rows=tuple(rows)) + evaluate_target(net, task, device)
 
 
-def training_curves(history: Sequence[Row], name: str = "", title: str = "accuracy") -> Report:
-    """Report epochs, speed and curves of a training run; `title` is that of the main metric."""
+def training_curves(history: Sequence[Row], name: str = "", title: str = "accuracy", unit: str = "%") -> Report:
+    """Report epochs, speed and curves of a training run; `title` is that of what chose the epoch."""
     if not history:
         return Report()
     losses = tuple((row["epoch"], row["loss"]) for row in history)
@@ -157,6 +157,12 @@ def training_curves(history: Sequence[Row], name: str = "", title: str = "accura
         rows=(Measurement(name="epochs", value=len(history)), speed),
         curves=(
             Curve(title="Training loss", name=name or "loss", x="epoch", y="loss", points=losses),
-            Curve(title=f"Validation {title}", name=name or "validation", x="epoch", y=f"{title}, %", points=scores),
+            Curve(
+                title=f"Validation {title}",
+                name=name or "validation",
+                x="epoch",
+                y=f"{title}, {unit}" if unit else title,
+                points=scores,
+            ),
         ),
     )

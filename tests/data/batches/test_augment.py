@@ -18,6 +18,7 @@ seeds = st.integers(0, 2**31)
 crops = st.sampled_from(["resized", "padded", "affine", "none"])
 hows = st.builds(
     Augment, crop=crops, scale=st.floats(0.01, 1), flip=st.booleans(), colour=st.floats(0, 0.99),
+    grey=st.floats(0, 1), blur=st.floats(0, 1),
 )  # fmt: skip
 
 
@@ -248,3 +249,37 @@ def test_distortions_are_small_and_leave_the_paper_as_it_is():
     assert 1.5 < float(centre.abs().max()) < 3
     unchanged = (out == drawing).flatten(1).all(1).float().mean()
     assert unchanged < 0.1, "each of seven distortions is left out in half of the images"
+
+
+def test_grey_and_blur_draw_nothing_where_they_are_off():
+    off, on = Augment(colour=0.3), Augment(colour=0.3, grey=1e-9, blur=1e-9)
+    first, second = (augment(pixels(), None, 12, how, make_generator(3)) for how in (off, on))
+    assert torch.equal(first, second)
+    drawn = [make_generator(3), make_generator(3)]
+    augment(pixels(), None, 12, off, drawn[0])
+    augment(pixels(), None, 12, on, drawn[1])
+    assert not torch.equal(drawn[0].get_state(), drawn[1].get_state())
+
+
+def test_grey_images_have_equal_channels_and_their_brightness():
+    out = augment(pixels(), None, 12, Augment(crop="none", flip=False, grey=1.0), make_generator(0))
+    assert torch.equal(out[..., 0], out[..., 1])
+    assert torch.equal(out[..., 0], out[..., 2])
+    luma = pixels().float() @ torch.tensor([0.299, 0.587, 0.114])
+    assert torch.equal(out[..., 0], luma.round().to(torch.uint8))
+    half = augment(pixels(400), None, 12, Augment(crop="none", flip=False, grey=0.25), make_generator(0))
+    share = (half[..., 0] == half[..., 1]).all((1, 2)).float().mean()
+    assert 0.15 < share < 0.35
+
+
+def test_blur_keeps_what_is_even_and_spreads_a_point_alike_to_all_sides():
+    how = Augment(crop="none", flip=False, blur=1.0)
+    even = torch.full((3, 12, 12, 3), 77, dtype=torch.uint8)
+    assert torch.equal(augment(even, None, 12, how, make_generator(0)), even)
+    point = torch.zeros(6, 41, 41, 3, dtype=torch.uint8)
+    point[:, 20, 20] = 255
+    out = augment(point, None, 41, how, make_generator(0))
+    assert torch.equal(out, out.flip(1))
+    assert torch.equal(out, out.transpose(1, 2))
+    assert (out[:, 20, 20] < 255).any()
+    assert (out.float().sum((1, 2, 3)) / 3 - 255).abs().max() < 15

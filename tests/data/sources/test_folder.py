@@ -82,3 +82,21 @@ def test_names_equal_but_for_case(tmp_path):
     found = read(class_folders(tmp_path, {"Dog": 1, "dog": 1}))
     assert codes(found) == ["W318"]
     assert "Dog, dog" in found.findings[0].text
+
+
+def test_without_labels_images_lie_at_any_depth(tmp_path):
+    found = read(class_folders(tmp_path, {"": 2, "cat": 1, "a/b/c": 1}), labels="none")
+    assert labels(found) == [("", ""), ("", "a"), ("", "cat")]
+    assert not found.findings
+
+
+def test_without_labels_splits_may_hold_the_images_themselves(tmp_path):
+    found = read(class_folders(tmp_path, {"train": 2, "test": 1}), labels="none")
+    assert labels(found) == [("test", ""), ("train", "")]
+    inside = tmp_path / "inside"
+    assert codes(read(class_folders(inside, {"cat/train": 1, "cat/test": 1}), labels="none")) == ["E310"]
+
+
+def test_without_labels_a_folder_without_images_is_still_an_error(tmp_path):
+    tmp_path.joinpath("cat").mkdir()
+    assert codes(read(tmp_path, labels="none")) == ["E310"]

@@ -95,9 +95,15 @@ def test_other_strategies_are_refused_before_anything_is_loaded(pretrained, alon
         tiny.stage("finetune", pretrained, tmp_path / "x", alone, strategy="mlm")
 
 
+def test_texts_are_refused_by_strategies_of_images(pretrained, alone, tmp_path):
+    with pytest.raises(SettingsError, match="strategy 'simclr' does not learn from texts") as caught:
+        tiny.stage("pretrain", pretrained, tmp_path / "x", alone, strategy="simclr")
+    assert caught.value.hint == "strategies that learn from texts: mlm"
+
+
 def test_images_are_refused(dense, data, tmp_path):
     with pytest.raises(SettingsError, match="strategy 'mlm' does not learn from images"):
-        tiny.stage("pretrain", dense, tmp_path / "x", data, **PRETRAIN)
+        tiny.stage("pretrain", dense, tmp_path / "x", data, **PRETRAIN, strategy="mlm")
 
 
 def test_a_network_of_texts_alone_is_not_exported_as_an_answer(pretrained, labelled, tmp_path):

@@ -1,0 +1,1 @@
+"""How good features are, with labels and without."""

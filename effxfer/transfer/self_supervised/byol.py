@@ -1,0 +1,100 @@
+"""BYOL: predict what a slow copy of the network says of the other view (Grill et al., 2020).
+
+https://arxiv.org/abs/2006.07733.
+
+Shape legend: B images, P units of the projection.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import cos, pi
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from effxfer.data.batches.augment import Augment
+from effxfer.data.batches.batches import Batches
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.train.devices import Device
+from effxfer.transfer.base import Strategy
+from effxfer.transfer.self_supervised.collapse import RANK, judge_rank
+from effxfer.transfer.self_supervised.negative_cosine import negative_cosine
+from effxfer.transfer.self_supervised.projection import Projected, full_precision, perceptron
+from effxfer.transfer.self_supervised.slow_copy import SlowCopy
+from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
+
+
+class Byol(Strategy):
+    """Predict the slow copy's projection of one view from the network's projection of the other.
+
+    Attributes:
+        momentum: Share of the slow copy that stays at the first step; it rises to 1 by a half cosine. The paper's
+            is 0.996, for a million steps.
+        hidden: Units of the hidden layers of projection and predictor, which are discarded; 4,096 in the paper.
+        width: Units of their last layers.
+    """
+
+    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
+    of_images: ClassVar[bool] = False
+    compares_examples: ClassVar[bool] = True
+    judged_by: ClassVar[str] = RANK
+
+    augment: Augment = VIEWS
+    batch: int = Field(default=64, ge=2)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    hidden: int = Field(default=512, ge=2)
+    width: int = Field(default=128, ge=2)
+
+    @model_validator(mode="after")
+    def _uses_no_labels(self) -> "Byol":
+        refuse_options_of_labels(self)
+        return self
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Add the projection, the predictor and the slow copy."""
+        super().prepare(net, tasks)
+        return Bootstrap(net, self.hidden, self.width)
+
+    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
+        """Return batches of two views, see `draw_views`."""
+        return draw_views(tasks, self.batch, self.augment, device)
+
+    def begin_epoch(self, learner: "Bootstrap", progress: float) -> None:
+        """Let the slow copy normalise by its batches, as the network does."""
+        super().begin_epoch(learner, progress)
+        learner.slow.train()
+
+    def loss(self, learner: "Bootstrap", batch: Tensor, progress: float) -> Mapping[str, Tensor]:
+        """Return the mean of both predictions' negative cosines."""
+        predicted = learner.predictor(learner.project(batch)).float().chunk(2)
+        first, second = learner.slow.project(batch).chunk(2)
+        with full_precision(first):
+            likeness = negative_cosine(predicted[0], second) + negative_cosine(predicted[1], first)
+        return {"likeness": likeness / 2}
+
+    def after_step(self, learner: "Bootstrap", steps: int, progress: float) -> None:
+        """Move the slow copy."""
+        learner.slow.follow_(learner, self.momentum_at(progress))
+
+    def momentum_at(self, progress: float) -> float:
+        """Return the momentum at a progress in [0, 1).
+
+        >>> [round(Byol().momentum_at(progress), 4) for progress in (0, 0.5, 1)]
+        [0.99, 0.995, 1.0]
+        """
+        return 1 - (1 - self.momentum) * (cos(pi * progress) + 1) / 2
+
+    def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
+        """Return the rank of the features, see `judge_rank`."""
+        return judge_rank(learner, tasks[-1].val, device)
+
+
+class Bootstrap(Projected):
+    """A network with a projection, a predictor, and a slow copy of network and projection."""
+
+    def __init__(self, net: Net, hidden: int, width: int) -> None:
+        super().__init__(net, [hidden, width])
+        self.predictor = perceptron([width, hidden, width])
+        self.slow = SlowCopy(self)

@@ -1,0 +1,81 @@
+"""SimSiam: predict one view from the other, with a stopped gradient (Chen & He, 2020).
+
+https://arxiv.org/abs/2011.10566.
+
+Shape legend: B images, P units of the projection.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from effxfer.data.batches.augment import Augment
+from effxfer.data.batches.batches import Batches
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.train.devices import Device
+from effxfer.transfer.base import Strategy
+from effxfer.transfer.self_supervised.collapse import RANK, judge_rank
+from effxfer.transfer.self_supervised.negative_cosine import negative_cosine
+from effxfer.transfer.self_supervised.projection import Projected, full_precision, perceptron
+from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
+
+
+class SimSiam(Strategy):
+    """Predict the projection of one view from that of the other, which is a constant for the gradient.
+
+    Attributes:
+        width: Units of each layer of the projection, which is discarded; 2,048 in the paper.
+        hidden: Units of the predictor's hidden layer; a quarter of `width` in the paper.
+        stop_gradient: Whether the projection that is predicted is a constant; without that, features collapse.
+    """
+
+    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
+    of_images: ClassVar[bool] = False
+    compares_examples: ClassVar[bool] = True
+    judged_by: ClassVar[str] = RANK
+
+    augment: Augment = VIEWS
+    batch: int = Field(default=64, ge=2)
+    width: int = Field(default=512, ge=2)
+    hidden: int = Field(default=128, ge=2)
+    stop_gradient: bool = True
+
+    @model_validator(mode="after")
+    def _uses_no_labels(self) -> "SimSiam":
+        refuse_options_of_labels(self)
+        return self
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Add the projection and the predictor."""
+        super().prepare(net, tasks)
+        return Siamese(net, self.width, self.hidden)
+
+    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
+        """Return batches of two views, see `draw_views`."""
+        return draw_views(tasks, self.batch, self.augment, device)
+
+    def loss(self, learner: "Siamese", batch: Tensor, progress: float) -> Mapping[str, Tensor]:
+        """Return the mean of both predictions' negative cosines."""
+        projected = learner.project(batch)
+        predicted = learner.predictor(projected).float().chunk(2)
+        # Of the batch as it is: both branches have the weights of this step.
+        first, second = (projected.detach() if self.stop_gradient else projected).chunk(2)
+        with full_precision(projected):
+            likeness = negative_cosine(predicted[0], second) + negative_cosine(predicted[1], first)
+        return {"likeness": likeness / 2}
+
+    def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
+        """Return the rank of the features, see `judge_rank`."""
+        return judge_rank(learner, tasks[-1].val, device)
+
+
+class Siamese(Projected):
+    """A network with a projection, and a predictor of one view's projection from the other's."""
+
+    def __init__(self, net: Net, width: int, hidden: int) -> None:
+        super().__init__(net, [width] * 3, normalize_last=True)
+        self.predictor = perceptron([width, hidden, width])
