@@ -94,6 +94,7 @@ class SetHead(Edit):
     classes: Names
     taps: Names = Field(default=["out"])
     output: Table | None = None
+    embeddings: Count = 0
 
 
 Sizes = dict[Name, dict[Name, int | float | Annotated[list[int], Field(max_length=64)]]]

@@ -79,6 +79,14 @@ def write_images(folder: Path, per_class: int = 20, seed: int = 0) -> Path:
     return folder
 
 
+def write_classes(file: Path) -> Path:
+    """Write what is said about the classes of these images: how much of each colour."""
+    rows = {"blue": (0.1, 0.2, 0.9), "green": (0.2, 0.9, 0.1), "red": (0.9, 0.1, 0.2), "white": (0.9, 0.9, 0.9)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{name},{','.join(map(str, row))}\n" for name, row in rows.items()))
+    return file
+
+
 def data_of(folder: Path, **more: object) -> DataSettings:
     """Name a folder with splits that are large enough to measure on."""
     return DataSettings(source=str(folder), val_fraction=0.2, test_fraction=0.2, **more)

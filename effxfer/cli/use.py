@@ -54,6 +54,7 @@ def predict(
     pair: Annotated[list[str] | None, typer.Option(help="Second text of a pair, for each --text.")] = None,
     text_file: Annotated[Path | None, typer.Option(help="A text per line (pairs: a tab between), or .jsonl.")] = None,
     support: Annotated[Path | None, typer.Option(help="Few-shot classes: a folder of a few images per class.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Zero-shot classes: a .csv of class embeddings.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show per example.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads, 0 for one per core.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write a table (.csv).")] = None,
@@ -64,7 +65,8 @@ def predict(
     from effxfer.benchmark.untrusted.vet import has_valid_seal, is_untrusted, locate, note_unverified
     from effxfer.cli import prediction_table
     from effxfer.cli import show as printing
-    from effxfer.errors import DataError, ModelFileError, error_of_code
+    from effxfer.errors import DataError, ModelFileError, SettingsError, error_of_code
+    from effxfer.runtime.class_tables.class_table_error import ClassTableError
     from effxfer.runtime.images.preprocess import ImageError
     from effxfer.runtime.model import ModelError
     from effxfer.runtime.predict import predict_files
@@ -73,10 +75,13 @@ def predict(
     from effxfer.stages.runner.output_dir import check_file
 
     check_file(out)
+    if support and classes:
+        raise SettingsError("support and classes are two ways to name other classes", "give one of them")
     file, arguments = locate(model), predict_arguments(files, text, pair, text_file)
     # Labels and preprocessing are those of the file that was exported, not of one that another tool made of it.
     has_valid_seal(file)
-    arguments |= {"file": str(file), "top": top, "support": str(support) if support else None, "threads": threads}
+    arguments |= {"file": str(file), "top": top, "threads": threads}
+    arguments |= {"support": str(support) if support else None, "classes": str(classes) if classes else None}
     try:
         if is_untrusted(file):
             examples = len(arguments["images"]) + len(arguments["texts"])
@@ -92,7 +97,7 @@ def predict(
             rows = predict_files(**arguments)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
-    except ImageError as error:
+    except (ImageError, ClassTableError) as error:
         raise DataError(error.problem, error.hint, code=error.code) from None
     except (TextError, VectorError) as error:
         raise error_of_code(error.problem, error.hint, error.code) from None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from effxfer.errors import DataError
 from effxfer.files import digest
+from effxfer.runtime.class_tables.class_table import ClassTable
 
 Severity = Literal["error", "warning", "note"]
 Text = str | tuple[str, str] | list[str]  # a pair, or words
@@ -108,6 +109,7 @@ class Listing:
         assigned: All labelled images with their splits, including those that `max_per_class` excludes.
         labels: Kind of label, as in the settings.
         texts: The text of each item by its path, where the source holds texts; empty for images.
+        class_embeddings: Rows of numbers of its classes, and of new ones of the target; None if there are none.
         vectors: The vectors of all items, float32 `(N, D)`, in the order of `everything`; None for others.
     """
 
@@ -124,6 +126,7 @@ class Listing:
     labels: LabelKind = "single"
     texts: Mapping[str, Text] = field(default_factory=dict)
     vectors: NDArray[np.float32] | None = None
+    class_embeddings: ClassTable | None = None
 
     @property
     def unit(self) -> str:
@@ -135,7 +138,8 @@ class Listing:
     @property
     def key(self) -> str:
         """Digest of everything that its task depends on, including the target."""
-        return digest([self.digest, self.target.key]) if self.target else self.digest
+        key = digest([self.digest, self.target.key]) if self.target else self.digest
+        return digest([key, self.class_embeddings.content()]) if self.class_embeddings else key
 
     @property
     def everything(self) -> tuple[Item, ...]:

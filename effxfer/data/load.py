@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from effxfer.data.checks.enough import require_validation
+from effxfer.data.class_embeddings import join_class_embeddings, with_class_embeddings
 from effxfer.data.history import NONE, History, describe_difference
 from effxfer.data.listing import Listing, notes_of, raise_errors
 from effxfer.data.load_images import load_images, survey_images
@@ -12,7 +13,7 @@ from effxfer.data.load_texts import load_texts, survey_texts
 from effxfer.data.load_vectors import holds_vectors, load_vectors, survey_vectors
 from effxfer.data.settings import DataSettings
 from effxfer.data.sources.file_hashes import default_cache
-from effxfer.data.target import attach_target, join_target
+from effxfer.data.target import attach_target, choose_classes, join_target
 from effxfer.data.task import Task
 from effxfer.data.texts.modality import holds_texts
 from effxfer.errors import SettingsError
@@ -46,8 +47,18 @@ def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = No
     raise_errors(listing.findings, settings.source)
     if settings.target is not None:
         listing = join_target(listing, scan(settings.target, base, cache=cache, history=history), settings)
+    if settings.class_embeddings is not None:
+        listing = join_class_embeddings(listing, settings.class_embeddings, base, _new_classes(listing, settings))
     findings = (*listing.findings, *describe_difference(listing, history, settings.source))
     return replace(listing, findings=findings, notes=notes_of(findings))
+
+
+def _new_classes(listing: Listing, settings: DataSettings) -> tuple[str, ...]:
+    """Return the classes of the target that the task does not have, if it is one of new classes."""
+    if listing.target is None:
+        return ()
+    classes = choose_classes(listing.target.classes, listing.classes, settings.target_classes)
+    return tuple(name for name in classes if name not in listing.classes)
 
 
 def survey(
@@ -105,11 +116,11 @@ def load(
     task = _load_listed(listing, settings, input, cache, progress)
     require_validation(task)
     if settings.target is None:
-        return task
+        return with_class_embeddings(task, listing.class_embeddings)
     target = load(
         settings.target, task.input, base=base, cache=cache, progress=progress, history=history, listing=listing.target
     )  # fmt: skip
-    return attach_target(task, target, settings.target_classes)
+    return with_class_embeddings(attach_target(task, target, settings.target_classes), listing.class_embeddings)
 
 
 def _load_listed(

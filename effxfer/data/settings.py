@@ -85,6 +85,10 @@ class DataSettings(Settings):
             are used only for reports, never for training or selection. With the same classes, its training images
             serve as `unlabelled` and accuracy is reported on its test images; with new classes only, accuracy is
             reported on all its images, by episodes.
+        class_embeddings: What is known of each class beside its examples, for zero-shot strategies: a `.csv` file with
+            the name of a class and its numbers in each line, such as attributes; or a file of word vectors (GloVe's
+            text, or `.npz` with arrays `words` and `vectors`), in which the words of class names are looked up. New
+            classes of the target need a row, too.
         target_classes: For a target with both known and new classes: report on the `same` or on the `new` ones; None
             refuses such a target.
         canvas_scale: Side of the squashed training image that augmentation crops from, as a multiple of the input
@@ -122,6 +126,7 @@ class DataSettings(Settings):
     unlabelled: str | None = Field(default=None, min_length=1)
     target: Target = None
     target_classes: TargetClasses = None
+    class_embeddings: str | None = Field(default=None, min_length=1)
     # As 256 to 224, ImageNet's usual sides: a crop of 0.75 of the area is then still sampled from real pixels.
     canvas_scale: float = Field(default=1.15, ge=1, le=4)
     # 64: chosen; more threads would queue for the GIL.
@@ -162,6 +167,14 @@ class DataSettings(Settings):
             raise ValueError("a target cannot have a target or unlabelled images of its own")
         if self.target_classes and not self.target:
             raise ValueError("target_classes has no effect without a target")
+        return self
+
+    @model_validator(mode="after")
+    def _check_class_embeddings(self) -> "DataSettings":
+        if self.class_embeddings and self.labels != "single":
+            raise ValueError("class_embeddings needs labels = 'single'")
+        if self.target and self.target.class_embeddings:
+            raise ValueError("a target has no class_embeddings of its own: name one file for all classes beside it")
         return self
 
     @model_validator(mode="after")

@@ -74,6 +74,8 @@ class Task:
         unlabelled: Additional training images with the label -1; None without any.
         target: Target domain or target classes, if they differ from the task's own. Its labels are used only for
             reports, never for training or selection.
+        class_embeddings: What is known of each class beside its examples, such as attributes or a word vector: float32
+            `(C, E)`; None if nothing is. A target of new classes has its own rows.
         notes: Notes on the splits and examples for reports.
         records: The split of every example, including the target's.
         loader: Decodes the examples again for another input; None if they are not available.
@@ -88,6 +90,7 @@ class Task:
     digest: str
     unlabelled: Split | None = None
     target: "Task | None" = None
+    class_embeddings: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
     records: tuple[Record, ...] = ()
     loader: "TaskLoader | None" = None

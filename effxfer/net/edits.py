@@ -39,16 +39,22 @@ def set_head(
     classes: Sequence[str],
     taps: Sequence[str] = ("out",),
     output: Mapping[str, Any] | None = None,
+    embeddings: int = 0,
 ) -> None:
     """Set an untrained head, fed by the named layers; `features` are the channels of each, or their sum.
 
-    `output` says what its columns mean where they are not single labels of `classes`.
+    `output` says what its columns mean where they are not single labels of `classes`; `embeddings` how many numbers
+    describe a class that a head of kind `compare` knows.
     """
     _check_size("head", features if isinstance(features, int) else sum(features))
     head = build(HeadSpec, spec, "head")
     if head.pool != "mean" and net.input.kind == "text":
         raise ModelFileError(f"a head that pools by {head.pool} would see the padding of texts", "give pool = 'mean'")
-    net.head = build_head(head, features, len(classes))
+    _check_size("class_embeddings", embeddings)
+    if (head.kind == "compare") != (embeddings > 0):
+        text = f"an edit sets a {head.kind} head with {embeddings} numbers of each class"
+        raise ModelFileError(text, "get an intact copy", code="E404")
+    net.head = build_head(head, features, len(classes), embeddings)
     net.output, net.taps = SingleLabel(classes=tuple(classes)), tuple(taps)
     if output:
         set_output(net, output=output)

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from effxfer.runtime.class_tables.class_table_error import ClassTableError
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import Model, ModelError
-from effxfer.runtime.predict import iter_predictions, pair_texts, read_sources
+from effxfer.runtime.predict import describe_classes, iter_predictions, pair_texts, read_sources
 from effxfer.runtime.printing import json_line, printable
 from effxfer.runtime.source import Source
 from effxfer.runtime.support import learn, read_support
@@ -29,10 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         model = Model(options.model, threads=options.threads)
         model = learn(model, read_support(options.support)) if options.support else model
+        model = describe_classes(model, options.classes) if options.classes else model
         texts = pair_texts(options.text, options.pair)
         sources = read_sources(model, options.files, texts, options.text_file, as_json=options.json)
         return print_predictions(model, sources, options.top)
-    except (ModelError, ImageError, TextError, VectorError) as error:
+    except (ModelError, ImageError, TextError, VectorError, ClassTableError) as error:
         print(f"{printable(error)}\n  hint: {printable(error.hint)}", file=sys.stderr)
         return 3 if isinstance(error, ImageError) else error.exit_code
     except BrokenPipeError:
@@ -77,11 +79,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text-file", type=Path, help="a text in each line, pairs with a tab; - is standard input")
     parser.add_argument("--json", action="store_true", help="lines of --text-file are JSON, as in .jsonl files")
     parser.add_argument("--support", type=Path, help="class folders of a few images each: classify into these classes")
+    parser.add_argument("--classes", type=Path, help="a .csv of class embeddings: classify into these classes")
     parser.add_argument("--top", type=int, default=1, help="classes per example")
     parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
     options = parser.parse_args(arguments)
     if not (options.files or options.text or options.text_file):
         parser.error("give files, --text or --text-file")
+    if options.support and options.classes:
+        parser.error("--support and --classes exclude each other")
     if options.pair and len(options.pair) != len(options.text):
         parser.error(f"{len(options.text)} --text and {len(options.pair)} --pair make no pairs")
     return options

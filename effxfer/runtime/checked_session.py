@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.runtime.model_file.metadata import PROTOTYPES, Metadata, ModelError
+from effxfer.runtime.model_file.metadata import CLASS_EMBEDDINGS, CLASS_TABLES, PROTOTYPES, Metadata, ModelError
 from effxfer.runtime.model_file.seal import is_sealed, read_model
 from effxfer.runtime.model_file.wire import versions
 from effxfer.runtime.session import (
@@ -62,24 +62,30 @@ class CheckedSession:
         return PROTOTYPES in (held.name for held in self.session.get_overridable_initializers())
 
     @property
+    def embedding_length(self) -> int:
+        """Numbers of each class, of a file that takes class embeddings; 0 for others."""
+        shapes = {held.name: held.shape for held in self.session.get_overridable_initializers()}
+        return int(shapes[CLASS_EMBEDDINGS][1]) if CLASS_EMBEDDINGS in shapes else 0
+
+    @property
     def prototype_length(self) -> int:
         """Numbers in a prototype, of a file that takes them."""
         shapes = {held.name: held.shape for held in self.session.get_overridable_initializers()}
         length: int = shapes[PROTOTYPES][1]
         return length
 
-    def run(self, feed: NDArray[Any], prototypes: Mapping[str, NDArray[Any]], output: str = "") -> NDArray[np.float32]:
+    def run(self, feed: NDArray[Any], tables: Mapping[str, NDArray[Any]], output: str = "") -> NDArray[np.float32]:
         """Run the graph.
 
         Args:
             feed: Its input.
-            prototypes: Of other classes, by the initializer's name; empty for the file's own.
+            tables: Rows of other classes, by the initializer's name; empty for the file's own.
             output: Name of the output to return; empty for the first one.
 
         Raises:
             ModelError: If the graph does not run (`E427`).
         """
-        feeds = {self.input_name: feed, **prototypes}
+        feeds = {self.input_name: feed, **tables}
         try:
             result: NDArray[np.float32] = self.session.run([output or self._output], feeds)[0]
         except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
@@ -129,7 +135,7 @@ def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], op
 
 def _output_for(session: Any, metadata: Metadata, path: Path) -> str:
     output, axes = session.get_outputs()[0], 2 if metadata.output.per == "example" else 3
-    free = any(initializer.name == PROTOTYPES for initializer in session.get_overridable_initializers())
+    free = any(initializer.name in CLASS_TABLES for initializer in session.get_overridable_initializers())
     if len(output.shape) != axes or (output.shape[-1] != len(metadata.labels) and not free):
         problem = f"{path} returns {output.shape}, its metadata names {len(metadata.labels)} labels"
         raise ModelError(problem, "export it again", code="E428")

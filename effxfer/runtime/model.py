@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.checked_session import CheckedSession
+from effxfer.runtime.class_tables.stacking import lower
 from effxfer.runtime.images.crop import graph_input, resize_crop
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
-from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, ModelError
+from effxfer.runtime.model_file.metadata import CLASS_EMBEDDINGS, FEATURES, PROTOTYPES, ModelError
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.predictions import MultiLabelPrediction, Prediction, RegressionPrediction, to_predictions
 from effxfer.runtime.outputs.single_label import SingleLabel
@@ -60,7 +61,8 @@ class Model:
         self.path = Path(path)
         self._file = CheckedSession(self.path, threads=threads, providers=providers, options=options)
         self.sealed, self.metadata = self._file.sealed, self._file.metadata
-        self._prototypes = dict[str, NDArray[Any]]()
+        self._tables = dict[str, NDArray[Any]]()
+        self._lowered: NDArray[np.float32] | None = None
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -197,7 +199,45 @@ class Model:
             raise ModelError(f"{problem}, not {prototypes.shape}", code="E428")
         model = copy(self)
         model.metadata = replace(self.metadata, output=SingleLabel(classes=tuple(labels)))
-        model._prototypes = {PROTOTYPES: np.ascontiguousarray(prototypes, np.float32)}
+        model._tables = {PROTOTYPES: np.ascontiguousarray(prototypes, np.float32)}
+        return model
+
+    @property
+    def takes_classes(self) -> bool:
+        """Whether classes can be set at run time by their class embeddings, by `with_classes`."""
+        return bool(self._file.embedding_length)
+
+    def with_classes(
+        self, table: NDArray[np.float32], labels: Sequence[str], *, calibration: float | None = None
+    ) -> "Model":
+        """Return a copy of the model for other classes, of which no example is needed.
+
+        The logits of its own classes are lowered, by their names, where new ones stand beside them: it was trained on
+        examples of its own alone, and prefers them.
+
+        Args:
+            table: Class embeddings of the kind that it was trained with, float32 `(C, E)`, one row for each class.
+            labels: C names.
+            calibration: By how much; None for what was chosen in training, 0 for not at all.
+
+        Raises:
+            ModelError: If the file takes no class embeddings, or expects others (`E428`).
+        """
+        width = self._file.embedding_length
+        if not width:
+            hint = "export a network that was trained with a zero-shot strategy, such as eszsl"
+            raise ModelError(f"{self.path} takes no class embeddings", hint, code="E428")
+        if table.shape != (len(labels), width) or not len(labels) or len(set(labels)) < len(labels):
+            problem = f"{len(labels)} classes of different names need a table of shape ({len(labels)}, {width})"
+            raise ModelError(f"{problem}, not {table.shape}", "give a row of the same columns for each", code="E428")
+        if not np.isfinite(table).all():
+            raise ModelError("class embeddings hold NaN or infinity", "fill them in", code="E428")
+        model = copy(self)
+        model.metadata = replace(self.metadata, output=SingleLabel(classes=tuple(labels)))
+        model._tables = {CLASS_EMBEDDINGS: np.ascontiguousarray(table, np.float32)}
+        lowered = self.metadata.calibration if calibration is None else calibration
+        own_labels = set(self._file.metadata.labels)
+        model._lowered = np.array([lowered if label in own_labels else 0.0 for label in labels], np.float32)
         return model
 
     def _need_prototypes(self) -> None:
@@ -316,7 +356,10 @@ class Model:
     def run(self, rows: Any, output: str = "") -> NDArray[np.float32]:
         """Run the graph on one batch of decoded examples."""
         feed = rows if self.with_preprocessing else self.input.feed(rows)
-        return self._file.run(feed, self._prototypes, output)
+        outputs = self._file.run(feed, self._tables, output)
+        if self._lowered is None or output:
+            return outputs
+        return lower(outputs, self._lowered, probabilities=self.with_preprocessing)
 
     def check_outputs(self, outputs: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Return outputs for named examples if `CheckedSession.check` accepts them."""

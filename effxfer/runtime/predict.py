@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from effxfer.runtime.class_tables.class_table import read_class_table
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import BATCH, Model
 from effxfer.runtime.outputs.text_answers import decode, predict_decoded
@@ -19,7 +20,8 @@ Text = str | Sequence[str]
 
 def predict_files(
     file: str | Path, images: Sequence[str | Path] = (), *, texts: Sequence[Text] = (),
-    text_file: str | Path | None = None, support: str | Path | None = None, top: int = 1, threads: int = 0,
+    text_file: str | Path | None = None, support: str | Path | None = None, classes: str | Path | None = None,
+    top: int = 1, threads: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Predict files and texts; give rows of plain values, one for each.
 
@@ -29,6 +31,7 @@ def predict_files(
         texts: Texts, or pairs of texts, behind the files.
         text_file: A file with a text, or a pair of texts, in each line, see `runtime.text_lines.read_texts`.
         support: A folder of class folders: classify into these classes instead of the model's own.
+        classes: A `.csv` file of classes, see `read_class_table`: classify into these instead of the model's own.
         top: Classes per example.
         threads: Threads within an operator; 0 for one per physical core.
 
@@ -44,10 +47,23 @@ def predict_files(
         ImageError: If the support cannot be used.
         TextError: If the lines of the file of texts cannot be used.
         VectorError: If a file of vectors cannot be used.
+        ClassTableError: If the file of classes cannot be used.
     """
     model = Model(file, threads=threads)
     model = learn(model, read_support(support)) if support else model
+    model = describe_classes(model, classes) if classes else model
     return list(iter_predictions(model, read_sources(model, images, texts, text_file), top=top))
+
+
+def describe_classes(model: Model, classes: str | Path) -> Model:
+    """Return a model with the classes of a `.csv` file, known by their class embeddings alone.
+
+    Raises:
+        ClassTableError: If the file cannot be used.
+        ModelError: If the model takes no class embeddings, or others (`E428`).
+    """
+    table = read_class_table(Path(classes))
+    return model.with_classes(table.values, table.names)
 
 
 def pair_texts(texts: Sequence[str], second_texts: Sequence[str]) -> list[str | tuple[str, str]]:

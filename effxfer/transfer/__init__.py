@@ -40,9 +40,16 @@ from effxfer.transfer.self_supervised.simsiam import SimSiam
 from effxfer.transfer.self_supervised.vicreg import VicReg
 from effxfer.transfer.semi_supervised.fixmatch import FixMatch
 from effxfer.transfer.text.setfit import SetFit
+from effxfer.transfer.zero_shot.ale import Ale
+from effxfer.transfer.zero_shot.dap import Dap
+from effxfer.transfer.zero_shot.devise import Devise
+from effxfer.transfer.zero_shot.eszsl import Eszsl
+from effxfer.transfer.zero_shot.iap import Iap
+from effxfer.transfer.zero_shot.sae import Sae
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "adabn": AdaBn,
+    "ale": Ale,
     "auto": Auto,
     "bi_tuning": BiTuning,
     "bitfit": BitFit,
@@ -51,12 +58,16 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "coral": Coral,
     "dan": Dan,
     "dann": Dann,
+    "dap": Dap,
     "delta": Delta,
+    "devise": Devise,
+    "eszsl": Eszsl,
     "fixmatch": FixMatch,
     "freeze": Freeze,
     "full": Full,
     "houlsby": Houlsby,
     "ia3": Ia3,
+    "iap": Iap,
     "importance": Importance,
     "l2_sp": L2Sp,
     "lora": Lora,
@@ -68,6 +79,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "prompts": Prompts,
     "prototypes": PrototypeNet,
     "relation": RelationNet,
+    "sae": Sae,
     "self_training": SelfTraining,
     "setfit": SetFit,
     "simpleshot": SimpleShot,

@@ -52,6 +52,8 @@ class Strategy(Settings):
             additional `layers`; empty if it does not.
         compares_examples: Whether the loss compares the examples of a batch, which then is never taken in parts.
         judged_by: What `judge` returns, with its unit, for curves; empty for the main metric of the labels.
+        solves: Whether it is a closed formula that `prepare` solves: there are no epochs.
+        needs_class_embeddings: Whether it learns from `data.class_embeddings`, for classes without examples.
         adapts_domain: Whether it trains on examples of a target domain; reports compare it with the source alone.
     """
 
@@ -61,6 +63,8 @@ class Strategy(Settings):
     adds: ClassVar[Literal["", "weights", "layers"]] = ""
     compares_examples: ClassVar[bool] = False
     judged_by: ClassVar[str] = ""
+    solves: ClassVar[bool] = False
+    needs_class_embeddings: ClassVar[bool] = False
     adapts_domain: ClassVar[bool] = False
 
     # Chosen: BatchNorm's mean is then known to an eighth of a deviation, even of one pixel.

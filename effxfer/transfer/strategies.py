@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from effxfer.data.class_embeddings import NEEDED
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.runtime.inputs import INPUTS
@@ -42,10 +43,13 @@ def require_kind(strategy: Strategy, task: Task) -> None:
     Raises:
         SettingsError: If it does not, with the strategies that do, or with the option that has no effect.
     """
-    require_data(strategy, task.name, task.input.unit, task.output.kind)
+    described = task.class_embeddings is not None
+    require_data(strategy, task.name, task.input.unit, task.output.kind, described=described)
 
 
-def require_data(strategy: Strategy, name: str, unit: str, labels: str, has_target: bool = True) -> None:
+def require_data(
+    strategy: Strategy, name: str, unit: str, labels: str, has_target: bool = True, described: bool = True
+) -> None:
     """Check a strategy like `require_kind`, by what is known of data before any example is loaded.
 
     Args:
@@ -54,6 +58,7 @@ def require_data(strategy: Strategy, name: str, unit: str, labels: str, has_targ
         unit: What they hold, such as `images`.
         labels: Their kind of label.
         has_target: Whether there are examples of a target, or without labels.
+        described: Whether there are class embeddings.
 
     Raises:
         SettingsError: If it does not learn from them.
@@ -75,6 +80,9 @@ def require_data(strategy: Strategy, name: str, unit: str, labels: str, has_targ
         asks = f"validator {strategy.validator!r}" if not strategy.adapts_domain else f"strategy {_name_of(strategy)!r}"
         text = f"{asks} looks at {unit} of another domain of the same classes, and {name} has none"
         raise SettingsError(text, "name them with data.target, or data.unlabelled")
+    if strategy.needs_class_embeddings and not described:
+        text = f"strategy {_name_of(strategy)!r} learns from what is said about classes, and {name} says nothing"
+        raise SettingsError(text, NEEDED)
     _check_options(strategy, labels)
 
 

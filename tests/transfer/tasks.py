@@ -32,7 +32,8 @@ def task(count: int = 48, seed: int = 0) -> Task:
         return Split(rows=pixels.astype(np.uint8), labels=labels.astype(np.int64), names=[str(i) for i in range(n)])
 
     parts = {"train": split(count), "val": split(24), "test": split(24), "unlabelled": split(96)}
-    return Task(name="stripes", output=SingleLabel(classes=("down", "across")), **parts, input=PREPROCESS, digest="d")
+    return Task(name="stripes", output=SingleLabel(classes=("down", "across")), **parts, input=PREPROCESS, digest="d",
+                class_embeddings=np.eye(2, dtype=np.float32))  # fmt: skip
 
 
 def body(seed: int = 0) -> Net:

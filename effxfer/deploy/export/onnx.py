@@ -19,7 +19,7 @@ from effxfer.deploy.export.opset import NATIVE, lower
 from effxfer.deploy.settings import OPSET
 from effxfer.errors import ModelFileError
 from effxfer.runtime.inputs import Input
-from effxfer.runtime.model_file.metadata import FEATURES, PROTOTYPES, SEALS, Metadata, ModelError
+from effxfer.runtime.model_file.metadata import CLASS_EMBEDDINGS, FEATURES, PROTOTYPES, SEALS, Metadata, ModelError
 from effxfer.runtime.model_file.seal import is_sealed, read_model
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SingleLabel
@@ -44,6 +44,7 @@ def export_onnx(
     opset: int = OPSET,
     dynamic_size: bool = False,
     prototypes: Tensor | None = None,
+    class_embeddings: Tensor | None = None,
     extra: Mapping[str, str] = NO_EXTRA,
 ) -> Path:
     """Write a network as one ONNX file; above 2 GB, as one with its weights in `FILE.data` beside it.
@@ -65,6 +66,8 @@ def export_onnx(
         opset: ONNX operator set, 13 or later; checked in what was written. Below 18 the IR version is as old.
         dynamic_size: Whether height and width are free, if the network allows it; only for images.
         prototypes: Default of the second input, `(classes, D)`; None for a file without it.
+        class_embeddings: Default of a second input of this name, `(classes, E)`, which need not be given; None for a
+            file without it. The module then takes them as a second input, and returns logits alone.
         extra: More metadata.
 
     Raises:
@@ -78,19 +81,21 @@ def export_onnx(
     require_own_folder(file, input)
     free: dict[str, Mapping[int, str]] = {input.name: FREE_SIZE if dynamic_size else input.free}
     examples = [_example(module, input)]
-    if prototypes is not None:
-        free[PROTOTYPES] = FREE_CLASSES
-        examples.append(prototypes.detach())
-    model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=[OUTPUT, FEATURES][: len(free)])
+    tables = {PROTOTYPES: prototypes, CLASS_EMBEDDINGS: class_embeddings}
+    second_inputs = {name: table.detach() for name, table in tables.items() if table is not None}
+    free |= dict.fromkeys(second_inputs, FREE_CLASSES)
+    examples += second_inputs.values()
+    outputs = [OUTPUT] if prototypes is None else [OUTPUT, FEATURES]
+    model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=outputs)
     strip(model)
-    columns = output.width if prototypes is None else FREE_CLASSES[0]
+    columns = FREE_CLASSES[0] if second_inputs else output.width
     axes = [BATCH, columns] if output.per == "example" else [*input.free.values(), columns]
     _check_graph(model, axes, max(opset, NATIVE), free)
     # After the check, which compares what torch wrote with what it was asked for.
     if opset < NATIVE:
         lower(model, opset)
-    if prototypes is not None:
-        put_default(model, PROTOTYPES, prototypes)
+    for name, table in second_inputs.items():
+        put_default(model, name, table)
     metadata = Metadata(input=input, output=output, key=key, version=__version__, extra=extra)
     write_metadata(model, metadata)
     # Before the model, which is refused without them.

@@ -1,4 +1,6 @@
-"""Export of prototype networks with prototypes as an input: new classes need no new file.
+"""Export of networks whose classes are points, with these as an input: new classes need no new file.
+
+Points are prototypes, the mean features of a few examples, or class embeddings, such as attributes.
 
 Shape legend: B images, S side, D features, C classes.
 """
@@ -11,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from effxfer.errors import GateError
+from effxfer.net.heads.compare import Compare
 from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.model import Model
-from effxfer.runtime.model_file.metadata import PROTOTYPES
+from effxfer.runtime.model_file.metadata import CALIBRATION, CLASS_TABLES
+from effxfer.runtime.rows import Rows
 
 if TYPE_CHECKING:
     import onnx
@@ -37,18 +41,40 @@ class PrototypeInput(nn.Module):
         return self.head.compare(features, prototypes), features
 
 
+class ClassEmbeddingInput(nn.Module):
+    """A network that takes examples and class embeddings, and returns logits."""
+
+    def __init__(self, net: Net, head: Compare) -> None:
+        super().__init__()
+        self.net, self.head = net, head
+
+    def forward(self, examples: Tensor, class_embeddings: Tensor) -> Tensor:
+        """Map an input `(B, ...)` and `(C, E)` to `(B, C)`."""
+        return self.head.compare(self.net.features(examples), class_embeddings)
+
+
+def class_embeddings_of(net: Net) -> Tensor | None:
+    """Return the class embeddings of a network's own classes, `(C, E)`; None for heads that compare with none."""
+    return net.head.table if isinstance(net.head, Compare) else None
+
+
+def calibration_metadata(net: Net) -> dict[str, str]:
+    """Return the metadata entry that says what a network's own classes are lowered by beside new ones."""
+    return {CALIBRATION: repr(float(net.head.calibration))} if isinstance(net.head, Compare) else {}
+
+
 def exported_module(net: Net) -> tuple[nn.Module, Tensor | None]:
     """Return the module to export in evaluation mode, and its prototypes (None for other heads)."""
+    if isinstance(net.head, Compare):
+        return ClassEmbeddingInput(net, net.head).eval(), None
     if not isinstance(net.head, Prototypes):
         return net, None
     return PrototypeInput(net, net.head).eval(), net.head.out.weight
 
 
 def from_prototypes(graph: "onnx.GraphProto") -> list[str]:
-    """List the nodes that depend on prototypes: their range is unknown, so they are not quantized."""
-    if PROTOTYPES not in {value.name for value in graph.input}:
-        return []
-    dependent, names = {PROTOTYPES}, list[str]()
+    """List the nodes that depend on rows of classes: their range is unknown, so they are not quantized."""
+    dependent, names = {value.name for value in graph.input} & set(CLASS_TABLES), list[str]()
     for node in graph.node:
         if dependent & set(node.input):
             dependent |= set(node.output)
@@ -90,3 +116,37 @@ def check_prototypes(model: Model, net: Net, pixels: NDArray[np.uint8], toleranc
 def _compare(head: Prototypes, features: NDArray[np.float32], prototypes: NDArray[np.float32]) -> NDArray[np.float32]:
     logits: NDArray[np.float32] = head.compare(torch.from_numpy(features), torch.from_numpy(prototypes)).numpy()
     return logits
+
+
+@torch.no_grad()
+def check_class_embeddings(model: Model, net: Net, rows: Rows, tolerance: float) -> Report:
+    """Run a file with other class embeddings, and compare its logits with those of its network.
+
+    Args:
+        model: Exported model in float32.
+        net: The exported network; nothing is checked if its head compares with no class embeddings.
+        rows: Decoded examples, of which some are used.
+        tolerance: Largest difference of a logit, as a share of the largest one (of 1, where all are smaller).
+
+    Returns:
+        `parity/class embeddings`: that difference.
+
+    Raises:
+        GateError: If it is larger.
+    """
+    if not isinstance(net.head, Compare):
+        return Report()
+    chosen = rows[:IMAGES]
+    features = net.eval().features(torch.from_numpy(net.input.feed(chosen)))
+    worst, scale = 0.0, 1.0
+    for count in range(1, MAX_PROTOTYPES + 1):
+        # Mixtures of its own classes are in the range of what it will be asked for.
+        mixed = net.head.table.roll(count, 0)[: min(count, len(net.head.table))] * 0.5 + net.head.table[:1] * 0.5
+        labels = [str(number) for number in range(len(mixed))]
+        answers = model.with_classes(mixed.numpy(), labels, calibration=0.0).logits(chosen)
+        expected = net.head.compare(features, mixed).numpy()
+        worst, scale = max(worst, float(np.abs(answers - expected).max())), max(scale, float(np.abs(expected).max()))
+    if not worst <= tolerance * scale:
+        text = f"{model.path.name} answers otherwise than its network when it gets class embeddings"
+        raise GateError(f"{text}: a logit differs by {worst:.3g}", "report the network's name", code="E601")
+    return Report(rows=(Measurement(name="parity/class embeddings", value=worst, n=len(chosen)),))

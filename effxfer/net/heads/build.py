@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effxfer.net.heads.compare import Compare
 from effxfer.net.heads.pools import Pool
 from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.heads.spec import HeadSpec
@@ -22,20 +23,23 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hard
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
-def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int) -> nn.Module:
+def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int, embeddings: int = 0) -> nn.Module:
     """Build an untrained head.
 
-    Whatever the kind, its last layer is `head.out`, an `nn.Linear` with one row for each class. If `spec.pools`, it has
+    But for `compare`, its last layer is `head.out`, an `nn.Linear` with one row for each class. If `spec.pools`, it has
     a part `head.pool` that makes one vector of what layers give; the rest of the head maps that to logits.
 
     Args:
         spec: Specification of the head.
         features: Channels of each layer that feeds it, at least 1; their sum suffices for plain averages.
         classes: Number of classes, at least 1.
+        embeddings: Numbers of a class that features are compared with; only for `compare`.
 
     Returns:
         A module that maps one vector for each image `(B, ...)` to logits `(B, classes)`.
     """
+    if spec.kind == "compare":
+        return Compare(spec.form, features if isinstance(features, int) else sum(features), classes, embeddings)
     channels = [features] if isinstance(features, int) else list(features)
     if not spec.pools:
         return _build_classifier(spec, sum(channels), classes)

@@ -9,13 +9,15 @@ from effxfer.settings import Settings
 Metric = Literal["euclidean", "cosine"]
 Distance = Literal["euclidean", "cosine", "relation"]
 Transform = Literal["none", "l2", "cl2n"]
-Kind = Literal["linear", "cosine", "mlp", "prototypes"]
+Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare"]
+Form = Literal["product", "cosine", "reconstruction", "direct", "indirect"]
 Pooling = Literal["mean", "gem", "attention", "bilinear"]
 ONLY: dict[tuple[str, str], tuple[str, ...]] = {
     ("kind", "cosine"): ("scale", "learn_scale"),
     ("kind", "mlp"): ("width", "depth", "activation", "norm", "bottleneck"),
     ("kind", "prototypes"): ("distance", "transform", "hidden"),
     ("distance", "relation"): ("hidden",),
+    ("kind", "compare"): ("form",),
     ("pool", "gem"): ("power", "learn_power"),
     ("pool", "attention"): ("queries",),
     ("pool", "bilinear"): ("rank",),
@@ -29,7 +31,8 @@ class HeadSpec(Settings):
     A setting that has no effect on the chosen kind is refused unless it has its default value.
 
     Attributes:
-        kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`.
+        kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`;
+            `compare`, with a row of numbers for each class that is given and not learnt.
         dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
         standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
             a fresh head stores 0 and 1.
@@ -43,6 +46,9 @@ class HeadSpec(Settings):
         transform: Prototypes only: what happens to features first. `l2` gives them length 1; `cl2n` subtracts a stored
             mean before; `none` leaves them.
         hidden: Relation only: hidden units of the learned comparison.
+        form: Compare only: what a linear map of features is compared with. `product` and `cosine` with the rows of the
+            classes. `reconstruction`: the angle between features and what the map, transposed, makes of a row.
+            `direct`: log odds of attributes with their presence. `indirect`: the same, by way of known classes.
         bottleneck: MLP only: rank of the first hidden layer's weights, which are a product then; 0 is full rank.
         pool: How positions of a layer become one vector: `mean`; `gem`; `attention`; `bilinear`, the mean and beside
             it second moments.
@@ -73,6 +79,7 @@ class HeadSpec(Settings):
     transform: Transform = "none"
     # Chosen, not measured: as many as Conv-4 has features; the paper has 8 behind convolutions of 64 channels.
     hidden: int = Field(default=64, ge=1, le=65536)
+    form: Form = "product"
     bottleneck: int = Field(default=0, ge=0, le=65536)
     pool: Pooling = "mean"
     join: Literal["concat", "gate"] = "concat"
@@ -104,6 +111,8 @@ class HeadSpec(Settings):
             raise ValueError(f"a {kind} head has no {' or '.join(idle)}")
         if self.kind == "prototypes" and (self.dropout or self.standardize or self.pools):
             raise ValueError("a prototypes head has a transform of its own: no dropout, standardize, pool or join")
+        if self.kind == "compare" and (self.dropout or self.standardize or self.pools):
+            raise ValueError("a compare head standardises by itself: no dropout, standardize, pool or join")
         return self
 
 
@@ -122,6 +131,8 @@ def describe(spec: HeadSpec) -> str:
         text += f" x {spec.scale:.3g}{'' if spec.learn_scale else ' fixed'}"
     if spec.kind == "prototypes":
         text += f", {spec.distance}" + (f", {spec.transform}" if spec.transform != "none" else "")
+    if spec.kind == "compare":
+        text += f", {spec.form}"
     return text + _describe_pool(spec) + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
 
 

@@ -18,6 +18,9 @@ from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.text.errors import TextError
 
 PROTOTYPES, FEATURES = "prototypes", "features"
+CLASS_EMBEDDINGS, CALIBRATION = "class_embeddings", "calibration"
+# Inputs with a row for each class, which need not be given.
+CLASS_TABLES = (PROTOTYPES, CLASS_EMBEDDINGS)
 SEALS = FORMAT, SEAL, WEIGHTS = "effxfer.format", "effxfer.sha256", "effxfer.weights"
 CONTRACT = LABELS, PREPROCESS, INPUT, OUTPUT = "labels", "preprocess", "input", "output"
 RESERVED = (*SEALS, *CONTRACT, "key", "effxfer", "precision", "with_preprocessing")
@@ -79,6 +82,14 @@ class Metadata:
             return tuple(strict.side(LENGTHS, length) for length in strict.read_json(self.extra[LENGTHS]))
         except (ValueError, TypeError, LookupError):
             return ()
+
+    @property
+    def calibration(self) -> float:
+        """What the file's own classes are lowered by where new ones stand beside them; 0 where it does not say so."""
+        try:
+            return strict.numbers(CALIBRATION, [strict.read_json(self.extra[CALIBRATION])])[0]
+        except (ValueError, TypeError, LookupError):
+            return 0.0
 
     def to_properties(self) -> dict[str, str]:
         """Convert into strings for `metadata_props`; `from_properties` reads them."""

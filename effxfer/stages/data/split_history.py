@@ -13,7 +13,7 @@ from effxfer.prune.tickets.file import TicketFile
 from effxfer.stages.runner.source import AdapterOnBase, Source
 from effxfer.stages.settings.base import StageSettings
 
-PLACES = ("source", "root", "unlabelled")
+PLACES = ("source", "root", "unlabelled", "class_embeddings")
 
 
 def history_of(source: Source, settings: StageSettings) -> History:

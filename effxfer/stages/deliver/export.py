@@ -16,7 +16,13 @@ from effxfer.deploy.export.opset import describe_excess
 from effxfer.deploy.export.parity import REJECTED, check
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
-from effxfer.deploy.export.prototypes import check_prototypes, exported_module
+from effxfer.deploy.export.prototypes import (
+    calibration_metadata,
+    check_class_embeddings,
+    check_prototypes,
+    class_embeddings_of,
+    exported_module,
+)
 from effxfer.deploy.export.text_samples import length_metadata
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
@@ -73,7 +79,8 @@ def export(
     fp32 = export_onnx(
         module, folder / FILES["fp32"], input=net.input, classes=net.classes, output=net.output, key=identity(net),
         opset=settings.opset, dynamic_size=settings.dynamic_size, prototypes=prototypes,
-        extra=length_metadata(task.val.rows),
+        class_embeddings=class_embeddings_of(net),
+        extra={**length_metadata(task.val.rows), **calibration_metadata(net)},
     )  # fmt: skip
     gate = check(
         fp32, net, task.val.rows, task.val.labels, net.input,
@@ -145,6 +152,8 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
         raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
     model = open_model(file, settings.threads, exact=exact)
     report = add_suffix(check_prototypes(model, net, task.val.rows, settings.tolerance), precision)
+    if precision == "fp32":
+        report += add_suffix(check_class_embeddings(model, net, task.val.rows, settings.tolerance), precision)
     report += add_suffix(evaluate_file_on_target(model, task, net), precision)
     if not settings.with_preprocessing:
         return report + measure_file(file, precision, task, settings)

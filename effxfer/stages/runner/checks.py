@@ -59,8 +59,9 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
             has_target = bool(listing.unlabelled) or (
                 target is not None and bool(set(target.classes) & set(listing.classes))
             )
+            described = listing.class_embeddings is not None
             labels = MaskedToken.kind if listing.labels == "none" else listing.labels
-            require_data(make_strategy(name, options), listing.name, listing.unit, labels, has_target)
+            require_data(make_strategy(name, options), listing.name, listing.unit, labels, has_target, described)
 
 
 def other_networks(settings: StageSettings) -> Iterator[BackboneSettings]:

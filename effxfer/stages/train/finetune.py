@@ -16,6 +16,8 @@ from effxfer.stages.train.distillation import distillation_loss
 from effxfer.stages.train.domain_report import SourceOnly, compares_domains, target_accuracy
 from effxfer.stages.train.head import choose_thresholds, new_head
 from effxfer.stages.train.target_domain import evaluate_target, selection_note
+from effxfer.stages.train.zero_shot.controls import ZeroShotControls
+from effxfer.stages.train.zero_shot.report import overlap_note
 from effxfer.train.channels_last import channels_last
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict, score_rows
@@ -50,6 +52,7 @@ def adapt(
     began = time.perf_counter()
     strategy = make_strategy(settings.strategy, settings.options)
     require_kind(strategy, tasks[-1])
+    prior = overlap_note(net, tasks[-1]) if strategy.needs_class_embeddings else Report()
     head_is_new = new_head(net, tasks[-1], settings.seed, strategy.head())
     # Before the size and the strategy change it: the teacher is the network as it came.
     before = deepcopy(net)
@@ -70,9 +73,12 @@ def adapt(
     )  # fmt: skip
     if control:
         notes += control.compare(net, history, train)
+    if strategy.needs_class_embeddings:
+        notes += ZeroShotControls(net, tasks[-1], strategy, settings, device, train).complete()
     if adapting:
         notes += adapting.save(net, accuracy_report(net, tasks[-1], device), device)
-    return history, choice + notes + selection_note(tasks, settings.fit.keep, strategy.validator)
+    selection = selection_note(tasks, settings.fit.keep, strategy.validator) if history else Report()
+    return history, prior + choice + notes + selection
 
 
 def train(
@@ -92,6 +98,8 @@ def train(
     # Strategies draw weights when they prepare, and dropout draws in every step.
     torch.manual_seed(seed)
     learner = strategy.prepare(net, tasks).to(device.torch)
+    # A closed formula is solved by now.
+    settings = settings.model_copy(update={"epochs": 0}) if strategy.solves else settings
 
     def start_step() -> None:
         strategy.before_step(learner)

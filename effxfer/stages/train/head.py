@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 
+from effxfer.data.class_embeddings import require_class_embeddings
 from effxfer.data.task import Task
 from effxfer.errors import DataError
 from effxfer.net.edits import apply_edit
+from effxfer.net.heads.compare import Compare
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
 from effxfer.runtime.outputs.multi_label import MultiLabel
@@ -28,7 +30,8 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
     Returns:
         Whether the head is new.
     """
-    if answers_task(net, task) and (spec is None or spec == head_of(net)):
+    embeddings = _embeddings_for(task, spec)
+    if answers_task(net, task) and (spec is None or (spec == head_of(net) and embeddings == _embeddings_of(net))):
         return False
     torch.manual_seed(seed)
     # It has seen no smoothed labels yet.
@@ -39,8 +42,20 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
         spec=dict(spec or {"kind": "linear"}),
         features=tap_widths(net, ("out",))["out"],
         **head_columns(task),
+        **({"embeddings": embeddings} if embeddings else {}),
     )
     return True
+
+
+def _embeddings_for(task: Task, spec: Mapping[str, Any] | None) -> int:
+    """Return how many numbers describe a class, for a head that compares features with them; else 0."""
+    if not spec or spec.get("kind") != "compare":
+        return 0
+    return int(require_class_embeddings(task).shape[1])
+
+
+def _embeddings_of(net: Net) -> int:
+    return int(net.head.table.shape[1]) if isinstance(net.head, Compare) else 0
 
 
 def answers_task(net: Net, task: Task) -> bool:

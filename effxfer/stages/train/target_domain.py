@@ -14,6 +14,11 @@ from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.model import Model
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.stages.train.zero_shot.report import (
+    compares_classes,
+    evaluate_file_on_new_classes,
+    evaluate_new_classes,
+)
 from effxfer.train.devices import Device
 from effxfer.train.episodes import Near, measure_few_shot
 from effxfer.train.evaluate import predict
@@ -36,6 +41,8 @@ def evaluate_target(net: Net, task: Task, device: Device) -> Report:
     """
     if task.target is None:
         return Report()
+    if is_new(task) and compares_classes(net, task):
+        return evaluate_new_classes(net, task, device)
     if is_new(task):
         split = concat_splits(task.target)
         return measure_new_classes(compared_features(net, split, device), split, comparison_of(net))
@@ -62,6 +69,8 @@ def evaluate_file_on_target(model: Model, task: Task, net: Net) -> Report:
             if len(test)
             else NOTHING
         )
+    if compares_classes(net, task):
+        return evaluate_file_on_new_classes(model, task, net)
     if not model.takes_prototypes:
         return Report(notes=("the file has fixed classes, so that new classes cannot be evaluated",))
     split = concat_splits(task.target)
