@@ -116,3 +116,8 @@ def _select_classes(task: Task, selected: Collection[str], classes: tuple[str, .
 
 def _first_names(names: Collection[str]) -> str:
     return ", ".join(map(repr, list(names)[:SHOWN])) + (" ..." if len(names) > SHOWN else "")
+
+
+def is_new(task: Task) -> bool:
+    """Whether a task has a target with new classes."""
+    return task.target is not None and task.target.classes != task.classes

@@ -6,7 +6,7 @@ The measure of Vinyals et al., 2016 (https://arxiv.org/abs/1606.04080): the mean
 Shape legend: N images, D features, W ways, K shots, Q queries per class, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 
 import numpy as np
@@ -39,41 +39,57 @@ def measure_few_shot(features: Tensor, labels: NDArray[np.int64], near: Near, na
     Returns:
         For each setting, the mean of 600 episodes in percent, with its interval. Fewer than 5 classes are all used.
     """
-    count = len(np.unique(labels))
-    fewest = int(np.bincount(labels)[np.unique(labels)].min())
-    ways = [way for way in WAYS if way <= count] or [count]
-    rows = [
-        _measure_episodes(features, labels, near, way, shot, min(QUERIES, fewest - shot), name, seed)
-        for way in ways for shot in SHOTS if shot < fewest
-    ]  # fmt: skip
-    return Report(rows=tuple(rows))
+
+    def accuracy(rows: Tensor, shot: int) -> float:
+        drawn = features[rows]
+        support, queries = drawn[:, :shot], drawn[:, shot:]
+        logits = near(queries.flatten(0, 1), support.mean(1))
+        return correct_share(logits, torch.arange(len(rows)).repeat_interleave(queries.shape[1]))
+
+    return Report(rows=tuple(measure_episodes(labels, accuracy, name, seed=seed)))
 
 
-def _measure_episodes(
-    features: Tensor, labels: NDArray[np.int64], near: Near, way: int, shot: int, queries: int, name: str, seed: int
-) -> Measurement:
-    episodes = Episodes(labels, shot + queries)
-    accuracies = [
-        _episode_accuracy(features, episodes, near, way, shot, make_generator(seed, "episode", way, shot, number))
-        for number in range(EPISODES)
-    ]
-    scores = torch.tensor(accuracies, dtype=torch.float64)
-    # The normal quantile of 95 %; 600 episodes are enough for it.
-    mean, half = float(scores.mean()), 1.96 * float(scores.std()) / sqrt(EPISODES)
-    return Measurement(
-        # Classes are drawn again in every episode: the interval is of the episodes, not of other data.
-        name=f"{name} {way}-way {shot}-shot", value=mean, unit="%", low=mean - half, high=mean + half, n=EPISODES,
-        of=f"queries, {queries} per class and episode",
-    )  # fmt: skip
+def measure_episodes(
+    labels: NDArray[np.int64], accuracy: Callable[[Tensor, int], float], name: str, *, ways: Sequence[int] = WAYS,
+    shots: Sequence[int] = SHOTS, queries: int = QUERIES, episodes: int = EPISODES, seed: int = 0,
+) -> list[Measurement]:  # fmt: skip
+    """Measure the mean accuracy of episodes with each number of ways and shots that classes and examples allow.
+
+    Args:
+        labels: Labels of all examples `(N,)`.
+        accuracy: Function from the examples of an episode, int64 `(W, K + Q)`, and K to an accuracy in percent.
+        name: Prefix of the measurements' names.
+        ways: Numbers of classes; if there are fewer than the first, all are used.
+        shots: Numbers of support examples per class.
+        queries: Most queries per class.
+        episodes: At least 2.
+        seed: Random seed.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    fewest = int(counts.min())
+    usable = [way for way in ways if way <= len(counts)] or [len(counts)]
+    measurements = []
+    for way in usable:
+        for shot in (shot for shot in shots if shot < fewest):
+            pool = Episodes(labels, shot + min(queries, fewest - shot))
+
+            def one_accuracy(number: int, pool: Episodes = pool, way: int = way, shot: int = shot) -> float:
+                rng = make_generator(seed, "episode", way, shot, number)
+                classes = torch.randperm(len(pool), generator=rng)[:way]
+                return accuracy(pool.draw(classes, rng), shot)
+
+            scores = torch.tensor([one_accuracy(number) for number in range(episodes)], dtype=torch.float64)
+            # The normal quantile of 95 %; hundreds of episodes are enough for it.
+            mean, half = float(scores.mean()), 1.96 * float(scores.std()) / sqrt(episodes)
+            # Classes are drawn again in every episode: the interval is of the episodes, not of other data.
+            measurement = Measurement(
+                name=f"{name} {way}-way {shot}-shot", value=mean, unit="%", low=mean - half, high=mean + half,
+                n=episodes, of=f"queries, {pool.size - shot} per class and episode",
+            )  # fmt: skip
+            measurements.append(measurement)
+    return measurements
 
 
-def _episode_accuracy(
-    features: Tensor, episodes: Episodes, near: Near, way: int, shot: int, rng: torch.Generator
-) -> float:  # fmt: skip
-    """Return the accuracy of one episode, in percent."""
-    classes = torch.randperm(len(episodes), generator=rng)[:way]
-    drawn = features[episodes.draw(classes, rng)]
-    support, queries = drawn[:, :shot], drawn[:, shot:]
-    logits = near(queries.flatten(0, 1), support.mean(1))
-    correct = logits.argmax(1) == torch.arange(way).repeat_interleave(queries.shape[1])
-    return 100 * float(correct.double().mean())
+def correct_share(logits: Tensor, labels: Tensor) -> float:
+    """Return the accuracy of logits `(N, W)` under labels `(N,)`, in percent."""
+    return 100 * float((logits.argmax(1) == labels).double().mean())

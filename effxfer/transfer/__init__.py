@@ -16,9 +16,12 @@ from effxfer.transfer.domain_adaptation.dann import Dann
 from effxfer.transfer.domain_adaptation.importance import Importance
 from effxfer.transfer.domain_adaptation.mcc import Mcc
 from effxfer.transfer.domain_adaptation.self_training import SelfTraining
+from effxfer.transfer.few_shot.anil import Anil
+from effxfer.transfer.few_shot.maml import Maml
 from effxfer.transfer.few_shot.matching import Matching
 from effxfer.transfer.few_shot.prototypes import PrototypeNet
 from effxfer.transfer.few_shot.relation import RelationNet
+from effxfer.transfer.few_shot.reptile import Reptile
 from effxfer.transfer.few_shot.simpleshot import SimpleShot
 from effxfer.transfer.fine_tuning.auto import Auto
 from effxfer.transfer.fine_tuning.freeze import Freeze
@@ -50,6 +53,7 @@ from effxfer.transfer.zero_shot.sae import Sae
 STRATEGIES: dict[str, type[Strategy]] = {
     "adabn": AdaBn,
     "ale": Ale,
+    "anil": Anil,
     "auto": Auto,
     "bi_tuning": BiTuning,
     "bitfit": BitFit,
@@ -72,6 +76,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "l2_sp": L2Sp,
     "lora": Lora,
     "lp_ft": LpFt,
+    "maml": Maml,
     "matching": Matching,
     "mcc": Mcc,
     "parallel_adapter": ParallelAdapter,
@@ -79,6 +84,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "prompts": Prompts,
     "prototypes": PrototypeNet,
     "relation": RelationNet,
+    "reptile": Reptile,
     "sae": Sae,
     "self_training": SelfTraining,
     "setfit": SetFit,

@@ -142,6 +142,10 @@ class Strategy(Settings):
         """Bring the network in the block into the state in which `finish` leaves it, for validation."""
         return nullcontext()
 
+    def report(self, learner: Any, tasks: Sequence[Task], device: Device) -> Report:
+        """Return what only the trained module can be measured for, before `finish` takes it apart; mostly nothing."""
+        return Report()
+
     def source_only(self) -> "Strategy":
         """Return the strategy without the target: the control of a domain adaptation."""
         return Strategy(**{name: getattr(self, name) for name in Strategy.model_fields})

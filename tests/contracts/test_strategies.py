@@ -25,6 +25,7 @@ PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 OPTIONS = {
     "adabn": PLAIN,
     "ale": {"batch": 8},
+    "anil": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 48},
     "auto": {**PLAIN, "few": 5},
     "bi_tuning": {**PLAIN, "weight": 0.1},
     "bitfit": PLAIN,
@@ -47,6 +48,7 @@ OPTIONS = {
     "l2_sp": {**PLAIN, "alpha": 0.001},
     "lora": PLAIN,
     "lp_ft": PLAIN,
+    "maml": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 32, "first_order": True},
     "matching": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 48},
     "mcc": {**PLAIN, "weight": 0.1},
     "parallel_adapter": PLAIN,
@@ -54,6 +56,7 @@ OPTIONS = {
     "prompts": {**PLAIN, "tokens": 4},
     "prototypes": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 48},
     "relation": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 48},
+    "reptile": {**PLAIN, "batch": 2, "way": 2, "query": 3, "episodes": 32, "steps": 2},
     "sae": {},
     "self_training": {**PLAIN, "rounds": 3},
     "setfit": {"batch": 8, "pairs": 2},

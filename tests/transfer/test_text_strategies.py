@@ -27,7 +27,7 @@ def test_strategies_of_images_say_so(name):
 
 def test_strategies_that_vary_images_or_align_domains_take_no_texts():
     domains = {"adabn", "cdan", "coral", "dan", "dann", "importance", "mcc", "self_training"}
-    few_shot = {"matching", "prototypes", "relation", "simpleshot"}
+    few_shot = {"anil", "maml", "matching", "prototypes", "relation", "reptile", "simpleshot"}
     assert set(OF_IMAGES) == domains | few_shot | {"fixmatch"}
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from effxfer.data.target import is_new
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Curve, Measurement, Report, Table
 from effxfer.stages.settings.common import Finetune
-from effxfer.stages.train.target_domain import is_new
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict, score
 from effxfer.train.state import Work

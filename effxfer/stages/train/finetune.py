@@ -66,10 +66,11 @@ def adapt(
     )
     # The control takes as long.
     seconds = settings.seconds / 2 if settings.seconds and control else settings.seconds
+    reports = list[Report]()
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
         trained=adapting.record if adapting else None, allowance=time_allowance(seconds, began, tasks[-1]),
-        observe=partial(target_accuracy, net, tasks[-1], device) if control else None,
+        observe=partial(target_accuracy, net, tasks[-1], device) if control else None, reports=reports,
     )  # fmt: skip
     if control:
         notes += control.compare(net, history, train)
@@ -77,6 +78,7 @@ def adapt(
         notes += ZeroShotControls(net, tasks[-1], strategy, settings, device, train).complete()
     if adapting:
         notes += adapting.save(net, accuracy_report(net, tasks[-1], device), device)
+    notes += sum(reports, Report())
     selection = selection_note(tasks, settings.fit.keep, strategy.validator) if history else Report()
     return history, prior + choice + notes + selection
 
@@ -87,11 +89,12 @@ def train(
     label: str = "train", loss: Loss | None = None,
     before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _steps: None,
     no_best_before: int = 0, trained: Callable[[Net], None] | None = None, allowance: Allowance | None = None,
-    observe: Callable[[], Mapping[str, float]] | None = None,
+    observe: Callable[[], Mapping[str, float]] | None = None, reports: list[Report] | None = None,
 ) -> list[Row]:  # fmt: skip
     """Train a network in place by a strategy, optionally with another loss; pruned weights stay zero.
 
-    `trained` is called with the trained network before the strategy converts it back into a plain network.
+    `trained` is called with the trained network before the strategy converts it back into a plain network, and the
+    strategy's own report is appended to `reports`.
     """
     net.to(device.torch)
     net.apply_masks_()
@@ -130,6 +133,8 @@ def train(
     choose_thresholds(net, tasks[-1], device)
     if trained:
         trained(net)
+    if reports is not None:
+        reports.append(strategy.report(learner, tasks, device))
     strategy.finish(learner, tasks).apply_masks_()
     if settings.epochs:
         net.smoothing = max(net.smoothing, strategy.label_smoothing)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from effxfer.data.target import concat_splits
+from effxfer.data.target import concat_splits, is_new
 from effxfer.data.task import Split, Task
 from effxfer.net.heads.prototypes import Prototypes, prototype_logits
 from effxfer.net.net import Net
@@ -75,11 +75,6 @@ def evaluate_file_on_target(model: Model, task: Task, net: Net) -> Report:
         return Report(notes=("the file has fixed classes, so that new classes cannot be evaluated",))
     split = concat_splits(task.target)
     return measure_new_classes(torch.from_numpy(model.features_of(split.rows)), split, comparison_of(net))
-
-
-def is_new(task: Task) -> bool:
-    """Whether a task has a target with new classes."""
-    return task.target is not None and task.target.classes != task.classes
 
 
 @torch.no_grad()

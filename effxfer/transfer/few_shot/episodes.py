@@ -74,6 +74,11 @@ class Episode(NamedTuple):
     support_labels: Tensor
     labels: Tensor
 
+    @property
+    def way(self) -> int:
+        """Number of classes."""
+        return int(self.labels[-1]) + 1
+
 
 def check_episodes(settings: EpisodeSettings) -> None:
     """Refuse settings that have no effect on episodes.

@@ -19,8 +19,10 @@ from effxfer.data.task import Task
 from effxfer.net.heads.prototypes import prototype_logits
 from effxfer.net.heads.spec import Metric
 from effxfer.net.net import Net
+from effxfer.report import Report
 from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.few_shot.episode_report import measure_transductive
 from effxfer.transfer.few_shot.episodes import (
     check_episodes,
     draw_episodes,
@@ -92,6 +94,10 @@ class Matching(Strategy):
         """Return the accuracy on the validation split with the prototypes of the training split."""
         set_prototypes_(learner, tasks[-1])
         return super().judge(learner, tasks, device)
+
+    def report(self, learner: Any, tasks: Sequence[Task], device: Device) -> Report:
+        """Return the transductive figure, see `measure_transductive`."""
+        return measure_transductive(learner, tasks[-1], device)
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
         """Set the prototypes of the training split."""

@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from effxfer.data.task import Task
 from effxfer.net.heads.spec import Transform
 from effxfer.net.net import Net
+from effxfer.report import Report
 from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.few_shot.episode_report import measure_transductive
 from effxfer.transfer.few_shot.episodes import set_prototypes_
 
 
@@ -61,6 +63,10 @@ class SimpleShot(Strategy):
             return super().judge(learner, tasks, device)
         finally:
             weight.data.copy_(classifier)
+
+    def report(self, learner: Any, tasks: Sequence[Task], device: Device) -> Report:
+        """Return the transductive figure, see `measure_transductive`."""
+        return measure_transductive(learner, tasks[-1], device)
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
         """Set the mean and the prototypes of the training split."""
