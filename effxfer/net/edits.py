@@ -15,6 +15,7 @@ from effxfer.net.adapters.prompts import prompts
 from effxfer.net.adapters.ssf import ssf
 from effxfer.net.early_exit import exit_early
 from effxfer.net.heads.build import build_head
+from effxfer.net.heads.label_words import label_words_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.net.removed_block import RemovedBlock
@@ -54,7 +55,10 @@ def set_head(
     if (head.kind == "compare") != (embeddings > 0):
         text = f"an edit sets a {head.kind} head with {embeddings} numbers of each class"
         raise ModelFileError(text, "get an intact copy", code="E404")
-    net.head = build_head(head, features, len(classes), embeddings)
+    if head.kind == "label_words":
+        net.head = label_words_head(net, len(classes))
+    else:
+        net.head = build_head(head, features, len(classes), embeddings)
     net.output, net.taps = SingleLabel(classes=tuple(classes)), tuple(taps)
     if output:
         set_output(net, output=output)

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from effxfer.errors import SettingsError, out_of_memory
 from effxfer.net.backbones.architectures import build_body
+from effxfer.net.heads.label_words import reads_mask
 from effxfer.net.heads.pools import pool_of
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.taps import capture_taps, example_input, pool, with_channels_second
-from effxfer.net.text.token_pooling import TOKEN_POOLS
+from effxfer.net.text.token_pooling import TOKEN_POOLS, mean_of_tokens
 from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.text.tokens import Tokens
 
 Edit = dict[str, Any]
 KEEP = "keep/"
@@ -71,11 +73,14 @@ class Net(nn.Module):
     def pool_tap(self, output: Tensor, x: Tensor) -> Tensor:
         """Pool what a tap gives for an input to `(B, D)`: the mean over positions, or as the body of texts says.
 
-        Padding takes no part, so that the features of a text do not depend on its neighbours in the batch.
+        Padding takes no part, so that the features of a text do not depend on its neighbours in the batch. A head of
+        label words takes the place of the mask alone.
         """
         real = self.input.real(x)
         if real is None or output.dim() != 3:
             return pool(output)
+        if reads_mask(self.head) and isinstance(self.input, Tokens):
+            return mean_of_tokens(output, self.input.is_mask(x))
         return TOKEN_POOLS[getattr(self.body, "pooling", "mean")](output, real)
 
     def pool_inputs(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:

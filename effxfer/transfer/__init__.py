@@ -42,6 +42,7 @@ from effxfer.transfer.self_supervised.simclr import SimClr
 from effxfer.transfer.self_supervised.simsiam import SimSiam
 from effxfer.transfer.self_supervised.vicreg import VicReg
 from effxfer.transfer.semi_supervised.fixmatch import FixMatch
+from effxfer.transfer.text.prompt import Prompt
 from effxfer.transfer.text.setfit import SetFit
 from effxfer.transfer.zero_shot.ale import Ale
 from effxfer.transfer.zero_shot.dap import Dap
@@ -81,6 +82,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "mcc": Mcc,
     "parallel_adapter": ParallelAdapter,
     "probe": Probe,
+    "prompt": Prompt,
     "prompts": Prompts,
     "prototypes": PrototypeNet,
     "relation": RelationNet,

@@ -13,7 +13,7 @@ from effxfer.data.batches.batches import Batches, make_batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
-from effxfer.runtime.inputs import INPUTS
+from effxfer.runtime.inputs import INPUTS, Input
 from effxfer.runtime.outputs.registry import OUTPUTS
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import Settings
@@ -90,6 +90,16 @@ class Strategy(Settings):
     def head(self) -> Mapping[str, Any] | None:
         """Return the `HeadSpec` that the network must have; None for any, or a linear one if it has none."""
         return None
+
+    def require_classes(self, classes: Sequence[str]) -> None:
+        """Refuse settings that do not fit the classes of the data, before these are loaded."""
+
+    def input_for(self, net: Net) -> Input:
+        """Return the input that a network must have, before examples are loaded for it; refuse an unsuitable one."""
+        return net.input
+
+    def start_head(self, net: Net, before: nn.Module, task: Task) -> None:
+        """Set the weights of a new head; `before` is the head that it replaced."""
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze, wrap or extend `net`; return the module to train, with gradients for all that is ever trained."""

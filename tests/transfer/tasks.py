@@ -44,7 +44,9 @@ def body(seed: int = 0) -> Net:
 def adapt(strategy: Strategy, given: Task, net: Net | None = None, loss=None, work=Work(None), after=None, **fit):  # noqa: B008
     """Train as `finetune` does; give the network, its state before and after, and the rows."""
     net = net or body()
-    new_head(net, given, 0, strategy.head())
+    net.input, head = given.input, net.head
+    if new_head(net, given, 0, strategy.head()):
+        strategy.start_head(net, head, given)
     before = clone(net)
     settings = FitSettings(**{"epochs": 3, "lr": 0.01, "warmup": 0.0, "keep": "last", **fit})
     after = after or (lambda _done: None)

@@ -1,9 +1,12 @@
 """A task of texts that a tiny encoder learns in a second: the class decides which words a text has."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from effxfer.data.task import Split, Task
+from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.runtime.outputs.single_label import SingleLabel
 from tests.data.text_files import WORDS as BY_CLASS
@@ -17,22 +20,29 @@ ENCODER = {
 }  # fmt: skip
 
 
-def text_task(train: int = 64, held_out: int = 24) -> Task:
+def text_task(train: int = 64, held_out: int = 24, pattern: str = "{text}") -> Task:
+    input = replace(INPUT, pattern=pattern)
     rows = texts((train + 2 * held_out) // 2)
     classes = tuple(BY_CLASS)
 
     def split(start: int, stop: int) -> Split:
         part = rows[start:stop]
         labels = np.array([classes.index(label) for _, label in part], np.int64)
-        ids = INPUT.encode([text for text, _ in part]).rows
+        ids = input.encode([text for text, _ in part]).rows
         return Split(rows=ids, labels=labels, names=[str(n) for n in range(start, stop)])
 
     ends = np.cumsum([train, held_out, held_out]).tolist()
     parts = [split(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
     output = SingleLabel(classes=classes)
-    return Task(name="t", output=output, train=parts[0], val=parts[1], test=parts[2], input=INPUT, digest="d")
+    return Task(name="t", output=output, train=parts[0], val=parts[1], test=parts[2], input=input, digest="d")
 
 
 def encoder(seed: int = 0) -> Net:
     torch.manual_seed(seed)
     return Net({"source": "effxfer.net.text.encoder:Encoder", "args": ENCODER}, INPUT)
+
+
+def encoder_with_masked_head(seed: int = 0) -> Net:
+    net = encoder(seed)
+    apply_edit(net, "set_masked_head")
+    return net

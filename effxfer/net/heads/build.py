@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effxfer.errors import SettingsError
 from effxfer.net.heads.compare import Compare
 from effxfer.net.heads.pools import Pool
 from effxfer.net.heads.prototypes import Prototypes
@@ -37,7 +38,12 @@ def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int, embe
 
     Returns:
         A module that maps one vector for each image `(B, ...)` to logits `(B, classes)`.
+
+    Raises:
+        SettingsError: For label words, whose head is made of the network's own.
     """
+    if spec.kind == "label_words":
+        raise SettingsError("a head of label words is made of a network's head", "use the strategy `prompt`")
     if spec.kind == "compare":
         return Compare(spec.form, features if isinstance(features, int) else sum(features), classes, embeddings)
     channels = [features] if isinstance(features, int) else list(features)

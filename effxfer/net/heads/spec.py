@@ -9,7 +9,7 @@ from effxfer.settings import Settings
 Metric = Literal["euclidean", "cosine"]
 Distance = Literal["euclidean", "cosine", "relation"]
 Transform = Literal["none", "l2", "cl2n"]
-Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare"]
+Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare", "label_words"]
 Form = Literal["product", "cosine", "reconstruction", "direct", "indirect"]
 Pooling = Literal["mean", "gem", "attention", "bilinear"]
 ONLY: dict[tuple[str, str], tuple[str, ...]] = {
@@ -32,7 +32,8 @@ class HeadSpec(Settings):
 
     Attributes:
         kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`;
-            `compare`, with a row of numbers for each class that is given and not learnt.
+            `compare`, with a row of numbers for each class that is given and not learnt; `label_words`, which reads the
+            place of a prompt's mask and suits texts alone.
         dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
         standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
             a fresh head stores 0 and 1.
@@ -109,8 +110,8 @@ class HeadSpec(Settings):
         if idle:
             kind = getattr(self, foreign[idle[0]][0])
             raise ValueError(f"a {kind} head has no {' or '.join(idle)}")
-        if self.kind == "prototypes" and (self.dropout or self.standardize or self.pools):
-            raise ValueError("a prototypes head has a transform of its own: no dropout, standardize, pool or join")
+        if self.kind in ("prototypes", "label_words") and (self.dropout or self.standardize or self.pools):
+            raise ValueError(f"a {self.kind} head has a transform of its own: no dropout, standardize, pool or join")
         if self.kind == "compare" and (self.dropout or self.standardize or self.pools):
             raise ValueError("a compare head standardises by itself: no dropout, standardize, pool or join")
         return self

@@ -58,6 +58,16 @@ def set_masked_head(net: "Net") -> None:
     Raises:
         SettingsError: If the body is no text encoder of this package.
     """
+    net.head = head = new_masked_head(net)
+    net.output, net.taps = MaskedToken(vocabulary=len(head.bias)), ("out",)
+
+
+def new_masked_head(net: "Net") -> MaskedHead:
+    """Build an untrained head that guesses masked tokens with a network's embeddings.
+
+    Raises:
+        SettingsError: If the body is no text encoder of this package.
+    """
     body = net.body
     if not isinstance(body, Encoder):
         source = net.backbone["source"]
@@ -65,8 +75,7 @@ def set_masked_head(net: "Net") -> None:
         raise SettingsError(f"masked tokens are guessed by a text encoder, and {source} is none", hint)
     arguments = net.backbone["args"]
     table, eps = body.embeddings.tokens, float(arguments.get("eps", 1e-12))
-    net.head = MaskedHead(table, int(arguments["width"]), str(arguments.get("activation", "gelu")), eps)
-    net.output, net.taps = MaskedToken(vocabulary=table.num_embeddings), ("out",)
+    return MaskedHead(table, int(arguments["width"]), str(arguments.get("activation", "gelu")), eps)
 
 
 def masked_head(net: "Net") -> MaskedHead | None:

@@ -153,7 +153,8 @@ class Tokens:
         rng = np.random.default_rng(seed)
         drawn = np.zeros((batch, length), np.int64) if seed is None else rng.integers(len(usable), size=(batch, length))
         ids = usable[drawn]
-        before, behind = self.loaded.template.single
+        before, *behind_fields = self.compiled_pattern.special
+        behind = [token for special in behind_fields for token in special]
         if len(before) + len(behind) < length:
             ids[:, : len(before)], ids[:, length - len(behind) :] = before, behind
         return ids
@@ -161,6 +162,10 @@ class Tokens:
     def real(self, x: Any) -> Any:
         """Return where ids `(B, length)`, an array or a tensor, are no padding."""
         return x != self.pad
+
+    def is_mask(self, x: Any) -> Any:
+        """Return where ids `(B, length)`, an array or a tensor, are the mask of a pattern."""
+        return x == self.loaded.mask
 
     def decode_key(self) -> Mapping[str, Any]:
         """Return the values that decoded texts depend on, as JSON values."""

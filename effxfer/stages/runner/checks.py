@@ -1,15 +1,20 @@
 """Checks before a stage runs: its strategies, networks, files and external resources."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from effxfer import artifact
 from effxfer.data.listing import Listing
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.masked_token import MaskedToken
+from effxfer.runtime.text.tokens import Tokens
 from effxfer.stages.runner.source import AdapterOnBase, Source
 from effxfer.stages.settings.base import StageSettings
+
+if TYPE_CHECKING:
+    from effxfer.net.net import Net
 
 NOT_CHECKED = (
     "not checked without running: that weights can be downloaded and fit, what is in the images (`effxfer check`), "
@@ -61,7 +66,35 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
             )
             described = listing.class_embeddings is not None
             labels = MaskedToken.kind if listing.labels == "none" else listing.labels
-            require_data(make_strategy(name, options), listing.name, listing.unit, labels, has_target, described)
+            strategy = make_strategy(name, options)
+            require_data(strategy, listing.name, listing.unit, labels, has_target, described)
+            strategy.require_classes(listing.classes)
+
+
+def strategy_input(net: "Net", settings: StageSettings, listing: Listing, recipe: Mapping[str, Any] | None) -> Input:
+    """Return the input that a stage's strategy needs, such as one with a pattern; with several, the network's own.
+
+    Args:
+        net: The network.
+        settings: Settings of the stage.
+        listing: The data that it will be trained on.
+        recipe: See `check_settings`.
+
+    Raises:
+        SettingsError: If a strategy cannot train the network, or its pattern takes pairs where there are none.
+    """
+    from effxfer.transfer.strategies import make_strategy
+
+    if settings.without_labels:
+        return net.input
+    inputs = [make_strategy(name, options).input_for(net) for name, options in settings.strategies(recipe)]
+    input = inputs[0] if inputs and all(other == inputs[0] for other in inputs) else net.input
+    if isinstance(input, Tokens) and listing.texts:
+        is_pair = isinstance(next(iter(listing.texts.values())), tuple)
+        if is_pair != input.takes_pairs:
+            text = f"the pattern {input.pattern!r:.80} takes {'pairs of' if input.takes_pairs else 'single'} texts"
+            raise SettingsError(f"{text}, {listing.name} has others", "write {other} for the second text of a pair")
+    return input
 
 
 def other_networks(settings: StageSettings) -> Iterator[BackboneSettings]:

@@ -18,7 +18,13 @@ from effxfer.runtime.vectors.vector_error import VectorError
 from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.settings import Settings
 from effxfer.stages.data.split_history import history_of
-from effxfer.stages.runner.checks import NOT_CHECKED, check_settings, check_source, check_strategies
+from effxfer.stages.runner.checks import (
+    NOT_CHECKED,
+    check_settings,
+    check_source,
+    check_strategies,
+    strategy_input,
+)
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data, with_defaults
 from effxfer.stages.runner.output_dir import check_directory, check_writable, keep_out_of
@@ -96,6 +102,7 @@ def execute(
     stage.check(net, settings)
     if listings:
         net.input = fit_input(net.input, listings[-1])
+        net.input = strategy_input(net, settings, listings[-1], recipe_of(source))
     input = sized_input(net.input, settings.image_size)
     history = history_of(source, settings)
     tasks = [load_task(one, input, context, history, listing) for one, listing in zip(data, listings, strict=True)]

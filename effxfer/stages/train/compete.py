@@ -21,6 +21,7 @@ from effxfer.errors import GateError, SettingsError
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Curve, Report, Table
+from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.search.halving import round_share, rounds, training_share
 from effxfer.stages.runner.backbone_names import short_names
@@ -33,6 +34,7 @@ from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
 from effxfer.train.state import Work
+from effxfer.transfer.strategies import make_strategy
 
 # Chosen, not measured: latency only weighs in where `latency_penalty` is set, in points per factor of two.
 TIMING_SECONDS = 10.0
@@ -71,6 +73,12 @@ class Candidate:
     def side(self) -> int:
         """Side of its input images in pixels."""
         return self.tasks[-1].input.size
+
+    def start_net(self) -> Net:
+        """Copy its network, with the input of its recipe."""
+        net = deepcopy(self.net)
+        net.input = self.tasks[-1].input
+        return net
 
 
 Board = dict[str, dict[str, Any]]
@@ -153,7 +161,7 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
         Candidate(
             name=name if len(networks) == 1 else f"{network}, {name}", network=network, net=body, recipe=recipe,
             tasks=[
-                t.with_input(body.input.with_size(recipe.size or body.input.size)) for t in tasks
+                task.with_input(candidate_input(body, recipe)) for task in tasks
             ],
         )
         for network, body in networks.items()
@@ -162,11 +170,21 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
     return entered, tuple(notes)
 
 
+def candidate_input(body: Net, recipe: Finetune) -> Input:
+    """Return the input of a candidate: the network's at the recipe's size, with what its strategy needs.
+
+    Raises:
+        SettingsError: If the strategy cannot train the network.
+    """
+    input = make_strategy(recipe.strategy, recipe.options).input_for(body)
+    return input.with_size(recipe.size or input.size)
+
+
 def train_candidate(
     candidate: Candidate, recipe: Finetune, device: Device, work: Work, label: str
 ) -> dict[str, Any]:  # fmt: skip
     """Train a copy of a candidate and score it on the validation split; a diverged run gets the lowest score."""
-    began, net, task = time.perf_counter(), deepcopy(candidate.net), candidate.tasks[-1]
+    began, net, task = time.perf_counter(), candidate.start_net(), candidate.tasks[-1]
     try:
         history, _ = adapt(net, candidate.tasks, recipe, device=device, work=work, label=label)
         row = {**run_summary(history), "val": score(net, task.val, device)}
@@ -179,7 +197,7 @@ def train_winner(
     winner: Candidate, recipe: Finetune, device: Device, work: Work
 ) -> tuple[Net, Report, dict[str, Any]]:  # fmt: skip
     """Train the winner like `finetune`; return the network, its report and its leaderboard entry."""
-    began, net = time.perf_counter(), deepcopy(winner.net)
+    began, net = time.perf_counter(), winner.start_net()
     history, notes = adapt(net, winner.tasks, recipe, device=device, work=work, label=winner.name)
     report = accuracy_report(net, winner.tasks[-1], device)
     entry = {**run_summary(history), "val": report.score("val"), "seconds": time.perf_counter() - began}
@@ -221,7 +239,7 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
     with scratch_folder() as folder:
         runners = {}
         for number, candidate in enumerate({candidate.shape: candidate for candidate in entered}.values()):
-            net = deepcopy(candidate.net)
+            net = candidate.start_net()
             net.set_input_size(candidate.side)
             new_head(net, candidate.tasks[-1], seed)
             file = export_plain(net, folder / f"{number}.onnx", rows=candidate.tasks[-1].val.rows)

@@ -53,7 +53,10 @@ def adapt(
     strategy = make_strategy(settings.strategy, settings.options)
     require_kind(strategy, tasks[-1])
     prior = overlap_note(net, tasks[-1]) if strategy.needs_class_embeddings else Report()
+    head = net.head
     head_is_new = new_head(net, tasks[-1], settings.seed, strategy.head())
+    if head_is_new:
+        strategy.start_head(net, head, tasks[-1])
     # Before the size and the strategy change it: the teacher is the network as it came.
     before = deepcopy(net)
     if settings.size:
