@@ -10,6 +10,8 @@ from effxfer.runtime.printing import printable
 if TYPE_CHECKING:
     from effxfer.runtime.outputs.base import Score
 
+INDICES = ("F1", "R2", "mAP", "macro F1")  # metrics in points that are no share of the examples
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -54,8 +56,8 @@ class Measurement:
         text = f"{self.value:.4g} {self.unit}".rstrip()
         if self.low != self.high:
             text += f" [{self.low:.4g}, {self.high:.4g}]"
-        # A number in the user's unit is no share: an error of 4.43 degrees, measured on 2,000 images.
-        is_share = bool(self.unit)
+        # A number in the user's unit is no share, nor is R2: an error of 4.43 degrees, measured on 2,000 images.
+        is_share = bool(self.unit) and not self.name.startswith(INDICES)
         text += f" of {self.of}" if self.of and is_share else ""
         counted = f" {self.of}" if self.of and not is_share else ""
         return text + (f" (n={self.n}{counted})" if self.n > 1 else "")

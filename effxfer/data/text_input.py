@@ -28,3 +28,16 @@ def fit_input(input: Input, listing: Listing) -> Input:
     pattern = PAIR if is_pair and input.pattern == SINGLE else SINGLE if input.pattern == PAIR and not is_pair else None
     stride = (input.stride or input.size // SHARED) if listing.labels in POSITION_KINDS else 0
     return replace(input, pattern=pattern or input.pattern, stride=stride)
+
+
+def read_alike(input: Input, like: Input) -> Input:
+    """Return the input of a network that is compared with another one: it reads the same texts, pairs and windows.
+
+    Args:
+        input: Its own; one of images stays as it is.
+        like: The other network's. A pattern with words stays with that network.
+    """
+    if not isinstance(input, Tokens) or not isinstance(like, Tokens):
+        return input
+    stride = input.stride or input.size // SHARED if like.stride else 0
+    return replace(input, pattern=PAIR if like.takes_pairs else SINGLE, stride=stride)

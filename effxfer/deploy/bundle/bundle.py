@@ -60,7 +60,7 @@ def write_bundle(
     for name, content in metadata.input.files().items():
         (folder / name).write_bytes(content)
     fields = metadata.input.compiled_pattern.fields if isinstance(metadata.input, Tokens) else ()
-    write_page(folder, page, metadata.input, render("index.html", fields=fields))
+    write_page(folder, page, metadata.input, render("index.html", fields=fields, answer=metadata.output.kind))
     copy_runtime(folder)
     texts = {
         "labels.txt": "\n".join(map(one_line, metadata.labels)) + "\n",

@@ -15,12 +15,16 @@ from effxfer.runtime.model_file.metadata import Metadata
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.multi_label import MultiLabel
 from effxfer.runtime.outputs.regression import Regression
+from effxfer.runtime.outputs.span import Span
 from effxfer.runtime.softmax import sigmoid
 
 SHOWN = 10  # chosen: names in the card's sentence and table; all of them are in labels.txt
 UNKNOWN = "unknown"
-# Hugging Face has no task for values of images or texts.
-TASKS = {"image": "image-classification", "text": "text-classification", "value": "other"}
+# By the kind of label, else by that of input. Hugging Face has no task for values of images or texts.
+TASKS = {
+    "image": "image-classification", "span": "question-answering", "tags": "token-classification",
+    "text": "text-classification", "value": "other",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ def card(
     input, output = metadata.input, metadata.output
     return render(
         "card.md", **asdict(origin), models=models, labels=output.classes, kind=input.kind, answer=output.kind,
-        task=TASKS["value" if output.kind == "value" else input.kind], metric=accuracy.metric, key=metadata.key,
+        task=TASKS.get(output.kind, TASKS[input.kind]), metric=accuracy.metric, key=metadata.key,
         version=__version__, page=page, input=input, shown=_first_names(output), decisions=_decisions(output, metadata),
         short=short_side(input) if isinstance(input, Preprocess) else 0, accuracy=_accuracies(accuracy),
         results=_results(accuracy), table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes,
@@ -103,6 +107,9 @@ def _decisions(output: Output, metadata: Metadata) -> Markdown | None:
         limits = output.limits if metadata.with_preprocessing else sigmoid(output.limits)
         for name, limit in zip(output.classes, limits.tolist(), strict=True):
             rows.append({"label": name, "applies above a probability of": round(limit, 4)})
+    if isinstance(output, Span) and output.threshold:
+        rows = [{"a question is answered": "if the best span's logits exceed those of no answer by",
+                 "margin": output.threshold[0]}]  # fmt: skip
     if isinstance(output, Regression):
         numbers = zip(output.classes, output.mean, output.deviation, strict=True)
         rows = [{"value": name, "mean of training": m, "standard deviation": d} for name, m, d in numbers]
@@ -115,7 +122,9 @@ def _accuracies(report: Report) -> list[str]:
 
 def _is_score(report: Report, name: str) -> bool:
     """Whether a row is the main metric, or another one of predictions, such as a mean absolute error."""
-    return name.startswith((f"{report.metric}/", "macro F1/", "mean absolute error"))
+    return name.startswith(
+        (f"{report.metric}/", "exact match/", "macro F1/", "mean absolute error", "precision/", "recall/")
+    )
 
 
 def _results(report: Report) -> list[dict[str, Any]]:

@@ -15,7 +15,9 @@ from effxfer.runtime.text.tokens import LONGEST_TEXT, Tokens
 
 WEB = Path(__file__).with_name("web")
 PAGE = ("app.js", "outputs.js")
-SCRIPTS = {"image": ("images.js", "preprocess.js"), "text": ("texts.js", "tokens.js")}
+SCRIPTS = {"image": ("images.js", "preprocess.js"), "text": ("texts.js", "tokens.js", "positions.js")}
+# What the page needs to know about the places of tokens, by the kind of label.
+PLACES = {"span": "tokens", "tags": "words"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +67,22 @@ def model_json(title: str, metadata: Metadata, models: Sequence[Any]) -> dict[st
         "models": [asdict(model) for model in models],
     }  # fmt: skip
     if isinstance(metadata.input, Tokens):
-        return {**facts, "input": metadata.input.to_json(), "tokens": token_facts(metadata.input)}
+        return {**facts, "input": metadata.input.to_json(), "tokens": token_facts(metadata.input, metadata.output.kind)}
     if isinstance(metadata.input, Preprocess):
         return {**facts, "preprocess": metadata.input.to_json(), "tall_first": tall_first()}
     return facts
 
 
-def token_facts(tokens: Tokens) -> dict[str, Any]:
+def token_facts(tokens: Tokens, kind: str) -> dict[str, Any]:
     """Return what the page needs beside `tokenizer.json` to make rows of ids, as JSON values.
 
-    Attributes are those of `Pattern` and `Tokens`; `reserved` are ids that no text may yield, and become `unknown`.
+    Where the model answers with places, for a `kind` of `PLACES`, the page needs them as well. Attributes are those of
+    `Pattern` and `Tokens`; `reserved` are ids that no text may yield, and become `unknown`.
     """
     pattern, tokenizer = tokens.compiled_pattern, tokens.loaded
+    places = {"places": PLACES[kind], "byte_level": tokenizer.byte_level} if kind in PLACES else {}
     return {
+        **places,
         "size": tokens.size, "pad": tokens.pad, "stride": tokens.stride, "longest": LONGEST_TEXT,
         "fields": list(pattern.fields), "special": [list(ids) for ids in pattern.special],
         "chunks": [{"pieces": list(chunk.pieces), "names": list(chunk.names)} for chunk in pattern.chunks],

@@ -31,8 +31,10 @@ class Target:
         loss: How their sums of 8-bit products saturate. `none`: they do not. `pairs`: sums of two products saturate at
             16 bits, and a file must not on calibration images. `unknown`: pairs in any order may saturate, so the
             weights must rule it out for any input.
-        kinds: Types of activations and weights with fast kernels, the fastest first.
-        recipes: Recipes to try if none of the requested ones is of these kinds.
+        kinds: Types of activations and weights with fast kernels in convolutions and matrix products, the fastest
+            first. Products alone, which are what dynamic recipes quantize, are fast on all CPUs: on ARM, ONNX Runtime
+            multiplies unsigned activations with signed weights by `udot`, or by widening products (its `qgemm.h`).
+        recipes: Static recipes to try if static ones are requested and none of them is of these kinds.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Target:
             return ""
         if recipe.kind == "dynamic" and self.loss != "none" and not recipe.reduce_range:
             return f"left out: ranges computed at run time may saturate on {self.name}"
-        if (recipe.activation, recipe.weight) in self.kinds:
+        if recipe.kind == "dynamic" or (recipe.activation, recipe.weight) in self.kinds:
             return ""
         return f"left out: {recipe.activation} activations with {recipe.weight} weights are slow on {self.name}"
 
@@ -55,6 +57,8 @@ class Target:
         """Rank a recipe by the speed of its kernels, for CPUs that cannot be timed here; 0 is the fastest."""
         if recipe.kind == "weights":
             return len(self.kinds)
+        if recipe.kind == "dynamic":
+            return 0
         return self.kinds.index((recipe.activation, recipe.weight))
 
     def veto(self, saturation: Saturation) -> str:
@@ -125,8 +129,10 @@ def needs_exact_sums(target: Target, host: Target) -> bool:
 
 
 def select_recipes(target: Target, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the recipes that suit the target, or the target's own if none does."""
-    return tuple(name for name in names if not target.exclusion_reason(RECIPES[name])) or target.recipes
+    """Return the recipes that suit the target, with the target's own if no static one of several does."""
+    suitable = [name for name in names if not target.exclusion_reason(RECIPES[name])]
+    asks, has = (any(RECIPES[name].kind == "static" for name in group) for group in (names, suitable))
+    return tuple(suitable) + (target.recipes if not suitable or (asks and not has) else ())
 
 
 def coverage(saturation: Saturation, host: Target, images: int, *, exact: bool = False) -> Table:

@@ -76,7 +76,8 @@ def hf_feed(ids: NDArray[np.int64], tokens: Tokens, separator: int) -> dict[str,
     """
     mask = (ids != tokens.pad).astype(np.int64)
     behind = (ids == separator).astype(np.int64)
-    segments = {SEGMENTS: (behind.cumsum(1) - behind) * mask} if separator >= 0 else {}
+    # Of a pair and no more, as the network counts them: a sample of repeated tokens may hold more separators.
+    segments = {SEGMENTS: np.minimum(behind.cumsum(1) - behind, 1) * mask} if separator >= 0 else {}
     return {INPUT_IDS: ids, MASK: mask, **segments}
 
 

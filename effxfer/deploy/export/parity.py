@@ -17,7 +17,7 @@ from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model import Model
 from effxfer.runtime.outputs.base import Labels, Output
-from effxfer.runtime.outputs.positions import PositionLabels, restrict_outputs
+from effxfer.runtime.outputs.positions import PositionLabels, count_texts, restrict_outputs
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.rows import Ragged, Rows
 
@@ -169,11 +169,14 @@ def agreement(
 ) -> float:
     """Return the examples for which outputs `(N, C)` lead to the same decisions, in percent.
 
-    Of outputs per position, those count that the labels say something about.
+    Of outputs per position, those count that the labels say something about, and a long text all of whose windows
+    agree.
     """
     expected, got = restrict_outputs(expected, labels), restrict_outputs(got, labels)
     agreed = output.decide(expected) == output.decide(got)
-    return 100 * float(agreed.reshape(len(agreed), -1).all(1).mean())
+    rows = agreed.reshape(len(agreed), -1).all(1)
+    differing = len(np.unique(labels.groups[~rows])) if isinstance(labels, PositionLabels) else int((~rows).sum())
+    return 100 * (1 - differing / count_texts(labels))
 
 
 def _sample_row(model: Model, module: nn.Module, sample: Rows, input: Input, name: str) -> Measurement:
@@ -186,7 +189,7 @@ def _split_rows(
     expected: NDArray[np.float32], got: NDArray[np.float32], labels: Labels, output: Output, unit: str
 ) -> Report:
     # By decisions too: two networks may have the same accuracy on different examples.
-    agreed, n = agreement(output, expected, got, labels), len(labels)
+    agreed, n = agreement(output, expected, got, labels), count_texts(labels)
     return Report(
         rows=(
             Measurement(name="parity/split", value=distance(expected, got), n=n),

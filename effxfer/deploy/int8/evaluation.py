@@ -14,7 +14,7 @@ from effxfer.deploy.export.parity import agreement
 from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.static import Feeds
 from effxfer.runtime.outputs.base import Labels, Output
-from effxfer.runtime.outputs.positions import select_texts
+from effxfer.runtime.outputs.positions import count_texts, select_texts
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.rows import Rows
 
@@ -105,7 +105,9 @@ class Evaluator:
         self.rows, self.labels, self.max_drop, self.threads = rows, labels, max_drop, threads
         self.logits = onnx_logits(fp32, rows, threads=threads)
         score = output.score(self.logits, labels).value
-        self.dense = CandidateResult(name=FP32, file=fp32, score=score, drop=0.0, agreement=100.0, n=len(labels))
+        self.dense = CandidateResult(
+            name=FP32, file=fp32, score=score, drop=0.0, agreement=100.0, n=count_texts(labels)
+        )
 
     def screen(self, candidate: CandidateResult) -> CandidateResult:
         """Measure on a part of the split; reject a candidate whose drop chance cannot explain."""
@@ -141,5 +143,5 @@ class Evaluator:
         dense = self.logits[chosen][:, : got.shape[1]]
         score, before = self.output.score(got, labels).value, self.output.score(dense, labels).value
         agreed = agreement(self.output, dense, got, labels)
-        result = replace(candidate, score=score, drop=before - score, agreement=agreed, n=len(chosen))
+        result = replace(candidate, score=score, drop=before - score, agreement=agreed, n=count_texts(labels))
         return result, self.output.drop_deviation(dense, got, labels)

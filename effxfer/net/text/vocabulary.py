@@ -6,12 +6,16 @@ from torch import nn
 from effxfer.errors import ModelFileError
 from effxfer.net.net import KEEP, Net
 from effxfer.net.text.encoder import Encoder
+from effxfer.net.text.masked_head import MaskedHead
+from effxfer.runtime.outputs.masked_token import MaskedToken
 
 TABLE = "embeddings.tokens.weight"
 
 
 def prune_vocabulary(net: Net, *, tokens: int, pad: int, separator: int) -> None:
     """Shrink the table of token embeddings, whose rows are zeros afterwards, and set the new ids of two tokens.
+
+    The bias of a head that guesses masked tokens shrinks with it.
 
     Args:
         net: A network whose body is an `Encoder`.
@@ -31,6 +35,9 @@ def prune_vocabulary(net: Net, *, tokens: int, pad: int, separator: int) -> None
         raise ModelFileError(text, "get an intact copy", code="E404")
     body.pad, body.separator, table.num_embeddings = pad, separator, tokens
     table.weight = nn.Parameter(torch.zeros_like(table.weight[:tokens]))
+    if isinstance(net.head, MaskedHead):
+        net.head.bias = nn.Parameter(torch.zeros_like(net.head.bias[:tokens]))
+        net.output = MaskedToken(vocabulary=tokens)
     mask = KEEP + f"body/{TABLE.replace('.', '/')}"
     if mask in dict(net.named_buffers(recurse=False)):
         net.register_buffer(mask, torch.ones_like(table.weight, dtype=torch.bool))

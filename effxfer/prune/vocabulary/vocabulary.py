@@ -17,11 +17,13 @@ from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import KEEP, Net
 from effxfer.net.text.encoder import Encoder
+from effxfer.net.text.masked_head import MaskedHead
 from effxfer.net.text.vocabulary import TABLE
 from effxfer.prune.vocabulary.tokenizer import model_kind, prune_tokenizer
 from effxfer.runtime.rows import Ragged
 from effxfer.runtime.text.tokens import Tokens
 
+BIAS = "head.bias"
 MASK = KEEP + f"body/{TABLE.replace('.', '/')}"
 
 
@@ -84,6 +86,8 @@ def used_tokens(rows: Sequence[Ragged], min_count: int = 1) -> NDArray[np.int64]
 
 
 def _tables(net: Net) -> dict[str, torch.Tensor]:
-    """Return the table of embeddings `(V, E)`, and its mask if there is one."""
-    tables = {TABLE: net.body.get_parameter(TABLE)}
+    """Return what has a row for each token: the table of embeddings `(V, E)`, its mask, the bias of a masked head."""
+    tables: dict[str, torch.Tensor] = {TABLE: net.body.get_parameter(TABLE)}
+    if isinstance(net.head, MaskedHead):
+        tables[BIAS] = net.head.bias
     return tables | ({MASK: net.get_buffer(MASK)} if MASK in dict(net.named_buffers()) else {})

@@ -57,6 +57,11 @@ def select_texts(labels: Labels | PositionLabels, count: int) -> NDArray[np.int6
     return np.flatnonzero(np.isin(groups, chosen))
 
 
+def count_texts(labels: Labels | PositionLabels) -> int:
+    """Return the number of examples; the windows of a long text are one."""
+    return len(np.unique(labels.groups)) if isinstance(labels, PositionLabels) else len(labels)
+
+
 def bootstrap_counts(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
     """Estimate the deviation, in points, of the difference of two micro-averaged F1 by drawing texts anew.
 

@@ -15,7 +15,7 @@ from effxfer.runtime.outputs.positions import PositionLabels
 from effxfer.runtime.outputs.predictions import Entity, SpanPrediction, TaggedWord, TaggingPrediction
 from effxfer.runtime.outputs.span import Span, SpanLabels, best_rows
 from effxfer.runtime.outputs.tagging import Tagging
-from effxfer.runtime.outputs.words import find_words
+from effxfer.runtime.outputs.words import find_words, trim
 from effxfer.runtime.rows import concat_rows, map_batches
 from effxfer.runtime.softmax import softmax
 from effxfer.runtime.source import Source, to_text
@@ -162,5 +162,5 @@ def _answer(output: Span, reading: Reading, raw: NDArray[np.float32], stride: in
     if not output.answers(best.score - best.null)[0]:
         return SpanPrediction(None, None, None, float(chances[0, 0] * chances[1, 0]))
     spans = encodings.spans[encodings.rows.starts[row] :]
-    start, end = int(spans[first, 0]), int(spans[last, 1])
+    start, end = trim(reading.text, int(spans[first, 0]), int(spans[last, 1]))
     return SpanPrediction(reading.text[start:end], start, end, float(chances[0, first] * chances[1, last]))

@@ -21,3 +21,14 @@ def find_words(text: str) -> list[tuple[int, int]]:
     ['Germany', "'s", 'U.N.', 'envoy', '(', "O'Neill", ')', 'paid', '1,000.50', '.']
     """
     return [match.span() for match in WORD.finditer(text)]
+
+
+def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a stretch of a text without the blanks at its ends; tokens of bytes begin with the blank before a word.
+
+    >>> trim("the cat  sat", 3, 9), trim("a  b", 1, 3)
+    ((4, 7), (3, 3))
+    """
+    part = text[start:end]
+    start += len(part) - len(part.lstrip())
+    return start, max(start, end - len(part) + len(part.rstrip()))

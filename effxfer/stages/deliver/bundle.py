@@ -19,7 +19,9 @@ from effxfer.runtime.text.tokens import Tokens
 from effxfer.runtime.threads import usable_cores
 
 BUNDLE = "bundle"
-TITLES = {"single": "classifier", "multi": "classifier", "value": "estimator"}
+TITLES = {
+    "multi": "classifier", "single": "classifier", "span": "question answerer", "tags": "tagger", "value": "estimator",
+}  # fmt: skip
 
 
 def find_libraries(input: Input, settings: ExportSettings) -> tuple[WebFiles, ...]:
@@ -94,7 +96,7 @@ def check_page(input: Input, task: Task, libraries: Sequence[WebFiles]) -> Page:
         return Page(libraries=tuple(libraries))
     texts = validation_texts(task)
     try:
-        difference = find_difference(input, texts, libraries[-1])
+        difference = find_difference(input, texts, libraries[-1], task.output.kind)
     except FileNotFoundError:
         note = "Whether the page tokenizes texts as the model expects was not checked: there was no Node.js"
         return Page(libraries=tuple(libraries), note=note)

@@ -31,6 +31,7 @@ from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.files import digest
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
+from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle, find_libraries
 from effxfer.stages.deliver.hf_inputs import require_texts, write_hf_files
@@ -113,12 +114,9 @@ def _require_fitting(net: Net, settings: ExportSettings) -> None:
     Raises:
         SettingsError: If there are such settings.
     """
-    if settings.bundle and net.output.per == "position":
-        text = f"a bundle's card and page show no answers of kind {net.output.kind!r}"
-        raise SettingsError(text, "leave out `bundle`, and pass on the exported file")
-    if settings.hf_inputs and net.output.per == "position":
-        text = f"hf_inputs has no check for answers of kind {net.output.kind!r}"
-        raise SettingsError(text, "leave out `hf_inputs`, and pass on the exported file")
+    if settings.bundle and isinstance(net.output, MaskedToken):
+        text = "a bundle's card and page show no guesses of masked tokens"
+        raise SettingsError(text, "finetune the network first")
     if settings.dynamic_size:
         require_images(net.input, "dynamic_size")
     if settings.hf_inputs:

@@ -20,6 +20,7 @@ from effxfer.prune.channels.channel_controls import ControlResult, report_channe
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.report import Report, extent
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import input_from_json
 from effxfer.stages.prune.control_networks import ControlContext, ControlSpec, control_specs, multiply_adds
 from effxfer.stages.prune.ticket_controls import repeat_seed
 from effxfer.stages.runner.onnx_timing import DENSE, PRUNED, export_plain, time_in_turns
@@ -91,7 +92,8 @@ def train_repeat(context: ControlContext, spec: ControlSpec, number: int) -> dic
     # Only one is timed: latency does not depend on the values of weights.
     weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
     results = {"scores": scores(context, net), "epochs": len(history)}
-    return {**results, "about": json.dumps(describe(net)), "weights": weights}
+    files = {name: content.decode() for name, content in net.input.files().items()}
+    return {**results, "about": json.dumps(describe(net)), "files": files, "weights": weights}
 
 
 def loss_for(context: ControlContext, net: Net) -> Loss:
@@ -125,7 +127,10 @@ def rebuild_control(repeat: Mapping[str, Any]) -> Net:
     facts = json.loads(repeat["about"])
     # A file of unfinished work names code to import: someone else may have written it.
     trust.check_trusted(facts["backbone"], "unfinished work")
-    net = rebuild(facts["backbone"], facts["edits"], Preprocess.from_json(facts["preprocess"]), facts["classes"])
+    # Work of before has no files, and is of images.
+    files = {name: content.encode() for name, content in repeat.get("files", {}).items()}
+    input = input_from_json(facts["preprocess"], files)
+    net = rebuild(facts["backbone"], facts["edits"], input, facts["classes"])
     net.load_state_dict(repeat["weights"])
     return net.eval()
 

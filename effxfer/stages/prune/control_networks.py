@@ -9,6 +9,7 @@ from typing import Any
 from effxfer import artifact
 from effxfer.data.batches.batches import seed_of
 from effxfer.data.task import Task
+from effxfer.data.text_input import read_alike
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.net import Net
 from effxfer.net.reinitialize import initial_weights
@@ -19,7 +20,7 @@ from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.graph.macs import cost
 from effxfer.prune.network import example_of
 from effxfer.report import Report
-from effxfer.runtime.inputs import Input
+from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.prune.calibration import plain_batches, recalibrate_on_
 from effxfer.stages.runner.onnx_timing import DENSE, PRECISION, PRUNED, stopwatch
@@ -129,6 +130,7 @@ def open_control_backbone(backbone: BackboneSettings, like: Input) -> Net:
         }
         backbone = backbone.model_copy(update=inherited)
     net, _notes = artifact.open_model(backbone)
+    net.input = read_alike(net.input, like)
     net.set_input_size(net.input.size)
     return net
 
@@ -146,7 +148,8 @@ def smaller_input_control(context: ControlContext) -> ControlSpec | str:
     """Control: the unpruned network on images small enough for equal latency; a note if there is none."""
     side = context.work.once("control-side", lambda: {"side": equally_fast_side(context)})["side"]
     if not side:
-        return "no control with smaller images: the unpruned network is slower than the pruned one at every input side"
+        unit = context.dense.input.unit
+        return f"no control with smaller {unit}: the unpruned network is slower than the pruned one at every size"
 
     def start(_seed: int) -> Net:
         net = at_input_side(context.dense, side)
@@ -156,7 +159,8 @@ def smaller_input_control(context: ControlContext) -> ControlSpec | str:
         return net
 
     return ControlSpec(
-name=f"smaller input ({side} px)", folder="smaller-input", start=start, epochs=context.settings.fit.epochs,
+        name=f"smaller input ({side} {SIZE_UNITS[context.dense.input.kind]})", folder="smaller-input",
+        start=start, epochs=context.settings.fit.epochs,
         advice=f"finetune the unpruned network with size = {side}",
     )  # fmt: skip
 

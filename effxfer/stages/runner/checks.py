@@ -53,6 +53,11 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
     """
     from effxfer.transfer.strategies import make_strategy, require_data, require_examples
 
+    for listing in listings[-1:]:
+        if settings.takes and listing.labels not in settings.takes:
+            kinds = " or ".join(settings.takes)
+            text = f"this stage needs labels of kind {kinds}, {listing.name} holds kind {listing.labels!r}"
+            raise SettingsError(text, "use finetune")
     for name, options in settings.strategies(recipe):
         if settings.without_labels:
             for listing in listings[-1:]:

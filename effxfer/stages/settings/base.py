@@ -28,6 +28,7 @@ class StageSettings(Settings):
     """Base of all stage settings: properties that the runner reads, with defaults for stages without them."""
 
     NETWORK_FIELDS: ClassVar[tuple[str, ...]] = ("backbones", "control_backbones")
+    takes: ClassVar[tuple[str, ...]] = ()  # kinds of label that the stage understands; empty for all
     without_labels: ClassVar[bool] = False  # whether its strategies are those that learn without labels
 
     @property

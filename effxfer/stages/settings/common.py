@@ -1,6 +1,6 @@
 """Settings of the stages that have no file of their own; no heavy imports."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -39,6 +39,8 @@ class LearningCurve(Finetune):
         repeats: Training runs for each number, each with different images and a different head.
         min_steps: Minimum number of training steps; small subsets are trained for more epochs to reach it.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("single",)  # it counts labels per class
 
     # Each about twice the one before: accuracy grows roughly with the logarithm of the
     # labels (Sun et al. 2017, 1707.02968).

@@ -17,11 +17,12 @@ from effxfer import artifact
 from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.data.task import Task
+from effxfer.data.text_input import read_alike
 from effxfer.errors import GateError, SettingsError
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Curve, Report, Table
-from effxfer.runtime.inputs import Input
+from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.search.halving import round_share, rounds, training_share
 from effxfer.stages.runner.backbone_names import short_names
@@ -67,12 +68,17 @@ class Candidate:
     @property
     def shape(self) -> str:
         """Key of its latency: network and input side."""
-        return f"{self.network}, {self.side} px"
+        return f"{self.network}, {self.side} {self.unit}"
 
     @property
     def side(self) -> int:
         """Side of its input images in pixels."""
         return self.tasks[-1].input.size
+
+    @property
+    def unit(self) -> str:
+        """Unit of the side: pixels, or the tokens of a text."""
+        return SIZE_UNITS[self.tasks[-1].input.kind]
 
     def start_net(self) -> Net:
         """Copy its network, with the input of its recipe."""
@@ -156,6 +162,7 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
         if network in networks:
             raise SettingsError(f"backbone {network} is already a candidate", "remove it from `backbones`")
         networks[network], warnings = artifact.open_model(backbone)
+        networks[network].input = read_alike(networks[network].input, net.input)
         notes += [f"{network}: {note}" for note in warnings]
     entered = [
         Candidate(
@@ -285,7 +292,7 @@ def leaderboard_row(
         "candidate": candidate.name,
         "network": candidate.network,
         "strategy": candidate.recipe.strategy,
-        "side px": candidate.side,
+        f"{'side' if candidate.unit == 'px' else 'size'} {candidate.unit}": candidate.side,
         "rounds": entry["round"],
         "epochs": entry["epochs"],
         f"{candidate.title} val %": None if entry["val"] == FAILED else entry["val"],
@@ -295,14 +302,15 @@ def leaderboard_row(
 
 
 def margin_note(order: Sequence[Candidate], board: Board) -> tuple[str, ...]:
-    """Note the margin, in validation images, between the best two candidates."""
+    """Note the margin, in validation examples, between the best two candidates."""
     if len(order) < 2:
         return ()
     first, second = (board[candidate.name] for candidate in order[:2])
     task, gap = order[0].tasks[-1], abs(first["val"] - second["val"])
-    n, images = len(task.val), round(gap * len(task.val) / 100)
-    behind = f"{images} image{'s' * (images != 1)}" if task.output.kind == "single" else f"{gap:.2f} points"
+    n, unit = len(task.val), task.input.unit
+    count = round(gap * n / 100)
+    behind = f"{count} {unit if count != 1 else unit[:-1]}" if task.output.kind == "single" else f"{gap:.2f} points"
     return (
-        f"{len(order)} candidates were compared on {n} validation images; the winner was trained longest; the second, "
+        f"{len(order)} candidates were compared on {n} validation {unit}; the winner was trained longest; the second, "
         f"{order[1].name}, was {behind} behind after its last training run",
     )

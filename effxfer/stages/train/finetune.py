@@ -42,7 +42,12 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
         work: Stores checkpoints.
     """
     history, notes = adapt(net, tasks, settings, device=device, work=work)
-    return net, accuracy_report(net, tasks[-1], device) + training_curves(history, title=net.output.title) + notes
+    validator = settings.options.get("validator", "source")
+    # Other validators have a scale of their own.
+    is_metric = validator == "source"
+    title, unit = (net.output.title, "%") if is_metric else (f"score by the validator {validator}", "")
+    curves = training_curves(history, title=title, unit=unit)
+    return net, accuracy_report(net, tasks[-1], device) + curves + notes
 
 
 def adapt(

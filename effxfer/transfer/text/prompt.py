@@ -27,7 +27,7 @@ from effxfer.runtime.text.tokens import Tokens
 from effxfer.transfer.base import Strategy
 
 Words = dict[str, str]
-HINT = "pretrain it with `effxfer pretrain --method mlm`, or take an encoder with its head for masked tokens"
+HINT = "pretrain it with `effxfer pretrain`, or take an encoder with its head for masked tokens"
 
 
 class Prompt(Strategy):
@@ -77,7 +77,9 @@ class Prompt(Strategy):
         unknown = [name for name in self.words if name not in classes]
         if missing or unknown:
             listed = ", ".join(f"{name} = ..." for name in classes)
-            mistake = f"no word for {', '.join(missing)}" if missing else f"a word for {unknown[0]!r}, which is no class"
+            mistake = (
+                f"no word for {', '.join(missing)}" if missing else f"a word for {unknown[0]!r}, which is no class"
+            )
             raise SettingsError(f"options.words has {mistake}", f"give a word for each class: {listed}")
 
     def input_for(self, net: Net) -> Input:

@@ -61,6 +61,31 @@ def test_ids_are_equal_for_wordpiece_and_byte_level_bpe(real, input):
 
 @node
 @library
+@pytest.mark.parametrize(
+    ("input", "kind"),
+    [
+        (tokens(size=40, stride=8), "tags"),
+        (tokens(size=12), "tags"),
+        (Tokens(tokenizer=byte_level(), size=30, pad=1), "tags"),
+        (tokens(size=40, pattern=PAIR, stride=8), "span"),
+        (tokens(size=12, pattern=PAIR), "span"),
+        (Tokens(tokenizer=byte_level(), size=60, pad=1, pattern=PAIR, stride=8), "span"),
+    ],
+)
+def test_places_of_words_and_tokens_are_those_of_the_runtime(real, input, kind):
+    texts = [(text, other) for (text,), (other,) in zip(TEXTS, TEXTS[::-1], strict=True)] if kind == "span" else TEXTS
+    assert find_difference(input, texts, real, kind) is None
+
+
+def test_a_token_may_be_shown_as_its_word_and_not_elsewhere():
+    text = "a word  here"
+    assert tokenizer_check._covers([None, [2, 6], [8, 12]], [[-1, -1], [2, 4], [6, 12]], text)
+    assert not tokenizer_check._covers([None, [2, 3], [8, 12]], [[-1, -1], [2, 4], [6, 12]], text)
+    assert not tokenizer_check._covers([[0, 1], [2, 6], [8, 12]], [[-1, -1], [2, 4], [6, 12]], text)
+
+
+@node
+@library
 def test_a_tokenizer_that_the_library_gets_wrong_is_named_with_a_text(real):
     # Its `Whitespace` splits words at letters beyond ASCII.
     other = Tokens(tokenizer=document(pre_tokenizer={"type": "Whitespace"}, normalizer=None), size=16, pad=0)

@@ -59,7 +59,7 @@ def test_own_recipes_exist_and_fit(name):
     for names in (AUTO["convolutions"], tuple(RECIPES)):
         chosen = select_recipes(target, names)
         assert chosen
-        made = [RECIPES[one] for one in chosen if RECIPES[one].kind != "weights"]
+        made = [RECIPES[one] for one in chosen if RECIPES[one].kind == "static"]
         assert all((recipe.activation, recipe.weight) in target.kinds for recipe in made)
 
 
@@ -67,6 +67,9 @@ def test_recipes_without_kernels_are_left_out():
     vnni, arm = TARGETS["x86-vnni"], TARGETS["arm64"]
     assert select_recipes(vnni, ("s8s8", "u8s8", "u8u8")) == ("u8s8",)
     assert select_recipes(arm, AUTO["convolutions"]) == ("s8s8", "s8s8-stem")
+    assert select_recipes(arm, AUTO["tables"]) == (*AUTO["tables"][:4], "s8s8", "s8s8-stem")
+    assert select_recipes(arm, ("dynamic",)) == ("dynamic",)
+    assert arm.rank(RECIPES["dynamic"]) == arm.rank(RECIPES["s8s8"]) == 0
     assert select_recipes(ANY, tuple(RECIPES)) == tuple(RECIPES)
     assert vnni.exclusion_reason(RECIPES["s8s8"]) == "left out: int8 activations with int8 weights are slow on x86-vnni"
     assert vnni.exclusion_reason(RECIPES["u8s8"]) == ""

@@ -51,10 +51,10 @@ def trained_wordpiece() -> bytes:
     """Random words and parts of words of the letters, with their single characters."""
     rng = np.random.default_rng(2)
     parts = sorted({"".join(rng.choice([*"abcd"], int(n))) for n in rng.integers(2, 5, 120)})
-    words = ["[PAD]", "[unused]", "[UNK]", "[CLS]", "[SEP]", *parts, *(f"##{part}" for part in parts[::2])]
+    words = ["[PAD]", "[unused]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *parts, *(f"##{part}" for part in parts[::2])]
     words += [*"abcd.", *(f"##{letter}" for letter in "abcd")]
     raw = json.loads(WORDPIECE)
-    special = [added(token, words.index(token)) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")]
+    special = [added(token, words.index(token)) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")]
     processor = {**raw["post_processor"]}
     text = json.dumps(processor)
     for token in ("[CLS]", "[SEP]"):

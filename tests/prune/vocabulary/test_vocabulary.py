@@ -66,6 +66,35 @@ def test_pairs_have_their_segments_as_before():
     np.testing.assert_array_equal(torch_logits(net, net.input.encode(pairs).rows, net.input), expected)
 
 
+def test_a_head_for_masked_tokens_shrinks_with_the_table():
+    net = bert()
+    apply_edit(net, "set_masked_head")
+    torch.nn.init.normal_(net.head.bias)
+    text = BERT.encode(["ab . cd", "a"]).rows
+    before = torch_logits(net, text, net.input)
+    ids = prune_vocabulary(net, used_tokens([text]).tolist())
+    after = torch_logits(net, net.input.encode(["ab . cd", "a"]).rows, net.input)
+    np.testing.assert_array_equal(after, before[..., ids])
+    assert net.output.width == len(net.head.bias) == len(ids)
+    again = rebuild(net.backbone, net.edits, net.input, net.classes)
+    again.load_state_dict(net.state_dict())
+    assert again.output == net.output
+
+
+def test_a_prompt_reads_its_mask_under_another_id():
+    net = bert()
+    net.input = replace(BERT, pattern="{text} [MASK]")
+    apply_edit(net, "set_masked_head")
+    apply_edit(net, "set_head", spec={"kind": "label_words"}, features=16, classes=["a", "b"])
+    torch.nn.init.normal_(net.head.out.weight)
+    text = net.input.encode(["ab . cd", "a"]).rows
+    before = torch_logits(net, text, net.input)
+    prune_vocabulary(net, used_tokens([text]).tolist())
+    after = net.input.encode(["ab . cd", "a"]).rows
+    np.testing.assert_array_equal(torch_logits(net, after, net.input), before)
+    assert net.input.loaded.mask != BERT.loaded.mask
+
+
 def test_the_network_is_rebuilt_from_its_edits():
     net = bert()
     prune_vocabulary(net, [])

@@ -14,7 +14,7 @@ from effxfer.benchmark.protocol import latency as protocol
 from effxfer.data.settings import DataSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.backbones.trust import trust
-from effxfer.net.settings import BackboneSettings
+from effxfer.net.settings import ENCODER, BackboneSettings
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.settings import build
 from effxfer.stages import STAGES
@@ -30,6 +30,7 @@ from effxfer.stages.train.finetune import train
 from effxfer.train.devices import Device
 from effxfer.train.settings import METRICS
 from tests import tiny
+from tests.data.text_files import texts, write_lines
 
 CHANNELS = "prune channels"
 NONE = {**tiny.FIT, "epochs": 0}
@@ -174,6 +175,20 @@ def test_go_on_after_a_cut(clock, dense, data, tmp_path, monkeypatch):
     ]  # fmt: skip
     assert state(resumed) == state(whole)
     assert table(resumed) == table(whole)
+
+
+def test_controls_of_texts_go_on_after_a_cut_with_their_tokenizer(clock, tmp_path, monkeypatch):
+    labelled = tiny.data_of(write_lines(tmp_path / "labelled.txt", texts(40)))
+    args = {"vocabulary": 80, "width": 24, "layers": 1, "heads": 3, "mlp": 48}
+    start = BackboneSettings(source=ENCODER, args=args, size=24, pretrained=False)
+    start = tiny.stage("finetune", start, tmp_path / "net", labelled, options={"batch": 16}, fit=NONE)
+    fast = {**HALF, "macs_ratio": 0.7, "controls": "fast", "options": {"batch": 16}}
+    Followed(monkeypatch, cut=f"control {UNIFORM} 1")
+    with pytest.raises(KeyboardInterrupt):
+        tiny.stage(CHANNELS, start, tmp_path / "out", labelled, **fast)
+    Followed(monkeypatch)
+    made = tiny.stage(CHANNELS, start, tmp_path / "out", labelled, **fast)
+    assert list(table(made)) == ["dense", "pruned", "smaller input (8 tokens)", UNIFORM]
 
 
 def test_a_control_that_wins_is_named(clock, dense, data, tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,19 +16,27 @@ from effxfer.artifact import Artifact
 from effxfer.data.load import load, scan
 from effxfer.data.settings import DataSettings
 from effxfer.data.text_input import fit_input
+from effxfer.deploy.bundle.web_library import TOKENIZERS_WEB, WebFiles
 from effxfer.errors import SettingsError
 from effxfer.net.backbones.pretrained import open_backbone
 from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.__main__ import main
 from effxfer.runtime.model import Model
 from effxfer.runtime.outputs.positions import restrict_outputs
+from effxfer.runtime.outputs.span import Span
+from effxfer.runtime.outputs.text_answers import _answer, read_positions
+from effxfer.runtime.text.pattern import PAIR
+from effxfer.runtime.text.tokens import Tokens
 from effxfer.settings import build
+from effxfer.stages.deliver import bundle as bundle_stage
+from effxfer.stages.deliver import export as export_stage
 from effxfer.train.evaluate import predict
 from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
 from tests import tiny
 from tests.data.template_encoder import write_encoder
 from tests.data.templates import PEOPLE, PLACES, write_conll, write_questions
+from tests.runtime.text.tiny_tokenizers import byte_level
 from tests.transfer.tasks import CPU, adapt
 
 OPTIONS, FIT = {"batch": 16}, {**tiny.FIT, "lr": 2e-3, "keep": "best"}
@@ -188,15 +198,47 @@ def test_strategies_that_need_one_vector_for_an_example_are_refused(place, tmp_p
         finetune(place, tmp_path / "x", kind, 1, strategy=name, options={})
 
 
+def test_a_learning_curve_is_refused_before_anything_is_loaded(tagged, place, tmp_path):
+    with pytest.raises(SettingsError, match=r"needs labels of kind single, .* holds kind 'tags'"):
+        tiny.stage("curve", tagged, tmp_path / "x", data_of(place, "tags"))
+
+
 def test_a_head_search_is_refused(tagged, place, tmp_path):
     with pytest.raises(SettingsError, match="search judges heads on one vector"):
         tiny.stage("search", tagged, tmp_path / "x", data_of(place, "tags"))
 
 
-def test_a_bundle_is_refused_before_anything_is_exported(tagged, place, tmp_path):
-    with pytest.raises(SettingsError, match="show no answers of kind 'tags'"):
-        tiny.stage("export", tagged, tmp_path / "x", data_of(place, "tags"), bundle=True)
-    assert not (tmp_path / "x" / "model.onnx").exists()
+@pytest.mark.parametrize("kind", ["tags", "span"])
+def test_a_bundle_says_and_shows_what_it_answers(tagged, asked, place, tmp_path, monkeypatch, kind):
+    library = WebFiles(library=TOKENIZERS_WEB, version="0", files={TOKENIZERS_WEB.files[0]: b""})
+    monkeypatch.setattr(export_stage, "find_libraries", lambda *_: (library,))
+    monkeypatch.setattr(bundle_stage, "find_difference", lambda *_: None)
+    settings = {"int8": False, "bundle": True, "hf_inputs": True, "latency_seconds": 0.2}
+    net = {"tags": tagged, "span": asked}[kind]
+    made = tiny.stage("export", net, tmp_path / "x", data_of(place, kind), **settings)
+    assert made.manifest.report["F1/hf/fp32"].value == made.manifest.report["F1/ids/fp32"].value
+    folder = made.path / "bundle"
+    card = (folder / "README.md").read_text()
+    assert {"tags": "token-classification", "span": "question-answering"}[kind] in card
+    assert "classes" not in card
+    assert ("exact match/test" in card) == (kind == "span")
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["tokens"]["places"] == {"tags": "words", "span": "tokens"}[kind]
+    assert (folder / "positions.js").is_file()
+    words = {"tags": ["Anna Björk flew to Zürich ."], "span": ["Where was it?", "It rained in Zürich."]}[kind]
+    command = [sys.executable, "example.py", *words]
+    said = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=True).stdout
+    assert said.strip() == ("Anna Björk (PER), Zürich (LOC)" if kind == "tags" else said.strip())
+    assert said.strip()
+
+
+def test_an_answer_has_no_blanks_around_it():
+    tokens = Tokens(tokenizer=byte_level(), size=60, pad=1, pattern=PAIR)
+    reading = read_positions(tokens, Span(), ("what", "the cat  sat."))
+    raw = np.zeros((1, len(reading.encodings.rows.values), 2), np.float32)
+    raw[0, [7, 9], [0, 1]] = 9.0
+    (answer,) = [_answer(Span(), reading, raw, 0)]
+    assert (answer.text, answer.start, answer.end) == ("cat  sat", 4, 12)
 
 
 @pytest.mark.parametrize("kind", ["tags", "span"])

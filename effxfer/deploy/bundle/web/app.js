@@ -25,12 +25,20 @@ async function open(model) {
   return sessions.get(model.file);
 }
 
-async function predict(model, tensor) {
+async function predict(model, { tensor, reading }) {
   const session = await open(model);
   const begun = performance.now();
   const result = await session.run({ [model.input]: tensor });
   const took = performance.now() - begun;
-  return { said: answer(Array.from(result[model.output].data), about, model.resizes), took };
+  const raw = Array.from(result[model.output].data);
+  return { said: about.tokens?.places ? input.answer(raw, about, reading) : answer(raw, about, model.resizes), took };
+}
+
+// A part of the text: an entity, a tagged word or an answer.
+function part({ text, label, probability }) {
+  const item = document.createElement("li");
+  item.append(Object.assign(document.createElement("b"), { textContent: text }), ` ${label} ${(100 * probability).toFixed(1)} %`);
+  return item;
 }
 
 function bar({ label, probability, applies = true }) {
@@ -52,10 +60,11 @@ function number({ label, value }) {
 const shown = (ranked) => ranked.filter(({ applies }, i) => applies || i < SHOWN);
 
 function show({ said, took }, model, note) {
-  const { ranked, values } = said;
-  field("ranking").replaceChildren(...(values ? values.map(number) : shown(ranked).map(bar)));
-  const none = ranked?.every(({ applies }) => applies === false) ? "no label applies; " : "";
-  const plain = ranked ? { ranked } : { values };
+  const { ranked, values, parts } = said;
+  field("ranking").replaceChildren(...(parts?.map(part) ?? values?.map(number) ?? shown(ranked).map(bar)));
+  const nothing = { tags: "no entity; ", span: "no answer; " }[about.output.kind] ?? "no label applies; ";
+  const none = parts?.length === 0 || ranked?.every(({ applies }) => applies === false) ? nothing : "";
+  const plain = parts ? { parts } : ranked ? { ranked } : { values };
   field("status").dataset.answer = JSON.stringify(plain);
   state("done", `${none}${note ? `${note}; ` : ""}${took.toFixed(1)} ms with ${model.file}`);
 }
@@ -77,7 +86,7 @@ async function run() {
       return;
     }
     state("busy", "…");
-    const result = await predict(model, example.tensor);
+    const result = await predict(model, example);
     // While one example was computed, another one may have been given.
     if (mine === turn) show(result, model, example.note);
   } catch (error) {

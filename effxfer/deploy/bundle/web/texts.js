@@ -1,6 +1,8 @@
 // Texts as the model's input: typed, and turned into ids of tokens.
 import { makeEncoder } from "./tokens.js";
 
+export { answer } from "./positions.js";
+
 const PAUSE = 300; // ms after the last letter: somebody who types fast is not interrupted
 const field = (id) => document.getElementById(id);
 const fields = () => [...document.querySelectorAll("textarea")];
@@ -27,7 +29,8 @@ export async function listen(changed, about, place) {
 export async function read(about, model, ort) {
   const texts = fields().map((area) => area.value);
   if (texts.every((text) => text === "")) return null;
-  const { ids, cut } = encode(texts);
+  const reading = encode(texts);
+  const { ids, cut } = reading;
   const tensor = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
-  return { tensor, note: `${ids.length} tokens${cut ? ", the end was cut off" : ""}` };
+  return { tensor, note: `${ids.length} tokens${cut ? ", the end was cut off" : ""}`, reading };
 }

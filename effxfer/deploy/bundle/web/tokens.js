@@ -1,4 +1,5 @@
 // From a text to ids: what effxfer's runtime does in Python, with Tokenizers.js in place of the library tokenizers.
+import { findWords, locate } from "./positions.js";
 import { Tokenizer } from "./tokenizers/tokenizers.min.mjs";
 
 // Ideographs beyond 16 bits, around which Tokenizers.js 0.2.0 puts no blanks.
@@ -52,7 +53,8 @@ function splitStretch(ids, pieces, names, encode) {
   return [["", before], [names[place], ids.slice(before.length, end)], ["", behind]];
 }
 
-// A function that maps the texts of the fields to { ids, cut }.
+// A function that maps the texts of the fields to { ids, cut }; where `about.places` says so, with the places of tokens
+// in the last text, or with its words and the first token of each.
 // `raw` is tokenizer.json, `about` the field `tokens` of model.json.
 export function makeEncoder(raw, about) {
   const reserved = new Set(about.reserved);
@@ -83,11 +85,40 @@ export function makeEncoder(raw, about) {
     ["", about.special[i + 1]],
   ]);
 
+  const isSpaced = Boolean(about.byte_level);
+  const preTokenizer = raw.pre_tokenizer ?? {};
+  const hasBlanks = [preTokenizer, ...(preTokenizer.pretokenizers ?? [])].some(({ type }) => type === "ByteLevel");
+
+  // The words of a text one by one, as training reads lists of words.
+  const readWords = (text) => {
+    const [before, behind] = about.special;
+    const spans = findWords(text);
+    const ids = [...before];
+    const firsts = spans.map(([start, end], i) => {
+      const word = encode((isSpaced && i ? " " : "") + text.slice(start, end));
+      if (!word.length && about.unknown === null) throw new Error("a word has no token");
+      return ids.push(...(word.length ? word : [about.unknown])) - (word.length || 1);
+    });
+    const room = about.size - behind.length;
+    const used = firsts.filter((place) => place < room).length;
+    const row = [...ids.slice(0, room), ...behind];
+    return { ids: row, cut: ids.length > room, text, words: spans.slice(0, used), firsts: firsts.slice(0, used) };
+  };
+
+  // The place of each token of the last text; none for tokens of others.
+  const withPlaces = (row, texts) => {
+    const last = about.fields.at(-1);
+    const text = texts.at(-1);
+    const located = locate(text, encode(text), encode, hasBlanks);
+    return row.flatMap(([name, ids]) => ids.map((_, i) => (name === last ? located[i] : null)));
+  };
+
   return (texts) => {
     for (const text of texts) {
       if (text.length > about.longest) throw new Error(`the text is longer than ${about.longest} characters`);
       if (/\p{Surrogate}/u.test(text)) throw new Error("the text holds half of a character");
     }
+    if (about.places === "words") return readWords(texts[0]);
     const stretches = about.chunks.map((chunk) => stretch(chunk, texts));
     let row = [["", about.special[0]], ...arrange(stretches, false)];
     const count = row.reduce((sum, [, ids]) => sum + ids.length, 0);
@@ -100,6 +131,7 @@ export function makeEncoder(raw, about) {
     }
     const ids = row.flatMap(([, some]) => some);
     if (!ids.length && about.unknown === null) throw new Error("the text has no token");
-    return { ids: ids.length ? ids : [about.unknown], cut: count > about.size };
+    const read = { ids: ids.length ? ids : [about.unknown], cut: count > about.size };
+    return about.places === "tokens" ? { ...read, text: texts.at(-1), places: withPlaces(row, texts) } : read;
   };
 }
