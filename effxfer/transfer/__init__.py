@@ -35,6 +35,7 @@ from effxfer.transfer.regularized.delta import Delta
 from effxfer.transfer.regularized.l2_sp import L2Sp
 from effxfer.transfer.self_supervised.barlow_twins import BarlowTwins
 from effxfer.transfer.self_supervised.byol import Byol
+from effxfer.transfer.self_supervised.mae import MaskedAutoencoder
 from effxfer.transfer.self_supervised.mlm import MaskedLm
 from effxfer.transfer.self_supervised.moco import MoCo
 from effxfer.transfer.self_supervised.rotation import Rotation
@@ -99,6 +100,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
 SELF_SUPERVISED: dict[str, type[Strategy]] = {
     "barlow_twins": BarlowTwins,
     "byol": Byol,
+    "mae": MaskedAutoencoder,
     "mlm": MaskedLm,
     "moco": MoCo,
     "rotation": Rotation,

@@ -19,7 +19,7 @@ from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.self_supervised.collapse import RANK, judge_rank
+from effxfer.transfer.self_supervised.collapse import RANK, judge_rank, watch_collapse
 from effxfer.transfer.self_supervised.projection import Projected, full_precision
 from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
 
@@ -50,7 +50,7 @@ class BarlowTwins(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add the projection."""
         super().prepare(net, tasks)
-        return Projected(net, [self.width] * 3)
+        return watch_collapse(Projected(net, [self.width] * 3), tasks[-1].val)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Return batches of two views, see `draw_views`."""

@@ -19,7 +19,7 @@ from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.self_supervised.collapse import RANK, judge_rank
+from effxfer.transfer.self_supervised.collapse import RANK, judge_rank, watch_collapse
 from effxfer.transfer.self_supervised.negative_cosine import negative_cosine
 from effxfer.transfer.self_supervised.projection import Projected, full_precision, perceptron
 from effxfer.transfer.self_supervised.slow_copy import SlowCopy
@@ -55,7 +55,7 @@ class Byol(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add the projection, the predictor and the slow copy."""
         super().prepare(net, tasks)
-        return Bootstrap(net, self.hidden, self.width)
+        return watch_collapse(Bootstrap(net, self.hidden, self.width), tasks[-1].val)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Return batches of two views, see `draw_views`."""

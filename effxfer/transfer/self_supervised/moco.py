@@ -20,7 +20,7 @@ from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.self_supervised.collapse import RANK, judge_rank
+from effxfer.transfer.self_supervised.collapse import RANK, judge_rank, watch_collapse
 from effxfer.transfer.self_supervised.projection import Projected, full_precision
 from effxfer.transfer.self_supervised.slow_copy import SlowCopy
 from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
@@ -59,7 +59,7 @@ class MoCo(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add the projection, the slow copy and a queue of random keys."""
         super().prepare(net, tasks)
-        return Queued(net, self.hidden, self.width, self.queue)
+        return watch_collapse(Queued(net, self.hidden, self.width, self.queue), tasks[-1].val)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Return batches of two views, see `draw_views`."""

@@ -18,7 +18,7 @@ from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.self_supervised.collapse import RANK, judge_rank
+from effxfer.transfer.self_supervised.collapse import RANK, judge_rank, watch_collapse
 from effxfer.transfer.self_supervised.negative_cosine import negative_cosine
 from effxfer.transfer.self_supervised.projection import Projected, full_precision, perceptron
 from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
@@ -52,7 +52,7 @@ class SimSiam(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add the projection and the predictor."""
         super().prepare(net, tasks)
-        return Siamese(net, self.width, self.hidden)
+        return watch_collapse(Siamese(net, self.width, self.hidden), tasks[-1].val)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Return batches of two views, see `draw_views`."""

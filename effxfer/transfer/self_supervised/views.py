@@ -18,24 +18,32 @@ OF_LABELS = ("balance", "label_smoothing", "multi_label", "validator")
 def draw_views(
     tasks: Sequence[Task], size: int, settings: Augment, device: torch.device, views: int = 2
 ) -> Callable[[int], Batches]:
+    """Prepare the images of `make_view_maker`; return a function from an epoch's seed to batches of `size` of them."""
+    count, look = make_view_maker(tasks, settings, device, views)
+    return lambda seed: Batches(count, size, look, seed)
+
+
+def make_view_maker(
+    tasks: Sequence[Task], settings: Augment, device: torch.device, views: int
+) -> tuple[int, Callable[[Tensor, Generator], Tensor]]:
     """Prepare the training images of the last task, with and without labels.
 
     Args:
         tasks: The last one is used: its training images, and those of `unlabelled`.
-        size: Images of a batch.
         settings: Augmentation; the views of an image differ by it alone.
         device: Where views are made, all of a batch in one pass.
         views: Views of each image.
 
     Returns:
-        A function from an epoch's seed to its batches: `(views * B, 3, S, S)`, the first B rows one view of each image.
+        The number of images, and a function from B of their rows and a generator to
+        `(views * B, 3, S, S)`: the first B are one view of each image.
     """
     task = tasks[-1]
     splits = [task.train, *([] if task.unlabelled is None else [task.unlabelled])]
     looks = [make_views(split, task.input, settings, device) for split in splits]
     first, count = len(task.train), sum(map(len, splits))
 
-    def make(index: Tensor, rng: Generator) -> Tensor:
+    def look_at(index: Tensor, rng: Generator) -> Tensor:
         repeated = index.repeat(views)
         labelled = repeated < first
         rows = ((labelled, repeated), (~labelled, repeated - first))
@@ -45,7 +53,7 @@ def draw_views(
             return parts[0]
         return torch.cat(parts)[torch.cat([labelled.nonzero(), (~labelled).nonzero()])[:, 0].argsort().to(device)]
 
-    return lambda seed: Batches(count, size, make, seed)
+    return count, look_at
 
 
 def refuse_options_of_labels(strategy: Strategy) -> None:

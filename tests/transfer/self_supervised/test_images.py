@@ -15,21 +15,27 @@ from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work, clone
 from effxfer.transfer import SELF_SUPERVISED
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.self_supervised.mae import MaskedAutoencoder
 from effxfer.transfer.self_supervised.moco import MoCo
 from effxfer.transfer.self_supervised.simsiam import SimSiam
+from effxfer.transfer.self_supervised.vicreg import VicReg
 from effxfer.transfer.self_supervised.views import draw_views
-from tests.transfer.tasks import CPU, body, task
+from tests.transfer.tasks import CPU, PREPROCESS, body, task
 
 SMALL = {"batch": 16, "augment": {"scale": 0.5, "colour": 0.2}}
 OPTIONS = {
     "barlow_twins": {**SMALL, "width": 16},
     "byol": {**SMALL, "width": 8, "hidden": 16},
+    "mae": {**SMALL, "width": 8, "depth": 1},
     "moco": {**SMALL, "width": 8, "hidden": 16, "queue": 40},
     "rotation": SMALL,
     "simclr": {**SMALL, "width": 8, "hidden": 16},
     "simsiam": {**SMALL, "width": 16, "hidden": 8},
     "vicreg": {**SMALL, "width": 16},
 }
+
+
+VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
 
 @pytest.fixture(params=sorted(OPTIONS))
@@ -41,9 +47,16 @@ def strategy_of(name: str, **options) -> Strategy:
     return build(SELF_SUPERVISED[name], {**OPTIONS[name], **options}, "options")
 
 
+def start(strategy: Strategy) -> Net:
+    if not isinstance(strategy, MaskedAutoencoder):
+        return body()
+    torch.manual_seed(0)
+    return Net({"source": "timm:vit_tiny_patch16_224", "args": VIT}, PREPROCESS)
+
+
 def pretrain(strategy: Strategy, given=None, work=Work(None), after=None, **fit):  # noqa: B008
     """Train the tiny body; give its state and the rows."""
-    net = body()
+    net = start(strategy)
     settings = FitSettings(**{"epochs": 2, "lr": 0.003, "warmup": 0.0, "keep": "last", **fit})
     after = after or (lambda _done: None)
     rows = train(net, [given or task()], strategy, settings, device=CPU, seed=1, work=work, after_step=after)
@@ -103,8 +116,8 @@ def test_options_of_labels_are_refused(name):
 
 
 def test_a_loss_changes_no_state_beside_statistics_of_batches(name):
-    strategy, net = strategy_of(name), body()
-    learner = strategy.prepare(net, [task()])
+    strategy = strategy_of(name)
+    learner = strategy.prepare(start(strategy), [task()])
     strategy.begin_epoch(learner, 0.0)
     state = clone(learner)
     batch = strategy.draw(learner, [task()], CPU.torch)(0)[0]
@@ -150,9 +163,15 @@ def test_a_slow_copy_follows_and_a_queue_takes_the_latest_keys():
     torch.testing.assert_close(learner.queue.norm(dim=1), torch.ones(40))
 
 
-def test_collapse_is_stopped_with_its_cause():
-    with pytest.raises(GateError, match="effective rank is 1") as caught:
-        pretrain(SimSiam(**{**OPTIONS["simsiam"], "stop_gradient": False}), epochs=40, lr=0.03)
+@pytest.mark.parametrize(
+    "strategy",
+    [SimSiam(**{**OPTIONS["simsiam"], "stop_gradient": False}), VicReg(**{**OPTIONS["vicreg"], "variance": 0.0})],
+    ids=["no stopped gradient", "no variance"],
+)
+def test_collapse_is_stopped_with_its_cause(strategy):
+    given = task()
+    with pytest.raises(GateError, match="projections collapsed: their effective rank is 1") as caught:
+        pretrain(strategy, replace(given, val=given.train), epochs=40, lr=0.03)
     assert caught.value.code == "E603"
     assert "vicreg" in caught.value.hint
 
