@@ -58,7 +58,7 @@ def test_a_word_of_a_byte_level_tokenizer_is_one_within_a_text():
 def test_a_network_without_the_head_or_without_the_mask_is_refused():
     with pytest.raises(SettingsError, match="no head that guesses masked tokens") as caught:
         STRATEGY.input_for(encoder())
-    assert "mlm" in caught.value.hint
+    assert "effxfer pretrain" in caught.value.hint
     net = encoder_with_masked_head()
     words = build_wordpiece(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb", {})
     net.input = replace(net.input, tokenizer=words)
