@@ -22,6 +22,7 @@ __all__ = [
     "compact",
     "compete",
     "doctor",
+    "embed_classes",
     "export",
     "find_ticket",
     "finetune",

@@ -31,6 +31,7 @@ If a file names a network of a third-party module, use it within `with ex.trust(
 """
 
 from effxfer.api.adapters import apply_adapter, load_adapter
+from effxfer.api.class_tables import ClassTableFile, embed_classes
 from effxfer.api.deliver import Comparison, bench, export, quantize
 from effxfer.api.diagnose import Diagnosis, check_cpus, doctor
 from effxfer.api.examine import DataCheck, ModelList, Ranking, check, list_models, rank
@@ -46,6 +47,7 @@ from effxfer.net.backbones.trust import trust
 
 __all__ = [
     "Backbone",
+    "ClassTableFile",
     "Comparison",
     "DataCheck",
     "Dataset",
@@ -67,6 +69,7 @@ __all__ = [
     "compact",
     "compete",
     "doctor",
+    "embed_classes",
     "export",
     "find_ticket",
     "finetune",

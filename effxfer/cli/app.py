@@ -41,7 +41,7 @@ def common(
 
 for command in (
     pipelines.run, adapt.finetune, adapt.pretrain, adapt.compete, adapt.curve, adapt.prune, adapt.qat, adapt.search,
-    adapt.export, use.bench, use.predict, examine.check, examine.rank, examine.models, pipelines.status,
+    adapt.export, use.bench, use.predict, examine.check, examine.rank, examine.models, examine.embed, pipelines.status,
     pipelines.leaderboard, examine.doctor, examine.cpus,
 ):  # fmt: skip
     app.command()(add_trust_option(command) if command in OPENING else command)

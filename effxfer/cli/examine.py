@@ -1,4 +1,4 @@
-"""Read-only commands: check, rank, models, doctor, cpus."""
+"""Commands without a stage: check, rank, embed, models, doctor, cpus."""
 
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,22 @@ def rank(
     with show.progress():
         ranking = call()
     show.result(ranking, as_json)
+
+
+def embed(
+    classes: Annotated[list[str], typer.Argument(help="Names of classes.")],
+    encoder: Annotated[str, typer.Option(help="Text encoder, hf:FOLDER, or a file of word vectors.")],
+    out: Annotated[Path, typer.Option(help="The table (.csv) to write.")],
+    prompt: Annotated[list[str] | None, typer.Option(help="Text around a name, {}; repeat to average.")] = None,
+    device: Device = "auto", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a table of classes from their names, for zero-shot strategies and `predict --classes`."""
+    import effxfer
+    from effxfer.cli import show
+
+    with show.progress():
+        table = effxfer.embed_classes(classes, encoder, out=out, prompts=prompt or ("{}",), device=device)
+    show.result(table, as_json)
 
 
 def models(

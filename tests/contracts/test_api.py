@@ -42,6 +42,7 @@ OTHERS = {
     "check": "data * out suspects device settings **extra",
     "check_cpus": "model data * images emulate arm_root settings **extra",
     "doctor": "model * threads batch size max_seconds top",
+    "embed_classes": "classes encoder * out prompts device",
     "leaderboard": "folders * by out command",
     "list_models": "pattern * library",
     "load": "source * settings **backbone",

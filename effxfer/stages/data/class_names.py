@@ -1,0 +1,73 @@
+"""Say what classes are by their names: sentence embeddings or word vectors, a row for each class.
+
+Several prompts are averaged (Radford et al., 2021, section 3.1.4, https://arxiv.org/abs/2103.00020).
+
+Shape legend: C classes, E numbers of each.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from effxfer import artifact
+from effxfer.data.word_vectors import WORD, embed_names
+from effxfer.errors import DataError, ModelFileError, SettingsError
+from effxfer.net.net import Net
+from effxfer.net.settings import BackboneSettings
+from effxfer.runtime.class_tables.class_table import ClassTable, require_distinct
+from effxfer.runtime.class_tables.class_table_error import ClassTableError
+from effxfer.runtime.text.errors import TextError
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import predict
+from effxfer.transfer.fine_tuning.linear import Features
+
+PLACE = "{}"
+WORD_VECTOR_SUFFIXES = (".npz", ".txt", ".vec")
+
+
+def embed_class_names(names: Sequence[str], encoder: str, prompts: Sequence[str], device: Device) -> ClassTable:
+    """Embed class names by a text encoder, or look up their words in a file of word vectors.
+
+    Args:
+        names: C names, such as `polar_bear`; an encoder reads them with blanks between their words.
+        encoder: `hf:FOLDER`, a bundled encoder or a model directory of texts; or a file `.txt`, `.vec` or `.npz` of
+            word vectors.
+        prompts: Texts with `{}` where a name goes, for an encoder; their embeddings of length 1 are averaged.
+        device: Where the encoder runs.
+
+    Returns:
+        A row for each name, of length 1 if an encoder made it.
+
+    Raises:
+        SettingsError: If a prompt has no `{}`, or the encoder takes no texts.
+        ModelFileError: If the encoder cannot be opened.
+        DataError: `E370` to `E373` for names or word vectors that cannot be used.
+    """
+    try:
+        require_distinct(names)
+        if encoder.lower().endswith(WORD_VECTOR_SUFFIXES):
+            return embed_names(names, Path(encoder))
+        return ClassTable(names=tuple(names), values=_encode(names, encoder, prompts, device).numpy())
+    except ClassTableError as error:
+        raise DataError(error.problem, error.hint, code=error.code) from None
+    except TextError as error:
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
+
+
+def _encode(names: Sequence[str], encoder: str, prompts: Sequence[str], device: Device) -> torch.Tensor:
+    """Return embeddings of length 1, `(C, E)`."""
+    if absent := [prompt for prompt in prompts if PLACE not in prompt]:
+        raise SettingsError(f"prompt {absent[0]!r} has no {PLACE}, where the name goes", "write `a photo of a {}`")
+    net, _ = artifact.open_model(BackboneSettings(source=encoder))
+    if net.input.kind != "text":
+        raise SettingsError(f"{encoder} takes {net.input.unit}, not texts", "name a text encoder, such as hf:FOLDER")
+    plain = [" ".join(WORD.findall(name)) for name in names]
+    each = [_embed(net, [prompt.replace(PLACE, name) for name in plain], device) for prompt in prompts]
+    return F.normalize(torch.stack(each).mean(0), dim=1)
+
+
+def _embed(net: Net, texts: Sequence[str], device: Device) -> torch.Tensor:
+    rows = net.input.encode(texts).rows  # type: ignore[attr-defined]
+    return F.normalize(predict(Features(net.to(device.torch)), rows, net.input, device), dim=1)
