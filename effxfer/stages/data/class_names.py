@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from effxfer import artifact
@@ -21,7 +22,6 @@ from effxfer.runtime.class_tables.class_table_error import ClassTableError
 from effxfer.runtime.text.errors import TextError
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
-from effxfer.transfer.fine_tuning.linear import Features
 
 PLACE = "{}"
 WORD_VECTOR_SUFFIXES = (".npz", ".txt", ".vec")
@@ -56,7 +56,7 @@ def embed_class_names(names: Sequence[str], encoder: str, prompts: Sequence[str]
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
 
-def _encode(names: Sequence[str], encoder: str, prompts: Sequence[str], device: Device) -> torch.Tensor:
+def _encode(names: Sequence[str], encoder: str, prompts: Sequence[str], device: Device) -> Tensor:
     """Return embeddings of length 1, `(C, E)`."""
     if absent := [prompt for prompt in prompts if PLACE not in prompt]:
         raise SettingsError(f"prompt {absent[0]!r} has no {PLACE}, where the name goes", "write `a photo of a {}`")
@@ -68,6 +68,18 @@ def _encode(names: Sequence[str], encoder: str, prompts: Sequence[str], device: 
     return F.normalize(torch.stack(each).mean(0), dim=1)
 
 
-def _embed(net: Net, texts: Sequence[str], device: Device) -> torch.Tensor:
+def _embed(net: Net, texts: Sequence[str], device: Device) -> Tensor:
     rows = net.input.encode(texts).rows  # type: ignore[attr-defined]
-    return F.normalize(predict(Features(net.to(device.torch)), rows, net.input, device), dim=1)
+    return F.normalize(predict(PooledTexts(net.to(device.torch)), rows, net.input, device), dim=1)
+
+
+class PooledTexts(nn.Module):
+    """One vector for each text, also of an encoder whose head answers for each token."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map ids `(B, n)` to `(B, E)`."""
+        return self.net.pooled_taps(ids, ("out",))["out"]
