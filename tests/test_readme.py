@@ -21,6 +21,7 @@ from effxfer.cli.app import app
 from effxfer.runtime.__main__ import main as classify
 from tests import tiny
 from tests.contracts.test_pipelines import SHORT
+from tests.transfer.zero_shot.attributes import write_files
 
 HOUSE = Path(__file__).parents[1]
 README = HOUSE / "README.md"
@@ -163,6 +164,7 @@ def test_its_commands_run(tour, place, monkeypatch):
         (place / "five" / name).mkdir(parents=True)
         shutil.copy("three.png", place / "five" / name)
     shutil.copy("three.png", "letter.png")
+    write_files(place)
     told = commands(*TOURS[tour])
     assert told
     for command in told:

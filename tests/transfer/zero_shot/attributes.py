@@ -1,9 +1,11 @@
 """Vectors made from attributes of their classes, as the image of an animal is made from what it has."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from effxfer.data.settings import DataSettings
 from effxfer.data.target import attach_target
 from effxfer.data.task import Task
 from effxfer.net.net import Net
@@ -34,3 +36,23 @@ def described(known: int = 20, new: int = 5, each: int = 20, seed: int = 0, shuf
 
 def body(task: Task) -> Net:
     return Net({"source": "effxfer.net.mlp:mlp", "args": {"inputs": task.input.size}}, Vectors(size=task.input.size))
+
+
+def write_files(folder: Path, seed: int = 0) -> DataSettings:
+    """Write a described task as the guide names its files: known and new examples, and a row for each class."""
+    given = described(seed=seed)
+    assert given.target is not None
+    names = [f"class {name}" for name in given.classes]
+    parts = [(split, names) for split in (given.train, given.val, given.test)]
+    new = [(split, given.target.classes) for split in (given.target.train, given.target.val, given.target.test)]
+    for file, splits in (("animals.npz", parts), ("new-animals.npz", new)):
+        features = np.concatenate([split.rows for split, _ in splits])
+        labels = np.concatenate([np.array(classes)[split.labels] for split, classes in splits])
+        np.savez(folder / file, features=features, labels=labels)
+    rows = np.concatenate([given.class_embeddings, given.target.class_embeddings])
+    lines = [",".join([name, *map(str, row)]) for name, row in zip([*names, *given.target.classes], rows, strict=True)]
+    (folder / "attributes.csv").write_text("\n".join(lines))
+    return DataSettings(
+        source=str(folder / "animals.npz"), class_embeddings=str(folder / "attributes.csv"),
+        target=DataSettings(source=str(folder / "new-animals.npz")),
+    )  # fmt: skip

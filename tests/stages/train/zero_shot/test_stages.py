@@ -17,33 +17,14 @@ from effxfer.stages.train.finetune import finetune
 from effxfer.train.state import Work
 from tests import tiny
 from tests.transfer.tasks import CPU
-from tests.transfer.zero_shot.attributes import ATTRIBUTES, WIDTH, body, described
+from tests.transfer.zero_shot.attributes import ATTRIBUTES, WIDTH, body, described, write_files
 
 BODY = BackboneSettings(source="effxfer.net.mlp:mlp", args={"inputs": WIDTH})
 
 
-def write(folder, seed: int = 0):
-    """The files of a described task: known and new examples, and a row for each class."""
-    given = described(seed=seed)
-    names = [f"class {name}" for name in given.classes]
-    parts = [(given.train, names), (given.val, names), (given.test, names)]
-    target = [(s, given.target.classes) for s in (given.target.train, given.target.val, given.target.test)]
-    for file, splits in (("known.npz", parts), ("new.npz", target)):
-        features = np.concatenate([split.rows for split, _ in splits])
-        labels = np.concatenate([np.array(classes)[split.labels] for split, classes in splits])
-        np.savez(folder / file, features=features, labels=labels)
-    rows = np.concatenate([given.class_embeddings, given.target.class_embeddings])
-    lines = [",".join([name, *map(str, row)]) for name, row in zip([*names, *given.target.classes], rows, strict=True)]
-    (folder / "classes.csv").write_text("\n".join(lines))
-    return DataSettings(
-        source=str(folder / "known.npz"), class_embeddings=str(folder / "classes.csv"),
-        target=DataSettings(source=str(folder / "new.npz")),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def animals(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("described"))
+    return write_files(tmp_path_factory.mktemp("described"))
 
 
 @pytest.fixture(scope="module")
@@ -165,5 +146,5 @@ def test_classes_that_the_network_knew_before_are_named():
 
 def test_what_a_strategy_needs_is_asked_for_before_anything_is_loaded(animals, tmp_path):
     bare = DataSettings(source=animals.source)
-    with pytest.raises(SettingsError, match="'eszsl' learns from what is said about classes, and known says nothing"):
+    with pytest.raises(SettingsError, match="'eszsl' learns from what is said about classes, and animals says nothing"):
         tiny.stage("finetune", BODY, tmp_path / "net", bare, strategy="eszsl", options={}, fit={})
