@@ -67,6 +67,9 @@ def answer(row: Mapping[str, Any]) -> str:
         name, each = parts
         return "\t".join(_part(part, name) for part in each) or "no entity"
     ranked = row["top"] if "label" in row else row["labels"]
+    # Near to no enrolled class: those that are nearest would read like an answer.
+    if row.get("label", "") is None:
+        return f"unknown, nearest is {printable(ranked[0]['label'])}"
     return "\t".join(f"{printable(one['label'])} {100 * one['probability']:.1f} %" for one in ranked) or "no label"
 
 
@@ -112,7 +115,8 @@ def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
 
 def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the cells of a row by the name of their column."""
-    ranked, keys = row.get("labels", row.get("top", ())), {"label": "label", "probability": "probability"}
+    ranked = () if row.get("label", "") is None else row.get("labels", row.get("top", ()))
+    keys = {"label": "label", "probability": "probability"}
     if parts := _parts(row):
         noun, ranked = "entity" if parts[0] == "type" else "word", parts[1]
         keys = {noun: "text", parts[0]: parts[0], **{key: key for key in PLACE}}

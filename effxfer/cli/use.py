@@ -53,7 +53,7 @@ def predict(
     text: Annotated[list[str] | None, typer.Option(help="A text; may be repeated.")] = None,
     pair: Annotated[list[str] | None, typer.Option(help="Second text of a pair, for each --text.")] = None,
     text_file: Annotated[Path | None, typer.Option(help="A text per line (pairs: a tab between), or .jsonl.")] = None,
-    support: Annotated[Path | None, typer.Option(help="Few-shot classes: a folder of a few images per class.")] = None,
+    support: Annotated[Path | None, typer.Option(help="Few-shot classes: a folder per class, or a file.")] = None,
     classes: Annotated[Path | None, typer.Option(help="Zero-shot classes: a .csv of class embeddings.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show per example.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads, 0 for one per core.")] = 0,

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.runtime.class_tables.class_table_error import ClassTableError
+from effxfer.runtime.few_shot.support import enroll, open_classes
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.predict import describe_classes, iter_predictions, pair_texts, read_sources
 from effxfer.runtime.printing import json_line, printable
 from effxfer.runtime.source import Source
-from effxfer.runtime.support import learn, read_support
 from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.vectors.vector_error import VectorError
 
@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         model = Model(options.model, threads=options.threads)
-        model = learn(model, read_support(options.support)) if options.support else model
+        if options.enroll:
+            print(f"wrote {printable(enroll(model, options.support))}", file=sys.stderr)
+        model = open_classes(model, options.support) if options.support else model
         model = describe_classes(model, options.classes) if options.classes else model
         texts = pair_texts(options.text, options.pair)
         sources = read_sources(model, options.files, texts, options.text_file, as_json=options.json)
@@ -78,15 +80,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pair", action="append", default=[], help="the second text of a pair, after each --text")
     parser.add_argument("--text-file", type=Path, help="a text in each line, pairs with a tab; - is standard input")
     parser.add_argument("--json", action="store_true", help="lines of --text-file are JSON, as in .jsonl files")
-    parser.add_argument("--support", type=Path, help="class folders of a few images each: classify into these classes")
+    parser.add_argument("--support", type=Path, help="class folders of a few images each, or enrolled classes")
+    parser.add_argument("--enroll", action="store_true", help="save the classes of --support beside the model")
     parser.add_argument("--classes", type=Path, help="a .csv of class embeddings: classify into these classes")
     parser.add_argument("--top", type=int, default=1, help="classes per example")
     parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
     options = parser.parse_args(arguments)
-    if not (options.files or options.text or options.text_file):
+    if not (options.files or options.text or options.text_file or options.enroll):
         parser.error("give files, --text or --text-file")
     if options.support and options.classes:
         parser.error("--support and --classes exclude each other")
+    if options.enroll and not options.support:
+        parser.error("--enroll needs the classes: give --support FOLDER")
     if options.pair and len(options.pair) != len(options.text):
         parser.error(f"{len(options.text)} --text and {len(options.pair)} --pair make no pairs")
     return options

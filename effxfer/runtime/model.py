@@ -114,7 +114,7 @@ class Model:
 
     @property
     def takes_prototypes(self) -> bool:
-        """Whether classes can be set at run time, by `with_prototypes` or `runtime.support.learn`."""
+        """Whether classes can be set at run time, by `with_prototypes` or `runtime.few_shot.support.learn`."""
         return self._file.takes_prototypes
 
     @property
@@ -339,6 +339,10 @@ class Model:
             names = [name_of(source, len(predictions) + place, self.input) for place, source in enumerate(chunk)]
             predictions += predict_decoded(self, [decode(self, source) for source in chunk], names, top, batch)
         return predictions
+
+    def predict_feeds(self, feeds: Sequence[NDArray[Any]], names: Sequence[str], top: int, batch: int) -> list[Any]:
+        """Predict decoded examples; arguments and errors as `outputs_of`, `top` as for `predict`."""
+        return self.to_predictions(self.outputs_of(feeds, names, batch=batch), top)
 
     @property
     def stretch(self) -> int:

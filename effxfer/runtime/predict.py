@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.runtime.class_tables.class_table import read_class_table
+from effxfer.runtime.few_shot.support import open_classes
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import BATCH, Model
 from effxfer.runtime.outputs.text_answers import decode, predict_decoded
 from effxfer.runtime.source import Source, to_text
-from effxfer.runtime.support import learn, read_support
 from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.text_lines import read_texts
 from effxfer.runtime.vectors.vectors import VectorError, VectorRow, read_vectors
@@ -30,15 +30,17 @@ def predict_files(
         images: Image files; for a model of texts files of one text each, of vectors `.npy` or `.npz` files.
         texts: Texts, or pairs of texts, behind the files.
         text_file: A file with a text, or a pair of texts, in each line, see `runtime.text_lines.read_texts`.
-        support: A folder of class folders: classify into these classes instead of the model's own.
+        support: A folder of class folders, or a file that `enroll` wrote: classify into these classes instead of the
+            model's own.
         classes: A `.csv` file of classes, see `read_class_table`: classify into these instead of the model's own.
         top: Classes per example.
         threads: Threads within an operator; 0 for one per physical core.
 
     Returns:
         Rows of `file`, of `file` and `row`, or of `text` and `other`, with the prediction: `label`, `probability` and
-        `top`, a list of `label` and `probability`; for several labels `labels`, a list like it, and `top`; `values` by
-        name; for tags `entities` or `words`, see `TaggingPrediction`; or `answer`, `start`, `end` and `probability`.
+        `top`, a list of `label` and `probability`, where an example of no enrolled class has the label None; for
+        several labels `labels`, a list like it, and `top`; `values` by name; for tags `entities` or `words`, see
+        `TaggingPrediction`; or `answer`, `start`, `end` and `probability`.
         Rows of unusable examples have `error` instead. Rows of texts that lost their end have `cut`, which is true.
 
     Raises:
@@ -50,7 +52,7 @@ def predict_files(
         ClassTableError: If the file of classes cannot be used.
     """
     model = Model(file, threads=threads)
-    model = learn(model, read_support(support)) if support else model
+    model = open_classes(model, support) if support else model
     model = describe_classes(model, classes) if classes else model
     return list(iter_predictions(model, read_sources(model, images, texts, text_file), top=top))
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effxfer.deploy.export.external_data import write_sealed
+from effxfer.deploy.export.few_shot.prototypes import from_prototypes
 from effxfer.deploy.export.input_files import copy_input_files
 from effxfer.deploy.export.logits import is_decoded, open_model
 from effxfer.deploy.export.onnx import load, read_metadata, strip, write_metadata
 from effxfer.deploy.export.opset import describe_excess
-from effxfer.deploy.export.prototypes import from_prototypes
 from effxfer.deploy.graph.graph import Graph
 from effxfer.deploy.int8.candidate import make_candidate, suitable_recipes
 from effxfer.deploy.int8.evaluation import CandidateResult

@@ -36,6 +36,23 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class UnknownPrediction:
+    """Prediction of a model of enrolled classes for an example that is near to none of them.
+
+    Attributes:
+        top: The nearest classes with their probabilities among the enrolled ones, best first.
+        label: None.
+    """
+
+    top: Ranked
+    label: None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values, with probabilities to six digits."""
+        return {"label": None, "top": _plain(self.top)}
+
+
+@dataclass(frozen=True)
 class MultiLabelPrediction:
     """Prediction of a model of several labels for one example.
 

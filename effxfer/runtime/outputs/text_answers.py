@@ -56,7 +56,7 @@ def predict_decoded(
     """Predict results of `decode`; see `Model.outputs_of` for the other arguments and errors."""
     if model.output.per == "position":
         return answer_readings(model, examples, names, batch)
-    return model.to_predictions(model.outputs_of(examples, names, batch=batch), top)
+    return model.predict_feeds(examples, names, top, batch)
 
 
 def read_positions(tokens: Tokens, output: Tagging | Span, source: Source) -> Reading:

@@ -9,6 +9,14 @@ from effxfer.artifact import describe
 from effxfer.benchmark.measure.size import measure_size
 from effxfer.data.task import Task, require_images
 from effxfer.deploy.cpu.targets import resolve_target
+from effxfer.deploy.export.few_shot.prototypes import (
+    calibration_metadata,
+    check_class_embeddings,
+    check_prototypes,
+    class_embeddings_of,
+    exported_module,
+)
+from effxfer.deploy.export.few_shot.unknown_classes import add_rejection
 from effxfer.deploy.export.image_sizes import second_size
 from effxfer.deploy.export.logits import onnx_logits, open_model
 from effxfer.deploy.export.onnx import export_onnx, load
@@ -16,13 +24,6 @@ from effxfer.deploy.export.opset import describe_excess
 from effxfer.deploy.export.parity import REJECTED, check
 from effxfer.deploy.export.preprocessing import add_preprocessing
 from effxfer.deploy.export.preprocessing_parity import check_preprocessing, run_split
-from effxfer.deploy.export.prototypes import (
-    calibration_metadata,
-    check_class_embeddings,
-    check_prototypes,
-    class_embeddings_of,
-    exported_module,
-)
 from effxfer.deploy.export.text_samples import length_metadata
 from effxfer.deploy.int8.search import quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
@@ -153,6 +154,7 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
     if precision == "fp32":
         report += add_suffix(check_class_embeddings(model, net, task.val.rows, settings.tolerance), precision)
     report += add_suffix(evaluate_file_on_target(model, task, net), precision)
+    report += add_suffix(add_rejection(file, model, net, task), precision)
     if not settings.with_preprocessing:
         return report + measure_file(file, precision, task, settings)
     try:

@@ -8,9 +8,10 @@ import pytest
 
 from effxfer.artifact import Artifact
 from effxfer.data.settings import DataSettings
-from effxfer.deploy.export.prototypes import check_prototypes, from_prototypes
+from effxfer.deploy.export.few_shot.prototypes import check_prototypes, from_prototypes
 from effxfer.errors import GateError, SettingsError
 from effxfer.net.settings import BackboneSettings
+from effxfer.runtime.few_shot.rejection import read_rejection
 from effxfer.runtime.model import Model, ModelError
 from effxfer.settings import build
 from effxfer.stages.runner.tasks import data_for
@@ -82,6 +83,17 @@ def test_new_classes_are_reported_by_episodes_in_torch_and_on_the_file(pointed, 
     assert (row.n, row.unit) == (600, "%")
     assert row.low < row.value < row.high or row.value == 100
     assert points.manifest.report["accuracy/target 2-way 1-shot/fp32"].value == pytest.approx(row.value, abs=0.1)
+
+
+def test_unknown_classes_are_rejected_by_a_threshold_of_validation_episodes(points):
+    rejection = read_rejection(Model(points.path / "model.onnx").metadata.extra)
+    assert rejection.distance == "euclidean"
+    assert set(rejection.thresholds) == {1, 5}
+    report = points.manifest.report
+    for name in ("known accepted", "unknown rejected"):
+        assert 0 <= report[f"{name}/target 1-way 1-shot/fp32"].value <= 100
+    # One of three colours is enrolled: the others are far from it.
+    assert rejection.thresholds[1] < 0
 
 
 def test_a_classifier_says_that_it_takes_no_others(dense, new, tmp_path):

@@ -1,0 +1,1 @@
+"""Export of networks that take classes on the device."""
