@@ -54,6 +54,7 @@ def predict(
     pair: Annotated[list[str] | None, typer.Option(help="Second text of a pair, for each --text.")] = None,
     text_file: Annotated[Path | None, typer.Option(help="A text per line (pairs: a tab between), or .jsonl.")] = None,
     support: Annotated[Path | None, typer.Option(help="Few-shot classes: a folder per class, or a file.")] = None,
+    enroll: Annotated[bool, typer.Option("--enroll", help="Save --support's classes beside the model.")] = False,
     classes: Annotated[Path | None, typer.Option(help="Zero-shot classes: a .csv of class embeddings.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show per example.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads, 0 for one per core.")] = 0,
@@ -77,12 +78,14 @@ def predict(
     check_file(out)
     if support and classes:
         raise SettingsError("support and classes are two ways to name other classes", "give one of them")
-    file, arguments = locate(model), predict_arguments(files, text, pair, text_file)
+    file, arguments = locate(model), predict_arguments(files, text, pair, text_file, may_be_none=enroll)
     # Labels and preprocessing are those of the file that was exported, not of one that another tool made of it.
     has_valid_seal(file)
     arguments |= {"file": str(file), "top": top, "threads": threads}
     arguments |= {"support": str(support) if support else None, "classes": str(classes) if classes else None}
     try:
+        if enroll:
+            printing.say(f"wrote {_enroll(file, support)}")
         if is_untrusted(file):
             examples = len(arguments["images"]) + len(arguments["texts"])
             rows = call_in_sandbox(
@@ -105,21 +108,42 @@ def predict(
     prediction_table.require_all(rows)
 
 
+def _enroll(file: Path, support: Path | None) -> Path:
+    """Save the classes of a folder beside a model of our own.
+
+    Raises:
+        SettingsError: If there is no folder, or the model belongs to no result, so that it may write nothing.
+    """
+    from effxfer.benchmark.untrusted.vet import is_untrusted
+    from effxfer.errors import SettingsError
+    from effxfer.runtime.few_shot.support import enroll
+    from effxfer.runtime.model import Model
+
+    if not support:
+        raise SettingsError("enroll saves the classes of a folder, and none is given", "give support, too")
+    if is_untrusted(file):
+        text = f"{file} belongs to no result, so that it runs where it can write nothing"
+        raise SettingsError(text, "enroll with an exported result, or with `python -m effxfer.runtime`")
+    return enroll(Model(file), support)
+
+
 def predict_arguments(
     files: Sequence[Path] | None,
     texts: Sequence[str] | None,
     second_texts: Sequence[str] | None,
     text_file: Path | None,
+    *,
+    may_be_none: bool = False,
 ) -> dict[str, Any]:
     """Return the examples among the arguments of `predict_files`, as JSON values.
 
     Raises:
-        SettingsError: If there are none, or not as many first as second texts of pairs.
+        SettingsError: If there are none and must be, or not as many first as second texts of pairs.
     """
     from effxfer.errors import SettingsError
 
     files, texts, seconds = list(files or ()), list(texts or ()), list(second_texts or ())
-    if not (files or texts or text_file):
+    if not (files or texts or text_file or may_be_none):
         raise SettingsError("nothing to predict", "name image files, or give text or text_file")
     if seconds and len(seconds) != len(texts):
         raise SettingsError(

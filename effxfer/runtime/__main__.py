@@ -91,7 +91,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.support and options.classes:
         parser.error("--support and --classes exclude each other")
     if options.enroll and not options.support:
-        parser.error("--enroll needs the classes: give --support FOLDER")
+        parser.error("name the classes to enroll: give --support FOLDER")
     if options.pair and len(options.pair) != len(options.text):
         parser.error(f"{len(options.text)} --text and {len(options.pair)} --pair make no pairs")
     return options

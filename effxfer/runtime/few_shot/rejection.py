@@ -31,7 +31,7 @@ class Rejection:
         measured = [number for number in self.thresholds if number <= shots]
         return self.thresholds[max(measured) if measured else min(self.thresholds)]
 
-    def known(
+    def accepts(
         self, features: NDArray[np.float32], prototypes: NDArray[np.float32], shots: Sequence[int]
     ) -> NDArray[np.bool_]:
         """Tell for features `(B, D)` whether they are near enough to the nearest of prototypes `(C, D)`: `(B,)`."""

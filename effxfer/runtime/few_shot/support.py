@@ -57,8 +57,8 @@ class EnrolledModel(Model):
         if self.rejection is None:
             return predictions
         features = [self.run(feed[None], FEATURES) for feed in feeds]
-        known = self.rejection.known(np.concatenate(features), self.enrolled.prototypes, self.enrolled.shots)
-        pairs = zip(predictions, known, strict=True)
+        accepted = self.rejection.accepts(np.concatenate(features), self.enrolled.prototypes, self.enrolled.shots)
+        pairs = zip(predictions, accepted, strict=True)
         return [prediction if is_known else UnknownPrediction(prediction.top) for prediction, is_known in pairs]
 
 
@@ -76,12 +76,12 @@ def read_support(folder: str | Path) -> dict[str, list[Path]]:
         classes = sorted(p for p in root.iterdir() if p.is_dir() and not is_litter(p.name))
         support = {path.name: sorted(p for p in path.iterdir() if _is_image(p)) for path in classes}
         empty = [path for path in classes if not support[path.name]]
-        others = sorted(p.name for p in (empty[0] if empty else root).iterdir() if p.is_file())
+        files = sorted(p.name for p in (empty[0] if empty else root).iterdir() if p.is_file())
     except OSError as error:
         raise ImageError(f"{error.filename} cannot be read: {error.strerror}", FOLDERS, code="E319") from None
     if not support or empty:
         problem = f"no images in {empty[0]}" if empty else f"{root} holds no class folder"
-        raise ImageError(f"{problem}, only {others[0]}" if others else problem, FOLDERS, code="E310")
+        raise ImageError(f"{problem}, only {files[0]}" if files else problem, FOLDERS, code="E310")
     _require_distinct(support, root)
     return support
 

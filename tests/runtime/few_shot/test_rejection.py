@@ -16,7 +16,7 @@ def test_each_class_has_the_threshold_of_its_number_of_images():
     rejection = Rejection("euclidean", {1: -2.0, 5: -1.0})
     assert [rejection.threshold(shots) for shots in (1, 4, 5, 50)] == [-2, -2, -1, -1]
     features = np.array([[0, 1.5], [3, 5.5], [30, 0]], np.float32)
-    assert rejection.known(features, POINTS, (1, 5)).tolist() == [True, False, False]
+    assert rejection.accepts(features, POINTS, (1, 5)).tolist() == [True, False, False]
 
 
 def test_it_is_read_as_it_was_written():

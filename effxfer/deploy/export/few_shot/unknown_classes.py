@@ -40,11 +40,11 @@ class Nearness(NamedTuple):
     """How near queries are to the nearest enrolled class.
 
     Attributes:
-        known: Of queries of enrolled classes `(N,)`.
+        enrolled: Of queries of enrolled classes `(N,)`.
         unknown: Of queries of other classes `(N,)`.
     """
 
-    known: NDArray[np.float64]
+    enrolled: NDArray[np.float64]
     unknown: NDArray[np.float64]
 
 
@@ -88,9 +88,9 @@ def choose_threshold(scores: Nearness) -> float:
 
     It lies half-way between two neighbouring scores.
     """
-    values = np.unique(np.concatenate([scores.known, scores.unknown]))
+    values = np.unique(np.concatenate([scores.enrolled, scores.unknown]))
     limits = np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2])
-    accepted = 1 - np.searchsorted(np.sort(scores.known), limits) / len(scores.known)
+    accepted = 1 - np.searchsorted(np.sort(scores.enrolled), limits) / len(scores.enrolled)
     rejected = np.searchsorted(np.sort(scores.unknown), limits) / len(scores.unknown)
     return float(limits[(accepted + rejected).argmax()])
 
@@ -117,7 +117,7 @@ def draw_nearness(
     if way < 1 or len(usable) < 2 * way:
         return None
     pools = [Episodes(np.where(np.isin(labels, usable), labels, -1), count) for (_, labels), count in minima]
-    known, unknown = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    enrolled, unknown = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
     for number in range(EPISODES):
         rng = make_generator("unknown", way, shot, number)
         # Row 0 of a pool is that of the label -1, if there is one: classes that are not usable.
@@ -126,9 +126,9 @@ def draw_nearness(
         prototypes = support[0][pools[0].draw(chosen[:way] + first[0], rng).numpy()].mean(1)
         drawn = queries[0][pools[1].draw(chosen + first[1], rng).numpy()]
         near = nearness(drawn.reshape(-1, drawn.shape[-1]), prototypes, distance).max(1).astype(np.float64)
-        known.append(near[: way * QUERIES])
+        enrolled.append(near[: way * QUERIES])
         unknown.append(near[way * QUERIES :])
-    return Nearness(np.concatenate(known), np.concatenate(unknown))
+    return Nearness(np.concatenate(enrolled), np.concatenate(unknown))
 
 
 def _features(model: Model, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -154,8 +154,8 @@ def _measure(model: Model, task: Task, rejection: Rejection) -> Report:
             continue
         name, limit = f"target {way}-way {shot}-shot", rejection.threshold(shot)
         rows += [
-            Measurement(name=f"known accepted/{name}", value=100 * float((scores.known >= limit).mean()), unit="%",
-                        n=len(scores.known), of="queries of enrolled classes"),
+            Measurement(name=f"known accepted/{name}", value=100 * float((scores.enrolled >= limit).mean()), unit="%",
+                        n=len(scores.enrolled), of="queries of enrolled classes"),
             Measurement(name=f"unknown rejected/{name}", value=100 * float((scores.unknown < limit).mean()), unit="%",
                         n=len(scores.unknown), of="queries of other classes"),
         ]  # fmt: skip

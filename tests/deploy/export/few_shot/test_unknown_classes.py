@@ -18,21 +18,21 @@ def clouds(classes, count, width=16, seed=0):
 
 def test_enrolled_classes_are_nearer_and_the_same_seed_gives_the_same_episodes():
     scores = draw_nearness(clouds(10, 6), clouds(10, 2, seed=1), "euclidean", 5, 5)
-    assert len(scores.known) == len(scores.unknown) == 1000
+    assert len(scores.enrolled) == len(scores.unknown) == 1000
     limit = choose_threshold(scores)
-    assert (scores.known >= limit).mean() > 0.99
+    assert (scores.enrolled >= limit).mean() > 0.99
     assert (scores.unknown < limit).mean() > 0.99
     again = draw_nearness(clouds(10, 6), clouds(10, 2, seed=1), "euclidean", 5, 5)
-    assert np.array_equal(scores.known, again.known)
+    assert np.array_equal(scores.enrolled, again.enrolled)
     single = draw_nearness(clouds(10, 6), clouds(10, 2, seed=1), "euclidean", 5, 1)
-    assert single.known.mean() < scores.known.mean(), "a mean is nearer than a single image"
+    assert single.enrolled.mean() < scores.enrolled.mean(), "a mean is nearer than a single image"
 
 
 def test_classes_without_images_on_one_side_take_no_part():
     support, (features, labels) = clouds(8, 3), clouds(8, 2, seed=1)
     kept = labels != 0
     scores = draw_nearness(support, (features[kept], labels[kept]), "euclidean", 3, 2)
-    assert scores.known.min() > scores.unknown.max()
+    assert scores.enrolled.min() > scores.unknown.max()
 
 
 def test_too_few_classes_or_images_give_none():
