@@ -63,3 +63,10 @@ def test_the_first_failure_is_named():
     with pytest.raises(DataError, match="1 of 2 texts failed") as caught:
         require_all([SEVERAL, ERROR])
     assert (caught.value.code, "bad" in caught.value.hint) == ("E350", True)
+
+
+def test_an_example_of_no_class_is_unknown_and_has_no_label_in_the_table(tmp_path):
+    row = {"file": "a.png", "label": None, "top": [{"label": "cat", "probability": 0.9}]}
+    assert answer(row) == "unknown, nearest is cat"
+    rows = write_predictions([row], tmp_path / "t.csv").read_text().splitlines()
+    assert rows[1].strip(",") == "a.png"
