@@ -1,4 +1,4 @@
-"""Preconditions of pruning: no unmerged adapter on the network, and no strategy that adds one."""
+"""Preconditions of pruning: no unmerged adapter, no strategy that adds one, and a head that can be followed."""
 
 from typing import Any
 
@@ -10,14 +10,24 @@ from effxfer.stages.settings.base import StageSettings
 from effxfer.stages.settings.prune_settings import Gradual
 from effxfer.transfer.strategies import make_strategy
 
+# Stages that make layers smaller.
+REMOVES_CHANNELS = ("prune channels", "prune compact", "prune structured")
+
 
 def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:
     """Refuse to prune a network with an adapter, or with a strategy that adds one.
 
     Raises:
         ModelFileError: If the network has an unmerged adapter.
-        SettingsError: If the strategy adds an adapter that stays separate, or trains one while weights are removed.
+        SettingsError: If the strategy adds an adapter that stays separate, or trains one while weights are removed; or
+            if channels are removed below a learned comparison.
     """
+    heads = [getattr(net.head, "distance", "")]
+    heads += [str((make_strategy(*each).head() or {}).get("distance")) for each in settings.strategies(None)]
+    if stage in REMOVES_CHANNELS and "relation" in heads:
+        # It reads prototypes as an input of its own, which the tracing of channels does not follow.
+        text = f"{stage}: features that a learned comparison reads cannot be made fewer"
+        raise SettingsError(text, "take strategy prototypes, or remove single weights by `effxfer prune`")
     if unmerged := [edit["kind"] for edit in adapters(net)]:
         hint = "prune first, and adapt what is left: tickets keep their zeros"
         if unmerged[0] in MERGEABLE:

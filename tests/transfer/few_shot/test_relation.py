@@ -1,7 +1,14 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
+from effxfer.errors import SettingsError
 from effxfer.settings import build
+from effxfer.stages.prune.preconditions import check_prunable
+from effxfer.stages.settings.prune_settings import Channels
+from effxfer.stages.train.head import new_head
+from effxfer.transfer import STRATEGIES
 from effxfer.transfer.few_shot.relation import RelationNet
 from tests.transfer.domains import body, task_of
 from tests.transfer.few_shot.conftest import EPISODES
@@ -21,3 +28,13 @@ def test_the_comparison_is_trained_and_the_prototypes_are_not():
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert {"head.relation.query.weight", "head.relation.prototype.weight", "head.relation.score.bias"} <= {*changed}
     torch.testing.assert_close(net(torch.zeros(1, 3, 16, 16)), net.head(net.features(torch.zeros(1, 3, 16, 16))))
+
+
+@pytest.mark.parametrize(("strategy", "is_refused"), [("relation", True), ("prototypes", False)])
+def test_channels_below_a_learned_comparison_stay(strategy, is_refused):
+    net = body()
+    new_head(net, task_of(range(3)), 0, build(STRATEGIES[strategy], {}, "options").head())
+    settings = build(Channels, {"ratio": 0.5}, "prune channels")
+    with pytest.raises(SettingsError, match="learned comparison") if is_refused else nullcontext():
+        check_prunable("prune channels", net, settings)
+    check_prunable("prune lottery", net, settings)
