@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from effxfer.benchmark.layer_table.table import measure_costs
+from effxfer.deploy.export.text_samples import typical_lengths
 from effxfer.errors import SettingsError
 from effxfer.net.layers import trace
 from effxfer.net.net import Net
@@ -15,10 +17,11 @@ from effxfer.prune.channels.latency_loop import LatencyTarget
 from effxfer.prune.channels.layer_prices import LayerPrices
 from effxfer.prune.channels.sensitivity import Loss
 from effxfer.prune.channels.to_latency import modelled_ms, prune_to_latency
-from effxfer.prune.network import example_of
+from effxfer.prune.network import SEED, example_of
 from effxfer.prune.result import PruneResult
 from effxfer.prune.weights.scores.context import Losses
 from effxfer.runtime.rows import Rows
+from effxfer.runtime.text.tokens import Tokens
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.runner.onnx_timing import stopwatch, time_with
 from effxfer.stages.settings.prune_settings import Channels
@@ -95,16 +98,27 @@ def prune_step_to_latency(
         rows: Of the validation split: networks of texts are timed at their median length.
     """
     threads = settings.threads or usable_cores()
-    before, now = example_of(dense), example_of(net)
+    before, now = typical_example(dense, rows), typical_example(net, rows)
     # Of both: the target is a share of the dense network's cost, and later steps start from a smaller one.
     costs = measure_costs([*trace(dense, before), *trace(net, now)], threads=threads)
     dense_model_ms = modelled_ms(dense, before, costs.ms)
     with stopwatch(dense, threads, settings.seed, rows=rows) as time:
         return prune_to_latency(
             net, target=step_target(settings, step, dense_model_ms, lambda: time(dense).ms), cost=costs.ms,
-            step=costs.step, time=time, loss=loss, importance=settings.importance, exclude=settings.exclude,
-            examples=examples,
+            step=costs.step, time=time, loss=loss, example=now, importance=settings.importance,
+            exclude=settings.exclude, examples=examples,
         )  # fmt: skip
+
+
+def typical_example(net: Net, rows: Rows | None) -> Tensor:
+    """Return the input `(1, ...)` whose layers are priced: of a text as long as the median of `rows`.
+
+    Attention grows with the square of a text's length, the other layers with the length itself.
+    """
+    lengths = typical_lengths(rows)
+    if not lengths or not isinstance(net.input, Tokens):
+        return example_of(net)
+    return example_of(net, torch.from_numpy(net.input.example(1, seed=SEED, length=lengths[0])))
 
 
 def step_target(settings: Channels, step: int, dense_model_ms: float, dense_ms: Callable[[], float]) -> LatencyTarget:

@@ -14,11 +14,11 @@ from effxfer.prune.channels.to_latency import modelled_ms
 from effxfer.prune.graph.sizes import apply_sizes
 from effxfer.settings import build
 from effxfer.stages.prune import channels, latency
-from effxfer.stages.prune.latency import prune_to_measured_latency, step_target
+from effxfer.stages.prune.latency import prune_to_measured_latency, step_target, typical_example
 from effxfer.stages.runner import onnx_timing
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.finetune import train
-from tests import tiny
+from tests import tiny, tiny_text
 from tests.prune.channels.test_to_latency import cost
 
 CHANNELS = "prune channels"
@@ -164,3 +164,11 @@ def test_a_module_meets_a_latency_by_its_owners_clock(target):
 def test_exactly_one_target_is_passed(target):
     with pytest.raises(SettingsError, match="either latency_ratio or latency_ms"):
         shrink_plain(**target)
+
+
+def test_layers_of_texts_are_priced_at_the_median_length_of_validation_texts(dense):
+    rows = tiny_text.rows(9)
+    example = typical_example(tiny_text.text_net(), rows)
+    assert example.shape == (1, sorted(rows.lengths)[4])
+    assert example.equal(typical_example(tiny_text.text_net(), rows))
+    assert typical_example(dense.net(), None).shape[1:] == (3, 16, 16)
