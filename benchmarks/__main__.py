@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import data_path, head_search, masked_step, noise, rerun, startup
+from benchmarks import data_path, head_search, masked_step, noise, rerun, startup, text_training
 from effxfer.report import Report, Table
 
 ALL = {
@@ -14,6 +14,7 @@ ALL = {
     "head_search": head_search.measure,
     "head_workers": head_search.workers,
     "masked_step": masked_step.measure,
+    "text_training": text_training.measure,
     "noise": noise.measure,
 }
 
