@@ -47,6 +47,7 @@ __all__ = [
     "search_head",
     "status",
     "train_ticket",
+    "transfer_report",
     "trust",
 ]
 # Read when ONNX Runtime is imported, here and in every process that inherits it; its own switch comes after it has

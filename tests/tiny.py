@@ -42,6 +42,7 @@ QUICK = {
     "qat": {"options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "search": {"trials": 4, "epochs": 3, "finalists": 1, "startup": 2, "latency": False},
     "ticket": {},
+    "transfer_report": {},
 }
 
 

@@ -43,6 +43,7 @@ from effxfer.api.result import Backbone, LoadedAdapter, LoadedTicket, Reported, 
 from effxfer.api.sources import Dataset, load, load_data
 from effxfer.api.tickets import load_ticket, pack_ticket, train_ticket
 from effxfer.api.train import compete, finetune, learning_curve, pretrain, qat, search_head
+from effxfer.api.transfer_report import transfer_report
 from effxfer.net.backbones.trust import trust
 
 __all__ = [
@@ -94,5 +95,6 @@ __all__ = [
     "search_head",
     "status",
     "train_ticket",
+    "transfer_report",
     "trust",
 ]

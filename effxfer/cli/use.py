@@ -1,4 +1,4 @@
-"""Commands for exported models: bench, predict."""
+"""Commands for models that are there: bench, report, predict."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -40,6 +40,31 @@ def bench(
         compared = call()
     show.result(compared, as_json)
     compared.enforce()
+
+
+def report(
+    models: Annotated[list[Path], typer.Argument(help="Model directories, the uncompressed one first.")],
+    data: Annotated[str | None, typer.Option(help="Data with the models' classes.  [default: the first's]")] = None,
+    target: Annotated[str | None, typer.Option(help="Another domain with these classes, or new classes.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
+    level: Annotated[float | None, typer.Option(help="Confidence level of intervals.  [default: 0.95]")] = None,
+    seed: Seed = None, changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Report what compression costs on the worst class, another domain, or new classes."""
+    import effxfer
+    from effxfer.api import preview
+    from effxfer.cli import show
+
+    call = partial(
+        effxfer.transfer_report, models, data=data, target=target, out=out, level=level, seed=seed, force=force,
+        settings=table(changes),
+    )  # fmt: skip
+    if dry_run:
+        show.document(preview(call))
+        return
+    with show.progress():
+        reported = call()
+    show.result(reported, as_json)
 
 
 def numbers_of(name: str, text: str | None) -> list[int] | None:

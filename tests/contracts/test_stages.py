@@ -94,7 +94,7 @@ def few(tmp_path_factory):
     return tiny.data_of(tiny.write_images(tmp_path_factory.mktemp("few") / "shapes", per_class=2, seed=7))
 
 
-@pytest.mark.parametrize("name", sorted(STAGES.keys() - {"bench", "search"} - OF_TEXTS))
+@pytest.mark.parametrize("name", sorted(STAGES.keys() - {"bench", "search", "transfer_report"} - OF_TEXTS))
 def test_two_images_of_each_class_are_enough(name, tmp_path, dense, exported, few):
     report = run(name, tmp_path / "out", dense, exported, few).manifest.report
     assert "W313 no test images: accuracy is reported on the validation split alone" in report.notes

@@ -72,6 +72,9 @@ def settings_identity(settings: StageSettings) -> dict[str, Any]:
     return plain
 
 
-def comparison_key(name: str, settings: Settings, models: Mapping[str, Artifact]) -> str:
-    """Digest all inputs of a comparison."""
-    return artifact.key_of(name, settings.plain(), list(models), [model.manifest.key for model in models.values()])
+def comparison_key(
+    name: str, settings: Settings, models: Mapping[str, Artifact], data: Sequence[str] = ()
+) -> str:  # fmt: skip
+    """Digest all inputs of a comparison; `data` are the keys of listings that it reads besides the models."""
+    keys = [model.manifest.key for model in models.values()]
+    return artifact.key_of(name, settings.plain(), [*models, *data], keys)

@@ -142,7 +142,7 @@ def training_texts(listings: Sequence[Listing]) -> Iterator[str]:
 
 def compare(
     name: str, load: Callable[[], Callable[..., Report]], settings: Settings, models: Mapping[str, Artifact],
-    context: RunContext,
+    context: RunContext, data: Sequence[str] = (),
 ) -> Artifact:  # fmt: skip
     """Run a stage that measures several models; its directory contains a manifest and no network.
 
@@ -152,9 +152,10 @@ def compare(
         settings: Settings of the stage.
         models: Models by name; the first one is the baseline.
         context: Output directory; a comparison runs on the CPU.
+        data: Keys of the listings that the function reads besides the models.
     """
     check_directory(context.out)
-    key = comparison_key(name, settings, models)
+    key = comparison_key(name, settings, models, data)
     if existing := cached_result(context, key):
         return existing
     check_writable(context.out)

@@ -1,0 +1,241 @@
+"""Report what compression costs where a model transfers: its worst class, another domain, and new classes.
+
+The mean over known classes hides who pays: compressed networks lose most on few classes and on rare examples (Hooker et
+al., 2019, https://arxiv.org/abs/1911.05248).
+
+Shape legend: N examples, C classes, D features.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from effxfer.artifact import Artifact
+from effxfer.data.loader import Loader
+from effxfer.data.settings import DataSettings
+from effxfer.data.target import concat_splits
+from effxfer.data.task import Split, Task
+from effxfer.deploy.graph.head_features import head_features
+from effxfer.errors import SettingsError
+from effxfer.net.heads.prototypes import Prototypes
+from effxfer.net.net import Net
+from effxfer.report import Curve, Measurement, Report, Table
+from effxfer.runtime.model import Model
+from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.runtime.rows import Rows
+from effxfer.stages.data.split_history import history_of
+from effxfer.stages.runner.tasks import data_for
+from effxfer.stages.settings.common import FILES
+from effxfer.stages.settings.transfer_report_settings import TransferReport
+from effxfer.stages.train.target_domain import compared_features, comparison_of, is_new
+from effxfer.train.devices import pick_device
+from effxfer.train.episodes import measure_few_shot
+from effxfer.train.evaluate import predict
+
+TITLE = "What compression costs"
+Logits = NDArray[np.float32]
+Correct = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A model to examine: an exported file, or a network that was not exported.
+
+    Attributes:
+        name: Name in the report.
+        net: The network; of a file, the one it was exported from.
+        task: The data as the network reads them.
+        file: The exported file; None for the network itself.
+        megabytes: Size of the file, or of float32 weights.
+    """
+
+    name: str
+    net: Net
+    task: Task
+    file: Path | None
+    megabytes: float
+
+    def logits(self, rows: Rows) -> Logits:
+        """Compute logits `(N, C)`."""
+        if self.file is not None:
+            return Model(self.file).logits(rows)
+        logits: Logits = predict(self.net, rows, self.net.input, pick_device("cpu")).numpy()
+        return logits
+
+    def features(self, split: Split) -> torch.Tensor:
+        """Compute what new classes are distinguished by, `(N, D)`."""
+        if self.file is None:
+            return compared_features(self.net, split, pick_device("cpu"))
+        model = Model(self.file)
+        if model.takes_prototypes:
+            return torch.from_numpy(model.features_of(split.rows))
+        return torch.from_numpy(head_features(self.file, split.rows))
+
+
+def transfer_report(
+    models: Mapping[str, Artifact], settings: TransferReport, data: DataSettings | None = None
+) -> Report:  # fmt: skip
+    """Compare models on the test split, its worst class, and the target: another domain or new classes.
+
+    Args:
+        models: Model directories by name; the first one is the baseline. Of a directory with exported files, these are
+            examined, float32 and int8, otherwise its network.
+        settings: Level of the intervals and seed of the episodes.
+        data: Data with the classes of the models, and a target; None for those of each model's last stage.
+
+    Returns:
+        For each model `accuracy/test/NAME`, `worst class/test/NAME` and `accuracy/target/NAME`, or for a target of new
+        classes `accuracy/target/NAME 5-way 1-shot`; differences from the baseline `.../drop`; a table and a plot.
+
+    Raises:
+        SettingsError: If a model has no classes, or others than the first one.
+    """
+    candidates = [one for name, model in models.items() for one in _candidates(name, model, data)]
+    for one in candidates:
+        if not isinstance(one.net.output, SingleLabel):
+            raise SettingsError(f"{one.name} has no single label for each example", "compare classifiers")
+        if one.net.output.classes != one.task.classes:
+            known = ", ".join(one.net.output.classes)
+            raise SettingsError(f"{one.name} has other classes than the data: {known}", "give data of its classes")
+    z = NormalDist().inv_cdf((1 + settings.level) / 2)
+    rows = dict[str, list[Measurement]]()
+    before: dict[str, Correct] = {}
+    for one in candidates:
+        rows[one.name] = [*_known(one, before, z), *_elsewhere(one, before, z, settings.seed)]
+    target = candidates[0].task.target
+    scale = f"intervals are of the examples, at a level of {settings.level:g}; drops are paired with the first model"
+    notes = (*candidates[0].task.notes, scale)
+    if target is None:
+        notes += ("the data have no target: give another domain, or new classes, as data.target",)
+    report = Report(rows=tuple(row for each in rows.values() for row in each), notes=notes)
+    return report + Report(tables=(_table(candidates, rows),), curves=_curves(candidates, rows))
+
+
+def _candidates(name: str, model: Artifact, data: DataSettings | None) -> Iterator[Candidate]:
+    settings = data or data_for(model, {})[-1]
+    net = model.net()
+    task = Loader(settings=settings, history=history_of(model, TransferReport())).load(net.input)
+    files = {key: model.path / file for key, file in FILES.items() if file in model.manifest.files}
+    for precision, file in files.items():
+        yield Candidate(
+            name=f"{name} {precision}", net=net, task=task, file=file, megabytes=file.stat().st_size / 1e6
+        )  # fmt: skip
+    if not files:
+        weights = sum(weight.numel() for weight in net.parameters()) * 4 / 1e6
+        yield Candidate(name=name, net=net, task=task, file=None, megabytes=weights)
+
+
+def _known(one: Candidate, before: dict[str, Correct], z: float) -> Iterator[Measurement]:
+    """Measure the test split and its worst class."""
+    test, output = one.task.test, one.net.output
+    if not len(test):
+        return
+    assert isinstance(output, SingleLabel)
+    correct = output.correct(one.logits(test.rows), test.labels)
+    yield from _paired("accuracy/test", one.name, correct, before, z, one.net.input.unit)
+    if len(one.task.classes) > 1:
+        counts = np.bincount(test.labels, minlength=len(one.task.classes))
+        hits = np.bincount(test.labels[correct], minlength=len(counts))
+        present = np.flatnonzero(counts)
+        worst = int(present[np.argmin(hits[present] / counts[present])])
+        low, high = wilson(int(hits[worst]), int(counts[worst]), z)
+        yield Measurement(
+            name=f"worst class/test/{one.name}", value=100 * float(hits[worst] / counts[worst]), unit="%", low=low,
+            high=high, n=int(counts[worst]), of=f"{one.net.input.unit} of {one.task.classes[worst]}",
+        )  # fmt: skip
+
+
+def _elsewhere(one: Candidate, before: dict[str, Correct], z: float, seed: int) -> Iterator[Measurement]:
+    """Measure the target: another domain, or new classes by episodes."""
+    target, output = one.task.target, one.net.output
+    if target is None:
+        return
+    if is_new(one.task):
+        split = concat_splits(target)
+        # A head of prototypes compares in its own way; others by the cosine, which needs no training either.
+        near = comparison_of(one.net) if isinstance(one.net.head, Prototypes) else _cosine
+        yield from measure_few_shot(one.features(split), split.labels, near, f"accuracy/target/{one.name}", seed).rows
+    elif len(target.test):
+        assert isinstance(output, SingleLabel)
+        correct = output.correct(one.logits(target.test.rows), target.test.labels)
+        yield from _paired("accuracy/target", one.name, correct, before, z, one.net.input.unit)
+
+
+def _cosine(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(features, dim=1) @ torch.nn.functional.normalize(prototypes, dim=1).T
+
+
+def _paired(
+    what: str, name: str, correct: Correct, before: dict[str, Correct], z: float, unit: str
+) -> Iterator[Measurement]:  # fmt: skip
+    """Measure a share of examples, and its loss against the first model on the same examples."""
+    hits, count = int(correct.sum()), len(correct)
+    low, high = wilson(hits, count, z)
+    yield Measurement(name=f"{what}/{name}", value=100 * hits / count, unit="%", low=low, high=high, n=count, of=unit)
+    first = before.setdefault(what, correct)
+    if first is correct:
+        return
+    # Only examples on which exactly one is right count: McNemar's variance.
+    lost, won = int((first & ~correct).sum()), int((~first & correct).sum())
+    drop, half = 100 * (lost - won) / count, 100 * z * sqrt(lost + won - (lost - won) ** 2 / count) / count
+    yield Measurement(
+        name=f"{what}/{name}/drop", value=drop, unit="points", low=drop - half, high=drop + half, n=count, of=unit
+    )  # fmt: skip
+
+
+def wilson(hits: int, count: int, z: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share, in percent.
+
+    Unlike the normal interval it stays within 0 and 100, and has a width where every example is right (Wilson, 1927,
+    https://doi.org/10.1080/01621459.1927.10502953).
+
+    Args:
+        hits: Examples that are right.
+        count: Examples, at least 1.
+        z: Normal quantile of the level.
+
+    >>> [round(end, 1) for end in wilson(10, 10, 1.96)]
+    [72.2, 100.0]
+    """
+    share = hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return 100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)
+
+
+def _table(candidates: list[Candidate], rows: Mapping[str, list[Measurement]]) -> Table:
+    lines = [{"model": one.name, "MB": round(one.megabytes, 3), **_cells(one, rows[one.name])} for one in candidates]
+    # A table has equal columns in every row; the first model has no drop.
+    columns = dict.fromkeys(column for line in lines for column in line)
+    return Table(title=TITLE, rows=tuple({column: line.get(column, "") for column in columns} for line in lines))
+
+
+def _cells(one: Candidate, rows: list[Measurement]) -> dict[str, Any]:
+    cells = dict[str, Any]()
+    for row in rows:
+        what = row.name.replace(f"/{one.name}", "").replace("accuracy/", "")
+        mark = "" if what.endswith("drop") else " %"
+        cells[f"{what}{mark}"] = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        if what.startswith("worst class"):
+            cells["worst class"] = row.of.rpartition(" of ")[2]
+    return cells
+
+
+def _curves(candidates: list[Candidate], rows: Mapping[str, list[Measurement]]) -> tuple[Curve, ...]:
+    """Plot every share over the size of the file."""
+    points = dict[str, list[tuple[float, float]]]()
+    for one in candidates:
+        for row in rows[one.name]:
+            if row.unit == "%":
+                points.setdefault(row.name.replace(f"/{one.name}", ""), []).append((one.megabytes, row.value))
+    return tuple(
+        Curve(title=TITLE, name=name, x="size, MB", y="share that is right, %", points=tuple(sorted(each)), line=False)
+        for name, each in points.items()
+    )
