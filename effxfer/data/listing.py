@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -134,6 +135,19 @@ class Listing:
         if self.vectors is not None:
             return "vectors"
         return "texts" if self.texts else "images"
+
+    @property
+    def target_kind(self) -> Literal["", "domain", "new classes"]:
+        """What the target is: nothing, another domain of these classes, or new classes."""
+        if self.target is None:
+            return ""
+        return "domain" if set(self.target.classes) & set(self.classes) else "new classes"
+
+    @property
+    def typical_count(self) -> float:
+        """Median number of training examples of a class; 0 if there are none."""
+        counts = Counter(item.label for item in self.split("train"))
+        return float(median(counts.values())) if counts else 0.0
 
     @property
     def key(self) -> str:

@@ -8,6 +8,8 @@ from effxfer.settings import Settings
 
 METRICS, RESULT = "metrics.jsonl", "result"  # a file and a folder of `Work`
 Amp = Literal["auto", "off", "bf16", "fp16"]
+# What chooses an epoch or a candidate: the source's validation split, or a target domain without its labels.
+Validator = Literal["bnm", "dev", "entropy", "information", "snd", "source"]
 # Peak learning rate of images: Adam's (Kingma & Ba 2015); 5e-4 gave 89.5 against 88.9 % on ants and bees.
 LR = 1e-3
 # Of text encoders. MiniLM-L6, 507 questions of TREC-6, 3 epochs of 32: 3e-4 gave 89.3 %, 1e-3 83.3 % (n = 300, 1 seed).

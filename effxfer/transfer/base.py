@@ -20,8 +20,9 @@ from effxfer.settings import Settings
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.losses import MultiLabelLoss, label_loss
+from effxfer.train.settings import Validator
 from effxfer.train.train_mode import train_mode
-from effxfer.transfer.domain_adaptation.validators.registry import Validator, validate_on_target
+from effxfer.transfer.domain_adaptation.validators.registry import validate_on_target
 from effxfer.transfer.fine_tuning.batchnorm import Mode, hold
 
 

@@ -20,7 +20,10 @@ REMOVED = {"export": {"mixed_seconds": 60.0, "tune": False, "tune_seconds": 20.0
 # Settings whose default is None now count with their former default, for the same reason.
 FORMER_DEFAULTS = {"search": {"metric": "accuracy"}}
 # Settings that came later count only where they differ from their default, again for that reason.
-ADDED: dict[str, dict[str, Any]] = {"export": {"hf_inputs": False, "tokenizers_web": None}}
+ADDED: dict[str, dict[str, Any]] = {
+    "compete": {"validator": "source"},
+    "export": {"hf_inputs": False, "tokenizers_web": None},
+}
 
 
 def stage_key(
@@ -32,10 +35,13 @@ def stage_key(
 
 
 def with_defaults(settings: StageSettings, source: Source, listings: Sequence[Listing]) -> StageSettings:
-    """Choose what settings leave to the kind of input, which the source or the data tell."""
+    """Choose what settings leave to the kind of input and to the data, which the source or the data tell."""
     kinds = {INPUTS[kind].unit: kind for kind in INPUTS}
     units = [listing.unit for listing in listings]
-    return settings.for_input(input_kind(source) or kinds.get(units[-1] if units else "", "image"))
+    kind = input_kind(source) or kinds.get(units[-1] if units else "", "image")
+    if listings and listings[-1].labels == "single":
+        settings = settings.for_data(kind, listings[-1].target_kind, listings[-1].typical_count)
+    return settings.for_input(kind)
 
 
 def list_data(

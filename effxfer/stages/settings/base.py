@@ -1,7 +1,7 @@
 """Base classes of the stages' settings, with the properties that the stage runner reads; no heavy imports."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
@@ -11,6 +11,7 @@ from effxfer.train.settings import FitSettings, Teacher
 
 # 32 bits: NumPy's RandomState, which Optuna's samplers draw from, takes no more.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Target = Literal["", "domain", "new classes"]
 LEAST_TIME = 10  # a stage after slow stages keeps at least its own time divided by this
 
 
@@ -60,6 +61,16 @@ class StageSettings(Settings):
 
     def for_input(self, kind: str) -> Self:
         """Choose what the settings leave to the kind of the network's input, a key of `INPUTS`."""
+        return self
+
+    def for_data(self, kind: str, target: Target, examples: float) -> Self:
+        """Choose what the settings leave to the data.
+
+        Args:
+            kind: Kind of input, a key of `INPUTS`.
+            target: What the data have beside labelled examples: nothing, another `domain`, or `new classes`.
+            examples: Median number of training examples of a class.
+        """
         return self
 
     def check_resources(self) -> None:

@@ -29,12 +29,15 @@ from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.onnx_timing import export_plain
 from effxfer.stages.settings.common import BOARD, Finetune
 from effxfer.stages.settings.compete_settings import Compete
+from effxfer.stages.train.domain_report import target_accuracy
 from effxfer.stages.train.finetune import accuracy_report, adapt, training_curves
 from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
+from effxfer.train.settings import Validator
 from effxfer.train.state import Work
+from effxfer.transfer.domain_adaptation.validators.registry import validate_on_target
 from effxfer.transfer.strategies import make_strategy
 
 # Chosen, not measured: latency only weighs in where `latency_penalty` is set, in points per factor of two.
@@ -88,7 +91,7 @@ class Candidate:
 
 
 Board = dict[str, dict[str, Any]]
-"""Result of each candidate's last training run, by name: `val` in percent, `epochs`, `seconds`, `round`, ..."""
+"""Last training run of each candidate, by name: `val` in percent, `judged`, `epochs`, `seconds`, `round`, ..."""
 
 
 def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Device, work: Work) -> tuple[Net, Report]:
@@ -139,14 +142,16 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
                 break
             name, label = f"round-{number + 1}-{place + 1}", f"{number + 1}: {candidate.name}"
             trial = partial(
-                train_candidate, candidate, recipe(candidate, number, place), device, work.part(name), label
-            )
+                train_candidate, candidate, recipe(candidate, number, place), settings.validator, device,
+                work.part(name), label,
+            )  # fmt: skip
             board[candidate.name] = add_run(board.get(candidate.name), work.once(name, trial), number + 1)
         remaining = rank_candidates(remaining, board, ms, settings.latency_penalty)[: plan[number + 1].count]
     winner = remaining[0]
-    trained, report, last = train_winner(winner, recipe(winner, len(plan) - 1, 0), device, work)
+    final = recipe(winner, len(plan) - 1, 0)
+    trained, report, last = train_winner(winner, final, settings.validator, device, work)
     board[winner.name] = add_run(board.get(winner.name), last, len(plan))
-    return trained, report + leaderboard(entered, board, ms) + Report(notes=notes)
+    return trained, report + leaderboard(entered, board, ms, settings.validator) + Report(notes=notes)
 
 
 def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list[Candidate], tuple[str, ...]]:
@@ -188,26 +193,36 @@ def candidate_input(body: Net, recipe: Finetune) -> Input:
 
 
 def train_candidate(
-    candidate: Candidate, recipe: Finetune, device: Device, work: Work, label: str
+    candidate: Candidate, recipe: Finetune, validator: Validator, device: Device, work: Work, label: str
 ) -> dict[str, Any]:  # fmt: skip
     """Train a copy of a candidate and score it on the validation split; a diverged run gets the lowest score."""
     began, net, task = time.perf_counter(), candidate.start_net(), candidate.tasks[-1]
     try:
-        history, _ = adapt(net, candidate.tasks, recipe, device=device, work=work, label=label)
-        row = {**run_summary(history), "val": score(net, task.val, device)}
+        history, _ = adapt(net, candidate.tasks, recipe, device=device, work=work, label=label, controlled=False)
+        row = {**run_summary(history), **scores_of(net, task, validator, device)}
     except GateError as error:
-        row = {"epochs": 0.0, "passes": [], "val": FAILED, "failed": error.problem}
+        row = {"epochs": 0.0, "passes": [], "val": FAILED, "judged": FAILED, "failed": error.problem}
     return {**row, "seconds": time.perf_counter() - began}
 
 
+def scores_of(net: Net, task: Task, validator: Validator, device: Device) -> dict[str, float]:
+    """Score a trained network: `val` in percent, `judged` by the validator, and `target` in percent for the report."""
+    val = score(net, task.val, device)
+    if validator == "source":
+        return {"val": val, "judged": val}
+    reported = target_accuracy(net, task, device) if task.target and len(task.target.test) else {}
+    return {"val": val, "judged": validate_on_target(validator, net, task, device), **reported}
+
+
 def train_winner(
-    winner: Candidate, recipe: Finetune, device: Device, work: Work
+    winner: Candidate, recipe: Finetune, validator: Validator, device: Device, work: Work
 ) -> tuple[Net, Report, dict[str, Any]]:  # fmt: skip
     """Train the winner like `finetune`; return the network, its report and its leaderboard entry."""
     began, net = time.perf_counter(), winner.start_net()
     history, notes = adapt(net, winner.tasks, recipe, device=device, work=work, label=winner.name)
     report = accuracy_report(net, winner.tasks[-1], device)
-    entry = {**run_summary(history), "val": report.score("val"), "seconds": time.perf_counter() - began}
+    scored = {"val": report.score("val")} | scores_of(net, winner.tasks[-1], validator, device)
+    entry = {**run_summary(history), **scored, "seconds": time.perf_counter() - began}
     return net, report + training_curves(history, title=net.output.title) + notes, entry
 
 
@@ -229,14 +244,14 @@ def rank_candidates(
     Raises:
         GateError: If all of them diverged.
     """
-    if all(board[candidate.name]["val"] == FAILED for candidate in remaining):
+    if all(board[candidate.name]["judged"] == FAILED for candidate in remaining):
         reason = board[remaining[0].name]["failed"]
         raise GateError(f"all candidates diverged; the first one: {reason}", "lower fit.lr, or raise the time limit")
     fastest = min(ms.values(), default=1.0)
 
     def objective(candidate: Candidate) -> float:
         # In doublings: a millisecond is worth more of 2 than of 200.
-        return float(board[candidate.name]["val"]) - penalty * log2(ms.get(candidate.shape, fastest) / fastest)
+        return float(board[candidate.name]["judged"]) - penalty * log2(ms.get(candidate.shape, fastest) / fastest)
 
     return sorted(remaining, key=objective, reverse=True)
 
@@ -256,14 +271,17 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
     return {timing.name: timing.p50 for timing in timed}
 
 
-def leaderboard(entered: Sequence[Candidate], board: Board, ms: Mapping[str, float]) -> Report:
-    """Leaderboard, sorted by round reached, then validation score."""
+def leaderboard(
+    entered: Sequence[Candidate], board: Board, ms: Mapping[str, float], validator: Validator
+) -> Report:  # fmt: skip
+    """Leaderboard, sorted by round reached, then by what chose."""
     order = sorted(
         (candidate for candidate in entered if candidate.name in board),
-        key=lambda candidate: (-board[candidate.name]["round"], -board[candidate.name]["val"]),
+        key=lambda candidate: (-board[candidate.name]["round"], -board[candidate.name]["judged"]),
     )
     rows = tuple(
-        leaderboard_row(place, candidate, board[candidate.name], ms) for place, candidate in enumerate(order, 1)
+        leaderboard_row(place, candidate, board[candidate.name], ms, validator)
+        for place, candidate in enumerate(order, 1)
     )
     curves = tuple(
         Curve(
@@ -279,13 +297,15 @@ def leaderboard(entered: Sequence[Candidate], board: Board, ms: Mapping[str, flo
     idle = [candidate.name for candidate in entered if candidate.name not in board]
     late = [f"not tried, because the time limit was reached: {', '.join(idle)}"] if idle else []
     return Report(
-        tables=(Table(title=BOARD, rows=rows),), curves=curves, notes=(*failed, *late, *margin_note(order, board))
+        tables=(Table(title=BOARD, rows=rows),),
+        curves=curves,
+        notes=(*failed, *late, *margin_note(order, board, validator)),
     )
 
 
 def leaderboard_row(
-    place: int, candidate: Candidate, entry: Mapping[str, Any], ms: Mapping[str, float]
-) -> dict[str, Any]:
+    place: int, candidate: Candidate, entry: Mapping[str, Any], ms: Mapping[str, float], validator: Validator
+) -> dict[str, Any]:  # fmt: skip
     """One row of the leaderboard."""
     row = {
         "place": place,
@@ -298,13 +318,18 @@ def leaderboard_row(
         f"{candidate.title} val %": None if entry["val"] == FAILED else entry["val"],
         "seconds": entry["seconds"],
     }
+    if validator != "source":
+        row |= {validator: None if entry["judged"] == FAILED else entry["judged"], "target %": entry.get("target")}
     return {**row, "p50 ms": ms[candidate.shape]} if ms else row
 
 
-def margin_note(order: Sequence[Candidate], board: Board) -> tuple[str, ...]:
-    """Note the margin, in validation examples, between the best two candidates."""
+def margin_note(order: Sequence[Candidate], board: Board, validator: Validator) -> tuple[str, ...]:
+    """Note the margin, in validation examples, between the best two candidates, or what they were compared by."""
     if len(order) < 2:
         return ()
+    if validator != "source":
+        text = f"{len(order)} candidates were compared by {validator!r} on the target, without its labels;"
+        return (f"{text} the column `target %` is for the report only, and chose nothing",)
     first, second = (board[candidate.name] for candidate in order[:2])
     task, gap = order[0].tasks[-1], abs(first["val"] - second["val"])
     n, unit = len(task.val), task.input.unit

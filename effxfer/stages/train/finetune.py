@@ -51,9 +51,13 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
 
 
 def adapt(
-    net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work, label: str = "train"
+    net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Device, work: Work, label: str = "train",
+    controlled: bool = True,
 ) -> tuple[list[Row], Report]:  # fmt: skip
-    """Like `finetune` but without evaluation; return the history and the notes of strategy and teacher."""
+    """Like `finetune` but without evaluation; return the history and the notes of strategy and teacher.
+
+    Unless `controlled`, a domain adaptation is not compared with training on the source alone.
+    """
     began = time.perf_counter()
     strategy = make_strategy(settings.strategy, settings.options)
     require_kind(strategy, tasks[-1])
@@ -69,9 +73,8 @@ def adapt(
     strategy, choice = strategy.choose(net.to(device.torch), tasks)
     loss, notes = distillation_loss(before.to(device.torch), strategy, settings.teacher, head_is_new=head_is_new)
     adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
-    control = (
-        SourceOnly(net, tasks, strategy, settings, device, work) if compares_domains(strategy, tasks[-1]) else None
-    )
+    compares = controlled and compares_domains(strategy, tasks[-1])
+    control = SourceOnly(net, tasks, strategy, settings, device, work) if compares else None
     # The control takes as long.
     seconds = settings.seconds / 2 if settings.seconds and control else settings.seconds
     reports = list[Report]()

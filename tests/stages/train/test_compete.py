@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 from effxfer.stages.settings.common import BOARD
-from effxfer.stages.settings.compete_settings import CANDIDATES, Compete
+from effxfer.stages.settings.compete_settings import CANDIDATES, DOMAIN_CANDIDATES, Compete
 from effxfer.stages.train import compete as module
 from effxfer.stages.train.finetune import adapt
 from effxfer.train.settings import default_lr
@@ -141,3 +142,30 @@ def test_candidates_of_texts_have_rates_of_texts_and_those_of_images_stay():
     assert rates["a third of the rate"] == pytest.approx(0.3 * rates["full"])
     given = build(Compete, {"fit": {"lr": 0.5}, "candidates": {"probe": {"strategy": "probe"}}}, "compete")
     assert given.for_input("text") == given
+
+
+def test_a_target_domain_lets_adaptations_compete_by_what_needs_no_label_of_it(tmp_path, data):
+    target = tiny.write_images(tmp_path / "other", per_class=10, seed=8)
+    both = build(DataSettings, {**data.plain(), "target": {"source": str(target)}}, "data")
+    chosen = {name: DOMAIN_CANDIDATES[name] for name in ("source only", "adabn")}
+    settings = {"candidates": chosen, "validator": "entropy", "options": tiny.PLAIN, "fit": {**tiny.FIT, "epochs": 3}}
+    made = tiny.stage("compete", tiny.BACKBONE, tmp_path / "made", both, **settings)
+    rows = board(made)
+    assert {row["candidate"] for row in rows} == set(chosen)
+    assert all(row["entropy"] <= 0 for row in rows)
+    assert all(0 <= row["target %"] <= 100 for row in rows)
+    assert any("for the report only" in note for note in made.manifest.report.notes)
+
+
+def test_default_candidates_follow_the_data():
+    plain = build(Compete, {}, "compete")
+    assert plain.for_data("image", "", 50) == plain
+    assert plain.for_data("image", "new classes", 50) == plain
+    domain = plain.for_data("image", "domain", 50)
+    assert domain.candidates.keys() == DOMAIN_CANDIDATES.keys()
+    assert domain.validator == "information"
+    assert {recipe.options["validator"] for recipe in domain.workable_recipes().values()} == {"information"}
+    assert {recipe.strategy for recipe in plain.for_data("text", "", 8).workable_recipes().values()} >= {"setfit"}
+    assert {recipe.strategy for recipe in plain.for_data("image", "", 8).workable_recipes().values()} >= {"simpleshot"}
+    named = build(Compete, {"candidates": {"full": {}}}, "compete")
+    assert named.for_data("image", "domain", 5) == named, "what is named stays"

@@ -1,7 +1,6 @@
 """The validators by name, and their evidence."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from effxfer.transfer.domain_adaptation.validators.outputs import DomainOutputs
 from effxfer.transfer.domain_adaptation.validators.snd import snd_score
 from effxfer.transfer.fine_tuning.linear import Features
 
-Validator = Literal["bnm", "dev", "entropy", "information", "snd", "source"]
 VALIDATORS: dict[str, Callable[[DomainOutputs], float]] = {
     "bnm": bnm_score,
     "dev": dev_score,
