@@ -7,7 +7,7 @@ Shape legend: N examples, C classes, D features.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from effxfer.artifact import Artifact
 from effxfer.data.loader import Loader
 from effxfer.data.settings import DataSettings
-from effxfer.data.target import concat_splits
+from effxfer.data.target import concat_splits, is_new
 from effxfer.data.task import Split, Task
 from effxfer.deploy.graph.head_features import head_features
 from effxfer.errors import SettingsError
@@ -34,7 +34,12 @@ from effxfer.stages.data.split_history import history_of
 from effxfer.stages.runner.tasks import data_for
 from effxfer.stages.settings.common import FILES
 from effxfer.stages.settings.transfer_report_settings import TransferReport
-from effxfer.stages.train.target_domain import compared_features, comparison_of, is_new
+from effxfer.stages.train.target_domain import compared_features, comparison_of
+from effxfer.stages.train.zero_shot.report import (
+    compares_classes,
+    evaluate_file_on_new_classes,
+    evaluate_new_classes,
+)
 from effxfer.train.devices import pick_device
 from effxfer.train.episodes import measure_few_shot
 from effxfer.train.evaluate import predict
@@ -68,6 +73,12 @@ class Candidate:
             return Model(self.file).logits(rows)
         logits: Logits = predict(self.net, rows, self.net.input, pick_device("cpu")).numpy()
         return logits
+
+    def on_class_embeddings(self) -> Report:
+        """Measure new classes that are known by their embeddings alone."""
+        if self.file is None:
+            return evaluate_new_classes(self.net, self.task, pick_device("cpu"))
+        return evaluate_file_on_new_classes(Model(self.file), self.task, self.net)
 
     def features(self, split: Split) -> torch.Tensor:
         """Compute what new classes are distinguished by, `(N, D)`."""
@@ -153,11 +164,13 @@ def _known(one: Candidate, before: dict[str, Correct], z: float) -> Iterator[Mea
 
 
 def _elsewhere(one: Candidate, before: dict[str, Correct], z: float, seed: int) -> Iterator[Measurement]:
-    """Measure the target: another domain, or new classes by episodes."""
+    """Measure the target: another domain, new classes by their embeddings, or new classes by episodes."""
     target, output = one.task.target, one.net.output
     if target is None:
         return
-    if is_new(one.task):
+    if is_new(one.task) and compares_classes(one.net, one.task):
+        yield from (replace(row, name=f"{row.name}/{one.name}") for row in one.on_class_embeddings().rows)
+    elif is_new(one.task):
         split = concat_splits(target)
         # A head of prototypes compares in its own way; others by the cosine, which needs no training either.
         near = comparison_of(one.net) if isinstance(one.net.head, Prototypes) else _cosine

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+import effxfer
 from effxfer.artifact import Artifact
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError
@@ -148,3 +149,10 @@ def test_what_a_strategy_needs_is_asked_for_before_anything_is_loaded(animals, t
     bare = DataSettings(source=animals.source)
     with pytest.raises(SettingsError, match="'eszsl' learns from what is said about classes, and animals says nothing"):
         tiny.stage("finetune", BODY, tmp_path / "net", bare, strategy="eszsl", options={}, fit={})
+
+
+def test_a_transfer_report_measures_the_unseen_classes_of_networks_and_files(solved, file):
+    report, told = effxfer.transfer_report([solved.path, file.path]), solved.manifest.report
+    for name in ("accuracy/target", "generalized/harmonic mean"):
+        assert report[f"{name}/net"].value == pytest.approx(told[name].value, abs=0.01)
+        assert report[f"{name}/onnx fp32"].value == pytest.approx(told[name].value, abs=0.5)
