@@ -58,6 +58,6 @@ class Pretrain(TrainedSettings):
     def for_input(self, kind: str) -> Self:
         """Choose strategy, epochs and learning rate by the kind of input, where they are not given."""
         chosen = self.model_copy(update={"strategy": self.strategy or STRATEGY[kind]})
-        if kind == "image" and "fit" not in self.model_fields_set:
+        if kind == "image" and self.fit == type(self).model_fields["fit"].default:
             chosen = chosen.model_copy(update={"fit": IMAGE_FIT})
         return super(Pretrain, chosen).for_input(kind)
