@@ -66,8 +66,8 @@ def transfer_report(
     if out is None:
         return Reported(report=function(artifacts, chosen))
     context = RunContext(out=Path(out), force=force)
-    made = compare(STAGE, lambda: function, chosen, artifacts, context, data=[scan(shared).key])
-    return Reported(report=made.manifest.report)
+    artifact = compare(STAGE, lambda: function, chosen, artifacts, context, data=[scan(shared).key])
+    return Reported(report=artifact.manifest.report)
 
 
 def _preview(models: Mapping[str, Artifact], settings: TransferReport, data: DataSettings) -> dict[str, Any]:

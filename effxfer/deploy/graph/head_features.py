@@ -60,12 +60,12 @@ def head_features(file: Path, rows: Rows, batch: int = 64) -> NDArray[np.float32
 
 def features_tensor(graph: Graph) -> str | None:
     """Return the tensor that the last matrix product before the first output reads; None if there is no product."""
-    waiting, seen = deque([graph.model.graph.output[0].name]), set[str]()
+    waiting, visited = deque([graph.model.graph.output[0].name]), set[str]()
     while waiting:
         node = graph.producers.get(waiting.popleft())
-        if node is None or node.name in seen:
+        if node is None or node.name in visited:
             continue
-        seen.add(node.name)
+        visited.add(node.name)
         if node.op_type in PRODUCTS:
             return _before_quantization(graph, node)
         waiting.extend(node.input)

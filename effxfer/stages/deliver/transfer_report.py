@@ -106,20 +106,25 @@ def transfer_report(
         classes `accuracy/target/NAME 5-way 1-shot`; differences from the baseline `.../drop`; a table and a plot.
 
     Raises:
-        SettingsError: If a model has no classes, or others than the first one.
+        SettingsError: If a model has no classes, or others than the first candidate.
     """
-    candidates = [one for name, model in models.items() for one in _candidates(name, model, data)]
-    for one in candidates:
-        if not isinstance(one.net.output, SingleLabel):
-            raise SettingsError(f"{one.name} has no single label for each example", "compare classifiers")
-        if one.net.output.classes != one.task.classes:
-            known = ", ".join(one.net.output.classes)
-            raise SettingsError(f"{one.name} has other classes than the data: {known}", "give data of its classes")
+    candidates = [candidate for name, model in models.items() for candidate in _candidates(name, model, data)]
+    for candidate in candidates:
+        if not isinstance(candidate.net.output, SingleLabel):
+            raise SettingsError(f"{candidate.name} has no single label for each example", "compare classifiers")
+        if candidate.net.output.classes != candidate.task.classes:
+            names = ", ".join(candidate.net.output.classes)
+            raise SettingsError(
+                f"{candidate.name} has other classes than the data: {names}", "give data of its classes"
+            )
     z = NormalDist().inv_cdf((1 + settings.level) / 2)
     rows = dict[str, list[Measurement]]()
     before: dict[str, Correct] = {}
-    for one in candidates:
-        rows[one.name] = [*_known(one, before, z), *_elsewhere(one, before, z, settings.seed)]
+    for candidate in candidates:
+        rows[candidate.name] = [
+            *_measure_test(candidate, before, z),
+            *_measure_target(candidate, before, z, settings.seed),
+        ]
     target = candidates[0].task.target
     scale = f"intervals are of the examples, at a level of {settings.level:g}; drops are paired with the first model"
     notes = (*candidates[0].task.notes, scale)
@@ -143,63 +148,66 @@ def _candidates(name: str, model: Artifact, data: DataSettings | None) -> Iterat
         yield Candidate(name=name, net=net, task=task, file=None, megabytes=weights)
 
 
-def _known(one: Candidate, before: dict[str, Correct], z: float) -> Iterator[Measurement]:
+def _measure_test(candidate: Candidate, before: dict[str, Correct], z: float) -> Iterator[Measurement]:
     """Measure the test split and its worst class."""
-    test, output = one.task.test, one.net.output
+    test, output = candidate.task.test, candidate.net.output
     if not len(test):
         return
     assert isinstance(output, SingleLabel)
-    correct = output.correct(one.logits(test.rows), test.labels)
-    yield from _paired("accuracy/test", one.name, correct, before, z, one.net.input.unit)
-    if len(one.task.classes) > 1:
-        counts = np.bincount(test.labels, minlength=len(one.task.classes))
+    correct = output.correct(candidate.logits(test.rows), test.labels)
+    yield from _measure_share("accuracy/test", candidate.name, correct, before, z, candidate.net.input.unit)
+    if len(candidate.task.classes) > 1:
+        counts = np.bincount(test.labels, minlength=len(candidate.task.classes))
         hits = np.bincount(test.labels[correct], minlength=len(counts))
         present = np.flatnonzero(counts)
         worst = int(present[np.argmin(hits[present] / counts[present])])
         low, high = wilson(int(hits[worst]), int(counts[worst]), z)
         yield Measurement(
-            name=f"worst class/test/{one.name}", value=100 * float(hits[worst] / counts[worst]), unit="%", low=low,
-            high=high, n=int(counts[worst]), of=f"{one.net.input.unit} of {one.task.classes[worst]}",
+            name=f"worst class/test/{candidate.name}", value=100 * float(hits[worst] / counts[worst]), unit="%",
+            low=low, high=high, n=int(counts[worst]),
+            of=f"{candidate.net.input.unit} of {candidate.task.classes[worst]}",
         )  # fmt: skip
 
 
-def _elsewhere(one: Candidate, before: dict[str, Correct], z: float, seed: int) -> Iterator[Measurement]:
+def _measure_target(candidate: Candidate, before: dict[str, Correct], z: float, seed: int) -> Iterator[Measurement]:
     """Measure the target: another domain, new classes by their embeddings, or new classes by episodes."""
-    target, output = one.task.target, one.net.output
+    target, output = candidate.task.target, candidate.net.output
     if target is None:
         return
-    if is_new(one.task) and compares_classes(one.net, one.task):
-        yield from (replace(row, name=f"{row.name}/{one.name}") for row in one.on_class_embeddings().rows)
-    elif is_new(one.task):
+    if is_new(candidate.task) and compares_classes(candidate.net, candidate.task):
+        yield from (replace(row, name=f"{row.name}/{candidate.name}") for row in candidate.on_class_embeddings().rows)
+    elif is_new(candidate.task):
         split = concat_splits(target)
         # A head of prototypes compares in its own way; others by the cosine, which needs no training either.
-        near = comparison_of(one.net) if isinstance(one.net.head, Prototypes) else _cosine
-        yield from measure_few_shot(one.features(split), split.labels, near, f"accuracy/target/{one.name}", seed).rows
+        near = comparison_of(candidate.net) if isinstance(candidate.net.head, Prototypes) else _cosine
+        yield from measure_few_shot(
+            candidate.features(split), split.labels, near, f"accuracy/target/{candidate.name}", seed
+        ).rows
     elif len(target.test):
         assert isinstance(output, SingleLabel)
-        correct = output.correct(one.logits(target.test.rows), target.test.labels)
-        yield from _paired("accuracy/target", one.name, correct, before, z, one.net.input.unit)
+        correct = output.correct(candidate.logits(target.test.rows), target.test.labels)
+        yield from _measure_share("accuracy/target", candidate.name, correct, before, z, candidate.net.input.unit)
 
 
 def _cosine(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(features, dim=1) @ torch.nn.functional.normalize(prototypes, dim=1).T
 
 
-def _paired(
-    what: str, name: str, correct: Correct, before: dict[str, Correct], z: float, unit: str
+def _measure_share(
+    metric: str, name: str, correct: Correct, before: dict[str, Correct], z: float, unit: str
 ) -> Iterator[Measurement]:  # fmt: skip
     """Measure a share of examples, and its loss against the first model on the same examples."""
     hits, count = int(correct.sum()), len(correct)
     low, high = wilson(hits, count, z)
-    yield Measurement(name=f"{what}/{name}", value=100 * hits / count, unit="%", low=low, high=high, n=count, of=unit)
-    first = before.setdefault(what, correct)
+    yield Measurement(name=f"{metric}/{name}", value=100 * hits / count, unit="%", low=low, high=high, n=count, of=unit)
+    first = before.setdefault(metric, correct)
     if first is correct:
         return
     # Only examples on which exactly one is right count: McNemar's variance.
-    lost, won = int((first & ~correct).sum()), int((~first & correct).sum())
-    drop, half = 100 * (lost - won) / count, 100 * z * sqrt(lost + won - (lost - won) ** 2 / count) / count
+    losses, wins = int((first & ~correct).sum()), int((~first & correct).sum())
+    drop, half = 100 * (losses - wins) / count, 100 * z * sqrt(losses + wins - (losses - wins) ** 2 / count) / count
     yield Measurement(
-        name=f"{what}/{name}/drop", value=drop, unit="points", low=drop - half, high=drop + half, n=count, of=unit
+        name=f"{metric}/{name}/drop", value=drop, unit="points", low=drop - half, high=drop + half, n=count, of=unit
     )  # fmt: skip
 
 
@@ -224,19 +232,22 @@ def wilson(hits: int, count: int, z: float) -> tuple[float, float]:
 
 
 def _table(candidates: list[Candidate], rows: Mapping[str, list[Measurement]]) -> Table:
-    lines = [{"model": one.name, "MB": round(one.megabytes, 3), **_cells(one, rows[one.name])} for one in candidates]
+    lines = [
+        {"model": candidate.name, "MB": round(candidate.megabytes, 3), **_cells(candidate, rows[candidate.name])}
+        for candidate in candidates
+    ]
     # A table has equal columns in every row; the first model has no drop.
     columns = dict.fromkeys(column for line in lines for column in line)
     return Table(title=TITLE, rows=tuple({column: line.get(column, "") for column in columns} for line in lines))
 
 
-def _cells(one: Candidate, rows: list[Measurement]) -> dict[str, Any]:
+def _cells(candidate: Candidate, rows: list[Measurement]) -> dict[str, Any]:
     cells = dict[str, Any]()
     for row in rows:
-        what = row.name.replace(f"/{one.name}", "").replace("accuracy/", "")
-        mark = "" if what.endswith("drop") else " %"
-        cells[f"{what}{mark}"] = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
-        if what.startswith("worst class"):
+        metric = row.name.replace(f"/{candidate.name}", "").replace("accuracy/", "")
+        mark = "" if metric.endswith("drop") else " %"
+        cells[f"{metric}{mark}"] = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        if metric.startswith("worst class"):
             cells["worst class"] = row.of.rpartition(" of ")[2]
     return cells
 
@@ -244,10 +255,12 @@ def _cells(one: Candidate, rows: list[Measurement]) -> dict[str, Any]:
 def _curves(candidates: list[Candidate], rows: Mapping[str, list[Measurement]]) -> tuple[Curve, ...]:
     """Plot every share over the size of the file."""
     points = dict[str, list[tuple[float, float]]]()
-    for one in candidates:
-        for row in rows[one.name]:
+    for candidate in candidates:
+        for row in rows[candidate.name]:
             if row.unit == "%":
-                points.setdefault(row.name.replace(f"/{one.name}", ""), []).append((one.megabytes, row.value))
+                points.setdefault(row.name.replace(f"/{candidate.name}", ""), []).append(
+                    (candidate.megabytes, row.value)
+                )
     return tuple(
         Curve(title=TITLE, name=name, x="size, MB", y="share that is right, %", points=tuple(sorted(each)), line=False)
         for name, each in points.items()
