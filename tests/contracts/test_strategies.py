@@ -78,6 +78,7 @@ FIT = {
     "devise": {"epochs": 40, "lr": 0.03},
     "bitfit": FAST,
     **{name: {"epochs": 6, "lr": 0.01} for name in DOMAINS},
+    "coral": {"epochs": 8, "lr": 0.02},
     "fixmatch": {"epochs": 5, "lr": 0.01},
     "importance": {"epochs": 8, "lr": 0.02},
     "ia3": FAST,
@@ -90,6 +91,7 @@ BACKBONES = {
     "prompts": BackboneSettings(source="timm:vit_tiny_patch16_224", args=VIT, pretrained=False, size=16),
 }
 OF_TEXTS = ("prompt",)  # the tiny images of the others are no texts
+TICKETS = ("coral", "eszsl", "full", "lora", "lp_ft", "prompt", "prototypes", "reptile", "self_training", "simpleshot")
 STAYING = ("houlsby", "parallel_adapter", "prompts")
 
 
@@ -239,7 +241,13 @@ def test_leaves_nothing_frozen_and_no_hooks(made, name):
         assert not net.training
 
 
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in TICKETS else pytest.mark.slow) for n in OPTIONS],
+    scope="module",
+)
 def test_keeps_a_tickets_zeros(material, tmp_path, name):
+    """Those that set weights by themselves; the others train as `full` does, and again in the slow tests."""
     backbone, data = material
     # A ticket has no head for masked tokens, of which a prompt could make its own.
     first = {"strategy": name, "options": OPTIONS[name]} if name in OF_TEXTS else {}

@@ -260,7 +260,7 @@ def test_a_killed_worker_loses_one_trial_and_the_others_go_on(tmp_path):
     assert not (tmp_path / "features").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_parent_ends_its_workers_and_the_search_resumes(tmp_path, number):
     process = start(tmp_path, 400, 2)
     wait_for(tmp_path, lambda study: len(finished(study)) >= 4, process)
