@@ -116,7 +116,7 @@ OF_TEXTS = {
 
 
 def test_every_pipeline_is_run():
-    run_elsewhere = {"demo", "demo_text", "photos", "text"}  # photos by the README's test
+    run_elsewhere = {"demo", "demo_text", "photos", "text", "text_small"}  # photos by the README's test
     assert {file.stem for file in FILES} == {*run_elsewhere, *OTHERS, *OF_TEXTS}
     assert {file.stem for file in PRESETS} == SMALLER.keys()
 
@@ -161,6 +161,24 @@ def test_texts_go_the_whole_way_and_on_after_a_cut(tmp_path, monkeypatch):
     assert made[1].manifest.report["accuracy/test/fp32"].value == made[0].manifest.report["accuracy/test"].value
     end = pipeline.summarize_run(plan, made)
     assert any(note.startswith(SHIP) for note in end.notes)
+
+
+@pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
+def test_texts_are_made_small(tmp_path):
+    pytest.importorskip("tokenizers")
+    changes = [
+        "data.source=requests", "data.max_per_class=10", "bench.max_seconds=0.5", "bench.cold=0",
+        "small.latency_ratio=0.8",
+        *(f"{name}.fit.epochs=1" for name in ("dense", "small")),
+        *(f"{name}.options.batch=8" for name in ("dense", "small")),
+        *(f'{name}.recipes=["dynamic-table"]' for name in EXPORTS),
+        *(f"{name}.latency_seconds=0.2" for name in EXPORTS),
+    ]  # fmt: skip
+    plan = read_plan("text_small", backbone="text-small", changes=changes)
+    made = pipeline.run(plan, RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"))
+    assert made[2].manifest.report["macs/ratio"].value < 1
+    assert any(note.startswith(SHIP) for note in pipeline.summarize_run(plan, made).notes)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in OF_TEXTS])
