@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from effxfer.benchmark.protocol.latency import Timing
 from effxfer.deploy.cpu.targets import ANY, Target
 from effxfer.deploy.export.external_data import write_sealed
 from effxfer.deploy.int8.builder import CandidateBuilder, feeds_of
@@ -136,7 +137,7 @@ def _choose_fastest(
             ratio, high = candidate.timing.ratio, candidate.timing.ratio_high
             verdict = f"rejected: not faster than fp32 (ratio {ratio:.2f}, up to {high:.2f})"
             results[candidate.name] = replace(candidate, verdict=verdict)
-        elif accepted and candidate.timing.ratio > AS_FAST * accepted[0].timing.ratio:
+        elif accepted and is_slower(candidate.timing, accepted[0].timing):
             results[candidate.name] = replace(candidate, verdict=f"slower than {accepted[0].name}")
         else:
             results[candidate.name] = evaluator.measure(candidate)
@@ -149,6 +150,14 @@ def _choose_fastest(
         verdict = "kept" if candidate is best else f"as fast as {best.name}, {reason}" if best else ""
         results[candidate.name] = replace(candidate, verdict=verdict)
     return best and results[best.name], list(results.values())
+
+
+def is_slower(timing: Timing, fastest: Timing) -> bool:
+    """Whether a file is slower than the fastest one by more than `AS_FAST`, and by more than the noise.
+
+    On a busy machine the intervals are wide: a difference within them would choose the larger file by chance.
+    """
+    return timing.ratio > AS_FAST * fastest.ratio and timing.ratio_low > fastest.ratio_high
 
 
 def _report(

@@ -10,7 +10,7 @@ from effxfer.deploy.export.module import export_module
 from effxfer.deploy.export.onnx import export_onnx, load, read_metadata
 from effxfer.deploy.int8.evaluation import FP32, CandidateResult, Evaluator
 from effxfer.deploy.int8.recipes import AUTO, DEFAULT
-from effxfer.deploy.int8.search import quantize
+from effxfer.deploy.int8.search import is_slower, quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.preprocess import normalize
@@ -210,3 +210,11 @@ def test_a_file_that_anybody_wrote_is_quantized_on_arrays(tmp_path):
     assert report["accuracy/int8"].n == 40
     assert onnx_outputs(out, inputs.numpy()).shape == (40, len(CLASSES))
     assert load(out).graph.input[0].name == "x"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "slower"), [(0.51, 0.5, 0.52, False), (0.55, 0.51, 0.6, False), (0.55, 0.54, 0.56, True)]
+)
+def test_a_file_is_slower_only_beyond_the_noise(ratio, low, high, slower):
+    fastest = SimpleNamespace(ratio=0.5, ratio_low=0.48, ratio_high=0.52)
+    assert is_slower(SimpleNamespace(ratio=ratio, ratio_low=low, ratio_high=high), fastest) == slower
