@@ -14,7 +14,7 @@ OPENING = (
 app = typer.Typer(
     # Plain help and errors: Rich's boxes do not survive a pipe or a narrow log.
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode=None,
-    help="Turn a pretrained backbone and your own images into a small, fast, verified ONNX model.",
+    help="Turn a pretrained backbone and your own images, texts or vectors into a small, fast, verified ONNX model.",
 )  # fmt: skip
 
 
