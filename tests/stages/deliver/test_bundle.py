@@ -42,13 +42,13 @@ def test_validation_texts_are_texts_pairs_and_words_by_field():
 def test_a_page_that_tokenizes_otherwise_is_left_out_with_the_reason(monkeypatch):
     asked = []
 
-    def differ(input, texts, library):
-        asked.append((texts, library))
+    def differ(input, texts, library, kind):
+        asked.append((texts, library, kind))
         return "it tokenizes 1 of 2 texts otherwise"
 
     monkeypatch.setattr(bundle, "find_difference", differ)
     page = check_page(tokens(), task_of(["a", "b"]), LIBRARIES)
-    assert asked == [([("a",), ("b",)], LIBRARIES[1])]
+    assert asked == [([("a",), ("b",)], LIBRARIES[1], "single")]
     assert page.libraries == ()
     assert page.note == "There is no web page: Tokenizers.js cannot be used, it tokenizes 1 of 2 texts otherwise"
 

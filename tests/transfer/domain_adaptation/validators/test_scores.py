@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
+from effxfer.train.settings import Validator
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.domain_adaptation.validators.outputs import DomainOutputs
 from effxfer.transfer.domain_adaptation.validators.registry import (
     VALIDATORS,
-    Validator,
     domain_outputs,
     validate_on_target,
 )
