@@ -39,7 +39,6 @@ class Cdan(Strategy):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    inputs: ClassVar[frozenset[str]] = frozenset({"image", "vector"})
     of_images: ClassVar[bool] = False
     adapts_domain: ClassVar[bool] = True
 

@@ -45,8 +45,8 @@ class Coral(Strategy):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    inputs: ClassVar[frozenset[str]] = frozenset({"image", "vector"})
     of_images: ClassVar[bool] = False
+    compares_examples: ClassVar[bool] = True
     adapts_domain: ClassVar[bool] = True
 
     weight: float = Field(default=1.0, ge=0)

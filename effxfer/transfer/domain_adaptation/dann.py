@@ -39,7 +39,6 @@ class Dann(Strategy):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    inputs: ClassVar[frozenset[str]] = frozenset({"image", "vector"})
     adapts_domain: ClassVar[bool] = True
     of_images: ClassVar[bool] = False
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer.data.batches.augment import Augment, mix_images
@@ -18,6 +19,8 @@ from effxfer.data.task import Split, Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.inputs import Input
+from effxfer.runtime.text.tokens import Tokens
 
 # Inputs and labels of the source, inputs of the target, and the rows of both.
 DomainBatch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -49,7 +52,8 @@ def draw_domains(
         inputs, targets = source_views(index, rng), labels[index].to(device)
         inputs, targets = mix_images(inputs, targets, len(task.classes), settings, rng)
         rows = torch.randint(count, (len(index),), generator=rng)
-        return inputs, targets, target_views(rows, rng), index.to(device), rows.to(device)
+        inputs, target_inputs = _of_one_length(inputs, target_views(rows, rng), task.input)
+        return inputs, targets, target_inputs, index.to(device), rows.to(device)
 
     order = balanced_order(labels, balance)
     return lambda seed: Batches(len(labels), size, make, seed, order)
@@ -98,6 +102,15 @@ def frozen_statistics(net: Net) -> Iterator[None]:
     finally:
         for norm, momentum in norms:
             norm.momentum = momentum
+
+
+def _of_one_length(source: Tensor, target: Tensor, input: Input) -> tuple[Tensor, Tensor]:
+    """Pad the ids of texts of both domains to the same length, so that they can be one batch."""
+    if not isinstance(input, Tokens):
+        return source, target
+    longest = max(source.shape[1], target.shape[1])
+    first, second = (F.pad(ids, (0, longest - ids.shape[1]), value=input.pad) for ids in (source, target))
+    return first, second
 
 
 def _views(split: Split, task: Task, settings: Augment, device: torch.device) -> Views:

@@ -2,12 +2,15 @@
 
 import pytest
 
+from effxfer.data.batches.augment import Augment
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 from effxfer.train.evaluate import score
 from effxfer.transfer import STRATEGIES
+from effxfer.transfer.domain_adaptation.domain_batches import draw_domains
 from tests.transfer.domains import covariate_shift, moved_vectors, vector_body
 from tests.transfer.tasks import CPU, adapt, task
+from tests.transfer.text_tasks import encoder, text_domains
 
 # Method, options, null setting, hidden layers, least gain in points; measured gains are 5.8 to 9.2.
 CLAIMS = [
@@ -60,6 +63,23 @@ def test_weights_correct_a_covariate_shift(estimator):
         for bound in (10.0, 1.0)
     )
     assert weighted > plain + 20
+
+
+def test_texts_of_another_domain_are_told_apart_better():
+    """Some words that tell the class are new in the target; they occur beside known ones."""
+    given = text_domains()
+    aligned, plain = (reached("coral", given, encoder(), batch=16, weight=weight) for weight in (1.0, 0.0))
+    assert aligned[0] > plain[0] + 4
+    assert aligned[1] > 95, "the source is not forgotten"
+
+
+def test_texts_of_both_domains_are_padded_to_one_length():
+    given = text_domains()
+    for seed in range(3):
+        inputs, _, others, *_ = draw_domains([given], 4, Augment(), CPU.torch)(seed)[0]
+        assert inputs.shape == others.shape
+        longest = max(int((ids != given.input.pad).sum(1).max()) for ids in (inputs, others))
+        assert inputs.shape == (4, longest)
 
 
 @pytest.mark.parametrize("name", ["adabn", "cdan", "coral", "dan", "importance", "mcc", "self_training"])
