@@ -32,7 +32,8 @@ def build(cls: type[S], table: Mapping[str, Any], context: str) -> S:
     Args:
         cls: A settings model.
         table: Values by field name, from a TOML table or a command line. A list fits a tuple, a string a path, and an
-            integer a float; nothing else is converted.
+            integer a float; nothing else is converted. A table in it keeps the other defaults of its place:
+            `{"fit": {"lr": 0.1}}` leaves `fit.epochs` at the default of `cls`, not of `FitSettings`.
         context: Name of the table in errors.
 
     Raises:
@@ -43,13 +44,13 @@ def build(cls: type[S], table: Mapping[str, Any], context: str) -> S:
         names = ", ".join(cls.model_fields)
         raise SettingsError(f"{context}: {join_sentences(mistakes)}", f"settings are: {names}", code="E201")
     # From JSON text: strict pydantic takes a list for a tuple and a text for a path only there.
-    return cls.model_validate_json(_text(table))
+    return cls.model_validate_json(_text(_with_defaults(cls, table)))
 
 
 def problems(cls: type[BaseModel], table: Mapping[str, Any]) -> list[str]:
     """List the mistakes of `table`, one sentence each; an empty list means that `build` succeeds."""
     try:
-        cls.model_validate_json(_text(table))
+        cls.model_validate_json(_text(_with_defaults(cls, table)))
     except ValidationError as error:
         return [_sentence(cls, dict(mistake)) for mistake in error.errors(include_url=False)]
     except RecursionError:
@@ -72,6 +73,17 @@ def overlay(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
         merged[key] = overlay(inner, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _with_defaults(cls: type[BaseModel], table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Complete the tables in `table` by what the defaults of their fields set."""
+    defaults = {name: field.default for name, field in cls.model_fields.items()}
+    tables = {
+        name: overlay(default.model_dump(mode="json", exclude_unset=True), table[name])
+        for name, default in defaults.items()
+        if isinstance(default, Settings) and isinstance(table.get(name), Mapping)
+    }
+    return {**table, **tables}
 
 
 def _text(table: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from effxfer.errors import SettingsError
 from effxfer.settings import Settings, build, problems
 from effxfer.stages import STAGES
 from effxfer.train.settings import FitSettings
-from effxfer.transfer import STRATEGIES
+from effxfer.transfer import SELF_SUPERVISED, STRATEGIES
 
 
 class Inner(Settings):
@@ -78,6 +78,20 @@ def test_nothing_is_converted(field, value):
 def test_lists_fit_tuples_strings_fit_paths_whole_numbers_fit_fractions():
     made = build(Outer, {"name": "x", "mean": [1, 2, 3], "file": "a/b", "words": ["a"], "fit": {"lr": 1}}, "x")
     assert (made.mean, made.file, made.words, made.fit.lr) == ((1.0, 2.0, 3.0), Path("a/b"), ("a",), 1.0)
+
+
+def test_a_table_given_in_part_keeps_the_other_defaults_of_its_place():
+    """`prune --method lottery --lr 0.01` trained for the ten epochs of `finetune`, and not for the stage's three."""
+    for name, stage in STAGES.items():
+        for field, info in stage.settings.model_fields.items():
+            if isinstance(info.default, FitSettings):
+                made = build(stage.settings, NEEDED.get(name, {}) | {field: {"lr": 0.01}}, name)
+                assert getattr(made, field) == info.default.model_copy(update={"lr": 0.01}), name
+    augmented = {k: v for k, v in SELF_SUPERVISED.items() if not problems(v, {"augment": {"flip": False}})}
+    assert "simclr" in augmented
+    for name, cls in augmented.items():
+        made = build(cls, {"augment": {"flip": False}}, name)
+        assert made.augment == cls.model_fields["augment"].default.model_copy(update={"flip": False}), name
 
 
 def test_what_is_made_cannot_be_changed():

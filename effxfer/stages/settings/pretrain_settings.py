@@ -9,7 +9,25 @@ from effxfer.stages.settings.base import TrainedSettings
 from effxfer.train.settings import FitSettings
 
 STRATEGY = {"image": "vicreg", "text": "mlm", "vector": "mlm"}
-IMAGE_FIT = FitSettings(epochs=20)
+# Texts: a tenth of BERT's epochs, chosen, because texts of one's own are few; and its clipping.
+FITS: dict[str, dict[str, int | float]] = {"image": {"epochs": 20, "clip": 0.0}, "text": {"epochs": 4, "clip": 1.0}}
+
+
+class PretrainFit(FitSettings):
+    """Settings of the training loop whose defaults depend on the kind of example.
+
+    Attributes:
+        epochs: Passes over the training split; None is 20 for images and 4 for texts.
+        clip: Maximum gradient norm, 0 is off; None is 0 for images and 1 for texts.
+    """
+
+    epochs: int | None = Field(default=None, ge=0, le=10_000)  # type: ignore[assignment]
+    clip: float | None = Field(default=None, ge=0)  # type: ignore[assignment]
+
+    def for_kind(self, kind: str) -> Self:
+        """Choose what is None; other kinds, which are refused later, have the numbers of images."""
+        usual = FITS.get(kind, FITS["image"])
+        return self.model_copy(update={name: usual[name] for name in usual if getattr(self, name) is None})
 
 
 class SentenceTeacher(Settings):
@@ -37,7 +55,7 @@ class Pretrain(TrainedSettings):
 
     Attributes:
         strategy: A key of `effxfer.transfer.SELF_SUPERVISED`; None is `mlm` for texts and `vicreg` for images.
-        fit: Epochs, learning rate and schedule. Without it, images have 20 epochs and no clipping.
+        fit: Epochs, learning rate and schedule.
         size: Most tokens of a text, or side of images in pixels, in this and later stages; None keeps the present one.
         seconds: Time limit of the stage. Training is shortened, with its schedule, to as many of `fit.epochs` as fit.
             None: no limit.
@@ -48,8 +66,7 @@ class Pretrain(TrainedSettings):
     without_labels: ClassVar[bool] = True
 
     strategy: str | None = None  # type: ignore[assignment]
-    # A tenth of BERT's epochs, chosen: texts of one's own are few.
-    fit: FitSettings = FitSettings(epochs=4, clip=1.0)
+    fit: PretrainFit = PretrainFit()
     size: int | None = Field(default=None, ge=8, le=4096)
     seconds: float | None = Field(default=None, gt=0)
     teacher: Annotated[SentenceTeacher | None, BeforeValidator(_teacher)] = None
@@ -57,7 +74,5 @@ class Pretrain(TrainedSettings):
 
     def for_input(self, kind: str) -> Self:
         """Choose strategy, epochs and learning rate by the kind of input, where they are not given."""
-        chosen = self.model_copy(update={"strategy": self.strategy or STRATEGY[kind]})
-        if kind == "image" and self.fit == type(self).model_fields["fit"].default:
-            chosen = chosen.model_copy(update={"fit": IMAGE_FIT})
-        return super(Pretrain, chosen).for_input(kind)
+        chosen = {"strategy": self.strategy or STRATEGY[kind], "fit": self.fit.for_kind(kind)}
+        return super(Pretrain, self.model_copy(update=chosen)).for_input(kind)
