@@ -13,7 +13,7 @@ from effxfer.data.load_texts import load_texts, survey_texts
 from effxfer.data.load_vectors import holds_vectors, load_vectors, survey_vectors
 from effxfer.data.settings import DataSettings
 from effxfer.data.sources.file_hashes import default_cache
-from effxfer.data.target import attach_target, choose_classes, join_target
+from effxfer.data.target import attach_target, choose_classes, join_target, separate_domain
 from effxfer.data.task import Task
 from effxfer.data.texts.modality import holds_texts
 from effxfer.errors import SettingsError
@@ -47,6 +47,9 @@ def scan(settings: DataSettings, base: Path = Path(), *, cache: Path | None = No
     raise_errors(listing.findings, settings.source)
     if settings.target is not None:
         listing = join_target(listing, scan(settings.target, base, cache=cache, history=history), settings)
+    if settings.target_domain is not None:
+        source, target = separate_domain(listing, settings.target_domain)
+        listing = join_target(source, target, settings)
     if settings.class_embeddings is not None:
         listing = join_class_embeddings(listing, settings.class_embeddings, base, _new_classes(listing, settings))
     findings = (*listing.findings, *describe_difference(listing, history, settings.source))
@@ -115,11 +118,15 @@ def load(
     listing = listing or scan(settings, base, cache=cache, history=history)
     task = _load_listed(listing, settings, input, cache, progress)
     require_validation(task)
-    if settings.target is None:
+    if settings.target is not None:
+        target = load(
+            settings.target, task.input, base=base, cache=cache, progress=progress, history=history,
+            listing=listing.target,
+        )  # fmt: skip
+    elif listing.target is not None:  # a domain of the same source
+        target = _load_listed(listing.target, settings, task.input, cache, progress)
+    else:
         return with_class_embeddings(task, listing.class_embeddings)
-    target = load(
-        settings.target, task.input, base=base, cache=cache, progress=progress, history=history, listing=listing.target
-    )  # fmt: skip
     return with_class_embeddings(attach_target(task, target, settings.target_classes), listing.class_embeddings)
 
 

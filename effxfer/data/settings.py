@@ -17,7 +17,9 @@ SPLIT = "split"
 Format = Literal["auto", "images", "conll", "jsonl", "lines", "squad", "table", "vectors"]
 OF_TEXTS = ("encoding", "pair_column", "tag_column", "text_column", "word_column")
 TABLE_COLUMNS = ("label_column", "label_columns", "split_column")
-OF_IMAGES = ("canvas_scale", "class_from", "max_pixels", "path_column", "root", "unlabelled", "workers")
+OF_IMAGES = (
+    "canvas_scale", "class_from", "max_pixels", "path_column", "root", "target_domain", "unlabelled", "workers",
+)  # fmt: skip
 
 
 def _from_name(value: object) -> object:
@@ -85,6 +87,8 @@ class DataSettings(Settings):
             are used only for reports, never for training or selection. With the same classes, its training images
             serve as `unlabelled` and accuracy is reported on its test images; with new classes only, accuracy is
             reported on all its images, by episodes.
+        target_domain: Instead of `target`: the domain of this source that is the target, by the name of its folder. It
+            needs `class_from = "parent"`. All other domains are then the source.
         class_embeddings: What is known of each class beside its examples, for zero-shot strategies: a `.csv` file with
             the name of a class and its numbers in each line, such as attributes; or a file of word vectors (GloVe's
             text, or `.npz` with arrays `words` and `vectors`), in which the words of class names are looked up. New
@@ -125,6 +129,7 @@ class DataSettings(Settings):
     max_per_class: int | None = Field(default=None, ge=1)
     unlabelled: str | None = Field(default=None, min_length=1)
     target: Target = None
+    target_domain: str | None = Field(default=None, min_length=1)
     target_classes: TargetClasses = None
     class_embeddings: str | None = Field(default=None, min_length=1)
     # As 256 to 224, ImageNet's usual sides: a crop of 0.75 of the area is then still sampled from real pixels.
@@ -165,8 +170,10 @@ class DataSettings(Settings):
             raise ValueError("unlabelled = 'rest' means the images that max_per_class excludes: set max_per_class")
         if self.target and (self.target.target or self.target.unlabelled):
             raise ValueError("a target cannot have a target or unlabelled images of its own")
-        if self.target_classes and not self.target:
+        if self.target_classes and not (self.target or self.target_domain):
             raise ValueError("target_classes has no effect without a target")
+        if self.target_domain and (self.target or self.class_from != "parent" or self.labels != "single"):
+            raise ValueError("target_domain needs class_from = 'parent' and labels = 'single', and excludes target")
         return self
 
     @model_validator(mode="after")

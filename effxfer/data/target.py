@@ -12,7 +12,8 @@ from effxfer.data.checks.leaks import LEAK_HINT
 from effxfer.data.listing import SHOWN, Finding, Listing, notes_of, raise_errors
 from effxfer.data.settings import DataSettings, TargetClasses
 from effxfer.data.task import Split, Task, subset
-from effxfer.errors import DataError, SettingsError
+from effxfer.errors import DataError, SettingsError, did_you_mean
+from effxfer.files import digest
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.rows import concat_rows
 
@@ -48,6 +49,37 @@ def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Li
     note = Finding(code="W339", severity="note", path="", text=summary)
     findings = (*listing.findings, *leaks, note)
     return replace(listing, findings=findings, notes=notes_of(findings), target=target)
+
+
+def separate_domain(listing: Listing, domain: str) -> tuple[Listing, Listing]:
+    """Divide a listing of several domains into the source and a domain that is its target.
+
+    Args:
+        listing: Images in folders of domains.
+        domain: Name of the target's folder.
+
+    Raises:
+        SettingsError: If there is no such domain, or no other one.
+    """
+    domains = sorted({item.domain for item in listing.items if item.domain})
+    if domain not in domains or len(domains) < 2:
+        text = f"data.target_domain: {listing.name} has no domain {domain!r} beside others"
+        hint = f"its domains are {', '.join(domains)}" if domains else "put the classes into a folder for each domain"
+        raise SettingsError(f"{text}{did_you_mean(domain, domains)}", hint)
+    source, target = (_select_domain(listing, domain, is_target=is_target) for is_target in (False, True))
+    return source, replace(target, name=f"{listing.name}/{domain}", unlabelled=(), findings=(), notes=())
+
+
+def _select_domain(listing: Listing, domain: str, *, is_target: bool) -> Listing:
+    items, assigned = (
+        tuple(item for item in items if (item.domain == domain) == is_target)
+        for items in (listing.items, listing.assigned)
+    )
+    hashed = (*items, *(() if is_target else listing.unlabelled))
+    return replace(
+        listing, items=items, assigned=assigned, classes=tuple(sorted({item.label for item in items})),
+        digest=digest([[item.path, item.sha256, item.label, item.split] for item in hashed]),
+    )  # fmt: skip
 
 
 def attach_target(task: Task, target: Task, target_classes: TargetClasses = None) -> Task:

@@ -16,6 +16,7 @@ from effxfer.transfer.domain_adaptation.dann import Dann
 from effxfer.transfer.domain_adaptation.importance import Importance
 from effxfer.transfer.domain_adaptation.mcc import Mcc
 from effxfer.transfer.domain_adaptation.self_training import SelfTraining
+from effxfer.transfer.domain_adaptation.tent import Tent
 from effxfer.transfer.few_shot.anil import Anil
 from effxfer.transfer.few_shot.maml import Maml
 from effxfer.transfer.few_shot.matching import Matching
@@ -93,6 +94,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "setfit": SetFit,
     "simpleshot": SimpleShot,
     "ssf": Ssf,
+    "tent": Tent,
     "unfreeze": Unfreeze,
 }
 

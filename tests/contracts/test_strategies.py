@@ -16,6 +16,7 @@ from effxfer.net.settings import ENCODER, BackboneSettings
 from effxfer.net.taps import example_input
 from effxfer.settings import build
 from effxfer.stages.settings.common import ADAPTER
+from effxfer.stages.train.head import new_head
 from effxfer.train.state import Work
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.base import Strategy
@@ -67,11 +68,12 @@ OPTIONS = {
     "setfit": {"batch": 8, "pairs": 2},
     "simpleshot": PLAIN,
     "ssf": PLAIN,
+    "tent": PLAIN,
     "unfreeze": PLAIN,
 }
 BRIEF, FAST = {"epochs": 4, "lr": 0.01}, {"epochs": 4, "lr": 0.03}
 REST = {"max_per_class": 8, "unlabelled": "rest"}
-DOMAINS = ("adabn", "cdan", "coral", "dan", "dann", "importance", "mcc", "self_training")
+DOMAINS = ("adabn", "cdan", "coral", "dan", "dann", "importance", "mcc", "self_training", "tent")
 DATA = {"fixmatch": REST} | dict.fromkeys(DOMAINS, REST)
 FIT = {
     "ale": {"epochs": 40, "lr": 0.03},
@@ -90,6 +92,7 @@ VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads"
 BACKBONES = {
     "prompts": BackboneSettings(source="timm:vit_tiny_patch16_224", args=VIT, pretrained=False, size=16),
 }
+OF_TRAINED = ("tent",)  # they start from a network with a head for the classes
 OF_TEXTS = ("prompt",)  # the tiny images of the others are no texts
 TICKETS = ("coral", "eszsl", "full", "lora", "lp_ft", "prompt", "prototypes", "reptile", "self_training", "simpleshot")
 STAYING = ("houlsby", "parallel_adapter", "prompts")
@@ -105,7 +108,11 @@ def material(tmp_path_factory, data, name):
     """The network that a strategy starts from, and its data."""
     if name in OF_TEXTS:
         return pretrained_encoder(tmp_path_factory.mktemp("texts"))
-    return BACKBONES.get(name, tiny.BACKBONE), data_for(name, data, tmp_path_factory.mktemp("data"))
+    before, examples = BACKBONES.get(name, tiny.BACKBONE), data_for(name, data, tmp_path_factory.mktemp("data"))
+    if name in OF_TRAINED:
+        fit, out = {"epochs": 6, "lr": 0.01}, tmp_path_factory.mktemp("trained") / "net"
+        before = tiny.stage("finetune", before, out, data, options=PLAIN, fit=fit)
+    return before, examples
 
 
 def pretrained_encoder(folder):
@@ -177,7 +184,10 @@ def test_repeats_bit_for_bit(made, material, tmp_path, name):
 def start(name):
     if name in OF_TEXTS:
         return text_tasks.encoder_with_masked_head()
-    return Net({"source": "timm:vit_tiny_patch16_224", "args": VIT}, PREPROCESS) if name in BACKBONES else body()
+    net = Net({"source": "timm:vit_tiny_patch16_224", "args": VIT}, PREPROCESS) if name in BACKBONES else body()
+    if name in OF_TRAINED:
+        new_head(net, task(), 0, None)
+    return net
 
 
 def task_for(name, seed=0):

@@ -114,6 +114,44 @@ def test_domains_are_remembered(tmp_path, other):
     assert set(task.test.domains) == {"ink", "oil"}
 
 
+@pytest.fixture(scope="module")
+def three_domains(tmp_path_factory, other):
+    root = tmp_path_factory.mktemp("domains") / "all"
+    shutil.copytree(other, root / "ink")
+    for number, name in enumerate(("oil", "photo")):
+        tiny.write_images(root / name, per_class=6, seed=8 + number)
+    return root
+
+
+def test_a_domain_of_a_source_is_its_target(three_domains, other):
+    settings = DataSettings(source=str(three_domains), class_from="parent", target_domain="ink", test_fraction=0.3)
+    task = load(settings, PREPROCESS)
+    assert {name.split("/")[0] for name in (*task.train.names, *task.val.names, *task.test.names)} == {"oil", "photo"}
+    assert set(task.train.domains) == {"oil", "photo"}
+    assert {name.split("/")[0] for name in (*task.target.test.names, *task.unlabelled.names)} == {"ink"}
+    assert (task.unlabelled.labels == -1).all()
+    whole = load(settings.model_copy(update={"target_domain": None}), PREPROCESS)
+    assert sorted((*task.test.names, *task.target.test.names)) == sorted(whole.test.names)
+    assert task.digest == scan(settings).key != whole.digest
+    assert "W339 target all/ink: 9 images of 3 known classes" in task.notes
+    assert scan(settings).key == scan(settings).key != scan(settings.model_copy(update={"target_domain": "oil"})).key
+    assert {record.name for record in task.records} == {"all", "all/ink"}
+
+
+@pytest.mark.parametrize("domain", ["inc", "Ink"])
+def test_a_domain_that_is_not_there_is_named(three_domains, domain):
+    settings = DataSettings(source=str(three_domains), class_from="parent", target_domain=domain)
+    with pytest.raises(SettingsError, match="has no domain") as caught:
+        scan(settings)
+    assert "ink, oil, photo" in caught.value.hint
+
+
+def test_a_domain_needs_folders_of_domains(folder, other):
+    for more in ({}, {"class_from": "parent", "target": str(other)}):
+        with pytest.raises(SettingsError, match="target_domain needs class_from"):
+            build(DataSettings, {"source": str(folder), "target_domain": "ink", **more}, "data")
+
+
 def test_classes_may_be_paths(tmp_path):
     for name in ("greek", "latin"):
         tiny.write_images(tmp_path / "letters" / name, per_class=4, seed=len(name))

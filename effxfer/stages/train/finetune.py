@@ -42,7 +42,7 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
         work: Stores checkpoints.
     """
     history, notes = adapt(net, tasks, settings, device=device, work=work)
-    validator = settings.options.get("validator", "source")
+    validator = make_strategy(settings.strategy, settings.options).validator
     # Other validators have a scale of their own.
     is_metric = validator == "source"
     title, unit = (net.output.title, "%") if is_metric else (f"score by the validator {validator}", "")

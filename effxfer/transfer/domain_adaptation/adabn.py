@@ -10,24 +10,21 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from effxfer.data.batches.collate import input_tensor
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.net.recalibrate import recalibrate_
 from effxfer.transfer.base import Strategy, unwrap
-from effxfer.transfer.domain_adaptation.domain_batches import require_target
-
-SHARE = "share"
+from effxfer.transfer.domain_adaptation.domain_batches import require_target, target_batches
 
 
 class AdaBn(Strategy):
     """Train all weights on the source; then the statistics of BatchNorm become those of the target.
 
-    Examples of the target come from `data.target` or `data.unlabelled`. The network is then one for the target.
+    Examples of the target come from `data.target` or `data.unlabelled`. The network is then one for the target. Of a
+    trained network, no epochs leave all weights as they are.
 
     Attributes:
         share: Share of the target in the statistics, in [0, 1]; 0 is training on the source.
@@ -76,16 +73,7 @@ class AdaBn(Strategy):
     def _adapt(self, net: Net, task: Task) -> None:
         norms = [m for m in net.body.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
         before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]  # type: ignore[union-attr]
-        recalibrate_(net.body, self._batches(net, task))
+        recalibrate_(net.body, target_batches(net, task, self.batch, self.images))
         for norm, (mean, variance) in zip(norms, before, strict=True):
             norm.running_mean.copy_(mean.lerp(norm.running_mean, self.share))  # type: ignore[union-attr,arg-type]
             norm.running_var.copy_(variance.lerp(norm.running_var, self.share))  # type: ignore[union-attr,arg-type]
-
-    def _batches(self, net: Net, task: Task) -> Iterator[Tensor]:
-        """Yield inputs of the target in batches of equal size, evenly spaced over its rows."""
-        rows = require_target(task).rows
-        device = next(net.parameters()).device
-        chosen = torch.linspace(0, len(rows) - 1, min(len(rows), self.images)).round().long().numpy()
-        size = min(len(chosen), max(2, self.batch))
-        for start in range(0, len(chosen) - size + 1, size):
-            yield input_tensor(rows[chosen[start : start + size]], net.input, device)

@@ -71,6 +71,23 @@ def require_target(task: Task) -> Split:
     return task.unlabelled
 
 
+def target_batches(net: Net, task: Task, size: int, limit: int) -> Iterator[Tensor]:
+    """Yield inputs of the target in batches of equal size, evenly spaced over its rows.
+
+    Args:
+        net: The network that will take them.
+        task: See `require_target`.
+        size: Examples per batch, at least 2.
+        limit: Largest number of examples.
+    """
+    rows = require_target(task).rows
+    device = next(net.parameters()).device
+    chosen = torch.linspace(0, len(rows) - 1, min(len(rows), limit)).round().long().numpy()
+    size = min(len(chosen), max(2, size))
+    for start in range(0, len(chosen) - size + 1, size):
+        yield input_tensor(rows[chosen[start : start + size]], net.input, device)
+
+
 def domain_features(net: Net, inputs: Tensor, target_inputs: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:
     """Return the features `(B, D)` of both domains.
 

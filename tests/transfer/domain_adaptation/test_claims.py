@@ -1,10 +1,16 @@
 """What each method claims, against its null setting: the other domain is told apart better."""
 
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from effxfer.data.batches.augment import Augment
+from effxfer.data.task import subset
 from effxfer.errors import SettingsError
 from effxfer.settings import build
+from effxfer.stages.train.head import new_head
 from effxfer.train.evaluate import score
 from effxfer.transfer import STRATEGIES
 from effxfer.transfer.domain_adaptation.domain_batches import draw_domains
@@ -46,6 +52,43 @@ def test_statistics_of_the_target_undo_a_shift():
         reached("adabn", given, vector_body((32,), batchnorm=True), share=share)[0] for share in (1.0, 0.0)
     )
     assert with_target > without + 4
+
+
+def trained(given):
+    """A network of BatchNorm that was trained on the source."""
+    net = vector_body((32,), batchnorm=True)
+    net.input = given.input
+    return adapt(build(STRATEGIES["full"], {"batch": 32}, "o"), given, net=net, epochs=8, lr=0.01)[0]
+
+
+def test_a_trained_network_adapts_without_the_source():
+    """By statistics alone, or with scales and shifts; the null setting leaves the network as it came."""
+    given = moved_vectors(400, scale=1.0, shift=8.0)
+    net = trained(given)
+    before = score(net, given.target.test, CPU)
+    source = replace(given, train=subset(given.train, np.arange(2)))
+    assert reached("adabn", source, deepcopy(net), epochs=0)[0] > before + 10
+    assert reached("tent", source, deepcopy(net), epochs=3, lr=0.001)[0] > before + 10
+    assert reached("tent", source, deepcopy(net), epochs=1, weight=0.0)[0] == before
+
+
+def test_answers_become_surer():
+    given = moved_vectors(400, scale=1.0, shift=8.0)
+    *_, rows = adapt(build(STRATEGIES["tent"], {"batch": 32}, "o"), given, net=trained(given), epochs=4, lr=0.01)
+    assert rows[-1]["loss"] < rows[0]["loss"] * 0.9
+
+
+def test_tent_needs_a_trained_network_with_normalisation():
+    given = moved_vectors(60)
+    with pytest.raises(SettingsError, match="no head for the classes") as caught:
+        reached("tent", given, vector_body((32,), batchnorm=True))
+    assert "finetune" in caught.value.hint
+    net = vector_body((32,))
+    new_head(net, given, 0, None)
+    with pytest.raises(SettingsError, match="this network has none"):
+        reached("tent", given, net)
+    with pytest.raises(SettingsError, match="tent reads no labels"):
+        build(STRATEGIES["tent"], {"balance": 0.5}, "o")
 
 
 def test_a_share_for_each_class_keeps_one_from_taking_all():
