@@ -45,6 +45,7 @@ __all__ = [
     "reconstruct",
     "run",
     "search_head",
+    "shrink",
     "status",
     "train_ticket",
     "transfer_report",

@@ -58,6 +58,10 @@ QUICKER = {
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
     "compete": ["--set", "data.max_per_class=10", "--set", "fit.epochs=2", "--set", "size=16"],
     "curve": ["--epochs", "1", "--labels", "1", "--set", "data.max_per_class=5", "--set", "min_steps=2"],
+    "shrink": [
+        *("--latency-ratio", "0.9", "--precision", "float32", "--epochs", "1", "--set", "kinds=['exit']"),
+        *("--set", "timing_seconds=0.2"),
+    ],
     "prune": ["--epochs", "1"],
     "qat": ["--set", "data.max_per_class=10"],
     "search": ["--trials", "3", "--set", "epochs=3", "--set", "latency=false"],

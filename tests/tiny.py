@@ -41,6 +41,14 @@ QUICK = {
     "prune vocabulary": {},
     "qat": {"options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "search": {"trials": 4, "epochs": 3, "finalists": 1, "startup": 2, "latency": False},
+    "shrink": {
+        "latency_ratio": 0.9,
+        "precision": "float32",
+        "kinds": ["exit"],
+        "timing_seconds": 0.1,
+        "options": PLAIN,
+        "fit": {**FIT, "epochs": 1},
+    },
     "ticket": {},
     "transfer_report": {},
 }

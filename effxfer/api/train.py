@@ -1,4 +1,4 @@
-"""Functions that train: fine-tuning, competitions, learning curves, quantization-aware training, heads.
+"""Functions that train: fine-tuning, competitions, shrinking, learning curves, quantization-aware training, heads.
 
 `help(effxfer.api)` describes the arguments that they have in common.
 """
@@ -85,6 +85,52 @@ def compete(
         fit__epochs=epochs, fit__lr=lr, latency_penalty=latency_penalty,
     )  # fmt: skip
     return run_stage("compete", source, out=out, data=data, settings=table, device=device, force=force)
+
+
+def shrink(
+    source: Source, *, out: PathLike, data: Data | None = None, latency_ratio: float | None = None,
+    latency_ms: float | None = None, max_drop: float | None = None, backbones: Sequence[str] | None = None,
+    precision: str | None = None, epochs: int | None = None, lr: float | None = None, seconds: float | None = None,
+    seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
+    **extra: Any,
+) -> Result:  # fmt: skip
+    """Make a trained network fast by whatever is best: all ways that meet one latency compete.
+
+    Channels, blocks, smaller images, earlier exits and other backbones are trained briefly, with the network as their
+    teacher, and the better ones longer. They are compared as they ship. Pass exactly one of `latency_ratio`,
+    `latency_ms` and `max_drop`. The common arguments are described in `effxfer.api`.
+
+    Args:
+        latency_ratio: Largest p50 of the file that ships, as a share of the float32 file's of `source`, in (0, 1).
+        latency_ms: Largest p50 in milliseconds for one image on this machine.
+        max_drop: Find the lowest latency that loses at most this many points of validation accuracy.
+        backbones: Sources of other backbones to try.
+        precision: `float32`, `int8` or `auto`; `auto` if None: int8 if it is faster on this machine.
+        epochs: Maximum number of epochs of the winner; 9 if None.
+        lr: Peak learning rate; 0.001 if None.
+        seconds: Time limit of the whole call; None for no limit.
+
+    Returns:
+        The model directory with the winner's network; the report contains a table and a plot of all candidates.
+
+    Raises:
+        SettingsError: If an argument is wrong, the network is not trained for the data or takes no images, or the
+            latency is above the present one.
+        ModelFileError: If the weights of a backbone do not fit, or the network cannot be exported.
+        DataError: If the data cannot be used for training.
+        GateError: If no candidate reaches the latency or holds `max_drop` (E604); names the nearest.
+
+    Examples:
+        >>> small = ex.shrink("runs/dense", out="runs/small", latency_ratio=0.3,
+        ...                   backbones=["timm:efficientnet_lite0"])
+        >>> print(small.report.tables[0])
+        >>> fast = ex.shrink("runs/dense", out="runs/fast", max_drop=1.0)
+    """
+    table = table_of(
+        settings, extra, seed=seed, latency_ratio=latency_ratio, latency_ms=latency_ms, max_drop=max_drop,
+        backbones=backbones, precision=precision, fit__epochs=epochs, fit__lr=lr, seconds=seconds,
+    )  # fmt: skip
+    return run_stage("shrink", source, out=out, data=data, settings=table, device=device, force=force)
 
 
 def learning_curve(

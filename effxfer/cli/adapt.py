@@ -1,4 +1,4 @@
-"""Commands that run one stage: finetune, pretrain, compete, curve, prune, qat, search, export."""
+"""Commands that run one stage: finetune, pretrain, compete, curve, shrink, prune, qat, search, export."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -90,6 +90,31 @@ def compete(
         effxfer.compete, seconds=seconds_of(budget), backbones=options.words(backbones) or None,
         candidates={name: {"strategy": name} for name in options.words(strategies)} or None, epochs=epochs, lr=lr,
         latency_penalty=latency_penalty,
+    )  # fmt: skip
+
+
+@stage_command
+def shrink(
+    latency_ratio: Annotated[float | None, typer.Option(help="Largest p50 / p50 of the float32 network.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Largest p50 in milliseconds.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="As fast as possible within these accuracy points.")] = None,
+    backbones: Annotated[str, typer.Option(help="Other networks to try: a,b,c.")] = "",
+    precision: Annotated[str | None, typer.Option(help="What ships: float32, int8 or auto.  [default: auto]")] = None,
+    budget: Budget = None,
+    epochs: Annotated[int | None, typer.Option(help="Maximum epochs of the winner.  [default: 9]")] = None,
+    lr: Rate = None,
+) -> "Call":
+    """Make a trained network fast: all ways that meet one latency compete.
+
+    They are trained with the network as their teacher, and compared as they ship. Pass --latency-ratio, --latency-ms
+    or --max-drop.
+    """
+    import effxfer
+
+    return partial(
+        effxfer.shrink, latency_ratio=latency_ratio, latency_ms=latency_ms, max_drop=max_drop,
+        backbones=options.words(backbones) or None, precision=precision, seconds=seconds_of(budget), epochs=epochs,
+        lr=lr,
     )  # fmt: skip
 
 

@@ -4,8 +4,11 @@ Jamieson and Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperpa
 https://arxiv.org/abs/1502.07943.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +53,37 @@ def training_share(plan: Sequence[Round], number: int, place: int) -> float:
 def round_share(plan: Sequence[Round], number: int) -> float:
     """Share of the remaining time for a round."""
     return plan[number].count * training_share(plan, number, 0)
+
+
+def successive_halving(
+    candidates: Sequence[T], plan: Sequence[Round], *, train: Callable[[T, int, int], None],
+    rank: Callable[[Sequence[T]], Sequence[T]], spent: Callable[[], float] = lambda: 0.0, seconds: float | None = None,
+) -> T:  # fmt: skip
+    """Run all rounds but the last, which is that of the winner alone.
+
+    Args:
+        candidates: In the order in which they are trained: where time runs out, the last ones are dropped.
+        plan: The result of `rounds` for them.
+        train: Trains a candidate in a round, at a place of it, both from 0.
+        rank: Sorts the candidates of a round, best first.
+        spent: Returns the seconds that were spent so far.
+        seconds: Time limit of all rounds, the last one included; None: no limit.
+
+    Returns:
+        The winner.
+    """
+    remaining = list(candidates)
+    for number, _ in enumerate(plan[:-1]):
+        if len(remaining) == 1:
+            break
+        begun = spent()
+        due = None if seconds is None else begun + (seconds - begun) * round_share(plan, number)
+        for place, candidate in enumerate(remaining):
+            # Later candidates are dropped, not shortened: scores of trainings of different
+            # length do not compare. One always runs.
+            if place and due is not None and spent() > due:
+                remaining = remaining[:place]
+                break
+            train(candidate, number, place)
+        remaining = list(rank(remaining))[: plan[number + 1].count]
+    return remaining[0]

@@ -9,6 +9,7 @@ from effxfer.stages.settings.compete_settings import Compete
 from effxfer.stages.settings.pretrain_settings import Pretrain
 from effxfer.stages.settings.prune_settings import Channels, Compact, Gradual, Lottery, Structured, Vocabulary
 from effxfer.stages.settings.qat_settings import Qat
+from effxfer.stages.settings.shrink_settings import Shrink
 from effxfer.stages.settings.ticket_settings import Adapter, Ticket
 from effxfer.stages.settings.transfer_report_settings import TransferReport
 from effxfer.stages.stage import Stage
@@ -49,6 +50,10 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(name="qat", settings=Qat, load=f"{TRAIN}.qat:qat", distributed=True),
         Stage(name="search", settings=Search, load="effxfer.stages.head_search.search:search"),
+        Stage(
+            name="shrink", settings=Shrink, load="effxfer.stages.shrink.shrink:shrink",
+            precondition="effxfer.stages.shrink.shrinkable:check_shrinkable",
+        ),
         Stage(name="ticket", settings=Ticket, load=f"{PRUNE}.ticket:ticket", kind="ticket", distributed=True),
         Stage(
             name="transfer_report", settings=TransferReport, load=f"{DELIVER}.transfer_report:transfer_report",

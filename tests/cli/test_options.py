@@ -13,7 +13,7 @@ from effxfer.toml import parse_value
 
 COMMANDS = get_command(app).commands
 FIELDS = {
-    **{(command, "budget"): ["seconds"] for command in ("finetune", "pretrain", "compete", "search")},
+    **{(command, "budget"): ["seconds"] for command in ("finetune", "pretrain", "compete", "search", "shrink")},
     ("compete", "epochs"): ["fit.epochs"],
     ("compete", "lr"): ["fit.lr"],
     ("finetune", "epochs"): ["fit.epochs"],
@@ -24,6 +24,8 @@ FIELDS = {
     ("pretrain", "batch"): ["options.batch"],
     ("prune", "epochs"): ["fit.epochs"],
     ("prune", "lr"): ["fit.lr"],
+    ("shrink", "epochs"): ["fit.epochs"],
+    ("shrink", "lr"): ["fit.lr"],
     ("qat", "epochs"): ["fit.epochs"],
     ("qat", "lr"): ["fit.lr"],
 }
@@ -56,7 +58,7 @@ OURS = {
 
 def flags():
     """Every flag of a single-stage command that sets a field, with its help text."""
-    for command in ("finetune", "pretrain", "compete", "prune", "qat", "search", "export", "bench"):
+    for command in ("finetune", "pretrain", "compete", "shrink", "prune", "qat", "search", "export", "bench"):
         for option in COMMANDS[command].params:
             if option.param_type_name == "option" and option.name not in OURS:
                 yield pytest.param(command, option.name, option.help or "", id=f"{command}-{option.name}")
@@ -133,7 +135,7 @@ def test_values_keep_their_type(value):
 
 
 def test_defaults_of_flags_are_none_so_that_the_settings_decide():
-    for command in ("finetune", "pretrain", "compete", "prune", "qat", "search", "export", "bench"):
+    for command in ("finetune", "pretrain", "compete", "shrink", "prune", "qat", "search", "export", "bench"):
         for option in COMMANDS[command].params:
             if option.param_type_name == "option" and option.name not in OURS:
                 assert option.default is None, option.name

@@ -43,6 +43,8 @@ WAYS = {
     "curve": "curve {net} --data {data} --out {out}",
     "compete": "compete {net} --data {data} --budget 1m --out {out}",
     "compete others": "compete {good} --data {data} --budget 1m --backbones {net} --out {out}",
+    "shrink": "shrink {net} --data {data} --latency-ratio 0.5 --out {out}",
+    "shrink others": "shrink {good} --data {data} --latency-ratio 0.5 --backbones {net} --out {out}",
     "check": "check {data} --suspects {net}",
     "run": "run {plan} --data {data} --backbone {net} --out {out}",
     "ticket apply": "ticket apply {ticket} --data {data} --out {out}",

@@ -32,6 +32,7 @@ STAGES = {
     "prune_vocabulary": "min_count",
     "qat": "bits epochs lr batch",
     "quantize": "max_drop recipes target calibration",
+    "shrink": "latency_ratio latency_ms max_drop backbones precision epochs lr seconds",
     "search_head": "trials seconds workers storage",
 }
 OTHERS = {
@@ -156,7 +157,9 @@ def test_what_is_done_is_returned_without_torch(dense):
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize("name", ["finetune", "pretrain", "compete", "curve", "prune", "qat", "search", "export"])
+@pytest.mark.parametrize(
+    "name", ["finetune", "pretrain", "compete", "curve", "shrink", "prune", "qat", "search", "export"]
+)
 def test_flags_of_a_command_are_arguments_of_its_function(name):
     command = inspect.unwrap(getattr(adapt, name), stop=lambda one: not hasattr(one, "__signature__"))
     call = command.__wrapped__() if hasattr(command, "__wrapped__") else command()

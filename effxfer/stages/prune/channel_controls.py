@@ -1,6 +1,5 @@
 """Train the control networks of channel pruning, and compare the pruned network with them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -9,25 +8,21 @@ from typing import Any
 
 import torch
 
-from effxfer.artifact import describe
 from effxfer.data.batches.batches import seed_of
 from effxfer.errors import GateError, ModelFileError, SettingsError
-from effxfer.net.backbones import trust
-from effxfer.net.edits import rebuild
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
 from effxfer.prune.channels.channel_controls import ControlResult, report_channel_controls
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.report import Report, extent
 from effxfer.runtime.images.preprocess import Preprocess
-from effxfer.runtime.inputs import input_from_json
 from effxfer.stages.prune.control_networks import ControlContext, ControlSpec, control_specs, multiply_adds
 from effxfer.stages.prune.ticket_controls import repeat_seed
 from effxfer.stages.runner.onnx_timing import DENSE, PRUNED, export_plain, time_in_turns
+from effxfer.stages.runner.saved_net import net_from_state, net_outline, net_state
 from effxfer.stages.train.finetune import train
 from effxfer.train.evaluate import score
 from effxfer.train.optim.gradients import Loss
-from effxfer.train.state import clone
 
 
 def compare_controls(context: ControlContext) -> Report:
@@ -41,7 +36,7 @@ def compare_controls(context: ControlContext) -> Report:
     outcomes = {spec: train_control(context, spec) for spec in specs}
     # A string is the reason why a control failed.
     runs = {spec: repeats for spec, repeats in outcomes.items() if not isinstance(repeats, str)}
-    nets = {DENSE: context.dense, PRUNED: context.net, **{spec.name: rebuild_control(runs[spec][0]) for spec in runs}}
+    nets = {DENSE: context.dense, PRUNED: context.net, **{spec.name: net_from_state(runs[spec][0]) for spec in runs}}
     timings, unexported = time_models(context, nets)
     notes += [*(problem for problem in outcomes.values() if isinstance(problem, str)), *unexported]
 
@@ -90,10 +85,8 @@ def train_repeat(context: ControlContext, spec: ControlSpec, number: int) -> dic
         work=context.work.part(f"control-{spec.folder}-{number}"), label=f"control {spec.name} {number + 1}",
     )  # fmt: skip
     # Only one is timed: latency does not depend on the values of weights.
-    weights = {} if number else {name: tensor.cpu() for name, tensor in clone(net).items()}
-    results = {"scores": scores(context, net), "epochs": len(history)}
-    files = {name: content.decode() for name, content in net.input.files().items()}
-    return {**results, "about": json.dumps(describe(net)), "files": files, "weights": weights}
+    state = {**net_outline(net), "weights": {}} if number else net_state(net)
+    return {"scores": scores(context, net), "epochs": len(history), **state}
 
 
 def loss_for(context: ControlContext, net: Net) -> Loss:
@@ -120,19 +113,6 @@ def scores(context: ControlContext, net: Net) -> dict[str, float]:
     task = context.tasks_for(net)[-1]
     splits = task.reported_splits.items()
     return {name: score(net, split, context.device) for name, split in splits}
-
-
-def rebuild_control(repeat: Mapping[str, Any]) -> Net:
-    """Rebuild the network of a control's first repeat."""
-    facts = json.loads(repeat["about"])
-    # A file of unfinished work names code to import: someone else may have written it.
-    trust.check_trusted(facts["backbone"], "unfinished work")
-    # Work of before has no files, and is of images.
-    files = {name: content.encode() for name, content in repeat.get("files", {}).items()}
-    input = input_from_json(facts["preprocess"], files)
-    net = rebuild(facts["backbone"], facts["edits"], input, facts["classes"])
-    net.load_state_dict(repeat["weights"])
-    return net.eval()
 
 
 def time_models(

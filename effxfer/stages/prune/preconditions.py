@@ -11,7 +11,7 @@ from effxfer.stages.settings.prune_settings import Gradual
 from effxfer.transfer.strategies import make_strategy
 
 # Stages that make layers smaller.
-REMOVES_CHANNELS = ("prune channels", "prune compact", "prune structured")
+REMOVES_CHANNELS = ("prune channels", "prune compact", "prune structured", "shrink")
 
 
 def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:

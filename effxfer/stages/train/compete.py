@@ -24,7 +24,7 @@ from effxfer.process.scratch import scratch_folder
 from effxfer.report import Curve, Report, Table
 from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.outputs.base import BELOW_ALL
-from effxfer.search.halving import round_share, rounds, training_share
+from effxfer.search.halving import rounds, successive_halving, training_share
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.onnx_timing import export_plain
 from effxfer.stages.settings.common import BOARD, Finetune
@@ -111,7 +111,6 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
     """
     began, board = time.perf_counter(), Board()
     entered, notes = candidates(net, tasks, settings)
-    remaining = entered
     # Recipes of one network are equally fast.
     timed = len({candidate.shape for candidate in entered}) > 1
     ms = work.once("latencies", lambda: latencies(entered, settings.seed)) if timed else {}
@@ -129,25 +128,23 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
         fit = candidate.recipe.fit.model_copy(update={"epochs": int(epochs)})
         return candidate.recipe.model_copy(update={"fit": fit, "seconds": seconds})
 
-    for number, _ in enumerate(plan[:-1]):
-        if len(remaining) == 1:
-            break
-        spent = seconds_spent()
-        due = None if settings.seconds is None else spent + (settings.seconds - spent) * round_share(plan, number)
-        for place, candidate in enumerate(remaining):
-            # Later candidates are dropped, not shortened: scores of trainings of different
-            # length do not compare. One always runs.
-            if place and due is not None and seconds_spent() > due:
-                remaining = remaining[:place]
-                break
-            name, label = f"round-{number + 1}-{place + 1}", f"{number + 1}: {candidate.name}"
-            trial = partial(
-                train_candidate, candidate, recipe(candidate, number, place), settings.validator, device,
-                work.part(name), label,
-            )  # fmt: skip
-            board[candidate.name] = add_run(board.get(candidate.name), work.once(name, trial), number + 1)
-        remaining = rank_candidates(remaining, board, ms, settings.latency_penalty)[: plan[number + 1].count]
-    winner = remaining[0]
+    def train_in_round(candidate: Candidate, number: int, place: int) -> None:
+        name, label = f"round-{number + 1}-{place + 1}", f"{number + 1}: {candidate.name}"
+        trial = partial(
+            train_candidate,
+            candidate,
+            recipe(candidate, number, place),
+            settings.validator,
+            device,
+            work.part(name),
+            label,
+        )
+        board[candidate.name] = add_run(board.get(candidate.name), work.once(name, trial), number + 1)
+
+    winner = successive_halving(
+        entered, plan, train=train_in_round, spent=seconds_spent, seconds=settings.seconds,
+        rank=lambda remaining: rank_candidates(remaining, board, ms, settings.latency_penalty),
+    )  # fmt: skip
     final = recipe(winner, len(plan) - 1, 0)
     trained, report, last = train_winner(winner, final, settings.validator, device, work)
     board[winner.name] = add_run(board.get(winner.name), last, len(plan))

@@ -40,14 +40,24 @@ def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, head_i
     teacher = load_teacher(settings, net) if settings.source else net
     if head_is_new and not settings.source:
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
+    loss = loss_with_teacher(teacher, net.input, strategy, settings)
+    return loss, smoothing_note(teacher.smoothing, temperature_for(teacher, settings)) if settings.logits else Report()
+
+
+def loss_with_teacher(teacher: Net, student: Input, strategy: Strategy, settings: Teacher) -> Loss:
+    """Return the loss of a strategy with a teacher's terms, for a student with another input than the teacher's."""
+    loss: Loss = blend_teacher_loss(
+        strategy.loss, teacher_for(teacher, student), logits=settings.logits, size=teacher.input.size,
+        features=settings.features, temperature=temperature_for(teacher, settings),
+    )  # fmt: skip
+    return loss
+
+
+def temperature_for(teacher: Net, settings: Teacher) -> float:
+    """Return the temperature of the settings, or the one that suits how the teacher was trained."""
     # Smoothing erases how classes resemble each other, which a temperature is to reveal
     # (Müller et al. 2019, 1906.02629).
-    temperature = settings.temperature or (1.0 if teacher.smoothing else TEMPERATURE)
-    loss: Loss = blend_teacher_loss(
-        strategy.loss, teacher_for(teacher, net.input), logits=settings.logits, size=teacher.input.size,
-        features=settings.features, temperature=temperature,
-    )  # fmt: skip
-    return loss, smoothing_note(teacher.smoothing, temperature) if settings.logits else Report()
+    return settings.temperature or (1.0 if teacher.smoothing else TEMPERATURE)
 
 
 def load_teacher(settings: Teacher, net: Net) -> Net:

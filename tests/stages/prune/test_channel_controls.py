@@ -25,6 +25,7 @@ from effxfer.stages.runner import onnx_timing
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.key import settings_identity, stage_key
 from effxfer.stages.runner.run import preview
+from effxfer.stages.runner.saved_net import net_from_state
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.finetune import train
 from effxfer.train.devices import Device
@@ -264,7 +265,7 @@ def test_what_cannot_be_made_is_left_out_and_said(clock, dense, data, tmp_path, 
 def test_unfinished_work_names_no_code():
     about = {"backbone": {"source": "evil:make", "args": {}}, "edits": [], "preprocess": {}, "classes": []}
     with pytest.raises(ModelFileError, match="unfinished work names the network 'evil:make'") as caught:
-        channel_controls.rebuild_control({"about": json.dumps(about), "weights": {}})
+        net_from_state({"about": json.dumps(about), "weights": {}})
     assert caught.value.code == "E413"
 
 

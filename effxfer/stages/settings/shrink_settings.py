@@ -1,0 +1,70 @@
+"""Settings of the stage `shrink`; no heavy imports."""
+
+from typing import Literal, get_args
+
+from pydantic import Field, model_validator
+
+from effxfer.stages.settings.base import Backbone, DistilledSettings
+from effxfer.train.settings import FitSettings, Teacher
+
+Precision = Literal["auto", "float32", "int8"]
+Kind = Literal["blocks", "channels", "exit", "images", "images and channels", "taylor channels", "uniform channels"]
+
+
+class Shrink(DistilledSettings):
+    """Let all ways of being fast compete at one latency: train them briefly, and the better ones longer.
+
+    Attributes:
+        latency_ratio: Largest p50 of the file that ships, divided by the p50 of the input network's float32 file on
+            this machine, in (0, 1). Set exactly one of `latency_ratio`, `latency_ms` and `max_drop`.
+        latency_ms: Largest p50 in milliseconds, for one image.
+        max_drop: Find the lowest latency whose winner loses at most this many points of validation accuracy against the
+            input network in float32.
+        precision: Precision of the file that ships, whose latency and accuracy count. `auto` is `int8` if that file of
+            the input network is faster than its float32 file here.
+        kinds: Ways of making a network faster, keys of `effxfer.stages.shrink.kinds.KINDS`. Those that need a loss do
+            not apply to a backbone that is not trained on the task yet.
+        backbones: Other networks to try, each a source or a table with the keys of `[backbone]`. Without their own
+            `size` they take images like the input network. One that is still too slow is made faster by `kinds`.
+        exclude: Shell patterns of the input network's layers that keep their outputs and blocks.
+        round_to: Uniform pruning rounds channel counts to multiples of this.
+        eta: Reduction factor of successive halving: one candidate in `eta` advances, and trains `eta` times as long.
+        threads: Threads of ONNX Runtime for the latency; 0 is one per core.
+        timing_seconds: Time limit of one measurement of a candidate in turns with the input network.
+        calibration: Training images on which the int8 file's activation ranges are measured.
+        teacher: Distillation from the input network, shared by all candidates: `logits` (short form: a number),
+            `features` (candidates of the same architecture only), `temperature`; 0 is off. `source` names another
+            model directory.
+        fit: Training settings of the winner; earlier rounds have a share of its epochs.
+        seconds: Time limit of the stage, shared equally by the candidates of a round. None: the rounds are measured in
+            epochs.
+    """
+
+    latency_ratio: float | None = Field(default=None, gt=0, lt=1)
+    latency_ms: float | None = Field(default=None, gt=0)
+    max_drop: float | None = Field(default=None, ge=0, le=100)
+    precision: Precision = "auto"
+    kinds: tuple[Kind, ...] = Field(default=get_args(Kind), min_length=1)
+    backbones: tuple[Backbone, ...] = ()
+    exclude: tuple[str, ...] = ()
+    # As `prune channels`, with its measurement.
+    round_to: int = Field(default=8, ge=1)
+    # As `compete`.
+    eta: int = Field(default=3, ge=2, le=10)
+    # As `bench`: a target is reached by the clock that the result is compared with.
+    threads: int = Field(default=1, ge=0)
+    # Chosen: a candidate's size is measured up to six times; a target counts as met within 5 %.
+    timing_seconds: float = Field(default=8.0, gt=0)
+    # As `export`.
+    calibration: int = Field(default=128, ge=1)
+    # Half, as the presets; with few images the teacher is worth more than the labels.
+    teacher: Teacher = Teacher(logits=0.5)
+    # 9 with `eta` of 3: rounds of 1, 3 and 9 epochs for ten candidates.
+    fit: FitSettings = FitSettings(epochs=9)
+    seconds: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "Shrink":
+        if sum(target is not None for target in (self.latency_ratio, self.latency_ms, self.max_drop)) != 1:
+            raise ValueError("set exactly one of latency_ratio, latency_ms and max_drop")
+        return self

@@ -1,0 +1,1 @@
+"""Equal-latency competition of all ways of making a network faster."""

@@ -1,0 +1,124 @@
+"""Build the candidates that meet a latency, and list the others with their reasons."""
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from effxfer import progress
+from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.net.net import Net
+from effxfer.prune.channels.latency_loop import ALLOWED, PairedTiming
+from effxfer.stages.runner.saved_net import net_from_state, net_state
+from effxfer.stages.shrink.contest import Contest, Network
+from effxfer.stages.shrink.kinds import KINDS, NEED_TRAINED_HEAD
+from effxfer.stages.shrink.kinds.kind import Refusal, Sized, Workbench, too_slow
+from effxfer.train.evaluate import score
+from effxfer.train.state import Work
+
+UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """A candidate before its training, or the reason why there is none.
+
+    Attributes:
+        network: Name of the network that it is made of.
+        kind: A key of `KINDS`, or `unchanged`.
+        timing: Its latency; of a refused one the nearest that was measured, or None.
+        detail: Its size, or the reason why there is none.
+        state: The network, for `net_from_state`; None if there is none.
+        loss: Mean loss on training images before training; None where the head is not trained.
+        val: Score on the validation split in float32 before training; None where the head is not trained.
+    """
+
+    network: str
+    kind: str
+    timing: PairedTiming | None
+    detail: str
+    state: Mapping[str, Any] | None = None
+    loss: float | None = None
+    val: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in tables and messages."""
+        return self.network if self.kind == UNCHANGED else f"{self.network}, {self.kind}"
+
+    def net(self) -> Net:
+        """Return a new copy of the untrained network."""
+        if self.state is None:
+            raise ModelFileError(f"{self.name} has no network: {self.detail}")
+        return net_from_state(self.state)
+
+
+def build_entries(contest: Contest, limit: float, networks: Sequence[Network], work: Work) -> list[Entry]:
+    """Build one candidate of each kind of each network; a network that meets the latency as it is, is the only one.
+
+    Args:
+        contest: What all candidates share.
+        limit: Largest latency, as a share of the input network's float32 p50.
+        networks: The networks to make candidates of.
+        work: Saves every candidate.
+
+    Returns:
+        Candidates in the order of their training, those with untrained heads first, the others by their loss; then the
+        refused ones, of which `state` is None.
+    """
+    entries = list[Entry]()
+    with progress.bar("candidates", len(networks) * len(contest.settings.kinds)) as advance:
+        for network in networks:
+            kinds = (UNCHANGED,) if network.present.ratio <= limit else contest.settings.kinds
+            for kind in kinds:
+                if network.is_trained or kind not in NEED_TRAINED_HEAD:
+                    saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
+                    entries.append(entry_of(saved, network.name, kind))
+                advance(1, f"{network.name}, {kind}")
+    # Untrained heads first: nothing is known of them yet, and their features are whole.
+    return sorted(entries, key=lambda entry: (entry.state is None, entry.loss is not None, entry.loss or 0.0))
+
+
+def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[str, Any]:
+    """Build one candidate and look at it before training; return what `entry_of` reads."""
+    bench = Workbench(
+        limit=limit, present=network.present, time=contest.time, task_for=contest.task_for, settings=network.settings,
+        device=contest.device,
+    )  # fmt: skip
+    sized = size_candidate(network, kind, bench)
+    nearest = sized.nearest if isinstance(sized, Refusal) else sized.timing
+    timing = json.dumps(asdict(nearest)) if nearest else ""
+    if isinstance(sized, Refusal):
+        return {"timing": timing, "detail": sized.reason}
+    before: dict[str, float] = {}
+    if network.is_trained and kind != "exit":
+        net = sized.net.eval()
+        before = {"loss": bench.loss(net), "val": score(net, contest.task_for(net).val, contest.device)}
+    return {"timing": timing, "detail": sized.detail, "state": net_state(sized.net), **before}
+
+
+def size_candidate(network: Network, kind: str, bench: Workbench) -> Sized | Refusal:
+    """Run a kind on a copy of a network; an error of the network or of the settings is the reason of a refusal."""
+    net = deepcopy(network.net).to(bench.device.torch).eval()
+    if kind == UNCHANGED:
+        return Sized(net=net, timing=network.present, detail=f"{net.input.size} px")
+    try:
+        sized = KINDS[kind](net, bench)
+    except (GateError, ModelFileError, SettingsError) as error:
+        return Refusal(reason=error.problem)
+    # Channels come in steps, and their search takes the nearest.
+    if isinstance(sized, Sized) and sized.timing.ratio > bench.limit * (1 + ALLOWED):
+        return too_slow(sized.detail, sized.timing)
+    return sized
+
+
+def entry_of(saved: Mapping[str, Any], network: str, kind: str) -> Entry:
+    """Read what `build` returned."""
+    timing = PairedTiming(**json.loads(saved["timing"])) if saved["timing"] else None
+    state = saved.get("state")
+    return Entry(
+        network=network, kind=kind, timing=timing, detail=saved["detail"], state=state, loss=saved.get("loss"),
+        val=saved.get("val"),
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""Report of a competition at one latency: a table and a plot of all candidates, and how sure the winner is."""
+
+from typing import Any
+
+from effxfer.report import Curve, Measurement, Report, Table
+from effxfer.runtime.outputs.base import BELOW_ALL
+from effxfer.stages.shrink.contest import Contest
+from effxfer.stages.shrink.entries import Entry
+from effxfer.stages.shrink.trials import Outcome
+from effxfer.train.evaluate import predict
+
+PLOT = "Validation accuracy against latency of the candidates"
+# Standard deviations of a two-sided interval of 95 %.
+WIDTH = 1.96
+
+
+def report_outcome(contest: Contest, outcome: Outcome, limit: float) -> Report:
+    """Report the winner's latency and accuracy as it ships, and the candidates beside it.
+
+    Args:
+        contest: What all candidates share.
+        outcome: The result at the latency.
+        limit: Largest latency, as a share of the input network's float32 p50.
+    """
+    return Report(
+        rows=measurements(contest, outcome, limit),
+        tables=tables(contest, outcome),
+        curves=curves(contest, outcome),
+        notes=(*failures(outcome), *margin_note(contest, outcome), drop_note(contest, outcome)),
+    )
+
+
+def measurements(contest: Contest, outcome: Outcome, limit: float) -> tuple[Measurement, ...]:
+    """Return the winner's score as it ships, and its latency."""
+    timing, output, n = outcome.winner.timing, contest.dense.output, len(contest.tasks[-1].val)
+    of, unit = "the input network's float32 p50", contest.dense.input.unit
+    rows = [Measurement(name="latency/asked", value=limit, unit="x", of=of)]
+    if timing:
+        rows += [
+            Measurement(
+                name="latency/measured", value=timing.ratio, unit="x", low=timing.low, high=timing.high, n=timing.n,
+                of=of,
+            ),
+            Measurement(name="latency/p50", value=timing.ms, unit="ms", n=timing.n),
+            Measurement(name="latency/p50 dense", value=timing.dense_ms, unit="ms", n=timing.n),
+        ]  # fmt: skip
+    if contest.shipping.int8:
+        rows.append(Measurement(name=f"{output.metric}/val/int8", value=outcome.val, unit="%", n=n, of=unit))
+    return tuple(rows)
+
+
+def standings(outcome: Outcome) -> list[Entry]:
+    """Return the trained candidates: the last round first, and within a round the best first."""
+    trained = [entry for entry in outcome.entries if entry.name in outcome.board]
+    board = outcome.board
+    return sorted(trained, key=lambda entry: (-len(board[entry.name]), -board[entry.name][-1]["val"]))
+
+
+def tables(contest: Contest, outcome: Outcome) -> tuple[Table, ...]:
+    """Tabulate the trained candidates, and the others with their reasons."""
+    rows = tuple(row_of(contest, outcome, place, entry) for place, entry in enumerate(standings(outcome), 1))
+    refused = tuple(
+        {"candidate": entry.name, "reason": entry.detail, "nearest p50 ratio": entry.timing and entry.timing.ratio}
+        for entry in outcome.entries
+        if entry.state is None
+    )
+    board = (Table(title="Candidates at this latency", rows=rows),)
+    return (*board, Table(title="Ways that do not reach this latency", rows=refused)) if refused else board
+
+
+def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict[str, Any]:
+    """One row of the table of candidates."""
+    runs, timing, title = outcome.board[entry.name], entry.timing, contest.dense.output.title
+    scores = [points(run["val"]) for run in runs] + [None] * (len(outcome.plan) - len(runs))
+    return {
+        "place": place,
+        "candidate": entry.name,
+        "size": entry.detail,
+        "p50 ratio": timing and timing.ratio,
+        "ratio 95 %": f"{timing.low:.3f} to {timing.high:.3f}" if timing else "",
+        "p50 ms": timing and timing.ms,
+        "loss before": entry.loss,
+        "before %": entry.val,
+        **{f"round {number} %": value for number, value in enumerate(scores, 1)},
+        f"{title} val %": points(runs[-1]["val"]),
+        **({"float32 %": points(runs[-1]["float"])} if contest.shipping.int8 else {}),
+        "n": len(contest.tasks[-1].val),
+        "epochs": runs[-1]["epochs"],
+        "seconds": sum(run["seconds"] for run in runs),
+    }
+
+
+def points(value: float) -> float | None:
+    """Return a score, or None for that of a failed training."""
+    return None if value == BELOW_ALL else value
+
+
+def curves(contest: Contest, outcome: Outcome) -> tuple[Curve, ...]:
+    """Plot the score as it ships, after the last training, against the latency."""
+    y = f"validation {contest.dense.output.title}, %"
+    return tuple(
+        Curve(
+            title=PLOT, name=entry.name, x="p50, share of the input network's float32", y=y, line=False,
+            points=((entry.timing.ratio, float(outcome.board[entry.name][-1]["val"])),),
+        )
+        for entry in standings(outcome)
+        if entry.timing and "failed" not in outcome.board[entry.name][-1]
+    )  # fmt: skip
+
+
+def failures(outcome: Outcome) -> list[str]:
+    """Name the candidates whose training failed, and those that there was no time for."""
+    notes = [f"{name}: {runs[-1]['failed']}" for name, runs in outcome.board.items() if "failed" in runs[-1]]
+    idle = [entry.name for entry in outcome.entries if entry.state and entry.name not in outcome.board]
+    return notes + ([f"not tried, because the time limit was reached: {', '.join(idle)}"] if idle else [])
+
+
+def margin_note(contest: Contest, outcome: Outcome) -> tuple[str, ...]:
+    """Note how far the winner was ahead in the last round that it shared with others, and whether that is noise."""
+    board, winner = outcome.board, outcome.winner
+    rivals = [entry for entry in standings(outcome) if entry is not winner and "failed" not in board[entry.name][-1]]
+    if not rivals:
+        return ()
+    second, number = rivals[0], len(board[rivals[0].name])
+    first, runner_up = board[winner.name][number - 1], board[second.name][-1]
+    output, task = contest.dense.output, contest.tasks[-1]
+    deviation = output.drop_deviation(runner_up["outputs"].numpy(), first["outputs"].numpy(), task.val.labels)
+    gap = first["val"] - runner_up["val"]
+    text = f"in round {number} the winner, {winner.name}, was {distance(contest, gap)} ahead of {second.name}"
+    return (f"{text}: {noise(gap, deviation)} (n={len(task.val)}, paired)",)
+
+
+def drop_note(contest: Contest, outcome: Outcome) -> str:
+    """Note how far the winner as it ships is below the input network in float32."""
+    output, task, dense = contest.dense.output, contest.tasks[-1], contest.dense
+    before = predict(dense, task.val.rows, dense.input, contest.device).numpy()
+    value = output.score(before, task.val.labels).value
+    after = outcome.board[outcome.winner.name][-1]["outputs"].numpy()
+    deviation, gap = output.drop_deviation(before, after, task.val.labels), value - outcome.val
+    precision = contest.shipping.precision
+    text = f"the input network in float32 has {value:.2f} %, the winner as {precision} {outcome.val:.2f} %"
+    return f"{text}: {distance(contest, gap)} less, {noise(gap, deviation)} (n={len(task.val)}, paired)"
+
+
+def distance(contest: Contest, gap: float) -> str:
+    """Return a difference of scores in examples for single labels, else in points."""
+    task = contest.tasks[-1]
+    if task.output.kind != "single":
+        return f"{gap:.2f} points"
+    count, unit = round(gap * len(task.val) / 100), task.input.unit
+    return f"{count} {unit if abs(count) != 1 else unit[:-1]} ({gap:.2f} points)"
+
+
+def noise(gap: float, deviation: float) -> str:
+    """Say whether a difference is within its 95 % interval."""
+    interval = f"±{WIDTH * deviation:.2f} points"
+    return f"within the noise of {interval}" if abs(gap) <= WIDTH * deviation else f"beyond the noise of {interval}"

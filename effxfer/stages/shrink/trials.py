@@ -1,0 +1,185 @@
+"""Train the candidates of one latency by successive halving, and score them as they ship."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from effxfer.errors import GateError, ModelFileError
+from effxfer.net.net import Net
+from effxfer.runtime.outputs.base import BELOW_ALL
+from effxfer.search.halving import Round, rounds, successive_halving, training_share
+from effxfer.stages.runner.saved_net import net_from_state, net_state
+from effxfer.stages.shrink.contest import Contest, Network
+from effxfer.stages.shrink.entries import Entry, build_entries
+from effxfer.stages.train.finetune import time_allowance, train
+from effxfer.train.evaluate import predict
+from effxfer.train.state import Work
+
+Board = dict[str, list[dict[str, Any]]]
+"""Trainings of each candidate, by name, in the order of the rounds; a row is that of `train_entry`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """The result at one latency.
+
+    Attributes:
+        entries: All candidates, the refused ones as well.
+        board: Their trainings.
+        winner: The winner.
+        state: Its trained network, for `net_from_state`.
+        plan: The rounds.
+    """
+
+    entries: Sequence[Entry]
+    board: Board
+    winner: Entry
+    state: Mapping[str, Any]
+    plan: Sequence[Round]
+
+    @property
+    def val(self) -> float:
+        """Validation score of the winner as it ships."""
+        return float(self.board[self.winner.name][-1]["val"])
+
+    @property
+    def ratio(self) -> float:
+        """Latency of the winner."""
+        return self.winner.timing.ratio if self.winner.timing else float("nan")
+
+    def net(self) -> Net:
+        """Return a new copy of the trained winner."""
+        return net_from_state(self.state)
+
+
+def contest_at(
+    contest: Contest, limit: float, networks: Sequence[Network], work: Work, *, seconds: float | None, began: float
+) -> Outcome:  # fmt: skip
+    """Build the candidates of one latency and let them compete; see `build_entries` and `run_contest`.
+
+    Raises:
+        GateError: If none reaches it (E604).
+    """
+    entries = build_entries(contest, limit, networks, work)
+    if all(entry.state is None for entry in entries):
+        raise unreachable(limit, entries)
+    return run_contest(contest, entries, work, seconds=seconds, began=began)
+
+
+def unreachable(limit: float, entries: Sequence[Entry]) -> GateError:
+    """Return the error of a latency that no candidate reaches, with the nearest one."""
+    timed = [(entry.timing, entry) for entry in entries if entry.timing]
+    if not timed:
+        reasons = "; ".join(f"{entry.name}: {entry.detail}" for entry in entries)
+        return GateError(f"no candidate reaches {limit:.3g} x: {reasons}", "name smaller `backbones`", code="E604")
+    timing, nearest = min(timed, key=lambda pair: pair[0].ratio)
+    text = (
+        f"no candidate reaches a latency of {limit:.3g} x: the nearest is {nearest.name} with {timing.ratio:.3g} x "
+        f"({timing.ms:.3g} ms)"
+    )
+    hint = f"ask for latency_ratio = {timing.ratio * 1.02:.2g}, or name smaller `backbones`"
+    return GateError(text, hint, code="E604")
+
+
+def run_contest(
+    contest: Contest, entries: Sequence[Entry], work: Work, *, seconds: float | None, began: float
+) -> Outcome:  # fmt: skip
+    """Train all candidates briefly, the better ones longer, and the winner with the whole schedule.
+
+    Args:
+        contest: What all candidates share.
+        entries: Result of `build_entries`, one of which is no refusal at least.
+        work: Saves every finished training, and checkpoints of the current one.
+        seconds: Time limit since `began`; None: no limit.
+        began: Start of the time limit, by `time.perf_counter`.
+
+    Raises:
+        GateError: If all candidates diverge or fail.
+    """
+    entered = [entry for entry in entries if entry.state is not None]
+    plan, board, before = rounds(len(entered), contest.settings.eta), Board(), time.perf_counter() - began
+
+    def seconds_spent() -> float:
+        return before + sum(float(row["seconds"]) for runs in board.values() for row in runs)
+
+    def training(entry: Entry, number: int, place: int, name: str) -> dict[str, Any]:
+        # Positive, as a limit must be, also where the rounds were late.
+        limit = seconds and max(seconds - seconds_spent(), 1e-3) * training_share(plan, number, place)
+        # Rounded up: after no epoch all candidates would be equal.
+        epochs = int(-(-contest.settings.fit.epochs * plan[number].share // 1))
+        label = f"{number + 1}: {entry.name}"
+        last = number == len(plan) - 1
+        run = partial(train_entry, contest, entry, epochs, limit, work.part(name), label, keep_net=last)
+        return work.once(name, run)
+
+    def train_in_round(entry: Entry, number: int, place: int) -> None:
+        board.setdefault(entry.name, []).append(training(entry, number, place, f"round-{number + 1}-{place + 1}"))
+
+    winner = successive_halving(
+        entered,
+        plan,
+        train=train_in_round,
+        rank=partial(rank_entries, board=board),
+        spent=seconds_spent,
+        seconds=seconds,
+    )
+    last = dict(training(winner, len(plan) - 1, 0, "winner"))
+    if "failed" in last:
+        raise GateError(f"{winner.name}: {last['failed']}", "lower fit.lr, or raise the time limit")
+    state = last.pop("state")
+    board.setdefault(winner.name, []).append(last)
+    return Outcome(entries=entries, board=board, winner=winner, state=state, plan=plan)
+
+
+def train_entry(
+    contest: Contest, entry: Entry, epochs: int, seconds: float | None, work: Work, label: str, *, keep_net: bool
+) -> dict[str, Any]:
+    """Train a new copy of a candidate and score it as it ships; one that fails gets the lowest score.
+
+    Returns:
+        `val` and `float`, scores on the validation split as it ships and in float32; `outputs` as it ships; `epochs`,
+        `seconds`; `failed`, the reason; if `keep_net`, the network's `state`.
+    """
+    began, settings = time.perf_counter(), contest.settings
+    try:
+        net = entry.net().to(contest.device.torch)
+        tasks = contest.tasks_for(net)
+        history = train(
+            net, tasks, contest.strategy, settings.fit.model_copy(update={"epochs": epochs}), device=contest.device,
+            seed=settings.seed, work=work, loss=contest.loss_for(net), label=label,
+            allowance=time_allowance(seconds, began, tasks[-1]),
+        )  # fmt: skip
+        row = {"epochs": len(history), **scores_of(contest, net)}
+        row |= {"state": net_state(net)} if keep_net else {}
+    except (GateError, ModelFileError) as error:
+        row = {"epochs": 0, "val": BELOW_ALL, "float": BELOW_ALL, "failed": error.problem}
+    return {**row, "seconds": time.perf_counter() - began}
+
+
+def scores_of(contest: Contest, net: Net) -> dict[str, Any]:
+    """Score a network on the validation split, as it ships and in float32."""
+    task = contest.task_for(net)
+    shipped = contest.shipping.outputs(net, task, contest.device)
+    float32 = predict(net, task.val.rows, net.input, contest.device).numpy() if contest.shipping.int8 else shipped
+    values = [net.output.score(raw, task.val.labels).value for raw in (shipped, float32)]
+    return {"val": values[0], "float": values[1], "outputs": torch.from_numpy(shipped.copy())}
+
+
+def rank_entries(remaining: Sequence[Entry], *, board: Board) -> list[Entry]:
+    """Sort candidates by the score of their last training as it ships, best first; of equal ones the faster first.
+
+    Raises:
+        GateError: If all of them failed.
+    """
+    if all("failed" in board[entry.name][-1] for entry in remaining):
+        reason = board[remaining[0].name][-1]["failed"]
+        raise GateError(f"all candidates failed; the first one: {reason}", "lower fit.lr, or raise the time limit")
+
+    def key(entry: Entry) -> tuple[float, float]:
+        return -float(board[entry.name][-1]["val"]), entry.timing.ratio if entry.timing else 0.0
+
+    return sorted(remaining, key=key)

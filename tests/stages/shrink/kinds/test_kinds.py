@@ -1,0 +1,51 @@
+"""What every kind promises: a network within the latency that rebuilds from its record, or a reason."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from effxfer.stages.runner.context import RunContext
+from effxfer.stages.runner.saved_net import net_from_state, net_state
+from effxfer.stages.runner.tasks import load_task
+from effxfer.stages.settings.shrink_settings import Kind
+from effxfer.stages.shrink.kinds import KINDS, NEED_TRAINED_HEAD
+from effxfer.stages.shrink.kinds.kind import Refusal, Sized
+from tests.stages.shrink.counted import Costs, bench
+
+CHANNELS = "effxfer.stages.shrink.kinds.channels_to_latency.measure_costs"
+
+
+@pytest.fixture(scope="module")
+def task(data, dense, tmp_path_factory):
+    return load_task(data, dense.net().input, RunContext(out=tmp_path_factory.mktemp("none") / "out"))
+
+
+def test_the_settings_name_them_all():
+    assert set(KINDS) == set(get_args(Kind))
+    assert set(KINDS) >= NEED_TRAINED_HEAD
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_it_meets_the_latency_and_rebuilds(kind, dense, task, monkeypatch):
+    monkeypatch.setattr(CHANNELS, lambda *_, **__: Costs())
+    net, limit = dense.net().eval(), 0.7
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    sized = KINDS[kind](net, bench(net, task, limit))
+    assert isinstance(sized, Sized)
+    assert limit / 4 < sized.timing.ratio <= limit * 1.1
+    assert sized.detail
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items()), "it is a copy"
+    rebuilt = net_from_state(net_state(sized.net.eval()))
+    x = torch.from_numpy(sized.net.input.example(2, seed=0))
+    with torch.inference_mode():
+        assert torch.equal(rebuilt(x), sized.net(x))
+
+
+@pytest.mark.parametrize("kind", ["exit", "images", "uniform channels", pytest.param("blocks", marks=pytest.mark.slow)])
+def test_it_says_why_it_cannot(kind, dense, task):
+    net = dense.net().eval()
+    refused = KINDS[kind](net, bench(net, task, 1e-6))
+    assert isinstance(refused, Refusal)
+    assert "x remains at least" in refused.reason
+    assert refused.nearest.ratio > 1e-6
