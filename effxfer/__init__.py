@@ -19,6 +19,7 @@ __all__ = [
     "bench",
     "check",
     "check_cpus",
+    "clip",
     "compact",
     "compete",
     "doctor",

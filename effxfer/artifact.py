@@ -5,6 +5,7 @@ Reading one needs no torch; only its network does.
     manifest.json         description, origin, and the digests of the other files
     weights.safetensors   parameters and buffers, no code
     model.onnx            after `export`, and model.int8.onnx if it is faster
+    text/                 the model directory of its text tower, if it has one
 
 A directory with a manifest is complete. One without it does not exist.
 """
@@ -21,6 +22,8 @@ from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.files import digest, sha256, write_atomic
 from effxfer.net.backbones.trust import check_trusted
 from effxfer.net.settings import BackboneSettings
+from effxfer.net.text.text_tower import FOLDER as TEXT_FOLDER
+from effxfer.net.text.text_tower import TextTower
 from effxfer.report import Report
 from effxfer.runtime.inputs import input_from_json
 from effxfer.runtime.reading import read_regular
@@ -122,6 +125,9 @@ class Artifact:
         except (RuntimeError, SafetensorError) as error:
             raise ModelFileError(f"{weights} does not fit its manifest: {error}", code="E405") from error
         net.smoothing = m.smoothing
+        if f"{TEXT_FOLDER}/{MANIFEST}" in m.files:
+            prompts = read_manifest(self.path / TEXT_FOLDER)["settings"].get("prompts", ())
+            net.text = TextTower(lambda: Artifact.load(self.path / TEXT_FOLDER).net(), prompts)
         return net.eval()
 
     def input(self) -> "Input":
@@ -245,6 +251,10 @@ def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
         write_atomic(scratch / WEIGHTS, weights)
         for name, content in net.input.files().items():
             write_atomic(scratch / name, content)
+        if net.text is not None:
+            (scratch / TEXT_FOLDER).mkdir(exist_ok=True)
+            described = {"key": digest([facts["key"], TEXT_FOLDER]), "settings": {"prompts": list(net.text.prompts)}}
+            save(scratch / TEXT_FOLDER, net.text.net, **facts | described | {"report": Report()})
         facts |= describe(net)
     files = {str(f.relative_to(scratch)): sha256(f) for f in sorted(scratch.rglob("*")) if f.is_file()}
     manifest = Manifest(files=files, versions=versions(), **facts)

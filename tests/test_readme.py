@@ -56,6 +56,8 @@ QUICKER = {
     "finetune resnet20-cifar10 --data digits --set size=16 --epochs 0": [],
     "finetune effxfer.net.conv4:conv4": ["--epochs", "1", "--set", "options.episodes=3"],
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
+    "clip": ["--epochs", "1", "--set", "shuffles=0", "--set", "data.max_per_class=20"],
+    "export runs/both": ["--set", "int8=false", "--set", "data.max_per_class=20"],
     "compete": ["--set", "data.max_per_class=10", "--set", "fit.epochs=2", "--set", "size=16"],
     "curve": ["--epochs", "1", "--labels", "1", "--set", "data.max_per_class=5", "--set", "min_steps=2"],
     "shrink": [
@@ -169,6 +171,11 @@ def test_its_commands_run(tour, place, monkeypatch):
         shutil.copy("three.png", place / "five" / name)
     shutil.copy("three.png", "letter.png")
     write_files(place)
+    pairs = [
+        f"{file.relative_to(place)},a {file.parts[-3]} of a {file.parts[-2]} thing,{file.parts[-2]}\n"
+        for file in sorted((place / "pacs").glob("*/*/*"))
+    ]
+    Path("pairs.csv").write_text("".join(["path,caption,label\n", *pairs]))
     told = commands(*TOURS[tour])
     assert told
     for command in told:

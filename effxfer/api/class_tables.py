@@ -40,8 +40,9 @@ def embed_classes(
 
     Args:
         classes: Names; `polar_bear` is read as two words.
-        encoder: A text encoder, `hf:FOLDER`, the name of a bundled one or a model directory; or a file of word vectors,
-            `.txt`, `.vec` or `.npz`.
+        encoder: A text encoder, `hf:FOLDER`, the name of a bundled one or a model directory; a file of word vectors,
+            `.txt`, `.vec` or `.npz`; or the `.onnx` file of a tower of a dual encoder, of which that of images takes
+            image files as `classes`, so that its text tower finds them by a text.
         out: The `.csv` file to write.
         prompts: Texts with `{}` where a name goes; a class has the mean of their embeddings. Only for an encoder.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.

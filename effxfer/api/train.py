@@ -170,6 +170,47 @@ def learning_curve(
     return run_stage("curve", source, out=out, data=data, settings=table, device=device, force=force)
 
 
+def clip(
+    source: Source, *, out: PathLike, data: Data | None = None, text: str | None = None,
+    prompts: Sequence[str] | None = None, towers: str | None = None, epochs: int | None = None,
+    lr: float | None = None, batch: int | None = None, seed: int | None = None, device: str = "auto",
+    force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
+) -> Result:  # fmt: skip
+    """Train a dual encoder of images and captions: classes and images are then found by texts alone.
+
+    The common arguments are described in `effxfer.api`.
+
+    Args:
+        data: A table with a column of images and one of captions, `{"source": "pairs.csv", "caption_column":
+            "caption"}`, with or without labels; or class folders, whose names in prompts are the captions.
+        text: Text tower: `hf:FOLDER`, a bundled encoder or a model directory; if None the one that the network has, or
+            `text-small`.
+        prompts: Texts with `{}` where the name of a class goes; `a photo of a {}` if None.
+        towers: Towers to train beside their projections: `none`, `image`, `text` or `both`; `none` if None.
+        epochs: Maximum number of epochs; 30 if None.
+        lr: Peak learning rate; if None, 0.001 for frozen towers, else 0.0003.
+        batch: Pairs per step; 256 if None.
+
+    Returns:
+        The model directory of the network of images, with its text tower in the folder `text`. The report has recall in
+        both directions, accuracy among class names, and what mixed-up captions give.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the data cannot be used for training.
+        GateError: If the training diverges.
+
+    Examples:
+        >>> pairs = {"source": "pairs.csv", "caption_column": "caption"}
+        >>> both = ex.clip("timm:resnet18", data=pairs, out="runs/clip", text="hf:weights/minilm")
+    """
+    table = table_of(
+        settings, extra, seed=seed, text=text, prompts=prompts, towers=towers, fit__epochs=epochs, fit__lr=lr,
+        batch=batch,
+    )  # fmt: skip
+    return run_stage("clip", source, out=out, data=data, settings=table, device=device, force=force)
+
+
 def pretrain(
     source: Source, *, out: PathLike, data: Data | None = None, strategy: str | None = None,
     epochs: int | None = None, lr: float | None = None, batch: int | None = None, seconds: float | None = None,

@@ -55,6 +55,24 @@ def pretrain(
 
 
 @stage_command
+def clip(
+    text: Annotated[str | None, typer.Option(help="Text tower: hf:FOLDER, a bundled encoder or a model.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A text with {} for a class name; may be repeated.")] = None,
+    towers: Annotated[str | None, typer.Option(help="Towers to train: image, text, both.  [default: none]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training pairs.  [default: 30]")] = None,
+    lr: Rate = None,
+    batch: Annotated[int | None, typer.Option(help="Pairs per step.  [default: 256]")] = None,
+) -> "Call":
+    """Train a dual encoder of images and captions, so that texts find images and classes.
+
+    --data is a table with `--set data.caption_column=NAME`, or class folders, whose names in --prompt are the captions.
+    """
+    import effxfer
+
+    return partial(effxfer.clip, text=text, prompts=prompt or None, towers=towers, epochs=epochs, lr=lr, batch=batch)
+
+
+@stage_command
 def curve(
     labels: Annotated[str | None, typer.Option(help="Labels per class to try.  [default: 1,2,5,10,20]")] = None,
     repeats: Annotated[int | None, typer.Option(help="Training runs per number of labels.  [default: 3]")] = None,

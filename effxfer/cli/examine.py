@@ -60,8 +60,8 @@ def rank(
 
 
 def embed(
-    classes: Annotated[list[str], typer.Argument(help="Names of classes.")],
-    encoder: Annotated[str, typer.Option(help="Text encoder, hf:FOLDER, or a file of word vectors.")],
+    classes: Annotated[list[str], typer.Argument(help="Names of classes; or image files.")],
+    encoder: Annotated[str, typer.Option(help="Text encoder, hf:FOLDER, word vectors, or a .onnx tower.")],
     out: Annotated[Path, typer.Option(help="The table (.csv) to write.")],
     prompt: Annotated[list[str] | None, typer.Option(help="Text around a name, {}; repeat to average.")] = None,
     device: Device = "auto", as_json: Json = False,

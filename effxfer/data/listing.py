@@ -39,6 +39,7 @@ SPLIT_NAMES = {
 # Chosen: enough to see a pattern; the rest is counted.
 SHOWN = 5
 TABLES = (".csv", ".tsv", ".parquet")
+NO_CAPTIONS: Mapping[str, tuple[str, ...]] = {}
 
 
 class Item(NamedTuple):
@@ -85,12 +86,14 @@ class Finding:
 class SourceListing(NamedTuple):
     """The content of a folder or a table: items without digests, findings, and the names of labels or values.
 
-    Single labels are their own names: without `classes`, these are the labels of the items in use.
+    Single labels are their own names: without `classes`, these are the labels of the items in use. `captions` are
+    those of the items by their paths.
     """
 
     items: list[Item]
     findings: list[Finding]
     classes: tuple[str, ...] = ()
+    captions: Mapping[str, tuple[str, ...]] = NO_CAPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,7 @@ class Listing:
         labels: Kind of label, as in the settings.
         texts: The text of each item by its path, where the source holds texts; empty for images.
         class_embeddings: Rows of numbers of its classes, and of new ones of the target; None if there are none.
+        captions: Captions of each image by its path, in the order of the rows; empty if there are none.
         vectors: The vectors of all items, float32 `(N, D)`, in the order of `everything`; None for others.
     """
 
@@ -126,6 +130,7 @@ class Listing:
     assigned: tuple[Item, ...] = ()
     labels: LabelKind = "single"
     texts: Mapping[str, Text] = field(default_factory=dict)
+    captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     vectors: NDArray[np.float32] | None = None
     class_embeddings: ClassTable | None = None
 

@@ -72,18 +72,22 @@ def survey_images(settings: DataSettings, base: Path, cache: Path, history: Hist
         items=tuple(items),
         findings=findings,
         notes=notes_of(findings),
-        digest=_digest_items((*items, *unlabelled), kind, classes),
+        digest=_digest_items((*items, *unlabelled), kind, classes, source.captions),
         unlabelled=unlabelled,
         assigned=tuple(all_items),
         labels=kind,
+        captions=source.captions,
     )
 
 
-def _digest_items(items: Sequence[Item], kind: LabelKind, classes: Sequence[str]) -> str:
+def _digest_items(
+    items: Sequence[Item], kind: LabelKind, classes: Sequence[str], captions: Mapping[str, tuple[str, ...]]
+) -> str:
     # Without the root: moved data are the same data.
     rows = [[i.path, i.sha256, i.label, i.split] for i in items]
     # Texts of other kinds mean something only with the names of their columns.
-    return digest(rows if kind == "single" else [kind, classes, rows])
+    key = digest(rows if kind == "single" else [kind, classes, rows])
+    return digest([key, [captions.get(i.path, ()) for i in items]]) if captions else key
 
 
 def load_images(
@@ -140,6 +144,7 @@ def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixe
             aspect=entry.arrays.get(f"{name}_aspect"),
             decode_row=partial(_decode_row, listing.root, items, max_pixels),
             domains=[item.domain for item in items] if any(item.domain for item in items) else (),
+            captions=[listing.captions[item.path] for item in items] if listing.captions and name in SPLITS else (),
         )
     return Task(
         name=listing.name,

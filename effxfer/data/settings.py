@@ -18,7 +18,8 @@ Format = Literal["auto", "images", "conll", "jsonl", "lines", "squad", "table", 
 OF_TEXTS = ("encoding", "pair_column", "tag_column", "text_column", "word_column")
 TABLE_COLUMNS = ("label_column", "label_columns", "split_column")
 OF_IMAGES = (
-    "canvas_scale", "class_from", "max_pixels", "path_column", "root", "target_domain", "unlabelled", "workers",
+    "canvas_scale", "caption_column", "class_from", "max_pixels", "path_column", "root", "target_domain", "unlabelled",
+    "workers",
 )  # fmt: skip
 
 
@@ -60,6 +61,8 @@ class DataSettings(Settings):
         allow_leakage: Accept equal images or texts in training and in validation or test, and report their number.
         max_pixels: Refuse images with more pixels than this (width x height) before decoding them.
         path_column: Column of a table that holds the image's path, relative to `root`.
+        caption_column: Column of a table of images that holds a caption of each, for `clip`; an image may have several
+            rows, with a caption in each. None for no captions.
         text_column: Column of a table, or field of an object, that holds the text, or a list of words.
         pair_column: Column or field of the second text of a pair; None for single texts.
         word_column: Column of a CoNLL file that holds the word, from 0; negative ones count from the last.
@@ -115,6 +118,7 @@ class DataSettings(Settings):
     # 64 MP take 256 MB while they are decoded; cameras of telephones reach 50 MP.
     max_pixels: int = Field(default=64_000_000, ge=1, le=PIL_LIMIT)
     path_column: str = Field(default="path", min_length=1)
+    caption_column: str | None = Field(default=None, min_length=1)
     text_column: str = Field(default="text", min_length=1)
     pair_column: str | None = Field(default=None, min_length=1)
     word_column: int = Field(default=0, ge=-100, le=100)
@@ -174,6 +178,14 @@ class DataSettings(Settings):
             raise ValueError("target_classes has no effect without a target")
         if self.target_domain and (self.target or self.class_from != "parent" or self.labels != "single"):
             raise ValueError("target_domain needs class_from = 'parent' and labels = 'single', and excludes target")
+        return self
+
+    @model_validator(mode="after")
+    def _check_captions(self) -> "DataSettings":
+        if self.caption_column in (self.path_column, self.split_column, *self.names_of_labels):
+            raise ValueError("caption_column must be another column than those of paths, labels and splits")
+        if self.caption_column and not self.source.lower().endswith(TABLES):
+            raise ValueError(f"caption_column is a column of a table, and {self.source} is no table")
         return self
 
     @model_validator(mode="after")

@@ -130,6 +130,7 @@ def concat_splits(task: Task) -> Split:
         rows=concat_rows([split.rows for split in splits]),
         labels=np.concatenate([split.labels for split in splits]),
         names=[name for split in splits for name in split.names],
+        captions=[captions for split in splits for captions in split.captions],
     )
 
 

@@ -33,6 +33,7 @@ class Split:
         decode_row: Reads the whole example of a row again: an image, upright and without resizing, uint8 `(H, W, 3)`;
             a text, or a pair of texts. None if the examples are not available.
         domains: Domain of each example, if folders above the classes name domains; else empty.
+        captions: Texts that say what each image shows, at least one for each; empty if there are none.
     """
 
     rows: Any  # Rows
@@ -42,6 +43,7 @@ class Split:
     aspect: NDArray[np.float32] | None = None
     decode_row: "Callable[[int], Any] | None" = None
     domains: Sequence[str] = ()
+    captions: Sequence[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -133,6 +135,7 @@ def subset(split: Split, indices: NDArray[np.int_]) -> Split:
         aspect=None if split.aspect is None else split.aspect[indices],
         decode_row=None if decode_row is None else lambda row: decode_row(int(indices[row])),
         domains=[split.domains[i] for i in indices] if split.domains else (),
+        captions=[split.captions[i] for i in indices] if split.captions else (),
     )  # fmt: skip
 
 

@@ -60,6 +60,7 @@ def set_head(
     else:
         net.head = build_head(head, features, len(classes), embeddings)
     net.output, net.taps = SingleLabel(classes=tuple(classes)), tuple(taps)
+    net.text = None  # another head has another space
     if output:
         set_output(net, output=output)
     if net.output.per == "position" and (reason := _position_mistake(net, head)):
@@ -189,6 +190,7 @@ def remove_head(net: Net) -> None:
     for name in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(KEEP + "head/")]:
         delattr(net, name)
     net.head, net.output, net.taps, net.smoothing = nn.Identity(), SingleLabel(), ("out",), 0.0
+    net.text = None
 
 
 def measure_shapes(net: nn.Module) -> tuple[dict[str, list[int]], Sizes]:

@@ -15,6 +15,7 @@ from effxfer.net.heads.label_words import reads_mask
 from effxfer.net.heads.pools import pool_of
 from effxfer.net.hooks import as_evaluated
 from effxfer.net.taps import capture_taps, example_input, pool, with_channels_second
+from effxfer.net.text.text_tower import TextTower
 from effxfer.net.text.token_pooling import TOKEN_POOLS, mean_of_tokens
 from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.outputs.base import Output
@@ -40,6 +41,7 @@ class Net(nn.Module):
         body: Maps images `(B, 3, S, S)` to features or feature maps; or ids `(B, n)` to tokens `(B, n, D)`.
         head: Maps features `(B, D)` to logits `(B, C)`; where the output is per position, each token of a text.
         smoothing: The largest label smoothing that it was trained with for its present classes; 0 is none.
+        text: The text tower whose embeddings its classes are; None without one.
     """
 
     def __init__(self, backbone: Mapping[str, Any], input: Input) -> None:
@@ -49,6 +51,7 @@ class Net(nn.Module):
         self.taps: tuple[str, ...] = ("out",)
         self.edits: list[Edit] = []
         self.smoothing = 0.0
+        self.text: TextTower | None = None
         self.body = build_body(**self.backbone)
         # Before a head or weights come: lazy layers have no shapes yet.
         self._materialize()

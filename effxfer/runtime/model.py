@@ -205,7 +205,12 @@ class Model:
     @property
     def takes_classes(self) -> bool:
         """Whether classes can be set at run time by their class embeddings, by `with_classes`."""
-        return bool(self._file.embedding_length)
+        return bool(self.embedding_length)
+
+    @property
+    def embedding_length(self) -> int:
+        """Numbers of each class, of a file that takes other classes; 0 for others."""
+        return self._file.embedding_length
 
     def with_classes(
         self, table: NDArray[np.float32], labels: Sequence[str], *, calibration: float | None = None
@@ -223,7 +228,7 @@ class Model:
         Raises:
             ModelError: If the file takes no class embeddings, or expects others (`E428`).
         """
-        width = self._file.embedding_length
+        width = self.embedding_length
         if not width:
             hint = "export a network that was trained with a zero-shot strategy, such as eszsl"
             raise ModelError(f"{self.path} takes no class embeddings", hint, code="E428")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from effxfer.errors import SettingsError, did_you_mean
+from effxfer.stages.settings.clip_settings import Clip
 from effxfer.stages.settings.common import Bench, Export, Finetune, LearningCurve, Search
 from effxfer.stages.settings.compete_settings import Compete
 from effxfer.stages.settings.pretrain_settings import Pretrain
@@ -22,6 +23,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(name="adapter", settings=Adapter, load=f"{TRAIN}.adapter:adapter", kind="adapter"),
         Stage(name="bench", settings=Bench, load=f"{DELIVER}.bench:bench", kind="comparison"),
+        Stage(name="clip", settings=Clip, load=f"{TRAIN}.image_text.clip:clip"),
         Stage(name="compete", settings=Compete, load=f"{TRAIN}.compete:compete"),
         Stage(name="curve", settings=LearningCurve, load=f"{TRAIN}.learning_curve:curve", distributed=True),
         Stage(name="export", settings=Export, load=f"{DELIVER}.export:export", kind="files"),

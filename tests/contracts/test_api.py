@@ -42,6 +42,7 @@ OTHERS = {
     "settings **extra",
     "check": "data * out suspects device settings **extra",
     "check_cpus": "model data * images emulate arm_root settings **extra",
+    "clip": "source * out data text prompts towers epochs lr batch seed device force settings **extra",
     "doctor": "model * threads batch size max_seconds top",
     "embed_classes": "classes encoder * out prompts device",
     "leaderboard": "folders * by out command",

@@ -35,6 +35,7 @@ class Row(NamedTuple):
         label: Text of `labels.cells`; empty if there is a problem.
         split: As it is written; empty without a column.
         problem: Why the row has no usable label.
+        caption: Of the image, with single blanks between its words; empty without a column.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     label: str
     split: str
     problem: Problem | None = None
+    caption: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +86,15 @@ def read_rows(file: Path, settings: DataSettings) -> TableRows[Row]:
     """
     read_label = label_reader(settings)
     names = {"path": settings.path_column, **label_roles(settings), "split": settings.split_column}
+    names |= {"caption": settings.caption_column} if settings.caption_column else {}
 
     def make(number: int, cells: Sequence[str]) -> Row:
-        path, *label_cells, split = cells
-        label = read_label(label_cells)
-        return Row(number, path, label, split) if isinstance(label, str) else Row(number, path, "", split, label)
+        path, *label_cells, split = cells[: len(cells) - bool(settings.caption_column)]
+        label, caption = read_label(label_cells), " ".join(cells[-1].split()) if settings.caption_column else ""
+        problem = None if isinstance(label, str) else label
+        if settings.caption_column and not caption:
+            problem = problem or Problem("E345", "no caption", "describe the image, or remove the row")
+        return Row(number, path, label if isinstance(label, str) else "", split, problem, caption)
 
     optional = {"split"} if settings.split_column == SPLIT else set[str]()
     hint = NAME_HINT.format("label_columns" if settings.label_columns else "label_column")

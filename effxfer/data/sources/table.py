@@ -37,8 +37,8 @@ def read_table(file: Path, settings: DataSettings, root: Path | None = None) -> 
     rows, row_findings = read_rows(file, settings)
     if not rows:
         raise DataError(f"{file} has a header and no rows", "add a row for each image", code="E310")
-    items, findings, classes = _check_rows(rows, root or file.parent, settings)
-    return SourceListing(items, [*findings, *row_findings], classes)
+    listing = _check_rows(rows, root or file.parent, settings)
+    return listing._replace(findings=[*listing.findings, *row_findings])
 
 
 def _check_rows(rows: Sequence[Row], root: Path, settings: DataSettings) -> SourceListing:
@@ -55,7 +55,17 @@ def _check_rows(rows: Sequence[Row], root: Path, settings: DataSettings) -> Sour
         *_find_outside_links(items, root),
     ]
     unique = list({item.path: item for item in items}.values())
-    return SourceListing(unique, [*findings, *name_findings, *_check_names(items, classes, settings)], classes)
+    every = [*findings, *name_findings, *_check_names(items, classes, settings)]
+    return SourceListing(unique, every, classes, _join_captions(assigned, places))
+
+
+def _join_captions(rows: Iterable[Row], places: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
+    """Return the captions of each image by its path; none if the table has none."""
+    captions = defaultdict[str, tuple[str, ...]](tuple)
+    for row in rows:
+        if row.caption:
+            captions[places[row.path] or ""] += (row.caption,)
+    return dict(captions)
 
 
 def _name_labels(rows: list[Row], settings: DataSettings) -> tuple[list[Row], tuple[str, ...], list[Finding]]:
@@ -155,7 +165,10 @@ def _find_repeated(
         if len(labels) > 1:
             text = f"one file with the labels {first_names([repr(describe(label)) for label in labels])}"
             findings.append(_error("E336", members[1], text, "keep one row for each image"))
-        elif len(members) > 1:
+        elif len({row.split.lower() for row in members}) > 1:
+            text = f"one file in the splits {first_names(sorted({repr(row.split) for row in members}))}"
+            findings.append(_error("E346", members[1], text, "put all captions of an image into one split"))
+        elif len({row.caption for row in members}) < len(members):
             text = f"the same file as in row {members[0].number}"
             findings.append(_error("E332", members[1], text, "keep one row for each image"))
     return findings

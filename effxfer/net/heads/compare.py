@@ -60,6 +60,11 @@ class Compare(nn.Module):
         """Map features `(B, D)` and the rows of any classes `(C, E)` to logits `(B, C)`."""
         return self.scale * self.products(self.standardize(x), self.prepare(table))
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Map features `(B, D)` into the space of the class embeddings, to length 1: `(B, E)`; of the form `cosine`."""
+        mapped: Tensor = F.normalize(self.map(self.standardize(x)), dim=1, eps=TINY)
+        return mapped
+
     def prepare(self, table: Tensor) -> Tensor:
         """Turn rows `(C, E)` into what features are compared with.
 

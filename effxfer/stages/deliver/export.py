@@ -7,6 +7,7 @@ from pathlib import Path
 
 from effxfer.artifact import describe
 from effxfer.benchmark.measure.size import measure_size
+from effxfer.data.labels.captions import with_caption_labels
 from effxfer.data.task import Task, require_images
 from effxfer.deploy.cpu.targets import resolve_target
 from effxfer.deploy.export.few_shot.prototypes import (
@@ -31,15 +32,19 @@ from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.files import digest
 from effxfer.net.net import Net
+from effxfer.net.text.text_tower import FOLDER as TEXT_FOLDER
+from effxfer.net.text.text_tower import TextTower
 from effxfer.report import Measurement, Report
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle, find_libraries
 from effxfer.stages.deliver.hf_inputs import require_texts, write_hf_files
+from effxfer.stages.deliver.text_tower import file_recall, text_task
 from effxfer.stages.settings.common import FILES, HF_FILES
 from effxfer.stages.train.adapter_training import merge_adapters
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.head import require_same_output
+from effxfer.stages.train.image_text.towers import with_embedded_classes
 from effxfer.stages.train.target_domain import evaluate_file_on_target
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score_rows
@@ -68,8 +73,31 @@ def export(
     task, folder = tasks[-1], work.result or Path()
     _require_fitting(net, settings)
     libraries = find_libraries(net.input, settings) if settings.bundle else ()
+    if net.text is not None:
+        task = with_embedded_classes(net, with_caption_labels(task, net.classes), device)
     require_same_output(net, task)
     task = replace(task, output=net.output)  # with the network's own thresholds, and its own mean and deviation
+    report = write_files(net, task, settings, folder, device)
+    if net.text is not None:
+        report += write_text_files(net.text, task, settings, folder, device)
+    if settings.hf_inputs:
+        report += write_hf_files(folder, net, task, settings)
+    if settings.bundle:
+        # A run that was killed leaves a part of one.
+        shutil.rmtree(folder / BUNDLE, ignore_errors=True)
+        files = [folder / file for file in FILES.values() if (folder / file).is_file()]
+        report += bundle(
+            folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, libraries=libraries
+        )  # fmt: skip
+    return net, report + zeros(net)
+
+
+def write_files(net: Net, task: Task, settings: ExportSettings, folder: Path, device: Device) -> Report:
+    """Write the file of a network, and an int8 one if it is faster and accurate enough; check and measure both.
+
+    Raises:
+        GateError: If the outputs of the file and the network differ.
+    """
     for file in (*FILES.values(), *HF_FILES.values()):
         # Left by a run that was cut off.
         (folder / (file + REJECTED)).unlink(missing_ok=True)
@@ -97,16 +125,23 @@ def export(
         report += try_int8(fp32, folder / FILES["int8"], task, settings)
     for precision, name in FILES.items():
         report += finish(folder / name, precision, task, settings, net)
-    if settings.hf_inputs:
-        report += write_hf_files(folder, net, task, settings)
-    if settings.bundle:
-        # A run that was killed leaves a part of one.
-        shutil.rmtree(folder / BUNDLE, ignore_errors=True)
-        files = [folder / file for file in FILES.values() if (folder / file).is_file()]
-        report += bundle(
-            folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, libraries=libraries
-        )  # fmt: skip
-    return net, report + zeros(net)
+    return report
+
+
+def write_text_files(tower: TextTower, task: Task, settings: ExportSettings, folder: Path, device: Device) -> Report:
+    """Write the files of the text tower of a network of images, and measure retrieval by both.
+
+    Their gate is the accuracy among class names of the different captions.
+    """
+    out = folder / TEXT_FOLDER
+    out.mkdir(parents=True, exist_ok=True)
+    # Of images alone.
+    plain = settings.model_copy(update={"with_preprocessing": False, "dynamic_size": False})
+    report = write_files(tower.net, text_task(tower, task), plain, out, device)
+    report = replace(report, rows=tuple(replace(row, name=f"captions/{row.name}") for row in report.rows))
+    if settings.with_preprocessing:
+        return report
+    return report + sum((file_recall(folder, out, tower, task, name, settings.threads) for name in FILES), Report())
 
 
 def _require_fitting(net: Net, settings: ExportSettings) -> None:

@@ -1,0 +1,1 @@
+"""The stage `clip`: a dual encoder of images and texts."""
