@@ -1,6 +1,7 @@
 """Build the candidates that meet a latency, and list the others with their reasons."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from effxfer.train.evaluate import score
 from effxfer.train.state import Work
 
 UNCHANGED = "unchanged"
+NO_TIME = "not built, because the time limit was near"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +57,9 @@ class Entry:
         return net_from_state(self.state)
 
 
-def build_entries(contest: Contest, limit: float, networks: Sequence[Network], work: Work) -> list[Entry]:
+def build_entries(
+    contest: Contest, limit: float, networks: Sequence[Network], work: Work, due: float | None = None
+) -> list[Entry]:  # fmt: skip
     """Build one candidate of each kind of each network; a network that meets the latency as it is, is the only one.
 
     Args:
@@ -63,19 +67,26 @@ def build_entries(contest: Contest, limit: float, networks: Sequence[Network], w
         limit: Largest latency, as a share of the input network's float32 p50.
         networks: The networks to make candidates of.
         work: Saves every candidate.
+        due: Time, by `time.perf_counter`, after which no further candidate is built if there is one; None: no limit.
 
     Returns:
         Candidates in the order of their training, those with untrained heads first, the others by their loss; then the
         refused ones, of which `state` is None.
     """
     entries = list[Entry]()
+    # What is fast already first: it needs no building.
+    order = sorted(networks, key=lambda network: network.present.ratio > limit)
     with progress.bar("candidates", len(networks) * len(contest.settings.kinds)) as advance:
-        for network in networks:
+        for network in order:
             kinds = (UNCHANGED,) if network.present.ratio <= limit else contest.settings.kinds
             for kind in kinds:
-                if network.is_trained or kind not in NEED_TRAINED_HEAD:
-                    saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
-                    entries.append(entry_of(saved, network.name, kind))
+                if not network.is_trained and kind in NEED_TRAINED_HEAD:
+                    continue
+                if due is not None and time.perf_counter() > due and any(entry.state for entry in entries):
+                    entries.append(Entry(network=network.name, kind=kind, timing=None, detail=NO_TIME))
+                    continue
+                saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
+                entries.append(entry_of(saved, network.name, kind))
                 advance(1, f"{network.name}, {kind}")
     # Untrained heads first: nothing is known of them yet, and their features are whole.
     return sorted(entries, key=lambda entry: (entry.state is None, entry.loss is not None, entry.loss or 0.0))

@@ -19,6 +19,9 @@ from effxfer.stages.train.finetune import time_allowance, train
 from effxfer.train.evaluate import predict
 from effxfer.train.state import Work
 
+# Chosen: training decides the winner and gets the larger part of a time limit.
+BUILDING_SHARE = 0.3
+
 Board = dict[str, list[dict[str, Any]]]
 """Trainings of each candidate, by name, in the order of the rounds; a row is that of `train_entry`."""
 
@@ -64,7 +67,9 @@ def contest_at(
     Raises:
         GateError: If none reaches it (E604).
     """
-    entries = build_entries(contest, limit, networks, work)
+    now = time.perf_counter()
+    due = now + BUILDING_SHARE * max(began + seconds - now, 0.0) if seconds else None
+    entries = build_entries(contest, limit, networks, work, due)
     if all(entry.state is None for entry in entries):
         raise unreachable(limit, entries)
     return run_contest(contest, entries, work, seconds=seconds, began=began)

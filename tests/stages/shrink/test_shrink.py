@@ -66,6 +66,14 @@ def test_another_backbone_competes_as_it_is_or_made_faster(dense, data, tmp_path
     assert "effxfer.net.conv4:conv4, channels" not in names, "its head is not trained"
 
 
+def test_candidates_that_there_is_no_time_for_are_named(dense, data, tmp_path):
+    made = tiny.stage("shrink", dense, tmp_path / "out", data, **TWO, seconds=1e-3)
+    (row,) = table(made)
+    assert row["candidate"].endswith("exit"), "one is built, and trained"
+    (late,) = table(made, REFUSED)
+    assert late["reason"] == "not built, because the time limit was near"
+
+
 def test_a_latency_that_nothing_reaches_names_the_nearest(dense, data, tmp_path):
     with pytest.raises(
         GateError, match=r"no candidate reaches .* 0\.001 x: the nearest is .*exit with 0\.\d+ x"
