@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from effxfer import artifact
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
@@ -34,6 +35,7 @@ class Network:
         is_trained: Whether its head is trained.
         settings: Settings of the stage; patterns of layers are those of the input network alone.
         present: Latency of its file that ships.
+        full_side: Side of its pretraining in pixels, up to which it may take larger images.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Network:
     is_trained: bool
     settings: Shrink
     present: PairedTiming
+    full_side: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,8 +97,8 @@ class Contest:
         return loss_with_teacher(self.teacher, net.input, self.strategy, settings)
 
 
-def open_backbones(net: Net, settings: Shrink) -> dict[str, Net]:
-    """Open the backbones of the settings, by name.
+def open_backbones(net: Net, settings: Shrink) -> dict[str, tuple[Net, int]]:
+    """Open the backbones of the settings; return each with the side of its pretraining, by name.
 
     Raises:
         SettingsError: If a backbone does not exist, is named twice, or cannot take the images.
@@ -105,25 +108,32 @@ def open_backbones(net: Net, settings: Shrink) -> dict[str, Net]:
     backbones = short_names(settings.backbones)
     if name in backbones:
         raise SettingsError(f"backbone {name} is already a candidate", "remove it from `backbones`")
-    return {short: open_control_backbone(backbone, net.input) for short, backbone in backbones.items()}
+    return {
+        short: (
+            open_control_backbone(backbone, net.input),
+            backbone.size or artifact.open_model(backbone)[0].input.size,
+        )
+        for short, backbone in backbones.items()
+    }
 
 
 def make_networks(
-    net: Net, backbones: Mapping[str, Net], task: Task, settings: Shrink, time: Callable[[Net], PairedTiming],
-    work: Work,
+    net: Net, backbones: Mapping[str, tuple[Net, int]], task: Task, settings: Shrink,
+    time: Callable[[Net], PairedTiming], work: Work,
 ) -> list[Network]:  # fmt: skip
     """Give all networks heads for the task, and time the files that ship."""
     networks = list[Network]()
     # Patterns of layers: those of other backbones have other names.
     foreign = settings.model_copy(update={"exclude": ()})
-    for number, (name, body) in enumerate({input_name(net): net, **backbones}.items()):
+    everyone = {input_name(net): (net, net.input.size), **backbones}
+    for number, (name, (body, full_side)) in enumerate(everyone.items()):
         is_trained = not new_head(body, task, settings.seed)
         body.eval()
         saved = work.once(f"present-{number}", partial(_timing_of, body, time))
         networks.append(
             Network(
                 name=name, number=number, net=body, is_trained=is_trained, present=PairedTiming(**saved),
-                settings=foreign if number else settings,
+                settings=foreign if number else settings, full_side=full_side,
             )
         )  # fmt: skip
     return networks

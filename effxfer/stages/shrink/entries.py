@@ -19,7 +19,9 @@ from effxfer.stages.shrink.kinds.kind import Refusal, Sized, Workbench, too_slow
 from effxfer.train.evaluate import score
 from effxfer.train.state import Work
 
-UNCHANGED = "unchanged"
+UNCHANGED, LARGER = "unchanged", "larger images"
+# Chosen: less is a step of eight pixels or the noise of a timing.
+SLACK = 0.8
 NO_TIME = "not built, because the time limit was near"
 
 
@@ -60,7 +62,7 @@ class Entry:
 def build_entries(
     contest: Contest, limit: float, networks: Sequence[Network], work: Work, due: float | None = None
 ) -> list[Entry]:  # fmt: skip
-    """Build one candidate of each kind of each network; a network that meets the latency as it is, is the only one.
+    """Build one candidate of each kind of each network; one that meets the latency as it is loses nothing.
 
     Args:
         contest: What all candidates share.
@@ -78,10 +80,7 @@ def build_entries(
     order = sorted(networks, key=lambda network: network.present.ratio > limit)
     with progress.bar("candidates", len(networks) * len(contest.settings.kinds)) as advance:
         for network in order:
-            kinds = (UNCHANGED,) if network.present.ratio <= limit else contest.settings.kinds
-            for kind in kinds:
-                if not network.is_trained and kind in NEED_TRAINED_HEAD:
-                    continue
+            for kind in kinds_for(network, limit):
                 if due is not None and time.perf_counter() > due and any(entry.state for entry in entries):
                     entries.append(Entry(network=network.name, kind=kind, timing=None, detail=NO_TIME))
                     continue
@@ -92,11 +91,20 @@ def build_entries(
     return sorted(entries, key=lambda entry: (entry.state is None, entry.loss is not None, entry.loss or 0.0))
 
 
+def kinds_for(network: Network, limit: float) -> list[str]:
+    """List the kinds that apply to a network: one that is fast enough stays as it is, or takes larger images."""
+    if network.present.ratio > limit:
+        rule = {LARGER} if network.is_trained else {LARGER, *NEED_TRAINED_HEAD}
+        return [kind for kind in network.settings.kinds if kind not in rule]
+    is_faster = network.present.ratio < SLACK * limit and network.full_side > network.net.input.size
+    return [UNCHANGED, LARGER] if is_faster and LARGER in network.settings.kinds else [UNCHANGED]
+
+
 def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[str, Any]:
     """Build one candidate and look at it before training; return what `entry_of` reads."""
     bench = Workbench(
         limit=limit, present=network.present, time=contest.time, task_for=contest.task_for, settings=network.settings,
-        device=contest.device,
+        device=contest.device, full_side=network.full_side,
     )  # fmt: skip
     sized = size_candidate(network, kind, bench)
     nearest = sized.nearest if isinstance(sized, Refusal) else sized.timing

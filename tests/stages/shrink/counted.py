@@ -42,5 +42,5 @@ def bench(net, task, limit, **changes):
     return Workbench(
         limit=limit, present=timing(net, net), time=lambda smaller: timing(smaller, net),
         task_for=lambda smaller: task.with_input(smaller.input),
-        settings=tiny.settings_of("shrink", latency_ratio=limit, **changes), device=pick_device("cpu"),
+        settings=tiny.settings_of("shrink", latency_ratio=limit, **changes), device=pick_device("cpu"), full_side=24,
     )  # fmt: skip

@@ -6,6 +6,7 @@ from effxfer.stages.shrink.kinds.channels_to_latency import by_magnitude, by_tay
 from effxfer.stages.shrink.kinds.earlier_exit import earlier_exit
 from effxfer.stages.shrink.kinds.images_and_channels import images_and_channels
 from effxfer.stages.shrink.kinds.kind import Build
+from effxfer.stages.shrink.kinds.larger_images import larger_images
 from effxfer.stages.shrink.kinds.smaller_images import smaller_images
 from effxfer.stages.shrink.kinds.uniform_channels import uniform_channels
 from effxfer.stages.shrink.kinds.whole_blocks import whole_blocks
@@ -16,6 +17,7 @@ KINDS: Mapping[str, Build] = {
     "exit": earlier_exit,
     "images": smaller_images,
     "images and channels": images_and_channels,
+    "larger images": larger_images,
     "taylor channels": by_taylor,
     "uniform channels": uniform_channels,
 }

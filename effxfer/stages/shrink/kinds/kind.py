@@ -31,6 +31,7 @@ class Workbench:
         task_for: Returns the task with images as a network takes them.
         settings: Settings of the stage.
         device: Device of networks and images.
+        full_side: Largest side of images in pixels.
     """
 
     limit: float
@@ -39,6 +40,7 @@ class Workbench:
     task_for: Callable[[Net], Task]
     settings: Shrink
     device: Device
+    full_side: int
 
     def batches(self, net: Net) -> Batches:
         """Return batches of training images, without augmentation, as a network takes them."""

@@ -1,5 +1,6 @@
 """What every kind promises: a network within the latency that rebuilds from its record, or a reason."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -26,7 +27,7 @@ def test_the_settings_name_them_all():
     assert set(KINDS) >= NEED_TRAINED_HEAD
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"larger images"}))
 def test_it_meets_the_latency_and_rebuilds(kind, dense, task, monkeypatch):
     monkeypatch.setattr(CHANNELS, lambda *_, **__: Costs())
     net, limit = dense.net().eval(), 0.7
@@ -49,3 +50,12 @@ def test_it_says_why_it_cannot(kind, dense, task):
     assert isinstance(refused, Refusal)
     assert "x remains at least" in refused.reason
     assert refused.nearest.ratio > 1e-6
+
+
+def test_a_network_with_time_left_takes_larger_images(dense, task):
+    net = dense.net().eval()
+    larger = KINDS["larger images"](net, replace(bench(net, task, 0.5), limit=3.0))
+    assert larger.net.input.size == 24
+    assert 1.0 < larger.timing.ratio <= 3.0
+    refused = KINDS["larger images"](net, replace(bench(net, task, 0.5), limit=1.01))
+    assert isinstance(refused, Refusal)
