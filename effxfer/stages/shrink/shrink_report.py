@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from effxfer.pareto import pareto_front
 from effxfer.report import Curve, Measurement, Report, Table
 from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.stages.shrink.contest import Contest
@@ -9,6 +13,7 @@ from effxfer.stages.shrink.entries import Entry
 from effxfer.stages.shrink.trials import Outcome
 from effxfer.train.evaluate import predict
 
+INPUT = "input network, float32"
 PLOT = "Validation accuracy against latency of the candidates"
 # Standard deviations of a two-sided interval of 95 %.
 WIDTH = 1.96
@@ -22,11 +27,14 @@ def report_outcome(contest: Contest, outcome: Outcome, limit: float) -> Report:
         outcome: The result at the latency.
         limit: Largest latency, as a share of the input network's float32 p50.
     """
+    dense, task = contest.dense, contest.tasks[-1]
+    before = predict(dense, task.val.rows, dense.input, contest.device).numpy()
+    score = dense.output.score(before, task.val.labels).value
     return Report(
         rows=measurements(contest, outcome, limit),
         tables=tables(contest, outcome),
-        curves=curves(contest, outcome),
-        notes=(*failures(outcome), *margin_note(contest, outcome), drop_note(contest, outcome)),
+        curves=curves(contest, outcome, score),
+        notes=(*failures(outcome), *margin_note(contest, outcome), drop_note(contest, outcome, before)),
     )
 
 
@@ -71,7 +79,7 @@ def tables(contest: Contest, outcome: Outcome) -> tuple[Table, ...]:
 def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict[str, Any]:
     """One row of the table of candidates."""
     runs, timing, title = outcome.board[entry.name], entry.timing, contest.dense.output.title
-    scores = [points(run["val"]) for run in runs] + [None] * (len(outcome.plan) - len(runs))
+    scores = [score_cell(run["val"]) for run in runs] + [None] * (len(outcome.plan) - len(runs))
     return {
         "place": place,
         "candidate": entry.name,
@@ -82,30 +90,39 @@ def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict
         "loss before": entry.loss,
         "before %": entry.val,
         **{f"round {number} %": value for number, value in enumerate(scores, 1)},
-        f"{title} val %": points(runs[-1]["val"]),
-        **({"float32 %": points(runs[-1]["float"])} if contest.shipping.int8 else {}),
+        f"{title} val %": score_cell(runs[-1]["val"]),
+        **({"float32 %": score_cell(runs[-1]["float"])} if contest.shipping.int8 else {}),
         "n": len(contest.tasks[-1].val),
         "epochs": runs[-1]["epochs"],
         "seconds": sum(run["seconds"] for run in runs),
     }
 
 
-def points(value: float) -> float | None:
+def score_cell(value: float) -> float | None:
     """Return a score, or None for that of a failed training."""
     return None if value == BELOW_ALL else value
 
 
-def curves(contest: Contest, outcome: Outcome) -> tuple[Curve, ...]:
-    """Plot the score as it ships, after the last training, against the latency."""
+def curves(contest: Contest, outcome: Outcome, score: float) -> tuple[Curve, ...]:
+    """Plot the score as it ships, after the last training, against the latency, with the Pareto front.
+
+    Args:
+        contest: What all candidates share.
+        outcome: The result at the latency.
+        score: Validation score of the input network in float32.
+    """
+    measured = {INPUT: (1.0, score)}
+    for entry in standings(outcome):
+        if entry.timing and "failed" not in outcome.board[entry.name][-1]:
+            measured[entry.name] = entry.timing.ratio, float(outcome.board[entry.name][-1]["val"])
     y = f"validation {contest.dense.output.title}, %"
+    points = list(measured.values())
+    front = tuple(points[place] for place in pareto_front(points, ties=False))
+    series = [(name, (point,), False) for name, point in measured.items()] + [("nothing beats these", front, True)]
     return tuple(
-        Curve(
-            title=PLOT, name=entry.name, x="p50, share of the input network's float32", y=y, line=False,
-            points=((entry.timing.ratio, float(outcome.board[entry.name][-1]["val"])),),
-        )
-        for entry in standings(outcome)
-        if entry.timing and "failed" not in outcome.board[entry.name][-1]
-    )  # fmt: skip
+        Curve(title=PLOT, name=name, x="p50, share of the input network's float32", y=y, points=each, line=line)
+        for name, each, line in series
+    )
 
 
 def failures(outcome: Outcome) -> list[str]:
@@ -130,10 +147,9 @@ def margin_note(contest: Contest, outcome: Outcome) -> tuple[str, ...]:
     return (f"{text}: {noise(gap, deviation)} (n={len(task.val)}, paired)",)
 
 
-def drop_note(contest: Contest, outcome: Outcome) -> str:
-    """Note how far the winner as it ships is below the input network in float32."""
-    output, task, dense = contest.dense.output, contest.tasks[-1], contest.dense
-    before = predict(dense, task.val.rows, dense.input, contest.device).numpy()
+def drop_note(contest: Contest, outcome: Outcome, before: NDArray[np.float32]) -> str:
+    """Note how far the winner as it ships is below the input network in float32, whose outputs are `before`."""
+    output, task = contest.dense.output, contest.tasks[-1]
     value = output.score(before, task.val.labels).value
     after = outcome.board[outcome.winner.name][-1]["outputs"].numpy()
     deviation, gap = output.drop_deviation(before, after, task.val.labels), value - outcome.val

@@ -38,7 +38,8 @@ def test_the_better_one_wins_and_is_trained_longest(dense, data, tmp_path):
     assert first["accuracy val %"] == report["accuracy/val"].value
     assert any("ahead of" in note and "noise" in note for note in report.notes)
     assert any(note.startswith("the input network in float32 has") for note in report.notes)
-    assert {curve.name for curve in report.curves} == {first["candidate"], second["candidate"]}
+    names = {first["candidate"], second["candidate"], "input network, float32", "nothing beats these"}
+    assert {curve.name for curve in report.curves} == names
 
 
 def test_goes_on_after_a_cut_and_does_nothing_twice(dense, data, tmp_path, monkeypatch):

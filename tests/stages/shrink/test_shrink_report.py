@@ -1,7 +1,7 @@
 import pytest
 
 from effxfer.runtime.outputs.base import BELOW_ALL
-from effxfer.stages.shrink.shrink_report import noise, points
+from effxfer.stages.shrink.shrink_report import noise, score_cell
 
 
 @pytest.mark.parametrize(("gap", "word"), [(1.0, "within"), (-1.9, "within"), (2.1, "beyond"), (-2.1, "beyond")])
@@ -10,5 +10,5 @@ def test_a_difference_is_noise_within_its_interval(gap, word):
 
 
 def test_a_failed_training_has_no_points():
-    assert points(BELOW_ALL) is None
-    assert points(0.0) == 0.0
+    assert score_cell(BELOW_ALL) is None
+    assert score_cell(0.0) == 0.0
