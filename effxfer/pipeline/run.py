@@ -15,6 +15,7 @@ from effxfer.errors import ModelFileError, SettingsError, join_sentences
 from effxfer.files import digest, is_locked, lock_folder
 from effxfer.net.backbones.trust import trust_sources
 from effxfer.pipeline.plan import NETWORK_KINDS, Plan, Step, read_plan
+from effxfer.pipeline.teachers import settings_to_check, settings_with_teacher, teacher_step
 from effxfer.process.rank import leads
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
@@ -87,8 +88,8 @@ def run_step(plan: Plan, step: Step, results: Mapping[str, Artifact], context: R
     kind = STAGES[step.stage]
     if kind.kind == "comparison":
         return compare(step.stage, kind.function, step.settings, {name: results[name] for name in step.models}, context)
-    source = source_of(plan, step, results)
-    return transform(kind, step.settings, source, data_of(plan, step), context)
+    source, settings = source_of(plan, step, results), settings_with_teacher(plan, step, results)
+    return transform(kind, settings, source, data_of(plan, step), context)
 
 
 def source_of(plan: Plan, step: Step, results: Mapping[str, Artifact]) -> Source:
@@ -151,7 +152,7 @@ def mistakes(plan: Plan) -> list[str]:
     wrong = []
     for step in plan.steps:
         try:
-            check_settings(step.settings, _ticket_recipe(plan, step))
+            check_settings(settings_to_check(plan, step), _ticket_recipe(plan, step))
         except SettingsError as error:
             wrong.append(f"stage {step.name!r}: {error.problem}")
     return wrong
@@ -200,7 +201,7 @@ def statuses(plan: Plan, context: RunContext) -> list[dict[str, str]]:
 def _status(plan: Plan, step: Step, results: dict[str, Artifact], context: RunContext) -> str:
     if is_locked(context.work_dir):
         return "running"
-    needed = step.models or ((step.source,) if step.source else ())
+    needed = {*step.models, step.source, teacher_step(plan, step)} - {""}
     if (context.out / MANIFEST).is_file():
         try:
             artifact = Artifact.load(context.out)
@@ -219,7 +220,8 @@ def expected_key(plan: Plan, step: Step, results: Mapping[str, Artifact], contex
     """Return the key that a step's result would have."""
     if STAGES[step.stage].kind == "comparison":
         return comparison_key(step.stage, step.settings, {name: results[name] for name in step.models})
-    return stage_key(step.stage, step.settings, source_of(plan, step, results), data_of(plan, step), context)
+    settings = settings_with_teacher(plan, step, results)
+    return stage_key(step.stage, settings, source_of(plan, step, results), data_of(plan, step), context)
 
 
 def summarize_run(plan: Plan, results: Sequence[Artifact]) -> Report:

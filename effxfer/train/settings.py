@@ -85,7 +85,7 @@ class Teacher(Settings):
 
     Attributes:
         source: Model directory of the teacher; None is the input network of the stage. The teacher sees the student's
-            images, scaled to its own input side.
+            images, scaled to its own input side, or reads its texts by its own tokenizer.
         logits: Weight of the distance to the teacher's logits in the loss, in [0, 1]; 0 is off.
         features: Weight of an added loss between the two networks' similarity matrices of a batch's images, at each
             stage of the body; 0 is off.

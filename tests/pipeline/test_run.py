@@ -10,6 +10,7 @@ from effxfer.files import lock_folder, sha256
 from effxfer.page.page import is_intact
 from effxfer.pipeline import run as pipeline
 from effxfer.pipeline.plan import read_plan
+from effxfer.pipeline.teachers import settings_to_check, teacher_step
 from effxfer.stages.runner.context import RunContext
 from tests import plans, tiny
 
@@ -320,3 +321,24 @@ def test_an_adapter_goes_on_the_backbone_in_a_pipeline(folder, data, tmp_path):
     file.write_text(ADAPTED.format(folder=folder, adapter=made.path).replace("file =", "#"))
     with pytest.raises(SettingsError, match="there is no adapter to put on"):
         read_plan(file)
+
+
+def test_an_earlier_step_teaches_a_later_one(done, file, tmp_path):
+    _, finished, made = done
+    plan = read_plan(file, changes=["small.teacher.source=dense", "small.teacher.logits=0.5"])
+    dense, small = plan.steps[:2]
+    assert (teacher_step(plan, dense), teacher_step(plan, small)) == ("", "dense")
+    assert settings_to_check(plan, small).teacher_network is None
+    assert pipeline.mistakes(plan) == []
+    assert states(plan, finished)[:2] == ["done", "stale"]
+    context = replace(finished, out=tmp_path / "2-small")
+    taught = pipeline.run_step(plan, small, {"dense": made[0]}, context)
+    assert taught.manifest.settings["teacher"]["source"] == str(made[0].path)
+    assert '"teacher"' in (taught.path / "metrics.jsonl").read_text()
+
+
+def test_a_teacher_that_is_no_earlier_step_is_looked_for_elsewhere(file):
+    plan = read_plan(file, changes=["small.teacher.source=small-onnx", "small.teacher.logits=0.5"])
+    assert teacher_step(plan, plan.steps[1]) == ""
+    with pytest.raises(ModelFileError, match="no model .small-onnx"):
+        pipeline.mistakes(plan)

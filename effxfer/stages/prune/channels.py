@@ -55,7 +55,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     outputs = settings.teacher.model_copy(update={"features": 0.0})
     foreign = loss
     if settings.control_backbones:
-        foreign, _ = distillation_loss(net, strategy, outputs, head_is_new=training.head_is_new)
+        foreign, _ = distillation_loss(net, strategy, outputs, tasks[-1], head_is_new=training.head_is_new)
     # Processes that time at once slow each other, and would each remove other channels.
     if settings.timed and device.world > 1:
         raise SettingsError("a latency is measured by one process", "start it without torchrun, or give macs_ratio")

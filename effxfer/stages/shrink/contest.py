@@ -94,7 +94,7 @@ class Contest:
         settings = self.settings.teacher if alike else self.settings.teacher.model_copy(update={"features": 0.0})
         if not settings.listens:
             return self.strategy.loss
-        return loss_with_teacher(self.teacher, net.input, self.strategy, settings)
+        return loss_with_teacher(self.teacher, self.task_for(net), self.strategy, settings)
 
 
 def open_backbones(net: Net, settings: Shrink) -> dict[str, tuple[Net, int]]:

@@ -48,5 +48,5 @@ def begin_training(net: Net, tasks: Sequence[Task], settings: DistilledSettings,
     require_kind(strategy, tasks[-1])
     head_is_new = new_head(net, tasks[-1], settings.seed)
     strategy, reasons = strategy.choose(net.to(device.torch), tasks)
-    loss, notes = distillation_loss(net, strategy, settings.teacher, head_is_new=head_is_new)
+    loss, notes = distillation_loss(net, strategy, settings.teacher, tasks[-1], head_is_new=head_is_new)
     return Training(strategy=strategy, loss=loss, head_is_new=head_is_new, notes=reasons + notes)

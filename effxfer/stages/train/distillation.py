@@ -1,8 +1,12 @@
 """Distil the network from a frozen copy of its own starting weights, or from another model."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from effxfer.artifact import find
+from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.report import Report
@@ -10,19 +14,23 @@ from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.text.tokens import Tokens
 from effxfer.runtime.vectors.vectors import Vectors
+from effxfer.stages.train.teacher_texts import teacher_reader
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import Teacher
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.distill import TEMPERATURE, blend_teacher_loss, frozen_copy
 
 
-def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, head_is_new: bool) -> tuple[Loss, Report]:
+def distillation_loss(
+    net: Net, strategy: Strategy, settings: Teacher, task: Task, *, head_is_new: bool
+) -> tuple[Loss, Report]:
     """Return the training loss, with distillation from a copy of the current network if the settings enable it.
 
     Args:
         net: The teacher, unless the settings name another; on its device. The teacher keeps its input side.
         strategy: Training strategy of the student.
         settings: Weights of the distillation terms, temperature and source of the teacher.
+        task: The student's task; a teacher with another tokenizer reads its training texts.
         head_is_new: Whether the head is untrained, so that its outputs cannot be distilled.
 
     Returns:
@@ -40,15 +48,15 @@ def distillation_loss(net: Net, strategy: Strategy, settings: Teacher, *, head_i
     teacher = load_teacher(settings, net) if settings.source else net
     if head_is_new and not settings.source:
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")
-    loss = loss_with_teacher(teacher, net.input, strategy, settings)
+    loss = loss_with_teacher(teacher, task, strategy, settings)
     return loss, smoothing_note(teacher.smoothing, temperature_for(teacher, settings)) if settings.logits else Report()
 
 
-def loss_with_teacher(teacher: Net, student: Input, strategy: Strategy, settings: Teacher) -> Loss:
-    """Return the loss of a strategy with a teacher's terms, for a student with another input than the teacher's."""
+def loss_with_teacher(teacher: Net, task: Task, strategy: Strategy, settings: Teacher) -> Loss:
+    """Return the loss of a strategy with a teacher's terms, for a student with the input of the task."""
     loss: Loss = blend_teacher_loss(
-        strategy.loss, teacher_for(teacher, student), logits=settings.logits, size=teacher.input.size,
-        features=settings.features, temperature=temperature_for(teacher, settings),
+        strategy.loss, teacher_for(teacher, task.input), logits=settings.logits, size=teacher.input.size,
+        features=settings.features, temperature=temperature_for(teacher, settings), read=own_reader(teacher.input, task),
     )  # fmt: skip
     return loss
 
@@ -80,25 +88,46 @@ def load_teacher(settings: Teacher, net: Net) -> Net:
         if len(teacher.classes) == len(net.classes):
             problem = f"teacher.source: {source} has {len(teacher.classes)} classes with other names than this task"
         raise SettingsError(problem, "pass a network that was trained for the same classes with the same names")
-    if mistake := describe_misfit(teacher.input, net.input):
+    if mistake := describe_misfit(teacher.input, net.input, per=net.output.per):
         raise SettingsError(f"teacher.source: {source} {mistake}", "pass a network that reads what this one reads")
     if settings.features and teacher.backbone != net.backbone:
         raise SettingsError("teacher.features needs a teacher with the same backbone", "leave out teacher.features")
     return teacher
 
 
-def describe_misfit(teacher: Input, student: Input) -> str:
-    """Return why a teacher cannot read what its student reads; empty if it can."""
+def describe_misfit(teacher: Input, student: Input, *, per: str = "example") -> str:
+    """Return why a teacher cannot read what its student reads; empty if it can.
+
+    `per` is that of the labels: those of positions are compared token by token, which another tokenizer has not.
+    """
     if teacher.kind != student.kind:
         return f"takes {teacher.unit}, this network {student.unit}"
     if isinstance(teacher, Tokens) and isinstance(student, Tokens):
-        if (teacher.digest, teacher.pad, teacher.pattern) != (student.digest, student.pad, student.pattern):
-            return "has another tokenizer"
+        if per == "position" and not _encode_alike(teacher, student):
+            return "has another tokenizer, whose tags and answers stand at other tokens"
+        if teacher.takes_pairs != student.takes_pairs:
+            return f"takes {'pairs' if teacher.takes_pairs else 'single texts'}, this network does not"
         if teacher.size < student.size:
             return f"reads {teacher.size} tokens, this network {student.size}"
     if isinstance(teacher, Vectors) and teacher != student:
         return "takes vectors of another width, or standardised by other data"
     return ""
+
+
+def own_reader(teacher: Input, task: Task) -> Callable[[Tensor], Tensor] | None:
+    """Return how a teacher with another tokenizer or pattern reads its student's texts; None if both read alike.
+
+    Raises:
+        DataError: If the texts of the task are not available.
+    """
+    student = task.input
+    if not isinstance(teacher, Tokens) or not isinstance(student, Tokens) or _encode_alike(teacher, student):
+        return None
+    return teacher_reader(teacher, task)
+
+
+def _encode_alike(teacher: Tokens, student: Tokens) -> bool:
+    return (teacher.digest, teacher.pad, teacher.pattern) == (student.digest, student.pad, student.pattern)
 
 
 def teacher_for(teacher: Net, student: Input) -> Net:

@@ -71,7 +71,9 @@ def adapt(
     if settings.size:
         net.set_input_size(settings.size)
     strategy, choice = strategy.choose(net.to(device.torch), tasks)
-    loss, notes = distillation_loss(before.to(device.torch), strategy, settings.teacher, head_is_new=head_is_new)
+    loss, notes = distillation_loss(
+        before.to(device.torch), strategy, settings.teacher, tasks[-1], head_is_new=head_is_new
+    )
     adapting = Adapting(net, tasks[-1], strategy, settings, work) if strategy.adds else None
     compares = controlled and compares_domains(strategy, tasks[-1])
     control = SourceOnly(net, tasks, strategy, settings, device, work) if compares else None

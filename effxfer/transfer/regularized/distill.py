@@ -26,8 +26,9 @@ TEMPERATURE = 2.0  # chosen: 4 was worse than labels alone in a measurement, wit
 
 
 def blend_teacher_loss(
-    loss: Loss, teacher: Net, *, logits: float, size: int, features: float = 0.0, temperature: float = TEMPERATURE
-) -> Any:
+    loss: Loss, teacher: Net, *, logits: float, size: int, features: float = 0.0, temperature: float = TEMPERATURE,
+    read: Callable[[Tensor], Tensor] | None = None,
+) -> Any:  # fmt: skip
     """Combine a strategy's loss with the distance to a teacher, which runs once per batch.
 
     Args:
@@ -40,16 +41,22 @@ def blend_teacher_loss(
         features: Weight of the squared distance between rows of `similarity_matrix`, averaged over the batch, the
             stages of the body and its output; 0 is off. The student must then have the same backbone.
         temperature: See `divergence`.
+        read: Function from the student's inputs to the teacher's, such as the same texts by another tokenizer; None
+            passes texts on and scales images.
 
     Returns:
         A loss with the terms of `loss`, scaled by `1 - logits`, plus `teacher` and `features` if their weight is not 0.
     """
     taps = (*stage_ends(teacher.body, example_input(teacher)), "out") if features else ()
 
+    def pass_on(inputs: Tensor) -> Tensor:
+        return inputs if teacher.input.kind == "text" else resize_images(inputs, size)
+
     def ask_teacher(inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.inference_mode(), capture_taps(teacher.body, taps) as maps:
-            target = teacher(inputs if teacher.input.kind == "text" else resize_images(inputs, size))
-            real = teacher.input.real(inputs)
+            own = (read or pass_on)(inputs)
+            target = teacher(own)
+            real = teacher.input.real(own)
             similarities = {name: similarity_matrix(output, real) for name, output in maps.items()}
         # Cloned: a tensor of inference mode cannot take part in autograd.
         return target.clone(), {name: matrix.clone() for name, matrix in similarities.items()}
@@ -63,7 +70,7 @@ def blend_teacher_loss(
         if logits:
             terms["teacher"] = logits * distance(teacher.output.kind, student.answer, target, temperature, batch[1])
         if features:
-            real = teacher.input.real(batch[0])
+            real = learner.input.real(batch[0])
             pairs = [(similarity_matrix(maps[name], real), similarities[name]) for name in taps]
             distances = [(matrix - expected).square().sum(1).mean() for matrix, expected in pairs]
             terms["features"] = features * torch.stack(distances).mean()

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
@@ -19,6 +20,7 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.prune.vocabulary.vocabulary import prune_vocabulary, used_tokens
 from effxfer.runtime.model import Model
 from effxfer.runtime.text.tokens import TOKENIZER
+from effxfer.transfer.regularized.distill import divergence
 from tests import tiny
 from tests.data.text_files import texts, write_lines
 from tests.net.text.folders import VOCABULARY, write_folder
@@ -141,3 +143,20 @@ def test_the_same_inputs_give_the_same_bytes(small, dense, reviews, tmp_path):
 def test_images_are_refused_before_they_are_decoded(tmp_path, data):
     with pytest.raises(SettingsError, match="takes images has no vocabulary"):
         tiny.stage(STAGE, tiny.BACKBONE, tmp_path / "out", data)
+
+
+def test_claim_a_teacher_with_the_whole_vocabulary_brings_its_student_nearer(dense, reviews, tmp_path):
+    few = tiny.stage(STAGE, dense, tmp_path / "few", reviews, min_count=60)
+    settings = {"options": PLAIN, "fit": {**FIT, "epochs": 4}}
+    teacher = {"source": str(dense.path), "logits": 1.0}
+    nets = [
+        tiny.stage("finetune", few, tmp_path / name, reviews, **settings, **more).net()
+        for name, more in (("alone", {}), ("taught", {"teacher": teacher}))
+    ]
+    wanted, *outputs = [
+        torch.from_numpy(torch_logits(net, load(reviews, net.input).test.rows, net.input))
+        for net in (dense.net(), *nets)
+    ]
+    far = [float(divergence(logits, wanted)) for logits in outputs]
+    assert nets[1].input.digest != dense.net().input.digest
+    assert far[1] < far[0]

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -143,4 +144,8 @@ def test_a_teacher_reads_what_its_student_reads():
     assert describe_misfit(tokens(size=20), tokens(size=16)) == ""
     assert describe_misfit(Preprocess(), tokens()) == "takes images, this network texts"
     assert describe_misfit(tokens(size=8), tokens(size=16)) == "reads 8 tokens, this network 16"
-    assert describe_misfit(Tokens(tokenizer=WHOLE_WORDS, size=16, pad=1), tokens()) == "has another tokenizer"
+    other = Tokens(tokenizer=WHOLE_WORDS, size=16, pad=1)
+    assert describe_misfit(other, tokens()) == ""
+    assert describe_misfit(other, tokens(), per="position").startswith("has another tokenizer")
+    assert describe_misfit(tokens(), tokens(), per="position") == ""
+    assert describe_misfit(replace(other, pattern="{text}{sep}{other}"), tokens()).startswith("takes pairs")
