@@ -1,5 +1,6 @@
 """Read files of CoNLL: a word and its columns in each line, an empty line after each sentence."""
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,8 @@ DOCUMENT = "-DOCSTART-"
 HINT = "give each line a word and its tag, and leave a line empty after each sentence"
 OUTSIDE = "O"
 MOST_COLUMNS = 100
+# Not those of Unicode, which stand within words: 10\u00a0000.
+BLANKS = re.compile(" +")
 
 
 class _Sentence(NamedTuple):
@@ -79,7 +82,7 @@ class _Reader:
         self._sentence, self._broken = _Sentence(0, [], []), False
 
     def _add_word(self, number: int, line: str) -> None:
-        columns = line.split("\t" if "\t" in line else None, MOST_COLUMNS)
+        columns = line.split("\t", MOST_COLUMNS) if "\t" in line else BLANKS.split(line.strip(" "), MOST_COLUMNS)
         try:
             word, tag = (columns[i].strip() for i in (self._settings.word_column, self._settings.tag_column))
         except IndexError:

@@ -20,6 +20,8 @@ ANSWER_HINT = "correct answer_start, which counts characters from 0, or remove t
 
 # SQuAD 2.0 has 42 MB. As Python objects, JSON of empty lists takes 20 times its bytes.
 MAX_BYTES = 64_000_000
+# Some files write questions without an answer so, such as those of DuReader.
+NO_ANSWER = {"text": "", "answer_start": -1}
 
 
 class _FormError(ValueError):
@@ -79,6 +81,7 @@ def _questions(raw: Any, file: Path) -> Iterator[tuple[str, str, str, str, list[
                 place = f"{file.name}:{name}" if isinstance(name, str | int) else file.name
                 names[place] += 1
                 answers = [] if question.get("is_impossible") else _list(question, "answers")
+                answers = [answer for answer in answers if answer != NO_ANSWER]
                 # Questions are told apart by their names, and some files have no identifiers, or have them twice.
                 yield f"{place}#{names[place]}" if names[place] > 1 else place, document, text, context, answers
 

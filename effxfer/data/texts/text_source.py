@@ -42,6 +42,8 @@ SHAPES: dict[Format, str] = {
 HINT = "give a file of texts, a folder of files, or a pattern such as reviews/sst2.*"
 MOST_FILES = 1000
 WORD_BREAK = re.compile(r"[^a-z]+")
+# The files of CoNLL-2002 and CoNLL-2003 are called eng.train, eng.testa and eng.testb.
+FILE_SPLITS = {**SPLIT_NAMES, "testa": "val", "testb": "test"}
 
 
 def read_texts(settings: DataSettings, base: Path = Path()) -> TextListing:
@@ -93,10 +95,10 @@ def _read_builtin(settings: DataSettings) -> TextListing:
 def split_of_name(name: str) -> str:
     """Return the split that a part of a file's name says; empty without one.
 
-    >>> [split_of_name(name) for name in ("TREC.train.all", "sst-dev.txt", "contest.txt", "test_1.csv")]
-    ['train', 'val', '', 'test']
+    >>> [split_of_name(name) for name in ("TREC.train.all", "sst-dev.txt", "contest.txt", "test_1.csv", "eng.testa")]
+    ['train', 'val', '', 'test', 'val']
     """
-    splits = [SPLIT_NAMES[word] for word in WORD_BREAK.split(name.lower()) if word in SPLIT_NAMES]
+    splits = [FILE_SPLITS[word] for word in WORD_BREAK.split(name.lower()) if word in FILE_SPLITS]
     return splits[-1] if splits else ""
 
 

@@ -3,6 +3,7 @@ import pytest
 from effxfer.data.settings import DataSettings
 from effxfer.data.texts.conll import read_conll
 from effxfer.data.texts.examples import Example
+from effxfer.data.texts.text_source import read_texts
 
 TEXT = """-DOCSTART- -X- -X- O
 
@@ -39,6 +40,26 @@ def test_columns_are_chosen_and_separated_by_tabs_or_blanks(tmp_path):
     assert first.label == ("NNP", "NN")
     listing = read(tmp_path, "1\tNew York\tB-LOC\n2\tis\tO\n", word_column=1, tag_column=2)
     assert listing.examples[0].source == ["New York", "is"]
+
+
+def test_a_blank_of_unicode_belongs_to_its_word(tmp_path):
+    (example,) = read(tmp_path, "10\u00a0000  CD  B-X \n\u3000a O\n").examples
+    assert (example.source, example.label) == (["10\u00a0000", "a"], ("B-X", "O"))
+
+
+def test_the_files_of_conll_2003_are_read_with_their_oddities(tmp_path):
+    """A byte order mark, line ends of Windows, four columns, IOB1, a document at the end, no last empty line."""
+    lines = ["-DOCSTART- -X- -X- O", "", "U.N. NNP I-NP I-ORG", "Rome NNP I-NP I-LOC", "Oslo NNP I-NP B-LOC", "", "   ",
+             "-DOCSTART- -X- -X- O", "", "it PRP I-NP O"]  # fmt: skip
+    for name in ("eng.train", "eng.testa", "eng.testb"):
+        text = "\r\n".join(lines).replace("Oslo", f"Oslo{name[-1]}")
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    listing = read_texts(DataSettings(source=str(tmp_path), labels="tags"))
+    assert [(e.source[-1], e.label, e.split) for e in listing.examples if len(e.source) > 1] == [
+        (f"Oslo{name}", ("I-ORG", "I-LOC", "B-LOC"), split)
+        for name, split in (("a", "val"), ("b", "test"), ("n", "train"))
+    ]
+    assert {e.document for e in listing.examples if e.split == "train"} == {"eng.train 1", "eng.train 2"}
 
 
 def test_comments_are_left_out_but_a_number_sign_is_a_word(tmp_path):

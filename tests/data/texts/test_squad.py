@@ -38,6 +38,19 @@ def test_a_question_without_an_answer_is_an_example(tmp_path):
     assert [example.label for example in read(tmp_path, squad(*questions)).examples] == [(), (), ()]
 
 
+def test_an_empty_answer_at_minus_one_is_none(tmp_path):
+    (example,) = read(tmp_path, squad(question((-1, "")))).examples
+    assert example.label == ()
+    with pytest.raises(DataError, match="without answer_start"):
+        read(tmp_path, squad(question((-1, "\u00c9mile"))))
+
+
+def test_a_file_of_windows_reads_as_any_other(tmp_path):
+    raw = squad(question((0, "\u00c9mile")))
+    content = b"\xef\xbb\xbf" + json.dumps(raw, indent=1, ensure_ascii=False).replace("\n", "\r\n").encode()
+    assert read(tmp_path, content) == read(tmp_path, raw)
+
+
 def test_blanks_around_an_answer_do_not_belong_to_it(tmp_path):
     (example,) = read(tmp_path, squad(question((11, "  Germinal ")))).examples
     assert example.label == (Answer(13, "Germinal"),)
