@@ -39,8 +39,8 @@ def with_defaults(settings: StageSettings, source: Source, listings: Sequence[Li
     kinds = {INPUTS[kind].unit: kind for kind in INPUTS}
     units = [listing.unit for listing in listings]
     kind = input_kind(source) or kinds.get(units[-1] if units else "", "image")
-    if listings and listings[-1].labels == "single":
-        settings = settings.for_data(kind, listings[-1].target_kind, listings[-1].typical_count)
+    for listing in listings[-1:]:
+        settings = settings.for_data(kind, listing.labels, listing.target_kind, listing.typical_count)
     return settings.for_input(kind)
 
 

@@ -63,11 +63,12 @@ class StageSettings(Settings):
         """Choose what the settings leave to the kind of the network's input, a key of `INPUTS`."""
         return self
 
-    def for_data(self, kind: str, target: Target, examples: float) -> Self:
+    def for_data(self, kind: str, labels: str, target: Target, examples: float) -> Self:
         """Choose what the settings leave to the data.
 
         Args:
             kind: Kind of input, a key of `INPUTS`.
+            labels: Kind of label, a key of `OUTPUTS`.
             target: What the data have beside labelled examples: nothing, another `domain`, or `new classes`.
             examples: Median number of training examples of a class.
         """

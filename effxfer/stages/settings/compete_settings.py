@@ -24,6 +24,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     # Half a decade below the default of images; chosen, not measured: each further candidate takes others' time.
     LOWER: {"fit": {"lr": 3e-4}},
 }
+# Encoders of texts have no BatchNorm statistics to freeze.
+OF_TEXTS: dict[str, dict[str, Any]] = {
+    **{name: changes for name, changes in CANDIDATES.items() if name != "frozen statistics"},
+    "low-rank updates": {"strategy": "lora"},
+}
+OF_ANSWERS = {name: changes for name, changes in OF_TEXTS.items() if name != "probe, then full"}
 # For another domain of the same classes: one of each way, and what it must beat. All judge by `validator`.
 DOMAIN_CANDIDATES: dict[str, dict[str, Any]] = {
     "source only": {},
@@ -89,17 +95,19 @@ class Compete(Finetune):
                 raise ValueError(f"{name}: {'; '.join(wrong)}")
         return value
 
-    def for_data(self, kind: str, target: Target, examples: float) -> Self:
-        """Choose candidates for a target domain, or for few labels, unless they are named."""
+    def for_data(self, kind: str, labels: str, target: Target, examples: float) -> Self:
+        """Choose candidates for texts, a target domain or few labels, unless they are named."""
         if self.candidates != CANDIDATES:
             return self
-        if target == "domain":
+        if labels == "single" and target == "domain":
             validator = DOMAIN_VALIDATOR if self.validator == "source" else self.validator
             judged = {"options": {"validator": validator}}
             candidates = {name: overlay(judged, changes) for name, changes in DOMAIN_CANDIDATES.items()}
             return self.model_copy(update={"candidates": candidates, "validator": validator})
-        if examples <= FEW and kind in FEW_LABELS:
+        if labels == "single" and examples <= FEW and kind in FEW_LABELS:
             return self.model_copy(update={"candidates": dict(FEW_LABELS[kind])})
+        if kind == "text":
+            return self.model_copy(update={"candidates": dict(OF_ANSWERS if labels == "span" else OF_TEXTS)})
         return self
 
     def for_input(self, kind: str) -> Self:
@@ -112,7 +120,7 @@ class Compete(Finetune):
             chosen = recipe.fit.with_default_lr(kind, recipe.strategy).lr
             if recipe.fit.lr is None and chosen != shared.fit.lr:
                 candidates[name] = overlay(candidates[name], {"fit": {"lr": chosen}})
-        if self.candidates == CANDIDATES and shared.fit.peak_lr != LR:
+        if self.candidates in (CANDIDATES, OF_TEXTS, OF_ANSWERS) and shared.fit.peak_lr != LR:
             candidates[LOWER] = {"fit": {"lr": THIRD * shared.fit.peak_lr}}
         return shared.model_copy(update={"candidates": candidates})
 

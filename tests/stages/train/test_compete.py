@@ -13,6 +13,7 @@ from effxfer.stages.settings.compete_settings import CANDIDATES, DOMAIN_CANDIDAT
 from effxfer.stages.train import compete as module
 from effxfer.stages.train.finetune import adapt
 from effxfer.train.settings import default_lr
+from effxfer.transfer.strategies import make_strategy
 from tests import tiny
 
 HOPELESS = {"fit": {"lr": 1e-7, "head_lr": 1.0}}
@@ -159,13 +160,29 @@ def test_a_target_domain_lets_adaptations_compete_by_what_needs_no_label_of_it(t
 
 def test_default_candidates_follow_the_data():
     plain = build(Compete, {}, "compete")
-    assert plain.for_data("image", "", 50) == plain
-    assert plain.for_data("image", "new classes", 50) == plain
-    domain = plain.for_data("image", "domain", 50)
+    assert plain.for_data("image", "single", "", 50) == plain
+    assert plain.for_data("image", "single", "new classes", 50) == plain
+    domain = plain.for_data("image", "single", "domain", 50)
     assert domain.candidates.keys() == DOMAIN_CANDIDATES.keys()
     assert domain.validator == "information"
     assert {recipe.options["validator"] for recipe in domain.workable_recipes().values()} == {"information"}
-    assert {recipe.strategy for recipe in plain.for_data("text", "", 8).workable_recipes().values()} >= {"setfit"}
-    assert {recipe.strategy for recipe in plain.for_data("image", "", 8).workable_recipes().values()} >= {"simpleshot"}
+    assert {recipe.strategy for recipe in plain.for_data("text", "single", "", 8).workable_recipes().values()} >= {
+        "setfit"
+    }
+    assert {recipe.strategy for recipe in plain.for_data("image", "single", "", 8).workable_recipes().values()} >= {
+        "simpleshot"
+    }
     named = build(Compete, {"candidates": {"full": {}}}, "compete")
-    assert named.for_data("image", "domain", 5) == named, "what is named stays"
+    assert named.for_data("image", "single", "domain", 5) == named, "what is named stays"
+    assert plain.for_data("image", "multi", "domain", 5) == plain
+
+
+@pytest.mark.parametrize("labels", ["single", "multi", "value", "tags", "span"])
+def test_candidates_for_texts_learn_the_kind_of_label_and_differ(labels):
+    chosen = build(Compete, {}, "compete").for_data("text", labels, "", 50).for_input("text")
+    recipes = chosen.workable_recipes()
+    strategies = [make_strategy(recipe.strategy, recipe.options) for recipe in recipes.values()]
+    assert all(labels in strategy.takes for strategy in strategies)
+    assert len({recipe.model_dump_json() for recipe in recipes.values()}) == len(recipes)
+    assert recipes["a third of the rate"].fit.lr == pytest.approx(0.3 * default_lr("text", "full"))
+    assert "frozen statistics" not in recipes, "an encoder has none"
