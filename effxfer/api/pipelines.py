@@ -14,7 +14,7 @@ from effxfer.net.backbones.local_module import import_beside
 from effxfer.pipeline import leaderboard as boards
 from effxfer.pipeline import run as pipelines
 from effxfer.pipeline.plan import Plan, find_pipeline
-from effxfer.pipeline.plan import find_preset as preset_file
+from effxfer.pipeline.presets import find_preset
 from effxfer.pipeline.time_allocation import allocate_seconds
 from effxfer.report import Report, Table
 from effxfer.stages.runner.checks import NOT_CHECKED
@@ -71,8 +71,8 @@ def run(
 
     Args:
         pipeline: Path of a TOML file, or the name of a shipped pipeline.
-        preset: `fast`, `balanced`, `small` or `best`, instead of a pipeline.
-        data: Source of the images, instead of the pipeline's.
+        preset: `fast`, `balanced`, `small` or `best`, instead of a pipeline; texts have their own.
+        data: Source of the images or texts, instead of the pipeline's.
         backbone: Source of the backbone, instead of the pipeline's.
         seconds: Time limit of the whole run; None for no limit.
         out: Directory to write; `runs/NAME` if None.
@@ -119,7 +119,7 @@ def status(
 
     Args:
         pipeline: Path of a TOML file, or the name of a shipped pipeline.
-        preset: `fast`, `balanced`, `small` or `best`, instead of a pipeline.
+        preset: `fast`, `balanced`, `small` or `best`, instead of a pipeline; texts have their own.
         backbone: Source of the backbone, instead of the pipeline's.
         seconds: Time limit of the whole run; None for no limit.
         check: Whether to check settings, networks, data and the output directory too, like a run before its first
@@ -191,8 +191,8 @@ def _read(
     """
     if bool(pipeline) == bool(preset):
         raise SettingsError("give either a pipeline or `preset`", "such as `preset=balanced`")
-    file = pipeline or preset_file(preset)
     changes = list(_texts(settings)) if isinstance(settings, Mapping) else settings
+    file = pipeline or find_preset(preset, os.fspath(data), changes)
     return pipelines.read_plan(os.fspath(file), data=os.fspath(data), backbone=backbone, seed=seed, changes=changes)
 
 

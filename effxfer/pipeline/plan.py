@@ -118,18 +118,6 @@ def find_pipeline(file: str | Path) -> Path:
     raise SettingsError(f"no pipeline {shorten(str(file))!r}{did_you_mean(shorten(path.stem), shipped)}", hint)
 
 
-def find_preset(name: str) -> Path:
-    """Find a preset: a shipped pipeline for a purpose.
-
-    Raises:
-        SettingsError: If there is none; the error lists the names.
-    """
-    presets = {path.stem: path for path in sorted((bundled_folder("pipelines") / "presets").glob("*.toml"))}
-    if name not in presets:
-        raise SettingsError(f"no preset {name!r}{did_you_mean(name, presets)}", f"presets: {', '.join(presets)}")
-    return presets[name]
-
-
 def apply_change(table: dict[str, Any], text: str) -> None:
     """Set one value of a pipeline's table from `KEY=VALUE`.
 

@@ -7,7 +7,8 @@ import pytest
 from effxfer.benchmark.layer_table import table
 from effxfer.benchmark.protocol import latency as protocol
 from effxfer.pipeline import run as pipeline
-from effxfer.pipeline.plan import find_preset, read_plan
+from effxfer.pipeline.plan import read_plan
+from effxfer.pipeline.presets import find_preset
 from effxfer.pipeline.time_allocation import allocate_seconds
 from effxfer.prune.channels import latency_loop
 from effxfer.stages.runner import onnx_timing
@@ -19,7 +20,7 @@ from tests.net.text.folders import write_folder
 
 FOLDER = Path(__file__).parents[2] / "pipelines"
 FILES = sorted(FOLDER.glob("*.toml"))
-PRESETS = sorted((FOLDER / "presets").glob("*.toml"))
+PRESETS = sorted((FOLDER / "presets").rglob("*.toml"))
 TRAINED = ("dense", "ticket", "channels")
 EXPORTS = ("dense-onnx", "small-onnx")
 SHORT = [
@@ -118,7 +119,7 @@ OF_TEXTS = {
 def test_every_pipeline_is_run():
     run_elsewhere = {"demo", "demo_text", "photos", "text", "text_small"}  # photos by the README's test
     assert {file.stem for file in FILES} == {*run_elsewhere, *OTHERS, *OF_TEXTS}
-    assert {file.stem for file in PRESETS} == SMALLER.keys()
+    assert {file.stem for file in PRESETS} == SMALLER.keys() == SMALLER_TEXTS.keys()
 
 
 @pytest.mark.usefixtures("coarse")
@@ -214,6 +215,29 @@ def test_presets_run_shortened_and_held_to_a_time(name, tmp_path):
     plan, shares = allocate_seconds(
         read_plan(find_preset(name), backbone="effxfer.net.cifar:resnet20", changes=changes), 5
     )
+    made = pipeline.run(plan, RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"), shares=shares)
+    assert len(made) == len(plan.steps)
+    assert any(note.startswith(SHIP) for note in pipeline.summarize_run(plan, made).notes)
+
+
+SMALLER_TEXTS = {
+    "balanced": [],
+    "best": ['dense.candidates={"full"={}, "near the start"={strategy="l2_sp"}}'],
+    "fast": [],
+    "small": ['dense.candidates={"full"={}, "layer decay"={fit.layer_decay=0.8}}', "channels.options.batch=8"],
+}
+
+
+@pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLER_TEXTS)
+def test_presets_of_texts_run_shortened_and_held_to_a_time(name, tmp_path):
+    pytest.importorskip("tokenizers")
+    changes = ["data.max_per_class=10", "bench.cold=0", "bench.precision=0.5", *SMALLER_TEXTS[name]]
+    file = find_preset(name, "requests")
+    exports = [step.name for step in read_plan(file).steps if step.stage == "export"]
+    plan = read_plan(file, data="requests", changes=[*changes, *(f'{one}.recipes=["dynamic"]' for one in exports)])
+    plan, shares = allocate_seconds(plan, 8)
     made = pipeline.run(plan, RunContext(out=tmp_path / "out", device="cpu", cache=tmp_path / "cache"), shares=shares)
     assert len(made) == len(plan.steps)
     assert any(note.startswith(SHIP) for note in pipeline.summarize_run(plan, made).notes)

@@ -14,11 +14,11 @@ from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.text.tokens import Tokens
 from effxfer.runtime.vectors.vectors import Vectors
-from effxfer.stages.train.teacher_texts import teacher_reader
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import Teacher
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.distill import TEMPERATURE, blend_teacher_loss, frozen_copy
+from effxfer.transfer.regularized.teacher_texts import teacher_reader
 
 
 def distillation_loss(

@@ -54,9 +54,9 @@ def blend_teacher_loss(
 
     def ask_teacher(inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.inference_mode(), capture_taps(teacher.body, taps) as maps:
-            own = (read or pass_on)(inputs)
-            target = teacher(own)
-            real = teacher.input.real(own)
+            readable = (read or pass_on)(inputs)
+            target = teacher(readable)
+            real = teacher.input.real(readable)
             similarities = {name: similarity_matrix(output, real) for name, output in maps.items()}
         # Cloned: a tensor of inference mode cannot take part in autograd.
         return target.clone(), {name: matrix.clone() for name, matrix in similarities.items()}

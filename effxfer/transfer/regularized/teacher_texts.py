@@ -32,7 +32,7 @@ def teacher_reader(teacher: Input, task: Task) -> Callable[[Tensor], Tensor]:
         SettingsError: From the function, if a row is no training text.
     """
     student, size = task.input, min(teacher.size, task.input.size)
-    own: Ragged = task.with_input(teacher.with_size(size)).train.rows
+    encoded: Ragged = task.with_input(teacher.with_size(size)).train.rows
     places = dict[bytes, int]()
     for place, row in enumerate(task.train.rows):
         places.setdefault(_key(row), place)
@@ -43,7 +43,7 @@ def teacher_reader(teacher: Input, task: Task) -> Callable[[Tensor], Tensor]:
         if None in numbers:
             problem = "a teacher with another tokenizer knows the training texts only, this strategy makes others"
             raise SettingsError(problem, "name a teacher with the tokenizer of the network, or leave teacher out")
-        return torch.from_numpy(teacher.feed(own[np.array(numbers, np.int64)])).to(ids.device)
+        return torch.from_numpy(teacher.feed(encoded[np.array(numbers, np.int64)])).to(ids.device)
 
     return read
 

@@ -10,7 +10,7 @@ from effxfer.errors import SettingsError
 from effxfer.prune.vocabulary.tokenizer import prune_tokenizer
 from effxfer.runtime.rows import Ragged
 from effxfer.stages.train.distillation import own_reader
-from effxfer.stages.train.teacher_texts import teacher_reader
+from effxfer.transfer.regularized.teacher_texts import teacher_reader
 from tests.tiny_text import TOKENS, texts
 from tests.transfer.text_tasks import text_task
 
