@@ -56,7 +56,8 @@ def loss_with_teacher(teacher: Net, task: Task, strategy: Strategy, settings: Te
     """Return the loss of a strategy with a teacher's terms, for a student with the input of the task."""
     loss: Loss = blend_teacher_loss(
         strategy.loss, teacher_for(teacher, task.input), logits=settings.logits, size=teacher.input.size,
-        features=settings.features, temperature=temperature_for(teacher, settings), read=own_reader(teacher.input, task),
+        features=settings.features, temperature=temperature_for(teacher, settings),
+        read=own_reader(teacher.input, task),
     )  # fmt: skip
     return loss
 
