@@ -239,6 +239,9 @@ class Tokens:
             text = f"the pattern {self.pattern!r:.60} takes {len(names)} texts, not {len(texts)}"
             raise TextError(text, "give a pair for a pattern with {other}, and one text for others", code="E218")
         for text in texts:
+            if not isinstance(text, str):
+                problem = f"{type(text).__name__} among the texts of a pair"
+                raise TextError(problem, "give two texts, such as a question and its context", code="E350")
             _require_length(len(text))
         return dict(zip(names, texts, strict=True))
 

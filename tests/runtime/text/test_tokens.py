@@ -115,6 +115,12 @@ def test_texts_and_lists_of_words_are_not_mixed():
         tokens().encode(["a", ["a"]])
 
 
+@pytest.mark.parametrize("part", [["a"], 5, None, b"a"])
+def test_a_part_of_a_pair_that_is_no_text_is_named(part):
+    with pytest.raises(TextError, match=f"E350 {type(part).__name__} among the texts of a pair"):
+        tokens(size=20, pattern="{text}{sep}{other}").encode([("a", part)])
+
+
 def test_a_source_has_the_fields_of_the_pattern():
     assert "takes 1 texts, not 2" in refuse(("a", "b"), "E218")
     assert "takes 2 texts, not 1" in refuse("a", "E218", pattern=PAIR)
