@@ -39,12 +39,13 @@ QUICKER = {
     "run demo_text": [
         word
         for change in (
+            "data.max_per_class=10",
             "dense.fit.epochs=1",
             "dense-onnx.latency_seconds=0.2",
-            "dense-onnx.calibration=16",
+            'dense-onnx.recipes=["dynamic-table"]',
             "bench.max_seconds=0.5",
             "bench.precision=0.5",
-            "bench.cold=1",
+            "bench.cold=0",
         )
         for word in ("--set", change)
     ],
@@ -63,6 +64,14 @@ QUICKER = {
     "shrink": [
         *("--latency-ratio", "0.9", "--precision", "float32", "--epochs", "1", "--set", "kinds=['exit']"),
         *("--set", "timing_seconds=0.2"),
+    ],
+    "pretrain effxfer.net.text.encoder:Encoder": [
+        *("--epochs", "1"),
+        *(
+            word
+            for one in ("vocabulary=200", "width=32", "heads=2", "layers=1")
+            for word in ("--set", f"backbone.args.{one}")
+        ),
     ],
     "prune": ["--epochs", "1"],
     "qat": ["--set", "data.max_per_class=10"],
