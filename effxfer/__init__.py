@@ -22,6 +22,7 @@ __all__ = [
     "clip",
     "compact",
     "compete",
+    "continual",
     "doctor",
     "embed_classes",
     "export",

@@ -4,6 +4,7 @@ Reading one needs no torch; only its network does.
 
     manifest.json         description, origin, and the digests of the other files
     weights.safetensors   parameters and buffers, no code
+    memory.safetensors    what is kept of earlier tasks, for networks that learn one after another
     model.onnx            after `export`, and model.int8.onnx if it is faster
     text/                 the model directory of its text tower, if it has one
 
@@ -20,6 +21,7 @@ from effxfer import __version__
 from effxfer.documents import ManifestDocument, find_mistake
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.files import digest, sha256, write_atomic
+from effxfer.memory_file import MEMORY, read_memory, write_memory
 from effxfer.net.backbones.trust import check_trusted
 from effxfer.net.settings import BackboneSettings
 from effxfer.net.text.text_tower import FOLDER as TEXT_FOLDER
@@ -128,6 +130,8 @@ class Artifact:
         if f"{TEXT_FOLDER}/{MANIFEST}" in m.files:
             prompts = read_manifest(self.path / TEXT_FOLDER)["settings"].get("prompts", ())
             net.text = TextTower(lambda: Artifact.load(self.path / TEXT_FOLDER).net(), prompts)
+        if MEMORY in m.files:
+            net.memory = read_memory(net, self.path / MEMORY)
         return net.eval()
 
     def input(self) -> "Input":
@@ -255,6 +259,7 @@ def save(scratch: Path, net: "Net | None", **facts: Any) -> None:
             (scratch / TEXT_FOLDER).mkdir(exist_ok=True)
             described = {"key": digest([facts["key"], TEXT_FOLDER]), "settings": {"prompts": list(net.text.prompts)}}
             save(scratch / TEXT_FOLDER, net.text.net, **facts | described | {"report": Report()})
+        write_memory(net, scratch / MEMORY)
         facts |= describe(net)
     files = {str(f.relative_to(scratch)): sha256(f) for f in sorted(scratch.rglob("*")) if f.is_file()}
     manifest = Manifest(files=files, versions=versions(), **facts)

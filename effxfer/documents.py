@@ -103,6 +103,7 @@ EDITS: dict[str, type[Edit]] = {
     "cut": _edit("cut", gone=Names),
     "densify": _edit("densify", weights=Names),
     "grey": _edit("grey"),
+    "grow_head": _edit("grow_head", classes=Names),
     "houlsby": _edit("houlsby", sites=dict[Name, Site], rank=Width),
     "ia3": _edit("ia3", outputs=dict[Name, Count], inputs=Names),
     "lora": _edit("lora", weights=Names, rank=Width, alpha=Number),
@@ -234,6 +235,26 @@ class TicketDocument(Settings):
     version: int = Field(alias="schema")
 
 
+class LearnedTask(Loose):
+    """A task of a memory."""
+
+    name: Text
+    digest: Text
+    classes: Names
+    reached: dict[Name, Number] = Field(default={})
+
+
+class MemoryDocument(Settings):
+    """Serialized `memory_file.Facts`."""
+
+    backbone: Body
+    preprocess: Input
+    tasks: list[LearnedTask] = Field(max_length=1000)
+    facts: Table
+    tensors: Digest
+    version: int = Field(alias="schema")
+
+
 class AdapterDocument(Settings):
     """Serialized `adapter_file.Facts`."""
 
@@ -264,7 +285,7 @@ def find_mistake(cls: type[BaseModel], document: Mapping[str, Any]) -> str:
         return "a number in it is not finite"
     # The whole first: what edits are is only known of a document whose list of edits is one.
     mistake = _mistake(cls, document)
-    for number, edit in enumerate(document["edits"] if not mistake else ()):
+    for number, edit in enumerate(document.get("edits", ()) if not mistake else ()):
         if mistake:
             break
         kind = edit.get("kind")

@@ -59,6 +59,8 @@ QUICKER = {
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
     "clip": ["--epochs", "1", "--set", "shuffles=0", "--set", "data.max_per_class=20"],
     "export runs/both": ["--set", "int8=false", "--set", "data.max_per_class=20"],
+    "continual resnet20": ["--epochs", "1", "--set", "size=16", "--controls", "fast"],
+    "continual": ["--epochs", "1", "--controls", "fast"],
     "compete": ["--set", "data.max_per_class=10", "--set", "fit.epochs=2", "--set", "size=16"],
     "curve": ["--epochs", "1", "--labels", "1", "--set", "data.max_per_class=5", "--set", "min_steps=2"],
     "shrink": [
@@ -173,7 +175,16 @@ def test_its_commands_run(tour, place, monkeypatch):
     three = load_digits().images[3] * 15.9
     Image.fromarray(three.astype("uint8")).save("three.png")
     tiny.write_images(place / "mnist")
-    for folder in ("pacs/photo", "pacs/sketch", "letters/a", "letters/b", "more-letters/c", "more-letters/d"):
+    for folder in (
+        "pacs/photo",
+        "pacs/sketch",
+        "letters/a",
+        "letters/b",
+        "more-letters/c",
+        "more-letters/d",
+        "months/2026-03",
+        "months/2026-04",
+    ):
         tiny.write_images(place / folder, per_class=12, seed=len(list(place.rglob("*.png"))))
     for name in tiny.CLASSES:
         (place / "five" / name).mkdir(parents=True)

@@ -30,6 +30,7 @@ QUICK = {
         "options": PLAIN,
         "fit": {**FIT, "epochs": 3},
     },
+    "continual": {"controls": "fast", "options": PLAIN, "fit": FIT},
     "curve": {"labels": (2, 4), "repeats": 1, "min_steps": 3, "options": PLAIN, "fit": {**FIT, "epochs": 2}},
     "export": {"latency_seconds": 0.2, "recipes": ["u8s8-7bit"], "calibration": 8},
     "finetune": {"options": PLAIN, "fit": FIT},

@@ -42,7 +42,7 @@ from effxfer.api.prune import compact, find_ticket, prune_channels, prune_to_lat
 from effxfer.api.result import Backbone, LoadedAdapter, LoadedTicket, Reported, Result
 from effxfer.api.sources import Dataset, load, load_data
 from effxfer.api.tickets import load_ticket, pack_ticket, train_ticket
-from effxfer.api.train import clip, compete, finetune, learning_curve, pretrain, qat, search_head, shrink
+from effxfer.api.train import clip, compete, continual, finetune, learning_curve, pretrain, qat, search_head, shrink
 from effxfer.api.transfer_report import transfer_report
 from effxfer.net.backbones.trust import trust
 
@@ -70,6 +70,7 @@ __all__ = [
     "clip",
     "compact",
     "compete",
+    "continual",
     "doctor",
     "embed_classes",
     "export",

@@ -1,13 +1,13 @@
 """One checked call of a stage: run it, or preview it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec
 
 from effxfer.api.result import Result
-from effxfer.api.sources import Data, PathLike, Source, data_table, inner_table, origin_of
+from effxfer.api.sources import Data, PathLike, Source, data_tables, inner_table, origin_of
 from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.settings import build
@@ -94,8 +94,8 @@ class Job:
 
 
 def run_stage(
-    stage: str, source: Source | Callable[[Mapping[str, Any]], Origin], *, out: PathLike, data: Data | None,
-    settings: dict[str, Any], device: str, force: bool,
+    stage: str, source: Source | Callable[[Mapping[str, Any]], Origin], *, out: PathLike,
+    data: Data | Sequence[Data] | None, settings: dict[str, Any], device: str, force: bool,
 ) -> Result:  # fmt: skip
     """Run a stage with settings in one nested dictionary.
 
@@ -103,7 +103,7 @@ def run_stage(
         stage: A key of `STAGES`.
         source: Source of the stage, or a function from the `backbone` table of the settings to the source.
         out: Model directory to write.
-        data: Data of the stage; None for the data that the network was made with.
+        data: Data of the stage, several in order of time; None for the data that the network was made with.
         settings: Settings of the stage, and tables `backbone` and `data`.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         force: Whether to replace a result of other inputs.
@@ -114,6 +114,7 @@ def run_stage(
     backbone = inner_table(settings, "backbone")
     origin = source(backbone) if callable(source) else origin_of(source, backbone)
     context = RunContext(out=Path(out), device=device, force=force)
-    tasks = data_for(origin, data_table(data, inner_table(settings, "data")))
+    tables = data_tables(data, inner_table(settings, "data"))
+    tasks = [task for table in tables for task in data_for(origin, table)]
     chosen = build(STAGES[stage].settings, settings, stage)
     return Job(stage=STAGES[stage], settings=chosen, origin=origin, tasks=tasks, context=context).run()

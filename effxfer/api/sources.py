@@ -1,7 +1,7 @@
 """Sources and data of the API's functions: convert names, paths, dictionaries and objects for the stages."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,6 +189,12 @@ def network_of(source: Network, backbone: Mapping[str, Any]) -> Artifact | Backb
 
 def _opened_source_error(name: str) -> SettingsError:
     return SettingsError(f"{name} is a model already: backbone settings have no effect on it")
+
+
+def data_tables(data: Data | Sequence[Data] | None, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the table of each task: `data_table` of `data`, or of each of its entries, in order of time."""
+    entries = data if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    return [data_table(one, settings) for one in entries]
 
 
 def data_table(data: Data | None, settings: Mapping[str, Any]) -> dict[str, Any]:

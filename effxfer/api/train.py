@@ -133,6 +133,46 @@ def shrink(
     return run_stage("shrink", source, out=out, data=data, settings=table, device=device, force=force)
 
 
+def continual(
+    source: Source, *, out: PathLike, data: Data | Sequence[Data] | None = None, strategy: str | None = None,
+    memory: int | None = None, controls: str | None = None, epochs: int | None = None, lr: float | None = None,
+    batch: int | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
+    settings: Mapping[str, Any] | None = None, **extra: Any,
+) -> Result:  # fmt: skip
+    """Learn tasks one after another, and report what is forgotten.
+
+    The common arguments are described in `effxfer.api`.
+
+    Args:
+        data: The data of each task, in order of time, or a pattern of folders such as `photos/2026-*`. Tasks that the
+            network has learned are measured, not learned again.
+        strategy: A continual strategy: `replay` if None, `der`, `ewc`, `gdumb`, `icarl`, `lwf`, `nearest_mean` or `si`.
+        memory: Most examples of all tasks that the network keeps; 1,000 if None. Not for all strategies.
+        controls: `full` trains the naive and the joint control, `fast` only the nearest mean, `none` nothing.
+        epochs: Maximum number of epochs of each task; 10 if None.
+        lr: Peak learning rate; 0.001 if None, for texts less (`fit.lr`).
+        batch: Batch size; 64 if None.
+
+    Returns:
+        The model directory with the network and its memory. From it, the same call learns the next task.
+
+    Raises:
+        SettingsError: If an argument is wrong, or `out` contains another result.
+        DataError: If the data cannot be used for training, or classes do not fit those of earlier tasks.
+        GateError: If a training diverges.
+
+    Examples:
+        >>> march = ex.continual("timm:resnet18", data=["photos/02", "photos/03"], out="runs/march", memory=500)
+        >>> april = ex.continual(march, data="photos/04", out="runs/april", memory=500)
+        >>> print(april.report.tables[0])
+    """
+    table = table_of(
+        settings, extra, seed=seed, strategy=strategy, options__memory=memory, controls=controls, fit__epochs=epochs,
+        fit__lr=lr, options__batch=batch,
+    )  # fmt: skip
+    return run_stage("continual", source, out=out, data=data, settings=table, device=device, force=force)
+
+
 def learning_curve(
     source: Source, *, out: PathLike, data: Data | None = None, labels: Sequence[int] | None = None,
     repeats: int | None = None, strategy: str | None = None, epochs: int | None = None, lr: float | None = None,

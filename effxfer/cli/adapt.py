@@ -1,4 +1,4 @@
-"""Commands that run one stage: finetune, pretrain, compete, curve, shrink, prune, qat, search, export."""
+"""Commands that run one stage: finetune, continual, pretrain, compete, curve, shrink, prune, qat, search, export."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +30,34 @@ def finetune(
 
     seconds = seconds_of(budget)
     return partial(effxfer.finetune, strategy=strategy, seconds=seconds, epochs=epochs, lr=lr, batch=batch)
+
+
+@stage_command
+def continual(
+    data: Annotated[  # noqa: ARG001 (shared with the other commands, which name one source)
+        list[str] | None,
+        typer.Option(help="Data of a task: repeat in order of time, or a pattern of folders, 'photos/2026-*'."),
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="replay, der, icarl, gdumb, lwf, ewc, si, nearest_mean.  [default: replay]")
+    ] = None,
+    memory: Annotated[int | None, typer.Option(help="Most examples to keep of all tasks.  [default: 1000]")] = None,
+    controls: Annotated[
+        str | None, typer.Option(help="Train controls: none, fast (nearest mean) or full.  [default: full]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split of a task.  [default: 10]")] = None,
+    lr: Rate = None,
+    batch: Annotated[int | None, typer.Option(help="Images or texts per step.  [default: 64]")] = None,
+) -> "Call":
+    """Learn tasks one after another, such as the new classes of each month.
+
+    The next month, name this month's result in place of the backbone, and the new data.
+    """
+    import effxfer
+
+    return partial(
+        effxfer.continual, strategy=strategy, memory=memory, controls=controls, epochs=epochs, lr=lr, batch=batch
+    )  # fmt: skip
 
 
 @stage_command

@@ -8,8 +8,9 @@ from effxfer.cli import adapt, adapters, examine, pipelines, tickets, use
 from effxfer.cli.trust_option import add_trust_option
 
 OPENING = (
-    pipelines.run, adapt.finetune, adapt.pretrain, adapt.clip, adapt.compete, adapt.curve, adapt.shrink, adapt.prune,
-    adapt.qat, adapt.search, adapt.export, use.bench, use.report, examine.check, examine.rank,
+    pipelines.run, adapt.finetune, adapt.continual, adapt.pretrain, adapt.clip, adapt.compete, adapt.curve,
+    adapt.shrink, adapt.prune, adapt.qat, adapt.search, adapt.export, use.bench, use.report, examine.check,
+    examine.rank,
 )  # fmt: skip
 app = typer.Typer(
     # Plain help and errors: Rich's boxes do not survive a pipe or a narrow log.
@@ -40,9 +41,10 @@ def common(
 
 
 for command in (
-    pipelines.run, adapt.finetune, adapt.pretrain, adapt.clip, adapt.compete, adapt.curve, adapt.shrink, adapt.prune,
-    adapt.qat, adapt.search, adapt.export, use.bench, use.report, use.predict, examine.check, examine.rank,
-    examine.models, examine.embed, pipelines.status, pipelines.leaderboard, examine.doctor, examine.cpus,
+    pipelines.run, adapt.finetune, adapt.continual, adapt.pretrain, adapt.clip, adapt.compete, adapt.curve,
+    adapt.shrink, adapt.prune, adapt.qat, adapt.search, adapt.export, use.bench, use.report, use.predict,
+    examine.check, examine.rank, examine.models, examine.embed, pipelines.status, pipelines.leaderboard,
+    examine.doctor, examine.cpus,
 ):  # fmt: skip
     app.command()(add_trust_option(command) if command in OPENING else command)
 app.add_typer(tickets.app, name="ticket")

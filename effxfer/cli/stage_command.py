@@ -23,7 +23,7 @@ FIRST = ("source", "out", "data")
 
 
 def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[..., None]:
-    """Add the shared options to a command.
+    """Add the shared options to a command, except those that it declares itself.
 
     Args:
         command: Takes its own flags; returns an api function with these bound.
@@ -34,14 +34,15 @@ def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[.
 
     @wraps(command)
     def run_with_options(**values: Any) -> None:
-        shared = {name: values.pop(name) for name in SHARED}
+        flag_values = {name: values[name] for name in signature(command).parameters}
+        shared = {name: values[name] for name in SHARED}
         source = shared.pop("source")
-        run_stage(command(**values), source, **shared)
+        run_stage(command(**flag_values), source, **shared)
 
     flags = signature(command).parameters.values()
     parameters = [
-        *(SHARED[name] for name in FIRST),
-        *flags,
+        *(signature(command).parameters.get(name, SHARED[name]) for name in FIRST),
+        *(flag for flag in flags if flag.name not in FIRST),
         *(option for name, option in SHARED.items() if name not in FIRST),
     ]
     described: Any = run_with_options
@@ -54,15 +55,15 @@ def stage_command(command: Callable[..., "Callable[..., Result]"]) -> Callable[.
 
 
 def run_stage(
-    function: "Callable[..., Result]", *arguments: Any, data: str, changes: list[str] | None, dry_run: bool,
-    as_json: bool, **keywords: Any,
+    function: "Callable[..., Result]", *arguments: Any, data: str | list[str] | None, changes: list[str] | None,
+    dry_run: bool, as_json: bool, **keywords: Any,
 ) -> None:  # fmt: skip
     """Call an api function, or preview the call, and print the result.
 
     Args:
         function: The api function that runs the stage.
         arguments: Its positional arguments, such as the source network.
-        data: Source of images; empty uses the data that the model was trained on.
+        data: Source of images, or several; empty uses the data that the model was trained on.
         changes: Settings as `KEY=VALUE` texts.
         dry_run: Only print a preview of the call.
         as_json: Print one JSON object.

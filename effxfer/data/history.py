@@ -42,9 +42,15 @@ class Record:
 
 @dataclass(frozen=True)
 class History:
-    """The records of all stages of a network, the last one first."""
+    """The records of all stages of a network, the last one first.
+
+    Attributes:
+        records: One for each data set of each stage.
+        keeps_classes: Whether the network keeps the classes of earlier tasks, so that a new one may have a single one.
+    """
 
     records: tuple[Record, ...] = ()
+    keeps_classes: bool = False
 
     @cached_property
     def splits(self) -> dict[str, str]:
@@ -63,7 +69,7 @@ class History:
         """Return the history after a stage with these records; earlier records that they cover are dropped."""
         latest = History(tuple(records))
         remaining = [record for record in self.records if not _is_covered(record, latest)]
-        return History((*latest.records, *remaining))
+        return History((*latest.records, *remaining), self.keeps_classes)
 
 
 NONE = History()

@@ -27,7 +27,7 @@ from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import build
 
 BODY = "body."
-HEAD_EDITS = ("set_head", "set_masked_head", "set_output")
+HEAD_EDITS = ("grow_head", "set_head", "set_masked_head", "set_output")
 LARGE = 2**20  # no layer of a backbone gives more features
 Sizes = dict[str, dict[str, Any]]
 
@@ -133,6 +133,38 @@ def add_bias(net: nn.Module, *, layers: Sequence[str]) -> None:
 def grey(net: Net) -> None:
     """Feed the body the mean of the three channels: it was made for grey images."""
     net.body.register_forward_pre_hook(_average_channels)
+
+
+def grow_head(net: Net, *, classes: Sequence[str]) -> None:
+    """Add untrained rows for more classes behind those of the head; `classes` are all, the present ones first.
+
+    Raises:
+        ModelFileError: If the head has no row for each class, or they are not its own and further ones.
+    """
+    _check_size("head", len(classes))
+    if tuple(classes[: len(net.classes)]) != net.classes or not isinstance(net.output, SingleLabel):
+        text = "an edit adds classes to a head, and does not begin with those that it has"
+        raise ModelFileError(text, "get an intact copy", code="E404")
+    before = getattr(net.head, "out", None)
+    if not isinstance(before, nn.Linear) or before.out_features != len(net.classes):
+        text = "the head has no row of its own for each class"
+        raise ModelFileError(f"{text}, to which others could be added", "give it a linear head")
+    net.head.out = _longer(before, len(classes))
+    for name in ("weight", "bias"):
+        if (mask := net.masks().get(f"head.out.{name}")) is not None:
+            rows = mask.new_ones((len(classes) - len(mask), *mask.shape[1:]))
+            net.register_buffer(f"{KEEP}head/out/{name}", torch.cat([mask, rows]))
+    net.output = SingleLabel(classes=tuple(classes))
+
+
+@torch.no_grad()
+def _longer(layer: nn.Linear, rows: int) -> nn.Linear:
+    """Return a layer with more rows, whose first are those of `layer`."""
+    longer = nn.Linear(layer.in_features, rows, bias=layer.bias is not None).to(layer.weight)
+    longer.weight[: layer.out_features] = layer.weight
+    if layer.bias is not None:
+        longer.bias[: layer.out_features] = layer.bias
+    return longer
 
 
 def densify(net: Net, *, weights: Sequence[str]) -> None:
@@ -271,6 +303,7 @@ EDITS: dict[str, Callable[..., None]] = {
     "cut": exit_early,
     "densify": densify,
     "grey": grey,
+    "grow_head": grow_head,
     "houlsby": houlsby,
     "ia3": ia3,
     "lora": lora,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effxfer.data.continual.memory import Memory
 from effxfer.errors import SettingsError, out_of_memory
 from effxfer.net.backbones.architectures import build_body
 from effxfer.net.heads.label_words import reads_mask
@@ -42,6 +43,7 @@ class Net(nn.Module):
         head: Maps features `(B, D)` to logits `(B, C)`; where the output is per position, each token of a text.
         smoothing: The largest label smoothing that it was trained with for its present classes; 0 is none.
         text: The text tower whose embeddings its classes are; None without one.
+        memory: What it keeps of tasks that it learned one after another; None if it learned none so.
     """
 
     def __init__(self, backbone: Mapping[str, Any], input: Input) -> None:
@@ -52,6 +54,7 @@ class Net(nn.Module):
         self.edits: list[Edit] = []
         self.smoothing = 0.0
         self.text: TextTower | None = None
+        self.memory: Memory | None = None
         self.body = build_body(**self.backbone)
         # Before a head or weights come: lazy layers have no shapes yet.
         self._materialize()
@@ -132,6 +135,9 @@ class Net(nn.Module):
             SettingsError: If the backbone cannot take them.
         """
         before = self.input
+        if self.memory is not None and size != before.size:
+            text = f"the network's memory holds {before.unit} of {before.size} {SIZE_UNITS[before.kind]}, not {size}"
+            raise SettingsError(text, "leave size out")
         self.input = before.with_size(size)
         try:
             with as_evaluated(self):

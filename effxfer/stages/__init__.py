@@ -7,6 +7,7 @@ from effxfer.errors import SettingsError, did_you_mean
 from effxfer.stages.settings.clip_settings import Clip
 from effxfer.stages.settings.common import Bench, Export, Finetune, LearningCurve, Search
 from effxfer.stages.settings.compete_settings import Compete
+from effxfer.stages.settings.continual_settings import Continual
 from effxfer.stages.settings.pretrain_settings import Pretrain
 from effxfer.stages.settings.prune_settings import Channels, Compact, Gradual, Lottery, Structured, Vocabulary
 from effxfer.stages.settings.qat_settings import Qat
@@ -25,6 +26,7 @@ STAGES: dict[str, Stage] = {
         Stage(name="bench", settings=Bench, load=f"{DELIVER}.bench:bench", kind="comparison"),
         Stage(name="clip", settings=Clip, load=f"{TRAIN}.image_text.clip:clip"),
         Stage(name="compete", settings=Compete, load=f"{TRAIN}.compete:compete"),
+        Stage(name="continual", settings=Continual, load=f"{TRAIN}.continual.continual:continual", distributed=True),
         Stage(name="curve", settings=LearningCurve, load=f"{TRAIN}.learning_curve:curve", distributed=True),
         Stage(name="export", settings=Export, load=f"{DELIVER}.export:export", kind="files"),
         Stage(name="finetune", settings=Finetune, load=f"{TRAIN}.finetune:finetune", distributed=True),

@@ -8,6 +8,14 @@ from effxfer.transfer.adapters.parallel_adapter import ParallelAdapter
 from effxfer.transfer.adapters.prompts import Prompts
 from effxfer.transfer.adapters.ssf import Ssf
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.continual.der import Der
+from effxfer.transfer.continual.ewc import Ewc
+from effxfer.transfer.continual.gdumb import GDumb
+from effxfer.transfer.continual.icarl import ICarl
+from effxfer.transfer.continual.lwf import LwF
+from effxfer.transfer.continual.nearest_mean import NearestMean
+from effxfer.transfer.continual.replay import Replay
+from effxfer.transfer.continual.si import Si
 from effxfer.transfer.domain_adaptation.adabn import AdaBn
 from effxfer.transfer.domain_adaptation.cdan import Cdan
 from effxfer.transfer.domain_adaptation.coral import Coral
@@ -67,31 +75,39 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "dann": Dann,
     "dap": Dap,
     "delta": Delta,
+    "der": Der,
     "devise": Devise,
     "eszsl": Eszsl,
+    "ewc": Ewc,
     "fixmatch": FixMatch,
     "freeze": Freeze,
     "full": Full,
+    "gdumb": GDumb,
     "houlsby": Houlsby,
     "ia3": Ia3,
     "iap": Iap,
+    "icarl": ICarl,
     "importance": Importance,
     "l2_sp": L2Sp,
     "lora": Lora,
     "lp_ft": LpFt,
+    "lwf": LwF,
     "maml": Maml,
     "matching": Matching,
     "mcc": Mcc,
+    "nearest_mean": NearestMean,
     "parallel_adapter": ParallelAdapter,
     "probe": Probe,
     "prompt": Prompt,
     "prompts": Prompts,
     "prototypes": PrototypeNet,
     "relation": RelationNet,
+    "replay": Replay,
     "reptile": Reptile,
     "sae": Sae,
     "self_training": SelfTraining,
     "setfit": SetFit,
+    "si": Si,
     "simpleshot": SimpleShot,
     "ssf": Ssf,
     "tent": Tent,

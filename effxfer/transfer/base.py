@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches, make_batches
+from effxfer.data.continual.memory import Memory
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
@@ -22,6 +23,8 @@ from effxfer.train.evaluate import predict
 from effxfer.train.losses import MultiLabelLoss, label_loss
 from effxfer.train.settings import Validator
 from effxfer.train.train_mode import train_mode
+from effxfer.transfer.continual.kept_examples import held_parts
+from effxfer.transfer.continual.learner import mean_accuracy
 from effxfer.transfer.domain_adaptation.validators.registry import validate_on_target
 from effxfer.transfer.fine_tuning.batchnorm import Mode, hold
 
@@ -56,6 +59,8 @@ class Strategy(Settings):
         solves: Whether it is a closed formula that `prepare` solves: there are no epochs.
         needs_class_embeddings: Whether it learns from `data.class_embeddings`, for classes without examples.
         adapts_domain: Whether it trains on examples of a target domain; reports compare it with the source alone.
+        continual: Whether it learns tasks one after another: the head keeps the classes of earlier tasks, and the
+            network a memory of them.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset(OUTPUTS)
@@ -67,6 +72,7 @@ class Strategy(Settings):
     solves: ClassVar[bool] = False
     needs_class_embeddings: ClassVar[bool] = False
     adapts_domain: ClassVar[bool] = False
+    continual: ClassVar[bool] = False
 
     # Chosen: BatchNorm's mean is then known to an eighth of a deviation, even of one pixel.
     batch: int = Field(default=64, ge=1)
@@ -137,11 +143,16 @@ class Strategy(Settings):
     def label_loss(self, learner: Any, raw: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the head's outputs `(B, C)` under the labels of a batch, by their kind."""
         output = learner.output if hasattr(learner, "output") else learner.net.output
+        if hasattr(learner, "own_columns"):
+            raw = learner.own_columns(raw, labels)
         return label_loss(output, raw, labels, self.label_smoothing, self.multi_label)
 
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
         """Return the validation score for picking the best epoch (higher is better); target labels are never used."""
         net, val = unwrap(learner), tasks[-1].val
+        if self.continual:
+            parts = [(val.rows, val.labels), *held_parts(net.memory, tasks)]
+            return mean_accuracy(net, parts, device, getattr(learner, "groups", None))
         if self.validator != "source":
             return validate_on_target(self.validator, net, tasks[-1], device)
         logits = predict(net, val.rows, net.input, device)
@@ -160,6 +171,10 @@ class Strategy(Settings):
     def source_only(self) -> "Strategy":
         """Return the strategy without the target: the control of a domain adaptation."""
         return Strategy(**{name: getattr(self, name) for name in Strategy.model_fields})
+
+    def remember(self, learner: Any, tasks: Sequence[Task]) -> Memory | None:
+        """Return what the network keeps of the last task and of earlier ones, before `finish`; by default as before."""
+        return unwrap(learner).memory
 
     def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
         """Convert the trained module into a plain, exportable network with gradients for all parameters."""

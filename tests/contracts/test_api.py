@@ -22,6 +22,7 @@ LAST = "seed device force settings **extra"
 STAGES = {
     "compact": "max_error images",
     "compete": "seconds backbones candidates epochs lr latency_penalty",
+    "continual": "strategy memory controls epochs lr batch",
     "export": "int8 max_drop opset target with_preprocessing hf_inputs bundle ort_web",
     "find_ticket": "method sparsity ratio rounds controls epochs lr",
     "finetune": "strategy epochs lr batch seconds size",
@@ -159,7 +160,7 @@ def test_what_is_done_is_returned_without_torch(dense):
 
 
 @pytest.mark.parametrize(
-    "name", ["finetune", "pretrain", "compete", "curve", "shrink", "prune", "qat", "search", "export"]
+    "name", ["finetune", "continual", "pretrain", "compete", "curve", "shrink", "prune", "qat", "search", "export"]
 )
 def test_flags_of_a_command_are_arguments_of_its_function(name):
     command = inspect.unwrap(getattr(adapt, name), stop=lambda one: not hasattr(one, "__signature__"))

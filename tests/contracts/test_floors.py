@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2] / "effxfer"
 FLOORS = [
     {"errors", "pareto", "report", "files", "process", "progress", "signed_safetensors"},
     {"documents", "settings", "toml", "data", "net"},
-    {"adapter_file", "artifact", "train"},
+    {"adapter_file", "artifact", "memory_file", "train"},
     {"prune", "transfer", "search", "deploy", "benchmark", "transferability"},
     {"stages"},
     {"pipeline", "page"},

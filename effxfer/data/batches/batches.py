@@ -146,6 +146,19 @@ def _make_plain_batches(
     def make(index: Tensor, _rng: Generator) -> tuple[Tensor, Tensor]:
         return input_tensor(rows[index.numpy()], task.input, device), labels[index].to(device)
 
+    return draw_epochs(task, size, make, balance)
+
+
+def draw_epochs(task: Task, size: int, make: Make, balance: float = 0.0) -> Callable[[int], Batches]:
+    """Return a function from an epoch's seed to batches of a task's training rows; texts of like length together.
+
+    Args:
+        task: The task.
+        size: Examples per batch.
+        make: Converts indices `(size,)` and a generator into a batch.
+        balance: Passed to `draw_balanced`.
+    """
+    labels, rows = label_tensor(task.train.labels, task.output), task.train.rows
     order = balanced_order(labels, balance)
     if isinstance(rows, Ragged):
         order = order_by_length(rows.lengths, size, order)

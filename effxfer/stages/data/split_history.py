@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from effxfer import artifact
 from effxfer.artifact import Artifact
-from effxfer.data.history import NONE, SPLITS_FILE, History, Record, read_history
+from effxfer.data.history import NONE, SPLITS_FILE, History, Record, read_history, record_of
+from effxfer.data.listing import Listing
 from effxfer.data.settings import DataSettings
+from effxfer.memory_file import MEMORY
 from effxfer.prune.tickets.file import TicketFile
 from effxfer.stages.runner.source import AdapterOnBase, Source
 from effxfer.stages.settings.base import StageSettings
@@ -30,7 +33,15 @@ def history_of(source: Source, settings: StageSettings) -> History:
     for network in networks:
         model = network if isinstance(network, Artifact) else artifact.find(network.source)
         history = history.with_records(_records(model) if model else ())
-    return history
+    model = (
+        start if isinstance(start, Artifact) else None if isinstance(start, TicketFile) else artifact.find(start.source)
+    )
+    return replace(history, keeps_classes=model is not None and MEMORY in model.manifest.files)
+
+
+def history_after(history: History, listing: Listing) -> History:
+    """Return the history before the next task of a stream: examples keep the splits that they had in this one."""
+    return replace(history.with_records((record_of(listing),)), keeps_classes=True)
 
 
 def _records(model: Artifact) -> tuple[Record, ...]:

@@ -10,7 +10,7 @@ from effxfer.data.load import require_unit, scan
 from effxfer.data.settings import DataSettings
 from effxfer.runtime.inputs import INPUTS
 from effxfer.settings import Settings
-from effxfer.stages.data.split_history import history_of
+from effxfer.stages.data.split_history import history_after, history_of
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.source import Source, input_kind, parent_of
 from effxfer.stages.settings.base import StageSettings
@@ -53,7 +53,11 @@ def list_data(
         SettingsError: If they are texts for a network of images, or the other way round, as far as it is known.
     """
     history, kind = history_of(source, settings), input_kind(source)
-    listings = [scan(one, cache=context.cache, history=history) for one in data]
+    listings = list[Listing]()
+    for task_settings in data:
+        listings.append(scan(task_settings, cache=context.cache, history=history))
+        if settings.in_time:
+            history = history_after(history, listings[-1])
     for listing, task_settings in zip(listings, data, strict=True):
         require_unit(listing, INPUTS[kind].unit if kind else listing.unit, task_settings.source)
     return listings

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
 from effxfer.data.settings import DataSettings
+from effxfer.data.task import Task
 from effxfer.data.text_input import fit_input
 from effxfer.errors import error_of_code
 from effxfer.net.backbones.trust import trust_sources
@@ -30,11 +31,13 @@ from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data
 from effxfer.stages.runner.output_dir import check_directory, check_writable, keep_out_of
 from effxfer.stages.runner.result import cached_result, commit, lock_result, manifest_fields, open_work
 from effxfer.stages.runner.source import Source, open_source, recipe_of, user_sources, with_width
-from effxfer.stages.runner.tasks import load_task
+from effxfer.stages.runner.stream_checks import check_stream
+from effxfer.stages.runner.tasks import load_tasks
 from effxfer.stages.settings.base import StageSettings
 from effxfer.stages.stage import Stage
 
 if TYPE_CHECKING:
+    from effxfer.net.net import Net
     from effxfer.train.devices import Device
 
 
@@ -71,6 +74,7 @@ def transform(
     check_writable(context.out)
     check_settings(settings, recipe_of(source))
     check_strategies(settings, listings, recipe_of(source))
+    check_stream(settings, source, listings)
     # Here: torch takes seconds to load, and a finished stage needs none.
     from effxfer.train.devices import pick_device, process_group
 
@@ -105,19 +109,35 @@ def execute(
         net.input = strategy_input(net, settings, listings[-1], recipe_of(source))
     input = sized_input(net.input, settings.image_size)
     history = history_of(source, settings)
-    tasks = [load_task(one, input, context, history, listing) for one, listing in zip(data, listings, strict=True)]
+    loaded = load_tasks(data, listings, input, context, history, in_time=settings.in_time)
     if isinstance(net.input, Vectors):
-        net.input = tasks[-1].input  # standardised by the training split, which is known only now
+        net.input = loaded[-1].input  # standardised by the training split, which is known only now
+    tasks = loaded if settings.in_time else as_learned(net, loaded)
     recipe = recipe_of(source)
     ticket = {} if recipe is None else {"recipe": recipe}
     # Opening and decoding come out of the stage's own time.
     timed = settings.with_extra_seconds(context.extra_seconds - (time.monotonic() - began))
     net, report = stage.function()(net, tasks, timed, device=device, work=open_work(context, key), **ticket)
     notes = tuple(dict.fromkeys((*notes, *(note for task in tasks for note in task.notes))))
-    pairs = zip(tasks, data, strict=True)
+    if stage.kind == "files":
+        net.memory = None  # it may hold people's examples, which do not leave with a file
+    pairs = zip(loaded, data, strict=True)
     fields = manifest_fields(stage.name, key, settings, source, pairs, Report(notes=notes) + report)
     if device.leads:
-        commit(context, net, fields, history.with_records(record for task in tasks for record in task.records))
+        commit(context, net, fields, history.with_records(record for task in loaded for record in task.records))
+
+
+def as_learned(net: "Net", tasks: Sequence[Task]) -> Sequence[Task]:
+    """Return the tasks of a network that learned them in time as one, with labels in the order of its head."""
+    grown = any(edit["kind"] == "grow_head" for edit in net.edits)
+    if not tasks or not (grown or net.memory):
+        return tasks
+    # Here: it loads torch.
+    from effxfer.stages.train.continual.stream import align_task, join_tasks
+
+    if any(not set(task.classes) <= set(net.classes) for task in tasks):
+        return tasks  # what does not fit the head is for the stage to refuse, or to give a new one
+    return [join_tasks([align_task(task, net.classes) for task in tasks])]
 
 
 def sized_input(input: Input, size: int | None) -> Input:
@@ -199,6 +219,7 @@ def preview(
     listings = list_data(settings, source, data, context)
     settings = with_defaults(settings, source, listings)
     check_strategies(settings, listings, recipe_of(source))
+    check_stream(settings, source, listings)
     key = key_of_listings(stage.name, settings, source, listings)
     counts = [{split: len(one.split(split)) for split in ("train", "val", "test")} for one in listings]
     return {"stage": stage.name, "done": cached_result(context, key) is not None, "key": key, "out": str(context.out),

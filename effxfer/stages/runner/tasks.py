@@ -1,9 +1,10 @@
 """The tasks of a stage: from data settings to decoded examples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from effxfer.artifact import Artifact
+from effxfer.data.continual.dated_folders import expand_folders
 from effxfer.data.history import NONE, History
 from effxfer.data.listing import Listing
 from effxfer.data.loader import Loader
@@ -12,7 +13,7 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.runtime.inputs import Input
 from effxfer.settings import build
-from effxfer.stages.data.split_history import restore_places
+from effxfer.stages.data.split_history import history_after, restore_places
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.source import Source
 
@@ -24,7 +25,7 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
         SettingsError: If neither has a data source.
     """
     if "source" in table:
-        return [build(DataSettings, table, "data")]
+        return [build(DataSettings, one, "data") for one in expand_folders(table)]
     recorded = source.manifest.data if isinstance(source, Artifact) else ()
     located = [restore_places(one["settings"], one.get("places", {})) for one in recorded]
     if not located:
@@ -40,3 +41,26 @@ def load_task(
 ) -> Task:  # fmt: skip
     """Decode a task into the cache of a run; `listing` is the result of `scan`, if it is available."""
     return Loader(settings=settings, cache=context.cache, history=history).load(input, listing)
+
+
+def load_tasks(
+    data: Sequence[DataSettings], listings: Sequence[Listing], input: Input, context: RunContext, history: History, *,
+    in_time: bool,
+) -> list[Task]:  # fmt: skip
+    """Decode the tasks of a stage.
+
+    Args:
+        data: Settings of each task.
+        listings: Their results of `scan`.
+        input: The network's input.
+        context: Of the run.
+        history: Splits of the network's earlier stages.
+        in_time: Whether the tasks are learned one after another.
+    """
+    tasks = list[Task]()
+    for task_settings, listing in zip(data, listings, strict=True):
+        tasks.append(load_task(task_settings, input, context, history, listing))
+        if in_time:
+            # Vectors keep the mean and deviation of the first task, as they do if the next one comes a month later.
+            history, input = history_after(history, listing), tasks[-1].input
+    return tasks

@@ -12,6 +12,8 @@ from effxfer.train.settings import FitSettings, Teacher
 # 32 bits: NumPy's RandomState, which Optuna's samplers draw from, takes no more.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Target = Literal["", "domain", "new classes"]
+# Strategies of tasks in time, without loading torch; a test compares them with `STRATEGIES`.
+CONTINUAL = ("der", "ewc", "gdumb", "icarl", "lwf", "nearest_mean", "replay", "si")
 LEAST_TIME = 10  # a stage after slow stages keeps at least its own time divided by this
 
 
@@ -37,6 +39,11 @@ class StageSettings(Settings):
         """Side of the stage's input images in pixels; None keeps the network's input size."""
         size: int | None = getattr(self, "size", None)
         return size
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the tasks are learned one after another; otherwise the last one is what counts."""
+        return getattr(self, "strategy", "") in CONTINUAL
 
     @property
     def networks(self) -> Mapping[str, tuple[BackboneSettings, ...]]:

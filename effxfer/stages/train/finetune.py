@@ -12,6 +12,8 @@ from effxfer.net.net import Net
 from effxfer.report import Curve, Measurement, Report
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.train.adapter_training import Adapting
+from effxfer.stages.train.continual.memory_report import record_accuracy, report_memory
+from effxfer.stages.train.continual.stream import align_tasks, grow_head, task_seed
 from effxfer.stages.train.distillation import distillation_loss
 from effxfer.stages.train.domain_report import SourceOnly, compares_domains, target_accuracy
 from effxfer.stages.train.head import choose_thresholds, new_head
@@ -42,12 +44,13 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
         work: Stores checkpoints.
     """
     history, notes = adapt(net, tasks, settings, device=device, work=work)
+    tasks = align_tasks(net, tasks)
     validator = make_strategy(settings.strategy, settings.options).validator
     # Other validators have a scale of their own.
     is_metric = validator == "source"
     title, unit = (net.output.title, "%") if is_metric else (f"score by the validator {validator}", "")
     curves = training_curves(history, title=title, unit=unit)
-    return net, accuracy_report(net, tasks[-1], device) + curves + notes
+    return net, accuracy_report(net, tasks[-1], device) + curves + report_memory(net) + notes
 
 
 def adapt(
@@ -61,10 +64,14 @@ def adapt(
     began = time.perf_counter()
     strategy = make_strategy(settings.strategy, settings.options)
     require_kind(strategy, tasks[-1])
+    seed = settings.seed
+    if strategy.continual:
+        tasks, seed = align_tasks(net, tasks), task_seed(net, settings.seed)
     prior = overlap_note(net, tasks[-1]) if strategy.needs_class_embeddings else Report()
     head = net.head
-    head_is_new = new_head(net, tasks[-1], settings.seed, strategy.head())
-    if head_is_new:
+    grows = strategy.continual and net.memory is not None
+    head_is_new = grow_head(net, tasks[-1], seed) if grows else new_head(net, tasks[-1], seed, strategy.head())
+    if head_is_new and not grows:
         strategy.start_head(net, head, tasks[-1])
     # Before the size and the strategy change it: the teacher is the network as it came.
     before = deepcopy(net)
@@ -81,10 +88,13 @@ def adapt(
     seconds = settings.seconds / 2 if settings.seconds and control else settings.seconds
     reports = list[Report]()
     history = train(
-        net, tasks, strategy, settings.fit, device=device, seed=settings.seed, work=work, label=label, loss=loss,
-        trained=adapting.record if adapting else None, allowance=time_allowance(seconds, began, tasks[-1]),
+        net, tasks, strategy, settings.fit, device=device, seed=seed, work=work, label=label, loss=loss,
+        remembers=strategy.continual, trained=adapting.record if adapting else None,
+        allowance=time_allowance(seconds, began, tasks[-1]),
         observe=partial(target_accuracy, net, tasks[-1], device) if control else None, reports=reports,
     )  # fmt: skip
+    if strategy.continual:
+        record_accuracy(net, tasks, device)
     if control:
         notes += control.compare(net, history, train)
     if strategy.needs_class_embeddings:
@@ -103,11 +113,12 @@ def train(
     before_step: Callable[[], None] = lambda: None, after_step: Callable[[int], None] = lambda _steps: None,
     no_best_before: int = 0, trained: Callable[[Net], None] | None = None, allowance: Allowance | None = None,
     observe: Callable[[], Mapping[str, float]] | None = None, reports: list[Report] | None = None,
+    remembers: bool = False,
 ) -> list[Row]:  # fmt: skip
     """Train a network in place by a strategy, optionally with another loss; pruned weights stay zero.
 
     `trained` is called with the trained network before the strategy converts it back into a plain network, and the
-    strategy's own report is appended to `reports`.
+    strategy's own report is appended to `reports`. If it `remembers`, the task is added to the network's memory.
     """
     net.to(device.torch)
     net.apply_masks_()
@@ -148,7 +159,9 @@ def train(
         trained(net)
     if reports is not None:
         reports.append(strategy.report(learner, tasks, device))
+    memory = strategy.remember(learner, tasks) if remembers else net.memory
     strategy.finish(learner, tasks).apply_masks_()
+    net.memory = memory
     if settings.epochs:
         net.smoothing = max(net.smoothing, strategy.label_smoothing)
     return history

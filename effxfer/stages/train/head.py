@@ -34,8 +34,8 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
     if answers_task(net, task) and (spec is None or (spec == head_of(net) and embeddings == _embeddings_of(net))):
         return False
     torch.manual_seed(seed)
-    # It has seen no smoothed labels yet.
-    net.smoothing = 0.0
+    # It has seen no smoothed labels yet, and a memory says which columns of the former head its examples belong to.
+    net.smoothing, net.memory = 0.0, None
     apply_edit(
         net,
         "set_head",

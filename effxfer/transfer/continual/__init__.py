@@ -1,0 +1,1 @@
+"""Strategies that learn tasks one after another, one file each."""
