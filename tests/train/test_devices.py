@@ -3,13 +3,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from effxfer.errors import SettingsError
-from effxfer.train.devices import Device, half_precision, pick_device, process_group
+from effxfer.train.devices import Device, half_precision, pick_device, process_group, slow_precision
 
 CPU = torch.device("cpu")
 
@@ -143,3 +144,14 @@ def test_a_device_that_torch_cannot_compute_on_is_refused(name):
         pytest.skip(f"this machine has {name}")
     with pytest.raises(SettingsError, match=f"torch cannot compute on '{name}' here"):
         pick_device(name)
+
+
+@pytest.mark.parametrize(("amp", "dtype"), [("bf16", "bf16"), ("fp16", "fp16")])
+def test_half_precision_without_instructions_for_it_is_noted(monkeypatch, amp, dtype):
+    for supported in (True, False):
+        fake = SimpleNamespace(**{f"_is_mkldnn_{dtype}_supported": lambda supported=supported: supported})
+        monkeypatch.setattr("effxfer.train.devices.torch.ops", SimpleNamespace(mkldnn=fake))
+        assert (amp in slow_precision(CPU, amp)) == (not supported)
+        assert not slow_precision(torch.device("cuda"), amp)
+    assert not slow_precision(CPU, "auto")
+    assert not slow_precision(CPU, "off")

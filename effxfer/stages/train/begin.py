@@ -9,8 +9,9 @@ from effxfer.report import Report
 from effxfer.stages.settings.base import DistilledSettings
 from effxfer.stages.train.distillation import distillation_loss
 from effxfer.stages.train.head import new_head
-from effxfer.train.devices import Device
+from effxfer.train.devices import Device, slow_precision
 from effxfer.train.optim.gradients import Loss
+from effxfer.train.settings import FitSettings
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.strategies import make_strategy, require_kind
 
@@ -49,4 +50,11 @@ def begin_training(net: Net, tasks: Sequence[Task], settings: DistilledSettings,
     head_is_new = new_head(net, tasks[-1], settings.seed)
     strategy, reasons = strategy.choose(net.to(device.torch), tasks)
     loss, notes = distillation_loss(net, strategy, settings.teacher, tasks[-1], head_is_new=head_is_new)
-    return Training(strategy=strategy, loss=loss, head_is_new=head_is_new, notes=reasons + notes)
+    notes = reasons + notes + precision_note(settings.fit, device)
+    return Training(strategy=strategy, loss=loss, head_is_new=head_is_new, notes=notes)
+
+
+def precision_note(settings: FitSettings, device: Device) -> Report:
+    """Note a number format that is slow on a device."""
+    text = slow_precision(device.torch, settings.amp)
+    return Report(notes=(text,) if text else ())

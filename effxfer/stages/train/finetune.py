@@ -12,6 +12,7 @@ from effxfer.net.net import Net
 from effxfer.report import Curve, Measurement, Report
 from effxfer.stages.settings.common import Finetune
 from effxfer.stages.train.adapter_training import Adapting
+from effxfer.stages.train.begin import precision_note
 from effxfer.stages.train.continual.memory_report import record_accuracy, report_memory
 from effxfer.stages.train.continual.stream import align_tasks, grow_head, task_seed
 from effxfer.stages.train.distillation import distillation_loss
@@ -103,7 +104,7 @@ def adapt(
         notes += adapting.save(net, accuracy_report(net, tasks[-1], device), device)
     notes += sum(reports, Report())
     selection = selection_note(tasks, settings.fit.keep, strategy.validator) if history else Report()
-    return history, prior + choice + notes + selection
+    return history, prior + choice + precision_note(settings.fit, device) + notes + selection
 
 
 def train(

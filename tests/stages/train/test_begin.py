@@ -30,3 +30,12 @@ def test_a_new_head_teaches_nothing():
         begin_training(net, [task()], settings, CPU)
     training = begin_training(net, [task()], settings, CPU)
     assert training.loss != training.strategy.loss
+
+
+def test_a_number_format_that_is_slow_here_is_noted(monkeypatch):
+    monkeypatch.setattr(
+        "effxfer.stages.train.begin.slow_precision", lambda _device, amp: "slow" if amp == "bf16" else ""
+    )
+    for amp, noted in (("bf16", ["slow"]), ("auto", [])):
+        settings = build(Finetune, {"fit": {"amp": amp}}, "finetune")
+        assert [note for note in begin_training(body(), [task()], settings, CPU).notes.notes if note == "slow"] == noted
