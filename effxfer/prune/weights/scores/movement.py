@@ -1,5 +1,9 @@
 """Movement: weights that training moves towards zero go (Sanh et al., 2020, https://arxiv.org/abs/2005.07683).
 
+In the paper, removed weights still get gradients and may return. Here they are gone: after few steps the signs are
+chance, and large weights go. In 60 steps of MiniLM the first 4 % took 11 % of the squared norm, and the loss rose from
+0.4 to 5 (240 questions of TREC). Train for long, or use `magnitude`.
+
 What was added up lives in buffers of the network, so that it is in the checkpoints of a training that goes on later.
 """
 
