@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effxfer import artifact
-from effxfer.data.listing import Listing
+from effxfer.data.listing import Listing, first_names
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.inputs import Input
@@ -72,8 +72,18 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
             described = listing.class_embeddings is not None
             labels = MaskedToken.kind if listing.labels == "none" else listing.labels
             strategy = make_strategy(name, options)
+            if not has_target and target is not None and (strategy.adapts_domain or strategy.validator != "source"):
+                raise _other_classes(name, listing, target)
             require_data(strategy, listing.name, listing.unit, labels, has_target, described)
             strategy.require_classes(listing.classes)
+
+
+def _other_classes(name: str, listing: Listing, target: Listing) -> SettingsError:
+    """Return the error of a strategy for the same classes whose target has others."""
+    text = f"strategy {name!r} adapts to the classes of {listing.name}, {first_names(listing.classes)}, and its target"
+    spelling = {label.casefold() for label in listing.classes} & {label.casefold() for label in target.classes}
+    hint = "rename the target's classes: they differ in case" if spelling else "name a target of the same classes"
+    return SettingsError(f"{text} {target.name} has others: {first_names(target.classes)}", hint)
 
 
 def strategy_input(net: "Net", settings: StageSettings, listing: Listing, recipe: Mapping[str, Any] | None) -> Input:

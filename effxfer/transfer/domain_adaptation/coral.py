@@ -59,6 +59,8 @@ class Coral(Strategy):
             raise ValueError("with solve the body stands still: leave out augment, batchnorm and statistics")
         if self.solve and self.weight > 1:
             raise ValueError("with solve, weight is the share of the alignment, at most 1")
+        if not self.solve and self.batch < 2:
+            raise ValueError("batch must be at least 2: the covariance of one example is not defined")
         return self
 
     def source_only(self) -> Strategy:

@@ -80,3 +80,15 @@ def test_values_have_no_classes_to_align(files, tmp_path, monkeypatch):
     file = write_npz(tmp_path / "v.npz", labels=vectors(90)[0][:, 0])
     with pytest.raises(SettingsError, match="learns labels of kind single, the data hold kind 'value'"):
         ex.finetune(BODY, data=str(file), strategy="cdan", out=tmp_path / "out", settings={"data": {"labels": "value"}})
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"), [(("Ant", "Bee", "Cat"), "differ in case"), (("x", "y", "z"), "a target of the same classes")]
+)
+def test_a_target_of_other_classes_is_named(files, tmp_path, names, hint):
+    source, _ = files
+    features, labels = vectors(60, seed=6)
+    other = write_npz(tmp_path / "other.npz", 60, features=features, labels=np.array(names)[labels])
+    with pytest.raises(SettingsError, match=rf"its target other has others: {names[0]}, ") as caught:
+        adapted((source, other), tmp_path / "out", strategy="mcc")
+    assert hint in caught.value.hint

@@ -139,6 +139,12 @@ def test_a_network_without_batchnorm_has_no_statistics_to_adapt():
         reached("adabn", given, vector_body())
 
 
+def test_a_batch_of_one_example_has_no_covariance():
+    with pytest.raises(SettingsError, match="batch must be at least 2"):
+        build(STRATEGIES["coral"], {"batch": 1}, "o")
+    assert build(STRATEGIES["coral"], {"batch": 1, "solve": True}, "o").solve
+
+
 def test_a_layer_that_is_not_there_is_named():
     with pytest.raises(SettingsError, match=r"options.taps: no layer '9'"):
         reached("dan", moved_vectors(60), vector_body(), taps=["9"])
