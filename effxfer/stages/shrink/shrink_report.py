@@ -86,7 +86,6 @@ def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict
         "size": entry.detail,
         "p50 ratio": timing and timing.ratio,
         "ratio 95 %": f"{timing.low:.3f} to {timing.high:.3f}" if timing else "",
-        "p50 ms": timing and timing.ms,
         "loss before": entry.loss,
         "before %": entry.val,
         **{f"round {number} %": value for number, value in enumerate(scores, 1)},
