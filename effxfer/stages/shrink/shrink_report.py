@@ -154,7 +154,8 @@ def drop_note(contest: Contest, outcome: Outcome, before: NDArray[np.float32]) -
     deviation, gap = output.drop_deviation(before, after, task.val.labels), value - outcome.val
     precision = contest.shipping.precision
     text = f"the input network in float32 has {value:.2f} %, the winner as {precision} {outcome.val:.2f} %"
-    return f"{text}: {distance(contest, gap)} less, {noise(gap, deviation)} (n={len(task.val)}, paired)"
+    word = "less" if gap >= 0 else "more"
+    return f"{text}: {distance(contest, abs(gap))} {word}, {noise(gap, deviation)} (n={len(task.val)}, paired)"
 
 
 def distance(contest: Contest, gap: float) -> str:

@@ -111,18 +111,26 @@ def run_contest(
     def seconds_spent() -> float:
         return before + sum(float(row["seconds"]) for runs in board.values() for row in runs)
 
+    def epochs_of(number: int) -> int:
+        # Rounded up: after no epoch all candidates would be equal.
+        return int(-(-contest.settings.fit.epochs * plan[number].share // 1))
+
     def training(entry: Entry, number: int, place: int, name: str) -> dict[str, Any]:
         # Positive, as a limit must be, also where the rounds were late.
         limit = seconds and max(seconds - seconds_spent(), 1e-3) * training_share(plan, number, place)
-        # Rounded up: after no epoch all candidates would be equal.
-        epochs = int(-(-contest.settings.fit.epochs * plan[number].share // 1))
+        epochs = epochs_of(number)
         label = f"{number + 1}: {entry.name}"
         last = number == len(plan) - 1
         run = partial(train_entry, contest, entry, epochs, limit, work.part(name), label, keep_net=last)
         return work.once(name, run)
 
     def train_in_round(entry: Entry, number: int, place: int) -> None:
-        board.setdefault(entry.name, []).append(training(entry, number, place, f"round-{number + 1}-{place + 1}"))
+        runs = board.setdefault(entry.name, [])
+        if runs and seconds is None and epochs_of(number) == epochs_of(number - 1):
+            # With few epochs two rounds are equally long: the training would be the same, bit for bit.
+            runs.append({**runs[-1], "seconds": 0.0})
+        else:
+            runs.append(training(entry, number, place, f"round-{number + 1}-{place + 1}"))
 
     winner = successive_halving(
         entered,

@@ -67,6 +67,16 @@ def test_another_backbone_competes_as_it_is_or_made_faster(dense, data, tmp_path
     assert "effxfer.net.conv4:conv4, channels" not in names, "its head is not trained"
 
 
+def test_a_training_as_long_as_the_last_one_is_not_repeated(dense, data, tmp_path, monkeypatch):
+    labels = []
+    monkeypatch.setattr(trials, "train", tiny.cut_off(train, labels, 99))
+    three = {"kinds": ["exit", "images", "uniform channels"], "eta": 2, "fit": {**tiny.FIT, "epochs": 2}}
+    made = tiny.stage("shrink", dense, tmp_path / "out", data, latency_ratio=0.7, **three)
+    assert [label[0] for label in labels] == ["1", "1", "1", "3"], "rounds of 1, 1 and 2 epochs"
+    first = table(made)[0]
+    assert first["round 1 %"] == first["round 2 %"]
+
+
 def test_candidates_that_there_is_no_time_for_are_named(dense, data, tmp_path):
     made = tiny.stage("shrink", dense, tmp_path / "out", data, **TWO, seconds=1e-3)
     (row,) = table(made)
