@@ -13,6 +13,8 @@ from effxfer.net.settings import HUGGING_FACE
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.vectors.vectors import Vectors
 
+OPEN_CLIP = "open_clip_config.json"
+
 
 def build_body(source: str, args: Mapping[str, Any]) -> nn.Module:
     """Build an untrained body without a classifier.
@@ -122,6 +124,12 @@ def _require_folder(source: str) -> None:
         ModelFileError: If it is absent or has no `config.json`.
     """
     folder = Path(source.removeprefix(HUGGING_FACE)).expanduser()
+    if (folder / OPEN_CLIP).is_file() and not (folder / "config.json").is_file():
+        raise ModelFileError(
+            f"{folder} is a dual encoder of open_clip, whose text tower is not read",
+            "its image tower opens as timm:NAME@FILE if it is one of timm's; name a text encoder of Hugging Face",
+            code="E434",
+        )
     if not (folder / "config.json").is_file() and not any(folder.glob("*/config.json")):
         raise ModelFileError(
             f"{folder} is no folder of a text encoder: no config.json",

@@ -3,10 +3,12 @@
 import socket
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from effxfer.errors import ModelFileError, ResourceError, SettingsError
+from effxfer.net.backbones.architectures import require
 from effxfer.net.backbones.pretrained import open_backbone
 from effxfer.net.settings import BackboneSettings
 from tests.net.nets import holds_weights_of
@@ -106,3 +108,21 @@ def test_the_file_that_was_read_is_part_of_the_identity(tmp_path, trained):
     assert a != c
     with pytest.raises(ModelFileError, match="no weights file"):
         BackboneSettings(source=f"tests.net.nets:Flat@{tmp_path}/none.pth").identity()
+
+
+def test_an_image_tower_of_open_clip_opens_by_its_name_in_timm(tmp_path):
+    tower = timm.create_model("test_resnet", num_classes=0)
+    state = {f"visual.trunk.{name}": tensor.clone() for name, tensor in tower.state_dict().items()}
+    others = ("visual.head.proj.weight", "token_embedding.weight", "positional_embedding", "text_projection")
+    state |= {name: torch.zeros(8, 64) for name in others} | {"logit_scale": torch.zeros(())}
+    save_file(state, tmp_path / "open_clip_model.safetensors")
+    net, notes = open_backbone(BackboneSettings(source=f"timm:test_resnet@{tmp_path}/open_clip_model.safetensors"))
+    assert all(torch.equal(net.body.state_dict()[name], tensor) for name, tensor in tower.state_dict().items())
+    assert any("text_projection" in note for note in notes)
+
+
+def test_a_text_tower_of_open_clip_is_refused_by_name(tmp_path):
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(ModelFileError, match="dual encoder of open_clip") as caught:
+        require(f"hf:{tmp_path}")
+    assert "timm:NAME@FILE" in caught.value.hint
