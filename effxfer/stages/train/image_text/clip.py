@@ -16,7 +16,7 @@ from torch import Tensor
 from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import seed_of
 from effxfer.data.labels.captions import Captions, captions_of, with_caption_labels
-from effxfer.data.task import Task, require_images
+from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
@@ -72,11 +72,13 @@ def clip(net: Net, tasks: Sequence[Task], settings: Clip, *, device: Device, wor
         class names where images have labels, and what training on mixed-up captions gives.
 
     Raises:
-        SettingsError: If a setting does not suit the data or the networks.
+        SettingsError: If a setting does not suit the data or the networks, or the network takes no images.
         DataError: `E347` if there is one caption alone.
         GateError: If training diverges.
     """
-    require_images(net.input, "clip")
+    if net.input.kind != "image":
+        text = f"clip starts from a network of images, this one takes {net.input.unit}"
+        raise SettingsError(text, "name an image backbone as the source, and the encoder of texts by `text`")
     task = with_caption_labels(tasks[-1], settings.classes)
     captions = captions_of(task, settings.prompts)
     require_pairs(captions.of_images["train"], task.name)

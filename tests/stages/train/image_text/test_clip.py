@@ -16,8 +16,12 @@ from effxfer.runtime.class_tables.embed import embed, embed_rows
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.text.errors import TextError
 from effxfer.stages.train.image_text import clip as module
+from effxfer.stages.train.image_text.clip import clip
 from effxfer.stages.train.image_text.pairs import require_pairs
+from effxfer.train.state import Work
 from tests import tiny
+from tests.tiny_text import text_net
+from tests.transfer.tasks import CPU
 
 FIT = {"epochs": 10, "lr": 0.01, "warmup": 0.0}
 PROMPTS = ["a {} thing", "something {}"]
@@ -162,3 +166,5 @@ def test_settings_that_do_not_suit_are_refused(data, tmp_path):
         trained(tmp_path / "b", data, prompts=["a photo"])
     with pytest.raises(SettingsError, match="takes images"):
         trained(tmp_path / "c", data, text="resnet20-cifar10")
+    with pytest.raises(SettingsError, match="starts from a network of images"):
+        clip(text_net(), [], tiny.settings_of("clip"), device=CPU, work=Work(None))
