@@ -102,7 +102,7 @@ def _set_head(net: Net, classes: Sequence[str], settings: Clip, number: int, sta
         net, "set_head", spec=HEAD, features=tap_widths(net, ("out",))["out"], classes=list(classes), embeddings=width
     )
     net.head.load_state_dict(projection, strict=False)
-    net.head.to(next(net.body.parameters()).device)
+    net.to(next(net.parameters()).device)
 
 
 def image_features(net: Net, rows: Any, device: Device) -> Tensor:
