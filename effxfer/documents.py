@@ -106,6 +106,7 @@ EDITS: dict[str, type[Edit]] = {
     "grow_head": _edit("grow_head", classes=Names),
     "houlsby": _edit("houlsby", sites=dict[Name, Site], rank=Width),
     "ia3": _edit("ia3", outputs=dict[Name, Count], inputs=Names),
+    "keep_tasks": _edit("keep_tasks", tasks=Names),
     "lora": _edit("lora", weights=Names, rank=Width, alpha=Number),
     "parallel_adapter": _edit("parallel_adapter", sites=dict[Name, Site], rank=Width, scale=Number),
     "prompts": _edit("prompts", blocks=Names, count=Width, width=Width, deep=bool),

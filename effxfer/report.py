@@ -10,7 +10,7 @@ from effxfer.runtime.printing import printable
 if TYPE_CHECKING:
     from effxfer.runtime.outputs.base import Score
 
-INDICES = ("F1", "R2", "mAP", "macro F1")  # metrics in points that are no share of the examples
+INDICES = ("F1", "R2", "mAP", "macro F1", "score/")  # metrics in points that are no share of the examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,10 @@ class Measurement:
 
     @classmethod
     def from_score(cls, name: str, score: "Score") -> "Measurement":
-        """Name a score by its metric and `name`, such as `val`."""
-        return cls(name=f"{score.metric}/{name}", value=score.value, unit=score.unit, n=score.n, of=score.of)
+        """Name a score by its metric and `name`, such as `val` or `val/int8`; a task comes behind the split."""
+        split, *precision = name.split("/")
+        parts = (score.metric, split, *((score.task,) if score.task else ()), *precision)
+        return cls(name="/".join(parts), value=score.value, unit=score.unit, n=score.n, of=score.of)
 
     def __str__(self) -> str:
         # Four digits: the interval of a timing is seldom below 0.1 %, and a share of 10,000 images has no more.

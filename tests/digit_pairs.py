@@ -13,7 +13,8 @@ from tests.data.label_tables import write_table
 DIGITS = tuple("0123456789")
 MULTI = {"labels": "multi", "label_column": "digits"}
 VALUE = {"labels": "value", "label_column": "ink"}
-KINDS = {"multi": MULTI, "value": VALUE}
+TASKS = {"labels": {"left": "single", "right": "single", "digits": "multi", "ink": "value"}}
+KINDS = {"multi": MULTI, "tasks": TASKS, "value": VALUE}
 
 
 def pair(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -33,8 +34,8 @@ def write_pairs(folder: Path, count: int = 60, seed: int = 0) -> Path:
         path = f"images/{number:05}.png"
         Image.fromarray(square).save(folder / path)
         tags = "|".join(sorted({str(digits.target[left]), str(digits.target[right])}))
-        rows.append((path, tags, f"{square.mean():.3f}"))
-    return write_table(folder / "pairs.csv", rows, ("path", "digits", "ink"))
+        rows.append((path, tags, f"{square.mean():.3f}", str(digits.target[left]), str(digits.target[right])))
+    return write_table(folder / "pairs.csv", rows, ("path", "digits", "ink", "left", "right"))
 
 
 def data_of(table: Path, kind: str, **options: object) -> DataSettings:

@@ -18,6 +18,7 @@ from effxfer.stages.settings.base import StageSettings
 from effxfer.stages.stage import Stage
 
 CLASSES = ("blue", "green", "red")
+TASK_CLASSES = ("colour/blue", "colour/green", "colour/red", "warm/no", "warm/yes")  # of `two_tasks`
 BACKBONE = BackboneSettings(source="effxfer.net.cifar:resnet20", pretrained=False, size=16)
 PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 FIT = {"epochs": 8, "lr": 0.01, "warmup": 0.0, "keep": "last"}
@@ -96,6 +97,20 @@ def write_classes(file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(f"{name},{','.join(map(str, row))}\n" for name, row in rows.items()))
     return file
+
+
+def two_tasks(folder: Path) -> DataSettings:
+    """Write these images with a table of two tasks: their colour, and, for two of three, whether that is warm."""
+    images = write_images(folder / "images")
+    files = sorted(file for file in images.rglob("*") if file.is_file())
+    warm = {"red": "yes", "green": "no", "blue": "no"}
+    rows = [
+        f"{file.relative_to(folder)},{file.parent.name},{warm[file.parent.name] if number % 3 else ''}"
+        for number, file in enumerate(files)
+    ]
+    (folder / "tasks.csv").write_text("\n".join(["path,colour,warm", *rows]) + "\n")
+    fractions = {"val_fraction": 0.2, "test_fraction": 0.2}
+    return DataSettings(source=str(folder / "tasks.csv"), labels={"colour": "single", "warm": "single"}, **fractions)
 
 
 def data_of(folder: Path, **more: object) -> DataSettings:

@@ -58,6 +58,15 @@ def answer(row: Mapping[str, Any]) -> str:
 
     if "error" in row:
         return printable(row["error"])
+    if "tasks" in row:
+        return "\t".join(f"{printable(task)}: {_single_answer(each)}" for task, each in row["tasks"].items())
+    return _single_answer(row)
+
+
+def _single_answer(row: Mapping[str, Any]) -> str:
+    """Return the prediction of one task, as it is printed."""
+    from effxfer.runtime.printing import printable
+
     if "values" in row:
         return "\t".join(f"{printable(key)} {value:.6g}" for key, value in row["values"].items())
     if "answer" in row:
@@ -92,7 +101,8 @@ def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
 
     Its columns are `file`, `file` and `row`, or `text` and `other`; `label`, `probability`, `label 2` and so on, or the
     names of the values; `entity`, `type`, `start`, `end`, `probability`, `entity 2` and so on, where tags mark no
-    entities `word` and `tag`; or `answer`, `start`, `end` and `probability`; and `error`. File names, texts and labels
+    entities `word` and `tag`; or `answer`, `start`, `end` and `probability`; and `error`. With several tasks, each of
+    these stands behind the task's name. File names, texts and labels
     that a spreadsheet would read as formulas are prefixed with `'` (see `csv_cell`).
     """
     import csv
@@ -114,7 +124,10 @@ def write_predictions(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
 
 
 def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cells of a row by the name of their column."""
+    """Return the cells of a row by the name of their column; with several tasks their names come first."""
+    if "tasks" in row:
+        cells = {f"{task} {key}": value for task, each in row["tasks"].items() for key, value in _columns(each).items()}
+        return {**{key: row[key] for key in EXAMPLE if key in row}, **cells}
     ranked = () if row.get("label", "") is None else row.get("labels", row.get("top", ()))
     keys = {"label": "label", "probability": "probability"}
     if parts := _parts(row):

@@ -16,11 +16,11 @@ from effxfer.runtime.class_tables.class_table import ClassTable
 
 Severity = Literal["error", "warning", "note"]
 Text = str | tuple[str, str] | list[str]  # a pair, or words
-LabelKind = Literal["single", "multi", "value", "tags", "span", "none"]
+LabelKind = Literal["single", "multi", "value", "tags", "span", "none", "tasks"]
 # What the head's columns are called.
 NOUNS: dict[LabelKind, str] = {
     "single": "classes", "multi": "labels", "value": "values", "tags": "tags", "span": "ends of answers",
-    "none": "labels",
+    "none": "labels", "tasks": "classes and values of tasks",
 }  # fmt: skip
 # Kinds whose labels are of words or of answers; only texts have them.
 POSITION_KINDS: frozenset[LabelKind] = frozenset({"tags", "span"})
@@ -112,6 +112,7 @@ class Listing:
         target: The listing of the target, if there is one.
         assigned: All labelled images with their splits, including those that `max_per_class` excludes.
         labels: Kind of label, as in the settings.
+        tasks: Kind of label of each task by its name, where `labels` is `tasks`.
         texts: The text of each item by its path, where the source holds texts; empty for images.
         class_embeddings: Rows of numbers of its classes, and of new ones of the target; None if there are none.
         captions: Captions of each image by its path, in the order of the rows; empty if there are none.
@@ -129,6 +130,7 @@ class Listing:
     target: "Listing | None" = None
     assigned: tuple[Item, ...] = ()
     labels: LabelKind = "single"
+    tasks: Mapping[str, LabelKind] = field(default_factory=dict)
     texts: Mapping[str, Text] = field(default_factory=dict)
     captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     vectors: NDArray[np.float32] | None = None

@@ -17,7 +17,7 @@ from effxfer.data.decoded.cache import Entry, open_or_build
 from effxfer.data.decoded.decode import KINDS, decode_item
 from effxfer.data.decoded.decode_cache import DecodePlan
 from effxfer.data.history import NONE, History, record_of
-from effxfer.data.labels.arrays import label_array, output_of
+from effxfer.data.labels.tasks import listed_labels, listed_output
 from effxfer.data.listing import (
     SHOWN,
     SPLITS,
@@ -72,10 +72,11 @@ def survey_images(settings: DataSettings, base: Path, cache: Path, history: Hist
         items=tuple(items),
         findings=findings,
         notes=notes_of(findings),
-        digest=_digest_items((*items, *unlabelled), kind, classes, source.captions),
+        digest=_digest_items((*items, *unlabelled), kind, (*classes, *settings.task_kinds), source.captions),
         unlabelled=unlabelled,
         assigned=tuple(all_items),
         labels=kind,
+        tasks=settings.tasks,
         captions=source.captions,
     )
 
@@ -138,7 +139,7 @@ def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixe
         items = [item for item in listing.split(name) if item.path not in unreadable]
         splits[name] = Split(
             rows=entry.arrays[f"{name}_pixels"],
-            labels=label_array(listing.labels, [item.label for item in items], listing.classes),
+            labels=listed_labels(listing, [item.label for item in items]),
             names=[item.path for item in items],
             canvas=entry.arrays.get(f"{name}_canvas"),
             aspect=entry.arrays.get(f"{name}_aspect"),
@@ -148,7 +149,7 @@ def _build_task(listing: Listing, preprocess: Preprocess, entry: Entry, max_pixe
         )
     return Task(
         name=listing.name,
-        output=output_of(listing.labels, listing.classes, splits["train"].labels),
+        output=listed_output(listing, splits["train"].labels),
         train=splits["train"],
         val=splits["val"],
         test=splits["test"],

@@ -9,8 +9,8 @@ from effxfer.data.checks.across_splits import check_items, find_single_class
 from effxfer.data.checks.enough import check_size
 from effxfer.data.checks.leaks import find_class_gaps
 from effxfer.data.history import NONE, History, record_of
-from effxfer.data.labels.arrays import label_array, output_of
 from effxfer.data.labels.names import index_names
+from effxfer.data.labels.tasks import listed_labels, listed_output, name_task_labels
 from effxfer.data.listing import POSITION_KINDS, SPLITS, Finding, Item, Listing, Text, notes_of
 from effxfer.data.settings import DataSettings
 from effxfer.data.splits import assign
@@ -66,9 +66,10 @@ def survey_texts(settings: DataSettings, base: Path = Path(), history: History =
         items=tuple(used),
         findings=findings,
         notes=notes_of(findings),
-        digest=_digest_texts(used, texts, settings, classes),
+        digest=_digest_texts(used, texts, settings, (*classes, *settings.task_kinds)),
         assigned=tuple(every),
         labels=kind,
+        tasks=settings.tasks,
         texts=texts,
     )
 
@@ -113,7 +114,7 @@ def load_texts(
 def _output(listing: Listing, train: Split, tokens: Tokens) -> Output:
     if listing.labels == "none":
         return MaskedToken(vocabulary=tokens.loaded.largest_id + 1)  # all that texts alone can be asked for
-    return output_of(listing.labels, listing.classes, train.labels)
+    return listed_output(listing, train.labels)
 
 
 def examples_of(listing: Listing, split: str = "") -> list[Example]:
@@ -165,6 +166,10 @@ def _name_labels(read: TextListing, settings: DataSettings) -> tuple[TextListing
         return read, ()
     if settings.labels in POSITION_KINDS:
         return read, label_names(read.examples) if settings.labels == "tags" else ENDS
+    if settings.tasks:
+        joined, classes, findings = name_task_labels([str(e.label) for e in read.examples], settings.tasks, UNIT)
+        examples = [e._replace(label=label) for e, label in zip(read.examples, joined, strict=True)]
+        return TextListing(examples, [*read.findings, *findings]), classes
     if settings.labels in ("none", "value") or settings.label_columns:
         return read, settings.names_of_labels
     cells = [str(example.label) for example in read.examples]
@@ -187,7 +192,7 @@ def _split(listing: Listing, name: str, encodings: Encodings | None, tokens: Tok
         return _split_of_windows(listing, name, encodings or tokens.encode([], spans=True), tokens)
     return Split(
         rows=encodings.rows if encodings else Ragged.of([]),
-        labels=label_array(listing.labels, [item.label for item in members], listing.classes),
+        labels=listed_labels(listing, [item.label for item in members]),
         names=[item.path for item in members],
         decode_row=partial(_text_of_row, [listing.texts[item.path] for item in members]),
     )

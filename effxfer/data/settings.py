@@ -1,22 +1,25 @@
 """Settings of a data set: the source of labelled images, texts or vectors, its layout, and its splits."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Optional
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Optional
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from effxfer.data.listing import TABLES, LabelKind
 from effxfer.errors import SettingsError
+from effxfer.runtime.multi_task.task_outputs import BETWEEN
 from effxfer.settings import Settings
 
 # Twice Pillow's MAX_IMAGE_PIXELS (a quarter of a GiB at 3 bytes a pixel): beyond, it raises DecompressionBombError.
 PIL_LIMIT = 178_956_970
 REST = "rest"
+# Names of inputs and outputs that exported files have, and of what a prediction says beside its tasks.
+RESERVED_TASKS = ("class_embeddings", "features", "ids", "images", "logits", "pixels", "prototypes", "score")
 LABEL = "label"
 SPLIT = "split"
 Format = Literal["auto", "images", "conll", "jsonl", "lines", "squad", "table", "vectors"]
 OF_TEXTS = ("encoding", "pair_column", "tag_column", "text_column", "word_column")
-TABLE_COLUMNS = ("label_column", "label_columns", "split_column")
+TABLE_COLUMNS = ("label_column", "label_columns", "split_column", "tasks")
 OF_IMAGES = (
     "canvas_scale", "caption_column", "class_from", "max_pixels", "path_column", "root", "target_domain", "unlabelled",
     "workers",
@@ -28,6 +31,7 @@ def _from_name(value: object) -> object:
     return {"source": value} if isinstance(value, str) else value
 
 
+TaskKind = Literal["multi", "single", "value"]
 TargetClasses = Literal["same", "new"] | None
 Target = Annotated[Optional["DataSettings"], BeforeValidator(_from_name)]
 
@@ -68,15 +72,18 @@ class DataSettings(Settings):
         word_column: Column of a CoNLL file that holds the word, from 0; negative ones count from the last.
         tag_column: Column of a CoNLL file that holds the tag.
         encoding: Encoding of files of texts.
-        labels: `single`: each image has one class. `multi`: any number of labels, in one column or in a column for each
-            label. `value`: a number, or several in a column each. `multi` and `value` need a table. `tags`: a tag for
-            each word of a text, from CoNLL or from lines of objects. `span`: answers to questions, from SQuAD. `none`:
-            texts or images alone, for `pretrain`. A line of a file is then a text, and a folder may hold images at any
-            depth, whose folders, if they name classes, are for reports alone.
+        labels: A kind, or a table of tasks: `{shape = "single", area = "value"}`. `single`: each image has one class.
+            `multi`: any number of labels, in one column or in a column for each label. `value`: a number, or several in
+            a column each. `multi` and `value` need a table. `tags`: a tag for each word of a text, from CoNLL or from
+            lines of objects. `span`: answers to questions, from SQuAD. `none`: texts or images alone, for `pretrain`. A
+            line of a file is then a text, and a folder may hold images at any depth, whose folders, if they name
+            classes, are for reports alone.
+        tasks: Kind of label of each task, `single`, `multi` or `value`, by its column; `labels` is then `tasks`. An
+            empty cell is a missing label; a single bar in a column of kind `multi` says that no label applies.
         label_column: Column of a table, or field of an object, that holds the class, the labels or the number.
-        label_columns: Columns of a table that hold a label or a value each, instead of `label_column`. For `multi`: 1,
-            true or yes where the label applies, 0, false or no where it does not, empty or -1 where that is unknown.
-            For `value`: numbers, empty where unknown.
+        label_columns: Columns of a table that hold a label or a value each, instead of `label_column`. For `single`: a
+            task each. For `multi`: 1, true or yes where the label applies, 0, false or no where it does not, empty or
+            -1 where that is unknown. For `value`: numbers, empty where unknown.
         label_separator: What separates the labels in a cell of `label_column`; None for the bar `|` or the semicolon,
             whichever the cells hold. An empty cell means that no label applies.
         split_column: Column or field that holds `train`, `val` or `test`. Without a column `split` the table is split
@@ -125,6 +132,7 @@ class DataSettings(Settings):
     tag_column: int = Field(default=-1, ge=-100, le=100)
     encoding: Literal["utf-8", "latin-1", "cp1252", "utf-16"] = "utf-8"
     labels: LabelKind = "single"
+    tasks: dict[str, TaskKind] = Field(default_factory=dict)
     label_column: str = Field(default=LABEL, min_length=1)
     # Not strict: within a target, a list of JSON comes as a list of Python.
     label_columns: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), strict=False)
@@ -141,16 +149,41 @@ class DataSettings(Settings):
     # 64: chosen; more threads would queue for the GIL.
     workers: int | None = Field(default=None, ge=1, le=64)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_tasks(cls, table: Any) -> Any:
+        """Turn a table of kinds, or several columns of single labels, into tasks."""
+        if not isinstance(table, Mapping):
+            return table
+        labels, columns = table.get("labels", "single"), table.get("label_columns")
+        if isinstance(labels, Mapping):
+            return {**table, "labels": "tasks", "tasks": labels}
+        if labels != "single" or not isinstance(columns, list | tuple) or not columns:
+            return table
+        if repeated := [name for name in columns if columns.count(name) > 1]:
+            raise ValueError(f"label_columns: two tasks have one name, {repeated[0]!r}")
+        return {**{k: v for k, v in table.items() if k != "label_columns"}, "labels": "tasks",
+                "tasks": dict.fromkeys(map(str, columns), "single")}  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> "DataSettings":
+        if (self.labels == "tasks") != bool(self.tasks):
+            raise ValueError('several tasks are named by a table: labels = {shape = "single", area = "value"}')
+        if len(self.tasks) == 1:
+            name, kind = next(iter(self.tasks.items()))
+            raise ValueError(f"one task is no several: set labels = {kind!r} and label_column = {name!r}")
+        if self.tasks and (self.label_columns or self.label_column != LABEL):
+            raise ValueError("leave out label_column and label_columns: each task's name is its column")
+        if bad := [name for name in self.tasks if not name or BETWEEN in name or name in RESERVED_TASKS]:
+            raise ValueError(f"a task cannot be called {bad[0]!r}: rename the column")
+        return self
+
     @model_validator(mode="after")
     def _check_labels(self) -> "DataSettings":
         if self.label_columns and self.label_column != LABEL:
             raise ValueError("label_column and label_columns exclude each other")
         if self.label_columns and self.labels == "none":
             raise ValueError("label_columns has no effect with labels = 'none'")
-        if self.label_columns and self.labels == "single":
-            raise ValueError(
-                "label_columns needs labels = 'multi' or 'value'; one class for each image has label_column"
-            )
         if self.label_separator and (self.labels != "multi" or self.label_columns):
             raise ValueError("label_separator needs labels = 'multi' with label_column")
         by_class = {"max_per_class": self.max_per_class, "unlabelled = 'rest'": self.unlabelled == REST}
@@ -248,13 +281,20 @@ class DataSettings(Settings):
         """Return the fields that are not at their default."""
         # Not what was set: settings that a manifest lists have all fields set.
         fields = type(self).model_fields
-        return [name for name in names if getattr(self, name) != fields[name].default]
+        return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
+
+    @property
+    def task_kinds(self) -> tuple[str, ...]:
+        """Each task with its kind, for digests: labels of another kind are other labels."""
+        return tuple(f"{name}: {kind}" for name, kind in self.tasks.items())
 
     @property
     def names_of_labels(self) -> tuple[str, ...]:
         """Columns of a table that hold labels, in the order of the head's columns."""
         if self.labels == "none":
             return ()
+        if self.tasks:
+            return tuple(self.tasks)
         # Labels are sorted like classes, numbers stand as they were listed.
         return tuple(sorted(self.label_columns) if self.labels == "multi" else self.label_columns) or (
             self.label_column,

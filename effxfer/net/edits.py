@@ -16,18 +16,21 @@ from effxfer.net.adapters.ssf import ssf
 from effxfer.net.early_exit import exit_early
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.label_words import label_words_head
+from effxfer.net.heads.multi_head import MultiHead, build_multi_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.net.removed_block import RemovedBlock
 from effxfer.net.text.masked_head import set_masked_head
 from effxfer.net.text.vocabulary import prune_vocabulary
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.registry import output_from_json
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.settings import build
 
 BODY = "body."
-HEAD_EDITS = ("grow_head", "set_head", "set_masked_head", "set_output")
+HEAD_EDITS = ("grow_head", "keep_tasks", "set_head", "set_masked_head", "set_output")
 LARGE = 2**20  # no layer of a backbone gives more features
 Sizes = dict[str, dict[str, Any]]
 
@@ -55,7 +58,10 @@ def set_head(
     if (head.kind == "compare") != (embeddings > 0):
         text = f"an edit sets a {head.kind} head with {embeddings} numbers of each class"
         raise ModelFileError(text, "get an intact copy", code="E404")
-    if head.kind == "label_words":
+    tasks = read_output(output) if output else None
+    if isinstance(tasks, TaskOutputs):
+        net.head = build_multi_head(head, features, [each.width for each in tasks.outputs.values()])
+    elif head.kind == "label_words":
         net.head = label_words_head(net, len(classes))
     else:
         net.head = build_head(head, features, len(classes), embeddings)
@@ -82,14 +88,53 @@ def set_output(net: Net, *, output: Mapping[str, Any]) -> None:
     Raises:
         ModelFileError: If it is unreadable, or has other columns than the head.
     """
-    try:
-        new = output_from_json(output)
-    except ValueError as error:
-        raise ModelFileError(f"an edit sets an unreadable output: {error}", "get an intact copy", code="E404") from None
+    new = read_output(output)
     if len(new.classes) != len(net.classes):
         text = f"an edit names {len(new.classes)} columns of a head that has {len(net.classes)}"
         raise ModelFileError(text, "get an intact copy", code="E404")
+    if isinstance(net.output, TaskOutputs) and getattr(new, "names", ()) != net.output.names:
+        raise ModelFileError("an edit names other tasks than the heads have", "get an intact copy", code="E404")
     net.output = new
+
+
+def read_output(output: Mapping[str, Any]) -> Output:
+    """Read the output of an edit.
+
+    Raises:
+        ModelFileError: If it is unreadable.
+    """
+    try:
+        return output_from_json(output)
+    except ValueError as error:
+        raise ModelFileError(f"an edit sets an unreadable output: {error}", "get an intact copy", code="E404") from None
+
+
+def keep_tasks(net: Net, *, tasks: Sequence[str]) -> None:
+    """Remove the heads of all other tasks; a single one becomes the network's plain head.
+
+    Raises:
+        ModelFileError: If the network has no such tasks, or its head cannot do without one of them.
+    """
+    output, head = net.output, net.head
+    names = output.names if isinstance(output, TaskOutputs) else ()
+    if not isinstance(output, TaskOutputs) or not isinstance(head, MultiHead) or not tasks or {*tasks} - {*names}:
+        raise ModelFileError(f"an edit keeps the tasks {', '.join(tasks)}, which the network lacks", code="E404")
+    numbers = [number for number, name in enumerate(output.names) if name in tasks]
+    heads = [head.heads[number] for number in numbers]
+    # Masks of a ticket are called by the path of their weight.
+    for mask in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(KEEP + "head/")]:
+        _move_mask(net, mask, numbers)
+    net.head = heads[0] if len(heads) == 1 else MultiHead(heads)
+    net.output = output.select(tasks)
+
+
+def _move_mask(net: Net, mask: str, numbers: Sequence[int]) -> None:
+    keep = getattr(net, mask)
+    delattr(net, mask)
+    _, _, number, leaf = mask.removeprefix(KEEP).split("/", 3)
+    if int(number) in numbers:
+        inside = f"heads/{numbers.index(int(number))}/" if len(numbers) > 1 else ""
+        net.register_buffer(f"{KEEP}head/{inside}{leaf}", keep)
 
 
 def sparsify(net: Net, *, weights: Sequence[str]) -> None:
@@ -306,6 +351,7 @@ EDITS: dict[str, Callable[..., None]] = {
     "grow_head": grow_head,
     "houlsby": houlsby,
     "ia3": ia3,
+    "keep_tasks": keep_tasks,
     "lora": lora,
     "parallel_adapter": parallel_adapter,
     "prompts": prompts,

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from effxfer.runtime.model_file.metadata import CLASS_EMBEDDINGS, CLASS_TABLES, PROTOTYPES, Metadata, ModelError
 from effxfer.runtime.model_file.seal import is_sealed, read_model
 from effxfer.runtime.model_file.wire import versions
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.session import (
     WEIGHTS_FOLDER,
     available_providers,
@@ -53,7 +55,7 @@ class CheckedSession:
         self.metadata = Metadata.from_properties(properties, f"the model {path}", path.parent)
         graph_input = self.session.get_inputs()[0]
         self.input_name = str(graph_input.name)
-        self._output = _output_for(self.session, self.metadata, path)
+        self._outputs = _outputs_for(self.session, self.metadata, path)
         _check_input(graph_input, self.metadata, path)
 
     @property
@@ -87,11 +89,11 @@ class CheckedSession:
         """
         feeds = {self.input_name: feed, **tables}
         try:
-            result: NDArray[np.float32] = self.session.run([output or self._output], feeds)[0]
+            results: list[NDArray[np.float32]] = self.session.run([output] if output else self._outputs, feeds)
         except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
             text = f"{ort_version()} cannot run {self.path} on {feed.dtype} {feed.shape}: {error_summary(error)}"
             raise ModelError(text, "export it again", code="E427") from None
-        return result
+        return results[0] if len(results) == 1 else join_tasks(self.metadata.output, results, self.path)
 
     def check(self, outputs: NDArray[np.float32], names: Sequence[str], classes: int) -> NDArray[np.float32]:
         """Return the outputs for named examples if they are finite numbers, one for each class, or for each position.
@@ -131,6 +133,37 @@ def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], op
     except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
         problem = f"{ort_version()} refuses {path} ({versions(content) or 'no ONNX model'}): {error_summary(error)}"
         raise ModelError(problem, "export it again, or install an ONNX Runtime that takes it", code="E424") from None
+
+
+def join_tasks(output: Output, results: Sequence[NDArray[np.float32]], path: Path) -> NDArray[np.float32]:
+    """Join the outputs of several tasks side by side, `(N, C)`.
+
+    Raises:
+        ModelError: If one of them has another width than its task (`E428`).
+    """
+    assert isinstance(output, TaskOutputs)
+    widths = [each.width for each in output.outputs.values()]
+    if [result.shape[1:] for result in results] != [(width,) for width in widths]:
+        problem = f"{path} returns {[result.shape for result in results]}, its tasks have {widths} columns"
+        raise ModelError(problem, "export it again", code="E428")
+    return np.concatenate(results, 1)
+
+
+def _outputs_for(session: Any, metadata: Metadata, path: Path) -> list[str]:
+    """Return the outputs to fetch: the first one, or that of each task.
+
+    Raises:
+        ModelError: If they are not those that the metadata name (`E428`).
+    """
+    if not isinstance(metadata.output, TaskOutputs):
+        return [_output_for(session, metadata, path)]
+    shapes = {output.name: list(output.shape[1:]) for output in session.get_outputs()}
+    expected_shapes = {name: [output.width] for name, output in metadata.output.outputs.items()}
+    if shapes != expected_shapes:
+        raise ModelError(
+            f"{path} returns {shapes}, its metadata names {expected_shapes}", "export it again", code="E428"
+        )
+    return list(expected_shapes)
 
 
 def _output_for(session: Any, metadata: Metadata, path: Path) -> str:

@@ -40,7 +40,7 @@ def predict_files(
         Rows of `file`, of `file` and `row`, or of `text` and `other`, with the prediction: `label`, `probability` and
         `top`, a list of `label` and `probability`, where an example of no enrolled class has the label None; for
         several labels `labels`, a list like it, and `top`; `values` by name; for tags `entities` or `words`, see
-        `TaggingPrediction`; or `answer`, `start`, `end` and `probability`.
+        `TaggingPrediction`; `answer`, `start`, `end` and `probability`; or `tasks`, with such a row by task.
         Rows of unusable examples have `error` instead. Rows of texts that lost their end have `cut`, which is true.
 
     Raises:

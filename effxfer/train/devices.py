@@ -82,6 +82,13 @@ class Device:
         torch.distributed.broadcast(shared, 0)
         return float(shared)
 
+    def average_(self, tensors: Iterable[Tensor]) -> None:
+        """Average the values of all processes, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+                tensor /= self.world
+
     def share_(self, tensors: Iterable[Tensor]) -> None:
         """Broadcast the leader's values to every process, in place."""
         if self.world > 1:

@@ -20,6 +20,7 @@ from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.train.devices import Device
 from effxfer.train.optim.gradients import DivergedError, Loss
 from effxfer.train.optim.microbatch import MOST_PARTS
+from effxfer.train.optim.task_gradients import Combination
 from effxfer.train.optim.update import Update
 from effxfer.train.settings import FitSettings, rate
 from effxfer.train.state import Work, clone, load, save
@@ -85,6 +86,7 @@ def fit(
     span: StepRange = StepRange(),
     allowance: Allowance | None = None,
     most_parts: int = MOST_PARTS,
+    combination: Combination | None = None,
     label: str = "train",
 ) -> list[Row]:
     """Train all parameters of `learner` that require gradients, in place.
@@ -114,6 +116,7 @@ def fit(
         allowance: Time budget, to which the number of steps is shortened; None is no limit. The number depends on the
             speed of the machine; the result depends only on the number.
         most_parts: Most parts that a batch is split into where memory is short; 1 if the loss compares its examples.
+        combination: How the gradients of several tasks are combined; None to add them up.
         label: Text of the progress bar.
 
     Returns:
@@ -129,7 +132,7 @@ def fit(
         begin_epoch=begin_epoch, before_step=before_step, after_step=after_step, move_state=move_state,
         validate=validate, observe=observe, no_best_before=no_best_before,
     )  # fmt: skip
-    loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span, allowance, most_parts)
+    loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span, allowance, most_parts, combination)
     loop.resume()
     loop.plan()
     with progress.bar(label, loop.last - span.first) as advance:
@@ -165,12 +168,21 @@ class _Loop:
     def __init__(
         self, learner: nn.Module, epochs: Callable[[int], Batches], loss: Loss, settings: FitSettings, device: Device,
         seed: int, hooks: _Hooks, work: Work, span: StepRange, allowance: Allowance | None,
-        most_parts: int,
+        most_parts: int, combination: Combination | None,
     ) -> None:  # fmt: skip
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
         self.hooks, self.work, self.span = hooks, work, span
         self.update = Update(
-            learner, loss, settings, device, seed, hooks.before_step, hooks.finish_step, work.note, most_parts
+            learner,
+            loss,
+            settings,
+            device,
+            seed,
+            hooks.before_step,
+            hooks.finish_step,
+            work.note,
+            most_parts,
+            combination,
         )
         self.trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.length = len(epochs(seed_of(seed, 0)))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.multi_label import MultiLabel
 from effxfer.runtime.outputs.positions import HIDDEN
@@ -38,6 +39,8 @@ def label_loss(
         multi_label: Loss of several labels: the binary cross-entropy, or the asymmetric loss, which weighs easy
             negatives down.
     """
+    if isinstance(output, TaskOutputs):
+        return torch.stack([*task_losses(output, raw, labels, smoothing, multi_label).values()]).sum()
     if isinstance(output, MultiLabel):
         return multi_label_loss(raw, labels, smoothing, multi_label)
     if isinstance(output, Regression):
@@ -47,6 +50,37 @@ def label_loss(
     if isinstance(output, Span):
         return span_loss(raw, labels)
     return F.cross_entropy(raw, labels, label_smoothing=smoothing)
+
+
+def task_losses(
+    output: TaskOutputs, raw: Tensor, labels: Tensor, smoothing: float = 0.0, multi_label: MultiLabelLoss = "binary"
+) -> dict[str, Tensor]:
+    """Compute the loss of each task: the mean over the batch, to which an example without its label adds 0.
+
+    So parts of a batch add up to the whole, and every label counts alike, however many examples lack one.
+
+    Args:
+        output: The tasks.
+        raw: Outputs of all tasks, `(B, C)`.
+        labels: Labels of all tasks, float32 `(B, W)`, NaN where unknown.
+        smoothing: As for `label_loss`.
+        multi_label: As for `label_loss`.
+    """
+    columns, places = output.columns(), output.label_columns()
+    return {
+        name: _task_loss(each, raw[:, columns[name]], labels[:, places[name]], smoothing, multi_label)
+        for name, each in output.outputs.items()
+    }
+
+
+def _task_loss(output: Output, raw: Tensor, labels: Tensor, smoothing: float, multi_label: MultiLabelLoss) -> Tensor:
+    labelled = ~labels.isnan().all(1)
+    count, raw, labels = len(labels), raw[labelled], labels[labelled]
+    if not len(labels):
+        return raw.sum()  # 0, with gradients of 0 for the head
+    if output.kind == "single":
+        labels = labels[:, 0].long()
+    return label_loss(output, raw, labels, smoothing, multi_label) * (len(labels) / count)
 
 
 def multi_label_loss(raw: Tensor, labels: Tensor, smoothing: float = 0.0, kind: MultiLabelLoss = "binary") -> Tensor:

@@ -38,6 +38,7 @@ from effxfer.transfer.fine_tuning.full import Full
 from effxfer.transfer.fine_tuning.lp_ft import LpFt
 from effxfer.transfer.fine_tuning.probe import Probe
 from effxfer.transfer.fine_tuning.unfreeze import Unfreeze
+from effxfer.transfer.multi_task.multi_task import MultiTask
 from effxfer.transfer.regularized.bi_tuning import BiTuning
 from effxfer.transfer.regularized.bss import Bss
 from effxfer.transfer.regularized.delta import Delta
@@ -95,6 +96,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "maml": Maml,
     "matching": Matching,
     "mcc": Mcc,
+    "multi_task": MultiTask,
     "nearest_mean": NearestMean,
     "parallel_adapter": ParallelAdapter,
     "probe": Probe,

@@ -21,6 +21,7 @@ from effxfer.settings import Settings
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.losses import MultiLabelLoss, label_loss
+from effxfer.train.optim.task_gradients import Combination
 from effxfer.train.settings import Validator
 from effxfer.train.train_mode import train_mode
 from effxfer.transfer.continual.kept_examples import held_parts
@@ -139,6 +140,10 @@ class Strategy(Settings):
             steps: Completed steps.
             progress: Of the step, in [0, 1).
         """
+
+    def combination(self, learner: Any) -> Combination | None:
+        """Return how the gradients of the loss's terms are combined; None where they are added up."""
+        return None
 
     def label_loss(self, learner: Any, raw: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the head's outputs `(B, C)` under the labels of a batch, by their kind."""

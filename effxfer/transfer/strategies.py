@@ -105,7 +105,10 @@ def require_examples(name: str, unit: str, data: str) -> None:
 
 def _check_options(strategy: Strategy, labels: str) -> None:
     """Refuse options that say nothing about labels of a kind: without effect they would promise one."""
-    useful = {"balance": ("single",), "label_smoothing": ("single", "multi", "tags"), "multi_label": ("multi",)}
+    useful = {
+        "balance": ("single",), "label_smoothing": ("single", "multi", "tags", "tasks"),
+        "multi_label": ("multi", "tasks"),
+    }  # fmt: skip
     for option, kinds in useful.items():
         default = Strategy.model_fields[option].default
         if labels not in kinds and getattr(strategy, option) != default:

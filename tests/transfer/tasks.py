@@ -1,11 +1,14 @@
 """A task that a tiny network learns in a second, and one that shows which weights a strategy moves."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from effxfer.data.task import Split, Task
 from effxfer.net.net import Net
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.stages.train.finetune import train
 from effxfer.stages.train.head import new_head
@@ -34,6 +37,20 @@ def task(count: int = 48, seed: int = 0) -> Task:
     parts = {"train": split(count), "val": split(24), "test": split(24), "unlabelled": split(96)}
     return Task(name="stripes", output=SingleLabel(classes=("down", "across")), **parts, input=PREPROCESS, digest="d",
                 class_embeddings=np.eye(2, dtype=np.float32))  # fmt: skip
+
+
+def two_tasks(seed: int = 0) -> Task:
+    """The stripes of `task` with two questions: which way they go, and, of two examples out of three, the reverse."""
+    single = task(seed=seed)
+
+    def both(split: Split) -> Split:
+        labels = np.stack([split.labels, 1 - split.labels], 1).astype(np.float32)
+        labels[::3, 1] = np.nan
+        return replace(split, labels=labels)
+
+    parts = {"train": both(single.train), "val": both(single.val), "test": both(single.test)}
+    outputs = {"way": single.output, "other": SingleLabel(classes=("up", "along"))}
+    return replace(single, output=TaskOutputs(outputs=outputs), unlabelled=None, class_embeddings=None, **parts)
 
 
 def body(seed: int = 0) -> Net:

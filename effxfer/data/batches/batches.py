@@ -18,6 +18,7 @@ from effxfer.data.task import Split, Task, require_images
 from effxfer.errors import SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.rows import Ragged
 
 Make = Callable[[Tensor, Generator], Any]
@@ -126,6 +127,9 @@ def make_batches(
     if not isinstance(task.input, Preprocess):
         return _make_plain_batches(task, size, settings, device, balance)
     look, labels = make_views(task.train, task.input, settings, device), label_tensor(task.train.labels, task.output)
+
+    if isinstance(task.output, TaskOutputs) and (settings.mixup or settings.cutmix):
+        raise SettingsError("augment mixes the labels of one task, these are several", "leave out mixup and cutmix")
 
     def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         return mix_images(look(index, rng), labels[index].to(device), len(task.classes), settings, rng)

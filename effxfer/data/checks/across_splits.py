@@ -5,6 +5,7 @@ from functools import partial
 
 from effxfer.data.checks.coverage import check_coverage
 from effxfer.data.checks.leaks import find_contradictions, find_imbalance, find_leaks
+from effxfer.data.checks.task_coverage import check_tasks
 from effxfer.data.history import History, find_trained_before
 from effxfer.data.labels.arrays import describe_label
 from effxfer.data.listing import Finding, Item, Severity
@@ -26,10 +27,14 @@ def check_items(
         unit: What an item is, in the singular.
     """
     kind = settings.labels
+    if kind == "tasks":
+        coverage = check_tasks(items, settings.tasks, classes, unit)
+    else:
+        coverage = find_imbalance(items, unit) if kind == "single" else check_coverage(items, kind, classes, unit)
     severity: Severity = "warning" if settings.allow_leakage else "error"
     return [
         *(() if kind == "none" else find_contradictions(items, partial(describe_label, kind, classes=classes))),
-        *(find_imbalance(items, unit) if kind == "single" else check_coverage(items, kind, classes, unit)),
+        *coverage,
         *find_leaks(items, {i.path: i.sha256 for i in items}, relation, severity),
         *find_trained_before(items, history, severity),
     ]

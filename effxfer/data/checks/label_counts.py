@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data.labels.arrays import label_array
+from effxfer.data.labels.tasks import classes_of, split_texts
 from effxfer.data.listing import POSITION_KINDS, SPLITS, Listing
 from effxfer.report import Measurement, Table
 from effxfer.runtime.outputs.entities import read_scheme
@@ -22,11 +23,11 @@ def measure_balance(listing: Listing) -> list[Measurement]:
 
     Returns:
         `single`: the ratio of examples between the largest and the smallest class. `multi`: the mean number of labels
-        of an example. `span`: the share of questions without an answer. Nothing for values and tags, or without
+        of an example. `span`: the share of questions without an answer. Nothing for values, tags and tasks, or without
         training examples.
     """
     train = listing.split("train")
-    if not train or listing.labels in ("tags", "value"):
+    if not train or listing.labels in ("tags", "tasks", "value"):
         return []
     if listing.labels == "span":
         share = 100 * sum(item.label == EMPTY for item in train) / len(train)
@@ -44,11 +45,26 @@ def label_table(listing: Listing) -> Table:
         return _class_table(listing)
     if listing.labels in POSITION_KINDS:
         return _entity_table(listing) if listing.labels == "tags" else _question_table(listing)
+    if listing.tasks:
+        return _task_table(listing)
     labels = {
         split: label_array(listing.labels, [item.label for item in listing.split(split)], listing.classes)
         for split in SPLITS
     }
     return _flag_table(listing, labels) if listing.labels == "multi" else _value_table(listing, labels)
+
+
+def _task_table(listing: Listing) -> Table:
+    """Count the examples that have a label of each task, and the classes of the task."""
+    texts = {split: split_texts([i.label for i in listing.split(split)], len(listing.tasks)) for split in SPLITS}
+    return Table(
+        title=f"{listing.unit} with a label by task",
+        rows=tuple(
+            {"task": name, "kind": kind, "columns": len(classes_of(name, listing.classes))}
+            | {split: sum(map(bool, columns[number])) for split, columns in texts.items()}
+            for number, (name, kind) in enumerate(listing.tasks.items())
+        ),
+    )
 
 
 def _class_table(listing: Listing) -> Table:

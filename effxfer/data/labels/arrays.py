@@ -3,6 +3,7 @@
 Shape legend: N images, C classes, K values.
 """
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from effxfer.data.labels.cells import UNKNOWN
 from effxfer.data.listing import LabelKind, first_names
 from effxfer.errors import DataError
+from effxfer.runtime.multi_task.task_outputs import BETWEEN
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.multi_label import UNKNOWN as UNKNOWN_FLAG
 from effxfer.runtime.outputs.multi_label import MultiLabel
@@ -67,11 +69,19 @@ def describe_label(kind: LabelKind, label: str, classes: Sequence[str]) -> str:
     >>> describe_label("multi", "1?0", ("beach", "dog", "sea"))
     'beach, ?dog'
     """
+    if kind == "tasks":
+        return _describe_tasks(label, classes)
     if kind != "multi":
         return label
     marks = {"1": "", UNKNOWN: UNKNOWN}
     names = [f"{marks[flag]}{name}" for name, flag in zip(classes, label, strict=True) if flag in marks]
     return first_names(names) or "no label"
+
+
+def _describe_tasks(label: str, classes: Sequence[str]) -> str:
+    names = dict.fromkeys(name.partition(BETWEEN)[0] for name in classes)
+    texts = zip(names, json.loads(label), strict=False)
+    return first_names([f"{name} {text}" for name, text in texts if text]) or "no label"
 
 
 def _indices(labels: Sequence[str], classes: tuple[str, ...]) -> NDArray[np.int64]:

@@ -5,12 +5,14 @@
 * `multi` in a column for each label: a character for each, `1`, `0`, or `?` where unknown.
 * `value`: the values as float32 in their shortest form with spaces between, `nan` where unknown.
 * `none`: an empty text.
+* `tasks`: a JSON list with the text of each task, empty where its label is missing.
 
 Equal labels have equal texts, whatever way their cells are written.
 """
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -49,6 +51,8 @@ Reader = Callable[[Sequence[str]], str | Problem]
 
 def label_reader(settings: DataSettings) -> Reader:
     """Return what reads the label cells of a row, in the order of `names_of_labels`, into a text or a problem."""
+    if settings.tasks:
+        return partial(read_tasks, settings.tasks)
     if settings.labels == "value":
         return partial(read_numbers, settings.names_of_labels)
     if settings.labels == "multi":
@@ -111,3 +115,29 @@ def _number(cell: str) -> str | None:
     # Python's formats and not numpy's, whose exponents differ by version: the text is part of the data's digest.
     texts = (f"{number:.{digits}g}" for digits in ENOUGH_DIGITS)
     return next(text for text in texts if np.float32(text) == number)
+
+
+def read_tasks(tasks: Mapping[str, str], cells: Sequence[str]) -> str | Problem:
+    """Read a cell for each task; an empty one is a missing label, but one of them must be there."""
+    texts = list[str]()
+    for (name, kind), cell in zip(tasks.items(), cells, strict=True):
+        text = _read_task(name, kind, cell)
+        if isinstance(text, Problem):
+            return text
+        texts.append(text)
+    if any(texts):
+        return json.dumps(texts, ensure_ascii=False)
+    return Problem(
+        "E334", f"no label in {first_names([repr(name) for name in tasks])}", "fill one in, or remove the row"
+    )
+
+
+def _read_task(name: str, kind: str, cell: str) -> str | Problem:
+    if cell.casefold() in NO_LABEL:
+        return ""
+    if kind == "single":
+        return cell
+    if kind == "multi":
+        return _read_names([cell])
+    text = read_numbers([name], [cell])
+    return "" if isinstance(text, Problem) and text.code == "E334" else text

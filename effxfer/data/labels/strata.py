@@ -17,7 +17,7 @@ DECILES = 10
 # What the strata are made by, for the note on the splits.
 STRATIFIED_BY: dict[LabelKind, str] = {
     "single": "class", "multi": "content", "value": "tenths of the first value", "tags": "content", "span": "content",
-    "none": "content",
+    "none": "content", "tasks": "content",
 }  # fmt: skip
 
 

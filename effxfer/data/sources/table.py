@@ -11,6 +11,7 @@ from pathlib import Path
 
 from effxfer.data.labels.arrays import describe_label
 from effxfer.data.labels.names import index_names
+from effxfer.data.labels.tasks import name_task_labels
 from effxfer.data.listing import SPLIT_NAMES, Finding, Item, SourceListing, count_paths, first_names
 from effxfer.data.settings import DataSettings
 from effxfer.data.sources.folder import find_collisions
@@ -72,6 +73,9 @@ def _name_labels(rows: list[Row], settings: DataSettings) -> tuple[list[Row], tu
     """Return the rows, the names of labels or values (of classes none, as only those in use count), and findings."""
     if settings.labels in ("single", "none"):
         return rows, (), []
+    if settings.tasks:
+        labels, columns, findings = name_task_labels([row.label for row in rows], settings.tasks)
+        return [row._replace(label=label) for row, label in zip(rows, labels, strict=True)], columns, findings
     if settings.labels == "value" or settings.label_columns or not rows:
         return rows, settings.names_of_labels, []
     texts, classes, findings = index_names([row.label for row in rows], settings.label_separator)

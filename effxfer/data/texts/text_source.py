@@ -30,7 +30,7 @@ SUFFIXES: dict[str, Format] = {
 }  # fmt: skip
 # Of other kinds of label than single ones.
 FORMATS: dict[LabelKind, tuple[Format, ...]] = {
-    "multi": ("table",), "value": ("table",), "tags": ("conll", "jsonl"), "span": ("squad",),
+    "multi": ("table",), "value": ("table",), "tasks": ("table",), "tags": ("conll", "jsonl"), "span": ("squad",),
     "none": ("lines", "jsonl", "table"),
 }  # fmt: skip
 SHAPES: dict[Format, str] = {

@@ -1,4 +1,4 @@
-"""The process on an emulated CPU: run one model and write its first output, without importing effxfer."""
+"""The process on an emulated CPU: run one model and write its outputs, without importing effxfer."""
 
 import json
 import os
@@ -9,7 +9,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it
 
 
 def main() -> None:
-    """Run a model on an array of images and write its first output; the first argument names the files, as JSON."""
+    """Run a model on an array of images and write its outputs side by side; the first argument names the files."""
     import numpy as np
     import onnxruntime
 
@@ -20,7 +20,10 @@ def main() -> None:
     session = onnxruntime.InferenceSession(ask["file"], options, providers=["CPUExecutionProvider"])
     images, name = np.load(ask["images"]), session.get_inputs()[0].name
     step = ask["batch"]
-    parts = [session.run(None, {name: images[at : at + step]})[0] for at in range(0, len(images), step)]
+    # Beside logits stand the features of a file of prototypes, which nobody asked for.
+    outputs = [output.name for output in session.get_outputs() if output.name != "features"]
+    batches = (session.run(outputs, {name: images[at : at + step]}) for at in range(0, len(images), step))
+    parts = [np.concatenate(batch, -1) for batch in batches]
     np.save(ask["logits"], np.concatenate(parts))
 
 

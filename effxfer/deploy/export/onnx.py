@@ -21,6 +21,7 @@ from effxfer.errors import ModelFileError
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import CLASS_EMBEDDINGS, FEATURES, PROTOTYPES, SEALS, Metadata, ModelError
 from effxfer.runtime.model_file.seal import is_sealed, read_model
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SingleLabel
 
@@ -50,10 +51,11 @@ def export_onnx(
     """Write a network as one ONNX file; above 2 GB, as one with its weights in `FILE.data` beside it.
 
     The input is `images`, float32 `(batch, 3, S, S)`, or `ids`, int64 `(batch, length)`; the output is `logits`,
-    float32 `(batch, C)`, or for each position of a text `(batch, length, C)`. Batch and length are free axes. With
-    `prototypes` there is a second input of that name, float32 `(any number, D)`, which need not be given, and a second
-    output `features`, float32 `(batch, D)`. The file's metadata hold input, output, key and version; paths, stack
-    traces and torch's bookkeeping are removed. The files of the input, such as `tokenizer.json`, are written beside it.
+    float32 `(batch, C)`, or for each position of a text `(batch, length, C)`. Batch and length are free axes. Each of
+    several tasks has an output of its name instead, float32 `(batch, c)`. With `prototypes` there is a second input of
+    that name, float32 `(any number, D)`, which need not be given, and a second output `features`, `(batch, D)`. The
+    file's metadata hold input, output, key and version; paths, stack traces and torch's bookkeeping are
+    removed. The files of the input, such as `tokenizer.json`, are written beside it.
 
     Args:
         module: Module in evaluation mode, on any device; unchanged. With `prototypes`, it takes them as a second
@@ -85,11 +87,12 @@ def export_onnx(
     second_inputs = {name: table.detach() for name, table in tables.items() if table is not None}
     free |= dict.fromkeys(second_inputs, FREE_CLASSES)
     examples += second_inputs.values()
-    outputs = [OUTPUT] if prototypes is None else [OUTPUT, FEATURES]
+    tasks = output.outputs if isinstance(output, TaskOutputs) else {OUTPUT: output}
+    outputs = [*tasks, *([] if prototypes is None else [FEATURES])]
     model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=outputs)
     strip(model)
-    columns = FREE_CLASSES[0] if second_inputs else output.width
-    axes = [BATCH, columns] if output.per == "example" else [*input.free.values(), columns]
+    leading = [BATCH] if output.per == "example" else [*input.free.values()]
+    axes = [[*leading, FREE_CLASSES[0] if second_inputs else each.width] for each in tasks.values()]
     _check_graph(model, axes, max(opset, NATIVE), free)
     # After the check, which compares what torch wrote with what it was asked for.
     if opset < NATIVE:
@@ -264,12 +267,14 @@ def _replace_in_place(module: nn.Module) -> Iterator[None]:
 
 
 def _check_graph(
-    model: "onnx.ModelProto", axes: Sequence[int | str], opset: int, free: Mapping[str, Mapping[int, str]]
+    model: "onnx.ModelProto", axes: Sequence[Sequence[int | str]], opset: int, free: Mapping[str, Mapping[int, str]]
 ) -> None:
     check_operators(model, opset, free)
-    shape = [d.dim_value or d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
-    if shape != axes:
-        raise ModelFileError(f"the network gives {shape}, not {axes}", "one output per class or value", code="E406")
+    for number, expected in enumerate(axes):
+        shape = [d.dim_value or d.dim_param for d in model.graph.output[number].type.tensor_type.shape.dim]
+        if shape != expected:
+            text = f"the network gives {shape}, not {expected}"
+            raise ModelFileError(text, "one output per class or value", code="E406")
 
 
 def check_operators(model: "onnx.ModelProto", opset: int, free: Mapping[str, Mapping[int, str]]) -> None:

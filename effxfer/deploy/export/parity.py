@@ -16,6 +16,8 @@ from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model import Model
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.multi_task.worst_task import main_scores
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.positions import PositionLabels, count_texts, restrict_outputs
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
@@ -111,7 +113,7 @@ def check(
         `parity/batchB`, `parity/lengthL`, `parity/sizeHxW` and `parity/split`: largest absolute difference of a logit,
         at each batch size, each length of texts, other sizes of images and over the whole split; `parity/alone`: see
         `compare_alone`; `parity/scale`: torch's largest absolute logit; `parity/agreement`: examples of the split with
-        the same decision, in percent; `METRIC/torch` and `METRIC/onnx`.
+        the same decision, in percent; `METRIC/torch` and `METRIC/onnx`, of several tasks also `METRIC/onnx/TASK`.
 
     Raises:
         GateError: With the figures; the file is renamed to `*.rejected`.
@@ -153,15 +155,21 @@ def reject(file: Path) -> Path:
 def drop_faults(
     report: Report, max_drop: float, output: Output = SINGLE_LABEL, sides: tuple[str, str] = ("torch", "onnx")
 ) -> list[str]:
-    """Describe a drop of the main metric by more than `max_drop` points between two rows of a report; else empty."""
-    before, after = (report[f"{output.metric}/{side}"] for side in sides)
-    # 1e-9: points are differences of shares, whose last bits must not decide.
-    if before.value - after.value <= max_drop + 1e-9:
-        return []
-    return [
-        f"{output.title} fell by {before.value - after.value:.2f} points, from {before.value:.2f} % to "
-        f"{after.value:.2f} % of {after.n} {after.of}, allowed are {max_drop:g}"
-    ]
+    """Describe drops of the main metric by more than `max_drop` points between two rows of a report, of each task."""
+    tasks = output.outputs if isinstance(output, TaskOutputs) else {"": output}
+    faults = []
+    for task, each in tasks.items():
+        names = [f"{each.metric}/{side}/{task}".rstrip("/") for side in sides]
+        if report.get(names[0]) is None:
+            continue  # auxiliary, or without labels here
+        before, after = (report[name] for name in names)
+        # 1e-9: points are differences of shares, whose last bits must not decide.
+        if before.value - after.value > max_drop + 1e-9:
+            faults.append(
+                f"{f'task {task!r}: ' if task else ''}{each.title} fell by {before.value - after.value:.2f} points, "
+                f"from {before.value:.2f} % to {after.value:.2f} % of {after.n} {after.of}, allowed are {max_drop:g}"
+            )
+    return faults
 
 
 def agreement(
@@ -195,8 +203,8 @@ def _split_rows(
             Measurement(name="parity/split", value=distance(expected, got), n=n),
             Measurement(name="parity/scale", value=float(np.abs(expected).max()), n=n),
             Measurement(name="parity/agreement", value=agreed, unit="%", n=n, of=unit),
-            Measurement.from_score("torch", output.score(expected, labels, unit)),
-            Measurement.from_score("onnx", output.score(got, labels, unit)),
+            *(Measurement.from_score("torch", each) for each in main_scores(output, expected, labels, unit)),
+            *(Measurement.from_score("onnx", each) for each in main_scores(output, got, labels, unit)),
         )
     )
 

@@ -17,6 +17,7 @@ from effxfer.report import Measurement, Report
 from effxfer.runtime.images.crop import graph_input
 from effxfer.runtime.images.preprocess import Preprocess, normalize
 from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.multi_task.worst_task import main_scores
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.session import open_session, session_options
@@ -114,8 +115,8 @@ def check_preprocessing(
         rows=(
             Measurement(name="preprocessing/input", value=outputs.largest, unit="of 255", n=n),
             Measurement(name="preprocessing/agreement", value=agreed, unit="%", n=n, of="images"),
-            Measurement.from_score("pixels", output.score(expected, split.labels)),
-            Measurement.from_score("whole", output.score(raw, split.labels)),
+            *(Measurement.from_score("pixels", each) for each in main_scores(output, expected, split.labels)),
+            *(Measurement.from_score("whole", each) for each in main_scores(output, raw, split.labels)),
         ),
         notes=(f"preprocessing inside the graph: {n} images of {outputs.sizes} sizes",),
     )

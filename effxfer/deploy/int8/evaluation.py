@@ -13,6 +13,7 @@ from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.parity import agreement
 from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.static import Feeds
+from effxfer.runtime.multi_task.worst_task import worst_drop
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.positions import count_texts, select_texts
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
@@ -31,7 +32,8 @@ class CandidateResult:
         name: Key of the recipe, or `fp32`.
         file: The candidate.
         score: Main metric on the n examples, in points; None before it is measured.
-        drop: Points below the float file on the same examples.
+        drop: Points below the float file on the same examples; of several tasks, those of the worst one.
+        worst: The task that lost most; empty for a network of one task.
         agreement: Examples with the float file's decision, in percent.
         n: Examples.
         timing: Result of `effxfer.benchmark.protocol.latency.compare`; None if it was not timed.
@@ -43,6 +45,7 @@ class CandidateResult:
     file: Path
     score: float | None = None
     drop: float | None = None
+    worst: str = ""
     agreement: float | None = None
     n: int = 0
     timing: Any = None
@@ -130,10 +133,9 @@ class Evaluator:
         return candidate.drop is not None and candidate.drop <= self.max_drop + 1e-9
 
     def _rejection(self, candidate: CandidateResult) -> str:
-        return (
-            f"rejected: {candidate.drop:.2f} points below fp32 on {candidate.n} {self.unit}, "
-            f"allowed are {self.max_drop:g}"
-        )
+        task = f"task {candidate.worst!r} " if candidate.worst else ""
+        text = f"rejected: {task}{candidate.drop:.2f} points below fp32 on {candidate.n} {self.unit}"
+        return f"{text}, allowed are {self.max_drop:g}"
 
     def _evaluate(self, candidate: CandidateResult, chosen: NDArray[np.int_]) -> tuple[CandidateResult, float]:
         """Return the candidate with its results, and the standard deviation of its drop."""
@@ -141,7 +143,9 @@ class Evaluator:
         got = onnx_logits(candidate.file, self.rows[chosen], threads=self.threads, exact=self.exact)
         # Outputs per position have those of the longest chosen text.
         dense = self.logits[chosen][:, : got.shape[1]]
-        score, before = self.output.score(got, labels).value, self.output.score(dense, labels).value
+        score, drop = self.output.score(got, labels).value, worst_drop(self.output, dense, got, labels)
         agreed = agreement(self.output, dense, got, labels)
-        result = replace(candidate, score=score, drop=before - score, agreement=agreed, n=count_texts(labels))
-        return result, self.output.drop_deviation(dense, got, labels)
+        result = replace(
+            candidate, score=score, drop=drop.points, worst=drop.task, agreement=agreed, n=count_texts(labels)
+        )
+        return result, drop.deviation

@@ -26,6 +26,7 @@ class Score:
         n: Number of examples.
         of: What n counts, such as `images`.
         unit: `%` for points; empty for a number in the user's unit, which is never the main metric.
+        task: Name of the task, where a network has several; empty for one, and for their mean.
     """
 
     metric: str
@@ -33,6 +34,7 @@ class Score:
     n: int
     of: str
     unit: str = "%"
+    task: str = ""
 
 
 class Output(Protocol):

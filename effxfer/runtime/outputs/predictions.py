@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.base import Output
 
 Ranked = tuple[tuple[str, float], ...]
@@ -173,9 +174,22 @@ class SpanPrediction:
         return {**plain, "probability": round(self.probability, 6)}
 
 
-def to_predictions(
-    output: Output, answers: NDArray[Any], decisions: NDArray[Any], top: int
-) -> list[Prediction | MultiLabelPrediction | RegressionPrediction]:
+@dataclass(frozen=True)
+class TaskPrediction:
+    """Prediction of a model of several tasks for one example.
+
+    Attributes:
+        tasks: The prediction of each task, by its name.
+    """
+
+    tasks: "Mapping[str, Prediction | MultiLabelPrediction | RegressionPrediction]"
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert into plain values, by task."""
+        return {"tasks": {name: prediction.to_json() for name, prediction in self.tasks.items()}}
+
+
+def to_predictions(output: Output, answers: NDArray[Any], decisions: NDArray[Any], top: int) -> list[Any]:
     """Turn outputs into predictions.
 
     Args:
@@ -184,12 +198,24 @@ def to_predictions(
         decisions: Result of `Output.decide`.
         top: Classes to name, from 1 to all.
     """
+    if isinstance(output, TaskOutputs):
+        return _to_task_predictions(output, answers, top)
     pairs, top = zip(answers, decisions, strict=True), max(top, 1)
     if output.kind == "value":
         return [RegressionPrediction(dict(zip(output.classes, row.tolist(), strict=True))) for row, _ in pairs]
     if output.kind == "multi":
         return [_several_labels(output.classes, row, applies, top) for row, applies in pairs]
     return [_single_label(output.classes, row, top) for row, _ in pairs]
+
+
+def _to_task_predictions(output: TaskOutputs, answers: NDArray[Any], top: int) -> list[TaskPrediction]:
+    columns, by_task = output.columns(), dict[str, list[Any]]()
+    for name, each in output.outputs.items():
+        task_answers = answers[:, columns[name]]
+        # By the answers: those of `of_answers` are what an own graph for answers would give.
+        by_task[name] = to_predictions(each, task_answers, each.of_answers().decide(task_answers), top)
+    rows = zip(*by_task.values(), strict=True)
+    return [TaskPrediction(dict(zip(by_task, row, strict=True))) for row in rows]
 
 
 def rank(classes: Sequence[str], probabilities: NDArray[Any], top: int) -> Ranked:

@@ -35,6 +35,7 @@ from effxfer.net.net import Net
 from effxfer.net.text.text_tower import FOLDER as TEXT_FOLDER
 from effxfer.net.text.text_tower import TextTower
 from effxfer.report import Measurement, Report
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle, find_libraries
@@ -43,7 +44,7 @@ from effxfer.stages.deliver.text_tower import file_recall, text_task
 from effxfer.stages.settings.common import FILES, HF_FILES
 from effxfer.stages.train.adapter_training import merge_adapters
 from effxfer.stages.train.finetune import accuracy_report
-from effxfer.stages.train.head import require_same_output
+from effxfer.stages.train.head import deliver_tasks, require_same_output
 from effxfer.stages.train.image_text.towers import with_embedded_classes
 from effxfer.stages.train.target_domain import evaluate_file_on_target
 from effxfer.train.devices import Device
@@ -71,11 +72,14 @@ def export(
     # Resolved once, so that the gate, int8 and the bundle use the same number.
     settings = settings.model_copy(update={"threads": settings.threads or usable_cores()})
     task, folder = tasks[-1], work.result or Path()
+    auxiliary = net.output.auxiliary if isinstance(net.output, TaskOutputs) else ()
+    if net.text is None:
+        task = deliver_tasks(net, task)
     _require_fitting(net, settings)
     libraries = find_libraries(net.input, settings) if settings.bundle else ()
     if net.text is not None:
         task = with_embedded_classes(net, with_caption_labels(task, net.classes), device)
-    require_same_output(net, task)
+        require_same_output(net, task)
     task = replace(task, output=net.output)  # with the network's own thresholds, and its own mean and deviation
     report = write_files(net, task, settings, folder, device)
     if net.text is not None:
@@ -89,7 +93,8 @@ def export(
         report += bundle(
             folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, libraries=libraries
         )  # fmt: skip
-    return net, report + zeros(net)
+    left_out = (f"auxiliary tasks left out of the file: {', '.join(auxiliary)}",) if auxiliary else ()
+    return net, report + zeros(net) + Report(notes=left_out)
 
 
 def write_files(net: Net, task: Task, settings: ExportSettings, folder: Path, device: Device) -> Report:
@@ -153,6 +158,10 @@ def _require_fitting(net: Net, settings: ExportSettings) -> None:
     if settings.bundle and isinstance(net.output, MaskedToken):
         text = "a bundle's card and page show no guesses of masked tokens"
         raise SettingsError(text, "finetune the network first")
+    for name in ("with_preprocessing", "hf_inputs", "bundle"):
+        if isinstance(net.output, TaskOutputs) and getattr(settings, name):
+            text = f"{name} is for a file of one task, this one answers {len(net.output.names)}"
+            raise SettingsError(text, "leave it out, or name all tasks but one as options.auxiliary of finetune")
     if settings.dynamic_size:
         require_images(net.input, "dynamic_size")
     if settings.hf_inputs:

@@ -54,6 +54,9 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
     from effxfer.transfer.strategies import make_strategy, require_data, require_examples
 
     for listing in listings[-1:]:
+        if listing.tasks and not settings.several_tasks:
+            text = f"this stage takes one task, {listing.name} has {len(listing.tasks)}: {', '.join(listing.tasks)}"
+            raise SettingsError(text, "set labels to a single kind and label_column to one of them")
         if settings.takes and listing.labels not in settings.takes:
             kinds = " or ".join(settings.takes)
             text = f"this stage needs labels of kind {kinds}, {listing.name} holds kind {listing.labels!r}"

@@ -32,6 +32,7 @@ class StageSettings(Settings):
 
     NETWORK_FIELDS: ClassVar[tuple[str, ...]] = ("backbones", "control_backbones")
     takes: ClassVar[tuple[str, ...]] = ()  # kinds of label that the stage understands; empty for all
+    several_tasks: ClassVar[bool] = False  # whether the stage understands tasks that share a network
     without_labels: ClassVar[bool] = False  # whether its strategies are those that learn without labels
 
     @property

@@ -26,6 +26,8 @@ class Finetune(DistilledSettings):
             None: no limit.
     """
 
+    several_tasks: ClassVar[bool] = True
+
     size: int | None = Field(default=None, ge=8, le=4096)
     seconds: float | None = Field(default=None, gt=0)
 
@@ -88,6 +90,8 @@ class Search(SearchSettings, StageSettings):
 
 class Export(ExportSettings, StageSettings):
     """Export a verified ONNX model, and an int8 model if it is faster and accurate enough."""
+
+    several_tasks: ClassVar[bool] = True
 
 
 class Bench(StageSettings):

@@ -1,6 +1,6 @@
 """Settings of the pruning stages; no heavy imports."""
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -35,6 +35,8 @@ class Lottery(DistilledSettings):
         control_seeds: Repetitions of each control if `controls` is `full`.
         fit: Training settings of each round.
     """
+
+    several_tasks: ClassVar[bool] = True
 
     method: Literal["lottery"] = "lottery"
     sparsity: float | None = Field(default=None, gt=0, lt=1)
@@ -96,6 +98,8 @@ class Gradual(DistilledSettings):
         fit: Training settings.
     """
 
+    several_tasks: ClassVar[bool] = True
+
     method: Literal["gradual"] = "gradual"
     sparsity: float = Field(gt=0, lt=1)
     begin: float = Field(default=0.0, ge=0, lt=1)
@@ -156,6 +160,8 @@ class Channels(DistilledSettings):
         fit: Training settings after pruning; `steps` share the epochs.
         seconds: Time limit of pruning and training, without the controls; needs `steps = 1`.
     """
+
+    several_tasks: ClassVar[bool] = True
 
     method: Literal["channels"] = "channels"
     ratio: float | None = Field(default=None, gt=0, lt=1)
@@ -225,6 +231,8 @@ class Compact(StageSettings):
         seed: Random seed of the choice of training images.
     """
 
+    several_tasks: ClassVar[bool] = True
+
     method: Literal["compact"] = "compact"
     # 0 is lossless, and the only value whose result needs no decision by the user.
     max_error: float = Field(default=0.0, ge=0, lt=1)
@@ -262,6 +270,8 @@ class Structured(DistilledSettings):
         rewind: Epoch whose weights every round starts from; 0 is the input weights of the stage.
         fit: Training settings of each round.
     """
+
+    several_tasks: ClassVar[bool] = True
 
     method: Literal["structured"] = "structured"
     ratio: float | None = Field(default=None, gt=0, lt=1)

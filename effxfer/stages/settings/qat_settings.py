@@ -1,6 +1,6 @@
 """Settings of quantization-aware training; no heavy imports."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ class Qat(TrainedSettings):
         float_first: Number of leading convolutions (or linear layers) that stay in float32, see `Recipe.float_first`.
         fit: Training settings; a good first rate is a tenth of the rate that the network was trained with.
     """
+
+    several_tasks: ClassVar[bool] = True
 
     # 7 bits: two products of u8 and s7 sum to at most 2 * 255 * 64 = 32,640 and fit into the int16 of `vpmaddubsw`.
     bits: int = Field(default=7, ge=2, le=8)

@@ -12,6 +12,7 @@ from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.text.tokens import Tokens
 from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.train.optim.gradients import Loss
@@ -45,6 +46,8 @@ def distillation_loss(
     if not strategy.of_images:
         name = type(strategy).__name__.lower()
         raise SettingsError(f"teacher cannot be combined with strategy {name!r}", "use strategy = 'full'")
+    if isinstance(net.output, TaskOutputs):
+        raise SettingsError("a teacher has one task, this network several", "leave out teacher")
     teacher = load_teacher(settings, net) if settings.source else net
     if head_is_new and not settings.source:
         raise SettingsError("teacher: the network is not trained for these classes yet", "run finetune before it")

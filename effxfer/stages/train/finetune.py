@@ -18,6 +18,7 @@ from effxfer.stages.train.continual.stream import align_tasks, grow_head, task_s
 from effxfer.stages.train.distillation import distillation_loss
 from effxfer.stages.train.domain_report import SourceOnly, compares_domains, target_accuracy
 from effxfer.stages.train.head import choose_thresholds, new_head
+from effxfer.stages.train.multi_task.task_controls import TaskControls
 from effxfer.stages.train.target_domain import evaluate_target, selection_note
 from effxfer.stages.train.zero_shot.controls import ZeroShotControls
 from effxfer.stages.train.zero_shot.report import overlap_note
@@ -31,6 +32,7 @@ from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.train.time_budget import Allowance
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.multi_task.multi_task import MultiTask
 from effxfer.transfer.strategies import make_strategy, require_kind
 
 
@@ -86,6 +88,9 @@ def adapt(
     compares = controlled and compares_domains(strategy, tasks[-1])
     control = SourceOnly(net, tasks, strategy, settings, device, work) if compares else None
     # The control takes as long.
+    task_controls = None
+    if controlled and isinstance(strategy, MultiTask) and strategy.controls == "full":
+        task_controls = TaskControls(net, tasks, strategy, settings, device, work)
     seconds = settings.seconds / 2 if settings.seconds and control else settings.seconds
     reports = list[Report]()
     history = train(
@@ -98,6 +103,8 @@ def adapt(
         record_accuracy(net, tasks, device)
     if control:
         notes += control.compare(net, history, train)
+    if task_controls:
+        notes += task_controls.compare(net, history, train)
     if strategy.needs_class_embeddings:
         notes += ZeroShotControls(net, tasks[-1], strategy, settings, device, train).complete()
     if adapting:
@@ -152,7 +159,8 @@ def train(
             device=device, seed=seed, begin_epoch=strategy.begin_epoch, before_step=start_step,
             after_step=finish_step, move_state=partial(strategy.after_step, learner), no_best_before=no_best_before,
             validate=validate, observe=observe_finished if observe else None, work=work, span=span,
-            allowance=allowance, most_parts=1 if strategy.compares_examples else MOST_PARTS, label=label,
+            allowance=allowance, most_parts=1 if strategy.compares_examples else MOST_PARTS,
+            combination=strategy.combination(learner), label=label,
         )  # fmt: skip
     # Also without epochs: a strategy may have solved the head.
     choose_thresholds(net, tasks[-1], device)

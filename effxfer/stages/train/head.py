@@ -6,12 +6,14 @@ from typing import Any
 import torch
 
 from effxfer.data.class_embeddings import require_class_embeddings
+from effxfer.data.labels.tasks import select_tasks
 from effxfer.data.task import Task
 from effxfer.errors import DataError
 from effxfer.net.edits import apply_edit
 from effxfer.net.heads.compare import Compare
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.multi_label import MultiLabel
 from effxfer.runtime.outputs.span import Span
 from effxfer.train.devices import Device
@@ -77,14 +79,32 @@ def head_of(net: Net) -> Mapping[str, Any]:
 def choose_thresholds(net: Net, task: Task, device: Device) -> None:
     """Choose, on the validation split, what the decisions of a trained network depend on; record it as an edit.
 
-    Of the kinds of label, several labels have a threshold each, and answers one for no answer.
+    Of the kinds of label, several labels have a threshold each, and answers one for no answer; tasks have their own.
     """
-    if not isinstance(net.output, MultiLabel | Span):
+    if not isinstance(net.output, MultiLabel | Span | TaskOutputs):
         return
     raw = predict(net, task.val.rows, net.input, device).numpy()
     output = net.output.fit_decision(raw, task.val.labels)
     net.edits[:] = [edit for edit in net.edits if edit["kind"] != "set_output"]
     apply_edit(net, "set_output", output=output.to_json())
+
+
+def deliver_tasks(net: Net, task: Task) -> Task:
+    """Remove a network's heads of auxiliary tasks; return the task with the questions that it then answers.
+
+    Raises:
+        DataError: If the network answers other questions than the task asks.
+    """
+    # Of a network that was delivered before, the data still have all tasks.
+    delivered_before = next((edit["tasks"] for edit in reversed(net.edits) if edit["kind"] == "keep_tasks"), None)
+    if delivered_before and isinstance(task.output, TaskOutputs):
+        task = select_tasks(task, delivered_before)
+    require_same_output(net, task)
+    if not isinstance(net.output, TaskOutputs) or not net.output.auxiliary:
+        return task
+    delivered = net.output.delivered
+    apply_edit(net, "keep_tasks", tasks=list(delivered))
+    return select_tasks(task, delivered)
 
 
 def require_same_output(net: Net, task: Task) -> None:

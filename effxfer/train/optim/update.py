@@ -14,6 +14,7 @@ from effxfer.train.optim.ema import Average
 from effxfer.train.optim.gradients import Gradients, Loss
 from effxfer.train.optim.microbatch import MOST_PARTS
 from effxfer.train.optim.param_groups import make_optimizer
+from effxfer.train.optim.task_gradients import Combination
 from effxfer.train.settings import FitSettings
 
 
@@ -30,6 +31,7 @@ class Update:
         after: Called with the number of completed steps and the progress in [0, 1) of the step.
         note: Called with a record when memory runs out and batches are split further.
         most_parts: Most parts of a batch; 1 where a loss compares its examples, so that parts have another loss.
+        combination: How the gradients of several tasks are combined; None to add them up.
 
     Attributes:
         optimizer: Optimizer with one parameter group per learning rate and weight decay.
@@ -40,11 +42,11 @@ class Update:
     def __init__(
         self, learner: nn.Module, loss: Loss, settings: FitSettings, device: Device, seed: int,
         before: Callable[[], None], after: Callable[[int, float], None], note: Callable[[Mapping[str, Any]], None],
-        most_parts: int = MOST_PARTS,
+        most_parts: int = MOST_PARTS, combination: Combination | None = None,
     ) -> None:  # fmt: skip
         self.learner, self.settings, self.device, self.seed = learner, settings, device, seed
         self.before, self.after, self.note = before, after, note
-        self.gradients = Gradients(learner, loss, device, settings.amp)
+        self.gradients = Gradients(learner, loss, device, settings.amp, combination)
         self.parts, self.most_parts = 1, most_parts
         self.reset()
 

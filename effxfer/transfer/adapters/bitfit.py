@@ -7,6 +7,7 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter
 from effxfer.transfer.base import Strategy
 
@@ -17,6 +18,7 @@ class BitFit(Strategy):
     If the body has no biases, only the head is trained.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
     adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:

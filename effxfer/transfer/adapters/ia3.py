@@ -7,6 +7,7 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter, layers_of
 from effxfer.transfer.base import Strategy
 
@@ -26,6 +27,7 @@ class Ia3(Strategy):
         merge: Whether to merge the factors into the weights after training; otherwise `export` merges them.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
     adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
 
     merge: bool = True

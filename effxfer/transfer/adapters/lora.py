@@ -9,6 +9,7 @@ from torch import nn
 from effxfer.data.task import Task
 from effxfer.net.adapters.lora import low_rank_size
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter, layers_of, match_names
 from effxfer.transfer.base import Strategy
 
@@ -24,6 +25,7 @@ class Lora(Strategy):
         merge: Whether to merge the updates into the weights after training; otherwise `export` merges them.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
     adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
 
     # Chosen: on PACS 12 gave 80.6 and 4 gave 78.8 %; on digits 1 is enough (98.7 %).

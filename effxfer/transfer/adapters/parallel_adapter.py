@@ -8,6 +8,7 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.transfer.adapters.adapter_sites import sites_of
 from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter
 from effxfer.transfer.base import Strategy
@@ -25,6 +26,7 @@ class ParallelAdapter(Strategy):
             none.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
     adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
 
     rank: int = Field(default=8, ge=0, le=4096)

@@ -13,6 +13,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.edits import apply_edit
 from effxfer.net.merge import adapters
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.transfer.adapters.adapter_sites import blocks_of, record_shapes
 from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter
 from effxfer.transfer.base import Strategy
@@ -26,6 +27,7 @@ class Prompts(Strategy):
         deep: Whether each block has its own tokens; otherwise those of the first block pass through all blocks.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
     adds: ClassVar[Literal["", "weights", "layers"]] = "layers"
 
     tokens: int = Field(default=10, ge=0, le=1024)  # chosen: the paper tries 1 to 200

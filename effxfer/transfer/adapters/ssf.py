@@ -7,6 +7,7 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.transfer.adapters.attach import attach_adapter, detach_adapter, layers_of, match_names
 from effxfer.transfer.base import Strategy
 
@@ -19,6 +20,7 @@ class Ssf(Strategy):
         merge: Whether to merge factors and shifts into the layers after training; otherwise `export` merges them.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
     adds: ClassVar[Literal["", "weights", "layers"]] = "weights"
 
     layers: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """Train only the upper part of a network (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792)."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import field_validator
 from torch import nn
@@ -8,6 +9,7 @@ from torch import nn
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.train.optim.param_groups import block, blocks_of, is_head
 from effxfer.transfer.base import Strategy
 
@@ -19,6 +21,8 @@ class Freeze(Strategy):
         until: The last frozen block, such as `blocks.3` or `stage2`, or the share of blocks to freeze, in [0, 1]: 0 is
             plain fine-tuning, 1 trains the head and the BatchNorm parts that `batchnorm` selects.
     """
+
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
 
     until: str | float = 0.5  # chosen: half of the blocks; early layers are general (Yosinski et al. 2014)
 

@@ -1,9 +1,10 @@
 """Gradual unfreezing, top to bottom (ULMFiT; Howard & Ruder, 2018, https://arxiv.org/abs/1801.06146)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.train.optim.param_groups import block, blocks_of, is_head
 from effxfer.transfer.base import Strategy
 
@@ -18,6 +19,8 @@ class Unfreeze(Strategy):
         over: Share of the training until the whole body is trained, in [0, 1]; 0 is plain fine-tuning. Blocks are
             unfrozen at the start of an epoch.
     """
+
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
 
     over: float = Field(default=0.5, ge=0, le=1)  # chosen: the lowest block still has half of the training
 

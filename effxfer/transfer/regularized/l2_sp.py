@@ -1,7 +1,7 @@
 """Stay near the pretrained weights (L2-SP; Li et al., 2018, https://arxiv.org/abs/1802.01483)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
+from effxfer.runtime.outputs.registry import ALL_KINDS
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.reference_model import WithReference
 
@@ -21,6 +22,8 @@ class L2Sp(Strategy):
     Attributes:
         alpha: Weight of the pull; 0 is plain fine-tuning. The paper's is between 0.01 and 1.
     """
+
+    takes: ClassVar[frozenset[str]] = frozenset(ALL_KINDS)
 
     alpha: float = Field(default=0.1, ge=0)  # the middle of the paper's range, on a logarithmic scale
 

@@ -28,7 +28,7 @@ def test_an_output_comes_back_from_json(output):
 
 def test_every_kind_has_an_example_and_a_metric():
     assert {output.kind for output in EXAMPLES} == set(OUTPUTS)
-    assert METRICS == ("mAP", "accuracy", "F1", "R2")
+    assert METRICS == ("score", "mAP", "accuracy", "F1", "R2")
 
 
 @pytest.mark.parametrize(("raw", "says"), [

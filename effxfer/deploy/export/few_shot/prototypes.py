@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from effxfer.errors import GateError
 from effxfer.net.heads.compare import Compare
+from effxfer.net.heads.multi_head import MultiHead
 from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
@@ -53,6 +54,18 @@ class ClassEmbeddingInput(nn.Module):
         return self.head.compare(self.net.features(examples), class_embeddings)
 
 
+class TaskAnswers(nn.Module):
+    """A network of several tasks with an output for each."""
+
+    def __init__(self, net: Net, head: MultiHead) -> None:
+        super().__init__()
+        self.net, self.head = net, head
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map an input `(B, ...)` to the outputs of the tasks, `(B, c)` each."""
+        return self.head.answers(self.net.features(x))
+
+
 def class_embeddings_of(net: Net) -> Tensor | None:
     """Return the class embeddings of a network's own classes, `(C, E)`; None for heads that compare with none."""
     return net.head.table if isinstance(net.head, Compare) else None
@@ -65,6 +78,8 @@ def calibration_metadata(net: Net) -> dict[str, str]:
 
 def exported_module(net: Net) -> tuple[nn.Module, Tensor | None]:
     """Return the module to export in evaluation mode, and its prototypes (None for other heads)."""
+    if isinstance(net.head, MultiHead):
+        return TaskAnswers(net, net.head).eval(), None
     if isinstance(net.head, Compare):
         return ClassEmbeddingInput(net, net.head).eval(), None
     if not isinstance(net.head, Prototypes):

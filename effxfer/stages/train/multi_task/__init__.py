@@ -1,0 +1,1 @@
+"""What a network of several tasks is compared with."""

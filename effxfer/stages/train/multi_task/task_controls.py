@@ -1,0 +1,176 @@
+"""Compare a network of several tasks with a network for each of them, and with equal weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from effxfer.data.labels.tasks import select_tasks
+from effxfer.data.task import Task
+from effxfer.net.net import Net
+from effxfer.process.scratch import scratch_folder
+from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.stages.runner.onnx_timing import export_plain, time_in_turns
+from effxfer.stages.settings.common import Finetune
+from effxfer.stages.train.head import new_head
+from effxfer.train.devices import Device
+from effxfer.train.evaluate import predict
+from effxfer.train.state import Work
+from effxfer.transfer.base import Strategy
+from effxfer.transfer.fine_tuning.freeze import Freeze
+from effxfer.transfer.multi_task.multi_task import MultiTask
+
+Row = dict[str, float]
+TITLE = "One network for all tasks, and a network for each"
+SHARED, EACH, EQUAL = "one network", "a network each", "equal weights"
+TINY = 1.0  # point: a score of less says nothing that a change could be measured by
+
+
+class TaskControls:
+    """The controls of a multi-task training: a network for each task, and one with equal weights.
+
+    Args:
+        net: The network before training, with its heads; it is copied.
+        tasks: Tasks of the stage.
+        strategy: The strategy.
+        settings: Settings of the stage.
+        device: Device of the training.
+        work: Stores what was trained.
+    """
+
+    def __init__(
+        self, net: Net, tasks: Sequence[Task], strategy: MultiTask, settings: Finetune, device: Device, work: Work
+    ) -> None:
+        self.before, self.task, self.strategy = deepcopy(net).cpu(), tasks[-1], strategy
+        self.settings, self.device, self.work = settings, device, work
+
+    def compare(self, net: Net, history: Sequence[Row], train: Callable[..., list[Row]]) -> Report:
+        """Train the controls as long as the network, and report all of them.
+
+        Args:
+            net: The trained network.
+            history: Rows of its training.
+            train: `finetune.train`.
+        """
+        if not history:
+            return Report()
+        output = net.output
+        assert isinstance(output, TaskOutputs)
+        reached = {SHARED: self._scores(net, self.task)}
+        epochs = len(history)
+        reached[EACH] = {
+            name: self.work.once(f"task-{number}", lambda n=name, k=number: self._train_single(n, k, epochs, train))  # type: ignore[misc]
+            for number, name in enumerate(output.names)
+        }
+        if self.strategy.weighting != "equal" or self.strategy.weights:
+            reached[EQUAL] = self.work.once("equal-weights", lambda: self._train_equal(epochs, train))
+        return self._report(reached, output) + self._costs(net, output)
+
+    def _train_single(self, name: str, number: int, epochs: int, train: Callable[..., list[Row]]) -> dict[str, float]:
+        task = select_tasks(self.task, (name,))
+        net = self._single(task)
+        self._train(net, task, self._plain(), f"task-{number}-training", f"{name} alone", epochs, train)
+        return self._scores(net, task)
+
+    def _single(self, task: Task) -> Net:
+        net = deepcopy(self.before)
+        new_head(net, task, self.settings.seed)
+        return net
+
+    def _train_equal(self, epochs: int, train: Callable[..., list[Row]]) -> dict[str, float]:
+        net, fields = deepcopy(self.before), MultiTask.model_fields
+        reset = ("weighting", "weights", "temperature", "alpha", "weight_lr", "c")
+        defaults = {name: fields[name].get_default(call_default_factory=True) for name in reset}
+        equal = self.strategy.model_copy(update=defaults)
+        self._train(net, self.task, equal, "equal-weights-training", EQUAL, epochs, train)
+        return self._scores(net, self.task)
+
+    def _train(
+        self, net: Net, task: Task, strategy: Strategy, work: str, label: str, epochs: int,
+        train: Callable[..., list[Row]],
+    ) -> None:  # fmt: skip
+        fit = self.settings.fit.model_copy(update={"epochs": epochs})
+        train(net, [task], strategy, fit, device=self.device, seed=self.settings.seed, work=self.work.part(work),
+              label=label)  # fmt: skip
+
+    def _plain(self) -> Strategy:
+        """Return the strategy of a network for one task: the same part of the body is trained."""
+        common = {name: getattr(self.strategy, name) for name in Strategy.model_fields}
+        return Freeze(until=self.strategy.freeze, **common)
+
+    def _scores(self, net: Net, task: Task) -> dict[str, float]:
+        """Return the main metric of each task on the test split, or on the validation split without one."""
+        split = task.reported_splits.get("test", task.val)
+        raw = predict(net, split.rows, net.input, self.device).numpy()
+        if not isinstance(net.output, TaskOutputs):
+            return {"": net.output.score(raw, split.labels).value}
+        return {
+            part.name: part.output.score(part.raw, part.labels).value for part in net.output.parts(raw, split.labels)
+        }
+
+    def _report(self, reached: Mapping[str, Any], output: TaskOutputs) -> Report:
+        baseline = {name: scores[""] for name, scores in reached[EACH].items()}
+        each = {SHARED: reached[SHARED], EACH: baseline, **({EQUAL: reached[EQUAL]} if EQUAL in reached else {})}
+        split = "test" if len(self.task.test) else "val"
+        rows = [
+            {"task": name, "metric": output.outputs[name].metric}
+            | {f"{title} %": round(scores.get(name, float("nan")), 2) for title, scores in each.items()}
+            for name in output.names
+        ]
+        deltas = {title: delta_m(scores, baseline) for title, scores in each.items() if title != EACH}
+        rows.append({"task": "delta m", "metric": "%"} | {f"{t} %": round(deltas.get(t, 0.0), 2) for t in each})
+        worst = min(output.names, key=lambda name: each[SHARED].get(name, 0.0) - baseline[name])
+        measured = [
+            Measurement(name=f"delta m/{split}", value=deltas[SHARED], unit="%", n=len(output.names), of="tasks alone"),
+            Measurement(
+                name=f"worst task/{split}", value=each[SHARED].get(worst, 0.0) - baseline[worst], unit="points"
+            ),
+        ]
+        if EQUAL in deltas:
+            name = f"delta m/{split} {EQUAL}"
+            row = Measurement(name=name, value=deltas[EQUAL], unit="%", n=len(output.names), of="tasks alone")
+            measured.append(row)
+        notes = [f"the worst task, {worst!r}, is {measured[1].value:+.2f} points from its own network"]
+        if EQUAL in deltas and deltas[EQUAL] > deltas[SHARED]:
+            notes.append(f"equal weights are better than {self.strategy.weighting} here, by delta m: try the plain sum")
+        table = Table(title=f"{TITLE}, {split}", rows=tuple(rows))
+        return Report(rows=tuple(measured), tables=(table,), notes=tuple(notes))
+
+    def _costs(self, net: Net, output: TaskOutputs) -> Report:
+        """Time the one file against a file of each task, and compare their sizes."""
+        if not self.device.leads:
+            return Report()
+        with scratch_folder() as folder:
+            files = {SHARED: export_plain(net, folder / "one.onnx", rows=self.task.val.rows)}
+            for number, name in enumerate(output.names):
+                single = self._single(select_tasks(self.task, (name,)))
+                files[name] = export_plain(single, folder / f"{number}.onnx", rows=self.task.val.rows)
+            times = time_in_turns(files, 1, self.settings.seed)
+            milliseconds = {name: timing.ms for name, timing in times.items()}
+            sizes = {name: file.stat().st_size / 1e6 for name, file in files.items()}
+        total, size = (sum(each[name] for name in output.names) for each in (milliseconds, sizes))
+        return Report(rows=(
+            Measurement(name="latency of one file", value=times[SHARED].ms, unit="ms", n=times[SHARED].n),
+            Measurement(name="latency of a file each", value=total, unit="ms", n=len(output.names)),
+            Measurement(name="latency ratio", value=times[SHARED].ms / total, unit="x"),
+            Measurement(name="size of one file", value=sizes[SHARED], unit="MB"),
+            Measurement(name="size of a file each", value=size, unit="MB", n=len(output.names)),
+        ))  # fmt: skip
+
+
+def delta_m(scores: Mapping[str, float], baseline: Mapping[str, float]) -> float:
+    """Return the mean relative change of the tasks against a network for each, in percent; above 0 is better.
+
+    Maninis et al., 2019, https://arxiv.org/abs/1904.08918. A score below a point counts as 1.
+
+    Args:
+        scores: Main metric of each task, in points.
+        baseline: That of its own network.
+
+    >>> round(delta_m({"a": 90.0, "b": 55.0}, {"a": 100.0, "b": 50.0}), 2)
+    0.0
+    """
+    names = [name for name in baseline if name in scores]
+    return float(np.mean([100 * (scores[name] - baseline[name]) / max(abs(baseline[name]), TINY) for name in names]))

@@ -1,0 +1,174 @@
+"""Learn several tasks with one body and a head for each (Caruana, 1997, https://doi.org/10.1023/A:1007379606734)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError, did_you_mean
+from effxfer.net.edits import apply_edit
+from effxfer.net.net import Net
+from effxfer.report import Measurement, Report
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.train.devices import Device
+from effxfer.train.losses import task_losses
+from effxfer.train.optim.param_groups import block, blocks_of, is_head
+from effxfer.train.optim.task_gradients import Combination
+from effxfer.transfer.base import Strategy
+from effxfer.transfer.fine_tuning.freeze import lowest_blocks
+from effxfer.transfer.multi_task.weightings.weighting import Weighting
+from effxfer.transfer.multi_task.weightings.weighting_registry import WEIGHTINGS
+from effxfer.transfer.regularized.reference_model import ModelWrapper
+
+WeightingName = Literal["cagrad", "dwa", "equal", "gradnorm", "mgda", "pcgrad", "rlw", "uncertainty"]
+OPTIONS = ("weights", "temperature", "alpha", "weight_lr", "c")
+
+
+class MultiTask(Strategy):
+    """Train a body that all tasks share, and a head for each.
+
+    Attributes:
+        weighting: How losses or gradients of the tasks are weighed, a key of `WEIGHTINGS`. `equal` adds the losses up,
+            times `weights`; `rlw` draws weights; `uncertainty` learns a variance for each; `dwa` goes by how fast
+            losses fall; `gradnorm` by the norms of gradients. `pcgrad`, `mgda` and `cagrad` change the direction in
+            which the body moves, where the gradients of tasks conflict.
+        weights: Constants of the weighting `equal` by task, at least 0; tasks that are not named have 1.
+        main: Tasks whose mean score chooses the epoch; all that are not auxiliary if none is named.
+        auxiliary: Tasks that help in training and are left out of exported files.
+        freeze: Lower part of the body that does not change: the last frozen block, or the share of blocks, in [0, 1].
+        temperature: Of `dwa`, above 0; large values make the weights alike.
+        alpha: Of `gradnorm`: how much more a task that learns slowly moves the body.
+        weight_lr: Of `gradnorm`: learning rate of the weights.
+        controls: `full` trains a network for each task, and one with equal weights, as long as this one, and reports
+            them beside it; `none` leaves them out.
+        c: Of `cagrad`: how far the direction may be from the mean gradient, in [0, 1); 0 is the mean.
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset({"tasks"})
+    of_images: ClassVar[bool] = False
+
+    weighting: WeightingName = "equal"
+    weights: dict[str, float] = Field(default_factory=dict)
+    main: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
+    freeze: str | float = 0.0
+    temperature: float = Field(default=2.0, gt=0)  # the paper's, as are the three below
+    alpha: float = 1.5
+    weight_lr: float = Field(default=0.025, gt=0)
+    c: float = Field(default=0.4, ge=0, lt=1)
+    controls: Literal["full", "none"] = "full"
+
+    @model_validator(mode="after")
+    def _check_options(self) -> "MultiTask":
+        accepted = WEIGHTINGS[self.weighting].settings
+        fields = type(self).model_fields
+        changed = [n for n in OPTIONS if getattr(self, n) != fields[n].get_default(call_default_factory=True)]
+        if idle := [name for name in changed if name not in accepted]:
+            able = ", ".join(name for name, cls in WEIGHTINGS.items() if idle[0] in cls.settings)
+            raise ValueError(f"{idle[0]} has no effect with weighting {self.weighting!r}; it is for {able}")
+        if negative := [name for name, weight in self.weights.items() if weight < 0]:
+            raise ValueError(f"the weight of {negative[0]!r} is below 0")
+        if both := [name for name in self.main if name in self.auxiliary]:
+            raise ValueError(f"{both[0]!r} is main and auxiliary: an auxiliary task is not delivered")
+        if not isinstance(self.freeze, str) and not 0 <= self.freeze <= 1:
+            raise ValueError("freeze should be the name of a block, or a share in [0, 1]")
+        if self.freeze == 1.0 and WEIGHTINGS[self.weighting].combines:
+            raise ValueError(f"weighting {self.weighting!r} combines gradients of the body, all of which is frozen")
+        return self
+
+    def require_classes(self, classes: Sequence[str]) -> None:
+        """Refuse tasks that the data do not have, and data of which all tasks are auxiliary."""
+        names = list(dict.fromkeys(name.partition("/")[0] for name in classes))
+        for option in ("weights", "main", "auxiliary"):
+            for name in getattr(self, option):
+                if name not in names:
+                    text = f"options.{option} names {name!r}, and there is no such task{did_you_mean(name, names)}"
+                    raise SettingsError(text, f"the tasks are: {', '.join(names)}")
+        if set(names) <= set(self.auxiliary):
+            raise SettingsError("options.auxiliary names all tasks", "leave out those that the file is to answer")
+
+    def choose(self, net: Net, tasks: Sequence[Task]) -> tuple["Strategy", Report]:
+        """Return itself, and say how much memory the gradients of each task take."""
+        if not WEIGHTINGS[self.weighting].combines:
+            return self, Report()
+        size = sum(p.numel() for p in net.body.parameters()) * 4 * len(_outputs(net).names) / 1e6
+        text = f"weighting {self.weighting} holds the body's gradients of each task, about {size:.3g} MB"
+        return self, Report(notes=(text,))
+
+    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
+        """Freeze the lower blocks, note the roles of the tasks, and add the state of the weighting."""
+        super().prepare(net, tasks)
+        frozen = lowest_blocks(blocks_of(name for name, _ in net.named_parameters()), self.freeze)
+        for name, parameter in net.named_parameters():
+            if not is_head(name) and block(name) in frozen:
+                parameter.requires_grad_(False)
+        output = _outputs(net)
+        roles = {"main": list(self.main), "auxiliary": list(self.auxiliary)}
+        plain = {key: value for key, value in output.to_json().items() if key not in roles}
+        net.edits[:] = [edit for edit in net.edits if edit["kind"] != "set_output"]
+        apply_edit(net, "set_output", output={**plain, **{role: names for role, names in roles.items() if names}})
+        return TaskLearner(net, self._make_weighting(output.names))
+
+    def _make_weighting(self, names: Sequence[str]) -> Weighting:
+        cls = WEIGHTINGS[self.weighting]
+        options = {name: getattr(self, name) for name in cls.settings}
+        if "weights" in options:
+            options["weights"] = [self.weights.get(name, 1.0) for name in names]
+        return cls(len(names), **options)
+
+    def begin_epoch(self, learner: "TaskLearner", progress: float) -> None:
+        """Set modes, and let the weighting close its epoch."""
+        super().begin_epoch(learner, progress)
+        learner.weighting.begin_epoch()
+
+    def loss(self, learner: "TaskLearner", batch: Any, progress: float) -> Mapping[str, Tensor]:
+        """Return the weighted loss of each task, by its name."""
+        inputs, labels = batch
+        output = _outputs(learner.net)
+        losses = task_losses(output, learner.net(inputs), labels, self.label_smoothing, self.multi_label)
+        values = torch.stack([loss.float() for loss in losses.values()])
+        # No state: of a batch in parts, the last part's losses stand for the step.
+        learner.losses = values.detach()
+        return dict(zip(losses, learner.weighting.weigh(values), strict=True))
+
+    def combination(self, learner: "TaskLearner") -> Combination | None:
+        """Return how the gradients of the body are combined; None where they are added up."""
+        if not learner.weighting.combines:
+            return None
+        shared = [p for name, p in learner.named_parameters() if p.requires_grad and not is_head(name)]
+        return Combination(shared=shared, combine=learner.weighting.combine)
+
+    def after_step(self, learner: "TaskLearner", steps: int, progress: float) -> None:
+        """Move the state of the weighting."""
+        learner.weighting.after_step(learner.losses)
+
+    def report(self, learner: "TaskLearner", tasks: Sequence[Task], device: Device) -> Report:
+        """Return the weights that the tasks have in the end."""
+        weights = learner.weighting.weights()
+        if weights is None:
+            return Report()
+        pairs = zip(_outputs(learner.net).names, weights.tolist(), strict=True)
+        return Report(rows=tuple(Measurement(name=f"weight/{name}", value=value) for name, value in pairs))
+
+
+class TaskLearner(ModelWrapper):
+    """A network of several tasks with the state of their weighting.
+
+    Attributes:
+        weighting: How the tasks are weighed.
+        losses: Losses of the present step `(T,)`, without weights.
+    """
+
+    def __init__(self, net: Net, weighting: Weighting) -> None:
+        super().__init__(net)
+        self.weighting = weighting
+        self.losses = torch.zeros(weighting.tasks)
+
+
+def _outputs(net: Net) -> TaskOutputs:
+    output = net.output
+    assert isinstance(output, TaskOutputs)
+    return output

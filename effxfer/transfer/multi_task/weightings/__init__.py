@@ -1,0 +1,1 @@
+"""How the losses or the gradients of several tasks are weighed."""
