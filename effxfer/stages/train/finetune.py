@@ -91,7 +91,9 @@ def adapt(
     task_controls = None
     if controlled and isinstance(strategy, MultiTask) and strategy.controls == "full":
         task_controls = TaskControls(net, tasks, strategy, settings, device, work)
-    seconds = settings.seconds / 2 if settings.seconds and control else settings.seconds
+    trainings = task_controls.trainings if task_controls else 1
+    trainings += 1 if control else 0
+    seconds = settings.seconds / trainings if settings.seconds else None
     reports = list[Report]()
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=seed, work=work, label=label, loss=loss,

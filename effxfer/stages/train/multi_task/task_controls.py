@@ -46,6 +46,16 @@ class TaskControls:
         self.before, self.task, self.strategy = deepcopy(net).cpu(), tasks[-1], strategy
         self.settings, self.device, self.work = settings, device, work
 
+    @property
+    def trainings(self) -> int:
+        """Number of trainings of this length, that of the network itself among them."""
+        return 1 + len(self.before.output.names) + self._compares_weights  # type: ignore[attr-defined]
+
+    @property
+    def _compares_weights(self) -> bool:
+        """Whether the network is not trained with equal weights itself."""
+        return self.strategy.weighting != "equal" or bool(self.strategy.weights)
+
     def compare(self, net: Net, history: Sequence[Row], train: Callable[..., list[Row]]) -> Report:
         """Train the controls as long as the network, and report all of them.
 
@@ -64,7 +74,7 @@ class TaskControls:
             name: self.work.once(f"task-{number}", lambda n=name, k=number: self._train_single(n, k, epochs, train))  # type: ignore[misc]
             for number, name in enumerate(output.names)
         }
-        if self.strategy.weighting != "equal" or self.strategy.weights:
+        if self._compares_weights:
             reached[EQUAL] = self.work.once("equal-weights", lambda: self._train_equal(epochs, train))
         return self._report(reached, output) + self._costs(net, output)
 
