@@ -32,7 +32,6 @@ from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.train.time_budget import Allowance
 from effxfer.transfer.base import Strategy
-from effxfer.transfer.multi_task.multi_task import MultiTask
 from effxfer.transfer.strategies import make_strategy, require_kind
 
 
@@ -88,12 +87,8 @@ def adapt(
     compares = controlled and compares_domains(strategy, tasks[-1])
     control = SourceOnly(net, tasks, strategy, settings, device, work) if compares else None
     # The control takes as long.
-    task_controls = None
-    if controlled and isinstance(strategy, MultiTask) and strategy.controls == "full":
-        task_controls = TaskControls(net, tasks, strategy, settings, device, work)
-    trainings = task_controls.trainings if task_controls else 1
-    trainings += 1 if control else 0
-    seconds = settings.seconds / trainings if settings.seconds else None
+    task_controls = TaskControls(net, tasks, strategy, settings, device, work, controlled=controlled)
+    seconds = _seconds_for_one(settings.seconds, control, task_controls)
     reports = list[Report]()
     history = train(
         net, tasks, strategy, settings.fit, device=device, seed=seed, work=work, label=label, loss=loss,
@@ -105,8 +100,7 @@ def adapt(
         record_accuracy(net, tasks, device)
     if control:
         notes += control.compare(net, history, train)
-    if task_controls:
-        notes += task_controls.compare(net, history, train)
+    notes += task_controls.compare(net, history, train)
     if strategy.needs_class_embeddings:
         notes += ZeroShotControls(net, tasks[-1], strategy, settings, device, train).complete()
     if adapting:
@@ -114,6 +108,14 @@ def adapt(
     notes += sum(reports, Report())
     selection = selection_note(tasks, settings.fit.keep, strategy.validator) if history else Report()
     return history, prior + choice + precision_note(settings.fit, device) + notes + selection
+
+
+def _seconds_for_one(
+    seconds: float | None, control: SourceOnly | None, task_controls: TaskControls
+) -> float | None:  # fmt: skip
+    """Divide a stage's time by the number of its trainings."""
+    trainings = task_controls.trainings + (1 if control else 0)
+    return seconds / trainings if seconds else None
 
 
 def train(

@@ -34,22 +34,30 @@ class TaskControls:
     Args:
         net: The network before training, with its heads; it is copied.
         tasks: Tasks of the stage.
-        strategy: The strategy.
+        strategy: The strategy; nothing is compared if it has no controls.
         settings: Settings of the stage.
         device: Device of the training.
         work: Stores what was trained.
+        controlled: Whether to compare at all.
     """
 
     def __init__(
-        self, net: Net, tasks: Sequence[Task], strategy: MultiTask, settings: Finetune, device: Device, work: Work
-    ) -> None:
-        self.before, self.task, self.strategy = deepcopy(net).cpu(), tasks[-1], strategy
+        self, net: Net, tasks: Sequence[Task], strategy: Strategy, settings: Finetune, device: Device, work: Work,
+        controlled: bool = True,
+    ) -> None:  # fmt: skip
+        self.task, self.strategy = (
+            tasks[-1],
+            strategy if isinstance(strategy, MultiTask) else MultiTask(controls="none"),
+        )
+        self.before = deepcopy(net).cpu() if controlled and self.strategy.controls == "full" else None
         self.settings, self.device, self.work = settings, device, work
 
     @property
     def trainings(self) -> int:
         """Number of trainings of this length, that of the network itself among them."""
-        return 1 + len(self.before.output.names) + self._compares_weights  # type: ignore[attr-defined]
+        output = self.task.output
+        tasks = len(output.names) if isinstance(output, TaskOutputs) else 0
+        return 1 + tasks + self._compares_weights if self.before else 1
 
     @property
     def _compares_weights(self) -> bool:
@@ -64,7 +72,7 @@ class TaskControls:
             history: Rows of its training.
             train: `finetune.train`.
         """
-        if not history:
+        if not history or self.before is None:
             return Report()
         output = net.output
         assert isinstance(output, TaskOutputs)
@@ -85,12 +93,16 @@ class TaskControls:
         return self._scores(net, task)
 
     def _single(self, task: Task) -> Net:
-        net = deepcopy(self.before)
+        net = self._start()
         new_head(net, task, self.settings.seed)
         return net
 
+    def _start(self) -> Net:
+        assert self.before is not None
+        return deepcopy(self.before)
+
     def _train_equal(self, epochs: int, train: Callable[..., list[Row]]) -> dict[str, float]:
-        net, fields = deepcopy(self.before), MultiTask.model_fields
+        net, fields = self._start(), MultiTask.model_fields
         reset = ("weighting", "weights", "temperature", "alpha", "weight_lr", "c")
         defaults = {name: fields[name].get_default(call_default_factory=True) for name in reset}
         equal = self.strategy.model_copy(update=defaults)
