@@ -54,13 +54,7 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
     from effxfer.transfer.strategies import make_strategy, require_data, require_examples
 
     for listing in listings[-1:]:
-        if listing.tasks and not settings.several_tasks:
-            text = f"this stage takes one task, {listing.name} has {len(listing.tasks)}: {', '.join(listing.tasks)}"
-            raise SettingsError(text, "set labels to a single kind and label_column to one of them")
-        if settings.takes and listing.labels not in settings.takes:
-            kinds = " or ".join(settings.takes)
-            text = f"this stage needs labels of kind {kinds}, {listing.name} holds kind {listing.labels!r}"
-            raise SettingsError(text, "use finetune")
+        _check_labels(settings, listing)
     for name, options in settings.strategies(recipe):
         if settings.without_labels:
             for listing in listings[-1:]:
@@ -79,6 +73,17 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
                 raise _other_classes(name, listing, target)
             require_data(strategy, listing.name, listing.unit, labels, has_target, described)
             strategy.require_classes(listing.classes)
+
+
+def _check_labels(settings: StageSettings, listing: Listing) -> None:
+    """Refuse several tasks, and kinds of label, that a stage does not understand."""
+    if listing.tasks and not settings.several_tasks:
+        text = f"this stage takes one task, {listing.name} has {len(listing.tasks)}: {', '.join(listing.tasks)}"
+        raise SettingsError(text, "set labels to a single kind and label_column to one of them")
+    if settings.takes and listing.labels not in settings.takes:
+        kinds = " or ".join(settings.takes)
+        text = f"this stage needs labels of kind {kinds}, {listing.name} holds kind {listing.labels!r}"
+        raise SettingsError(text, "use finetune")
 
 
 def _other_classes(name: str, listing: Listing, target: Listing) -> SettingsError:
