@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: help install fix check test slow demo pipeline bench docs dist clean
+.PHONY: help install fix check test slow demo pipeline monthly bench docs dist clean
 
 help:            ## list the verbs
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -38,6 +38,10 @@ demo: $(READY)   ## the whole way, offline, on built-in data
 
 pipeline: $(READY)  ## a pipeline on your data: PIPELINE=photos DATA=my/photos BACKBONE=timm:mobilenetv2_100 OUT=runs/mine
 	$(BIN)/effxfer run '$(PIPELINE)' $(if $(DATA),--data '$(DATA)') $(if $(BACKBONE),--backbone '$(BACKBONE)') \
+	    $(if $(OUT),--out '$(OUT)') $(ARGS)
+
+monthly: $(READY)  ## learn dated folders one after another: DATA='photos/2026-*' [BACKBONE=runs/march/1-learn] OUT=runs/april
+	$(BIN)/effxfer run monthly $(if $(DATA),--data '$(DATA)') $(if $(BACKBONE),--backbone '$(BACKBONE)') \
 	    $(if $(OUT),--out '$(OUT)') $(ARGS)
 
 bench: $(READY)  ## speed against plain alternatives, as ratios measured in one run

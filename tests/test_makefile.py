@@ -79,3 +79,15 @@ def test_ci_checks_and_tests():
     assert [line for line in lines if line.startswith("make ")] == ["make check", "make test"]
     workflow = yaml.safe_load((HOUSE / ".github" / "workflows" / "test.yml").read_text())
     assert any(step.get("run") == ".ci/run" for step in workflow["jobs"]["test"]["steps"])
+
+
+def test_months_are_learned_one_after_another_by_make(venv, tmp_path):
+    for month in ("2026-01", "2026-02"):
+        tiny.write_images(tmp_path / "photos" / month, per_class=8, seed=int(month[-1]))
+    learn = ["learn.fit.epochs=1", "learn.options.batch=8", "learn.size=16", "data.val_fraction=0.25"]
+    quick = [*learn, "onnx.int8=false"]
+    args = " ".join(f"--set {change}" for change in quick)
+    first = make(venv, "monthly", f"DATA={tmp_path}/photos/2026-0*", f"OUT={tmp_path / 'whole'}", f"ARGS={args}")
+    assert first.returncode == 0, first.stderr
+    assert "2026-02" in first.stdout
+    assert (tmp_path / "whole" / "2-onnx" / "model.onnx").is_file()

@@ -44,10 +44,14 @@ def bench(
 
 def report(
     models: Annotated[list[Path], typer.Argument(help="Model directories, the uncompressed one first.")],
-    data: Annotated[str | None, typer.Option(help="Data with the models' classes.  [default: the first's]")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Data with the models' classes; repeat for tasks in time.  [default: the first's]"),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Another domain with these classes, or new classes.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
     level: Annotated[float | None, typer.Option(help="Confidence level of intervals.  [default: 0.95]")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Largest loss on any of several tasks, in points.")] = None,
     seed: Seed = None, changes: Set = None, force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Report what compression costs on the worst class, another domain, or new classes."""
@@ -56,8 +60,8 @@ def report(
     from effxfer.cli import show
 
     call = partial(
-        effxfer.transfer_report, models, data=data, target=target, out=out, level=level, seed=seed, force=force,
-        settings=table(changes),
+        effxfer.transfer_report, models, data=data or None, target=target, out=out, level=level, max_drop=max_drop,
+        seed=seed, force=force, settings=table(changes),
     )  # fmt: skip
     if dry_run:
         show.document(preview(call))

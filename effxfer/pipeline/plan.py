@@ -8,15 +8,16 @@ See `pipelines/` for examples.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from effxfer.artifact import bundled_folder
+from effxfer.data.continual.dated_folders import expand_folders
 from effxfer.data.settings import DataSettings
-from effxfer.errors import SettingsError, did_you_mean, join_sentences, shorten
+from effxfer.errors import DataError, SettingsError, did_you_mean, join_sentences, shorten
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build, problems
 from effxfer.stages import STAGES, stage_of
@@ -185,7 +186,7 @@ def name_of(table: Mapping[str, Any]) -> str:
 def _data(tables: object, mistakes: list[str]) -> dict[str, DataSettings]:
     """Build the tasks by name; their mistakes are added to `mistakes`."""
     tasks: dict[str, DataSettings] = {}
-    for table in tables if isinstance(tables, list) else [tables]:
+    for table in _folders(tables if isinstance(tables, list) else [tables]):
         wrong = problems(DataSettings, table)  # type: ignore[arg-type]
         mistakes += [f"[data] {m}" for m in wrong]
         if not wrong:
@@ -194,6 +195,15 @@ def _data(tables: object, mistakes: list[str]) -> dict[str, DataSettings]:
             mistakes += [f"[data] two tasks are called {name!r}: give one another `name`"] if name in tasks else []
             tasks[name] = settings
     return tasks
+
+
+def _folders(tables: Sequence[object]) -> Iterator[object]:
+    """Replace a table whose source is a pattern of folders by one for each; what matches nothing stays as it is."""
+    for table in tables:
+        try:
+            yield from expand_folders(table) if isinstance(table, dict) else [table]
+        except DataError:
+            yield table
 
 
 def _steps(

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from effxfer.artifact import MANIFEST, Artifact
+from effxfer.data.history import History
 from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError, join_sentences
@@ -139,8 +140,10 @@ def check_options(plan: Plan, context: RunContext) -> None:
         raise SettingsError(f"{plan.name}: {join_sentences(wrong)}", code="E201")
     check_backbone(plan.backbone)
     keep_out_of(context.out, list(plan.data.values()))
+    # A later task of a stream may have a single class; the stage itself looks at the first one.
+    history = History(keeps_classes=any(step.settings.in_time for step in plan.steps))
     for task in plan.data.values():
-        scan(task, cache=context.cache)
+        scan(task, cache=context.cache, history=history)
 
 
 def mistakes(plan: Plan) -> list[str]:

@@ -58,7 +58,7 @@ OTHERS = {
     "reconstruct": "pruned * dense batches",
     "run": "pipeline * preset data backbone seconds out seed device force settings command on_stage",
     "status": "pipeline * preset data backbone seconds out seed device force settings check",
-    "transfer_report": "models * data target out level seed force settings **extra",
+    "transfer_report": "models * data target out level max_drop seed force settings **extra",
     "trust": "*factories",
     "train_ticket": f"ticket * out data epochs lr mask backbone {LAST}",
 }

@@ -97,6 +97,7 @@ OTHERS = {
         *(f"{name}.fit.epochs=1" for name in CYCLES),
         *(f"{name}.options.batch=8" for name in CYCLES),
     ],
+    "monthly": ["learn.fit.epochs=1", "learn.options.batch=8", "onnx.int8=false"],
     "resnet20_ticket": ["ticket.rounds=1", "ticket.rewind=0.5", "ticket.fit.epochs=1", "ticket.options.batch=8"],
     "mobilenetv2_at_a_third": [*THIRD, "backbone.args={}"],
     "resnet18_at_a_third": THIRD,

@@ -36,7 +36,13 @@ def history_of(source: Source, settings: StageSettings) -> History:
     model = (
         start if isinstance(start, Artifact) else None if isinstance(start, TicketFile) else artifact.find(start.source)
     )
-    return replace(history, keeps_classes=model is not None and MEMORY in model.manifest.files)
+    return replace(history, keeps_classes=model is not None and learns_in_time(model))
+
+
+def learns_in_time(model: Artifact) -> bool:
+    """Whether a network learned tasks one after another; an exported one has no memory any more."""
+    grown = any(edit["kind"] == "grow_head" for edit in model.manifest.edits)
+    return grown or MEMORY in model.manifest.files
 
 
 def history_after(history: History, listing: Listing) -> History:

@@ -6,7 +6,7 @@ al., 2019, https://arxiv.org/abs/1911.05248).
 Shape legend: N examples, C classes, D features.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
@@ -31,9 +31,11 @@ from effxfer.runtime.model import Model
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.rows import Rows
 from effxfer.stages.data.split_history import history_of
+from effxfer.stages.deliver.task_drops import compare_tasks
 from effxfer.stages.runner.tasks import data_for
 from effxfer.stages.settings.common import FILES
 from effxfer.stages.settings.transfer_report_settings import TransferReport
+from effxfer.stages.train.continual.stream import align_task, join_tasks
 from effxfer.stages.train.target_domain import compared_features, comparison_of
 from effxfer.stages.train.zero_shot.report import (
     compares_classes,
@@ -59,6 +61,7 @@ class Candidate:
         task: The data as the network reads them.
         file: The exported file; None for the network itself.
         megabytes: Size of the file, or of float32 weights.
+        parts: The tasks that make up the data, where a network learned them one after another.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Candidate:
     task: Task
     file: Path | None
     megabytes: float
+    parts: tuple[Task, ...] = ()
 
     def logits(self, rows: Rows) -> Logits:
         """Compute logits `(N, C)`."""
@@ -91,7 +95,7 @@ class Candidate:
 
 
 def transfer_report(
-    models: Mapping[str, Artifact], settings: TransferReport, data: DataSettings | None = None
+    models: Mapping[str, Artifact], settings: TransferReport, data: Sequence[DataSettings] = ()
 ) -> Report:  # fmt: skip
     """Compare models on the test split, its worst class, and the target: another domain or new classes.
 
@@ -99,7 +103,8 @@ def transfer_report(
         models: Model directories by name; the first one is the baseline. Of a directory with exported files, these are
             examined, float32 and int8, otherwise its network.
         settings: Level of the intervals and seed of the episodes.
-        data: Data with the classes of the models, and a target; None for those of each model's last stage.
+        data: Data with the classes of the models, and a target; or the tasks that they learned one after another. Empty
+            for those of each model's last stage.
 
     Returns:
         For each model `accuracy/test/NAME`, `worst class/test/NAME` and `accuracy/target/NAME`, or for a target of new
@@ -107,6 +112,7 @@ def transfer_report(
 
     Raises:
         SettingsError: If a model has no classes, or others than the first candidate.
+        GateError: If a model loses more than `max_drop` on one of several tasks (E605).
     """
     candidates = [candidate for name, model in models.items() for candidate in _candidates(name, model, data)]
     for candidate in candidates:
@@ -131,21 +137,28 @@ def transfer_report(
     if target is None:
         notes += ("the data have no target: give another domain, or new classes, as data.target",)
     report = Report(rows=tuple(row for each in rows.values() for row in each), notes=notes)
-    return report + Report(tables=(_table(candidates, rows),), curves=_curves(candidates, rows))
+    report += Report(tables=(_table(candidates, rows),), curves=_curves(candidates, rows))
+    if len(candidates[0].parts) > 1:
+        report += compare_tasks({c.name: (c.logits, c.net.output, c.parts) for c in candidates}, settings.max_drop)
+    return report
 
 
-def _candidates(name: str, model: Artifact, data: DataSettings | None) -> Iterator[Candidate]:
-    settings = data or data_for(model, {})[-1]
-    net = model.net()
-    task = Loader(settings=settings, history=history_of(model, TransferReport())).load(net.input)
+def _candidates(name: str, model: Artifact, data: Sequence[DataSettings]) -> Iterator[Candidate]:
+    settings = data or data_for(model, {})
+    net, history = model.net(), history_of(model, TransferReport())
+    tasks = [Loader(settings=each, history=history).load(net.input) for each in settings]
+    parts = tuple(align_task(each, net.classes) for each in tasks if set(each.classes) <= set(net.classes))
+    in_time = len(tasks) == len(parts) > 1
+    task = join_tasks(parts, training=False) if in_time else tasks[-1]
+    parts = parts if in_time else ()
     files = {key: model.path / file for key, file in FILES.items() if file in model.manifest.files}
     for precision, file in files.items():
         yield Candidate(
-            name=f"{name} {precision}", net=net, task=task, file=file, megabytes=file.stat().st_size / 1e6
+            name=f"{name} {precision}", net=net, task=task, file=file, megabytes=file.stat().st_size / 1e6, parts=parts
         )  # fmt: skip
     if not files:
         weights = sum(weight.numel() for weight in net.parameters()) * 4 / 1e6
-        yield Candidate(name=name, net=net, task=task, file=None, megabytes=weights)
+        yield Candidate(name=name, net=net, task=task, file=None, megabytes=weights, parts=parts)
 
 
 def _measure_test(candidate: Candidate, before: dict[str, Correct], z: float) -> Iterator[Measurement]:

@@ -23,6 +23,7 @@ FORMER_DEFAULTS = {"search": {"metric": "accuracy"}}
 ADDED: dict[str, dict[str, Any]] = {
     "compete": {"validator": "source"},
     "export": {"hf_inputs": False, "tokenizers_web": None},
+    "transfer_report": {"max_drop": None},
 }
 
 
@@ -67,9 +68,13 @@ def key_of_listings(name: str, settings: StageSettings, source: Source, listings
     """Digest a stage's settings, its source and its data."""
     identity = settings_identity(settings) | REMOVED.get(name, {})
     identity |= {k: value for k, value in FORMER_DEFAULTS.get(name, {}).items() if identity[k] is None}
+    return artifact.key_of(name, _drop_added_defaults(name, identity), [one.key for one in listings], parent_of(source))
+
+
+def _drop_added_defaults(name: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out settings that came later and have their default."""
     added = ADDED.get(name, {})
-    identity = {k: value for k, value in identity.items() if k not in added or value != added[k]}
-    return artifact.key_of(name, identity, [one.key for one in listings], parent_of(source))
+    return {key: value for key, value in identity.items() if key not in added or value != added[key]}
 
 
 def settings_identity(settings: StageSettings) -> dict[str, Any]:
@@ -87,4 +92,4 @@ def comparison_key(
 ) -> str:  # fmt: skip
     """Digest all inputs of a comparison; `data` are the keys of listings that it reads besides the models."""
     keys = [model.manifest.key for model in models.values()]
-    return artifact.key_of(name, settings.plain(), [*models, *data], keys)
+    return artifact.key_of(name, _drop_added_defaults(name, settings.plain()), [*models, *data], keys)

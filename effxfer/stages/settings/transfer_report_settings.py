@@ -11,7 +11,9 @@ class TransferReport(StageSettings):
     Attributes:
         level: Confidence level of the intervals, in (0, 1).
         seed: Random seed of the episodes.
+        max_drop: Of several tasks, the largest loss against the first model on any of them, in points; None: no limit.
     """
 
     level: float = Field(default=0.95, gt=0, lt=1)
     seed: Seed = 0
+    max_drop: float | None = Field(default=None, ge=0)
