@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 @overload
 def export(
     source: Source, *, out: PathLike, data: Data | None = None, int8: bool | None = None,
-    max_drop: float | None = None, opset: int | None = None, target: str | None = None,
-    with_preprocessing: bool | None = None, hf_inputs: bool | None = None, bundle: bool | None = None,
-    ort_web: str | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
-    settings: Mapping[str, Any] | None = None, **extra: Any,
+    max_drop: float | None = None, max_class_drop: float | None = None, opset: int | None = None,
+    target: str | None = None, with_preprocessing: bool | None = None, images: bool | None = None,
+    hf_inputs: bool | None = None, bundle: bool | None = None, ort_web: str | None = None, seed: int | None = None,
+    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result: ...  # fmt: skip
 @overload
 def export(
@@ -39,10 +39,10 @@ def export(
 ) -> ExportedFile: ...  # fmt: skip
 def export(
     source: "Source | nn.Module", *, out: PathLike = "", data: Data | None = None, int8: bool | None = None,
-    max_drop: float | None = None, opset: int | None = None, target: str | None = None,
-    with_preprocessing: bool | None = None, hf_inputs: bool | None = None, bundle: bool | None = None,
-    ort_web: str | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
-    settings: Mapping[str, Any] | None = None, **extra: Any,
+    max_drop: float | None = None, max_class_drop: float | None = None, opset: int | None = None,
+    target: str | None = None, with_preprocessing: bool | None = None, images: bool | None = None,
+    hf_inputs: bool | None = None, bundle: bool | None = None, ort_web: str | None = None, seed: int | None = None,
+    device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result | ExportedFile:  # fmt: skip
     """Export a verified ONNX model, and an int8 model if it is faster and accurate enough.
 
@@ -55,9 +55,12 @@ def export(
     Args:
         int8: Whether to try int8 recipes; True if None.
         max_drop: Largest loss of a file, in points of validation accuracy; 1 if None.
+        max_class_drop: Largest loss of the int8 file in any class, in points of its validation accuracy; no limit if
+            None.
         opset: ONNX operator set, 13 to 26; 20 if None.
         target: CPUs that run the int8 file: `this`, `portable`, `x86-vnni`, `x86-avx2` or `arm64`; `this` if None.
         with_preprocessing: Whether the graph resizes, crops and scales images itself; False if None.
+        images: Whether to keep small pictures of the mistakes for the report page; True if None.
         hf_inputs: Whether to write files with the inputs that servers of Hugging Face feed too; False if None.
         bundle: Whether to write a folder with a model card, an example and a web page too; False if None.
         ort_web: Folder of the npm package onnxruntime-web for the web page; None searches for it.
@@ -78,8 +81,9 @@ def export(
     if is_module(source):
         return export_a_module(source, out=out, **table_of(None, extra, opset=opset))
     table = table_of(
-        settings, extra, seed=seed, int8=int8, max_drop=max_drop, opset=opset, target=target,
-        with_preprocessing=with_preprocessing, hf_inputs=hf_inputs, bundle=bundle, ort_web=ort_web,
+        settings, extra, seed=seed, int8=int8, max_drop=max_drop, max_class_drop=max_class_drop, opset=opset,
+        target=target, with_preprocessing=with_preprocessing, images=images, hf_inputs=hf_inputs, bundle=bundle,
+        ort_web=ort_web,
     )  # fmt: skip
     return run_stage("export", source, out=out, data=data, settings=table, device=device, force=force)
 

@@ -66,9 +66,7 @@ def pretrain(
         str | None, typer.Option(help="Strategy without labels: mlm for texts, vicreg for images if not given.")
     ] = None,
     budget: Budget = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training examples; images have 20 by default.  [default: 4]")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes: 20 over images and 4 over texts if not given.")] = None,
     lr: Rate = None,
     batch: Annotated[int | None, typer.Option(help="Images or texts per step.  [default: 64]")] = None,
 ) -> "Call":
@@ -235,9 +233,13 @@ def search(
 def export(
     int8: Annotated[bool | None, typer.Option("--int8/--no-int8", help="Also try int8.  [default: --int8]")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Maximum accuracy drop in points.  [default: 1.0]")] = None,
+    max_class_drop: Annotated[float | None, typer.Option(help="Maximum drop of any class, int8 to float32.")] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX opset version.  [default: 20]")] = None,
     target: Annotated[str | None, typer.Option(help="Target CPU of int8, such as portable.  [default: this]")] = None,
     with_preprocessing: Annotated[bool | None, typer.Option("--with-preprocessing", help="Include resizing.")] = None,
+    images: Annotated[
+        bool | None, typer.Option("--images/--no-images", help="Pictures of mistakes.  [default: --images]")
+    ] = None,
     hf_inputs: Annotated[bool | None, typer.Option("--hf-inputs", help="Also write files for HF servers.")] = None,
     bundle: Annotated[bool | None, typer.Option("--bundle", help="Also write model card, example and demo.")] = None,
     ort_web: Annotated[str | None, typer.Option(help="With --bundle: path of the onnxruntime-web npm package.")] = None,
@@ -249,6 +251,6 @@ def export(
     import effxfer
 
     return partial(
-        effxfer.export, int8=int8, max_drop=max_drop, opset=opset, target=target,
-        with_preprocessing=with_preprocessing, hf_inputs=hf_inputs, bundle=bundle, ort_web=ort_web,
+        effxfer.export, int8=int8, max_drop=max_drop, max_class_drop=max_class_drop, opset=opset, target=target,
+        with_preprocessing=with_preprocessing, images=images, hf_inputs=hf_inputs, bundle=bundle, ort_web=ort_web,
     )  # fmt: skip

@@ -30,6 +30,9 @@ class ExportSettings(Settings):
         preprocessing_drop: Largest loss of resizing in the graph against resizing by Pillow, in points of validation
             accuracy.
         max_drop: Largest loss of an exported file against the source network, in points of validation accuracy.
+        max_class_drop: Largest loss of the int8 file in any class against the float32 file, in points of the class's
+            validation accuracy; None: no limit. Of a class with 20 images, one is 5 points.
+        images: Keep small pictures of the mistakes for the report page; they are images of the data.
         tolerance: Largest logit difference between torch and ONNX Runtime, as a fraction of the largest logit (of 1 if
             all logits are smaller).
         int8: Try int8 quantization; the file is kept only if it is faster and within `max_drop`.
@@ -61,6 +64,8 @@ class ExportSettings(Settings):
     preprocessing_drop: float = Field(default=0.1, ge=0, le=100)
     # Chosen; on fewer than 100 validation images a single one is more.
     max_drop: float = Field(default=1.0, ge=0, le=100)
+    max_class_drop: float | None = Field(default=None, ge=0, le=100)
+    images: bool = True
     tolerance: float = Field(default=TOLERANCE, gt=0)
     int8: bool = True
     recipes: tuple[str, ...] = DEFAULT

@@ -1,6 +1,7 @@
 """Write the report page: Jinja2 with autoescape, plotly.js inlined, no request to anywhere."""
 
 import math
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +17,7 @@ from effxfer.report import Report, Table
 
 SEAL = b"<!-- sha256 %s -->\n"
 FOLDER = Path(__file__).parent
+LONG = 40  # letters; longer cells would become columns of single words beside many numbers
 LABELS = {
     "cores": "physical cores",
     "threads": "logical cores",
@@ -36,11 +38,13 @@ class Section:
         title: Its heading.
         report: Its measurements.
         command: The command that reproduces it; empty if there is none.
+        picture: JPEG file to show below the tables; empty if there is none.
     """
 
     title: str
     report: Report
     command: str = ""
+    picture: bytes = b""
 
 
 def write_page(
@@ -189,6 +193,7 @@ def _section(number: int, section: Section, figures: list[Figure]) -> dict[str, 
         "notes": report.notes,
         "tables": [_grid(table) for table in report.tables],
         "plots": plots,
+        "picture": f"data:image/jpeg;base64,{b64encode(section.picture).decode()}" if section.picture else "",
     }
 
 
@@ -200,11 +205,18 @@ def _grid(table: Table, chosen: str = "") -> dict[str, Any]:
     return {
         "title": table.title,
         "columns": names,
-        "numeric": [all(map(is_number, column)) for column in texts],
+        "kinds": [_kind(column) for column in texts],
         "rows": [list(cells) for cells in zip(*texts, strict=True)],
         "front": _front_rows(table, columns),
         "chosen": [bool(chosen) and str(row[columns.model]) == chosen for row in table.rows],
     }
+
+
+def _kind(column: Sequence[str]) -> str:
+    """The style of a column: numbers, sentences that need width, or words."""
+    if all(map(is_number, column)):
+        return "num"
+    return "long" if max(map(len, column)) > LONG else ""
 
 
 def _front_rows(table: Table, columns: Columns) -> list[bool]:

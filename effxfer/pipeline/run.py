@@ -26,7 +26,9 @@ from effxfer.stages.runner.key import comparison_key, stage_key
 from effxfer.stages.runner.output_dir import check_directory, check_folder, check_writable, keep_out_of
 from effxfer.stages.runner.run import compare, named_networks, transform
 from effxfer.stages.runner.source import AdapterOnBase, Source, read_adapter, read_ticket
-from effxfer.stages.settings.common import SHIP
+from effxfer.stages.settings.common import PICTURES, SHIP
+
+MOST_PICTURE = 2**20  # bytes; one of effxfer has a tenth of it, and a page holds them all
 
 __all__ = ["Plan", "Step", "check", "check_options", "publish", "read_plan", "run", "statuses", "summarize_run"]
 
@@ -249,6 +251,14 @@ def _network_row(place: str, report: Report, metric: str) -> dict[str, Any]:
     }
 
 
+def picture_of(artifact: Artifact) -> bytes:
+    """Return the picture that a stage has made for the page; empty if there is none, or too large a one."""
+    file = artifact.path / PICTURES
+    if PICTURES not in artifact.manifest.files or not file.is_file() or file.stat().st_size > MOST_PICTURE:
+        return b""
+    return file.read_bytes()
+
+
 def publish(plan: Plan, results: Sequence[Artifact], context: RunContext, command: str) -> Path:
     """Write the report page of a finished run, unless an intact one exists."""
     from effxfer.page.page import Section, is_intact, write_page
@@ -261,7 +271,7 @@ def publish(plan: Plan, results: Sequence[Artifact], context: RunContext, comman
 
     end = summarize_run(plan, results)
     sections = [
-        Section(title=f"{plan.place(step)} ({step.stage})", report=one.manifest.report)
+        Section(title=f"{plan.place(step)} ({step.stage})", report=one.manifest.report, picture=picture_of(one))
         for step, one in zip(plan.steps, results, strict=True)
     ]
     shipped = next((n.removeprefix(SHIP) for n in end.notes if n.startswith(SHIP)), "")

@@ -2,6 +2,7 @@ import json
 import math
 import re
 import subprocess
+from base64 import b64encode
 from html.parser import HTMLParser
 
 import pytest
@@ -203,3 +204,11 @@ def test_a_model_that_got_worse_is_called_slower_and_larger():
 def test_without_a_chosen_model_there_is_no_headline(chosen):
     assert headline(SUMMARY, chosen) == []
     assert headline(Table(title="t", rows=()), chosen) == []
+
+
+def test_a_picture_is_part_of_the_page(tmp_path):
+    picture = b"\xff\xd8 any bytes <script>"
+    sections = [Section(title="onnx", report=Report(), picture=picture), Section(title="bench", report=Report())]
+    file = write_page(tmp_path / "p.html", title="t", sections=sections, summary=SUMMARY, facts={})
+    sources = [attrs["src"] for tag, attrs in Page(file.read_text()).tags if tag == "img"]
+    assert sources == [f"data:image/jpeg;base64,{b64encode(picture).decode()}"]

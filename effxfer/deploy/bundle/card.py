@@ -67,6 +67,7 @@ def card(
         short=short_side(input) if isinstance(input, Preprocess) else 0, accuracy=_accuracies(accuracy),
         results=_results(accuracy), table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes,
         warnings=_warnings(origin),
+        tables=[(table.title, markdown(table)) for table in accuracy.tables if _is_by_class(table)],
     )  # fmt: skip
 
 
@@ -123,8 +124,22 @@ def _accuracies(report: Report) -> list[str]:
 def _is_score(report: Report, name: str) -> bool:
     """Whether a row is the main metric, or another one of predictions, such as a mean absolute error."""
     return name.startswith(
-        (f"{report.metric}/", "exact match/", "macro F1/", "mean absolute error", "precision/", "recall/")
+        (
+            f"{report.metric}/",
+            "calibration error/",
+            "exact match/",
+            "macro F1/",
+            "mean absolute error",
+            "precision/",
+            "recall/",
+            "worst class/",
+        )
     )
+
+
+def _is_by_class(table: Table) -> bool:
+    """Whether a table belongs into the card: right and wrong decisions, but no names of the data's files."""
+    return bool(table.rows) and table.title.startswith(("Accuracy by class", "Confusions of"))
 
 
 def _results(report: Report) -> list[dict[str, Any]]:

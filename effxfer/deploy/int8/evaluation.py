@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.deploy.cpu.saturation import Saturation
+from effxfer.deploy.decisions.by_class import ClassCounts
 from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.parity import agreement
 from effxfer.deploy.int8.recipes import RECIPES
@@ -16,7 +17,7 @@ from effxfer.deploy.int8.static import Feeds
 from effxfer.runtime.multi_task.worst_task import worst_drop
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.positions import count_texts, select_texts
-from effxfer.runtime.outputs.single_label import SINGLE_LABEL
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL, SingleLabel
 from effxfer.runtime.rows import Rows
 
 FP32 = "fp32"
@@ -35,6 +36,8 @@ class CandidateResult:
         drop: Points below the float file on the same examples; of several tasks, those of the worst one.
         worst: The task that lost most; empty for a network of one task.
         agreement: Examples with the float file's decision, in percent.
+        class_drop: Points that the class which loses most is below the float file; None where no limit is set.
+        worst_class: That class.
         n: Examples.
         timing: Result of `effxfer.benchmark.protocol.latency.compare`; None if it was not timed.
         saturation: Saturated sums on x86 without VNNI; None before they are counted.
@@ -47,6 +50,8 @@ class CandidateResult:
     drop: float | None = None
     worst: str = ""
     agreement: float | None = None
+    class_drop: float | None = None
+    worst_class: str = ""
     n: int = 0
     timing: Any = None
     saturation: Saturation | None = None
@@ -102,8 +107,9 @@ class Evaluator:
 
     def __init__(
         self, fp32: Path, rows: Rows, labels: Labels, max_drop: float, threads: int,
-        exact: bool = False, output: Output = SINGLE_LABEL, unit: str = "images",
+        exact: bool = False, output: Output = SINGLE_LABEL, unit: str = "images", max_class_drop: float | None = None,
     ) -> None:  # fmt: skip
+        self.max_class_drop = max_class_drop
         self.exact, self.output, self.unit = exact, output, unit
         self.rows, self.labels, self.max_drop, self.threads = rows, labels, max_drop, threads
         self.logits = onnx_logits(fp32, rows, threads=threads)
@@ -130,9 +136,19 @@ class Evaluator:
         return replace(candidate, verdict="" if self._fits(candidate) else self._rejection(candidate))
 
     def _fits(self, candidate: CandidateResult) -> bool:
-        return candidate.drop is not None and candidate.drop <= self.max_drop + 1e-9
+        return candidate.drop is not None and candidate.drop <= self.max_drop + 1e-9 and not self._hurts(candidate)
+
+    def _hurts(self, candidate: CandidateResult) -> bool:
+        """Whether a class loses more than it may."""
+        limit = self.max_class_drop
+        return limit is not None and candidate.class_drop is not None and candidate.class_drop > limit + 1e-9
 
     def _rejection(self, candidate: CandidateResult) -> str:
+        if self._hurts(candidate):
+            return (
+                f"rejected: {candidate.class_drop:.2f} points below fp32 in the class {candidate.worst_class}, "
+                f"allowed are {self.max_class_drop:g}"
+            )
         task = f"task {candidate.worst!r} " if candidate.worst else ""
         text = f"rejected: {task}{candidate.drop:.2f} points below fp32 on {candidate.n} {self.unit}"
         return f"{text}, allowed are {self.max_drop:g}"
@@ -148,4 +164,8 @@ class Evaluator:
         result = replace(
             candidate, score=score, drop=drop.points, worst=drop.task, agreement=agreed, n=count_texts(labels)
         )
+        if self.max_class_drop is not None and isinstance(self.output, SingleLabel):
+            counts = ClassCounts.of(self.output, labels, {"fp32": dense, "int8": got})
+            lost, worst = counts.largest_drop("fp32", "int8")
+            result = replace(result, class_drop=lost, worst_class=counts.classes[worst])
         return result, drop.deviation

@@ -50,6 +50,7 @@ def quantize(
     seed: int = 0,
     compare: Compare | None = None,
     target: Target = ANY,
+    max_class_drop: float | None = None,
 ) -> tuple[Path | None, Report]:
     """Try int8 recipes on an exported float file and keep the fastest that is good enough.
 
@@ -76,6 +77,7 @@ def quantize(
         compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
         target: CPUs that the file is for. Recipes without kernels there are left out, candidates that would saturate
             there are refused, and if they are not like this one, accuracy alone decides among the fastest kinds.
+        max_class_drop: Points that int8 may lose in any class of single labels; None for no limit.
 
     Returns:
         `out`, or None if no recipe was both faster and good enough; and a report with a table of what was tried.
@@ -85,7 +87,7 @@ def quantize(
     """
     policy = TargetPolicy(target)
     examples = feeds_of(fp32, rows)
-    evaluator = Evaluator(fp32, rows, labels, max_drop, threads, policy.exact, output, examples.unit)
+    evaluator = Evaluator(fp32, rows, labels, max_drop, threads, policy.exact, output, examples.unit, max_class_drop)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
         builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).subset(images, seed), policy)

@@ -1,6 +1,7 @@
 """Time exported models against each other, and choose the one to ship."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from effxfer.pareto import AS_FAST
 from effxfer.report import Report, Table, score_column
 from effxfer.runtime.threads import usable_cores
 from effxfer.settings import build
+from effxfer.stages.deliver.decisions import class_counts
 from effxfer.stages.settings.common import FILES, SHIP, Bench
 
+CLASS_DROP = "largest class drop, points"
 PLAIN = "effxfer.stages.deliver.bench:plain_measure"
 
 
@@ -44,7 +47,7 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
     nets = {f"{name} fp32": artifact.net for name, artifact in exports.items()}
     measured = measure(files, settings, torch_dense=first.net, nets=nets, size=size)
     summary = summarize(exports, measured)
-    chosen = choose(summary, settings.max_drop)
+    chosen = choose(summary, settings.max_drop, settings.max_class_drop)
     enforce(measured, [chosen], max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
     return Report(tables=(summary,), notes=(SHIP + chosen,)) + measured
 
@@ -141,11 +144,40 @@ def summarize(exports: Mapping[str, Artifact], measured: Report) -> Table:
     eager = [name for name in names if name not in model_files(exports)]
     ordered = [n for n in names if n not in eager]
     rows = [_row(name, exports, measured) for name in [*ordered[:1], *eager, *ordered[1:]]]
+    losses = class_losses(exports)
+    if any(drop for drop, _ in losses.values()):
+        none = (None, None)
+        rows = [
+            {**row, CLASS_DROP: losses.get(row["model"], none)[0], "of class": losses.get(row["model"], none)[1]}
+            for row in rows
+        ]
     return Table(title="Models, measured on the exported files", rows=tuple(rows))
 
 
-def choose(summary: Table, max_drop: float) -> str:
+def class_losses(exports: Mapping[str, Artifact]) -> dict[str, tuple[float, str]]:
+    """Return the largest loss of a class against the baseline in points, and the class, by the name of the file.
+
+    Files of exports with other validation examples, or without counts by class, are left out.
+    """
+    counted = {name: counts for name, artifact in exports.items() if (counts := class_counts(artifact))}
+    first = counted.get(next(iter(exports)))
+    if first is None:
+        return {}
+    losses = dict[str, tuple[float, str]]()
+    for name, counts in counted.items():
+        if counts.classes != first.classes or counts.counts.tolist() != first.counts.tolist():
+            continue
+        for precision, hits in counts.hits.items():
+            both = replace(first, hits={"before": first.hits["fp32"], "after": hits})
+            drop, worst = both.largest_drop("before", "after")
+            losses[f"{name} {precision}"] = (max(drop, 0.0), first.classes[worst] if drop > 0 else "")
+    return losses
+
+
+def choose(summary: Table, max_drop: float, max_class_drop: float | None = None) -> str:
     """Choose the fastest model whose validation score is at most `max_drop` points below the baseline's.
+
+    If `max_class_drop` is given, no class may lose more than so many points either.
 
     Of models as fast as it, within `AS_FAST`, the smallest file is chosen, and of equal ones the best score.
     A model without a latency ratio cannot be chosen: its file takes another number of images per call.
@@ -154,6 +186,9 @@ def choose(summary: Table, max_drop: float) -> str:
     score = score_column(base)
     files = [row for row in summary.rows if str(row["model"]).rpartition(" ")[2] in FILES]
     fit = [row for row in files if row[score] >= base[score] - max_drop and row["p50 ratio"]]
+    if max_class_drop is not None and CLASS_DROP in base:
+        # A model that has lost a class too much, or was exported before classes were counted, is not chosen.
+        fit = [row for row in fit if row[CLASS_DROP] is not None and row[CLASS_DROP] <= max_class_drop + 1e-9]
     # The ratio and not the p50: it is paired, so that drift of the machine cancels. The baseline itself always fits.
     limit = AS_FAST * min(float(row["p50 ratio"]) for row in fit)
     as_fast = [row for row in fit if float(row["p50 ratio"]) <= limit]

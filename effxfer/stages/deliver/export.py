@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from effxfer.artifact import describe
 from effxfer.benchmark.measure.size import measure_size
 from effxfer.data.labels.captions import with_caption_labels
@@ -39,9 +42,10 @@ from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle, find_libraries
+from effxfer.stages.deliver.decisions import report_decisions
 from effxfer.stages.deliver.hf_inputs import require_texts, write_hf_files
 from effxfer.stages.deliver.text_tower import file_recall, text_task
-from effxfer.stages.settings.common import FILES, HF_FILES
+from effxfer.stages.settings.common import CLASSES, FILES, HF_FILES, PICTURES
 from effxfer.stages.train.adapter_training import merge_adapters
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.head import deliver_tasks, require_same_output
@@ -103,9 +107,9 @@ def write_files(net: Net, task: Task, settings: ExportSettings, folder: Path, de
     Raises:
         GateError: If the outputs of the file and the network differ.
     """
-    for file in (*FILES.values(), *HF_FILES.values()):
-        # Left by a run that was cut off.
-        (folder / (file + REJECTED)).unlink(missing_ok=True)
+    # Left by a run that was cut off.
+    for file in (*(file + REJECTED for file in (*FILES.values(), *HF_FILES.values())), CLASSES, PICTURES):
+        (folder / file).unlink(missing_ok=True)
     net.cpu().eval()
     sizes = [second_size(net, net.input)] if settings.dynamic_size else []
     # Before the export: a merged adapter costs nothing in the file.
@@ -128,9 +132,10 @@ def write_files(net: Net, task: Task, settings: ExportSettings, folder: Path, de
     report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)
     if settings.int8:
         report += try_int8(fp32, folder / FILES["int8"], task, settings)
+    logits = dict[str, NDArray[np.float32]]()
     for precision, name in FILES.items():
-        report += finish(folder / name, precision, task, settings, net)
-    return report
+        report += finish(folder / name, precision, task, settings, net, logits)
+    return report + report_decisions(folder, logits, task, images=settings.images)
 
 
 def write_text_files(tower: TextTower, task: Task, settings: ExportSettings, folder: Path, device: Device) -> Report:
@@ -143,7 +148,12 @@ def write_text_files(tower: TextTower, task: Task, settings: ExportSettings, fol
     # Of images alone.
     plain = settings.model_copy(update={"with_preprocessing": False, "dynamic_size": False})
     report = write_files(tower.net, text_task(tower, task), plain, out, device)
-    report = replace(report, rows=tuple(replace(row, name=f"captions/{row.name}") for row in report.rows))
+    report = replace(
+        report,
+        rows=tuple(replace(row, name=f"captions/{row.name}") for row in report.rows),
+        tables=tuple(replace(table, title=f"Captions: {table.title}") for table in report.tables),
+        curves=tuple(replace(curve, title=f"Captions: {curve.title}") for curve in report.curves),
+    )
     if settings.with_preprocessing:
         return report
     return report + sum((file_recall(folder, out, tower, task, name, settings.threads) for name in FILES), Report())
@@ -174,7 +184,7 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
         _, report = quantize(
             fp32, out, calibration=task.train.rows, rows=task.val.rows, labels=task.val.labels,
             output=task.output, max_drop=settings.max_drop, recipes=settings.recipes,
-            float_layers=settings.float_layers,
+            float_layers=settings.float_layers, max_class_drop=settings.max_class_drop,
             float_operators=settings.float_operators, images=settings.calibration,
             threads=settings.threads, latency_seconds=settings.latency_seconds,
             seed=settings.seed, target=resolve_target(settings.target),
@@ -185,8 +195,13 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
     return report
 
 
-def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net: Net) -> Report:
-    """Add preprocessing to an exported file if the settings say so, and measure the file; skip an absent file."""
+def finish(
+    file: Path, precision: str, task: Task, settings: ExportSettings, net: Net, logits: dict[str, NDArray[np.float32]]
+) -> Report:  # fmt: skip
+    """Add preprocessing to an exported file if the settings say so, and measure the file; skip an absent file.
+
+    Its outputs `(N, C)` on the validation split are added to `logits`, if it is kept.
+    """
     if not file.exists():
         return Report()
     exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
@@ -200,9 +215,9 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
     report += add_suffix(evaluate_file_on_target(model, task, net), precision)
     report += add_suffix(add_rejection(file, model, net, task), precision)
     if not settings.with_preprocessing:
-        return report + measure_file(file, precision, task, settings)
+        return report + measure_file(file, precision, task, settings, logits)
     try:
-        return report + measure_whole_images(file, precision, task, settings)
+        return report + measure_whole_images(file, precision, task, settings, logits)
     except GateError as error:
         # An int8 file may go; without float32 there is no result.
         if precision == "fp32":
@@ -211,18 +226,26 @@ def finish(file: Path, precision: str, task: Task, settings: ExportSettings, net
         return Report(notes=(f"no {precision} model: {error.problem}",))
 
 
-def measure_file(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
-    """Measure the accuracy of an exported file on the reported splits, and its share of zero weights."""
+def measure_file(
+    file: Path, precision: str, task: Task, settings: ExportSettings, logits: dict[str, NDArray[np.float32]]
+) -> Report:  # fmt: skip
+    """Measure the accuracy of an exported file on the reported splits, and its share of zero weights; see `finish`."""
     exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
     rows = list[Measurement]()
     for name, split in task.reported_splits.items():
-        logits = onnx_logits(file, split.rows, threads=settings.threads, exact=exact)
-        rows += score_rows(task.output, logits, split.labels, f"{name}/{precision}", task.input.unit)
+        raw = onnx_logits(file, split.rows, threads=settings.threads, exact=exact)
+        rows += score_rows(task.output, raw, split.labels, f"{name}/{precision}", task.input.unit)
+        if split is task.val:
+            logits[precision] = raw
     return Report(rows=(*rows, file_zeros(file, precision)))
 
 
-def measure_whole_images(file: Path, precision: str, task: Task, settings: ExportSettings) -> Report:
+def measure_whole_images(
+    file: Path, precision: str, task: Task, settings: ExportSettings, logits: dict[str, NDArray[np.float32]]
+) -> Report:  # fmt: skip
     """Add preprocessing to an exported file, and measure it on the original images, which it resizes itself.
+
+    What is added to `logits`, see `finish`, are the outputs before preprocessing was added.
 
     Raises:
         GateError: If its preprocessing differs from that of the training.
@@ -232,6 +255,7 @@ def measure_whole_images(file: Path, precision: str, task: Task, settings: Expor
     gate = check_preprocessing(
         file, task.val, expected, output=task.output, max_drop=settings.preprocessing_drop, threads=settings.threads
     )  # fmt: skip
+    logits[precision] = expected
     metric = task.output.metric
     rows = (
         replace(gate[f"{metric}/whole"], name=f"{metric}/val/{precision}"),

@@ -22,6 +22,7 @@ from effxfer.data.loader import Loader
 from effxfer.data.settings import DataSettings
 from effxfer.data.target import concat_splits, is_new
 from effxfer.data.task import Split, Task
+from effxfer.deploy.decisions.wilson import wilson
 from effxfer.deploy.graph.head_features import head_features
 from effxfer.errors import SettingsError
 from effxfer.net.heads.prototypes import Prototypes
@@ -222,26 +223,6 @@ def _measure_share(
     yield Measurement(
         name=f"{metric}/{name}/drop", value=drop, unit="points", low=drop - half, high=drop + half, n=count, of=unit
     )  # fmt: skip
-
-
-def wilson(hits: int, count: int, z: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share, in percent.
-
-    Unlike the normal interval it stays within 0 and 100, and has a width where every example is right (Wilson, 1927,
-    https://doi.org/10.1080/01621459.1927.10502953).
-
-    Args:
-        hits: Examples that are right.
-        count: Examples, at least 1.
-        z: Normal quantile of the level.
-
-    >>> [round(end, 1) for end in wilson(10, 10, 1.96)]
-    [72.2, 100.0]
-    """
-    share = hits / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return 100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)
 
 
 def _table(candidates: list[Candidate], rows: Mapping[str, list[Measurement]]) -> Table:

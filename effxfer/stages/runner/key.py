@@ -22,7 +22,8 @@ FORMER_DEFAULTS = {"search": {"metric": "accuracy"}}
 # Settings that came later count only where they differ from their default, again for that reason.
 ADDED: dict[str, dict[str, Any]] = {
     "compete": {"validator": "source"},
-    "export": {"hf_inputs": False, "tokenizers_web": None},
+    "bench": {"max_class_drop": None},
+    "export": {"hf_inputs": False, "images": True, "max_class_drop": None, "tokenizers_web": None},
     "transfer_report": {"max_drop": None},
 }
 

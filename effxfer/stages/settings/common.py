@@ -11,6 +11,8 @@ from effxfer.stages.settings.base import Backbone, DistilledSettings, Seed, Stag
 TICKET, ADAPTER = "ticket.safetensors", "adapter.safetensors"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 HF_FILES = {"fp32": "model.hf.onnx", "int8": "model.hf.int8.onnx"}
+CLASSES = "classes.json"  # right decisions of the exported files by class
+PICTURES = "mistakes.jpg"  # small pictures of the mistakes of the file to ship
 SHIP = "model to ship: "
 BOARD = "Leaderboard"
 Controls = Literal["none", "fast", "full"]
@@ -108,6 +110,8 @@ class Bench(StageSettings):
             conversions are not included.
         precision: Half-width of the confidence interval of the latency ratio at which measuring may stop.
         max_drop: Largest loss of the model to ship against the first model, in points of validation accuracy.
+        max_class_drop: Largest loss of the model to ship in any class against the first model, in points of the class's
+            validation accuracy; None: no limit.
         max_p50_ratio: Fail if the p50 of the model to ship divided by the first model's is above; None: no limit.
         max_mb: Fail if the file of the model to ship is larger than this many megabytes; None: no limit.
         seed: Random seed of the input, the order within rounds and the bootstrap.
@@ -128,6 +132,7 @@ class Bench(StageSettings):
     precision: float = Field(default=0.01, gt=0)
     # A point: about what MLPerf Inference allows a quantized network to lose (99 % of the float32 accuracy).
     max_drop: float = Field(default=1.0, ge=0)
+    max_class_drop: float | None = Field(default=None, ge=0, le=100)
     max_p50_ratio: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)
     seed: Seed = 0

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,6 +62,20 @@ def test_the_fastest_acceptable_recipe_is_kept(run, exported, pixels, labels, tm
     assert (about.labels, about.input, about.key, about.extra) == (
         before.labels, before.input, before.key, before.extra,
     )  # fmt: skip
+
+
+def test_a_recipe_that_costs_one_class_too_much_is_refused(run, exported, pixels, labels, tmp_path):
+    both = {"recipes": ("u8s8",), "compare": timings(u8s8=0.5), "max_drop": 100.0}
+    out, _ = run(**both)
+    before, after = (onnx_logits(file, pixels).argmax(1) == labels for file in (exported, out))
+    drops = {c: 100 * (before[labels == c].mean() - after[labels == c].mean()) for c in np.unique(labels)}
+    worst = max(drops.values())
+    out, _ = run(**both, max_class_drop=max(worst, 0.0))
+    assert out is not None
+    if worst > 0:
+        out, report = run(**both, max_class_drop=worst / 2)
+        assert out is None
+        assert f"{worst:.2f} points below fp32 in the class" in verdicts(report)["u8s8"]
 
 
 def test_among_equally_fast_recipes_the_most_accurate_is_kept(run):

@@ -3,7 +3,8 @@ import pytest
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report, Table
 from effxfer.stages import STAGES
-from effxfer.stages.deliver.bench import bench, choose, model_files, summarize
+from effxfer.stages.deliver.bench import CLASS_DROP, bench, choose, class_losses, model_files, summarize
+from effxfer.stages.deliver.decisions import class_counts
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.run import compare
 from effxfer.stages.settings.common import SHIP
@@ -99,3 +100,25 @@ def measured_at(exports, batches):
 def test_the_fastest_that_is_right_enough_ships(max_drop, chosen):
     rows = (row("a fp32", 90.0, 1.0), row("torch", 99.0, 0.01), row("b fp32", 89.0, 0.5), row("b int8", 86.0, 0.2))
     assert choose(Table(title="", rows=rows), max_drop) == chosen
+
+
+@pytest.mark.parametrize(("limit", "chosen"), [(None, "b int8"), (5.0, "b fp32"), (10.0, "b int8"), (0.0, "a fp32")])
+def test_a_model_that_has_lost_a_class_does_not_ship(limit, chosen):
+    rows = tuple(
+        {**row(name, 90.0, ratio), CLASS_DROP: drop, "of class": "bee"}
+        for name, ratio, drop in (
+            ("a fp32", 1.0, 0.0),
+            ("torch", 0.01, None),
+            ("b fp32", 0.5, 2.0),
+            ("b int8", 0.2, 10.0),
+        )
+    )
+    assert choose(Table(title="", rows=rows), 1.0, limit) == chosen
+
+
+def test_classes_are_compared_with_those_of_the_first_file(exports):
+    losses, first = class_losses(exports), class_counts(exports["dense-onnx"])
+    assert losses["dense-onnx fp32"] == (0.0, "")
+    small = class_counts(exports["small-onnx"])
+    drops = first.accuracy("fp32") - small.accuracy("fp32")
+    assert losses["small-onnx fp32"][0] == pytest.approx(max(drops.max(), 0))

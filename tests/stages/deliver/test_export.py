@@ -68,6 +68,7 @@ def test_a_damaged_graph_does_not_ship(dense, data, tmp_path, monkeypatch):
     monkeypatch.undo()
     again = tiny.stage("export", dense, tmp_path / "out", data, int8=False)
     assert sorted(file.name for file in again.path.iterdir()) == [
+        "classes.json",
         "manifest.json",
         "model.onnx",
         "splits.json",
@@ -194,7 +195,7 @@ def test_an_int8_file_that_sees_other_pixels_is_left_out(dense, data, tmp_path, 
     monkeypatch.setattr(stage, "check_preprocessing", lambda file, *a, **m: refuse(stage_reject(file), *a, **m))
     made = tiny.stage("export", dense, tmp_path / "out", data, max_drop=100.0, with_preprocessing=True)
     assert "no int8 model: it sees stars" in made.manifest.report.notes
-    assert sorted(made.manifest.files) == ["model.onnx", "splits.json", "weights.safetensors"]
+    assert sorted(made.manifest.files) == ["classes.json", "model.onnx", "splits.json", "weights.safetensors"]
 
 
 def stage_reject(file):
