@@ -23,7 +23,7 @@ STAGES = {
     "compact": "max_error images",
     "compete": "seconds backbones candidates epochs lr latency_penalty",
     "continual": "strategy memory controls epochs lr batch",
-    "export": "int8 max_drop opset target with_preprocessing hf_inputs bundle ort_web",
+    "export": "int8 max_drop max_class_drop opset target with_preprocessing images hf_inputs bundle ort_web",
     "find_ticket": "method sparsity ratio rounds controls epochs lr",
     "finetune": "strategy epochs lr batch seconds size",
     "learning_curve": "labels repeats strategy epochs lr",
