@@ -39,13 +39,16 @@ def check_prunable(stage: str, net: Net, settings: StageSettings) -> None:
 
 
 def check_vocabulary_prunable(stage: str, net: Net, settings: StageSettings) -> None:
-    """Refuse to prune the vocabulary of a network without one, or one with an adapter.
+    """Refuse to prune the vocabulary of a network without one, or one with an adapter or a memory.
 
     Raises:
-        SettingsError: If the network takes no texts.
+        SettingsError: If the network takes no texts, or keeps texts of former tasks as ids of the present vocabulary.
         ModelFileError: If its encoder or tokenizer is of another kind, or it has an unmerged adapter.
     """
     check_vocabulary(net)
+    if net.memory is not None:
+        text = f"{stage}: the network's memory holds texts of former tasks in the present vocabulary"
+        raise SettingsError(text, "prune the vocabulary before `effxfer continual`, or finetune the network first")
     check_prunable(stage, net, settings)
 
 

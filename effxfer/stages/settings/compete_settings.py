@@ -37,7 +37,8 @@ DOMAIN_CANDIDATES: dict[str, dict[str, Any]] = {
     "coral": {"strategy": "coral"},
     # A tenth of the paper's weight: at 1 it was worse than source only from photographs to sketches (guide).
     "dann": {"strategy": "dann", "options": {"weight": 0.1}},
-    "mcc": {"strategy": "mcc"},
+    # Separate statistics: 36.6 and 74.4 % against 31.8 and 72.4 % on the two targets of PACS where both were measured.
+    "mcc": {"strategy": "mcc", "options": {"statistics": "separate"}},
     "self-training": {"strategy": "self_training"},
 }
 # With few labels: methods that train little of the network, or nothing.

@@ -12,6 +12,7 @@ pytest.importorskip("tokenizers")
 
 import effxfer as ex
 from effxfer.artifact import Artifact
+from effxfer.data.continual.memory import Memory
 from effxfer.data.load import load
 from effxfer.data.settings import DataSettings
 from effxfer.deploy.export.logits import torch_logits
@@ -20,6 +21,8 @@ from effxfer.net.settings import BackboneSettings
 from effxfer.prune.vocabulary.vocabulary import prune_vocabulary, used_tokens
 from effxfer.runtime.model import Model
 from effxfer.runtime.text.tokens import TOKENIZER
+from effxfer.stages import STAGES
+from effxfer.stages.settings.prune_settings import Vocabulary
 from effxfer.transfer.regularized.distill import divergence
 from tests import tiny
 from tests.data.text_files import texts, write_lines
@@ -143,6 +146,15 @@ def test_the_same_inputs_give_the_same_bytes(small, dense, reviews, tmp_path):
 def test_images_are_refused_before_they_are_decoded(tmp_path, data):
     with pytest.raises(SettingsError, match="takes images has no vocabulary"):
         tiny.stage(STAGE, tiny.BACKBONE, tmp_path / "out", data)
+
+
+def test_a_memory_of_former_texts_is_not_made_unreadable(dense):
+    net, stage = dense.net(), STAGES[STAGE]
+    stage.check(net, Vocabulary())
+    net.memory = Memory(tasks=())
+    with pytest.raises(SettingsError, match="memory holds texts") as caught:
+        stage.check(net, Vocabulary())
+    assert "before" in caught.value.hint
 
 
 def test_claim_a_teacher_with_the_whole_vocabulary_brings_its_student_nearer(dense, reviews, tmp_path):
