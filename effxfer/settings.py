@@ -76,7 +76,9 @@ def overlay(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def _with_defaults(cls: type[BaseModel], table: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Complete the tables in `table` by what the defaults of their fields set."""
+    """Complete the tables in `table` by what the defaults of their fields set; what is no table stays as it is."""
+    if not isinstance(table, Mapping):
+        return table
     defaults = {name: field.default for name, field in cls.model_fields.items()}
     tables = {
         name: overlay(default.model_dump(mode="json", exclude_unset=True), table[name])

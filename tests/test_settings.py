@@ -128,7 +128,7 @@ def every(cls=Settings):
 REQUIRED = {
     "BackboneSettings": {"source": "timm:x"}, "Channels": {"ratio": 0.5}, "DataSettings": {"source": "x"},
     "Gradual": {"sparsity": 0.5}, "Lottery": {"sparsity": 0.5}, "Rank": {"backbones": ["timm:x"]},
-    "SentenceTeacher": {"source": "hf:x"}, "Structured": {"ratio": 0.5},
+    "SentenceTeacher": {"source": "hf:x"}, "Shrink": {"latency_ratio": 0.5}, "Structured": {"ratio": 0.5},
 }  # fmt: skip
 SWITCHES = {"bundle": True, "max_per_class": 3, "target": "y", "latency": True}
 VALUES = [
@@ -172,6 +172,7 @@ NEEDED = {
     "prune gradual": {"sparsity": 0.5},
     "prune lottery": {"sparsity": 0.5},
     "prune structured": {"ratio": 0.5},
+    "shrink": {"latency_ratio": 0.5},
 }
 
 

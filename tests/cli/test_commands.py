@@ -315,7 +315,7 @@ DRY = [
 @pytest.mark.parametrize("dry", [["--dry-run"], []])
 def test_a_dry_run_of_a_stage_finds_what_the_stage_would(call, dense, tmp_path, words, error, text, dry, monkeypatch):
     monkeypatch.setattr(
-        "effxfer.stages.runner.run.load_task", lambda *_: pytest.fail("it is found before images are decoded")
+        "effxfer.stages.runner.run.load_tasks", lambda *_, **__: pytest.fail("it is found before images are decoded")
     )
     with pytest.raises(error, match=text):
         call("finetune", dense.path, "--out", tmp_path / "out", *words, *dry)

@@ -166,6 +166,6 @@ class Evaluator:
         )
         if self.max_class_drop is not None and isinstance(self.output, SingleLabel):
             counts = ClassCounts.of(self.output, labels, {"fp32": dense, "int8": got})
-            lost, worst = counts.largest_drop("fp32", "int8")
-            result = replace(result, class_drop=lost, worst_class=counts.classes[worst])
+            points, worst = counts.largest_drop("fp32", "int8")
+            result = replace(result, class_drop=points, worst_class=counts.classes[worst])
         return result, drop.deviation

@@ -50,9 +50,10 @@ def shrink(net: Net, tasks: Sequence[Task], settings: Shrink, *, device: Device,
     shipping, note = choose_precision(dense, settings, work)
     with shipping_clock(dense, shipping) as clock:
         contest = Contest(
-            dense=dense, networks=make_networks(dense, backbones, tasks[-1], settings, clock, work), tasks=tasks,
-            settings=settings, strategy=training.strategy, teacher=open_teacher(dense, settings), shipping=shipping,
-            time=clock, device=device,
+            dense=dense,
+            networks=make_networks(dense, backbones, tasks[-1], settings, clock, work, is_int8=shipping.int8),
+            tasks=tasks, settings=settings, strategy=training.strategy, teacher=open_teacher(dense, settings),
+            shipping=shipping, time=clock, device=device,
         )  # fmt: skip
         if settings.max_drop is None:
             limit, tried = latency_limit(settings, contest.networks[0].present, shipping), Report()

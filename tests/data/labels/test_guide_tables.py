@@ -29,6 +29,6 @@ def test_a_table_of_the_guide_is_read_with_the_settings_beside_it(tmp_path, numb
     table, text = TABLES[number]
     (tmp_path / "table.csv").write_text(table)
     settings = build(DataSettings, tomllib.loads(text)["data"], "data")
-    items, findings, classes = read_table(tmp_path / "table.csv", settings)
-    assert [describe_label(settings.labels, item.label, classes) for item in items] == labels
-    assert not findings
+    listing = read_table(tmp_path / "table.csv", settings)
+    assert [describe_label(settings.labels, item.label, listing.classes) for item in listing.items] == labels
+    assert not listing.findings

@@ -222,6 +222,6 @@ def test_every_place_that_rebuilds_is_known():
         "prune/graph/transaction.py",
         "stages/train/zero_shot/frozen_features.py",  # always the package's own identity on vectors
     }
-    assert places == in_memory | {"artifact.py", "prune/tickets/file.py", "stages/prune/channel_controls.py"}
+    assert places == in_memory | {"artifact.py", "prune/tickets/file.py", "stages/runner/saved_net.py"}
     for name in places - in_memory:
         assert "check_trusted(" in (root / name).read_text()

@@ -159,7 +159,7 @@ def test_a_memory_of_former_texts_is_not_made_unreadable(dense):
 
 def test_claim_a_teacher_with_the_whole_vocabulary_brings_its_student_nearer(dense, reviews, tmp_path):
     few = tiny.stage(STAGE, dense, tmp_path / "few", reviews, min_count=60)
-    settings = {"options": PLAIN, "fit": {**FIT, "epochs": 4}}
+    settings = {"options": PLAIN, "fit": {**FIT, "epochs": 12}}
     teacher = {"source": str(dense.path), "logits": 1.0}
     nets = [
         tiny.stage("finetune", few, tmp_path / name, reviews, **settings, **more).net()

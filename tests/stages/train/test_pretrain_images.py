@@ -6,8 +6,7 @@ import pytest
 
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError, SettingsError
-from effxfer.stages.settings.pretrain_settings import Pretrain
-from effxfer.train.settings import FitSettings
+from effxfer.stages.settings.pretrain_settings import Pretrain, PretrainFit
 from tests import tiny
 
 OPTIONS = {"batch": 16, "width": 16, "augment": {"scale": 0.5}}
@@ -93,7 +92,7 @@ def test_defaults_are_those_of_the_kind_of_input():
     image, text = Pretrain().for_input("image"), Pretrain().for_input("text")
     assert (image.strategy, image.fit.epochs, image.fit.clip) == ("vicreg", 20, 0)
     assert (text.strategy, text.fit.epochs, text.fit.clip, text.fit.lr) == ("mlm", 4, 1, 5e-4)
-    assert Pretrain(fit=FitSettings(epochs=3)).for_input("image").fit.epochs == 3
+    assert Pretrain(fit=PretrainFit(epochs=3)).for_input("image").fit.epochs == 3
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -48,14 +48,14 @@ def alone(place):
 @pytest.fixture(scope="module")
 def teacher(place, alone):
     larger = BackboneSettings(source=ENCODER, args={**ARGS, "width": 32, "heads": 4, "vocabulary": 60}, size=24)
-    fit = {"epochs": 2, "lr": 0.01}
+    fit = {"epochs": 2, "lr": 0.01, "clip": 0.0}
     return tiny.stage("pretrain", larger, place / "teacher", alone, options={"batch": 16}, fit=fit)
 
 
 def student(teacher, alone, out, **changes):
     source = BackboneSettings(source=ENCODER, args=ARGS, size=24)
     told = {"source": str(teacher.path)} if teacher else None
-    fit = {"epochs": 4, "lr": 0.01, "keep": "last"}
+    fit = {"epochs": 4, "lr": 0.01, "keep": "last", "clip": 0.0}
     return tiny.stage("pretrain", source, out, alone, options={"batch": 16}, fit=fit, teacher=told, **changes)
 
 
