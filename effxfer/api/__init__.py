@@ -14,7 +14,7 @@ Functions that write a model directory have these arguments in common:
               `torchvision:NAME[@FILE]`, `package.module:factory`, a `Result`, or what `load` returned
     out       the model directory to write; an existing result of the same inputs is returned without any work
     data      a folder of class folders, a table, `digits`, a dictionary of settings, or what `load_data` returned;
-              None for the data that the model was made with
+              None for the data that the model was made with. A list has a task in each entry
     seed      the random seed; 0 if None
     device    `auto`, `cpu`, `cuda` or `cuda:1`
     force     whether to replace a result of other inputs

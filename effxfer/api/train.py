@@ -12,7 +12,7 @@ from effxfer.api.sources import Data, PathLike, Source, data_table, table_of
 
 
 def finetune(
-    source: Source, *, out: PathLike, data: Data | None = None, strategy: str | None = None,
+    source: Source, *, out: PathLike, data: Data | Sequence[Data] | None = None, strategy: str | None = None,
     epochs: int | None = None, lr: float | None = None, batch: int | None = None, seconds: float | None = None,
     size: int | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
     settings: Mapping[str, Any] | None = None, **extra: Any,
@@ -50,7 +50,7 @@ def finetune(
 
 
 def compete(
-    source: Source, *, out: PathLike, data: Data | None = None, seconds: float | None = None,
+    source: Source, *, out: PathLike, data: Data | Sequence[Data] | None = None, seconds: float | None = None,
     backbones: Sequence[str] | None = None, candidates: Mapping[str, Mapping[str, Any]] | None = None,
     epochs: int | None = None, lr: float | None = None, latency_penalty: float | None = None, seed: int | None = None,
     device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,

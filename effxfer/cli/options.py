@@ -14,6 +14,10 @@ Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any setting; repeat.")]
 Budget = Annotated[str | None, typer.Option(metavar="TIME", help="Time budget, e.g. 90s, 10m, 1h30m.")]
 Data = Annotated[str, typer.Option(help="Image folder by class, table (.csv, .parquet), digits, or texts.")]
+Tables = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="Image folder by class, table (.csv, .parquet), digits, or texts; repeat for tasks."),
+]
 Source = Annotated[
     str, typer.Argument(help="Model directory, bundled model, timm:NAME[@FILE], torchvision:NAME[@FILE], hf:FOLDER.")
 ]

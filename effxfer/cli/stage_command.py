@@ -5,14 +5,14 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, cast
 
-from effxfer.cli.options import Data, Device, DryRun, Force, Json, Out, Seed, Set, Source, table
+from effxfer.cli.options import Device, DryRun, Force, Json, Out, Seed, Set, Source, Tables, table
 
 if TYPE_CHECKING:
     from effxfer.api import Result
 
 
 def _shared_options(
-    source: Source, out: Out, data: Data = "", *, seed: Seed = None, changes: Set = None, device: Device = "auto",
+    source: Source, out: Out, data: Tables = None, *, seed: Seed = None, changes: Set = None, device: Device = "auto",
     force: Force = False, dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Declare the options that all stage commands share."""
@@ -63,7 +63,7 @@ def run_stage(
     Args:
         function: The api function that runs the stage.
         arguments: Its positional arguments, such as the source network.
-        data: Source of images, or several; empty uses the data that the model was trained on.
+        data: Source of images, or several, a task each; empty uses the data that the model was trained on.
         changes: Settings as `KEY=VALUE` texts.
         dry_run: Only print a preview of the call.
         as_json: Print one JSON object.
@@ -72,7 +72,9 @@ def run_stage(
     from effxfer.api import preview
     from effxfer.cli import show
 
-    keywords |= {"data": data or None, "settings": table(changes)}
+    # A single source stays as it is written, not a list of one, in previews and manifests.
+    named = data[0] if isinstance(data, list) and len(data) == 1 else data or None
+    keywords |= {"data": named, "settings": table(changes)}
     if dry_run:
         show.document(preview(function, *arguments, **keywords))
         return

@@ -6,7 +6,7 @@ Contents and paths are stored as digests, so the file reveals nothing about the 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,9 @@ SPLITS_FILE = "splits.json"
 CONTENT, PATH = 16, 8
 # Chosen: with half of the images known, they are surely the network's data and need no name in the note.
 FEW = 0.5
+TABLES_HINT = (
+    "name the table with splits of its own first, give both the same splits, or pass `data.allow_leakage=true`"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +50,31 @@ class History:
     Attributes:
         records: One for each data set of each stage.
         keeps_classes: Whether the network keeps the classes of earlier tasks, so that a new one may have a single one.
+        tables: The records of other data tables of the same stage, whose tasks share the network.
     """
 
     records: tuple[Record, ...] = ()
     keeps_classes: bool = False
+    tables: tuple[Record, ...] = ()
 
     @cached_property
     def splits(self) -> dict[str, str]:
         """The split of every content; an image that was trained on in any stage counts as `train`."""
-        splits: dict[str, str] = {}
-        # `train` last, so that it wins: an image that was trained on once can never be held out again.
-        for split in reversed(SPLITS):
-            splits |= {code[:CONTENT]: split for record in self.records for code in record.images.get(split, ())}
-        return splits
+        return _splits_of(self.records)
+
+    @cached_property
+    def splits_of_tables(self) -> dict[str, str]:
+        """The split of every content in the other tables."""
+        return _splits_of(self.tables)
 
     def split_of(self, item: Item) -> str:
-        """Return the split that the content of an image had; empty if it is new."""
-        return self.splits.get(item.sha256[:CONTENT], "")
+        """Return the split that the content of an image had, or has in another table; empty if it is new."""
+        content = item.sha256[:CONTENT]
+        return self.splits.get(content, "") or self.splits_of_tables.get(content, "")
+
+    def with_table(self, listing: Listing) -> "History":
+        """Return the history for the next table of a stage, whose images keep the splits that they have in this one."""
+        return replace(self, tables=(*self.tables, record_of(listing)))
 
     def with_records(self, records: Iterable[Record]) -> "History":
         """Return the history after a stage with these records; earlier records that they cover are dropped."""
@@ -73,6 +84,14 @@ class History:
 
 
 NONE = History()
+
+
+def _splits_of(records: Iterable[Record]) -> dict[str, str]:
+    splits: dict[str, str] = {}
+    # `train` last, so that it wins: an image that was trained on once can never be held out again.
+    for split in reversed(SPLITS):
+        splits |= {code[:CONTENT]: split for record in records for code in record.images.get(split, ())}
+    return splits
 
 
 def record_of(listing: Listing) -> Record:
@@ -115,8 +134,21 @@ def find_trained_before(items: Iterable[Item], history: History, severity: Sever
     return [
         Finding(code="E320", severity=severity, path=item.path, text=text, hint=hint)
         for item in items
-        if item.split in ("val", "test") and history.split_of(item) == "train"
+        if item.split in ("val", "test") and history.splits.get(item.sha256[:CONTENT]) == "train"
     ]
+
+
+def find_leaks_between_tables(items: Iterable[Item], history: History, severity: Severity) -> list[Finding]:
+    """List the images that are in another split of another table, whose task shares the network (E320)."""
+    findings = list[Finding]()
+    for item in items:
+        split = history.splits_of_tables.get(item.sha256[:CONTENT], item.split)
+        if split != item.split:
+            group = f"same content in {split} of another task and in {item.split} of this one, and they share a network"
+            findings.append(
+                Finding(code="E320", severity=severity, path=item.path, text=group, hint=TABLES_HINT, group=group)
+            )
+    return findings
 
 
 def describe_difference(listing: Listing, history: History, source: str) -> list[Finding]:

@@ -13,6 +13,7 @@ from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import SIZE_UNITS, Input
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.positions import PositionLabels
+from effxfer.runtime.rows import concat_rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +35,8 @@ class Split:
             a text, or a pair of texts. None if the examples are not available.
         domains: Domain of each example, if folders above the classes name domains; else empty.
         captions: Texts that say what each image shows, at least one for each; empty if there are none.
+        tables: Number of the data table that each example is of, int64 `(N,)`, where tables are the tasks of one
+            network; None for a single table.
     """
 
     rows: Any  # Rows
@@ -44,6 +47,7 @@ class Split:
     decode_row: "Callable[[int], Any] | None" = None
     domains: Sequence[str] = ()
     captions: Sequence[tuple[str, ...]] = ()
+    tables: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -136,7 +140,41 @@ def subset(split: Split, indices: NDArray[np.int_]) -> Split:
         decode_row=None if decode_row is None else lambda row: decode_row(int(indices[row])),
         domains=[split.domains[i] for i in indices] if split.domains else (),
         captions=[split.captions[i] for i in indices] if split.captions else (),
+        tables=None if split.tables is None else split.tables[indices],
     )  # fmt: skip
+
+
+def stack_splits(splits: Sequence[Split]) -> Split:
+    """Join splits of one input and one kind of label end to end.
+
+    Images to crop from are joined only if they have one size in all splits; elsewhere augmentation crops from the rows.
+    """
+    nonempty = [split for split in splits if len(split)] or list(splits[:1])
+    canvases = [split.canvas for split in nonempty if split.canvas is not None and split.aspect is not None]
+    has_canvas = len(canvases) == len(nonempty) and len({canvas.shape[1:] for canvas in canvases}) == 1
+    tables = [split.tables for split in nonempty if split.tables is not None]
+    return Split(
+        rows=concat_rows([split.rows for split in nonempty]),
+        labels=np.concatenate([split.labels for split in nonempty]),
+        names=[name for split in nonempty for name in split.names],
+        canvas=np.concatenate(canvases) if has_canvas else None,
+        aspect=np.concatenate([split.aspect for split in nonempty]) if has_canvas else None,
+        decode_row=_joined_decoder(nonempty),
+        tables=np.concatenate(tables) if len(tables) == len(nonempty) else None,
+    )
+
+
+def _joined_decoder(splits: Sequence[Split]) -> "Callable[[int], Any] | None":
+    decoders = [split.decode_row for split in splits if split.decode_row is not None]
+    if len(decoders) < len(splits):
+        return None
+    ends = np.cumsum([len(split) for split in splits])
+
+    def decode(row: int) -> Any:
+        number = int(np.searchsorted(ends, row, side="right"))
+        return decoders[number](row - int(ends[number - 1]) if number else row)
+
+    return decode
 
 
 def require_images(input: Input, purpose: str) -> Preprocess:

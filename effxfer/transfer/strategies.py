@@ -7,6 +7,7 @@ from effxfer.data.class_embeddings import NEEDED
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.runtime.inputs import INPUTS
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.settings import build
 from effxfer.transfer import SELF_SUPERVISED, STRATEGIES
@@ -75,7 +76,9 @@ def require_data(
     if labels not in strategy.takes:
         able = ", ".join(key for key, cls in STRATEGIES.items() if labels in cls.takes)
         problem = f"strategy {_name_of(strategy)!r} learns labels of kind {' or '.join(sorted(strategy.takes))}"
-        raise SettingsError(f"{problem}, the data hold kind {labels!r}", f"strategies that learn them: {able}")
+        tables = "give several `data`, or a table with several label_columns; "
+        hint = f"{tables if strategy.takes == {TaskOutputs.kind} else ''}strategies that learn them: {able}"
+        raise SettingsError(f"{problem}, the data hold kind {labels!r}", hint)
     if (strategy.adapts_domain or strategy.validator != "source") and not has_target:
         asks = f"validator {strategy.validator!r}" if not strategy.adapts_domain else f"strategy {_name_of(strategy)!r}"
         text = f"{asks} looks at {unit} of another domain of the same classes, and {name} has none"

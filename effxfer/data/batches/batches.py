@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from effxfer.data.batches.augment import Augment, augment, mix_images, normalize
 from effxfer.data.batches.buckets import bucket_rows
 from effxfer.data.batches.collate import input_tensor, label_tensor
-from effxfer.data.batches.resampling import draw_balanced
+from effxfer.data.batches.resampling import draw_balanced, draw_tables
 from effxfer.data.task import Split, Task, require_images
 from effxfer.errors import SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
@@ -113,19 +113,27 @@ def balanced_order(labels: Tensor, balance: float) -> Order | None:
     return partial(draw_balanced, labels, balance) if balance else None
 
 
+def order_of(split: Split, labels: Tensor, balance: float, table_balance: float) -> Order | None:
+    """Return the order of an epoch: that of `draw_tables` for several tables, else of `balanced_order`."""
+    if split.tables is not None:
+        return partial(draw_tables, torch.from_numpy(split.tables), table_balance)
+    return balanced_order(labels, balance)
+
+
 def make_batches(
-    task: Task, size: int, settings: Augment, device: torch.device, balance: float = 0.0
+    task: Task, size: int, settings: Augment, device: torch.device, balance: float = 0.0, table_balance: float = 0.0
 ) -> Callable[[int], Batches]:
     """Prepare the training split of a task; return a function from an epoch's seed to its batches.
 
     A batch is `(inputs, labels)`: images float32 `(B, 3, S, S)` or ids int64 `(B, n)`, of texts of like length; and
-    labels int64 `(B,)`, or soft labels `(B, C)` under mixing. `balance` is passed to `draw_balanced`.
+    labels int64 `(B,)`, or soft labels `(B, C)` under mixing. `balance` is passed to `draw_balanced`,
+    `table_balance` to `draw_tables`.
 
     Raises:
         SettingsError: If augmentation is set and the examples are no images.
     """
     if not isinstance(task.input, Preprocess):
-        return _make_plain_batches(task, size, settings, device, balance)
+        return _make_plain_batches(task, size, settings, device, balance, table_balance)
     look, labels = make_views(task.train, task.input, settings, device), label_tensor(task.train.labels, task.output)
 
     if isinstance(task.output, TaskOutputs) and (settings.mixup or settings.cutmix):
@@ -134,12 +142,12 @@ def make_batches(
     def make(index: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         return mix_images(look(index, rng), labels[index].to(device), len(task.classes), settings, rng)
 
-    order = balanced_order(labels, balance)
+    order = order_of(task.train, labels, balance, table_balance)
     return lambda seed: Batches(len(labels), size, make, seed, order)
 
 
 def _make_plain_batches(
-    task: Task, size: int, settings: Augment, device: torch.device, balance: float
+    task: Task, size: int, settings: Augment, device: torch.device, balance: float, table_balance: float
 ) -> Callable[[int], Batches]:
     """Prepare batches of examples as they are, without augmentation."""
     # What callers pass for images as they are means no augmentation of other examples either.
@@ -150,10 +158,12 @@ def _make_plain_batches(
     def make(index: Tensor, _rng: Generator) -> tuple[Tensor, Tensor]:
         return input_tensor(rows[index.numpy()], task.input, device), labels[index].to(device)
 
-    return draw_epochs(task, size, make, balance)
+    return draw_epochs(task, size, make, balance, table_balance)
 
 
-def draw_epochs(task: Task, size: int, make: Make, balance: float = 0.0) -> Callable[[int], Batches]:
+def draw_epochs(
+    task: Task, size: int, make: Make, balance: float = 0.0, table_balance: float = 0.0
+) -> Callable[[int], Batches]:
     """Return a function from an epoch's seed to batches of a task's training rows; texts of like length together.
 
     Args:
@@ -161,9 +171,10 @@ def draw_epochs(task: Task, size: int, make: Make, balance: float = 0.0) -> Call
         size: Examples per batch.
         make: Converts indices `(size,)` and a generator into a batch.
         balance: Passed to `draw_balanced`.
+        table_balance: Passed to `draw_tables`.
     """
     labels, rows = label_tensor(task.train.labels, task.output), task.train.rows
-    order = balanced_order(labels, balance)
+    order = order_of(task.train, labels, balance, table_balance)
     if isinstance(rows, Ragged):
         order = order_by_length(rows.lengths, size, order)
     return lambda seed: Batches(len(labels), size, make, seed, order)

@@ -6,7 +6,7 @@ from functools import partial
 from effxfer.data.checks.coverage import check_coverage
 from effxfer.data.checks.leaks import find_contradictions, find_imbalance, find_leaks
 from effxfer.data.checks.task_coverage import check_tasks
-from effxfer.data.history import History, find_trained_before
+from effxfer.data.history import History, find_leaks_between_tables, find_trained_before
 from effxfer.data.labels.arrays import describe_label
 from effxfer.data.listing import Finding, Item, Severity
 from effxfer.data.settings import DataSettings
@@ -37,6 +37,7 @@ def check_items(
         *coverage,
         *find_leaks(items, {i.path: i.sha256 for i in items}, relation, severity),
         *find_trained_before(items, history, severity),
+        *find_leaks_between_tables(items, history, severity),
     ]
 
 

@@ -80,10 +80,11 @@ def task_arrays(labels: Sequence[str], classes: Sequence[str], kinds: Kinds) -> 
 def joined_array(labels: Sequence[str], classes: Sequence[str], kinds: Kinds) -> NDArray[np.float32]:
     """Return the labels of all tasks side by side, float32 `(N, W)`, NaN where unknown."""
     arrays = task_arrays(labels, classes, kinds)
-    return np.concatenate([_as_numbers(kinds[name], array) for name, array in arrays.items()], 1)
+    return np.concatenate([as_numbers(kinds[name], array) for name, array in arrays.items()], 1)
 
 
-def _as_numbers(kind: LabelKind, array: NDArray[Any]) -> NDArray[np.float32]:
+def as_numbers(kind: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the labels of one task, as its kind has them, as float32 `(N, W)`, NaN where unknown."""
     if kind == "value":
         return np.asarray(array, np.float32)
     missing = array == (-1 if kind == "single" else UNKNOWN)
@@ -142,7 +143,11 @@ def select_tasks(task: Task, names: Collection[str]) -> Task:
 
 def _select(split: Split, places: Sequence[int], output: Output) -> Split:
     labels = split.labels[:, places]
-    if isinstance(output, TaskOutputs):
+    # Examples of other tables have no label at all here; those of one table stay, with or without one.
+    if isinstance(output, TaskOutputs) and split.tables is None:
         return replace(split, labels=labels)
     labelled = np.flatnonzero(~np.isnan(labels).all(1))
-    return replace(subset(split, labelled), labels=native_labels(output, labels[labelled]))
+    chosen = labels[labelled]
+    if isinstance(output, TaskOutputs):
+        return replace(subset(split, labelled), labels=chosen)
+    return replace(subset(split, labelled), labels=native_labels(output, chosen), tables=None)

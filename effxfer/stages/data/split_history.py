@@ -33,10 +33,16 @@ def history_of(source: Source, settings: StageSettings) -> History:
     for network in networks:
         model = network if isinstance(network, Artifact) else artifact.find(network.source)
         history = history.with_records(_records(model) if model else ())
+    return replace(history, keeps_classes=learned_in_time(source))
+
+
+def learned_in_time(source: Source) -> bool:
+    """Whether a stage's input network learned tasks one after another."""
+    start = source.base if isinstance(source, AdapterOnBase) else source
     model = (
         start if isinstance(start, Artifact) else None if isinstance(start, TicketFile) else artifact.find(start.source)
     )
-    return replace(history, keeps_classes=model is not None and learns_in_time(model))
+    return model is not None and learns_in_time(model)
 
 
 def learns_in_time(model: Artifact) -> bool:
@@ -48,6 +54,14 @@ def learns_in_time(model: Artifact) -> bool:
 def history_after(history: History, listing: Listing) -> History:
     """Return the history before the next task of a stream: examples keep the splits that they had in this one."""
     return replace(history.with_records((record_of(listing),)), keeps_classes=True)
+
+
+def next_history(history: History, listing: Listing, *, in_time: bool) -> History:
+    """Return the history before the next of a stage's data: a later task, or another table of the same time."""
+    if in_time:
+        return history_after(history, listing)
+    # A network that learned in time takes its tasks as one: it says itself which splits they had.
+    return history if history.keeps_classes else history.with_table(listing)
 
 
 def _records(model: Artifact) -> tuple[Record, ...]:

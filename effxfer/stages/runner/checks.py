@@ -79,7 +79,10 @@ def _check_labels(settings: StageSettings, listing: Listing) -> None:
     """Refuse several tasks, and kinds of label, that a stage does not understand."""
     if listing.tasks and not settings.several_tasks:
         text = f"this stage takes one task, {listing.name} has {len(listing.tasks)}: {', '.join(listing.tasks)}"
-        raise SettingsError(text, "set labels to a single kind and label_column to one of them")
+        hint = (
+            "name the data of one task, or of a table with several set labels to a single kind and label_column to one"
+        )
+        raise SettingsError(text, hint)
     if settings.takes and listing.labels not in settings.takes:
         kinds = " or ".join(settings.takes)
         text = f"this stage needs labels of kind {kinds}, {listing.name} holds kind {listing.labels!r}"

@@ -8,9 +8,10 @@ from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
 from effxfer.data.load import require_unit, scan
 from effxfer.data.settings import DataSettings
+from effxfer.data.several_tables.join_listings import join_listings
 from effxfer.runtime.inputs import INPUTS
 from effxfer.settings import Settings
-from effxfer.stages.data.split_history import history_after, history_of
+from effxfer.stages.data.split_history import history_of, learned_in_time, next_history
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.source import Source, input_kind, parent_of
 from effxfer.stages.settings.base import StageSettings
@@ -32,7 +33,7 @@ def stage_key(
     name: str, settings: StageSettings, source: Source, data: Sequence[DataSettings], context: RunContext
 ) -> str:
     """Digest all inputs of a stage, without decoding images or loading torch."""
-    listings = list_data(settings, source, data, context)
+    listings = tasks_of(settings, source, list_data(settings, source, data, context))
     return key_of_listings(name, with_defaults(settings, source, listings), source, listings)
 
 
@@ -58,11 +59,21 @@ def list_data(
     listings = list[Listing]()
     for task_settings in data:
         listings.append(scan(task_settings, cache=context.cache, history=history))
-        if settings.in_time:
-            history = history_after(history, listings[-1])
+        history = next_history(history, listings[-1], in_time=settings.in_time)
     for listing, task_settings in zip(listings, data, strict=True):
         require_unit(listing, INPUTS[kind].unit if kind else listing.unit, task_settings.source)
     return listings
+
+
+def tasks_of(settings: StageSettings, source: Source, listings: Sequence[Listing]) -> list[Listing]:
+    """Return the listings of the tasks that a stage learns: several tables are one, unless they are learned in time.
+
+    Raises:
+        SettingsError: If tables cannot be tasks of one network; see `join_listings`.
+    """
+    if len(listings) < 2 or settings.in_time or learned_in_time(source):
+        return list(listings)
+    return [join_listings(listings)]
 
 
 def key_of_listings(name: str, settings: StageSettings, source: Source, listings: Sequence[Listing]) -> str:

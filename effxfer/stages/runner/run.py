@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
 from effxfer.data.settings import DataSettings
+from effxfer.data.several_tables.join_tables import join_tables
 from effxfer.data.task import Task
 from effxfer.data.text_input import fit_input
 from effxfer.errors import error_of_code
@@ -27,7 +28,7 @@ from effxfer.stages.runner.checks import (
     strategy_input,
 )
 from effxfer.stages.runner.context import RunContext
-from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data, with_defaults
+from effxfer.stages.runner.key import comparison_key, key_of_listings, list_data, tasks_of, with_defaults
 from effxfer.stages.runner.output_dir import check_directory, check_writable, keep_out_of
 from effxfer.stages.runner.result import cached_result, commit, lock_result, manifest_fields, open_work
 from effxfer.stages.runner.source import Source, open_source, recipe_of, user_sources, with_width
@@ -49,6 +50,8 @@ def transform(
     The stage's function is `(net, tasks, settings, *, device, work) -> (net, report)`; for a ticket it also takes
     `recipe`. It is imported only if there is work to do.
 
+    Several tables of data are the tasks of one network, unless the stage learns them one after another.
+
     Args:
         stage: The stage.
         settings: Settings of the stage.
@@ -65,7 +68,8 @@ def transform(
     """
     check_directory(context.out)
     keep_out_of(context.out, data)
-    listings = list_data(settings, source, data, context)
+    tables = list_data(settings, source, data, context)
+    listings = tasks_of(settings, source, tables)
     settings = with_defaults(settings, source, listings)
     key = key_of_listings(stage.name, settings, source, listings)
     if existing := cached_result(context, key):
@@ -85,15 +89,15 @@ def transform(
         trust_sources(*user_sources(source), *named_networks(settings)),
     ):
         if stage.distributed:
-            execute(stage, settings, source, data, listings, context, key, device)
+            execute(stage, settings, source, data, tables, context, key, device)
         elif device.leads:
             # The first process runs it alone; the others wait where the group ends.
-            execute(stage, settings, source, data, listings, context, key, replace(device, world=1))
+            execute(stage, settings, source, data, tables, context, key, replace(device, world=1))
     return Artifact.load(context.out)
 
 
 def execute(
-    stage: Stage, settings: StageSettings, source: Source, data: Sequence[DataSettings], listings: Sequence[Listing],
+    stage: Stage, settings: StageSettings, source: Source, data: Sequence[DataSettings], tables: Sequence[Listing],
     context: RunContext, key: str, device: "Device",
 ) -> None:  # fmt: skip
     """Run a stage and write its result, unless another process has written it since `transform` checked."""
@@ -101,7 +105,7 @@ def execute(
     # another did not, the latter would wait.
     if device.world == 1 and cached_result(context, key):
         return
-    began = time.monotonic()
+    began, listings = time.monotonic(), tasks_of(settings, source, tables)
     net, notes = open_source(with_width(source, listings), training_texts(listings))
     stage.check(net, settings)
     if listings:
@@ -109,10 +113,12 @@ def execute(
         net.input = strategy_input(net, settings, listings[-1], recipe_of(source))
     input = sized_input(net.input, settings.image_size)
     history = history_of(source, settings)
-    loaded = load_tasks(data, listings, input, context, history, in_time=settings.in_time)
+    loaded = load_tasks(data, tables, input, context, history, in_time=settings.in_time)
     if isinstance(net.input, Vectors):
         net.input = loaded[-1].input  # standardised by the training split, which is known only now
     tasks = loaded if settings.in_time else as_learned(net, loaded)
+    if len(listings) < len(tables):
+        tasks = [join_tables(loaded)]
     recipe = recipe_of(source)
     ticket = {} if recipe is None else {"recipe": recipe}
     # Opening and decoding come out of the stage's own time.
@@ -216,12 +222,13 @@ def preview(
     pick_device(context.device)
     check_settings(settings, recipe_of(source))
     check_source(source)
-    listings = list_data(settings, source, data, context)
+    tables = list_data(settings, source, data, context)
+    listings = tasks_of(settings, source, tables)
     settings = with_defaults(settings, source, listings)
     check_strategies(settings, listings, recipe_of(source))
     check_stream(settings, source, listings)
     key = key_of_listings(stage.name, settings, source, listings)
-    counts = [{split: len(one.split(split)) for split in ("train", "val", "test")} for one in listings]
+    counts = [{split: len(one.split(split)) for split in ("train", "val", "test")} for one in tables]
     return {"stage": stage.name, "done": cached_result(context, key) is not None, "key": key, "out": str(context.out),
             "settings": settings.plain(), "images": counts, "note": NOT_CHECKED}  # fmt: skip
 

@@ -6,6 +6,7 @@ from typing import Any
 from effxfer import artifact
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
+from effxfer.data.several_tables.join_listings import require_different_names
 from effxfer.errors import DataError, SettingsError
 from effxfer.memory_file import MEMORY, MemoryFile
 from effxfer.net.settings import BackboneSettings
@@ -23,9 +24,7 @@ def check_stream(settings: StageSettings, source: Source, listings: Sequence[Lis
     """
     if not settings.in_time:
         return
-    names = [listing.name for listing in listings]
-    if double := [name for name in names if names.count(name) > 1]:
-        raise SettingsError(f"two tasks are called {double[0]!r}", "give one another name, with `data.name`")
+    require_different_names([listing.name for listing in listings])
     options = getattr(settings, "options", {})
     scenario = str(options.get("scenario", "class"))
     model = model_of(source)

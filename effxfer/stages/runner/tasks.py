@@ -13,7 +13,7 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.runtime.inputs import Input
 from effxfer.settings import build
-from effxfer.stages.data.split_history import history_after, restore_places
+from effxfer.stages.data.split_history import next_history, restore_places
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.source import Source
 
@@ -60,7 +60,6 @@ def load_tasks(
     tasks = list[Task]()
     for task_settings, listing in zip(data, listings, strict=True):
         tasks.append(load_task(task_settings, input, context, history, listing))
-        if in_time:
-            # Vectors keep the mean and deviation of the first task, as they do if the next one comes a month later.
-            history, input = history_after(history, listing), tasks[-1].input
+        # Vectors keep the mean and deviation of the first task, as they do if the next one comes a month later.
+        history, input = next_history(history, listing, in_time=in_time), tasks[-1].input
     return tasks

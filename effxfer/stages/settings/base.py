@@ -43,7 +43,7 @@ class StageSettings(Settings):
 
     @property
     def in_time(self) -> bool:
-        """Whether the tasks are learned one after another; otherwise the last one is what counts."""
+        """Whether the tasks are learned one after another; otherwise all share the network at once."""
         return getattr(self, "strategy", "") in CONTINUAL
 
     @property

@@ -1,12 +1,13 @@
 """Learn several tasks with one body and a head for each (Caruana, 1997, https://doi.org/10.1023/A:1007379606734)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from effxfer.data.batches.batches import Batches, make_batches
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.edits import apply_edit
@@ -42,6 +43,9 @@ class MultiTask(Strategy):
         temperature: Of `dwa`, above 0; large values make the weights alike.
         alpha: Of `gradnorm`: how much more a task that learns slowly moves the body.
         weight_lr: Of `gradnorm`: learning rate of the weights.
+        table_balance: Show small data tables more often, where several are the tasks, in [0, 1]: the share of a table
+            of n examples in every batch is proportional to n^(1 - table_balance); 0 shows each example once, 1 all
+            tables alike.
         controls: `full` trains a network for each task, and one with equal weights, as long as this one, and reports
             them beside it; `none` leaves them out.
         c: Of `cagrad`: how far the direction may be from the mean gradient, in [0, 1); 0 is the mean.
@@ -59,6 +63,7 @@ class MultiTask(Strategy):
     alpha: float = 1.5
     weight_lr: float = Field(default=0.025, gt=0)
     c: float = Field(default=0.4, ge=0, lt=1)
+    table_balance: float = Field(default=0.0, ge=0, le=1)
     controls: Literal["full", "none"] = "full"
 
     @model_validator(mode="after")
@@ -118,6 +123,14 @@ class MultiTask(Strategy):
         if "weights" in options:
             options["weights"] = [self.weights.get(name, 1.0) for name in names]
         return cls(len(names), **options)
+
+    def draw(self, learner: "TaskLearner", tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
+        """Prepare the data once; every batch has examples of each data table in its share."""
+        task = tasks[-1]
+        if self.table_balance and task.train.tables is None:
+            hint = "leave it out, or give each task its own data"
+            raise SettingsError(f"options.table_balance is for several data tables, {task.name} is one", hint)
+        return make_batches(task, self.batch, self.augment, device, self.balance, self.table_balance)
 
     def begin_epoch(self, learner: "TaskLearner", progress: float) -> None:
         """Set modes, and let the weighting close its epoch."""

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effxfer.data.batches.batches import make_generator
-from effxfer.data.batches.resampling import draw_balanced
+from effxfer.data.batches.resampling import draw_balanced, draw_tables
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
@@ -34,3 +34,18 @@ def test_an_order_is_a_function_of_its_seed():
     first, again, other = (draw_balanced(labels, 1.0, make_generator(seed)).tolist() for seed in (1, 1, 2))
     assert first == again != other
     assert (labels[first] == 1).sum() == pytest.approx(16.5, abs=0.5)
+
+
+@given(st.lists(st.integers(8, 40), min_size=2, max_size=4), st.floats(0, 1), st.integers(0, 2**32))
+def test_tables_get_their_shares_in_every_stretch(sizes, balance, seed):
+    tables = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    order = draw_tables(tables, balance, make_generator(seed))
+    shares = torch.tensor(sizes).double() ** (1 - balance)
+    share = shares / shares.sum()
+    assert len(order) == len(tables)
+    if not balance:
+        assert sorted(order.tolist()) == list(range(len(tables)))
+    for start in range(0, len(order) - 15, 16):
+        shown = torch.bincount(tables[order[start : start + 16]], minlength=len(sizes))
+        # Beside its share, a table has one row more or less for each boundary of it and of the others.
+        assert (shown - 16 * share).abs().max() <= len(sizes)

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from effxfer.data.batches.batches import seed_of
-from effxfer.data.task import Split, Task, TaskLoader
+from effxfer.data.task import Split, Task, TaskLoader, stack_splits
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.outputs.single_label import SingleLabel
-from effxfer.runtime.rows import concat_rows
 
 SEEDS = 2**32
 
@@ -85,21 +84,9 @@ def join_tasks(tasks: Sequence[Task], *, training: bool = True) -> Task:
     if len(tasks) == 1:
         return tasks[0]
     names = ("train", "val", "test") if training else ("val", "test")
-    splits: dict[str, Any] = {name: _join([getattr(task, name) for task in tasks]) for name in names}
+    splits: dict[str, Any] = {name: stack_splits([getattr(task, name) for task in tasks]) for name in names}
     return replace(
         tasks[-1], name=" + ".join(task.name for task in tasks), loader=None, unlabelled=None, target=None,
         digest=" ".join(task.digest for task in tasks), records=tuple(r for task in tasks for r in task.records),
         **splits,
     )  # fmt: skip
-
-
-def _join(splits: Sequence[Split]) -> Split:
-    nonempty = [split for split in splits if len(split)] or splits[:1]
-    has_canvas = all(split.canvas is not None and split.aspect is not None for split in nonempty)
-    return Split(
-        rows=concat_rows([split.rows for split in nonempty]),
-        labels=np.concatenate([split.labels for split in nonempty]),
-        names=[name for split in nonempty for name in split.names],
-        canvas=np.concatenate([split.canvas for split in nonempty]) if has_canvas else None,
-        aspect=np.concatenate([split.aspect for split in nonempty]) if has_canvas else None,
-    )

@@ -54,4 +54,4 @@ class CaGrad(Weighting):
 
     def combine(self, gradients: Tensor) -> Tensor:
         """Return `cagrad` of the gradients times T."""
-        return self.tasks * cagrad(gradients, self.c)
+        return self.tasks * cagrad(self.nonzero(gradients), self.c)

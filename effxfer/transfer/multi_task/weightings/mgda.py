@@ -32,4 +32,4 @@ class Mgda(Weighting):
 
     def combine(self, gradients: Tensor) -> Tensor:
         """Return `mgda` of the gradients times T."""
-        return self.tasks * mgda(gradients)
+        return self.tasks * mgda(self.nonzero(gradients))

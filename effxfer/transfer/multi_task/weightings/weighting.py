@@ -52,6 +52,15 @@ class Weighting(nn.Module):
         """Return the present weights `(T,)` for reports; None if it has none."""
         return None
 
+    @staticmethod
+    def nonzero(gradients: Tensor) -> Tensor:
+        """Return the rows of the tasks that the batch has labels of, `(t, P)`; all if it has none.
+
+        A task without a label has a gradient of 0, and a direction that may hurt no task would be 0, too.
+        """
+        present = gradients.any(1)
+        return gradients[present] if bool(present.any()) else gradients
+
     def generator(self) -> torch.Generator:
         """Return random numbers that depend on the number of completed steps alone, alike in every process."""
         return torch.Generator().manual_seed(int(self.steps))

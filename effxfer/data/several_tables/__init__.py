@@ -1,0 +1,1 @@
+"""Several data tables as the tasks of one network."""
