@@ -89,6 +89,8 @@ class Teacher(Settings):
         logits: Weight of the distance to the teacher's logits in the loss, in [0, 1]; 0 is off.
         features: Weight of an added loss between the two networks' similarity matrices of a batch's images, at each
             stage of the body; 0 is off.
+        maps: Weight of an added loss between the maps of both networks at the end of each block, at the channels that
+            the student has: the squared difference as a share of the teacher's square; 0 is off.
         temperature: Temperature that divides the logits of both networks. None is 2, or 1 if the teacher was trained
             with label smoothing.
     """
@@ -96,6 +98,7 @@ class Teacher(Settings):
     source: str | None = Field(default=None, min_length=1)
     logits: float = Field(default=0.0, ge=0, le=1)
     features: float = Field(default=0.0, ge=0)
+    maps: float = Field(default=0.0, ge=0)
     # At T = 4 and weight 0.9 from a teacher of label smoothing 0.1: 64.8 % of 101 classes,
     # 76 % from labels alone (measured).
     temperature: float | None = Field(default=None, gt=0)
@@ -108,13 +111,13 @@ class Teacher(Settings):
     @model_validator(mode="after")
     def _is_listened_to(self) -> "Teacher":
         if self.source and not self.listens:
-            raise ValueError("source has no effect without logits or features")
+            raise ValueError("source has no effect without logits, features or maps")
         return self
 
     @property
     def listens(self) -> bool:
         """Whether distillation is enabled."""
-        return bool(self.logits or self.features)
+        return bool(self.logits or self.features or self.maps)
 
 
 def rate(progress: float, settings: FitSettings, epochs: float | None = None) -> float:

@@ -7,7 +7,7 @@ widths that the groups on both of its sides have by then.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 # A move without loss is not infinitely good: of several, that which saves most comes first.
@@ -51,11 +51,17 @@ class Block:
         name: Name of the module.
         loss: Rise of the loss without the block, at least 0.
         inside: Groups whose channels are in no other place: without the block they cost no loss any more.
+        pairs: By other block, what the loss rises by without both beyond the sum of their own; negative if it is less.
     """
 
     name: str
     loss: float
     inside: frozenset[str] = frozenset()
+    pairs: Mapping[str, float] = field(default_factory=dict)
+
+    def loss_beside(self, dropped: frozenset[str]) -> float:
+        """Rise of the loss without the block where others are gone already."""
+        return self.loss + sum(extra for name, extra in self.pairs.items() if name in dropped)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +186,12 @@ class _Task:
         left_out = [block for block in self.blocks if block.name in now.dropped]
         idle = frozenset[str]().union(*(block.inside for block in left_out))
         group_loss = sum(group.loss(now.removed[group.name]) for group in self.groups if group.name not in idle)
-        return group_loss + sum(block.loss for block in left_out)
+        # Every pair once: each block counts those with the blocks before it.
+        block_loss = sum(
+            block.loss_beside(frozenset(earlier.name for earlier in left_out[:number]))
+            for number, block in enumerate(left_out)
+        )
+        return group_loss + max(0.0, block_loss)
 
     def rank(self, now: _Config, target: float) -> tuple[bool, float, float]:
         """Order configurations: those that meet the target by their loss, the others behind them by their time.
@@ -203,7 +214,7 @@ class _Task:
             saved = latency(self.within[block.name], now.removed, now.dropped)
             if saved > 0:
                 spared = sum(group.loss(now.removed[group.name]) for group in self.groups if group.name in block.inside)
-                yield _Move(block.name, -1, saved, max(0.0, block.loss - spared))
+                yield _Move(block.name, -1, saved, max(0.0, block.loss_beside(now.dropped) - spared))
 
     def narrowing_moves(self, group: Group, now: _Config) -> Iterator[_Move]:
         layers, current = self.of[group.name], now.removed[group.name]

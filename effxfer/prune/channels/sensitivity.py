@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from effxfer.prune.graph.removal import mask_units
 Loss = Callable[[Any], float]  # of a network of the caller's class
 # Chosen: four forward passes for each set, with all it may lose; the curve between them is taken as straight.
 SHARES = (0.25, 0.5, 0.75)
+# Chosen: 15 pairs, a forward pass each, as one set of tied layers takes four.
+MOST_PAIRED = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,38 @@ def block_losses(net: nn.Module, names: Sequence[str], loss: Loss) -> dict[str, 
             probe.set_submodule(name, block)
             advance(1, name)
     return rises
+
+
+def pair_losses(
+    net: nn.Module, singles: Mapping[str, float], loss: Loss, limit: int = MOST_PAIRED
+) -> dict[str, dict[str, float]]:
+    """Measure how much more the loss rises without two blocks than without each of them alone.
+
+    Args:
+        net: Not changed.
+        singles: Result of `block_losses`.
+        loss: Function from a network to its loss on some images.
+        limit: Number of blocks that are paired: those of least loss, because the others hardly leave.
+
+    Returns:
+        By block and other block, in both orders, the difference from the sum; pairs that were not measured are left
+        out.
+    """
+    names = sorted(singles, key=lambda name: (singles[name], name))[:limit]
+    couples = list(combinations(names, 2))
+    probe, extras = deepcopy(net), dict[str, dict[str, float]]()
+    with use_batch_statistics(probe), progress.bar("loss without two blocks", len(couples)) as advance:
+        base = loss(probe)
+        for first, second in couples:
+            blocks = [probe.get_submodule(name) for name in (first, second)]
+            for name in (first, second):
+                probe.set_submodule(name, RemovedBlock())
+            extra = max(0.0, _clip_to_finite(loss(probe) - base)) - singles[first] - singles[second]
+            for name, block in zip((first, second), blocks, strict=True):
+                probe.set_submodule(name, block)
+            extras.setdefault(first, {})[second] = extras.setdefault(second, {})[first] = extra
+            advance(1, f"{first}, {second}")
+    return extras
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from effxfer.prune.channels.pruner import ChannelPruner, Plan
 from effxfer.prune.channels.remove import commit_sizes_, size_report
 from effxfer.prune.channels.residual_blocks import residual_blocks
 from effxfer.prune.channels.selection import ScoredChannels
-from effxfer.prune.channels.sensitivity import Loss, block_losses, loss_curves
+from effxfer.prune.channels.sensitivity import Loss, block_losses, loss_curves, pair_losses
 from effxfer.prune.graph.macs import cost as multiply_adds
 from effxfer.prune.graph.macs import run
 from effxfer.prune.graph.removal import channels_per_unit
@@ -147,7 +147,8 @@ def knapsack(
     names = residual_blocks(trial, example, frozen)
     ties = _ties(pruner, {c.layer for c in channels})
     losses = block_losses(trial, names, loss)
-    blocks = [Block(name=n, loss=losses[n], inside=_groups_inside(n, ties)) for n in names]
+    pairs = pair_losses(trial, losses, loss)
+    blocks = [Block(name=n, loss=losses[n], inside=_groups_inside(n, ties), pairs=pairs.get(n, {})) for n in names]
     return Knapsack(
         channels=channels, groups=groups, blocks=blocks, layers=_price_layers(trial, example, ties, names, cost)
     )

@@ -23,14 +23,16 @@ from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batch
 from effxfer.stages.prune.channel_controls import compare_controls
 from effxfer.stages.prune.control_networks import ControlContext, open_control_backbones
 from effxfer.stages.prune.latency import prune_step_to_latency
+from effxfer.stages.prune.unlabelled import with_answers
 from effxfer.stages.settings.prune_settings import Channels
 from effxfer.stages.train.begin import begin_training
-from effxfer.stages.train.distillation import distillation_loss
+from effxfer.stages.train.distillation import distillation_loss, load_teacher, loss_with_teacher
 from effxfer.stages.train.finetune import accuracy_report, time_allowance, train, training_curves
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import score
 from effxfer.train.fit import Row
 from effxfer.train.state import Work, clone
+from effxfer.transfer.regularized.block_maps import KeptOutputs, compose_kept, kept_channels
 
 # 2 x 64 images: the loss is taken anew for every block that may leave, and orders blocks only. Chosen, not measured.
 LOSS_BATCHES = 2
@@ -52,7 +54,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     training = begin_training(net, tasks, settings, device)
     strategy, loss = training.strategy, training.loss
     # Features are compared layer by layer, which another backbone does not have.
-    outputs = settings.teacher.model_copy(update={"features": 0.0})
+    outputs = settings.teacher.model_copy(update={"features": 0.0, "maps": 0.0})
     foreign = loss
     if settings.control_backbones:
         foreign, _ = distillation_loss(net, strategy, outputs, tasks[-1], head_is_new=training.head_is_new)
@@ -67,9 +69,16 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     if settings.size:
         net.set_input_size(settings.size)
     before = score(net, tasks[-1].val, device)
-    history, removed = list[Row](), list[Report]()
+    history, removed, kept_outputs = list[Row](), list[Report](), dict[str, list[int]]()
+    # Images without labels are seen with the answers of the unpruned network.
+    tasks = [*tasks[:-1], with_answers(tasks[-1], net, device)] if settings.teacher.logits else tasks
+    teacher = load_teacher(settings.teacher, net) if settings.teacher.source else dense
     for step in range(1, settings.steps + 1):
-        removed.append(prune_step_once(net, dense, tasks, settings, step, device, work))
+        report, step_outputs = prune_step_once(net, dense, tasks, settings, step, device, work)
+        removed.append(report)
+        if settings.teacher.maps:
+            kept_outputs = compose_kept(kept_outputs, step_outputs)
+            loss = loss_with_teacher(teacher, tasks[-1], strategy, settings.teacher, kept_channels(net, kept_outputs))
         history += train(
             net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs_of(settings, step)}), device=device,
             seed=seed_of(settings.seed, step) % 2**31, work=work.part(f"step-{step}"), loss=loss,
@@ -95,23 +104,24 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
 
 def prune_step_once(
     net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device, work: Work
-) -> Report:
+) -> tuple[Report, KeptOutputs]:
     """Run `prune_step`, or restore its saved result on resume."""
     edits = len(net.edits)
 
     def compute() -> dict[str, Any]:
-        report = prune_step(net, dense, tasks, settings, step, device)
+        report, kept_outputs = prune_step(net, dense, tasks, settings, step, device)
         weights = {name: tensor.cpu() for name, tensor in clone(net).items()}
-        return {"facts": json.dumps([net.edits[edits:], report.to_json()]), "weights": weights}
+        plain = {name: list(positions) for name, positions in kept_outputs.items()}
+        return {"facts": json.dumps([net.edits[edits:], report.to_json(), plain]), "weights": weights}
 
     saved = work.once(f"cut-{step}", compute)
-    new_edits, report = json.loads(saved["facts"])
+    new_edits, report, kept_outputs = json.loads(saved["facts"])
     # Equal only where the step was read from the disk; having just computed it, the network has its edits.
     if len(net.edits) == edits:
         for edit in new_edits:
             apply_edit(net, **edit)
     net.load_state_dict(saved["weights"])
-    return Report.from_json(report)
+    return Report.from_json(report), kept_outputs
 
 
 def total_report(reports: Sequence[Report]) -> Report:
@@ -135,12 +145,15 @@ def total_report(reports: Sequence[Report]) -> Report:
     return Report(rows=tuple(rows), tables=(table, *step_tables), notes=last.notes, curves=last.curves)
 
 
-def prune_step(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device) -> Report:
+def prune_step(
+    net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, step: int, device: Device
+) -> tuple[Report, KeptOutputs]:  # fmt: skip
     """Remove this step's channels, reconstruct weights if enabled, and re-estimate BatchNorm statistics.
 
     All steps together reach the same size as a single one. With `ratio`, each step removes an equal number of the
     original channels; with `macs_ratio` and latencies, each step keeps the same fraction.
-    `dense` is the network before the first step, the baseline of latencies.
+    `dense` is the network before the first step, the baseline of latencies. Returned are a report and, by layer, the
+    outputs that it kept of those before this step.
     """
     plain = plain_batches(tasks[-1], 64, device, seed_of(settings.seed, "channels", step))
     examples = losses(plain, TAYLOR_BATCHES)
@@ -166,7 +179,7 @@ def prune_step(net: Net, dense: Net, tasks: Sequence[Task], settings: Channels, 
     if before:
         report += reconstruct_(net, before, lambda: (x for x, _ in islice(plain, SOLVE_BATCHES)), result.kept_outputs)
     recalibrate_on_(net, plain)
-    return report
+    return report, result.kept_outputs
 
 
 def share(ratio: float, step: int, steps: int) -> float:

@@ -25,6 +25,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "compete": {"validator": "source"},
     "bench": {"max_class_drop": None},
     "export": {"hf_inputs": False, "images": True, "max_class_drop": None, "tokenizers_web": None},
+    "shrink": {"int8_drop": None},
     "transfer_report": {"max_drop": None},
 }
 
@@ -94,6 +95,9 @@ def settings_identity(settings: StageSettings) -> dict[str, Any]:
     plain = settings.plain()
     for name, backbones in settings.networks.items():
         plain[name] = [artifact.identity(backbone) for backbone in backbones]
+    # Later than results that have none.
+    if not plain.get("teacher", {}).get("maps", True):
+        del plain["teacher"]["maps"]
     if settings.teacher_network:
         plain["teacher"]["source"] = artifact.identity(settings.teacher_network)
     return plain

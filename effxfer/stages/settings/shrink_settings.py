@@ -24,8 +24,11 @@ class Shrink(DistilledSettings):
         latency_ms: Largest p50 in milliseconds, for one image.
         max_drop: Find the lowest latency whose winner loses at most this many points of validation accuracy against the
             input network in float32.
-        precision: Precision of the file that ships, whose latency and accuracy count. `auto` is `int8` if that file of
-            the input network is faster than its float32 file here.
+        precision: Precision of the file that ships, whose latency and accuracy count. `auto` is `int8` for the
+            candidates of a network whose int8 file is faster than its float32 file here. If both files of a candidate
+            meet the latency, the more accurate one ships.
+        int8_drop: Train the winner further with rounded weights and activations if its int8 file loses more than this
+            many validation points against its float32 file; None never does.
         kinds: Ways of making a network faster, keys of `effxfer.stages.shrink.kinds.KINDS`. Those that need a loss do
             not apply to a backbone that is not trained on the task yet. They are built in this order, and with
             `seconds` no further one after 30 % of the time.
@@ -49,6 +52,8 @@ class Shrink(DistilledSettings):
     latency_ms: float | None = Field(default=None, gt=0)
     max_drop: float | None = Field(default=None, ge=0, le=100)
     precision: Precision = "auto"
+    # Chosen: half a point is what a gate of `export` commonly allows; the training takes a third of the epochs more.
+    int8_drop: float | None = Field(default=0.5, ge=0)
     kinds: tuple[Kind, ...] = Field(default=get_args(Kind), min_length=1)
     backbones: tuple[Backbone, ...] = ()
     exclude: tuple[str, ...] = ()

@@ -2,26 +2,28 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from effxfer import artifact
 from effxfer.data.task import Task
-from effxfer.errors import SettingsError
+from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.net import Net
 from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.stages.prune.control_networks import open_control_backbone
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.settings.shrink_settings import Shrink
-from effxfer.stages.shrink.shipped import Shipping
+from effxfer.stages.shrink.shipped import Clock, Shipping
 from effxfer.stages.train.distillation import load_teacher, loss_with_teacher
 from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.state import Work
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.regularized.block_maps import KeptOutputs, kept_channels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +36,9 @@ class Network:
         net: The network with a head for the task; never changed.
         is_trained: Whether its head is trained.
         settings: Settings of the stage; patterns of layers are those of the input network alone.
-        present: Latency of its file that ships.
+        shipping: The precision that its candidates are built for.
+        present: Latency of its file at that precision.
+        as_float: Latency of its float32 file, where candidates may ship that instead of int8; else None.
         full_side: Side of its pretraining in pixels, up to which it may take larger images.
     """
 
@@ -43,7 +47,9 @@ class Network:
     net: Net
     is_trained: bool
     settings: Shrink
+    shipping: Shipping
     present: PairedTiming
+    as_float: PairedTiming | None
     full_side: int
 
 
@@ -58,9 +64,9 @@ class Contest:
         settings: Settings of the stage.
         strategy: Training strategy.
         teacher: The teacher of all candidates; None without one.
-        shipping: How candidates are shipped.
-        time: Times the file of a network that ships, in turns with the input network's float32 file.
+        time: Times the file of a network at a precision, in turns with the input network's float32 file.
         device: Device of the training.
+        now: Returns seconds, for the time limit.
     """
 
     dense: Net
@@ -69,9 +75,9 @@ class Contest:
     settings: Shrink
     strategy: Strategy
     teacher: Net | None
-    shipping: Shipping
-    time: Callable[[Net], PairedTiming]
+    time: Clock
     device: Device
+    now: Callable[[], float] = perf_counter
     _decoded: dict[str, list[Task]] = field(default_factory=dict)
 
     def tasks_for(self, net: Net) -> list[Task]:
@@ -85,16 +91,26 @@ class Contest:
         """Return the last task with images as a network takes them."""
         return self.tasks_for(net)[-1]
 
-    def loss_for(self, net: Net) -> Loss:
-        """Return the training loss of a candidate: features are compared within the same architecture only."""
+    def network_of(self, name: str) -> Network:
+        """Return one of the networks by its name."""
+        return next(network for network in self.networks if network.name == name)
+
+    def loss_for(self, net: Net, kept_outputs: KeptOutputs) -> Loss:
+        """Return the training loss of a candidate: features and maps are compared within the same architecture only.
+
+        `kept_outputs` names the outputs of layers that it has of the input network's.
+        """
         if self.teacher is None:
             return self.strategy.loss
         ends = [edit["kind"] for edit in net.edits].count("cut")
         alike = net.backbone == self.teacher.backbone and not ends
-        settings = self.settings.teacher if alike else self.settings.teacher.model_copy(update={"features": 0.0})
+        settings = self.settings.teacher
+        if not alike:
+            settings = settings.model_copy(update={"features": 0.0, "maps": 0.0})
         if not settings.listens:
             return self.strategy.loss
-        return loss_with_teacher(self.teacher, self.task_for(net), self.strategy, settings)
+        channels = kept_channels(net, kept_outputs) if settings.maps else None
+        return loss_with_teacher(self.teacher, self.task_for(net), self.strategy, settings, channels)
 
 
 def open_backbones(net: Net, settings: Shrink) -> dict[str, tuple[Net, int]]:
@@ -118,32 +134,63 @@ def open_backbones(net: Net, settings: Shrink) -> dict[str, tuple[Net, int]]:
 
 
 def make_networks(
-    net: Net, backbones: Mapping[str, tuple[Net, int]], task: Task, settings: Shrink,
-    time: Callable[[Net], PairedTiming], work: Work, *, is_int8: bool,
-) -> list[Network]:  # fmt: skip
-    """Give all networks heads for the task, and time the files that ship."""
-    networks = list[Network]()
+    net: Net, backbones: Mapping[str, tuple[Net, int]], task: Task, settings: Shrink, time: Clock, work: Work
+) -> tuple[list[Network], tuple[str, ...]]:
+    """Give all networks heads for the task, choose the precision of each, and time its file.
+
+    Returns:
+        The networks, and notes on their precision where it was measured.
+    """
+    networks, notes = list[Network](), list[str]()
     # Patterns of layers: those of other backbones have other names.
     foreign = settings.model_copy(update={"exclude": ()})
     everyone = {input_name(net): (net, net.input.size), **backbones}
     for number, (name, (body, full_side)) in enumerate(everyone.items()):
         is_trained = not new_head(body, task, settings.seed)
         body.eval()
-        saved = work.once(f"present-{number}", partial(_timing_of, body, time))
-        if not number and not is_int8:
+        timings = work.once(f"present-{number}", partial(time_precisions, body, settings, time))
+        int8, float32 = (PairedTiming(**timings[name]) if name in timings else None for name in ("int8", "float32"))
+        if float32 and not number:
             # The baseline against itself, whatever the clock says.
-            saved = {**saved, "ratio": 1.0, "low": 1.0, "high": 1.0, "ms": saved["dense_ms"]}
+            float32 = replace(float32, ratio=1.0, low=1.0, high=1.0, ms=float32.dense_ms)
+        ships_int8, note = choose_precision(int8, float32, timings.get("problem", ""))
+        notes += [f"{name}: {note}"] if note else []
+        present = int8 if ships_int8 else float32
+        assert present is not None
         networks.append(
             Network(
-                name=name, number=number, net=body, is_trained=is_trained, present=PairedTiming(**saved),
+                name=name, number=number, net=body, is_trained=is_trained, present=present,
+                shipping=Shipping(int8=ships_int8, settings=settings), as_float=float32 if ships_int8 else None,
                 settings=foreign if number else settings, full_side=full_side,
             )
         )  # fmt: skip
-    return networks
+    return networks, tuple(notes)
 
 
-def _timing_of(net: Net, time: Callable[[Net], PairedTiming]) -> dict[str, Any]:
-    return asdict(time(net))
+def time_precisions(net: Net, settings: Shrink, time: Clock) -> dict[str, Any]:
+    """Time the files of a network at the precisions of the settings; `problem` says why there is no int8 file."""
+    timings: dict[str, Any] = {}
+    if settings.precision != "float32":
+        try:
+            timings["int8"] = asdict(time(net, Shipping(int8=True, settings=settings)))
+        except ModelFileError as error:
+            if settings.precision == "int8":
+                raise
+            timings["problem"] = error.problem
+    if settings.precision != "int8":
+        timings["float32"] = asdict(time(net, Shipping(int8=False, settings=settings)))
+    return timings
+
+
+def choose_precision(int8: PairedTiming | None, float32: PairedTiming | None, problem: str) -> tuple[bool, str]:
+    """Say whether int8 ships, because its file is faster than the float32 one, and the reason where both were timed."""
+    if int8 is None or float32 is None:
+        return int8 is not None, f"float32 ships: {problem}" if problem else ""
+    # The whole interval must lie below, as for `export`.
+    is_faster = int8.high < float32.ratio
+    text = f"its int8 file takes {int8.ratio / float32.ratio:.3f} of its float32 p50"
+    interval = f"[{int8.low / float32.ratio:.3f}, {int8.high / float32.ratio:.3f}]"
+    return is_faster, f"{'int8' if is_faster else 'float32'} ships: {text} {interval}"
 
 
 def input_name(net: Net) -> str:

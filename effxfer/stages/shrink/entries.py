@@ -1,10 +1,9 @@
 """Build the candidates that meet a latency, and list the others with their reasons."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,12 +15,15 @@ from effxfer.stages.runner.saved_net import net_from_state, net_state
 from effxfer.stages.shrink.contest import Contest, Network
 from effxfer.stages.shrink.kinds import KINDS, NEED_TRAINED_HEAD
 from effxfer.stages.shrink.kinds.kind import Refusal, Sized, Workbench, too_slow
+from effxfer.stages.shrink.shipped import Shipping
 from effxfer.train.evaluate import score
 from effxfer.train.state import Work
 
 UNCHANGED, LARGER = "unchanged", "larger images"
 # Chosen: less is a step of eight pixels or the noise of a timing.
 SLACK = 0.8
+# Chosen: how far from the limit a candidate's float32 latency may be by estimate, and is still measured.
+UNSURE = 0.2
 NO_TIME = "not built, because the time limit was near"
 
 
@@ -33,6 +35,8 @@ class Entry:
         network: Name of the network that it is made of.
         kind: A key of `KINDS`, or `unchanged`.
         timing: Its latency; of a refused one the nearest that was measured, or None.
+        as_float: Latency of its float32 file where that may ship instead of int8; else None.
+        kept_outputs: By layer, the outputs that it kept of its network; layers that are not named have all.
         detail: Its size, or the reason why there is none.
         state: The network, for `net_from_state`; None if there is none.
         loss: Mean loss on training images before training; None where the head is not trained.
@@ -46,6 +50,8 @@ class Entry:
     state: Mapping[str, Any] | None = None
     loss: float | None = None
     val: float | None = None
+    as_float: PairedTiming | None = None
+    kept_outputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -69,7 +75,7 @@ def build_entries(
         limit: Largest latency, as a share of the input network's float32 p50.
         networks: The networks to make candidates of.
         work: Saves every candidate.
-        due: Time, by `time.perf_counter`, after which no further candidate is built if there is one; None: no limit.
+        due: Time, by the clock of the contest, after which no further candidate is built if there is one; None: never.
 
     Returns:
         Candidates in the order of their training, those with untrained heads first, the others by their loss; then the
@@ -81,7 +87,7 @@ def build_entries(
     with progress.bar("candidates", len(networks) * len(contest.settings.kinds)) as advance:
         for network in order:
             for kind in kinds_for(network, limit):
-                if due is not None and time.perf_counter() > due and any(entry.state for entry in entries):
+                if due is not None and contest.now() > due and any(entry.state for entry in entries):
                     entries.append(Entry(network=network.name, kind=kind, timing=None, detail=NO_TIME))
                     continue
                 saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
@@ -103,8 +109,8 @@ def kinds_for(network: Network, limit: float) -> list[str]:
 def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[str, Any]:
     """Build one candidate and look at it before training; return what `entry_of` reads."""
     bench = Workbench(
-        limit=limit, present=network.present, time=contest.time, task_for=contest.task_for, settings=network.settings,
-        device=contest.device, full_side=network.full_side,
+        limit=limit, present=network.present, time=lambda smaller: contest.time(smaller, network.shipping),
+        task_for=contest.task_for, settings=network.settings, device=contest.device, full_side=network.full_side,
     )  # fmt: skip
     sized = size_candidate(network, kind, bench)
     nearest = sized.nearest if isinstance(sized, Refusal) else sized.timing
@@ -115,7 +121,27 @@ def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[s
     if network.is_trained and kind != "exit":
         net = sized.net.eval()
         before = {"loss": bench.loss(net), "val": score(net, contest.task_for(net).val, contest.device)}
-    return {"timing": timing, "detail": sized.detail, "state": net_state(sized.net), **before}
+    as_float = time_as_float(contest, network, sized, limit)
+    return {
+        "timing": timing, "detail": sized.detail, "state": net_state(sized.net), **before,
+        "kept_outputs": json.dumps({name: list(positions) for name, positions in sized.kept_outputs.items()}),
+        "as_float": json.dumps(asdict(as_float)) if as_float else "",
+    }  # fmt: skip
+
+
+def time_as_float(contest: Contest, network: Network, sized: Sized, limit: float) -> PairedTiming | None:
+    """Time the float32 file of a candidate that is built for int8; None if that is slower than the limit."""
+    if network.as_float is None:
+        return None
+    slower = network.as_float.ratio / network.present.ratio
+    if sized.timing is network.present:
+        timing = network.as_float
+    elif sized.timing.ratio * slower > limit * (1 + UNSURE):
+        # As its network is: most are far from it, and a timing takes seconds.
+        return None
+    else:
+        timing = contest.time(sized.net, Shipping(int8=False, settings=contest.settings))
+    return timing if timing.ratio <= limit else None
 
 
 def size_candidate(network: Network, kind: str, bench: Workbench) -> Sized | Refusal:
@@ -135,9 +161,11 @@ def size_candidate(network: Network, kind: str, bench: Workbench) -> Sized | Ref
 
 def entry_of(saved: Mapping[str, Any], network: str, kind: str) -> Entry:
     """Read what `build` returned."""
-    timing = PairedTiming(**json.loads(saved["timing"])) if saved["timing"] else None
-    state = saved.get("state")
+    timing, as_float = (
+        PairedTiming(**json.loads(saved[name])) if saved.get(name) else None for name in ("timing", "as_float")
+    )
     return Entry(
-        network=network, kind=kind, timing=timing, detail=saved["detail"], state=state, loss=saved.get("loss"),
-        val=saved.get("val"),
+        network=network, kind=kind, timing=timing, detail=saved["detail"], state=saved.get("state"),
+        loss=saved.get("loss"), val=saved.get("val"), as_float=as_float,
+        kept_outputs=json.loads(saved.get("kept_outputs", "{}")),
     )  # fmt: skip

@@ -104,14 +104,16 @@ def fast_recipe(builder: CandidateBuilder) -> str:
     return (exact or names or list(builder.suitable_recipes(DEFAULT)))[0]
 
 
+Clock = Callable[[Net, Shipping], PairedTiming]
+
+
 @contextmanager
-def shipping_clock(dense: Net, shipping: Shipping) -> Iterator[Callable[[Net], PairedTiming]]:
-    """Yield a function that times the file of a network that ships, in turns with a network's float32 file."""
-    settings = shipping.settings
+def shipping_clock(dense: Net, settings: Shrink) -> Iterator[Clock]:
+    """Yield a function that times the file of a network at a precision, in turns with a network's float32 file."""
     with scratch_folder() as folder:
         base = export_plain(dense, folder / "dense.onnx")
 
-        def time(net: Net) -> PairedTiming:
+        def time(net: Net, shipping: Shipping) -> PairedTiming:
             with scratch_folder() as scratch:
                 files: dict[str, Any] = {DENSE: base, "candidate": shipping.write(net, scratch, "timed")}
                 runners = {

@@ -1,20 +1,18 @@
 """Make a network fast by whatever is best at one latency: all ways compete."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import asdict
-from typing import Any
 
 from effxfer.data.task import Task
-from effxfer.errors import ModelFileError, SettingsError
+from effxfer.errors import SettingsError
 from effxfer.net.net import Net
-from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.report import Report
+from effxfer.stages.prune.unlabelled import with_answers
 from effxfer.stages.settings.shrink_settings import Shrink
-from effxfer.stages.shrink.contest import Contest, make_networks, open_backbones, open_teacher
+from effxfer.stages.shrink.contest import Contest, Network, make_networks, open_backbones, open_teacher
 from effxfer.stages.shrink.descent import descend
-from effxfer.stages.shrink.shipped import Shipping, shipping_clock
+from effxfer.stages.shrink.shipped import shipping_clock
 from effxfer.stages.shrink.shrink_report import report_outcome
 from effxfer.stages.shrink.trials import contest_at
 from effxfer.stages.train.begin import begin_training
@@ -24,7 +22,10 @@ from effxfer.train.devices import Device
 from effxfer.train.state import Work
 
 
-def shrink(net: Net, tasks: Sequence[Task], settings: Shrink, *, device: Device, work: Work) -> tuple[Net, Report]:
+def shrink(
+    net: Net, tasks: Sequence[Task], settings: Shrink, *, device: Device, work: Work,
+    now: Callable[[], float] = time.perf_counter,
+) -> tuple[Net, Report]:  # fmt: skip
     """Build candidates that meet one latency, train them by successive halving, and return the best as it ships.
 
     Args:
@@ -34,6 +35,7 @@ def shrink(net: Net, tasks: Sequence[Task], settings: Shrink, *, device: Device,
         settings: Latency, kinds of candidates, backbones and training settings.
         device: Device of the training; latency is that of this machine's CPU.
         work: Saves every candidate and every finished training for resuming.
+        now: Returns seconds, for the time limit.
 
     Raises:
         SettingsError: If the network is not trained for the task, the latency is above the present one, or a backbone
@@ -41,22 +43,22 @@ def shrink(net: Net, tasks: Sequence[Task], settings: Shrink, *, device: Device,
         ModelFileError: If the weights of a backbone do not fit, or the network cannot be exported.
         GateError: If no candidate reaches the latency, or none holds `max_drop`; names the nearest (E604).
     """
-    began = time.perf_counter()
+    began = now()
     require_trained(net, tasks[-1])
     # Before minutes of work: a backbone that does not load is an error now.
     backbones = open_backbones(net, settings)
     training = begin_training(net, tasks, settings, device)
     dense = deepcopy(net).eval()
-    shipping, note = choose_precision(dense, settings, work)
-    with shipping_clock(dense, shipping) as clock:
+    # Images without labels are seen with the answers of the teacher.
+    tasks = [*tasks[:-1], with_answers(tasks[-1], dense, device)] if settings.teacher.logits else tasks
+    with shipping_clock(dense, settings) as clock:
+        networks, note = make_networks(dense, backbones, tasks[-1], settings, clock, work)
         contest = Contest(
-            dense=dense,
-            networks=make_networks(dense, backbones, tasks[-1], settings, clock, work, is_int8=shipping.int8),
-            tasks=tasks, settings=settings, strategy=training.strategy, teacher=open_teacher(dense, settings),
-            shipping=shipping, time=clock, device=device,
+            dense=dense, networks=networks, tasks=tasks, settings=settings, strategy=training.strategy,
+            teacher=open_teacher(dense, settings), time=clock, device=device, now=now,
         )  # fmt: skip
         if settings.max_drop is None:
-            limit, tried = latency_limit(settings, contest.networks[0].present, shipping), Report()
+            limit, tried = latency_limit(settings, networks[0]), Report()
             outcome = contest_at(contest, limit, contest.networks, work, seconds=settings.seconds, began=began)
         else:
             outcome, limit, tried = descend(contest, settings.max_drop, work, began)
@@ -76,40 +78,17 @@ def require_trained(net: Net, task: Task) -> None:
         raise SettingsError(text, "run `effxfer finetune` first, and shrink its result")
 
 
-def choose_precision(dense: Net, settings: Shrink, work: Work) -> tuple[Shipping, tuple[str, ...]]:
-    """Return how candidates are shipped; `auto` is int8 if that file of the input network is faster than float32."""
-    if settings.precision != "auto":
-        return Shipping(int8=settings.precision == "int8", settings=settings), ()
-
-    def compute() -> dict[str, Any]:
-        try:
-            with shipping_clock(dense, Shipping(int8=True, settings=settings)) as clock:
-                return asdict(clock(dense))
-        except ModelFileError as error:
-            return {"problem": error.problem}
-
-    timing = work.once("int8", compute)
-    if "problem" in timing:
-        return Shipping(int8=False, settings=settings), (f"float32 ships: {timing['problem']}",)
-    # The whole interval must lie below, as for `export`.
-    is_faster = timing["high"] < 1
-    note = (
-        f"{'int8' if is_faster else 'float32'} ships: the input network's int8 file takes {timing['ratio']:.3f} of its "
-        f"float32 p50 [{timing['low']:.3f}, {timing['high']:.3f}]"
-    )
-    return Shipping(int8=is_faster, settings=settings), (note,)
-
-
-def latency_limit(settings: Shrink, present: PairedTiming, shipping: Shipping) -> float:
+def latency_limit(settings: Shrink, network: Network) -> float:
     """Return the largest latency, as a share of the input network's float32 p50.
 
     Raises:
         SettingsError: If the input network is as fast as that already.
     """
+    present = network.present
     limit = settings.latency_ratio or (settings.latency_ms or 0.0) / present.dense_ms
     if limit >= present.ratio:
         request = f"latency_ms is {settings.latency_ms:g}" if settings.latency_ms else f"latency_ratio is {limit:g}"
         takes = f"{present.ms:.3g} ms" if settings.latency_ms else f"{present.ratio:.3f} of its float32 p50"
-        text = f"{request}, but the {shipping.precision} file of the network takes only {takes}"
+        text = f"{request}, but the {network.shipping.precision} file of the network takes only {takes}"
         raise SettingsError(text, "ask for less; `effxfer export` writes that file")
     return limit

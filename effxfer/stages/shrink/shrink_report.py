@@ -34,13 +34,18 @@ def report_outcome(contest: Contest, outcome: Outcome, limit: float) -> Report:
         rows=measurements(contest, outcome, limit),
         tables=tables(contest, outcome),
         curves=curves(contest, outcome, score),
-        notes=(*failures(outcome), *margin_note(contest, outcome), drop_note(contest, outcome, before)),
+        notes=(
+            *failures(outcome),
+            *margin_note(contest, outcome),
+            drop_note(contest, outcome, before),
+            *rounding_note(outcome),
+        ),
     )
 
 
 def measurements(contest: Contest, outcome: Outcome, limit: float) -> tuple[Measurement, ...]:
     """Return the winner's score as it ships, and its latency."""
-    timing, output, n = outcome.winner.timing, contest.dense.output, len(contest.tasks[-1].val)
+    timing, output, n = outcome.timing_of(outcome.winner), contest.dense.output, len(contest.tasks[-1].val)
     of, unit = "the input network's float32 p50", contest.dense.input.unit
     rows = [Measurement(name="latency/asked", value=limit, unit="x", of=of)]
     if timing:
@@ -52,7 +57,7 @@ def measurements(contest: Contest, outcome: Outcome, limit: float) -> tuple[Meas
             Measurement(name="latency/p50", value=timing.ms, unit="ms", n=timing.n),
             Measurement(name="latency/p50 dense", value=timing.dense_ms, unit="ms", n=timing.n),
         ]  # fmt: skip
-    if contest.shipping.int8:
+    if outcome.ships == "int8":
         rows.append(Measurement(name=f"{output.metric}/val/int8", value=outcome.val, unit="%", n=n, of=unit))
     return tuple(rows)
 
@@ -78,7 +83,7 @@ def tables(contest: Contest, outcome: Outcome) -> tuple[Table, ...]:
 
 def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict[str, Any]:
     """One row of the table of candidates."""
-    runs, timing, title = outcome.board[entry.name], entry.timing, contest.dense.output.title
+    runs, timing, title = outcome.board[entry.name], outcome.timing_of(entry), contest.dense.output.title
     scores = [score_cell(run["val"]) for run in runs] + [None] * (len(outcome.plan) - len(runs))
     return {
         "place": place,
@@ -90,11 +95,16 @@ def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict
         "before %": entry.val,
         **{f"round {number} %": value for number, value in enumerate(scores, 1)},
         f"{title} val %": score_cell(runs[-1]["val"]),
-        **({"float32 %": score_cell(runs[-1]["float"])} if contest.shipping.int8 else {}),
+        **({"ships": runs[-1]["ships"], "float32 %": score_cell(runs[-1]["float"])} if uses_int8(contest) else {}),
         "n": len(contest.tasks[-1].val),
         "epochs": runs[-1]["epochs"],
         "seconds": sum(run["seconds"] for run in runs),
     }
+
+
+def uses_int8(contest: Contest) -> bool:
+    """Whether any candidate may ship as int8."""
+    return any(network.shipping.int8 for network in contest.networks)
 
 
 def score_cell(value: float) -> float | None:
@@ -112,8 +122,9 @@ def curves(contest: Contest, outcome: Outcome, score: float) -> tuple[Curve, ...
     """
     measured = {INPUT: (1.0, score)}
     for entry in standings(outcome):
-        if entry.timing and "failed" not in outcome.board[entry.name][-1]:
-            measured[entry.name] = entry.timing.ratio, float(outcome.board[entry.name][-1]["val"])
+        timing = outcome.timing_of(entry)
+        if timing and "failed" not in outcome.board[entry.name][-1]:
+            measured[entry.name] = timing.ratio, float(outcome.board[entry.name][-1]["val"])
     y = f"validation {contest.dense.output.title}, %"
     points = list(measured.values())
     front = tuple(points[place] for place in pareto_front(points, ties=False))
@@ -152,10 +163,18 @@ def drop_note(contest: Contest, outcome: Outcome, before: NDArray[np.float32]) -
     value = output.score(before, task.val.labels).value
     after = outcome.board[outcome.winner.name][-1]["outputs"].numpy()
     deviation, gap = output.drop_deviation(before, after, task.val.labels), value - outcome.val
-    precision = contest.shipping.precision
-    text = f"the input network in float32 has {value:.2f} %, the winner as {precision} {outcome.val:.2f} %"
+    text = f"the input network in float32 has {value:.2f} %, the winner as {outcome.ships} {outcome.val:.2f} %"
     word = "less" if gap >= 0 else "more"
     return f"{text}: {distance(contest, abs(gap))} {word}, {noise(gap, deviation)} (n={len(task.val)}, paired)"
+
+
+def rounding_note(outcome: Outcome) -> tuple[str, ...]:
+    """Note that the winner was trained with rounding, and what its files have then."""
+    last = outcome.board[outcome.winner.name][-1]
+    if "rounded" not in last:
+        return ()
+    files = f"float32 {last['float']:.2f} %, int8 {last['int8']:.2f} %"
+    return (f"trained with rounded weights and activations for {last['rounded']} epochs, because int8 lost: {files}",)
 
 
 def distance(contest: Contest, gap: float) -> str:

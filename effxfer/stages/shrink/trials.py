@@ -1,22 +1,21 @@
 """Train the candidates of one latency by successive halving, and score them as they ship."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from effxfer.errors import GateError, ModelFileError
 from effxfer.net.net import Net
+from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.search.halving import Round, rounds, successive_halving, training_share
 from effxfer.stages.runner.saved_net import net_from_state, net_state
+from effxfer.stages.settings.base import LEAST_TIME
 from effxfer.stages.shrink.contest import Contest, Network
 from effxfer.stages.shrink.entries import Entry, build_entries
+from effxfer.stages.shrink.int8_recovery import SHARE, loses_by_rounding, recover_int8, scores_of
 from effxfer.stages.train.finetune import time_allowance, train
-from effxfer.train.evaluate import predict
 from effxfer.train.state import Work
 
 # Chosen: training decides the winner and gets the larger part of a time limit.
@@ -50,9 +49,20 @@ class Outcome:
         return float(self.board[self.winner.name][-1]["val"])
 
     @property
+    def ships(self) -> str:
+        """Precision of the winner's file that ships."""
+        return str(self.board[self.winner.name][-1]["ships"])
+
+    @property
     def ratio(self) -> float:
         """Latency of the winner."""
-        return self.winner.timing.ratio if self.winner.timing else float("nan")
+        timing = self.timing_of(self.winner)
+        return timing.ratio if timing else float("nan")
+
+    def timing_of(self, entry: Entry) -> PairedTiming | None:
+        """Latency of a candidate's file that ships, after its last training."""
+        runs = self.board.get(entry.name)
+        return entry.as_float if entry.as_float and runs and runs[-1]["ships"] == "float32" else entry.timing
 
     def net(self) -> Net:
         """Return a new copy of the trained winner."""
@@ -67,7 +77,7 @@ def contest_at(
     Raises:
         GateError: If none reaches it (E604).
     """
-    now = time.perf_counter()
+    now = contest.now()
     due = now + BUILDING_SHARE * max(began + seconds - now, 0.0) if seconds else None
     entries = build_entries(contest, limit, networks, work, due)
     if all(entry.state is None for entry in entries):
@@ -100,13 +110,13 @@ def run_contest(
         entries: Result of `build_entries`, one of which is no refusal at least.
         work: Saves every finished training, and checkpoints of the current one.
         seconds: Time limit since `began`; None: no limit.
-        began: Start of the time limit, by `time.perf_counter`.
+        began: Start of the time limit, by the clock of the contest.
 
     Raises:
         GateError: If all candidates diverge or fail.
     """
     entered = [entry for entry in entries if entry.state is not None]
-    plan, board, before = rounds(len(entered), contest.settings.eta), Board(), time.perf_counter() - began
+    plan, board, before = rounds(len(entered), contest.settings.eta), Board(), contest.now() - began
 
     def seconds_spent() -> float:
         return before + sum(float(row["seconds"]) for runs in board.values() for row in runs)
@@ -118,10 +128,17 @@ def run_contest(
     def training(entry: Entry, number: int, place: int, name: str) -> dict[str, Any]:
         # Positive, as a limit must be, also where the rounds were late.
         limit = seconds and max(seconds - seconds_spent(), 1e-3) * training_share(plan, number, place)
+        # An int8 file is written, calibrated and run after each training, which takes as long as before.
+        scoring = max((float(row.get("scoring", 0.0)) for runs in board.values() for row in runs), default=0.0)
+        limit = limit and max(limit - scoring, limit / LEAST_TIME)
         epochs = epochs_of(number)
         label = f"{number + 1}: {entry.name}"
         last = number == len(plan) - 1
-        run = partial(train_entry, contest, entry, epochs, limit, work.part(name), label, keep_net=last)
+        # Only where rounding cost too much before: the time would be lost otherwise.
+        keeps_time = last and any(loses_by_rounding(contest, row) for row in board.get(entry.name, [])[-1:])
+        run = partial(
+            train_entry, contest, entry, epochs, limit, work.part(name), label, keep_net=last, keeps_time=keeps_time
+        )
         return work.once(name, run)
 
     def train_in_round(entry: Entry, number: int, place: int) -> None:
@@ -149,37 +166,37 @@ def run_contest(
 
 
 def train_entry(
-    contest: Contest, entry: Entry, epochs: int, seconds: float | None, work: Work, label: str, *, keep_net: bool
-) -> dict[str, Any]:
+    contest: Contest, entry: Entry, epochs: int, seconds: float | None, work: Work, label: str, *, keep_net: bool,
+    keeps_time: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Train a new copy of a candidate and score it as it ships; one that fails gets the lowest score.
 
+    If it `keeps_time`, a quarter of a time limit is left for a training with rounding.
+
     Returns:
-        `val` and `float`, scores on the validation split as it ships and in float32; `outputs` as it ships; `epochs`,
-        `seconds`; `failed`, the reason; if `keep_net`, the network's `state`.
+        As `scores_of`; also `epochs`, `seconds` and the share `scoring` of them; `failed`, the reason; if `keep_net`,
+        the network's `state`.
     """
-    began, settings = time.perf_counter(), contest.settings
+    began, settings = contest.now(), contest.settings
+    limit = seconds and seconds / (1 + SHARE) if keeps_time else seconds
     try:
         net = entry.net().to(contest.device.torch)
         tasks = contest.tasks_for(net)
         history = train(
             net, tasks, contest.strategy, settings.fit.model_copy(update={"epochs": epochs}), device=contest.device,
-            seed=settings.seed, work=work, loss=contest.loss_for(net), label=label,
-            allowance=time_allowance(seconds, began, tasks[-1]),
+            seed=settings.seed, work=work, loss=contest.loss_for(net, entry.kept_outputs), label=label,
+            allowance=time_allowance(limit, began, tasks[-1], contest.now),
         )  # fmt: skip
-        row = {"epochs": len(history), **scores_of(contest, net)}
-        row |= {"state": net_state(net)} if keep_net else {}
+        trained = contest.now()
+        row = {"epochs": len(history), **scores_of(contest, net, entry), "scoring": contest.now() - trained}
+        if keep_net:
+            # The winner's rounding is trained for; of the others it would be time for a comparison alone.
+            remaining = seconds and seconds - (contest.now() - began)
+            net, row = recover_int8(contest, entry, net, row, epochs=epochs, seconds=remaining, work=work, label=label)
+            row |= {"state": net_state(net)}
     except (GateError, ModelFileError) as error:
-        row = {"epochs": 0, "val": BELOW_ALL, "float": BELOW_ALL, "failed": error.problem}
-    return {**row, "seconds": time.perf_counter() - began}
-
-
-def scores_of(contest: Contest, net: Net) -> dict[str, Any]:
-    """Score a network on the validation split, as it ships and in float32."""
-    task = contest.task_for(net)
-    shipped = contest.shipping.outputs(net, task, contest.device)
-    float32 = predict(net, task.val.rows, net.input, contest.device).numpy() if contest.shipping.int8 else shipped
-    values = [net.output.score(raw, task.val.labels).value for raw in (shipped, float32)]
-    return {"val": values[0], "float": values[1], "outputs": torch.from_numpy(shipped.copy())}
+        row = {"epochs": 0, "val": BELOW_ALL, "float": BELOW_ALL, "ships": "", "failed": error.problem}
+    return {**row, "seconds": contest.now() - began}
 
 
 def rank_entries(remaining: Sequence[Entry], *, board: Board) -> list[Entry]:

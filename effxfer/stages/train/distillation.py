@@ -1,6 +1,6 @@
 """Distil the network from a frozen copy of its own starting weights, or from another model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import Teacher
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.regularized.block_maps import block_ends
 from effxfer.transfer.regularized.distill import TEMPERATURE, blend_teacher_loss, frozen_copy
 from effxfer.transfer.regularized.teacher_texts import teacher_reader
 
@@ -55,12 +56,20 @@ def distillation_loss(
     return loss, smoothing_note(teacher.smoothing, temperature_for(teacher, settings)) if settings.logits else Report()
 
 
-def loss_with_teacher(teacher: Net, task: Task, strategy: Strategy, settings: Teacher) -> Loss:
-    """Return the loss of a strategy with a teacher's terms, for a student with the input of the task."""
+def loss_with_teacher(
+    teacher: Net, task: Task, strategy: Strategy, settings: Teacher,
+    channels: Mapping[str, Sequence[int] | None] | None = None,
+) -> Loss:  # fmt: skip
+    """Return the loss of a strategy with a teacher's terms, for a student with the input of the task.
+
+    `channels` is the result of `kept_channels` for a pruned student; without it all channels are compared.
+    """
+    if channels is None and settings.maps:
+        channels = dict.fromkeys(block_ends(teacher))
     loss: Loss = blend_teacher_loss(
         strategy.loss, teacher_for(teacher, task.input), logits=settings.logits, size=teacher.input.size,
         features=settings.features, temperature=temperature_for(teacher, settings),
-        read=own_reader(teacher.input, task),
+        read=own_reader(teacher.input, task), maps=settings.maps, channels=channels,
     )  # fmt: skip
     return loss
 
@@ -77,7 +86,7 @@ def load_teacher(settings: Teacher, net: Net) -> Net:
 
     Raises:
         SettingsError: If its classes differ, it cannot read what the student reads, or its backbone differs and
-            `features` is set.
+            `features` or `maps` is set.
         ModelFileError: If it is not a model directory.
     """
     source = settings.source or ""
@@ -94,8 +103,9 @@ def load_teacher(settings: Teacher, net: Net) -> Net:
         raise SettingsError(problem, "pass a network that was trained for the same classes with the same names")
     if mistake := describe_misfit(teacher.input, net.input, per=net.output.per):
         raise SettingsError(f"teacher.source: {source} {mistake}", "pass a network that reads what this one reads")
-    if settings.features and teacher.backbone != net.backbone:
-        raise SettingsError("teacher.features needs a teacher with the same backbone", "leave out teacher.features")
+    for name in ("features", "maps"):
+        if getattr(settings, name) and teacher.backbone != net.backbone:
+            raise SettingsError(f"teacher.{name} needs a teacher with the same backbone", f"leave out teacher.{name}")
     return teacher
 
 

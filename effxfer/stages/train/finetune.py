@@ -180,13 +180,15 @@ def train(
     return history
 
 
-def time_allowance(seconds: float | None, began: float, task: Task) -> Allowance | None:
+def time_allowance(
+    seconds: float | None, began: float, task: Task, now: Callable[[], float] = time.perf_counter
+) -> Allowance | None:
     """Time left for training since `began`, after reserving time to evaluate two splits; None without a limit."""
     if seconds is None:
         return None
     # In validations, as the training loop measures what one takes.
     measuring = (len(task.val) + len(task.test)) / len(task.val)
-    return Allowance(seconds=seconds - (time.perf_counter() - began), validations=measuring)
+    return Allowance(seconds=seconds - (now() - began), validations=measuring)
 
 
 def accuracy_report(net: Net, task: Task, device: Device) -> Report:

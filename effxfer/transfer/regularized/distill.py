@@ -8,7 +8,7 @@ projection has to be trained and discarded.
 Shape legend: B images, C classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from effxfer.net.net import Net
 from effxfer.net.taps import capture_taps, example_input, stage_ends
 from effxfer.train.losses import mean_over_words, span_logits
+from effxfer.transfer.regularized.block_maps import map_distance
 
 Loss = Callable[[Any, Any, float], Mapping[str, Tensor]]
 TEMPERATURE = 2.0  # chosen: 4 was worse than labels alone in a measurement, with a smoothed teacher (64.8 against 76 %)
@@ -27,7 +28,8 @@ TEMPERATURE = 2.0  # chosen: 4 was worse than labels alone in a measurement, wit
 
 def blend_teacher_loss(
     loss: Loss, teacher: Net, *, logits: float, size: int, features: float = 0.0, temperature: float = TEMPERATURE,
-    read: Callable[[Tensor], Tensor] | None = None,
+    read: Callable[[Tensor], Tensor] | None = None, maps: float = 0.0,
+    channels: Mapping[str, Sequence[int] | None] | None = None,
 ) -> Any:  # fmt: skip
     """Combine a strategy's loss with the distance to a teacher, which runs once per batch.
 
@@ -43,37 +45,47 @@ def blend_teacher_loss(
         temperature: See `divergence`.
         read: Function from the student's inputs to the teacher's, such as the same texts by another tokenizer; None
             passes texts on and scales images.
+        maps: Weight of `map_distance`, averaged over the block ends of `channels`; 0 is off. The student must be a
+            pruned copy of the teacher.
+        channels: Result of `kept_channels` for the student.
 
     Returns:
-        A loss with the terms of `loss`, scaled by `1 - logits`, plus `teacher` and `features` if their weight is not 0.
+        A loss with the terms of `loss`, scaled by `1 - logits`, plus `teacher`, `features` and `maps` if their weight
+        is not 0.
     """
-    taps = (*stage_ends(teacher.body, example_input(teacher)), "out") if features else ()
+    similar = (*stage_ends(teacher.body, example_input(teacher)), "out") if features else ()
+    channels = (channels or {}) if maps else {}
+    taps = tuple(dict.fromkeys((*similar, *channels)))
 
     def pass_on(inputs: Tensor) -> Tensor:
         return inputs if teacher.input.kind == "text" else resize_images(inputs, size)
 
-    def ask_teacher(inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.inference_mode(), capture_taps(teacher.body, taps) as maps:
+    def ask_teacher(inputs: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        # Not inference mode, whose tensors cannot take part in autograd: maps would have to be copied.
+        with torch.no_grad(), capture_taps(teacher.body, taps) as outputs:
             readable = (read or pass_on)(inputs)
             target = teacher(readable)
             real = teacher.input.real(readable)
-            similarities = {name: similarity_matrix(output, real) for name, output in maps.items()}
-        # Cloned: a tensor of inference mode cannot take part in autograd.
-        return target.clone(), {name: matrix.clone() for name, matrix in similarities.items()}
+            similarities = {name: similarity_matrix(outputs[name], real) for name in similar}
+        return target, similarities, {name: outputs[name] for name in channels}
 
     def blended_loss(learner: Any, batch: Any, progress: float) -> dict[str, Tensor]:
         student = OutputCapture(learner)
-        no_maps: dict[str, Tensor] = {}
-        with capture_taps(learner.body, taps) if taps else nullcontext(no_maps) as maps:
+        none: dict[str, Tensor] = {}
+        with capture_taps(learner.body, taps) if taps else nullcontext(none) as outputs:
             terms = {k: (1 - logits) * v for k, v in loss(student, batch, progress).items()}
-        target, similarities = ask_teacher(batch[0])
+        target, similarities, teacher_maps = ask_teacher(batch[0])
         if logits:
             terms["teacher"] = logits * distance(teacher.output.kind, student.answer, target, temperature, batch[1])
         if features:
             real = learner.input.real(batch[0])
-            pairs = [(similarity_matrix(maps[name], real), similarities[name]) for name in taps]
+            pairs = [(similarity_matrix(outputs[name], real), similarities[name]) for name in similar]
             distances = [(matrix - expected).square().sum(1).mean() for matrix, expected in pairs]
             terms["features"] = features * torch.stack(distances).mean()
+        if channels:
+            each = [map_distance(outputs[name], teacher_maps[name], positions) for name, positions in channels.items()]
+            if values := [value for value in each if value is not None]:
+                terms["maps"] = maps * torch.stack(values).mean()
         return terms
 
     return blended_loss

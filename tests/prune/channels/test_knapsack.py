@@ -92,6 +92,24 @@ def test_a_block_leaves_where_that_is_the_better_deal():
     assert cheap.loss < dear.loss
 
 
+def test_two_blocks_that_stand_in_for_each_other_do_not_both_leave():
+    """Each alone costs nothing, both together 9; the third costs 1 whatever else leaves."""
+    layers = chain([16] * 5, blocks=[("a", 1, 1), ("b", 2, 2), ("c", 3, 3)])
+    groups = [group(f"g{number}", 16, 1000.0, least=16) for number in range(5)]
+    whole = latency(layers, {g.name: 0 for g in groups})
+
+    def blocks(extra):
+        pairs = {"a": {"b": extra}, "b": {"a": extra}}
+        return [Block(name=n, loss=loss, pairs=pairs.get(n, {})) for n, loss in (("a", 0.0), ("b", 0.0), ("c", 1.0))]
+
+    two = whole - sum(layer.ms(16, 16) for layer in layers if layer.blocks) * 2 / 3
+    assert search(groups, blocks(0.0), layers, two).dropped == {"a", "b"}
+    apart = search(groups, blocks(9.0), layers, two)
+    assert apart.dropped in ({"a", "c"}, {"b", "c"})
+    assert apart.loss == 1.0
+    assert search(groups, blocks(-5.0), layers, two).loss == 0.0, "never below nothing"
+
+
 def test_what_cannot_be_met_is_said_and_the_fastest_given():
     layers = chain([16, 16])
     found = search([group("g0", 16, least=8), group("g1", 16, least=8)], [], layers, 0.01)

@@ -1,9 +1,16 @@
 import pytest
 import torch
 
+from effxfer.net.removed_block import RemovedBlock
 from effxfer.prune.channels.importance import Rule
 from effxfer.prune.channels.pruner import ChannelPruner
-from effxfer.prune.channels.sensitivity import LossCurve, block_losses, loss_curves, use_batch_statistics
+from effxfer.prune.channels.sensitivity import (
+    LossCurve,
+    block_losses,
+    loss_curves,
+    pair_losses,
+    use_batch_statistics,
+)
 from effxfer.prune.network import example_of
 from effxfer.train.state import clone
 from tests.prune.nets import make
@@ -47,6 +54,23 @@ def test_what_gives_no_number_is_as_bad_as_can_be():
     assert block_losses(net, names, loss) == {names[0]: 1e9, names[1]: 0.0}
     assert seen[0] > seen[1] == seen[2]
     assert sum(p.numel() for p in net.parameters()) == seen[0]
+
+
+def test_pairs_cost_what_they_cost_beyond_each_alone():
+    net = make("effxfer.net.cifar:ResNet", 16, args={"blocks": 3, "width": 8})
+    names = [f"body.stage1.{number}" for number in range(3)]
+    before = sum(p.numel() for p in net.parameters())
+
+    def loss(net):
+        """The square of how many of the three are gone."""
+        return float(sum(isinstance(net.get_submodule(name), RemovedBlock) for name in names)) ** 2
+
+    singles = block_losses(net, names, loss)
+    assert singles == dict.fromkeys(names, 1.0)
+    pairs = pair_losses(net, singles, loss)
+    assert pairs == {name: dict.fromkeys([other for other in names if other != name], 2.0) for name in names}
+    assert pair_losses(net, singles, loss, limit=2) == {names[0]: {names[1]: 2.0}, names[1]: {names[0]: 2.0}}
+    assert sum(p.numel() for p in net.parameters()) == before
 
 
 def test_norms_see_the_batch_and_keep_nothing():

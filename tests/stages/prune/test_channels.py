@@ -15,7 +15,7 @@ from effxfer.train import fit
 from tests import tiny
 
 CHANNELS = "prune channels"
-LESSON = {"logits": 0.5, "features": 1.0}
+LESSON = {"logits": 0.5, "features": 1.0, "maps": 1.0}
 STEPS = {"steps": 2, "teacher": LESSON, "reconstruct": True, "fit": {**tiny.FIT, "epochs": 5, "keep": "best"}}
 
 
@@ -47,6 +47,7 @@ def test_a_teacher_takes_part_in_the_loss(small):
     assert '"teacher"' in rows
     assert '"label"' in rows
     assert '"features"' in rows
+    assert '"maps"' in rows
 
 
 def test_weights_are_solved_anew_after_each_step(small):

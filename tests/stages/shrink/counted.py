@@ -26,8 +26,8 @@ def timing(net, dense, factor=1.0):
 
 
 @contextmanager
-def counting_clock(dense, shipping):
-    yield lambda net: timing(net, dense, 0.5 if shipping.int8 else 1.0)
+def counting_clock(dense, settings):
+    yield lambda net, shipping: timing(net, dense, 0.5 if shipping.int8 else 1.0)
 
 
 @pytest.fixture

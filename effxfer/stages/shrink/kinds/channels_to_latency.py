@@ -37,7 +37,8 @@ def channels_to_latency(net: Net, bench: Workbench, *, importance: Importance) -
     (timing, *_) = [timing for timing in timings if timing.ratio == measured]
     blocks = sum(len(edit["names"]) for edit in result.record if edit["kind"] == "remove_blocks")
     detail = f"{result.report['macs/ratio'].value:.0%} of the multiply-adds"
-    return Sized(net=smaller, timing=timing, detail=f"{detail}, {blocks} blocks removed" if blocks else detail)
+    detail = f"{detail}, {blocks} blocks removed" if blocks else detail
+    return Sized(net=smaller, timing=timing, detail=detail, kept_outputs=result.kept_outputs)
 
 
 by_magnitude = partial(channels_to_latency, importance="magnitude")

@@ -1,7 +1,7 @@
 """The contract of the kinds of candidates: one small file for each way of making a network faster."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from torch import Tensor, no_grad, stack
@@ -80,11 +80,13 @@ class Sized:
         net: The network.
         timing: Its latency at the precision that ships.
         detail: Its size in words, such as `72 px`.
+        kept_outputs: By layer, the outputs that it kept; layers that are not named have all.
     """
 
     net: Net
     timing: PairedTiming
     detail: str
+    kept_outputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,9 @@ def uniform_channels(net: Net, bench: Workbench) -> Sized | Refusal:
         return too_slow(f"even with {DENSITIES[0]:.0%} of the channels", timings[DENSITIES[0]])
     smaller, result = narrow(net, density, bench)
     bench.recover_(smaller, net, result.kept_outputs)
-    return Sized(net=smaller, timing=timings[density], detail=f"{density:.0%} of the channels")
+    return Sized(
+        net=smaller, timing=timings[density], detail=f"{density:.0%} of the channels", kept_outputs=result.kept_outputs
+    )
 
 
 def narrow(net: Net, density: float, bench: Workbench) -> tuple[Net, PruneResult]:

@@ -1,1 +1,0 @@
-"""Tokenizers that older folders hold in several files, as one `tokenizer.json`."""

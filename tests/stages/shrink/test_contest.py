@@ -1,0 +1,47 @@
+import pytest
+
+from effxfer.errors import ModelFileError
+from effxfer.prune.channels.latency_loop import PairedTiming
+from effxfer.stages.shrink.contest import choose_precision, time_precisions
+from tests import tiny
+
+
+def timing(ratio, spread=0.02):
+    return PairedTiming(ratio=ratio, low=ratio - spread, high=ratio + spread, ms=ratio, dense_ms=1.0, n=3)
+
+
+@pytest.mark.parametrize(
+    ("int8", "float32", "ships", "text"),
+    [
+        (timing(0.4), timing(1.0), True, "int8 ships: its int8 file takes 0.400 of its float32 p50 [0.380, 0.420]"),
+        (timing(0.2), timing(0.25), True, "int8 ships: its int8 file takes 0.800"),
+        (timing(0.24), timing(0.25), False, "float32 ships: its int8 file takes 0.960"),
+        (None, timing(1.0), False, "float32 ships: no operator"),
+        (timing(0.4), None, True, ""),
+    ],
+)
+def test_a_network_ships_the_precision_that_is_faster_beyond_the_noise(int8, float32, ships, text):
+    chosen, note = choose_precision(int8, float32, "" if int8 else "no operator")
+    assert chosen == ships
+    assert note.startswith(text)
+    assert bool(note) == bool(text)
+
+
+@pytest.mark.parametrize(
+    ("precision", "timed"), [("auto", {"int8", "float32"}), ("int8", {"int8"}), ("float32", {"float32"})]
+)
+def test_only_what_may_ship_is_timed(precision, timed):
+    settings = tiny.settings_of("shrink", precision=precision)
+    timings = time_precisions(None, settings, lambda _net, shipping: timing(0.5 if shipping.int8 else 1.0))
+    assert timings.keys() == timed
+
+
+def test_a_network_without_an_int8_file_ships_float32_unless_int8_was_asked_for():
+    def time(_net, shipping):
+        if shipping.int8:
+            raise ModelFileError("no operator")
+        return timing(1.0)
+
+    assert time_precisions(None, tiny.settings_of("shrink", precision="auto"), time)["problem"] == "no operator"
+    with pytest.raises(ModelFileError, match="no operator"):
+        time_precisions(None, tiny.settings_of("shrink", precision="int8"), time)

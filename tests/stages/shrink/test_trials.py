@@ -1,0 +1,58 @@
+"""A time limit is kept by a clock that is passed in; trainings and builds are invented."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from effxfer.stages.shrink import trials
+from effxfer.stages.shrink.entries import Entry
+from effxfer.stages.shrink.trials import contest_at
+from effxfer.train.state import Work
+from tests import tiny
+from tests.stages.shrink.test_contest import timing
+
+BUILDING, SCORING, LEAST_EPOCH = 20.0, 8.0, 2.0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A contest whose builds, trainings and scorings take seconds of an invented clock."""
+    at = [1000.0]
+
+    def build_entries(_contest, _limit, networks, _work, due):
+        entries = []
+        for number, name in enumerate(networks):
+            if due is None or at[0] <= due or not entries:
+                at[0] += BUILDING
+                entries.append(Entry(network=name, kind="images", timing=timing(0.4), detail="", state={}, loss=number))
+        return entries
+
+    def train_entry(_contest, entry, epochs, seconds, _work, _label, **_):
+        # As `fit`: all epochs, or as many steps as fit into the time, one step at least.
+        spent = epochs * 60.0 if seconds is None else max(seconds, LEAST_EPOCH)
+        at[0] += spent + SCORING
+        row = {"epochs": epochs, "val": 50.0 - entry.loss, "float": 50.0, "ships": "float32", "state": {}}
+        return {**row, "scoring": SCORING, "seconds": spent + SCORING}
+
+    monkeypatch.setattr(trials, "build_entries", build_entries)
+    monkeypatch.setattr(trials, "train_entry", train_entry)
+    settings = tiny.settings_of("shrink", fit={**tiny.FIT, "epochs": 9})
+    return at, SimpleNamespace(settings=settings, now=lambda: at[0])
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 30])
+@pytest.mark.parametrize("seconds", [600.0, 3600.0])
+def test_a_budget_is_kept_within_a_tenth(clock, count, seconds):
+    at, contest = clock
+    began = at[0]
+    networks = [str(number) for number in range(count)]
+    outcome = contest_at(contest, 0.5, networks, Work(None), seconds=seconds, began=began)
+    assert outcome.winner.network == "0"
+    assert 0.9 * seconds <= at[0] - began <= 1.1 * seconds
+    assert len(outcome.entries) <= 1 + 0.3 * seconds / BUILDING + 1
+
+
+def test_without_a_budget_trainings_have_their_epochs(clock):
+    at, contest = clock
+    outcome = contest_at(contest, 0.5, ["0", "1", "2"], Work(None), seconds=None, began=at[0])
+    assert [[row["epochs"] for row in runs] for runs in outcome.board.values()] == [[3, 9], [3], [3]]
