@@ -80,7 +80,7 @@ def load(source: PathLike, *, settings: Mapping[str, Any] | None = None, **backb
 
     Args:
         source: Model directory, name of a bundled model, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, `hf:FOLDER` of
-            a text encoder, or `package.module:factory`.
+            a text encoder, `clip:FOLDER` of a dual encoder, or `package.module:factory`.
         settings: Settings of the backbone as a dictionary; it overrides keyword arguments.
         backbone: Settings of the backbone: `size`, `pretrained`, `args`, `crop`, `interpolation`, `mean`, `std`.
 

@@ -14,7 +14,8 @@ from effxfer.runtime.inputs import Input
 from effxfer.runtime.vectors.vectors import Vectors
 from effxfer.settings import Settings
 
-HUGGING_FACE = "hf:"
+HUGGING_FACE, DUAL_ENCODER = "hf:", "clip:"
+FOLDERS = (HUGGING_FACE, DUAL_ENCODER)
 ENCODER = "effxfer.net.text.encoder:Encoder"
 MOST_FILES = 200  # of a folder of an encoder: it has about ten
 
@@ -25,9 +26,10 @@ class BackboneSettings(Settings):
     Attributes:
         source: `timm:NAME`, `torchvision:NAME` or `package.module:factory`, each with `@FILE` for local weights
             (`.safetensors`, `.pth`), or `@FILE#PART` for one of several networks in it (`#teacher`, `#state_dict.ema`);
-            `hf:FOLDER` for a text encoder with `config.json`, weights and tokenizer; a model directory; or the name of
-            a bundled model. `effxfer.net.text.encoder:Encoder` is a new text encoder, whose tokenizer is trained on the
-            texts of the data set.
+            `hf:FOLDER` for a text encoder with `config.json`, weights and tokenizer; `clip:FOLDER` for a dual encoder
+            of images and texts, as transformers or open_clip store it; a model directory; or the name of a bundled
+            model. `effxfer.net.text.encoder:Encoder` is a new text encoder, whose tokenizer is trained on the texts of
+            the data set.
         args: Keyword arguments of the network, such as `pad_type = "same"`.
         pretrained: Load pretrained weights. False uses random weights from a fixed seed.
         size: Side of the input in pixels, or the most tokens of a text; None is that of pretraining. The width of
@@ -82,9 +84,14 @@ class BackboneSettings(Settings):
         return replace(native, standardize=self.standardize and not native.mean)
 
     def folder(self) -> Path | None:
-        """The folder of a text encoder after `hf:`, or None."""
-        named = self.source.startswith(HUGGING_FACE)
-        return Path(self.source.removeprefix(HUGGING_FACE)).expanduser() if named else None
+        """The folder of a text encoder after `hf:`, or of a dual encoder after `clip:`; or None."""
+        named = self.source.startswith(FOLDERS)
+        return Path(self.source.partition(":")[2]).expanduser() if named else None
+
+    @property
+    def is_text_folder(self) -> bool:
+        """Whether it is the folder of a text encoder, `hf:FOLDER`."""
+        return self.source.startswith(HUGGING_FACE)
 
     @property
     def is_new_encoder(self) -> bool:
@@ -109,7 +116,7 @@ class BackboneSettings(Settings):
         file, part, folder = self.weights_file(), self.part(), self.folder()
         plain = self.plain()
         if folder is not None:
-            return {**plain, "source": HUGGING_FACE, "files": _digests(folder)}
+            return {**plain, "source": f"{self.source.partition(':')[0]}:", "files": _digests(folder)}
         if file is None:
             return plain
         if not file.is_file():

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from effxfer.errors import EffxferError, ModelFileError, SettingsError, did_you_mean, out_of_memory
-from effxfer.net.settings import HUGGING_FACE
+from effxfer.net.settings import FOLDERS
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.vectors.vectors import Vectors
 
@@ -108,7 +108,7 @@ def require(source: str) -> None:
         SettingsError: If it does not exist.
     """
     library, _, name = source.partition("@")[0].partition(":")
-    if source.startswith(HUGGING_FACE):
+    if source.startswith(FOLDERS):
         _require_folder(source)
     elif library in ("timm", "torchvision"):
         if name.split(".", maxsplit=1)[0] not in names(library):
@@ -121,18 +121,13 @@ def _require_folder(source: str) -> None:
     """Check that a folder is there, without reading its weights.
 
     Raises:
-        ModelFileError: If it is absent or has no `config.json`.
+        ModelFileError: If it is absent or has no configuration.
     """
-    folder = Path(source.removeprefix(HUGGING_FACE)).expanduser()
-    if (folder / OPEN_CLIP).is_file() and not (folder / "config.json").is_file():
+    folder = Path(source.partition(":")[2]).expanduser()
+    names = ("config.json", OPEN_CLIP)
+    if not any((folder / name).is_file() for name in names) and not any(folder.glob("*/config.json")):
         raise ModelFileError(
-            f"{folder} is a dual encoder of open_clip, whose text tower is not read",
-            "its image tower opens as timm:NAME@FILE if it is one of timm's; name a text encoder of Hugging Face",
-            code="E434",
-        )
-    if not (folder / "config.json").is_file() and not any(folder.glob("*/config.json")):
-        raise ModelFileError(
-            f"{folder} is no folder of a text encoder: no config.json",
+            f"{folder} is no folder of a text encoder or a dual encoder: no {' or '.join(names)}",
             "give the folder that `save_pretrained` wrote",
             code="E434",
         )

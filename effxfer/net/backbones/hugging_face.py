@@ -1,13 +1,24 @@
-"""Open the text encoder of a Hugging Face folder as a backbone: `hf:FOLDER`."""
+"""Open a folder as a backbone: `hf:FOLDER` is a text encoder, `clip:FOLDER` a dual encoder of images and texts."""
 
 import torch
 
 from effxfer.errors import ModelFileError
+from effxfer.net.dual_encoder.open_folder import is_dual_encoder, open_dual_encoder, open_text_tower
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
-from effxfer.net.settings import ENCODER, BackboneSettings
+from effxfer.net.settings import DUAL_ENCODER, ENCODER, BackboneSettings
 from effxfer.net.text.huggingface import read_folder
 from effxfer.net.text.masked_head import head_tensors
+
+
+def open_folder(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
+    """Open the network of `hf:FOLDER` or `clip:FOLDER`; see `open_encoder` and `open_dual_encoder`."""
+    folder = settings.folder()
+    if settings.source.startswith(DUAL_ENCODER):
+        return open_dual_encoder(settings)
+    if folder is not None and is_dual_encoder(folder):
+        return open_text_tower(settings)
+    return open_encoder(settings)
 
 
 def open_encoder(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:

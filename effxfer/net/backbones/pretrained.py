@@ -28,9 +28,9 @@ def open_backbone(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]:
         ResourceError: If weights must be downloaded and the host cannot be reached.
     """
     if settings.folder() is not None:
-        from effxfer.net.backbones.hugging_face import open_encoder
+        from effxfer.net.backbones.hugging_face import open_folder
 
-        return open_encoder(settings)
+        return open_folder(settings)
     if settings.is_new_encoder:
         hint = "`effxfer pretrain` trains one on texts; or name hf:FOLDER, or a bundled model of texts"
         raise SettingsError(f"{settings.source} is untrained, and has no tokenizer yet", hint)

@@ -35,9 +35,9 @@ BUNDLED = {
     "effxfer.net.mlp:Mlp": {"batchnorm", "dropout", "hidden", "inputs"},
     "effxfer.net.mlp:mlp": {"batchnorm", "dropout", "hidden", "inputs"},
     "effxfer.net.text.encoder:Encoder": {
-        "activation", "attention_dropout", "dropout", "embedding_width", "eps", "heads", "layers", "mlp", "pad",
-        "pooling", "positions", "positions_from_pad", "pre_norm", "relative_buckets", "segments", "separator",
-        "vocabulary", "width",
+        "activation", "attention_dropout", "causal", "dropout", "embedding_norm", "embedding_width", "eps", "heads",
+        "layers", "mlp", "pad", "pooling", "positions", "positions_from_pad", "pre_norm", "relative_buckets",
+        "segments", "separator", "vocabulary", "width",
     },
 }  # fmt: skip
 # By none of these names does either library accept a URL, a file, a configuration or a class.

@@ -2,8 +2,9 @@
 
 RoBERTa (https://arxiv.org/abs/1907.11692), DistilBERT (https://arxiv.org/abs/1910.01108), ELECTRA
 (https://arxiv.org/abs/2003.10555), MiniLM (https://arxiv.org/abs/2002.10957) and MPNet
-(https://arxiv.org/abs/2004.09297) are the same network with other arguments. Own modules instead of `transformers`:
-head pruning, adapters and layer decay of this package know `blocks.N.attn.qkv`, and its exports have free axes.
+(https://arxiv.org/abs/2004.09297) are the same network with other arguments, and so is the text tower of CLIP
+(https://arxiv.org/abs/2103.00020). Own modules instead of `transformers`: head pruning, adapters and layer decay of
+this package know `blocks.N.attn.qkv`, and its exports have free axes.
 
 The only input is `ids`. Padding, segments and positions follow from it, so no caller can pass them wrongly.
 
@@ -23,12 +24,23 @@ from torch.nn import functional as F
 
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.text.relative_positions import RelativePositions
-from effxfer.net.text.token_pooling import TOKEN_POOLS, padding_bias
+from effxfer.net.text.token_pooling import TOKEN_POOLS, causal_bias, padding_bias
 
 INITIAL_DEVIATION = 0.02  # of all matrices, as in BERT
+
+
+class QuickGELU(nn.Module):
+    """The sigmoid in place of the normal distribution, as OpenAI's CLIP has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any shape."""
+        return x * (1.702 * x).sigmoid()
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_new": lambda: nn.GELU(approximate="tanh"),
+    "quick_gelu": QuickGELU,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
 }
@@ -52,6 +64,8 @@ class Encoder(nn.Module):
         relative_buckets: Buckets of the relative positions that all blocks share, as in MPNet; 0 is none.
         activation: A key of `ACTIVATIONS`.
         pre_norm: Norms stand before attention and MLP, with one more at the end; otherwise behind the sums, as in BERT.
+        embedding_norm: Whether embeddings are normalized, as in BERT; CLIP's are not.
+        causal: A token attends to those before it and to itself alone, as in CLIP.
         eps: Of the norms.
         dropout: Of embeddings and of what attention and MLP give; in [0, 1).
         attention_dropout: Of attention's weights; in [0, 1).
@@ -68,7 +82,8 @@ class Encoder(nn.Module):
         self, *, vocabulary: int, width: int, layers: int, heads: int, mlp: int, positions: int = 512,
         embedding_width: int = 0, segments: int = 0, pad: int = 0, separator: int = -1,
         positions_from_pad: bool = False, relative_buckets: int = 0, activation: str = "gelu", pre_norm: bool = False,
-        eps: float = 1e-12, dropout: float = 0.0, attention_dropout: float = 0.0, pooling: str = "mean",
+        embedding_norm: bool = True, causal: bool = False, eps: float = 1e-12, dropout: float = 0.0,
+        attention_dropout: float = 0.0, pooling: str = "mean",
     ) -> None:  # fmt: skip
         super().__init__()
         if pooling not in TOKEN_POOLS:
@@ -79,10 +94,10 @@ class Encoder(nn.Module):
         if activation not in ACTIVATIONS:
             near = did_you_mean(activation, ACTIVATIONS)
             raise SettingsError(f"no activation {activation!r}{near}", f"it is one of {', '.join(ACTIVATIONS)}")
-        self.pad, self.separator = pad, separator
+        self.pad, self.separator, self.causal = pad, separator, causal
         self.embeddings = Embeddings(
             vocabulary, embedding_width or width, width, positions, segments, eps, dropout,
-            first_position=pad + 1 if positions_from_pad else 0,
+            first_position=pad + 1 if positions_from_pad else 0, normalized=embedding_norm,
         )  # fmt: skip
         self.relative = RelativePositions(relative_buckets, heads, positions) if relative_buckets else None
         self.blocks = nn.ModuleList(
@@ -106,6 +121,8 @@ class Encoder(nn.Module):
         real = self.real(ids)
         x = self.embeddings(ids, real, self.segments_of(ids))
         bias = padding_bias(real, x.dtype)
+        if self.causal:
+            bias = bias + causal_bias(ids.shape[1], x.dtype, x.device)
         if self.relative is not None:
             bias = bias + self.relative(ids.shape[1])
         for block in self.blocks:
@@ -126,18 +143,18 @@ class Encoder(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """The sum of token, position and segment embeddings, normalized; projected where its width differs from D."""
+    """The sum of token, position and segment embeddings, normalized or not; projected if its width is not D."""
 
     def __init__(
         self, vocabulary: int, width: int, outputs: int, positions: int, segments: int, eps: float, dropout: float,
-        *, first_position: int,
+        *, first_position: int, normalized: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         self.first_position = first_position
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(positions, width)
         self.segments = nn.Embedding(segments, width) if segments else None
-        self.norm = nn.LayerNorm(width, eps=eps)
+        self.norm = nn.LayerNorm(width, eps=eps) if normalized else nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.proj = nn.Linear(width, outputs) if width != outputs else nn.Identity()
 

@@ -132,7 +132,7 @@ def _expected_shapes(arguments: Mapping[str, Any], segments: int) -> Shapes:
 def _read_tensors(file: Path, expected: Shapes, prefix: str) -> tuple[State, SortedNames]:
     """Read the tensors of a weights file by their names in it, and sort these; of safetensors, the shapes first."""
     if file.suffix == ".safetensors":
-        _match(_stored_shapes(file), expected, prefix, file)
+        _match(stored_shapes(file), expected, prefix, file)
     tensors = read_tables(file).get("", {})
     return tensors, _match({name: tensor.shape for name, tensor in tensors.items()}, expected, prefix, file)
 
@@ -156,7 +156,7 @@ def _encoder_state(state: State, arguments: Mapping[str, Any]) -> State:
     return fuse_queries(state)
 
 
-def _stored_shapes(file: Path) -> Shapes:
+def stored_shapes(file: Path) -> Shapes:
     """Read the shapes of the tensors in a safetensors file from its header alone."""
     from safetensors import SafetensorError, safe_open
 

@@ -34,7 +34,18 @@ def first_token(tokens: Tensor, _real: Tensor) -> Tensor:
     return tokens[:, 0]
 
 
-TOKEN_POOLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"first": first_token, "mean": mean_of_tokens}
+def last_token(tokens: Tensor, real: Tensor) -> Tensor:
+    """Take the last token of each text that is no padding, CLIP's end of text; see `mean_of_tokens` for arguments."""
+    last = (real.long().sum(1) - 1).clamp(min=0)
+    place = last[:, None, None].expand(-1, 1, tokens.shape[2])
+    return tokens.gather(1, place)[:, 0]
+
+
+TOKEN_POOLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "first": first_token,
+    "last": last_token,
+    "mean": mean_of_tokens,
+}
 
 
 def padding_bias(real: Tensor, dtype: torch.dtype) -> Tensor:
@@ -48,3 +59,18 @@ def padding_bias(real: Tensor, dtype: torch.dtype) -> Tensor:
         `(B, 1, 1, n)`: 0, or `HIDDEN` at padding.
     """
     return (~real).to(dtype)[:, None, None] * HIDDEN
+
+
+def causal_bias(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what attention adds to its scores, so that no token attends to those behind it.
+
+    Args:
+        length: n.
+        dtype: Of the scores.
+        device: Of the scores.
+
+    Returns:
+        `(1, 1, n, n)`, queries by keys: 0, or `HIDDEN` above the diagonal.
+    """
+    places = torch.arange(length, device=device)
+    return (places[None] > places[:, None]).to(dtype)[None, None] * HIDDEN

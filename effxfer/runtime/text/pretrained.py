@@ -1,4 +1,7 @@
-"""Read the tokenizer of a folder in the layout of Hugging Face: `tokenizer.json`, or `vocab.txt` alone."""
+"""Read the tokenizer of a folder in the layout of Hugging Face.
+
+It is `tokenizer.json`; or `vocab.txt` of BERT, or `vocab.json` and `merges.txt` of CLIP alone.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +10,7 @@ from typing import Any
 
 from effxfer.runtime.reading import TooLargeError, read_regular
 from effxfer.runtime.text.errors import TextError
+from effxfer.runtime.text.layouts.clip_bpe import build_clip_bpe
 from effxfer.runtime.text.loading import load_tokenizer
 from effxfer.runtime.text.pattern import SINGLE
 from effxfer.runtime.text.tokenizer_file import INSTRUCTION, LARGEST_FILE
@@ -14,21 +18,26 @@ from effxfer.runtime.text.tokens import TOKENIZER, Tokens
 
 VOCABULARY = "vocab.txt"
 CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
-OTHER_FORMATS = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model", "vocab.json")
+PIECES, MERGES = "vocab.json", "merges.txt"
+OTHER_FORMATS = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model", PIECES)
 LARGEST_CONFIG = 16_000_000
 USUAL_PADS = ("[PAD]", "<pad>")
 BERT = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 LONGEST_WORD = 100
 
 
-def read_tokens(folder: Path, size: int, *, pattern: str = SINGLE, stride: int = 0) -> Tokens:
+def read_tokens(
+    folder: Path, size: int, *, pattern: str = SINGLE, stride: int = 0, pad: int | None = None
+) -> Tokens:  # fmt: skip
     """Read a folder's tokenizer.
 
     Args:
-        folder: Holds `tokenizer.json`, or `vocab.txt` of a WordPiece tokenizer as BERT has it.
+        folder: Holds `tokenizer.json`; or `vocab.txt` of a WordPiece tokenizer as BERT has it; or `vocab.json` and
+            `merges.txt` as CLIP has them.
         size: Most tokens of a row.
         pattern: How fields become one sequence.
         stride: Tokens that successive windows of a long text share.
+        pad: Id of padding; None for that of the tokenizer's padding token.
 
     Raises:
         TextError: `E441` if there is no tokenizer or it is damaged, `E442` without a padding token, `E444` if it is
@@ -36,13 +45,17 @@ def read_tokens(folder: Path, size: int, *, pattern: str = SINGLE, stride: int =
     """
     config = _read_config(folder)
     content = _read_content(folder, config)
-    return Tokens(tokenizer=content, size=size, pad=_padding_id(content, config), pattern=pattern, stride=stride)
+    pad = _padding_id(content, config) if pad is None else pad
+    return Tokens(tokenizer=content, size=size, pad=pad, pattern=pattern, stride=stride)
 
 
 def _read_content(folder: Path, config: Mapping[str, Any]) -> bytes:
     for name, convert in ((TOKENIZER, lambda data, _: data), (VOCABULARY, build_wordpiece)):
         if (data := _read(folder / name, LARGEST_FILE)) is not None:
             return convert(data, config)
+    pieces, merges = (_read(folder / name, LARGEST_FILE) for name in (PIECES, MERGES))
+    if pieces is not None and merges is not None and (built := build_clip_bpe(pieces, merges)) is not None:
+        return built
     foreign = [name for name in OTHER_FORMATS if (folder / name).is_file()]
     if not foreign:
         hint = f"give the folder of a network with its {TOKENIZER} or {VOCABULARY}"

@@ -11,7 +11,7 @@ from effxfer.artifact import MANIFEST, Artifact
 from effxfer.data.listing import Listing
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.backbones import trust
-from effxfer.net.settings import BackboneSettings
+from effxfer.net.settings import DUAL_ENCODER, BackboneSettings
 from effxfer.prune.tickets.file import TicketFile
 from effxfer.settings import build
 from effxfer.signed_safetensors import Kind
@@ -93,11 +93,11 @@ def input_kind(source: Source) -> str:
     if model:
         return str(model.manifest.preprocess.get("kind", "image"))
     assert isinstance(source, BackboneSettings)
-    if source.folder() or source.is_new_encoder:
+    if source.is_text_folder or source.is_new_encoder:
         return "text"
     if source.source.partition("@")[0] == MLP:
         return "vector"
-    return "image" if source.source.startswith(("timm:", "torchvision:")) else ""
+    return "image" if source.source.startswith(("timm:", "torchvision:", DUAL_ENCODER)) else ""
 
 
 def recipe_of(source: Source) -> Mapping[str, Any] | None:

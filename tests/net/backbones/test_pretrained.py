@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 
 from effxfer.errors import ModelFileError, ResourceError, SettingsError
-from effxfer.net.backbones.architectures import require
 from effxfer.net.backbones.pretrained import open_backbone
 from effxfer.net.settings import BackboneSettings
 from tests.net.nets import holds_weights_of
@@ -119,10 +118,3 @@ def test_an_image_tower_of_open_clip_opens_by_its_name_in_timm(tmp_path):
     net, notes = open_backbone(BackboneSettings(source=f"timm:test_resnet@{tmp_path}/open_clip_model.safetensors"))
     assert all(torch.equal(net.body.state_dict()[name], tensor) for name, tensor in tower.state_dict().items())
     assert any("text_projection" in note for note in notes)
-
-
-def test_a_text_tower_of_open_clip_is_refused_by_name(tmp_path):
-    (tmp_path / "open_clip_config.json").write_text("{}")
-    with pytest.raises(ModelFileError, match="dual encoder of open_clip") as caught:
-        require(f"hf:{tmp_path}")
-    assert "timm:NAME@FILE" in caught.value.hint

@@ -14,6 +14,7 @@ SIZES = {
 }  # fmt: skip
 VARIANTS = {
     "bert": {"segments": 2},
+    "clip": {"pre_norm": True, "embedding_norm": False, "causal": True, "activation": "quick_gelu", "pooling": "last"},
     "electra": {"segments": 2, "embedding_width": 16},
     "mpnet": {"positions_from_pad": True, "relative_buckets": 32},
     "pre-norm": {"pre_norm": True},

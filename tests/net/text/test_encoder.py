@@ -13,6 +13,7 @@ PAD, SEPARATOR = 0, 2
 SIZES = {"vocabulary": 50, "width": 24, "layers": 2, "heads": 3, "mlp": 40, "positions": 64, "separator": SEPARATOR}
 VARIANTS = {
     "bert": {"segments": 2},
+    "clip": {"pre_norm": True, "embedding_norm": False, "causal": True, "activation": "quick_gelu"},
     "electra": {"segments": 2, "embedding_width": 16, "activation": "gelu_new"},
     "mpnet": {"positions_from_pad": True, "relative_buckets": 32},
     "pre-norm": {"pre_norm": True, "activation": "relu"},
@@ -38,7 +39,7 @@ def texts(batch, length, seed=0):
     return ids
 
 
-@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("pooling", ["first", "last", "mean"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
 def test_the_vector_of_a_text_does_not_depend_on_its_neighbours(variant, pooling):
@@ -64,6 +65,16 @@ def test_a_text_of_padding_alone_gives_numbers_also_in_half_precision(variant):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert encoder(torch.zeros(2, 8, dtype=torch.long)).isfinite().all()
         assert encoder.features(torch.zeros(2, 8, dtype=torch.long)).isfinite().all()
+
+
+@torch.no_grad()
+def test_a_causal_encoder_reads_no_later_token():
+    encoder, ids = encoder_of("clip", pooling="last"), texts(1, 20)
+    before, changed = encoder(ids), ids.clone()
+    changed[0, 12:] = 7
+    assert torch.equal(encoder(changed)[:, :12], before[:, :12])
+    assert not torch.allclose(encoder(changed)[:, 12], before[:, 12])
+    torch.testing.assert_close(encoder.features(ids)[0], before[0, int((ids != PAD).sum()) - 1])
 
 
 def test_segments_count_the_separators_before_a_token():
@@ -130,9 +141,12 @@ class Features(nn.Module):
 
 
 # Operator set 23 has an operator Attention, which ONNX Runtime runs without broadcasting the bias over queries.
-@pytest.mark.parametrize(("variant", "opset"), [("bert", 18), ("electra", 20), ("mpnet", 23), ("roberta", 23)])
+@pytest.mark.parametrize(
+    ("variant", "opset"), [("bert", 18), ("clip", 20), ("electra", 20), ("mpnet", 23), ("roberta", 23)]
+)
 def test_exported_files_take_any_batch_and_length(variant, opset):
-    module, free = Features(encoder_of(variant)).eval(), {"ids": {0: "batch", 1: "length"}}
+    pooling = "last" if variant == "clip" else "mean"
+    module, free = Features(encoder_of(variant, pooling=pooling)).eval(), {"ids": {0: "batch", 1: "length"}}
     model = convert(module, (texts(2, 9),), opset, free, outputs=["features"])
     check_operators(model, opset, free)
     session = open_session(model.SerializeToString(), session_options(threads=1))

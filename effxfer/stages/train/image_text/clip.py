@@ -142,6 +142,9 @@ class PairTrainer:
         Unless `chosen`, the last epoch counts: validation pairs would tell a control which captions are right.
         """
         pair, device, settings = self.pair, self.device, self.settings
+        if not pair.is_new and not settings.fit.epochs:  # zero-shot: no training image is looked at
+            set_classes(pair, self._table(self.task.classes), float(pair.image.head.get_buffer("scale")))
+            return []
         if pair.is_new:
             used = sorted({place for own in captions for place in own})
             standardize_towers(pair, self.features("train"), self.features("text")[used])

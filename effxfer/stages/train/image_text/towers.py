@@ -35,7 +35,7 @@ from effxfer.transfer.fine_tuning.linear import Features
 USUAL = BackboneSettings(source="text-small")
 HEAD = {"kind": "compare", "form": "cosine"}
 # Of a head, what stays where its classes change.
-PROJECTION = ("map.", "standardize.")
+PROJECTION = ("map.", "standardize.", "scale")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +92,7 @@ def new_heads(pair: Pair, settings: Clip, classes: Sequence[str], seed: int) -> 
 
 
 def _set_head(net: Net, classes: Sequence[str], settings: Clip, number: int, state: Mapping[str, Tensor]) -> None:
-    """Set a cosine head; `state` is that of an earlier one, whose projection stays."""
+    """Set a cosine head; `state` is that of an earlier one, whose projection and scale stay."""
     projection = {name: tensor for name, tensor in state.items() if name.startswith(PROJECTION)}
     width = len(projection["map.weight"]) if projection else settings.width
     torch.manual_seed(settings.seed + number)

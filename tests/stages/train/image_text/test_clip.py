@@ -151,6 +151,7 @@ def test_a_trained_pair_takes_other_classes_without_training(pair, data, tmp_pat
     assert report["accuracy/val"].value == pytest.approx(pair.manifest.report["accuracy/val"].value, abs=20)
     assert "accuracy/val shuffled" not in {row.name for row in report.rows}
     np.testing.assert_array_equal(*(each.net().head.map.weight.detach() for each in (result, pair)))
+    assert report["temperature"].value == pytest.approx(pair.manifest.report["temperature"].value)
 
 
 def test_one_caption_teaches_nothing():

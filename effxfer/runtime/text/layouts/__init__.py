@@ -1,0 +1,1 @@
+"""Tokenizers that older folders hold in several files, as one `tokenizer.json`."""
