@@ -14,6 +14,8 @@ from effxfer.report import Report
 from effxfer.runtime.printing import printable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from effxfer.api import Reported
 
 # Between two lines of progress. Chosen: a log of an hour has 360; shorter steps leave none.
@@ -63,18 +65,45 @@ def _finite_or_null(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
+_displays: list[tuple["Progress", int]] = []
+
+
 @contextmanager
 def _bar(label: str, total: int) -> Iterator[Advance]:
+    shown = _open_display()
+    task = shown.add_task(printable(label), total=total or None, text="")
+    try:
+        yield lambda steps, text: shown.update(task, advance=steps, text=printable(text))
+    finally:
+        shown.remove_task(task)
+        _close_display()
+
+
+def _open_display() -> "Progress":
+    """Return the display of all bars, which begins with the first of them."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(printable(label), total=total or None, text="")
-        yield lambda steps, text: shown.update(task, advance=steps, text=printable(text))
+    if _displays:
+        shown, bars = _displays.pop()
+    else:
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )  # fmt: skip
+        shown, bars = Progress(*columns, console=Console(stderr=True), transient=True), 0
+        shown.start()
+    _displays.append((shown, bars + 1))
+    return shown
+
+
+def _close_display() -> None:
+    """End the display with its last bar."""
+    shown, bars = _displays.pop()
+    if bars > 1:
+        _displays.append((shown, bars - 1))
+    else:
+        shown.stop()
 
 
 @contextmanager

@@ -13,11 +13,15 @@ from effxfer.data.history import History
 from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError, join_sentences
-from effxfer.files import digest, is_locked, lock_folder
+from effxfer.files import digest, is_locked, lock_folder, remove_abandoned
 from effxfer.net.backbones.trust import trust_sources
+from effxfer.pipeline.graph import linked_steps
+from effxfer.pipeline.parallel import Schedule, check_jobs, threads_per_job
 from effxfer.pipeline.plan import NETWORK_KINDS, Plan, Step, read_plan
-from effxfer.pipeline.teachers import settings_to_check, settings_with_teacher, teacher_step
+from effxfer.pipeline.teachers import settings_to_check, settings_with_teacher
+from effxfer.process.pool import ChildPool
 from effxfer.process.rank import leads
+from effxfer.process.scratch import scratch_folder
 from effxfer.report import Report, Table
 from effxfer.stages import STAGES
 from effxfer.stages.runner.checks import check_backbone, check_settings
@@ -35,7 +39,7 @@ __all__ = ["Plan", "Step", "check", "check_options", "publish", "read_plan", "ru
 
 def run(
     plan: Plan, context: RunContext, tell: Callable[[Step, Artifact], None] = lambda _step, _artifact: None, *,
-    shares: Mapping[str, float] = MappingProxyType({}),
+    shares: Mapping[str, float] = MappingProxyType({}), jobs: int = 1,
 ) -> list[Artifact]:  # fmt: skip
     """Run every step that is not finished.
 
@@ -44,20 +48,26 @@ def run(
         context: Its `out` receives `1-dense/`, `2-ticket/` and so on.
         tell: Called with each step and its result, new or existing.
         shares: Time for each step, by its name, in seconds. The next step gets the time that a step leaves unused, and
-            loses the time by which it is late.
+            loses the time by which it is late. With several `jobs` each step has its own share.
+        jobs: How many steps run side by side, each in a process of its own with its share of the cores; see
+            `parallel.Schedule`. 1 runs them in this process.
 
     Returns:
         The results, in order.
 
     Raises:
+        SettingsError: If `jobs` is not possible here.
         LockedError: If another run works in `context.out`.
     """
     results: dict[str, Artifact] = {}
+    check_jobs(jobs)
     check_places(plan, context)
     # One process holds the lock: under torchrun the others would find it taken.
     with lock_folder(context.out) if leads() else nullcontext(), trust_sources(*named_in_plan(plan)):
-        began, due = time.monotonic(), 0.0
         check_options(plan, context)
+        if jobs > 1:
+            return run_side_by_side(plan, context, tell, jobs)
+        began, due = time.monotonic(), 0.0
         for step in plan.steps:
             extra = due - (time.monotonic() - began) if shares else 0.0
             step_context = replace(context, out=context.out / plan.place(step), extra_seconds=extra)
@@ -68,6 +78,22 @@ def run(
             due = time.monotonic() - began if existed else due + shares.get(step.name, 0.0)
             tell(step, results[step.name])
     return list(results.values())
+
+
+def run_side_by_side(
+    plan: Plan, context: RunContext, tell: Callable[[Step, Artifact], None], jobs: int
+) -> list[Artifact]:  # fmt: skip
+    """Run the steps in child processes, as many as `jobs` at a time."""
+
+    def load(step: Step, results: Mapping[str, Artifact]) -> Artifact | None:
+        step_context = replace(context, out=context.out / plan.place(step))
+        finished = _status(plan, step, dict(results), step_context) == "done"
+        return run_step(plan, step, results, step_context) if finished else None
+
+    # Before any child writes: then none of them meets the remains of an earlier run.
+    remove_abandoned(context.out, deep=False)
+    with scratch_folder() as folder, ChildPool(folder, size=jobs, threads=threads_per_job(jobs)) as pool:
+        return Schedule(plan=plan, context=context, executor=pool, load=load, tell=tell).run()
 
 
 def check_places(plan: Plan, context: RunContext) -> None:
@@ -206,7 +232,7 @@ def statuses(plan: Plan, context: RunContext) -> list[dict[str, str]]:
 def _status(plan: Plan, step: Step, results: dict[str, Artifact], context: RunContext) -> str:
     if is_locked(context.work_dir):
         return "running"
-    needed = {*step.models, step.source, teacher_step(plan, step)} - {""}
+    needed = linked_steps(plan, step)
     if (context.out / MANIFEST).is_file():
         try:
             artifact = Artifact.load(context.out)

@@ -46,16 +46,22 @@ def run(
     )  # fmt: skip
 
 
-def start(target: Path | str, *arguments: str, log: BinaryIO) -> subprocess.Popen[bytes]:
+def start(
+    target: Path | str, *arguments: str, log: BinaryIO, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a child that runs in parallel and ends with this process; call it in the main thread.
 
     Args:
         target: A script or a module, see `child_command`.
         arguments: Its arguments.
         log: Receives its output.
+        variables: Environment variables in addition to those of this process.
     """
     # In the main thread, because the death signal follows the thread that forked, not the process (prctl(2)).
-    return subprocess.Popen(child_command(target, *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    return subprocess.Popen(
+        child_command(target, *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        env={**os.environ, **(variables or {})},
+    )  # fmt: skip
 
 
 def interpreter() -> tuple[str, dict[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from effxfer.errors import out_of_memory
 from effxfer.files import digest
+from effxfer.process.timing_lock import pause_for_timing
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.head_training import judge, rungs, size_penalty
@@ -123,6 +124,7 @@ def run_trials(study: Any, search: Search, after_trial: Callable[[], None] = lam
     folds, backend = search.folds(), search.backend
     study.pruner = make_pruner(search.settings)
     while not out_of_time(study, search):
+        pause_for_timing()
         claim = next_trial(study, search, backend)
         if claim:
             try:

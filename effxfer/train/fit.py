@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from effxfer import progress
 from effxfer.data.batches.batches import Batches, seed_of
 from effxfer.errors import GateError
+from effxfer.process.timing_lock import pause_for_timing
 from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.train.devices import Device
 from effxfer.train.optim.gradients import DivergedError, Loss
@@ -269,6 +270,8 @@ class _Loop:
         self.hooks.begin_epoch(self.learner, number * self.length / self.total)
         began, sums, steps = time.perf_counter(), dict[str, float](), 0
         for step in range(self.at.step, min((number + 1) * self.length, self.last)):
+            # Not counted: the pace is that of the training.
+            began += pause_for_timing()
             terms = self.step(step, batches[step % self.length])
             sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}
             self.at.step, steps = step + 1, steps + 1

@@ -30,6 +30,7 @@ from effxfer.errors import ResourceError
 from effxfer.files import digest, read_sealed, write_sealed
 from effxfer.net.layers import Layer, Site
 from effxfer.process.scratch import scratch_folder
+from effxfer.process.timing_lock import exclusive_timing
 from effxfer.runtime.session import open_session, session_options
 
 FORMAT = 2  # part of the cache's key
@@ -163,6 +164,7 @@ def validity(threads: int) -> dict[str, Any]:
     }
 
 
+@exclusive_timing()
 def time_layer(site: Site, inputs: int, outputs: int, threads: int = 1) -> float:
     """Time one layer in ONNX Runtime, in milliseconds.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError, ResourceError
 from effxfer.process import children
+from effxfer.process.timing_lock import exclusive_timing
 
 CHILD = Path(__file__).with_name("cold_start_child.py")
 
@@ -35,6 +36,7 @@ class ColdStart:
     first_ms: float
 
 
+@exclusive_timing()
 def measure_cold_start(
     models: Mapping[str, Path], feeds: Mapping[str, Mapping[str, NDArray[Any]]], *, threads: int = 1, runs: int = 3,
     seconds: float = 120.0,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError, ResourceError
 from effxfer.process.scratch import scratch_folder
+from effxfer.process.timing_lock import exclusive_timing
 from effxfer.runtime.session import error_summary, open_session, session_options
 
 WARMUP = 3  # chosen: calls that allocate and pack
@@ -44,6 +45,7 @@ class Kernel:
     bytes: int
 
 
+@exclusive_timing()
 def profile(file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, seconds: float = 1.0) -> list[Kernel]:
     """Run a model repeatedly and read the time of each kernel.
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from effxfer.benchmark.protocol.runners import onnx_runner, torch_runner
 from effxfer.errors import SettingsError, did_you_mean
+from effxfer.process.timing_lock import exclusive_timing
 from effxfer.progress import bar
 
 __all__ = ["Timing", "compare", "noise_floor", "onnx_runner", "ratio_interval", "torch_runner"]
@@ -94,6 +95,7 @@ class _Record:
         return np.array(self.compared)
 
 
+@exclusive_timing()
 def compare(
     runners: Mapping[str, Factory],
     *,

@@ -95,6 +95,11 @@ def trust(*factories: str) -> Iterator[None]:
         _trusted.reset(token)
 
 
+def trusted_factories() -> frozenset[str]:
+    """Return the factories that are trusted at present."""
+    return _trusted.get()
+
+
 @contextmanager
 def trust_sources(*sources: str) -> Iterator[None]:
     """Trust in this block the factories that the user's own settings name; library networks need no trust."""
