@@ -12,6 +12,7 @@ from effxfer.deploy.bundle.runtime_copy import copy_runtime
 from effxfer.deploy.export.onnx import load, read_metadata
 from effxfer.files import sha256
 from effxfer.report import Report
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.text.tokens import Tokens
 
 
@@ -23,7 +24,7 @@ class Model:
         file: Its file name.
         title: `float32`, or `int8` with its recipe.
         input: Name of the input.
-        output: Name of the output.
+        output: Name of the output; of several tasks a list of them.
         resizes: Whether it maps uint8 `(1, H, W, 3)` of any size to probabilities, or values in their unit; else
             float32 `(N, 3, S, S)`, or ids of texts, to logits, or standardised values.
         takes: The input in words.
@@ -32,7 +33,7 @@ class Model:
     file: str
     title: str
     input: str
-    output: str
+    output: str | list[str]
     resizes: bool
     takes: str
 
@@ -90,9 +91,8 @@ def describe_model(file: Path) -> Model:
     takes = "uint8 (1, H, W, 3)" if resizes else f"float32 (N, 3, {size}, {size})"
     takes = "int64 (N, length)" if metadata.input.kind == "text" else takes
     title = "float32" if metadata.precision == "fp32" else f"int8 ({metadata.precision})"
-    return Model(
-        file=file.name, title=title, input=tensor.name, output=graph.output[0].name, resizes=resizes, takes=takes,
-    )  # fmt: skip
+    names = list(metadata.output.names) if isinstance(metadata.output, TaskOutputs) else graph.output[0].name
+    return Model(file=file.name, title=title, input=tensor.name, output=names, resizes=resizes, takes=takes)
 
 
 def one_line(label: str) -> str:

@@ -1,7 +1,7 @@
 """The model card of a bundle: a README with the metadata of Hugging Face (https://huggingface.co/docs/hub/model-cards)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,12 +12,15 @@ from effxfer.deploy.bundle.page import WEB, Page
 from effxfer.report import Report, Table, cell
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.model_file.metadata import Metadata
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.runtime.outputs.registry import METRICS
 from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.span import Span
 from effxfer.runtime.softmax import sigmoid
 
+KIND_DECISIONS = {"multi": "of its own", "single": "the largest of the output", "value": "as it is"}
 SHOWN = 10  # chosen: names in the card's sentence and table; all of them are in labels.txt
 UNKNOWN = "unknown"
 # By the kind of label, else by that of input. Hugging Face has no task for values of images or texts.
@@ -60,8 +63,11 @@ def card(
         page: The web page.
     """
     input, output = metadata.input, metadata.output
+    outputs = output.outputs if isinstance(output, TaskOutputs) else {}
+    tasks = [(name, each.kind, each.width, _first_names(each)) for name, each in outputs.items()]
     return render(
-        "card.md", **asdict(origin), models=models, labels=output.classes, kind=input.kind, answer=output.kind,
+        "card.md", **asdict(origin), models=models, labels=output.classes, tasks=tasks, kind=input.kind,
+        answer=output.kind,
         task=TASKS.get(output.kind, TASKS[input.kind]), metric=accuracy.metric, key=metadata.key,
         version=__version__, page=page, input=input, shown=_first_names(output), decisions=_decisions(output, metadata),
         short=short_side(input) if isinstance(input, Preprocess) else 0, accuracy=_accuracies(accuracy),
@@ -93,7 +99,11 @@ def render(template: str, **values: Any) -> str:
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = Environment(undefined=StrictUndefined, autoescape=False, finalize=escape, **options)
     text = (WEB / template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(**values, code=format_code, quoted=quote_string)
+    return environment.from_string(text).render(**values, code=format_code, codes=_codes, quoted=quote_string)
+
+
+def _codes(names: str | Sequence[str]) -> Markdown:
+    return Markdown(", ".join(map(format_code, [names] if isinstance(names, str) else names)))
 
 
 def _first_names(output: Output) -> str:
@@ -108,6 +118,8 @@ def _decisions(output: Output, metadata: Metadata) -> Markdown | None:
         limits = output.limits if metadata.with_preprocessing else sigmoid(output.limits)
         for name, limit in zip(output.classes, limits.tolist(), strict=True):
             rows.append({"label": name, "applies above a probability of": round(limit, 4)})
+    if isinstance(output, TaskOutputs):
+        rows = [row for name, each in output.outputs.items() for row in _task_decisions(name, each, metadata)]
     if isinstance(output, Span) and output.threshold:
         rows = [{"a question is answered": "if the best span's logits exceed those of no answer by",
                  "margin": output.threshold[0]}]  # fmt: skip
@@ -117,15 +129,29 @@ def _decisions(output: Output, metadata: Metadata) -> Markdown | None:
     return markdown(Table(title="", rows=tuple(rows[:SHOWN]))) if rows else None
 
 
+def _task_decisions(task: str, output: Output, metadata: Metadata) -> Iterator[dict[str, Any]]:
+    """Yield what turns the outputs of one of several tasks into answers: the largest class, a threshold or a unit."""
+    limits = [""] * output.width
+    if isinstance(output, MultiLabel):
+        numbers = output.limits if metadata.with_preprocessing else sigmoid(output.limits)
+        limits = [f"above a probability of {limit:.4f}" for limit in numbers.tolist()]
+    if isinstance(output, Regression) and not metadata.with_preprocessing:
+        pairs = zip(output.mean, output.deviation, strict=True)
+        limits = [f"times {deviation:.6g}, plus {mean:.6g}" for mean, deviation in pairs]
+    for column, (name, limit) in enumerate(zip(output.classes, limits, strict=True)):
+        yield {"output": task, "column": column, "name": name, "decision": limit or KIND_DECISIONS[output.kind]}
+
+
 def _accuracies(report: Report) -> list[str]:
     return [f"{row.name}: {row}" for row in report.rows if _is_score(report, row.name)]
 
 
 def _is_score(report: Report, name: str) -> bool:
     """Whether a row is the main metric, or another one of predictions, such as a mean absolute error."""
+    metrics = METRICS if report.metric == TaskOutputs.metric else (report.metric,)
     return name.startswith(
         (
-            f"{report.metric}/",
+            *(f"{metric}/" for metric in metrics),
             "calibration error/",
             "exact match/",
             "macro F1/",

@@ -13,6 +13,7 @@ The graph repeats `resize_crop` and `normalize` of the runtime operator by opera
 * Pad takes one value for all channels: the colour of the border is taken off before, and put back after.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from string import Template
@@ -28,6 +29,7 @@ from effxfer.deploy.settings import RESIZES
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.crop import resized_side
 from effxfer.runtime.images.preprocess import Preprocess
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.regression import Regression
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     import onnx
 
 PIXELS, PROBABILITIES, VALUES = "pixels", "probabilities", "values"
+LOGITS = "logits"  # before the name of a task: its outputs within the graph
 # ONNX's Resize has neither Lanczos nor Pillow's box filter.
 MODES = {"bilinear": "linear", "bicubic": "cubic"}
 PREFIX = "preprocessing/"
@@ -144,7 +147,8 @@ def add_preprocessing(file: Path) -> Path:
 
     The input becomes `pixels`, uint8 `(batch, height, width, 3)`, RGB of any size (of one size within a batch); the
     output becomes `probabilities`, float32 `(batch, classes)`: softmax, or for several labels sigmoid; or `values` in
-    their units, float32 `(batch, K)`. So whoever runs the file needs none of its metadata but names and thresholds.
+    their units, float32 `(batch, K)`. Outputs of several tasks keep their names. So whoever runs the file needs none of
+    its metadata but names and thresholds.
 
     Args:
         file: File that `export_onnx` or `quantize` wrote; replaced only by a complete file.
@@ -163,20 +167,40 @@ def add_preprocessing(file: Path) -> Path:
     front = preprocessing_graph(require_images(metadata.input, "with_preprocessing"))
     graph = model.graph
     # Before the nodes change: these values become inner tensors, whose shapes stay known.
-    images, logits = graph.input[0], graph.output[0]
-    end = answers_graph(metadata.output, logits.name)
-    nodes = [*front.node, *graph.node, *end.node]
+    images, ends, infos = graph.input[0], list["onnx.GraphProto"](), list["onnx.ValueInfoProto"]()
+    for logits, output, name in _answered_outputs(graph, metadata.output):
+        end = answers_graph(output, logits.name, name)
+        columns = logits.type.tensor_type.shape.dim[1].dim_param or output.width
+        ends.append(end)
+        infos.append(onnx.helper.make_tensor_value_info(end.output[0].name, onnx.TensorProto.FLOAT, [BATCH, columns]))
+    nodes = [*front.node, *graph.node, *(node for end in ends for node in end.node)]
     del graph.node[:]
     graph.node.extend(nodes)
-    graph.value_info.extend([images, logits])
-    graph.initializer.extend(end.initializer)
-    columns = logits.type.tensor_type.shape.dim[1].dim_param or len(metadata.labels)
-    output_info = onnx.helper.make_tensor_value_info(end.output[0].name, onnx.TensorProto.FLOAT, [BATCH, columns])
+    graph.value_info.extend([images, *graph.output[: len(ends)]])
+    graph.initializer.extend(weight for end in ends for weight in end.initializer)
     graph.input[0].CopyFrom(front.input[0])
-    graph.output[0].CopyFrom(output_info)
+    for place, info in enumerate(infos):
+        graph.output[place].CopyFrom(info)
     strip(model)
     write_metadata(model, replace(metadata, output=metadata.output.of_answers(), with_preprocessing=True))
     return write_model(model, file)
+
+
+def _answered_outputs(graph: "onnx.GraphProto", output: Output) -> "Iterator[tuple[onnx.ValueInfoProto, Output, str]]":
+    """Yield each output of the network, its kind, and the name of its answers; empty for that of its kind.
+
+    Answers of several tasks have the name of the task, and the network's own outputs another one from here on.
+    """
+    if not isinstance(output, TaskOutputs):
+        yield graph.output[0], output, ""
+        return
+    for value in graph.output[: len(output.outputs)]:
+        task, inner = value.name, f"{LOGITS}/{value.name}"
+        for node in graph.node:
+            for names in (node.input, node.output):
+                names[:] = [inner if name == task else name for name in names]
+        value.name = inner
+        yield value, output.outputs[task], task
 
 
 def preprocessing_graph(preprocess: Preprocess) -> "onnx.GraphProto":
@@ -198,26 +222,28 @@ def preprocessing_graph(preprocess: Preprocess) -> "onnx.GraphProto":
     return graph
 
 
-def answers_graph(output: Output, logits: str) -> "onnx.GraphProto":
+def answers_graph(output: Output, logits: str, task: str = "") -> "onnx.GraphProto":
     """Build the operators from outputs of that name to what `Output.to_answers` returns.
 
-    A file with them holds the output of `Output.of_answers`.
+    A file with them holds the output of `Output.of_answers`. Answers of one of several tasks are named by `task`.
     """
     import onnx
     from onnx import helper, numpy_helper
 
-    numbers = dict[str, tuple[float, ...]]()
+    numbers, prefix = dict[str, tuple[float, ...]](), f"{task}/" if task else ""
     if isinstance(output, Regression):
-        name, numbers = VALUES, {"values/deviation": output.deviation, "values/mean": output.mean}
+        name = task or VALUES
+        centred = f"{prefix}values/centred"
+        numbers = {f"{prefix}values/deviation": output.deviation, f"{prefix}values/mean": output.mean}
         scale, shift = numbers
         nodes = [
-            helper.make_node("Mul", [logits, scale], ["values/centred"], name="values/scale"),
-            helper.make_node("Add", ["values/centred", shift], [VALUES], name="values/shift"),
+            helper.make_node("Mul", [logits, scale], [centred], name=f"{prefix}values/scale"),
+            helper.make_node("Add", [centred, shift], [name], name=f"{prefix}values/shift"),
         ]
     else:
-        name, operator = PROBABILITIES, "Softmax" if output.kind == "single" else "Sigmoid"
+        name, operator = task or PROBABILITIES, "Softmax" if output.kind == "single" else "Sigmoid"
         options: dict[str, Any] = {"axis": 1} if operator == "Softmax" else {}
-        nodes = [helper.make_node(operator, [logits], [PROBABILITIES], name=operator.lower(), **options)]
+        nodes = [helper.make_node(operator, [logits], [name], name=f"{prefix}{operator.lower()}", **options)]
     weights = [numpy_helper.from_array(np.array(values, np.float32), key) for key, values in numbers.items()]
     info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
     return helper.make_graph(nodes, "answers", [], [info], weights)

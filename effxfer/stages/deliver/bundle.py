@@ -20,7 +20,8 @@ from effxfer.runtime.threads import usable_cores
 
 BUNDLE = "bundle"
 TITLES = {
-    "multi": "classifier", "single": "classifier", "span": "question answerer", "tags": "tagger", "value": "estimator",
+    "multi": "classifier", "single": "classifier", "span": "question answerer", "tags": "tagger", "tasks": "network",
+    "value": "estimator",
 }  # fmt: skip
 
 

@@ -168,10 +168,9 @@ def _require_fitting(net: Net, settings: ExportSettings) -> None:
     if settings.bundle and isinstance(net.output, MaskedToken):
         text = "a bundle's card and page show no guesses of masked tokens"
         raise SettingsError(text, "finetune the network first")
-    for name in ("with_preprocessing", "hf_inputs", "bundle"):
-        if isinstance(net.output, TaskOutputs) and getattr(settings, name):
-            text = f"{name} is for a file of one task, this one answers {len(net.output.names)}"
-            raise SettingsError(text, "leave it out, or name all tasks but one as options.auxiliary of finetune")
+    if isinstance(net.output, TaskOutputs) and settings.hf_inputs:
+        text = f"hf_inputs is for a file of one task, this one answers {len(net.output.names)}"
+        raise SettingsError(text, "leave it out, or name all tasks but one as options.auxiliary of finetune")
     if settings.dynamic_size:
         require_images(net.input, "dynamic_size")
     if settings.hf_inputs:
@@ -256,9 +255,9 @@ def measure_whole_images(
         file, task.val, expected, output=task.output, max_drop=settings.preprocessing_drop, threads=settings.threads
     )  # fmt: skip
     logits[precision] = expected
-    metric = task.output.metric
+    image_rows = [row for row in gate.rows if row.name.split("/")[1:2] == ["whole"]]  # behind the metric, before a task
     rows = (
-        replace(gate[f"{metric}/whole"], name=f"{metric}/val/{precision}"),
+        *(replace(row, name=f"{row.name.replace('/whole', '/val', 1)}/{precision}") for row in image_rows),
         *measure_test_split(file, precision, task, settings),
         file_zeros(file, precision),
         *(replace(row, name=f"{row.name}/{precision}") for row in gate.rows if row.name.startswith("preprocessing/")),

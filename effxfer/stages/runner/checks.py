@@ -80,7 +80,7 @@ def _check_labels(settings: StageSettings, listing: Listing) -> None:
     if listing.tasks and not settings.several_tasks:
         text = f"this stage takes one task, {listing.name} has {len(listing.tasks)}: {', '.join(listing.tasks)}"
         hint = (
-            "name the data of one task, or of a table with several set labels to a single kind and label_column to one"
+            "name the data of one task; of a table with several, set labels to a kind and label_column to one of them"
         )
         raise SettingsError(text, hint)
     if settings.takes and listing.labels not in settings.takes:

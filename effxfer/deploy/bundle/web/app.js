@@ -1,6 +1,6 @@
 // Runs the model in this browser: nothing is sent anywhere.
 import * as ort from "./ort/ort.wasm.min.mjs";
-import { answer } from "./outputs.js";
+import { answer, answers } from "./outputs.js";
 
 const SHOWN = 5;
 const place = new URL(".", import.meta.url).href;
@@ -30,6 +30,7 @@ async function predict(model, { tensor, reading }) {
   const begun = performance.now();
   const result = await session.run({ [model.input]: tensor });
   const took = performance.now() - begun;
+  if (about.output.tasks) return { said: { tasks: answers(result, about, model.resizes) }, took };
   const raw = Array.from(result[model.output].data);
   return { said: about.tokens?.places ? input.answer(raw, about, reading) : answer(raw, about, model.resizes), took };
 }
@@ -59,12 +60,24 @@ function number({ label, value }) {
 // All labels that apply, and the most probable ones.
 const shown = (ranked) => ranked.filter(({ applies }, i) => applies || i < SHOWN);
 
+// The question, and what is said to it.
+function question({ task, ranked, values }) {
+  const item = document.createElement("li");
+  const answers = document.createElement("ol");
+  const none = ranked?.every(({ applies }) => applies === false) ? " no label applies" : "";
+  answers.append(...(values?.map(number) ?? shown(ranked).map(bar)));
+  item.append(Object.assign(document.createElement("b"), { textContent: task }), none, answers);
+  return item;
+}
+
 function show({ said, took }, model, note) {
-  const { ranked, values, parts } = said;
-  field("ranking").replaceChildren(...(parts?.map(part) ?? values?.map(number) ?? shown(ranked).map(bar)));
+  const { ranked, values, parts, tasks } = said;
+  field("ranking").replaceChildren(
+    ...(tasks?.map(question) ?? parts?.map(part) ?? values?.map(number) ?? shown(ranked).map(bar)),
+  );
   const nothing = { tags: "no entity; ", span: "no answer; " }[about.output.kind] ?? "no label applies; ";
   const none = parts?.length === 0 || ranked?.every(({ applies }) => applies === false) ? nothing : "";
-  const plain = parts ? { parts } : ranked ? { ranked } : { values };
+  const plain = tasks ? { tasks } : parts ? { parts } : ranked ? { ranked } : { values };
   field("status").dataset.answer = JSON.stringify(plain);
   state("done", `${none}${note ? `${note}; ` : ""}${took.toFixed(1)} ms with ${model.file}`);
 }

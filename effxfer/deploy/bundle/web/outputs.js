@@ -29,6 +29,14 @@ function values(raw, { labels, output }, isFinal) {
   return { values: raw.map((x, i) => ({ label: labels[i], value: restore(x, i) })) };
 }
 
+// The answer to each question of a model of several tasks, by the outputs of their names.
+export function answers(results, about, isFinal) {
+  return about.output.tasks.map((task) => ({
+    task: task.name,
+    ...answer(Array.from(results[task.name].data), { labels: task.classes, output: task }, isFinal),
+  }));
+}
+
 // `about` is model.json; `isFinal` says that the graph itself ends in probabilities, or in values in their unit.
 export function answer(raw, about, isFinal) {
   if (!raw.every(Number.isFinite)) throw new Error("the model gave something that is no number");
