@@ -154,6 +154,7 @@ class Line(Loose):
     y: Text
     points: list[tuple[float, float]]
     line: bool = True
+    labels: list[str] = []
 
 
 class ReportDocument(Loose):

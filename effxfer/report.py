@@ -89,6 +89,7 @@ class Curve:
         y: Label of the vertical axis, with unit.
         points: `(x, y)` pairs.
         line: Join the points; otherwise scatter.
+        labels: Names of the points, written beside them; empty for none.
     """
 
     title: str
@@ -97,6 +98,7 @@ class Curve:
     y: str
     points: tuple[tuple[float, float], ...]
     line: bool = True
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +154,12 @@ class Report:
         return self.get(f"{self.metric}/{name}")
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for `json.dumps`."""
-        return asdict(self)
+        """Return plain values for `json.dumps`; `labels` of curves only where there are any."""
+        plain = asdict(self)
+        for curve in plain["curves"]:
+            if not curve["labels"]:
+                del curve["labels"]
+        return plain
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Report":
@@ -162,7 +168,7 @@ class Report:
             rows=tuple(Measurement(**row) for row in raw["rows"]),
             notes=tuple(raw["notes"]),
             tables=tuple(Table(title=t["title"], rows=tuple(t["rows"])) for t in raw["tables"]),
-            curves=tuple(Curve(**{**c, "points": tuple((x, y) for x, y in c["points"])}) for c in raw["curves"]),
+            curves=tuple(_read_curve(curve) for curve in raw["curves"]),
         )
 
     def __str__(self) -> str:
@@ -171,6 +177,11 @@ class Report:
         lines = [f"{name:<{width}}  {printable(row)}" for name, row in zip(names, self.rows, strict=True)]
         lines += [text for table in self.tables for text in ("", *table_lines(table))]
         return "\n".join(lines + [f"note: {printable(note)}" for note in self.notes])
+
+
+def _read_curve(raw: Mapping[str, Any]) -> Curve:
+    points = tuple((x, y) for x, y in raw["points"])
+    return Curve(**{**raw, "points": points, "labels": tuple(raw.get("labels", ()))})
 
 
 def score_column(row: Mapping[str, Any]) -> str:

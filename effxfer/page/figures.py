@@ -94,10 +94,11 @@ def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _trace(curve: Curve) -> dict[str, Any]:
-    points = [(x, y) for x, y in curve.points if math.isfinite(x) and math.isfinite(y)]
+    finite = [place for place, (x, y) in enumerate(curve.points) if math.isfinite(x) and math.isfinite(y)]
+    points = [curve.points[place] for place in finite]
     # Beyond 40, markers on a plot of 860 pixels run into each other.
     show_markers = len(points) <= 40
-    return {
+    trace = {
         "type": "scatter",
         "name": _text(curve.name),
         "x": [x for x, _ in points],
@@ -109,6 +110,11 @@ def _trace(curve: Curve) -> dict[str, Any]:
         if curve.line
         else "%{x:.5~g}, %{y:.5~g}<extra>%{fullData.name}</extra>",
     }
+    if not curve.labels:
+        return trace
+    names = {"text": [_text(curve.labels[place]) for place in finite], "textposition": "top center"}
+    shown = {"mode": f"{trace['mode']}+text", "hovertemplate": f"%{{text}}: {trace['hovertemplate']}"}
+    return {**trace, **names, **shown, "cliponaxis": False}
 
 
 def _front_line(rows: Sequence[Mapping[str, Any]], columns: Columns, front: Sequence[int]) -> dict[str, Any]:

@@ -78,6 +78,15 @@ def test_weights_remaining_fall_from_left_to_right_on_a_logarithmic_axis():
     assert "type" not in short["layout"]["xaxis"]
 
 
+def test_points_with_names_show_them():
+    points = ((1.0, 2.0), (float("nan"), 1.0), (3.0, 4.0))
+    curve = Curve(title="t", name="n", x="x", y="y", points=points, line=False, labels=("a", "b", "c<d"))
+    ((_, figure),) = curve_figures([curve])
+    (trace,) = figure["data"]
+    assert trace["text"] == ["a", "c&lt;d"]
+    assert trace["mode"] == "markers+text"
+
+
 def test_scatter_has_no_line():
     ((_, figure),) = curve_figures([curve(line=False)])
     assert figure["data"][0]["mode"] == "markers"
@@ -86,7 +95,7 @@ def test_scatter_has_no_line():
 def test_plotly_knows_every_property_of_every_figure():
     """`role` and `tall` are for the page's own script, which takes them out."""
     line = Curve(title="a", name="n", x="remaining weights, %", y="y", points=((100.0, 1.0), (10.0, 0.5)))
-    dots = Curve(title="b", name="n", x="trial", y="y", points=((1, 1.0), (20, 0.5)), line=False)
+    dots = Curve(title="b", name="n", x="trial", y="y", points=((1, 1.0), (20, 0.5)), line=False, labels=("u", "v"))
     figures = [figure for _, figure in curve_figures([line, dots])]
     figures += [pareto(summary(("a", 90.0, 100.0, 1.0), ("b", 80.0, 5.0, 1.0)))]
     assert len(figures) == 3

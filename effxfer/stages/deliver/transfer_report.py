@@ -247,15 +247,18 @@ def _cells(candidate: Candidate, rows: list[Measurement]) -> dict[str, Any]:
 
 
 def _curves(candidates: list[Candidate], rows: Mapping[str, list[Measurement]]) -> tuple[Curve, ...]:
-    """Plot every share over the size of the file."""
-    points = dict[str, list[tuple[float, float]]]()
+    """Plot every share over the size of the file, each point by the name of its model."""
+    points = dict[str, list[tuple[float, float, str]]]()
     for candidate in candidates:
         for row in rows[candidate.name]:
             if row.unit == "%":
-                points.setdefault(row.name.replace(f"/{candidate.name}", ""), []).append(
-                    (candidate.megabytes, row.value)
-                )
+                metric = row.name.replace(f"/{candidate.name}", "")
+                points.setdefault(metric, []).append((candidate.megabytes, row.value, candidate.name))
     return tuple(
-        Curve(title=TITLE, name=name, x="size, MB", y="share that is right, %", points=tuple(sorted(each)), line=False)
-        for name, each in points.items()
-    )
+        Curve(
+            title=TITLE, name=metric, x="size, MB", y="share that is right, %", line=False,
+            points=tuple((size, share) for size, share, _ in sorted(each)),
+            labels=tuple(name for _, _, name in sorted(each)),
+        )
+        for metric, each in points.items()
+    )  # fmt: skip

@@ -7,7 +7,7 @@ still high, so an intermediate score predicts the final one badly.
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import log2
 from pathlib import Path
@@ -115,6 +115,8 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
     timed = len({candidate.shape for candidate in entered}) > 1
     ms = work.once("latencies", lambda: latencies(entered, settings.seed)) if timed else {}
     plan, before = rounds(len(entered), settings.eta), time.perf_counter() - began
+    if settings.validator != "source" and len(plan) > 1:
+        plan[-1] = replace(plan[-1], count=2)  # the winner, and what trains on the source alone
 
     def seconds_spent() -> float:
         return before + sum(float(row["seconds"]) for row in board.values())
@@ -145,10 +147,44 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
         entered, plan, train=train_in_round, spent=seconds_spent, seconds=settings.seconds,
         rank=lambda remaining: rank_candidates(remaining, board, ms, settings.latency_penalty),
     )  # fmt: skip
-    final = recipe(winner, len(plan) - 1, 0)
+    last_round, plain = len(plan) - 1, source_only(entered, winner) if settings.validator != "source" else None
+    # Its share of the time where source only is trained beside it, else all that remains.
+    final = recipe(winner, last_round, 0 if plain else plan[-1].count - 1)
     trained, report, last = train_winner(winner, final, settings.validator, device, work)
     board[winner.name] = add_run(board.get(winner.name), last, len(plan))
+    if plain is not None:
+        full_length = recipe(plain, last_round, 1)
+        rival, rival_report, last = train_winner(
+            plain, full_length, settings.validator, device, work.part("source-only")
+        )
+        board[plain.name] = add_run(board.get(plain.name), last, len(plan))
+        if board[winner.name]["judged"] < board[plain.name]["judged"]:
+            trained, report = rival, rival_report
+        notes += (comparison_with(plain, winner, board, settings.validator),)
     return trained, report + leaderboard(entered, board, ms, settings.validator) + Report(notes=notes)
+
+
+def source_only(entered: Sequence[Candidate], winner: Candidate) -> Candidate | None:
+    """Return the candidate that trains the winner's network on the source alone; None if that is the winner itself."""
+    if not _adapts(winner):
+        return None
+    return next((each for each in entered if each.network == winner.network and not _adapts(each)), None)
+
+
+def _adapts(candidate: Candidate) -> bool:
+    return make_strategy(candidate.recipe.strategy, candidate.recipe.options).adapts_domain
+
+
+def comparison_with(plain: Candidate, winner: Candidate, board: Board, validator: Validator) -> str:
+    """Say which of the winner of the rounds and source only was better after full training, and what labels say."""
+    first, second = board[winner.name], board[plain.name]
+    choice = winner.name if first["judged"] >= second["judged"] else plain.name
+    figures = f"{winner.name} {first['judged']:.3f}, {plain.name} {second['judged']:.3f}"
+    text = f"{choice} was chosen, by {validator!r} after full training: {figures}"
+    if first.get("target") is None or second.get("target") is None:
+        return text
+    labels = f"{winner.name} {first['target']:.1f} %, {plain.name} {second['target']:.1f} %"
+    return f"{text}. By the target's labels, which chose nothing: {labels}"
 
 
 def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list[Candidate], tuple[str, ...]]:

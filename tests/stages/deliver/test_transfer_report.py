@@ -46,6 +46,7 @@ def test_every_model_of_a_chain_is_measured_where_it_transfers(chain, other):
     assert report["accuracy/test/small/drop"].value == pytest.approx(drop)
     assert report.get("accuracy/test/dense/drop") is None
     assert {curve.title for curve in report.report.curves} == {TITLE}
+    assert all(set(curve.labels) == {"dense", "small", "onnx fp32"} for curve in report.report.curves)
 
 
 def test_new_classes_are_measured_by_episodes_on_networks_and_on_files(chain, new):

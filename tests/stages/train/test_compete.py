@@ -158,6 +158,26 @@ def test_a_target_domain_lets_adaptations_compete_by_what_needs_no_label_of_it(t
     assert any("for the report only" in note for note in made.manifest.report.notes)
 
 
+def test_the_choice_is_not_below_source_only_by_its_validator(tmp_path, data, monkeypatch):
+    target = tiny.write_images(tmp_path / "other", per_class=10, seed=8)
+    both = build(DataSettings, {**data.plain(), "target": {"source": str(target)}}, "data")
+    settings = {
+        "candidates": {name: DOMAIN_CANDIDATES[name] for name in ("adabn", "source only")}, "validator": "entropy",
+        "options": tiny.PLAIN, "fit": {**tiny.FIT, "epochs": 3},
+    }  # fmt: skip
+    scores = iter([-0.1, -0.2, -0.5, -0.3])  # adabn leads the round, and is behind after full training
+
+    def score(*_):
+        return {"val": 50.0, "judged": next(scores), "target": 40.0}
+
+    monkeypatch.setattr("effxfer.stages.train.compete.scores_of", score)
+    made = tiny.stage("compete", tiny.BACKBONE, tmp_path / "made", both, **settings)
+    expected = "source only was chosen, by 'entropy' after full training: adabn -0.500, source only -0.300"
+    assert any(note.startswith(expected) for note in made.manifest.report.notes)
+    assert [row["candidate"] for row in board(made)] == ["source only", "adabn"]
+    assert all(row["rounds"] == 2 for row in board(made))
+
+
 def test_default_candidates_follow_the_data():
     plain = build(Compete, {}, "compete")
     assert plain.for_data("image", "single", "", 50) == plain

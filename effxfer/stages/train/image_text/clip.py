@@ -23,6 +23,7 @@ from effxfer.report import Measurement, Report
 from effxfer.settings import build
 from effxfer.stages.settings.clip_settings import Clip
 from effxfer.stages.train.finetune import accuracy_report, training_curves
+from effxfer.stages.train.image_text.held_out import fit_constant
 from effxfer.stages.train.image_text.pairs import (
     Look,
     draw_pairs,
@@ -88,7 +89,8 @@ def clip(net: Net, tasks: Sequence[Task], settings: Clip, *, device: Device, wor
     pair.text.to(device.torch)
     trainer = PairTrainer(pair=pair, task=task, captions=captions, settings=settings, device=device)
     history = trainer.train(captions.of_images["train"], settings.seed, work)
-    report = trainer.report() + training_curves(history, title=TITLE) + trainer.shuffle_report(work)
+    constant = fit_constant(trainer, work)
+    report = trainer.report() + constant + training_curves(history, title=TITLE) + trainer.shuffle_report(work)
     pair.text.cpu().eval()
     return net, report + Report(notes=(*pair.notes, *_notes(settings)))
 
@@ -206,7 +208,7 @@ class PairTrainer:
 
     def shuffle_report(self, work: Work) -> Report:
         """Report what is learnt of captions that are mixed up between images, and undo it; of frozen towers alone."""
-        count, before = self.settings.shuffles, self._states()
+        count, before = self.settings.shuffles, self.states()
         if self.settings.towers != "none" or not self.settings.fit.epochs or not self.pair.is_new or not count:
             return Report()
         figures: dict[str, list[float]] = {}
@@ -218,15 +220,17 @@ class PairTrainer:
             for row in self.report().rows:
                 if row.unit == "%" and row.name.startswith(("recall@1", "accuracy")):
                     figures.setdefault(row.name, []).append(row.value)
-        self._restore(before)
+        self.restore(before)
         of = f"{count} trainings on captions mixed up"
         return Report(
             rows=tuple(Measurement.spread(f"{name} shuffled", values, "%", of) for name, values in figures.items())
         )
 
-    def _states(self) -> list[dict[str, Tensor]]:
+    def states(self) -> list[dict[str, Tensor]]:
+        """Copy the states of both heads."""
         return [clone(net.head) for net in (self.pair.image, self.pair.text)]
 
-    def _restore(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+    def restore(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Load the states of both heads."""
         for net, state in zip((self.pair.image, self.pair.text), states, strict=True):
             net.head.load_state_dict(state)
