@@ -194,11 +194,12 @@ def test_those_of_texts_run_shortened(name, tmp_path):
     assert made.manifest.report["accuracy/test"].of == "masked tokens"
 
 
+SHRUNK = ["small.fit.epochs=1", "small.options.batch=8", "small.timing_seconds=0.2", 'small.kinds=["exit"]']
 SMALLER = {
-    "balanced": [],
+    "balanced": SHRUNK,
     "best": ["head.trials=4", "head.epochs=3", "head.finalists=1"],
     "fast": [],
-    "small": ["channels.fit.epochs=1", "channels.options.batch=8"],
+    "small": SHRUNK,
 }
 
 

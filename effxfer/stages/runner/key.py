@@ -25,7 +25,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "compete": {"validator": "source"},
     "bench": {"max_class_drop": None},
     "export": {"hf_inputs": False, "images": True, "max_class_drop": None, "tokenizers_web": None},
-    "shrink": {"int8_drop": None},
+    "shrink": {"if_none": "fail", "int8_drop": None},
     "transfer_report": {"max_drop": None},
 }
 

@@ -24,6 +24,8 @@ class Shrink(DistilledSettings):
         latency_ms: Largest p50 in milliseconds, for one image.
         max_drop: Find the lowest latency whose winner loses at most this many points of validation accuracy against the
             input network in float32.
+        if_none: What follows where the input network is that fast already, or no candidate is as fast and as accurate
+            as requested: `fail` with exit code 6, or `keep` the input network with a note.
         precision: Precision of the file that ships, whose latency and accuracy count. `auto` is `int8` for the
             candidates of a network whose int8 file is faster than its float32 file here. If both files of a candidate
             meet the latency, the more accurate one ships.
@@ -51,6 +53,7 @@ class Shrink(DistilledSettings):
     latency_ratio: float | None = Field(default=None, gt=0, lt=1)
     latency_ms: float | None = Field(default=None, gt=0)
     max_drop: float | None = Field(default=None, ge=0, le=100)
+    if_none: Literal["fail", "keep"] = "fail"
     precision: Precision = "auto"
     # Chosen: half a point is what a gate of `export` commonly allows; the training takes a third of the epochs more.
     int8_drop: float | None = Field(default=0.5, ge=0)

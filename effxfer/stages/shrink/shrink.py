@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 from effxfer.data.task import Task
-from effxfer.errors import SettingsError
+from effxfer.errors import GateError, SettingsError
 from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.stages.prune.unlabelled import with_answers
@@ -14,7 +14,7 @@ from effxfer.stages.shrink.contest import Contest, Network, make_networks, open_
 from effxfer.stages.shrink.descent import descend
 from effxfer.stages.shrink.shipped import shipping_clock
 from effxfer.stages.shrink.shrink_report import report_outcome
-from effxfer.stages.shrink.trials import contest_at
+from effxfer.stages.shrink.trials import Outcome, contest_at
 from effxfer.stages.train.begin import begin_training
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.head import answers_task
@@ -41,7 +41,8 @@ def shrink(
         SettingsError: If the network is not trained for the task, the latency is above the present one, or a backbone
             does not exist.
         ModelFileError: If the weights of a backbone do not fit, or the network cannot be exported.
-        GateError: If no candidate reaches the latency, or none holds `max_drop`; names the nearest (E604).
+        GateError: If no candidate reaches the latency, or none holds `max_drop`; names the nearest (E604). With
+            `if_none = "keep"` the input network is returned instead.
     """
     began = now()
     require_trained(net, tasks[-1])
@@ -57,14 +58,34 @@ def shrink(
             dense=dense, networks=networks, tasks=tasks, settings=settings, strategy=training.strategy,
             teacher=open_teacher(dense, settings), time=clock, device=device, now=now,
         )  # fmt: skip
-        if settings.max_drop is None:
-            limit, tried = latency_limit(settings, networks[0]), Report()
-            outcome = contest_at(contest, limit, contest.networks, work, seconds=settings.seconds, began=began)
-        else:
-            outcome, limit, tried = descend(contest, settings.max_drop, work, began)
+        try:
+            outcome, limit, tried = compete(contest, work, began)
+        except (GateError, SettingsError) as error:
+            # All candidates failing in training is no answer to the question, but a mistake.
+            if settings.if_none == "fail" or (isinstance(error, GateError) and error.code != "E604"):
+                raise
+            reason = Report(notes=(f"the network stays as it was: {error.problem}", *note))
+            return net, accuracy_report(net, tasks[-1], device) + training.notes + reason
     winner = outcome.net().to(device.torch)
     report = accuracy_report(winner, contest.task_for(winner), device) + report_outcome(contest, outcome, limit) + tried
     return winner, report + training.notes + Report(notes=note)
+
+
+def compete(contest: Contest, work: Work, began: float) -> tuple[Outcome, float, Report]:
+    """Run the competition at the latency of the settings, or at those that `max_drop` leads to.
+
+    Returns:
+        The outcome, its latency as a share of the input network's, and a table of the latencies that were tried.
+
+    Raises:
+        SettingsError: If the input network is as fast as that already.
+        GateError: If no candidate reaches the latency, or none holds `max_drop` (E604).
+    """
+    settings = contest.settings
+    if settings.max_drop is not None:
+        return descend(contest, settings.max_drop, work, began)
+    limit = latency_limit(settings, contest.networks[0])
+    return contest_at(contest, limit, contest.networks, work, seconds=settings.seconds, began=began), limit, Report()
 
 
 def require_trained(net: Net, task: Task) -> None:

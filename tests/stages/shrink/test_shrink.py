@@ -93,6 +93,15 @@ def test_a_latency_that_nothing_reaches_names_the_nearest(dense, data, tmp_path)
     assert (caught.value.exit_code, caught.value.code) == (6, "E604")
 
 
+@pytest.mark.parametrize("request_", [{"latency_ratio": 0.001}, {"latency_ratio": 0.6, "precision": "int8"}])
+def test_on_request_the_network_stays_where_nothing_is_better(request_, dense, data, tmp_path):
+    made = tiny.stage("shrink", dense, tmp_path / "out", data, if_none="keep", **request_)
+    assert equal(made, dense)
+    assert made.manifest.report["accuracy/val"].value == dense.manifest.report["accuracy/val"].value
+    (note,) = [note for note in made.manifest.report.notes if note.startswith("the network stays as it was")]
+    assert "takes only 0.500" in note or "no candidate reaches" in note
+
+
 def test_a_latency_above_the_present_one_is_refused(dense, data, tmp_path):
     with pytest.raises(SettingsError, match=r"latency_ms is 11, but the float32 file of the network takes only 10 ms"):
         tiny.stage("shrink", dense, tmp_path / "out", data, latency_ratio=None, latency_ms=11.0)
