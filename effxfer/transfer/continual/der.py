@@ -20,15 +20,15 @@ from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.continual.kept_examples import HOLDOUT, Store, add_examples, new_memory, read_exemplars
-from effxfer.transfer.continual.learner import Scenario, StreamLearner, begin_stream
+from effxfer.transfer.continual.continual import Continual
+from effxfer.transfer.continual.kept_examples import add_examples, read_exemplars
+from effxfer.transfer.continual.learner import StreamLearner
 from effxfer.transfer.continual.rehearsal import draw_with_exemplars
 
 LOGITS = "kept/logits"
 
 
-class Der(Strategy):
+class Der(Continual):
     """Fine-tune every weight on a task and on kept examples, by their labels and by the logits that they had.
 
     Attributes:
@@ -37,23 +37,15 @@ class Der(Strategy):
         share: Kept examples for each of the task's own in a batch.
         alpha: Weight of the squared distance of kept logits.
         beta: Weight of the labels of kept examples; 0 is DER without labels.
-        scenario: What comes with time, see `replay`.
-        holdout: Validation examples of each task that the memory holds as well; 0 for none.
-        store: Whether examples are copied into the memory, see `replay`.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
     of_images: ClassVar[bool] = False
-    continual: ClassVar[bool] = True
 
     memory: int = Field(default=1000, ge=0)
     keep: Keep = "reservoir"  # the paper's
     share: float = Field(default=1.0, gt=0)
     alpha: float = Field(default=0.1, ge=0)  # the paper's for CIFAR-10
     beta: float = Field(default=0.5, ge=0)  # the paper's for CIFAR-10
-    scenario: Scenario = "class"
-    holdout: int = Field(default=HOLDOUT, ge=0)
-    store: Store = "rows"
 
     @model_validator(mode="after")
     def _mixes_nothing(self) -> "Der":
@@ -64,7 +56,7 @@ class Der(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> StreamLearner:
         """Wrap the network with the columns of each task."""
         super().prepare(net, tasks)
-        return begin_stream(net, tasks[-1], self.scenario, label_smoothing=self.label_smoothing)
+        return self.begin(net, tasks)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Return batches of examples, labels `(B + M,)` and logits `(B + M, C)`, NaN where there are none."""
@@ -108,10 +100,7 @@ class Der(Strategy):
             for row, key in enumerate(keys):
                 if key in places:
                     logits[row] = old[places[key]]
-        facts = {"strategy": "der", "scenario": self.scenario}
-        return new_memory(
-            before, tasks, facts, {LOGITS: logits}, exemplars=exemplars, holdout=self.holdout, store=self.store
-        )  # fmt: skip
+        return self.keep_memory("der", learner, tasks, {LOGITS: logits}, exemplars)
 
 
 def pad_columns(logits: Tensor, columns: int) -> Tensor:

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1805.06370.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from effxfer.data.continual.memory import Memory
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
+from effxfer.transfer.continual.continual import Continual
 from effxfer.transfer.continual.fisher import (
     IMPORTANCE,
     Labels,
@@ -22,11 +22,10 @@ from effxfer.transfer.continual.fisher import (
     padded_importances,
     weighted_drift,
 )
-from effxfer.transfer.continual.kept_examples import HOLDOUT, Store, new_memory
-from effxfer.transfer.continual.learner import Scenario, StreamLearner, begin_stream
+from effxfer.transfer.continual.learner import StreamLearner
 
 
-class Ewc(Strategy):
+class Ewc(Continual):
     """Fine-tune every weight, and pull each one towards its value after the task before, by its importance.
 
     No example of earlier tasks is trained on. Where classes come with time and compete with each other, the published
@@ -37,27 +36,17 @@ class Ewc(Strategy):
         gamma: Share of earlier importances that stays when a task is added, in [0, 1].
         samples: Examples of a task that importances are estimated from.
         fisher: Labels of their log-likelihood: `sampled` from the network's answer, or the `given` ones.
-        scenario: What comes with time, see `replay`.
-        holdout: Validation examples of each task that the memory holds to measure forgetting; 0 for none.
-        store: Whether they are copied into the memory, see `replay`.
     """
-
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    continual: ClassVar[bool] = True
 
     weight: float = Field(default=1000.0, ge=0)  # chosen: papers tune it per stream, from 10 to 10,000
     gamma: float = Field(default=1.0, ge=0, le=1)
     samples: int = Field(default=500, ge=1)  # chosen: seconds for small networks
     fisher: Labels = "sampled"
-    scenario: Scenario = "class"
-    holdout: int = Field(default=HOLDOUT, ge=0)
-    store: Store = "rows"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> StreamLearner:
         """Copy the weights, and take their importances from the memory."""
         super().prepare(net, tasks)
-        mixes = bool(self.augment.mixup or self.augment.cutmix)
-        learner = begin_stream(net, tasks[-1], self.scenario, label_smoothing=self.label_smoothing, mixes=mixes)
+        learner = self.begin(net, tasks)
         anchor(learner)
         return learner
 
@@ -72,5 +61,4 @@ class Ewc(Strategy):
             before = padded_importances(learner.net, learner.memory.section(IMPORTANCE))
             present = {name: each + self.gamma * before.get(name, 0.0) for name, each in present.items()}
         importances = {IMPORTANCE + name: each for name, each in present.items()}
-        facts = {"strategy": "ewc", "scenario": self.scenario}
-        return new_memory(learner.memory, tasks, facts, importances, holdout=self.holdout, store=self.store)
+        return self.keep_memory("ewc", learner, tasks, importances)

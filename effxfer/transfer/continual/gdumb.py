@@ -5,7 +5,7 @@ that the memory keeps.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -16,37 +16,25 @@ from effxfer.data.continual.memory import Memory
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
+from effxfer.transfer.continual.continual import Continual
 from effxfer.transfer.continual.kept_examples import (
-    HOLDOUT,
-    Store,
     add_examples,
-    new_memory,
     read_exemplars,
     rehearsal_task,
 )
-from effxfer.transfer.continual.learner import Scenario, StreamLearner, begin_stream
+from effxfer.transfer.continual.learner import StreamLearner
 
 START = "start/"
 
 
-class GDumb(Strategy):
+class GDumb(Continual):
     """Train on a balanced memory of all tasks alone, each time from the weights before the first task.
 
     Attributes:
         memory: Most examples of all tasks, at least 1.
-        scenario: What comes with time, see `replay`.
-        holdout: Validation examples of each task that the memory holds as well; 0 for none.
-        store: Whether examples are copied into the memory, see `replay`.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    continual: ClassVar[bool] = True
-
     memory: int = Field(default=1000, ge=1)
-    scenario: Scenario = "class"
-    holdout: int = Field(default=HOLDOUT, ge=0)
-    store: Store = "rows"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> StreamLearner:
         """Give the body the weights before the first task, and the head new ones; then choose what to keep.
@@ -59,8 +47,7 @@ class GDumb(Strategy):
         if before:
             _restore_(net, start)
         super().prepare(net, tasks)
-        mixes = bool(self.augment.mixup or self.augment.cutmix)
-        learner = begin_stream(net, tasks[-1], self.scenario, label_smoothing=self.label_smoothing, mixes=mixes)
+        learner = self.begin(net, tasks)
         learner.statistics = {START + name: tensor for name, tensor in start.items()}
         number = len(before.tasks) if before else 0
         learner.exemplars = add_examples(
@@ -75,11 +62,7 @@ class GDumb(Strategy):
 
     def remember(self, learner: Any, tasks: Sequence[Task]) -> Memory:
         """Keep the examples, and the weights before the first task."""
-        facts = {"strategy": "gdumb", "scenario": self.scenario}
-        return new_memory(
-            learner.memory, tasks, facts, learner.statistics, exemplars=learner.exemplars, holdout=self.holdout,
-            store=self.store,
-        )  # fmt: skip
+        return self.keep_memory("gdumb", learner, tasks, learner.statistics, learner.exemplars)
 
 
 def body_state(net: Net) -> dict[str, Tensor]:

@@ -21,23 +21,20 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
+from effxfer.transfer.continual.continual import Continual
 from effxfer.transfer.continual.kept_examples import (
-    HOLDOUT,
-    Store,
     add_examples,
-    new_memory,
     read_exemplars,
     rehearsal_task,
 )
-from effxfer.transfer.continual.learner import Scenario, StreamLearner, begin_stream
+from effxfer.transfer.continual.learner import StreamLearner
 from effxfer.transfer.continual.rehearsal import draw_with_exemplars
 from effxfer.transfer.fine_tuning.linear import features_of
 
 CLASSIFIER = "classifier"
 
 
-class ICarl(Strategy):
+class ICarl(Continual):
     """Train the body by a classifier, and answer with the nearest mean of kept examples.
 
     Each column of the classifier is trained by binary cross-entropy: those of new classes by labels, those of earlier
@@ -47,20 +44,12 @@ class ICarl(Strategy):
     Attributes:
         memory: Most examples of all tasks that are kept, by herding; at least 1.
         share: Kept examples for each of the task's own in a batch.
-        scenario: What comes with time, see `replay`.
-        holdout: Validation examples of each task that the memory holds as well; 0 for none.
-        store: Whether examples are copied into the memory, see `replay`.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
     of_images: ClassVar[bool] = False
-    continual: ClassVar[bool] = True
 
     memory: int = Field(default=1000, ge=1)
     share: float = Field(default=1.0, gt=0)
-    scenario: Scenario = "class"
-    holdout: int = Field(default=HOLDOUT, ge=0)
-    store: Store = "rows"
 
     @model_validator(mode="after")
     def _has_hard_labels(self) -> "ICarl":
@@ -90,7 +79,7 @@ class ICarl(Strategy):
             # The rows of new classes are random, as those of a linear head.
             if classifier is not None:
                 weight[: len(classifier)] = classifier.to(weight)
-        return begin_stream(net, tasks[-1], self.scenario, copies=True)
+        return self.begin(net, tasks, copies=True)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Return batches of the task, with kept examples added to each."""
@@ -127,10 +116,7 @@ class ICarl(Strategy):
         exemplars = add_examples(net, read_exemplars(before, tasks), tasks[-1], number, self.memory, "herding", 0)
         classifier = {CLASSIFIER: net.head.out.weight.detach().clone()}
         set_means_(net, tasks[-1], exemplars)
-        facts = {"strategy": "icarl", "scenario": self.scenario}
-        return new_memory(
-            before, tasks, facts, classifier, exemplars=exemplars, holdout=self.holdout, store=self.store
-        )  # fmt: skip
+        return self.keep_memory("icarl", learner, tasks, classifier, exemplars)
 
 
 def classify(net: Net, inputs: Tensor) -> Tensor:

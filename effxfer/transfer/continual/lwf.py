@@ -6,7 +6,7 @@ Shape legend: B examples, C columns of the head.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -16,12 +16,11 @@ from torch.nn import functional as F
 from effxfer.data.continual.memory import Memory
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.continual.kept_examples import HOLDOUT, Store, new_memory
-from effxfer.transfer.continual.learner import Scenario, StreamLearner, begin_stream
+from effxfer.transfer.continual.continual import Continual
+from effxfer.transfer.continual.learner import StreamLearner
 
 
-class LwF(Strategy):
+class LwF(Continual):
     """Fine-tune every weight, while the columns of earlier tasks answer as they did before.
 
     No example of earlier tasks is trained on. Where classes come with time and compete with each other, the published
@@ -30,27 +29,15 @@ class LwF(Strategy):
     Attributes:
         weight: Of the distillation; 0 is plain fine-tuning.
         temperature: Of both sides' softmax.
-        scenario: What comes with time, see `replay`.
-        holdout: Validation examples of each task that the memory holds to measure forgetting; 0 for none.
-        store: Whether they are copied into the memory, see `replay`.
     """
-
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    continual: ClassVar[bool] = True
 
     weight: float = Field(default=1.0, ge=0)  # the paper's
     temperature: float = Field(default=2.0, gt=0)  # the paper's
-    scenario: Scenario = "class"
-    holdout: int = Field(default=HOLDOUT, ge=0)
-    store: Store = "rows"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> StreamLearner:
         """Copy the network as it came."""
         super().prepare(net, tasks)
-        mixes = bool(self.augment.mixup or self.augment.cutmix)
-        return begin_stream(
-            net, tasks[-1], self.scenario, label_smoothing=self.label_smoothing, mixes=mixes, copies=True
-        )  # fmt: skip
+        return self.begin(net, tasks, copies=True)
 
     def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Cross-entropy of the labels, and the distance to the answers of the network that came."""
@@ -67,8 +54,7 @@ class LwF(Strategy):
 
     def remember(self, learner: Any, tasks: Sequence[Task]) -> Memory:
         """Keep the names of the tasks, and what is held out of them."""
-        facts = {"strategy": "lwf", "scenario": self.scenario}
-        return new_memory(learner.memory, tasks, facts, {}, holdout=self.holdout, store=self.store)
+        return self.keep_memory("lwf", learner, tasks, {})
 
 
 def earlier_columns(learner: StreamLearner) -> list[Tensor]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from effxfer.data.continual.memory import Memory
@@ -17,30 +16,18 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.continual.kept_examples import HOLDOUT, Store, new_memory
-from effxfer.transfer.continual.learner import Scenario, StreamLearner, begin_stream
+from effxfer.transfer.continual.continual import Continual
+from effxfer.transfer.continual.learner import StreamLearner
 from effxfer.transfer.fine_tuning.linear import features_of
 
 
-class NearestMean(Strategy):
+class NearestMean(Continual):
     """Add the features of a task to the running mean of each class, and answer with the nearest mean.
 
     The body stays as it came. The memory has a sum and a count for each class, and no examples to train on.
-
-    Attributes:
-        scenario: What comes with time, see `replay`.
-        holdout: Validation examples of each task that the memory holds to measure forgetting; 0 for none.
-        store: Whether they are copied into the memory, see `replay`.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    continual: ClassVar[bool] = True
     solves: ClassVar[bool] = True
-
-    scenario: Scenario = "class"
-    holdout: int = Field(default=HOLDOUT, ge=0)
-    store: Store = "rows"
 
     def head(self) -> Mapping[str, Any]:
         """Return the `HeadSpec` of a head of prototypes."""
@@ -56,7 +43,7 @@ class NearestMean(Strategy):
         if not isinstance(head, Prototypes):
             raise SettingsError("nearest_mean needs a head of prototypes", "start from a network without a memory")
         super().prepare(net, tasks)
-        learner = begin_stream(net, tasks[-1], self.scenario)
+        learner = self.begin(net, tasks)
         features, labels = features_of(net, tasks[-1])
         sums, counts = add_features(net.memory, head.transform(features).detach(), labels, len(net.classes))
         with torch.no_grad():
@@ -67,10 +54,7 @@ class NearestMean(Strategy):
 
     def remember(self, learner: Any, tasks: Sequence[Task]) -> Memory:
         """Keep the sum and the count of each class."""
-        facts = {"strategy": "nearest_mean", "scenario": self.scenario}
-        return new_memory(
-            learner.memory, tasks, facts, learner.statistics, holdout=self.holdout, store=self.store
-        )  # fmt: skip
+        return self.keep_memory("nearest_mean", learner, tasks, learner.statistics)
 
 
 def add_features(memory: Memory | None, features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

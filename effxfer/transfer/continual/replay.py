@@ -1,7 +1,7 @@
 """Show examples of earlier tasks again (experience replay; Chaudhry et al., 2019, https://arxiv.org/abs/1902.10486)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -11,13 +11,13 @@ from effxfer.data.continual.exemplars import Keep
 from effxfer.data.continual.memory import Memory
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.continual.kept_examples import HOLDOUT, Store, add_examples, new_memory, read_exemplars
-from effxfer.transfer.continual.learner import Scenario, StreamLearner, begin_stream
+from effxfer.transfer.continual.continual import Continual
+from effxfer.transfer.continual.kept_examples import add_examples, read_exemplars
+from effxfer.transfer.continual.learner import StreamLearner
 from effxfer.transfer.continual.rehearsal import draw_with_exemplars
 
 
-class Replay(Strategy):
+class Replay(Continual):
     """Fine-tune every weight on a task, with kept examples of earlier tasks in every batch.
 
     Attributes:
@@ -25,29 +25,16 @@ class Replay(Strategy):
         keep: Which: `balanced` draws equally many of each task and class, `herding` those whose mean is near that of
             their class, `reservoir` a uniform sample of everything so far.
         share: Kept examples for each of the task's own in a batch.
-        scenario: What comes with time: new classes (`class`); the same classes otherwise (`domain`); or tasks whose
-            number is known wherever the network is used, so that only their own classes compete (`task`).
-        holdout: Validation examples of each task that the memory holds as well, to choose the epoch and to measure
-            forgetting; 0 for none.
-        store: `rows` copies examples into the memory; `references` only says which they are, for data that stay at
-            hand and may not be copied.
     """
-
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    continual: ClassVar[bool] = True
 
     memory: int = Field(default=1000, ge=0)
     keep: Keep = "balanced"
     share: float = Field(default=1.0, gt=0)
-    scenario: Scenario = "class"
-    holdout: int = Field(default=HOLDOUT, ge=0)
-    store: Store = "rows"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> StreamLearner:
         """Wrap the network with the columns of each task."""
         super().prepare(net, tasks)
-        mixes = bool(self.augment.mixup or self.augment.cutmix)
-        return begin_stream(net, tasks[-1], self.scenario, label_smoothing=self.label_smoothing, mixes=mixes)
+        return self.begin(net, tasks)
 
     def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
         """Return batches of the task, with kept examples added to each."""
@@ -64,5 +51,4 @@ class Replay(Strategy):
         exemplars = add_examples(
             learner.net, read_exemplars(before, tasks), tasks[-1], number, self.memory, self.keep, visited
         )  # fmt: skip
-        facts = {"strategy": "replay", "scenario": self.scenario}
-        return new_memory(before, tasks, facts, {}, exemplars=exemplars, holdout=self.holdout, store=self.store)
+        return self.keep_memory("replay", learner, tasks, {}, exemplars)

@@ -4,7 +4,7 @@ Zenke et al., 2017, https://arxiv.org/abs/1703.04200.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -13,15 +13,14 @@ from torch import Tensor
 from effxfer.data.continual.memory import Memory
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
+from effxfer.transfer.continual.continual import Continual
 from effxfer.transfer.continual.fisher import ANCHOR, IMPORTANCE, anchor, padded_importances, weighted_drift
-from effxfer.transfer.continual.kept_examples import HOLDOUT, Store, new_memory
-from effxfer.transfer.continual.learner import Scenario, StreamLearner, begin_stream
+from effxfer.transfer.continual.learner import StreamLearner
 
 PATH, BEFORE, START = "path_", "before_", "start/"
 
 
-class Si(Strategy):
+class Si(Continual):
     """Fine-tune every weight, and pull each one towards its value after the task before, by its importance.
 
     The importance of a weight is what its moves took off the loss during a task, over the square of its way. No example
@@ -30,25 +29,15 @@ class Si(Strategy):
     Attributes:
         weight: Of the pull; 0 is plain fine-tuning.
         damping: Added to the squared way, so that weights that hardly moved are not all-important; above 0.
-        scenario: What comes with time, see `replay`.
-        holdout: Validation examples of each task that the memory holds to measure forgetting; 0 for none.
-        store: Whether they are copied into the memory, see `replay`.
     """
-
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    continual: ClassVar[bool] = True
 
     weight: float = Field(default=1.0, ge=0)
     damping: float = Field(default=0.1, gt=0)
-    scenario: Scenario = "class"
-    holdout: int = Field(default=HOLDOUT, ge=0)
-    store: Store = "rows"
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> StreamLearner:
         """Copy the weights, and begin to add up what moves take off the loss."""
         super().prepare(net, tasks)
-        mixes = bool(self.augment.mixup or self.augment.cutmix)
-        learner = begin_stream(net, tasks[-1], self.scenario, label_smoothing=self.label_smoothing, mixes=mixes)
+        learner = self.begin(net, tasks)
         anchor(learner)
         for name, weight in net.named_parameters():
             if weight.requires_grad:
@@ -94,8 +83,7 @@ class Si(Strategy):
                 way = weight - learner.statistics[START + name]
                 present = (path / (way.square() + self.damping)).clamp_min(0)
                 importances[IMPORTANCE + name] = present + before.get(name, 0.0)
-        facts = {"strategy": "si", "scenario": self.scenario}
-        return new_memory(learner.memory, tasks, facts, importances, holdout=self.holdout, store=self.store)
+        return self.keep_memory("si", learner, tasks, importances)
 
 
 def _buffer(kind: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What strategies that learn from episodes share: their settings' checks, their batches and their prototypes.
+"""What strategies that learn from episodes share: their batches and their prototypes.
 
 Shape legend: E episodes per step, W ways (classes), K shots, Q queries, S side of images, D features, N = W * Q.
 """
@@ -24,7 +24,7 @@ TURNS = 4  # by 0, 90, 180 and 270 degrees, as in Vinyals et al. 2016 and Snell 
 
 
 class EpisodeSettings(Protocol):
-    """Settings of a strategy that learns from episodes; see `PrototypeNet`."""
+    """Settings of a strategy that learns from episodes; see `Episodic`."""
 
     @property
     def batch(self) -> int:
@@ -54,10 +54,6 @@ class EpisodeSettings(Protocol):
     def augment(self) -> Augment:
         """Augmentation of images."""
 
-    @property
-    def balance(self) -> float:
-        """Of plain batches."""
-
 
 class Episode(NamedTuple):
     """One classification problem.
@@ -78,20 +74,6 @@ class Episode(NamedTuple):
     def way(self) -> int:
         """Number of classes."""
         return int(self.labels[-1]) + 1
-
-
-def check_episodes(settings: EpisodeSettings) -> None:
-    """Refuse settings that have no effect on episodes.
-
-    Raises:
-        ValueError: With the setting.
-    """
-    if settings.augment.mixup or settings.augment.cutmix:
-        raise ValueError("mixup and cutmix have no effect on episodes: an image has one class")
-    if settings.episodes < settings.batch:
-        raise ValueError("an epoch of fewer episodes than a step takes has no step: lower batch")
-    if settings.balance:
-        raise ValueError("balance has no effect on episodes, which have as many images of each of their classes")
 
 
 def draw_episodes(settings: EpisodeSettings, task: Task, device: torch.device) -> Callable[[int], Batches]:

@@ -1,6 +1,6 @@
 """The inner steps of meta-learning: a few steps of gradient descent on the support images of one episode.
 
-Shape legend: W ways (classes), K shots, D features, B examples.
+Shape legend: E episodes per step, W ways (classes), K shots, Q queries, D features, S side, B examples, N = W * Q.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from effxfer.net.heads.prototypes import class_means
 from effxfer.net.net import Net
 from effxfer.net.recalibrate import recalibrate_
 from effxfer.net.taps import tap_widths
-from effxfer.transfer.few_shot.episodes import set_prototypes_
+from effxfer.transfer.few_shot.episodes import Episode, set_prototypes_, split_episode
 from effxfer.transfer.fine_tuning.batchnorm import Mode
 from effxfer.transfer.fine_tuning.linear import Features
 from effxfer.transfer.regularized.reference_model import ModelWrapper
@@ -139,6 +139,29 @@ def update_statistics_(learner: MetaLearner, images: Tensor, statistics: Statist
     """Add images `(B, 3, S, S)` to the stored statistics of BatchNorm, if episodes are normalised by these."""
     if statistics == "stored" and norms_of(learner.body):
         learner.body(images)
+
+
+def query_loss(
+    learner: MetaLearner, batch: Tensor, answer: Callable[[MetaLearner, Episode], Tensor], *,
+    shot: int, statistics: Statistics, label_smoothing: float,
+) -> Tensor:  # fmt: skip
+    """Return the mean cross-entropy of the queries of episodes of images `(E, W, K + Q, 3, S, S)`.
+
+    Args:
+        learner: Also updates its stored statistics of BatchNorm, if episodes are normalised by these.
+        batch: The episodes.
+        answer: Returns the logits `(N, W)` of an episode's queries behind the inner steps.
+        shot: K.
+        statistics: What BatchNorm normalises by.
+        label_smoothing: As for `Strategy`.
+    """
+    update_statistics_(learner, batch.flatten(0, 2), statistics)
+    losses = []
+    with normalized_by(learner.body, statistics):
+        for images in batch:
+            episode = split_episode(images, shot)
+            losses.append(F.cross_entropy(answer(learner, episode), episode.labels, label_smoothing=label_smoothing))
+    return torch.stack(losses).mean()
 
 
 def settle_(net: Net, tasks: Sequence[Task], batchnorm: Mode) -> None:

@@ -5,22 +5,21 @@ https://arxiv.org/abs/1803.02999: "On First-Order Meta-Learning Algorithms".
 Shape legend: E episodes per step, W ways (classes), K shots, Q queries, S side of images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from effxfer.data.batches.batches import Batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.train.devices import Device
-from effxfer.transfer.base import Strategy
 from effxfer.transfer.few_shot.episode_report import measure_transductive
-from effxfer.transfer.few_shot.episodes import Episode, check_episodes, draw_episodes, freeze_prototypes, split_episode
+from effxfer.transfer.few_shot.episodes import Episode, freeze_prototypes, split_episode
+from effxfer.transfer.few_shot.episodic import Episodic
 from effxfer.transfer.few_shot.inner_loop import (
     MetaLearner,
     Start,
@@ -33,18 +32,12 @@ from effxfer.transfer.few_shot.inner_loop import (
 )
 
 
-class Reptile(Strategy):
+class Reptile(Episodic):
     """Train the body: its move in a few steps on an episode, divided by the inner rate, is its gradient.
 
     Support and query images of an episode are all learned from, as in the paper.
 
     Attributes:
-        batch: Episodes per step.
-        way: Classes of an episode, at least 2.
-        shot: Support images of each class, whose means the classifier starts from.
-        query: More images of each class.
-        episodes: Episodes of an epoch.
-        rotations: As for `prototypes`.
         steps: Inner steps, at least 1; with 1 this is plain training on episodes.
         inner_lr: Learning rate of inner steps.
         start: Where the classifier starts: at the `means` of the support features, or at weights that are `learned`,
@@ -52,39 +45,15 @@ class Reptile(Strategy):
         statistics: What BatchNorm normalises episodes by: the `batch`, or the `stored` statistics.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
-    of_images: ClassVar[bool] = False
-
-    # As those of `prototypes`, so that both compare.
-    batch: int = Field(default=1, ge=1)
-    way: int = Field(default=20, ge=2)
-    shot: int = Field(default=1, ge=1)
-    query: int = Field(default=5, ge=1)
-    episodes: int = Field(default=100, ge=1)
-    rotations: bool = False
     steps: int = Field(default=5, ge=1, le=100)  # the paper's on Omniglot
     inner_lr: float = Field(default=0.01, gt=0)
     start: Start = "means"
     statistics: Statistics = "batch"
 
-    @model_validator(mode="after")
-    def _has_effect(self) -> "Reptile":
-        check_episodes(self)
-        return self
-
-    def head(self) -> Mapping[str, Any]:
-        """Return the `HeadSpec` of a head of prototypes."""
-        return {"kind": "prototypes"}
-
     def prepare(self, net: Net, tasks: Sequence[Task]) -> MetaLearner:
         """Freeze the prototypes, and add the classifier that steps start from."""
         super().prepare(net, tasks)
         return MetaLearner(freeze_prototypes(net, self.head()), self.way if self.start == "learned" else 0)
-
-    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Return batches of images `(E, W, K + Q, 3, S, S)`, see `draw_episodes`."""
-        return draw_episodes(self, tasks[-1], device)
 
     def loss(self, learner: MetaLearner, batch: Tensor, progress: float) -> Mapping[str, Tensor]:
         """Return the inner loss, without a gradient, and a term of value 0 whose gradient is the move."""
@@ -111,17 +80,11 @@ class Reptile(Strategy):
         products = [(before[name] * (before[name] - after[name]).detach()).sum() for name in trained]
         return torch.stack(products).sum() / self.inner_lr, loss
 
-    def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
-        """Return the accuracy on the validation split in the state that a device has."""
-        settle_(learner.net, tasks, self.batchnorm)
-        return super().judge(learner, tasks, device)
-
     def report(self, learner: Any, tasks: Sequence[Task], device: Device) -> Report:
         """Return the transductive figure, see `measure_transductive`."""
         settle_(learner.net, tasks, self.batchnorm)
         return measure_transductive(learner.net, tasks[-1], device)
 
-    def finish(self, learner: Any, tasks: Sequence[Task]) -> Net:
-        """Leave the state that a device has."""
+    def settle_(self, learner: Any, tasks: Sequence[Task]) -> None:
+        """Set the statistics of BatchNorm and the prototypes, see `settle_`."""
         settle_(learner.net, tasks, self.batchnorm)
-        return super().finish(learner, tasks)

@@ -5,28 +5,22 @@ https://arxiv.org/abs/2006.07733.
 Shape legend: B images, P units of the projection.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import cos, pi
-from typing import Any, ClassVar
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.train.devices import Device
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.self_supervised.collapse import RANK, judge_rank, watch_collapse
+from effxfer.transfer.self_supervised.collapse import watch_collapse
 from effxfer.transfer.self_supervised.negative_cosine import negative_cosine
 from effxfer.transfer.self_supervised.projection import Projected, full_precision, perceptron
 from effxfer.transfer.self_supervised.slow_copy import SlowCopy
-from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
+from effxfer.transfer.self_supervised.two_views import TwoViews
 
 
-class Byol(Strategy):
+class Byol(TwoViews):
     """Predict the slow copy's projection of one view from the network's projection of the other.
 
     Attributes:
@@ -36,30 +30,14 @@ class Byol(Strategy):
         width: Units of their last layers.
     """
 
-    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
-    of_images: ClassVar[bool] = False
-    compares_examples: ClassVar[bool] = True
-    judged_by: ClassVar[str] = RANK
-
-    augment: Augment = VIEWS
-    batch: int = Field(default=64, ge=2)
     momentum: float = Field(default=0.99, ge=0, lt=1)
     hidden: int = Field(default=512, ge=2)
     width: int = Field(default=128, ge=2)
-
-    @model_validator(mode="after")
-    def _uses_no_labels(self) -> "Byol":
-        refuse_options_of_labels(self)
-        return self
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add the projection, the predictor and the slow copy."""
         super().prepare(net, tasks)
         return watch_collapse(Bootstrap(net, self.hidden, self.width), tasks[-1].val)
-
-    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Return batches of two views, see `draw_views`."""
-        return draw_views(tasks, self.batch, self.augment, device)
 
     def begin_epoch(self, learner: "Bootstrap", progress: float) -> None:
         """Let the slow copy normalise by its batches, as the network does."""
@@ -85,10 +63,6 @@ class Byol(Strategy):
         [0.99, 0.995, 1.0]
         """
         return 1 - (1 - self.momentum) * (cos(pi * progress) + 1) / 2
-
-    def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
-        """Return the rank of the features, see `judge_rank`."""
-        return judge_rank(learner, tasks[-1].val, device)
 
 
 class Bootstrap(Projected):

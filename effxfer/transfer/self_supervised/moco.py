@@ -6,27 +6,22 @@ keys in turn.
 Shape legend: B images, P units of the projection, Q keys of the queue.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.train.devices import Device
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.self_supervised.collapse import RANK, judge_rank, watch_collapse
+from effxfer.transfer.self_supervised.collapse import watch_collapse
 from effxfer.transfer.self_supervised.projection import Projected, full_precision
 from effxfer.transfer.self_supervised.slow_copy import SlowCopy
-from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
+from effxfer.transfer.self_supervised.two_views import TwoViews
 
 
-class MoCo(Strategy):
+class MoCo(TwoViews):
     """Make two views alike, and unlike the views in a queue, which a slow copy of the network projects.
 
     Attributes:
@@ -38,32 +33,16 @@ class MoCo(Strategy):
         width: Units of its last layer.
     """
 
-    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
-    of_images: ClassVar[bool] = False
-    compares_examples: ClassVar[bool] = True
-    judged_by: ClassVar[str] = RANK
-
-    augment: Augment = VIEWS
-    batch: int = Field(default=64, ge=2)
     queue: int = Field(default=1024, ge=1)
     momentum: float = Field(default=0.99, ge=0, lt=1)
     temperature: float = Field(default=0.2, gt=0)
     hidden: int = Field(default=512, ge=2)
     width: int = Field(default=128, ge=2)
 
-    @model_validator(mode="after")
-    def _uses_no_labels(self) -> "MoCo":
-        refuse_options_of_labels(self)
-        return self
-
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add the projection, the slow copy and a queue of random keys."""
         super().prepare(net, tasks)
         return watch_collapse(Queued(net, self.hidden, self.width, self.queue), tasks[-1].val)
-
-    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Return batches of two views, see `draw_views`."""
-        return draw_views(tasks, self.batch, self.augment, device)
 
     def begin_epoch(self, learner: "Queued", progress: float) -> None:
         """Let the slow copy normalise by its batches, as the network does."""
@@ -83,10 +62,6 @@ class MoCo(Strategy):
         """Move the slow copy, and put the keys of the step into the queue."""
         learner.slow.follow_(learner, self.momentum)
         learner.enqueue_()
-
-    def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
-        """Return the rank of the features, see `judge_rank`."""
-        return judge_rank(learner, tasks[-1].val, device)
 
 
 class Queued(Projected):

@@ -5,26 +5,20 @@ https://arxiv.org/abs/2011.10566.
 Shape legend: B images, P units of the projection.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.train.devices import Device
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.self_supervised.collapse import RANK, judge_rank, watch_collapse
+from effxfer.transfer.self_supervised.collapse import watch_collapse
 from effxfer.transfer.self_supervised.negative_cosine import negative_cosine
 from effxfer.transfer.self_supervised.projection import Projected, full_precision, perceptron
-from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
+from effxfer.transfer.self_supervised.two_views import TwoViews
 
 
-class SimSiam(Strategy):
+class SimSiam(TwoViews):
     """Predict the projection of one view from that of the other, which is a constant for the gradient.
 
     Attributes:
@@ -33,30 +27,14 @@ class SimSiam(Strategy):
         stop_gradient: Whether the projection that is predicted is a constant; without that, features collapse.
     """
 
-    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
-    of_images: ClassVar[bool] = False
-    compares_examples: ClassVar[bool] = True
-    judged_by: ClassVar[str] = RANK
-
-    augment: Augment = VIEWS
-    batch: int = Field(default=64, ge=2)
     width: int = Field(default=512, ge=2)
     hidden: int = Field(default=128, ge=2)
     stop_gradient: bool = True
-
-    @model_validator(mode="after")
-    def _uses_no_labels(self) -> "SimSiam":
-        refuse_options_of_labels(self)
-        return self
 
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add the projection and the predictor."""
         super().prepare(net, tasks)
         return watch_collapse(Siamese(net, self.width, self.hidden), tasks[-1].val)
-
-    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Return batches of two views, see `draw_views`."""
-        return draw_views(tasks, self.batch, self.augment, device)
 
     def loss(self, learner: "Siamese", batch: Tensor, progress: float) -> Mapping[str, Tensor]:
         """Return the mean of both predictions' negative cosines."""
@@ -67,10 +45,6 @@ class SimSiam(Strategy):
         with full_precision(projected):
             likeness = negative_cosine(predicted[0], second) + negative_cosine(predicted[1], first)
         return {"likeness": likeness / 2}
-
-    def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
-        """Return the rank of the features, see `judge_rank`."""
-        return judge_rank(learner, tasks[-1].val, device)
 
 
 class Siamese(Projected):

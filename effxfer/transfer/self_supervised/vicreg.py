@@ -3,28 +3,22 @@
 Shape legend: B images, P units of the projection.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effxfer.data.batches.augment import Augment
-from effxfer.data.batches.batches import Batches
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.train.devices import Device
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.self_supervised.collapse import RANK, judge_rank, watch_collapse
+from effxfer.transfer.self_supervised.collapse import watch_collapse
 from effxfer.transfer.self_supervised.projection import Projected, full_precision
-from effxfer.transfer.self_supervised.views import VIEWS, draw_views, refuse_options_of_labels
+from effxfer.transfer.self_supervised.two_views import TwoViews
 
 SMALL = 1e-4  # the paper's, added to the variance: its square root has no slope at 0
 
 
-class VicReg(Strategy):
+class VicReg(TwoViews):
     """Make two views of an image alike, each unit of the projection vary over images, and no two units say the same.
 
     Attributes:
@@ -34,31 +28,15 @@ class VicReg(Strategy):
         width: Units of each of the three layers of the projection, which is discarded; 8,192 in the paper.
     """
 
-    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
-    of_images: ClassVar[bool] = False
-    compares_examples: ClassVar[bool] = True
-    judged_by: ClassVar[str] = RANK
-
-    augment: Augment = VIEWS
-    batch: int = Field(default=64, ge=2)
     invariance: float = Field(default=25.0, ge=0)
     variance: float = Field(default=25.0, ge=0)
     covariance: float = Field(default=1.0, ge=0)
     width: int = Field(default=512, ge=2)
 
-    @model_validator(mode="after")
-    def _uses_no_labels(self) -> "VicReg":
-        refuse_options_of_labels(self)
-        return self
-
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Add the projection."""
         super().prepare(net, tasks)
         return watch_collapse(Projected(net, [self.width] * 3), tasks[-1].val)
-
-    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Return batches of two views, see `draw_views`."""
-        return draw_views(tasks, self.batch, self.augment, device)
 
     def loss(self, learner: Projected, batch: Tensor, progress: float) -> Mapping[str, Tensor]:
         """Return the three weighted terms."""
@@ -69,10 +47,6 @@ class VicReg(Strategy):
                 "variance": self.variance * (variance_hinge(first) + variance_hinge(second)) / 2,
                 "covariance": self.covariance * (covariance_penalty(first) + covariance_penalty(second)),
             }
-
-    def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
-        """Return the rank of the features, see `judge_rank`."""
-        return judge_rank(learner, tasks[-1].val, device)
 
 
 def variance_hinge(projected: Tensor) -> Tensor:

@@ -3,50 +3,24 @@
 Shape legend: B examples of a batch, D features, K classes with examples.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 
-from effxfer.data.batches.batches import Batches
-from effxfer.data.task import Task
-from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.zero_shot.known_classes import BODY_STANDS_STILL, draw_features, freeze_, refuse_idle
+from effxfer.transfer.zero_shot.zero_shot import ZeroShot
 
 
-class Ale(Strategy):
+class Ale(ZeroShot):
     """Train a bilinear form so that an example's own class ranks first; the body stands still.
 
     Attributes:
         margin: By how much its own class should be ahead of each other one, above 0; rows of classes have length 1.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    of_images: ClassVar[bool] = False
-    needs_class_embeddings: ClassVar[bool] = True
-
     margin: float = Field(default=1.0, gt=0)  # the paper's
-
-    @model_validator(mode="after")
-    def _stands_still(self) -> "Ale":
-        refuse_idle(self, BODY_STANDS_STILL, "ale learns a map of frozen features")
-        return self
-
-    def head(self) -> Mapping[str, Any] | None:
-        """Return the `HeadSpec` of a head that multiplies features with class embeddings."""
-        return {"kind": "compare", "form": "product"}
-
-    def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
-        """Freeze the body."""
-        freeze_(net, tasks[-1], "product")
-        return net
-
-    def draw(self, learner: Any, tasks: Sequence[Task], device: torch.device) -> Callable[[int], Batches]:
-        """Return batches of `(features, labels)`."""
-        return draw_features(learner, tasks[-1], self.batch, self.balance)
 
     def loss(self, learner: Any, batch: Any, progress: float) -> Mapping[str, Tensor]:
         """Return the ranking loss on stored features."""

@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.runtime.outputs.multi_label import MultiLabel
-from effxfer.transfer.base import Strategy
 from effxfer.transfer.fine_tuning.linear import solve_
-from effxfer.transfer.zero_shot.known_classes import BODY_STANDS_STILL, examples_of, refuse_idle
+from effxfer.transfer.zero_shot.known_classes import examples_of
+from effxfer.transfer.zero_shot.zero_shot import ZeroShot
 
 
-class Dap(Strategy):
+class Dap(ZeroShot):
     """Solve a logistic regression for each attribute; the body stands still.
 
     An attribute is present in a class where its number is above the mean of the known classes.
@@ -31,18 +31,10 @@ class Dap(Strategy):
         prior: How frequent an attribute is before an example is seen: its `mean` over the known classes, or `half`.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    of_images: ClassVar[bool] = False
     solves: ClassVar[bool] = True
-    needs_class_embeddings: ClassVar[bool] = True
 
     l2: float = Field(default=0.01, gt=0)
     prior: Literal["mean", "half"] = "mean"
-
-    @model_validator(mode="after")
-    def _is_closed(self) -> "Dap":
-        refuse_idle(self, ("batch", "balance", *BODY_STANDS_STILL), "dap is solved on frozen features")
-        return self
 
     def head(self) -> Mapping[str, Any] | None:
         """Return the `HeadSpec` of a head of attributes."""

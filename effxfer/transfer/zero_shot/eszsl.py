@@ -5,21 +5,21 @@ https://proceedings.mlr.press/v37/romera-paredes15.html. One closed formula.
 Shape legend: N examples, D features, K classes with examples, E numbers of each class.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.zero_shot.known_classes import BODY_STANDS_STILL, examples_of, refuse_idle
+from effxfer.transfer.zero_shot.known_classes import examples_of
+from effxfer.transfer.zero_shot.zero_shot import ZeroShot
 
 
-class Eszsl(Strategy):
+class Eszsl(ZeroShot):
     """Solve a bilinear form of features and class embeddings by least squares; the body stands still.
 
     Both penalties are relative: to the variance of a standardised feature, and to that of a number of the class
@@ -30,22 +30,10 @@ class Eszsl(Strategy):
         lambda_: Penalty on what it makes of features, above 0.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    of_images: ClassVar[bool] = False
     solves: ClassVar[bool] = True
-    needs_class_embeddings: ClassVar[bool] = True
 
     gamma: float = Field(default=1.0, gt=0)
     lambda_: float = Field(default=1.0, gt=0)
-
-    @model_validator(mode="after")
-    def _is_closed(self) -> "Eszsl":
-        refuse_idle(self, ("batch", "balance", *BODY_STANDS_STILL), "eszsl is a closed formula on frozen features")
-        return self
-
-    def head(self) -> Mapping[str, Any] | None:
-        """Return the `HeadSpec` of a head that multiplies features with class embeddings."""
-        return {"kind": "compare", "form": "product"}
 
     @torch.no_grad()
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:

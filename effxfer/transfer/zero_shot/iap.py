@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
 from effxfer.transfer.fine_tuning.linear import solve_
-from effxfer.transfer.zero_shot.known_classes import BODY_STANDS_STILL, examples_of, refuse_idle
+from effxfer.transfer.zero_shot.known_classes import examples_of
+from effxfer.transfer.zero_shot.zero_shot import ZeroShot
 
 
-class Iap(Strategy):
+class Iap(ZeroShot):
     """Solve a logistic regression of the known classes; their attributes follow. The body stands still.
 
     An attribute is present in a class where its number is above the mean of the known classes.
@@ -29,18 +29,10 @@ class Iap(Strategy):
         prior: How frequent an attribute is before an example is seen: its `mean` over the known classes, or `half`.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    of_images: ClassVar[bool] = False
     solves: ClassVar[bool] = True
-    needs_class_embeddings: ClassVar[bool] = True
 
     l2: float = Field(default=0.01, gt=0)
     prior: Literal["mean", "half"] = "mean"
-
-    @model_validator(mode="after")
-    def _is_closed(self) -> "Iap":
-        refuse_idle(self, ("batch", "balance", *BODY_STANDS_STILL), "iap is solved on frozen features")
-        return self
 
     def head(self) -> Mapping[str, Any] | None:
         """Return the `HeadSpec` of a head of attributes by way of known classes."""

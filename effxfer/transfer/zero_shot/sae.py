@@ -10,16 +10,16 @@ from math import sqrt
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
-from effxfer.transfer.base import Strategy
-from effxfer.transfer.zero_shot.known_classes import BODY_STANDS_STILL, examples_of, refuse_idle
+from effxfer.transfer.zero_shot.known_classes import examples_of
+from effxfer.transfer.zero_shot.zero_shot import ZeroShot
 
 
-class Sae(Strategy):
+class Sae(ZeroShot):
     """Solve a linear autoencoder whose code is the class embedding; the body stands still.
 
     Attributes:
@@ -28,18 +28,10 @@ class Sae(Strategy):
             class embeddings are decoded.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"single"})
-    of_images: ClassVar[bool] = False
     solves: ClassVar[bool] = True
-    needs_class_embeddings: ClassVar[bool] = True
 
     weight: float = Field(default=1.0, gt=0)
     direction: Literal["classes", "features"] = "classes"
-
-    @model_validator(mode="after")
-    def _is_closed(self) -> "Sae":
-        refuse_idle(self, ("batch", "balance", *BODY_STANDS_STILL), "sae is a closed formula on frozen features")
-        return self
 
     def head(self) -> Mapping[str, Any] | None:
         """Return the `HeadSpec` of a head that compares by the angle."""

@@ -31,7 +31,7 @@ def test_attention_by_hand():
 def test_with_one_shot_it_is_the_nearest_prototype(distance):
     features = torch.randn(6, 4, 8, generator=GENERATOR)
     told = {**EPISODES, "shot": 1, "query": 3, "distance": distance}
-    losses = [build(kind, told, "options").episode_losses(features) for kind in (Matching, PrototypeNet)]
+    losses = [build(kind, told, "options").episode_losses(None, features) for kind in (Matching, PrototypeNet)]
     torch.testing.assert_close(*losses)
 
 
