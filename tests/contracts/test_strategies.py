@@ -105,6 +105,7 @@ OF_TASKS = ("multi_task",)  # of two tasks in one table
 OF_TRAINED = ("tent",)  # they start from a network with a head for the classes
 OF_TEXTS = ("prompt",)  # the tiny images of the others are no texts
 TICKETS = ("coral", "eszsl", "full", "lora", "lp_ft", "prompt", "prototypes", "reptile", "self_training", "simpleshot")
+REPEATED = ("cdan", "ewc", "fixmatch", "full", "multi_task", "prompt", "prototypes", "replay", "self_training", "setfit")
 STAYING = ("houlsby", "parallel_adapter", "prompts")
 
 
@@ -187,7 +188,11 @@ def test_learns(made, null, name):
     assert losses[-1][1] < log(3), "better than guessing"
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in REPEATED else pytest.mark.slow) for n in OPTIONS], scope="module"
+)
 def test_repeats_bit_for_bit(made, material, tmp_path, name):
+    """Those that draw numbers of their own; the others draw as `full` does, and repeat again in the slow tests."""
     again = adapted(tmp_path / "again", material, name)
     assert again.manifest.key == made.manifest.key
     assert again.manifest.files["weights.safetensors"] == made.manifest.files["weights.safetensors"]
