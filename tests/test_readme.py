@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import effxfer
 from effxfer.cli.app import app
+from effxfer.data.settings import DataSettings
 from effxfer.runtime.__main__ import main as classify
+from effxfer.settings import build
 from tests import tiny
 from tests.contracts.test_pipelines import SHORT
 from tests.transfer.zero_shot.attributes import write_files
@@ -170,7 +173,39 @@ def test_the_picture_of_the_report_page_is_small():
     assert (HOUSE / "docs" / "report-page.png").stat().st_size < 150_000
 
 
-@pytest.mark.parametrize("tour", TOURS)
+class Understood(Exception):  # noqa: N818
+    """A command came as far as its stage."""
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES.values()], ids=lambda page: page.stem)
+def test_its_commands_are_understood(page, monkeypatch):
+    """Words and settings of each command are checked, and nothing is opened; the tours run them, some in slow tests."""
+
+    def stop(_job):
+        raise Understood
+
+    # The networks and tickets that pages name are results of commands before.
+    monkeypatch.setattr("effxfer.api.job.origin_of", lambda source, backbone: source)
+    monkeypatch.setattr("effxfer.api.job.data_for", lambda origin, table: [build(DataSettings, {"source": "digits", **table}, "data")])
+    monkeypatch.setattr("effxfer.api.job.Job.run", stop)
+    group = get_command(app)
+    for command in commands(page):
+        words = shlex.split(command.partition(" > ")[0])
+        with group.make_context("effxfer", list(words)) as context:
+            name, found, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+            parsed = found.make_context(name, rest, parent=context)
+        if "dry_run" in parsed.params and "source" in parsed.params:
+            done = CliRunner().invoke(app, words)
+            assert isinstance(done.exception, Understood), f"{command}: {done.output}"
+
+
+# Those of images and of texts from the beginning to a file; the others take as long, and differ by a stage or two.
+QUICK_TOURS = ("commands", "text")
+
+
+@pytest.mark.parametrize(
+    "tour", [pytest.param(name, marks=() if name in QUICK_TOURS else pytest.mark.slow) for name in TOURS]
+)
 def test_its_commands_run(tour, place, monkeypatch):
     three = load_digits().images[3] * 15.9
     Image.fromarray(three.astype("uint8")).save("three.png")
