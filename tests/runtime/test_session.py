@@ -37,7 +37,10 @@ def traced(log):
     return words if able else []
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+# strace slows a process ten times; the others open their sessions in the same place.
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=() if one in ("runtime", "predict") else pytest.mark.slow) for one in COMMANDS]
+)
 def test_nothing_is_written_and_no_socket_is_opened(folder, tmp_path, name):
     places = {place: str(tmp_path / place) for place in PLACES}
     for place in places.values():

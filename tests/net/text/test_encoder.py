@@ -151,7 +151,7 @@ def test_exported_files_take_any_batch_and_length(variant, opset):
     check_operators(model, opset, free)
     session = open_session(model.SerializeToString(), session_options(threads=1))
     for length in (8, 33, 63):
-        for batch in (1, 2, 7, 32):
+        for batch in (1, 7):
             ids = texts(batch, length, seed=batch)
             with torch.no_grad():
                 expected = module(ids).numpy()
