@@ -186,9 +186,11 @@ def test_its_commands_are_understood(page, monkeypatch):
 
     # The networks and tickets that pages name are results of commands before.
     monkeypatch.setattr("effxfer.api.job.origin_of", lambda source, backbone: source)
-    monkeypatch.setattr("effxfer.api.job.data_for", lambda origin, table: [build(DataSettings, {"source": "digits", **table}, "data")])
+    monkeypatch.setattr(
+        "effxfer.api.job.data_for", lambda origin, table: [build(DataSettings, {**given, **table}, "data")]
+    )
     monkeypatch.setattr("effxfer.api.job.Job.run", stop)
-    group = get_command(app)
+    group, given = get_command(app), {"source": "digits"}
     for command in commands(page):
         words = shlex.split(command.partition(" > ")[0])
         with group.make_context("effxfer", list(words)) as context:

@@ -105,7 +105,7 @@ OF_TASKS = ("multi_task",)  # of two tasks in one table
 OF_TRAINED = ("tent",)  # they start from a network with a head for the classes
 OF_TEXTS = ("prompt",)  # the tiny images of the others are no texts
 TICKETS = ("coral", "eszsl", "full", "lora", "lp_ft", "prompt", "prototypes", "reptile", "self_training", "simpleshot")
-REPEATED = ("cdan", "ewc", "fixmatch", "full", "multi_task", "prompt", "prototypes", "replay", "self_training", "setfit")
+REPEATED = ("cdan", "ewc", "fixmatch", "full", "multi_task", "prompt", "prototypes", "replay", "self_training")
 STAYING = ("houlsby", "parallel_adapter", "prompts")
 
 
