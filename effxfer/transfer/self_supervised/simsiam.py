@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from effxfer.data.task import Task
 from effxfer.net.net import Net
 from effxfer.transfer.self_supervised.collapse import watch_collapse
-from effxfer.transfer.self_supervised.negative_cosine import negative_cosine
 from effxfer.transfer.self_supervised.projection import Projected, full_precision, perceptron
-from effxfer.transfer.self_supervised.two_views import TwoViews
+from effxfer.transfer.self_supervised.two_views import TwoViews, negative_cosine
 
 
 class SimSiam(TwoViews):

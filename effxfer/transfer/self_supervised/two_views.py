@@ -1,10 +1,15 @@
-"""What strategies share that compare two augmented views of each image."""
+"""What strategies share that compare two augmented views of each image.
+
+Shape legend: B images, P units of the projection.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
 
 from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import Batches
@@ -43,3 +48,8 @@ class TwoViews(Strategy):
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
         """Return the rank of the features, see `judge_rank`."""
         return judge_rank(learner, tasks[-1].val, device)
+
+
+def negative_cosine(predicted: Tensor, targets: Tensor) -> Tensor:
+    """Return minus the mean cosine of rows `(B, P)`, in [-1, 1]; BYOL's squared distance is 2 + 2 times it."""
+    return -F.cosine_similarity(predicted, targets, dim=1).mean()

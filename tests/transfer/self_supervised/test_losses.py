@@ -10,8 +10,8 @@ from torch import Tensor
 
 from effxfer.transfer.self_supervised.barlow_twins import redundancy
 from effxfer.transfer.self_supervised.moco import contrast_with_queue
-from effxfer.transfer.self_supervised.negative_cosine import negative_cosine
 from effxfer.transfer.self_supervised.simclr import contrast
+from effxfer.transfer.self_supervised.two_views import negative_cosine
 from effxfer.transfer.self_supervised.vicreg import covariance_penalty, variance_hinge
 
 SIZES = (st.integers(2, 7), st.integers(1, 6), st.integers(0, 999))
