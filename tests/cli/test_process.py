@@ -60,6 +60,7 @@ def test_a_missing_model_ends_in_4(tmp_path):
     assert (code, out) == (4, "")
 
 
+@pytest.mark.slow
 def test_a_failed_gate_ends_in_6(dense, tmp_path):
     process = start("export", dense.path, "--no-int8", "--set", "tolerance=1e-12", "--out", tmp_path / "out")
     code, out, err = end(process)

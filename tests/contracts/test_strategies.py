@@ -104,12 +104,24 @@ BACKBONES = {
 OF_TASKS = ("multi_task",)  # of two tasks in one table
 OF_TRAINED = ("tent",)  # they start from a network with a head for the classes
 OF_TEXTS = ("prompt",)  # the tiny images of the others are no texts
-TICKETS = ("coral", "eszsl", "full", "lora", "lp_ft", "prompt", "prototypes", "reptile", "self_training", "simpleshot")
-REPEATED = ("cdan", "ewc", "fixmatch", "full", "multi_task", "prompt", "prototypes", "replay", "self_training")
+TICKETS = ("eszsl", "full", "lora", "lp_ft", "prompt", "prototypes", "self_training", "simpleshot")
+REPEATED = ("ewc", "fixmatch", "full", "multi_task", "prompt", "prototypes", "replay", "self_training")
 STAYING = ("houlsby", "parallel_adapter", "prompts")
 
 
-@pytest.fixture(scope="module", params=sorted(OPTIONS))
+# They differ from one of their family by a loss or a formula, which has tests of its own.
+ALIKE = (
+    "ale", "anil", "bi_tuning", "bss", "cdan", "coral", "dan", "dap", "freeze", "gdumb", "ia3", "iap", "importance",
+    "lwf", "matching", "parallel_adapter", "relation", "reptile", "si", "ssf",
+)  # fmt: skip
+
+
+def by_default(names):
+    """All strategies; those that are not among the names are left to the slow tests."""
+    return [pytest.param(one, marks=() if one in names else pytest.mark.slow) for one in OPTIONS]
+
+
+@pytest.fixture(scope="module", params=by_default(OPTIONS.keys() - set(ALIKE)))
 def name(request):
     return request.param
 
@@ -188,9 +200,7 @@ def test_learns(made, null, name):
     assert losses[-1][1] < log(3), "better than guessing"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in REPEATED else pytest.mark.slow) for n in OPTIONS], scope="module"
-)
+@pytest.mark.parametrize("name", by_default(REPEATED), scope="module")
 def test_repeats_bit_for_bit(made, material, tmp_path, name):
     """Those that draw numbers of their own; the others draw as `full` does, and repeat again in the slow tests."""
     again = adapted(tmp_path / "again", material, name)
@@ -271,11 +281,7 @@ def test_leaves_nothing_frozen_and_no_hooks(made, name):
         assert not net.training
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in TICKETS else pytest.mark.slow) for n in OPTIONS],
-    scope="module",
-)
+@pytest.mark.parametrize("name", by_default(TICKETS), scope="module")
 def test_keeps_a_tickets_zeros(material, tmp_path, name):
     """Those that set weights by themselves; the others train as `full` does, and again in the slow tests."""
     backbone, data = material
@@ -304,14 +310,7 @@ def test_leaves_an_adapter_where_it_says_so(made, name):
     assert [edit["kind"] for edit in adapters(made.net())] == [name] * (name in STAYING)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=() if n in ("eszsl", "full", "prompt", "prototypes", *STAYING) else pytest.mark.slow)
-        for n in OPTIONS
-    ],
-    scope="module",
-)
+@pytest.mark.parametrize("name", by_default(("eszsl", "full", "prompt", "prototypes", *STAYING)), scope="module")
 def test_reaches_a_checked_export(material, tmp_path, name):
     """Those that leave the architecture as it was are exported as `full` is, and again in the slow tests."""
     made = adapted(tmp_path / "net", material, name)

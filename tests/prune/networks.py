@@ -42,14 +42,14 @@ XCA = r"body\.stages\.[123]\..*"  # uneven chunks, and attention that counts its
 
 QUICK = {
     "resnet10t": Network("timm:resnet10t"),
-    "convnext, 4 blocks": Network("timm:convnext_atto", args={"depths": (1, 1, 1, 1), "dims": (16, 16, 32, 32)}),
     "vit, 2 blocks": Network("timm:vit_tiny_patch16_224", args=SHORT_VIT),
-    "swin, 2 blocks": Network("timm:swin_tiny_patch4_window7_224", args=SHORT_SWIN, left=r".*\.attn"),
-    "shufflenet v1": Network("tests.prune.nets_shuffle:Grouped"),
     "shufflenet v2": Network("tests.prune.nets_shuffle:Halved"),
 }  # fmt: skip
 
 MATRIX = {
+    "convnext, 4 blocks": Network("timm:convnext_atto", args={"depths": (1, 1, 1, 1), "dims": (16, 16, 32, 32)}),
+    "swin, 2 blocks": Network("timm:swin_tiny_patch4_window7_224", args=SHORT_SWIN, left=r".*\.attn"),
+    "shufflenet v1": Network("tests.prune.nets_shuffle:Grouped"),
     **{name: Network(f"timm:{name}") for name in (
         "resnet18", "resnet50", "seresnet18", "resnext50_32x4d", "res2net50_14w_8s", "cspresnet50", "densenet121",
         "dla34", "repvgg_a0", "vgg11", "mobilenetv2_100", "mobilenetv3_small_100", "mobilenetv3_large_100",

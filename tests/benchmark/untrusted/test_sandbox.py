@@ -74,7 +74,10 @@ def patience(monkeypatch):
     monkeypatch.setenv("EFFXFER_FOREIGN_GB", "2")
 
 
-@pytest.mark.parametrize("command", ["predict", "doctor", "bench"])
+# All three call `call_in_sandbox`, and wait for its limits.
+@pytest.mark.parametrize(
+    "command", ["predict", *(pytest.param(c, marks=pytest.mark.slow) for c in ("doctor", "bench"))]
+)
 @pytest.mark.parametrize(("kind", "said"), [(HANGS, "did not end within"), (GROWS, "takes more than 2.0 GB of memory")])
 def test_what_starts_on_images_alone_is_stopped(tmp_path, photo, patience, command, kind, said):
     file = planted(tmp_path / "m.onnx", *kind)

@@ -76,6 +76,7 @@ def test_computes_the_same_with_fewer_parameters_and_can_be_rebuilt(case, seed, 
         assert not bool(net.get_parameter(name)[~keep].any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(LARGER))
 def test_whole_architectures(case):
     net = masked(case, quiet=True)

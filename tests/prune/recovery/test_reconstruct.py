@@ -130,6 +130,7 @@ def test_what_cannot_be_solved_says_why():
     assert one["body.first"]["left alone"] == "there are too few images"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["timm:mobilenetv3_small_050", "timm:test_convnext", "timm:test_resnet"])
 def test_architectures(source):
     dense = make(source, 64)

@@ -33,6 +33,7 @@ def digits(tmp_path_factory):
     return root, wrong
 
 
+@pytest.mark.slow
 def test_most_wrong_labels_are_found_and_few_right_ones_are_accused(digits, tmp_path):
     root, wrong = digits
     backbone, data = BackboneSettings(source="resnet20-cifar10"), DataSettings(source=str(root))

@@ -92,6 +92,7 @@ def halved(runners, *, baseline, **_):
     return [SimpleNamespace(name=n, p50=r, ratio=r, ratio_low=r, ratio_high=r, n=1) for n, r in ratios.items()]
 
 
+@pytest.mark.slow
 def test_both_files_are_of_an_old_operator_set_that_is_asked_for(dense, data, tmp_path, monkeypatch):
     monkeypatch.setattr("effxfer.benchmark.protocol.latency.compare", halved)
     made = tiny.stage("export", dense, tmp_path / "out", data, opset=13, max_drop=100.0)

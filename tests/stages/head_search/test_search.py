@@ -42,6 +42,7 @@ def test_repeats_bit_for_bit(headed, dense, data, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_workers_try_heads_side_by_side(dense, data, tmp_path):
     found = [
         tiny.stage("search", dense, tmp_path / str(workers), data, taps=[["out"]], confidence=0.0, workers=workers)

@@ -66,6 +66,7 @@ def test_reports_every_round(ticket):
     assert of_all.points[2][0] == pytest.approx(100 - ticket.manifest.report["sparsity/all"].value)
 
 
+@pytest.mark.slow
 def test_zeros_survive_every_later_stage(ticket, data, tmp_path):
     small = tiny.stage("prune channels", ticket, tmp_path / "small", data)
     again = tiny.stage("finetune", small, tmp_path / "again", data)

@@ -117,6 +117,7 @@ def test_it_comes_before_fine_tuning_too(place, reviews, tmp_path):
     assert [edit["kind"] for edit in tuned.manifest.edits] == ["prune_vocabulary", "set_head"]
 
 
+@pytest.mark.slow
 def test_tickets_adapters_and_exports_go_on_from_it(small, reviews, tmp_path):
     ticket = tiny.stage(
         "prune lottery", small, tmp_path / "ticket", reviews, sparsity=0.3, rounds=1, options=PLAIN, fit=FIT
@@ -157,6 +158,7 @@ def test_a_memory_of_former_texts_is_not_made_unreadable(dense):
     assert "before" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_claim_a_teacher_with_the_whole_vocabulary_brings_its_student_nearer(dense, reviews, tmp_path):
     few = tiny.stage(STAGE, dense, tmp_path / "few", reviews, min_count=60)
     settings = {"options": PLAIN, "fit": {**FIT, "epochs": 12}}

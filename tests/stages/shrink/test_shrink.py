@@ -67,6 +67,7 @@ def test_another_backbone_competes_as_it_is_or_made_faster(dense, data, tmp_path
     assert "effxfer.net.conv4:conv4, channels" not in names, "its head is not trained"
 
 
+@pytest.mark.slow
 def test_a_training_as_long_as_the_last_one_is_not_repeated(dense, data, tmp_path, monkeypatch):
     labels = []
     monkeypatch.setattr(trials, "train", tiny.cut_off(train, labels, 99))

@@ -107,6 +107,7 @@ def test_strategies_of_one_network_learn_several_tasks_by_the_plain_sum(data, tm
     assert export(net, tmp_path / "onnx", data).manifest.report["parity/agreement"].value == 100
 
 
+@pytest.mark.slow
 def test_a_ticket_and_removed_channels_keep_all_tasks(network, data, tmp_path):
     few = {"strategy": "multi_task", "options": {**tiny.PLAIN, "controls": "none"}, "fit": {**FIT, "epochs": 1}}
     ticket = tiny.stage("prune lottery", network, tmp_path / "ticket", data, rounds=1, **few)
