@@ -71,7 +71,8 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
     before = score(net, tasks[-1].val, device)
     history, removed, kept_outputs = list[Row](), list[Report](), dict[str, list[int]]()
     # Images without labels are seen with the answers of the unpruned network.
-    tasks = [*tasks[:-1], with_answers(tasks[-1], net, device)] if settings.teacher.logits else tasks
+    answered = with_answers(tasks[-1], net, device) if settings.teacher.logits else tasks[-1]
+    tasks, notes = [*tasks[:-1], answered], answered.notes[len(tasks[-1].notes) :]
     teacher = load_teacher(settings.teacher, net) if settings.teacher.source else dense
     for step in range(1, settings.steps + 1):
         report, step_outputs = prune_step_once(net, dense, tasks, settings, step, device, work)
@@ -92,7 +93,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         + total_report(removed)
         + training_curves(history, title=net.output.title)
     )
-    report += Report(notes=(note,)) + training.notes
+    report += Report(notes=(note, *notes)) + training.notes
     context = ControlContext(
         net=net, dense=dense, backbones=control_backbones, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
         foreign_loss=foreign,

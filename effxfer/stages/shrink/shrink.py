@@ -51,7 +51,8 @@ def shrink(
     training = begin_training(net, tasks, settings, device)
     dense = deepcopy(net).eval()
     # Images without labels are seen with the answers of the teacher.
-    tasks = [*tasks[:-1], with_answers(tasks[-1], dense, device)] if settings.teacher.logits else tasks
+    answered = with_answers(tasks[-1], dense, device) if settings.teacher.logits else tasks[-1]
+    tasks, notes = [*tasks[:-1], answered], answered.notes[len(tasks[-1].notes) :]
     with shipping_clock(dense, settings) as clock:
         networks, note = make_networks(dense, backbones, tasks[-1], settings, clock, work)
         contest = Contest(
@@ -68,7 +69,7 @@ def shrink(
             return net, accuracy_report(net, tasks[-1], device) + training.notes + reason
     winner = outcome.net().to(device.torch)
     report = accuracy_report(winner, contest.task_for(winner), device) + report_outcome(contest, outcome, limit) + tried
-    return winner, report + training.notes + Report(notes=note)
+    return winner, report + training.notes + Report(notes=(*notes, *note))
 
 
 def compete(contest: Contest, work: Work, began: float) -> tuple[Outcome, float, Report]:

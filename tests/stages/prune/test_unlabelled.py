@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.stages.prune import unlabelled
 from effxfer.stages.prune.unlabelled import with_answers
 from effxfer.train.evaluate import predict
 from effxfer.transfer.fine_tuning.full import Full
@@ -27,6 +28,17 @@ def test_images_without_labels_are_trained_on_with_the_answers_of_the_network(tr
     assert (more.train.labels[count:] == answers).all()
     assert (more.train.rows[count:] == stripes.unlabelled.rows).all()
     assert more.val is stripes.val
+
+
+def test_no_more_images_take_part_than_there_is_room_for(trained, monkeypatch):
+    net, stripes = trained
+    monkeypatch.setattr(unlabelled, "MOST_IMAGES", len(stripes.train) + 3)
+    more = with_answers(stripes, net, CPU)
+    assert (more.train.rows[-3:] == stripes.unlabelled.rows[[0, 48, 95]]).all()
+    assert more.notes[-1].startswith("3 images without labels")
+    monkeypatch.setattr(unlabelled, "MOST_IMAGES", len(stripes.train))
+    assert with_answers(stripes, net, CPU) is stripes
+    assert with_answers(replace(stripes, target=stripes), net, CPU).train is stripes.train, "those of a target domain"
 
 
 def test_decoded_again_the_answers_are_the_same(trained):
