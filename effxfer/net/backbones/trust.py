@@ -35,9 +35,10 @@ BUNDLED = {
     "effxfer.net.mlp:Mlp": {"batchnorm", "dropout", "hidden", "inputs"},
     "effxfer.net.mlp:mlp": {"batchnorm", "dropout", "hidden", "inputs"},
     "effxfer.net.text.encoder:Encoder": {
-        "activation", "attention_dropout", "causal", "dropout", "embedding_norm", "embedding_width", "eps", "heads",
-        "layers", "mlp", "pad", "pooling", "positions", "positions_from_pad", "pre_norm", "relative_buckets",
-        "segments", "separator", "vocabulary", "width",
+        "activation", "attention_dropout", "biased", "causal", "dropout", "embedding_norm", "embedding_width", "eps",
+        "first_norm", "gated", "global_every", "heads", "layers", "local_rotary", "mlp", "pad", "pooling", "positions",
+        "positions_from_pad", "pre_norm", "relative_buckets", "rotary", "segments", "separator", "vocabulary", "width",
+        "window",
     },
 }  # fmt: skip
 # By none of these names does either library accept a URL, a file, a configuration or a class.
@@ -61,10 +62,13 @@ ARGUMENTS = {"timm": set(TIMM.split()), "torchvision": set(TORCHVISION.split())}
 LARGEST_NUMBER = 4096
 LARGER = {
     "inputs": 100_000,
+    "local_rotary": 10**9,
     "mlp": 2**16,
     "positions": 2**16,
+    "rotary": 10**9,
     "separator": 2**20,
     "vocabulary": 2**20,
+    "window": 2**16,
 }  # of text encoders and vectors
 # Chosen: depths and widths are lists of a few stages.
 LONGEST_LIST = 16

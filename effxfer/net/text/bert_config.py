@@ -10,6 +10,7 @@ from typing import Any
 
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.net.text.encoder import ACTIVATIONS
+from effxfer.net.text.modern.modern_config import modern_arguments
 
 BERT_KEYS = {
     "vocabulary": "vocab_size", "width": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
@@ -23,6 +24,12 @@ DISTILBERT_KEYS = {
     "attention_dropout": "attention_dropout",
 }  # fmt: skip
 MPNET_KEYS = {argument: key for argument, key in BERT_KEYS.items() if argument != "segments"}
+MODERN_KEYS = {
+    "vocabulary": "vocab_size", "width": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
+    "mlp": "intermediate_size", "positions": "max_position_embeddings", "activation": "hidden_activation",
+    "eps": "norm_eps", "dropout": "embedding_dropout", "attention_dropout": "attention_dropout",
+}  # fmt: skip
+MODERN_DROPOUT = 0.0  # where the file says nothing
 MPNET_BUCKETS = 32  # transformers ignores the number in the file
 
 
@@ -37,6 +44,7 @@ class Kind:
         positions_from_pad: See `Encoder`.
         pairs: Whether the two texts of a pair have different segments.
         relative_buckets: See `Encoder`.
+        modern: Whether it is ModernBERT, with rotary positions and windows.
     """
 
     prefix: str
@@ -45,6 +53,7 @@ class Kind:
     positions_from_pad: bool = False
     pairs: bool = False
     relative_buckets: int = 0
+    modern: bool = False
 
 
 ROBERTA = Kind(prefix="roberta.", keys=BERT_KEYS, pad=1, positions_from_pad=True)
@@ -53,6 +62,7 @@ KINDS: dict[str, Kind] = {
     "camembert": ROBERTA,
     "distilbert": Kind(prefix="distilbert.", keys=DISTILBERT_KEYS),
     "electra": Kind(prefix="electra.", keys={**BERT_KEYS, "embedding_width": "embedding_size"}, pairs=True),
+    "modernbert": Kind(prefix="model.", keys=MODERN_KEYS, pad=50283, modern=True),
     "mpnet": Kind(
         prefix="mpnet.", keys=MPNET_KEYS, pad=1, positions_from_pad=True, relative_buckets=MPNET_BUCKETS
     ),
@@ -62,7 +72,7 @@ KINDS: dict[str, Kind] = {
 # By reason and nearest kind that works.
 REFUSED: dict[tuple[str, str], str] = {
     ("its attention has relative positions", "roberta"): "deberta deberta-v2 xlnet funnel convbert",
-    ("it has rotary positions", "bert"): "modernbert nomic_bert roformer eurobert neobert new gte jina_bert",
+    ("it has rotary positions", "modernbert"): "nomic_bert roformer eurobert neobert new gte jina_bert",
     ("it attends in sliding windows", "roberta"): "longformer big_bird led reformer",
     ("its blocks share or group weights", "electra"): "albert mobilebert squeezebert ibert",
     ("its norms stand before attention", "roberta"): "roberta-prelayernorm xlm-roberta-xl data2vec-text",
@@ -113,12 +123,20 @@ def encoder_arguments(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     kind = kind_of(config, file)
     if reason := _unsupported_part(config, kind):
         raise ModelFileError(f"{file}: {reason}", "take a plain BERT-like encoder", code="E433")
+    if kind.modern:
+        config = {
+            **dict.fromkeys(("embedding_dropout", "attention_dropout"), MODERN_DROPOUT),
+            "norm_eps": 1e-5,
+            **config,
+        }
     arguments = {argument: _value(config, key, argument, file) for argument, key in kind.keys.items()}
     arguments["activation"] = _activation(arguments["activation"], file)
     arguments["pad"] = kind.pad if config.get("pad_token_id") is None else _value(config, "pad_token_id", "pad", file)
     arguments |= {"positions_from_pad": kind.positions_from_pad, "relative_buckets": kind.relative_buckets}
     if not kind.pairs or arguments["segments"] < 2:
         arguments["segments"] = 0
+    if kind.modern:
+        arguments |= modern_arguments(config, arguments["layers"], file)
     if arguments["width"] % arguments["heads"]:
         text = f"{file}: {arguments['heads']} heads do not divide the width {arguments['width']}"
         raise ModelFileError(text, "get an intact copy", code="E433")
@@ -150,7 +168,7 @@ def _unsupported_part(config: Mapping[str, Any], kind: Kind) -> str:
         "it is a decoder": config.get("is_decoder") or config.get("add_cross_attention"),
         "its weights are quantized": config.get("quantization_config"),
         "heads were removed by transformers": config.get("pruned_heads"),
-        "it attends in sliding windows": any(config.get(key) for key in WINDOWS),
+        "it attends in sliding windows": not kind.modern and any(config.get(key) for key in WINDOWS),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 

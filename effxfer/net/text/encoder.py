@@ -3,8 +3,9 @@
 RoBERTa (https://arxiv.org/abs/1907.11692), DistilBERT (https://arxiv.org/abs/1910.01108), ELECTRA
 (https://arxiv.org/abs/2003.10555), MiniLM (https://arxiv.org/abs/2002.10957) and MPNet
 (https://arxiv.org/abs/2004.09297) are the same network with other arguments, and so is the text tower of CLIP
-(https://arxiv.org/abs/2103.00020). Own modules instead of `transformers`: head pruning, adapters and layer decay of
-this package know `blocks.N.attn.qkv`, and its exports have free axes.
+(https://arxiv.org/abs/2103.00020), and ModernBERT (https://arxiv.org/abs/2412.13663). Own modules instead of
+`transformers`: head pruning, adapters and layer decay of this package know `blocks.N.attn.qkv`, and its exports have
+free axes.
 
 The only input is `ids`. Padding, segments and positions follow from it, so no caller can pass them wrongly.
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from effxfer.errors import SettingsError, did_you_mean
+from effxfer.net.text.modern.rotary import RotaryPositions, window_bias
 from effxfer.net.text.relative_positions import RelativePositions
 from effxfer.net.text.token_pooling import TOKEN_POOLS, causal_bias, padding_bias
 
@@ -66,6 +68,14 @@ class Encoder(nn.Module):
         pre_norm: Norms stand before attention and MLP, with one more at the end; otherwise behind the sums, as in BERT.
         embedding_norm: Whether embeddings are normalized, as in BERT; CLIP's are not.
         causal: A token attends to those before it and to itself alone, as in CLIP.
+        first_norm: Whether the first block of a `pre_norm` encoder has a norm before attention; ModernBERT's has not.
+        rotary: Base of rotary positions, which then take the place of the table; 0 is none. `positions` is the most
+            tokens of a text.
+        local_rotary: Base in blocks that attend within a window.
+        window: Largest distance of two tokens in these blocks.
+        global_every: Every so many blocks, from the first on, one attends to all tokens; 1 is all of them.
+        gated: MLPs have a gate: the activation of one layer times another.
+        biased: Whether norms and linear layers of blocks have biases.
         eps: Of the norms.
         dropout: Of embeddings and of what attention and MLP give; in [0, 1).
         attention_dropout: Of attention's weights; in [0, 1).
@@ -82,8 +92,9 @@ class Encoder(nn.Module):
         self, *, vocabulary: int, width: int, layers: int, heads: int, mlp: int, positions: int = 512,
         embedding_width: int = 0, segments: int = 0, pad: int = 0, separator: int = -1,
         positions_from_pad: bool = False, relative_buckets: int = 0, activation: str = "gelu", pre_norm: bool = False,
-        embedding_norm: bool = True, causal: bool = False, eps: float = 1e-12, dropout: float = 0.0,
-        attention_dropout: float = 0.0, pooling: str = "mean",
+        embedding_norm: bool = True, causal: bool = False, first_norm: bool = True, rotary: float = 0.0,
+        local_rotary: float = 0.0, window: int = 0, global_every: int = 1, gated: bool = False, biased: bool = True,
+        eps: float = 1e-12, dropout: float = 0.0, attention_dropout: float = 0.0, pooling: str = "mean",
     ) -> None:  # fmt: skip
         super().__init__()
         if pooling not in TOKEN_POOLS:
@@ -94,17 +105,26 @@ class Encoder(nn.Module):
         if activation not in ACTIVATIONS:
             near = did_you_mean(activation, ACTIVATIONS)
             raise SettingsError(f"no activation {activation!r}{near}", f"it is one of {', '.join(ACTIVATIONS)}")
-        self.pad, self.separator, self.causal = pad, separator, causal
+        if rotary and (width // heads) % 2:
+            raise SettingsError(
+                f"heads of {width // heads} numbers have no halves to turn", "set another number of heads"
+            )
+        self.pad, self.separator, self.causal, self.window = pad, separator, causal, window
         self.embeddings = Embeddings(
             vocabulary, embedding_width or width, width, positions, segments, eps, dropout,
             first_position=pad + 1 if positions_from_pad else 0, normalized=embedding_norm,
+            table=not rotary, biased=biased,
         )  # fmt: skip
         self.relative = RelativePositions(relative_buckets, heads, positions) if relative_buckets else None
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp, activation, eps, dropout, attention_dropout, pre_norm=pre_norm)
-            for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(width, eps=eps) if pre_norm else nn.Identity()
+            Block(
+                width, heads, mlp, activation, eps, dropout, attention_dropout, pre_norm=pre_norm,
+                first_norm=first_norm or number > 0, rotary=local_rotary if number % global_every else rotary,
+                local=bool(number % global_every), gated=gated, biased=biased,
+            )
+            for number in range(layers)
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(width, eps=eps, bias=biased) if pre_norm else nn.Identity()
         self.feature_info = [{"module": f"blocks.{block}", "num_chs": width} for block in range(layers)]
         self.apply(_initialize)
 
@@ -125,8 +145,11 @@ class Encoder(nn.Module):
             bias = bias + causal_bias(ids.shape[1], x.dtype, x.device)
         if self.relative is not None:
             bias = bias + self.relative(ids.shape[1])
+        local = bias
+        if any(getattr(block, "local", False) for block in self.blocks):
+            local = bias + window_bias(ids.shape[1], self.window, x.dtype, x.device)
         for block in self.blocks:
-            x = block(x, bias)
+            x = block(x, local if getattr(block, "local", False) else bias)
         tokens: Tensor = self.norm(x)
         return tokens
 
@@ -147,21 +170,22 @@ class Embeddings(nn.Module):
 
     def __init__(
         self, vocabulary: int, width: int, outputs: int, positions: int, segments: int, eps: float, dropout: float,
-        *, first_position: int, normalized: bool = True,
+        *, first_position: int, normalized: bool = True, table: bool = True, biased: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         self.first_position = first_position
         self.tokens = nn.Embedding(vocabulary, width)
-        self.positions = nn.Embedding(positions, width)
+        self.most_tokens = positions - first_position
+        self.positions = nn.Embedding(positions, width) if table else None
         self.segments = nn.Embedding(segments, width) if segments else None
-        self.norm = nn.LayerNorm(width, eps=eps) if normalized else nn.Identity()
+        self.norm = nn.LayerNorm(width, eps=eps, bias=biased) if normalized else nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.proj = nn.Linear(width, outputs) if width != outputs else nn.Identity()
 
     @property
     def longest(self) -> int:
         """Tokens that a text may have."""
-        return self.positions.num_embeddings - self.first_position
+        return self.most_tokens
 
     def forward(self, ids: Tensor, real: Tensor, segments: Tensor | None) -> Tensor:
         """Map ids `(B, n)` to `(B, n, D)`."""
@@ -169,7 +193,9 @@ class Embeddings(nn.Module):
         if not torch.compiler.is_compiling() and ids.shape[1] > self.longest:
             text = f"a text of {ids.shape[1]} tokens, where the position table ends at {self.longest}"
             raise SettingsError(text, "cut texts to this number of tokens")
-        x = self.tokens(ids) + self.positions(self._positions(ids, real))
+        x = self.tokens(ids)
+        if self.positions is not None:
+            x = x + self.positions(self._positions(ids, real))
         if self.segments is not None:
             x = x + self.segments(segments)
         projected: Tensor = self.proj(self.drop(self.norm(x)))
@@ -186,14 +212,15 @@ class Block(nn.Module):
 
     def __init__(
         self, width: int, heads: int, mlp: int, activation: str, eps: float, dropout: float, attention_dropout: float,
-        *, pre_norm: bool,
+        *, pre_norm: bool, first_norm: bool = True, rotary: float = 0.0, local: bool = False, gated: bool = False,
+        biased: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.pre_norm = pre_norm
-        self.attn = Attention(width, heads, dropout, attention_dropout)
-        self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.mlp = Mlp(width, mlp, activation, dropout)
-        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.pre_norm, self.local = pre_norm, local
+        self.attn = Attention(width, heads, dropout, attention_dropout, rotary=rotary, biased=biased)
+        self.norm1 = nn.LayerNorm(width, eps=eps, bias=biased) if first_norm else nn.Identity()
+        self.mlp = (GatedMlp if gated else Mlp)(width, mlp, activation, dropout, biased=biased)
+        self.norm2 = nn.LayerNorm(width, eps=eps, bias=biased)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Map tokens `(B, n, D)`; `bias` `(B, 1 or H, 1 or n, n)` is added to the scores of attention."""
@@ -207,18 +234,23 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention with the attributes of timm's, which head pruning reads."""
 
-    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, dropout: float, attention_dropout: float, *, rotary: float, biased: bool
+    ) -> None:
         super().__init__()
         self.num_heads, self.head_dim, self.attn_dim = heads, width // heads, width
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=biased)
+        self.rotary = RotaryPositions(width // heads, rotary) if rotary else None
         self.attn_drop = nn.Dropout(attention_dropout)
-        self.proj = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width, bias=biased)
         self.proj_drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Map tokens `(B, n, D)`; see `Block.forward`."""
         batch, length, _ = x.shape
         prompts = length - bias.shape[-1]  # a block with prompts has more tokens than the text: they are attended to
+        if prompts and self.rotary is not None:
+            raise SettingsError("learned tokens have no place among rotary positions", "lora adapts any network")
         if prompts:
             bias = F.pad(bias, (0, prompts))
         # ONNX Runtime's Attention of operator set 23 does not broadcast the bias over queries; torch makes no copy.
@@ -226,6 +258,8 @@ class Attention(nn.Module):
         query, key, value = (
             part.view(batch, length, self.num_heads, self.head_dim).transpose(1, 2) for part in self.qkv(x).chunk(3, -1)
         )
+        if self.rotary is not None:
+            query, key = self.rotary(query, key)
         rate = self.attn_drop.p if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
         projected: Tensor = self.proj(attended.transpose(1, 2).reshape(batch, length, self.attn_dim))
@@ -235,11 +269,11 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     """Two linear layers with an activation between them: `(B, n, D)` to the same shape."""
 
-    def __init__(self, width: int, hidden: int, activation: str, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, activation: str, dropout: float, *, biased: bool) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = nn.Linear(width, hidden, bias=biased)
         self.act = ACTIVATIONS[activation]()
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = nn.Linear(hidden, width, bias=biased)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -248,8 +282,21 @@ class Mlp(nn.Module):
         return mapped
 
 
+class GatedMlp(Mlp):
+    """An MLP whose hidden units are multiplied by those of a gate (Shazeer, 2020, https://arxiv.org/abs/2002.05202)."""
+
+    def __init__(self, width: int, hidden: int, activation: str, dropout: float, *, biased: bool) -> None:
+        super().__init__(width, hidden, activation, dropout, biased=biased)
+        self.gate = nn.Linear(width, hidden, bias=biased)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens."""
+        mapped: Tensor = self.drop(self.fc2(self.act(self.fc1(x)) * self.gate(x)))
+        return mapped
+
+
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=INITIAL_DEVIATION)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -19,6 +19,7 @@ from effxfer.net.text.bert_config import encoder_arguments, kind_of, longest, se
 from effxfer.net.text.encoder import Encoder
 from effxfer.net.text.folder_files import HINT, read_table
 from effxfer.net.text.folder_tokens import network_tokens, separator_of, stated_length
+from effxfer.net.text.modern.modern_config import split_gates, stored_shapes_of, with_masked_biases
 from effxfer.net.text.sentence_modules import read_modules
 from effxfer.net.text.weight_names import SortedNames, fuse_queries, sort_names, split_queries
 from effxfer.runtime.text.tokens import TOKENIZER, Tokens
@@ -93,12 +94,16 @@ def read_folder(folder: Path, *, size: int = 0) -> PretrainedText:
 def _read_weights(folder: Path, config: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[State, State, Notes]:
     """Read the weights of the encoder and those of heads."""
     file = _weights_file(folder)
+    kind = kind_of(config, folder / CONFIG)
     shapes = _expected_shapes(arguments, segment_rows(config, folder / CONFIG))
-    tensors, names = _read_tensors(file, shapes, kind_of(config, folder / CONFIG).prefix)
+    tensors, names = _read_tensors(file, shapes, kind.prefix)
     body = {name: tensors[stored] for name, stored in names.body.items()}
     heads = {name: tensors[stored] for name, stored in names.heads.items()}
     notes = dtype_notes(body, dict.fromkeys(body, FLOAT), file)
-    return _encoder_state(_floats(body, file), arguments), _floats(heads, file), notes
+    state, head_state = _floats(body, file), _floats(heads, file)
+    if kind.modern:
+        return split_gates(state), with_masked_biases(head_state), notes
+    return _encoder_state(state, arguments), head_state, notes
 
 
 def _longest_text(size: int, limits: list[int], arguments: Mapping[str, Any], folder: Path) -> int:
@@ -124,6 +129,8 @@ def _expected_shapes(arguments: Mapping[str, Any], segments: int) -> Shapes:
     with torch.device("meta"):
         expected = Encoder(**arguments).state_dict()
     shapes = {name: tensor.shape for name, tensor in expected.items()}
+    if arguments.get("gated"):
+        return stored_shapes_of(shapes)
     if segments:
         shapes[SEGMENTS] = torch.Size((segments, shapes[POSITIONS][1]))
     return split_queries(shapes)

@@ -14,6 +14,10 @@ OUTSIDE_BLOCKS = {
     "embeddings.LayerNorm": "embeddings.norm",
     "embeddings_project": "embeddings.proj",
     "encoder.relative_attention_bias": "relative.bias",
+    # ModernBERT
+    "embeddings.tok_embeddings": "embeddings.tokens",
+    "embeddings.norm": "embeddings.norm",
+    "final_norm": "norm",
 }
 IN_BLOCKS = {
     "attention.self.query": "attn.q",
@@ -39,6 +43,13 @@ IN_BLOCKS = {
     "attention.attn.v": "attn.v",
     "attention.attn.o": "attn.proj",
     "attention.LayerNorm": "norm1",
+    # ModernBERT, whose queries, keys and values are one tensor
+    "attn.Wqkv": "attn.qkv",
+    "attn.Wo": "attn.proj",
+    "attn_norm": "norm1",
+    "mlp.Wi": "mlp.fc1",
+    "mlp.Wo": "mlp.fc2",
+    "mlp_norm": "norm2",
 }
 # The head that guesses masked tokens, and BERT's pooler: one set of names for all kinds.
 HEADS = {
@@ -57,6 +68,9 @@ HEADS = {
     "generator_predictions.dense": "masked.dense",
     "generator_predictions.LayerNorm": "masked.norm",
     "generator_lm_head": "masked.decoder",
+    "head.dense": "masked.dense",
+    "head.norm": "masked.norm",
+    "decoder": "masked.decoder",
 }
 OTHER_HEADS = (
     "cls.seq_relationship.", "classifier.", "pre_classifier.", "qa_outputs.", "discriminator_predictions.",
@@ -64,7 +78,7 @@ OTHER_HEADS = (
 )  # fmt: skip
 DERIVED = ("embeddings.position_ids", "embeddings.token_type_ids")
 LEAVES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}  # the last two: TensorFlow's names
-BLOCK = re.compile(r"(?:encoder|transformer)\.layer\.(\d{1,4})\.(.+)")
+BLOCK = re.compile(r"(?:(?:encoder|transformer)\.layer|layers)\.(\d{1,4})\.(.+)")
 
 
 @dataclass(frozen=True, eq=False)

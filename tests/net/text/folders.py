@@ -23,10 +23,14 @@ KINDS = {
     "distilbert": {},
     "electra": {"embedding_size": 16},
     "electra-relu": {"embedding_size": 24, "hidden_act": "relu"},
+    "modernbert": {
+        "num_hidden_layers": 4, "local_attention": 8, "pad_token_id": 0, "bos_token_id": 1, "cls_token_id": 1,
+        "eos_token_id": 2, "sep_token_id": 2,
+    },
     "mpnet": {},
     "roberta": {},
     "xlm-roberta": {"type_vocab_size": 1},
-}
+}  # fmt: skip
 
 
 def config_of(kind: str, **more):
@@ -47,7 +51,7 @@ def write_folder(folder: Path, kind: str = "bert", *, head: str = "AutoModel", *
 def randomize(model: torch.nn.Module) -> None:
     """Draw all weights anew: those of a new model are so small that attention is uniform."""
     for name, parameter in model.named_parameters():
-        norm = "LayerNorm" in name or "layer_norm" in name
+        norm = "LayerNorm" in name or "layer_norm" in name or name.endswith("norm.weight")
         torch.nn.init.normal_(parameter, mean=float(norm and name.endswith("weight")), std=0.2)
 
 

@@ -16,9 +16,13 @@ VARIANTS = {
     "bert": {"segments": 2},
     "clip": {"pre_norm": True, "embedding_norm": False, "causal": True, "activation": "quick_gelu", "pooling": "last"},
     "electra": {"segments": 2, "embedding_width": 16},
+    "modern": {
+        "pre_norm": True, "first_norm": False, "rotary": 1e3, "local_rotary": 1e2, "window": 4, "global_every": 2,
+        "gated": True, "biased": False,
+    },
     "mpnet": {"positions_from_pad": True, "relative_buckets": 32},
     "pre-norm": {"pre_norm": True},
-}
+}  # fmt: skip
 
 
 class Classifier(nn.Module):

@@ -7,6 +7,7 @@ from torch import nn
 from effxfer.deploy.export.onnx import check_operators, convert
 from effxfer.errors import SettingsError
 from effxfer.net.text.encoder import ACTIVATIONS, Encoder
+from effxfer.net.text.modern.rotary import RotaryPositions
 from effxfer.runtime.session import open_session, session_options
 
 PAD, SEPARATOR = 0, 2
@@ -15,10 +16,14 @@ VARIANTS = {
     "bert": {"segments": 2},
     "clip": {"pre_norm": True, "embedding_norm": False, "causal": True, "activation": "quick_gelu"},
     "electra": {"segments": 2, "embedding_width": 16, "activation": "gelu_new"},
+    "modern": {
+        "pre_norm": True, "first_norm": False, "rotary": 1e3, "local_rotary": 1e2, "window": 4, "global_every": 2,
+        "gated": True, "biased": False,
+    },
     "mpnet": {"positions_from_pad": True, "relative_buckets": 32},
     "pre-norm": {"pre_norm": True, "activation": "relu"},
     "roberta": {"positions_from_pad": True},
-}
+}  # fmt: skip
 
 
 def encoder_of(variant, **more):
@@ -112,6 +117,32 @@ def test_more_tokens_than_positions_are_refused():
         encoder_of("roberta")(torch.ones(1, 64, dtype=torch.long))
 
 
+@torch.no_grad()
+def test_rotary_positions_let_scores_depend_on_distances_alone():
+    turn, query = RotaryPositions(8, 1e4), torch.randn(1, 2, 1, 8).expand(-1, -1, 12, -1)
+    first, second = turn(query, query.flip(1))
+    scores = first @ second.mT
+    torch.testing.assert_close(scores[..., 0, 3], scores[..., 5, 8], rtol=0, atol=1e-5)
+    assert not torch.allclose(scores[..., 0, 3], scores[..., 0, 4])
+
+
+@torch.no_grad()
+def test_a_local_block_sees_no_token_beyond_its_window():
+    encoder = encoder_of("modern", global_every=9, layers=2)  # the first block is global
+    encoder.blocks[0].local = True
+    ids = texts(1, 20)
+    changed = ids.clone()
+    changed[0, 0] = 7
+    before, after = encoder(ids)[0], encoder(changed)[0]
+    assert torch.equal(before[9:], after[9:]), "two blocks of four tokens each"
+    assert not torch.allclose(before[8], after[8])
+
+
+def test_heads_of_an_odd_width_cannot_be_turned():
+    with pytest.raises(SettingsError, match="heads of 3 numbers"):
+        encoder_of("modern", heads=8)
+
+
 def test_an_unknown_activation_is_refused_with_those_that_work():
     with pytest.raises(SettingsError, match=r"no activation 'gelo' \(did you mean 'gelu'.*") as error:
         encoder_of("bert", activation="gelo")
@@ -142,7 +173,7 @@ class Features(nn.Module):
 
 # Operator set 23 has an operator Attention, which ONNX Runtime runs without broadcasting the bias over queries.
 @pytest.mark.parametrize(
-    ("variant", "opset"), [("bert", 18), ("clip", 20), ("electra", 20), ("mpnet", 23), ("roberta", 23)]
+    ("variant", "opset"), [("bert", 18), ("clip", 20), ("electra", 20), ("modern", 23), ("mpnet", 23), ("roberta", 23)]
 )
 def test_exported_files_take_any_batch_and_length(variant, opset):
     pooling = "last" if variant == "clip" else "mean"

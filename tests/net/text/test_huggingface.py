@@ -63,6 +63,7 @@ def test_every_kind_gives_the_vectors_of_transformers(kind, texts):
         ("distilbert", "AutoModelForMaskedLM", {"masked.dense.bias", "masked.norm.weight", "masked.decoder.bias"}),
         ("electra", "AutoModelForPreTraining", {"discriminator_predictions.dense.weight"}),
         ("electra", "AutoModelForMaskedLM", {"masked.dense.weight", "masked.norm.weight"}),
+        ("modernbert", "AutoModelForMaskedLM", {"masked.dense.weight", "masked.dense.bias", "masked.norm.bias"}),
         ("mpnet", "AutoModelForMaskedLM", {"masked.dense.weight", "masked.bias"}),
         ("roberta", "AutoModelForMaskedLM", {"masked.dense.weight", "masked.norm.weight", "masked.bias"}),
         ("roberta", "AutoModelForSequenceClassification", {"classifier.out_proj.weight"}),
@@ -88,6 +89,32 @@ def test_older_files_are_pickles_with_position_ids_and_the_names_of_tensorflow(f
     read = read_folder(folder)
     assert all(torch.equal(read.state[name], tensor) for name, tensor in expected.state.items())
     assert read.head_state.keys() == expected.head_state.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"mlp_bias": True}, "mlp_bias is set"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4}}}, "of type 'yarn'"),
+        ({"layer_types": ["full_attention"] * 3 + ["sliding_attention"]}, "do not alternate evenly"),
+        ({"local_attention": 0}, "local_attention is 0"),
+        ({"hidden_activation": "mish"}, "no activation 'mish'"),
+    ],
+)
+def test_a_modernbert_that_is_not_built_is_refused_by_name(tmp_path, changes, text):
+    folders.write_folder(tmp_path, "modernbert")
+    folders.change_json(tmp_path / "config.json", **changes)
+    with pytest.raises(ModelFileError, match=text) as error:
+        read_folder(tmp_path)
+    assert error.value.code == "E433"
+
+
+def test_an_older_modernbert_names_its_positions_otherwise(tmp_path):
+    folders.write_folder(tmp_path, "modernbert")
+    expected = read_folder(tmp_path).arguments
+    older = {"rope_parameters": None, "layer_types": None, "global_rope_theta": 160000.0, "local_rope_theta": 10000.0}
+    folders.change_json(tmp_path / "config.json", **older, global_attn_every_n_layers=3)
+    assert read_folder(tmp_path).arguments == expected
 
 
 def test_half_precision_is_converted_and_noted(folder):

@@ -1,0 +1,1 @@
+"""What ModernBERT has beyond BERT: rotary positions, windows of attention, gated MLPs."""
