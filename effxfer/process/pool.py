@@ -88,10 +88,11 @@ class ChildPool:
         folder: An empty folder for requests, outcomes and locks.
         size: How many children run at a time.
         threads: Threads of torch in each of them.
+        locks: Folder of the locks of the parallel run, if this process is a child itself; None for `folder`.
     """
 
-    def __init__(self, folder: Path, *, size: int, threads: int) -> None:
-        self.folder, self._size, self.threads = folder, size, threads
+    def __init__(self, folder: Path, *, size: int, threads: int, locks: Path | None = None) -> None:
+        self.folder, self._size, self.threads, self.locks = folder, size, threads, locks or folder
         self.children: dict[str, _Child] = {}
         self.selector = selectors.DefaultSelector()
 
@@ -109,7 +110,8 @@ class ChildPool:
 
     def start(self, name: str, module: str, request: Mapping[str, Any]) -> None:
         """Start a child; see `Executor.start`."""
-        file = write_atomic(self.folder / f"{name}.json", json.dumps(request))
+        shared = {"locks": str(self.locks), "jobs": self.size, "threads": self.threads}
+        file = write_atomic(self.folder / f"{name}.json", json.dumps({**request, **shared}))
         file.with_suffix(OUTCOME).unlink(missing_ok=True)
         output, log = os.pipe()
         with open(log, "wb") as stream:  # noqa: PTH123 (a descriptor)

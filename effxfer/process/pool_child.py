@@ -18,6 +18,7 @@ from effxfer import errors
 from effxfer.errors import EffxferError, memory_full, out_of_memory
 from effxfer.files import write_atomic
 from effxfer.process import interrupt
+from effxfer.process.job_slots import hold_slot
 from effxfer.process.timing_lock import share_machine
 from effxfer.progress import Advance, show_through
 
@@ -40,7 +41,12 @@ def serve(file: Path, work: Callable[[Mapping[str, Any]], None]) -> None:
     with interrupt.end_on_signals("stopped", patience=GRACE / 2):
         failure: dict[str, Any] | None = None
         try:
-            with show_through(_bar, lambda text: _send({"remark": text})), share_machine(file.parent):
+            locks = Path(request["locks"])
+            with (
+                show_through(_bar, lambda text: _send({"remark": text})),
+                hold_slot(locks, request["jobs"]),
+                share_machine(locks),
+            ):
                 work(request)
         except Exception as error:  # raised again in the parent
             interrupt.end_if_signalled()

@@ -58,6 +58,7 @@ def round_share(plan: Sequence[Round], number: int) -> float:
 def successive_halving(
     candidates: Sequence[T], plan: Sequence[Round], *, train: Callable[[T, int, int], None],
     rank: Callable[[Sequence[T]], Sequence[T]], spent: Callable[[], float] = lambda: 0.0, seconds: float | None = None,
+    begin_round: Callable[[Sequence[T], int], None] = lambda _candidates, _number: None,
 ) -> T:  # fmt: skip
     """Run all rounds but the last, which is that of the winner alone.
 
@@ -68,6 +69,8 @@ def successive_halving(
         rank: Sorts the candidates of a round, best first.
         spent: Returns the seconds that were spent so far.
         seconds: Time limit of all rounds, the last one included; None: no limit.
+        begin_round: Called with the candidates and the number of a round before it, if there is no time limit: all of
+            them will be trained, and may be trained side by side.
 
     Returns:
         The winner.
@@ -78,6 +81,8 @@ def successive_halving(
             break
         begun = spent()
         due = None if seconds is None else begun + (seconds - begun) * round_share(plan, number)
+        if seconds is None:
+            begin_round(remaining, number)
         for place, candidate in enumerate(remaining):
             # Later candidates are dropped, not shortened: scores of trainings of different
             # length do not compare. One always runs.

@@ -1,10 +1,10 @@
 """Checkpoints of unfinished work: written atomically, checked on reading, removed when the work is done."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,15 +54,32 @@ def clone(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
+class UnitFinished(BaseException):
+    """The unit that this process is for is saved."""
+
+
+class FanOut(Protocol):
+    """Where independent units of work are computed side by side; units are paths below the work directory."""
+
+    @property
+    def unit(self) -> str:
+        """The unit that this process is for; empty if it computes everything."""
+
+    def run(self, units: Sequence[str]) -> None:
+        """Compute units elsewhere and save them, as far as they succeed."""
+
+
 class Work:
     """Directory of the intermediate results of a long computation.
 
     Args:
         path: The directory; None saves nothing.
+        fan_out: Where independent units are computed side by side; None: one after the other, here.
+        place: Path of this part below the work directory.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
+    def __init__(self, path: Path | None, fan_out: FanOut | None = None, place: str = "") -> None:
+        self.path, self.fan_out, self.place = path, fan_out, place
 
     @property
     def result(self) -> Path | None:
@@ -76,7 +93,7 @@ class Work:
 
     def part(self, name: str) -> "Work":
         """Return a subdirectory for a part of the computation."""
-        return Work(self.path / name if self.path else None)
+        return Work(self.path / name if self.path else None, self.fan_out, f"{self.place}{name}/")
 
     def file(self, name: str) -> Path | None:
         """Return the path of a file in this directory; None if nothing is saved."""
@@ -97,6 +114,25 @@ class Work:
             value = compute()
             save(file, value)
         return value
+
+    def prepare(self, units: Iterable[tuple[str, Callable[[], dict[str, Any]]]]) -> None:
+        """Compute units that do not depend on each other side by side, if possible; `once` then loads them.
+
+        Args:
+            units: The arguments of `once` for each of them.
+
+        Raises:
+            UnitFinished: In the process of one of them, when it is saved.
+        """
+        if self.path is None or self.fan_out is None:
+            return
+        named = {f"{self.place}{name}": (name, compute) for name, compute in units}
+        if self.fan_out.unit in named:
+            self.once(*named[self.fan_out.unit])
+            raise UnitFinished
+        missing = [place for place, (name, _) in named.items() if not (self.path / f"{name}.pt").is_file()]
+        if len(missing) > 1 and not self.fan_out.unit:
+            self.fan_out.run(missing)
 
     def note(self, row: Mapping[str, Any]) -> None:
         """Add a line to `metrics.jsonl`."""

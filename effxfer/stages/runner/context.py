@@ -3,6 +3,10 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from effxfer.train.state import FanOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +18,7 @@ class RunContext:
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         cache: Folder of decoded images; None is the user's cache directory.
         force: Whether to replace a result of other inputs.
+        fan_out: Where independent units of the stage are computed side by side; None: here.
         extra_seconds: Seconds to add to the stage's time limit; negative if earlier steps took longer than planned.
     """
 
@@ -21,6 +26,7 @@ class RunContext:
     device: str = "auto"
     cache: Path | None = None
     force: bool = False
+    fan_out: "FanOut | None" = None
     extra_seconds: float = 0.0
 
     def __post_init__(self) -> None:

@@ -33,7 +33,8 @@ def lock_result(context: RunContext, leads: bool) -> Iterator[None]:
 
     The work directory is removed when the stage succeeds, or fails before it has written a file.
     """
-    if not leads:
+    if not leads or (context.fan_out and context.fan_out.unit):
+        # The process of a unit works for the one that holds the lock.
         yield
         return
     with lock_folder(context.work_dir):
@@ -95,7 +96,7 @@ def open_work(context: RunContext, key: str) -> "Work":
         # Changed settings make it useless, and checkpoints are large.
         if folder.name != f"key-{key}":
             shutil.rmtree(folder, ignore_errors=True)
-    return Work(context.work_dir / f"key-{key}")
+    return Work(context.work_dir / f"key-{key}", context.fan_out)
 
 
 def manifest_fields(

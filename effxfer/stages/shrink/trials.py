@@ -1,6 +1,6 @@
 """Train the candidates of one latency by successive halving, and score them as they ship."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -121,33 +121,38 @@ def run_contest(
     def seconds_spent() -> float:
         return before + sum(float(row["seconds"]) for runs in board.values() for row in runs)
 
-    def epochs_of(number: int) -> int:
-        # Rounded up: after no epoch all candidates would be equal.
-        return int(-(-contest.settings.fit.epochs * plan[number].share // 1))
+    epochs_in = [epochs_of(contest, stage.share) for stage in plan]
 
-    def training(entry: Entry, number: int, place: int, name: str) -> dict[str, Any]:
+    def trial(entry: Entry, number: int, place: int) -> Callable[[], dict[str, Any]]:
         # Positive, as a limit must be, also where the rounds were late.
         limit = seconds and max(seconds - seconds_spent(), 1e-3) * training_share(plan, number, place)
         # An int8 file is written, calibrated and run after each training, which takes as long as before.
         scoring = max((float(row.get("scoring", 0.0)) for runs in board.values() for row in runs), default=0.0)
         limit = limit and max(limit - scoring, limit / LEAST_TIME)
-        epochs = epochs_of(number)
+        epochs = epochs_in[number]
         label = f"{number + 1}: {entry.name}"
         last = number == len(plan) - 1
+        name = "winner" if last else round_name(number, place)
         # Only where rounding cost too much before: the time would be lost otherwise.
         keeps_time = last and any(loses_by_rounding(contest, row) for row in board.get(entry.name, [])[-1:])
-        run = partial(
+        return partial(
             train_entry, contest, entry, epochs, limit, work.part(name), label, keep_net=last, keeps_time=keeps_time
         )
-        return work.once(name, run)
+
+    def is_repeated(entry: Entry, number: int) -> bool:
+        # With few epochs two rounds are equally long: the training would be the same, bit for bit.
+        return bool(board.get(entry.name)) and seconds is None and epochs_in[number] == epochs_in[number - 1]
+
+    def begin_round(remaining: Sequence[Entry], number: int) -> None:
+        places = {k: entry for k, entry in enumerate(remaining) if not is_repeated(entry, number)}
+        work.prepare((round_name(number, k), trial(entry, number, k)) for k, entry in places.items())
 
     def train_in_round(entry: Entry, number: int, place: int) -> None:
-        runs = board.setdefault(entry.name, [])
-        if runs and seconds is None and epochs_of(number) == epochs_of(number - 1):
-            # With few epochs two rounds are equally long: the training would be the same, bit for bit.
-            runs.append({**runs[-1], "seconds": 0.0})
+        if is_repeated(entry, number):
+            board[entry.name].append({**board[entry.name][-1], "seconds": 0.0})
         else:
-            runs.append(training(entry, number, place, f"round-{number + 1}-{place + 1}"))
+            row = work.once(round_name(number, place), trial(entry, number, place))
+            board.setdefault(entry.name, []).append(row)
 
     winner = successive_halving(
         entered,
@@ -156,13 +161,24 @@ def run_contest(
         rank=partial(rank_entries, board=board),
         spent=seconds_spent,
         seconds=seconds,
+        begin_round=begin_round,
     )
-    last = dict(training(winner, len(plan) - 1, 0, "winner"))
+    last = dict(work.once("winner", trial(winner, len(plan) - 1, 0)))
     if "failed" in last:
         raise GateError(f"{winner.name}: {last['failed']}", "lower fit.lr, or raise the time limit")
     state = last.pop("state")
     board.setdefault(winner.name, []).append(last)
     return Outcome(entries=entries, board=board, winner=winner, state=state, plan=plan)
+
+
+def epochs_of(contest: Contest, share: float) -> int:
+    """Epochs of a share of the schedule, rounded up: after no epoch all candidates would be equal."""
+    return int(-(-contest.settings.fit.epochs * share // 1))
+
+
+def round_name(number: int, place: int) -> str:
+    """Name of the saved training at a place of a round, both from 0."""
+    return f"round-{number + 1}-{place + 1}"
 
 
 def train_entry(

@@ -5,7 +5,7 @@ still high, so an intermediate score predicts the final one badly.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -130,22 +130,22 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
         fit = candidate.recipe.fit.model_copy(update={"epochs": int(epochs)})
         return candidate.recipe.model_copy(update={"fit": fit, "seconds": seconds})
 
-    def train_in_round(candidate: Candidate, number: int, place: int) -> None:
+    def trial(candidate: Candidate, number: int, place: int) -> tuple[str, Callable[[], dict[str, Any]]]:
         name, label = f"round-{number + 1}-{place + 1}", f"{number + 1}: {candidate.name}"
-        trial = partial(
-            train_candidate,
-            candidate,
-            recipe(candidate, number, place),
-            settings.validator,
-            device,
-            work.part(name),
-            label,
+        training = recipe(candidate, number, place)
+        return name, partial(
+            train_candidate, candidate, training, settings.validator, device, work.part(name), label
+        )  # fmt: skip
+
+    def train_in_round(candidate: Candidate, number: int, place: int) -> None:
+        board[candidate.name] = add_run(
+            board.get(candidate.name), work.once(*trial(candidate, number, place)), number + 1
         )
-        board[candidate.name] = add_run(board.get(candidate.name), work.once(name, trial), number + 1)
 
     winner = successive_halving(
         entered, plan, train=train_in_round, spent=seconds_spent, seconds=settings.seconds,
         rank=lambda remaining: rank_candidates(remaining, board, ms, settings.latency_penalty),
+        begin_round=lambda remaining, number: work.prepare(trial(one, number, k) for k, one in enumerate(remaining)),
     )  # fmt: skip
     last_round, plain = len(plan) - 1, source_only(entered, winner) if settings.validator != "source" else None
     # Its share of the time where source only is trained beside it, else all that remains.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,13 @@ def curve(
     # A run needs as many of every class; with all of the smallest class it is nearly the last run.
     numbers = [number for number in settings.labels if number < least]
 
-    def run(number: int, repeat: int) -> dict[str, Any]:
-        return work.once(
-            f"labels-{number}-{repeat}", lambda: train_on_few(net, tasks, number, repeat, settings, device, work)
-        )
-
-    runs = [run(number, repeat) for number in numbers for repeat in range(settings.repeats)]
+    units = [
+        (f"labels-{number}-{repeat}", partial(train_on_few, net, tasks, number, repeat, settings, device, work))
+        for number in numbers
+        for repeat in range(settings.repeats)
+    ]
+    work.prepare(units)
+    runs = [work.once(name, train_point) for name, train_point in units]
     trained, report = finetune(net, tasks, settings, device=device, work=work.part("all"))
     per_class = len(tasks[-1].train) / len(tasks[-1].classes)
     return trained, report + curve_report(runs, report, per_class, settings, least)
