@@ -54,6 +54,11 @@ FEW_LABELS: dict[str, dict[str, dict[str, Any]]] = {
         "setfit": {"strategy": "setfit"},
     },
 }  # fmt: skip
+# Of several tasks: every weighting, and with `equal` and `rlw` what they must beat.
+WEIGHTINGS = ("equal", "rlw", "uncertainty", "dwa", "gradnorm", "pcgrad", "mgda", "cagrad")
+TASK_CANDIDATES: dict[str, dict[str, Any]] = {
+    name: {"strategy": "multi_task", "options": {"weighting": name}} for name in WEIGHTINGS
+}
 # Counts confident answers and answers spread over all classes, so that a network that collapsed ranks last.
 DOMAIN_VALIDATOR: Validator = "information"
 # What the competition itself is told; a candidate's recipe is everything else.
@@ -97,9 +102,11 @@ class Compete(Finetune):
         return value
 
     def for_data(self, kind: str, labels: str, target: Target, examples: float) -> Self:
-        """Choose candidates for texts, a target domain or few labels, unless they are named."""
+        """Choose candidates for texts, several tasks, a target domain or few labels, unless they are named."""
         if self.candidates != CANDIDATES:
             return self
+        if labels == "tasks":
+            return self.model_copy(update={"candidates": dict(TASK_CANDIDATES)})
         if labels == "single" and target == "domain":
             validator = DOMAIN_VALIDATOR if self.validator == "source" else self.validator
             judged = {"options": {"validator": validator}}

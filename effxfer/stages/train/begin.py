@@ -8,7 +8,7 @@ from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.stages.settings.base import DistilledSettings
 from effxfer.stages.train.distillation import distillation_loss
-from effxfer.stages.train.head import new_head
+from effxfer.stages.train.head import dropped_memory_note, new_head
 from effxfer.train.devices import Device, slow_precision
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.settings import FitSettings
@@ -47,10 +47,12 @@ def begin_training(net: Net, tasks: Sequence[Task], settings: DistilledSettings,
     """
     strategy = make_strategy(settings.strategy, settings.options)
     require_kind(strategy, tasks[-1])
+    memory = net.memory
     head_is_new = new_head(net, tasks[-1], settings.seed)
+    dropped = dropped_memory_note(net, memory)
     strategy, reasons = strategy.choose(net.to(device.torch), tasks)
     loss, notes = distillation_loss(net, strategy, settings.teacher, tasks[-1], head_is_new=head_is_new)
-    notes = reasons + notes + precision_note(settings.fit, device)
+    notes = dropped + reasons + notes + precision_note(settings.fit, device)
     return Training(strategy=strategy, loss=loss, head_is_new=head_is_new, notes=notes)
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from effxfer.data.task import Task
 from effxfer.net.net import Net
@@ -17,7 +19,7 @@ from effxfer.stages.train.continual.memory_report import record_accuracy, report
 from effxfer.stages.train.continual.stream import align_tasks, grow_head, task_seed
 from effxfer.stages.train.distillation import distillation_loss
 from effxfer.stages.train.domain_report import SourceOnly, compares_domains, target_accuracy
-from effxfer.stages.train.head import choose_thresholds, new_head
+from effxfer.stages.train.head import choose_thresholds, dropped_memory_note, new_head
 from effxfer.stages.train.multi_task.task_controls import TaskControls
 from effxfer.stages.train.target_domain import evaluate_target, selection_note
 from effxfer.stages.train.zero_shot.controls import ZeroShotControls
@@ -32,6 +34,7 @@ from effxfer.train.settings import FitSettings
 from effxfer.train.state import Work
 from effxfer.train.time_budget import Allowance
 from effxfer.transfer.base import Strategy
+from effxfer.transfer.continual.learner import mask_columns, task_columns
 from effxfer.transfer.strategies import make_strategy, require_kind
 
 
@@ -52,7 +55,8 @@ def finetune(net: Net, tasks: Sequence[Task], settings: Finetune, *, device: Dev
     is_metric = validator == "source"
     title, unit = (net.output.title, "%") if is_metric else (f"score by the validator {validator}", "")
     curves = training_curves(history, title=title, unit=unit)
-    return net, accuracy_report(net, tasks[-1], device) + curves + report_memory(net) + notes
+    accuracy = accuracy_report(net, tasks[-1], device, groups=task_columns(net))
+    return net, accuracy + curves + report_memory(net) + notes
 
 
 def adapt(
@@ -70,9 +74,10 @@ def adapt(
     if strategy.continual:
         tasks, seed = align_tasks(net, tasks), task_seed(net, settings.seed)
     prior = overlap_note(net, tasks[-1]) if strategy.needs_class_embeddings else Report()
-    head = net.head
+    head, memory = net.head, net.memory
     grows = strategy.continual and net.memory is not None
     head_is_new = grow_head(net, tasks[-1], seed) if grows else new_head(net, tasks[-1], seed, strategy.head())
+    prior += dropped_memory_note(net, memory)
     if head_is_new and not grows:
         strategy.start_head(net, head, tasks[-1])
     # Before the size and the strategy change it: the teacher is the network as it came.
@@ -191,13 +196,26 @@ def time_allowance(
     return Allowance(seconds=seconds - (now() - began), validations=measuring)
 
 
-def accuracy_report(net: Net, task: Task, device: Device) -> Report:
-    """Evaluate accuracy on the validation split, the test split and the target, if they exist."""
-    rows = list[Measurement]()
+def accuracy_report(net: Net, task: Task, device: Device, *, groups: Tensor | None = None) -> Report:
+    """Evaluate accuracy on the validation split, the test split and the target, if they exist.
+
+    Args:
+        net: The network.
+        task: The task.
+        device: Device of the network.
+        groups: Task of each column, `(C,)`, where the task of each example is known; None if any class competes.
+    """
+    rows, notes = list[Measurement](), list[str]()
     for name, split in task.reported_splits.items():
         logits = predict(net, split.rows, net.input, device)
+        if groups is not None:
+            free = net.output.score(logits.numpy(), split.labels).value
+            notes.append(f"{name}: {free:.2f} % where all classes compete, as in an exported file")
+            logits = mask_columns(logits, torch.from_numpy(np.asarray(split.labels)), groups)
         rows += score_rows(net.output, logits.numpy(), split.labels, name, net.input.unit)
-    return Report(rows=tuple(rows)) + evaluate_target(net, task, device)
+    if notes:
+        notes.insert(0, "accuracy is among the classes of each example's task, which must be known")
+    return Report(rows=tuple(rows), notes=tuple(notes)) + evaluate_target(net, task, device)
 
 
 def training_curves(history: Sequence[Row], name: str = "", title: str = "accuracy", unit: str = "%") -> Report:

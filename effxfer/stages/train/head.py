@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from effxfer.data.class_embeddings import require_class_embeddings
+from effxfer.data.continual.memory import Memory
 from effxfer.data.labels.tasks import select_tasks
 from effxfer.data.task import Task
 from effxfer.errors import DataError
@@ -13,6 +14,7 @@ from effxfer.net.edits import apply_edit
 from effxfer.net.heads.compare import Compare
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
+from effxfer.report import Report
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.multi_label import MultiLabel
 from effxfer.runtime.outputs.span import Span
@@ -47,6 +49,15 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
         **({"embeddings": embeddings} if embeddings else {}),
     )
     return True
+
+
+def dropped_memory_note(net: Net, memory: Memory | None) -> Report:
+    """Warn (W386) that a new head has dropped the memory that a network had before it."""
+    if memory is None or net.memory is not None:
+        return Report()
+    names = ", ".join(str(task["name"]) for task in memory.tasks)
+    text = f"W386 the memory of earlier tasks ({names}) is dropped with the head that knew them"
+    return Report(notes=(f"{text}: `continual` learns other classes beside them",))
 
 
 def _embeddings_for(task: Task, spec: Mapping[str, Any] | None) -> int:

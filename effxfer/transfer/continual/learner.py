@@ -98,6 +98,11 @@ def column_groups(net: Net, task: Task | None = None) -> Tensor:
     return groups
 
 
+def task_columns(net: Net) -> Tensor | None:
+    """Return `column_groups` of a network that learned in the scenario `task`; None where all classes compete."""
+    return column_groups(net) if net.memory and net.memory.facts.get("scenario") == "task" else None
+
+
 def stream_accuracy(net: Net, rows: Any, labels: Any, device: Device, groups: Tensor | None = None) -> float:
     """Return the accuracy in points on examples; each among the columns of its task, if `groups` says which."""
     raw = predict(net, rows, net.input, device)

@@ -9,7 +9,7 @@ from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 from effxfer.stages.settings.common import BOARD
-from effxfer.stages.settings.compete_settings import CANDIDATES, DOMAIN_CANDIDATES, Compete
+from effxfer.stages.settings.compete_settings import CANDIDATES, DOMAIN_CANDIDATES, WEIGHTINGS, Compete
 from effxfer.stages.train import compete as module
 from effxfer.stages.train.finetune import adapt
 from effxfer.train.settings import default_lr
@@ -206,3 +206,11 @@ def test_candidates_for_texts_learn_the_kind_of_label_and_differ(labels):
     assert len({recipe.model_dump_json() for recipe in recipes.values()}) == len(recipes)
     assert recipes["a third of the rate"].fit.lr == pytest.approx(0.3 * default_lr("text", "full"))
     assert "frozen statistics" not in recipes, "an encoder has none"
+
+
+def test_tasks_that_share_a_network_compete_by_all_weightings():
+    from effxfer.transfer.multi_task.weightings.weighting_registry import WEIGHTINGS as ALL
+
+    chosen = build(Compete, {}, "compete").for_data("image", "tasks", "", 0)
+    assert sorted(WEIGHTINGS) == list(ALL)
+    assert {recipe.options["weighting"] for recipe in chosen.workable_recipes().values()} == set(ALL)

@@ -15,6 +15,7 @@ from effxfer.stages.train.continual.stream_controls import train_controls
 from effxfer.stages.train.finetune import accuracy_report, adapt
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
+from effxfer.transfer.continual.learner import task_columns
 
 
 def continual(
@@ -38,7 +39,8 @@ def continual(
         raise SettingsError("the network has learned these tasks already", "give the data of another one")
     start = deepcopy(net.cpu())
     forgetting, notes = learn_tasks(net, tasks, new, settings, device, work)
-    report = accuracy_report(net, join_tasks(align_tasks(net, tasks), training=False), device)
+    joined = join_tasks(align_tasks(net, tasks), training=False)
+    report = accuracy_report(net, joined, device, groups=task_columns(net))
     controls = train_controls(start, tasks, new, forgetting, settings, device, work)
     return net, report + forgetting.report() + controls + report_memory(net) + notes
 
@@ -51,7 +53,7 @@ def learn_tasks(
     for task in new:
         number = len(net.memory.tasks) if net.memory else 0
         visible = [*tasks[: tasks.index(task)], task]
-        forgetting.note_before(task.name, measure_tasks(net, [task], device))
+        forgetting.note_before(task, measure_tasks(net, [task], device))
         label = f"{settings.strategy}: {task.name}"
         _, reasons = adapt(net, visible, settings, device=device, work=work.part(f"task-{number}"), label=label)
         net.eval()

@@ -11,7 +11,7 @@ from effxfer.report import Measurement, Report, Table
 from effxfer.stages.train.continual.memory_report import summarize_matrix
 from effxfer.stages.train.continual.stream import align_task
 from effxfer.train.devices import Device
-from effxfer.transfer.continual.learner import column_groups, stream_accuracy
+from effxfer.transfer.continual.learner import stream_accuracy, task_columns
 
 TITLE = "Forgetting: accuracy on the test split of each task, %, after each"
 
@@ -21,7 +21,7 @@ def measure_tasks(net: Net, tasks: Sequence[Task], device: Device) -> dict[str, 
 
     In the scenario `task`, each example is judged among the classes of its task.
     """
-    groups = column_groups(net) if net.memory and net.memory.facts.get("scenario") == "task" else None
+    groups = task_columns(net)
     reached = dict[str, float]()
     for task in tasks:
         if set(task.classes) <= set(net.classes):
@@ -39,16 +39,19 @@ class Forgetting:
         names: The tasks that were learned, in order.
         matrix: After each, the accuracy on all at hand.
         prior: Accuracy on a task before it was learned, where the head had its classes.
+        chance: Accuracy on it of answers drawn by chance.
     """
 
     names: list[str] = field(default_factory=list)
     matrix: list[dict[str, float]] = field(default_factory=list)
     prior: dict[str, float] = field(default_factory=dict)
+    chance: dict[str, float] = field(default_factory=dict)
 
-    def note_before(self, name: str, reached: Mapping[str, float]) -> None:
+    def note_before(self, task: Task, reached: Mapping[str, float]) -> None:
         """Note what is reached on a task before it is learned."""
-        if self.names or name in reached:
+        if self.names or task.name in reached:
             self.prior |= reached
+            self.chance[task.name] = 100 / len(task.classes)
 
     def note_after(self, name: str, reached: Mapping[str, float]) -> None:
         """Note what is reached after a task."""
@@ -77,6 +80,10 @@ class Forgetting:
         if prior := {name: value for name, value in self.prior.items() if name != first}:
             value = float(np.mean(list(prior.values())))
             rows.append(Measurement(name="accuracy before learning", value=value, unit="%", n=len(prior), of="tasks"))
+            # Lopez-Paz and Ranzato subtract what random weights reach, which is chance.
+            transfer = float(np.mean([reached - self.chance[name] for name, reached in prior.items()]))
+            row = Measurement(name="forward transfer", value=transfer, unit="points", n=len(prior), of="later tasks")
+            rows.append(row)
         columns = self.columns()
         lines = [
             {"after": name, **{c: round(row[c], 2) if c in row else "" for c in columns}}

@@ -11,7 +11,7 @@ from effxfer.net.net import Net
 from effxfer.report import Measurement, Report, Table
 from effxfer.train.devices import Device
 from effxfer.transfer.continual.kept_examples import HOLDOUTS, read_exemplars
-from effxfer.transfer.continual.learner import column_groups, stream_accuracy
+from effxfer.transfer.continual.learner import stream_accuracy, task_columns
 
 TITLE = "Accuracy on each task, %, by the time it was measured"
 Matrix = Sequence[Mapping[str, float]]  # after each task: the accuracy on tasks, by name
@@ -23,7 +23,7 @@ def record_accuracy(net: Net, tasks: Sequence[Task], device: Device) -> None:
     holdouts = read_exemplars(memory, tasks, HOLDOUTS)
     if memory is None or holdouts is None:
         return
-    groups = column_groups(net) if memory.facts.get("scenario") == "task" else None
+    groups = task_columns(net)
     reached = dict[str, float]()
     for number in np.unique(holdouts.task).tolist():
         part = holdouts.select(np.flatnonzero(holdouts.task == number))

@@ -156,3 +156,28 @@ def test_a_damaged_memory_is_noticed(january, tmp_path):
     (copy / MEMORY).write_bytes(bytes(content))
     with pytest.raises(ModelFileError, match="was changed since it was written"):
         Artifact.load(copy)
+
+
+def test_where_the_task_is_known_only_its_classes_compete_in_the_report(months, tmp_path):
+    data = [months["2026-01"], write_month(tmp_path / "other", "a", "d")]
+    made = learn(tiny.BACKBONE, tmp_path / "out", data, scenario="task")
+    report, (matrix, *_) = made.manifest.report, made.manifest.report.tables
+    last = matrix.rows[-1]
+    # Both test splits have as many images.
+    assert report["accuracy/test"].value == pytest.approx((last["2026-01"] + last["other"]) / 2, abs=0.01)
+    assert any("where all classes compete, as in an exported file" in note for note in report.notes)
+
+
+def test_forward_transfer_is_above_what_chance_reaches(months, tmp_path):
+    data = [months["2026-01"], write_month(tmp_path / "again", "b", "c", per_class=10)]
+    report = learn(tiny.BACKBONE, tmp_path / "out", data, scenario="domain").manifest.report
+    assert report["forward transfer"].value == report["accuracy before learning"].value - 50
+
+
+def test_a_head_of_other_classes_says_that_the_memory_is_gone(january, tmp_path):
+    data = write_month(tmp_path / "new", "x", "y")
+    other = tiny.stage("finetune", january, tmp_path / "other", data, fit={**FIT, "epochs": 0})
+    assert MEMORY not in other.manifest.files
+    assert any(
+        note.startswith("W386 the memory of earlier tasks (2026-01) is dropped") for note in other.manifest.report.notes
+    )
