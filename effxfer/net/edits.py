@@ -16,6 +16,7 @@ from effxfer.net.adapters.ssf import ssf
 from effxfer.net.early_exit import exit_early
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.label_words import label_words_head
+from effxfer.net.heads.mmoe import build_mmoe
 from effxfer.net.heads.multi_head import MultiHead, build_multi_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import KEEP, Edit, Net
@@ -60,7 +61,12 @@ def set_head(
         raise ModelFileError(text, "get an intact copy", code="E404")
     tasks = read_output(output) if output else None
     if isinstance(tasks, TaskOutputs):
-        net.head = build_multi_head(head, features, [each.width for each in tasks.outputs.values()])
+        widths = [each.width for each in tasks.outputs.values()]
+        if head.kind == "mmoe":
+            total = features if isinstance(features, int) else sum(features)
+            net.head = build_mmoe(head.experts, head.expert_width, total, widths)
+        else:
+            net.head = build_multi_head(head, features, widths)
     elif head.kind == "label_words":
         net.head = label_words_head(net, len(classes))
     else:
@@ -120,20 +126,20 @@ def keep_tasks(net: Net, *, tasks: Sequence[str]) -> None:
     if not isinstance(output, TaskOutputs) or not isinstance(head, MultiHead) or not tasks or {*tasks} - {*names}:
         raise ModelFileError(f"an edit keeps the tasks {', '.join(tasks)}, which the network lacks", code="E404")
     numbers = [number for number, name in enumerate(output.names) if name in tasks]
-    heads = [head.heads[number] for number in numbers]
-    # Masks of a ticket are called by the path of their weight.
+    net.head = head.select(numbers)
+    # Masks of a ticket are called by the path of their weight; experts serve every task.
     for mask in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(KEEP + "head/")]:
-        _move_mask(net, mask, numbers)
-    net.head = heads[0] if len(heads) == 1 else MultiHead(heads)
+        if not mask.startswith(KEEP + "head/experts/"):
+            _move_mask(net, mask, numbers)
     net.output = output.select(tasks)
 
 
 def _move_mask(net: Net, mask: str, numbers: Sequence[int]) -> None:
     keep = getattr(net, mask)
     delattr(net, mask)
-    _, _, number, leaf = mask.removeprefix(KEEP).split("/", 3)
+    _, part, number, leaf = mask.removeprefix(KEEP).split("/", 3)
     if int(number) in numbers:
-        inside = f"heads/{numbers.index(int(number))}/" if len(numbers) > 1 else ""
+        inside = f"{part}/{numbers.index(int(number))}/" if isinstance(net.head, MultiHead) else ""
         net.register_buffer(f"{KEEP}head/{inside}{leaf}", keep)
 
 

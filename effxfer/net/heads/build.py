@@ -44,6 +44,8 @@ def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int, embe
     """
     if spec.kind == "label_words":
         raise SettingsError("a head of label words is made of a network's head", "use the strategy `prompt`")
+    if spec.kind == "mmoe":
+        raise SettingsError("a mixture of experts serves several tasks, this is one", "leave out options.sharing")
     if spec.kind == "compare":
         return Compare(spec.form, features if isinstance(features, int) else sum(features), classes, embeddings)
     channels = [features] if isinstance(features, int) else list(features)

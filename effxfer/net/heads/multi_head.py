@@ -28,6 +28,11 @@ class MultiHead(nn.Module):
         """Map features `(B, D)` to the outputs `(B, c)` of each task."""
         return tuple(head(x) for head in self.heads)
 
+    def select(self, numbers: Sequence[int]) -> nn.Module:
+        """Return the head of some tasks, by their numbers; that of a single one is its plain head."""
+        heads = [self.heads[number] for number in numbers]
+        return heads[0] if len(heads) == 1 else MultiHead(heads)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map features `(B, D)` to the outputs of all tasks side by side, `(B, C)`."""
         return torch.cat(self.answers(x), 1)

@@ -9,7 +9,7 @@ from effxfer.settings import Settings
 Metric = Literal["euclidean", "cosine"]
 Distance = Literal["euclidean", "cosine", "relation"]
 Transform = Literal["none", "l2", "cl2n"]
-Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare", "label_words"]
+Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare", "label_words", "mmoe"]
 Form = Literal["product", "cosine", "reconstruction", "direct", "indirect"]
 Pooling = Literal["mean", "gem", "attention", "bilinear"]
 ONLY: dict[tuple[str, str], tuple[str, ...]] = {
@@ -18,6 +18,7 @@ ONLY: dict[tuple[str, str], tuple[str, ...]] = {
     ("kind", "prototypes"): ("distance", "transform", "hidden"),
     ("distance", "relation"): ("hidden",),
     ("kind", "compare"): ("form",),
+    ("kind", "mmoe"): ("experts", "expert_width"),
     ("pool", "gem"): ("power", "learn_power"),
     ("pool", "attention"): ("queries",),
     ("pool", "bilinear"): ("rank",),
@@ -33,7 +34,7 @@ class HeadSpec(Settings):
     Attributes:
         kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`;
             `compare`, with a row of numbers for each class that is given and not learnt; `label_words`, which reads the
-            place of a prompt's mask and suits texts alone.
+            place of a prompt's mask and suits texts alone; `mmoe`, experts that several tasks share.
         dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
         standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
             a fresh head stores 0 and 1.
@@ -50,6 +51,8 @@ class HeadSpec(Settings):
         form: Compare only: what a linear map of features is compared with. `product` and `cosine` with the rows of the
             classes. `reconstruction`: the angle between features and what the map, transposed, makes of a row.
             `direct`: log odds of attributes with their presence. `indirect`: the same, by way of known classes.
+        experts: Mixture of experts only: how many.
+        expert_width: Mixture of experts only: outputs of each.
         bottleneck: MLP only: rank of the first hidden layer's weights, which are a product then; 0 is full rank.
         pool: How positions of a layer become one vector: `mean`; `gem`; `attention`; `bilinear`, the mean and beside
             it second moments.
@@ -81,6 +84,9 @@ class HeadSpec(Settings):
     # Chosen, not measured: as many as Conv-4 has features; the paper has 8 behind convolutions of 64 channels.
     hidden: int = Field(default=64, ge=1, le=65536)
     form: Form = "product"
+    experts: int = Field(default=4, ge=1, le=64)
+    # Chosen, not measured: 4 experts have as many outputs as a hidden layer of the default width.
+    expert_width: int = Field(default=64, ge=1, le=65536)
     bottleneck: int = Field(default=0, ge=0, le=65536)
     pool: Pooling = "mean"
     join: Literal["concat", "gate"] = "concat"
@@ -112,6 +118,8 @@ class HeadSpec(Settings):
             raise ValueError(f"a {kind} head has no {' or '.join(idle)}")
         if self.kind in ("prototypes", "label_words") and (self.dropout or self.standardize or self.pools):
             raise ValueError(f"a {self.kind} head has a transform of its own: no dropout, standardize, pool or join")
+        if self.kind == "mmoe" and (self.dropout or self.standardize or self.pools):
+            raise ValueError("a mixture of experts has no dropout, standardize, pool or join")
         if self.kind == "compare" and (self.dropout or self.standardize or self.pools):
             raise ValueError("a compare head standardises by itself: no dropout, standardize, pool or join")
         return self

@@ -11,6 +11,7 @@ from effxfer.data.batches.batches import Batches, make_batches
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.edits import apply_edit
+from effxfer.net.heads.mmoe import EXPERTS
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
@@ -46,6 +47,10 @@ class MultiTask(Strategy):
         table_balance: Show small data tables more often, where several are the tasks, in [0, 1]: the share of a table
             of n examples in every batch is proportional to n^(1 - table_balance); 0 shows each example once, 1 all
             tables alike.
+        sharing: What tasks share: `hard` is the body alone, with a head for each; `mmoe` also a mixture of experts,
+            which each task reads through a gate of its own.
+        experts: Of `mmoe`: number of experts; 1 is a hidden layer that all tasks share.
+        expert_width: Of `mmoe`: outputs of each expert.
         controls: `full` trains a network for each task, and one with equal weights, as long as this one, and reports
             them beside it; `none` leaves them out.
         c: Of `cagrad`: how far the direction may be from the mean gradient, in [0, 1); 0 is the mean.
@@ -64,6 +69,9 @@ class MultiTask(Strategy):
     weight_lr: float = Field(default=0.025, gt=0)
     c: float = Field(default=0.4, ge=0, lt=1)
     table_balance: float = Field(default=0.0, ge=0, le=1)
+    sharing: Literal["hard", "mmoe"] = "hard"
+    experts: int = Field(default=4, ge=1, le=64)
+    expert_width: int = Field(default=64, ge=1, le=65536)
     controls: Literal["full", "none"] = "full"
 
     @model_validator(mode="after")
@@ -78,11 +86,20 @@ class MultiTask(Strategy):
             raise ValueError(f"the weight of {negative[0]!r} is below 0")
         if both := [name for name in self.main if name in self.auxiliary]:
             raise ValueError(f"{both[0]!r} is main and auxiliary: an auxiliary task is not delivered")
+        fields_of_experts = [n for n in ("experts", "expert_width") if getattr(self, n) != fields[n].default]
+        if self.sharing == "hard" and fields_of_experts:
+            raise ValueError(f"{fields_of_experts[0]} has no effect with sharing 'hard'; it is for mmoe")
         if not isinstance(self.freeze, str) and not 0 <= self.freeze <= 1:
             raise ValueError("freeze should be the name of a block, or a share in [0, 1]")
         if self.freeze == 1.0 and WEIGHTINGS[self.weighting].combines:
             raise ValueError(f"weighting {self.weighting!r} combines gradients of the body, all of which is frozen")
         return self
+
+    def head(self) -> Mapping[str, Any] | None:
+        """Return the specification of a mixture of experts; None for a head for each task."""
+        if self.sharing == "hard":
+            return None
+        return {"kind": "mmoe", "experts": self.experts, "expert_width": self.expert_width}
 
     def require_classes(self, classes: Sequence[str]) -> None:
         """Refuse tasks that the data do not have, and data of which all tasks are auxiliary."""
@@ -151,7 +168,10 @@ class MultiTask(Strategy):
         """Return how the gradients of the body are combined; None where they are added up."""
         if not learner.weighting.combines:
             return None
-        shared = [p for name, p in learner.named_parameters() if p.requires_grad and not is_head(name)]
+        shared = [
+            parameter for name, parameter in learner.named_parameters()
+            if parameter.requires_grad and (not is_head(name) or EXPERTS in name)
+        ]  # fmt: skip
         return Combination(shared=shared, combine=learner.weighting.combine)
 
     def after_step(self, learner: "TaskLearner", steps: int, progress: float) -> None:

@@ -38,6 +38,7 @@ def test_each_table_is_a_task_with_splits_and_metrics_of_its_own(network):
     assert [each["name"] for each in network.manifest.data] == ["photo", "sketch"]
 
 
+@pytest.mark.slow
 def test_a_file_is_exported_from_the_recorded_tables_and_answers_both(network, data, tmp_path):
     artifact = tiny.stage("export", network, tmp_path / "onnx", None, int8=False)
     report = artifact.manifest.report

@@ -92,6 +92,7 @@ def test_auxiliary_tasks_are_not_in_the_file_and_a_single_one_left_is_a_plain_fi
     ("finetune", {"strategy": "multi_task", "options": {"main": ["colours"]}}, r"no such task \(did you mean 'colour'"),
     ("finetune", {"strategy": "multi_task", "options": {"auxiliary": ["warm", "colour"]}}, "names all tasks"),
     ("finetune", {"strategy": "multi_task", "options": {"c": 0.3}}, "no effect with weighting 'equal'"),
+    ("finetune", {"strategy": "multi_task", "options": {"experts": 2}}, "no effect with sharing 'hard'"),
     ("search", {}, "this stage takes one task, .* has 2: colour, warm"),
     ("curve", {}, "needs labels of kind single"),
     ("export", {"hf_inputs": True}, "hf_inputs is for a file of one task, this one answers 2"),
@@ -105,6 +106,23 @@ def test_what_does_not_take_several_tasks_is_refused_by_name(network, data, tmp_
 def test_strategies_of_one_network_learn_several_tasks_by_the_plain_sum(data, tmp_path):
     net = tiny.finetune(tmp_path / "net", data, strategy="lora", fit={**FIT, "epochs": 1})
     assert export(net, tmp_path / "onnx", data).manifest.report["parity/agreement"].value == 100
+
+
+@pytest.mark.slow
+def test_a_mixture_of_experts_reaches_a_checked_file_of_all_tasks_and_of_one(data, tmp_path):
+    for auxiliary, columns in (([], (3, 2)), (["warm"], (3,))):
+        out = tmp_path / str(len(auxiliary))
+        options = {**OPTIONS, "controls": "none", "sharing": "mmoe", "experts": 3, "auxiliary": auxiliary}
+        net = tiny.finetune(out / "net", data, strategy="multi_task", options=options, fit={**FIT, "epochs": 1})
+        artifact = export(net, out / "onnx", data)
+        outputs = onnxruntime.InferenceSession(out / "onnx" / "model.onnx").get_outputs()
+        assert tuple(output.shape[1] for output in outputs) == columns
+        assert artifact.manifest.report["parity/agreement"].value == 100
+        reached = artifact.manifest.report["accuracy/val/colour/fp32" if not auxiliary else "accuracy/val/fp32"]
+        assert reached.value == net.manifest.report["accuracy/val/colour"].value
+    small = tiny.stage("prune channels", net, tmp_path / "small", data, strategy="multi_task",
+                       options={**tiny.PLAIN, "controls": "none"}, fit={**FIT, "epochs": 0})  # fmt: skip
+    assert type(small.net().head).__name__ == "Mmoe"
 
 
 @pytest.mark.slow
