@@ -65,7 +65,7 @@ def run(
     pipeline: PathLike = "", *, preset: str = "", data: PathLike = "", backbone: str = "", seconds: float | None = None,
     out: PathLike | None = None, seed: int | None = None, device: str = "auto", force: bool = False,
     settings: Mapping[str, Any] | Sequence[str] = (), command: str = "",
-    on_stage: Callable[[str, Result], None] | None = None, jobs: int = 1,
+    on_stage: Callable[[str, Result], None] | None = None, jobs: int = 1, cluster: str = "",
 ) -> PipelineRun:  # fmt: skip
     """Run a pipeline: skip completed stages, and resume an interrupted one.
 
@@ -84,6 +84,7 @@ def run(
         command: Command to show on the report page; empty for none.
         on_stage: Called with the directory's name and the result of each completed stage.
         jobs: How many independent stages run side by side, each in a process with its share of the cores.
+        cluster: Run the stages on a Ray cluster: `auto` or `ray://HOST:10001`; empty for this machine.
 
     Returns:
         The run, with the report page and the result of each stage.
@@ -102,7 +103,7 @@ def run(
     _import_own_networks(plan, pipeline)
     artifacts = pipelines.run(
         plan, context, lambda step, artifact: on_stage(plan.place(step), Result.of(artifact)) if on_stage else None,
-        shares=shares, jobs=jobs,
+        shares=shares, jobs=jobs, cluster=cluster,
     )  # fmt: skip
     page = pipelines.publish(plan, artifacts, context, command)
     results = {step.name: Result.of(artifact) for step, artifact in zip(plan.steps, artifacts, strict=True)}

@@ -14,13 +14,14 @@ File = Annotated[str, typer.Argument(help="A TOML file, or the name of a built-i
 Preset = Annotated[str, typer.Option(help="Instead of a pipeline: fast, balanced, small or best.")]
 Backbone = Annotated[str, typer.Option(help="Replaces the pipeline's backbone.")]
 Jobs = Annotated[int, typer.Option(help="Run this many independent stages side by side.")]
+Cluster = Annotated[str, typer.Option(help="Run the stages on a Ray cluster: auto, or ray://HOST:10001.")]
 Place = Annotated[Path | None, typer.Option(help="Output directory.  [default: runs/NAME]")]
 
 
 def run(
     file: File = "", data: Data = "", backbone: Backbone = "", preset: Preset = "", budget: Budget = None,
     out: Place = None, seed: Seed = None, changes: Set = None, device: Device = "auto", force: Force = False,
-    jobs: Jobs = 1, dry_run: DryRun = False, as_json: Json = False,
+    jobs: Jobs = 1, cluster: Cluster = "", dry_run: DryRun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a pipeline, or resume it.
 
@@ -38,7 +39,7 @@ def run(
         show.result(effxfer.status(file, check=True, **plan), as_json)
         return
     with show.progress():
-        finished = effxfer.run(file, command=reproduce(), on_stage=_announce, jobs=jobs, **plan)
+        finished = effxfer.run(file, command=reproduce(), on_stage=_announce, jobs=jobs, cluster=cluster, **plan)
     show.result(finished, as_json)
 
 

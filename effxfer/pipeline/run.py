@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,8 +18,9 @@ from effxfer.net.backbones.trust import trust_sources
 from effxfer.pipeline.graph import linked_steps
 from effxfer.pipeline.parallel import Schedule, check_jobs, threads_per_job
 from effxfer.pipeline.plan import NETWORK_KINDS, Plan, Step, read_plan
+from effxfer.pipeline.ray_cluster import RayCluster
 from effxfer.pipeline.teachers import settings_to_check, settings_with_teacher
-from effxfer.process.pool import ChildPool
+from effxfer.process.pool import ChildPool, Executor
 from effxfer.process.rank import leads
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Report, Table
@@ -39,7 +40,7 @@ __all__ = ["Plan", "Step", "check", "check_options", "publish", "read_plan", "ru
 
 def run(
     plan: Plan, context: RunContext, tell: Callable[[Step, Artifact], None] = lambda _step, _artifact: None, *,
-    shares: Mapping[str, float] = MappingProxyType({}), jobs: int = 1,
+    shares: Mapping[str, float] = MappingProxyType({}), jobs: int = 1, cluster: str = "",
 ) -> list[Artifact]:  # fmt: skip
     """Run every step that is not finished.
 
@@ -51,6 +52,7 @@ def run(
             loses the time by which it is late. With several `jobs` each step has its own share.
         jobs: How many steps run side by side, each in a process of its own with its share of the cores; see
             `parallel.Schedule`. 1 runs them in this process.
+        cluster: Address of a Ray cluster to run them on, see `ray_cluster.RayCluster`; empty: this machine.
 
     Returns:
         The results, in order.
@@ -65,8 +67,8 @@ def run(
     # One process holds the lock: under torchrun the others would find it taken.
     with lock_folder(context.out) if leads() else nullcontext(), trust_sources(*named_in_plan(plan)):
         check_options(plan, context)
-        if jobs > 1:
-            return run_side_by_side(plan, context, tell, jobs)
+        if jobs > 1 or cluster:
+            return run_side_by_side(plan, context, tell, jobs, cluster)
         began, due = time.monotonic(), 0.0
         for step in plan.steps:
             extra = due - (time.monotonic() - began) if shares else 0.0
@@ -81,9 +83,9 @@ def run(
 
 
 def run_side_by_side(
-    plan: Plan, context: RunContext, tell: Callable[[Step, Artifact], None], jobs: int
+    plan: Plan, context: RunContext, tell: Callable[[Step, Artifact], None], jobs: int, cluster: str
 ) -> list[Artifact]:  # fmt: skip
-    """Run the steps in child processes, as many as `jobs` at a time."""
+    """Run the steps in child processes, as many as `jobs` at a time, or on a cluster."""
 
     def load(step: Step, results: Mapping[str, Artifact]) -> Artifact | None:
         step_context = replace(context, out=context.out / plan.place(step))
@@ -92,8 +94,16 @@ def run_side_by_side(
 
     # Before any child writes: then none of them meets the remains of an earlier run.
     remove_abandoned(context.out, deep=False)
-    with scratch_folder() as folder, ChildPool(folder, size=jobs, threads=threads_per_job(jobs)) as pool:
-        return Schedule(plan=plan, context=context, executor=pool, load=load, tell=tell).run()
+    threads = threads_per_job(jobs)
+    with ExitStack() as stack:
+        executor: Executor
+        if cluster:
+            executor = stack.enter_context(RayCluster(cluster, threads=threads))
+        else:
+            executor = stack.enter_context(
+                ChildPool(stack.enter_context(scratch_folder()), size=jobs, threads=threads)
+            )  # fmt: skip
+        return Schedule(plan=plan, context=context, executor=executor, load=load, tell=tell).run()
 
 
 def check_places(plan: Plan, context: RunContext) -> None:

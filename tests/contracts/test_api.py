@@ -56,7 +56,7 @@ OTHERS = {
     "preview": "function *args **kwargs",
     "rank": "data backbones * by size out seed device command settings **extra",
     "reconstruct": "pruned * dense batches",
-    "run": "pipeline * preset data backbone seconds out seed device force settings command on_stage jobs",
+    "run": "pipeline * preset data backbone seconds out seed device force settings command on_stage jobs cluster",
     "status": "pipeline * preset data backbone seconds out seed device force settings check",
     "transfer_report": "models * data target out level max_drop seed force settings **extra",
     "trust": "*factories",

@@ -39,8 +39,10 @@ def lock_result(context: RunContext, leads: bool) -> Iterator[None]:
         return
     with lock_folder(context.work_dir):
         remove_abandoned(context.work_dir)
-        # Not deep: beside the result may lie anything, such as a data set.
-        remove_abandoned(context.out.parent, deep=False)
+        if not context.fan_out:
+            # Not deep: beside the result may lie anything, such as a data set. A parallel run has done so before its
+            # children: on another machine of a cluster, the process that writes a sibling looks dead.
+            remove_abandoned(context.out.parent, deep=False)
         try:
             yield
         except Exception:  # raised again: whatever a stage raises, work that is empty is removed
