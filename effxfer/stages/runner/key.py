@@ -95,9 +95,10 @@ def settings_identity(settings: StageSettings) -> dict[str, Any]:
     plain = settings.plain()
     for name, backbones in settings.networks.items():
         plain[name] = [artifact.identity(backbone) for backbone in backbones]
+    teacher = plain.get("teacher") or {}
     # Later than results that have none.
-    if not plain.get("teacher", {}).get("maps", True):
-        del plain["teacher"]["maps"]
+    if not teacher.get("maps", True):
+        del teacher["maps"]
     if settings.teacher_network:
         plain["teacher"]["source"] = artifact.identity(settings.teacher_network)
     return plain

@@ -86,7 +86,7 @@ def test_every_input_is_part_of_the_key(dense, data, folder, tmp_path):
         stage_key(NAME, SETTINGS, tiny.BACKBONE, [data], here),
         stage_key(NAME, SETTINGS, tiny.BACKBONE, [tiny.data_of(folder, split_seed=1)], here),
         stage_key(NAME, SETTINGS, dense, [tiny.data_of(folder, max_per_class=5)], here),
-        stage_key(NAME, SETTINGS, dense, [data, data], here),
+        stage_key(NAME, SETTINGS, dense, [data, data.model_copy(update={"name": "again"})], here),
     ]
     assert len(set(keys)) == len(keys)
 
