@@ -28,7 +28,7 @@ check: $(READY)  ## format, lint and types, without changing anything
 	$(BIN)/mypy
 
 test: $(READY)   ## the default suite
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow and not data' -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow and not data' -n auto --dist worksteal
 
 slow: $(READY)   ## everything, also what takes minutes or needs the real data (EFFXFER_DATA)
 	OMP_NUM_THREADS=1 $(BIN)/pytest

@@ -65,6 +65,7 @@ def test_what_is_frozen_stays_bit_for_bit_with_its_statistics(name):
     assert net.body.stem[1].num_batches_tracked == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), [("lora", {"rank": 1, "merge": False}), ("houlsby", {"rank": 4})])
 def test_it_learns_what_fixed_features_do_not_tell(name, options):
     """The claim, against the null setting, rank 0: with at most 4 % of the parameters, features change as they must."""

@@ -29,6 +29,7 @@ def balanced(net, given):
     return SINGLE_LABEL.balanced_score(logits.numpy(), given.test.labels).value
 
 
+@pytest.mark.slow
 def test_rare_classes_are_found_that_plain_training_gives_up():
     """The claim, against balance = 0 with the same number of steps, mean of three drawn networks."""
     given, reached = lopsided(), {}

@@ -180,7 +180,10 @@ def test_the_command_prints_places(tagged_file, asked_file, capsys):
     assert main([str(file_of(asked_file)), "--text", "Who was it?"]) == 3
 
 
-@pytest.mark.parametrize("name", ["bitfit", "freeze", "full", "l2_sp", "lora", "lp_ft", "probe", "prompts", "unfreeze"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("bitfit", "freeze", "l2_sp", "lp_ft", "unfreeze")]
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "probe", "prompts", *SLOW])
 def test_strategies_learn_tags(place, tmp_path, name):
     report = finetune(place, tmp_path / "x", "tags", 1, strategy=name).manifest.report
     assert 0 <= report["F1/test"].value <= 100
@@ -208,7 +211,7 @@ def test_a_head_search_is_refused(tagged, place, tmp_path):
         tiny.stage("search", tagged, tmp_path / "x", data_of(place, "tags"))
 
 
-@pytest.mark.parametrize("kind", ["tags", "span"])
+@pytest.mark.parametrize("kind", ["tags", pytest.param("span", marks=pytest.mark.slow)])
 def test_a_bundle_says_and_shows_what_it_answers(tagged, asked, place, tmp_path, monkeypatch, kind):
     library = WebFiles(library=TOKENIZERS_WEB, version="0", files={TOKENIZERS_WEB.files[0]: b""})
     monkeypatch.setattr(export_stage, "find_libraries", lambda *_: (library,))

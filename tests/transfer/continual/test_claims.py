@@ -21,6 +21,7 @@ def naive():
     return {scenario: learn("replay", TASKS, memory=0, scenario=scenario)[1].mean for scenario in ("class", "task")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(REHEARSED))
 def test_new_classes_do_not_take_the_place_of_old_ones(name, naive):
     net, forgetting = learn(name, TASKS, **REHEARSED[name])
@@ -30,6 +31,7 @@ def test_new_classes_do_not_take_the_place_of_old_ones(name, naive):
     assert [task["classes"] for task in net.memory.tasks] == [["c0", "c1"], ["c2", "c3"], ["c4", "c5"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PULLED))
 def test_tasks_with_columns_of_their_own_are_forgotten_less(name, naive):
     _, forgetting = learn(name, TASKS, scenario="task", **PULLED[name])

@@ -37,6 +37,7 @@ def reached(name, given, net, epochs=8, lr=0.01, **options) -> tuple[float, floa
     return score(net, given.target.test, CPU), score(net, given.test, CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "null", "hidden", "gain"), CLAIMS)
 def test_the_other_domain_is_told_apart_better(name, options, null, hidden, gain):
     given, epochs = moved_vectors(scale=0.6, shift=4.0), 8 if hidden else 20
@@ -97,6 +98,7 @@ def test_a_share_for_each_class_keeps_one_from_taking_all():
     assert by_class > surest + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["discriminator", "kmm"])
 def test_weights_correct_a_covariate_shift(estimator):
     """A linear classifier cannot fit both sides of the source: the weights say which side counts."""

@@ -17,6 +17,7 @@ def made(given, **told):
     return net, evaluate_target(net, given, CPU)["accuracy/target"].value, rows
 
 
+@pytest.mark.slow
 def test_the_other_domain_is_told_apart_better():
     """The claim, against the null setting: weight 0."""
     given = two_domains()

@@ -22,6 +22,7 @@ def few(count=4):
     )
 
 
+@pytest.mark.slow
 def test_images_without_labels_help_where_labels_are_few():
     """The claim, against the null setting: weight 0."""
     fit, told = {"epochs": 40, "lr": 0.01}, {**PLAIN, "strong": STRONG, "ratio": 6, "threshold": 0.8}
