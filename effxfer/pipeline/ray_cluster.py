@@ -8,13 +8,12 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any, Self
 
 from effxfer.errors import LockedError, ResourceError, missing_package
 from effxfer.process.pool import ChildPool, Outcome
 from effxfer.process.pool_child import error_from_json, error_to_json
-from effxfer.process.scratch import scratch_folder
+from effxfer.process.scratch import lock_folder, scratch_folder
 
 TRIES = 4  # of a step whose worker or process dies: chosen
 UNLOCK_SECONDS = 30.0  # in which the process of a dead worker ends and the kernel frees its lock
@@ -36,8 +35,7 @@ def run_task(name: str, module: str, request: Mapping[str, Any], threads: int, r
         text = f"{request['out']} does not exist on {os.uname().nodename}"
         return error_to_json(ResourceError(text, "give an `out` that all machines of the cluster share"))
     node = ray.get_runtime_context().get_node_id()
-    locks = Path(gettempdir()) / f"effxfer-locks-{os.getuid()}-{run}-{node[:12]}"
-    locks.mkdir(mode=0o700, exist_ok=True)
+    locks = lock_folder(f"{run}-{node[:12]}")
     slots = max(1, int(_cores_of(node)) // threads)
     until = time.monotonic() + UNLOCK_SECONDS
     while True:

@@ -1,11 +1,14 @@
 """Temporary folders; the remains of killed processes are removed when the next folder is created."""
 
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
+from effxfer.errors import ResourceError
 from effxfer.files import is_locked
 
 # A glob in a shared folder: no other program's names may match it.
@@ -26,13 +29,30 @@ def scratch_folder() -> Iterator[Path]:
             yield path
 
 
+def lock_folder(name: str) -> Path:
+    """Return a folder for locks that all processes of this user on this machine share; it stays.
+
+    Args:
+        name: What the locks are for.
+
+    Raises:
+        ResourceError: If another user made it.
+    """
+    folder = Path(gettempdir()) / f"{PREFIX}locks-{os.getuid()}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise ResourceError(f"{folder} is another user's", "set TMPDIR to a directory of your own")
+    return folder
+
+
 def _remove_dead_folders(folder: Path) -> None:
     """Remove the folders of dead processes beside `folder`: those of the same user that are not locked."""
     own_stat = folder.stat()
     for lock_file in Path(gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
         with suppress(OSError):
-            stat = lock_file.parent.lstat()
+            found = lock_file.parent.lstat()
             # Of another user, or opened to others, it is none that `TemporaryDirectory` made here (mode 700).
-            same_owner = stat.st_uid == own_stat.st_uid and stat.st_mode == own_stat.st_mode
-            if same_owner and stat.st_mtime < own_stat.st_mtime - MIN_AGE and not is_locked(lock_file.parent):
+            same_owner = found.st_uid == own_stat.st_uid and found.st_mode == own_stat.st_mode
+            if same_owner and found.st_mtime < own_stat.st_mtime - MIN_AGE and not is_locked(lock_file.parent):
                 shutil.rmtree(lock_file.parent, ignore_errors=True)

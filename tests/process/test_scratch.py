@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from effxfer.errors import ResourceError
 from effxfer.process import scratch
 from effxfer.process.children import PACKAGE
-from effxfer.process.scratch import scratch_folder
+from effxfer.process.scratch import lock_folder, scratch_folder
 
 OWN = {
     "scratch.py",
@@ -72,6 +73,15 @@ def test_what_is_in_use_or_nobodys_stays(place):
             assert folder.is_dir()
             assert (place / "effxfer-notes").is_dir()
             assert (other / "inner").is_dir()
+
+
+def test_a_folder_of_locks_is_shared_and_ones_own(place):
+    folder = lock_folder("a")
+    assert (folder, folder.stat().st_mode & 0o777) == (lock_folder("a"), 0o700)
+    folder.rmdir()
+    folder.symlink_to(place)
+    with pytest.raises(ResourceError, match="another user's"):
+        lock_folder("a")
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))

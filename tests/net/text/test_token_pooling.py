@@ -17,7 +17,7 @@ def test_a_text_of_padding_alone_has_a_mean_of_zeros():
 def test_the_first_token_is_taken_as_it_is():
     tokens = torch.arange(12.0).view(2, 3, 2)
     assert first_token(tokens, torch.ones(2, 3, dtype=torch.bool)).tolist() == [[0.0, 1.0], [6.0, 7.0]]
-    assert TOKEN_POOLS.keys() == {"first", "mean"}
+    assert TOKEN_POOLS.keys() == {"first", "last", "mean"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -355,7 +355,12 @@ def test_other_weights_of_a_backbone_are_another_key(dense, data, tmp_path):
         keys.add(stage_key(CHANNELS, told, dense, [data], here))
     assert len(keys) == 2
     plain = tiny.settings_of(CHANNELS)
-    assert settings_identity(plain) == plain.plain()
+    before = plain.plain() | {
+        "teacher": {name: value for name, value in plain.plain()["teacher"].items() if name != "maps"}
+    }
+    assert settings_identity(plain) == before
+    maps = tiny.settings_of(CHANNELS, teacher={"maps": 0.5})
+    assert settings_identity(maps)["teacher"]["maps"] == 0.5
 
 
 def test_mistakes_show_before_anything_is_trained(dense, data, tmp_path, monkeypatch):
