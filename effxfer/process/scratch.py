@@ -40,8 +40,8 @@ def lock_folder(name: str) -> Path:
     """
     folder = Path(gettempdir()) / f"{PREFIX}locks-{os.getuid()}-{name}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
         raise ResourceError(f"{folder} is another user's", "set TMPDIR to a directory of your own")
     return folder
 
@@ -51,8 +51,8 @@ def _remove_dead_folders(folder: Path) -> None:
     own_stat = folder.stat()
     for lock_file in Path(gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
         with suppress(OSError):
-            found = lock_file.parent.lstat()
+            status = lock_file.parent.lstat()
             # Of another user, or opened to others, it is none that `TemporaryDirectory` made here (mode 700).
-            same_owner = found.st_uid == own_stat.st_uid and found.st_mode == own_stat.st_mode
-            if same_owner and found.st_mtime < own_stat.st_mtime - MIN_AGE and not is_locked(lock_file.parent):
+            same_owner = status.st_uid == own_stat.st_uid and status.st_mode == own_stat.st_mode
+            if same_owner and status.st_mtime < own_stat.st_mtime - MIN_AGE and not is_locked(lock_file.parent):
                 shutil.rmtree(lock_file.parent, ignore_errors=True)

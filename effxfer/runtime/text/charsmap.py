@@ -46,7 +46,8 @@ def _check_trie(units: "np.ndarray[tuple[int], np.dtype[np.int64]]", replacement
     Raises:
         ValueError: If there is such a text.
     """
-    inner = np.flatnonzero(units < LEAF)
+    # A search begins at unit 0, whether it calls itself a leaf or not.
+    inner = np.flatnonzero((units < LEAF) | (np.arange(len(units)) == 0))
     offsets = (units[inner] >> 10) << ((units[inner] & WIDE) >> 6)
     following = inner ^ offsets
     if not len(inner) or (following | 0xFF).max() >= len(units):  # any byte may be looked up behind a unit

@@ -38,6 +38,7 @@ def changed(position: int, unit: int) -> bytes:
         (charsmap()[:40], "size is wrong"),
         ((3).to_bytes(4, "little") + bytes(8), "size is wrong"),
         (changed(0, 800 << 10), "outside of itself"),
+        (changed(0, 1 << 31), "outside of itself"),
         (changed(7, (1 << 9) | (1 << 30)), "outside of itself"),
         (changed(512, 1 << 31 | 2), "outside of its replacements"),
         (charsmap(replacement=b"\x80\0"), "outside of its replacements"),
