@@ -132,7 +132,8 @@ def _digests(folder: Path) -> dict[str, str]:
         ModelFileError: If there is no folder, or one with far more files than an encoder has.
     """
     if not folder.is_dir():
-        raise ModelFileError(f"no folder {folder}", "write hf:FOLDER, with config.json, weights and a tokenizer")
+        hint = "write hf:FOLDER or clip:FOLDER, with a configuration, weights and a tokenizer"
+        raise ModelFileError(f"no folder {folder}", hint)
     files = [file for pattern in ("*", "*/*") for file in islice(folder.glob(pattern), MOST_FILES) if file.is_file()]
     if len(files) >= MOST_FILES:
         raise ModelFileError(f"{folder} has {MOST_FILES} files or more", "name the folder of one encoder")
