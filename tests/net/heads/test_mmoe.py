@@ -61,7 +61,7 @@ def error_of(module, x, y, steps=1500):
         optimizer.zero_grad()
         F.mse_loss(module(x[chosen]), y[chosen]).backward()
         optimizer.step()
-    return float(F.mse_loss(module(x[4000:]), y[4000:]))
+    return float(F.mse_loss(module(x[4000:]), y[4000:]).detach())
 
 
 @pytest.mark.slow
