@@ -21,6 +21,7 @@ from effxfer.net.dual_encoder.tower_names import (
     place_of,
     stored_shape,
 )
+from effxfer.net.text.folder_files import require_fit
 from effxfer.net.text.huggingface import FLOAT, Shapes, State, stored_shapes
 from effxfer.net.text.weight_names import fuse_queries, split_queries
 
@@ -132,11 +133,5 @@ def _match(
                 matched[name] = place
                 if stored[name] != (shape := stored_shape(required[inner], place)):
                     wrong.append(f"{name} is {tuple(stored[name])}, not {tuple(shape)}")
-    listed = (("missing", missing), ("of another shape", wrong), ("unknown", unknown))
-    table = "; ".join(f"{len(each)} {word} ({abbreviate(each)})" for word, each in listed if each)
-    if missing or wrong:
-        text = f"{file} does not fit the configuration beside it: {table}"
-        raise ModelFileError(text, "get an intact copy of both", code="E405")
-    if unknown:
-        raise ModelFileError(f"{file} has tensors that the network lacks: {table}", HINT, code="E406")
+    require_fit(file, "the configuration beside it", missing=missing, wrong=wrong, unknown=unknown, hint=HINT)
     return matched | ({SCALE: Place("image", SCALE)} if SCALE in stored else {})

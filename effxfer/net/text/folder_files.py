@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.errors import ModelFileError, shorten
+from effxfer.net.backbones.checkpoint import abbreviate
 from effxfer.runtime.reading import read_regular
 
 LARGEST_CONFIG = 2**22
@@ -48,3 +49,27 @@ def child_folder(folder: Path, name: object, origin: Path) -> Path:
     if len(parts) > 1 or "\0" in str(name) or any(part in ("..", "/") or Path(part).is_absolute() for part in parts):
         raise ModelFileError(f"{origin} names the folder {name!r:.80}, which is not inside", HINT, code="E434")
     return folder.joinpath(*parts)
+
+
+def require_fit(
+    file: Path, config: str, *, missing: list[str], wrong: list[str], unknown: list[str], hint: str
+) -> None:  # fmt: skip
+    """Refuse weights that are not those of the network that a configuration describes.
+
+    Args:
+        file: The weights.
+        config: How messages call the configuration.
+        missing: Names of tensors that the network has and the file lacks.
+        wrong: Tensors of another shape, each with both shapes.
+        unknown: Names of tensors that the network lacks.
+        hint: What to do about unknown ones.
+
+    Raises:
+        ModelFileError: `E405`, if some are missing or of another shape; `E406`, if there are unknown ones.
+    """
+    listed = (("missing", missing), ("of another shape", wrong), ("unknown", unknown))
+    table = "; ".join(f"{len(names)} {word} ({abbreviate(names)})" for word, names in listed if names)
+    if missing or wrong:
+        raise ModelFileError(f"{file} does not fit {config}: {table}", "get an intact copy of both", code="E405")
+    if unknown:
+        raise ModelFileError(f"{file} has tensors that the network lacks: {table}", hint, code="E406")

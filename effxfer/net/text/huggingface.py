@@ -17,7 +17,7 @@ from effxfer.net.backbones.checkpoint import abbreviate, read_tables
 from effxfer.net.backbones.weights import convert_tensors, dtype_notes
 from effxfer.net.text.bert_config import encoder_arguments, kind_of, longest, segment_rows
 from effxfer.net.text.encoder import Encoder
-from effxfer.net.text.folder_files import HINT, read_table
+from effxfer.net.text.folder_files import HINT, read_table, require_fit
 from effxfer.net.text.folder_tokens import network_tokens, separator_of, stated_length
 from effxfer.net.text.modern.modern_config import split_gates, stored_shapes_of, with_masked_biases
 from effxfer.net.text.sentence_modules import read_modules
@@ -188,11 +188,5 @@ def _match(stored: Mapping[str, torch.Size], expected: Shapes, prefix: str, file
         for name, shape in expected.items()
         if name in names.body and stored[names.body[name]] != shape
     ]
-    listed = (("missing", missing), ("of another shape", wrong), ("unknown", unknown))
-    table = "; ".join(f"{len(matches)} {word} ({abbreviate(matches)})" for word, matches in listed if matches)
-    if missing or wrong:
-        text = f"{file} does not fit its {CONFIG}: {table}"
-        raise ModelFileError(text, "get an intact copy of both", code="E405")
-    if unknown:
-        raise ModelFileError(f"{file} has tensors that the network lacks: {table}", HINT, code="E406")
+    require_fit(file, f"its {CONFIG}", missing=missing, wrong=wrong, unknown=unknown, hint=HINT)
     return names

@@ -9,15 +9,17 @@ from typing import Any, ClassVar, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from effxfer.data.batches.batches import Batches
 from effxfer.data.task import Task
+from effxfer.net.heads.prototypes import class_means, prototype_logits
 from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.train.devices import Device
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.few_shot.episode_report import measure_transductive
-from effxfer.transfer.few_shot.episodes import draw_episodes, freeze_prototypes, set_prototypes_
+from effxfer.transfer.few_shot.episodes import draw_episodes, freeze_prototypes, set_prototypes_, split_episode
 
 
 class Episodic(Strategy):
@@ -78,8 +80,11 @@ class Episodic(Strategy):
         return {"label": torch.stack([self.episode_losses(learner.head, one) for one in features]).mean()}
 
     def episode_losses(self, head: Any, features: Tensor) -> Tensor:
-        """Return the cross-entropy of one episode with features `(W, K + Q, D)`, behind a head of prototypes."""
-        raise NotImplementedError
+        """Return the cross-entropy of one episode with features `(W, K + Q, D)`, by the nearest class mean."""
+        episode = split_episode(features, self.shot)
+        means = class_means(episode.support, episode.support_labels, len(features))
+        logits = prototype_logits(episode.queries, means, self.head().get("distance", "euclidean"))
+        return F.cross_entropy(logits, episode.labels, label_smoothing=self.label_smoothing)
 
     def judge(self, learner: Any, tasks: Sequence[Task], device: Device) -> float:
         """Return the accuracy on the validation split with the prototypes of the training split."""

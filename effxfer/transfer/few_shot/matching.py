@@ -14,9 +14,7 @@ from torch.nn import functional as F
 
 from effxfer.net.heads.prototypes import prototype_logits
 from effxfer.net.heads.spec import Metric
-from effxfer.transfer.few_shot.episodes import (
-    split_episode,
-)
+from effxfer.transfer.few_shot.episodes import split_episode
 from effxfer.transfer.few_shot.episodic import Episodic
 
 

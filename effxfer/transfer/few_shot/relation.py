@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from effxfer.net.heads.prototypes import class_means
-from effxfer.transfer.few_shot.episodes import (
-    split_episode,
-)
+from effxfer.transfer.few_shot.episodes import split_episode
 from effxfer.transfer.few_shot.episodic import Episodic
 
 
