@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.data.task import Split, Task, TaskLoader, subset
+from effxfer.data.task import Task, TaskLoader, stack_splits, subset
 from effxfer.net.net import Net
 from effxfer.runtime.inputs import Input
-from effxfer.runtime.rows import concat_rows
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 
@@ -54,14 +53,6 @@ class Answered:
 
 def _join(task: Task, places: NDArray[np.int64], answers: NDArray[np.int64]) -> Task:
     assert task.unlabelled is not None
-    further = subset(task.unlabelled, places)
-    splits = (task.train, further)
-    canvas = aspect = None
-    if all(split.canvas is not None and split.aspect is not None for split in splits):
-        canvas, aspect = (np.concatenate([getattr(split, name) for split in splits]) for name in ("canvas", "aspect"))
-    train = Split(
-        rows=concat_rows([split.rows for split in splits]), labels=np.concatenate([task.train.labels, answers]),
-        names=[*task.train.names, *further.names], canvas=canvas, aspect=aspect,
-    )  # fmt: skip
+    further = replace(subset(task.unlabelled, places), labels=answers)
     loader = task.loader and Answered(loader=task.loader, places=places, answers=answers)
-    return replace(task, train=train, unlabelled=None, loader=loader)
+    return replace(task, train=stack_splits([task.train, further]), unlabelled=None, loader=loader)
