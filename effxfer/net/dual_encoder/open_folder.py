@@ -93,8 +93,8 @@ def open_dual_encoder(settings: BackboneSettings) -> tuple[Net, tuple[str, ...]]
     text = _build({"source": ENCODER, "args": _encoder_arguments(description)}, tokens, BackboneSettings(source="hf:"))
     net = _build({"source": image.source, "args": {**image.args, **settings.args}}, image.input, settings)
     if net.input.size != image.input.size:
-        text_of = f"the image tower of {description.file.parent} takes images of {image.input.size} px"
-        raise SettingsError(text_of, "leave size out")
+        problem = f"the image tower of {description.file.parent} takes images of {image.input.size} px"
+        raise SettingsError(problem, "leave size out")
     shapes: dict[Tower, Shapes] = {
         "text": {**_text_shapes(description), **_projection(description, _text_width(description))},
         "image": {**_shapes(net.body), **_projection(description, _width(net.body))},
